@@ -1,0 +1,1 @@
+"""signcl: gloss-free sign language translation, its contrastive loss (SignCL) and its density analysis."""
