@@ -14,9 +14,10 @@ Lengths travel, masks do not: the only mask is `frame_mask`, True = real.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -77,7 +78,7 @@ class Batch:
     max_length: int
     """T, known on the host so that no step has to ask the device."""
     num_words: Tensor
-    """Spoken words of each sentence, for the frame margin. [B] long"""
+    """Spoken words of each sentence, for the frame margin. [B] float"""
     tokens: Tensor | None = None
     """Token ids with their end marks, padded with the tokenizer's pad id. [B, U] long"""
     token_lengths: Tensor | None = None
@@ -98,17 +99,15 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device` (uint8 frames cross as uint8)."""
-        moved = {
-            key: value.to(device, non_blocking=True)
-            for key, value in vars(self).items()
-            if isinstance(value, torch.Tensor)
-        }
-        return replace(self, **moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by torch's DataLoader)."""
-        pinned = {key: value.pin_memory() for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return replace(self, **pinned)
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **changed)
 
 
 def frame_mask(lengths: Tensor, max_length: int) -> Tensor:

@@ -1,0 +1,418 @@
+"""The recipe: one dataclass tree = one YAML file = the command line's `--key.sub=value`.
+
+A recipe says everything that a run depends on; the run folder keeps the complete, resolved form. Unknown keys are
+refused with the nearest known key. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+__all__ = [
+    "AugmentRecipe",
+    "CorpusRecipe",
+    "DecodeRecipe",
+    "InputRecipe",
+    "LossRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "SignCLRecipe",
+    "TextRecipe",
+    "TrainRecipe",
+    "load_recipe",
+    "recipe_from_dict",
+    "recipe_to_dict",
+    "save_recipe",
+]
+
+
+@dataclass
+class CorpusRecipe:
+    """Which corpus, and how much of it."""
+
+    name: str = "folder"
+    """A key of `signcl.corpora.CORPORA`: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign."""
+    root: str = "data"
+    """The corpus folder, relative to where you stand."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that corpus's `samples` function, e.g. {text: digits}."""
+    fraction: float = 1.0
+    """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
+    on_broken: Literal["skip", "stop"] = "skip"
+    """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
+
+
+@dataclass
+class AugmentRecipe:
+    """Training augmentation, the same for all frames of a clip; each kind is applied with its `probability`."""
+
+    probability: float = 0.0
+    """0 switches augmentation off. Released GFSLT: 0.5."""
+    rotate: float = 30.0
+    """Degrees to either side."""
+    scale: float = 0.2
+    """Relative size to either side."""
+    translate: float = 0.05
+    """Share of the frame's side, to either side. Released GFSLT: 10 pixels of about 224."""
+    brightness: float = 0.0
+    contrast: float = 0.0
+    flip: bool = False
+    """Mirrors the clip. Off by default: mirroring swaps the dominant hand."""
+
+
+@dataclass
+class InputRecipe:
+    """What the frame encoder is given."""
+
+    size: int | None = None
+    """Side of the square that frames are resized to, pixels; None keeps the file's size."""
+    crop: int | None = None
+    """Side of the square cut out of it: at random in training, from the centre otherwise."""
+    max_frames: int | None = 300
+    """Longer clips are thinned to this many frames: at random in training, evenly otherwise."""
+    stride: int = 1
+    """Use every n-th frame."""
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    cache_gb: float = 4.0
+    """Decoded training clips are kept in memory up to this size; 0 decodes every epoch anew."""
+
+
+@dataclass
+class TextRecipe:
+    """How sentences become token ids."""
+
+    tokenizer: str = "word"
+    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART)."""
+    vocab_size: int = 2000
+    """Pieces, for `sentencepiece`."""
+    lowercase: bool = False
+    language: str = "de_DE"
+    """Language code of a pretrained mBART tokenizer."""
+    min_count: int = 1
+    """Words seen less often in training become <unk>, for `word` and `character`."""
+    max_tokens: int = 150
+    """Longer sentences are cut in training (counted and said)."""
+
+
+@dataclass
+class ModelRecipe:
+    """Which system at what size. Defaults are a small CPU preset; recipes of the paper set the published sizes."""
+
+    name: str = "gfslt"
+    """A key of `signcl.models.MODELS`: gfslt (finetune) or vlp (pretrain)."""
+    visual: str = "small_cnn"
+    """Frame encoder: small_cnn, resnet18, resnet34 (pixels), feature_mlp, identity (features)."""
+    visual_weights: str = ""
+    """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder; empty starts at random."""
+    visual_dim: int = 128
+    """Feature size D, for the encoders that have no published one."""
+    conv_width: int = 256
+    width: int = 256
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    heads: int = 4
+    ffn: int = 512
+    decoder_heads: int | None = None
+    """Heads of the decoder where they differ from the encoder's (the released LLMD configuration)."""
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation: str = "relu"
+    tie_embeddings: bool = False
+    text_layers: int = 2
+    """Layers of the text encoder (vlp)."""
+    text_heads: int = 4
+    text_ffn: int = 512
+    text_dropout: float = 0.1
+    text_attention_dropout: float = 0.0
+    text_activation: str = "relu"
+    masked_text: bool = True
+    """VLP version 2: add the decoder that restores the masked sentence; False is version 1, the contrast alone."""
+    max_positions: int = 1024
+    form: Literal["fixed", "as_released"] = "fixed"
+    """as_released restores the released code's padding, normalisation and weight transfer (docs/paper-vs-code.md)."""
+    language_model: str = ""
+    """pretrained:FOLDER_OR_HUB_ID of an mBART whose text encoder (vlp) and embeddings start the model."""
+    init_from: str = ""
+    """A run folder whose weights start this one, e.g. the pretraining run of a finetuning."""
+    chunk: int | None = None
+    """Frames that pass the frame encoder at a time, recomputed in the backward pass; None takes all at once."""
+
+
+@dataclass
+class SignCLRecipe:
+    """The frame contrast, paper Eq. 4-5 and sheet of switches in docs/paper-vs-code.md."""
+
+    variant: Literal["paper", "released"] = "paper"
+    distance_margin: float | None = None
+    """m in feature units; None takes the variant's own: 64 (paper), 32 (released)."""
+    negatives: int | None = None
+    """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
+    words_per_gloss: float = 2.3
+    """Spoken words per gloss, paper section 4.1."""
+    frame_margin_floor: float = 10.0
+    """Smallest frame margin, frames."""
+    frame_margin_rule: Literal["per_clip", "released"] = "per_clip"
+    """released: one margin per batch from padded lengths and token counts, doubled and clamped as the code does."""
+    start_epoch: int = 0
+    """Epochs before the term is switched on (released finetuning: 70)."""
+    decay: float = 1.0
+    """The weight is multiplied by this when the dev score stalls (released PHOENIX finetuning: 0.5)."""
+    decay_patience: int = 10
+    """Epochs without an improvement of `decay_delta` before a decay."""
+    decay_delta: float = 2.0
+    """Improvement of the dev score that counts, for the decay."""
+
+
+@dataclass
+class LossRecipe:
+    """The weighted terms of Eq. 6."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl. Leave a term out: off."""
+    signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
+    label_smoothing: float = 0.2
+    clip_target: Literal["one_hot", "released"] = "one_hot"
+    """released: KL divergence to softmax(10 I) as the released code has it."""
+    mask_rate: float = 0.15
+    """Share of words masked, at most, in the masked-text term."""
+    mask_kind: Literal["random", "omit_last"] = "random"
+    """omit_last masks the last words, as released."""
+    mask_duplicates: bool = True
+    """Equal sentences in a batch are no negatives of each other."""
+
+
+@dataclass
+class TrainRecipe:
+    """The loop."""
+
+    epochs: int = 20
+    max_steps: int | None = None
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+    batch_size: int = 16
+    """Clips of a batch, at most."""
+    batch_frames: int | None = None
+    """Frames of a batch, at most (length-bucketed); None: no limit."""
+    bucket: bool = True
+    """Put clips of like length together."""
+    accumulate: int = 1
+    """Batches per optimizer step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    momentum: float = 0.9
+    """For sgd, Nesterov."""
+    weight_decay: float = 0.01
+    schedule: Literal["cosine", "onecycle", "plateau", "constant"] = "cosine"
+    warmup_steps: int = 0
+    min_lr: float = 1e-8
+    plateau_patience: int = 5
+    plateau_factor: float = 0.7
+    clip_norm: float | None = 1.0
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    device: str = "auto"
+    """auto | cpu | cuda | mps."""
+    devices: int = 1
+    strategy: str = "auto"
+    """auto | ddp | fsdp."""
+    nodes: int = 1
+    seed: int = 0
+    workers: int = 0
+    """Loader processes; 0 loads in the training process (fastest with the memory cache)."""
+    evaluate_every: int = 1
+    """Epochs between scorings of the dev split."""
+    select: str = ""
+    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning; '-' prefix: lower wins."""
+    patience: int | None = None
+    """Stop after this many scorings without a better `select`; None never stops early."""
+    save_every: int = 200
+    """Optimizer steps between resumable states, beside one at every epoch's end."""
+    compile: bool = False
+
+
+@dataclass
+class DecodeRecipe:
+    """transformers' `generate`."""
+
+    beams: int = 4
+    length_penalty: float = 1.0
+    max_new_tokens: int = 60
+    dev_beams: int = 1
+    """Beams while training."""
+
+
+@dataclass
+class Recipe:
+    """One run, complete."""
+
+    stage: Literal["pretrain", "finetune"] = "finetune"
+    out: str = "runs/unnamed"
+    """The run folder."""
+    corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
+    input: InputRecipe = field(default_factory=InputRecipe)
+    text: TextRecipe = field(default_factory=TextRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    decode: DecodeRecipe = field(default_factory=DecodeRecipe)
+    bleu_tokenize: Literal["none", "13a", "zh", "char"] = "none"
+
+    def __post_init__(self) -> None:
+        terms = {"pretrain": ("clip", "masked_text", "signcl"), "finetune": ("translation", "signcl")}[self.stage]
+        if not self.loss.weights:
+            self.loss.weights = {"pretrain": {"clip": 1.0, "masked_text": 1.0}, "finetune": {"translation": 1.0}}[
+                self.stage
+            ]
+            if self.stage == "pretrain" and not self.model.masked_text:
+                self.loss.weights.pop("masked_text")
+        unknown = sorted(set(self.loss.weights) - set(terms))
+        if unknown:
+            raise ValueError(
+                f"loss.weights: stage {self.stage} computes {', '.join(terms)}, got {', '.join(unknown)}"
+                f"{_nearest(unknown[0], terms)}"
+            )
+        expected = {"pretrain": "vlp", "finetune": "gfslt"}[self.stage]
+        if self.model.name != expected:
+            raise ValueError(f"stage {self.stage} trains model.name={expected}, got {self.model.name}")
+        _positive("train", self.train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
+        _positive("model", self.model, "width", "conv_width", "heads", "visual_dim")
+        _positive("input", self.input, "stride")
+        _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams")
+        if self.train.device not in ("auto", "cpu", "cuda", "mps"):
+            raise ValueError(f"train.device: needs auto, cpu, cuda or mps, got {self.train.device!r}")
+        if not 0 < self.corpus.fraction <= 1:
+            raise ValueError(f"corpus.fraction: needs a share above 0 and at most 1, got {self.corpus.fraction}")
+        if self.model.width % self.model.heads:
+            raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
+
+
+def _positive(section: str, recipe: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(recipe, name) > 0:
+            raise ValueError(f"{section}.{name}: needs a number above 0, got {getattr(recipe, name)}")
+
+
+def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a YAML recipe and apply `key.sub=value` overrides (with or without leading dashes).
+
+    Raises:
+        FileNotFoundError: no such recipe.
+        ValueError: not YAML, an unknown key (the nearest known one is named), or a value of the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
+    for override in overrides:
+        key, equals, value = override.lstrip("-").partition("=")
+        if not equals:
+            raise ValueError(f"{override!r}: an override is written --key.sub=value")
+        node = data
+        *parents, last = key.split(".")
+        for parent in parents:
+            if not isinstance(node.setdefault(parent, {}), dict):
+                raise ValueError(f"--{key}: {parent} is a value in {path}, not a section")
+            node = node[parent]
+        try:
+            node[last] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError:
+            node[last] = value
+    try:
+        return recipe_from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-3` as a string; recipes mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    __import__("re").compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def recipe_from_dict(data: dict[str, Any]) -> Recipe:
+    """A recipe from nested dicts; unknown keys and wrong types are refused by name."""
+    return typing.cast(Recipe, _build(Recipe, data, ""))
+
+
+def recipe_to_dict(recipe: Any) -> dict[str, Any]:
+    """The complete recipe as plain YAML values."""
+    return {
+        key: (list(value) if isinstance(value, tuple) else value) if not isinstance(value, dict) else _plain(value)
+        for key, value in dataclasses.asdict(recipe).items()
+    }
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: _plain(v) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else v for k, v in data.items()}
+
+
+def save_recipe(recipe: Recipe, path: str | Path) -> None:
+    """Write the complete recipe, so that `signcl fit` on it repeats the run."""
+    Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    """`data` as a value of type `kind`, or a ValueError that names `where`."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: a section of keys is needed, got {data!r}")
+        fields = {f.name for f in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
+        for key in data:
+            if key not in fields:
+                raise ValueError(
+                    f"unknown recipe key {where}{key}{_nearest(str(key), fields, where)}; "
+                    f"{where.rstrip('.') or 'a recipe'} has {', '.join(sorted(fields))}"
+                )
+        return kind(**{key: _build(hints[key], value, f"{where}{key}.") for key, value in data.items()})  # type: ignore[operator]
+    name = where.rstrip(".")
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if origin is Literal:
+        if data not in arguments:
+            raise ValueError(
+                f"{name}: needs one of {', '.join(map(str, arguments))}, got {data!r}"
+                f"{_nearest(str(data), [str(a) for a in arguments])}"
+            )
+        return data
+    if origin in (typing.Union, types.UnionType):
+        if data is None:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), data, where)
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise ValueError(f"{name}: a mapping is needed, got {data!r}")
+        return {str(k): _build(arguments[1], v, f"{where}{k}.") for k, v in data.items()}
+    if origin is tuple:
+        if not isinstance(data, list | tuple) or len(data) != len(arguments):
+            raise ValueError(f"{name}: needs {len(arguments)} numbers in brackets, got {data!r}")
+        return tuple(_build(a, v, where) for a, v in zip(arguments, data))
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(data, bool) != (kind is bool) or not isinstance(data, kind):
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+        raise ValueError(f"{name}: needs {wanted}, got {data!r}")
+    return data
+
+
+def _nearest(word: str, known: Any, where: str = "") -> str:
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {where}{match[0]}?" if match else ""
