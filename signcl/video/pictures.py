@@ -1,0 +1,117 @@
+"""What is done to frames that are in memory already: choose some, bring them to one size, lay them out on a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Fit", "Frames", "Indices", "contact_sheet", "resize_frames", "sample_indices"]
+
+Frames = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+Fit = Literal["stretch", "crop", "pad"]
+
+
+def sample_indices(num_frames: int, max_frames: int | None, generator: np.random.Generator | None = None) -> Indices:
+    """Which frames of a clip to use when it may have at most `max_frames`.
+
+    Without a generator: the middle frame of `max_frames` equal stretches of time, so the same every time. With one: a
+    random subset in order of time. A clip that is short enough keeps every frame.
+
+    Args:
+        num_frames: T, frames of the clip.
+        max_frames: most frames wanted; None keeps all.
+        generator: give one in training only.
+
+    Returns:
+        Frame numbers, rising, without repeats. [min(T, max_frames)] int64
+
+    Raises:
+        ValueError: max_frames below 1.
+
+    Source: released code of GFSLT, sheet section 3: the random subset. Released code: also at dev and test, so that
+        its scores differ from run to run; here evaluation is deterministic.
+    """
+    if max_frames is None or num_frames <= max_frames:
+        return np.arange(num_frames)
+    if max_frames < 1:
+        raise ValueError(f"max_frames must be at least 1, got {max_frames}; leave it out to keep every frame")
+    if generator is not None:
+        return np.sort(generator.choice(num_frames, size=max_frames, replace=False))
+    return (2 * np.arange(max_frames) + 1) * num_frames // (2 * max_frames)
+
+
+def resize_frames(frames: Frames, size: int | tuple[int, int], fit: Fit = "stretch") -> Frames:
+    """Frames brought to one size; averaged over pixel areas when shrinking, bilinear when growing.
+
+    Args:
+        frames: [T, H, W, 3] uint8
+        size: (height, width), or one number for a square.
+        fit: "stretch" scales height and width each on its own, so nothing is cut off but shapes are distorted (what
+            GFSLT does to 210 x 260 pixels); "crop" keeps the shape and cuts equally from both ends of the longer
+            side; "pad" keeps the shape and fills with black.
+
+    Returns:
+        [T, height, width, 3] uint8; the input itself where the size is right already.
+
+    Raises:
+        ValueError: a size below 1 or an unknown `fit`.
+    """
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if min(height, width) < 1 or fit not in ("stretch", "crop", "pad"):
+        raise ValueError(f"need a size of at least 1 pixel and fit stretch, crop or pad; got size={size}, fit={fit!r}")
+    if frames.shape[1:3] == (height, width):
+        return frames
+    return np.stack([_resize(frame, height, width, fit) for frame in frames])
+
+
+def contact_sheet(frames: Frames | Sequence[Frames], columns: int, *, gap: int = 2, background: int = 255) -> Frames:
+    """Frames laid out in rows, left to right and top to bottom, as one picture (a filmstrip when in one row).
+
+    Args:
+        frames: pictures of one size. [T, H, W, 3] uint8
+        columns: pictures in a row.
+        gap: pixels between pictures.
+        background: grey value of the gaps and of unused places.
+
+    Returns:
+        One picture. [rows * (H + gap) - gap, columns * (W + gap) - gap, 3] uint8
+
+    Raises:
+        ValueError: no frames or fewer than one column.
+    """
+    if len(frames) == 0 or columns < 1:
+        raise ValueError(f"a contact sheet needs at least 1 frame and 1 column, got {len(frames)} and {columns}")
+    height, width = frames[0].shape[:2]
+    rows = -(-len(frames) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, np.uint8)
+    for number, frame in enumerate(frames):
+        top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = frame
+    return sheet
+
+
+def _resize(frame: Frames, height: int, width: int, fit: Fit) -> Frames:
+    import cv2
+
+    old_height, old_width = frame.shape[:2]
+    new_height, new_width = height, width
+    if fit != "stretch":
+        scales = (height / old_height, width / old_width)
+        scale = max(scales) if fit == "crop" else min(scales)
+        new_height, new_width = max(1, round(old_height * scale)), max(1, round(old_width * scale))
+    shrinks = new_height * new_width < old_height * old_width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = np.asarray(cv2.resize(frame, (new_width, new_height), interpolation=method), np.uint8)
+    if fit == "crop":
+        top, left = (new_height - height) // 2, (new_width - width) // 2
+        return image[top : top + height, left : left + width]
+    if fit == "pad":
+        canvas = np.zeros((height, width, 3), np.uint8)
+        top, left = (height - new_height) // 2, (width - new_width) // 2
+        canvas[top : top + new_height, left : left + new_width] = image
+        return canvas
+    return image
