@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from signcl.batch import Sample, Span
 from signcl.corpora.tables import OnError, Row, read_table, stop
@@ -23,6 +23,7 @@ __all__ = ["parse_spans", "samples"]
 FEATURE_SUFFIXES = (".npy", ".npz")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 STORE_INDEX = "index.json"  # the file that makes a folder a feature store (signcl/features.py)
+OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
 SPAN = re.compile(r"(?P<gloss>.+):(?P<start>\d+)-(?P<stop>\d+)")
 
 
@@ -86,7 +87,7 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
     if not any(character.isalnum() for character in text):
         raise row.error(f"{name} has a text without words: {text!r}")
     # Checked as text, not by resolving: a link inside the folder may lead to another disk.
-    if PurePosixPath(relative).is_absolute() or PureWindowsPath(relative).drive or ".." in re.split(r"[/\\]", relative):
+    if OUTSIDE.search(relative):
         raise row.error(
             f"{name} has the path {relative!r}, which leaves the corpus folder; write it relative to {root}"
         )
@@ -97,13 +98,13 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         spans = parse_spans(cells.get("spans", ""))
     except ValueError as error:
         raise row.error(f"{name}: {error}") from None
-    path = root / relative
-    is_features = _is_features(path, relative, stores)
+    path = f"{root}/{relative}"
+    is_features = _is_features(path, stores)
     return Sample(
         name=name,
         text=text,
-        clip=None if is_features else path,
-        features=path if is_features else None,
+        clip=None if is_features else Path(path),
+        features=Path(path) if is_features else None,
         gloss=tuple(cells.get("gloss", "").split()),
         signer=cells.get("signer", ""),
         num_frames=int(num_frames) if num_frames else None,
@@ -111,12 +112,12 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
     )
 
 
-def _is_features(path: Path, relative: str, stores: dict[str, bool]) -> bool:
-    suffix = os.path.splitext(relative)[1].lower()
+def _is_features(path: str, stores: dict[str, bool]) -> bool:
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in FEATURE_SUFFIXES:
         return True
     if suffix in VIDEO_SUFFIXES:
         return False
-    if relative not in stores:
-        stores[relative] = os.path.isfile(path / STORE_INDEX)
-    return stores[relative]
+    if path not in stores:
+        stores[path] = os.path.isfile(f"{path}/{STORE_INDEX}")
+    return stores[path]
