@@ -1,0 +1,152 @@
+"""The restricted unpickler: what it builds, and what it refuses without running it."""
+
+import collections
+import gzip
+import io
+import os
+import pickle
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from signcl.pickles import load_pickle
+
+VALUES = {
+    "list": [1, 2.5, None, True, "ä"],
+    "set": {1, 2},
+    "bytes": b"\xff\x00",
+    "ordered": collections.OrderedDict(a=1),
+    "default": collections.defaultdict(list, {"a": [1]}),
+    "size": torch.Size([2, 3]),
+    "array": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "strings": np.array(["abc", "d"]),
+    "objects": np.array(["x", None], dtype=object),
+    "scalar": np.float32(3.5),
+    "tensor": torch.arange(8.0).view(2, 4),
+    "half": torch.ones(3, dtype=torch.float16),
+    "bfloat": torch.ones(3, dtype=torch.bfloat16),
+    "long": torch.tensor(3),
+    "bool": torch.tensor([True, False]),
+    "view": torch.arange(12).view(3, 4).t()[1:],
+}
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b) and a.dtype == b.dtype
+    if isinstance(a, np.ndarray | np.generic):
+        return np.array_equal(a, b) and a.dtype == b.dtype
+    return a == b
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("packed", [False, True])
+def test_containers_arrays_and_tensors_come_back_equal(tmp_path, protocol, packed):
+    path = tmp_path / "labels.train"  # the field's names say nothing about the packing
+    with gzip.open(path, "wb") if packed else path.open("wb") as file:
+        pickle.dump(VALUES, file, protocol=protocol)
+    loaded = load_pickle(path)
+    assert loaded.keys() == VALUES.keys()
+    for key, value in VALUES.items():
+        assert same(value, loaded[key]), key
+
+
+def test_numpy_1_names_are_understood(tmp_path):
+    data = pickle.dumps(np.arange(3.0), protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    (tmp_path / "old.pkl").write_bytes(data)
+    np.testing.assert_array_equal(load_pickle(tmp_path / "old.pkl"), np.arange(3.0))
+
+
+class Reduce:
+    """An object that pickles as a call of `function(*args)`."""
+
+    def __init__(self, function, *args):
+        self.call = (function, args)
+
+    def __reduce__(self):
+        return self.call
+
+
+def attacks(target: Path):
+    command = f"touch {target}"
+    code = f"open({str(target)!r}, 'w')"
+    yield "system", Reduce(os.system, command)
+    yield "eval", Reduce(eval, code)
+    yield "exec", Reduce(exec, code)
+    yield "Popen", Reduce(subprocess.Popen, ["touch", str(target)])
+    yield "getattr", Reduce(getattr, "", "upper")
+    yield "torch.serialization.load", Reduce(torch.load, str(target))
+    yield "loads", Reduce(pickle.loads, pickle.dumps(Reduce(eval, code)))
+    yield "codec", Reduce(__import__("_codecs").encode, "x", "rot13")
+
+
+@pytest.mark.parametrize("kind", range(8))
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_malicious_pickle_is_refused_by_name_and_nothing_runs(tmp_path, kind, packed, protocol):
+    target = tmp_path / "created"
+    name, attack = list(attacks(target))[kind]
+    path = tmp_path / "labels.pkl"
+    with gzip.open(path, "wb") if packed else path.open("wb") as file:
+        pickle.dump([{"name": "clip", "sign": attack}], file, protocol=protocol)
+    with pytest.raises(ValueError, match=r"labels\.pkl: refused") as caught:
+        load_pickle(path)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not target.exists()
+
+
+def test_the_tests_own_attack_would_have_worked(tmp_path):
+    target = tmp_path / "created"
+    pickle.loads(pickle.dumps(Reduce(eval, f"open({str(target)!r}, 'w')")))
+    assert target.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_an_attack_inside_a_torch_storage_is_refused(tmp_path, legacy):
+    # torch.storage._load_from_bytes is by itself an unrestricted torch.load.
+    target = tmp_path / "created"
+    inner = io.BytesIO()
+    torch.save(Reduce(os.system, f"touch {target}"), inner, _use_new_zipfile_serialization=not legacy)
+    attack = Reduce(torch.storage._load_from_bytes, inner.getvalue())
+    path = tmp_path / "phoenix14t.pami0.dev"
+    with gzip.open(path, "wb") as file:
+        pickle.dump([{"name": "clip", "sign": attack}], file)
+    with pytest.raises(ValueError, match=r"pami0\.dev"):
+        load_pickle(path)
+    assert not target.exists()
+
+
+def test_a_pickle_cannot_alter_what_it_may_call(tmp_path):
+    # BUILD with a (None, {...}) state sets attributes of the object before it; here of the allowed codec function.
+    data = b"\x80\x02c_codecs\nencode\nN}(X\x09\x00\x00\x00_functionX\x01\x00\x00\x00au\x86b."
+    (tmp_path / "build.pkl").write_bytes(data)
+    with pytest.raises(ValueError, match="_function"):
+        load_pickle(tmp_path / "build.pkl")
+    (tmp_path / "fine.pkl").write_bytes(pickle.dumps(b"\xff", protocol=0))
+    assert load_pickle(tmp_path / "fine.pkl") == b"\xff"
+
+
+def test_a_tensor_outside_its_storage_is_refused(tmp_path):
+    good = torch.arange(4.0)
+    rebuild, args = good.__reduce_ex__(2)
+    path = tmp_path / "wide.pkl"
+    path.write_bytes(pickle.dumps(Reduce(rebuild, args[0], 0, (1000,), (1,), *args[4:])))
+    with pytest.raises(ValueError, match=r"wide\.pkl: refused, .*outside its storage"):
+        load_pickle(path)
+
+
+def test_truncated_and_foreign_files_are_named(tmp_path):
+    whole = gzip.compress(pickle.dumps(VALUES["array"]))
+    (tmp_path / "half.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.pkl").write_text("name\ttext\n")
+    (tmp_path / "empty.pkl").write_bytes(b"")
+    for name in ("half.gz", "text.pkl", "empty.pkl"):
+        with pytest.raises(ValueError, match=name):
+            load_pickle(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"none\.pkl"):
+        load_pickle(tmp_path / "none.pkl")
