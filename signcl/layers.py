@@ -1,0 +1,173 @@
+"""Layers that shorten or normalize time without seeing padding: the K5-P2-K5-P2 convolution and its batch norm.
+
+Each takes a padded tensor with the lengths that say what in it is real, and gives real positions the values they
+would have if every clip were alone. Source of the sizes: paper Table 5; of the released behaviour: GFSLT-VLP.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from signcl.batch import frame_mask
+
+__all__ = ["MaskedBatchNorm1d", "TemporalConv"]
+
+EDGE_LEFT = 8  # copies of the first frame before a clip, as in the released loader
+EDGE_TOTAL = 16  # all copies of a clip whose length is a multiple of 4
+SHORTEST = 16  # frames that K5-P2-K5-P2 needs for one step
+PAD_VALUE = 1.0  # the released code pads frame features with its text pad id
+
+
+class MaskedBatchNorm1d(nn.BatchNorm1d):
+    """Batch norm whose mean and variance come from real positions only; padding changes nothing.
+
+    Equal to `nn.BatchNorm1d` where nothing is padded, and its state dict has the same keys. A batch with a single
+    real position has no variance, so it is normalized by the running statistics (`nn.BatchNorm1d` raises).
+
+    Args:
+        num_features: channels C.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics.
+        sync: sum the statistics over all ranks of an initialized process group, with gradient.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, *, sync: bool = False) -> None:
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.sync = sync
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Normalize each channel.
+
+        Args:
+            values: [B, C, L].
+            mask: True = real; None means that everything is real. [B, L]
+
+        Returns:
+            Normalized values; what stands at padding is finite and means nothing. [B, C, L]
+        """
+        if not self.training or (mask is None and not self.sync and values.shape[0] * values.shape[2] > 1):
+            return super().forward(values)
+        real = values.new_ones(values.shape[0], 1, values.shape[2]) if mask is None else mask[:, None, :]
+        single = values.float()  # half precision cannot hold the sums
+        real = real.to(single)
+        with torch.autocast(values.device.type, enabled=False):
+            count = self._total(real.sum())
+            mean = self._total((single * real).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
+            centred = (single - mean[:, None]) * real
+            variance = self._total((centred * centred).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
+            enough = count > 1  # stays on the device: no step asks for its value
+            self._track(mean.detach(), variance.detach(), count, enough)
+            mean = torch.where(enough, mean, self.running_mean)
+            variance = torch.where(enough, variance, self.running_var)
+            scale = self.weight * torch.rsqrt(variance + self.eps)
+            shift = self.bias - mean * scale
+        return (values * scale[:, None] + shift[:, None]).to(values.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor, enough: Tensor) -> None:
+        """Move the running statistics; the running variance is the unbiased one, as in torch."""
+        unbiased = variance * count / (count - 1).clamp(min=1)
+        rate = torch.where(enough, self.momentum, 0.0)
+        self.running_mean.lerp_(mean.to(self.running_mean), rate.to(self.running_mean))
+        self.running_var.lerp_(unbiased.to(self.running_var), rate.to(self.running_var))
+        self.num_batches_tracked.add_(1)
+
+    def _total(self, value: Tensor) -> Tensor:
+        """The sum of `value` over ranks where asked for; the gradient flows to every rank."""
+        if self.sync and dist.is_available() and dist.is_initialized():
+            from torch.distributed.nn.functional import all_reduce
+
+            return all_reduce(value)
+        return value
+
+
+class TemporalConv(nn.Module):
+    """Two rounds of [convolution of 5, batch norm, ReLU, max-pool of 2]: about four frames become one step.
+
+    The convolutions add no padding of their own. Instead each clip is lengthened by copies of its edge frames
+    (8 of the first on the left; of the last on the right until ceil(n/4)*4 + 16 frames), so a clip of n frames gives
+    ceil(n/4) + 1 steps, one frame gives two, and no step depends on the other clips of the batch.
+
+    Args:
+        dim_in: size of a frame feature (512 for ResNet-18).
+        width: channels of both convolutions and of a step (1024 in Table 5).
+        edge: "replicate" as above, or "none": frames as they are, floor((floor((n-4)/2)-4)/2) steps, where a clip
+            shorter than 16 frames is first lengthened to 16 by its last frame.
+        as_released: pad shorter clips with the value 1 and let the batch norm see those positions, as GFSLT-VLP does.
+            Real positions are the same up to the statistics; in evaluation nothing differs.
+        sync: share the batch norm's statistics over ranks.
+
+    Source: paper Table 5. Released code: edge copies are made of images, before the frame encoder; copying features
+    gives the same steps for a deterministic encoder and costs no convolution over copies.
+    """
+
+    def __init__(
+        self, dim_in: int, width: int, *, edge: str = "replicate", as_released: bool = False, sync: bool = False
+    ) -> None:
+        super().__init__()
+        if edge not in ("replicate", "none"):
+            raise ValueError(f"edge must be 'replicate' or 'none', got {edge!r}; 'replicate' is the published form.")
+        self.dim_in, self.width, self.edge, self.as_released = dim_in, width, edge, as_released
+        self.conv1 = nn.Conv1d(dim_in, width, kernel_size=5)
+        self.norm1 = MaskedBatchNorm1d(width, sync=sync)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=5)
+        self.norm2 = MaskedBatchNorm1d(width, sync=sync)
+
+    def step_lengths(self, lengths: Tensor) -> Tensor:
+        """Steps that clips of `lengths` frames give. [B] -> [B]"""
+        if self.edge == "replicate":
+            return (lengths + 3) // 4 + 1
+        return ((lengths.clamp(min=SHORTEST) - 4) // 2 - 4) // 2
+
+    def num_steps(self, num_frames: int) -> int:
+        """The same rule for one number known on the host."""
+        return int(self.step_lengths(torch.tensor(num_frames)))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Shorten time.
+
+        Args:
+            features: padded frame features; what stands at padding is never read. [B, T, dim_in]
+            lengths: real frames of each clip, at least 1. [B]
+
+        Returns:
+            Steps [B, S, width], exactly zero at padding unless as_released, and their number for each clip [B].
+        """
+        if features.shape[-1] != self.dim_in:
+            raise ValueError(
+                f"TemporalConv needs frame features of size {self.dim_in}, got {features.shape[-1]}; "
+                "set its dim_in to the frame encoder's `dim`."
+            )
+        frames, real = self._lengthen(features, lengths)  # [B, L, dim_in], [B]
+        hidden = self.conv1(frames.transpose(1, 2))  # [B, width, L-4]
+        real = real - 4
+        hidden = self._pool(self.norm1, hidden, real)
+        hidden, real = self.conv2(hidden), real // 2 - 4
+        hidden = self._pool(self.norm2, hidden, real)  # [B, width, S]
+        step_lengths = real // 2
+        steps = hidden.transpose(1, 2)
+        if not self.as_released:
+            steps = steps * frame_mask(step_lengths, steps.shape[1])[:, :, None]
+        return steps, step_lengths
+
+    def _pool(self, norm: MaskedBatchNorm1d, hidden: Tensor, real: Tensor) -> Tensor:
+        mask = None if self.as_released else frame_mask(real, hidden.shape[2])
+        return nn.functional.max_pool1d(torch.relu(norm(hidden, mask)), 2)
+
+    def _lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop."""
+        longest = features.shape[1]  # a host number, so the output size needs no question to the device
+        if self.edge == "replicate":
+            left, size = EDGE_LEFT, (longest + 3) // 4 * 4 + EDGE_TOTAL
+            real = (lengths + 3) // 4 * 4 + EDGE_TOTAL
+        else:
+            left, size = 0, max(longest, SHORTEST)
+            real = lengths.clamp(min=SHORTEST)
+        index = torch.arange(size, device=features.device)[None, :] - left  # [1, L]
+        index = torch.minimum(index.clamp(min=0), lengths[:, None] - 1)  # [B, L], always a real frame
+        frames = features.gather(1, index[:, :, None].expand(-1, -1, features.shape[2]))
+        if self.as_released:
+            frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
+        return frames, real

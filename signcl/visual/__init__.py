@@ -1,0 +1,19 @@
+"""From frames to features: the frame encoders, their training augmentation, and the loading of published weights."""
+
+from signcl.visual.augment import Augment, augment, centre_crop
+from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
+from signcl.visual.weights import WeightReport, load_resnet_weights
+
+__all__ = [
+    "VISUALS",
+    "Augment",
+    "FeatureMLP",
+    "Identity",
+    "ResNet",
+    "SmallCNN",
+    "WeightReport",
+    "augment",
+    "build_visual",
+    "centre_crop",
+    "load_resnet_weights",
+]

@@ -1,0 +1,138 @@
+"""Published ResNet weights into our `ResNet`: torchvision's names, transformers' names, or inside a GFSLT checkpoint.
+
+Takes state dicts, opens no file. Every key is loaded, dropped with a reason, or an error; nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from signcl.visual.encoders import ResNet
+
+__all__ = ["WeightReport", "load_resnet_weights"]
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What became of every key of a checkpoint."""
+
+    source: str
+    """Whose names they were: torchvision or transformers."""
+    prefix: str
+    """What stands before the frame encoder's names, e.g. `backbone.conv_2d.resnet.`."""
+    loaded: tuple[str, ...]
+    """Keys whose values are in the encoder now."""
+    dropped: tuple[str, ...]
+    """The classifier's keys: an encoder has none."""
+    outside: tuple[str, ...]
+    """Keys of other parts of a larger model."""
+    kept: tuple[str, ...]
+    """The encoder's own names that the checkpoint lacks: only batch counters, which old files do not have."""
+
+    def __str__(self) -> str:
+        text = f"{len(self.loaded)} ResNet tensors loaded ({self.source} names, prefix {self.prefix!r})"
+        text += f", classifier dropped: {', '.join(self.dropped) or 'none'}"
+        if self.outside:
+            text += f", {len(self.outside)} keys of other parts ignored"
+        return text + (f", {len(self.kept)} batch counters absent" if self.kept else "")
+
+
+def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> WeightReport:
+    """Load published weights into `encoder`, all or nothing.
+
+    Args:
+        encoder: changed in place.
+        state_dict: names to tensors; a checkpoint that holds it under "model" or "state_dict" may come whole.
+
+    Returns:
+        What became of every key.
+
+    Raises:
+        ValueError: no ResNet in there, two of them, another depth, or a tensor of another shape.
+    """
+    state = _tensors(state_dict)
+    own: dict[str, Tensor] = encoder.resnet.state_dict()
+    source, prefix = _find(state)
+    name_of = {_torchvision_name(key) if source == "torchvision" else key: key for key in own}
+    loaded, dropped, outside, strange = {}, [], [], []
+    for key, value in state.items():
+        inner = key.removeprefix(prefix)
+        if not key.startswith(prefix) or (source == "transformers" and not inner.startswith(("embedder.", "encoder."))):
+            (dropped if "classifier" in key or inner.startswith("fc.") else outside).append(key)
+        elif inner in name_of:
+            loaded[key] = (name_of[inner], value)
+        elif inner.startswith("fc."):
+            dropped.append(key)
+        elif re.match(r"layer\d|conv\d|bn\d|embedder\.|encoder\.", inner):
+            strange.append(key)
+        else:
+            outside.append(key)
+    found = {name for name, _ in loaded.values()}
+    missing = [name for name in name_of if name_of[name] not in found and not name.endswith("num_batches_tracked")]
+    if strange or missing:
+        raise ValueError(
+            f"resnet{encoder.depth} and the checkpoint differ: {_some(missing, 'missing')}; "
+            f"{_some(strange, 'unknown')}; set model.visual to the depth that the checkpoint was trained with."
+        )
+    for key, (name, value) in loaded.items():
+        if value.shape != own[name].shape:
+            raise ValueError(f"{key} needs shape {list(own[name].shape)}, the checkpoint has {list(value.shape)}.")
+    kept = tuple(name for name in own if name not in found)
+    encoder.resnet.load_state_dict({**own, **dict(loaded.values())})
+    return WeightReport(source, prefix, tuple(loaded), tuple(dropped), tuple(outside), kept)
+
+
+def _tensors(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The state dict itself, also where a training checkpoint wraps it."""
+    for wrapper in ("model", "state_dict"):
+        inner = state.get(wrapper)
+        if isinstance(inner, Mapping):
+            state = inner
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _find(state: Mapping[str, Tensor]) -> tuple[str, str]:
+    """Whose names, and the prefix, from the stem and the first block, which every ResNet of either naming has."""
+    anchors = {
+        "torchvision": ("conv1.weight", "layer1.0.conv1.weight"),
+        "transformers": (
+            "embedder.embedder.convolution.weight",
+            "encoder.stages.0.layers.0.layer.0.convolution.weight",
+        ),
+    }
+    hits = []
+    for source, (stem, block) in anchors.items():
+        for key in state:
+            prefix = key.removesuffix(stem)
+            if key.endswith(stem) and prefix + block in state:
+                hits.append((source, prefix))
+    if len(hits) != 1:
+        what = f"{len(hits)} ({', '.join(repr(prefix) for _, prefix in hits)})" if hits else "none"
+        raise ValueError(
+            f"the checkpoint needs exactly one ResNet (torchvision, transformers or GFSLT names), it has {what}; "
+            f"its first keys are {', '.join(list(state)[:3]) or 'no tensors at all'}."
+        )
+    return hits[0]
+
+
+def _torchvision_name(key: str) -> str:
+    """transformers' name of a ResNet tensor -> torchvision's."""
+    if key.startswith("embedder."):
+        return key.replace("embedder.embedder.convolution", "conv1").replace("embedder.embedder.normalization", "bn1")
+    stage, block, inner = re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", key).groups()  # type: ignore[union-attr]
+    inner = inner.replace("shortcut.convolution", "downsample.0").replace("shortcut.normalization", "downsample.1")
+    inner = re.sub(r"layer\.(\d)\.convolution", lambda hit: f"conv{int(hit[1]) + 1}", inner)
+    inner = re.sub(r"layer\.(\d)\.normalization", lambda hit: f"bn{int(hit[1]) + 1}", inner)
+    return f"layer{int(stage) + 1}.{block}.{inner}"
+
+
+def _some(names: list[str], what: str) -> str:
+    if not names:
+        return f"none {what}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{what} {', '.join(names[:3])}{more}"
