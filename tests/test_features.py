@@ -1,0 +1,222 @@
+"""Feature stores and the readers of .npy, .npz and pickles."""
+
+import gzip
+import json
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from signcl.features import FeatureStore, open_features, read_features, stored_names, write_store
+
+
+def clips(number, dim=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return [(f"clip {i}", rng.normal(size=(rng.integers(1, 9), dim)).astype(np.float32)) for i in range(number)]
+
+
+@pytest.mark.parametrize("shard_samples", [1, 3, 500])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_written_is_read(tmp_path, shard_samples, dtype):
+    items = clips(7)
+    store = write_store(tmp_path / "s", items, shard_samples=shard_samples, dtype=dtype, meta={"layer": "avgpool"})
+    for opened in (store, open_features(tmp_path / "s")):
+        assert opened.names == [name for name, _ in items]
+        assert opened.lengths == {name: len(array) for name, array in items}
+        assert (opened.dim, opened.dtype, opened.meta, len(opened)) == (4, dtype, {"layer": "avgpool"}, 7)
+        for name, array in items:
+            assert opened[name].dtype == np.float32
+            np.testing.assert_array_equal(opened[name], array.astype(dtype).astype(np.float32))
+    assert len(list((tmp_path / "s").glob("*.safetensors"))) == -(-7 // shard_samples)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(1, 4), st.integers(1, 3))
+def test_any_lengths_and_sharding_come_back(tmp_path_factory, lengths, shard_samples, dim):
+    folder = tmp_path_factory.mktemp("store") / "s"
+    items = [(str(i), np.full((length, dim), i, dtype=np.float32)) for i, length in enumerate(lengths)]
+    store = write_store(folder, items, shard_samples=shard_samples)
+    for name, array in items:
+        np.testing.assert_array_equal(store[name], array)
+
+
+def test_torch_tensors_are_taken_even_bfloat16(tmp_path):
+    store = write_store(tmp_path / "s", [("a", torch.ones(2, 3, dtype=torch.bfloat16, requires_grad=True))])
+    np.testing.assert_array_equal(store["a"], np.ones((2, 3)))
+
+
+def test_an_interrupted_writing_goes_on_and_computes_nothing_twice(tmp_path):
+    items, computed = clips(7), []
+
+    def lazily(stop):
+        for i, (name, array) in enumerate(items):
+            if i == stop:
+                raise KeyboardInterrupt
+            yield name, lambda name=name, array=array: (computed.append(name), array)[1]
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(tmp_path / "s", lazily(5), shard_samples=2)
+    assert stored_names(tmp_path / "s") == {f"clip {i}" for i in range(4)}  # two whole shards
+    with pytest.raises(ValueError, match="unfinished: run the command that writes it again"):
+        FeatureStore(tmp_path / "s")
+    computed.clear()
+    store = write_store(tmp_path / "s", lazily(None), shard_samples=2)
+    assert computed == ["clip 4", "clip 5", "clip 6"]
+    for name, array in items:
+        np.testing.assert_array_equal(store[name], array.astype(np.float16))
+    assert stored_names(tmp_path / "s") == set(store.names)
+    assert not list((tmp_path / "s").glob("*partial*"))
+    assert not list((tmp_path / "s").glob(".*"))
+
+
+def test_going_on_with_other_settings_is_refused(tmp_path):
+    def broken():
+        yield "a", np.ones((1, 2))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(tmp_path / "s", broken(), shard_samples=1, meta={"layer": 1})
+    with pytest.raises(ValueError, match=r"unfinished store with meta \{'layer': 1\}, got \{'layer': 2\}"):
+        write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 2})
+    with pytest.raises(ValueError, match="unfinished store with dtype"):
+        write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 1}, dtype="float32")
+    with pytest.raises(ValueError, match="D = 3, the others 2"):
+        write_store(tmp_path / "s", [("b", np.ones((1, 3)))], meta={"layer": 1})
+
+
+def test_a_finished_store_is_not_overwritten(tmp_path):
+    write_store(tmp_path / "s", clips(2))
+    with pytest.raises(ValueError, match="finished feature store"):
+        write_store(tmp_path / "s", clips(2))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.array([[1.0, np.nan]]), "'bad' hold NaN or infinity, first in frame 0"),
+        (np.array([[1.0, 0.0], [np.inf, 0.0]]), "'bad' hold NaN or infinity, first in frame 1"),
+        (np.zeros((0, 2)), r"'bad' must be numbers \[T, D\] with at least one frame"),
+        (np.zeros(5), r"'bad' must be numbers \[T, D\]"),
+        (np.zeros((2, 3, 4)), r"'bad' must be numbers \[T, D\]"),
+        (np.array([["a", "b"]]), r"'bad' must be numbers"),
+        ([[1.0, 2.0], [3.0]], "'bad' are ragged"),
+        (np.zeros((2, 3)), "'bad' have D = 3, the others 2"),
+        (np.array([[7e4, 0.0]]), "'bad' reach 70000, float16 ends at 65504"),
+        (np.array([[-7e4, 0.0]]), "'bad' reach 70000"),
+    ],
+)
+def test_bad_features_are_refused_by_name(tmp_path, features, message):
+    with pytest.raises(ValueError, match=message):
+        write_store(tmp_path / "s", [("good", np.zeros((3, 2))), ("bad", features)])
+
+
+def test_float32_holds_what_float16_cannot(tmp_path):
+    store = write_store(tmp_path / "s", [("a", np.array([[7e4, 1e-6]]))], dtype="float32")
+    np.testing.assert_array_equal(store["a"], np.array([[7e4, 1e-6]], dtype=np.float32))
+
+
+def test_names_twice_and_nothing_at_all_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="'a' comes twice"):
+        write_store(tmp_path / "s", [("a", np.ones((1, 2))), ("a", np.ones((1, 2)))])
+    with pytest.raises(ValueError, match="nothing to write"):
+        write_store(tmp_path / "t", [])
+    with pytest.raises(ValueError, match="dtype must be one of float16, float32"):
+        write_store(tmp_path / "u", clips(1), dtype="int8")
+
+
+def total(store_and_name):
+    store, name = store_and_name
+    return float(store[name].sum())
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_an_open_store_works_in_worker_processes(tmp_path, method):
+    store = write_store(tmp_path / "s", clips(4), shard_samples=2)
+    here = [total((store, name)) for name in store.names]  # opens the maps in this process first
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(total, [(store, name) for name in store.names]) == here
+
+
+def test_a_damaged_store_is_named(tmp_path):
+    write_store(tmp_path / "s", clips(4), shard_samples=2)
+    shard = tmp_path / "s" / "shard-00001.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-3])
+    with pytest.raises(ValueError, match=r"shard-00001\.safetensors: not a readable shard"):
+        FeatureStore(tmp_path / "s")["clip 3"]
+    (tmp_path / "s" / "shard-00000.safetensors").replace(shard)
+    with pytest.raises(ValueError, match=r"shard-00000\.safetensors is missing"):
+        FeatureStore(tmp_path / "s")
+    (tmp_path / "s" / "index.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable as JSON"):
+        FeatureStore(tmp_path / "s")
+    (tmp_path / "s" / "index.json").write_text(json.dumps({"weight_map": {}}))
+    with pytest.raises(ValueError, match="is not the index of a feature store"):
+        FeatureStore(tmp_path / "s")
+    with pytest.raises(ValueError, match=r"has no index\.json"):
+        open_features(tmp_path)
+
+
+def test_a_clip_that_is_not_there_is_named(tmp_path):
+    store = write_store(tmp_path / "s", clips(2))
+    with pytest.raises(ValueError, match=r"no features of 'clip 9' \(it has 2 clips\)"):
+        store["clip 9"]
+    with pytest.raises(ValueError, match=r"holds 2 clips, say which; it has clip 0, clip 1"):
+        read_features(tmp_path / "s")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_features(tmp_path / "none.npy")
+
+
+def test_read_features_takes_every_form(tmp_path):
+    array = np.arange(6.0).reshape(3, 2)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "one.npz", x=array)
+    np.savez_compressed(tmp_path / "two.npz", a=array, b=array + 1)
+    write_store(tmp_path / "store", [("a", array), ("b", array + 1)])
+    record = {"name": "b", "signer": "s", "gloss": "A B", "text": "a b .", "sign": torch.from_numpy(array + 1)}
+    with gzip.open(tmp_path / "phoenix14t.pami0.dev", "wb") as file:
+        pickle.dump([{**record, "name": "a", "sign": torch.from_numpy(array)}, record], file)
+    (tmp_path / "dict.pkl").write_bytes(pickle.dumps({"a": array, "b": array + 1}))
+
+    for path, name in [("a.npy", None), ("a.npy", "row 7"), ("one.npz", "row 7"), ("two.npz", "a"), ("store", "a")]:
+        np.testing.assert_array_equal(read_features(tmp_path / path, name), array)
+    for path in ("two.npz", "store", "phoenix14t.pami0.dev", "dict.pkl"):
+        read = read_features(tmp_path / path, "b")
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, array + 1)
+        assert open_features(tmp_path / path).lengths == {"a": 3, "b": 3}
+    np.testing.assert_array_equal(read_features(array), array)
+
+
+def test_a_store_written_again_is_not_remembered_wrongly(tmp_path):
+    write_store(tmp_path / "s", [("a", np.zeros((1, 2)))])
+    assert read_features(tmp_path / "s", "a").sum() == 0
+    for file in (tmp_path / "s").iterdir():
+        file.unlink()
+    write_store(tmp_path / "s", [("a", np.ones((1, 2)))])
+    assert read_features(tmp_path / "s", "a").sum() == 2
+
+
+def test_broken_and_unfit_files_are_named(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
+    np.save(tmp_path / "whole.npy", np.zeros((50, 4)))
+    (tmp_path / "half.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:200])
+    (tmp_path / "text.npz").write_text("no")
+    (tmp_path / "labels.pkl").write_bytes(pickle.dumps({"a": {"name": "a", "text": "no features"}}))
+    (tmp_path / "number.pkl").write_bytes(pickle.dumps(3))
+    for name, message in [
+        ("objects.npy", r"objects\.npy: not a readable \.npy of numbers"),
+        ("nan.npy", r"nan\.npy: features of 'nan' hold NaN"),
+        ("half.npy", r"half\.npy: not a readable"),
+        ("text.npz", r"text\.npz: not a readable"),
+        ("labels.pkl", "'a' has no features"),
+        ("number.pkl", "needs a list of records with 'name', or a dict by name, got int"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            read_features(tmp_path / name, "a")
+        assert "\n" not in str(caught.value)
