@@ -69,6 +69,18 @@ class SignEmbedding(nn.Module):
         return torch.relu(self.norm(self.linear(steps).transpose(1, 2), mask)).transpose(1, 2)
 
 
+class TiedHead(nn.Module):
+    """Word scores from the word table itself; owns no parameter, so a state dict names the table once."""
+
+    def __init__(self, words: nn.Embedding) -> None:
+        super().__init__()
+        object.__setattr__(self, "words", words)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, U, width] -> [B, U, V]"""
+        return nn.functional.linear(states, self.words.weight)
+
+
 class GFSLT(nn.Module):
     """Clips in, sentences out.
 
@@ -139,13 +151,16 @@ class GFSLT(nn.Module):
             dropout=dropout,
             attention_dropout=attention_dropout,
             activation=activation,
-            tie_embeddings=tie_embeddings,
             max_positions=max_positions,
         )
         self.mbart = MBartForConditionalGeneration(config)
-        self.mbart.set_input_embeddings(self.mbart.model.shared)  # one table, also where the head is untied
+        self.mbart.model.encoder.embed_tokens = None  # it reads steps, never words
+        share_words(self.mbart.model.decoder, self.mbart.model.shared)
+        bias = self.mbart.final_logits_bias  # zeros that nothing trains: no weight, so no checkpoint carries them
+        del self.mbart.final_logits_bias
+        self.mbart.register_buffer("final_logits_bias", bias.detach(), persistent=False)
         if tie_embeddings:
-            self.mbart.lm_head.weight = self.mbart.model.shared.weight
+            self.mbart.lm_head = TiedHead(self.mbart.model.shared)
 
     def features(self, batch: Batch) -> Tensor:
         """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
@@ -248,7 +263,6 @@ def mbart_config(
     activation: str,
     max_positions: int,
     decoder_heads: int | None = None,
-    tie_embeddings: bool = False,
 ) -> MBartConfig:
     """transformers' description of an mBART of these sizes.
 
@@ -275,12 +289,18 @@ def mbart_config(
         activation_function=activation,
         scale_embedding=True,
         max_position_embeddings=max_positions,
-        tie_word_embeddings=tie_embeddings,
+        tie_word_embeddings=False,  # tables are shared by `share_words`, so that a state dict has each tensor once
         pad_token_id=pad_id,
         bos_token_id=None,
         eos_token_id=None,
         forced_eos_token_id=None,
     )
+
+
+def share_words(decoder: nn.Module, words: nn.Embedding) -> None:
+    """Let an mBART decoder look words up in `words`, without owning it."""
+    del decoder.embed_tokens
+    object.__setattr__(decoder, "embed_tokens", words)  # past nn.Module's register, so parameters are named once
 
 
 def shift_right(tokens: Tensor, start_id: int) -> Tensor:

@@ -43,8 +43,8 @@ def augment(
     inputs: Tensor,
     clip_index: Tensor,
     num_clips: int,
-    generator: torch.Generator | None,
-    settings: Augment,
+    generator: torch.Generator | None = None,
+    settings: Augment = Augment(),
     crop: int | None = None,
 ) -> Tensor:
     """Turn, scale, shift, crop and recolour frames, every frame of a clip alike.
@@ -53,7 +53,7 @@ def augment(
         inputs: uint8 RGB. [N, H, W, 3]
         clip_index: clip of each frame, 0..num_clips-1. [N] long
         num_clips: B.
-        generator: of any device; equal generators give equal frames.
+        generator: of any device; equal generators give equal frames. None draws from torch's own.
         settings: kinds and sizes.
         crop: side in pixels of the square cut out at a random place; None keeps the size.
 
