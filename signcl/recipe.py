@@ -6,8 +6,12 @@ refused with the nearest known key. Nothing here imports torch.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import re
+import textwrap
 import types
 import typing
 from dataclasses import dataclass, field
@@ -27,6 +31,8 @@ __all__ = [
     "SignCLRecipe",
     "TextRecipe",
     "TrainRecipe",
+    "describe_keys",
+    "field_docs",
     "load_recipe",
     "recipe_from_dict",
     "recipe_to_dict",
@@ -135,6 +141,10 @@ class ModelRecipe:
     text_activation: str = "relu"
     masked_text: bool = True
     """VLP version 2: add the decoder that restores the masked sentence; False is version 1, the contrast alone."""
+    masked_text_trains_encoder: bool = False
+    """The masked-text term also reaches the text encoder; off as in the released code."""
+    sign_emb: bool = False
+    """vlp: GFSLT's sign embedding already in pretraining, so that no untrained layer stands between trained ones."""
     max_positions: int = 1024
     form: Literal["fixed", "as_released"] = "fixed"
     """as_released restores the released code's padding, normalisation and weight transfer (docs/paper-vs-code.md)."""
@@ -341,7 +351,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
 
@@ -416,3 +426,38 @@ def _build(kind: Any, data: Any, where: str) -> Any:
 def _nearest(word: str, known: Any, where: str = "") -> str:
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {where}{match[0]}?" if match else ""
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """What stands under each field of a dataclass, by field name; "" where nothing does."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    docs: dict[str, str] = {}
+    last = ""
+    for node in typing.cast(ast.ClassDef, tree).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            last = node.target.id
+            docs[last] = ""
+        elif last and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docs[last] = " ".join(str(node.value.value).split())
+            last = ""
+    return docs
+
+
+def describe_keys(kind: type = Recipe, where: str = "") -> str:
+    """Every recipe key with its default and meaning, one per line, as `signcl fit --keys` prints them."""
+    lines = []
+    docs = field_docs(kind)
+    hints = typing.get_type_hints(kind)
+    for f in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[f.name]):
+            section = typing.cast(type, hints[f.name])
+            lines += [
+                f"\n{where}{f.name}:  {(section.__doc__ or '').strip()}",
+                describe_keys(section, f"{where}{f.name}."),
+            ]
+            continue
+        default = f.default if f.default is not dataclasses.MISSING else {}
+        choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
+        meaning = " ".join(part for part in (" | ".join(choices) + "." if choices else "", docs[f.name]) if part)
+        lines.append(f"  {where}{f.name} = {default!r:<12}  {meaning}".rstrip())
+    return "\n".join(lines)

@@ -134,32 +134,6 @@ class SentencePieceTokenizer:
     """
 
     LANGUAGES = tuple(_LANGUAGES.split())
-        "ar_AR",
-        "cs_CZ",
-        "de_DE",
-        "en_XX",
-        "es_XX",
-        "et_EE",
-        "fi_FI",
-        "fr_XX",
-        "gu_IN",
-        "hi_IN",
-        "it_IT",
-        "ja_XX",
-        "kk_KZ",
-        "ko_KR",
-        "lt_LT",
-        "lv_LV",
-        "my_MM",
-        "ne_NP",
-        "nl_XX",
-        "ro_RO",
-        "ru_RU",
-        "si_LK",
-        "tr_TR",
-        "vi_VN",
-        "zh_CN",
-    ]
     pad_id, end_id, unk_id = 1, 2, 3
 
     def __init__(self, model: bytes, language: str = "de_DE") -> None:

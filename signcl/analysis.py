@@ -1,0 +1,184 @@
+"""`run_density`: how crowded the signs lie in a run's feature space, on a split whose spans the corpus knows.
+
+For features of other models, call `signcl.density` directly; this file only brings a run, a corpus and it together.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from signcl import checkpoint
+from signcl.batch import Sample
+from signcl.checkpoint import Run
+from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, thin
+from signcl.density import pool_spans, sdr_interval, shuffle_baseline, sign_density_ratio
+from signcl.evaluate import pick_device, split_samples
+from signcl.progress import say, track
+
+__all__ = ["extract_features", "run_density", "sign_instances"]
+
+
+@torch.no_grad()
+def extract_features(
+    run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
+) -> Iterator[tuple[Sample, torch.Tensor]]:
+    """Features of every clip, one at a time and in order of length: without augmentation, padding or repeats.
+
+    Args:
+        tap: `features`, one vector per frame (where SignCL looks), or `steps`, one per encoder step.
+
+    Yields:
+        (sample, rows on the CPU [T, D]); clips that cannot be read are said and left out.
+    """
+    place = pick_device(device)
+    model = run.model.to(place).eval()
+    data = ClipDataset(samples, None, run.recipe, training=False)
+    plan = plan_batches(count_frames(samples, run.recipe.input), batch_size=run.recipe.train.batch_size, shuffle=False)
+    by_name = {s.name: s for s in samples}
+    with track("extracting features", total=len(plan), show=progress) as bar:
+        for loaded in clip_loader(data, plan):
+            for name, reason in loaded.broken:
+                say(f"skipped {name}: {reason}")
+            if loaded.batch is not None:
+                batch = loaded.batch.to(place)
+                if tap == "features":
+                    rows, lengths = model.features(batch), batch.lengths  # type: ignore[operator]
+                else:
+                    encoding = model.encode(batch)  # type: ignore[operator]
+                    rows, lengths = encoding.steps, encoding.step_lengths
+                for name, row, length in zip(batch.names, rows.float().cpu(), lengths.tolist()):
+                    yield by_name[name], row[:length]
+            bar.advance()
+
+
+def sign_instances(
+    run: Run, samples: list[Sample], *, frame: str, tap: str, device: str, progress: bool
+) -> tuple[torch.Tensor, list[str], list[tuple[str, int, int]]]:
+    """One vector per annotated sign of the samples.
+
+    Returns:
+        Features [N, D], the gloss of each row, and (clip, start, stop) of each row in frames of the clip.
+    """
+    from signcl.batch import Span
+
+    rows, glosses, where = [], [], []
+    for sample, features in extract_features(run, samples, tap=tap, device=device, progress=progress):
+        frames = sample.num_frames or len(features)
+        kept = thin(frames, run.recipe.input, None)  # frames the model saw; spans are given in frames of the clip
+        spans = [
+            Span(s.token, int(np.searchsorted(kept, s.start)), int(np.searchsorted(kept, s.stop))) for s in sample.spans
+        ]
+        scale = 1.0 if tap == "features" else len(features) / len(kept)
+        spans = [
+            Span(s.token, int(s.start * scale), max(int(s.start * scale) + 1, round(s.stop * scale))) for s in spans
+        ]
+        usable = [(s, t) for s, t in zip(spans, sample.spans) if s.start < s.stop <= len(features)]
+        if not usable:
+            continue
+        rows.append(pool_spans(features, [s for s, _ in usable], frame))
+        glosses += [str(t.token) for _, t in usable]
+        where += [(sample.name, t.start, t.stop) for _, t in usable]
+    if not rows:
+        raise ValueError("no clip of this split has spans; run `signcl corpus stats` to see what the corpus holds")
+    return torch.cat(rows), glosses, where
+
+
+def run_density(
+    folder: str | Path,
+    split: str = "test",
+    *,
+    root: str | None = None,
+    device: str = "auto",
+    frame: str = "centre",
+    tap: str = "features",
+    distance: str = "euclidean",
+    inter: str = "gloss",
+    min_count: int = 2,
+    seed: int = 0,
+    picture: bool = True,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Sign Density Ratio of a run on a split; writes `density.<split>.{csv,json,png}` into the run folder.
+
+    Args:
+        frame: the one vector of a sign: `centre` frame, `mean` of its frames, or `medoid`. The paper had two
+            volunteers choose a frame.
+        tap: `features` or `steps`, see `extract_features`.
+        distance, inter, min_count: see `signcl.density.sign_density_ratio`.
+
+    Returns:
+        The summary that the JSON file holds: SDR in percent with a bootstrap interval over glosses, the same under
+        shuffled labels, mean intra- and inter-gloss distance, the densest and sparsest glosses, and how it was made.
+    """
+    run = checkpoint.load_run(folder)
+    samples = split_samples(run, split, root)
+    if not any(s.spans for s in samples):
+        raise ValueError(
+            f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
+        )
+    features, glosses, where = sign_instances(run, samples, frame=frame, tap=tap, device=device, progress=progress)
+    names = sorted(set(glosses))
+    ids = torch.tensor([names.index(g) for g in glosses])
+    options: dict[str, Any] = {"distance": distance, "inter": inter, "min_count": min_count}
+    density = sign_density_ratio(features, ids, **options)
+    low, high = sdr_interval(density, seed=seed)
+    rows = sorted(
+        zip([names[i] for i in density.gloss_ids.tolist()], *(getattr(density, f).tolist() for f in FIELDS)),
+        key=lambda row: -row[-1],
+    )
+    _write_csv(run.folder / f"density.{split}.csv", rows)
+    counts = Counter(glosses)
+    result = {
+        "split": split,
+        "sdr": 100 * density.mean,
+        "interval": [100 * low, 100 * high],
+        "shuffled": 100 * shuffle_baseline(features, ids, seed=seed, **options),
+        "intra": float(density.intra.mean()),
+        "inter": float(density.inter.mean()),
+        "feature_norm": float(features.norm(dim=1).mean()),
+        "glosses": len(rows),
+        "glosses_left_out": sum(n < min_count for n in counts.values()),
+        "instances": len(glosses),
+        "densest": [{"gloss": r[0], "count": r[1], "sdr": 100 * r[4]} for r in rows[:5]],
+        "sparsest": [{"gloss": r[0], "count": r[1], "sdr": 100 * r[4]} for r in rows[:-6:-1]],
+        "made": {"frame": frame, "tap": tap, **options, "seed": seed, "commit": checkpoint.git_commit()},
+    }
+    if picture:
+        result["tsne"] = _picture(run.folder / f"density.{split}", features, glosses, where, seed)
+    checkpoint.write_json(run.folder / f"density.{split}.json", result)
+    return result
+
+
+FIELDS = ("counts", "intra", "inter", "sdr")
+
+
+def _write_csv(path: Path, rows: list[Any]) -> None:
+    with checkpoint.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["gloss", *FIELDS])
+        table.writerows([gloss, count, *(f"{value:.6g}" for value in rest)] for gloss, count, *rest in rows)
+
+
+def _picture(
+    stem: Path, features: torch.Tensor, glosses: list[str], where: list[tuple[str, int, int]], seed: int
+) -> dict[str, Any]:
+    """The t-SNE map, its picture, and its points for the report."""
+    from signcl.projection import density_figure, tsne
+
+    projection = tsne(features, seed=seed)
+    common = [gloss for gloss, _ in Counter(glosses).most_common(7)]
+    with checkpoint.atomic_write(stem.with_name(stem.name + ".png")) as temporary:
+        density_figure(projection, glosses, highlight=common, path=temporary, format="png")
+    points = [
+        {"x": round(float(x), 3), "y": round(float(y), 3), "gloss": gloss, "clip": clip, "start": start, "stop": stop}
+        for (x, y), gloss, (clip, start, stop) in zip(projection.coordinates, glosses, where)
+    ]
+    checkpoint.write_json(stem.with_name(stem.name + ".points.json"), points)
+    return dict(projection.settings)

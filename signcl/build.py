@@ -1,0 +1,184 @@
+"""From a recipe to a model: the system at its sizes, and the published or earlier weights that start it.
+
+Whatever is loaded is accounted for tensor by tensor and said; nothing is passed over in silence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from signcl import checkpoint
+from signcl.recipe import Recipe, load_recipe
+from signcl.text import Tokenizer, load_tokenizer
+
+__all__ = ["build_model", "initialise", "read_tensors"]
+
+SHARED = (
+    "width",
+    "conv_width",
+    "encoder_layers",
+    "decoder_layers",
+    "heads",
+    "decoder_heads",
+    "ffn",
+    "dropout",
+    "attention_dropout",
+    "activation",
+    "tie_embeddings",
+    "max_positions",
+)
+"""Recipe values that both systems are built from."""
+VLP_ONLY = (
+    "text_layers",
+    "text_heads",
+    "text_ffn",
+    "text_dropout",
+    "text_attention_dropout",
+    "text_activation",
+    "masked_text",
+    "masked_text_trains_encoder",
+    "sign_emb",
+)
+
+
+def build_model(recipe: Recipe, tokenizer: Tokenizer, feature_dim: int | None) -> nn.Module:
+    """The system that a recipe names, at its sizes, with random weights.
+
+    Args:
+        feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+
+    Raises:
+        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+    """
+    from signcl.models import model_class
+    from signcl.visual import build_visual
+
+    m = recipe.model
+    kind = model_class(m.name)
+    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk)
+    numbers = {
+        "vocab_size": tokenizer.vocab_size,
+        "pad_id": tokenizer.pad_id,
+        "start_id": tokenizer.start_id,
+        "as_released": m.form == "as_released",
+        **{name: getattr(m, name) for name in SHARED},
+    }
+    if m.name == "vlp":
+        return kind(visual, **numbers, **{name: getattr(m, name) for name in VLP_ONLY})
+    return kind(visual, **numbers, end_id=tokenizer.end_id)
+
+
+def initialise(model: nn.Module, recipe: Recipe) -> list[str]:
+    """Fill a fresh model with the weights that its recipe names; what went where, a line each.
+
+    Raises:
+        ValueError, OSError: nothing at the place named, or tensors that do not fit. Nothing is passed over in silence.
+    """
+    m, said = recipe.model, []
+    if m.visual_weights:
+        from signcl.visual import load_resnet_weights
+
+        report = load_resnet_weights(model.visual, read_tensors(m.visual_weights, "model.visual_weights"))  # type: ignore[arg-type]
+        said.append(f"frame encoder from {m.visual_weights}: {report}")
+    mbart = None
+    if m.language_model:
+        from signcl.models.transfer import load_language_model
+
+        mbart = read_tensors(m.language_model, "model.language_model")
+        said.append(f"language model from {m.language_model}: {load_language_model(model, mbart)}")  # type: ignore[arg-type]
+    if m.init_from:
+        said.append(f"weights from {m.init_from}: {_from_run(model, recipe, mbart)}")
+    return said
+
+
+def _from_run(model: nn.Module, recipe: Recipe, mbart: dict[str, torch.Tensor] | None) -> str:
+    folder = Path(recipe.model.init_from)
+    folder = folder.parent if folder.is_file() else folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"model.init_from={folder}: no such run folder; train the pretraining recipe first")
+    source = load_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else None
+    if source is None:
+        raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
+    if source.model.name == recipe.model.name:
+        checkpoint.load_weights(folder, model)
+        return "every tensor transferred"
+    if (source.model.name, recipe.model.name) != ("vlp", "gfslt"):
+        raise ValueError(
+            f"model.init_from={folder} is a run of {source.model.name}, which cannot start {recipe.model.name}; "
+            f"gfslt starts from vlp or gfslt, vlp from vlp"
+        )
+    from signcl.models.transfer import transfer
+
+    as_released = recipe.model.form == "as_released"
+    raw = {}
+    if as_released:
+        if mbart is None:
+            raise ValueError(
+                "model.form=as_released overwrites the transferred embeddings: set model.language_model too"
+            )
+        raw = {
+            "raw_words": _ending(mbart, "shared.weight"),
+            "raw_positions": _ending(mbart, "decoder.embed_positions.weight"),
+        }
+    return str(transfer(_full(source, folder), model, as_released=as_released, **raw))  # type: ignore[arg-type]
+
+
+def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    return next(value for key, value in tensors.items() if key.endswith(name))
+
+
+def _full(recipe: Recipe, folder: Path) -> nn.Module:
+    """The module of a run with its weights: shared tensors, written once, have all their names again."""
+    model = build_model(recipe, load_tokenizer(folder), checkpoint.read_card(folder).get("feature_dim"))
+    checkpoint.load_weights(folder, model)
+    return model
+
+
+def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
+    """Tensors of a published checkpoint: `pretrained:` and a file, a folder as transformers saves it, or a hub id.
+
+    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors and containers only.
+    """
+    if not source.startswith("pretrained:"):
+        raise ValueError(f"{key}: needs pretrained:FILE, pretrained:FOLDER or pretrained:HUB_ID, got {source!r}")
+    name = source.removeprefix("pretrained:")
+    path = Path(name)
+    if path.is_dir():
+        names = ("model.safetensors", "pytorch_model.bin")
+        found = [path / n for n in names if (path / n).is_file()]
+        if not found:
+            raise FileNotFoundError(f"{key}: {path} has none of {', '.join(names)}")
+        path = found[0]
+    elif not path.is_file():
+        from transformers.utils.hub import cached_file
+
+        try:
+            path = Path(str(cached_file(name, "model.safetensors")))
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise FileNotFoundError(
+                f"{key}: no file or folder {name}, and no such hub id can be had: {reason}"
+            ) from None
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{key}: {path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})"
+        ) from None
+    for inner in ("model", "state_dict", "model_state_dict"):
+        if isinstance(data, dict) and isinstance(data.get(inner), dict):
+            data = data[inner]
+    tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)} if isinstance(data, dict) else {}
+    if not tensors:
+        raise ValueError(f"{key}: {path} holds no tensors by name")
+    return tensors

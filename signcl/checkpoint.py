@@ -1,0 +1,240 @@
+"""The run folder: everything needed to use a trained model again, or to go on training it.
+
+    recipe.yaml  model.safetensors  tokenizer.json (+ sentencepiece.bpe.model)  card.json  state/last.pt
+    metrics.jsonl  scores.json  predictions.<split>.tsv  report.html  TensorBoard events
+
+Every file is written beside its place and moved there, so that a full disk, a kill or a power cut leaves the old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from signcl.recipe import Recipe, load_recipe, save_recipe
+from signcl.text import Tokenizer, load_tokenizer
+
+__all__ = [
+    "Run",
+    "atomic_write",
+    "load_run",
+    "load_state",
+    "read_card",
+    "read_weights",
+    "save_card",
+    "save_run_start",
+    "save_state",
+    "save_weights",
+    "versions",
+]
+
+
+@dataclass
+class Run:
+    """A trained system, loaded from its folder."""
+
+    folder: Path
+    recipe: Recipe
+    model: nn.Module
+    tokenizer: Tokenizer
+    card: dict[str, Any]
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it replaces `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        OSError: with what to do, when the disk is full or the folder may not be written. The old file is intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except Exception as error:
+        if _disk_full(error):
+            kept = "the one written before is intact" if path.exists() else "nothing was overwritten"
+            raise OSError(
+                errno.ENOSPC, f"no space left while writing {path}; {kept}; free space and run the same command again"
+            ) from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _disk_full(error: Exception) -> bool:
+    """torch and safetensors report a full disk as their own kinds of error."""
+    return getattr(error, "errno", None) == errno.ENOSPC or any(
+        words in str(error) for words in ("No space left", "PytorchStreamWriter failed", "file write failed")
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Make the run folder with its recipe and tokenizer."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / "recipe.yaml") as temporary:
+            save_recipe(recipe, temporary)
+        tokenizer.save(folder)
+    except PermissionError as error:
+        raise PermissionError(
+            errno.EACCES,
+            f"no permission to write the run folder {folder} ({error.strerror}); choose another with --out=",
+        ) from None
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out={folder}: a folder is needed, and there is a file of that name") from None
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """Write `model.safetensors` (shared tensors once)."""
+    from safetensors.torch import save_model
+
+    with atomic_write(folder / "model.safetensors") as temporary:
+        save_model(model, str(temporary))
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a run's `model.safetensors`, by name."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no model.safetensors; a run folder in which `signcl fit` has scored once is needed"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); train again or copy the run folder again") from None
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Put a run's weights into a model of the same recipe; every tensor must find its place."""
+    from safetensors.torch import load_model
+
+    found = read_weights(folder)
+    own = model.state_dict()
+    wrong = [k for k in found if k not in own or found[k].shape != own[k].shape]
+    if wrong:
+        k = wrong[0]
+        here = tuple(own[k].shape) if k in own else "no such tensor"
+        raise ValueError(
+            f"{folder} holds the weights of another model: {len(wrong)} of {len(found)} tensors do not fit, first "
+            f"{k}: {tuple(found[k].shape)} in the file, {here} by its recipe.yaml"
+        )
+    load_model(model, str(folder / "model.safetensors"))
+
+
+def load_run(folder: str | Path) -> Run:
+    """Load a run folder, ready to evaluate on the CPU.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    if not (folder / "recipe.yaml").is_file():
+        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
+    recipe = load_recipe(folder / "recipe.yaml")
+    tokenizer = load_tokenizer(folder)
+    card = read_card(folder)
+    from signcl.build import build_model
+
+    model = build_model(recipe, tokenizer, card.get("feature_dim"))
+    load_weights(folder, model)
+    return Run(folder, recipe, model.eval(), tokenizer, card)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What a run says about itself."""
+    try:
+        return json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} has no card.json; it is not a run folder made by `signcl fit`") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder}/card.json is damaged: {error}") from None
+
+
+def save_card(folder: Path, card: dict[str, Any]) -> None:
+    """Write `card.json`."""
+    write_json(folder / "card.json", card)
+
+
+def save_state(folder: Path, state: dict[str, Any], save: Callable[..., None] = torch.save) -> None:
+    """Write the resumable state."""
+    with atomic_write(folder / "state" / "last.pt") as temporary:
+        save(state, temporary)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The resumable state, or None where training has not begun."""
+    path = folder / "state" / "last.pt"
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}); delete {path.parent} to train from the start"
+        ) from None
+
+
+def versions() -> dict[str, str]:
+    """Versions and machine, for the card."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("signcl", "torch", "transformers", "lightning-fabric", "sacrebleu")}
+    return {"python": platform.python_version(), **found, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+
+
+def git_commit() -> str:
+    """The commit of this checkout, with "+changes" where tracked files differ from it; "" for an installed package."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    if not (Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return ""  # installed: the git tree around it, if any, is somebody else's
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,328 @@
+"""From samples to batches: loading, thinning, caching, length buckets, collation.
+
+Everything random here is a function of (seed, epoch, sample), never of a running generator's state, so that a resumed
+run, another number of workers or another cache size sees exactly the same batches.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from signcl.batch import Batch, Sample, pack_positions
+from signcl.recipe import InputRecipe, LossRecipe, Recipe
+from signcl.text import Tokenizer, count_words, mask_words
+
+__all__ = ["ClipDataset", "Loaded", "clip_loader", "collate", "count_frames", "load_raw", "plan_batches", "select"]
+
+
+@dataclass
+class Loaded:
+    """What a loader yields: a batch, and the clips that could not be read."""
+
+    batch: Batch | None
+    """None when every clip of the batch was broken."""
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    """(name, reason)."""
+
+
+def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
+    """Which frames of a clip are used: every `stride`-th, and at most `max_frames` of those.
+
+    A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
+    otherwise. The released code draws at random in dev and test too, so that its scores vary from run to run.
+    """
+    kept = np.arange(0, num_frames, recipe.stride)
+    limit = recipe.max_frames
+    if limit is not None and len(kept) > limit:
+        if random is None:
+            kept = kept[np.linspace(0, len(kept) - 1, limit).round().astype(int)]
+        else:
+            kept = kept[np.sort(random.choice(len(kept), size=limit, replace=False))]
+    return kept
+
+
+def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
+    """All frames of a sample: uint8 RGB [T, H, W, 3], or float32 features [T, D].
+
+    Raises:
+        ValueError, OSError: the clip is missing, broken, empty, or its features are not finite numbers.
+    """
+    if sample.features is not None:
+        if isinstance(sample.features, np.ndarray):
+            rows = sample.features
+        else:
+            from signcl.features import read_features
+
+            rows = read_features(sample.features, sample.name)
+        rows = np.asarray(rows, dtype=np.float32)
+        if rows.ndim != 2 or not len(rows):
+            raise ValueError(f"features of {sample.name}: needs an array [frames, size] with frames, got {rows.shape}")
+        if not np.isfinite(rows).all():
+            raise ValueError(f"features of {sample.name}: {int((~np.isfinite(rows)).sum())} values are NaN or infinite")
+        return rows
+    if sample.clip is None:
+        raise ValueError(f"{sample.name} has neither a clip nor features")
+    from signcl.video import read_frames
+
+    return read_frames(sample.clip, size=recipe.size and (recipe.size, recipe.size))
+
+
+def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
+    """The crop of a clip: the same window in all frames, at random in training, central otherwise."""
+    if recipe.crop is None or frames.ndim != 4:
+        return frames
+    height, width = frames.shape[1:3]
+    if min(height, width) < recipe.crop:
+        raise ValueError(
+            f"input.crop={recipe.crop} does not fit into frames of {width}x{height}; lower it or set input.size"
+        )
+    room = (height - recipe.crop, width - recipe.crop)
+    top, left = (r // 2 for r in room) if random is None else (int(random.integers(r + 1)) for r in room)
+    return frames[:, top : top + recipe.crop, left : left + recipe.crop]
+
+
+def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
+    """The frames of a clip that a model gets; `random` is given in training only."""
+    return np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+
+
+def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
+    """Frames of each sample after thinning, for length buckets, without decoding where the corpus knows them.
+
+    A clip that cannot be opened counts as 1 frame; it is reported when it is loaded.
+    """
+    counts = []
+    for sample in samples:
+        frames = sample.num_frames
+        if frames is None and isinstance(sample.features, np.ndarray):
+            frames = len(sample.features)
+        if frames is None:
+            try:
+                if sample.clip is not None:
+                    from signcl.video import probe
+
+                    frames = probe(sample.clip).num_frames
+                else:
+                    frames = len(load_raw(sample, recipe))
+            except (ValueError, OSError):
+                frames = 1
+        counts.append(len(thin(max(frames or 1, 1), recipe, None)))
+    return counts
+
+
+class ClipDataset(Dataset[Any]):
+    """Index lists in, `Loaded` batches out (the DataLoader's own batching is off).
+
+    Args:
+        samples: the sentences of a split.
+        tokenizer: None leaves the batch without tokens.
+        training: random thinning, crops and masking, and the memory cache.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer | None,
+        recipe: Recipe,
+        *,
+        training: bool,
+        cache_gb: float = 0.0,
+    ) -> None:
+        self.samples = list(samples)
+        self.tokenizer = tokenizer
+        self.input: InputRecipe = recipe.input
+        self.loss: LossRecipe = recipe.loss
+        self.max_tokens = recipe.text.max_tokens
+        self.masked = recipe.stage == "pretrain" and "masked_text" in recipe.loss.weights
+        self.training = training
+        self.seed = recipe.train.seed
+        self.epoch = 0
+        self.dim: int | None = None
+        self.cut_sentences: set[str] = set()
+        self._room = cache_gb * 1e9
+        self._cache: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _raw(self, index: int) -> np.ndarray:
+        if index in self._cache:
+            return self._cache[index]
+        raw = load_raw(self.samples[index], self.input)
+        if raw.nbytes <= self._room:
+            self._room -= raw.nbytes
+            self._cache[index] = raw
+        return raw
+
+    def _random(self, index: int) -> np.random.Generator | None:
+        return np.random.default_rng((self.seed, self.epoch, index)) if self.training else None
+
+    def __getitem__(self, indices: list[int]) -> Loaded:
+        chosen, inputs, broken = [], [], []
+        for index in indices:
+            sample = self.samples[index]
+            try:
+                frames = select(self._raw(index), self.input, self._random(index))
+            except (ValueError, OSError) as error:
+                broken.append((sample.name, str(error)))
+                continue
+            if frames.ndim == 2:
+                self.dim = self.dim or frames.shape[1]
+                if frames.shape[1] != self.dim:
+                    reason = f"features of size {frames.shape[1]}, the other clips have {self.dim}"
+                    broken.append((sample.name, reason))
+                    continue
+            chosen.append(index)
+            inputs.append(frames)
+        if not chosen:
+            return Loaded(None, broken)
+        shapes = {frames.shape[1:] for frames in inputs}
+        if len(shapes) > 1:
+            raise ValueError(f"clips of one batch differ in frame size {sorted(shapes)}; set input.size in the recipe")
+        return Loaded(self._collate(chosen, inputs), broken)
+
+    def _collate(self, indices: list[int], inputs: list[np.ndarray]) -> Batch:
+        samples = [self.samples[i] for i in indices]
+        batch = collate(samples, inputs)
+        if self.tokenizer is not None:
+            tokens = [self._encode(s) for s in samples]
+            batch.tokens, batch.token_lengths = pad(tokens, self.tokenizer.pad_id)
+            if self.masked:
+                masked = [self._encode(s, index) for s, index in zip(samples, indices)]
+                batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
+        return batch
+
+    def _encode(self, sample: Sample, index: int | None = None) -> list[int]:
+        assert self.tokenizer is not None
+        text = sample.text
+        if index is not None:
+            random = np.random.default_rng((self.seed, self.epoch if self.training else 0, index, 1))
+            text = mask_words(text, self.loss.mask_rate, random, kind=self.loss.mask_kind)
+        ids = self.tokenizer.encode(text)
+        if len(ids) <= self.max_tokens:
+            return ids
+        self.cut_sentences.add(sample.name)
+        ends = 2 if ids[-1] == self.tokenizer.start_id else 1  # keep </s> (and mBART's language code)
+        return ids[: self.max_tokens - ends] + ids[-ends:]
+
+
+def collate(samples: Sequence[Sample], inputs: Sequence[np.ndarray]) -> Batch:
+    """Clips and sentences as one batch, without tokens. Frames are packed, not padded."""
+    lengths = [len(frames) for frames in inputs]
+    return Batch(
+        names=[s.name for s in samples],
+        texts=[s.text for s in samples],
+        inputs=torch.from_numpy(np.concatenate(inputs)),
+        positions=pack_positions(lengths),
+        lengths=torch.tensor(lengths),
+        max_length=max(lengths),
+        num_words=torch.tensor([count_words(s.text) for s in samples]),
+        sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split()).encode()) for s in samples]),
+    )
+
+
+def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Id lists as one padded tensor and their lengths. [B, U], [B]"""
+    lengths = torch.tensor([len(s) for s in sequences])
+    padded = torch.full((len(sequences), int(lengths.max())), pad_id)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = torch.tensor(sequence)
+    return padded, lengths
+
+
+def plan_batches(
+    lengths: Sequence[int],
+    *,
+    batch_size: int,
+    batch_frames: int | None = None,
+    bucket: bool = True,
+    shuffle: bool = True,
+    seed: int = 0,
+    epoch: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    drop_single: bool = False,
+) -> list[list[int]]:
+    """The batches of one epoch for one rank: a pure function of its arguments.
+
+    Clips are shuffled, sorted by length within pools of 50 batches when `bucket` is on, cut into batches of at most
+    `batch_size` clips and `batch_frames` frames, and the batches shuffled again. In training every rank gets the same
+    number of batches (the last ones are repeated); in evaluation no clip is repeated.
+
+    Args:
+        lengths: frames of each clip.
+        drop_single: join a last batch of one clip to its neighbour (a contrast within one clip is empty).
+    """
+    order = np.arange(len(lengths))
+    random = np.random.default_rng((seed, epoch))
+    if shuffle:
+        random.shuffle(order)
+    if bucket:
+        pool = len(order) if not shuffle else batch_size * 50
+        order = np.concatenate([
+            chunk[np.argsort([lengths[i] for i in chunk], kind="stable")]
+            for chunk in np.split(order, range(pool, len(order), pool))
+        ])  # fmt: skip
+    batches: list[list[int]] = []
+    frames = 0
+    for index in order.tolist():
+        full = batches and len(batches[-1]) >= batch_size
+        if not batches or full or (batch_frames is not None and frames + lengths[index] > batch_frames):
+            batches.append([])
+            frames = 0
+        batches[-1].append(index)
+        frames += lengths[index]
+    if drop_single and len(batches) > 1:
+        for single in [b for b in batches if len(b) == 1]:
+            near = min((b for b in batches if b is not single), key=lambda b: abs(lengths[b[-1]] - lengths[single[0]]))
+            near.extend(single)
+            batches.remove(single)
+    if shuffle:
+        random.shuffle(batches)
+        if len(batches) % ranks:
+            batches += [batches[i % len(batches)] for i in range(ranks - len(batches) % ranks)]
+    return batches[rank::ranks]
+
+
+class _Batches:
+    """A batch sampler over a fixed list."""
+
+    def __init__(self, batches: list[list[int]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def clip_loader(
+    dataset: ClipDataset, batches: list[list[int]], *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """A DataLoader that yields one `Loaded` per planned batch, in order."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Batches(batches),
+        num_workers=workers,
+        pin_memory=False,
+        collate_fn=_pinned if pin_memory else _as_it_is,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _as_it_is(loaded: Any) -> Any:
+    return loaded
+
+
+def _pinned(loaded: Any) -> Any:
+    return replace(loaded, batch=loaded.batch and loaded.batch.pin_memory())

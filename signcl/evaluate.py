@@ -1,0 +1,208 @@
+"""`evaluate`: translate a split with a trained run and score it against the raw references.
+
+Scores are corpus-level, computed once on all sentences. `scores.json` keeps, for each split, the numbers with the
+conventions that move them: metric signatures, tokenization, final dots, number of sentences, beam, seed, commit.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from signcl import checkpoint
+from signcl.batch import Sample
+from signcl.checkpoint import Run
+from signcl.corpora import load_samples
+from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches
+from signcl.metrics import bootstrap_interval, score_all
+from signcl.progress import say, track
+from signcl.stages import decode, score
+
+__all__ = ["evaluate", "predict", "read_predictions", "split_samples"]
+
+
+def split_samples(run: Run, split: str, root: str | None = None) -> list[Sample]:
+    """The samples of a split of the run's corpus (or of the same corpus at another place)."""
+    corpus = run.recipe.corpus
+    return load_samples(corpus.name, Path(root or corpus.root), split, **corpus.options)
+
+
+def predict(
+    run: Run,
+    samples: list[Sample],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    beams: int | None = None,
+    length_penalty: float | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Translate samples with a finetuned run.
+
+    Returns:
+        Sentences by name, in the order of `samples`; and the clips that could not be read, with the reason.
+    """
+    if run.recipe.stage != "finetune":
+        raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
+    if length_penalty is not None:
+        run.recipe.decode.length_penalty = length_penalty
+    place = pick_device(device)
+    model = run.model.to(place).eval()
+    data = ClipDataset(samples, run.tokenizer, run.recipe, training=False)
+    plan = plan_batches(
+        count_frames(samples, run.recipe.input), batch_size=batch_size or run.recipe.train.batch_size, shuffle=False
+    )
+    found: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    with track("translating", total=len(plan), show=progress) as bar:
+        for loaded in clip_loader(data, plan):
+            broken.update(loaded.broken)
+            if loaded.batch is not None:
+                found.update(decode(model, loaded.batch.to(place), run.tokenizer, run.recipe, beams=beams))
+            bar.advance()
+    return {s.name: found[s.name] for s in samples if s.name in found}, broken
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
+
+
+def evaluate(
+    folder: str | Path,
+    split: str = "test",
+    *,
+    root: str | None = None,
+    device: str = "auto",
+    beams: int | None = None,
+    length_penalty: float | None = None,
+    batch_size: int | None = None,
+    bootstrap: int = 1000,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Score a run on a split; writes `predictions.<split>.tsv` and the split's entry of `scores.json`.
+
+    Args:
+        root: the corpus folder where it is not the one of the recipe.
+        bootstrap: resamples for the 95 % interval of BLEU-4; 0 leaves it out.
+
+    Returns:
+        The split's entry of `scores.json`: all metrics with signatures, `unseen` (the same on sentences that do not
+        occur in training), and how they were made. A pretraining run is scored by its losses and retrieval.
+    """
+    run = checkpoint.load_run(folder)
+    samples = split_samples(run, split, root)
+    started = time.perf_counter()
+    if run.recipe.stage == "pretrain":
+        scores = _score_pretraining(run, samples, device, batch_size)
+        broken: dict[str, str] = {}
+    else:
+        found, broken = predict(
+            run,
+            samples,
+            device=device,
+            beams=beams,
+            length_penalty=length_penalty,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        samples = [s for s in samples if s.name in found]
+        if not samples:
+            first = next(iter(broken.items()), ("", "no clips"))
+            raise ValueError(f"no clip of split {split} could be read; the first: {first[0]}: {first[1]}")
+        _write_predictions(run.folder / f"predictions.{split}.tsv", samples, found)
+        scores = _score_sentences(run, samples, found, bootstrap)
+    for name, reason in list(broken.items())[:5]:
+        say(f"skipped {name}: {reason}")
+    scores["made"] = {
+        "split": split,
+        "clips": len(samples),
+        "skipped": broken,
+        "seconds": round(time.perf_counter() - started, 2),
+        "beams": beams or run.recipe.decode.beams,
+        "length_penalty": run.recipe.decode.length_penalty,
+        "seed": run.recipe.train.seed,
+        "trained_with_commit": run.card.get("commit", ""),
+        "scored_with_commit": checkpoint.git_commit(),
+        "device": str(pick_device(device)),
+    }
+    path = run.folder / "scores.json"
+    everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    everything[split] = scores
+    checkpoint.write_json(path, everything)
+    return scores
+
+
+def _score_sentences(run: Run, samples: list[Sample], found: dict[str, str], resamples: int) -> dict[str, Any]:
+    tokenize = run.recipe.bleu_tokenize
+    hypotheses, references = [found[s.name] for s in samples], [s.text for s in samples]
+    scores: dict[str, Any] = score_all(hypotheses, references, tokenize=tokenize)
+    if resamples:
+        interval = bootstrap_interval("bleu4", hypotheses, references, samples=resamples, tokenize=tokenize)
+        scores["bleu4_interval"] = {"low": interval.low, "high": interval.high, "samples": resamples}
+    train = split_samples(run, "train")
+    seen = {" ".join(s.text.split()) for s in train}
+    unseen = [i for i, reference in enumerate(references) if " ".join(reference.split()) not in seen]
+    scores["seen_in_training"] = {
+        "sentences": len(references) - len(unseen),
+        "percent": 100 * (1 - len(unseen) / len(references)),
+    }
+    if 0 < len(unseen) < len(references):
+        scores["unseen"] = score_all(
+            [hypotheses[i] for i in unseen], [references[i] for i in unseen], tokenize=tokenize
+        )
+    scores["vocabulary_round_trip"] = {
+        "changed_references": sum(
+            _squeeze(run.tokenizer.decode(run.tokenizer.encode(r))) != _squeeze(r) for r in references
+        ),
+        "note": "references that the tokenizer cannot write; scores use the raw references all the same",
+    }
+    return scores
+
+
+def _squeeze(text: str) -> str:
+    return "".join(text.lower().split())
+
+
+def _score_pretraining(run: Run, samples: list[Sample], device: str, batch_size: int | None) -> dict[str, Any]:
+    place = pick_device(device)
+    data = ClipDataset(samples, run.tokenizer, run.recipe, training=False)
+    plan = plan_batches(
+        count_frames(samples, run.recipe.input), batch_size=batch_size or run.recipe.train.batch_size, shuffle=False
+    )
+    batches = (loaded.batch.to(place) for loaded in clip_loader(data, plan) if loaded.batch is not None)
+    return score(run.model.to(place), batches, run.recipe, run.tokenizer)
+
+
+def _write_predictions(path: Path, samples: list[Sample], found: dict[str, str]) -> None:
+    with checkpoint.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+        table.writerow(["name", "reference", "hypothesis"])
+        for sample in samples:
+            table.writerow([sample.name, _squeeze_line(sample.text), _squeeze_line(found[sample.name])])
+
+
+def _squeeze_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]:
+    """Names, references and hypotheses of a `predictions.<split>.tsv`."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions at {path}; run `signcl evaluate {path.parent}` first")
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    if any(len(row) != 3 for row in rows):
+        raise ValueError(f"{path}: needs three tab-separated columns name, reference, hypothesis in every line")
+    return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]

@@ -1,0 +1,165 @@
+"""The stages of training: (model outputs, batch) -> named, unweighted loss terms; and how each stage is scored.
+
+One line (`weighted_sum`) adds the terms, Eq. 6, so that no term can be logged and yet not trained: the released
+pretraining builds `total_loss` with SignCL in it and then back-propagates the contrast alone (docs/paper-vs-code.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.batch import Batch
+from signcl.losses import (
+    clip_loss,
+    estimate_frame_margin,
+    label_smoothed_cross_entropy,
+    signcl_loss,
+    weighted_sum,
+)
+from signcl.recipe import LossRecipe, Recipe, SignCLRecipe
+from signcl.text import Tokenizer
+
+__all__ = ["STAGES", "finetune", "frame_margin", "pretrain", "score", "signcl_term", "weighted_sum"]
+
+Gather = Callable[[Tensor], Tensor]
+"""Rows of all ranks, with gradient."""
+
+
+def frame_margin(batch: Batch, recipe: SignCLRecipe) -> Tensor:
+    """The frame margin of each clip, by the recipe's rule. [B]
+
+    `per_clip` is the paper's max(floor, frames / words * 2.3). `released` is one number for the batch from padded
+    sizes, g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), with T the padded frames including the
+    16 or more edge copies and U the padded tokens; the code passes g as it is, where Eq. 4 would double the margin.
+    """
+    if recipe.frame_margin_rule == "per_clip":
+        return estimate_frame_margin(
+            batch.lengths, batch.num_words, words_per_gloss=recipe.words_per_gloss, floor=recipe.frame_margin_floor
+        )
+    if batch.tokens is None:
+        raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
+    frames = -(-batch.max_length // 4) * 4 + 16
+    doubled = max(10, int((frames // batch.tokens.shape[1] + 1) * 2.3)) * 2
+    gap = max(0, min(doubled, int((frames - 30) / 2)))
+    doubling = 1 if recipe.variant == "released" else 2  # `released` takes the gap itself, `paper` doubles
+    return torch.full_like(batch.num_words, gap / doubling)
+
+
+def signcl_term(features: Tensor, batch: Batch, recipe: SignCLRecipe) -> Tensor:
+    """SignCL on frame features by the recipe; sampling draws from torch's generator. Scalar."""
+    return signcl_loss(
+        features,
+        batch.lengths,
+        frame_margin(batch, recipe),
+        variant=recipe.variant,
+        distance_margin=recipe.distance_margin,
+        negatives=recipe.negatives,
+    )
+
+
+def pretrain(
+    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
+) -> dict[str, Tensor]:
+    """Terms of visual-language pretraining: clip, masked_text, signcl, as far as the recipe weighs them.
+
+    Args:
+        out: what the model made of the batch; a `signcl.models.vlp.VLPOutput` or anything with its fields.
+        gather: collects rows over ranks with gradient, so that the contrast sees every clip of the step.
+
+    Source: GFSLT-VLP; paper section 4.2.
+    """
+    terms = {}
+    if "clip" in loss.weights:
+        video, text, ids = out.video_embedding, out.text_embedding, batch.sentence_ids
+        if gather is not None:
+            video, text, ids = gather(video), gather(text), gather(ids)
+        terms["clip"] = clip_loss(
+            video, text, out.logit_scale, sentence_ids=ids if loss.mask_duplicates else None, target=loss.clip_target
+        )
+    if "masked_text" in loss.weights:
+        if out.masked_logits is None or batch.tokens is None:
+            raise ValueError("loss.weights.masked_text needs model.masked_text=true (VLP version 2)")
+        terms["masked_text"] = label_smoothed_cross_entropy(
+            out.masked_logits, batch.tokens, pad_id, loss.label_smoothing
+        )
+    if "signcl" in loss.weights:
+        terms["signcl"] = signcl_term(out.features, batch, loss.signcl)
+    return terms
+
+
+def finetune(
+    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
+) -> dict[str, Tensor]:
+    """Terms of translation: translation, signcl, as far as the recipe weighs them.
+
+    Args:
+        out: what the model made of the batch; a `signcl.models.gfslt.GFSLTOutput` or anything with its fields.
+        gather: not used; every term is per clip.
+
+    Source: paper section 4.2.
+    """
+    assert batch.tokens is not None
+    terms = {}
+    if "translation" in loss.weights:
+        terms["translation"] = label_smoothed_cross_entropy(out.logits, batch.tokens, pad_id, loss.label_smoothing)
+    if "signcl" in loss.weights:
+        terms["signcl"] = signcl_term(out.features, batch, loss.signcl)
+    return terms
+
+
+STAGES = {"pretrain": pretrain, "finetune": finetune}
+
+
+@torch.no_grad()
+def score(model: nn.Module, batches: Iterable[Batch], recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Dev scores of a stage, on this rank's batches.
+
+    Returns:
+        `loss` and each term (mean over batches, weighted by clips); in pretraining `retrieval`, the percentage of
+        clips whose own sentence is nearest among all dev sentences; in finetuning `hypotheses`, name -> sentence.
+    """
+    model.eval()
+    stage = STAGES[recipe.stage]
+    sums: dict[str, Tensor] = {}
+    clips = 0
+    video, text, ids, hypotheses = [], [], [], {}
+    for batch in batches:
+        out = model(batch)
+        terms = stage(out, batch, recipe.loss, pad_id=tokenizer.pad_id)
+        terms["loss"] = weighted_sum(terms, recipe.loss.weights)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0) + value.double() * len(batch)
+        clips += len(batch)
+        if recipe.stage == "pretrain":
+            video.append(out.video_embedding)
+            text.append(out.text_embedding)
+            ids.append(batch.sentence_ids)
+        else:
+            hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
+    scores: dict[str, Any] = {name: float(value) / clips for name, value in sums.items()}
+    if video and clips:
+        v, t = (nn.functional.normalize(torch.cat(rows).float(), dim=-1) for rows in (video, text))
+        sentence = torch.cat([i for i in ids if i is not None])
+        nearest = (v @ t.T).argmax(dim=1)
+        scores["retrieval"] = 100 * float((sentence[nearest] == sentence).double().mean())
+    if recipe.stage == "finetune":
+        scores["hypotheses"] = hypotheses
+    return scores
+
+
+@torch.no_grad()
+def decode(
+    model: nn.Module, batch: Batch, tokenizer: Tokenizer, recipe: Recipe, *, beams: int | None = None
+) -> dict[str, str]:
+    """Sentences of a batch by beam search: name -> sentence."""
+    ids = model.generate(  # type: ignore[operator]
+        batch,
+        num_beams=beams or recipe.decode.beams,
+        length_penalty=recipe.decode.length_penalty,
+        max_new_tokens=recipe.decode.max_new_tokens,
+    )
+    return {name: tokenizer.decode(row) for name, row in zip(batch.names, ids.tolist())}

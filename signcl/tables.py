@@ -1,0 +1,90 @@
+"""Results as text for people; `--json` prints the same numbers for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["comparison_table", "density_table", "scores_table", "table"]
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    drawn = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+        for line in lines
+    ]
+    return "\n".join([drawn[0], "-" * len(drawn[0]), *drawn[1:]])
+
+
+SHOWN = (
+    ("bleu1", "BLEU-1"),
+    ("bleu2", "BLEU-2"),
+    ("bleu3", "BLEU-3"),
+    ("bleu4", "BLEU-4"),
+    ("rouge_l", "ROUGE-L"),
+    ("chrf", "chrF"),
+    ("exact_match", "exact match"),
+)
+
+
+def scores_table(scores: dict[str, Any]) -> str:
+    """What `signcl evaluate` prints."""
+    if "bleu4" not in scores:
+        made = scores["made"]
+        found = {k: v for k, v in scores.items() if isinstance(v, float)}
+        return table([[k, f"{v:.4f}"] for k, v in found.items()], [f"{made['split']} ({made['clips']} clips)", ""])
+    columns = [("all", scores)] + ([("unseen sentences", scores["unseen"])] if "unseen" in scores else [])
+    rows = [[label, *(f"{part[key]:.2f}" for _, part in columns)] for key, label in SHOWN if key in scores]
+    made = scores["made"]
+    seen = scores["seen_in_training"]
+    lines = [table(rows, [f"{made['split']} ({made['clips']} sentences)", *(name for name, _ in columns)])]
+    if interval := scores.get("bleu4_interval"):
+        lines.append(f"BLEU-4 95 % bootstrap interval: {interval['low']:.2f} to {interval['high']:.2f}")
+    lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
+    if made["skipped"]:
+        lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")
+    lines.append(f"BLEU: {scores['signatures']['bleu']}")
+    return "\n".join(lines)
+
+
+def comparison_table(rows: list[dict[str, Any]]) -> str:
+    """What `signcl compare` prints."""
+    cells = [
+        [
+            r["metric"],
+            *(f"{r[k]:.2f}" for k in ("a", "b")),
+            f"{r['difference']:+.2f}",
+            _interval(r),
+            f"{r['p_value']:.3f}",
+        ]
+        for r in rows
+    ]
+    verdict = "an interval that holds 0 is no difference seen"
+    return table(cells, ["metric", "A", "B", "B - A", "95 % interval", "p"]) + f"\n({verdict})"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['low']:+.2f} to {row['high']:+.2f}"
+
+
+def density_table(found: dict[str, Any]) -> str:
+    """What `signcl density` prints."""
+    made = found["made"]
+    low, high = found["interval"]
+    lines = [
+        f"SDR {found['sdr']:.2f} %   (95 % over glosses {low:.2f} to {high:.2f}; "
+        f"shuffled labels {found['shuffled']:.2f})",
+        f"mean distance within a gloss {found['intra']:.3f}, to other glosses {found['inter']:.3f}; "
+        f"feature norm {found['feature_norm']:.3f}",
+        f"{found['instances']} signs of {found['glosses']} glosses of split {found['split']} "
+        f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
+        f"frame: {made['frame']}, tap: {made['tap']}, distance: {made['distance']}",
+        "",
+    ]
+    rows = [
+        [d["gloss"], str(d["count"]), f"{d['sdr']:.1f}", s["gloss"], str(s["count"]), f"{s['sdr']:.1f}"]
+        for d, s in zip(found["densest"], found["sparsest"])
+    ]
+    return "\n".join(lines) + table(rows, ["densest", "signs", "SDR", "sparsest", "signs", "SDR"])

@@ -1,0 +1,331 @@
+"""The loop of one run: set-up, epochs, steps, scoring, state. `run` is the order of things."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from signcl import checkpoint
+from signcl.batch import Batch
+from signcl.build import build_model, initialise
+from signcl.data import Loaded, clip_loader, plan_batches
+from signcl.progress import Bar, say, track
+from signcl.recipe import Recipe, recipe_to_dict
+from signcl.stages import STAGES, score, weighted_sum
+from signcl.train.optimise import Adaptation, FiniteFlag, gather_rows, learning_rate, make_optimizer
+from signcl.train.prepare import prepare
+from signcl.train.record import Record
+
+__all__ = ["Loop"]
+
+LOG_EVERY = 10
+"""Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
+RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken")
+
+
+class Loop:
+    """One run in the making; see `signcl.train.fit`."""
+
+    def __init__(self, recipe: Recipe, folder: Path, state: dict[str, Any] | None, *, progress: bool) -> None:
+        from lightning_fabric import Fabric
+
+        self.recipe, self.folder, self.progress = recipe, folder, progress
+        train = recipe.train
+        device = train.device if train.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.fabric = Fabric(
+                accelerator=device,
+                devices=train.devices,
+                num_nodes=train.nodes,
+                strategy=train.strategy,
+                precision=train.precision,
+            )
+        except RuntimeError as error:
+            raise ValueError(f"train.device={device}, train.devices={train.devices}: {error}") from None
+        self.fabric.launch()
+        self.lead = self.fabric.global_rank == 0
+        self.material = prepare(recipe)
+        torch.manual_seed(train.seed)  # every rank starts from the same weights
+        self.model = build_model(recipe, self.material.tokenizer, self.material.feature_dim)
+        self.initialised = initialise(self.model, recipe) if state is None else []
+        if train.compile:
+            self.model.compile()
+        self.wrapped, self.optimizer = self.fabric.setup(self.model, make_optimizer(self.model, train))
+
+        self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
+        self.total = self.steps_per_epoch * train.epochs
+        if train.max_steps is not None:
+            self.total = min(self.total, train.max_steps)
+        self.step = self.epoch = self.bad = 0
+        self.seconds = 0.0
+        self.best: float | None = None
+        self.broken: dict[str, str] = {}
+        self.adaptation = Adaptation()
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.adaptation = Adaptation(**state["adaptation"])
+            self.initialised = state["initialised"]
+            for name in RESTORED:
+                setattr(self, name, state[name])
+
+    def run(self) -> Path:
+        """Train, score, save; the run folder."""
+        self.started = time.perf_counter() - self.seconds
+        if self.lead:
+            checkpoint.save_run_start(self.folder, self.recipe, self.material.tokenizer)
+            self.record = Record(self.folder, self.step)
+            for line in self.initialised:
+                say(line)
+            parameters = sum(p.numel() for p in self.model.parameters())
+            say(
+                f"{self.recipe.stage}: {len(self.material.train)} clips, {len(self.material.dev)} dev, "
+                f"{parameters:,} parameters, {self.total} steps on {self.fabric.device}"
+                + (f", from step {self.step}" if self.step else "")
+            )
+        try:
+            with track("training", total=self.total, done=self.step, show=self.progress and self.lead) as bar:
+                while self.step < self.total and not self._stalled():
+                    self._epoch(bar)
+        except KeyboardInterrupt:
+            self._save()
+            if self.lead:
+                say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
+            raise
+        self._save(finished=True)
+        if self.lead:
+            self.record.close()
+            self._tell()
+        return self.folder
+
+    def _stalled(self) -> bool:
+        patience = self.recipe.train.patience
+        return patience is not None and self.bad >= patience
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        train = self.recipe.train
+        return plan_batches(
+            self.material.train_lengths,
+            batch_size=train.batch_size,
+            batch_frames=train.batch_frames,
+            bucket=train.bucket,
+            seed=train.seed,
+            epoch=epoch,
+            rank=self.fabric.global_rank,
+            ranks=self.fabric.world_size,
+            drop_single=self.recipe.stage == "pretrain",
+        )
+
+    def _epoch(self, bar: Bar) -> None:
+        train, data = self.recipe.train, self.material.train
+        plan = self._plan(self.epoch)
+        # the number of batches of an epoch can differ by a few when frames are counted; steps are those of epoch 0
+        groups = [plan[i : i + train.accumulate] for i in range(0, len(plan), train.accumulate)]
+        groups = (groups * 2)[: self.steps_per_epoch]
+        groups = groups[self.step - self.epoch * self.steps_per_epoch :]
+        data.epoch = self.epoch
+        loader = iter(
+            clip_loader(
+                data,
+                [batch for group in groups for batch in group],
+                workers=train.workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+        )
+        for group in groups:
+            if self.step >= self.total:
+                break
+            batches = [self._usable(next(loader)) for _ in group]
+            self._train_step([batch for batch in batches if batch is not None])
+            self.step += 1
+            bar.advance()
+            if self.step % train.save_every == 0 and self.step % self.steps_per_epoch:
+                self._save()
+        self.epoch += 1
+        if self.epoch % train.evaluate_every == 0 or self.step >= self.total:
+            self._score()
+        self._save()
+
+    def _usable(self, loaded: Loaded) -> Batch | None:
+        for name, reason in loaded.broken:
+            if self.recipe.corpus.on_broken == "stop":
+                raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
+            self.broken[name] = reason
+        return None if loaded.batch is None else loaded.batch.to(self.fabric.device)
+
+    def _train_step(self, batches: list[Batch]) -> None:
+        """One optimizer step over the micro-batches; nothing is updated when the loss is not finite."""
+        train, fabric = self.recipe.train, self.fabric
+        if not batches:
+            if fabric.world_size > 1 or len(self.broken) >= len(self.material.train):
+                first = next(iter(self.broken.items()))
+                raise ValueError(f"no clip of a whole batch can be read; the first is {first[0]}: {first[1]}")
+            return
+        self.wrapped.train()
+        torch.manual_seed((train.seed * 1_000_003 + self.step) * 1024 + fabric.global_rank)
+        rate = learning_rate(self.step, self.total, train) * self.adaptation.rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seen: dict[str, Tensor] = {}
+        for i, batch in enumerate(batches):
+            batch = self._augmented(batch)
+            with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
+                terms = self._terms(batch)
+                total = weighted_sum(terms, self._weights())
+                flag = FiniteFlag(total)  # read while the backward pass runs
+                fabric.backward(total / len(batches))
+                if not flag.finite():
+                    values = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+                    raise ValueError(
+                        f"the loss is not finite at step {self.step} ({values}); nothing was updated. "
+                        f"Clips of the batch: {', '.join(batch.names)}"
+                    )
+            for name, value in (*terms.items(), ("loss", total)):
+                seen[name] = seen.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
+        norm = None
+        if train.clip_norm is not None:
+            norm = fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.lead and ((self.step + 1) % LOG_EVERY == 0 or self.step == 0):
+            logged = {name: float(value) for name, value in seen.items()} | {"lr": rate}
+            if norm is not None:
+                logged["gradient_norm"] = float(norm)
+            self.record.log("train", self.step + 1, self.epoch, logged)
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        out = self.wrapped(batch)
+        gather = None
+        if self.fabric.world_size > 1:
+
+            def gather(rows: Tensor) -> Tensor:
+                return gather_rows(self.fabric, rows)
+
+        return STAGES[self.recipe.stage](
+            out, batch, self.recipe.loss, pad_id=self.material.tokenizer.pad_id, gather=gather
+        )
+
+    def _weights(self) -> dict[str, float]:
+        """This step's weights: SignCL may start late and decay, as released; a term that is off keeps weight 0."""
+        weights, signcl = dict(self.recipe.loss.weights), self.recipe.loss.signcl
+        if "signcl" in weights:
+            weights["signcl"] *= self.adaptation.signcl if self.epoch >= signcl.start_epoch else 0.0
+        return weights
+
+    def _augmented(self, batch: Batch) -> Batch:
+        settings = self.recipe.input.augment
+        if settings.probability == 0:
+            return batch
+        from signcl.visual import Augment, augment
+
+        if batch.inputs.ndim != 4:
+            raise ValueError("input.augment works on frames, and this corpus gives features; set probability to 0")
+        clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
+        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, Augment(**asdict(settings))))
+
+    def _score(self) -> None:
+        recipe = self.recipe
+        plan = plan_batches(
+            self.material.dev_lengths,
+            batch_size=recipe.train.batch_size * 2,
+            batch_frames=recipe.train.batch_frames,
+            shuffle=False,
+            rank=self.fabric.global_rank,
+            ranks=self.fabric.world_size,
+        )
+        loader = clip_loader(self.material.dev, plan, workers=recipe.train.workers)
+        with track("scoring dev", total=len(plan), show=self.progress and self.lead and len(plan) > 20) as bar:
+            usable = (batch for batch in map(bar.each, map(self._usable, loader)) if batch is not None)
+            scores = self._merged(score(self.model, usable, recipe, self.material.tokenizer))
+        select = recipe.train.select or ("-loss" if recipe.stage == "pretrain" else "bleu4")
+        name, sign = select.lstrip("-"), -1 if select.startswith("-") else 1
+        if name not in scores:
+            raise ValueError(f"train.select={select}: this stage scores {', '.join(sorted(scores))}")
+        value = sign * scores[name]
+        self.bad += 1
+        if self.best is None or value > self.best:
+            self.best, self.bad = value, 0
+            if self.lead:
+                checkpoint.save_weights(self.folder, self.model)
+        self.adaptation.update(value, recipe)
+        if self.lead:
+            self.record.log("dev", self.step, self.epoch, scores)
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in scores.items())
+            say(f"epoch {self.epoch}  {shown}{'  *' if self.bad == 0 else ''}")
+
+    def _merged(self, scores: dict[str, Any]) -> dict[str, float]:
+        """One set of scores over all ranks, each clip once; sentences become BLEU and its kin."""
+        parts: list[dict[str, Any]] = [scores]
+        if self.fabric.world_size > 1:
+            parts = [{} for _ in range(self.fabric.world_size)]
+            torch.distributed.all_gather_object(parts, scores)
+        hypotheses = {k: v for part in parts for k, v in part.pop("hypotheses", {}).items()}
+        merged = {k: sum(part[k] for part in parts) / len(parts) for k in parts[0]}
+        if hypotheses:
+            from signcl.metrics import bleu, exact_match, rouge_l
+
+            kept = [s for s in self.material.dev.samples if s.name in hypotheses]
+            found, texts = [hypotheses[s.name] for s in kept], [s.text for s in kept]
+            scored = bleu(found, texts, tokenize=self.recipe.bleu_tokenize)
+            merged |= {f"bleu{n}": getattr(scored, f"bleu{n}") for n in (1, 2, 3, 4)}
+            merged |= {"rouge_l": rouge_l(found, texts), "exact_match": exact_match(found, texts)}
+        return merged
+
+    def _save(self, finished: bool = False) -> None:
+        self.seconds = time.perf_counter() - self.started
+        self.fabric.barrier()
+        if not self.lead:
+            return
+        state = {
+            "recipe": recipe_to_dict(self.recipe),
+            "finished": finished,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "adaptation": asdict(self.adaptation),
+            "initialised": self.initialised,
+            **{name: getattr(self, name) for name in RESTORED},
+        }
+        checkpoint.save_state(self.folder, state)
+        checkpoint.save_card(self.folder, self._card())
+
+    def _card(self) -> dict[str, Any]:
+        data = self.material
+        return {
+            "stage": self.recipe.stage,
+            "command": " ".join(sys.argv),
+            "seed": self.recipe.train.seed,
+            "commit": checkpoint.git_commit(),
+            "versions": checkpoint.versions(),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "feature_dim": data.feature_dim,
+            "clips": {"train": len(data.train), "dev": len(data.dev)},
+            "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},
+            "initialised": self.initialised,
+            "steps": self.step,
+            "epochs": self.epoch,
+            "seconds": round(self.seconds, 1),
+            "select": self.recipe.train.select,
+            "best": self.best,
+            "device": str(self.fabric.device),
+            "ranks": self.fabric.world_size,
+            "broken": self.broken,
+            "cut_sentences": len(data.train.cut_sentences),
+        }
+
+    def _tell(self) -> None:
+        if self.broken:
+            shown = "; ".join(f"{name}: {reason}" for name, reason in list(self.broken.items())[:5])
+            more = f" (and {len(self.broken) - 5} more, all in card.json)" if len(self.broken) > 5 else ""
+            say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
+        if cut := len(self.material.train.cut_sentences):
+            say(f"{cut} training sentences were cut to text.max_tokens={self.recipe.text.max_tokens} tokens")
+        say(f"{self.folder}: {self.step} steps in {self.seconds:.0f} s")
