@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from signcl.batch import Sample, Span
-from signcl.corpora.tables import OnError, Row, read_table, stop
+from signcl.corpora.tables import OnError, Row, has_words, read_table, stop
 
 __all__ = ["parse_spans", "samples"]
 
@@ -28,7 +28,7 @@ SPAN = re.compile(r"(?P<gloss>.+):(?P<start>\d+)-(?P<stop>\d+)")
 
 
 def samples(root: Path, split: str, *, on_error: OnError = stop) -> list[Sample]:
-    """The sentences of one split, in the order of the table. No clip is opened: 100,000 rows take about a second.
+    """The sentences of one split, in the order of the table. No clip is opened: 100,000 rows take a few seconds.
 
     Args:
         root: the corpus folder.
@@ -84,7 +84,7 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         raise row.error("the column name is empty")
     if not relative:
         raise row.error(f"{name} has no path")
-    if not any(character.isalnum() for character in text):
+    if not has_words(text):
         raise row.error(f"{name} has a text without words: {text!r}")
     # Checked as text, not by resolving: a link inside the folder may lead to another disk.
     if OUTSIDE.search(relative):
