@@ -83,13 +83,15 @@ class _Pixels(nn.Module):
 def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
     """The recomputation must not move the running statistics of batch norm a second time."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 class SmallCNN(_Pixels):
@@ -170,8 +172,8 @@ class Identity(nn.Module):
 class FeatureMLP(nn.Module):
     """Two rounds of linear, layer norm, ReLU over pre-extracted features, so that SignCL has something to shape.
 
-    Inputs of any scale are welcome (sensor units): each input column is first brought to mean 0 and variance 1 by
-    the running statistics of training.
+    Sensor units are welcome: each input column is first brought to mean 0 and variance 1, in training by the batch's
+    own frames, afterwards by the running statistics (a column that varies by less than 0.01 stays small).
 
     Args:
         feature_dim: size of an input row (36 for the number signs' sensor glove).

@@ -1,0 +1,179 @@
+"""The temporal convolution and its batch norm: padding changes nothing, and a plain computation agrees."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from signcl.batch import frame_mask
+from signcl.layers import MaskedBatchNorm1d, TemporalConv
+
+
+def clip(frames: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
+    return torch.randn(frames, dim, generator=torch.Generator().manual_seed(seed + 100 * frames))
+
+
+def padded(clips: list[torch.Tensor], extra: int = 0, value: float = float("nan")) -> torch.Tensor:
+    longest = max(map(len, clips)) + extra
+    out = torch.full((len(clips), longest, clips[0].shape[1]), value)
+    for row, frames in enumerate(clips):
+        out[row, : len(frames)] = frames
+    return out
+
+
+def conv_by_hand(conv: TemporalConv, frames: torch.Tensor) -> torch.Tensor:
+    """One clip, lengthened frame by frame and passed through plain torch modules in evaluation."""
+    total = -(-len(frames) // 4) * 4 + 16
+    longer = [frames[0]] * 8 + list(frames)
+    longer += [frames[-1]] * (total - len(longer))
+    hidden = torch.stack(longer).T[None]
+    for layer, norm in ((conv.conv1, conv.norm1), (conv.conv2, conv.norm2)):
+        hidden = nn.functional.conv1d(hidden, layer.weight, layer.bias)
+        hidden = nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        hidden = nn.functional.max_pool1d(torch.relu(hidden), 2)
+    return hidden[0].T
+
+
+def test_conv_agrees_with_a_plain_one_on_every_length():
+    torch.manual_seed(0)
+    conv = TemporalConv(3, 5).eval()
+    lengths = [1, 2, 3, 4, 5, 7, 8, 16, 21]
+    clips = [clip(n) for n in lengths]
+    steps, step_lengths = conv(padded(clips), torch.tensor(lengths))
+    # n = 1 -> 2 steps, 4 -> 2, 5 -> 3, 21 -> 7: ceil(n / 4) + 1
+    assert step_lengths.tolist() == [2, 2, 2, 2, 3, 3, 3, 5, 7]
+    assert steps.shape == (9, 7, 5)
+    assert conv.num_steps(21) == 7
+    for row, (frames, count) in enumerate(zip(clips, step_lengths.tolist(), strict=True)):
+        torch.testing.assert_close(steps[row, :count], conv_by_hand(conv, frames))
+        assert (steps[row, count:] == 0).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(1, 24), min_size=1, max_size=4), st.integers(0, 9), st.sampled_from(["replicate", "none"]))
+def test_more_padding_changes_nothing_in_training_either(lengths, extra, edge):
+    clips = [clip(n, seed=i) for i, n in enumerate(lengths)]
+    results = []
+    for more in (0, extra):
+        torch.manual_seed(0)
+        conv = TemporalConv(3, 4, edge=edge)
+        steps, step_lengths = conv(padded(clips, more), torch.tensor(lengths))
+        steps = steps[:, : int(step_lengths.max())]
+        steps.square().sum().backward()
+        results.append((steps, conv.norm1.running_var.clone(), conv.norm2.running_mean.clone(), conv.conv1.weight.grad))
+    for one, other in zip(*results, strict=True):
+        assert one.isfinite().all()
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_without_edge_copies_steps_follow_the_plain_rule():
+    conv = TemporalConv(3, 4, edge="none").eval()
+    lengths = torch.tensor([1, 15, 16, 19, 20, 24, 100])
+    # (((n - 4) // 2) - 4) // 2, at least that of 16 frames
+    expected = [1, 1, 1, 1, 2, 3, 22]
+    assert conv.step_lengths(lengths).tolist() == expected
+    steps, step_lengths = conv(torch.randn(7, 100, 3), lengths)
+    assert step_lengths.tolist() == expected
+    assert steps.shape[1] == 22
+
+
+def test_as_released_pads_with_one_and_normalizes_padding_too():
+    torch.manual_seed(0)
+    released = TemporalConv(3, 4, as_released=True)
+    clips = [clip(5), clip(12)]
+    steps, step_lengths = released(padded(clips), torch.tensor([5, 12]))
+    longer = torch.stack(
+        [
+            torch.cat([clips[0][:1].expand(8, 3), clips[0], clips[0][-1:].expand(11, 3), torch.ones(4, 3)]),  # 24 real
+            torch.cat([clips[1][:1].expand(8, 3), clips[1], clips[1][-1:].expand(8, 3)]),  # 28
+        ]
+    )
+    hidden = longer.transpose(1, 2)
+    for layer in (released.conv1, released.conv2):
+        hidden = torch.relu(nn.BatchNorm1d(4)(layer(hidden)))
+        hidden = nn.functional.max_pool1d(hidden, 2)
+    assert step_lengths.tolist() == [3, 4]
+    torch.testing.assert_close(steps, hidden.transpose(1, 2))
+
+
+def test_conv_refuses_features_of_another_size():
+    with pytest.raises(ValueError, match="size 3, got 4"):
+        TemporalConv(3, 4)(torch.zeros(1, 5, 4), torch.tensor([5]))
+    with pytest.raises(ValueError, match="'replicate' or 'none', got 'zero'"):
+        TemporalConv(3, 4, edge="zero")
+
+
+def test_norm_without_padding_is_torchs_own():
+    torch.manual_seed(0)
+    values = torch.randn(4, 3, 6) * 5 + 2
+    plain, masked, unmasked = nn.BatchNorm1d(3), MaskedBatchNorm1d(3), MaskedBatchNorm1d(3)
+    assert plain.state_dict().keys() == masked.state_dict().keys()
+    everything = frame_mask(torch.full((4,), 6), 6)
+    grads = []
+    for norm, mask in ((plain, ()), (masked, (everything,)), (unmasked, (None,))):
+        own = values.clone().requires_grad_()
+        for _ in range(2):
+            out = norm(own, *mask)
+        (out**3).sum().backward()
+        grads.append((out, own.grad, norm.weight.grad, norm.running_mean, norm.running_var, norm.num_batches_tracked))
+    for other in grads[1:]:
+        for mine, theirs in zip(other, grads[0], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(masked.eval()(values, everything), plain.eval()(values))
+
+
+def test_norm_with_padding_is_torchs_own_over_the_real_rows():
+    torch.manual_seed(0)
+    values, mask = torch.randn(3, 2, 5), frame_mask(torch.tensor([5, 1, 3]), 5)
+    rows = values.transpose(1, 2)[mask]  # [9, 2]
+    plain, masked = nn.BatchNorm1d(2), MaskedBatchNorm1d(2)
+    out = masked(values, mask).transpose(1, 2)[mask]
+    torch.testing.assert_close(out, plain(rows))
+    torch.testing.assert_close(masked.running_var, plain.running_var)
+
+
+def test_norm_of_a_single_real_row_uses_the_running_statistics():
+    norm = MaskedBatchNorm1d(2)
+    norm.running_mean.fill_(1.0)
+    values = torch.tensor([[[3.0, 99.0], [1.0, 99.0]]])
+    out = norm(values, torch.tensor([[True, False]]))
+    torch.testing.assert_close(out[0, :, 0], torch.tensor([2.0, 0.0]), rtol=1e-4, atol=1e-5)
+    assert norm.running_mean.tolist() == [1.0, 1.0]
+    assert norm.running_var.tolist() == [1.0, 1.0]
+    alone = norm(values[:, :, :1])  # nn.BatchNorm1d raises here
+    torch.testing.assert_close(alone, out[:, :, :1])
+
+
+def test_norm_keeps_half_precision_and_counts_in_single():
+    values = torch.full((2, 1, 4000), 300.0, dtype=torch.float16)  # a sum of 2,400,000 does not fit float16
+    values[0] += 8
+    out = MaskedBatchNorm1d(1)(values, torch.ones(2, 4000, dtype=torch.bool))
+    assert out.dtype == torch.float16
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([1.0, -1.0]).half(), rtol=1e-2, atol=1e-2)
+
+
+def _rank(rank: int, store: str, values: torch.Tensor, mask: torch.Tensor, results: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    own = values[rank : rank + 1].clone().requires_grad_()
+    norm = MaskedBatchNorm1d(2, sync=True)
+    out = norm(own, mask[rank : rank + 1])
+    (out[:, :, mask[rank]] ** 3).sum().backward()
+    torch.save((out.detach(), own.grad, norm.running_var), f"{results}{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_norm_over_two_ranks_is_the_norm_of_the_whole_batch(tmp_path):
+    torch.manual_seed(0)
+    values, mask = torch.randn(2, 2, 5), frame_mask(torch.tensor([5, 2]), 5)
+    arguments = (str(tmp_path / "store"), values, mask, str(tmp_path / "rank"))
+    torch.multiprocessing.start_processes(_rank, args=arguments, nprocs=2, start_method="fork")
+    whole, norm = values.clone().requires_grad_(), MaskedBatchNorm1d(2)
+    out = norm(whole, mask)
+    (out.transpose(1, 2)[mask] ** 3).sum().backward()
+    for rank in range(2):
+        theirs, grad, running_var = torch.load(tmp_path / f"rank{rank}")
+        torch.testing.assert_close(theirs[0], out[rank])
+        torch.testing.assert_close(grad[0], whole.grad[rank], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(running_var, norm.running_var)
