@@ -23,7 +23,7 @@ from signcl.metrics import bootstrap_interval, score_all
 from signcl.progress import say, track
 from signcl.stages import decode, score
 
-__all__ = ["evaluate", "predict", "read_predictions", "split_samples"]
+__all__ = ["compare", "evaluate", "predict", "read_predictions", "split_samples"]
 
 
 def split_samples(run: Run, split: str, root: str | None = None) -> list[Sample]:
@@ -206,3 +206,31 @@ def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]
     if any(len(row) != 3 for row in rows):
         raise ValueError(f"{path}: needs three tab-separated columns name, reference, hypothesis in every line")
     return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+
+
+def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, samples: int = 1000) -> list[dict[str, Any]]:
+    """Paired bootstrap of B against A over the sentences that both have translated.
+
+    Returns:
+        For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value.
+    """
+    from signcl.metrics import paired_bootstrap
+
+    a = read_predictions(Path(run_a) / f"predictions.{split}.tsv")
+    b = read_predictions(Path(run_b) / f"predictions.{split}.tsv")
+    found = {name: (reference, hypothesis) for name, reference, hypothesis in zip(*b)}
+    both = [i for i, name in enumerate(a[0]) if name in found and found[name][0] == a[1][i]]
+    if not both:
+        raise ValueError(
+            f"{run_a} and {run_b} have no sentence of split {split} in common; evaluate both on one corpus"
+        )
+    if len(both) < max(len(a[0]), len(b[0])):
+        say(f"compared on the {len(both)} sentences that both runs translated ({len(a[0])} and {len(b[0])})")
+    names = [a[0][i] for i in both]
+    references = [a[1][i] for i in both]
+    theirs, ours = [a[2][i] for i in both], [found[name][1] for name in names]
+    rows = []
+    for metric in ("bleu4", "bleu1", "rouge_l", "chrf"):
+        c = paired_bootstrap(metric, theirs, ours, references, samples=samples)
+        rows.append({"metric": metric, **vars(c)})
+    return rows

@@ -382,7 +382,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     """`data` as a value of type `kind`, or a ValueError that names `where`."""
     if dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
-            raise ValueError(f"{where}: a section of keys is needed, got {data!r}")
+            raise ValueError(f"{where.rstrip('.')}: a section of keys is needed, got {data!r}")
         fields = {f.name for f in dataclasses.fields(kind)}
         hints = typing.get_type_hints(kind)
         for key in data:

@@ -1,0 +1,94 @@
+"""Recipes: YAML in, dataclasses out, and clear answers to what people mistype."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from signcl.recipe import (
+    Recipe,
+    describe_keys,
+    field_docs,
+    load_recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+    save_recipe,
+)
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_recipe_loads_and_names_its_command(path):
+    recipe = load_recipe(path)
+    head = path.read_text().split("stage:")[0]
+    assert f"signcl fit recipes/{path.parent.name}/{path.name}" in head, "the head of a recipe shows its command"
+    assert "Ours" in head or path.parent.name == "synthetic"
+    assert recipe.out.startswith("runs/")
+    assert recipe.corpus.name == path.parent.name
+
+
+def test_a_saved_recipe_is_the_same_recipe(tmp_path):
+    recipe = recipe_from_dict(
+        {"loss": {"weights": {"translation": 1, "signcl": 0.01}}, "train": {"betas": [0.9, 0.999]}}
+    )
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+    assert recipe_from_dict(recipe_to_dict(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"loss": {"wieghts": {}}}, "unknown recipe key loss.wieghts; did you mean loss.weights?"),
+        ({"trian": {}}, "unknown recipe key trian; did you mean train?"),
+        ({"train": {"lr": "fast"}}, "train.lr: needs a number, got 'fast'"),
+        ({"train": {"epochs": 2.5}}, "train.epochs: needs a whole number, got 2.5"),
+        ({"train": {"epochs": 0}}, "train.epochs: needs a number above 0"),
+        ({"train": {"compile": "False"}}, "train.compile: needs true or false, got 'False'"),
+        ({"train": {"betas": [0.9]}}, "train.betas: needs 2 numbers"),
+        ({"train": 3}, "train: a section of keys is needed"),
+        ({"stage": "finetunning"}, "did you mean finetune?"),
+        ({"loss": {"weights": {"signlc": 1.0}}}, "did you mean signcl?"),
+        ({"model": {"heads": 3}}, "3 does not divide model.width 256"),
+        ({"stage": "pretrain", "model": {"name": "gfslt"}}, "stage pretrain trains model.name=vlp, got gfslt"),
+        ({"corpus": {"fraction": 0}}, "corpus.fraction: needs a share above 0"),
+    ],
+)
+def test_a_mistake_is_named_with_what_to_do(data, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe_from_dict(data)
+
+
+def test_overrides_and_scientific_numbers(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("train: {lr: 1e-3, epochs: 3}\n")
+    recipe = load_recipe(path, ["--train.lr=5e-4", "--out=runs/x", "--loss.weights={translation: 1, signcl: 2e-2}"])
+    assert (recipe.train.lr, recipe.train.epochs, recipe.out) == (5e-4, 3, "runs/x")
+    assert recipe.loss.weights == {"translation": 1.0, "signcl": 0.02}
+    with pytest.raises(ValueError, match=r"written --key.sub=value"):
+        load_recipe(path, ["--train.lr"])
+    with pytest.raises(ValueError, match=r"did you mean train\.epochs"):
+        load_recipe(path, ["--train.epoch=3"])
+
+
+def test_a_recipe_that_is_no_yaml_mapping(tmp_path):
+    (tmp_path / "list.yaml").write_text("- a\n")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="mapping of keys"):
+        load_recipe(tmp_path / "list.yaml")
+    for name in ("broken", "binary"):
+        with pytest.raises(ValueError, match="not a YAML recipe"):
+            load_recipe(tmp_path / f"{name}.yaml")
+    with pytest.raises(FileNotFoundError, match="no recipe at"):
+        load_recipe(tmp_path / "absent.yaml")
+
+
+def test_every_key_is_described():
+    text = describe_keys()
+    for f in fields(Recipe):
+        assert f.name in text
+    assert "loss.signcl.frame_margin_floor = 10.0" in text
+    assert field_docs(Recipe)["out"] == "The run folder."
