@@ -11,7 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signcl.features import FeatureStore, open_features, read_features, stored_names, write_store
+from signcl.features import (
+    FeatureStore,
+    count_feature_frames,
+    open_features,
+    read_features,
+    stored_names,
+    write_store,
+)
 
 
 def clips(number, dim=4, seed=0):
@@ -220,3 +227,16 @@ def test_broken_and_unfit_files_are_named(tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             read_features(tmp_path / name, "a")
         assert "\n" not in str(caught.value)
+
+
+def test_frames_are_counted_without_reading(tmp_path, monkeypatch):
+    write_store(tmp_path / "store", clips(3))
+    np.save(tmp_path / "a.npy", np.zeros((7, 2)))
+    np.savez(tmp_path / "b.npz", np.zeros((5, 2)))
+    np.save(tmp_path / "flat.npy", np.zeros(7))
+    assert count_feature_frames(tmp_path / "b.npz", "row 7") == 5
+    monkeypatch.setattr(FeatureStore, "__getitem__", lambda *_: pytest.fail("read"))
+    assert count_feature_frames(tmp_path / "a.npy", "row 7") == 7
+    assert count_feature_frames(tmp_path / "store", "clip 2") == len(clips(3)[2][1])
+    with pytest.raises(ValueError, match=r"'flat' must be numbers \[T, D\]"):
+        count_feature_frames(tmp_path / "flat.npy")

@@ -1,4 +1,4 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz and the field's pickles.
+"""The package's own feature store: written atomically and resumably, read one clip at a time.
 
 A store is a folder of safetensors shards, each one flat tensor [rows, D], and `index.json` that says in which shard,
 from which row and how long each clip is. So lengths are known without touching the data, one clip is one slice of a
@@ -11,35 +11,18 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
-from signcl.pickles import load_pickle
-
-__all__ = ["ArrayFeatures", "FeatureStore", "Features", "open_features", "read_features", "stored_names", "write_store"]
+__all__ = ["INDEX", "FeatureStore", "checked", "stored_names", "write_store"]
 
 INDEX = "index.json"
 PARTIAL = "index.partial.json"  # the index of a store that is still being written
 FORMAT = "signcl features 1"
 KEY = "features"  # the one tensor of a shard
 DTYPES = ("float16", "float32")
-FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
-
-
-class Features(Protocol):
-    """What every source of features offers: names, sizes, and one clip at a time."""
-
-    names: list[str]
-    dim: int
-    lengths: dict[str, int]
-    """Frames of each clip."""
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        """Features of one clip. [T, D] float32"""
-        ...
 
 
 class FeatureStore:
@@ -106,87 +89,6 @@ class FeatureStore:
         return self._open[shard]
 
 
-class ArrayFeatures:
-    """Features held in memory (.npy, .npz, a pickle), behind the same names as a store.
-
-    Raises:
-        ValueError: nothing in it, a clip that is not [T, D] of finite numbers, or clips of different D.
-    """
-
-    def __init__(self, arrays: Mapping[str, Any], where: str) -> None:
-        self.where = where
-        self._arrays: dict[str, np.ndarray] = {}
-        for name, array in arrays.items():
-            array = _checked(array, name, where, next((a.shape[1] for a in self._arrays.values()), None))
-            self._arrays[name] = array.astype(np.float32, copy=False)
-        if not self._arrays:
-            raise ValueError(f"{where}: holds no features; at least one clip [T, D] is needed")
-        self.names = list(self._arrays)
-        self.dim: int = self._arrays[self.names[0]].shape[1]
-        self.lengths = {name: len(array) for name, array in self._arrays.items()}
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._arrays
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        """Features of one clip. [T, D] float32"""
-        if name not in self._arrays:
-            raise ValueError(f"{self.where}: has no features of {name!r}; it has {_some(self.names)}")
-        return self._arrays[name]
-
-
-def open_features(path: Path | str) -> Features:
-    """A source of features, whatever it is: a store folder, .npy, .npz, or a pickle of the field.
-
-    A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
-    is read by `signcl.pickles.load_pickle`, which runs nothing. A single .npy has the file's stem as its name.
-
-    Raises:
-        FileNotFoundError: nothing at `path`.
-        ValueError: it holds something else than features.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return FeatureStore(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz or pickle is needed")
-    if path.suffix.lower() in (".npy", ".npz"):
-        return ArrayFeatures(_load_arrays(path), str(path))
-    return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
-
-
-def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.ndarray:
-    """Features of one clip, from where `Sample.features` points.
-
-    Args:
-        path: a store, .npy, .npz or pickle; or the array itself.
-        name: which clip; may be left out where there is only one. In an .npz with a single array it is not used.
-
-    Returns:
-        [T, D] float32
-
-    Raises:
-        FileNotFoundError: nothing at `path`.
-        ValueError: no such clip, or features that are not [T, D] of finite numbers with T >= 1.
-    """
-    if isinstance(path, np.ndarray):
-        return _checked(path, name or "array", "features").astype(np.float32, copy=False)
-    path = Path(path)
-    if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
-        # One clip, one file: loaded afresh, since remembering them would hold the whole corpus in memory.
-        source: Features = open_features(path)
-    else:
-        source = _remembered(str(path.absolute()), _age(path))
-    if len(source.names) == 1 and (name is None or path.suffix.lower() in (".npy", ".npz")):
-        return source[source.names[0]]
-    if name is None:
-        raise ValueError(f"{path}: holds {len(source.names)} clips, say which; it has {_some(source.names)}")
-    return source[name]
-
-
 def write_store(
     folder: Path | str,
     items: Iterable[tuple[str, Any]],
@@ -242,7 +144,7 @@ def write_store(
         given.add(name)
         if name in before:
             continue
-        array = _checked(features() if callable(features) else features, name, str(folder), index["dim"])
+        array = checked(features() if callable(features) else features, name, str(folder), index["dim"])
         index["dim"] = array.shape[1]
         waiting.append((name, _converted(array, name, dtype)))
         if len(waiting) == shard_samples:
@@ -307,7 +209,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     return index
 
 
-def _checked(features: Any, name: str, where: str, dim: int | None = None) -> np.ndarray:
+def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.ndarray:
     """The clip as a numpy array [T, D] of finite numbers, or a complaint that names it."""
     if hasattr(features, "detach"):  # a torch tensor; numpy has no bfloat16
         features = features.detach().cpu().float().numpy()
@@ -338,55 +240,3 @@ def _converted(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
             f"features of {name!r} reach {largest:g}, {dtype} ends at {limit:g}; use dtype='float32' or scale"
         )
     return array.astype(dtype)
-
-
-def _load_arrays(path: Path) -> dict[str, Any]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {path.stem: loaded}
-        with loaded:
-            return {key: loaded[key] for key in loaded.files}
-    except Exception as error:  # zipfile, zlib, EOF and header errors alike mean a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a readable {path.suffix} of numbers ({reason}); write it again") from None
-
-
-def _from_pickle(loaded: Any, path: Path) -> dict[str, Any]:
-    """Name -> array, from a list of records, a dict of records, or a dict of arrays."""
-    if isinstance(loaded, Mapping):
-        records = [(str(name), record) for name, record in loaded.items()]
-    elif isinstance(loaded, list | tuple) and all(
-        isinstance(record, Mapping) and "name" in record for record in loaded
-    ):
-        records = [(str(record["name"]), record) for record in loaded]
-    else:
-        raise ValueError(f"{path}: needs a list of records with 'name', or a dict by name, got {type(loaded).__name__}")
-    arrays: dict[str, Any] = {}
-    for name, record in records:
-        if isinstance(record, Mapping):
-            key = next((key for key in FEATURE_KEYS if key in record), None)
-            if key is None:
-                raise ValueError(f"{path}: {name!r} has no features (keys {sorted(map(str, record))}; needs 'sign')")
-            record = record[key]
-        if name in arrays:
-            raise ValueError(f"{path}: the name {name!r} comes twice; names must be unique")
-        arrays[name] = record
-    return arrays
-
-
-@lru_cache(maxsize=16)
-def _remembered(path: str, _age: int) -> Features:
-    return open_features(path)
-
-
-def _age(path: Path) -> int:
-    """Changes when the file or the store's index is written again, so that a stale one is not remembered."""
-    try:
-        return os.stat(path / INDEX if path.is_dir() else path).st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

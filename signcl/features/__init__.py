@@ -1,0 +1,19 @@
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz and the field's pickles.
+
+`read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
+"""
+
+from signcl.features.sources import ArrayFeatures, Features, count_feature_frames, open_features, read_features
+from signcl.features.store import INDEX, FeatureStore, stored_names, write_store
+
+__all__ = [
+    "INDEX",
+    "ArrayFeatures",
+    "FeatureStore",
+    "Features",
+    "count_feature_frames",
+    "open_features",
+    "read_features",
+    "stored_names",
+    "write_store",
+]
