@@ -20,7 +20,7 @@ BE = {"i": ("am", "was"), "you": ("are", "were"), "we": ("are", "were"), "they":
 Kind = str  # of a sentence: transitive, intransitive, property, place, what, who, where
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Token:
     """One sign of a sentence."""
 
@@ -30,7 +30,7 @@ class Token:
     """Made several times, moving sideways."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sentence:
     """The same sentence as signs and as English."""
 
@@ -44,7 +44,7 @@ class Sentence:
     """First and last token under the shaken head of a negation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Noun:
     """A noun phrase, or a pronoun."""
 
@@ -76,7 +76,7 @@ class Grammar:
     def draw(self, dice: Dice) -> Sentence:
         """One sentence."""
         questions = [entry.forms[0].base for entry in self.entries["question"]]
-        kinds = ["transitive", "intransitive", "property", "place"] + questions
+        kinds = ["transitive", "intransitive", "property", "place", *questions]
         kind = dice.weighted(kinds, [50, 16, 12, 10] + [12 // len(questions)] * len(questions))
         subject = self._noun(dice, ("pronoun", "person") if kind != "property" else ("person", "thing"))
         thing = self._noun(dice, ("thing",)) if kind in ("transitive", "who") else None
@@ -136,7 +136,7 @@ class Grammar:
         return tuple(Token(self.number_of[entry.gloss], plural) for entry, plural in order), start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Clause:
     """What is said, before it is put in order."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HAND_PARAMETERS", "handshape", "orientation", "skeleton", "turn"]
+__all__ = ["HAND_PARAMETERS", "handshape", "matrices", "multiply", "orientation", "skeleton", "turn"]
 
 Array = NDArray[np.float64]
 
@@ -25,8 +25,8 @@ THUMB_ROOT = np.array([0.36, 0.22, 0.06])
 STRAIGHT, CURLED, HALF = (4, 6, 4), (82, 100, 62), (22, 58, 42)
 # The thumb's middle joint and tip, in the hand's axes.
 THUMBS = {
-    "out": ((0.78, 0.46, 0.10), (1.14, 0.66, 0.12)),
-    "up": ((0.62, 0.62, 0.12), (0.72, 1.14, 0.14)),
+    "out": ((0.80, 0.44, 0.10), (1.20, 0.62, 0.12)),
+    "far": ((0.86, 0.36, 0.10), (1.40, 0.46, 0.12)),
     "along": ((0.58, 0.56, 0.16), (0.56, 0.92, 0.22)),
     "across": ((0.46, 0.56, 0.42), (-0.02, 0.68, 0.52)),
     "ring": ((0.66, 0.62, 0.34), (0.60, 1.02, 0.62)),
@@ -45,7 +45,7 @@ SHAPES: dict[str, tuple[tuple[tuple[int, int, int], ...], tuple[float, ...], str
     "ell": ((STRAIGHT, CURLED, CURLED, CURLED), (0.0, 0.0, 0.0, 0.0), "out"),
     "horns": ((STRAIGHT, CURLED, CURLED, STRAIGHT), (0.6, 0.0, 0.0, 0.8), "across"),
     "little": ((CURLED, CURLED, CURLED, STRAIGHT), (0.0, 0.0, 0.0, 0.7), "across"),
-    "thumb": ((CURLED,) * 4, (0.0, 0.0, 0.0, 0.0), "up"),
+    "thumb": ((CURLED,) * 4, (0.0, 0.0, 0.0, 0.0), "far"),
     "rest": (((20, 30, 20), (26, 34, 22), (30, 36, 24), (32, 38, 26)), (0.3, 0.3, 0.3, 0.3), "along"),
 }
 HAND_PARAMETERS = 4 * 3 + 4 + 6
@@ -54,9 +54,9 @@ HAND_PARAMETERS = 4 * 3 + 4 + 6
 DIRECTIONS = {
     "out": ((0.10, 1.0, 0.10), (0.0, 0.0, 1.0)),
     "back": ((0.15, 1.0, 0.15), (0.0, 0.0, -1.0)),
-    "edge": ((0.0, 1.0, 0.25), (1.0, 0.0, 0.15)),
+    "edge": ((0.0, 1.0, 0.20), (1.0, 0.0, 0.50)),
     "in": ((1.0, 0.12, 0.10), (0.0, 0.0, -1.0)),
-    "down": ((0.75, -0.15, 0.65), (0.0, -1.0, 0.0)),
+    "down": ((0.80, -0.10, 0.60), (0.0, -1.0, -0.55)),
     "point": ((0.12, -1.0, 0.10), (0.0, 0.0, -1.0)),
     "rest": ((0.35, -0.9, 0.25), (0.55, 0.0, -0.8)),
     "base": ((0.9, 0.05, 0.35), (0.0, 0.75, 0.65)),
@@ -135,7 +135,8 @@ def skeleton(shape: Array, turned: Array) -> Array:
     parts[:, 5, :2, 0], parts[:, 5, :2, 1] = thumb[:, :2], thumb[:, 1:]
     parts[:, 5, 2] = parts[:, 5, 1]
     parts[:, 1:, 3] = parts[:, 1:, 2]
-    return np.einsum("tij,tpsej->tpsei", matrices(turned), parts)
+    result: Array = np.einsum("tij,tpsej->tpsei", matrices(turned), parts)
+    return result
 
 
 def _quaternion(matrix: Array) -> Array:
@@ -150,4 +151,5 @@ def _quaternion(matrix: Array) -> Array:
         ]
     )
     vector = np.linalg.eigh(symmetric)[1][:, -1]
-    return vector if vector[0] >= 0 else -vector
+    result: Array = vector * np.sign(vector[np.abs(vector).argmax()])  # either sign is the same turn
+    return result

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from signcl.corpora.synthetic.settings import Dice, SyntheticSettings
 from signcl.corpora.synthetic.words import Entry, choose_entries
@@ -17,12 +18,12 @@ from signcl.corpora.synthetic.words import Entry, choose_entries
 __all__ = ["PARAMETERS", "VALUES", "Sign", "build_lexicon", "difference", "zipf_weights"]
 
 VALUES = {
-    "handshape": "fist flat index vee three spread claw ring ell horns little thumb".split(),
-    "location": "forehead temple chin shoulder chest neutral side waist".split(),
-    "movement": "up down out in circle arc zigzag twist nod wiggle".split(),
-    "orientation": "out back edge in down point".split(),
-    "hands": "one both base".split(),
-    "mouth": "closed open round wide".split(),
+    "handshape": ["fist", "flat", "index", "vee", "three", "spread", "claw", "ring", "ell", "horns", "little", "thumb"],
+    "location": ["forehead", "temple", "chin", "shoulder", "chest", "neutral", "side", "waist"],
+    "movement": ["up", "down", "out", "in", "circle", "arc", "zigzag", "twist", "nod", "wiggle"],
+    "orientation": ["out", "back", "edge", "in", "down", "point"],
+    "hands": ["one", "both", "base"],
+    "mouth": ["closed", "open", "round", "wide"],
 }
 PARAMETERS = tuple(VALUES)
 # Most signs have one hand and a quiet mouth, as in real lexicons.
@@ -132,7 +133,8 @@ def _draw_sign(entry: Entry, settings: SyntheticSettings, dice: Dice) -> Sign:
 def _draw_twin(sign: Sign, entry: Entry, contrast: str, taken: list[Sign], dice: Dice) -> Sign | None:
     """A sign that differs from `sign` in `contrast` only and from all others in two, or None."""
     for value in dice.shuffled(VALUES[contrast]):
-        twin = replace(sign, entry=entry, twin=sign.gloss, contrast=contrast, **{contrast: value})
+        changed: dict[str, Any] = {contrast: value}
+        twin = replace(sign, entry=entry, twin=sign.gloss, contrast=contrast, **changed)
         if value != getattr(sign, contrast) and _is_signable(twin) and _is_free(twin, taken):
             return twin
     return None
@@ -150,8 +152,9 @@ def _is_signable(sign: Sign) -> bool:
         return False  # crossed arms hide each other's hands
     if sign.movement == "wiggle" and sign.handshape in ("fist", "thumb", "ring"):
         return False  # no free fingers to wiggle
-    # Seen from the side, fingers that lie behind each other look alike.
-    return not (sign.orientation in ("edge", "down") and sign.handshape in ("vee", "three", "flat", "little"))
+    # Seen from the side, fingers lie behind each other and these shapes would look like others.
+    hidden = sign.handshape in ("vee", "three", "spread", "ell", "little", "thumb")
+    return not (hidden and sign.orientation in ("edge", "down"))
 
 
 def _balanced_contrasts(dice: Dice) -> Iterator[str]:

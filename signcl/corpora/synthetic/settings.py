@@ -46,7 +46,7 @@ class SyntheticSettings:
     """Further signers, who sign in the test split only."""
     unseen_share: float = 0.5
     """Share of the test clips that are signed by unseen signers."""
-    sign_frames: int = 10
+    sign_frames: int = 9
     """Usual frames of one sign, 6 to 40; the mean lies a little above, for repeated signs take longer."""
     transition_frames: int = 4
     """Usual frames between two signs, which belong to neither, 2 to 20."""
@@ -54,7 +54,7 @@ class SyntheticSettings:
     """Unsteadiness of the camera; 0 is a tripod."""
     noise: float = 3.0
     """Standard deviation of the sensor noise, in grey values of 0..255."""
-    crf: int = 20
+    crf: int = 23
     """Loss of the h264 encoder, 0 to 51."""
     seed: int = 0
 

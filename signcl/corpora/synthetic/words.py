@@ -16,27 +16,31 @@ WORDS = {
     "negation": "not",
     "question": "what, where, who",
     "number": "two, three, many, four, five, several, six, ten",
-    "time": "-yesterday, today, +tomorrow, -last week, now, +next year, -last night, always, +soon, -long ago, often, "
-    "+next month",
-    "place": "in the garden, at the station, at school, in the city, in the kitchen, at the market, in the forest, "
-    "on the island, at the office, in the village, at the hospital, on the bridge, in the library, at the airport, "
-    "in the park, on the mountain, at the hotel, in the desert, at the theatre, in the harbour",
+    "time": "-yesterday, today, +tomorrow, -last week, now, +next year, -last night, always, +soon, -long ago, "
+    "often, +next month",
+    "place": "in the garden, at the station, at school, in the city, in the kitchen, at the market, "
+    "in the forest, on the island, at the office, in the village, at the hospital, on the bridge, "
+    "in the library, at the airport, in the park, on the mountain, at the hotel, in the desert, "
+    "at the theatre, in the harbour",
     "person": "woman:women|lady, man:men|gentleman:gentlemen, child:children|kid, teacher, friend|pal, doctor, "
-    "brother, girl, neighbour, boy, sister, student|pupil, farmer, mother|mum, nurse, father|dad, baker, uncle, "
-    "aunt, guest|visitor, driver, painter, singer, soldier, judge, lawyer|attorney, actor, king, queen, thief:thieves, "
-    "waiter, poet, pilot, hunter, tailor, sailor, clown, miner, monk, scientist|researcher",
+    "brother, girl, neighbour, boy, sister, student|pupil, farmer, mother|mum, nurse, father|dad, baker, "
+    "uncle, aunt, guest|visitor, driver, painter, singer, soldier, judge, lawyer|attorney, actor, king, "
+    "queen, thief:thieves, waiter, poet, pilot, hunter, tailor, sailor, clown, miner, monk, "
+    "scientist|researcher",
     "thing": "book, house|home, car|automobile, apple, letter, dog, bicycle|bike, picture|image, key, cat, coat, "
-    "table, flower, umbrella, knife:knives, ball, chair, bag, lamp, horse, box, cup, clock, bed, shirt, boat|ship, egg, "
-    "hat, computer, window, orange, door, shoe, tree, ring, camera, bottle, map, drum, guitar, fish:fish, bird, coin, "
-    "toy, basket, candle, blanket, mirror, pencil, cake|pie, goose:geese, ladder, hammer, needle, rope, bell, leaf:leaves, "
-    "carpet|rug, stone|rock, feather, glove, kite, scarf:scarves, pillow, wheel, tent, sword, statue, crown",
+    "table, flower, umbrella, knife:knives, ball, chair, bag, lamp, horse, box, cup, clock, bed, shirt, "
+    "boat|ship, egg, hat, computer, window, orange, door, shoe, tree, ring, camera, bottle, map, drum, "
+    "guitar, fish:fish, bird, coin, toy, basket, candle, blanket, mirror, pencil, cake|pie, goose:geese, "
+    "ladder, hammer, needle, rope, bell, leaf:leaves, carpet|rug, stone|rock, feather, glove, kite, "
+    "scarf:scarves, pillow, wheel, tent, sword, statue, crown",
     "adjective": "old, big|large, red, small|little, new, beautiful|pretty, expensive|costly, green, young, blue, "
-    "strange|odd, heavy, clean, cheap, dirty, black, quiet|calm, white, happy|glad, yellow, sad|unhappy, strong, empty, "
-    "soft, famous, brown, cold, warm, round, narrow, wooden, ugly, brave, angry",
+    "strange|odd, heavy, clean, cheap, dirty, black, quiet|calm, white, happy|glad, yellow, sad|unhappy, "
+    "strong, empty, soft, famous, brown, cold, warm, round, narrow, wooden, ugly, brave, angry",
     "transitive": "buy:bought|purchase, see:saw, like, find:found|discover, want, sell:sold, lose:lost, bring:brought, "
-    "need|require, paint, carry|transport, break:broke|smash, hide:hid|conceal, wash, choose:chose, clean up:cleaned up, "
-    "draw:drew, steal:stole, fix|repair, collect|gather, show:showed, hold:held, love|adore, throw:threw|toss, borrow, "
-    "destroy, photograph, keep:kept, measure, admire, push, pull|drag, forget:forgot, remember, burn, hate|detest",
+    "need|require, paint, carry|transport, break:broke|smash, hide:hid|conceal, wash, choose:chose, "
+    "clean up:cleaned up, draw:drew, steal:stole, fix|repair, collect|gather, show:showed, hold:held, "
+    "love|adore, throw:threw|toss, borrow, destroy, photograph, keep:kept, measure, admire, push, "
+    "pull|drag, forget:forgot, remember, burn, hate|detest",
     "intransitive": "sleep:slept|doze, work|labour, dance, laugh, wait, sing:sang, run:ran, cry|weep:wept, travel, "
     "rest, walk, swim:swam, jump|leap, fall:fell, shout|yell, smile, fight:fought, study, argue",
 }  # fmt: skip
@@ -48,7 +52,7 @@ FEWEST = {"pronoun": 1, "negation": 1, "question": 1, "number": 1, "time": 2, "p
 FEWEST |= {"adjective": 2, "transitive": 2, "intransitive": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Form:
     """One English word for a sign."""
 
@@ -60,7 +64,7 @@ class Form:
     """Third person singular of a verb."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What one sign means."""
 
