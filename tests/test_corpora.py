@@ -3,6 +3,7 @@
 import csv
 import gzip
 import pickle
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_every_corpus_answers_an_empty_folder_in_one_line(tmp_path, name):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="'val'"):
         load_samples(name, tmp_path, "val")
+
+
+def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "train.txt").write_text("a|Hello World\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CORPORA, "mine", "overwritten by the example")
+    text = (Path(__file__).parents[1] / "docs/adding-a-corpus.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+    assert "(41, 16)\nhello world" in capsys.readouterr().out
 
 
 # --- folder ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ SPLITS = ("train", "dev", "test")
 
 CORPORA: dict[str, str | Callable[..., list[Sample]]] = {
     "folder": "signcl.corpora.folder",
-    "synthetic": "signcl.corpora.folder",  # the generator writes the folder format
+    "synthetic": "signcl.corpora.synthetic",
     "imu_numbers": "signcl.corpora.imu_numbers",
     "phoenix14t": "signcl.corpora.phoenix14t",
     "csl_daily": "signcl.corpora.csl_daily",
