@@ -59,8 +59,9 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
             variance = self._total((centred * centred).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
             enough = count > 1  # stays on the device: no step asks for its value
             self._track(mean.detach(), variance.detach(), count, enough)
-            mean = torch.where(enough, mean, self.running_mean)
-            variance = torch.where(enough, variance, self.running_var)
+            running_mean, running_var = self._running()
+            mean = torch.where(enough, mean, running_mean)
+            variance = torch.where(enough, variance, running_var)
             scale = self.weight * torch.rsqrt(variance + self.eps)
             shift = self.bias - mean * scale
         return (values * scale[:, None] + shift[:, None]).to(values.dtype)
@@ -69,17 +70,25 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor, enough: Tensor) -> None:
         """Move the running statistics; the running variance is the unbiased one, as in torch."""
         unbiased = variance * count / (count - 1).clamp(min=1)
-        rate = torch.where(enough, self.momentum, 0.0)
-        self.running_mean.lerp_(mean.to(self.running_mean), rate.to(self.running_mean))
-        self.running_var.lerp_(unbiased.to(self.running_var), rate.to(self.running_var))
-        self.num_batches_tracked.add_(1)
+        rate = enough * (self.momentum or 0.0)
+        running_mean, running_var = self._running()
+        running_mean.lerp_(mean.to(running_mean), rate.to(running_mean))
+        running_var.lerp_(unbiased.to(running_var), rate.to(running_var))
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+    def _running(self) -> tuple[Tensor, Tensor]:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean, self.running_var
 
     def _total(self, value: Tensor) -> Tensor:
         """The sum of `value` over ranks where asked for; the gradient flows to every rank."""
         if self.sync and dist.is_available() and dist.is_initialized():
             from torch.distributed.nn.functional import all_reduce
 
-            return all_reduce(value)
+            total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+            return total
         return value
 
 

@@ -19,6 +19,7 @@ At the published sizes (ResNet-18, width 1024, 3+3 layers of 8 heads and 4096, t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,8 @@ class TiedHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, U, width] -> [B, U, V]"""
-        return nn.functional.linear(states, self.words.weight)
+        words: Any = self.words
+        return nn.functional.linear(states, words.weight)
 
 
 class GFSLT(nn.Module):
@@ -137,7 +139,7 @@ class GFSLT(nn.Module):
         super().__init__()
         self.pad_id, self.start_id, self.end_id, self.max_positions = pad_id, start_id, end_id, max_positions
         self.visual = visual
-        self.conv = TemporalConv(int(visual.dim), conv_width, as_released=as_released, sync=sync_norm)
+        self.conv = TemporalConv(feature_size(visual), conv_width, as_released=as_released, sync=sync_norm)
         self.sign_emb = SignEmbedding(conv_width, width, as_released=as_released, sync=sync_norm)
         config = mbart_config(
             vocab_size=vocab_size,
@@ -154,7 +156,7 @@ class GFSLT(nn.Module):
             max_positions=max_positions,
         )
         self.mbart = MBartForConditionalGeneration(config)
-        self.mbart.model.encoder.embed_tokens = None  # it reads steps, never words
+        self.mbart.model.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         share_words(self.mbart.model.decoder, self.mbart.model.shared)
         bias = self.mbart.final_logits_bias  # zeros that nothing trains: no weight, so no checkpoint carries them
         del self.mbart.final_logits_bias
@@ -241,7 +243,8 @@ class GFSLT(nn.Module):
             forced_bos_token_id=None,
             forced_eos_token_id=None,
         )
-        ids: Tensor = self.mbart.generate(
+        mbart: Any = self.mbart
+        ids: Tensor = mbart.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoding.steps),
             attention_mask=frame_mask(encoding.step_lengths, encoding.steps.shape[1]).long(),
             generation_config=settings,
@@ -295,6 +298,12 @@ def mbart_config(
         eos_token_id=None,
         forced_eos_token_id=None,
     )
+
+
+def feature_size(visual: nn.Module) -> int:
+    """What a frame encoder says about its features."""
+    dim: Any = visual.dim
+    return int(dim)
 
 
 def share_words(decoder: nn.Module, words: nn.Embedding) -> None:

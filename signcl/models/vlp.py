@@ -24,11 +24,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers.models.mbart.modeling_mbart import MBartDecoder, MBartEncoder, MBartScaledWordEmbedding
+from transformers.models.mbart.modeling_mbart import MBartDecoder, MBartEncoder
 
 from signcl.batch import Batch, frame_mask, unpack
 from signcl.layers import TemporalConv
-from signcl.models.gfslt import SignEmbedding, TiedHead, check_steps, mbart_config, share_words, shift_right
+from signcl.models.gfslt import (
+    SignEmbedding,
+    TiedHead,
+    check_steps,
+    feature_size,
+    mbart_config,
+    share_words,
+    shift_right,
+)
 
 __all__ = ["VLP", "VLPOutput"]
 
@@ -153,22 +161,25 @@ class VLP(nn.Module):
             activation=text_activation,
         )
         self.visual = visual
-        self.conv = TemporalConv(int(visual.dim), conv_width, as_released=as_released, sync=sync_norm)
+        self.conv = TemporalConv(feature_size(visual), conv_width, as_released=as_released, sync=sync_norm)
         self.sign_emb = SignEmbedding(conv_width, width, as_released=as_released, sync=sync_norm) if sign_emb else None
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
         self.encoder = MBartEncoder(config)
-        self.encoder.embed_tokens = None  # it reads steps, never words
+        self.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         self.head = nn.Linear(width, width, bias=False)
         self.text_encoder = MBartEncoder(text_config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.words = self.decoder = self.lm_head = None
+        self.words: nn.Embedding | None = None
+        self.decoder: MBartDecoder | None = None
+        self.lm_head: nn.Module | None = None
         if masked_text:
-            self.words = MBartScaledWordEmbedding(vocab_size, width, pad_id, embed_scale=math.sqrt(width))
             self.decoder = MBartDecoder(config)
-            self.words.load_state_dict(self.decoder.embed_tokens.state_dict())  # transformers' own initialization
+            self.words = self.decoder.embed_tokens
             share_words(self.decoder, self.words)
-            self.lm_head = TiedHead(self.words) if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
-            if not tie_embeddings:
+            if tie_embeddings:
+                self.lm_head = TiedHead(self.words)
+            else:
+                self.lm_head = nn.Linear(width, vocab_size, bias=False)
                 nn.init.normal_(self.lm_head.weight, std=config.init_std)
 
     def features(self, batch: Batch) -> Tensor:
@@ -184,7 +195,8 @@ class VLP(nn.Module):
         inputs = torch.cat([cls, steps], dim=1)
         mask = frame_mask(step_lengths + 1, inputs.shape[1])
         states: Tensor = self.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
-        return self.head(states[:, 0])
+        embedding: Tensor = self.head(states[:, 0])
+        return embedding
 
     def encode_text(self, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """States of the text encoder. [B, U], [B] -> [B, U, width]"""
@@ -218,20 +230,23 @@ class VLP(nn.Module):
             video_embedding=self.embed_video(features, batch.lengths),
             text_embedding=self.embed_text(batch.tokens, batch.token_lengths),
             logit_scale=self.logit_scale,
-            masked_logits=None if self.decoder is None else self._restore(batch),
+            masked_logits=None if self.decoder is None else self._restore(batch, batch.tokens),
         )
 
-    def _restore(self, batch: Batch) -> Tensor:
+    def _restore(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Scores of the whole sentence from its masked form. [B, U, V]"""
+        assert self.decoder is not None
+        assert self.lm_head is not None
         if batch.masked_tokens is None or batch.masked_token_lengths is None:
             raise ValueError("VLP with masked_text needs batch.masked_tokens; set model.masked_text to false for V1.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.masked_text_trains_encoder):
             states = self.encode_text(batch.masked_tokens, batch.masked_token_lengths)
         mask = frame_mask(batch.masked_token_lengths, states.shape[1])
         decoded = self.decoder(
-            input_ids=shift_right(batch.tokens, self.start_id),
+            input_ids=shift_right(tokens, self.start_id),
             encoder_hidden_states=states,
             encoder_attention_mask=mask,
             use_cache=False,
         )
-        return self.lm_head(decoded.last_hidden_state)
+        logits: Tensor = self.lm_head(decoded.last_hidden_state)
+        return logits

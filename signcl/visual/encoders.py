@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +84,14 @@ class _Pixels(nn.Module):
 def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
     """The recomputation must not move the running statistics of batch norm a second time."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 class SmallCNN(_Pixels):
@@ -116,7 +116,7 @@ class SmallCNN(_Pixels):
             kernel = 5 if i == 0 else 3
             layers += [nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2, bias=False)]
             layers += [nn.GroupNorm(8, after), nn.ReLU(inplace=True)]
-        self.convs = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convs = _channels_last(nn.Sequential(*layers))
         self.pool = nn.AdaptiveAvgPool2d(4)
         self.head = nn.Linear(channels[-1] * 16, dim)
 
@@ -146,7 +146,7 @@ class ResNet(_Pixels):
 
         config = ResNetConfig(depths=list(RESNET_DEPTHS[depth]), hidden_sizes=[64, 128, 256, 512], layer_type="basic")
         self.depth = depth
-        self.resnet = ResNetModel(config).to(memory_format=torch.channels_last)
+        self.resnet = _channels_last(ResNetModel(config))
 
     def _encode(self, images: Tensor) -> Tensor:
         pooled: Tensor = self.resnet(images).pooler_output
@@ -235,6 +235,11 @@ def _checked_features(module: nn.Module, inputs: Tensor, dim: int) -> Tensor:
             "features must come from the extractor that this model was trained with."
         )
     return inputs
+
+
+def _channels_last(module: Any) -> Any:
+    """Weights in the memory order of the frames (torch's types do not know this argument of `to`)."""
+    return module.to(memory_format=torch.channels_last)
 
 
 def _describe(inputs: Tensor) -> str:

@@ -59,7 +59,10 @@ def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> Weigh
     own: dict[str, Tensor] = encoder.resnet.state_dict()
     source, prefix = _find(state)
     name_of = {_torchvision_name(key) if source == "torchvision" else key: key for key in own}
-    loaded, dropped, outside, strange = {}, [], [], []
+    loaded: dict[str, tuple[str, Tensor]] = {}
+    dropped: list[str] = []
+    outside: list[str] = []
+    strange: list[str] = []
     for key, value in state.items():
         inner = key.removeprefix(prefix)
         if not key.startswith(prefix) or (source == "transformers" and not inner.startswith(("embedder.", "encoder."))):
