@@ -84,13 +84,14 @@ def build_lexicon(settings: SyntheticSettings) -> list[Sign]:
         if entry.gloss in signs:
             continue
         taken = list(signs.values())
+        contrast = next(contrasts) if entry.gloss in partner else ""
         while True:
             sign = _draw_sign(entry, settings, dice)
             if not _is_free(sign, taken):
                 continue
-            if entry.gloss not in partner:
+            if not contrast:
                 break
-            twin = _draw_twin(sign, partner[entry.gloss], next(contrasts), taken, dice)
+            twin = _draw_twin(sign, partner[entry.gloss], contrast, taken, dice)
             if twin is not None:
                 signs[twin.gloss] = twin
                 sign = replace(sign, twin=twin.gloss, contrast=twin.contrast)

@@ -72,11 +72,11 @@ class SyntheticSettings:
                 raise ValueError(f"synthetic corpus: {name} must be {kind} in {low}..{high}, got {value!r}")
         if self.size % 2:
             raise ValueError(f"synthetic corpus: size must be even (video players need it), got {self.size}")
-        dev, test = self.counts["dev"], self.counts["test"]
-        if dev < 1 or test < 1:
+        if min(self.counts.values()) < 1:
+            given = ", ".join(f"{count} for {split}" for split, count in self.counts.items())
             raise ValueError(
                 f"synthetic corpus: every split needs a clip, but {self.clips} clips with dev_share={self.dev_share} "
-                f"and test_share={self.test_share} give {dev} for dev and {test} for test; raise the shares"
+                f"and test_share={self.test_share} give {given}; change the shares"
             )
 
     @property

@@ -25,6 +25,7 @@ WALLS: list[Colour] = [
 ]
 HAIRCUTS = ("short", "long", "bun", "curls", "bald", "bob")
 BACKDROPS = ("plain", "panel", "window", "shelf")
+PACES = (88, 96, 104, 112)  # percent; dealt out, so that the mean length of a sign hardly depends on the seed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def build_signers(settings: SyntheticSettings) -> list[Signer]:
     count = settings.signers + settings.unseen_signers
     skins, hairs, walls = dice.shuffled(SKINS), dice.shuffled(HAIRS), dice.shuffled(WALLS)
     clothes, light_clothes = dice.shuffled(CLOTHES), dice.shuffled(LIGHT_CLOTHES)
-    haircuts, backdrops = dice.shuffled(HAIRCUTS), dice.shuffled(BACKDROPS)
+    haircuts, backdrops, paces = dice.shuffled(HAIRCUTS), dice.shuffled(BACKDROPS), dice.shuffled(PACES)
     left = dice.below(min(4, settings.signers))
     signers = []
     for number in range(count):
@@ -86,7 +87,7 @@ def build_signers(settings: SyntheticSettings) -> list[Signer]:
             Signer(
                 name=f"S{number + 1:02d}",
                 left_handed=number % 4 == left,
-                speed=85 + dice.below(31),
+                speed=paces[number % len(paces)] + dice.below(7) - 3,
                 skin=skin,
                 hair=HAIRS[0] if dark else hairs[number % len(hairs)],
                 cloth=_near(wardrobe[number % len(wardrobe)], dice, 10),
