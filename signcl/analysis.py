@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from signcl import checkpoint
-from signcl.batch import Sample
+from signcl.batch import Sample, Span
 from signcl.checkpoint import Run
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, thin
-from signcl.density import pool_spans, sdr_interval, shuffle_baseline, sign_density_ratio
-from signcl.evaluate import pick_device, split_samples
+from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
+from signcl.density import pool_spans, sdr_interval, shuffle_baseline, sign_density_ratio, to_rows
+from signcl.density.spans import Choice
+from signcl.evaluation import pick_device
 from signcl.progress import say, track
 
 __all__ = ["extract_features", "run_density", "sign_instances"]
@@ -59,32 +60,26 @@ def extract_features(
 
 
 def sign_instances(
-    run: Run, samples: list[Sample], *, frame: str, tap: str, device: str, progress: bool
+    run: Run, samples: list[Sample], *, frame: Choice, tap: str, device: str, progress: bool
 ) -> tuple[torch.Tensor, list[str], list[tuple[str, int, int]]]:
     """One vector per annotated sign of the samples.
 
     Returns:
         Features [N, D], the gloss of each row, and (clip, start, stop) of each row in frames of the clip.
     """
-    from signcl.batch import Span
-
     rows, glosses, where = [], [], []
+    geometry = {"stride": 1.0} if tap == "features" else {"stride": 4.0, "first_centre": STEP_CENTRE}
     for sample, features in extract_features(run, samples, tap=tap, device=device, progress=progress):
-        frames = sample.num_frames or len(features)
-        kept = thin(frames, run.recipe.input, None)  # frames the model saw; spans are given in frames of the clip
-        spans = [
-            Span(s.token, int(np.searchsorted(kept, s.start)), int(np.searchsorted(kept, s.stop))) for s in sample.spans
+        kept = thin(sample.num_frames or len(features), run.recipe.input, None)
+        seen = [  # spans are in frames of the clip; the model saw the frames `kept`
+            (span, Span(span.token, *(int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))))
+            for span in sample.spans
         ]
-        scale = 1.0 if tap == "features" else len(features) / len(kept)
-        spans = [
-            Span(s.token, int(s.start * scale), max(int(s.start * scale) + 1, round(s.stop * scale))) for s in spans
-        ]
-        usable = [(s, t) for s, t in zip(spans, sample.spans) if s.start < s.stop <= len(features)]
-        if not usable:
-            continue
-        rows.append(pool_spans(features, [s for s, _ in usable], frame))
-        glosses += [str(t.token) for _, t in usable]
-        where += [(sample.name, t.start, t.stop) for _, t in usable]
+        seen = [(span, inner) for span, inner in seen if inner.start < inner.stop]
+        if seen:
+            rows.append(pool_spans(features, [inner for _, inner in seen], frame, **geometry))
+            glosses += [str(span.token) for span, _ in seen]
+            where += [(sample.name, span.start, span.stop) for span, _ in seen]
     if not rows:
         raise ValueError("no clip of this split has spans; run `signcl corpus stats` to see what the corpus holds")
     return torch.cat(rows), glosses, where
@@ -96,7 +91,7 @@ def run_density(
     *,
     root: str | None = None,
     device: str = "auto",
-    frame: str = "centre",
+    frame: Choice = "centre",
     tap: str = "features",
     distance: str = "euclidean",
     inter: str = "gloss",
@@ -118,7 +113,7 @@ def run_density(
         shuffled labels, mean intra- and inter-gloss distance, the densest and sparsest glosses, and how it was made.
     """
     run = checkpoint.load_run(folder)
-    samples = split_samples(run, split, root)
+    samples = recipe_samples(run.recipe, split, root)
     if not any(s.spans for s in samples):
         raise ValueError(
             f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
@@ -128,26 +123,23 @@ def run_density(
     ids = torch.tensor([names.index(g) for g in glosses])
     options: dict[str, Any] = {"distance": distance, "inter": inter, "min_count": min_count}
     density = sign_density_ratio(features, ids, **options)
-    low, high = sdr_interval(density, seed=seed)
-    rows = sorted(
-        zip([names[i] for i in density.gloss_ids.tolist()], *(getattr(density, f).tolist() for f in FIELDS)),
-        key=lambda row: -row[-1],
-    )
+    interval = sdr_interval(density, seed=seed)
+    rows = to_rows(density, names)
     _write_csv(run.folder / f"density.{split}.csv", rows)
     counts = Counter(glosses)
     result = {
         "split": split,
         "sdr": 100 * density.mean,
-        "interval": [100 * low, 100 * high],
-        "shuffled": 100 * shuffle_baseline(features, ids, seed=seed, **options),
+        "interval": [100 * interval.low, 100 * interval.high],
+        "shuffled": 100 * shuffle_baseline(features, ids, seed=seed, **options).mean,
         "intra": float(density.intra.mean()),
         "inter": float(density.inter.mean()),
         "feature_norm": float(features.norm(dim=1).mean()),
         "glosses": len(rows),
         "glosses_left_out": sum(n < min_count for n in counts.values()),
         "instances": len(glosses),
-        "densest": [{"gloss": r[0], "count": r[1], "sdr": 100 * r[4]} for r in rows[:5]],
-        "sparsest": [{"gloss": r[0], "count": r[1], "sdr": 100 * r[4]} for r in rows[:-6:-1]],
+        "densest": rows[:5],
+        "sparsest": rows[:-6:-1],
         "made": {"frame": frame, "tap": tap, **options, "seed": seed, "commit": checkpoint.git_commit()},
     }
     if picture:
@@ -156,14 +148,16 @@ def run_density(
     return result
 
 
-FIELDS = ("counts", "intra", "inter", "sdr")
+STEP_CENTRE = 0.0
+"""Frame that the first step looks at: its 16 frames are 8 copies of the first and the first 8."""
 
 
-def _write_csv(path: Path, rows: list[Any]) -> None:
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     with checkpoint.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["gloss", *FIELDS])
-        table.writerows([gloss, count, *(f"{value:.6g}" for value in rest)] for gloss, count, *rest in rows)
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def _picture(

@@ -216,7 +216,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from signcl.evaluate import evaluate
+    from signcl.evaluation import evaluate
     from signcl.tables import scores_table
 
     scores = evaluate(
@@ -233,7 +233,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from signcl.evaluate import compare
+    from signcl.evaluation import compare
     from signcl.tables import comparison_table
 
     rows = compare(options.run_a, options.run_b, options.split, samples=options.samples)
@@ -260,7 +260,7 @@ def _density(options: argparse.Namespace) -> None:
 
 
 def _translate(options: argparse.Namespace) -> int:
-    from signcl.translate import load_model, translate
+    from signcl.translation import load_model, translate
 
     model = load_model(options.model, device=options.device)
     failed = 0
@@ -306,14 +306,18 @@ def _corpus_check(options: argparse.Namespace) -> int:
     else:
         for problem in problems:
             print(problem)
-    return 1 if problems else 0
+    if not problems:
+        print(f"{options.folder}: no problem found", file=sys.stderr)
+    return 1 if any(problem.level == "error" for problem in problems) else 0
 
 
 def _corpus_stats(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
     from signcl.corpora.check import corpus_stats
 
     stats = corpus_stats(Path(options.folder), name=options.corpus)
-    print(stats)
+    print(json.dumps(asdict(stats), indent=2, ensure_ascii=False) if options.json else stats)
 
 
 if __name__ == "__main__":

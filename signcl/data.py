@@ -6,9 +6,11 @@ run, another number of workers or another cache size sees exactly the same batch
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from signcl.batch import Batch, Sample, pack_positions
+from signcl.corpora import load_samples, reader
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
 from signcl.text import Tokenizer, count_words, mask_words
 
-__all__ = ["ClipDataset", "Loaded", "clip_loader", "collate", "count_frames", "load_raw", "plan_batches", "select"]
+__all__ = [
+    "ClipDataset",
+    "Loaded",
+    "clip_loader",
+    "collate",
+    "count_frames",
+    "load_raw",
+    "plan_batches",
+    "recipe_samples",
+    "select",
+]
 
 
 @dataclass
@@ -31,6 +44,28 @@ class Loaded:
     """None when every clip of the batch was broken."""
     broken: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason)."""
+
+
+def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -> list[Sample]:
+    """The samples of a split as a recipe wants them, `corpus.fraction` of the training split included.
+
+    A reader with a `fraction` of its own (imu_numbers, whose statistics must come from the used part only) is given
+    it for every split; of other corpora a random share of the training samples is kept, in their order, such that a
+    smaller share of the same seed lies within a larger one.
+
+    Args:
+        root: the corpus folder, where it is not the recipe's.
+    """
+    corpus = recipe.corpus
+    options, share = dict(corpus.options), corpus.fraction
+    own = "fraction" in inspect.signature(reader(corpus.name)).parameters
+    if own and share < 1:
+        options = {"fraction": share, "seed": recipe.train.seed, **options}
+    samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
+    if own or share >= 1 or split != "train":
+        return samples
+    order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
+    return [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
@@ -110,8 +145,10 @@ def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
                     from signcl.video import probe
 
                     frames = probe(sample.clip).num_frames
-                else:
-                    frames = len(load_raw(sample, recipe))
+                elif isinstance(sample.features, Path):
+                    from signcl.features import count_feature_frames
+
+                    frames = count_feature_frames(sample.features, sample.name)
             except (ValueError, OSError):
                 frames = 1
         counts.append(len(thin(max(frames or 1, 1), recipe, None)))

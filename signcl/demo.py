@@ -37,7 +37,7 @@ def demo(out: Path, *, quick: bool = False) -> str:
     """
     from signcl.analysis import run_density
     from signcl.corpora.synthetic import SyntheticSettings, make_corpus
-    from signcl.evaluate import compare, evaluate
+    from signcl.evaluation import compare, evaluate
     from signcl.report import report
     from signcl.tables import comparison_table, table
 

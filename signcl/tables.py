@@ -84,7 +84,7 @@ def density_table(found: dict[str, Any]) -> str:
         "",
     ]
     rows = [
-        [d["gloss"], str(d["count"]), f"{d['sdr']:.1f}", s["gloss"], str(s["count"]), f"{s['sdr']:.1f}"]
+        [cell for r in (d, s) for cell in (r["gloss"], str(r["count"]), f"{100 * r['sdr']:.1f}")]
         for d, s in zip(found["densest"], found["sparsest"])
     ]
     return "\n".join(lines) + table(rows, ["densest", "signs", "SDR", "sparsest", "signs", "SDR"])

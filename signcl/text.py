@@ -291,12 +291,12 @@ class GlossVocabulary:
 def count_words(text: str) -> float:
     """Spoken words of a sentence, for the frame margin; at least 1.
 
-    Punctuation standing alone is no word. Chinese, written without spaces, is counted in glosses' worth of characters
-    and scaled so that `frames / words * 2.3` is the mean frames of a gloss there as in spaced languages:
-    words = 2.3 * characters / 2.18 (CSL-Daily has 2.18 characters a gloss; data sheet §9).
+    Punctuation standing alone is no word. Chinese is written without spaces: there characters / 2.18 are glosses
+    (CSL-Daily has 2.18 characters a gloss, punctuation counted), and words = 2.3 * characters / 2.18, so that the
+    paper's frames / words * 2.3 is the mean number of frames of a gloss there too.
     """
-    characters = len(_CJK.findall(text))
-    if characters:
+    if _CJK.search(text):
+        characters = len("".join(text.split()))
         return max(1.0, 2.3 * characters / CHARACTERS_PER_GLOSS_CHINESE)
     return float(max(1, sum(any(c.isalnum() for c in word) for word in text.split())))
 

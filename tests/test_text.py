@@ -93,8 +93,8 @@ def test_unknown_words_stay_visible():
 def test_words_are_counted_as_spoken():
     assert count_words("am tag neun bis siebzehn grad .") == 6  # the dot is no word
     assert count_words("") == 1
-    # 10 characters are 10 / 2.18 glosses, so frames / words * 2.3 = frames / glosses
-    assert count_words("他今年四岁他今年四岁。") == pytest.approx(2.3 * 10 / 2.18)
+    # 11 characters, the stop among them, are 11 / 2.18 glosses, so frames / words * 2.3 = frames / glosses
+    assert count_words("他今年四岁他今年四岁。") == pytest.approx(2.3 * 11 / 2.18)
 
 
 @given(st.lists(st.sampled_from(["ja", "nein", "wind"]), min_size=1, max_size=12), st.integers(0, 99))

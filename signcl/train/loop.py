@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from signcl import checkpoint
 from signcl.batch import Batch
@@ -18,7 +18,7 @@ from signcl.build import build_model, initialise
 from signcl.data import Loaded, clip_loader, plan_batches
 from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
-from signcl.stages import STAGES, score, weighted_sum
+from signcl.stages import STAGES, Gather, score, weighted_sum
 from signcl.train.optimise import Adaptation, FiniteFlag, gather_rows, learning_rate, make_optimizer
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
@@ -28,6 +28,19 @@ __all__ = ["Loop"]
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken")
+
+
+class Objective(nn.Module):
+    """The model and its stage as one module, batch to terms, so that Fabric wraps (precision, DDP) all of it."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
+        super().__init__()
+        self.model, self.loss, self.pad_id, self.gather = model, recipe.loss, pad_id, gather
+        self.stage = STAGES[recipe.stage]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Named, unweighted terms."""
+        return self.stage(self.model(batch), batch, self.loss, pad_id=self.pad_id, gather=self.gather)
 
 
 class Loop:
@@ -57,7 +70,9 @@ class Loop:
         self.initialised = initialise(self.model, recipe) if state is None else []
         if train.compile:
             self.model.compile()
-        self.wrapped, self.optimizer = self.fabric.setup(self.model, make_optimizer(self.model, train))
+        gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
+        objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
+        self.wrapped, self.optimizer = self.fabric.setup(objective, make_optimizer(self.model, train))
 
         self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
         self.total = self.steps_per_epoch * train.epochs
@@ -177,7 +192,7 @@ class Loop:
         for i, batch in enumerate(batches):
             batch = self._augmented(batch)
             with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
-                terms = self._terms(batch)
+                terms = self.wrapped(batch)
                 total = weighted_sum(terms, self._weights())
                 flag = FiniteFlag(total)  # read while the backward pass runs
                 fabric.backward(total / len(batches))
@@ -201,18 +216,6 @@ class Loop:
             if norm is not None:
                 logged["gradient_norm"] = float(norm)
             self.record.log("train", self.step + 1, self.epoch, logged)
-
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        out = self.wrapped(batch)
-        gather = None
-        if self.fabric.world_size > 1:
-
-            def gather(rows: Tensor) -> Tensor:
-                return gather_rows(self.fabric, rows)
-
-        return STAGES[self.recipe.stage](
-            out, batch, self.recipe.loss, pad_id=self.material.tokenizer.pad_id, gather=gather
-        )
 
     def _weights(self) -> dict[str, float]:
         """This step's weights: SignCL may start late and decay, as released; a term that is off keeps weight 0."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from signcl.batch import Sample
-from signcl.corpora import load_samples
-from signcl.data import ClipDataset, count_frames, load_raw
+from signcl.data import ClipDataset, count_frames, load_raw, recipe_samples
 from signcl.recipe import InputRecipe, Recipe
 from signcl.text import Tokenizer, build_tokenizer
 
-__all__ = ["Material", "feature_dim", "prepare", "take_fraction"]
+__all__ = ["Material", "feature_dim", "prepare"]
 
 
 @dataclass
@@ -36,10 +32,8 @@ def prepare(recipe: Recipe) -> Material:
     Raises:
         ValueError, OSError: no such corpus, an empty split, unreadable annotation.
     """
-    corpus, text = recipe.corpus, recipe.text
-    train = load_samples(corpus.name, Path(corpus.root), "train", **corpus.options)
-    train = take_fraction(train, corpus.fraction, recipe.train.seed)
-    dev = load_samples(corpus.name, Path(corpus.root), "dev", **corpus.options)
+    text = recipe.text
+    train, dev = recipe_samples(recipe, "train"), recipe_samples(recipe, "dev")
     tokenizer = build_tokenizer(
         text.tokenizer,
         [s.text for s in train],
@@ -57,14 +51,6 @@ def prepare(recipe: Recipe) -> Material:
         tokenizer=tokenizer,
         feature_dim=feature_dim(train),
     )
-
-
-def take_fraction(samples: list[Sample], fraction: float, seed: int) -> list[Sample]:
-    """A random share of the samples, in their order; a smaller share of the same seed lies within a larger one."""
-    if fraction >= 1:
-        return samples
-    order = np.random.default_rng(seed).permutation(len(samples))
-    return [samples[i] for i in sorted(order[: max(1, round(fraction * len(samples)))].tolist())]
 
 
 def feature_dim(samples: Sequence[Sample]) -> int | None:

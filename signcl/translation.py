@@ -11,7 +11,7 @@ import numpy as np
 from signcl.batch import Sample
 from signcl.checkpoint import Run, load_run
 from signcl.data import collate, load_raw, select
-from signcl.evaluate import pick_device
+from signcl.evaluation import pick_device
 from signcl.recipe import InputRecipe
 from signcl.stages import decode
 

@@ -17,19 +17,12 @@ import torch
 from signcl import checkpoint
 from signcl.batch import Sample
 from signcl.checkpoint import Run
-from signcl.corpora import load_samples
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches
+from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
 from signcl.metrics import bootstrap_interval, score_all
 from signcl.progress import say, track
 from signcl.stages import decode, score
 
-__all__ = ["compare", "evaluate", "predict", "read_predictions", "split_samples"]
-
-
-def split_samples(run: Run, split: str, root: str | None = None) -> list[Sample]:
-    """The samples of a split of the run's corpus (or of the same corpus at another place)."""
-    corpus = run.recipe.corpus
-    return load_samples(corpus.name, Path(root or corpus.root), split, **corpus.options)
+__all__ = ["compare", "evaluate", "predict", "read_predictions"]
 
 
 def predict(
@@ -101,7 +94,7 @@ def evaluate(
         occur in training), and how they were made. A pretraining run is scored by its losses and retrieval.
     """
     run = checkpoint.load_run(folder)
-    samples = split_samples(run, split, root)
+    samples = recipe_samples(run.recipe, split, root)
     started = time.perf_counter()
     if run.recipe.stage == "pretrain":
         scores = _score_pretraining(run, samples, device, batch_size)
@@ -121,7 +114,7 @@ def evaluate(
             first = next(iter(broken.items()), ("", "no clips"))
             raise ValueError(f"no clip of split {split} could be read; the first: {first[0]}: {first[1]}")
         _write_predictions(run.folder / f"predictions.{split}.tsv", samples, found)
-        scores = _score_sentences(run, samples, found, bootstrap)
+        scores = _score_sentences(run, samples, found, bootstrap, root)
     for name, reason in list(broken.items())[:5]:
         say(f"skipped {name}: {reason}")
     scores["made"] = {
@@ -143,14 +136,16 @@ def evaluate(
     return scores
 
 
-def _score_sentences(run: Run, samples: list[Sample], found: dict[str, str], resamples: int) -> dict[str, Any]:
+def _score_sentences(
+    run: Run, samples: list[Sample], found: dict[str, str], resamples: int, root: str | None
+) -> dict[str, Any]:
     tokenize = run.recipe.bleu_tokenize
     hypotheses, references = [found[s.name] for s in samples], [s.text for s in samples]
     scores: dict[str, Any] = score_all(hypotheses, references, tokenize=tokenize)
     if resamples:
         interval = bootstrap_interval("bleu4", hypotheses, references, samples=resamples, tokenize=tokenize)
         scores["bleu4_interval"] = {"low": interval.low, "high": interval.high, "samples": resamples}
-    train = split_samples(run, "train")
+    train = recipe_samples(run.recipe, "train", root)
     seen = {" ".join(s.text.split()) for s in train}
     unseen = [i for i, reference in enumerate(references) if " ".join(reference.split()) not in seen]
     scores["seen_in_training"] = {

@@ -1,43 +1,11 @@
-"""The recipe: one dataclass tree = one YAML file = the command line's `--key.sub=value`.
-
-A recipe says everything that a run depends on; the run folder keeps the complete, resolved form. Unknown keys are
-refused with the nearest known key. Nothing here imports torch.
-"""
+"""Every key of a recipe, its default and what it means; the checks that need two keys stand at the end."""
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import difflib
-import inspect
-import re
-import textwrap
-import types
-import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-
-import yaml
-
-__all__ = [
-    "AugmentRecipe",
-    "CorpusRecipe",
-    "DecodeRecipe",
-    "InputRecipe",
-    "LossRecipe",
-    "ModelRecipe",
-    "Recipe",
-    "SignCLRecipe",
-    "TextRecipe",
-    "TrainRecipe",
-    "describe_keys",
-    "field_docs",
-    "load_recipe",
-    "recipe_from_dict",
-    "recipe_to_dict",
-    "save_recipe",
-]
 
 
 @dataclass
@@ -286,7 +254,7 @@ class Recipe:
         if unknown:
             raise ValueError(
                 f"loss.weights: stage {self.stage} computes {', '.join(terms)}, got {', '.join(unknown)}"
-                f"{_nearest(unknown[0], terms)}"
+                f"{nearest(unknown[0], terms)}"
             )
         expected = {"pretrain": "vlp", "finetune": "gfslt"}[self.stage]
         if self.model.name != expected:
@@ -309,155 +277,7 @@ def _positive(section: str, recipe: Any, *names: str) -> None:
             raise ValueError(f"{section}.{name}: needs a number above 0, got {getattr(recipe, name)}")
 
 
-def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Read a YAML recipe and apply `key.sub=value` overrides (with or without leading dashes).
-
-    Raises:
-        FileNotFoundError: no such recipe.
-        ValueError: not YAML, an unknown key (the nearest known one is named), or a value of the wrong type.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
-    for override in overrides:
-        key, equals, value = override.lstrip("-").partition("=")
-        if not equals:
-            raise ValueError(f"{override!r}: an override is written --key.sub=value")
-        node = data
-        *parents, last = key.split(".")
-        for parent in parents:
-            if not isinstance(node.setdefault(parent, {}), dict):
-                raise ValueError(f"--{key}: {parent} is a value in {path}, not a section")
-            node = node[parent]
-        try:
-            node[last] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError:
-            node[last] = value
-    try:
-        return recipe_from_dict(data)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-3` as a string; recipes mean a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def recipe_from_dict(data: dict[str, Any]) -> Recipe:
-    """A recipe from nested dicts; unknown keys and wrong types are refused by name."""
-    return typing.cast(Recipe, _build(Recipe, data, ""))
-
-
-def recipe_to_dict(recipe: Any) -> dict[str, Any]:
-    """The complete recipe as plain YAML values."""
-    return {
-        key: (list(value) if isinstance(value, tuple) else value) if not isinstance(value, dict) else _plain(value)
-        for key, value in dataclasses.asdict(recipe).items()
-    }
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: _plain(v) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else v for k, v in data.items()}
-
-
-def save_recipe(recipe: Recipe, path: str | Path) -> None:
-    """Write the complete recipe, so that `signcl fit` on it repeats the run."""
-    Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _build(kind: Any, data: Any, where: str) -> Any:
-    """`data` as a value of type `kind`, or a ValueError that names `where`."""
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(data, dict):
-            raise ValueError(f"{where.rstrip('.')}: a section of keys is needed, got {data!r}")
-        fields = {f.name for f in dataclasses.fields(kind)}
-        hints = typing.get_type_hints(kind)
-        for key in data:
-            if key not in fields:
-                raise ValueError(
-                    f"unknown recipe key {where}{key}{_nearest(str(key), fields, where)}; "
-                    f"{where.rstrip('.') or 'a recipe'} has {', '.join(sorted(fields))}"
-                )
-        return kind(**{key: _build(hints[key], value, f"{where}{key}.") for key, value in data.items()})  # type: ignore[operator]
-    name = where.rstrip(".")
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return data
-    if origin is Literal:
-        if data not in arguments:
-            raise ValueError(
-                f"{name}: needs one of {', '.join(map(str, arguments))}, got {data!r}"
-                f"{_nearest(str(data), [str(a) for a in arguments])}"
-            )
-        return data
-    if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
-        return _build(next(a for a in arguments if a is not type(None)), data, where)
-    if origin is dict:
-        if not isinstance(data, dict):
-            raise ValueError(f"{name}: a mapping is needed, got {data!r}")
-        return {str(k): _build(arguments[1], v, f"{where}{k}.") for k, v in data.items()}
-    if origin is tuple:
-        if not isinstance(data, list | tuple) or len(data) != len(arguments):
-            raise ValueError(f"{name}: needs {len(arguments)} numbers in brackets, got {data!r}")
-        return tuple(_build(a, v, where) for a, v in zip(arguments, data))
-    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        return float(data)
-    if isinstance(data, bool) != (kind is bool) or not isinstance(data, kind):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-        raise ValueError(f"{name}: needs {wanted}, got {data!r}")
-    return data
-
-
-def _nearest(word: str, known: Any, where: str = "") -> str:
+def nearest(word: str, known: Iterable[str], where: str = "") -> str:
+    """The end of an error message: the known word that was probably meant, or nothing."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {where}{match[0]}?" if match else ""
-
-
-def field_docs(kind: type) -> dict[str, str]:
-    """What stands under each field of a dataclass, by field name; "" where nothing does."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    docs: dict[str, str] = {}
-    last = ""
-    for node in typing.cast(ast.ClassDef, tree).body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            last = node.target.id
-            docs[last] = ""
-        elif last and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            docs[last] = " ".join(str(node.value.value).split())
-            last = ""
-    return docs
-
-
-def describe_keys(kind: type = Recipe, where: str = "") -> str:
-    """Every recipe key with its default and meaning, one per line, as `signcl fit --keys` prints them."""
-    lines = []
-    docs = field_docs(kind)
-    hints = typing.get_type_hints(kind)
-    for f in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(hints[f.name]):
-            section = typing.cast(type, hints[f.name])
-            lines += [
-                f"\n{where}{f.name}:  {(section.__doc__ or '').strip()}",
-                describe_keys(section, f"{where}{f.name}."),
-            ]
-            continue
-        default = f.default if f.default is not dataclasses.MISSING else {}
-        choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
-        meaning = " ".join(part for part in (" | ".join(choices) + "." if choices else "", docs[f.name]) if part)
-        lines.append(f"  {where}{f.name} = {default!r:<12}  {meaning}".rstrip())
-    return "\n".join(lines)

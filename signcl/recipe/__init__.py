@@ -1,0 +1,39 @@
+"""The recipe: one dataclass tree = one YAML file = the command line's `--key.sub=value`.
+
+A recipe says everything that a run depends on; the run folder keeps the complete, resolved form. Unknown keys are
+refused with the nearest known key. Nothing here imports torch.
+"""
+
+from signcl.recipe.describing import describe_keys, field_docs
+from signcl.recipe.fields import (
+    AugmentRecipe,
+    CorpusRecipe,
+    DecodeRecipe,
+    InputRecipe,
+    LossRecipe,
+    ModelRecipe,
+    Recipe,
+    SignCLRecipe,
+    TextRecipe,
+    TrainRecipe,
+)
+from signcl.recipe.reading import load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
+
+__all__ = [
+    "AugmentRecipe",
+    "CorpusRecipe",
+    "DecodeRecipe",
+    "InputRecipe",
+    "LossRecipe",
+    "ModelRecipe",
+    "Recipe",
+    "SignCLRecipe",
+    "TextRecipe",
+    "TrainRecipe",
+    "describe_keys",
+    "field_docs",
+    "load_recipe",
+    "recipe_from_dict",
+    "recipe_to_dict",
+    "save_recipe",
+]

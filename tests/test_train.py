@@ -1,0 +1,358 @@
+"""The loop: every term trains, a killed run resumes bit for bit, bad numbers stop before they do harm."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from signcl import checkpoint
+from signcl.batch import Sample
+from signcl.build import build_model
+from signcl.data import collate, recipe_samples
+from signcl.recipe import TrainRecipe, recipe_from_dict
+from signcl.stages import STAGES, frame_margin, weighted_sum
+from signcl.text import load_tokenizer
+from signcl.train import fit, learning_rate, read_record
+from signcl.train.optimise import Adaptation
+from signcl.train.prepare import prepare
+
+WORDS = ["null", "eins", "zwei", "drei", "vier", "fuenf"]
+TINY = {"visual": "feature_mlp", "visual_dim": 16, "conv_width": 32, "width": 32, "encoder_layers": 1,
+        "decoder_layers": 1, "heads": 2, "ffn": 32, "text_layers": 1, "text_heads": 2, "text_ffn": 32}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """A feature corpus: each word is a direction in feature space, held for 6 to 9 frames."""
+    root = tmp_path_factory.mktemp("corpus")
+    random = np.random.default_rng(0)
+    signs = random.normal(size=(len(WORDS), 8)) * 3
+    for split, count in (("train", 24), ("dev", 6)):
+        lines = ["name\tpath\ttext"]
+        for i in range(count):
+            chosen = random.integers(len(WORDS), size=random.integers(2, 4))
+            frames = np.concatenate([np.repeat(signs[[c]], random.integers(6, 10), axis=0) for c in chosen])
+            np.save(root / f"{split}{i}.npy", (frames + random.normal(size=frames.shape) * 0.1).astype(np.float32))
+            lines.append(f"{split}{i}\t{split}{i}.npy\t{' '.join(WORDS[c] for c in chosen)}")
+        (root / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def recipe(corpus, out, stage="finetune", *, model=None, loss=None, **train):
+    weights = {
+        "pretrain": {"clip": 1.0, "masked_text": 1.0, "signcl": 0.1},
+        "finetune": {"translation": 1.0, "signcl": 0.1},
+    }
+    return recipe_from_dict({
+        "stage": stage,
+        "out": str(out),
+        "corpus": {"name": "folder", "root": str(corpus)},
+        "model": {"name": {"pretrain": "vlp", "finetune": "gfslt"}[stage], **TINY, **(model or {})},
+        "loss": {"weights": weights[stage], "signcl": {"distance_margin": 5.0, "frame_margin_floor": 3}, **(loss or {})},
+        "train": {"epochs": 2, "batch_size": 4, "device": "cpu", "save_every": 2, **train},
+    })  # fmt: skip
+
+
+def weights(folder):
+    return torch.load(folder / "state" / "last.pt", weights_only=True)["model"]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_every_weighted_term_moves_the_frame_encoder(stage, corpus, tmp_path):
+    # The released pretraining back-propagates the contrast alone, so that SignCL's weight changes nothing.
+    r = recipe(corpus, tmp_path / "run", stage, max_steps=1, epochs=1)
+    folder = fit(r, progress=False)
+    tokenizer = load_tokenizer(folder)
+    samples = CORPORA and __import__("signcl.corpora", fromlist=["load_samples"]).load_samples(
+        "folder", corpus, "train"
+    )
+
+    batch = prepare(r).train[[0, 1, 2, 3]].batch
+
+    def gradient(term_weights):
+        torch.manual_seed(0)
+        model = build_model(r, tokenizer, 8).eval()
+        terms = STAGES[stage](model(batch), batch, r.loss, pad_id=tokenizer.pad_id)
+        assert all(torch.isfinite(value) for value in terms.values())
+        weighted_sum(terms, term_weights).backward()
+        return torch.cat([p.grad.flatten() for p in model.visual.parameters() if p.grad is not None])
+
+    every = r.loss.weights
+    whole = gradient(every)
+    # masked_text sees text alone, in the published design: no clip enters it
+    for term in set(every) - {"masked_text"}:
+        changed = gradient({**every, term: every[term] * 2})
+        assert (changed - whole).norm() > 1e-4 * whole.norm(), f"{term} does not reach the frame encoder"
+
+
+def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
+    folder = fit(recipe(corpus, tmp_path / "run", epochs=30, lr=3e-3, evaluate_every=10), progress=False)
+    for name in ("recipe.yaml", "model.safetensors", "tokenizer.json", "state/last.pt", "metrics.jsonl", "card.json"):
+        assert (folder / name).is_file(), name
+    assert list(folder.glob("events.out.tfevents.*"))
+    lines = read_record(folder)
+    losses = [line["translation"] for line in lines if line["kind"] == "train"]
+    assert losses[-1] < losses[0] / 3
+    dev = [line for line in lines if line["kind"] == "dev"]
+    assert len(dev) == 3
+    assert {"bleu4", "rouge_l", "exact_match", "loss", "signcl"} <= dev[-1].keys()
+    run = checkpoint.load_run(folder)
+    assert run.card["steps"] == 30 * 6
+    assert run.card["best"] == pytest.approx(max(line["bleu4"] for line in dev))
+
+
+def test_pretrained_weights_reach_the_finetuning(corpus, tmp_path):
+    first = fit(recipe(corpus, tmp_path / "pre", "pretrain", epochs=1), progress=False)
+    second = fit(recipe(corpus, tmp_path / "fine", model={"init_from": str(first)}, max_steps=1), progress=False)
+    said = json.loads((second / "card.json").read_text())["initialised"]
+    assert len(said) == 1
+    assert "transferred" in said[0]
+    with pytest.raises(ValueError, match="cannot start vlp"):
+        fit(recipe(corpus, tmp_path / "x", "pretrain", model={"init_from": str(second)}), progress=False)
+    with pytest.raises(FileNotFoundError, match="no such run folder"):
+        fit(recipe(corpus, tmp_path / "x", model={"init_from": str(tmp_path / "nothing")}), progress=False)
+    with pytest.raises(ValueError, match="same model sizes"):
+        fit(recipe(corpus, tmp_path / "x", model={"init_from": str(first), "width": 64}), progress=False)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_killed_and_resumed_equals_unbroken(stage, corpus, tmp_path):
+    """Train 2N steps; or N steps, kill -9, and the same command again: the same weights, bit for bit."""
+    whole = fit(recipe(corpus, tmp_path / "whole", stage, epochs=3), progress=False)
+
+    broken = recipe(corpus, tmp_path / "broken", stage, epochs=3)
+    from signcl.recipe import save_recipe
+
+    save_recipe(broken, tmp_path / "recipe.yaml")
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), "11"])
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    state = checkpoint.load_state(Path(broken.out))
+    assert 0 < state["step"] < 11
+    assert not state["finished"]
+    fit(broken, progress=False)
+
+    a, b = weights(whole), weights(Path(broken.out))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    for left, right in zip(read_record(whole), read_record(Path(broken.out)), strict=True):
+        assert left == right
+
+
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+from signcl.recipe import load_recipe
+from signcl.train import loop
+torch.set_num_threads(2)
+step = loop.Loop._train_step
+def dying(self, batches):
+    if self.step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, batches)
+loop.Loop._train_step = dying
+recipe = load_recipe(sys.argv[1])
+loop.Loop(recipe, Path(recipe.out), None, progress=False).run()
+"""
+
+
+def test_ctrl_c_leaves_a_resumable_run(corpus, tmp_path, monkeypatch):
+    from signcl.train import loop
+
+    step = loop.Loop._train_step
+
+    def interrupted(self, batches):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        step(self, batches)
+
+    r = recipe(corpus, tmp_path / "run", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "_train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(r, progress=False)
+    assert checkpoint.load_state(tmp_path / "run")["step"] == 3
+    fit(r, progress=False)
+    whole = fit(recipe(corpus, tmp_path / "whole", epochs=1), progress=False)
+    a, b = weights(whole), weights(tmp_path / "run")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_finished_run_is_left_alone_and_another_recipe_refused(corpus, tmp_path, capsys):
+    r = recipe(corpus, tmp_path / "run", max_steps=2)
+    fit(r, progress=False)
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    fit(r, progress=False)
+    assert "is finished" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"another recipe \(train\.lr: 0\.001 there, 0\.1 here\)"):
+        fit(recipe(corpus, tmp_path / "run", max_steps=2, lr=0.1), progress=False)
+    fit(recipe(corpus, tmp_path / "run", max_steps=2, lr=0.1), fresh=True, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_clips(corpus, tmp_path, monkeypatch):
+    from signcl import stages
+
+    honest = stages.STAGES["finetune"]
+
+    def poisoned(out, batch, loss, **options):
+        terms = honest(out, batch, loss, **options)
+        return {**terms, "translation": terms["translation"] * math.nan}
+
+    r = recipe(corpus, tmp_path / "run", epochs=1)
+    from signcl.train import loop
+
+    made = loop.Loop(r, tmp_path / "run", None, progress=False)
+    before = {k: v.clone() for k, v in made.model.state_dict().items() if v.is_floating_point() and "running" not in k}
+    monkeypatch.setitem(stages.STAGES, "finetune", poisoned)
+    with pytest.raises(ValueError, match=r"not finite at step 0 \(.*translation nan.*\).*Clips of the batch: train\d+"):
+        made.run()
+    after = made.model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_accumulated_batches_take_one_step(corpus, tmp_path):
+    folder = fit(recipe(corpus, tmp_path / "run", epochs=1, accumulate=4), progress=False)
+    assert json.loads((folder / "card.json").read_text())["steps"] == 2  # 6 batches: one group of 4, one of 2
+
+
+def test_a_broken_clip_is_skipped_counted_and_named_or_stops(corpus, tmp_path, capsys):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    for path in corpus.iterdir():
+        (root / path.name).write_bytes(path.read_bytes())
+    (root / "train3.npy").write_bytes(b"not an array")
+    folder = fit(recipe(root, tmp_path / "run", epochs=1), progress=False)
+    assert "1 clips could not be used and were skipped: train3" in capsys.readouterr().err
+    assert list(json.loads((folder / "card.json").read_text())["broken"]) == ["train3"]
+    r = recipe(root, tmp_path / "stop", epochs=1)
+    r.corpus.on_broken = "stop"
+    with pytest.raises(ValueError, match="clip train3 cannot be used"):
+        fit(r, progress=False)
+
+
+def test_early_stopping_and_selection(corpus, tmp_path):
+    r = recipe(corpus, tmp_path / "run", epochs=9, patience=2, lr=1e-9, select="-loss")
+    r.model.dropout = 0.0
+    folder = fit(r, progress=False)
+    assert json.loads((folder / "card.json").read_text())["epochs"] <= 9
+    with pytest.raises(ValueError, match=r"train\.select=meteor: this stage scores bleu1"):
+        fit(recipe(corpus, tmp_path / "other", select="meteor", max_steps=1), progress=False)
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
+    checkpoint.save_state(tmp_path, {"step": 1})
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/3: file write failed")
+
+    with pytest.raises(OSError, match=r"no space left .* the one written before is intact"):
+        checkpoint.save_state(tmp_path, {"step": 2}, save=full)
+    assert checkpoint.load_state(tmp_path) == {"step": 1}
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["last.pt"]
+
+
+def test_a_real_full_disk(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("/dev/full is a Linux device")
+    raised = pytest.raises(OSError, match="no space left")
+    with raised, checkpoint.atomic_write(tmp_path / "x"), open("/dev/full", "wb", buffering=0) as file:
+        file.write(b"x" * 100_000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_and_foreign_runs_are_named(corpus, tmp_path):
+    folder = fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
+    with pytest.raises(FileNotFoundError, match="no run folder at"):
+        checkpoint.load_run(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"has no recipe\.yaml"):
+        checkpoint.load_run(corpus)
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("conv_width: 32", "conv_width: 64"))
+    with pytest.raises(ValueError, match="weights of another model"):
+        checkpoint.load_run(folder)
+    (folder / "recipe.yaml").write_text(text)
+    (folder / "model.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(ValueError, match="is damaged"):
+        checkpoint.load_run(folder)
+    (folder / "state" / "last.pt").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match=r"delete .*state to train from the start"):
+        fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
+
+
+def test_learning_rates_by_hand():
+    train = TrainRecipe(lr=1.0, min_lr=0.0, schedule="cosine", warmup_steps=2)
+    assert [round(learning_rate(s, 12, train), 4) for s in (0, 1, 2, 7, 12)] == [0.3333, 0.6667, 1.0, 0.5, 0.0]
+    assert learning_rate(50, 100, TrainRecipe(lr=0.5, schedule="constant")) == 0.5
+    cycle = [learning_rate(s, 100, TrainRecipe(lr=1.0, min_lr=0.0, schedule="onecycle")) for s in range(101)]
+    assert max(range(101), key=cycle.__getitem__) == 30
+    assert cycle[0] == pytest.approx(1 / 25)
+    assert cycle[100] == pytest.approx(0)
+
+
+def test_plateau_and_the_released_decay():
+    r = recipe_from_dict({
+        "train": {"schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.5},
+        "loss": {"signcl": {"decay": 0.5, "decay_patience": 2, "decay_delta": 2.0}},
+    })  # fmt: skip
+    adaptation = Adaptation()
+    rates, decays = [], []
+    for value in (10.0, 11.0, 11.0, 11.0, 11.5, 14.0):
+        adaptation.update(value, r)
+        rates.append(adaptation.rate)
+        decays.append(adaptation.signcl)
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.5]
+    assert decays == [1, 1, 1, 0.5, 0.5, 0.5]  # three scorings without a gain above 2.0
+
+
+def test_smaller_fractions_lie_within_larger_ones(corpus, tmp_path):
+    parts = []
+    for share in (0.1, 0.5, 1.0):
+        r = recipe(corpus, tmp_path / "run")
+        r.corpus.fraction = share
+        parts.append({s.name for s in recipe_samples(r, "train")})
+        assert len(recipe_samples(r, "dev")) == 6
+    assert [len(p) for p in parts] == [2, 12, 24]
+    assert parts[0] < parts[1] < parts[2]
+
+
+def test_the_frame_margin_rules():
+    samples = [
+        Sample(n, t, features=np.ones((f, 2), np.float32)) for n, t, f in (("a", "x " * 5, 100), ("b", "x " * 20, 60))
+    ]
+    batch = collate(samples, [s.features for s in samples])
+    batch.tokens = torch.zeros(2, 21, dtype=torch.long)
+    signcl = recipe_from_dict({}).loss.signcl
+    assert frame_margin(batch, signcl).tolist() == pytest.approx([100 / 5 * 2.3, 10.0])
+    signcl.frame_margin_rule = "released"
+    # T = 100 + 16 = 116, U = 21: 2 * max(10, int((5 + 1) * 2.3)) = 26, below (116 - 30) / 2 = 43; Eq. 4 doubles 13
+    assert frame_margin(batch, signcl).tolist() == [13.0, 13.0]
+    signcl.variant = "released"
+    assert frame_margin(batch, signcl).tolist() == [26.0, 26.0]
+
+
+@pytest.mark.slow
+def test_two_processes_gather_the_contrast_and_score_each_clip_once(corpus, tmp_path):
+    from signcl.recipe import save_recipe
+
+    r = recipe(corpus, tmp_path / "ddp", "pretrain", epochs=1, devices=2, strategy="ddp")
+    save_recipe(r, tmp_path / "recipe.yaml")
+    started = time.monotonic()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "signcl", "fit", str(tmp_path / "recipe.yaml")],
+        capture_output=True, text=True, timeout=240, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "ddp" / "card.json").read_text())
+    assert card["ranks"] == 2
+    assert card["steps"] == 3
+    assert time.monotonic() > started
