@@ -251,7 +251,7 @@ def _ends_with(path: Path, mark: bytes) -> bool:
 
 
 def _to_rgb(frame: Any, reformatter: Any, size: int | tuple[int, int] | None, fit: Fit) -> Frames:
-    pixels: Frames = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    pixels: Frames = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()  # 1: twice as fast when small
     if frame.rotation:  # phones store the picture as the chip saw it, and how to turn it
         pixels = np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
     return pixels if size is None else resize_frames(pixels[None], size, fit)[0]

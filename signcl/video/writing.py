@@ -94,7 +94,7 @@ def _encode(
                     f" after {list(shape)}"
                 )
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            container.mux(stream.encode(reformatter.reformat(frame, format=stream.pix_fmt)))
+            container.mux(stream.encode(reformatter.reformat(frame, format=stream.pix_fmt, threads=1)))
         if shape is None:
             raise ValueError(f"{path}: no frames to write; a video needs at least 1")
         container.mux(stream.encode(None))
