@@ -12,7 +12,6 @@ from signcl.visual import (
     SmallCNN,
     augment,
     build_visual,
-    centre_crop,
     load_resnet_weights,
 )
 
@@ -234,20 +233,14 @@ def test_every_frame_of_a_clip_is_changed_alike_and_clips_differ():
 def test_each_kind_by_hand():
     pixels, clip_index = frames(2, 16, 12), torch.tensor([0, 1])
 
-    def changed(crop: int | None = None, probability: float = 1.0, **kinds: float) -> torch.Tensor:
+    def changed(probability: float = 1.0, **kinds: float) -> torch.Tensor:
         off = {"rotate": 0.0, "scale": 0.0, "translate": 0.0}
         generator = torch.Generator().manual_seed(3)
-        return augment(pixels, clip_index, 2, generator, Augment(probability, **(off | kinds)), crop)
+        return augment(pixels, clip_index, 2, generator, Augment(probability, **(off | kinds)))
 
     assert torch.equal(changed(), pixels)  # every kind at zero
     assert changed(probability=0.0, rotate=30.0) is pixels
     assert torch.equal(changed(flip=True), pixels.flip(2))
-    cropped = changed(crop=8)
-    assert cropped.shape == (2, 8, 8, 3)
-    assert torch.equal(cropped, changed(crop=8, probability=0.0))  # sampled = cut out
-    for out, frame in zip(cropped, pixels, strict=True):
-        places = frame.unfold(0, 8, 1).unfold(1, 8, 1).permute(0, 1, 3, 4, 2).reshape(-1, 8, 8, 3)
-        assert (places == out).flatten(1).all(dim=1).sum() == 1
     brighter = changed(brightness=0.5).float().mean(dim=(1, 2, 3)) / pixels.float().mean(dim=(1, 2, 3))
     assert ((brighter - 1).abs() > 0.01).all()
     assert ((brighter - 1).abs() < 0.5).all()
@@ -264,10 +257,17 @@ def test_a_turned_frame_keeps_its_centre_and_its_area():
         assert abs(rows.item() - 19.5) < 0.1
 
 
-def test_centre_crop_and_its_limits():
-    pixels = frames(1, 10, 12)
-    assert torch.equal(centre_crop(pixels, 8), pixels[:, 1:9, 2:10])
-    with pytest.raises(ValueError, match=r"input.crop must lie in 1..10 for frames of 10x12, got 11"):
-        centre_crop(pixels, 11)
-    with pytest.raises(ValueError, match=r"uint8 frames .* got torch.float32"):
+def test_a_shift_moves_the_picture_by_no_more_than_its_share_of_the_side():
+    pixels = torch.zeros(1, 40, 60, 3, dtype=torch.uint8)
+    pixels[0, 20, 30] = 255
+    settings = Augment(1.0, rotate=0, scale=0, translate=0.1)  # at most 6 columns and 4 rows
+    for seed in range(8):
+        out = augment(pixels, torch.tensor([0]), 1, torch.Generator().manual_seed(seed), settings)[0, :, :, 0].float()
+        row, column = divmod(int(out.argmax()), 60)
+        assert abs(row - 20) <= 4
+        assert abs(column - 30) <= 6
+
+
+def test_features_cannot_be_augmented():
+    with pytest.raises(ValueError, match=r"uint8 frames .* got torch.float32 \[4, 36\]"):
         augment(torch.zeros(4, 36), torch.zeros(4).long(), 1)

@@ -1,6 +1,6 @@
 """From frames to features: the frame encoders, their training augmentation, and the loading of published weights."""
 
-from signcl.visual.augment import Augment, augment, centre_crop
+from signcl.visual.augment import Augment, augment
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
 from signcl.visual.weights import WeightReport, load_resnet_weights
 
@@ -14,6 +14,5 @@ __all__ = [
     "WeightReport",
     "augment",
     "build_visual",
-    "centre_crop",
     "load_resnet_weights",
 ]

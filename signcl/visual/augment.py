@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Augment", "augment", "centre_crop"]
+__all__ = ["Augment", "augment"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Augment:
     """
 
     probability: float = 0.5
-    """0 leaves frames as they are, but for the crop."""
+    """0 leaves frames as they are."""
     rotate: float = 30.0
     """Degrees to either side."""
     scale: float = 0.2
@@ -45,9 +45,8 @@ def augment(
     num_clips: int,
     generator: torch.Generator | None = None,
     settings: Augment = Augment(),
-    crop: int | None = None,
 ) -> Tensor:
-    """Turn, scale, shift, crop and recolour frames, every frame of a clip alike.
+    """Turn, scale, shift and recolour frames, every frame of a clip alike.
 
     Args:
         inputs: uint8 RGB. [N, H, W, 3]
@@ -55,61 +54,42 @@ def augment(
         num_clips: B.
         generator: of any device; equal generators give equal frames. None draws from torch's own.
         settings: kinds and sizes.
-        crop: side in pixels of the square cut out at a random place; None keeps the size.
 
     Returns:
-        uint8 RGB; pixels from beyond the edge repeat the edge. [N, H, W, 3] or [N, crop, crop, 3]
+        uint8 RGB; pixels from beyond the edge repeat the edge. [N, H, W, 3]
 
     Raises:
-        ValueError: inputs that are no uint8 frames, or a crop larger than the frame.
+        ValueError: inputs that are no uint8 frames.
     """
-    height, width = _frame_size(inputs, crop)
-    device = inputs.device if generator is None else generator.device
-    draws = torch.rand(num_clips, 16, generator=generator, device=device).to(inputs.device)
-    out_height, out_width = (height, width) if crop is None else (crop, crop)
-    top = (draws[:, 0] * (height - out_height + 1)).long()  # [B]
-    left = (draws[:, 1] * (width - out_width + 1)).long()
+    if inputs.ndim != 4 or inputs.shape[-1] != 3 or inputs.dtype != torch.uint8:
+        raise ValueError(
+            f"augmentation needs uint8 frames [N, H, W, 3], got {inputs.dtype} {list(inputs.shape)}; "
+            "set input.augment.probability to 0 for features."
+        )
     if settings.probability == 0:
-        return inputs if crop is None else _window(inputs, top[clip_index], left[clip_index], crop)
-
-    on = (draws[:, 2:8] < settings.probability).float()  # [B, 6]
-    signed = (draws[:, 8:14] * 2 - 1) * on  # 0 where not applied
+        return inputs
+    height, width = inputs.shape[1:3]
+    device = inputs.device if generator is None else generator.device
+    draws = torch.rand(num_clips, 13, generator=generator, device=device).to(inputs.device)
+    on = (draws[:, :6] < settings.probability).float()  # [B, 6] rotate, scale, translate, brightness, contrast, flip
+    signed = (draws[:, 6:11] * 2 - 1) * on[:, :5]  # 0 where not applied
     angle = signed[:, 0] * math.radians(settings.rotate)
     size = 1 + signed[:, 1] * settings.scale
     mirror = 1 - 2 * on[:, 5] if settings.flip else torch.ones_like(size)
-    # the second coordinate of the shift shares its gate: a clip is shifted or not
-    shift_x = signed[:, 2] * settings.translate * width
-    shift_y = (draws[:, 14] * 2 - 1) * on[:, 2] * settings.translate * height
+    shift = (draws[:, 11:13] * 2 - 1) * on[:, 2:3] * settings.translate * 2  # grid_sample counts in half sides
 
-    # From a pixel of the output, relative to its centre, to one of the input: p_in = turn (p_out + place) + shift.
+    # From a place in the output to one in the input, both relative to the centre, in pixels: turn, then half sides.
     cos, sin = angle.cos() / size, angle.sin() / size
     turn = torch.stack([torch.stack([cos * mirror, -sin], -1), torch.stack([sin * mirror, cos], -1)], -2)  # [B, 2, 2]
-    place = torch.stack([left + (out_width - width) / 2, top + (out_height - height) / 2], -1)  # [B, 2]
-    offset = (turn @ place[:, :, None])[:, :, 0] + torch.stack([shift_x, shift_y], -1)
-    halves_in = inputs.new_tensor([width / 2, height / 2], dtype=torch.float32)  # grid_sample counts in half sides
-    halves_out = inputs.new_tensor([out_width / 2, out_height / 2], dtype=torch.float32)
-    theta = torch.cat([turn * halves_out / halves_in[:, None], (offset / halves_in)[:, :, None]], dim=2)  # [B, 2, 3]
+    halves = torch.tensor([width / 2, height / 2], device=inputs.device)
+    theta = torch.cat([turn * halves / halves[:, None], shift[:, :, None]], dim=2)  # [B, 2, 3]
 
-    grid = F.affine_grid(theta, [num_clips, 3, out_height, out_width], align_corners=False)[clip_index]
+    grid = F.affine_grid(theta, [num_clips, 3, height, width], align_corners=False)[clip_index]
     images = inputs.permute(0, 3, 1, 2).float()
-    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)  # [N, 3, h, w]
+    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)  # [N, 3, H, W]
     if settings.brightness or settings.contrast:
         images = _recolour(images, clip_index, signed[:, 3] * settings.brightness, signed[:, 4] * settings.contrast)
     return images.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def centre_crop(inputs: Tensor, crop: int) -> Tensor:
-    """The square of `crop` pixels in the middle: what evaluation sees where training crops at random.
-
-    Args:
-        inputs: [N, H, W, 3].
-
-    Returns:
-        A view. [N, crop, crop, 3]
-    """
-    height, width = _frame_size(inputs, crop)
-    top, left = (height - crop) // 2, (width - crop) // 2
-    return inputs[:, top : top + crop, left : left + crop]
 
 
 def _recolour(images: Tensor, clip_index: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
@@ -121,23 +101,3 @@ def _recolour(images: Tensor, clip_index: Tensor, brightness: Tensor, contrast: 
     factor = (1 + contrast) * (1 + brightness)
     constant = -mean * contrast * (1 + brightness)
     return images * factor[clip_index].view(-1, 1, 1, 1) + constant[clip_index].view(-1, 1, 1, 1)
-
-
-def _window(inputs: Tensor, top: Tensor, left: Tensor, crop: int) -> Tensor:
-    """A square of each frame, exact. top, left [N] -> [N, crop, crop, 3]"""
-    side = torch.arange(crop, device=inputs.device)
-    rows, columns = top[:, None] + side, left[:, None] + side  # [N, crop]
-    frame = torch.arange(len(inputs), device=inputs.device)
-    return inputs[frame[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def _frame_size(inputs: Tensor, crop: int | None) -> tuple[int, int]:
-    if inputs.ndim != 4 or inputs.shape[-1] != 3 or inputs.dtype != torch.uint8:
-        raise ValueError(
-            f"augmentation needs uint8 frames [N, H, W, 3], got {inputs.dtype} {list(inputs.shape)}; "
-            "set input.augment.probability to 0 and no input.crop for features."
-        )
-    height, width = inputs.shape[1:3]
-    if crop is not None and not 1 <= crop <= min(height, width):
-        raise ValueError(f"input.crop must lie in 1..{min(height, width)} for frames of {height}x{width}, got {crop}.")
-    return height, width
