@@ -20,6 +20,7 @@ from signcl.corpora.synthetic.settings import VERSION, SyntheticSettings
 
 if TYPE_CHECKING:
     from signcl.batch import Sample
+    from signcl.corpora.tables import OnError
 
 __all__ = [
     "PARAMETERS",
@@ -37,19 +38,20 @@ __all__ = [
 ]
 
 
-def samples(root: Path, split: str) -> list[Sample]:
+def samples(root: Path, split: str, *, on_error: OnError | None = None) -> list[Sample]:
     """The sentences of one split of a corpus that `make_corpus` wrote.
 
     Args:
         root: its folder.
         split: train, dev or test.
+        on_error: called with each broken row; by default the first one stops.
 
     Raises:
         ValueError: no such corpus, or one whose making was interrupted.
     """
-    from signcl.corpora import folder
+    from signcl.corpora import folder, tables
 
     root = Path(root)
     if (root / "corpus.json").exists() and split in ("train", "dev", "test") and not (root / f"{split}.tsv").exists():
         raise ValueError(f"{root}: this synthetic corpus is not finished; run `signcl corpus make` on it again")
-    return folder.samples(root, split)
+    return folder.samples(root, split, on_error=on_error or tables.stop)

@@ -57,7 +57,8 @@ def make_corpus(
         folder: where to; new, empty, or holding a corpus of the same settings, of which only what is missing is made.
         settings: what kind of corpus; None takes the defaults.
         progress: show a bar on stderr.
-        workers: processes that draw clips; 0 draws in this one. The result is the same.
+        workers: processes that draw clips; 0 draws in this one. The result is the same. They start afresh, so a
+            script that asks for them needs the usual `if __name__ == "__main__":`.
 
     Returns:
         What was done.
