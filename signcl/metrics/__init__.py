@@ -1,0 +1,21 @@
+"""Scores (`scores`), their uncertainty (`bootstrap`), and all of them at once (`summary`)."""
+
+from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
+from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
+from signcl.metrics.summary import score_all
+
+__all__ = [
+    "Bleu",
+    "Comparison",
+    "Interval",
+    "Wer",
+    "bleu",
+    "bootstrap_interval",
+    "chrf",
+    "clean_phoenix_2014_trans",
+    "exact_match",
+    "paired_bootstrap",
+    "rouge_l",
+    "score_all",
+    "wer",
+]

@@ -1,0 +1,284 @@
+"""Scores of translations and of recognised glosses: BLEU-1..4, chrF, ROUGE-L, WER with its split, exact match.
+
+Corpus level, on plain strings, 0-100. What moves each number (tokenization, smoothing, costs, units) is an argument
+and stands in its signature; docs/metrics.md lists the conventions of the field. BLEU and chrF are sacreBLEU's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+
+__all__ = ["Bleu", "Wer", "bleu", "chrf", "clean_phoenix_2014_trans", "exact_match", "rouge_l", "wer"]
+
+Tokenize = Literal["none", "13a", "intl", "zh", "char"]
+Smoothing = Literal["exp", "none", "floor", "add-k"]
+Unit = Literal["word", "character"]
+Costs = Literal["plain", "sclite"]
+
+
+@dataclass(frozen=True)
+class Bleu:
+    """Corpus BLEU of order 1 to 4; higher is better."""
+
+    bleu1: float
+    bleu2: float
+    bleu3: float
+    bleu4: float
+    signature: str
+    """sacreBLEU's signature: references, case, tokenizer, smoothing, version."""
+    matches: tuple[int, int, int, int]
+    """Matching n-grams of order 1 to 4. A 0 here means that smoothing made the score of this order and those above."""
+
+
+@dataclass(frozen=True)
+class Wer:
+    """Word error rate in percent of the reference tokens; lower is better, and it can pass 100."""
+
+    wer: float
+    substitutions: float
+    deletions: float
+    insertions: float
+    reference_tokens: int
+    signature: str
+
+
+def bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    tokenize: Tokenize = "none",
+    *,
+    smoothing: Smoothing = "exp",
+    smoothing_value: float | None = None,
+) -> Bleu:
+    """Corpus BLEU-1..4 of sacreBLEU. Higher is better.
+
+    BLEU-n is the score with n-grams up to n, brevity penalty included (not the n-gram precision).
+
+    Args:
+        hypotheses: one sentence each.
+        references: the raw references, one per hypothesis.
+        tokenize: "none" splits at spaces (PHOENIX), "13a" is sacreBLEU's default, "zh" and "char" are for Chinese.
+        smoothing: matters only where some order has no match at all: toy corpora, early epochs. "exp" is sacreBLEU's
+            default; "none" gives 0 there, as neccam/slt does.
+        smoothing_value: of "floor" (0.1) and "add-k" (1).
+
+    Raises:
+        ValueError: lists that differ in length or are empty, or an unknown tokenizer or smoothing.
+
+    Source: Papineni et al. 2002; Post 2018.
+    """
+    check(hypotheses, references)
+    metric = sacrebleu_metric(tokenize, smoothing, smoothing_value)
+    result = metric.corpus_score(list(hypotheses), [list(references)])
+    scores = [
+        metric.compute_bleu(
+            result.counts[:order],
+            result.totals[:order],
+            result.sys_len,
+            result.ref_len,
+            smooth_method=smoothing,
+            smooth_value=smoothing_value,
+            max_ngram_order=order,
+        ).score
+        for order in (1, 2, 3, 4)
+    ]
+    one, two, three, four = scores
+    return Bleu(one, two, three, four, str(metric.get_signature()), tuple(result.counts))
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus chrF2 of sacreBLEU: character 1- to 6-grams, beta 2, spaces ignored. Higher is better.
+
+    Raises:
+        ValueError: lists that differ in length or are empty.
+
+    Source: Popovic 2015.
+    """
+    check(hypotheses, references)
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
+
+
+def rouge_l(hypotheses: Sequence[str], references: Sequence[str], beta: float = 1.2, *, unit: Unit = "word") -> float:
+    """ROUGE-L as the MSCOCO tools compute it, averaged over sentences. Higher is better.
+
+    With P and R the longest common subsequence over the tokens of hypothesis and reference:
+    F = (1 + beta^2) P R / (R + beta^2 P), 0 where nothing is shared. Words are what spaces separate, as written.
+
+    Args:
+        hypotheses: one sentence each.
+        references: one per hypothesis.
+        beta: weight of recall; 1.2 in MSCOCO and in sign language translation.
+        unit: "character" for Chinese, spaces left out.
+
+    Raises:
+        ValueError: lists that differ in length or are empty, or an unknown unit.
+
+    Source: Lin 2004; not the F1 of the `rouge` and `rouge_score` packages.
+    """
+    check(hypotheses, references)
+    return float(rouge_rows(hypotheses, references, beta, unit).mean()) * 100
+
+
+def wer(hypotheses: Sequence[str], references: Sequence[str], costs: Costs = "plain", *, unit: Unit = "word") -> Wer:
+    """Word error rate with its split, all sentences pooled. Lower is better.
+
+    "plain": fewest edits; of equally short alignments the one with most matches, so that the split is unique.
+    "sclite": cheapest with deletion 3, insertion 3, substitution 4, as sclite and neccam/slt align; of equally cheap
+    alignments the one with fewest edits. On the logged PHOENIX-2014T outputs both give the logged split.
+
+    Args:
+        hypotheses: glosses or words of each sentence.
+        references: one per hypothesis.
+        costs: what the alignment minimises; the rate counts every edit as one either way.
+        unit: "character" counts characters (CER), spaces left out.
+
+    Raises:
+        ValueError: lists that differ in length or are empty, references without any token, an unknown choice.
+    """
+    check(hypotheses, references)
+    substitutions, deletions, insertions, total = edit_rows(hypotheses, references, costs, unit).sum(axis=0).tolist()
+    if not total:
+        raise ValueError("wer needs at least one reference token, got references that are all empty.")
+    share = 100 / total
+    signature = f"wer|costs:{costs}|unit:{unit}|case:mixed"
+    rate = (substitutions + deletions + insertions) * share
+    return Wer(rate, substitutions * share, deletions * share, insertions * share, total, signature)
+
+
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Percent of sentences that are right to the last token; runs of spaces count as one. Higher is better.
+
+    Raises:
+        ValueError: lists that differ in length or are empty.
+    """
+    check(hypotheses, references)
+    return float(exact_rows(hypotheses, references).mean()) * 100
+
+
+def clean_phoenix_2014_trans(glosses: str) -> str:
+    """The clean-up of PHOENIX-2014T gloss lines before WER, for hypothesis and reference alike.
+
+    Drops markers (__ON__, __OFF__, __LEFTHAND__, ...), the prefixes loc- and cl-, the endings -PLUSPLUS and RAUM;
+    writes WIE AUSSEHEN as one gloss; joins spelled letters, A B C -> A+B+C (NN counts as a letter, SCH as one that
+    only starts); keeps one of equal neighbours.
+
+    Source: the rules of the corpus's evaluation script as neccam/slt applies them; the code is ours. PHOENIX-2014 (not
+    T) has other rules.
+    """
+    line = re.sub(r"__LEFTHAND__|__EPENTHESIS__|__EMOTION__", "", glosses)
+    words = []
+    for word in line.split():
+        if re.fullmatch(r"__[^_]*__", word):
+            continue
+        word = re.sub(r"\b(?:loc|cl)-", "", word)
+        word = re.sub(r"-PLUSPLUS\b", "", word)
+        word = re.sub(r"\b([A-Z]+)RAUM\b", r"\1", word)
+        words.append(word)
+    words = " ".join(words).replace("WIE AUSSEHEN", "WIE-AUSSEHEN").split()
+    joined: list[str] = []
+    for word in words:
+        last = joined[-1].rsplit("+", 1)[-1] if joined else ""
+        letter, after_letter = len(word) == 1 and "A" <= word <= "Z", len(last) == 1 and "A" <= last <= "Z"
+        if (letter and (after_letter or last in ("SCH", "NN"))) or (word == "NN" and after_letter):
+            joined[-1] += "+" + word
+        else:
+            joined.append(word)
+    return " ".join(word for word, _ in groupby(joined))
+
+
+def check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Refuse what cannot be scored."""
+    if isinstance(hypotheses, str) or isinstance(references, str):
+        raise ValueError("scores need lists of sentences, got one string; put it into a list.")
+    if len(hypotheses) != len(references):
+        raise ValueError(
+            f"scores need one reference per hypothesis, got {len(hypotheses)} hypotheses, {len(references)} references."
+        )
+    if not references:
+        raise ValueError("scores need at least one sentence, got none.")
+    for name, lines in (("hypothesis", hypotheses), ("reference", references)):
+        for number, line in enumerate(lines):
+            if not isinstance(line, str):
+                raise ValueError(f"scores need strings, got {type(line).__name__} as {name} {number} (counted from 0).")
+
+
+def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | None = None, order: int = 4) -> Any:
+    """sacreBLEU's BLEU, after a look at its options."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    if tokenize not in ("none", "13a", "intl", "zh", "char") or smoothing not in ("exp", "none", "floor", "add-k"):
+        raise ValueError(
+            "bleu needs tokenize = none, 13a, intl, zh or char and smoothing = exp, none, floor or add-k, "
+            f"got tokenize={tokenize!r}, smoothing={smoothing!r}."
+        )
+    # force: our sentences are tokenized on purpose; without it every call warns.
+    return BLEU(
+        tokenize=tokenize, smooth_method=smoothing, smooth_value=smoothing_value, max_ngram_order=order, force=True
+    )
+
+
+def chrf_signature() -> str:
+    """How chrF was computed."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    metric = CHRF()
+    metric.corpus_score(["a"], [["a"]])  # the number of references is known after scoring only
+    return str(metric.get_signature())
+
+
+def tokens(line: str, unit: Unit) -> list[str]:
+    """What ROUGE-L and WER count."""
+    if unit not in ("word", "character"):
+        raise ValueError(f"needs unit='word' or 'character', got {unit!r}.")
+    return line.split() if unit == "word" else list("".join(line.split()))
+
+
+# Per-sentence rows: everything a corpus score needs to know of one sentence, so that a resample is a sum of rows.
+
+
+def rouge_rows(hypotheses: Sequence[str], references: Sequence[str], beta: float, unit: Unit) -> np.ndarray:
+    """ROUGE-L F of each sentence, 0-1. [sentences]"""
+    from rapidfuzz.distance import LCSseq
+
+    scores = np.zeros(len(references))
+    for row, (hypothesis, reference) in enumerate(zip(hypotheses, references)):
+        ours, theirs = tokens(hypothesis, unit), tokens(reference, unit)
+        common = LCSseq.similarity(ours, theirs)
+        if common:
+            precision, recall = common / len(ours), common / len(theirs)
+            scores[row] = (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+    return scores
+
+
+def edit_rows(hypotheses: Sequence[str], references: Sequence[str], costs: Costs, unit: Unit) -> np.ndarray:
+    """Substitutions, deletions, insertions and reference tokens of each sentence. [sentences, 4] int"""
+    from rapidfuzz.distance import Levenshtein
+
+    if costs not in ("plain", "sclite"):
+        raise ValueError(f"wer needs costs='plain' or 'sclite', got {costs!r}.")
+    one, other, tie = (1, 1, 1) if costs == "plain" else (3, 4, -1)
+    rows = np.zeros((len(references), 4), dtype=np.int64)
+    for row, (hypothesis, reference) in enumerate(zip(hypotheses, references)):
+        ours, theirs = tokens(hypothesis, unit), tokens(reference, unit)
+        # Two things are minimised at once: the cost, and among equal costs (units of 1/base) `tie` x substitutions.
+        base = len(ours) + len(theirs) + 1
+        found = Levenshtein.distance(theirs, ours, weights=(one * base, one * base, other * base + tie))
+        cost = found // base if tie > 0 else -(-found // base)
+        substitutions = tie * (found - cost * base)
+        gaps = (cost - other * substitutions) // one  # deletions + insertions; their difference is that of the lengths
+        longer = len(theirs) - len(ours)
+        rows[row] = substitutions, (gaps + longer) // 2, (gaps - longer) // 2, len(theirs)
+    return rows
+
+
+def exact_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Whether each sentence is right. [sentences] bool"""
+    return np.array([ours.split() == theirs.split() for ours, theirs in zip(hypotheses, references)])
