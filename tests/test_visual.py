@@ -75,6 +75,7 @@ def test_published_sizes():
         sizes = {depth: sum(p.numel() for p in ResNet(depth).parameters()) for depth in (18, 34)}
     assert sizes == {18: 11_176_512, 34: 21_284_672}  # torchvision's 11,689,512 and 21,797,672 less the classifier
     assert sum(p.numel() for p in SmallCNN().parameters()) == 178_800
+    assert sum(p.numel() for p in FeatureMLP(36).parameters()) == 21_832
 
 
 def test_torchvision_weights_give_torchvisions_features(torchvision_weights):
