@@ -63,9 +63,6 @@ def vlp(seed: int = 0, visual: torch.nn.Module | None = None, **changes) -> VLP:
     return VLP(visual or Identity(12), **IDS, **(SMALL | TEXT | changes))
 
 
-# -- published sizes
-
-
 def test_gfslt_has_the_parameters_of_the_official_finetuning_log():
     with torch.device("meta"):
         model = GFSLT(ResNet(18), vocab_size=2454, pad_id=1, start_id=2430, end_id=2)
@@ -106,9 +103,6 @@ def test_vlp_has_the_parameters_of_the_official_pretraining_log():
         "logit_scale": 1,
         "words": 2_512_896,
     }
-
-
-# -- shapes and padding
 
 
 def test_gfslt_shapes_and_zero_padding():
@@ -156,9 +150,6 @@ def test_padding_does_not_touch_training_statistics():
         torch.testing.assert_close(one, other)
 
 
-# -- decoding
-
-
 def greedy_by_hand(model: GFSLT, batch: Batch, steps: int) -> list[list[int]]:
     sentences = []
     for row in range(len(batch)):
@@ -195,9 +186,6 @@ def test_generation_refuses_what_it_has_no_positions_for():
     model = gfslt(max_positions=16).eval()
     with pytest.raises(ValueError, match=r"max_new_tokens in 1..15 .* got 1 and 16"):
         model.generate(batch_of([9]), num_beams=1, max_new_tokens=16)
-
-
-# -- learning
 
 
 def test_four_clips_are_learned_by_heart_from_pixels():
@@ -257,9 +245,6 @@ def test_half_precision_is_finite():
     assert pretrained.video_embedding.isfinite().all()
 
 
-# -- saving
-
-
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_have_one_name_each_and_come_back(tmp_path, tied):
     batch = batch_of([9, 20])
@@ -270,9 +255,6 @@ def test_weights_have_one_name_each_and_come_back(tmp_path, tied):
         other.load_state_dict(load_file(tmp_path / "model.safetensors"))
         field = "logits" if make is gfslt else "masked_logits"
         assert torch.equal(getattr(model(batch), field), getattr(other(batch), field))
-
-
-# -- transfer
 
 
 def test_transfer_carries_everything_but_the_sign_embedding():
@@ -372,9 +354,6 @@ def test_a_published_language_model_starts_text_encoder_and_words():
         load_language_model(finetuning, {"a": words})
     with pytest.raises(ValueError, match=r"absent in the source"):
         load_language_model(vlp(text_layers=3), mbart.state_dict())
-
-
-# -- the door
 
 
 def test_models_say_what_they_need():
