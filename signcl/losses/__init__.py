@@ -1,0 +1,37 @@
+"""The losses: SignCL and its InfoNCE relative on frames; video-text contrast, CTC and cross-entropy on sentences.
+
+Pure functions of tensors: no files, no configuration, no device moves. Each is a scalar, per-clip ones are means over
+clips that neither padding nor batch size moves, and none is ever NaN for finite input.
+"""
+
+from signcl.losses.infonce import sign_infonce
+from signcl.losses.sentence import (
+    clip_loss,
+    ctc_loss,
+    ctc_too_long,
+    label_smoothed_cross_entropy,
+    weighted_sum,
+)
+from signcl.losses.signcl import (
+    FrameDistances,
+    SignCL,
+    estimate_frame_margin,
+    frame_distances,
+    released_frame_margin,
+    signcl_loss,
+)
+
+__all__ = [
+    "FrameDistances",
+    "SignCL",
+    "clip_loss",
+    "ctc_loss",
+    "ctc_too_long",
+    "estimate_frame_margin",
+    "frame_distances",
+    "label_smoothed_cross_entropy",
+    "released_frame_margin",
+    "sign_infonce",
+    "signcl_loss",
+    "weighted_sum",
+]

@@ -1,0 +1,216 @@
+"""Losses of a whole sentence: video-text contrast, CTC and label-smoothed cross-entropy.
+
+And `weighted_sum`, the one line that adds named terms to the loss that is trained (Eq. 6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from signcl.batch import frame_mask
+from signcl.losses.contrast import full_precision, unit_rows
+
+
+class _Capped(torch.autograd.Function):
+    """min(value, top), whose gradient still lets a value above `top` come down again."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, top: float) -> Tensor:
+        ctx.save_for_backward(value > top)
+        return value.clamp(max=top)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        (above,) = ctx.saved_tensors
+        return upstream * ~(above & (upstream < 0)), None
+
+
+def clip_loss(
+    video: Tensor,
+    text: Tensor,
+    logit_scale: Tensor,
+    *,
+    sentence_ids: Tensor | None = None,
+    target: Literal["one_hot", "released"] = "one_hot",
+    max_scale: float = 100.0,
+) -> Tensor:
+    """How badly clips and sentences of a batch find each other, both ways; ln(B) is chance, 0 perfect.
+
+    logits = exp(logit_scale) * cos(video_i, text_j); the mean of both directions of
+    one_hot:  cross-entropy with the clip's own sentence;
+    released: KL divergence (batch mean) from softmax(10 * identity), nearly one-hot; 0 is reached only at that target.
+
+    The batch is the question, so this loss does depend on it; with several ranks gather the rows, with gradient, first.
+    A batch of one is exactly 0. Float32, under autocast too.
+
+    Args:
+        video: clip embeddings, any length. [B, E]
+        text: sentence embeddings, any length. [B, E]
+        logit_scale: natural logarithm of the factor, as CLIP learns it (starts at ln(1/0.07)). Scalar.
+        sentence_ids: equal numbers for equal sentences: such clips are no negatives of each other. None: all are,
+            as released. [B]
+        target: "released" for "as released" recipes.
+        max_scale: the factor is held at or below it (CLIP: 100; released: no bound).
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes that do not fit, an empty batch, unknown target.
+
+    Source: GFSLT-VLP, SLRCLIP. Released code: no cap, duplicates are negatives, negatives of one GPU only.
+    """
+    if video.dim() != 2 or video.shape != text.shape or not len(video):
+        raise ValueError(
+            f"clip_loss needs video and text embeddings of one shape [B, E], B >= 1, got {list(video.shape)} and "
+            f"{list(text.shape)}."
+        )
+    if target not in ("one_hot", "released"):
+        raise ValueError(f"clip_loss needs target one_hot or released, got {target!r}.")
+    if sentence_ids is not None and sentence_ids.shape != (len(video),):
+        raise ValueError(f"clip_loss needs one sentence id per clip, [{len(video)}], got {list(sentence_ids.shape)}.")
+    with full_precision(video.device):
+        dtype = torch.promote_types(torch.promote_types(video.dtype, text.dtype), torch.float32)
+        video, text = (unit_rows(rows.to(dtype)) for rows in (video, text))
+        scale = _Capped.apply(logit_scale.to(dtype), math.log(max_scale)).exp()  # type: ignore[no-untyped-call]
+        logits = scale * (video @ text.T)  # [B, B]
+        own = torch.eye(len(video), dtype=torch.bool, device=video.device)
+        twins = torch.zeros_like(own)
+        if sentence_ids is not None:
+            twins = (sentence_ids[:, None] == sentence_ids) & ~own
+        sharp = 10.0 if target == "released" else torch.inf
+        wanted = torch.where(own, 1.0, torch.where(twins, 0.0, math.exp(-sharp))).to(dtype)
+        wanted = wanted / wanted.sum(dim=1, keepdim=True)
+        losses = []
+        for direction in (logits, logits.T):
+            log_probs = direction.masked_fill(twins, -torch.inf).log_softmax(dim=1).masked_fill(twins, 0.0)
+            losses.append((torch.xlogy(wanted, wanted) - wanted * log_probs).sum(dim=1).mean())
+        return (losses[0] + losses[1]) / 2
+
+
+def ctc_too_long(targets: Tensor, step_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """Which clips are too short for their glosses: CTC needs a step per gloss, and one more between equal neighbours.
+
+    Args:
+        targets: gloss classes, padded. [B, G]
+        step_lengths: steps of each clip. [B]
+        target_lengths: glosses of each clip. [B]
+
+    Returns:
+        True = no alignment exists. [B]
+    """
+    inside = frame_mask(target_lengths, targets.shape[1])
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & inside[:, 1:]).sum(dim=1)
+    return target_lengths + repeats > step_lengths
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    step_lengths: Tensor,
+    target_lengths: Tensor,
+    *,
+    too_long: Literal["error", "skip"] = "error",
+) -> Tensor:
+    """How improbable the gloss sequence is, over all its alignments: mean over clips of -ln p(glosses | clip).
+
+    Per clip, not per gloss, as neccam/slt and VAC count it. Class 0 is the blank. torch's `zero_infinity` is on: a clip
+    whose probability underflows to 0 adds 0 instead of infinity. Clips too short for their glosses would be such a
+    case and so vanish from training in silence; here they are an error, or skipped by your word and not counted in
+    the mean. Looking for them waits for the device. Float32.
+
+    Args:
+        log_probs: log-softmax over classes. [B, S, C]
+        targets: gloss classes 1..C-1, padded with anything. [B, G]
+        step_lengths: [B]
+        target_lengths: [B]
+        too_long: what to do with clips that `ctc_too_long` names.
+
+    Returns:
+        Scalar; 0 where every clip is skipped.
+
+    Raises:
+        ValueError: clips too short for their glosses (`too_long="error"`), a class out of range.
+
+    Source: neccam/slt; VAC_CSLR.
+    """
+    if too_long not in ("error", "skip"):
+        raise ValueError(f"ctc_loss needs too_long error or skip, got {too_long!r}.")
+    _, steps, classes = log_probs.shape
+    inside = frame_mask(target_lengths, targets.shape[1])
+    if bool((((targets < 1) | (targets >= classes)) & inside).any()):
+        raise ValueError(
+            f"ctc_loss needs gloss classes 1..{classes - 1} (0 is the blank), got {targets[inside].tolist()}."
+        )
+    if int(step_lengths.max()) > steps:
+        raise ValueError(f"ctc_loss got step_lengths up to {int(step_lengths.max())} for log_probs of {steps} steps.")
+    short = ctc_too_long(targets, step_lengths, target_lengths)
+    if too_long == "error" and bool(short.any()):
+        rows = short.nonzero().flatten().tolist()
+        raise ValueError(
+            f"ctc_loss needs a step per gloss (and one more between equal neighbours), but rows {rows} have "
+            f"{step_lengths[short].tolist()} steps for {target_lengths[short].tolist()} glosses; drop these clips, "
+            f"pool less, or pass too_long='skip'."
+        )
+    losses = F.ctc_loss(
+        log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).transpose(0, 1),
+        targets.masked_fill(~inside, 0),
+        step_lengths,
+        target_lengths,
+        blank=0,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return losses.masked_fill(short, 0.0).sum() / (~short).sum().clamp(min=1)
+
+
+def label_smoothed_cross_entropy(logits: Tensor, tokens: Tensor, pad_id: int, smoothing: float = 0.0) -> Tensor:
+    """How improbable the sentence is, token by token: mean over the valid tokens of the batch.
+
+    (1 - smoothing) * -ln p(token) + smoothing * mean over the vocabulary of -ln p; exactly torch's cross-entropy, but
+    0 instead of NaN where no token is valid. Float32.
+
+    Args:
+        logits: [B, U, V]
+        tokens: padded with `pad_id`. [B, U]
+        pad_id: token that does not count.
+        smoothing: 0..1; the released code trains with 0.2.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: logits and tokens do not fit.
+    """
+    if logits.shape[:-1] != tokens.shape:
+        raise ValueError(
+            f"label_smoothed_cross_entropy needs logits [B, U, V] for tokens [B, U], got {list(logits.shape)} and "
+            f"{list(tokens.shape)}."
+        )
+    rows = logits.flatten(0, -2)
+    total = F.cross_entropy(
+        rows.to(torch.promote_types(rows.dtype, torch.float32)),
+        tokens.flatten(),
+        ignore_index=pad_id,
+        label_smoothing=smoothing,
+        reduction="sum",
+    )
+    return total / (tokens != pad_id).sum().clamp(min=1)
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The loss that is trained, Eq. 6: every named term times its weight. Scalar.
+
+    Raises:
+        ValueError: a term without a weight or a weight without a term, so that none is logged and yet not trained.
+    """
+    if not terms or terms.keys() != weights.keys():
+        raise ValueError(f"loss.weights names {sorted(weights)}, but this stage computes {sorted(terms)}")
+    weighted = [weights[name] * value for name, value in terms.items()]
+    return sum(weighted[1:], weighted[0])
