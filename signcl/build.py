@@ -30,6 +30,7 @@ SHARED = (
     "activation",
     "tie_embeddings",
     "max_positions",
+    "sync_norm",
 )
 """Recipe values that both systems are built from."""
 VLP_ONLY = (

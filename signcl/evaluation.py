@@ -20,7 +20,7 @@ from signcl.checkpoint import Run
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
 from signcl.metrics import bootstrap_interval, score_all
 from signcl.progress import say, track
-from signcl.stages import decode, score
+from signcl.stages import decode, score, summarise
 
 __all__ = ["compare", "evaluate", "predict", "read_predictions"]
 
@@ -176,7 +176,7 @@ def _score_pretraining(run: Run, samples: list[Sample], device: str, batch_size:
         count_frames(samples, run.recipe.input), batch_size=batch_size or run.recipe.train.batch_size, shuffle=False
     )
     batches = (loaded.batch.to(place) for loaded in clip_loader(data, plan) if loaded.batch is not None)
-    return score(run.model.to(place), batches, run.recipe, run.tokenizer)
+    return dict(summarise([score(run.model.to(place), batches, run.recipe, run.tokenizer)]))
 
 
 def _write_predictions(path: Path, samples: list[Sample], found: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ pretraining builds `total_loss` with SignCL in it and then back-propagates the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,13 +18,24 @@ from signcl.losses import (
     clip_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
+    released_frame_margin,
     signcl_loss,
     weighted_sum,
 )
 from signcl.recipe import LossRecipe, Recipe, SignCLRecipe
 from signcl.text import Tokenizer
 
-__all__ = ["STAGES", "finetune", "frame_margin", "pretrain", "score", "signcl_term", "weighted_sum"]
+__all__ = [
+    "STAGES",
+    "finetune",
+    "frame_margin",
+    "pretrain",
+    "Scored",
+    "score",
+    "signcl_term",
+    "summarise",
+    "weighted_sum",
+]
 
 Gather = Callable[[Tensor], Tensor]
 """Rows of all ranks, with gradient."""
@@ -43,8 +55,7 @@ def frame_margin(batch: Batch, recipe: SignCLRecipe) -> Tensor:
     if batch.tokens is None:
         raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
     frames = -(-batch.max_length // 4) * 4 + 16
-    doubled = max(10, int((frames // batch.tokens.shape[1] + 1) * 2.3)) * 2
-    gap = max(0, min(doubled, int((frames - 30) / 2)))
+    gap = max(0, released_frame_margin(frames, batch.tokens.shape[1]))
     doubling = 1 if recipe.variant == "released" else 2  # `released` takes the gap itself, `paper` doubles
     return torch.full_like(batch.num_words, gap / doubling)
 
@@ -114,40 +125,62 @@ def finetune(
 STAGES = {"pretrain": pretrain, "finetune": finetune}
 
 
-@torch.no_grad()
-def score(model: nn.Module, batches: Iterable[Batch], recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Dev scores of a stage, on this rank's batches.
+@dataclass
+class Scored:
+    """One rank's share of a dev scoring; `summarise` joins the shares."""
 
-    Returns:
-        `loss` and each term (mean over batches, weighted by clips); in pretraining `retrieval`, the percentage of
-        clips whose own sentence is nearest among all dev sentences; in finetuning `hypotheses`, name -> sentence.
-    """
+    sums: dict[str, float]
+    """Each term and `loss`, summed over clips."""
+    clips: int
+    hypotheses: dict[str, str]
+    """Name -> sentence, in finetuning."""
+    embeddings: list[tuple[Tensor, Tensor, Tensor]]
+    """Video and text vectors and sentence numbers of each batch, on the CPU, in pretraining."""
+
+
+@torch.no_grad()
+def score(model: nn.Module, batches: Iterable[Batch], recipe: Recipe, tokenizer: Tokenizer) -> Scored:
+    """Run a stage over dev batches, without training."""
     model.eval()
     stage = STAGES[recipe.stage]
     sums: dict[str, Tensor] = {}
-    clips = 0
-    video, text, ids, hypotheses = [], [], [], {}
+    scored = Scored({}, 0, {}, [])
     for batch in batches:
         out = model(batch)
         terms = stage(out, batch, recipe.loss, pad_id=tokenizer.pad_id)
         terms["loss"] = weighted_sum(terms, recipe.loss.weights)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.double() * len(batch)
-        clips += len(batch)
+        scored.clips += len(batch)
         if recipe.stage == "pretrain":
-            video.append(out.video_embedding)
-            text.append(out.text_embedding)
-            ids.append(batch.sentence_ids)
+            rows = (out.video_embedding.float(), out.text_embedding.float(), batch.sentence_ids)
+            scored.embeddings.append(tuple(row.cpu() for row in rows))
         else:
-            hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
-    scores: dict[str, Any] = {name: float(value) / clips for name, value in sums.items()}
-    if video and clips:
-        v, t = (nn.functional.normalize(torch.cat(rows).float(), dim=-1) for rows in (video, text))
-        sentence = torch.cat([i for i in ids if i is not None])
-        nearest = (v @ t.T).argmax(dim=1)
-        scores["retrieval"] = 100 * float((sentence[nearest] == sentence).double().mean())
-    if recipe.stage == "finetune":
-        scores["hypotheses"] = hypotheses
+            scored.hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
+    scored.sums = {name: float(value) for name, value in sums.items()}
+    return scored
+
+
+def summarise(parts: list[Scored]) -> dict[str, float]:
+    """Scores of a dev split from the shares of all ranks: means over clips, not over ranks.
+
+    Returns:
+        `loss` and each term; in pretraining also `retrieval`, the percentage of clips whose own sentence is nearest
+        among all dev sentences.
+
+    Raises:
+        ValueError: no clip was scored.
+    """
+    clips = sum(part.clips for part in parts)
+    if not clips:
+        raise ValueError("no clip of the dev split can be read; run `signcl corpus check` on the corpus")
+    names = next(part.sums for part in parts if part.clips)
+    scores = {name: sum(part.sums.get(name, 0.0) for part in parts) / clips for name in names}
+    rows = [row for part in parts for row in part.embeddings]
+    if rows:
+        video, text, ids = (torch.cat(column) for column in zip(*rows))
+        similarity = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).T
+        scores["retrieval"] = 100 * float((ids[similarity.argmax(dim=1)] == ids).double().mean())
     return scores
 
 

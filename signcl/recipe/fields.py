@@ -114,6 +114,8 @@ class ModelRecipe:
     sign_emb: bool = False
     """vlp: GFSLT's sign embedding already in pretraining, so that no untrained layer stands between trained ones."""
     max_positions: int = 1024
+    sync_norm: bool = False
+    """Batch norm statistics over all ranks; off as released."""
     form: Literal["fixed", "as_released"] = "fixed"
     """as_released restores the released code's padding, normalisation and weight transfer (docs/paper-vs-code.md)."""
     language_model: str = ""

@@ -18,7 +18,7 @@ from signcl.build import build_model, initialise
 from signcl.data import Loaded, clip_loader, plan_batches
 from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
-from signcl.stages import STAGES, Gather, score, weighted_sum
+from signcl.stages import STAGES, Gather, Scored, score, summarise, weighted_sum
 from signcl.train.optimise import Adaptation, FiniteFlag, gather_rows, learning_rate, make_optimizer
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
@@ -265,14 +265,14 @@ class Loop:
             shown = "  ".join(f"{key} {value:.4g}" for key, value in scores.items())
             say(f"epoch {self.epoch}  {shown}{'  *' if self.bad == 0 else ''}")
 
-    def _merged(self, scores: dict[str, Any]) -> dict[str, float]:
+    def _merged(self, scored: Scored) -> dict[str, float]:
         """One set of scores over all ranks, each clip once; sentences become BLEU and its kin."""
-        parts: list[dict[str, Any]] = [scores]
+        parts = [scored]
         if self.fabric.world_size > 1:
-            parts = [{} for _ in range(self.fabric.world_size)]
-            torch.distributed.all_gather_object(parts, scores)
-        hypotheses = {k: v for part in parts for k, v in part.pop("hypotheses", {}).items()}
-        merged = {k: sum(part[k] for part in parts) / len(parts) for k in parts[0]}
+            parts = [scored] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, scored)
+        merged = summarise(parts)
+        hypotheses = {name: sentence for part in parts for name, sentence in part.hypotheses.items()}
         if hypotheses:
             from signcl.metrics import bleu, exact_match, rouge_l
 
