@@ -94,7 +94,7 @@ def test_every_weighted_term_moves_the_frame_encoder(stage, corpus, tmp_path):
 
 
 def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
-    folder = fit(recipe(corpus, tmp_path / "run", epochs=30, lr=3e-3, evaluate_every=10, smoothing=0.0), progress=False)
+    folder = fit(recipe(corpus, tmp_path / "run", epochs=40, lr=5e-3, evaluate_every=20, smoothing=0.0), progress=False)
     for name in ("recipe.yaml", "model.safetensors", "tokenizer.json", "state/last.pt", "metrics.jsonl", "card.json"):
         assert (folder / name).is_file(), name
     assert list(folder.glob("events.out.tfevents.*"))
@@ -102,10 +102,10 @@ def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
     losses = [line["translation"] for line in lines if line["kind"] == "train"]
     assert losses[-1] < losses[0] / 3, "label smoothing is off here, so the loss can go to zero"
     dev = [line for line in lines if line["kind"] == "dev"]
-    assert len(dev) == 3
+    assert len(dev) == 2
     assert {"bleu4", "rouge_l", "exact_match", "loss", "signcl"} <= dev[-1].keys()
     run = checkpoint.load_run(folder)
-    assert run.card["steps"] == 30 * 6
+    assert run.card["steps"] == 40 * 6
     assert run.card["best"] == pytest.approx(max(line["bleu4"] for line in dev))
 
 
@@ -151,7 +151,7 @@ import os, signal, sys, torch
 from pathlib import Path
 from signcl.recipe import load_recipe
 from signcl.train import loop
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 step = loop.Loop._train_step
 def dying(self, batches):
     if self.step == int(sys.argv[2]):
