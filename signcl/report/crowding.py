@@ -132,7 +132,9 @@ def map_section(runs: list[RunFiles]) -> str:
     glosses = sorted({p["gloss"] for _, _, points in mapped for p in points})
     clips = sorted({p["clip"] for _, _, points in mapped for p in points})
     gloss_ids, clip_ids = ({name: i for i, name in enumerate(names)} for names in (glosses, clips))
-    figures, maps, left_out = [], [], 0
+    figures: list[str] = []
+    maps: list[dict[str, Any]] = []
+    left_out = 0
     for number, run, points in mapped:
         if len(points) > MOST_POINTS:
             left_out = max(left_out, len(points))
@@ -152,8 +154,9 @@ def map_section(runs: list[RunFiles]) -> str:
         f'<button type="button" class="chip m{i}" data-gloss="{gloss_ids[gloss]}"><i></i>{text(gloss)}</button>'
         for i, gloss in enumerate(common)
     )
-    settings = next((run.density["tsne"] for _, run, _ in mapped if run.density and run.density.get("tsne")), {})
-    how = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
+    settings = [run.density["tsne"] for _, run, _ in mapped if run.density and run.density.get("tsne")]
+    how = "; ".join(f"{k.replace('_', ' ')} {v:.4g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
+                    for k, v in (settings[0] if settings else {}).items())  # fmt: skip
     note = (
         f"A dot is a sign in a clip. The {len(common)} most frequent glosses are coloured, the others grey; point at a "
         "dot, or choose a name, to light up its gloss in every map. Distances between far groups mean little in t-SNE."
@@ -163,7 +166,7 @@ def map_section(runs: list[RunFiles]) -> str:
     return "".join(parts) + (
         f'<p class="note">{text(note)}</p><p class="legend chips">{chips}<span class="chip m-"><i></i>'
         f'{len(glosses) - len(common)} others</span></p><div class="maps n{len(mapped)}">{"".join(figures)}</div>'
-        + (f'<p class="note">t-SNE: {text(how)}</p>' if how else "")
+        + (f'<p class="note">Made by: {text(how)}</p>' if how else "")
         + data("maps", {"glosses": glosses, "clips": clips, "maps": maps})
     )
 

@@ -105,8 +105,7 @@ def curves_section(runs: list[RunFiles]) -> str:
     found: dict[str, list[Series]] = {}
     shortened = False
     for number, run in enumerate(runs):
-        names = {n for line in run.log for n in line} - NOT_DRAWN
-        for name in names:
+        for name in {n for line in run.log for n in line} - NOT_DRAWN:
             for kind in ("train", "dev"):
                 rows = [
                     (float(line["step"]), float(line.get("epoch", 0)), float(line[name]))
@@ -124,11 +123,11 @@ def curves_section(runs: list[RunFiles]) -> str:
     high = max(s.steps[-1] for series in found.values() for s in series)
     across = nice_axis(0, high, count=5)
     across = Axis(0, high or 1.0, [tick for tick in across.ticks if tick <= high])  # no empty stretch to the right
-    panels, hover = [], {}
+    panels: list[str] = []
+    hover: dict[str, dict[str, object]] = {}
     for name in names:
-        panel, numbers = _panel(name, found[name], across, runs)
+        panel, hover[name] = _panel(name, found[name], across, runs)
         panels.append(panel)
-        hover[name] = numbers
     notes = (
         "Left to right: training steps. A thin line is the loss of single training batches, a line with dots the dev "
         "split after an epoch."
@@ -228,4 +227,4 @@ def _short(value: float) -> str:
     size = abs(value)
     if 0 < size < 0.001:
         return f"{value:.1e}".replace("-", "−")
-    return decimals(value, 3 if size < 1 else 2)
+    return decimals(value, 3 if 0 < size < 1 else 2)

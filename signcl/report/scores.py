@@ -35,7 +35,7 @@ SHOWN = {
 LOSSES = {"loss", "translation", "clip", "masked_text", "signcl"}
 LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
 RESAMPLES = 1000
-PAIRED = ("bleu4", "rouge_l", "chrf")
+PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")
 COUNTS = {
     "reference_tokens": "Reference tokens",
     "hypothesis_tokens": "Translated tokens",
@@ -73,9 +73,14 @@ class Difference:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def better(self) -> bool:
+        """Whether the other run's value is the better one."""
+        return (self.b < self.a) == (self.metric in LOWER_IS_BETTER)
+
 
 def differences(runs: list[RunFiles]) -> list[Difference]:
-    """Every later run against the first: SDR over common glosses, BLEU-4, ROUGE-L and chrF over common sentences."""
+    """Every later run against the first: SDR over common glosses, the scores of sentences over common sentences."""
     found = []
     for other in range(1, len(runs)):
         if (density := _density_difference(runs[0], runs[other], other)) is not None:
@@ -129,27 +134,35 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
 
 
 def headline(runs: list[RunFiles], found: list[Difference]) -> str:
-    """What the numbers say, in one or two sentences, no stronger than their intervals allow."""
+    """What the numbers say, in a sentence for each run after the first, no stronger than their intervals allow."""
     sentences = []
     for other in range(1, len(runs)):
         own = [d for d in found if d.other == other and d.metric in ("sdr", "bleu4", "rouge_l")]
-        parts = []
-        for d in own:
-            name = {"sdr": "SDR", **SHOWN}[d.metric]
-            span = f"{_signed(d.low)} to {_signed(d.high)}"
-            if d.seen:
-                way = "lower" if d.b < d.a else "higher"
-                parts.append(f"<b>{name} {decimals(abs(d.b - d.a))} {way}</b> ({span})")
-            else:
-                parts.append(f"no difference seen in {name} ({_signed(d.b - d.a)}; {span})")
+        parts = [
+            f"<b>{_name(d)} {decimals(abs(d.b - d.a))} {'lower' if d.b < d.a else 'higher'}</b> ({_span(d)})"
+            for d in own
+            if d.seen
+        ]
+        unseen = [f"{_name(d)} ({_signed(d.b - d.a)}; {_span(d)})" for d in own if not d.seen]
+        if unseen:
+            parts.append(f"no difference seen in {', '.join(unseen)}")
         if parts:
             sentences.append(f"{key(other, runs[other].label)} against {key(0, runs[0].label)}: {'; '.join(parts)}.")
-    if sentences:
-        sentences.append(
-            '<span class="note">In brackets 95 % intervals of a paired bootstrap over test sentences or glosses. They '
-            "say nothing about other seeds: each run was trained once.</span>"
-        )
-    return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}</div>' if sentences else ""
+    if not sentences:
+        return ""
+    brackets = (
+        "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They say nothing about "
+        "other seeds: each run was trained once."
+    )
+    return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}<p class="note">{text(brackets)}</p></div>'
+
+
+def _name(d: Difference) -> str:
+    return {"sdr": "SDR", **SHOWN}[d.metric]
+
+
+def _span(d: Difference) -> str:
+    return f"{_signed(d.low)} to {_signed(d.high)}"
 
 
 def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
@@ -158,19 +171,20 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     if any(run.recipe.stage == "finetune" for run in runs):
         names = [n for n in names if n not in LOSSES]
     header = ["SDR %", *(SHOWN[n] for n in names), "Training", "Parameters"]
-    best = {n: _best([_value(run.scores, n) for run in runs], n) for n in names}
-    best["sdr"] = _best([run.density and run.density["sdr"] for run in runs], "sdr")
+    better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and len(runs) == 2}
     rows = []
     for number, run in enumerate(runs):
-        cells = [_sdr_cell(run, number == best["sdr"])]
+        cells = [_sdr_cell(run, ("sdr", number) in better)]
         for name in names:
             span = _interval(run.scores, name)
             below = span and f"{decimals(span[0])}–{decimals(span[1])}"
-            cells.append(_number(_value(run.scores, name), below, number == best[name]))
+            cells.append(_number(_value(run.scores, name), below, (name, number) in better))
         own, before = training_seconds(run)
         seconds = duration(own + before) + (f"<small>{duration(before)} before</small>" if before else "")
         rows.append([key(number, run.label), *cells, seconds, decimals(run.card.get("parameters"), 0)])
     note = "Small numbers: 95 % bootstrap intervals, over glosses (SDR) and over sentences."
+    if better:
+        note += " Bold: better, by an interval of the paired difference that leaves 0 out."
     if any(training_seconds(run)[1] for run in runs):
         note += " Training includes the runs that the weights were started from (“before”)."
     lower = "SDR (Sign Density Ratio): lower is better, signs lie less crowded. The other scores: higher is better."
@@ -194,8 +208,8 @@ def scores_section(runs: list[RunFiles], found: list[Difference]) -> str:
             columns.append((f"{key(number, run.label)}<small>unseen sentences</small>", scores["unseen"]))
     names = [n for n in SHOWN if any(_value(scores, n) is not None for _, scores in columns)]
     rows = [[text(SHOWN[n]), *(decimals(_value(scores, n), _places(n)) for _, scores in columns)] for n in names]
-    parts.append(table([head for head, _ in columns], rows, caption="Scores of each run", kind="narrow", name="Score"))
-    parts.append(_differences_table(runs, found))
+    whole = table([head for head, _ in columns], rows, caption="Scores of each run", kind="narrow", name="Score")
+    parts.append(f'<div class="beside"><div><h3>All scores</h3>{whole}</div>{_differences_table(runs, found)}</div>')
     parts.append(_conventions([(number, run, scores) for number, run, scores in scored]))
     return "".join(parts)
 
@@ -205,12 +219,12 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
         return ""
     rows = [
         [
-            text({"sdr": "SDR %", **SHOWN}[d.metric]),
+            text("SDR %" if d.metric == "sdr" else SHOWN[d.metric]),
             *([key(d.other, runs[d.other].label)] if len(runs) > 2 else []),
             decimals(d.a),
             decimals(d.b),
             f"<b>{_signed(d.b - d.a)}</b>",
-            f"{_signed(d.low)} to {_signed(d.high)}",
+            _span(d),
             text(d.over),
             _verdict(d),
         ]
@@ -227,17 +241,17 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
     ]
     whole = table(header, rows, caption="Paired differences", kind="narrow", name="Score")
     note = (
-        f"Paired bootstrap, {RESAMPLES} resamples; an interval that holds 0 is no difference seen. One training run "
-        "each, so differences between seeds are not in these intervals."
+        f"Paired bootstrap, {RESAMPLES} resamples; an interval that holds 0 is no difference seen. Each interval is "
+        "at 95 %, not corrected for their number. One training run each: differences between seeds are not in them."
     )
-    return f'<h3>Differences, paired</h3>{whole}<p class="note">{text(note)}</p>'
+    return f'<div><h3>Differences, paired</h3>{whole}<p class="note">{text(note)}</p></div>'
 
 
 def _verdict(d: Difference) -> Cell:
     if not d.seen:
         return '<span class="same">no difference seen</span>'
-    better = (d.b < d.a) == (d.metric in LOWER_IS_BETTER)
-    return f'<span class="{"better" if better else "worse"}">{"better" if better else "worse"}</span>'
+    word = "better" if d.better else "worse"
+    return f'<span class="{word}">{word}</span>'
 
 
 def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
@@ -300,14 +314,6 @@ def _interval(scores: dict[str, Any] | None, name: str) -> tuple[float, float] |
 
 def _places(name: str) -> int:
     return 3 if name in LOSSES else 2
-
-
-def _best(values: list[float | None], name: str) -> int | None:
-    """Which run has the best value; None where only one has any or all are equal."""
-    known = [(v, i) for i, v in enumerate(values) if v is not None]
-    if len({v for v, _ in known}) < 2:
-        return None
-    return (min if name in LOWER_IS_BETTER else max)(known)[1]
 
 
 def _number(value: float | None, below: str | None, best: bool) -> Cell:

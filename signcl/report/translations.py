@@ -135,7 +135,7 @@ def heat_strip(features: NDArray[np.float32]) -> tuple[bytes, int, int]:
     shades = np.clip((rows - low) / np.maximum(high - low, 1e-9), 0, 1)
     columns = min(shades.shape[1], HEAT_COLUMNS)
     shades = np.stack([part.mean(axis=1) for part in np.array_split(shades, columns, axis=1)], axis=1)
-    picture = cv2.applyColorMap((255 * shades).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    picture = np.asarray(cv2.applyColorMap((255 * shades).astype(np.uint8), cv2.COLORMAP_VIRIDIS), np.uint8)
     return _encoded(".png", picture, []), rows.shape[0], dims
 
 
