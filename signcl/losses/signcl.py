@@ -31,8 +31,8 @@ def estimate_frame_margin(
 
     Args:
         num_frames: frames of each clip, without padding. [B]
-        num_words: spoken words of each sentence. For Chinese, characters / 2.18 (CSL-Daily writes 2.18 characters
-            per gloss where German speaks 1.9 words). No words count as one, and then no negatives are left. [B]
+        num_words: spoken words of each sentence (`signcl.text.count_words`). For Chinese, 2.3 * characters / 2.18: CSL-Daily
+            writes 2.18 characters per gloss, so that the margin is frames per gloss there too. No words count as one, and then no negatives are left. [B]
         words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.
         floor: smallest margin, frames.
 
