@@ -122,6 +122,8 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, list | tuple) or len(data) != len(arguments):
             raise ValueError(f"{name}: needs {len(arguments)} numbers in brackets, got {data!r}")
         return tuple(_build(a, v, where) for a, v in zip(arguments, data))
+    if kind is str and (data is None or (isinstance(data, int | float) and not isinstance(data, bool))):
+        return "" if data is None else str(data)  # `--model.init_from=` and `--out=7` mean text
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
     if isinstance(data, bool) != (kind is bool) or not isinstance(data, kind):
