@@ -53,7 +53,8 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
 
 def _page(runs: list[RunFiles], split: str) -> str:
     paired = differences(runs)
-    title = " and ".join(run.label for run in runs) if len(runs) < 3 else f"{len(runs)} runs"
+    names = [run.label for run in runs]
+    title = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
     corpora = ", ".join(dict.fromkeys(run.recipe.corpus.name for run in runs))
     sections = (
         ("curves", "Training", curves_section(runs)),
