@@ -190,6 +190,14 @@ def test_equal_rows_are_exactly_zero_apart():
         assert sign_density_ratio(features, labels, distance=distance).intra[0] < 1e-25
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_copies_of_one_row_cost_no_digits(dtype):
+    features, labels = sample(rows=200, size=12, glosses=6, dtype=dtype)
+    features[60:150] = 0  # as where a hand was not found
+    features[150:170] = 1e-7 * features[150:170]  # nearly copies of it
+    assert_same(sign_density_ratio(features, labels, block=64), loop(features, labels), rtol=2e-6)
+
+
 def test_large_glosses_take_the_blockwise_way_inside_too():
     features, labels = sample(rows=400, size=5, glosses=2, dtype=torch.float32)
     features[labels == 1] += 1e3  # far from each other, so centring each gloss matters

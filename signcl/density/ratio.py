@@ -104,7 +104,7 @@ def sign_density_ratio(
     rotating and scaling all features; changed by scaling single dimensions, by the set of glosses and by `min_count`.
 
     Exact: every pair counts, in blocks above the diagonal, in memory that does not grow with N^2. The products run in
-    float32 for float32 or half features (sums in float64; error of the ratios below 1e-6) and in float64 for float64.
+    float32 for float32 or half features (sums in float64; ratios right to about 1e-6) and in float64 for float64.
 
     Args:
         features: one row per sign instance; a memory-mapped array is read piece by piece. [N, D]

@@ -1,0 +1,151 @@
+"""How fast and how large: the Sign Density Ratio against the bare product X.X^T, scikit-learn, and a million rows.
+
+    python benchmarks/density.py                    # N = 12,000 and 20,000 x 512: ratios to X.X^T, error in float32
+    python benchmarks/density.py --sklearn          # the same, and sklearn.pairwise_distances + group sums
+    python benchmarks/density.py --per-pair         # time per pair from N = 10,000 to 200,000 (a sample of the pairs)
+    python benchmarks/density.py --million          # memory and time per pair at 1,000,000 x 512 float16, memory-mapped
+
+All candidates of a size run in turn, `--repeats` times, and the fastest run of each counts, so that other load on the
+machine hits all of them alike. Results of ours: benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from signcl.density import gloss_distances, sign_density_ratio
+
+
+def made_up(rows: int, glosses: int, size: int = 512, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features around one centre per gloss, gloss frequencies falling as in a corpus."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(rows, generator=generator) ** 2.5 * glosses).long()
+    features = torch.randn(rows, size, generator=generator)
+    for part in range(0, rows, 10_000):
+        features[part : part + 10_000] += torch.randn(glosses, size, generator=generator.manual_seed(1))[
+            labels[part : part + 10_000]
+        ]
+    return features, labels
+
+
+def race(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Fastest of `repeats` runs of each, taken in turn. Seconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: min(values) for name, values in seconds.items()}
+
+
+def ratios(rows: int, glosses: int, repeats: int, with_sklearn: bool) -> None:
+    features, labels = made_up(rows, glosses)
+    product = torch.empty(rows, rows)
+
+    def blocked() -> None:
+        for i in range(0, rows, 1024):
+            for j in range(0, rows, 1024):
+                torch.mm(features[i : i + 1024], features[j : j + 1024].T)
+
+    candidates: dict[str, Callable[[], object]] = {
+        "X.X^T in one call, memory ready": lambda: torch.mm(features, features.T, out=product),
+        "X.X^T in blocks": blocked,
+        "sign_density_ratio": lambda: sign_density_ratio(features, labels),
+        "gloss_distances (K x K)": lambda: gloss_distances(features, labels),
+    }
+    if with_sklearn:
+        candidates["sklearn pairwise_distances + group sums"] = lambda: by_sklearn(features.numpy(), labels.numpy())
+    seconds = race(candidates, repeats)
+    bare = min(value for name, value in seconds.items() if name.startswith("X.X^T"))
+    for name, value in seconds.items():
+        print(f"N = {rows:6d}  K = {glosses:4d}  {name:40s} {value:8.3f} s  {value / bare:5.2f} x product", flush=True)
+    if rows <= 12_000:
+        single, double = sign_density_ratio(features, labels), sign_density_ratio(features.double(), labels)
+        error = ((single.sdr - double.sdr) / double.sdr).abs().max()
+        print(f"N = {rows:6d}  largest relative error of a gloss's ratio in float32: {float(error):.1e}", flush=True)
+
+
+def by_sklearn(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The plain way: the whole matrix of distances, then sums by gloss."""
+    from sklearn.metrics import pairwise_distances
+
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    pairs = pairwise_distances(features[order])
+    return np.add.reduceat(np.add.reduceat(pairs, starts, axis=1), starts, axis=0)
+
+
+class _Enough(Exception):
+    """Raised from the progress call to stop after a sample of the pairs."""
+
+
+def per_pair(features: torch.Tensor | np.ndarray, labels: torch.Tensor, panels: int) -> None:
+    """Time per pair over the first `panels` pairs of panels (8,192 x 8,192 rows each), and peak memory so far."""
+    marks: list[float] = []
+
+    def progress(done: int, total: int) -> None:
+        marks.append(time.perf_counter())
+        if done > panels or done == total:
+            raise _Enough(total)
+
+    total = 0
+    try:
+        sign_density_ratio(features, labels, progress=progress)
+    except _Enough as stop:
+        total = stop.args[0]
+    # The first pair of panels is half a pair (above the diagonal) and carries the set-up: left out.
+    seconds = (marks[-1] - marks[0]) / (len(marks) - 1) / 8192**2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"N = {len(labels):8d}  {seconds * 1e9:6.2f} ns per pair  ({total} pairs of panels, whole job about "
+        f"{seconds * len(labels) ** 2 / 2:,.0f} s)  peak memory {peak:.2f} GiB",
+        flush=True,
+    )
+
+
+def million(rows: int = 1_000_000, size: int = 512) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows.npy")
+        store = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, size))
+        labels = torch.empty(rows, dtype=torch.long)
+        for start in range(0, rows, 50_000):
+            part, label = made_up(50_000, 1085, size, seed=start + 2)
+            store[start : start + 50_000], labels[start : start + 50_000] = part.half().numpy(), label
+        store.flush()
+        del store, part
+        print(f"before: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
+        per_pair(np.load(path, mmap_mode="r"), labels, panels=12)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[12_000, 20_000])
+    parser.add_argument("--glosses", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sklearn", action="store_true")
+    parser.add_argument("--per-pair", action="store_true")
+    parser.add_argument("--million", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.million:
+        million()
+    elif arguments.per_pair:
+        for rows in (20_000, 50_000, 100_000, 200_000):
+            per_pair(*made_up(rows, arguments.glosses), panels=4)
+    else:
+        for rows in arguments.rows:
+            ratios(rows, arguments.glosses, arguments.repeats, arguments.sklearn)
+
+
+if __name__ == "__main__":
+    main()
