@@ -2,6 +2,8 @@
 
 import math
 import random
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -458,6 +460,13 @@ def test_a_generator_makes_drawing_repeatable():
     assert run(0) != run(1)
 
 
+def test_an_endless_margin_leaves_no_negatives():
+    x, lengths = clips(1, 9, 3), torch.tensor([9])
+    near = signcl_loss(x, lengths, 100)
+    torch.testing.assert_close(signcl_loss(x, lengths, math.inf), near)
+    torch.testing.assert_close(signcl_loss(x, lengths, torch.tensor(math.inf)), near)
+
+
 def test_few_drawn_negatives_are_right_on_average():
     x = clips(1, 40, 4).detach()
     lengths = torch.tensor([40])
@@ -802,3 +811,16 @@ def test_a_term_without_a_weight_is_refused():
         weighted_sum({"a": torch.ones(()), "b": torch.ones(())}, {"a": 1.0})
     with pytest.raises(ValueError, match="computes"):
         weighted_sum({}, {})
+
+
+def test_the_code_in_docs_losses_runs(capsys):
+    code = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "losses.md").read_text("utf-8"), re.S
+    )
+    frames = torch.randn(2, 60, 6)
+    names = {"encoder": nn.Linear(6, 4), "frames": frames, "translation_loss": torch.zeros(())}
+    names |= {"lengths": torch.tensor([60, 50]), "num_words": torch.tensor([9, 8])}
+    for block in code:
+        exec(block, names)
+    assert names["encoder"].weight.grad.abs().max() > 0
+    assert "nearer than m 100%" in capsys.readouterr().out

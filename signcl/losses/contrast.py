@@ -7,6 +7,7 @@ are subtracted directly. Nothing here waits for the device: no `.item()`, no boo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -69,12 +70,14 @@ def check(
     on_host = not torch.compiler.is_compiling()
     if on_host and lengths.device.type == "cpu" and int(lengths.max()) > padded:
         raise ValueError(f"frame contrast got lengths up to {int(lengths.max())} for features of {padded} frames.")
-    margins = torch.as_tensor(frame_margin, dtype=torch.float32)
-    if margins.dim() > 1 or margins.numel() not in (1, clips):
+    if not isinstance(frame_margin, Tensor):
+        gap = math.floor(max(-padded, min(padded, frame_margin * factor + WHOLE)))
+        return torch.full((1, 1), float(gap), device=features.device), gap
+    if frame_margin.dim() > 1 or frame_margin.numel() not in (1, clips):
         raise ValueError(
-            f"frame contrast needs one frame_margin, or one per clip [{clips}], got {list(margins.shape)}."
+            f"frame contrast needs one frame_margin, or one per clip [{clips}], got {list(frame_margin.shape)}."
         )
-    gaps = torch.floor(margins * factor + WHOLE)
+    gaps = (frame_margin.float() * factor + WHOLE).floor_().clamp_(-padded, padded)
     least_gap = int(gaps.min()) if on_host and gaps.device.type == "cpu" else -padded
     return gaps.to(features.device).view(-1, 1), least_gap
 
@@ -118,16 +121,16 @@ class Anchors:
     first: int
     """Frame of the first anchor."""
     weight: Tensor
-    """Of each anchor's mean over its positives, and over its negatives; 0 = no anchor. [B, A]"""
+    """Of each anchor's mean over its positives, and over its negatives; 0 = no anchor. [B, A] or [1, 1]"""
     neighbour: Tensor
-    """Of the pair (t, t+1), from both of its anchors. [B, T-1]"""
+    """Of the pair (t, t+1), from both of its anchors. [B, T-1] or [1, T-1]"""
 
 
 def every_frame(mask: Tensor, lengths: Tensor, dtype: torch.dtype) -> Anchors:
     """Each valid frame is an anchor; 1/N per clip, mean over clips (Eq. 5)."""
     frames, (clips, padded) = lengths[:, None].to(dtype), mask.shape
     time = torch.arange(padded, device=mask.device, dtype=dtype)
-    weight = mask.to(dtype) / (frames.clamp(min=1) * clips)
+    weight = mask / (frames.clamp(min=1) * clips)
     positives = time.clamp(max=1) + (frames - 1 - time).clamp(0, 1)  # 1 at the ends of a clip, 2 between
     each = weight / positives.clamp(min=1)
     return Anchors(0, weight, (each[:, 1:] + each[:, :-1]) * mask[:, 1:])
@@ -135,12 +138,11 @@ def every_frame(mask: Tensor, lengths: Tensor, dtype: torch.dtype) -> Anchors:
 
 def released_frames(clips: int, padded: int, device: torch.device, dtype: torch.dtype) -> Anchors:
     """Anchors 1..T-3, each a mean over the batch, divided by B * (T - 4) once more, as released. Needs T > 4."""
-    weight = torch.full((clips, padded - 3), 1 / (clips * clips * (padded - 4)), device=device, dtype=dtype)
-    half = weight / 2
-    neighbour = torch.zeros(clips, padded - 1, device=device, dtype=dtype)
-    neighbour[:, :-2] += half
-    neighbour[:, 1:-1] += half
-    return Anchors(1, weight, neighbour)
+    each = 1 / (clips * clips * (padded - 4))
+    neighbour = torch.full((1, padded - 1), each, device=device, dtype=dtype)
+    neighbour[:, :: padded - 3] = each / 2  # (0, 1) and (T-3, T-2) belong to one anchor,
+    neighbour[:, -1] = 0  # (T-2, T-1) to none
+    return Anchors(1, torch.full((1, 1), each, device=device, dtype=dtype), neighbour)
 
 
 def pull_neighbours(x: Tensor, weight: Tensor, order: int, term: Term, wanted: bool) -> tuple[Tensor, Tensor | None]:
@@ -148,7 +150,7 @@ def pull_neighbours(x: Tensor, weight: Tensor, order: int, term: Term, wanted: b
 
     Args:
         x: [B, T, D]; T >= 1
-        weight: [B, T-1]
+        weight: [B, T-1] or [1, T-1]
         order: 2 Euclidean, 1 city block.
     """
     steps = x[:, 1:] - x[:, :-1]
@@ -159,7 +161,7 @@ def pull_neighbours(x: Tensor, weight: Tensor, order: int, term: Term, wanted: b
         return total, None
     direction(slope * weight)
     gradient = F.pad(steps, (0, 0, 1, 0))  # of the later frame of each pair
-    gradient[:, :-1] -= steps
+    gradient[:, :-1].sub_(steps)
     return total, gradient
 
 
@@ -180,42 +182,44 @@ def push_all(
     With W_ij = weight_ij / d_ij on pairs nearer than the margin, the gradient is W x - rowsum(W) x: two more products.
 
     Args:
-        x: zero on padding. [B, T, D]
+        x: zero on padding; moved in place. [B, T, D]
         gap: whole frames, at least 0. [B, 1]
         least_gap: no clip's gap is smaller; where it is known without asking the device, fewer pairs are computed.
     """
     padded, dtype = x.shape[1], x.dtype
     frames = lengths[:, None].to(dtype)
     time = torch.arange(padded, device=x.device, dtype=dtype)
-    legal = (time - gap).clamp_(min=0) + (frames - 1 - gap - time).clamp_(min=0)
-    weight = anchors.weight / legal.clamp_(min=1)  # of one pair, seen from its anchor; anchors without any never occur
     reach = time + gap
+    legal = (time - gap).clamp_(min=0) + (frames - 1 - reach).clamp_(min=0)
+    weight = anchors.weight / legal.clamp_(min=1)  # of one pair, seen from its anchor; anchors without any never occur
     partner = time * anchors.weight.sign()  # padding stands at frame 0, beyond nobody's reach
-    x = x - x[:, :1]  # near the origin little is lost to rounding; distances do not notice
+    x.sub_(x[:, :1].clone())  # near the origin little is lost to rounding; distances do not notice
     squares = torch.linalg.vector_norm(x, dim=-1).square_()
     rowsum = torch.zeros_like(squares)
     total = x.new_zeros(())
+    same = SAME * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
     stripped, stop = in_strips(x), padded - max(0, least_gap) - 1
     for start in range(0, stop, STRIP_ROWS) if stripped else range(1):
         rows, columns = slice(padded), slice(padded)
         if stripped:
             rows, columns = slice(start, min(start + STRIP_ROWS, stop)), slice(padded - stop + start, padded)
-        product = torch.bmm(x[:, rows], x[:, columns].transpose(1, 2))
+        own, others = x[:, rows], x[:, columns]
+        product = torch.bmm(own, others.transpose(1, 2))
         if not stripped:  # from the product itself: TF32 rounds all three terms alike, and equal frames stay equal
             squares = product.diagonal(dim1=1, dim2=2)
         scale = squares[:, rows, None] + squares[:, None, columns]
         squared = torch.sub(scale, product, alpha=2)
-        inverse = torch.maximum(squared, scale.mul_(_same(dtype)).add_(1e-30)).rsqrt_()  # the safe root: 1/d, finite
+        inverse = torch.maximum(squared, scale.mul_(same).add_(1e-30)).rsqrt_()  # the safe root: 1/d, always finite
         hinge = torch.rsub(squared.mul_(inverse), margin).clamp_(min=0)
         pairs = (partner[:, None, columns] - reach[:, rows, None]).clamp_(0, 1)  # 1 where j lies beyond i + gap
         pairs.mul_(weight[:, rows, None] + weight[:, None, columns])
         total = total + torch.dot(hinge.view(-1), pairs.view(-1))
         if gradient is not None:
             push = inverse.mul_(pairs).mul_(hinge.sign_())
-            gradient[:, rows].baddbmm_(push, x[:, columns])
-            gradient[:, columns].baddbmm_(push.transpose(1, 2), x[:, rows])
-            rowsum[:, rows] += push.sum(dim=2)
-            rowsum[:, columns] += push.sum(dim=1)
+            gradient[:, rows].baddbmm_(push, others)
+            gradient[:, columns].baddbmm_(push.transpose(1, 2), own)
+            rowsum[:, rows].add_(push.sum(dim=2))
+            rowsum[:, columns].add_(push.sum(dim=1))
     if gradient is not None:
         gradient.addcmul_(x, rowsum[..., None], value=-1)
     return total
@@ -224,10 +228,6 @@ def push_all(
 def in_strips(x: Tensor) -> bool:
     """On a CPU only legal pairs i < j are computed, strip by strip; elsewhere one square product is quicker."""
     return x.device.type == "cpu"
-
-
-def _same(dtype: torch.dtype) -> float:
-    return SAME * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
 
 
 def push_listed(
@@ -241,22 +241,24 @@ def push_listed(
         legal: entries that count; the others may hold any number. [B, A, k]
     """
     clips, padded, size = x.shape
-    own = slice(anchors.first, anchors.first + negatives.shape[1])
-    weight = legal * (anchors.weight / legal.sum(dim=2).clamp_(min=1))[..., None]
-    offset = torch.arange(clips, device=x.device)[:, None] * padded
-    flat = torch.where(legal, negatives, 0) + offset[..., None]
-    total = x.new_zeros(())
-    for slot in range(negatives.shape[2]):
-        row = flat[..., slot].reshape(-1)
-        difference = x.view(-1, size).index_select(0, row).view(clips, -1, size).sub_(x[:, own])
+    own = x[:, anchors.first : anchors.first + negatives.shape[1]]
+    weights = (legal * (anchors.weight / legal.sum(dim=2).clamp_(min=1))[..., None]).unbind(dim=2)
+    offset = torch.arange(0, clips * padded, padded, device=x.device)[:, None, None]
+    rows = (torch.where(legal, negatives, 0) + offset).view(-1, negatives.shape[2]).t().contiguous().unbind()
+    table, values = x.view(-1, size), []
+    if gradient is not None:
+        own_gradient = gradient[:, anchors.first : anchors.first + negatives.shape[1]]
+        table_gradient = gradient.view(-1, size)
+    for row, weight in zip(rows, weights, strict=True):  # one negative of every anchor at a time: 2 MB, not 2 MB * k
+        difference = table.index_select(0, row).view(own.shape).sub_(own)
         direction, distance = _direction(difference, order)
         value, slope = term(distance)
-        total = total + (value * weight[..., slot]).sum()
+        values.append(value * weight)
         if gradient is not None:
-            direction(slope * weight[..., slot])
-            gradient[:, own] -= difference
-            gradient.view(-1, size).index_add_(0, row, difference.view(-1, size))
-    return total
+            direction(slope * weight)
+            own_gradient.sub_(difference)
+            table_gradient.index_add_(0, row, difference.view(-1, size))
+    return torch.stack(values).sum()
 
 
 def draw_negatives(
@@ -274,17 +276,18 @@ def draw_negatives(
     Returns:
         Frames, -1 where fewer are legal. [B, A, count]
     """
-    left = (torch.minimum(anchor - gap, last + 1) - first).clamp(min=0)  # candidates before the anchor
-    right_start = torch.maximum(anchor + gap + 1, first + left)
-    total = left + (last + 1 - right_start).clamp(min=0)
+    stop = last + 1
+    left = (torch.minimum(anchor - gap, stop) - first).clamp_(min=0)  # candidates before the anchor
+    right_start = torch.maximum(anchor + gap + 1, left + first)
+    total = left + (stop - right_start).clamp_(min=0)
+    tops = total[..., None] + torch.arange(
+        -count, 0, device=anchor.device
+    )  # below 0 where fewer than `count` are legal
     device = anchor.device if generator is None else generator.device
-    uniform = torch.rand((count, *total.shape), generator=generator, device=device)
-    uniform = uniform.to(anchor.device)
-    drawn = torch.full((*total.shape, count), -1, dtype=torch.long, device=anchor.device)
-    for slot in range(count):
-        top = total - count + slot  # below 0 where fewer than `count` are legal: the first slots stay empty
-        pick = torch.minimum((uniform[slot] * (top + 1)).long(), top)
-        pick = torch.where((drawn == pick[..., None]).any(dim=2), top, pick)
-        drawn[..., slot] = torch.where(top >= 0, pick, -1)
-    frames = torch.where(drawn < left[..., None], first + drawn, right_start[..., None] + drawn - left[..., None])
-    return torch.where(drawn >= 0, frames, -1)
+    uniform = torch.rand(tops.shape, generator=generator, device=device).to(anchor.device)
+    drawn = torch.minimum((uniform * (tops + 1)).long(), tops)
+    for slot in range(1, count):  # a number that was drawn before is replaced by the largest, which cannot have been
+        top, pick = tops[..., slot], drawn[..., slot]
+        pick.copy_(torch.where((drawn[..., :slot] == pick[..., None]).any(dim=2), top, pick))
+    frames = torch.where(drawn < left[..., None], drawn + first, drawn + (right_start - left)[..., None])
+    return torch.where(tops >= 0, frames, -1)

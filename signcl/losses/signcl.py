@@ -31,8 +31,9 @@ def estimate_frame_margin(
 
     Args:
         num_frames: frames of each clip, without padding. [B]
-        num_words: spoken words of each sentence (`signcl.text.count_words`). For Chinese, 2.3 * characters / 2.18: CSL-Daily
-            writes 2.18 characters per gloss, so that the margin is frames per gloss there too. No words count as one, and then no negatives are left. [B]
+        num_words: spoken words of each sentence (`signcl.text.count_words`). For Chinese, 2.3 * characters / 2.18:
+            CSL-Daily writes 2.18 characters per gloss, so that the margin is frames per gloss there too. No words
+            count as one, and then no negatives are left. [B]
         words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.
         floor: smallest margin, frames.
 
@@ -132,7 +133,7 @@ def _paper(
 
     def far(distance: Tensor) -> tuple[Tensor, Tensor | float]:
         hinge = (margin - distance).clamp(min=0)
-        return hinge, -hinge.sign()
+        return hinge, hinge.sign().neg_()
 
     padded = x.shape[1]
     lengths = lengths.clamp(0, padded)
@@ -159,10 +160,12 @@ def _released(
     x: Tensor, gap: Tensor, margin: float, negatives: int | Tensor | None, generator: torch.Generator | None
 ) -> Tensor:
     def near(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        return F.softplus(distance - margin), torch.sigmoid(distance - margin)
+        beyond = distance - margin
+        return F.softplus(beyond), beyond.sigmoid()
 
     def far(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        return F.softplus(margin - distance), -torch.sigmoid(margin - distance)
+        short = margin - distance
+        return F.softplus(short), short.sigmoid().neg_()
 
     clips, padded, _ = x.shape
     anchors = contrast.released_frames(clips, padded, x.device, x.dtype)
