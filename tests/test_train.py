@@ -223,6 +223,16 @@ def test_accumulated_batches_take_one_step(corpus, tmp_path):
     assert json.loads((folder / "card.json").read_text())["steps"] == 2  # 6 batches: one group of 4, one of 2
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_mixed_precision_trains_finite_float32_weights(corpus, tmp_path, optimizer):
+    folder = fit(
+        recipe(corpus, tmp_path / "run", epochs=1, precision="bf16-mixed", optimizer=optimizer), progress=False
+    )
+    assert all(
+        v.dtype == torch.float32 and torch.isfinite(v).all() for v in weights(folder).values() if v.is_floating_point()
+    )
+
+
 def test_a_broken_clip_is_skipped_counted_and_named_or_stops(corpus, tmp_path, capsys):
     root = tmp_path / "corpus"
     root.mkdir()

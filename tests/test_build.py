@@ -1,0 +1,125 @@
+"""Published weights through the real loading code, on small random checkpoints that transformers itself has saved."""
+
+import pytest
+import torch
+from transformers import MBartConfig, MBartForConditionalGeneration, ResNetConfig, ResNetModel
+
+from signcl.build import build_model, initialise, read_tensors
+from signcl.recipe import recipe_from_dict
+from signcl.text import build_tokenizer
+
+TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag"]
+TOKENIZER = build_tokenizer("sentencepiece", TEXTS, vocab_size=60)
+SIZES = {"visual": "resnet18", "conv_width": 32, "width": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2,
+         "ffn": 64, "text_layers": 2, "text_heads": 4, "text_ffn": 64, "max_positions": 64}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mbart(tmp_path_factory):
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("mbart")
+    config = MBartConfig(
+        vocab_size=TOKENIZER.vocab_size, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=64,
+    )  # fmt: skip
+    model = MBartForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    return folder, model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(2)
+    config = ResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic")
+    return ResNetModel(config)
+
+
+def recipe(stage, **model):
+    return recipe_from_dict(
+        {"stage": stage, "model": {"name": {"pretrain": "vlp", "finetune": "gfslt"}[stage], **SIZES, **model}}
+    )
+
+
+def test_the_text_encoder_of_pretraining_starts_from_an_mbart_folder(mbart):
+    folder, weights = mbart
+    r = recipe("pretrain", language_model=f"pretrained:{folder}")
+    model = build_model(r, TOKENIZER, None)
+    said = initialise(model, r)
+    assert len(said) == 1
+    own = model.state_dict()
+    for layer in (0, 1):
+        key = f"layers.{layer}.fc1.weight"
+        assert torch.equal(own[f"text_encoder.{key}"], weights[f"model.encoder.{key}"])
+    assert torch.equal(own["text_encoder.embed_tokens.weight"], weights["model.shared.weight"])
+
+
+def test_the_word_table_of_finetuning_starts_from_an_mbart_folder(mbart):
+    folder, weights = mbart
+    r = recipe("finetune", language_model=f"pretrained:{folder}")
+    model = build_model(r, TOKENIZER, None)
+    initialise(model, r)
+    assert torch.equal(model.state_dict()["mbart.model.shared.weight"], weights["model.shared.weight"])
+
+
+@pytest.mark.parametrize("form", ["folder", "file", "wrapped"])
+def test_the_frame_encoder_starts_from_a_resnet(resnet, form, tmp_path):
+    if form == "folder":
+        resnet.save_pretrained(tmp_path)
+        source = tmp_path
+    else:
+        source = tmp_path / "resnet.pth"
+        torch.save({"state_dict": resnet.state_dict()} if form == "wrapped" else resnet.state_dict(), source)
+    r = recipe("finetune", visual_weights=f"pretrained:{source}")
+    model = build_model(r, TOKENIZER, None).eval()
+    initialise(model, r)
+    frames = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = ((frames / 255 - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        theirs = resnet.eval()(pixels).pooler_output.flatten(1)
+        torch.testing.assert_close(model.visual(frames), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_read_is_named(mbart, tmp_path):
+    with pytest.raises(ValueError, match="needs pretrained:FILE"):
+        read_tensors(str(tmp_path), "model.visual_weights")
+    with pytest.raises(FileNotFoundError, match="has none of"):
+        read_tensors(f"pretrained:{tmp_path}", "model.visual_weights")
+    (tmp_path / "rubbish.pth").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        read_tensors(f"pretrained:{tmp_path}/rubbish.pth", "model.visual_weights")
+    torch.save({"epoch": 3}, tmp_path / "nothing.pth")
+    with pytest.raises(ValueError, match="holds no tensors"):
+        read_tensors(f"pretrained:{tmp_path}/nothing.pth", "model.visual_weights")
+    r = recipe("finetune", language_model=f"pretrained:{mbart[0]}", width=64, conv_width=64)
+    with pytest.raises(ValueError, match="64"):
+        initialise(build_model(r, TOKENIZER, None), r)
+
+
+class Harmful:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch /tmp/signcl-harmed",)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    import os
+
+    torch.save({"state_dict": Harmful()}, tmp_path / "harm.pth")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        read_tensors(f"pretrained:{tmp_path}/harm.pth", "model.visual_weights")
+    assert not os.path.exists("/tmp/signcl-harmed")
+
+
+def test_as_released_needs_the_language_model_that_overwrites(tmp_path):
+    from signcl import checkpoint
+
+    r = recipe("pretrain", visual="small_cnn", visual_dim=16)
+    run = tmp_path / "pre"
+    checkpoint.save_run_start(run, r, TOKENIZER)
+    checkpoint.save_weights(run, build_model(r, TOKENIZER, None))
+    checkpoint.save_card(run, {"feature_dim": None})
+    fine = recipe("finetune", visual="small_cnn", visual_dim=16, init_from=str(run), form="as_released")
+    with pytest.raises(ValueError, match=r"set model\.language_model too"):
+        initialise(build_model(fine, TOKENIZER, None), fine)
