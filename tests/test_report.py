@@ -395,6 +395,7 @@ def test_differences_between_words_are_marked():
     assert marked("a b c", "a x c") == 'a <mark title="instead of: b">x</mark> c'
     assert marked("a b c", "a c") == 'a <del title="missing">b</del> c'
     assert marked("a c", "a b c") == 'a <mark title="not in the reference">b</mark> c'
+    assert marked("a b", "a x y") == 'a <mark title="instead of: b">x y</mark>'
     assert marked("你 好", "你 们", by_character=True) == '你<mark title="instead of: 好">们</mark>'
     assert marked("a", "") == '<del title="missing">a</del>'
 

@@ -221,8 +221,6 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
         [
             text("SDR %" if d.metric == "sdr" else SHOWN[d.metric]),
             *([key(d.other, runs[d.other].label)] if len(runs) > 2 else []),
-            decimals(d.a),
-            decimals(d.b),
             f"<b>{_signed(d.b - d.a)}</b>",
             _span(d),
             text(d.over),
@@ -232,8 +230,6 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
     ]
     header = [
         *(["run"] if len(runs) > 2 else []),
-        key(0, runs[0].label),
-        key(1, runs[1].label) if len(runs) == 2 else "this run",
         "difference",
         "95 % interval",
         "paired over",
@@ -241,8 +237,9 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
     ]
     whole = table(header, rows, caption="Paired differences", kind="narrow", name="Score")
     note = (
-        f"Paired bootstrap, {RESAMPLES} resamples; an interval that holds 0 is no difference seen. Each interval is "
-        "at 95 %, not corrected for their number. One training run each: differences between seeds are not in them."
+        f"What the other run has more than {runs[0].label}. Paired bootstrap, {RESAMPLES} resamples; an interval that "
+        "holds 0 is no difference seen. Each interval is at 95 %, not corrected for their number. One training run "
+        "each: differences between seeds are not in them."
     )
     return f'<div><h3>Differences, paired</h3>{whole}<p class="note">{text(note)}</p></div>'
 

@@ -6,6 +6,7 @@ Words that differ from the reference are marked by an alignment of fewest edits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,17 +89,19 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> st
     if theirs == ours:
         return f'{text(hypothesis)} <span class="better" title="equal to the reference">✓</span>'
     between = "" if by_character else " "
-    pieces = []
-    for step in Levenshtein.opcodes(theirs, ours):
-        old = between.join(theirs[step.src_start : step.src_end])
-        new = between.join(ours[step.dest_start : step.dest_end])
-        if step.tag == "equal":
-            pieces.append(text(new))
-        elif step.tag == "delete":
-            pieces.append(f'<del title="missing">{text(old)}</del>')
-        else:
-            instead = f' title="instead of: {text(old)}"' if step.tag == "replace" else ' title="not in the reference"'
-            pieces.append(f"<mark{instead}>{text(new)}</mark>")
+    pieces: list[str] = []
+    steps = [(o.tag, theirs[o.src_start : o.src_end], ours[o.dest_start : o.dest_end])
+             for o in Levenshtein.opcodes(theirs, ours)]  # fmt: skip
+    for wrong, group in groupby(steps, key=lambda step: step[0] in ("insert", "replace")):
+        run = list(group)
+        if wrong:  # words added beside words replaced make one mark
+            old, new = (between.join(word for step in run for word in step[side]) for side in (1, 2))
+            title = f"instead of: {old}" if old else "not in the reference"
+            pieces.append(f'<mark title="{text(title)}">{text(new)}</mark>')
+            continue
+        for tag, old_words, new_words in run:
+            missing = f'<del title="missing">{text(between.join(old_words))}</del>'
+            pieces.append(missing if tag == "delete" else text(between.join(new_words)))
     return between.join(pieces) or '<span class="same">(empty)</span>'
 
 
