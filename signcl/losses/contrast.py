@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from signcl.batch import frame_mask
+
 STRIP_ROWS = 96  # anchors per matrix product on a CPU: a strip's distances stay in cache, and little is computed twice
 WHOLE = 1e-3  # frames: a gap this near below a whole number is that number, so that 2 * 10 * 2.3 is 46 everywhere
 SAME = 2e-6  # of |a|^2 + |b|^2, centred: squared distances below it are float32 rounding, not distance
@@ -126,14 +128,30 @@ class Anchors:
     """Of the pair (t, t+1), from both of its anchors. [B, T-1] or [1, T-1]"""
 
 
-def every_frame(mask: Tensor, lengths: Tensor, dtype: torch.dtype) -> Anchors:
+@dataclass(frozen=True)
+class Places:
+    """Where each frame stands in its clip, as numbers of the features' type."""
+
+    time: Tensor
+    """Frames before it. [T]"""
+    after: Tensor
+    """Frames of its clip after it, negative on padding. [B, T]"""
+    mask: Tensor
+    """True = real. [B, T]"""
+
+
+def places(lengths: Tensor, padded: int, dtype: torch.dtype) -> Places:
+    """Time counted from either end of each clip."""
+    time = torch.arange(padded, device=lengths.device, dtype=dtype)
+    return Places(time, (lengths[:, None] - 1) - time, frame_mask(lengths, padded))
+
+
+def every_frame(at: Places, lengths: Tensor) -> Anchors:
     """Each valid frame is an anchor; 1/N per clip, mean over clips (Eq. 5)."""
-    frames, (clips, padded) = lengths[:, None].to(dtype), mask.shape
-    time = torch.arange(padded, device=mask.device, dtype=dtype)
-    weight = mask / (frames.clamp(min=1) * clips)
-    positives = time.clamp(max=1) + (frames - 1 - time).clamp(0, 1)  # 1 at the ends of a clip, 2 between
-    each = weight / positives.clamp(min=1)
-    return Anchors(0, weight, (each[:, 1:] + each[:, :-1]) * mask[:, 1:])
+    weight = at.mask / (lengths[:, None].clamp(min=1) * len(lengths)).to(at.time.dtype)
+    positives = at.time.clamp(max=1) + at.after.clamp(0, 1)  # 1 at the ends of a clip, 2 between
+    each = weight / positives.clamp_(min=1)
+    return Anchors(0, weight, (each[:, 1:] + each[:, :-1]) * at.mask[:, 1:])
 
 
 def released_frames(clips: int, padded: int, device: torch.device, dtype: torch.dtype) -> Anchors:
@@ -175,7 +193,7 @@ def _direction(difference: Tensor, order: int) -> tuple[Callable[[Tensor], Tenso
 
 
 def push_all(
-    x: Tensor, anchors: Anchors, lengths: Tensor, gap: Tensor, least_gap: int, margin: float, gradient: Tensor | None
+    x: Tensor, at: Places, anchors: Anchors, gap: Tensor, least_gap: int, margin: float, gradient: Tensor | None
 ) -> Tensor:
     """Sum over all pairs |i-j| > gap of weight * max(0, margin - |x_i - x_j|); adds its gradient to `gradient`.
 
@@ -187,12 +205,10 @@ def push_all(
         least_gap: no clip's gap is smaller; where it is known without asking the device, fewer pairs are computed.
     """
     padded, dtype = x.shape[1], x.dtype
-    frames = lengths[:, None].to(dtype)
-    time = torch.arange(padded, device=x.device, dtype=dtype)
-    reach = time + gap
-    legal = (time - gap).clamp_(min=0) + (frames - 1 - reach).clamp_(min=0)
+    reach = at.time + gap
+    legal = (at.time - gap).clamp_(min=0) + (at.after - gap).clamp_(min=0)
     weight = anchors.weight / legal.clamp_(min=1)  # of one pair, seen from its anchor; anchors without any never occur
-    partner = time * anchors.weight.sign()  # padding stands at frame 0, beyond nobody's reach
+    partner = at.time * at.mask  # padding stands at frame 0, beyond nobody's reach
     x.sub_(x[:, :1].clone())  # near the origin little is lost to rounding; distances do not notice
     squares = torch.linalg.vector_norm(x, dim=-1).square_()
     rowsum = torch.zeros_like(squares)

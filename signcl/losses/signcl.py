@@ -137,14 +137,14 @@ def _paper(
 
     padded = x.shape[1]
     lengths = lengths.clamp(0, padded)
-    mask = frame_mask(lengths, padded)
-    anchors = contrast.every_frame(mask, lengths, x.dtype)
+    at = contrast.places(lengths, padded, x.dtype)
+    anchors = contrast.every_frame(at, lengths)
     wanted = x.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
-        clean = contrast.without_padding(x, mask)
+        clean = contrast.without_padding(x, at.mask)
         value, gradient = contrast.pull_neighbours(clean, anchors.neighbour, 2, near, wanted)
         if negatives is None:
-            value = value + contrast.push_all(clean, anchors, lengths, gap, least_gap, margin, gradient)
+            value = value + contrast.push_all(clean, at, anchors, gap, least_gap, margin, gradient)
         else:
             last = lengths[:, None] - 1
             if not isinstance(negatives, Tensor):
