@@ -18,8 +18,9 @@ from signcl import checkpoint
 from signcl.batch import Sample
 from signcl.checkpoint import Run
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
-from signcl.metrics import bootstrap_interval, score_all
+from signcl.metrics import score_all
 from signcl.progress import say, track
+from signcl.recipe import load_recipe
 from signcl.stages import decode, score, summarise
 
 __all__ = ["compare", "evaluate", "predict", "read_predictions"]
@@ -87,7 +88,7 @@ def evaluate(
 
     Args:
         root: the corpus folder where it is not the one of the recipe.
-        bootstrap: resamples for the 95 % interval of BLEU-4; 0 leaves it out.
+        bootstrap: resamples for the 95 % intervals; 0 leaves them out.
 
     Returns:
         The split's entry of `scores.json`: all metrics with signatures, `unseen` (the same on sentences that do not
@@ -141,10 +142,7 @@ def _score_sentences(
 ) -> dict[str, Any]:
     tokenize = run.recipe.bleu_tokenize
     hypotheses, references = [found[s.name] for s in samples], [s.text for s in samples]
-    scores: dict[str, Any] = score_all(hypotheses, references, tokenize=tokenize)
-    if resamples:
-        interval = bootstrap_interval("bleu4", hypotheses, references, samples=resamples, tokenize=tokenize)
-        scores["bleu4_interval"] = {"low": interval.low, "high": interval.high, "samples": resamples}
+    scores: dict[str, Any] = score_all(hypotheses, references, tokenize=tokenize, samples=resamples)
     train = recipe_samples(run.recipe, "train", root)
     seen = {" ".join(s.text.split()) for s in train}
     unseen = [i for i, reference in enumerate(references) if " ".join(reference.split()) not in seen]
@@ -154,7 +152,7 @@ def _score_sentences(
     }
     if 0 < len(unseen) < len(references):
         scores["unseen"] = score_all(
-            [hypotheses[i] for i in unseen], [references[i] for i in unseen], tokenize=tokenize
+            [hypotheses[i] for i in unseen], [references[i] for i in unseen], tokenize=tokenize, samples=resamples
         )
     scores["vocabulary_round_trip"] = {
         "changed_references": sum(
@@ -225,7 +223,8 @@ def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, sample
     references = [a[1][i] for i in both]
     theirs, ours = [a[2][i] for i in both], [found[name][1] for name in names]
     rows = []
+    tokenize = load_recipe(Path(run_a) / "recipe.yaml").bleu_tokenize
     for metric in ("bleu4", "bleu1", "rouge_l", "chrf"):
-        c = paired_bootstrap(metric, theirs, ours, references, samples=samples)
-        rows.append({"metric": metric, **vars(c)})
+        c = paired_bootstrap(metric, ours, theirs, references, samples=samples, tokenize=tokenize)  # first minus second
+        rows.append({**vars(c), "metric": metric, "a": c.b, "b": c.a})
     return rows

@@ -86,6 +86,7 @@ def pretrain(
     terms = {}
     if "clip" in loss.weights:
         video, text, ids = out.video_embedding, out.text_embedding, batch.sentence_ids
+        assert ids is not None
         if gather is not None:
             video, text, ids = gather(video), gather(text), gather(ids)
         terms["clip"] = clip_loss(
@@ -153,8 +154,9 @@ def score(model: nn.Module, batches: Iterable[Batch], recipe: Recipe, tokenizer:
             sums[name] = sums.get(name, 0) + value.double() * len(batch)
         scored.clips += len(batch)
         if recipe.stage == "pretrain":
-            rows = (out.video_embedding.float(), out.text_embedding.float(), batch.sentence_ids)
-            scored.embeddings.append(tuple(row.cpu() for row in rows))
+            assert batch.sentence_ids is not None
+            video, text = out.video_embedding.float().cpu(), out.text_embedding.float().cpu()
+            scored.embeddings.append((video, text, batch.sentence_ids.cpu()))
         else:
             scored.hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
     scored.sums = {name: float(value) for name, value in sums.items()}

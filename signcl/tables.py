@@ -40,8 +40,9 @@ def scores_table(scores: dict[str, Any]) -> str:
     made = scores["made"]
     seen = scores["seen_in_training"]
     lines = [table(rows, [f"{made['split']} ({made['clips']} sentences)", *(name for name, _ in columns)])]
-    if interval := scores.get("bleu4_interval"):
-        lines.append(f"BLEU-4 95 % bootstrap interval: {interval['low']:.2f} to {interval['high']:.2f}")
+    if intervals := scores.get("intervals"):
+        low, high = intervals["bleu4"]
+        lines.append(f"BLEU-4 95 % bootstrap interval: {low:.2f} to {high:.2f}")
     lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
     if made["skipped"]:
         lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")

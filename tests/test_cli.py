@@ -83,7 +83,7 @@ def test_from_corpus_to_report(corpus, run, capsys):
         "rouge_l",
         "chrf",
         "signatures",
-        "bleu4_interval",
+        "intervals",
         "seen_in_training",
         "made",
     } <= scores.keys()
@@ -107,6 +107,14 @@ def test_from_corpus_to_report(corpus, run, capsys):
     shutil.copytree(run, run.parent / "again", dirs_exist_ok=True)
     assert main(["compare", str(run), str(run.parent / "again"), "--samples=50"]) == 0
     assert "+0.00 to +0.00" in capsys.readouterr().out
+    perfect = run.parent / "again" / "predictions.test.tsv"
+    rows = [line.split("\t") for line in (run / "predictions.test.tsv").read_text().splitlines()]
+    perfect.write_text("\n".join("\t".join([*row[:2], row[1]] if i else row) for i, row in enumerate(rows)) + "\n")
+    assert main(["compare", str(run), str(run.parent / "again"), "--samples=50", "--json"]) == 0
+    rouge = next(r for r in json.loads(capsys.readouterr().out) if r["metric"] == "rouge_l")
+    assert rouge["b"] == 100.0
+    assert rouge["difference"] == pytest.approx(rouge["b"] - rouge["a"])
+    assert rouge["low"] > 0, "B translates every sentence right, so B - A is above 0"
 
     assert main(["report", str(run)]) == 0
     assert Path(capsys.readouterr().out.strip()).is_file()

@@ -264,7 +264,7 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
         for name in SHOWN:
             if span := _interval(scores, name):
                 put(f"{SHOWN[name]}, 95 % interval", column, f"{decimals(span[0])} to {decimals(span[1])}")
-        if resamples := (scores.get("intervals") or scores.get("bleu4_interval") or {}).get("samples"):
+        if resamples := (scores.get("intervals") or {}).get("samples"):
             put("Resamples of the intervals", column, text(resamples))
         if split := scores.get("wer_split"):
             put("WER split", column, text(", ".join(f"{decimals(value)} {name}" for name, value in split.items())))
@@ -304,8 +304,6 @@ def _interval(scores: dict[str, Any] | None, name: str) -> tuple[float, float] |
     scores = scores or {}
     if name in (spans := scores.get("intervals") or {}):
         return spans[name][0], spans[name][1]
-    if name == "bleu4" and (own := scores.get("bleu4_interval")):
-        return own["low"], own["high"]
     return None
 
 

@@ -278,8 +278,8 @@ class Loop:
 
             kept = [s for s in self.material.dev.samples if s.name in hypotheses]
             found, texts = [hypotheses[s.name] for s in kept], [s.text for s in kept]
-            scored = bleu(found, texts, tokenize=self.recipe.bleu_tokenize)
-            merged |= {f"bleu{n}": getattr(scored, f"bleu{n}") for n in (1, 2, 3, 4)}
+            measured = bleu(found, texts, tokenize=self.recipe.bleu_tokenize)
+            merged |= {f"bleu{n}": getattr(measured, f"bleu{n}") for n in (1, 2, 3, 4)}
             merged |= {"rouge_l": rouge_l(found, texts), "exact_match": exact_match(found, texts)}
         return merged
 
