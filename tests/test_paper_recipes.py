@@ -1,0 +1,107 @@
+"""The recipes of the paper's settings run end to end, tiny, on a made-up corpus of the official layout."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from signcl import checkpoint, evaluate, fit, load_recipe
+from signcl.text import build_tokenizer
+from signcl.visual import ResNet
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "phoenix14t"
+TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag", "und nun das wetter"]
+SMALL = [
+    "model.conv_width=32",
+    "model.width=32",
+    "model.encoder_layers=1",
+    "model.decoder_layers=1",
+    "model.heads=2",
+    "model.ffn=32",
+    "model.max_positions=160",
+    "input.size=40",
+    "input.crop=32",
+    "train.devices=1",
+    "train.strategy=auto",
+    "train.precision=32-true",
+    "train.workers=0",
+    "train.max_steps=1",
+    "train.device=cpu",
+    "decode.max_new_tokens=8",
+]
+TEXT_ENCODER = ["model.text_layers=1", "model.text_heads=2", "model.text_ffn=32"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """PHOENIX-2014T's folders with noise for frames, a SentencePiece folder, a ResNet-18 file, an mBART folder."""
+    from transformers import MBartConfig, MBartForConditionalGeneration
+
+    top = tmp_path_factory.mktemp("paper")
+    root = top / "phoenix"
+    random = np.random.default_rng(0)
+    (root / "annotations/manual").mkdir(parents=True)
+    for split, count in (("train", 4), ("dev", 2), ("test", 2)):
+        lines = ["name|video|start|end|speaker|orth|translation"]
+        for i in range(count):
+            name = f"{split}-{i}"
+            folder = root / f"features/fullFrame-210x260px/{split}/{name}"
+            folder.mkdir(parents=True)
+            for frame in range(1, 9):
+                picture = random.integers(0, 256, size=(52, 42, 3), dtype=np.uint8)
+                cv2.imwrite(str(folder / f"images{frame:04d}.png"), picture)
+            lines.append(f"{name}|{name}/1/*.png|-1|-1|Signer01|REGEN|{TEXTS[i]}")
+        (root / f"annotations/manual/PHOENIX-2014-T.{split}.corpus.csv").write_text("\n".join(lines) + "\n")
+    mbart = top / "mbart"
+    mbart.mkdir()
+    tokenizer = build_tokenizer("sentencepiece", TEXTS, vocab_size=60)
+    tokenizer.save(mbart)
+    config = MBartConfig(
+        vocab_size=tokenizer.vocab_size, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=160,
+    )  # fmt: skip
+    MBartForConditionalGeneration(config).save_pretrained(mbart)
+    torch.save(ResNet(18).state_dict(), top / "resnet18.pth")
+    return top
+
+
+def changes(place: Path, out: str) -> list[str]:
+    return [
+        f"corpus.root={place}/phoenix",
+        f"text.tokenizer=pretrained:{place}/mbart",
+        f"out={place}/{out}",
+        *SMALL,
+    ]
+
+
+@pytest.fixture(scope="module")
+def pretrained(place) -> Path:
+    weights = [
+        f"model.visual_weights=pretrained:{place}/resnet18.pth",
+        f"model.language_model=pretrained:{place}/mbart",
+    ]
+    recipe = load_recipe(RECIPES / "vlp-signcl.yaml", [*changes(place, "vlp"), *weights, *TEXT_ENCODER])
+    return fit(recipe, progress=False)
+
+
+def test_pretraining_starts_from_both_published_models(pretrained):
+    said = checkpoint.read_card(pretrained)["initialised"]
+    assert len(said) == 2
+    assert "frame encoder from" in said[0]
+    assert "language model from" in said[1]
+
+
+@pytest.mark.parametrize("name", ["gfslt-vlp-signcl", "gfslt-vlp-signcl-released"])
+def test_finetuning_runs_and_is_scored(place, pretrained, name):
+    options = [*changes(place, name), f"model.init_from={pretrained}"]
+    if name.endswith("released"):
+        options.append(f"model.language_model=pretrained:{place}/mbart")
+    run = fit(load_recipe(RECIPES / f"{name}.yaml", options), progress=False)
+    card = checkpoint.read_card(run)
+    assert card["parameters"] > 11_176_512
+    assert any("left behind" in line for line in card["initialised"])
+    scores = evaluate(run, "test", bootstrap=0, progress=False)
+    assert scores["made"]["clips"] == 2
+    assert scores["seen_in_training"]["sentences"] == 2
