@@ -166,6 +166,8 @@ def _picture(
     """The t-SNE map, its picture, and its points for the report."""
     from signcl.projection import density_figure, tsne
 
+    if len(features) > 3000:
+        say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")
     projection = tsne(features, seed=seed)
     common = [gloss for gloss, _ in Counter(glosses).most_common(7)]
     with checkpoint.atomic_write(stem.with_name(stem.name + ".png")) as temporary:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
+from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
 from signcl.text import Tokenizer, count_words, mask_words
 
@@ -134,25 +135,30 @@ def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
 
     A clip that cannot be opened counts as 1 frame; it is reported when it is loaded.
     """
-    counts = []
-    for sample in samples:
-        frames = sample.num_frames
-        if frames is None and isinstance(sample.features, np.ndarray):
-            frames = len(sample.features)
-        if frames is None:
-            try:
-                if sample.clip is not None:
-                    from signcl.video import probe
+    unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
+    with track("counting frames", total=len(samples), show=unknown > 500) as bar:
+        frames = [bar.each(_frames(sample)) for sample in samples]
+    return [len(thin(max(count, 1), recipe, None)) for count in frames]
 
-                    frames = probe(sample.clip).num_frames
-                elif isinstance(sample.features, Path):
-                    from signcl.features import count_feature_frames
 
-                    frames = count_feature_frames(sample.features, sample.name)
-            except (ValueError, OSError):
-                frames = 1
-        counts.append(len(thin(max(frames or 1, 1), recipe, None)))
-    return counts
+def _frames(sample: Sample) -> int:
+    """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read."""
+    if sample.num_frames is not None:
+        return sample.num_frames
+    if isinstance(sample.features, np.ndarray):
+        return len(sample.features)
+    try:
+        if isinstance(sample.features, Path):
+            from signcl.features import count_feature_frames
+
+            return count_feature_frames(sample.features, sample.name)
+        if sample.clip is not None:
+            from signcl.video import probe
+
+            return probe(sample.clip).num_frames
+    except (ValueError, OSError):
+        pass
+    return 1
 
 
 class ClipDataset(Dataset[Any]):
