@@ -43,13 +43,14 @@ def prepare(recipe: Recipe) -> Material:
         min_count=text.min_count,
     )
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
+    dim = feature_dim(train)
     return Material(
-        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8),
-        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2),
+        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, dim=dim),
+        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, dim=dim),
         train_lengths=count_frames(train, recipe.input),
         dev_lengths=count_frames(dev, recipe.input),
         tokenizer=tokenizer,
-        feature_dim=feature_dim(train),
+        feature_dim=dim,
     )
 
 
