@@ -84,7 +84,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="a pass of a minute or two, too short to learn much")
 
     command = verb("fit", _fit, "train a run from a recipe, or go on with a stopped one")
-    command.add_argument("recipe", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
+    command.add_argument("recipe", nargs="?", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
     command.add_argument("--fresh", action="store_true", help="start anew where the run folder holds a run")
     command.add_argument("--keys", action="store_true", help="list every recipe key with its default and meaning")
     command.usage = "signcl fit RECIPE.yaml [--key.sub=value ...] [--fresh]"
@@ -211,6 +211,10 @@ def _fit(options: argparse.Namespace) -> None:
     if options.keys:
         print(describe_keys())
         return
+    if options.recipe is None:
+        raise ValueError(
+            "fit needs a recipe, e.g. `signcl fit recipes/synthetic/finetune.yaml`; --keys lists what it holds"
+        )
     recipe = load_recipe(options.recipe, options.overrides)
     from signcl.train import fit
 

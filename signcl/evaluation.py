@@ -141,7 +141,11 @@ def evaluate(
         "device": str(pick_device(device)),
     }
     path = run.folder / "scores.json"
-    everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except json.JSONDecodeError:
+        say(f"{path} was damaged; it is written anew with split {split} alone")
+        everything = {}
     everything[split] = scores
     checkpoint.write_json(path, everything)
     return scores

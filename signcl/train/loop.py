@@ -246,7 +246,7 @@ class Loop:
                 flag = FiniteFlag(total)  # read while the backward pass runs
                 fabric.backward(total / len(batches))
                 if not flag.finite():
-                    values = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+                    values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
                     raise ValueError(
                         f"the loss is not finite at step {self.step} ({values}); nothing was updated. "
                         f"Clips of the batch: {', '.join(batch.names)}"
