@@ -1,4 +1,5 @@
-"""Which frames show which sign: CTC forced alignment of log-probabilities to a known gloss sequence, and peak frames.
+"""Which frames show which sign: CTC forced alignment of log-probabilities to a known gloss sequence, peak frames, and
+how good an alignment is where the truth is known.
 
 Pure functions of tensors, on the CPU or wherever the tensors are; glosses are class numbers here, `blank` is the class
 of no sign. A recogniser often counts steps of several frames: `frame_spans` brings spans back to frames. Paper section
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -17,7 +19,15 @@ from torch import Tensor
 
 from signcl.batch import Span
 
-__all__ = ["Fill", "forced_align", "forced_align_batch", "frame_spans", "peak_frames"]
+__all__ = [
+    "AlignmentQuality",
+    "Fill",
+    "alignment_quality",
+    "forced_align",
+    "forced_align_batch",
+    "frame_spans",
+    "peak_frames",
+]
 
 Fill = Literal["label", "nearest"]
 NEVER = -math.inf
@@ -229,7 +239,7 @@ def frame_spans(
     """Spans of a recogniser's steps as spans of frames, the way back of `signcl.density.span_steps`.
 
     Step s looks at first_centre + s * stride and stands for half a stride on both sides; frames whose middle lies there
-    belong to it.
+    belong to it (on the edge: to the earlier step), so that `span_steps` finds the same steps again.
 
     Args:
         spans: in steps, stop exclusive.
@@ -245,7 +255,7 @@ def frame_spans(
     left = (stride / 2 if first_centre is None else first_centre) - stride / 2
     moved = []
     for span in spans:
-        start, stop = (math.ceil(left + edge * stride - 0.5) for edge in (span.start, span.stop))
+        start, stop = (math.floor(left + edge * stride - 0.5) + 1 for edge in (span.start, span.stop))
         start, stop = max(start, 0), min(stop, num_frames)
         if start >= stop:
             raise ValueError(
@@ -254,3 +264,74 @@ def frame_spans(
             )
         moved.append(Span(span.token, start, stop, span.score))
     return moved
+
+
+@dataclass(frozen=True)
+class AlignmentQuality:
+    """How near spans lie to true ones."""
+
+    boundary_error: float
+    """Mean distance of a start or stop from the true one, frames. Lower is better."""
+    boundary_median: float
+    """The middle one of these distances, frames."""
+    within: float
+    """Share of starts and stops at most `tolerance` frames off, 0..1. Higher is better."""
+    tolerance: int
+    sign_accuracy: float
+    """Share of the frames of true spans that lie in the aligned span of the same sign, 0..1. Higher is better."""
+    frame_accuracy: float
+    """Share of all frames with the right sign or, rightly, none, 0..1. Higher is better."""
+    signs: int
+
+
+def alignment_quality(
+    found: Sequence[Sequence[Span]], truth: Sequence[Sequence[Span]], lengths: Sequence[int], *, tolerance: int = 2
+) -> AlignmentQuality:
+    """Compare the spans of clips, sign by sign, with the true ones.
+
+    Args:
+        found: aligned spans of each clip; as many as true ones, the same glosses in the same order.
+        truth: true spans of each clip.
+        lengths: frames of each clip.
+        tolerance: frames, for `within`.
+
+    Raises:
+        ValueError: counts that do not fit, other glosses than in truth, no signs, spans beyond their clip.
+    """
+    if not len(found) == len(truth) == len(lengths):
+        raise ValueError(
+            f"alignment_quality needs found, truth and lengths of the same clips, got {len(found)}, {len(truth)} and "
+            f"{len(lengths)}."
+        )
+    errors: list[int] = []
+    signed = hit = right = 0
+    for clip, (ours, theirs, length) in enumerate(zip(found, truth, lengths)):
+        if [span.token for span in ours] != [span.token for span in theirs]:
+            raise ValueError(
+                f"clip {clip}: glosses {[span.token for span in ours][:5]} were aligned, truth has "
+                f"{[span.token for span in theirs][:5]}; compare forced alignments of the same glosses."
+            )
+        places = []
+        for spans in (ours, theirs):
+            place = torch.full((length,), -1)  # number of the sign on each frame, -1 = none
+            for number, span in enumerate(spans):
+                if not 0 <= span.start < span.stop <= length:
+                    raise ValueError(f"clip {clip}: span {span.token}:{span.start}-{span.stop} of {length} frames.")
+                place[span.start : span.stop] = number
+            places.append(place)
+        same, real = places[0] == places[1], places[1] >= 0
+        signed, hit, right = signed + int(real.sum()), hit + int((same & real).sum()), right + int(same.sum())
+        errors += [abs(a.start - b.start) for a, b in zip(ours, theirs)]
+        errors += [abs(a.stop - b.stop) for a, b in zip(ours, theirs)]
+    if not errors:
+        raise ValueError("alignment_quality needs at least one true sign, got none.")
+    off = torch.tensor(errors, dtype=torch.float64)
+    return AlignmentQuality(
+        boundary_error=float(off.mean()),
+        boundary_median=float(off.quantile(0.5)),
+        within=float((off <= tolerance).double().mean()),
+        tolerance=tolerance,
+        sign_accuracy=hit / signed,
+        frame_accuracy=right / sum(lengths),
+        signs=len(errors) // 2,
+    )

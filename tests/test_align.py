@@ -1,4 +1,4 @@
-"""Forced alignment: the drawn answer comes back, exhaustive search and torch's CTC loss agree, and the impossible is named."""
+"""Forced alignment against drawn answers, exhaustive search and torch's CTC loss; what is impossible is named."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signcl.align import forced_align, forced_align_batch, frame_spans, peak_frames
+from signcl.align import alignment_quality, forced_align, forced_align_batch, frame_spans, peak_frames
 from signcl.batch import Span
 from signcl.density import span_steps
 
@@ -211,3 +211,26 @@ def test_frames_of_steps_lead_back_to_the_steps(stride, start, count, first):
     spans = [Span(1, start + 4, start + 4 + count)]
     frames = frame_spans(spans, 10_000, stride=stride, first_centre=first)
     assert span_steps(1000, frames, stride=stride, first_centre=first) == [(start + 4, start + 4 + count)]
+
+
+def test_quality_worked_by_hand():
+    # Starts off by 1 and 0, stops by 0 and 4. True frames 2..5 and 6..9: aligned 3..5 and 6..9 of them, so 7 of 8.
+    # Of 14 frames frame 2 and frames 10..13 are wrong.
+    truth, found = [[Span(1, 2, 6), Span(1, 6, 10)]], [[Span(1, 3, 6), Span(1, 6, 14)]]
+    quality = alignment_quality(found, truth, [14])
+    assert (quality.boundary_error, quality.boundary_median, quality.within) == (5 / 4, 0.5, 0.75)
+    assert (quality.sign_accuracy, quality.frame_accuracy, quality.signs) == (7 / 8, 9 / 14, 2)
+    same = alignment_quality(truth, truth, [14])
+    assert (same.boundary_error, same.within, same.sign_accuracy, same.frame_accuracy) == (0, 1, 1, 1)
+
+
+def test_quality_names_what_does_not_fit():
+    spans = [[Span(1, 0, 2)]]
+    with pytest.raises(ValueError, match=r"glosses \[1\] were aligned, truth has \[2\]"):
+        alignment_quality(spans, [[Span(2, 0, 2)]], [5])
+    with pytest.raises(ValueError, match="got 1, 1 and 2"):
+        alignment_quality(spans, spans, [5, 5])
+    with pytest.raises(ValueError, match="1:0-2 of 1 frames"):
+        alignment_quality(spans, spans, [1])
+    with pytest.raises(ValueError, match="at least one true sign"):
+        alignment_quality([[]], [[]], [5])

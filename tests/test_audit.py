@@ -1,4 +1,4 @@
-"""The sampling audit against a plain double loop, on labels drawn at random, real PHOENIX labels, and through the command."""
+"""The sampling audit against a plain double loop, on drawn and on real PHOENIX labels, and through the command."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_wrong_settings_are_named():
         run_audit([clip("a", 30)])
     with pytest.raises(ValueError, match=r"6 spans do not fit .* and 1 more"):
         run_audit([clip(str(i), 30, Span("X", 20, 31)) for i in range(6)])
-    with pytest.raises(ValueError, match="lengths .* that add up to N"):
+    with pytest.raises(ValueError, match=r"lengths .* that add up to N"):
         audit_pairs(np.zeros(3), np.array([2]), np.array([1.0]))
 
 

@@ -93,7 +93,7 @@ def test_broken_tables_of_states_are_named(tmp_path):
         phoenix_states.samples(folder(tmp_path), "train")
     for text in ("[]", "nonsense", '{"a": "B"}'):
         (tmp_path / "unit2gloss.json").write_text(text)
-        with pytest.raises(ValueError, match="needs .*got something else"):
+        with pytest.raises(ValueError, match=r"needs .*got something else"):
             read_unit_glosses(tmp_path / "unit2gloss.json")
     with pytest.raises(ValueError, match="no such file"):
         read_unit_glosses(tmp_path / "none.json")
@@ -176,7 +176,8 @@ def test_no_table_an_empty_one_and_one_without_columns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spans", [{"a\tb": [Span("A", 0, 1)]}, {"a": [Span("", 0, 1)]}, {"a": [Span("A\nB", 0, 1)]}, {" a": [Span("A", 0, 1)]}]
+    "spans",
+    [{"a\tb": [Span("A", 0, 1)]}, {"a": [Span("", 0, 1)]}, {"a": [Span("A\nB", 0, 1)]}, {" a": [Span("A", 0, 1)]}],
 )
 def test_what_a_table_cannot_hold_is_refused(tmp_path, spans):
     with pytest.raises(ValueError, match="without tabs, line breaks and outer spaces"):
