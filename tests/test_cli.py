@@ -251,7 +251,7 @@ def test_a_file_where_the_run_folder_should_be(corpus, tmp_path, capsys):
 
 def test_help_is_fast_and_complete():
     done = subprocess.run([sys.executable, "-m", "signcl", "--help"], capture_output=True, text=True, check=True)
-    for verb in ("demo", "fit", "evaluate", "compare", "density", "translate", "report", "corpus"):
+    for verb in ("demo", "fit", "evaluate", "compare", "density", "audit", "translate", "report", "corpus"):
         assert verb in done.stdout
     keys = subprocess.run(
         [sys.executable, "-m", "signcl", "fit", "x", "--keys"], capture_output=True, text=True, check=True
