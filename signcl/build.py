@@ -69,7 +69,9 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, feature_dim: int | None) -
         **{name: getattr(m, name) for name in SHARED},
     }
     if m.name == "vlp":
-        return kind(visual, **numbers, **{name: getattr(m, name) for name in VLP_ONLY})
+        own = {name: getattr(m, name) for name in VLP_ONLY}
+        own["masked_text"] &= "masked_text" in recipe.loss.weights  # a decoder that no term trains would stall DDP
+        return kind(visual, **numbers, **own)
     return kind(visual, **numbers, end_id=tokenizer.end_id)
 
 

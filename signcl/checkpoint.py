@@ -166,7 +166,7 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         here = tuple(own[k].shape) if k in own else "no such tensor"
         raise ValueError(
             f"{folder} holds the weights of another model: {len(wrong)} of {len(found)} tensors do not fit, first "
-            f"{k}: {tuple(found[k].shape)} in the file, {here} by its recipe.yaml"
+            f"{k}: {tuple(found[k].shape)} in the file, {here} in this model"
         )
     load_model(model, str(folder / "model.safetensors"))
 

@@ -311,6 +311,8 @@ def plan_batches(
         drop_single: join batches of one clip, two by two, a last one to its neighbour (a contrast within one clip is
             empty). Such a batch may exceed the limits.
     """
+    if batch_size < 1:
+        raise ValueError(f"a batch needs at least 1 clip, got batch_size={batch_size}")
     order = np.arange(len(lengths))
     random = np.random.default_rng((seed, epoch))
     if shuffle:

@@ -64,7 +64,7 @@ def _planned(run: Run, samples: list[Sample], batch_size: int | None) -> tuple[C
     """The clips as the run reads them, and their batches within the limits of its training."""
     plan = plan_batches(
         count_frames(samples, run.recipe.input),
-        batch_size=batch_size or run.recipe.train.batch_size,
+        batch_size=run.recipe.train.batch_size if batch_size is None else batch_size,
         batch_frames=run.recipe.train.batch_frames,
         shuffle=False,
     )
@@ -133,7 +133,7 @@ def evaluate(
         "clips": len(samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),
-        "beams": beams or run.recipe.decode.beams,
+        "beams": run.recipe.decode.beams if beams is None else beams,
         "length_penalty": run.recipe.decode.length_penalty,
         "seed": run.recipe.train.seed,
         "trained_with_commit": run.card.get("commit", ""),

@@ -193,7 +193,7 @@ def decode(
     """Sentences of a batch by beam search: name -> sentence."""
     ids = model.generate(  # type: ignore[operator]
         batch,
-        num_beams=beams or recipe.decode.beams,
+        num_beams=recipe.decode.beams if beams is None else beams,
         length_penalty=recipe.decode.length_penalty,
         max_new_tokens=recipe.decode.max_new_tokens,
     )

@@ -109,7 +109,8 @@ class ModelRecipe:
     text_attention_dropout: float = 0.0
     text_activation: str = "relu"
     masked_text: bool = True
-    """VLP version 2: add the decoder that restores the masked sentence; False is version 1, the contrast alone."""
+    """VLP version 2: add the decoder that restores the masked sentence; without it, or without the weight of
+    `masked_text`, it is version 1, the contrast alone."""
     masked_text_trains_encoder: bool = False
     """The masked-text term also reaches the text encoder; off as in the released code."""
     sign_emb: bool = False
@@ -202,7 +203,7 @@ class TrainRecipe:
     """auto | cpu | cuda | mps."""
     devices: int = 1
     strategy: str = "auto"
-    """auto | ddp | fsdp."""
+    """auto | ddp."""
     nodes: int = 1
     seed: int = 0
     workers: int = 0

@@ -204,7 +204,7 @@ class Loop:
                 break
             batches = [self._usable(next(loader)) for _ in group]
             with whole_or_not():
-                self._train_step([batch for batch in batches if batch is not None])
+                self._train_step(batches)
                 self.step += 1
             bar.advance()
             if self.step % train.save_every == 0 and self.step % self.steps_per_epoch:
@@ -224,10 +224,11 @@ class Loop:
             self.broken[name] = reason
         return None if loaded.batch is None else loaded.batch.to(self.fabric.device)
 
-    def _train_step(self, batches: list[Batch]) -> None:
+    def _train_step(self, loaded: list[Batch | None]) -> None:
         """One optimizer step over the micro-batches; nothing is updated when the loss is not finite."""
         train, fabric = self.recipe.train, self.fabric
-        if not batches:
+        batches = [batch for batch in loaded if batch is not None]
+        if not batches or (len(batches) < len(loaded) and fabric.world_size > 1):  # other ranks would wait for it
             if fabric.world_size > 1 or len(self.broken) >= len(self.material.train):
                 first = next(iter(self.broken.items()))
                 raise ValueError(f"no clip of a whole batch can be read; the first is {first[0]}: {first[1]}")
@@ -243,7 +244,7 @@ class Loop:
             with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
                 terms = self.wrapped(batch)
                 total = weighted_sum(terms, self._weights())
-                flag = FiniteFlag(total)  # read while the backward pass runs
+                flag = FiniteFlag(total, fabric)  # read while the backward pass runs
                 fabric.backward(total / len(batches))
                 if not flag.finite():
                     values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
@@ -258,6 +259,11 @@ class Loop:
             norm = fabric.clip_gradients(
                 self.wrapped, self.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
             )
+            if fabric.device.type == "cpu" and norm is not None and not math.isfinite(float(norm)):  # a GPU would wait
+                raise ValueError(
+                    f"the gradient is not finite at step {self.step}; nothing was updated. "
+                    f"Clips of the step: {', '.join(name for batch in batches for name in batch.names)}"
+                )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.lead and ((self.step + 1) % LOG_EVERY == 0 or self.step == 0):

@@ -77,15 +77,17 @@ def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimize
 
 
 class FiniteFlag:
-    """Whether a loss is finite, read by the host without waiting for the backward pass that follows it."""
+    """Whether a loss is finite on every rank, read by the host without waiting for the backward pass after it."""
 
-    def __init__(self, value: Tensor) -> None:
+    def __init__(self, value: Tensor, fabric: Any) -> None:
         flag = torch.isfinite(value.detach())
-        self.event = None
+        if fabric.world_size > 1:  # one rank's NaN reaches all through the gradients: all stop, or all go on
+            flag = fabric.all_reduce(flag.float(), reduce_op="min").bool()
+        self.event: Any = None
         if flag.is_cuda:
             self.flag = torch.empty((), dtype=torch.bool, pin_memory=True)
             self.flag.copy_(flag, non_blocking=True)
-            self.event = torch.cuda.Event()
+            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.event.record()
         else:
             self.flag = flag
