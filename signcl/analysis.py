@@ -68,7 +68,8 @@ def sign_instances(
         Features [N, D], the gloss of each row, and (clip, start, stop) of each row in frames of the clip.
     """
     rows, glosses, where = [], [], []
-    geometry = {"stride": 1.0} if tap == "features" else {"stride": 4.0, "first_centre": STEP_CENTRE}
+    per_frame = tap == "features" or run.recipe.model.name in ("slt", "recogniser")  # these never shorten time
+    geometry = {"stride": 1.0} if per_frame else {"stride": 4.0, "first_centre": STEP_CENTRE}
     for sample, features in extract_features(run, samples, tap=tap, device=device, progress=progress):
         kept = thin(sample.num_frames or len(features), run.recipe.input, None)
         seen = [  # spans are in frames of the clip; the model saw the frames `kept`

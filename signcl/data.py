@@ -22,7 +22,7 @@ from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
 from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
-from signcl.text import Tokenizer, count_words, mask_words
+from signcl.text import GlossVocabulary, Tokenizer, count_words, mask_words
 
 __all__ = [
     "ClipDataset",
@@ -63,10 +63,33 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
     if own and share < 1:
         options = {"fraction": share, "seed": recipe.train.seed, **options}
     samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
+    if corpus.features:
+        samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
     if own or share >= 1 or split != "train":
         return samples
     order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
     return [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+
+
+def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a store or pickle that lacks clips; they are counted and named.
+    """
+    from signcl.features import open_features
+
+    if path.is_dir() and any(path.glob("*.npy")):
+        return [replace(s, clip=None, features=path / f"{s.name}.npy", num_frames=None) for s in samples]
+    held = set(open_features(path).names)
+    missing = [s.name for s in samples if s.name not in held]
+    if missing:
+        raise ValueError(
+            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:3])}; it "
+            f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
+        )
+    return [replace(s, clip=None, features=path, num_frames=None) for s in samples]
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
@@ -168,6 +191,7 @@ class ClipDataset(Dataset[Any]):
         samples: the sentences of a split.
         tokenizer: None leaves the batch without tokens.
         training: random thinning, crops and masking, and the memory cache.
+        glosses: None leaves the batch without glosses.
     """
 
     def __init__(
@@ -178,8 +202,10 @@ class ClipDataset(Dataset[Any]):
         *,
         training: bool,
         cache_gb: float = 0.0,
+        glosses: GlossVocabulary | None = None,
     ) -> None:
         self.samples = list(samples)
+        self.glosses = glosses
         self.tokenizer = tokenizer
         self.input: InputRecipe = recipe.input
         self.loss: LossRecipe = recipe.loss
@@ -241,6 +267,8 @@ class ClipDataset(Dataset[Any]):
             if self.masked:
                 masked = [self._encode(s, index) for s, index in zip(samples, indices)]
                 batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
+        if self.glosses is not None:
+            batch.glosses, batch.gloss_lengths = pad([self.glosses.encode(s.gloss) for s in samples], 0)
         return batch
 
     def _encode(self, sample: Sample, index: int | None = None) -> list[int]:
