@@ -82,9 +82,7 @@ def build_model(
         if m.name == "recogniser":
             return kind(visual, **sizes)
         words = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id, "start_id": tokenizer.start_id}
-        return kind(
-            visual, **words, end_id=tokenizer.end_id, **sizes, **{name: getattr(m, name) for name in SLT_ONLY}
-        )
+        return kind(visual, **words, end_id=tokenizer.end_id, **sizes, **{name: getattr(m, name) for name in SLT_ONLY})
     numbers = {
         "vocab_size": tokenizer.vocab_size,
         "pad_id": tokenizer.pad_id,

@@ -106,9 +106,7 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def save_run_start(
-    folder: Path, recipe: Recipe, tokenizer: Tokenizer, glosses: GlossVocabulary | None = None
-) -> None:
+def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer, glosses: GlossVocabulary | None = None) -> None:
     """Make the run folder with its recipe, tokenizer and gloss vocabulary."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +182,7 @@ def load_run(folder: str | Path) -> Run:
     from signcl.build import build_model
 
     glosses = load_glosses(folder) if "recognition" in recipe.loss.weights else None
-    model = build_model(recipe, tokenizer, card.get("feature_dim"), glosses and len(glosses))
+    model = build_model(recipe, tokenizer, card.get("feature_dim"), None if glosses is None else len(glosses))
     load_weights(folder, model)
     return Run(folder, recipe, model.eval(), tokenizer, card, glosses)
 

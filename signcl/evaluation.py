@@ -171,7 +171,7 @@ def evaluate(
         "clips": len(samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),
-        "beams": beams or (run.recipe.decode.gloss_beams if run.recipe.stage == "recognise" else run.recipe.decode.beams),
+        "beams": beams or _beams(run),
         "length_penalty": run.recipe.decode.length_penalty,
         "seed": run.recipe.train.seed,
         "trained_with_commit": run.card.get("commit", ""),
@@ -211,6 +211,11 @@ def _score_sentences(
     return scores
 
 
+def _beams(run: Run) -> int:
+    decode = run.recipe.decode
+    return decode.gloss_beams if run.recipe.stage == "recognise" else decode.beams
+
+
 def _score_recognition(
     run: Run,
     samples: list[Sample],
@@ -224,7 +229,9 @@ def _score_recognition(
     """WER against the annotation, glosses written to `file`; and the clips that could not be read."""
     bare = [s.name for s in samples if not s.gloss]
     if bare:
-        raise ValueError(f"WER needs the glosses of every clip; {len(bare)} of {len(samples)} have none, first {bare[0]}")
+        raise ValueError(
+            f"WER needs the glosses of every clip; {len(bare)} of {len(samples)} have none, first {bare[0]}"
+        )
     found, broken = recognise(run, samples, device=device, batch_size=batch_size, beams=beams, progress=progress)
     kept = [s for s in samples if s.name in found]
     if not kept:

@@ -111,8 +111,13 @@ def recognition_term(out: Any, batch: Batch, loss: LossRecipe) -> Tensor:
     """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
     if out.log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
         raise ValueError("loss.weights.recognition needs a model with a gloss head and a corpus with glosses")
-    too_long = "skip" if loss.ctc_too_long == "skip" else "error"
-    return ctc_loss(out.log_probs, batch.glosses, out.step_lengths, batch.gloss_lengths, too_long=too_long)
+    return ctc_loss(
+        out.log_probs,
+        batch.glosses,
+        out.step_lengths,
+        batch.gloss_lengths,
+        too_long="skip" if loss.ctc_too_long == "skip" else "error",
+    )
 
 
 def recognise(

@@ -31,7 +31,7 @@ class CorpusRecipe:
     fraction: float = 1.0
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
-    """Features extracted before, in place of clips: a store, a pickle, or a folder of NAME.npy; {split} is filled in."""
+    """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
     on_broken: Literal["skip", "stop"] = "skip"
     """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
 
@@ -226,7 +226,7 @@ class TrainRecipe:
     evaluate_every: int = 1
     """Epochs between scorings of the dev split."""
     select: str = ""
-    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition; '-' prefix:
+    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition. '-':
     lower wins."""
     patience: int | None = None
     """Stop after this many scorings without a better `select`; None never stops early."""
@@ -314,7 +314,9 @@ class Recipe:
         if m.activation not in ("relu", "gelu"):
             raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
         if m.language_model or m.form != "fixed":
-            raise ValueError(f"model.language_model and model.form=as_released belong to gfslt and vlp, not to {m.name}")
+            raise ValueError(
+                f"model.language_model and model.form=as_released belong to gfslt and vlp, not to {m.name}"
+            )
 
 
 def _positive(section: str, recipe: Any, *names: str) -> None:

@@ -75,7 +75,7 @@ def build_glosses(train: Sequence[Sample], dev: Sequence[Sample], corpus: str) -
     glosses = GlossVocabulary.train(s.gloss for s in train)
     classes = [c for s in dev for c in glosses.encode(s.gloss)]
     if unknown := classes.count(1):
-        say(f"{unknown} of {len(classes)} glosses of the dev split are not in training: class 1, <unk>, always an error")
+        say(f"{unknown} of {len(classes)} glosses of the dev split are not in training: class 1, <unk>, an error each")
     return glosses
 
 
