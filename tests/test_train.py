@@ -27,6 +27,7 @@ from signcl.train.prepare import prepare
 WORDS = ["null", "eins", "zwei", "drei", "vier", "fuenf"]
 TINY = {"visual": "feature_mlp", "visual_dim": 16, "conv_width": 32, "width": 32, "encoder_layers": 1,
         "decoder_layers": 1, "heads": 2, "ffn": 32, "text_layers": 1, "text_heads": 2, "text_ffn": 32}  # fmt: skip
+SYSTEM = {"pretrain": "vlp", "finetune": "gfslt", "recognise": "recogniser"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def recipe(corpus, out, stage="finetune", *, model=None, smoothing=0.1, **train)
         "stage": stage,
         "out": str(out),
         "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {"name": {"pretrain": "vlp", "finetune": "gfslt", "recognise": "recogniser"}[stage], **TINY, **(model or {})},
+        "model": {"name": SYSTEM[stage], **TINY, **(model or {})},
         "loss": {
             "weights": weights[stage],
             "label_smoothing": smoothing,
