@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from signcl import checkpoint, evaluate, fit
+from signcl import checkpoint, evaluate, fit, load_recipe
 from signcl.batch import Sample
 from signcl.build import build_model
 from signcl.data import ClipDataset, collate, recipe_samples, with_features
@@ -244,6 +244,14 @@ def test_a_recogniser_trains_and_is_scored_by_word_error_rate(corpus, tmp_path):
         predict(checkpoint.load_run(folder), [])
 
 
+def test_half_precision_trains_finite_weights(corpus, tmp_path):
+    weights = {"translation": 1.0, "recognition": 0.2, "signcl": 0.1}
+    r = recipe(corpus, tmp_path / "run", weights=weights, max_steps=3, precision="bf16-mixed")
+    for value in checkpoint.read_weights(fit(r, progress=False)).values():
+        assert torch.isfinite(value).all()
+        assert value.dtype in (torch.float32, torch.int64)
+
+
 def test_the_search_of_a_model_is_the_search_of_its_probabilities():
     batch, *_ = some_batch([7, 23])
     model = model_of()
@@ -354,3 +362,35 @@ def test_end_to_end_from_frames(tmp_path):
     r = recipe(root, tmp_path / "run", weights=weights, model={"visual": "small_cnn"}, max_steps=2)
     folder = fit(r, progress=False)
     assert checkpoint.read_card(folder)["feature_dim"] is None
+
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TINY = ["model.width=32", "model.heads=2", "model.ffn=32", "train.max_steps=1", "train.device=cpu",
+        "train.batch_size=4", "decode.gloss_beams=3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("corpus_name", ["phoenix14t", "csl_daily"])
+@pytest.mark.parametrize("name", ["nslt", "nslt-signcl", "joint-slt", "recogniser"])
+def test_the_recipes_of_table_4_train_and_score_on_the_official_layout(corpus_name, name, tmp_path):
+    random = np.random.default_rng(0)
+    texts = {"phoenix14t": ["am Montag Regen", "Regen und Wind"], "csl_daily": ["你好。", "我 们 好"]}[corpus_name]
+    header, row, place = {
+        "phoenix14t": ("name|video|start|end|speaker|orth|translation", "{n}|{n}/1/*.png|-1|-1|S|REGEN WIND|{t}",
+                       "annotations/manual/PHOENIX-2014-T.{split}.corpus.csv"),
+        "csl_daily": ("name\tsigner\tnum_frames\tgloss\ttext", "{n}\tS\t9\tREGEN WIND\t{t}", "csl-daily.{split}.tsv"),
+    }[corpus_name]  # fmt: skip
+    for split in ("train", "dev", "test"):
+        path = tmp_path / "corpus" / place.format(split=split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [row.format(n=f"{split}{i}", t=text) for i, text in enumerate(texts)]
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+        (tmp_path / "features" / split).mkdir(parents=True)
+        for i in range(len(texts)):
+            np.save(tmp_path / "features" / split / f"{split}{i}.npy", random.normal(size=(9, 6)).astype(np.float32))
+    places = [f"corpus.root={tmp_path}/corpus", f"corpus.features={tmp_path}/features/{{split}}", f"out={tmp_path}/run"]
+    folder = fit(load_recipe(RECIPES / corpus_name / f"{name}.yaml", [*places, *TINY]), progress=False)
+    scores = evaluate(folder, "test", bootstrap=0, progress=False)
+    assert scores["made"]["clips"] == 2
+    if name in ("joint-slt", "recogniser"):
+        signature = (scores["recognition"] if name == "joint-slt" else scores)["signatures"]["wer"]
+        assert ("cleaned:phoenix-2014-T" in signature) == (corpus_name == "phoenix14t")
