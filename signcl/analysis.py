@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,16 @@ def extract_features(
         (sample, rows on the CPU [T, D]); clips that cannot be read are said and left out.
     """
     place = pick_device(device)
+    if tap == "steps" and run.recipe.stage == "pretrain":
+        raise ValueError(f"tap=steps needs a finetune run, {run.folder} is a pretrain run; tap=features works for both")
     model = run.model.to(place).eval()
-    data = ClipDataset(samples, None, run.recipe, training=False)
-    plan = plan_batches(count_frames(samples, run.recipe.input), batch_size=run.recipe.train.batch_size, shuffle=False)
+    data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
+    plan = plan_batches(
+        count_frames(samples, run.recipe.input),
+        batch_size=run.recipe.train.batch_size,
+        batch_frames=run.recipe.train.batch_frames,
+        shuffle=False,
+    )
     by_name = {s.name: s for s in samples}
     with track("extracting features", total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
@@ -70,8 +78,11 @@ def sign_instances(
     rows, glosses, where = [], [], []
     per_frame = tap == "features" or run.recipe.model.name in ("slt", "recogniser")  # these never shorten time
     geometry = {"stride": 1.0} if per_frame else {"stride": 4.0, "first_centre": STEP_CENTRE}
+    samples = [s for s in samples if s.spans]
+    frames = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
+    num_frames = {s.name: count for s, count in zip(samples, frames)}
     for sample, features in extract_features(run, samples, tap=tap, device=device, progress=progress):
-        kept = thin(sample.num_frames or len(features), run.recipe.input, None)
+        kept = thin(num_frames[sample.name], run.recipe.input, None)
         seen = [  # spans are in frames of the clip; the model saw the frames `kept`
             (span, Span(span.token, *(int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))))
             for span in sample.spans

@@ -95,8 +95,11 @@ def build_model(
     return kind(visual, **numbers, end_id=tokenizer.end_id)
 
 
-def initialise(model: nn.Module, recipe: Recipe) -> list[str]:
+def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = None) -> list[str]:
     """Fill a fresh model with the weights that its recipe names; what went where, a line each.
+
+    Args:
+        tokenizer: of this run; an earlier run must have given every word the same id. None: not checked.
 
     Raises:
         ValueError, OSError: nothing at the place named, or tensors that do not fit. Nothing is passed over in silence.
@@ -114,11 +117,13 @@ def initialise(model: nn.Module, recipe: Recipe) -> list[str]:
         mbart = read_tensors(m.language_model, "model.language_model")
         said.append(f"language model from {m.language_model}: {load_language_model(model, mbart)}")  # type: ignore[arg-type]
     if m.init_from:
-        said.append(f"weights from {m.init_from}: {_from_run(model, recipe, mbart)}")
+        said.append(f"weights from {m.init_from}: {_from_run(model, recipe, mbart, tokenizer)}")
     return said
 
 
-def _from_run(model: nn.Module, recipe: Recipe, mbart: dict[str, torch.Tensor] | None) -> str:
+def _from_run(
+    model: nn.Module, recipe: Recipe, mbart: dict[str, torch.Tensor] | None, tokenizer: Tokenizer | None
+) -> str:
     folder = Path(recipe.model.init_from)
     folder = folder.parent if folder.is_file() else folder
     if not folder.is_dir():
@@ -128,6 +133,7 @@ def _from_run(model: nn.Module, recipe: Recipe, mbart: dict[str, torch.Tensor] |
         raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
     if source.model.name == recipe.model.name:
         checkpoint.load_weights(folder, model)
+        _same_words(folder, tokenizer)
         return "every tensor transferred"
     if (source.model.name, recipe.model.name) != ("vlp", "gfslt"):
         raise ValueError(
@@ -147,7 +153,22 @@ def _from_run(model: nn.Module, recipe: Recipe, mbart: dict[str, torch.Tensor] |
             "raw_words": _ending(mbart, "shared.weight"),
             "raw_positions": _ending(mbart, "decoder.embed_positions.weight"),
         }
-    return str(transfer(_full(source, folder), model, as_released=as_released, **raw))  # type: ignore[arg-type]
+    report = transfer(_full(source, folder), model, as_released=as_released, **raw)  # type: ignore[arg-type]
+    _same_words(folder, tokenizer)
+    return str(report)
+
+
+def _same_words(folder: Path, tokenizer: Tokenizer | None) -> None:
+    """Refuse a word table of the right size whose rows belong to other words."""
+    if tokenizer is None:
+        return
+    theirs = load_tokenizer(folder)
+    for i in range(tokenizer.vocab_size):
+        if theirs.decode([i]) != tokenizer.decode([i]):
+            raise ValueError(
+                f"model.init_from={folder}: its tokenizer has {theirs.decode([i])!r} where this run's has "
+                f"{tokenizer.decode([i])!r} (id {i}); both stages need the same text section and training sentences"
+            )
 
 
 def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:

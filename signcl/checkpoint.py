@@ -29,6 +29,7 @@ from signcl.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 __all__ = [
     "Run",
     "atomic_write",
+    "clear_run",
     "load_run",
     "load_state",
     "read_card",
@@ -122,6 +123,15 @@ def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer, glosses: 
         ) from None
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"out={folder}: a folder is needed, and there is a file of that name") from None
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what an earlier run left in its folder, so that no old score or weight passes for the new run's."""
+    made = ("model.safetensors", "scores.json", "metrics.jsonl", "report.html", "state/last.pt")
+    patterns = (*made, "predictions.*.tsv", "density.*.csv", "density.*.json", "density.*.png", "events.out.tfevents.*")
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def save_weights(folder: Path, model: nn.Module) -> None:

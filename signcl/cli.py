@@ -84,7 +84,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="a pass of a minute or two, too short to learn much")
 
     command = verb("fit", _fit, "train a run from a recipe, or go on with a stopped one")
-    command.add_argument("recipe", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
+    command.add_argument("recipe", nargs="?", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
     command.add_argument("--fresh", action="store_true", help="start anew where the run folder holds a run")
     command.add_argument("--keys", action="store_true", help="list every recipe key with its default and meaning")
     command.usage = "signcl fit RECIPE.yaml [--key.sub=value ...] [--fresh]"
@@ -115,6 +115,19 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     command.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
     command.add_argument("--min-count", type=int, default=2, help="glosses with fewer instances have no ratio")
     command.add_argument("--no-picture", action="store_true", help="leave out the t-SNE picture")
+
+    command = verb("audit", _audit, "how often SignCL's positives share a sign and its negatives do not")
+    command.add_argument("folder", metavar="CORPUS", nargs="?", help="a corpus folder whose spans are known")
+    command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, imu_numbers, ...")
+    command.add_argument("--phoenix-alignments", metavar="DIR", help="in its place: HMM states of PHOENIX-2014T")
+    command.add_argument("--spans", metavar="TSV", help="take the spans from a table: name, gloss, start, stop")
+    command.add_argument("--split", default="train")
+    command.add_argument("--rule", nargs="+", default=["paper", "released", "fixed"], help="margin rules")
+    command.add_argument("--stride", nargs="+", type=int, default=[1, 2, 4], help="keep every n-th frame")
+    command.add_argument("--zipf", nargs="+", type=float, default=[2.3], help="spoken words per gloss")
+    command.add_argument("--floor", type=float, default=10.0, help="smallest margin, in kept frames")
+    command.add_argument("--pieces-per-word", type=float, default=1.53, help="tokens per word, for the rule released")
+    _json(command)
 
     command = verb("translate", _translate, "clips in, sentences out")
     command.add_argument("model", metavar="RUN", help="a finetuned run folder")
@@ -211,6 +224,10 @@ def _fit(options: argparse.Namespace) -> None:
     if options.keys:
         print(describe_keys())
         return
+    if options.recipe is None:
+        raise ValueError(
+            "fit needs a recipe, e.g. `signcl fit recipes/synthetic/finetune.yaml`; --keys lists what it holds"
+        )
     recipe = load_recipe(options.recipe, options.overrides)
     from signcl.train import fit
 
@@ -259,6 +276,35 @@ def _density(options: argparse.Namespace) -> None:
         picture=not options.no_picture,
     )
     print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else density_table(found))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from signcl.audit import run_audit
+    from signcl.tables import audit_table
+
+    if (options.folder is None) == (options.phoenix_alignments is None):
+        raise ValueError("signcl audit needs a CORPUS folder or --phoenix-alignments DIR, one of the two")
+    if options.phoenix_alignments is not None:
+        from signcl.corpora import phoenix_states
+
+        samples = phoenix_states.samples(options.phoenix_alignments, options.split)
+    else:
+        from signcl.corpora import load_samples
+
+        samples = load_samples(options.corpus, options.folder, options.split)
+    if options.spans:
+        from signcl.corpora.span_table import attach_spans
+
+        samples = attach_spans(samples, options.spans)
+    rows = run_audit(
+        samples,
+        rules=options.rule,
+        strides=options.stride,
+        zipf=options.zipf,
+        floor=options.floor,
+        pieces_per_word=options.pieces_per_word,
+    )
+    print(json.dumps(rows, indent=2) if options.json else audit_table(rows))
 
 
 def _translate(options: argparse.Namespace) -> int:

@@ -46,6 +46,10 @@ class Loaded:
     broken: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason)."""
 
+    def pin_memory(self) -> Loaded:
+        """The same in page-locked memory (called by torch's DataLoader, never in a worker: it would touch the GPU)."""
+        return replace(self, batch=self.batch and self.batch.pin_memory())
+
 
 def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -> list[Sample]:
     """The samples of a split as a recipe wants them, `corpus.fraction` of the training split included.
@@ -64,32 +68,13 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
         options = {"fraction": share, "seed": recipe.train.seed, **options}
     samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
     if corpus.features:
+        from signcl.features import with_features
+
         samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
     if own or share >= 1 or split != "train":
         return samples
     order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
     return [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
-
-
-def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
-    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy.
-
-    Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a store or pickle that lacks clips; they are counted and named.
-    """
-    from signcl.features import open_features
-
-    if path.is_dir() and any(path.glob("*.npy")):
-        return [replace(s, clip=None, features=path / f"{s.name}.npy", num_frames=None) for s in samples]
-    held = set(open_features(path).names)
-    missing = [s.name for s in samples if s.name not in held]
-    if missing:
-        raise ValueError(
-            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:3])}; it "
-            f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
-        )
-    return [replace(s, clip=None, features=path, num_frames=None) for s in samples]
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
@@ -192,6 +177,7 @@ class ClipDataset(Dataset[Any]):
         tokenizer: None leaves the batch without tokens.
         training: random thinning, crops and masking, and the memory cache.
         glosses: None leaves the batch without glosses.
+        dim: size of features that fit the model, where it is known; None takes that of the first clip loaded.
     """
 
     def __init__(
@@ -203,6 +189,7 @@ class ClipDataset(Dataset[Any]):
         training: bool,
         cache_gb: float = 0.0,
         glosses: GlossVocabulary | None = None,
+        dim: int | None = None,
     ) -> None:
         self.samples = list(samples)
         self.glosses = glosses
@@ -214,7 +201,7 @@ class ClipDataset(Dataset[Any]):
         self.training = training
         self.seed = recipe.train.seed
         self.epoch = 0
-        self.dim: int | None = None
+        self.dim = dim
         self.cut_sentences: set[str] = set()
         self._room = cache_gb * 1e9
         self._cache: dict[int, np.ndarray] = {}
@@ -330,14 +317,15 @@ def plan_batches(
 
     Args:
         lengths: frames of each clip.
-        drop_single: join a last batch of one clip to its neighbour (a contrast within one clip is empty).
+        drop_single: join batches of one clip, two by two, a last one to its neighbour (a contrast within one clip is
+            empty). Such a batch may exceed the limits.
     """
     order = np.arange(len(lengths))
     random = np.random.default_rng((seed, epoch))
     if shuffle:
         random.shuffle(order)
     if bucket:
-        pool = len(order) if not shuffle else batch_size * 50
+        pool = max(1, len(order)) if not shuffle else batch_size * 50
         order = np.concatenate([
             chunk[np.argsort([lengths[i] for i in chunk], kind="stable")]
             for chunk in np.split(order, range(pool, len(order), pool))
@@ -351,16 +339,24 @@ def plan_batches(
             frames = 0
         batches[-1].append(index)
         frames += lengths[index]
-    if drop_single and len(batches) > 1:
-        for single in [b for b in batches if len(b) == 1]:
-            near = min((b for b in batches if b is not single), key=lambda b: abs(lengths[b[-1]] - lengths[single[0]]))
-            near.extend(single)
-            batches.remove(single)
+    if drop_single:
+        batches = _joined(batches, lengths)
     if shuffle:
         random.shuffle(batches)
         if len(batches) % ranks:
             batches += [batches[i % len(batches)] for i in range(ranks - len(batches) % ranks)]
     return batches[rank::ranks]
+
+
+def _joined(batches: list[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+    """The batches with those of one clip joined to one another by length, a last one to the batch nearest in length."""
+    singles = sorted((b for b in batches if len(b) == 1), key=lambda b: lengths[b[0]])
+    joined = [b for b in batches if len(b) > 1]
+    joined += [first + second for first, second in zip(singles[::2], singles[1::2])]
+    if len(singles) % 2 and joined:
+        lone = singles[-1]
+        min(joined, key=lambda b: abs(lengths[b[-1]] - lengths[lone[0]])).extend(lone)
+    return joined or batches
 
 
 class _Batches:
@@ -385,15 +381,11 @@ def clip_loader(
         batch_size=None,
         sampler=_Batches(batches),
         num_workers=workers,
-        pin_memory=False,
-        collate_fn=_pinned if pin_memory else _as_it_is,
+        pin_memory=pin_memory,
+        collate_fn=_as_it_is,
         prefetch_factor=4 if workers else None,
     )
 
 
 def _as_it_is(loaded: Any) -> Any:
     return loaded
-
-
-def _pinned(loaded: Any) -> Any:
-    return replace(loaded, batch=loaded.batch and loaded.batch.pin_memory())

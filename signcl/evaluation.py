@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from signcl import checkpoint
-from signcl.batch import Sample
+from signcl.batch import Batch, Sample
 from signcl.checkpoint import Run
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
 from signcl.metrics import score_all, score_glosses
@@ -47,10 +48,7 @@ def predict(
         run.recipe.decode.length_penalty = length_penalty
     place = pick_device(device)
     model = run.model.to(place).eval()
-    data = ClipDataset(samples, run.tokenizer, run.recipe, training=False)
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input), batch_size=batch_size or run.recipe.train.batch_size, shuffle=False
-    )
+    data, plan = _planned(run, samples, batch_size)
     found: dict[str, str] = {}
     broken: dict[str, str] = {}
     with track("translating", total=len(plan), show=progress) as bar:
@@ -83,10 +81,7 @@ def recognise(
         raise ValueError(f"{run.folder} recognises no glosses; train with loss.weights.recognition")
     place = pick_device(device)
     model = run.model.to(place).eval()
-    data = ClipDataset(samples, None, run.recipe, training=False)
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input), batch_size=batch_size or run.recipe.train.batch_size, shuffle=False
-    )
+    data, plan = _planned(run, samples, batch_size)
     found: dict[str, str] = {}
     broken: dict[str, str] = {}
     with track("recognising", total=len(plan), show=progress) as bar:
@@ -97,6 +92,17 @@ def recognise(
                 found.update(decode_glosses(model, loaded.batch.to(place), run.glosses, beams=width))
             bar.advance()
     return {s.name: found[s.name] for s in samples if s.name in found}, broken
+
+
+def _planned(run: Run, samples: list[Sample], batch_size: int | None) -> tuple[ClipDataset, list[list[int]]]:
+    """The clips as the run reads them, and their batches within the limits of its training."""
+    plan = plan_batches(
+        count_frames(samples, run.recipe.input),
+        batch_size=batch_size or run.recipe.train.batch_size,
+        batch_frames=run.recipe.train.batch_frames,
+        shuffle=False,
+    )
+    return ClipDataset(samples, run.tokenizer, run.recipe, training=False, dim=run.card.get("feature_dim")), plan
 
 
 def pick_device(device: str) -> torch.device:
@@ -136,9 +142,10 @@ def evaluate(
     run = checkpoint.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
     started = time.perf_counter()
+    broken: dict[str, str] = {}
     if run.recipe.stage == "pretrain":
-        scores = _score_pretraining(run, samples, device, batch_size)
-        broken: dict[str, str] = {}
+        scores = _score_pretraining(run, samples, device, batch_size, broken)
+        samples = [s for s in samples if s.name not in broken]
     elif run.recipe.stage == "recognise":
         file = run.folder / f"predictions.{split}.tsv"
         scores, broken = _score_recognition(run, samples, file, bootstrap, device, batch_size, beams, progress)
@@ -179,7 +186,11 @@ def evaluate(
         "device": str(pick_device(device)),
     }
     path = run.folder / "scores.json"
-    everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except json.JSONDecodeError:
+        say(f"{path} was damaged; it is written anew with split {split} alone")
+        everything = {}
     everything[split] = scores
     checkpoint.write_json(path, everything)
     return scores
@@ -252,14 +263,19 @@ def _squeeze(text: str) -> str:
     return "".join(text.lower().split())
 
 
-def _score_pretraining(run: Run, samples: list[Sample], device: str, batch_size: int | None) -> dict[str, Any]:
+def _score_pretraining(
+    run: Run, samples: list[Sample], device: str, batch_size: int | None, broken: dict[str, str]
+) -> dict[str, Any]:
+    """Losses and retrieval; clips that cannot be read are added to `broken`."""
     place = pick_device(device)
-    data = ClipDataset(samples, run.tokenizer, run.recipe, training=False)
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input), batch_size=batch_size or run.recipe.train.batch_size, shuffle=False
-    )
-    batches = (loaded.batch.to(place) for loaded in clip_loader(data, plan) if loaded.batch is not None)
-    return dict(summarise([score(run.model.to(place), batches, run.recipe, run.tokenizer)]))
+
+    def batches() -> Iterator[Batch]:
+        for loaded in clip_loader(*_planned(run, samples, batch_size)):
+            broken.update(loaded.broken)
+            if loaded.batch is not None:
+                yield loaded.batch.to(place)
+
+    return dict(summarise([score(run.model.to(place), batches(), run.recipe, run.tokenizer)]))
 
 
 def _write_predictions(path: Path, samples: list[Sample], found: dict[str, str]) -> None:

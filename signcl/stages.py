@@ -193,7 +193,7 @@ def score(
         terms = stage(out, batch, recipe.loss, pad_id=tokenizer.pad_id)
         terms["loss"] = weighted_sum(terms, recipe.loss.weights)
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0) + value.double() * len(batch)
+            sums[name] = sums.get(name, 0) + value.cpu().double() * len(batch)  # mps has no float64
         scored.clips += len(batch)
         if recipe.stage == "pretrain":
             assert batch.sentence_ids is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["comparison_table", "density_table", "scores_table", "table"]
+__all__ = ["audit_table", "comparison_table", "density_table", "scores_table", "table"]
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
@@ -92,3 +92,31 @@ def density_table(found: dict[str, Any]) -> str:
         for d, s in zip(found["densest"], found["sparsest"])
     ]
     return "\n".join(lines) + table(rows, ["densest", "signs", "SDR", "sparsest", "signs", "SDR"])
+
+
+def audit_table(rows: list[dict[str, Any]]) -> str:
+    """What `signcl audit` prints."""
+
+    def share(part: float | None, whole: float = 1) -> str:
+        return "-" if part is None or not whole else f"{100 * part / whole:.2f}"
+
+    cells = [
+        [
+            r["rule"],
+            str(r["stride"]),
+            *("-" if r[key] is None else f"{r[key]:g}" for key in ("zipf", "floor")),
+            f"{r['mean_gap']:.1f}",
+            share(r["positive_share"]),
+            share(r["negative_share"]),
+            share(r["clips_without_negative"], r["clips"]),
+            share(r["anchors_without_negative"], r["anchors"]),
+            share(r["labelled"], r["anchors"]),
+            f"{r['negatives']:,}",
+        ]
+        for r in rows
+    ]
+    header = ["rule", "stride", "zipf", "floor", "mean gap", "pos. same %", "neg. same %"]
+    header += ["clips without neg. %", "anchors without neg. %", "anchors with sign %", "negative pairs"]
+    lines = [table(cells, header), "same: of the pairs whose two frames both show a sign, those of one gloss"]
+    lines.append(f"{rows[0]['clips']} clips; left out without spans or frames: {rows[0]['left_out']}")
+    return "\n".join(lines)

@@ -82,6 +82,10 @@ class VocabularyTokenizer:
         if not counts:
             raise ValueError("a vocabulary needs training sentences with words in them, got none")
         kept = [w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count]
+        if not kept:
+            raise ValueError(
+                f"text.min_count={min_count} leaves no word: the most frequent stands {max(counts.values())} times"
+            )
         return cls([w for w in kept if w not in cls.SPECIALS], level=level, lowercase=lowercase)
 
     @staticmethod
@@ -259,6 +263,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         data = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?") from None
+    except ValueError as error:
+        raise ValueError(f"{folder}/tokenizer.json is damaged ({error}); copy the run folder again") from None
     if data["kind"] == "vocabulary":
         return VocabularyTokenizer(data["words"], level=data["level"], lowercase=data["lowercase"])
     return SentencePieceTokenizer((folder / "sentencepiece.bpe.model").read_bytes(), data["language"])

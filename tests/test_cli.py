@@ -198,6 +198,12 @@ def test_wrong_recipes(corpus, tmp_path, capsys):
     recipe = str(RECIPES / "synthetic/finetune.yaml")
     root = f"--corpus.root={corpus}"
     assert "no recipe at" in mistake(capsys, "fit", "absent.yaml")
+    assert "fit needs a recipe" in mistake(capsys, "fit", "--train.epochs=3")
+    assert "model.activation must be" in mistake(
+        capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--model.activation=foo"
+    )
+    assert "train.strategy=foo" in mistake(capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--train.strategy=foo")
+    assert "leaves no word" in mistake(capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--text.min_count=999")
     assert "did you mean train.epochs" in mistake(capsys, "fit", recipe, "--train.epoch=3")
     assert "needs a whole number, got 'many'" in mistake(capsys, "fit", recipe, "--train.epochs=many")
     out = [f"--out={tmp_path}/run", "--model.init_from="]
@@ -214,6 +220,12 @@ def test_wrong_runs(run, corpus, tmp_path, capsys):
     assert "has no recipe.yaml" in mistake(capsys, "density", str(tmp_path))
     assert "no predictions at" in mistake(capsys, "compare", str(run), str(tmp_path), "--split=dev")
     assert "split 'validation'" in mistake(capsys, "evaluate", str(run), "--split=validation")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    (damaged / "scores.json").write_text("{")
+    assert answer(capsys, "evaluate", str(damaged), "--bootstrap=0")[0] == 0
+    (damaged / "tokenizer.json").write_text("{")
+    assert "tokenizer.json is damaged" in mistake(capsys, "evaluate", str(damaged))
     bare = tmp_path / "bare"
     shutil.copytree(corpus, bare)
     table = (bare / "test.tsv").read_text().splitlines()
@@ -239,7 +251,7 @@ def test_a_file_where_the_run_folder_should_be(corpus, tmp_path, capsys):
 
 def test_help_is_fast_and_complete():
     done = subprocess.run([sys.executable, "-m", "signcl", "--help"], capture_output=True, text=True, check=True)
-    for verb in ("demo", "fit", "evaluate", "compare", "density", "translate", "report", "corpus"):
+    for verb in ("demo", "fit", "evaluate", "compare", "density", "audit", "translate", "report", "corpus"):
         assert verb in done.stdout
     keys = subprocess.run(
         [sys.executable, "-m", "signcl", "fit", "x", "--keys"], capture_output=True, text=True, check=True

@@ -96,6 +96,34 @@ def test_a_lone_clip_joins_its_neighbours_where_a_contrast_needs_company():
         assert sorted(i for batch in plan for i in batch) == list(range(9))
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_batches_that_all_hold_one_clip_do_not_become_one_large_batch(count):
+    lengths = [100 + i for i in range(count)]
+    for limits in ({"batch_size": 1}, {"batch_size": 8, "batch_frames": 150}):
+        plan = plan_batches(lengths, drop_single=True, **limits)
+        assert sorted(i for batch in plan for i in batch) == list(range(count))
+        assert max(map(len, plan)) <= 3
+
+
+def test_pinning_is_left_to_the_loader_since_a_worker_may_not_touch_the_gpu():
+    data = dataset(features(4))
+    loader = clip_loader(data, [[0]], workers=2, pin_memory=True)
+    loaded = data[[0]]
+    assert loader.pin_memory
+    assert loader.collate_fn(loaded) is loaded
+    broken = type(loaded)(None, [("a", "why")])
+    assert broken.pin_memory() == broken
+
+
+def test_one_clip_of_another_size_does_not_make_the_others_wrong():
+    odd, even = features(4, dim=7)[0], features(4, 5, dim=3)[1]
+    samples = [odd, even]
+    data = ClipDataset(samples, None, recipe_from_dict({}), training=False, dim=3)
+    loaded = data[[0, 1]]
+    assert loaded.batch.names == ["clip1"]
+    assert loaded.broken == [("clip0", "features of size 7, the other clips have 3")]
+
+
 def test_epochs_differ_and_repeat():
     plans = [plan_batches(list(range(1, 30)), batch_size=4, epoch=e, seed=7) for e in (0, 1, 0)]
     assert plans[0] == plans[2] != plans[1]

@@ -10,13 +10,26 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "signcl"
 RINGS = [
     {"batch", "recipe", "progress"},
-    {"text", "video", "pickles", "features", "pose", "layers", "losses", "decode", "metrics", "density", "projection"},
+    {
+        "text",
+        "video",
+        "pickles",
+        "features",
+        "pose",
+        "layers",
+        "losses",
+        "decode",
+        "metrics",
+        "align",
+        "density",
+        "projection",
+    },
     {"corpora", "visual"},
     {"models", "data"},
     {"checkpoint", "tables"},
     {"build"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "report"},
+    {"train", "evaluation", "translation", "analysis", "audit", "report"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {

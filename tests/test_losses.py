@@ -96,12 +96,19 @@ def test_frame_margin_of_no_words_leaves_no_negatives():
     assert margin.item() >= 50
 
 
-def test_a_frame_at_exactly_twice_the_margin_is_no_negative():
-    # 2 * 10 / 1 * 2.3 = 46 in decimals; in float32 it is 45.99999 or 46.00001. Frame 46 must not count, frame 47 must.
-    margin = estimate_frame_margin(torch.tensor([100]), torch.tensor([10]))
-    for frames, pushed in ((47, False), (48, True)):
-        x = torch.zeros(1, frames, 2)
-        assert (signcl_loss(x, torch.tensor([frames]), margin) > 0) == pushed
+@pytest.mark.parametrize(("frames", "words", "twice"), [(110, 23, 22), (250, 23, 50), (100, 10, 46)])
+def test_a_frame_at_exactly_twice_the_margin_is_no_negative(frames, words, twice):
+    # 2 * 110 / 23 * 2.3 = 22 in decimals and 21.99999 in float32: frame 22 must not count, frame 23 must.
+    margin = estimate_frame_margin(torch.tensor([frames]), torch.tensor([words]))
+    for last, pushed in ((twice, False), (twice + 1, True)):
+        x = torch.zeros(1, last + 1, 2)
+        assert (signcl_loss(x, torch.tensor([last + 1]), margin) > 0) == pushed
+
+
+def test_a_margin_below_zero_counts_as_zero():
+    x, lengths = clips(1, 9, 3), torch.tensor([9])
+    for below in (-3, torch.tensor([-0.4])):
+        torch.testing.assert_close(signcl_loss(x, lengths, below), signcl_loss(x, lengths, 0))
 
 
 def test_released_margin_with_its_clamp():

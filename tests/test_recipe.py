@@ -1,5 +1,6 @@
 """Recipes: YAML in, dataclasses out, and clear answers to what people mistype."""
 
+import math
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path):
         ({"model": {"heads": 3}}, "3 does not divide model.width 256"),
         ({"stage": "pretrain", "model": {"name": "gfslt"}}, "stage pretrain trains model.name=vlp, got gfslt"),
         ({"corpus": {"fraction": 0}}, "corpus.fraction: needs a share above 0"),
+        ({"out": ""}, "out: needs a run folder such as runs/mine"),
+        ({"train": {"seed": -1}}, "train.seed: needs a number from 0 to 4294967295, got -1"),
+        ({"train": {"patience": 0}}, "train.patience: needs a number above 0, got 0"),
+        ({"train": {"max_steps": 0}}, "train.max_steps: needs a number above 0, got 0"),
+        ({"train": {"devices": 0}}, "train.devices: needs a number above 0, got 0"),
+        ({"train": {"workers": -1}}, "train.workers: needs a number of at least 0, got -1"),
+        ({"train": {"betas": [2, 3]}}, "train.betas: needs two numbers from 0 to below 1"),
+        ({"train": {"optimizer": "sgd", "momentum": 0}}, "train.momentum: sgd with Nesterov momentum needs"),
+        ({"train": {"select": "bleu"}}, "train.select=bleu: this stage scores bleu1, bleu2, bleu3, bleu4"),
+        ({"model": {"dropout": 2}}, "model.dropout: needs a number from 0 to 1, got 2"),
+        ({"loss": {"label_smoothing": 2}}, "loss.label_smoothing: needs a number from 0 to 1, got 2"),
+        ({"loss": {"weights": {"translation": math.nan}}}, "loss.weights.translation: needs a number of at least 0"),
+        ({"input": {"max_frames": 0}}, "input.max_frames: needs a number above 0, got 0"),
+        ({"text": {"max_tokens": 1}}, "text.max_tokens: needs a number of at least 3, got 1"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_do(data, message):

@@ -11,9 +11,10 @@ import torch
 from signcl import checkpoint, evaluate, fit, load_recipe
 from signcl.batch import Sample
 from signcl.build import build_model
-from signcl.data import ClipDataset, collate, recipe_samples, with_features
+from signcl.data import ClipDataset, collate, recipe_samples
 from signcl.decode import ctc_prefix_beam
 from signcl.evaluation import predict
+from signcl.features import with_features
 from signcl.models.slt import SLT
 from signcl.recipe import recipe_from_dict
 from signcl.stages import STAGES, weighted_sum

@@ -188,6 +188,90 @@ def test_ctrl_c_leaves_a_resumable_run(corpus, tmp_path, monkeypatch):
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_ctrl_c_while_dev_is_scored_scores_it_on_resumption(corpus, tmp_path, monkeypatch):
+    # It used to end as a finished run without weights.
+    from signcl.train import loop
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    r = recipe(corpus, tmp_path / "run", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "_score", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(r, progress=False)
+    fit(r, progress=False)
+    assert [line["kind"] for line in read_record(tmp_path / "run")].count("dev") == 1
+    assert checkpoint.load_run(tmp_path / "run").card["best"] is not None
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end(corpus, tmp_path, monkeypatch):
+    # A state saved between the optimizer's step and its count would take that step twice.
+    from signcl.train import loop
+
+    step = loop.Loop._train_step
+
+    def interrupted(self, batches):
+        step(self, batches)
+        if self.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    r = recipe(corpus, tmp_path / "run", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "_train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(r, progress=False)
+    assert checkpoint.load_state(tmp_path / "run")["step"] == 4
+    fit(r, progress=False)
+    whole = fit(recipe(corpus, tmp_path / "whole", epochs=1), progress=False)
+    a, b = weights(whole), weights(tmp_path / "run")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def copied(corpus: Path, root: Path, *changes: tuple[str, str]) -> Path:
+    """A copy of the corpus, with words of its training table replaced."""
+    root.mkdir()
+    for path in corpus.iterdir():
+        (root / path.name).write_bytes(path.read_bytes())
+    table = (root / "train.tsv").read_text()
+    for old, new in changes:
+        table = table.replace(old, new)
+    (root / "train.tsv").write_text(table)
+    return root
+
+
+def test_a_corpus_that_has_changed_is_not_resumed(corpus, tmp_path):
+    root = copied(corpus, tmp_path / "corpus")
+    r = recipe(root, tmp_path / "run", max_steps=2)
+    folder = fit(r, progress=False)
+    state = checkpoint.load_state(folder)
+    checkpoint.save_state(folder, {**state, "finished": False})
+    (root / "train.tsv").write_text((root / "train.tsv").read_text().replace("eins", "einzig"))
+    with pytest.raises(ValueError, match=r"training split of .* has changed since .*--fresh"):
+        fit(r, progress=False)
+
+
+def test_pretraining_on_other_words_cannot_start_a_finetuning(corpus, tmp_path):
+    # As many words, so every tensor fits; but the rows of the word table would belong to other words.
+    first = fit(recipe(corpus, tmp_path / "pre", "pretrain", max_steps=1), progress=False)
+    other = copied(corpus, tmp_path / "corpus", ("eins", "hund"), ("vier", "katze"))
+    with pytest.raises(ValueError, match="both stages need the same text section"):
+        fit(recipe(other, tmp_path / "fine", model={"init_from": str(first)}, max_steps=1), progress=False)
+
+
+def test_a_fresh_run_keeps_no_score_of_the_old_one(corpus, tmp_path):
+    r = recipe(corpus, tmp_path / "run", max_steps=2)
+    folder = fit(r, progress=False)
+    old = [folder / name for name in ("scores.json", "predictions.test.tsv", "density.test.json", "report.html")]
+    for path in old:
+        path.write_text("old")
+    (folder / "notes.txt").write_text("mine")
+    fit(r, fresh=True, progress=False)
+    assert not any(path.exists() for path in old)
+    assert (folder / "notes.txt").exists()
+    assert (folder / "model.safetensors").exists()
+
+
 def test_a_finished_run_is_left_alone_and_another_recipe_refused(corpus, tmp_path, capsys):
     r = recipe(corpus, tmp_path / "run", max_steps=2)
     fit(r, progress=False)

@@ -17,7 +17,7 @@ from signcl.corpora import SPLITS, load_samples, reader
 from signcl.progress import track
 from signcl.text import count_words
 
-__all__ = ["CorpusStats", "SplitStats", "corpus_stats", "split_stats"]
+__all__ = ["CorpusStats", "SplitStats", "corpus_stats", "frame_counts", "split_stats"]
 
 WORDS_PER_GLOSS = 2.3  # paper section 4.1
 MARGIN_FLOOR = 10  # frames, Eq. 5
@@ -126,7 +126,7 @@ def corpus_stats(
 
 def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStats:
     """Count one split; `train` says what was seen (give the same list for train itself)."""
-    frames = _frame_counts(samples)
+    frames = frame_counts(samples)
     counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
     lengths = [length for _, length in counted]
     num_words = [count_words(sample.text) for sample in samples]
@@ -176,7 +176,7 @@ def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStat
     )
 
 
-def _frame_counts(samples: Sequence[Sample]) -> list[int | None]:
+def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
     """Frames of each clip; None where they cannot be counted."""
     from signcl.features import count_feature_frames
     from signcl.video import probe

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, MBartConfig, MBartForConditionalGeneration
+from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 
 from signcl.batch import Batch, frame_mask, unpack
@@ -270,11 +271,13 @@ def mbart_config(
     """transformers' description of an mBART of these sizes.
 
     Raises:
-        ValueError: heads that do not divide width, or a pad id outside the vocabulary.
+        ValueError: heads that do not divide width, an unknown activation, or a pad id outside the vocabulary.
     """
     for name, count in (("heads", heads), ("decoder_heads", decoder_heads or heads)):
         if width % count:
             raise ValueError(f"model.{name} must divide model.width, got {count} and {width}.")
+    if activation not in ACT2FN:
+        raise ValueError(f"model.activation must be relu, gelu, silu or another of transformers', got {activation!r}.")
     if not 0 <= pad_id < vocab_size:
         raise ValueError(f"pad_id must lie in the vocabulary of {vocab_size}, got {pad_id}.")
     return MBartConfig(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -292,10 +293,41 @@ class Recipe:
                     f"model.signcl_tap={self.model.signcl_tap}: only slt and recogniser have taps to choose from; in "
                     f"{self.model.name} SignCL looks at the frame encoder"
                 )
-        _positive("train", self.train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
-        _positive("model", self.model, "width", "conv_width", "heads", "visual_dim")
-        _positive("input", self.input, "stride")
+        if not self.out.strip():
+            raise ValueError("out: needs a run folder such as runs/mine, got nothing")
+        train, model, loss = self.train, self.model, self.loss
+        _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
+        _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
+        _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
+        _positive("input", self.input, "stride", "size", "crop", "max_frames")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
+        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss")
+        _within("train", train, 0, 2**32 - 1, "seed")
+        _within("train", train, 0, math.inf, "workers", "warmup_steps", "weight_decay", "min_lr", "plateau_factor")
+        _within("model", model, 0, 1, "dropout", "attention_dropout", "text_dropout", "text_attention_dropout")
+        _within("loss", loss, 0, 1, "label_smoothing", "mask_rate")
+        _within("input.augment", self.input.augment, 0, 1, "probability")
+        _within("text", self.text, 3, math.inf, "max_tokens")
+        for name, weight in loss.weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"loss.weights.{name}: needs a number of at least 0, got {weight}")
+        if not all(0 <= beta < 1 for beta in train.betas):
+            raise ValueError(f"train.betas: needs two numbers from 0 to below 1, got {list(train.betas)}")
+        if train.optimizer == "sgd" and not train.momentum > 0:
+            raise ValueError(f"train.momentum: sgd with Nesterov momentum needs a number above 0, got {train.momentum}")
+        scores = {
+            "pretrain": ["retrieval"],
+            "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
+            "recognise": ["wer"],
+        }
+        if self.stage == "finetune" and "recognition" in loss.weights:
+            scores["finetune"].append("gloss_wer")
+        known = [*scores[self.stage], "loss", *loss.weights]
+        if train.select.removeprefix("-") not in ("", *known):
+            raise ValueError(
+                f"train.select={train.select}: this stage scores {', '.join(sorted(known))}"
+                f"{nearest(train.select.removeprefix('-'), known)}"
+            )
         if self.train.device not in ("auto", "cpu", "cuda", "mps"):
             raise ValueError(f"train.device: needs auto, cpu, cuda or mps, got {self.train.device!r}")
         if not 0 < self.corpus.fraction <= 1:
@@ -321,8 +353,16 @@ class Recipe:
 
 def _positive(section: str, recipe: Any, *names: str) -> None:
     for name in names:
-        if not getattr(recipe, name) > 0:
-            raise ValueError(f"{section}.{name}: needs a number above 0, got {getattr(recipe, name)}")
+        value = getattr(recipe, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{section}.{name}: needs a number above 0, got {value}")
+
+
+def _within(section: str, recipe: Any, low: float, high: float, *names: str) -> None:
+    for name in names:
+        if not low <= (value := getattr(recipe, name)) <= high:
+            wanted = f"a number of at least {low}" if high == math.inf else f"a number from {low} to {high}"
+            raise ValueError(f"{section}.{name}: needs {wanted}, got {value}")
 
 
 def nearest(word: str, known: Iterable[str], where: str = "") -> str:

@@ -38,7 +38,10 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
         if state["finished"]:
             say(f"{folder} is finished ({state['step']} steps); --fresh trains it again")
             return folder
-    return Loop(recipe, folder, state, progress=progress).run()
+    loop = Loop(recipe, folder, state, progress=progress)
+    if fresh and loop.lead:
+        checkpoint.clear_run(folder)  # not before everything that the new run needs has been found
+    return loop.run()
 
 
 def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 import sys
+import threading
 import time
+import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +24,11 @@ from signcl.data import Loaded, clip_loader, plan_batches
 from signcl.losses import ctc_too_long
 from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
-from signcl.stages import STAGES, Gather, Scored, score, summarise, weighted_sum
+from signcl.stages import STAGES, Gather, Scored, score, weighted_sum
 from signcl.train.optimise import Adaptation, FiniteFlag, gather_rows, learning_rate, make_optimizer
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
+from signcl.train.scoring import dev_scores
 
 __all__ = ["Loop"]
 
@@ -31,6 +37,30 @@ LOG_EVERY = 10
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken")
 SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
 """Score that chooses the kept weights, where the recipe names none."""
+
+
+@contextlib.contextmanager
+def whole_or_not() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done, so that what is saved is never half a step; a second one is obeyed."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        yield
+        return
+    pressed = False
+
+    def hold(*_: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 class Objective(nn.Module):
@@ -63,14 +93,16 @@ class Loop:
                 strategy=train.strategy,
                 precision=train.precision,
             )
-        except RuntimeError as error:
-            raise ValueError(f"train.device={device}, train.devices={train.devices}: {error}") from None
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"train.device={device}, train.devices={train.devices}, train.strategy={train.strategy}: {error}"
+            ) from None
         self.fabric.launch()
         self.lead = self.fabric.global_rank == 0
         self.material = prepare(recipe)
         torch.manual_seed(train.seed)  # every rank starts from the same weights
         self.model = build_model(recipe, self.material.tokenizer, self.material.feature_dim, self._classes())
-        self.initialised = initialise(self.model, recipe) if state is None else []
+        self.initialised = initialise(self.model, recipe, self.material.tokenizer) if state is None else []
         if train.compile:
             self.model.compile()
         gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
@@ -88,12 +120,25 @@ class Loop:
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
         if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.adaptation = Adaptation(**state["adaptation"])
-            self.initialised = state["initialised"]
-            for name in RESTORED:
-                setattr(self, name, state[name])
+            self._restore(state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state.get("corpus", self._corpus()) != self._corpus():
+            raise ValueError(
+                f"the training split of {self.recipe.corpus.root} has changed since {self.folder} was begun; put it "
+                f"back, choose another folder with --out=, or train anew with --fresh"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric._precision.load_state_dict(state.get("precision", {}))  # the loss scale of 16-mixed
+        self.adaptation = Adaptation(**state["adaptation"])
+        self.initialised = state["initialised"]
+        for name in RESTORED:
+            setattr(self, name, state[name])
+
+    def _corpus(self) -> int:
+        """A number that changes when the names or sentences of the training split do."""
+        return zlib.crc32("\n".join(f"{s.name}\t{s.text}" for s in self.material.train.samples).encode())
 
     def run(self) -> Path:
         """Train, score, save; the run folder."""
@@ -111,7 +156,8 @@ class Loop:
             )
         try:
             with track("training", total=self.total, done=self.step, show=self.progress and self.lead) as bar:
-                while self.step < self.total and not self._stalled():
+                # by epochs, not steps: a run that was stopped while it scored still has to score
+                while self.epoch * self.steps_per_epoch < self.total and not self._stalled():
                     self._epoch(bar)
         except KeyboardInterrupt:
             self._save()
@@ -162,15 +208,19 @@ class Loop:
             if self.step >= self.total:
                 break
             batches = [self._usable(next(loader)) for _ in group]
-            self._train_step([batch for batch in batches if batch is not None])
-            self.step += 1
+            with whole_or_not():
+                self._train_step([batch for batch in batches if batch is not None])
+                self.step += 1
             bar.advance()
             if self.step % train.save_every == 0 and self.step % self.steps_per_epoch:
                 self._save()
-        self.epoch += 1
-        if self.epoch % train.evaluate_every == 0 or self.step >= self.total:
-            self._score()
-        self._save()
+        due = (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total
+        scores = self._score() if due else None
+        with whole_or_not():
+            self.epoch += 1
+            if scores is not None:
+                self._take(scores)
+            self._save()
 
     def _usable(self, loaded: Loaded) -> Batch | None:
         for name, reason in loaded.broken:
@@ -208,7 +258,7 @@ class Loop:
                 raise ValueError(f"no clip of a whole batch can be read; the first is {first[0]}: {first[1]}")
             return
         self.wrapped.train()
-        torch.manual_seed((train.seed * 1_000_003 + self.step) * 1024 + fabric.global_rank)
+        self._seed()
         rate = learning_rate(self.step, self.total, train) * self.adaptation.rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -221,7 +271,7 @@ class Loop:
                 flag = FiniteFlag(total)  # read while the backward pass runs
                 fabric.backward(total / len(batches))
                 if not flag.finite():
-                    values = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+                    values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
                     raise ValueError(
                         f"the loss is not finite at step {self.step} ({values}); nothing was updated. "
                         f"Clips of the batch: {', '.join(batch.names)}"
@@ -259,8 +309,13 @@ class Loop:
         clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
         return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, Augment(**asdict(settings))))
 
-    def _score(self) -> None:
+    def _seed(self) -> None:
+        torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)
+
+    def _score(self) -> dict[str, float]:
+        """Scores of the dev split."""
         recipe = self.recipe
+        self._seed()  # for drawn negatives, so that a resumed run draws the same
         plan = plan_batches(
             self.material.dev_lengths,
             batch_size=recipe.train.batch_size * 2,
@@ -272,7 +327,11 @@ class Loop:
         loader = clip_loader(self.material.dev, plan, workers=recipe.train.workers)
         with track("scoring dev", total=len(plan), show=self.progress and self.lead and len(plan) > 20) as bar:
             usable = (batch for batch in map(bar.each, map(self._usable, loader)) if batch is not None)
-            scores = self._merged(score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses))
+            return self._merged(score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses))
+
+    def _take(self, scores: dict[str, float]) -> None:
+        """What follows from scores: the kept weights, patience, rates, the log."""
+        recipe = self.recipe
         select = recipe.train.select or SELECT[recipe.stage]
         name, sign = select.lstrip("-"), -1 if select.startswith("-") else 1
         if name not in scores:
@@ -295,29 +354,14 @@ class Loop:
         if self.fabric.world_size > 1:
             parts = [scored] * self.fabric.world_size
             torch.distributed.all_gather_object(parts, scored)
-        merged = summarise(parts)
-        hypotheses = {name: sentence for part in parts for name, sentence in part.hypotheses.items()}
-        if hypotheses:
-            from signcl.metrics import bleu, exact_match, rouge_l
-
-            kept = [s for s in self.material.dev.samples if s.name in hypotheses]
-            found, texts = [hypotheses[s.name] for s in kept], [s.text for s in kept]
-            measured = bleu(found, texts, tokenize=self.recipe.bleu_tokenize)
-            merged |= {f"bleu{n}": getattr(measured, f"bleu{n}") for n in (1, 2, 3, 4)}
-            merged |= {"rouge_l": rouge_l(found, texts), "exact_match": exact_match(found, texts)}
-        recognised = {name: glosses for part in parts for name, glosses in part.recognised.items()}
-        if recognised:
-            from signcl.metrics import score_glosses
-
-            clips = [s for s in self.material.dev.samples if s.name in recognised]
-            found, true = [recognised[s.name] for s in clips], [" ".join(s.gloss) for s in clips]
-            rate = score_glosses(found, true, phoenix=self.recipe.corpus.name == "phoenix14t")["wer"]
-            merged["wer" if self.recipe.stage == "recognise" else "gloss_wer"] = rate
-        return merged
+        return dev_scores(parts, self.material.dev.samples, self.recipe)
 
     def _save(self, finished: bool = False) -> None:
         self.seconds = time.perf_counter() - self.started
-        self.fabric.barrier()
+        if self.fabric.world_size > 1:  # every rank has met broken clips of its own
+            parts = [self.broken] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, self.broken)
+            self.broken = {name: reason for part in parts for name, reason in part.items()}
         if not self.lead:
             return
         state = {
@@ -325,6 +369,8 @@ class Loop:
             "finished": finished,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric._precision.state_dict(),
+            "corpus": self._corpus(),
             "adaptation": asdict(self.adaptation),
             "initialised": self.initialised,
             **{name: getattr(self, name) for name in RESTORED},

@@ -47,13 +47,14 @@ def prepare(recipe: Recipe) -> Material:
     )
     glosses = build_glosses(train, dev, recipe.corpus.name) if "recognition" in recipe.loss.weights else None
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
+    dim = feature_dim(train)
     return Material(
-        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, glosses=glosses),
-        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, glosses=glosses),
+        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, dim=dim, glosses=glosses),
+        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, dim=dim, glosses=glosses),
         train_lengths=count_frames(train, recipe.input),
         dev_lengths=count_frames(dev, recipe.input),
         tokenizer=tokenizer,
-        feature_dim=feature_dim(train),
+        feature_dim=dim,
         glosses=glosses,
     )
 
