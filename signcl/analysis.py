@@ -76,7 +76,8 @@ def sign_instances(
         Features [N, D], the gloss of each row, and (clip, start, stop) of each row in frames of the clip.
     """
     rows, glosses, where = [], [], []
-    geometry = {"stride": 1.0} if tap == "features" else {"stride": 4.0, "first_centre": STEP_CENTRE}
+    per_frame = tap == "features" or run.recipe.model.name in ("slt", "recogniser")  # these never shorten time
+    geometry = {"stride": 1.0} if per_frame else {"stride": 4.0, "first_centre": STEP_CENTRE}
     samples = [s for s in samples if s.spans]
     frames = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
     num_frames = {s.name: count for s, count in zip(samples, frames)}

@@ -13,7 +13,7 @@ from torch import nn
 
 from signcl import checkpoint
 from signcl.recipe import Recipe, load_recipe
-from signcl.text import Tokenizer, load_tokenizer
+from signcl.text import Tokenizer, load_glosses, load_tokenizer
 
 __all__ = ["build_model", "initialise", "read_tensors"]
 
@@ -44,13 +44,29 @@ VLP_ONLY = (
     "masked_text_trains_encoder",
     "sign_emb",
 )
+ENCODER = (
+    "width",
+    "encoder_layers",
+    "heads",
+    "ffn",
+    "dropout",
+    "attention_dropout",
+    "activation",
+    "signcl_tap",
+    "sync_norm",
+)
+"""Recipe values that the recogniser is built from."""
+SLT_ONLY = ("decoder_layers", "decoder_heads", "tie_embeddings")
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer, feature_dim: int | None) -> nn.Module:
+def build_model(
+    recipe: Recipe, tokenizer: Tokenizer, feature_dim: int | None, num_glosses: int | None = None
+) -> nn.Module:
     """The system that a recipe names, at its sizes, with random weights.
 
     Args:
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+        num_glosses: gloss classes, where the recipe weighs `recognition`.
 
     Raises:
         ValueError: an encoder of pixels for a corpus of features, or the other way round.
@@ -61,6 +77,12 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, feature_dim: int | None) -
     m = recipe.model
     kind = model_class(m.name)
     visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk)
+    if m.name in ("slt", "recogniser"):
+        sizes = {"num_glosses": num_glosses, **{name: getattr(m, name) for name in ENCODER}}
+        if m.name == "recogniser":
+            return kind(visual, **sizes)
+        words = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id, "start_id": tokenizer.start_id}
+        return kind(visual, **words, end_id=tokenizer.end_id, **sizes, **{name: getattr(m, name) for name in SLT_ONLY})
     numbers = {
         "vocab_size": tokenizer.vocab_size,
         "pad_id": tokenizer.pad_id,
@@ -118,7 +140,7 @@ def _from_run(
     if (source.model.name, recipe.model.name) != ("vlp", "gfslt"):
         raise ValueError(
             f"model.init_from={folder} is a run of {source.model.name}, which cannot start {recipe.model.name}; "
-            f"gfslt starts from vlp or gfslt, vlp from vlp"
+            f"gfslt starts from vlp or gfslt, every other system from its own kind"
         )
     from signcl.models.transfer import transfer
 
@@ -157,7 +179,8 @@ def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
 
 def _full(recipe: Recipe, folder: Path) -> nn.Module:
     """The module of a run with its weights: shared tensors, written once, have all their names again."""
-    model = build_model(recipe, load_tokenizer(folder), checkpoint.read_card(folder).get("feature_dim"))
+    glosses = len(load_glosses(folder)) if "recognition" in recipe.loss.weights else None
+    model = build_model(recipe, load_tokenizer(folder), checkpoint.read_card(folder).get("feature_dim"), glosses)
     checkpoint.load_weights(folder, model)
     return model
 

@@ -1,6 +1,6 @@
 """The run folder: everything needed to use a trained model again, or to go on training it.
 
-    recipe.yaml  model.safetensors  tokenizer.json (+ sentencepiece.bpe.model)  card.json  state/last.pt
+    recipe.yaml  model.safetensors  tokenizer.json (+ sentencepiece.bpe.model)  glosses.json  card.json  state/last.pt
     metrics.jsonl  scores.json  predictions.<split>.tsv  report.html  TensorBoard events
 
 Every file is written beside its place and moved there, so that a full disk, a kill or a power cut leaves the old one.
@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from signcl.recipe import Recipe, load_recipe, save_recipe
-from signcl.text import Tokenizer, load_tokenizer
+from signcl.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 
 __all__ = [
     "Run",
@@ -51,6 +51,8 @@ class Run:
     model: nn.Module
     tokenizer: Tokenizer
     card: dict[str, Any]
+    glosses: GlossVocabulary | None = None
+    """Where the run recognises glosses."""
 
 
 @contextlib.contextmanager
@@ -105,13 +107,15 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer) -> None:
-    """Make the run folder with its recipe and tokenizer."""
+def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer, glosses: GlossVocabulary | None = None) -> None:
+    """Make the run folder with its recipe, tokenizer and gloss vocabulary."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / "recipe.yaml") as temporary:
             save_recipe(recipe, temporary)
         tokenizer.save(folder)
+        if glosses is not None:
+            glosses.save(folder)
     except PermissionError as error:
         raise PermissionError(
             errno.EACCES,
@@ -187,9 +191,10 @@ def load_run(folder: str | Path) -> Run:
     card = read_card(folder)
     from signcl.build import build_model
 
-    model = build_model(recipe, tokenizer, card.get("feature_dim"))
+    glosses = load_glosses(folder) if "recognition" in recipe.loss.weights else None
+    model = build_model(recipe, tokenizer, card.get("feature_dim"), None if glosses is None else len(glosses))
     load_weights(folder, model)
-    return Run(folder, recipe, model.eval(), tokenizer, card)
+    return Run(folder, recipe, model.eval(), tokenizer, card, glosses)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

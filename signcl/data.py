@@ -22,7 +22,7 @@ from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
 from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
-from signcl.text import Tokenizer, count_words, mask_words
+from signcl.text import GlossVocabulary, Tokenizer, count_words, mask_words
 
 __all__ = [
     "ClipDataset",
@@ -67,6 +67,10 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
     if own and share < 1:
         options = {"fraction": share, "seed": recipe.train.seed, **options}
     samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
+    if corpus.features:
+        from signcl.features import with_features
+
+        samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
     if own or share >= 1 or split != "train":
         return samples
     order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
@@ -172,6 +176,7 @@ class ClipDataset(Dataset[Any]):
         samples: the sentences of a split.
         tokenizer: None leaves the batch without tokens.
         training: random thinning, crops and masking, and the memory cache.
+        glosses: None leaves the batch without glosses.
         dim: size of features that fit the model, where it is known; None takes that of the first clip loaded.
     """
 
@@ -183,9 +188,11 @@ class ClipDataset(Dataset[Any]):
         *,
         training: bool,
         cache_gb: float = 0.0,
+        glosses: GlossVocabulary | None = None,
         dim: int | None = None,
     ) -> None:
         self.samples = list(samples)
+        self.glosses = glosses
         self.tokenizer = tokenizer
         self.input: InputRecipe = recipe.input
         self.loss: LossRecipe = recipe.loss
@@ -247,6 +254,8 @@ class ClipDataset(Dataset[Any]):
             if self.masked:
                 masked = [self._encode(s, index) for s, index in zip(samples, indices)]
                 batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
+        if self.glosses is not None:
+            batch.glosses, batch.gloss_lengths = pad([self.glosses.encode(s.gloss) for s in samples], 0)
         return batch
 
     def _encode(self, sample: Sample, index: int | None = None) -> list[int]:

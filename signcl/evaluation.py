@@ -1,4 +1,4 @@
-"""`evaluate`: translate a split with a trained run and score it against the raw references.
+"""`evaluate`: translate or recognise a split with a trained run and score it against the raw references.
 
 Scores are corpus-level, computed once on all sentences. `scores.json` keeps, for each split, the numbers with the
 conventions that move them: metric signatures, tokenization, final dots, number of sentences, beam, seed, commit.
@@ -19,12 +19,12 @@ from signcl import checkpoint
 from signcl.batch import Batch, Sample
 from signcl.checkpoint import Run
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
-from signcl.metrics import score_all
+from signcl.metrics import score_all, score_glosses
 from signcl.progress import say, track
 from signcl.recipe import load_recipe
-from signcl.stages import decode, score, summarise
+from signcl.stages import decode, decode_glosses, score, summarise
 
-__all__ = ["compare", "evaluate", "predict", "read_predictions"]
+__all__ = ["compare", "evaluate", "predict", "read_predictions", "recognise"]
 
 
 def predict(
@@ -56,6 +56,40 @@ def predict(
             broken.update(loaded.broken)
             if loaded.batch is not None:
                 found.update(decode(model, loaded.batch.to(place), run.tokenizer, run.recipe, beams=beams))
+            bar.advance()
+    return {s.name: found[s.name] for s in samples if s.name in found}, broken
+
+
+def recognise(
+    run: Run,
+    samples: list[Sample],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    beams: int | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Recognise the glosses of samples with a run that weighs `recognition`.
+
+    Args:
+        beams: prefixes of the CTC search; None takes the recipe's `decode.gloss_beams`.
+
+    Returns:
+        Glosses by name, in the order of `samples`; and the clips that could not be read, with the reason.
+    """
+    if run.glosses is None:
+        raise ValueError(f"{run.folder} recognises no glosses; train with loss.weights.recognition")
+    place = pick_device(device)
+    model = run.model.to(place).eval()
+    data, plan = _planned(run, samples, batch_size)
+    found: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    with track("recognising", total=len(plan), show=progress) as bar:
+        for loaded in clip_loader(data, plan):
+            broken.update(loaded.broken)
+            if loaded.batch is not None:
+                width = beams or run.recipe.decode.gloss_beams
+                found.update(decode_glosses(model, loaded.batch.to(place), run.glosses, beams=width))
             bar.advance()
     return {s.name: found[s.name] for s in samples if s.name in found}, broken
 
@@ -101,7 +135,9 @@ def evaluate(
 
     Returns:
         The split's entry of `scores.json`: all metrics with signatures, `unseen` (the same on sentences that do not
-        occur in training), and how they were made. A pretraining run is scored by its losses and retrieval.
+        occur in training), and how they were made. A pretraining run is scored by its losses and retrieval, a
+        recogniser by its WER; a Joint-SLT run has both, its WER under `recognition`, its glosses in
+        `glosses.<split>.tsv`.
     """
     run = checkpoint.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
@@ -109,6 +145,10 @@ def evaluate(
     broken: dict[str, str] = {}
     if run.recipe.stage == "pretrain":
         scores = _score_pretraining(run, samples, device, batch_size, broken)
+        samples = [s for s in samples if s.name not in broken]
+    elif run.recipe.stage == "recognise":
+        file = run.folder / f"predictions.{split}.tsv"
+        scores, broken = _score_recognition(run, samples, file, bootstrap, device, batch_size, beams, progress)
         samples = [s for s in samples if s.name not in broken]
     else:
         found, broken = predict(
@@ -126,6 +166,11 @@ def evaluate(
             raise ValueError(f"no clip of split {split} could be read; the first: {first[0]}: {first[1]}")
         _write_predictions(run.folder / f"predictions.{split}.tsv", samples, found)
         scores = _score_sentences(run, samples, found, bootstrap, root)
+        if run.glosses is not None:
+            file = run.folder / f"glosses.{split}.tsv"
+            scores["recognition"], _ = _score_recognition(
+                run, samples, file, bootstrap, device, batch_size, None, progress
+            )
     for name, reason in list(broken.items())[:5]:
         say(f"skipped {name}: {reason}")
     scores["made"] = {
@@ -133,7 +178,7 @@ def evaluate(
         "clips": len(samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),
-        "beams": run.recipe.decode.beams if beams is None else beams,
+        "beams": _beams(run) if beams is None else beams,
         "length_penalty": run.recipe.decode.length_penalty,
         "seed": run.recipe.train.seed,
         "trained_with_commit": run.card.get("commit", ""),
@@ -177,6 +222,43 @@ def _score_sentences(
     return scores
 
 
+def _beams(run: Run) -> int:
+    decode = run.recipe.decode
+    return decode.gloss_beams if run.recipe.stage == "recognise" else decode.beams
+
+
+def _score_recognition(
+    run: Run,
+    samples: list[Sample],
+    file: Path,
+    resamples: int,
+    device: str,
+    batch_size: int | None,
+    beams: int | None,
+    progress: bool,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """WER against the annotation, glosses written to `file`; and the clips that could not be read."""
+    bare = [s.name for s in samples if not s.gloss]
+    if bare:
+        raise ValueError(
+            f"WER needs the glosses of every clip; {len(bare)} of {len(samples)} have none, first {bare[0]}"
+        )
+    found, broken = recognise(run, samples, device=device, batch_size=batch_size, beams=beams, progress=progress)
+    kept = [s for s in samples if s.name in found]
+    if not kept:
+        first = next(iter(broken.items()), ("", "no clips"))
+        raise ValueError(f"no clip could be read; the first: {first[0]}: {first[1]}")
+    true = {s.name: " ".join(s.gloss) for s in kept}
+    _write_table(file, [(name, true[name], found[name]) for name in found])
+    phoenix = run.recipe.corpus.name == "phoenix14t"
+    scores = score_glosses(list(found.values()), list(true.values()), phoenix=phoenix, samples=resamples)
+    assert run.glosses is not None
+    unknown = [c for s in kept for c in run.glosses.encode(s.gloss)].count(1)
+    scores["unknown_glosses"] = {"count": unknown, "note": "glosses that training never saw; each counts as an error"}
+    scores["gloss_beams"] = beams or run.recipe.decode.gloss_beams
+    return scores, broken
+
+
 def _squeeze(text: str) -> str:
     return "".join(text.lower().split())
 
@@ -197,11 +279,15 @@ def _score_pretraining(
 
 
 def _write_predictions(path: Path, samples: list[Sample], found: dict[str, str]) -> None:
+    _write_table(path, [(s.name, s.text, found[s.name]) for s in samples])
+
+
+def _write_table(path: Path, rows: list[tuple[str, str, str]]) -> None:
     with checkpoint.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
         table.writerow(["name", "reference", "hypothesis"])
-        for sample in samples:
-            table.writerow([sample.name, _squeeze_line(sample.text), _squeeze_line(found[sample.name])])
+        for name, reference, hypothesis in rows:
+            table.writerow([name, _squeeze_line(reference), _squeeze_line(hypothesis)])
 
 
 def _squeeze_line(text: str) -> str:

@@ -7,15 +7,17 @@ pretraining builds `total_loss` with SignCL in it and then back-propagates the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from signcl.batch import Batch
+from signcl.decode import ctc_greedy, ctc_prefix_beam
 from signcl.losses import (
     clip_loss,
+    ctc_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
     released_frame_margin,
@@ -23,13 +25,15 @@ from signcl.losses import (
     weighted_sum,
 )
 from signcl.recipe import LossRecipe, Recipe, SignCLRecipe
-from signcl.text import Tokenizer
+from signcl.text import GlossVocabulary, Tokenizer
 
 __all__ = [
     "STAGES",
+    "decode_glosses",
     "finetune",
     "frame_margin",
     "pretrain",
+    "recognise",
     "Scored",
     "score",
     "signcl_term",
@@ -103,10 +107,42 @@ def pretrain(
     return terms
 
 
+def recognition_term(out: Any, batch: Batch, loss: LossRecipe) -> Tensor:
+    """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
+    if out.log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
+        raise ValueError("loss.weights.recognition needs a model with a gloss head and a corpus with glosses")
+    return ctc_loss(
+        out.log_probs,
+        batch.glosses,
+        out.step_lengths,
+        batch.gloss_lengths,
+        too_long="skip" if loss.ctc_too_long == "skip" else "error",
+    )
+
+
+def recognise(
+    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
+) -> dict[str, Tensor]:
+    """Terms of recognition: recognition, signcl, as far as the recipe weighs them.
+
+    Args:
+        out: a `signcl.models.recogniser.RecogniserOutput` or anything with its fields.
+        pad_id, gather: not used.
+
+    Source: the recognition probe of paper Tables 1, 11 and 12.
+    """
+    terms = {}
+    if "recognition" in loss.weights:
+        terms["recognition"] = recognition_term(out, batch, loss)
+    if "signcl" in loss.weights:
+        terms["signcl"] = signcl_term(out.features, batch, loss.signcl)
+    return terms
+
+
 def finetune(
     out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
 ) -> dict[str, Tensor]:
-    """Terms of translation: translation, signcl, as far as the recipe weighs them.
+    """Terms of translation: translation, recognition (Joint-SLT), signcl, as far as the recipe weighs them.
 
     Args:
         out: what the model made of the batch; a `signcl.models.gfslt.GFSLTOutput` or anything with its fields.
@@ -118,12 +154,10 @@ def finetune(
     terms = {}
     if "translation" in loss.weights:
         terms["translation"] = label_smoothed_cross_entropy(out.logits, batch.tokens, pad_id, loss.label_smoothing)
-    if "signcl" in loss.weights:
-        terms["signcl"] = signcl_term(out.features, batch, loss.signcl)
-    return terms
+    return terms | recognise(out, batch, loss, pad_id=pad_id)
 
 
-STAGES = {"pretrain": pretrain, "finetune": finetune}
+STAGES = {"recognise": recognise, "pretrain": pretrain, "finetune": finetune}
 
 
 @dataclass
@@ -137,10 +171,18 @@ class Scored:
     """Name -> sentence, in finetuning."""
     embeddings: list[tuple[Tensor, Tensor, Tensor]]
     """Video and text vectors and sentence numbers of each batch, on the CPU, in pretraining."""
+    recognised: dict[str, str] = field(default_factory=dict)
+    """Name -> glosses, where the recipe weighs recognition."""
 
 
 @torch.no_grad()
-def score(model: nn.Module, batches: Iterable[Batch], recipe: Recipe, tokenizer: Tokenizer) -> Scored:
+def score(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    glosses: GlossVocabulary | None = None,
+) -> Scored:
     """Run a stage over dev batches, without training."""
     model.eval()
     stage = STAGES[recipe.stage]
@@ -157,8 +199,10 @@ def score(model: nn.Module, batches: Iterable[Batch], recipe: Recipe, tokenizer:
             assert batch.sentence_ids is not None
             video, text = out.video_embedding.float().cpu(), out.text_embedding.float().cpu()
             scored.embeddings.append((video, text, batch.sentence_ids.cpu()))
-        else:
+        if recipe.stage == "finetune":
             scored.hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
+        if glosses is not None:
+            scored.recognised.update(decode_glosses(model, batch, glosses, beams=recipe.decode.dev_beams))
     scored.sums = {name: float(value) for name, value in sums.items()}
     return scored
 
@@ -198,3 +242,14 @@ def decode(
         max_new_tokens=recipe.decode.max_new_tokens,
     )
     return {name: tokenizer.decode(row) for name, row in zip(batch.names, ids.tolist())}
+
+
+@torch.no_grad()
+def decode_glosses(model: nn.Module, batch: Batch, glosses: GlossVocabulary, *, beams: int) -> dict[str, str]:
+    """Glosses of a batch by CTC prefix search, or by the best class of each step with one beam: name -> glosses."""
+    log_probs, step_lengths = model.recognise(batch)  # type: ignore[operator]
+    if beams == 1:
+        paths = ctc_greedy(log_probs, step_lengths)
+    else:
+        paths = [found[0] for found in ctc_prefix_beam(log_probs, step_lengths, beams=beams)]
+    return {name: " ".join(glosses.decode(path.classes)) for name, path in zip(batch.names, paths)}

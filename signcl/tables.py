@@ -33,7 +33,7 @@ def scores_table(scores: dict[str, Any]) -> str:
     """What `signcl evaluate` prints."""
     if "bleu4" not in scores:
         made = scores["made"]
-        found = {k: v for k, v in scores.items() if isinstance(v, float)}
+        found = {k: v for k, v in (scores | scores.get("wer_split", {})).items() if isinstance(v, float)}
         return table([[k, f"{v:.4f}"] for k, v in found.items()], [f"{made['split']} ({made['clips']} clips)", ""])
     columns = [("all", scores)] + ([("unseen sentences", scores["unseen"])] if "unseen" in scores else [])
     rows = [[label, *(f"{part[key]:.2f}" for _, part in columns)] for key, label in SHOWN if key in scores]
@@ -43,6 +43,9 @@ def scores_table(scores: dict[str, Any]) -> str:
     if intervals := scores.get("intervals"):
         low, high = intervals["bleu4"]
         lines.append(f"BLEU-4 95 % bootstrap interval: {low:.2f} to {high:.2f}")
+    if recognition := scores.get("recognition"):
+        split = ", ".join(f"{kind} {value:.2f}" for kind, value in recognition["wer_split"].items())
+        lines.append(f"gloss WER: {recognition['wer']:.2f} ({split})")
     lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
     if made["skipped"]:
         lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")

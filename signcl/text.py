@@ -20,6 +20,7 @@ __all__ = [
     "VocabularyTokenizer",
     "build_tokenizer",
     "count_words",
+    "load_glosses",
     "load_tokenizer",
     "mask_words",
 ]
@@ -292,6 +293,18 @@ class GlossVocabulary:
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Glosses of classes, without blanks."""
         return ["<unk>" if i == 1 else self.glosses[i - 2] for i in ids if i > 0]
+
+    def save(self, folder: Path) -> None:
+        """Write `glosses.json`."""
+        (folder / "glosses.json").write_text(json.dumps(self.glosses, ensure_ascii=False, indent=0), encoding="utf-8")
+
+
+def load_glosses(folder: str | Path) -> GlossVocabulary:
+    """The gloss vocabulary that `save` wrote into a run folder."""
+    path = Path(folder) / "glosses.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no glosses.json, which a run with loss.weights.recognition writes")
+    return GlossVocabulary(json.loads(path.read_text(encoding="utf-8")))
 
 
 def count_words(text: str) -> float:

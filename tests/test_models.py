@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from signcl.batch import Batch, pack_positions
 from signcl.models import MODELS, model_class
 from signcl.models.gfslt import GFSLT
+from signcl.models.recogniser import Recogniser
+from signcl.models.slt import SLT
 from signcl.models.transfer import load_language_model, transfer
 from signcl.models.vlp import VLP
 from signcl.visual import Identity, ResNet, SmallCNN
@@ -380,4 +382,5 @@ def test_models_say_what_they_need():
 
 
 def test_every_named_system_is_there():
-    assert {name: model_class(name) for name in MODELS} == {"gfslt": GFSLT, "vlp": VLP}
+    systems = {"gfslt": GFSLT, "recogniser": Recogniser, "slt": SLT, "vlp": VLP}
+    assert {name: model_class(name) for name in MODELS} == systems

@@ -27,6 +27,7 @@ from signcl.train.prepare import prepare
 WORDS = ["null", "eins", "zwei", "drei", "vier", "fuenf"]
 TINY = {"visual": "feature_mlp", "visual_dim": 16, "conv_width": 32, "width": 32, "encoder_layers": 1,
         "decoder_layers": 1, "heads": 2, "ffn": 32, "text_layers": 1, "text_heads": 2, "text_ffn": 32}  # fmt: skip
+SYSTEM = {"pretrain": "vlp", "finetune": "gfslt", "recognise": "recogniser"}
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,13 @@ def corpus(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     signs = random.normal(size=(len(WORDS), 8)) * 3
     for split, count in (("train", 24), ("dev", 6)):
-        lines = ["name\tpath\ttext"]
+        lines = ["name\tpath\ttext\tgloss"]
         for i in range(count):
             chosen = random.integers(len(WORDS), size=random.integers(2, 4))
             frames = np.concatenate([np.repeat(signs[[c]], random.integers(6, 10), axis=0) for c in chosen])
             np.save(root / f"{split}{i}.npy", (frames + random.normal(size=frames.shape) * 0.1).astype(np.float32))
-            lines.append(f"{split}{i}\t{split}{i}.npy\t{' '.join(WORDS[c] for c in chosen)}")
+            sentence = " ".join(WORDS[c] for c in chosen)
+            lines.append(f"{split}{i}\t{split}{i}.npy\t{sentence}\t{sentence.upper()}")
         (root / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     return root
 
@@ -50,12 +52,13 @@ def recipe(corpus, out, stage="finetune", *, model=None, smoothing=0.1, **train)
     weights = {
         "pretrain": {"clip": 1.0, "masked_text": 1.0, "signcl": 0.1},
         "finetune": {"translation": 1.0, "signcl": 0.1},
+        "recognise": {"recognition": 1.0, "signcl": 0.1},
     }
     return recipe_from_dict({
         "stage": stage,
         "out": str(out),
         "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {"name": {"pretrain": "vlp", "finetune": "gfslt"}[stage], **TINY, **(model or {})},
+        "model": {"name": SYSTEM[stage], **TINY, **(model or {})},
         "loss": {
             "weights": weights[stage],
             "label_smoothing": smoothing,
@@ -123,7 +126,7 @@ def test_pretrained_weights_reach_the_finetuning(corpus, tmp_path):
         fit(recipe(corpus, tmp_path / "x", model={"init_from": str(first), "width": 64}), progress=False)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune", "recognise"])
 def test_killed_and_resumed_equals_unbroken(stage, corpus, tmp_path):
     """Train 2N steps; or N steps, kill -9, and the same command again: the same weights, bit for bit."""
     whole = fit(recipe(corpus, tmp_path / "whole", stage, epochs=3), progress=False)

@@ -3,7 +3,14 @@
 `read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
 """
 
-from signcl.features.sources import ArrayFeatures, Features, count_feature_frames, open_features, read_features
+from signcl.features.sources import (
+    ArrayFeatures,
+    Features,
+    count_feature_frames,
+    open_features,
+    read_features,
+    with_features,
+)
 from signcl.features.store import INDEX, FeatureStore, stored_names, write_store
 
 __all__ = [
@@ -15,5 +22,6 @@ __all__ = [
     "open_features",
     "read_features",
     "stored_names",
+    "with_features",
     "write_store",
 ]

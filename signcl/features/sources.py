@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from signcl.batch import Sample
 from signcl.features.store import INDEX, FeatureStore, checked
 from signcl.pickles import load_pickle
 
-__all__ = ["ArrayFeatures", "Features", "count_feature_frames", "open_features", "read_features"]
+__all__ = ["ArrayFeatures", "Features", "count_feature_frames", "open_features", "read_features", "with_features"]
 
 FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
 
@@ -101,6 +103,25 @@ def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.
         return checked(path, name or "array", "features").astype(np.float32, copy=False)
     source = _source(Path(path))
     return source[_which(source, Path(path), name)]
+
+
+def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a store or pickle that lacks clips; they are counted and named.
+    """
+    if path.is_dir() and any(path.glob("*.npy")):
+        return [replace(s, clip=None, features=path / f"{s.name}.npy", num_frames=None) for s in samples]
+    held = set(open_features(path).names)
+    missing = [s.name for s in samples if s.name not in held]
+    if missing:
+        raise ValueError(
+            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:3])}; it "
+            f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
+        )
+    return [replace(s, clip=None, features=path, num_frames=None) for s in samples]
 
 
 def count_feature_frames(path: Path | str, name: str | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
-from signcl.metrics.summary import score_all
+from signcl.metrics.summary import score_all, score_glosses
 
 __all__ = [
     "Bleu",
@@ -17,5 +17,6 @@ __all__ = [
     "paired_bootstrap",
     "rouge_l",
     "score_all",
+    "score_glosses",
     "wer",
 ]

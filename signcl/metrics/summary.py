@@ -13,13 +13,14 @@ from signcl.metrics.scores import (
     bleu,
     chrf,
     chrf_signature,
+    clean_phoenix_2014_trans,
     exact_match,
     rouge_l,
     tokens,
     wer,
 )
 
-__all__ = ["score_all"]
+__all__ = ["score_all", "score_glosses"]
 
 
 def score_all(
@@ -89,4 +90,49 @@ def score_all(
                 name, hypotheses, references, samples, seed, tokenize=tokenize, smoothing=smoothing
             )
             scores["intervals"][name] = [interval.low, interval.high]
+    return scores
+
+
+def score_glosses(
+    hypotheses: Sequence[str], references: Sequence[str], *, phoenix: bool = False, samples: int = 0, seed: int = 0
+) -> dict[str, Any]:
+    """Word error rate of recognised glosses with its split, ready for scores.json. Lower is better.
+
+    Args:
+        hypotheses: glosses of each clip, between spaces.
+        references: the annotation.
+        phoenix: clean both sides as PHOENIX-2014T's evaluation does, and align with sclite's costs.
+        samples: resamples of the 95 % interval over clips; 0 leaves it out.
+        seed: of the resampling.
+
+    Returns:
+        wer, wer_split, exact_match, `signatures`, `counts`, and `intervals` where asked for.
+
+    Raises:
+        ValueError: as `wer`.
+    """
+    if phoenix:
+        hypotheses = [clean_phoenix_2014_trans(line) for line in hypotheses]
+        references = [clean_phoenix_2014_trans(line) for line in references]
+    errors = wer(hypotheses, references, "sclite" if phoenix else "plain")
+    scores: dict[str, Any] = {
+        "wer": errors.wer,
+        "wer_split": {
+            "substitutions": errors.substitutions,
+            "deletions": errors.deletions,
+            "insertions": errors.insertions,
+        },
+        "exact_match": exact_match(hypotheses, references),
+        "signatures": {"wer": errors.signature + ("|cleaned:phoenix-2014-T" if phoenix else "")},
+        "counts": {
+            "sentences": len(references),
+            "reference_tokens": errors.reference_tokens,
+            "hypothesis_tokens": sum(len(line.split()) for line in hypotheses),
+            "distinct_hypotheses": len(set(hypotheses)),
+            "empty_hypotheses": sum(not line.strip() for line in hypotheses),
+        },
+    }
+    if samples:
+        interval = bootstrap_interval("wer", hypotheses, references, samples, seed)
+        scores["intervals"] = {"level": 0.95, "samples": samples, "seed": seed, "wer": [interval.low, interval.high]}
     return scores

@@ -11,6 +11,8 @@ __all__ = ["MODELS", "model_class"]
 
 MODELS = {
     "gfslt": "signcl.models.gfslt:GFSLT",
+    "recogniser": "signcl.models.recogniser:Recogniser",
+    "slt": "signcl.models.slt:SLT",
     "vlp": "signcl.models.vlp:VLP",
 }
 

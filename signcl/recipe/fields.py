@@ -8,6 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+TERMS = {
+    "recognise": ("recognition", "signcl"),
+    "pretrain": ("clip", "masked_text", "signcl"),
+    "finetune": ("translation", "recognition", "signcl"),
+}
+"""What each stage can compute."""
+DEFAULT_TERMS = {"recognise": ("recognition",), "pretrain": ("clip", "masked_text"), "finetune": ("translation",)}
+SYSTEMS = {"recognise": ("recogniser",), "pretrain": ("vlp",), "finetune": ("gfslt", "slt")}
+"""Which systems each stage trains."""
+
 
 @dataclass
 class CorpusRecipe:
@@ -21,6 +31,8 @@ class CorpusRecipe:
     """Keyword arguments of that corpus's `samples` function, e.g. {text: digits}."""
     fraction: float = 1.0
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
+    features: str = ""
+    """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
     on_broken: Literal["skip", "stop"] = "skip"
     """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
 
@@ -82,7 +94,7 @@ class ModelRecipe:
     """Which system at what size. Defaults are a small CPU preset; recipes of the paper set the published sizes."""
 
     name: str = "gfslt"
-    """A key of `signcl.models.MODELS`: gfslt (finetune) or vlp (pretrain)."""
+    """A key of `signcl.models.MODELS`: gfslt, slt (finetune), vlp (pretrain) or recogniser (recognise)."""
     visual: str = "small_cnn"
     """Frame encoder: small_cnn, resnet18, resnet34 (pixels), feature_mlp, identity (features)."""
     visual_weights: str = ""
@@ -100,6 +112,8 @@ class ModelRecipe:
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation: str = "relu"
+    signcl_tap: str = "embedding"
+    """slt, recogniser: where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of the encoder."""
     tie_embeddings: bool = False
     text_layers: int = 2
     """Layers of the text encoder (vlp)."""
@@ -158,7 +172,8 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl. Leave a term out: off."""
+    """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl, and recognition
+    (slt); recognise: recognition, signcl. Leave a term out: off."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
@@ -167,6 +182,8 @@ class LossRecipe:
     """Share of words masked, at most, in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
     """omit_last masks the last words, as released."""
+    ctc_too_long: Literal["skip", "stop"] = "skip"
+    """A clip with fewer steps than its glosses need is named and left out of `recognition`, or stops the run."""
     mask_duplicates: bool = True
     """Equal sentences in a batch are no negatives of each other."""
 
@@ -211,7 +228,8 @@ class TrainRecipe:
     evaluate_every: int = 1
     """Epochs between scorings of the dev split."""
     select: str = ""
-    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning; '-' prefix: lower wins."""
+    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition. '-':
+    lower wins."""
     patience: int | None = None
     """Stop after this many scorings without a better `select`; None never stops early."""
     save_every: int = 200
@@ -221,20 +239,23 @@ class TrainRecipe:
 
 @dataclass
 class DecodeRecipe:
-    """transformers' `generate`."""
+    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, recogniser)."""
 
     beams: int = 4
     length_penalty: float = 1.0
+    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt; negative: off)."""
     max_new_tokens: int = 60
     dev_beams: int = 1
     """Beams while training."""
+    gloss_beams: int = 10
+    """Prefixes of the CTC search; 1 takes the best class of each step."""
 
 
 @dataclass
 class Recipe:
     """One run, complete."""
 
-    stage: Literal["pretrain", "finetune"] = "finetune"
+    stage: Literal["recognise", "pretrain", "finetune"] = "finetune"
     out: str = "runs/unnamed"
     """The run folder."""
     corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
@@ -247,11 +268,9 @@ class Recipe:
     bleu_tokenize: Literal["none", "13a", "zh", "char"] = "none"
 
     def __post_init__(self) -> None:
-        terms = {"pretrain": ("clip", "masked_text", "signcl"), "finetune": ("translation", "signcl")}[self.stage]
+        terms = TERMS[self.stage]
         if not self.loss.weights:
-            self.loss.weights = {"pretrain": {"clip": 1.0, "masked_text": 1.0}, "finetune": {"translation": 1.0}}[
-                self.stage
-            ]
+            self.loss.weights = dict.fromkeys(DEFAULT_TERMS[self.stage], 1.0)
             if self.stage == "pretrain" and not self.model.masked_text:
                 self.loss.weights.pop("masked_text")
         unknown = sorted(set(self.loss.weights) - set(terms))
@@ -260,9 +279,21 @@ class Recipe:
                 f"loss.weights: stage {self.stage} computes {', '.join(terms)}, got {', '.join(unknown)}"
                 f"{nearest(unknown[0], terms)}"
             )
-        expected = {"pretrain": "vlp", "finetune": "gfslt"}[self.stage]
-        if self.model.name != expected:
-            raise ValueError(f"stage {self.stage} trains model.name={expected}, got {self.model.name}")
+        systems = SYSTEMS[self.stage]
+        if self.model.name not in systems:
+            raise ValueError(f"stage {self.stage} trains model.name={' or '.join(systems)}, got {self.model.name}")
+        if self.model.name in ("slt", "recogniser"):
+            self._check_transformer()
+        else:
+            if "recognition" in self.loss.weights:
+                raise ValueError(
+                    f"loss.weights.recognition: {self.model.name} has no gloss head; model.name=slt (Joint-SLT) has one"
+                )
+            if self.model.signcl_tap != "embedding":
+                raise ValueError(
+                    f"model.signcl_tap={self.model.signcl_tap}: only slt and recogniser have taps to choose from; in "
+                    f"{self.model.name} SignCL looks at the frame encoder"
+                )
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
         train, model, loss = self.train, self.model, self.loss
@@ -270,7 +301,7 @@ class Recipe:
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
-        _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams")
+        _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
         _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss")
         _within("train", train, 0, 2**32 - 1, "seed")
         _within("train", train, 0, math.inf, "workers", "warmup_steps", "weight_decay", "min_lr", "plateau_factor")
@@ -288,7 +319,10 @@ class Recipe:
         scores = {
             "pretrain": ["retrieval"],
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
+            "recognise": ["wer"],
         }
+        if self.stage == "finetune" and "recognition" in loss.weights:
+            scores["finetune"].append("gloss_wer")
         known = [*scores[self.stage], "loss", *loss.weights]
         if train.select.removeprefix("-") not in ("", *known):
             raise ValueError(
@@ -301,6 +335,21 @@ class Recipe:
             raise ValueError(f"corpus.fraction: needs a share above 0 and at most 1, got {self.corpus.fraction}")
         if self.model.width % self.model.heads:
             raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
+
+    def _check_transformer(self) -> None:
+        """Refuse what the Sign Language Transformer and the recogniser have not."""
+        m, needed = self.model, {"finetune": "translation", "recognise": "recognition"}[self.stage]
+        if needed not in self.loss.weights:
+            raise ValueError(f"loss.weights: {m.name} in stage {self.stage} needs a weight for {needed}")
+        taps = ["embedding", *(f"layer{k + 1}" for k in range(m.encoder_layers))]
+        if m.signcl_tap not in taps:
+            raise ValueError(f"model.signcl_tap: needs one of {', '.join(taps)}, got {m.signcl_tap!r}")
+        if m.activation not in ("relu", "gelu"):
+            raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
+        if m.language_model or m.form != "fixed":
+            raise ValueError(
+                f"model.language_model and model.form=as_released belong to gfslt and vlp, not to {m.name}"
+            )
 
 
 def _positive(section: str, recipe: Any, *names: str) -> None:

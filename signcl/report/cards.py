@@ -11,8 +11,8 @@ from signcl.report.read import RunFiles
 
 __all__ = ["cards_section", "flat", "what_was_trained"]
 
-SYSTEMS = {"gfslt": "GFSLT", "vlp": "VLP"}
-STAGES = {"pretrain": "pretrained", "finetune": "finetuned"}
+SYSTEMS = {"gfslt": "GFSLT", "vlp": "VLP", "slt": "Sign Language Transformer", "recogniser": "Recogniser"}
+STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}
 NOT_DIFFERENCES = ("out",)  # every run has its own
 
 

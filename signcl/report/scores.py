@@ -28,11 +28,12 @@ SHOWN = {
     "retrieval": "Retrieval",
     "loss": "Loss",
     "translation": "Translation loss",
+    "recognition": "Recognition loss",
     "clip": "CLIP loss",
     "masked_text": "Masked-text loss",
     "signcl": "SignCL loss",
 }
-LOSSES = {"loss", "translation", "clip", "masked_text", "signcl"}
+LOSSES = {"loss", "translation", "recognition", "clip", "masked_text", "signcl"}
 LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")

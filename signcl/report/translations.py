@@ -29,7 +29,8 @@ def translations_section(runs: list[RunFiles]) -> str:
     """The section for the runs that translate; a pretraining run has none."""
     translating = [(number, run) for number, run in enumerate(runs) if run.recipe.stage == "finetune"]
     if not translating:
-        return '<p class="gap">A pretraining run does not translate; finetune it with <code>signcl fit</code>.</p>'
+        kind = "recogniser" if all(run.recipe.stage == "recognise" for run in runs) else "pretraining run"
+        return f'<p class="gap">A {kind} does not translate; <code>signcl fit</code> a finetuning recipe.</p>'
     parts = [gap(f"{run.label} has no translations of the {run.split} split.", command("evaluate", run))
              for _, run in translating if not run.predictions]  # fmt: skip
     ready = [(number, run, run.predictions) for number, run in translating if run.predictions]

@@ -21,18 +21,22 @@ from signcl import checkpoint
 from signcl.batch import Batch
 from signcl.build import build_model, initialise
 from signcl.data import Loaded, clip_loader, plan_batches
+from signcl.losses import ctc_too_long
 from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
-from signcl.stages import STAGES, Gather, Scored, score, summarise, weighted_sum
+from signcl.stages import STAGES, Gather, Scored, score, weighted_sum
 from signcl.train.optimise import Adaptation, FiniteFlag, gather_rows, learning_rate, make_optimizer
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
+from signcl.train.scoring import dev_scores
 
 __all__ = ["Loop"]
 
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken")
+SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
+"""Score that chooses the kept weights, where the recipe names none."""
 
 
 @contextlib.contextmanager
@@ -97,7 +101,7 @@ class Loop:
         self.lead = self.fabric.global_rank == 0
         self.material = prepare(recipe)
         torch.manual_seed(train.seed)  # every rank starts from the same weights
-        self.model = build_model(recipe, self.material.tokenizer, self.material.feature_dim)
+        self.model = build_model(recipe, self.material.tokenizer, self.material.feature_dim, self._classes())
         self.initialised = initialise(self.model, recipe, self.material.tokenizer) if state is None else []
         if train.compile:
             self.model.compile()
@@ -113,6 +117,7 @@ class Loop:
         self.seconds = 0.0
         self.best: float | None = None
         self.broken: dict[str, str] = {}
+        self.too_short: set[str] = set()
         self.adaptation = Adaptation()
         if state is not None:
             self._restore(state)
@@ -139,7 +144,7 @@ class Loop:
         """Train, score, save; the run folder."""
         self.started = time.perf_counter() - self.seconds
         if self.lead:
-            checkpoint.save_run_start(self.folder, self.recipe, self.material.tokenizer)
+            checkpoint.save_run_start(self.folder, self.recipe, self.material.tokenizer, self.material.glosses)
             self.record = Record(self.folder, self.step)
             for line in self.initialised:
                 say(line)
@@ -222,7 +227,27 @@ class Loop:
             if self.recipe.corpus.on_broken == "stop":
                 raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
             self.broken[name] = reason
-        return None if loaded.batch is None else loaded.batch.to(self.fabric.device)
+        if loaded.batch is None:
+            return None
+        self._note_too_short(loaded.batch)
+        return loaded.batch.to(self.fabric.device)
+
+    def _classes(self) -> int | None:
+        return None if self.material.glosses is None else len(self.material.glosses)
+
+    def _note_too_short(self, batch: Batch) -> None:
+        """Remember the clips with fewer steps than their glosses need, while the batch is still on the host."""
+        if batch.glosses is None or batch.gloss_lengths is None:
+            return
+        steps = self.model.step_lengths(batch.lengths)  # type: ignore[operator]
+        short = ctc_too_long(batch.glosses, steps, batch.gloss_lengths)
+        names = [name for name, is_short in zip(batch.names, short.tolist()) if is_short]
+        if names and self.recipe.loss.ctc_too_long == "stop":
+            raise ValueError(
+                f"clip {names[0]} has fewer steps than its glosses need for CTC; lower input.stride, drop the clip, or "
+                f"set loss.ctc_too_long=skip"
+            )
+        self.too_short.update(names)
 
     def _train_step(self, loaded: list[Batch | None]) -> None:
         """One optimizer step over the micro-batches; nothing is updated when the loss is not finite."""
@@ -308,12 +333,12 @@ class Loop:
         loader = clip_loader(self.material.dev, plan, workers=recipe.train.workers)
         with track("scoring dev", total=len(plan), show=self.progress and self.lead and len(plan) > 20) as bar:
             usable = (batch for batch in map(bar.each, map(self._usable, loader)) if batch is not None)
-            return self._merged(score(self.model, usable, recipe, self.material.tokenizer))
+            return self._merged(score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses))
 
     def _take(self, scores: dict[str, float]) -> None:
         """What follows from scores: the kept weights, patience, rates, the log."""
         recipe = self.recipe
-        select = recipe.train.select or ("-loss" if recipe.stage == "pretrain" else "bleu4")
+        select = recipe.train.select or SELECT[recipe.stage]
         name, sign = select.lstrip("-"), -1 if select.startswith("-") else 1
         if name not in scores:
             raise ValueError(f"train.select={select}: this stage scores {', '.join(sorted(scores))}")
@@ -335,17 +360,7 @@ class Loop:
         if self.fabric.world_size > 1:
             parts = [scored] * self.fabric.world_size
             torch.distributed.all_gather_object(parts, scored)
-        merged = summarise(parts)
-        hypotheses = {name: sentence for part in parts for name, sentence in part.hypotheses.items()}
-        if hypotheses:
-            from signcl.metrics import bleu, exact_match, rouge_l
-
-            kept = [s for s in self.material.dev.samples if s.name in hypotheses]
-            found, texts = [hypotheses[s.name] for s in kept], [s.text for s in kept]
-            measured = bleu(found, texts, tokenize=self.recipe.bleu_tokenize)
-            merged |= {f"bleu{n}": getattr(measured, f"bleu{n}") for n in (1, 2, 3, 4)}
-            merged |= {"rouge_l": rouge_l(found, texts), "exact_match": exact_match(found, texts)}
-        return merged
+        return dev_scores(parts, self.material.dev.samples, self.recipe)
 
     def _save(self, finished: bool = False) -> None:
         self.seconds = time.perf_counter() - self.started
@@ -391,6 +406,8 @@ class Loop:
             "ranks": self.fabric.world_size,
             "broken": self.broken,
             "cut_sentences": len(data.train.cut_sentences),
+            **({} if data.glosses is None else {"gloss_classes": len(data.glosses)}),
+            **({} if data.glosses is None else {"too_short_for_ctc": sorted(self.too_short)}),
         }
 
     def _tell(self) -> None:
@@ -398,6 +415,9 @@ class Loop:
             shown = "; ".join(f"{name}: {reason}" for name, reason in list(self.broken.items())[:5])
             more = f" (and {len(self.broken) - 5} more, all in card.json)" if len(self.broken) > 5 else ""
             say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
+        if self.too_short:
+            few = ", ".join(sorted(self.too_short)[:5])
+            say(f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC: {few}")
         if cut := len(self.material.train.cut_sentences):
             say(f"{cut} training sentences were cut to text.max_tokens={self.recipe.text.max_tokens} tokens")
         say(f"{self.folder}: {self.step} steps in {self.seconds:.0f} s")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from signcl.batch import Sample
 from signcl.data import ClipDataset, count_frames, load_raw, recipe_samples
+from signcl.progress import say
 from signcl.recipe import InputRecipe, Recipe
-from signcl.text import Tokenizer, build_tokenizer
+from signcl.text import GlossVocabulary, Tokenizer, build_tokenizer
 
-__all__ = ["Material", "feature_dim", "prepare"]
+__all__ = ["Material", "build_glosses", "feature_dim", "prepare"]
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Material:
     tokenizer: Tokenizer
     feature_dim: int | None
     """Size of pre-extracted features, None for pixels."""
+    glosses: GlossVocabulary | None = None
+    """Gloss classes, where the recipe weighs `recognition`."""
 
 
 def prepare(recipe: Recipe) -> Material:
@@ -42,16 +45,39 @@ def prepare(recipe: Recipe) -> Material:
         language=text.language,
         min_count=text.min_count,
     )
+    glosses = build_glosses(train, dev, recipe.corpus.name) if "recognition" in recipe.loss.weights else None
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
     dim = feature_dim(train)
     return Material(
-        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, dim=dim),
-        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, dim=dim),
+        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, dim=dim, glosses=glosses),
+        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, dim=dim, glosses=glosses),
         train_lengths=count_frames(train, recipe.input),
         dev_lengths=count_frames(dev, recipe.input),
         tokenizer=tokenizer,
         feature_dim=dim,
+        glosses=glosses,
     )
+
+
+def build_glosses(train: Sequence[Sample], dev: Sequence[Sample], corpus: str) -> GlossVocabulary:
+    """The gloss vocabulary of the training annotation; says what dev has that training never saw.
+
+    Raises:
+        ValueError: sentences without gloss, counted and named.
+    """
+    for split, samples in (("training", train), ("dev", dev)):
+        bare = [s.name for s in samples if not s.gloss]
+        if bare:
+            raise ValueError(
+                f"loss.weights.recognition needs the glosses of every clip, but {len(bare)} of the {len(samples)} "
+                f"{split} clips of corpus {corpus} have none, first {', '.join(bare[:3])}; leave the weight out "
+                f"(model.name=slt is then NSLT) or use a corpus with glosses"
+            )
+    glosses = GlossVocabulary.train(s.gloss for s in train)
+    classes = [c for s in dev for c in glosses.encode(s.gloss)]
+    if unknown := classes.count(1):
+        say(f"{unknown} of {len(classes)} glosses of the dev split are not in training: class 1, <unk>, an error each")
+    return glosses
 
 
 def feature_dim(samples: Sequence[Sample]) -> int | None:

@@ -1,0 +1,211 @@
+"""Search: glosses from CTC log-probabilities (best path, prefix beam), and sentences from a step function (beam).
+
+Nothing here knows a model. GFSLT translates with transformers' `generate`; the beam search of this file has the length
+penalty of the Sign Language Transformers, ((5 + length) / 6) ** alpha, which transformers does not offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["GlossPath", "beam_search", "ctc_greedy", "ctc_prefix_beam", "length_divisor"]
+
+Step = Callable[[Tensor, Tensor | None], Tensor]
+"""(last token of each row [R], row that each continues [R] or None at the start) -> log-probabilities [R, V]."""
+
+
+@dataclass(frozen=True)
+class GlossPath:
+    """A recognised gloss sequence."""
+
+    classes: tuple[int, ...]
+    """Gloss classes, without blanks; two equal neighbours are two signs."""
+    score: float
+    """Log-probability: of the sequence for prefix search, of the one best alignment for the best path."""
+
+
+def ctc_greedy(log_probs: Tensor, step_lengths: Tensor, *, blank: int = 0) -> list[GlossPath]:
+    """The best class of each step, repetitions merged, blanks removed: fast, and not always the best sequence.
+
+    A gloss signed twice is kept twice when a blank stands between: a _ a gives a a, a a gives a.
+
+    Args:
+        log_probs: log-softmax over classes; what stands at padding is never read. [B, S, C]
+        step_lengths: real steps of each clip. [B]
+
+    Returns:
+        One path per clip.
+    """
+    check_ctc(log_probs, step_lengths)
+    best, classes = (part.cpu() for part in log_probs.max(dim=2))
+    paths = []
+    for scores, row, length in zip(best, classes, step_lengths.tolist()):
+        merged = torch.unique_consecutive(row[:length]).tolist()
+        paths.append(GlossPath(tuple(c for c in merged if c != blank), float(scores[:length].sum())))
+    return paths
+
+
+def ctc_prefix_beam(
+    log_probs: Tensor, step_lengths: Tensor, *, beams: int = 10, blank: int = 0
+) -> list[list[GlossPath]]:
+    """The most probable gloss sequences, each with all its alignments summed; exact when no prefix is pruned.
+
+    p(sequence) = sum over alignments of prod_t p(class of step t). Each step keeps the `beams` best prefixes. For each
+    prefix the probability that it ends in blank and that it ends in its last gloss are kept apart, since only the
+    former may be followed by the same gloss once more: genuine repetitions survive.
+
+    Args:
+        log_probs: log-softmax over classes. [B, S, C]
+        step_lengths: real steps of each clip. [B]
+        beams: prefixes kept.
+
+    Returns:
+        For each clip at most `beams` paths, best first.
+
+    Raises:
+        ValueError: fewer than one beam, shapes or lengths that do not fit.
+
+    Source: Graves 2006 (sequence), Hannun 2014 (search). neccam/slt searches with TensorFlow and then merges equal
+    neighbours of the result, so that a gloss signed twice can never be recognised.
+    """
+    check_ctc(log_probs, step_lengths)
+    if beams < 1:
+        raise ValueError(f"ctc_prefix_beam needs at least 1 beam, got {beams}.")
+    rows = log_probs.detach().double().cpu().numpy()
+    return [_prefix_beam(row[:length], beams, blank) for row, length in zip(rows, step_lengths.tolist())]
+
+
+def _prefix_beam(log_probs: np.ndarray, beams: int, blank: int) -> list[GlossPath]:
+    """One clip. [S, C]"""
+    prefixes: list[tuple[int, ...]] = [()]
+    in_blank, in_gloss = np.zeros(1), np.full(1, -np.inf)  # log p(prefix, last step blank / its last gloss)
+    classes = log_probs.shape[1]
+    for step in log_probs:
+        last = np.array([prefix[-1] if prefix else -1 for prefix in prefixes])
+        some = last >= 0
+        total = np.logaddexp(in_blank, in_gloss)
+        stay_blank = total + step[blank]
+        stay_gloss = np.where(some, in_gloss + step[last], -np.inf)
+        longer = total[:, None] + step[None, :]  # [K, C]
+        longer[some, last[some]] = (in_blank + step[last])[some]  # the same gloss again needs a blank between
+        longer[:, blank] = -np.inf
+        place = {prefix: k for k, prefix in enumerate(prefixes)}
+        for k, prefix in enumerate(prefixes):  # a prefix can also be reached by extending another one of the beam
+            parent = place.get(prefix[:-1]) if prefix else None
+            if parent is not None:
+                stay_gloss[k] = np.logaddexp(stay_gloss[k], longer[parent, prefix[-1]])
+                longer[parent, prefix[-1]] = -np.inf
+        scores = np.concatenate([np.logaddexp(stay_blank, stay_gloss), longer.ravel()])
+        keep = min(beams, len(scores))
+        best = np.argpartition(-scores, keep - 1)[:keep]
+        best = best[scores[best] > -np.inf]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        old = len(prefixes)
+        following = [
+            prefixes[i] if i < old else (*prefixes[(i - old) // classes], int((i - old) % classes)) for i in best
+        ]
+        stays = best < old
+        index = np.minimum(best, old - 1)
+        in_blank = np.where(stays, stay_blank[index], -np.inf)
+        in_gloss = np.where(stays, stay_gloss[index], scores[best])
+        prefixes = following
+    totals = np.logaddexp(in_blank, in_gloss)
+    return [GlossPath(prefixes[k], float(totals[k])) for k in np.argsort(-totals, kind="stable")]
+
+
+def check_ctc(log_probs: Tensor, step_lengths: Tensor) -> None:
+    """Refuse what no CTC search can read."""
+    if log_probs.dim() != 3 or step_lengths.shape != log_probs.shape[:1]:
+        raise ValueError(
+            f"CTC search needs log_probs [B, S, C] and step_lengths [B], got {list(log_probs.shape)} and "
+            f"{list(step_lengths.shape)}."
+        )
+    if len(step_lengths) and not 0 <= int(step_lengths.min()) <= int(step_lengths.max()) <= log_probs.shape[1]:
+        raise ValueError(f"CTC search needs step_lengths in 0..{log_probs.shape[1]}, got {step_lengths.tolist()}.")
+
+
+def length_divisor(length: int, alpha: float) -> float:
+    """What a hypothesis's log-probability is divided by: ((5 + length) / 6) ** alpha; 1 where alpha is negative."""
+    return 1.0 if alpha < 0 else ((5 + length) / 6) ** alpha
+
+
+@torch.no_grad()
+def beam_search(
+    step: Step,
+    *,
+    batch_size: int,
+    start_id: int,
+    end_id: int,
+    pad_id: int,
+    beams: int = 4,
+    alpha: float = 1.0,
+    max_new_tokens: int = 60,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The best sentence of each clip: log p(sentence) / ((5 + length) / 6) ** alpha; one beam is greedy.
+
+    Each step keeps the `beams` best continuations of a clip; one that ends leaves the beam and is remembered. A clip is
+    done when no living hypothesis can pass its best finished one any more, or none lives. At `max_new_tokens` living
+    hypotheses count as they are. `length` counts tokens, the end mark included. Exact when no continuation is pruned.
+
+    Args:
+        step: the decoder; it is given the last token of every row and, from the second call on, the earlier row that
+            each row continues, so that it can reorder what it remembers. Rows are clips x beams.
+        batch_size: clips B.
+        start_id: what the decoder reads first.
+        end_id: ends a sentence.
+        pad_id: fills the rest of a row, and is never generated.
+        beams: hypotheses kept per clip.
+        alpha: above 0 favours longer sentences, 0 compares sums; negative switches the penalty off, as published.
+        max_new_tokens: longest sentence.
+
+    Returns:
+        Token ids without the start token, ending with `end_id` where the sentence ended, then `pad_id`. [B, U] long
+
+    Raises:
+        ValueError: no beam or no room for a token.
+
+    Source: neccam/slt, search.py. Released code: `.div` on token numbers, which breaks the beams from torch 1.5 on.
+    """
+    if beams < 1 or max_new_tokens < 1:
+        raise ValueError(f"beam_search needs beams >= 1 and max_new_tokens >= 1, got {beams} and {max_new_tokens}.")
+    words = torch.full((batch_size, beams, 0), pad_id, dtype=torch.long, device=device)
+    alive = torch.full((batch_size, beams), -torch.inf, device=device)
+    alive[:, 0] = 0.0  # the rows of a clip begin alike: only one of them may be continued
+    best = torch.full((batch_size,), -torch.inf, device=device)
+    answer = torch.full((batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
+    last = torch.full((batch_size * beams,), start_id, dtype=torch.long, device=device)
+    first_row = torch.arange(batch_size, device=device)[:, None] * beams  # [B, 1]
+    rows = None
+    for length in range(1, max_new_tokens + 1):
+        log_probs = step(last, rows).float().view(batch_size, beams, -1)
+        log_probs[:, :, pad_id] = -torch.inf
+        scores = (alive[:, :, None] + log_probs).flatten(1)  # [B, K * V]
+        size = log_probs.shape[2]
+        kept = min(beams, scores.shape[1])
+        alive, chosen = scores.topk(kept, dim=1)
+        if kept < beams:  # a vocabulary smaller than the beam
+            alive = torch.nn.functional.pad(alive, (0, beams - kept), value=-torch.inf)
+            chosen = torch.nn.functional.pad(chosen, (0, beams - kept))
+        origin = torch.div(chosen, size, rounding_mode="floor")  # [B, K]
+        tokens = chosen % size
+        words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, words.shape[2])), tokens[:, :, None]], 2)
+        ended = (tokens == end_id) | (length == max_new_tokens)
+        finished = (alive / length_divisor(length, alpha)).masked_fill(~ended, -torch.inf)
+        top, which = finished.max(dim=1)
+        better = top > best
+        best = torch.where(better, top, best)
+        sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
+        answer[:, :length] = torch.where(better[:, None], sentence, answer[:, :length])
+        alive = alive.masked_fill(ended, -torch.inf)
+        # a log-probability only falls, and the largest divisor is that of the longest sentence
+        bound = alive.max(dim=1).values / length_divisor(max_new_tokens, alpha)
+        if bool((bound <= best).all()):
+            break
+        last, rows = tokens.flatten(), (first_row + origin).flatten()
+    return answer[:, : int((answer != pad_id).sum(dim=1).max())]
