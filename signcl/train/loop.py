@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from signcl import checkpoint
 from signcl.batch import Batch
@@ -24,8 +24,15 @@ from signcl.data import Loaded, clip_loader, plan_batches
 from signcl.losses import ctc_too_long
 from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
-from signcl.stages import STAGES, Gather, Scored, score, weighted_sum
-from signcl.train.optimise import Adaptation, FiniteFlag, gather_rows, learning_rate, make_optimizer
+from signcl.stages import Scored, score, weighted_sum
+from signcl.train.optimise import (
+    Adaptation,
+    FiniteFlag,
+    Objective,
+    gather_rows,
+    learning_rate,
+    make_optimizer,
+)
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
 from signcl.train.scoring import dev_scores
@@ -61,19 +68,6 @@ def whole_or_not() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if pressed:
         raise KeyboardInterrupt
-
-
-class Objective(nn.Module):
-    """The model and its stage as one module, batch to terms, so that Fabric wraps (precision, DDP) all of it."""
-
-    def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
-        super().__init__()
-        self.model, self.loss, self.pad_id, self.gather = model, recipe.loss, pad_id, gather
-        self.stage = STAGES[recipe.stage]
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named, unweighted terms."""
-        return self.stage(self.model(batch), batch, self.loss, pad_id=self.pad_id, gather=self.gather)
 
 
 class Loop:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signcl.batch import Batch
 from signcl.recipe import Recipe, TrainRecipe
+from signcl.stages import STAGES, Gather
 
-__all__ = ["Adaptation", "FiniteFlag", "gather_rows", "learning_rate", "make_optimizer"]
+__all__ = ["Adaptation", "FiniteFlag", "Objective", "gather_rows", "learning_rate", "make_optimizer"]
 
 
 def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
@@ -27,6 +29,19 @@ def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
             return low + (train.lr - low) * 0.5 * (1 - math.cos(math.pi * share / 0.3))
         return train.min_lr + (train.lr - train.min_lr) * 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
     return train.lr
+
+
+class Objective(nn.Module):
+    """The model and its stage as one module, batch to terms, so that Fabric wraps (precision, DDP) all of it."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
+        super().__init__()
+        self.model, self.loss, self.pad_id, self.gather = model, recipe.loss, pad_id, gather
+        self.stage = STAGES[recipe.stage]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Named, unweighted terms."""
+        return self.stage(self.model(batch), batch, self.loss, pad_id=self.pad_id, gather=self.gather)
 
 
 @dataclass
