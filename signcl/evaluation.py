@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +46,11 @@ def predict(
         raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
     if length_penalty is not None:
         run.recipe.decode.length_penalty = length_penalty
-    place = pick_device(device)
-    model = run.model.to(place).eval()
-    data, plan = _planned(run, samples, batch_size)
-    found: dict[str, str] = {}
-    broken: dict[str, str] = {}
-    with track("translating", total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan):
-            broken.update(loaded.broken)
-            if loaded.batch is not None:
-                found.update(decode(model, loaded.batch.to(place), run.tokenizer, run.recipe, beams=beams))
-            bar.advance()
-    return {s.name: found[s.name] for s in samples if s.name in found}, broken
+
+    def answer(batch: Batch) -> dict[str, str]:
+        return decode(run.model, batch, run.tokenizer, run.recipe, beams=beams)
+
+    return _answers(run, samples, answer, "translating", device=device, batch_size=batch_size, progress=progress)
 
 
 def recognise(
@@ -79,17 +72,35 @@ def recognise(
     """
     if run.glosses is None:
         raise ValueError(f"{run.folder} recognises no glosses; train with loss.weights.recognition")
+    glosses, width = run.glosses, beams or run.recipe.decode.gloss_beams
+
+    def answer(batch: Batch) -> dict[str, str]:
+        return decode_glosses(run.model, batch, glosses, beams=width)
+
+    return _answers(run, samples, answer, "recognising", device=device, batch_size=batch_size, progress=progress)
+
+
+def _answers(
+    run: Run,
+    samples: list[Sample],
+    answer: Callable[[Batch], dict[str, str]],
+    what: str,
+    *,
+    device: str,
+    batch_size: int | None,
+    progress: bool,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What `answer` makes of every batch, by name in the order of `samples`; and the clips that could not be read."""
     place = pick_device(device)
-    model = run.model.to(place).eval()
+    run.model.to(place).eval()
     data, plan = _planned(run, samples, batch_size)
     found: dict[str, str] = {}
     broken: dict[str, str] = {}
-    with track("recognising", total=len(plan), show=progress) as bar:
+    with track(what, total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
             broken.update(loaded.broken)
             if loaded.batch is not None:
-                width = beams or run.recipe.decode.gloss_beams
-                found.update(decode_glosses(model, loaded.batch.to(place), run.glosses, beams=width))
+                found.update(answer(loaded.batch.to(place)))
             bar.advance()
     return {s.name: found[s.name] for s in samples if s.name in found}, broken
 
