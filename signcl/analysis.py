@@ -22,6 +22,8 @@ from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, re
 from signcl.density import pool_spans, sdr_interval, shuffle_baseline, sign_density_ratio, to_rows
 from signcl.density.spans import Choice
 from signcl.evaluation import pick_device
+from signcl.files import atomic_write, write_json
+from signcl.models.frames import Tapped
 from signcl.progress import say, track
 
 __all__ = ["extract_features", "run_density", "sign_instances"]
@@ -30,18 +32,20 @@ __all__ = ["extract_features", "run_density", "sign_instances"]
 @torch.no_grad()
 def extract_features(
     run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
-) -> Iterator[tuple[Sample, torch.Tensor]]:
+) -> Iterator[tuple[Sample, Tapped]]:
     """Features of every clip, one at a time and in order of length: without augmentation, padding or repeats.
 
     Args:
-        tap: `features`, one vector per frame (where SignCL looks), or `steps`, one per encoder step.
+        tap: `features` (where SignCL looks) or another of the system's `TAPS`.
 
     Yields:
-        (sample, rows on the CPU [T, D]); clips that cannot be read are said and left out.
+        (sample, states of the clip on the CPU as one row of `signcl.models.frames.Tapped`); clips that cannot be read
+        are said and left out.
+
+    Raises:
+        ValueError: no such tap.
     """
     place = pick_device(device)
-    if tap == "steps" and run.recipe.stage == "pretrain":
-        raise ValueError(f"tap=steps needs a finetune run, {run.folder} is a pretrain run; tap=features works for both")
     model = run.model.to(place).eval()
     data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
     plan = plan_batches(
@@ -57,13 +61,9 @@ def extract_features(
                 say(f"skipped {name}: {reason}")
             if loaded.batch is not None:
                 batch = loaded.batch.to(place)
-                if tap == "features":
-                    rows, lengths = model.features(batch), batch.lengths  # type: ignore[operator]
-                else:
-                    encoding = model.encode(batch)  # type: ignore[operator]
-                    rows, lengths = encoding.steps, encoding.step_lengths
-                for name, row, length in zip(batch.names, rows.float().cpu(), lengths.tolist()):
-                    yield by_name[name], row[:length]
+                seen: Tapped = model.tapped(batch, tap)  # type: ignore[operator]
+                for name, row, length in zip(batch.names, seen.rows.float().cpu(), seen.lengths.cpu()):
+                    yield by_name[name], replace(seen, rows=row[: int(length)], lengths=length)
             bar.advance()
 
 
@@ -76,12 +76,10 @@ def sign_instances(
         Features [N, D], the gloss of each row, and (clip, start, stop) of each row in frames of the clip.
     """
     rows, glosses, where = [], [], []
-    per_frame = tap == "features" or run.recipe.model.name in ("slt", "recogniser")  # these never shorten time
-    geometry = {"stride": 1.0} if per_frame else {"stride": 4.0, "first_centre": STEP_CENTRE}
     samples = [s for s in samples if s.spans]
     frames = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
     num_frames = {s.name: count for s, count in zip(samples, frames)}
-    for sample, features in extract_features(run, samples, tap=tap, device=device, progress=progress):
+    for sample, tapped in extract_features(run, samples, tap=tap, device=device, progress=progress):
         kept = thin(num_frames[sample.name], run.recipe.input, None)
         seen = [  # spans are in frames of the clip; the model saw the frames `kept`
             (span, Span(span.token, *(int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))))
@@ -89,7 +87,8 @@ def sign_instances(
         ]
         seen = [(span, inner) for span, inner in seen if inner.start < inner.stop]
         if seen:
-            rows.append(pool_spans(features, [inner for _, inner in seen], frame, **geometry))
+            inner = [inner for _, inner in seen]
+            rows.append(pool_spans(tapped.rows, inner, frame, stride=tapped.stride, first_centre=tapped.first_centre))
             glosses += [str(span.token) for span, _ in seen]
             where += [(sample.name, span.start, span.stop) for span, _ in seen]
     if not rows:
@@ -117,7 +116,7 @@ def run_density(
     Args:
         frame: the one vector of a sign: `centre` frame, `mean` of its frames, or `medoid`. The paper had two
             volunteers choose a frame.
-        tap: `features` or `steps`, see `extract_features`.
+        tap: see `extract_features`.
         distance, inter, min_count: see `signcl.density.sign_density_ratio`.
 
     Returns:
@@ -156,16 +155,12 @@ def run_density(
     }
     if picture:
         result["tsne"] = _picture(run.folder / f"density.{split}", features, glosses, where, seed)
-    checkpoint.write_json(run.folder / f"density.{split}.json", result)
+    write_json(run.folder / f"density.{split}.json", result)
     return result
 
 
-STEP_CENTRE = 0.0
-"""Frame that the first step looks at: its 16 frames are 8 copies of the first and the first 8."""
-
-
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with checkpoint.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         for row in rows:
@@ -182,11 +177,11 @@ def _picture(
         say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")
     projection = tsne(features, seed=seed)
     common = [gloss for gloss, _ in Counter(glosses).most_common(7)]
-    with checkpoint.atomic_write(stem.with_name(stem.name + ".png")) as temporary:
+    with atomic_write(stem.with_name(stem.name + ".png")) as temporary:
         density_figure(projection, glosses, highlight=common, path=temporary, format="png")
     points = [
         {"x": round(float(x), 3), "y": round(float(y), 3), "gloss": gloss, "clip": clip, "start": start, "stop": stop}
         for (x, y), gloss, (clip, start, stop) in zip(projection.coordinates, glosses, where)
     ]
-    checkpoint.write_json(stem.with_name(stem.name + ".points.json"), points)
+    write_json(stem.with_name(stem.name + ".points.json"), points)
     return dict(projection.settings)

@@ -93,6 +93,9 @@ class Batch:
     """Gloss classes, 1..C-1, padded with 0. [B, G] long"""
     gloss_lengths: Tensor | None = None
     """[B] long"""
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    """What a loss term needs of each sentence beside these, by the name of the term, made by `signcl.targets`: e.g.
+    `sentence_similarity` [B, E], `pseudo_gloss` [B, P]."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -107,6 +110,7 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        changed["targets"] = {k: change(v) for k, v in self.targets.items()}
         return replace(self, **changed)
 
 

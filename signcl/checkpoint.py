@@ -8,14 +8,12 @@ Every file is written beside its place and moved there, so that a full disk, a k
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import platform
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from signcl.files import atomic_write, write_json
 from signcl.recipe import Recipe, load_recipe, save_recipe
+from signcl.targets import Targets, load_targets
 from signcl.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 
 __all__ = [
     "Run",
-    "atomic_write",
     "clear_run",
     "load_run",
     "load_state",
@@ -53,62 +52,18 @@ class Run:
     card: dict[str, Any]
     glosses: GlossVocabulary | None = None
     """Where the run recognises glosses."""
+    targets: Targets | None = None
+    """Where a term of the run needs more of a sentence than its tokens."""
 
 
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it replaces `path` when the block ends well and vanishes when it does not.
-
-    Raises:
-        OSError: with what to do, when the disk is full or the folder may not be written. The old file is intact.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except Exception as error:
-        if _disk_full(error):
-            kept = "the one written before is intact" if path.exists() else "nothing was overwritten"
-            raise OSError(
-                errno.ENOSPC, f"no space left while writing {path}; {kept}; free space and run the same command again"
-            ) from None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _disk_full(error: Exception) -> bool:
-    """torch and safetensors report a full disk as their own kinds of error."""
-    return getattr(error, "errno", None) == errno.ENOSPC or any(
-        words in str(error) for words in ("No space left", "PytorchStreamWriter failed", "file write failed")
-    )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-
-
-def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer, glosses: GlossVocabulary | None = None) -> None:
-    """Make the run folder with its recipe, tokenizer and gloss vocabulary."""
+def save_run_start(
+    folder: Path,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    glosses: GlossVocabulary | None = None,
+    targets: Targets | None = None,
+) -> None:
+    """Make the run folder with its recipe, tokenizer, gloss vocabulary and targets."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / "recipe.yaml") as temporary:
@@ -116,6 +71,8 @@ def save_run_start(folder: Path, recipe: Recipe, tokenizer: Tokenizer, glosses: 
         tokenizer.save(folder)
         if glosses is not None:
             glosses.save(folder)
+        if targets is not None:
+            targets.save(folder)
     except PermissionError as error:
         raise PermissionError(
             errno.EACCES,
@@ -192,9 +149,11 @@ def load_run(folder: str | Path) -> Run:
     from signcl.build import build_model
 
     glosses = load_glosses(folder) if "recognition" in recipe.loss.weights else None
-    model = build_model(recipe, tokenizer, card.get("feature_dim"), None if glosses is None else len(glosses))
+    targets = load_targets(recipe, folder)
+    classes = None if glosses is None else len(glosses)
+    model = build_model(recipe, tokenizer, card.get("feature_dim"), classes, targets)
     load_weights(folder, model)
-    return Run(folder, recipe, model.eval(), tokenizer, card, glosses)
+    return Run(folder, recipe, model.eval(), tokenizer, card, glosses, targets)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     command = verb("density", _density, "Sign Density Ratio of a run's features, with interval and shuffled baseline")
     _run_and_split(command)
     command.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="a sign's one vector")
-    command.add_argument("--tap", choices=("features", "steps"), default="features", help="before or after pooling")
+    command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
     command.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
     command.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
     command.add_argument("--min-count", type=int, default=2, help="glosses with fewer instances have no ratio")

@@ -22,6 +22,7 @@ from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
 from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
+from signcl.targets import Targets
 from signcl.text import GlossVocabulary, Tokenizer, count_words, mask_words
 
 __all__ = [
@@ -177,6 +178,7 @@ class ClipDataset(Dataset[Any]):
         tokenizer: None leaves the batch without tokens.
         training: random thinning, crops and masking, and the memory cache.
         glosses: None leaves the batch without glosses.
+        targets: None leaves `Batch.targets` empty.
         dim: size of features that fit the model, where it is known; None takes that of the first clip loaded.
     """
 
@@ -189,10 +191,11 @@ class ClipDataset(Dataset[Any]):
         training: bool,
         cache_gb: float = 0.0,
         glosses: GlossVocabulary | None = None,
+        targets: Targets | None = None,
         dim: int | None = None,
     ) -> None:
         self.samples = list(samples)
-        self.glosses = glosses
+        self.glosses, self.targets = glosses, targets
         self.tokenizer = tokenizer
         self.input: InputRecipe = recipe.input
         self.loss: LossRecipe = recipe.loss
@@ -256,6 +259,8 @@ class ClipDataset(Dataset[Any]):
                 batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
         if self.glosses is not None:
             batch.glosses, batch.gloss_lengths = pad([self.glosses.encode(s.gloss) for s in samples], 0)
+        if self.targets is not None:
+            batch.targets = self.targets(samples)
         return batch
 
     def _encode(self, sample: Sample, index: int | None = None) -> list[int]:

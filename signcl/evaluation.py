@@ -19,6 +19,7 @@ from signcl import checkpoint
 from signcl.batch import Batch, Sample
 from signcl.checkpoint import Run
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
+from signcl.files import atomic_write, write_json
 from signcl.metrics import score_all, score_glosses
 from signcl.progress import say, track
 from signcl.recipe import load_recipe
@@ -113,7 +114,8 @@ def _planned(run: Run, samples: list[Sample], batch_size: int | None) -> tuple[C
         batch_frames=run.recipe.train.batch_frames,
         shuffle=False,
     )
-    return ClipDataset(samples, run.tokenizer, run.recipe, training=False, dim=run.card.get("feature_dim")), plan
+    made: dict[str, Any] = {"dim": run.card.get("feature_dim"), "targets": run.targets}
+    return ClipDataset(samples, run.tokenizer, run.recipe, training=False, **made), plan
 
 
 def pick_device(device: str) -> torch.device:
@@ -203,7 +205,7 @@ def evaluate(
         say(f"{path} was damaged; it is written anew with split {split} alone")
         everything = {}
     everything[split] = scores
-    checkpoint.write_json(path, everything)
+    write_json(path, everything)
     return scores
 
 
@@ -294,7 +296,7 @@ def _write_predictions(path: Path, samples: list[Sample], found: dict[str, str])
 
 
 def _write_table(path: Path, rows: list[tuple[str, str, str]]) -> None:
-    with checkpoint.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
         table.writerow(["name", "reference", "hypothesis"])
         for name, reference, hypothesis in rows:

@@ -134,6 +134,17 @@ class TemporalConv(nn.Module):
         """The same rule for one number known on the host."""
         return int(self.step_lengths(torch.tensor(num_frames)))
 
+    def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
+        """Where steps stand in time: frames from one to the next, and the middle of the first.
+
+        A step sees 16 rows: the first one rows -8 to 7 with `edge="replicate"`, else 0 to 15. Frame t lasts from t to
+        t + 1, so its middle is t + 0.5.
+
+        Args:
+            stride, first_centre: the same of the rows that go in.
+        """
+        return 4 * stride, first_centre + (-0.5 if self.edge == "replicate" else 7.5) * stride
+
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Shorten time.
 

@@ -1,163 +1,20 @@
-"""The stages of training: (model outputs, batch) -> named, unweighted loss terms; and how each stage is scored.
-
-One line (`weighted_sum`) adds the terms, Eq. 6, so that no term can be logged and yet not trained: the released
-pretraining builds `total_loss` with SignCL in it and then back-propagates the contrast alone (docs/paper-vs-code.md).
-"""
+"""How a stage is scored on dev, and how a model's answers become sentences and glosses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from signcl.batch import Batch
 from signcl.decode import ctc_greedy, ctc_prefix_beam
-from signcl.losses import (
-    clip_loss,
-    ctc_loss,
-    estimate_frame_margin,
-    label_smoothed_cross_entropy,
-    released_frame_margin,
-    signcl_loss,
-    weighted_sum,
-)
-from signcl.recipe import LossRecipe, Recipe, SignCLRecipe
+from signcl.recipe import Recipe
+from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, Tokenizer
 
-__all__ = [
-    "STAGES",
-    "decode_glosses",
-    "finetune",
-    "frame_margin",
-    "pretrain",
-    "recognise",
-    "Scored",
-    "score",
-    "signcl_term",
-    "summarise",
-    "weighted_sum",
-]
-
-Gather = Callable[[Tensor], Tensor]
-"""Rows of all ranks, with gradient."""
-
-
-def frame_margin(batch: Batch, recipe: SignCLRecipe) -> Tensor:
-    """The frame margin of each clip, by the recipe's rule. [B]
-
-    `per_clip` is the paper's max(floor, frames / words * 2.3). `released` is one number for the batch from padded
-    sizes, g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), with T the padded frames including the
-    16 or more edge copies and U the padded tokens; the code passes g as it is, where Eq. 4 would double the margin.
-    """
-    if recipe.frame_margin_rule == "per_clip":
-        return estimate_frame_margin(
-            batch.lengths, batch.num_words, words_per_gloss=recipe.words_per_gloss, floor=recipe.frame_margin_floor
-        )
-    if batch.tokens is None:
-        raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
-    frames = -(-batch.max_length // 4) * 4 + 16
-    gap = max(0, released_frame_margin(frames, batch.tokens.shape[1]))
-    doubling = 1 if recipe.variant == "released" else 2  # `released` takes the gap itself, `paper` doubles
-    return torch.full_like(batch.num_words, gap / doubling)
-
-
-def signcl_term(features: Tensor, batch: Batch, recipe: SignCLRecipe) -> Tensor:
-    """SignCL on frame features by the recipe; sampling draws from torch's generator. Scalar."""
-    return signcl_loss(
-        features,
-        batch.lengths,
-        frame_margin(batch, recipe),
-        variant=recipe.variant,
-        distance_margin=recipe.distance_margin,
-        negatives=recipe.negatives,
-    )
-
-
-def pretrain(
-    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
-) -> dict[str, Tensor]:
-    """Terms of visual-language pretraining: clip, masked_text, signcl, as far as the recipe weighs them.
-
-    Args:
-        out: what the model made of the batch; a `signcl.models.vlp.VLPOutput` or anything with its fields.
-        gather: collects rows over ranks with gradient, so that the contrast sees every clip of the step.
-
-    Source: GFSLT-VLP; paper section 4.2.
-    """
-    terms = {}
-    if "clip" in loss.weights:
-        video, text, ids = out.video_embedding, out.text_embedding, batch.sentence_ids
-        assert ids is not None
-        if gather is not None:
-            video, text, ids = gather(video), gather(text), gather(ids)
-        terms["clip"] = clip_loss(
-            video, text, out.logit_scale, sentence_ids=ids if loss.mask_duplicates else None, target=loss.clip_target
-        )
-    if "masked_text" in loss.weights:
-        if out.masked_logits is None or batch.tokens is None:
-            raise ValueError("loss.weights.masked_text needs model.masked_text=true (VLP version 2)")
-        terms["masked_text"] = label_smoothed_cross_entropy(
-            out.masked_logits, batch.tokens, pad_id, loss.label_smoothing
-        )
-    if "signcl" in loss.weights:
-        terms["signcl"] = signcl_term(out.features, batch, loss.signcl)
-    return terms
-
-
-def recognition_term(out: Any, batch: Batch, loss: LossRecipe) -> Tensor:
-    """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
-    if out.log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
-        raise ValueError("loss.weights.recognition needs a model with a gloss head and a corpus with glosses")
-    return ctc_loss(
-        out.log_probs,
-        batch.glosses,
-        out.step_lengths,
-        batch.gloss_lengths,
-        too_long="skip" if loss.ctc_too_long == "skip" else "error",
-    )
-
-
-def recognise(
-    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
-) -> dict[str, Tensor]:
-    """Terms of recognition: recognition, signcl, as far as the recipe weighs them.
-
-    Args:
-        out: a `signcl.models.recogniser.RecogniserOutput` or anything with its fields.
-        pad_id, gather: not used.
-
-    Source: the recognition probe of paper Tables 1, 11 and 12.
-    """
-    terms = {}
-    if "recognition" in loss.weights:
-        terms["recognition"] = recognition_term(out, batch, loss)
-    if "signcl" in loss.weights:
-        terms["signcl"] = signcl_term(out.features, batch, loss.signcl)
-    return terms
-
-
-def finetune(
-    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
-) -> dict[str, Tensor]:
-    """Terms of translation: translation, recognition (Joint-SLT), signcl, as far as the recipe weighs them.
-
-    Args:
-        out: what the model made of the batch; a `signcl.models.gfslt.GFSLTOutput` or anything with its fields.
-        gather: not used; every term is per clip.
-
-    Source: paper section 4.2.
-    """
-    assert batch.tokens is not None
-    terms = {}
-    if "translation" in loss.weights:
-        terms["translation"] = label_smoothed_cross_entropy(out.logits, batch.tokens, pad_id, loss.label_smoothing)
-    return terms | recognise(out, batch, loss, pad_id=pad_id)
-
-
-STAGES = {"recognise": recognise, "pretrain": pretrain, "finetune": finetune}
+__all__ = ["Scored", "decode", "decode_glosses", "score", "summarise"]
 
 
 @dataclass
@@ -185,17 +42,16 @@ def score(
 ) -> Scored:
     """Run a stage over dev batches, without training."""
     model.eval()
-    stage = STAGES[recipe.stage]
     sums: dict[str, Tensor] = {}
     scored = Scored({}, 0, {}, [])
     for batch in batches:
         out = model(batch)
-        terms = stage(out, batch, recipe.loss, pad_id=tokenizer.pad_id)
+        terms = compute_terms(out, batch, recipe.loss, pad_id=tokenizer.pad_id)
         terms["loss"] = weighted_sum(terms, recipe.loss.weights)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.cpu().double() * len(batch)  # mps has no float64
         scored.clips += len(batch)
-        if recipe.stage == "pretrain":
+        if "clip" in recipe.loss.weights:
             assert batch.sentence_ids is not None
             video, text = out.video_embedding.float().cpu(), out.text_embedding.float().cpu()
             scored.embeddings.append((video, text, batch.sentence_ids.cpu()))

@@ -57,7 +57,11 @@ def test_spans_find_the_frames_of_a_thinned_clip_whose_table_does_not_count_them
         assert start <= frame < stop
 
 
-def test_steps_are_for_runs_that_have_an_encoder_of_steps(run):
+def test_every_tap_of_a_system_has_its_density_and_no_other(run):
     assert run_density(run, "test", tap="steps", picture=False, progress=False)["instances"] == 24
-    with pytest.raises(ValueError, match="tap=steps needs a finetune run"):
-        run_density(run.with_name("pretrain"), "test", tap="steps", picture=False, progress=False)
+    for tap in ("features", "conv", "steps"):
+        found = run_density(run.with_name("pretrain"), "test", tap=tap, picture=False, progress=False)
+        assert found["instances"] == 24
+        assert found["made"]["tap"] == tap
+    with pytest.raises(ValueError, match="tap=layer7: this system has features, conv, steps"):
+        run_density(run, "test", tap="layer7", picture=False, progress=False)

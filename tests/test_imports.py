@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "signcl"
 RINGS = [
-    {"batch", "recipe", "progress"},
+    {"batch", "recipe", "progress", "files"},
     {
         "text",
         "video",
@@ -24,10 +24,11 @@ RINGS = [
         "density",
         "projection",
     },
-    {"corpora", "visual"},
+    {"corpora", "visual", "targets"},
     {"models", "data"},
     {"checkpoint", "tables"},
     {"build"},
+    {"terms"},
     {"stages"},
     {"train", "evaluation", "translation", "analysis", "audit", "report"},
     {"demo", "cli", "web", "__main__"},

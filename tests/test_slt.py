@@ -17,7 +17,7 @@ from signcl.evaluation import predict
 from signcl.features import with_features
 from signcl.models.slt import SLT
 from signcl.recipe import recipe_from_dict
-from signcl.stages import STAGES, weighted_sum
+from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, VocabularyTokenizer
 from signcl.train.prepare import prepare
 from signcl.translation import load_model, translate
@@ -188,7 +188,7 @@ def test_signcl_reaches_the_frame_encoder_at_every_tap(tap, corpus, tmp_path):
     batch = material.train[[0, 1, 2, 3]].batch
     torch.manual_seed(0)
     model = build_model(r, material.tokenizer, DIM, len(material.glosses))
-    terms = STAGES["finetune"](model(batch), batch, r.loss, pad_id=material.tokenizer.pad_id)
+    terms = compute_terms(model(batch), batch, r.loss, pad_id=material.tokenizer.pad_id)
     assert terms.keys() == weights.keys()
     assert all(torch.isfinite(value) for value in terms.values())
     for name, term in terms.items():
@@ -214,7 +214,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(tmp_path
     )
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
-        terms = STAGES["finetune"](run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
+        terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1
     assert checkpoint.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
     scores = evaluate(folder, "dev", bootstrap=20, progress=False)
@@ -286,7 +286,7 @@ def test_a_batch_of_clips_too_short_gives_zero_and_not_nan():
     batch.glosses, batch.gloss_lengths = torch.tensor([[2, 2], [3, 4]]), torch.tensor([2, 2])
     model = model_of()
     loss = recipe_from_dict({"stage": "recognise", "model": {"name": "recogniser"}}).loss
-    term = STAGES["recognise"](model(batch), batch, loss, pad_id=0)["recognition"]
+    term = compute_terms(model(batch), batch, loss, pad_id=0)["recognition"]
     term.backward()
     assert term.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -321,12 +321,15 @@ def test_a_corpus_without_gloss_is_refused_unless_the_run_only_translates(tmp_pa
     ("change", "message"),
     [
         ({"stage": "finetune", "model": {"name": "recogniser"}}, "stage finetune trains model.name=gfslt or slt"),
-        ({"model": {"name": "gfslt"}, "loss": {"weights": {"translation": 1, "recognition": 1}}}, "no gloss head"),
+        (
+            {"model": {"name": "gfslt"}, "loss": {"weights": {"translation": 1, "recognition": 1}}},
+            "gfslt computes translation, signcl; slt has recognition",
+        ),
         ({"model": {"name": "slt"}, "loss": {"weights": {"recognition": 1}}}, "needs a weight for translation"),
         ({"model": {"name": "slt", "signcl_tap": "layer9"}}, "needs one of embedding, layer1, layer2, got 'layer9'"),
-        ({"model": {"name": "gfslt", "signcl_tap": "layer1"}}, "only slt and recogniser have taps"),
+        ({"model": {"name": "gfslt", "signcl_tap": "layer1"}}, "only recogniser, slt have taps"),
         ({"model": {"name": "slt", "activation": "tanh"}}, "slt knows relu and gelu, got 'tanh'"),
-        ({"model": {"name": "slt", "form": "as_released"}}, "belong to gfslt and vlp, not to slt"),
+        ({"model": {"name": "slt", "form": "as_released"}}, "belong to gfslt, vlp, not to slt"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_with_what_to_do(change, message):

@@ -17,8 +17,9 @@ from signcl import checkpoint
 from signcl.batch import Sample
 from signcl.build import build_model
 from signcl.data import collate, recipe_samples
+from signcl.files import atomic_write
 from signcl.recipe import TrainRecipe, recipe_from_dict
-from signcl.stages import STAGES, frame_margin, weighted_sum
+from signcl.terms import TERMS, compute_terms, frame_margin, weighted_sum
 from signcl.text import load_tokenizer
 from signcl.train import fit, learning_rate, read_record
 from signcl.train.optimise import Adaptation
@@ -83,7 +84,7 @@ def test_every_weighted_term_moves_the_frame_encoder(stage, corpus, tmp_path):
     def gradient(term_weights):
         torch.manual_seed(0)
         model = build_model(r, tokenizer, 8).eval()
-        terms = STAGES[stage](model(batch), batch, r.loss, pad_id=tokenizer.pad_id)
+        terms = compute_terms(model(batch), batch, r.loss, pad_id=tokenizer.pad_id)
         assert all(torch.isfinite(value) for value in terms.values())
         weighted_sum(terms, term_weights).backward()
         return torch.cat([p.grad.flatten() for p in model.visual.parameters() if p.grad is not None])
@@ -285,18 +286,15 @@ def test_a_finished_run_is_left_alone_and_another_recipe_refused(corpus, tmp_pat
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_clips(corpus, tmp_path, monkeypatch):
-    from signcl import stages
+    honest = TERMS["translation"]
 
-    honest = stages.STAGES["finetune"]
-
-    def poisoned(out, batch, loss, **options):
-        terms = honest(out, batch, loss, **options)
-        return {**terms, "translation": terms["translation"] * math.nan}
+    def poisoned(*given):
+        return honest(*given) * math.nan
 
     r = recipe(corpus, tmp_path / "run", epochs=1)
     from signcl.train import loop
 
-    monkeypatch.setitem(stages.STAGES, "finetune", poisoned)
+    monkeypatch.setitem(TERMS, "translation", poisoned)
     made = loop.Loop(r, tmp_path / "run", None, progress=False)
     before = {k: v.clone() for k, v in made.model.state_dict().items() if v.is_floating_point() and "running" not in k}
     with pytest.raises(ValueError, match=r"not finite at step 0 \(.*translation nan.*\).*Clips of the batch: train\d+"):
@@ -361,7 +359,7 @@ def test_a_real_full_disk(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("/dev/full is a Linux device")
     raised = pytest.raises(OSError, match="no space left")
-    with raised, checkpoint.atomic_write(tmp_path / "x"), open("/dev/full", "wb", buffering=0) as file:
+    with raised, atomic_write(tmp_path / "x"), open("/dev/full", "wb", buffering=0) as file:
         file.write(b"x" * 100_000)
     assert not list(tmp_path.iterdir())
 

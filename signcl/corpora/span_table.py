@@ -7,7 +7,6 @@ corpus; `attach_spans` puts it on the corpus's samples.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from signcl.batch import Sample, Span
 from signcl.corpora.tables import read_table
+from signcl.files import write_text
 
 __all__ = ["attach_spans", "read_spans", "write_spans"]
 
@@ -42,14 +42,7 @@ def write_spans(path: Path | str, spans: Mapping[str, Sequence[Span]]) -> None:
             if not 0 <= span.start < span.stop:
                 raise ValueError(f"{name}: span {span.token}:{span.start}-{span.stop} needs 0 <= start < stop")
             lines.append(f"{name}\t{span.token}\t{span.start}\t{span.stop}\t{span.score:.9g}")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(Path(path), "\n".join(lines) + "\n")
 
 
 def read_spans(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+
+from signcl.files import write_bytes
 
 __all__ = ["INDEX", "FeatureStore", "checked", "stored_names", "write_store"]
 
@@ -154,7 +155,7 @@ def write_store(
         _write_shard(folder, index, waiting)
     if not index["entries"]:
         raise ValueError(f"{folder}: nothing to write; a feature store needs at least one clip")
-    _write_atomic(folder / INDEX, json.dumps(index, ensure_ascii=False).encode())
+    write_bytes(folder / INDEX, json.dumps(index, ensure_ascii=False).encode())
     (folder / PARTIAL).unlink()
     return FeatureStore(folder)
 
@@ -172,27 +173,13 @@ def _write_shard(folder: Path, index: dict[str, Any], clips: list[tuple[str, np.
     from safetensors.numpy import save
 
     shard = f"shard-{len(index['shards']):05d}.safetensors"
-    _write_atomic(folder / shard, save({KEY: np.concatenate([array for _, array in clips])}))
+    write_bytes(folder / shard, save({KEY: np.concatenate([array for _, array in clips])}))
     start = 0
     for name, array in clips:
         index["entries"].append([name, len(index["shards"]), start, len(array)])
         start += len(array)
     index["shards"].append(shard)
-    _write_atomic(folder / PARTIAL, json.dumps(index, ensure_ascii=False).encode())
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep colleagues out
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(folder / PARTIAL, json.dumps(index, ensure_ascii=False).encode())
 
 
 def _read_index(path: Path) -> dict[str, Any]:

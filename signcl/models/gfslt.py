@@ -27,8 +27,9 @@ from transformers import GenerationConfig, MBartConfig, MBartForConditionalGener
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 
-from signcl.batch import Batch, frame_mask, unpack
+from signcl.batch import Batch, frame_mask
 from signcl.layers import MaskedBatchNorm1d, TemporalConv
+from signcl.models.frames import Tapped, feature_lengths, feature_size, frame_features, no_such_tap, tap_of_frames
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput", "SignEmbedding"]
 
@@ -114,6 +115,8 @@ class GFSLT(nn.Module):
     Source: paper Table 5 and section 4.1; released GFSLT-VLP.
     """
 
+    TAPS = ("features", "conv", "steps")
+
     def __init__(
         self,
         visual: nn.Module,
@@ -167,7 +170,31 @@ class GFSLT(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return unpack(self.visual(batch.inputs), batch.positions, len(batch), batch.max_length)
+        return frame_features(self.visual, batch)[0]
+
+    def step_lengths(self, lengths: Tensor) -> Tensor:
+        """Steps that clips of so many frames give. [B] -> [B]"""
+        return self.conv.step_lengths(feature_lengths(self.visual, lengths))
+
+    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
+        """States at a tap of `TAPS`: frame features, steps after the convolution, or encoder states.
+
+        Raises:
+            ValueError: no such tap.
+        """
+        features, lengths = frame_features(self.visual, batch)
+        if tap == "features":
+            return tap_of_frames(self.visual, features, lengths)
+        if tap not in self.TAPS:
+            raise no_such_tap(tap, self.TAPS)
+        frames = tap_of_frames(self.visual, features, lengths)
+        if tap == "conv":
+            steps, step_lengths = self.conv(features, lengths)
+        else:
+            encoding = self._encode(features, lengths)
+            steps, step_lengths = encoding.steps, encoding.step_lengths
+        stride, centre = self.conv.geometry(frames.stride, frames.first_centre)
+        return Tapped(steps, step_lengths, stride, centre)
 
     def encode(self, batch: Batch) -> GFSLTEncoding:
         """Clips to encoder states.
@@ -175,13 +202,15 @@ class GFSLT(nn.Module):
         Raises:
             ValueError: a clip with more steps than the model has positions.
         """
-        check_steps(self.conv, batch.max_length, self.max_positions)
-        features = self.features(batch)
-        steps, step_lengths = self.conv(features, batch.lengths)
+        return self._encode(*frame_features(self.visual, batch))
+
+    def _encode(self, features: Tensor, lengths: Tensor) -> GFSLTEncoding:
+        check_steps(self.conv, features.shape[1], self.max_positions)
+        steps, step_lengths = self.conv(features, lengths)
         embedded = self.sign_emb(steps, step_lengths)
         mask = frame_mask(step_lengths, steps.shape[1])
         states = self.mbart.model.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        return GFSLTEncoding(features, batch.lengths, states, step_lengths)
+        return GFSLTEncoding(features, lengths, states, step_lengths)
 
     def forward(self, batch: Batch) -> GFSLTOutput:
         """Clips and their sentences to token scores (teacher forcing).
@@ -301,12 +330,6 @@ def mbart_config(
         eos_token_id=None,
         forced_eos_token_id=None,
     )
-
-
-def feature_size(visual: nn.Module) -> int:
-    """What a frame encoder says about its features."""
-    dim: Any = visual.dim
-    return int(dim)
 
 
 def share_words(decoder: nn.Module, words: nn.Embedding) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from signcl.batch import Batch, unpack
+from signcl.batch import Batch
+from signcl.models.frames import Tapped, feature_lengths, feature_size, frame_features, no_such_tap, tap_of_frames
 from signcl.models.transformer import Encoder, xavier
 
 __all__ = ["Recogniser", "RecogniserOutput"]
@@ -67,7 +68,7 @@ class Recogniser(nn.Module):
         super().__init__()
         self.visual = visual
         self.encoder = Encoder(
-            int(visual.dim),  # type: ignore[arg-type]
+            feature_size(visual),
             width=width,
             layers=encoder_layers,
             heads=heads,
@@ -84,23 +85,45 @@ class Recogniser(nn.Module):
             xavier(self.gloss_head)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give: as many. [B] -> [B]"""
-        return lengths
-
-    def _unpacked(self, batch: Batch) -> Tensor:
-        return unpack(self.visual(batch.inputs), batch.positions, len(batch), batch.max_length)
+        """Steps that clips of so many frames give: as many as the frame encoder gives rows. [B] -> [B]"""
+        return feature_lengths(self.visual, lengths)
 
     def features(self, batch: Batch) -> Tensor:
         """The tap of SignCL, zero at padding. [B, T, width]"""
-        return self.encoder(self._unpacked(batch), batch.lengths, only_tap=True)[0]
+        return self.encoder(*frame_features(self.visual, batch), only_tap=True)[0]
+
+    @property
+    def TAPS(self) -> tuple[str, ...]:
+        """Where `tapped` can look; `features` is where SignCL does."""
+        layers = [f"layer{number + 1}" for number in range(len(self.encoder.layers))]
+        return ("features", "visual", "embedding", *layers, "steps")
+
+    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
+        """States at a tap of `TAPS`: the frame encoder's, the encoder's input or a layer's, or its last.
+
+        Raises:
+            ValueError: no such tap.
+        """
+        if tap not in self.TAPS:
+            raise no_such_tap(tap, self.TAPS)
+        rows, lengths = frame_features(self.visual, batch)
+        clock = tap_of_frames(self.visual, rows, lengths)
+        if tap == "visual":
+            return clock
+        if tap == "steps":
+            found = self.encoder(rows, lengths)[1]
+        else:
+            found = self.encoder(rows, lengths, only_tap=True, tap=None if tap == "features" else tap)[0]
+        return Tapped(found, lengths, clock.stride, clock.first_centre)
 
     def encode(self, batch: Batch) -> RecogniserOutput:
         """Clips to states and gloss log-probabilities."""
-        tap, states = self.encoder(self._unpacked(batch), batch.lengths)
+        rows, lengths = frame_features(self.visual, batch)
+        tap, states = self.encoder(rows, lengths)
         log_probs = None
         if self.gloss_head is not None:
             log_probs = self.gloss_head(states).float().log_softmax(dim=2)
-        return RecogniserOutput(tap, batch.lengths, states, self.step_lengths(batch.lengths), log_probs)
+        return RecogniserOutput(tap, lengths, states, lengths, log_probs)
 
     def forward(self, batch: Batch) -> RecogniserOutput:
         """The same as `encode`."""

@@ -164,10 +164,7 @@ class Encoder(nn.Module):
         sync_norm: bool = False,
     ) -> None:
         super().__init__()
-        taps = ["embedding", *(f"layer{k + 1}" for k in range(layers))]
-        if tap not in taps:
-            raise ValueError(f"model.signcl_tap: needs one of {', '.join(taps)}, got {tap!r}.")
-        self.tap = taps.index(tap)
+        self.tap = _tap_number(tap, layers)
         self.dim, self.width = dim, width
         self.linear = nn.Linear(dim, width)
         self.embedding = NormedEmbedding(width, sync=sync_norm)
@@ -177,30 +174,42 @@ class Encoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
-    def forward(self, features: Tensor, lengths: Tensor, *, only_tap: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, lengths: Tensor, *, only_tap: bool = False, tap: str | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encode clips; time is not shortened.
 
         Args:
             features: padded frame features; what stands at padding is never read. [B, T, dim]
             lengths: real frames. [B]
             only_tap: stop at the tap; the states returned are then the tap too.
+            tap: another one than the encoder's own.
 
         Returns:
             The tap and the states, both zero at padding. Twice [B, T, width]
         """
         mask = frame_mask(lengths, features.shape[1])
+        at = self.tap if tap is None else _tap_number(tap, len(self.layers))
         states = self.embedding(self.linear(features), mask)
-        tap = states
-        if not (only_tap and self.tap == 0):
+        tapped = states
+        if not (only_tap and at == 0):
             states = self.dropout(states + sinusoids(states.shape[1], self.width, device=states.device).to(states))
             for number, layer in enumerate(self.layers, start=1):
                 states = layer(states, mask)
-                if number == self.tap:
-                    tap = states * mask[:, :, None]
+                if number == at:
+                    tapped = states * mask[:, :, None]
                     if only_tap:
-                        return tap, tap
+                        return tapped, tapped
             states = self.norm(states) * mask[:, :, None]
-        return tap, states
+        return tapped, states
+
+
+def _tap_number(tap: str, layers: int) -> int:
+    """0 for `embedding`, k for `layerk`."""
+    taps = ["embedding", *(f"layer{k + 1}" for k in range(layers))]
+    if tap not in taps:
+        raise ValueError(f"model.signcl_tap: needs one of {', '.join(taps)}, got {tap!r}.")
+    return taps.index(tap)
 
 
 @dataclass

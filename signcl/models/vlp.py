@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 from transformers.models.mbart.modeling_mbart import MBartDecoder, MBartEncoder
 
-from signcl.batch import Batch, frame_mask, unpack
+from signcl.batch import Batch, frame_mask
 from signcl.layers import TemporalConv
+from signcl.models.frames import Tapped, feature_lengths, feature_size, frame_features, no_such_tap, tap_of_frames
 from signcl.models.gfslt import (
     SignEmbedding,
     TiedHead,
     check_steps,
-    feature_size,
     mbart_config,
     share_words,
     shift_right,
@@ -98,6 +98,8 @@ class VLP(nn.Module):
     optimizer of its own that steps every fifth batch; here it is a term with a weight. It cannot reach the frame
     encoder in either form: the decoder sees the masked sentence, not the clip.
     """
+
+    TAPS = ("features", "conv", "steps")
 
     def __init__(
         self,
@@ -184,10 +186,39 @@ class VLP(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return unpack(self.visual(batch.inputs), batch.positions, len(batch), batch.max_length)
+        return frame_features(self.visual, batch)[0]
+
+    def step_lengths(self, lengths: Tensor) -> Tensor:
+        """Steps that clips of so many frames give, without the clip's own token. [B] -> [B]"""
+        return self.conv.step_lengths(feature_lengths(self.visual, lengths))
+
+    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
+        """States at a tap of `TAPS`: frame features, steps after the convolution, or encoder states of those steps.
+
+        Raises:
+            ValueError: no such tap.
+        """
+        features, lengths = frame_features(self.visual, batch)
+        frames = tap_of_frames(self.visual, features, lengths)
+        if tap == "features":
+            return frames
+        if tap not in self.TAPS:
+            raise no_such_tap(tap, self.TAPS)
+        if tap == "conv":
+            steps, step_lengths = self.conv(features, lengths)
+        else:
+            states, step_lengths = self._states(features, lengths)
+            steps = states[:, 1:]
+        stride, centre = self.conv.geometry(frames.stride, frames.first_centre)
+        return Tapped(steps, step_lengths, stride, centre)
 
     def embed_video(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Frame features of clips to one vector each. [B, T, D], [B] -> [B, width]"""
+        embedding: Tensor = self.head(self._states(features, lengths)[0][:, 0])
+        return embedding
+
+    def _states(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder states of the clip's own token and then its steps; the number of steps. [B, 1 + S, width], [B]"""
         steps, step_lengths = self.conv(features, lengths)
         if self.sign_emb is not None:
             steps = self.sign_emb(steps, step_lengths)
@@ -195,8 +226,7 @@ class VLP(nn.Module):
         inputs = torch.cat([cls, steps], dim=1)
         mask = frame_mask(step_lengths + 1, inputs.shape[1])
         states: Tensor = self.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
-        embedding: Tensor = self.head(states[:, 0])
-        return embedding
+        return states, step_lengths
 
     def encode_text(self, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """States of the text encoder. [B, U], [B] -> [B, U, width]"""
@@ -222,12 +252,12 @@ class VLP(nn.Module):
         """
         if batch.tokens is None or batch.token_lengths is None:
             raise ValueError("VLP needs batch.tokens and batch.token_lengths: it compares clips with their sentences.")
-        check_steps(self.conv, batch.max_length, self.max_positions - 1)
-        features = self.features(batch)
+        features, lengths = frame_features(self.visual, batch)
+        check_steps(self.conv, features.shape[1], self.max_positions - 1)
         return VLPOutput(
             features=features,
-            lengths=batch.lengths,
-            video_embedding=self.embed_video(features, batch.lengths),
+            lengths=lengths,
+            video_embedding=self.embed_video(features, lengths),
             text_embedding=self.embed_text(batch.tokens, batch.token_lengths),
             logit_scale=self.logit_scale,
             masked_logits=None if self.decoder is None else self._restore(batch, batch.tokens),

@@ -11,15 +11,17 @@ from signcl.recipe.fields import (
     DecodeRecipe,
     InputRecipe,
     LossRecipe,
-    ModelRecipe,
     Recipe,
     SignCLRecipe,
     TextRecipe,
     TrainRecipe,
 )
+from signcl.recipe.model import ModelRecipe
 from signcl.recipe.reading import load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
+from signcl.recipe.systems import SYSTEMS, System
 
 __all__ = [
+    "SYSTEMS",
     "AugmentRecipe",
     "CorpusRecipe",
     "DecodeRecipe",
@@ -28,6 +30,7 @@ __all__ = [
     "ModelRecipe",
     "Recipe",
     "SignCLRecipe",
+    "System",
     "TextRecipe",
     "TrainRecipe",
     "describe_keys",

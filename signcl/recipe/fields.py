@@ -8,15 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-TERMS = {
-    "recognise": ("recognition", "signcl"),
-    "pretrain": ("clip", "masked_text", "signcl"),
-    "finetune": ("translation", "recognition", "signcl"),
-}
-"""What each stage can compute."""
-DEFAULT_TERMS = {"recognise": ("recognition",), "pretrain": ("clip", "masked_text"), "finetune": ("translation",)}
-SYSTEMS = {"recognise": ("recogniser",), "pretrain": ("vlp",), "finetune": ("gfslt", "slt")}
-"""Which systems each stage trains."""
+from signcl.recipe.model import ModelRecipe
+from signcl.recipe.systems import SYSTEMS, terms_of
 
 
 @dataclass
@@ -87,59 +80,6 @@ class TextRecipe:
     """Words seen less often in training become <unk>, for `word` and `character`."""
     max_tokens: int = 150
     """Longer sentences are cut in training (counted and said)."""
-
-
-@dataclass
-class ModelRecipe:
-    """Which system at what size. Defaults are a small CPU preset; recipes of the paper set the published sizes."""
-
-    name: str = "gfslt"
-    """A key of `signcl.models.MODELS`: gfslt, slt (finetune), vlp (pretrain) or recogniser (recognise)."""
-    visual: str = "small_cnn"
-    """Frame encoder: small_cnn, resnet18, resnet34 (pixels), feature_mlp, identity (features)."""
-    visual_weights: str = ""
-    """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder; empty starts at random."""
-    visual_dim: int = 128
-    """Feature size D, for the encoders that have no published one."""
-    conv_width: int = 256
-    width: int = 256
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    heads: int = 4
-    ffn: int = 512
-    decoder_heads: int | None = None
-    """Heads of the decoder where they differ from the encoder's (the released LLMD configuration)."""
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    activation: str = "relu"
-    signcl_tap: str = "embedding"
-    """slt, recogniser: where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of the encoder."""
-    tie_embeddings: bool = False
-    text_layers: int = 2
-    """Layers of the text encoder (vlp)."""
-    text_heads: int = 4
-    text_ffn: int = 512
-    text_dropout: float = 0.1
-    text_attention_dropout: float = 0.0
-    text_activation: str = "relu"
-    masked_text: bool = True
-    """VLP version 2: add the decoder that restores the masked sentence; without it, or without the weight of
-    `masked_text`, it is version 1, the contrast alone."""
-    masked_text_trains_encoder: bool = False
-    """The masked-text term also reaches the text encoder; off as in the released code."""
-    sign_emb: bool = False
-    """vlp: GFSLT's sign embedding already in pretraining, so that no untrained layer stands between trained ones."""
-    max_positions: int = 1024
-    sync_norm: bool = False
-    """Batch norm statistics over all ranks; off as released."""
-    form: Literal["fixed", "as_released"] = "fixed"
-    """as_released restores the released code's padding, normalisation and weight transfer (docs/paper-vs-code.md)."""
-    language_model: str = ""
-    """pretrained:FOLDER_OR_HUB_ID of an mBART whose text encoder (vlp) and embeddings start the model."""
-    init_from: str = ""
-    """A run folder whose weights start this one, e.g. the pretraining run of a finetuning."""
-    chunk: int | None = None
-    """Frames that pass the frame encoder at a time, recomputed in the backward pass; None takes all at once."""
 
 
 @dataclass
@@ -268,32 +208,7 @@ class Recipe:
     bleu_tokenize: Literal["none", "13a", "zh", "char"] = "none"
 
     def __post_init__(self) -> None:
-        terms = TERMS[self.stage]
-        if not self.loss.weights:
-            self.loss.weights = dict.fromkeys(DEFAULT_TERMS[self.stage], 1.0)
-            if self.stage == "pretrain" and not self.model.masked_text:
-                self.loss.weights.pop("masked_text")
-        unknown = sorted(set(self.loss.weights) - set(terms))
-        if unknown:
-            raise ValueError(
-                f"loss.weights: stage {self.stage} computes {', '.join(terms)}, got {', '.join(unknown)}"
-                f"{nearest(unknown[0], terms)}"
-            )
-        systems = SYSTEMS[self.stage]
-        if self.model.name not in systems:
-            raise ValueError(f"stage {self.stage} trains model.name={' or '.join(systems)}, got {self.model.name}")
-        if self.model.name in ("slt", "recogniser"):
-            self._check_transformer()
-        else:
-            if "recognition" in self.loss.weights:
-                raise ValueError(
-                    f"loss.weights.recognition: {self.model.name} has no gloss head; model.name=slt (Joint-SLT) has one"
-                )
-            if self.model.signcl_tap != "embedding":
-                raise ValueError(
-                    f"model.signcl_tap={self.model.signcl_tap}: only slt and recogniser have taps to choose from; in "
-                    f"{self.model.name} SignCL looks at the frame encoder"
-                )
+        self._check_system()
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
         train, model, loss = self.train, self.model, self.loss
@@ -336,19 +251,51 @@ class Recipe:
         if self.model.width % self.model.heads:
             raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
 
-    def _check_transformer(self) -> None:
-        """Refuse what the Sign Language Transformer and the recogniser have not."""
-        m, needed = self.model, {"finetune": "translation", "recognise": "recognition"}[self.stage]
-        if needed not in self.loss.weights:
-            raise ValueError(f"loss.weights: {m.name} in stage {self.stage} needs a weight for {needed}")
-        taps = ["embedding", *(f"layer{k + 1}" for k in range(m.encoder_layers))]
-        if m.signcl_tap not in taps:
-            raise ValueError(f"model.signcl_tap: needs one of {', '.join(taps)}, got {m.signcl_tap!r}")
-        if m.activation not in ("relu", "gelu"):
-            raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
-        if m.language_model or m.form != "fixed":
+    def _check_system(self) -> None:
+        """Refuse a system of another stage, terms that it cannot compute, and values that it has no use for."""
+        m = self.model
+        names = [name for name, s in SYSTEMS.items() if s.stage == self.stage]
+        if m.name not in SYSTEMS:
+            raise ValueError(f"model.name: needs one of {', '.join(SYSTEMS)}, got {m.name!r}{nearest(m.name, SYSTEMS)}")
+        system = SYSTEMS[m.name]
+        if system.stage != self.stage:
+            raise ValueError(f"stage {self.stage} trains model.name={' or '.join(names)}, got {m.name}")
+        if not self.loss.weights:
+            self.loss.weights = dict.fromkeys(system.default, 1.0)
+            if m.name == "vlp" and not m.masked_text:
+                self.loss.weights.pop("masked_text")
+        unknown = [term for term in self.loss.weights if term not in terms_of(self.stage)]
+        if unknown:
+            terms = terms_of(self.stage)
             raise ValueError(
-                f"model.language_model and model.form=as_released belong to gfslt and vlp, not to {m.name}"
+                f"loss.weights: stage {self.stage} computes {', '.join(terms)}, got {', '.join(unknown)}"
+                f"{nearest(unknown[0], terms)}"
+            )
+        foreign = [term for term in self.loss.weights if term not in system.terms]
+        if foreign:
+            able = [name for name in names if foreign[0] in SYSTEMS[name].terms]
+            raise ValueError(
+                f"loss.weights.{foreign[0]}: {m.name} computes {', '.join(system.terms)}; {' and '.join(able)} "
+                f"{'has' if len(able) == 1 else 'have'} {foreign[0]}"
+            )
+        for term in system.needed:
+            if term not in self.loss.weights:
+                raise ValueError(f"loss.weights: {m.name} in stage {self.stage} needs a weight for {term}")
+        taps = ["embedding", *(f"layer{k + 1}" for k in range(m.encoder_layers))] if system.taps else ["embedding"]
+        if m.signcl_tap not in taps:
+            having = [name for name, s in SYSTEMS.items() if s.taps]
+            raise ValueError(
+                f"model.signcl_tap: needs one of {', '.join(taps)}, got {m.signcl_tap!r}"
+                if system.taps
+                else f"model.signcl_tap={m.signcl_tap}: only {', '.join(having)} have taps to choose from; in {m.name} "
+                f"SignCL looks at the frame encoder"
+            )
+        if system.taps and m.activation not in ("relu", "gelu"):
+            raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
+        if not system.language_model and (m.language_model or m.form != "fixed"):
+            having = [name for name, s in SYSTEMS.items() if s.language_model]
+            raise ValueError(
+                f"model.language_model and model.form=as_released belong to {', '.join(having)}, not to {m.name}"
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from signcl.checkpoint import atomic_write
+from signcl.files import atomic_write
 from signcl.report.cards import cards_section, quoted, what_was_trained
 from signcl.report.crowding import density_section, map_section
 from signcl.report.curves import curves_section

@@ -24,7 +24,8 @@ from signcl.data import Loaded, clip_loader, plan_batches
 from signcl.losses import ctc_too_long
 from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
-from signcl.stages import Scored, score, weighted_sum
+from signcl.stages import Scored, score
+from signcl.terms import weighted_sum
 from signcl.train.optimise import (
     Adaptation,
     FiniteFlag,
@@ -95,7 +96,8 @@ class Loop:
         self.lead = self.fabric.global_rank == 0
         self.material = prepare(recipe)
         torch.manual_seed(train.seed)  # every rank starts from the same weights
-        self.model = build_model(recipe, self.material.tokenizer, self.material.feature_dim, self._classes())
+        data = self.material
+        self.model = build_model(recipe, data.tokenizer, data.feature_dim, self._classes(), data.targets)
         self.initialised = initialise(self.model, recipe, self.material.tokenizer) if state is None else []
         if train.compile:
             self.model.compile()
@@ -138,7 +140,8 @@ class Loop:
         """Train, score, save; the run folder."""
         self.started = time.perf_counter() - self.seconds
         if self.lead:
-            checkpoint.save_run_start(self.folder, self.recipe, self.material.tokenizer, self.material.glosses)
+            data = self.material
+            checkpoint.save_run_start(self.folder, self.recipe, data.tokenizer, data.glosses, data.targets)
             self.record = Record(self.folder, self.step)
             for line in self.initialised:
                 say(line)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from signcl.batch import Batch
 from signcl.recipe import Recipe, TrainRecipe
-from signcl.stages import STAGES, Gather
+from signcl.terms import Gather, compute_terms
 
 __all__ = ["Adaptation", "FiniteFlag", "Objective", "gather_rows", "learning_rate", "make_optimizer"]
 
@@ -37,11 +37,10 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
         self.model, self.loss, self.pad_id, self.gather = model, recipe.loss, pad_id, gather
-        self.stage = STAGES[recipe.stage]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms."""
-        return self.stage(self.model(batch), batch, self.loss, pad_id=self.pad_id, gather=self.gather)
+        return compute_terms(self.model(batch), batch, self.loss, pad_id=self.pad_id, gather=self.gather)
 
 
 @dataclass

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from signcl.batch import Sample
 from signcl.data import ClipDataset, count_frames, load_raw, recipe_samples
 from signcl.progress import say
 from signcl.recipe import InputRecipe, Recipe
+from signcl.targets import Targets, build_targets
 from signcl.text import GlossVocabulary, Tokenizer, build_tokenizer
 
 __all__ = ["Material", "build_glosses", "feature_dim", "prepare"]
@@ -25,6 +27,7 @@ class Material:
     tokenizer: Tokenizer
     feature_dim: int | None
     """Size of pre-extracted features, None for pixels."""
+    targets: Targets | None = None
     glosses: GlossVocabulary | None = None
     """Gloss classes, where the recipe weighs `recognition`."""
 
@@ -47,15 +50,17 @@ def prepare(recipe: Recipe) -> Material:
     )
     glosses = build_glosses(train, dev, recipe.corpus.name) if "recognition" in recipe.loss.weights else None
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
-    dim = feature_dim(train)
+    dim, targets = feature_dim(train), build_targets(recipe, train)
+    made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}
     return Material(
-        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, dim=dim, glosses=glosses),
-        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, dim=dim, glosses=glosses),
+        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, **made),
+        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, **made),
         train_lengths=count_frames(train, recipe.input),
         dev_lengths=count_frames(dev, recipe.input),
         tokenizer=tokenizer,
         feature_dim=dim,
         glosses=glosses,
+        targets=targets,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from signcl import checkpoint
+from signcl.files import write_text
 
 __all__ = ["Record", "read_record"]
 
@@ -18,7 +18,7 @@ class Record:
 
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_record(folder) if line["step"] <= step] if step else []
-        checkpoint.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         if not step:
             for events in folder.glob("events.out.tfevents.*"):
                 events.unlink()

@@ -6,7 +6,7 @@ of it could be read. Nothing here augments or normalizes; that happens in batche
 
 from signcl.video.pictures import Frames, contact_sheet, resize_frames, sample_indices
 from signcl.video.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoInfo, probe, read_frames
-from signcl.video.writing import write_bytes, write_video
+from signcl.video.writing import write_video
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -18,6 +18,5 @@ __all__ = [
     "read_frames",
     "resize_frames",
     "sample_indices",
-    "write_bytes",
     "write_video",
 ]

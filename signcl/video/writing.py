@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from signcl.files import write_bytes
 from signcl.video.pictures import Frames
 
-__all__ = ["write_bytes", "write_video"]
+__all__ = ["write_video"]
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
 
@@ -55,17 +55,6 @@ def write_video(
     options = {"crf": str(crf), "preset": preset, "mbtree": "0"} | ({} if gop is None else {"g": str(gop)})
     write_bytes(path, _encode(frames, CONTAINERS[path.suffix.lower()], fps, options, path))
     return path
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whatever interrupts it (same folder, then renamed)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(

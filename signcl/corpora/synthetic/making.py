@@ -183,7 +183,7 @@ def _json(content: object) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Write what is not there already."""
-    from signcl.video import write_bytes
+    from signcl.files import write_bytes
 
     if not path.exists() or path.read_bytes() != content:
         write_bytes(path, content)

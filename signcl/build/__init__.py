@@ -1,0 +1,6 @@
+"""From a recipe to a model: the system at its sizes, and the published or earlier weights that start it."""
+
+from signcl.build.systems import build_model
+from signcl.build.weights import initialise, read_tensors
+
+__all__ = ["build_model", "initialise", "read_tensors"]

@@ -1,0 +1,92 @@
+"""Which systems there are, which stages train each and with which terms; and the recipe section of each system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SYSTEMS", "GASLTRecipe", "I3DRecipe", "LMRecipe", "PGPRecipe", "SMKDRecipe", "System", "terms_of"]
+
+
+@dataclass(frozen=True)
+class System:
+    """What the recipe and the reader of a list must know of a system before it is built."""
+
+    title: str
+    """The published name and what it is, in a line."""
+    stage: str
+    """recognise | pretrain | finetune: the stage that trains it."""
+    terms: tuple[str, ...]
+    """Loss terms it can compute, `signcl` among them; see `signcl.terms`."""
+    default: tuple[str, ...]
+    """Terms with weight 1 where a recipe weighs none."""
+    needed: tuple[str, ...] = ()
+    """Terms without which it does not train."""
+    taps: bool = False
+    """model.signcl_tap chooses where SignCL looks."""
+    language_model: bool = False
+    """model.language_model and model.form=as_released mean something."""
+
+
+SYSTEMS = {
+    "gfslt": System(
+        "GFSLT: frames to a sentence (paper Tables 2, 3, 5)",
+        "finetune",
+        ("translation", "signcl"),
+        ("translation",),
+        language_model=True,
+    ),
+    "recogniser": System(
+        "the CTC probe that gives a feature its word error rate (Tables 1, 11, 12)",
+        "recognise",
+        ("recognition", "signcl"),
+        ("recognition",),
+        needed=("recognition",),
+        taps=True,
+    ),
+    "slt": System(
+        "Sign Language Transformer: NSLT, and Joint-SLT with a weight for recognition (Tables 1, 4, 11, 12)",
+        "finetune",
+        ("translation", "recognition", "signcl"),
+        ("translation",),
+        needed=("translation",),
+        taps=True,
+    ),
+    "vlp": System(
+        "GFSLT-VLP: clips and sentences brought together before translation (Tables 2, 3, 8)",
+        "pretrain",
+        ("clip", "masked_text", "signcl"),
+        ("clip", "masked_text"),
+        language_model=True,
+    ),
+}
+"""Every system by its name in `model.name`; `signcl.models.MODELS` has the classes."""
+
+
+def terms_of(stage: str) -> tuple[str, ...]:
+    """All loss terms that some system of a stage computes, each once, in order."""
+    return tuple(dict.fromkeys(term for s in SYSTEMS.values() if s.stage == stage for term in s.terms))
+
+
+@dataclass
+class SMKDRecipe:
+    """smkd: the recogniser of VAC and SMKD."""
+
+
+@dataclass
+class I3DRecipe:
+    """visual=i3d: windows of frames through an Inception-I3D."""
+
+
+@dataclass
+class GASLTRecipe:
+    """gaslt: local gloss attention and the transfer of sentence similarity."""
+
+
+@dataclass
+class PGPRecipe:
+    """pgp, sign2gpt: the visual encoder of Sign2GPT and its pseudo-glosses."""
+
+
+@dataclass
+class LMRecipe:
+    """sign2gpt: the causal language model that writes the sentence, and its adapters."""
