@@ -1,0 +1,137 @@
+"""From a recipe to a model with random weights: one builder for each system, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from signcl.recipe import Recipe
+from signcl.targets import Targets
+from signcl.text import Tokenizer
+
+__all__ = ["BUILDERS", "Parts", "build_model"]
+
+SHARED = (
+    "width",
+    "conv_width",
+    "encoder_layers",
+    "decoder_layers",
+    "heads",
+    "decoder_heads",
+    "ffn",
+    "dropout",
+    "attention_dropout",
+    "activation",
+    "tie_embeddings",
+    "max_positions",
+    "sync_norm",
+)
+"""Recipe values that both systems are built from."""
+VLP_ONLY = (
+    "text_layers",
+    "text_heads",
+    "text_ffn",
+    "text_dropout",
+    "text_attention_dropout",
+    "text_activation",
+    "masked_text",
+    "masked_text_trains_encoder",
+    "sign_emb",
+)
+ENCODER = (
+    "width",
+    "encoder_layers",
+    "heads",
+    "ffn",
+    "dropout",
+    "attention_dropout",
+    "activation",
+    "signcl_tap",
+    "sync_norm",
+)
+"""Recipe values that the recogniser is built from."""
+SLT_ONLY = ("decoder_layers", "decoder_heads", "tie_embeddings")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a builder may need beside the recipe."""
+
+    recipe: Recipe
+    kind: type[nn.Module]
+    """The class of the system."""
+    visual: nn.Module
+    tokenizer: Tokenizer
+    num_glosses: int | None
+    """Gloss classes, where the recipe weighs `recognition`."""
+    targets: Targets | None
+    """What the recipe's terms need of each sentence, e.g. the pseudo-gloss vocabulary."""
+
+    def values(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Keys of the recipe's model section, as keyword arguments."""
+        return {name: getattr(self.recipe.model, name) for name in names}
+
+    def words(self) -> dict[str, int]:
+        """Sizes and ids of the tokenizer, as keyword arguments."""
+        t = self.tokenizer
+        return {"vocab_size": t.vocab_size, "pad_id": t.pad_id, "start_id": t.start_id}
+
+
+def _gfslt(parts: Parts) -> nn.Module:
+    as_released = parts.recipe.model.form == "as_released"
+    end = parts.tokenizer.end_id
+    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **parts.values(SHARED))
+
+
+def _vlp(parts: Parts) -> nn.Module:
+    as_released = parts.recipe.model.form == "as_released"
+    own = parts.values(VLP_ONLY)
+    own["masked_text"] &= "masked_text" in parts.recipe.loss.weights  # a decoder that no term trains would stall DDP
+    return parts.kind(parts.visual, **parts.words(), as_released=as_released, **parts.values(SHARED), **own)
+
+
+def _recogniser(parts: Parts) -> nn.Module:
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, **parts.values(ENCODER))
+
+
+def _slt(parts: Parts) -> nn.Module:
+    sizes = parts.values(ENCODER) | parts.values(SLT_ONLY)
+    end = parts.tokenizer.end_id
+    return parts.kind(parts.visual, **parts.words(), end_id=end, num_glosses=parts.num_glosses, **sizes)
+
+
+BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "gfslt": _gfslt,
+    "recogniser": _recogniser,
+    "slt": _slt,
+    "vlp": _vlp,
+}
+
+
+def build_model(
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    feature_dim: int | None,
+    num_glosses: int | None = None,
+    targets: Targets | None = None,
+) -> nn.Module:
+    """The system that a recipe names, at its sizes, with random weights.
+
+    Args:
+        feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+        num_glosses: gloss classes, where the recipe weighs `recognition`.
+        targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
+
+    Raises:
+        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+    """
+    from signcl.models import model_class
+    from signcl.visual import build_visual
+
+    m = recipe.model
+    kind = model_class(m.name)
+    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk)
+    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets))
