@@ -18,18 +18,17 @@ import torch
 from signcl import checkpoint
 from signcl.batch import Sample, Span
 from signcl.checkpoint import Run
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
+from signcl.data import count_frames, recipe_samples, thin
 from signcl.density import pool_spans, sdr_interval, shuffle_baseline, sign_density_ratio, to_rows
 from signcl.density.spans import Choice
-from signcl.evaluation import pick_device
+from signcl.extraction import tapped_clips
 from signcl.files import atomic_write, write_json
 from signcl.models.frames import Tapped
-from signcl.progress import say, track
+from signcl.progress import say
 
 __all__ = ["extract_features", "run_density", "sign_instances"]
 
 
-@torch.no_grad()
 def extract_features(
     run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
 ) -> Iterator[tuple[Sample, Tapped]]:
@@ -45,26 +44,8 @@ def extract_features(
     Raises:
         ValueError: no such tap.
     """
-    place = pick_device(device)
-    model = run.model.to(place).eval()
-    data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input),
-        batch_size=run.recipe.train.batch_size,
-        batch_frames=run.recipe.train.batch_frames,
-        shuffle=False,
-    )
-    by_name = {s.name: s for s in samples}
-    with track("extracting features", total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan):
-            for name, reason in loaded.broken:
-                say(f"skipped {name}: {reason}")
-            if loaded.batch is not None:
-                batch = loaded.batch.to(place)
-                seen: Tapped = model.tapped(batch, tap)  # type: ignore[operator]
-                for name, row, length in zip(batch.names, seen.rows.float().cpu(), seen.lengths.cpu()):
-                    yield by_name[name], replace(seen, rows=row[: int(length)], lengths=length)
-            bar.advance()
+    dim = run.card.get("feature_dim")
+    yield from tapped_clips(run.model, run.recipe, samples, tap=tap, dim=dim, device=device, progress=progress)
 
 
 def sign_instances(

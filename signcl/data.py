@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
+from signcl.corpora.isolated import isolated
 from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
 from signcl.targets import Targets
@@ -72,22 +73,27 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
         from signcl.features import with_features
 
         samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
-    if own or share >= 1 or split != "train":
-        return samples
-    order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
-    return [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if not own and share < 1 and split == "train":
+        order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
+        samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    return isolated(samples, f"split {split} of corpus {corpus.name}") if corpus.isolated else samples
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
     """Which frames of a clip are used: every `stride`-th, and at most `max_frames` of those.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
-    otherwise. The released code draws at random in dev and test too, so that its scores vary from run to run.
+    otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
+    draws at random in dev and test too, so that its scores vary from run to run.
     """
     kept = np.arange(0, num_frames, recipe.stride)
     limit = recipe.max_frames
     if limit is not None and len(kept) > limit:
-        if random is None:
+        if recipe.thinning == "window":
+            room = len(kept) - limit
+            start = room // 2 if random is None else int(random.integers(room + 1))
+            kept = kept[start : start + limit]
+        elif random is None:
             kept = kept[np.linspace(0, len(kept) - 1, limit).round().astype(int)]
         else:
             kept = kept[np.sort(random.choice(len(kept), size=limit, replace=False))]
@@ -95,7 +101,7 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
 
 
 def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
-    """All frames of a sample: uint8 RGB [T, H, W, 3], or float32 features [T, D].
+    """All frames of a sample, of a cut one no others: uint8 RGB [T, H, W, 3], or float32 features [T, D].
 
     Raises:
         ValueError, OSError: the clip is missing, broken, empty, or its features are not finite numbers.
@@ -106,7 +112,9 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         else:
             from signcl.features import read_features
 
-            rows = read_features(sample.features, sample.name)
+            rows = read_features(sample.features, sample.whole or sample.name)
+        if sample.cut is not None:
+            rows = rows[slice(*sample.cut)]
         rows = np.asarray(rows, dtype=np.float32)
         if rows.ndim != 2 or not len(rows):
             raise ValueError(f"features of {sample.name}: needs an array [frames, size] with frames, got {rows.shape}")
@@ -117,7 +125,8 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     from signcl.video import read_frames
 
-    return read_frames(sample.clip, size=recipe.size and (recipe.size, recipe.size))
+    only = None if sample.cut is None else range(*sample.cut)
+    return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
 
 
 def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:

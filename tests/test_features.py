@@ -87,7 +87,7 @@ def test_going_on_with_other_settings_is_refused(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_store(tmp_path / "s", broken(), shard_samples=1, meta={"layer": 1})
-    with pytest.raises(ValueError, match=r"unfinished store with meta \{'layer': 1\}, got \{'layer': 2\}"):
+    with pytest.raises(ValueError, match=r"unfinished store with layer 1, got 2; go on"):
         write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 2})
     with pytest.raises(ValueError, match="unfinished store with dtype"):
         write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 1}, dtype="float32")

@@ -30,15 +30,16 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report"},
+    {"train", "evaluation", "extraction", "translation", "analysis", "audit", "report"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
     "evaluation": 0,
     "train": 1,
     "translation": 1,
-    "analysis": 1,
-    "report": 2,
+    "extraction": 1,
+    "analysis": 2,
+    "report": 3,
 }  # the order inside the last but one
 LOADED = {"checkpoint": {"build"}}  # imported inside a function: a run folder is read by building its model
 

@@ -66,7 +66,7 @@ class Parts:
     visual: nn.Module
     tokenizer: Tokenizer
     num_glosses: int | None
-    """Gloss classes, where the recipe weighs `recognition`."""
+    """Gloss classes, where the recipe weighs a term of `GLOSS_TERMS`."""
     targets: Targets | None
     """What the recipe's terms need of each sentence, e.g. the pseudo-gloss vocabulary."""
 
@@ -103,7 +103,13 @@ def _slt(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, **parts.words(), end_id=end, num_glosses=parts.num_glosses, **sizes)
 
 
+def _classifier(parts: Parts) -> nn.Module:
+    assert parts.num_glosses is not None  # the term that it needs makes the vocabulary
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, dropout=parts.recipe.model.dropout)
+
+
 BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "classifier": _classifier,
     "gfslt": _gfslt,
     "recogniser": _recogniser,
     "slt": _slt,
@@ -122,7 +128,7 @@ def build_model(
 
     Args:
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
-        num_glosses: gloss classes, where the recipe weighs `recognition`.
+        num_glosses: gloss classes, where the recipe weighs a term of `GLOSS_TERMS`.
         targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
 
     Raises:
@@ -133,5 +139,5 @@ def build_model(
 
     m = recipe.model
     kind = model_class(m.name)
-    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk)
+    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk, windows=m.i3d)
     return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets))

@@ -13,11 +13,11 @@ from torch import nn
 
 from signcl import checkpoint
 from signcl.build.systems import build_model
-from signcl.recipe import Recipe, load_recipe
+from signcl.recipe import GLOSS_TERMS, Recipe, load_recipe
 from signcl.targets import load_targets
 from signcl.text import Tokenizer, load_glosses, load_tokenizer
 
-__all__ = ["initialise", "read_tensors"]
+__all__ = ["initialise", "initialise_visual", "read_tensors"]
 
 
 def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = None) -> list[str]:
@@ -31,10 +31,7 @@ def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = N
     """
     m, said = recipe.model, []
     if m.visual_weights:
-        from signcl.visual import load_resnet_weights
-
-        report = load_resnet_weights(model.visual, read_tensors(m.visual_weights, "model.visual_weights"))  # type: ignore[arg-type]
-        said.append(f"frame encoder from {m.visual_weights}: {report}")
+        said.append(initialise_visual(model.visual, m.visual_weights))  # type: ignore[arg-type]
     mbart = None
     if m.language_model:
         from signcl.models.transfer import load_language_model
@@ -44,6 +41,39 @@ def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = N
     if m.init_from:
         said.append(f"weights from {m.init_from}: {_from_run(model, recipe, mbart, tokenizer)}")
     return said
+
+
+def initialise_visual(visual: nn.Module, source: str) -> str:
+    """Fill a frame encoder with published weights, or with those of an earlier run's frame encoder; what went where.
+
+    Args:
+        source: `model.visual_weights`.
+    """
+    from signcl.visual import I3D, ResNet, load_i3d_weights, load_resnet_weights
+
+    key, folder = "model.visual_weights", Path(source.removeprefix("pretrained:"))
+    tensors = read_tensors(source, key)
+    if (folder / "recipe.yaml").is_file():
+        name = load_recipe(folder / "recipe.yaml").model.visual
+        theirs = {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
+        own = visual.state_dict()
+        wrong = [
+            k for k in own.keys() | theirs.keys() if k not in own or k not in theirs or own[k].shape != theirs[k].shape
+        ]
+        if wrong or not own:
+            raise ValueError(
+                f"{key}={source}: the frame encoder of that run ({name}) is not this one; {len(wrong)} tensors differ"
+                + (f", first {min(wrong)}" if wrong else ": it has none to take over")
+            )
+        visual.load_state_dict(theirs)
+        return f"frame encoder from the run {folder}: every one of {len(own)} tensors ({name})"
+    if isinstance(visual, I3D):
+        return f"frame encoder from {source}: {load_i3d_weights(visual, tensors)}"
+    if isinstance(visual, ResNet):
+        return f"frame encoder from {source}: {load_resnet_weights(visual, tensors)}"
+    raise ValueError(
+        f"{key}={source}: published weights are known for resnet18, resnet34 and i3d, not for this frame encoder"
+    )
 
 
 def _from_run(
@@ -102,7 +132,7 @@ def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
 
 def _full(recipe: Recipe, folder: Path) -> nn.Module:
     """The module of a run with its weights: shared tensors, written once, have all their names again."""
-    glosses = len(load_glosses(folder)) if "recognition" in recipe.loss.weights else None
+    glosses = len(load_glosses(folder)) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
     dim, targets = checkpoint.read_card(folder).get("feature_dim"), load_targets(recipe, folder)
     model = build_model(recipe, load_tokenizer(folder), dim, glosses, targets)
     checkpoint.load_weights(folder, model)

@@ -6,22 +6,35 @@
 from signcl.features.sources import (
     ArrayFeatures,
     Features,
+    check_size,
     count_feature_frames,
+    feature_dim,
     open_features,
     read_features,
     with_features,
 )
-from signcl.features.store import INDEX, FeatureStore, stored_names, write_store
+from signcl.features.store import (
+    INDEX,
+    FeatureStore,
+    refuse_finished,
+    stored_names,
+    unfinished_meta,
+    write_store,
+)
 
 __all__ = [
     "INDEX",
     "ArrayFeatures",
     "FeatureStore",
     "Features",
+    "check_size",
     "count_feature_frames",
+    "feature_dim",
     "open_features",
     "read_features",
+    "refuse_finished",
     "stored_names",
+    "unfinished_meta",
     "with_features",
     "write_store",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +12,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from signcl.batch import Sample
+from signcl.batch import Sample, Span
 from signcl.features.store import INDEX, FeatureStore, checked
 from signcl.pickles import load_pickle
 
-__all__ = ["ArrayFeatures", "Features", "count_feature_frames", "open_features", "read_features", "with_features"]
+__all__ = [
+    "ArrayFeatures",
+    "Features",
+    "check_size",
+    "count_feature_frames",
+    "feature_dim",
+    "open_features",
+    "read_features",
+    "with_features",
+]
 
 FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
 
@@ -108,20 +118,65 @@ def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.
 def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy.
 
+    Where the rows of a store are further apart than frames (`FeatureStore.clock`), spans are given in rows.
+
     Raises:
         FileNotFoundError: nothing there.
         ValueError: a store or pickle that lacks clips; they are counted and named.
     """
     if path.is_dir() and any(path.glob("*.npy")):
         return [replace(s, clip=None, features=path / f"{s.name}.npy", num_frames=None) for s in samples]
-    held = set(open_features(path).names)
+    source = open_features(path)
+    held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
     if missing:
         raise ValueError(
-            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:3])}; it "
+            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:5])}; it "
             f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
         )
-    return [replace(s, clip=None, features=path, num_frames=None) for s in samples]
+    spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
+    return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+
+
+def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
+    """The spans of the clips in rows of a store whose rows are not frames: those whose middles lie in the span, or the
+    nearest one, so that no span goes empty."""
+    found = {}
+    for sample in samples:
+        stride, first = store.clock(sample.name)
+        if not sample.spans or (stride, first) == (1.0, 0.5):
+            continue
+        last, spans = store.lengths[sample.name] - 1, []
+        for span in sample.spans:
+            start, stop = (max(0, math.ceil((edge - first) / stride)) for edge in (span.start, span.stop))
+            if start >= min(stop, last + 1):
+                start = min(max(0, round(((span.start + span.stop) / 2 - first) / stride)), last)
+                stop = start + 1
+            spans.append(replace(span, start=start, stop=min(stop, last + 1)))
+        found[sample.name] = tuple(spans)
+    return found
+
+
+def feature_dim(samples: Sequence[Sample]) -> int | None:
+    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
+    reason = "there is no sample"
+    for sample in samples:
+        if sample.features is None:
+            return None
+        try:
+            return int(read_features(sample.features, sample.whole or sample.name).shape[1])
+        except (ValueError, OSError) as error:
+            reason = str(error)
+    raise ValueError(f"no features of the split can be read ({reason}); try `signcl corpus check`")
+
+
+def check_size(samples: Sequence[Sample], dim: int | None) -> None:
+    """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
+    if dim is not None and samples and (size := feature_dim(samples)) not in (None, dim):
+        raise ValueError(
+            f"the model reads features of size {dim}, and these clips have {size}; extract them with what the features "
+            f"of its training were extracted with"
+        )
 
 
 def count_feature_frames(path: Path | str, name: str | None = None) -> int:

@@ -1,5 +1,6 @@
-"""Scores (`scores`), their uncertainty (`bootstrap`), and all of them at once (`summary`)."""
+"""Scores (`scores`, `accuracy`), their uncertainty (`bootstrap`), and all of them at once (`summary`)."""
 
+from signcl.metrics.accuracy import score_classes
 from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
 from signcl.metrics.summary import score_all, score_glosses
@@ -17,6 +18,7 @@ __all__ = [
     "paired_bootstrap",
     "rouge_l",
     "score_all",
+    "score_classes",
     "score_glosses",
     "wer",
 ]

@@ -10,6 +10,7 @@ from torch import nn
 __all__ = ["MODELS", "model_class"]
 
 MODELS = {
+    "classifier": "signcl.models.classifier:Classifier",
     "gfslt": "signcl.models.gfslt:GFSLT",
     "recogniser": "signcl.models.recogniser:Recogniser",
     "slt": "signcl.models.slt:SLT",

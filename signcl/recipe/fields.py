@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from signcl.recipe.model import ModelRecipe
-from signcl.recipe.systems import SYSTEMS, terms_of
+from signcl.recipe.systems import SELECT, SYSTEMS, I3DRecipe, terms_of
 
 
 @dataclass
@@ -26,6 +26,8 @@ class CorpusRecipe:
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
     """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
+    isolated: bool = False
+    """Every span of the corpus becomes a clip of its own, of one sign, for training on isolated signs."""
     on_broken: Literal["skip", "stop"] = "skip"
     """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
 
@@ -57,7 +59,10 @@ class InputRecipe:
     crop: int | None = None
     """Side of the square cut out of it: at random in training, from the centre otherwise."""
     max_frames: int | None = 300
-    """Longer clips are thinned to this many frames: at random in training, evenly otherwise."""
+    """Longer clips are thinned to this many frames; see `thinning`."""
+    thinning: Literal["spread", "window"] = "spread"
+    """spread keeps frames over the whole clip: at random in training, evenly otherwise. window keeps frames in a row:
+    from a random place in training, the middle otherwise."""
     stride: int = 1
     """Use every n-th frame."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
@@ -113,7 +118,7 @@ class LossRecipe:
 
     weights: dict[str, float] = field(default_factory=dict)
     """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt); recognise: recognition, signcl. Leave a term out: off."""
+    (slt); recognise: recognition, signcl, or classification (classifier). Leave a term out: off."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
@@ -146,6 +151,8 @@ class TrainRecipe:
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    """For adam and adamw."""
     momentum: float = 0.9
     """For sgd, Nesterov."""
     weight_decay: float = 0.01
@@ -168,8 +175,8 @@ class TrainRecipe:
     evaluate_every: int = 1
     """Epochs between scorings of the dev split."""
     select: str = ""
-    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition. '-':
-    lower wins."""
+    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition, top1
+    of a classifier. '-': lower wins."""
     patience: int | None = None
     """Stop after this many scorings without a better `select`; None never stops early."""
     save_every: int = 200
@@ -212,9 +219,10 @@ class Recipe:
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
         train, model, loss = self.train, self.model, self.loss
-        _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
+        _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "eps", "evaluate_every", "save_every")
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
+        _positive("model.i3d", model.i3d, "window", "stride", "width_factor", "norm_momentum")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
         _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss")
@@ -234,7 +242,7 @@ class Recipe:
         scores = {
             "pretrain": ["retrieval"],
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
-            "recognise": ["wer"],
+            "recognise": ["wer"] if model.name != "classifier" else ["top1", "top5", "top1_per_gloss"],
         }
         if self.stage == "finetune" and "recognition" in loss.weights:
             scores["finetune"].append("gloss_wer")
@@ -248,8 +256,15 @@ class Recipe:
             raise ValueError(f"train.device: needs auto, cpu, cuda or mps, got {self.train.device!r}")
         if not 0 < self.corpus.fraction <= 1:
             raise ValueError(f"corpus.fraction: needs a share above 0 and at most 1, got {self.corpus.fraction}")
+        if model.i3d != I3DRecipe() and model.visual != "i3d":
+            raise ValueError(f"model.i3d: these values belong to model.visual=i3d, and model.visual is {model.visual}")
         if self.model.width % self.model.heads:
             raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
+
+    @property
+    def select(self) -> str:
+        """The score that chooses the kept weights: the recipe's, or its system's, or its stage's."""
+        return self.train.select or SYSTEMS[self.model.name].select or SELECT[self.stage]
 
     def _check_system(self) -> None:
         """Refuse a system of another stage, terms that it cannot compute, and values that it has no use for."""

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["SYSTEMS", "GASLTRecipe", "I3DRecipe", "LMRecipe", "PGPRecipe", "SMKDRecipe", "System", "terms_of"]
+__all__ = [
+    "GLOSS_TERMS",
+    "SELECT",
+    "SYSTEMS",
+    "GASLTRecipe",
+    "I3DRecipe",
+    "LMRecipe",
+    "PGPRecipe",
+    "SMKDRecipe",
+    "System",
+    "terms_of",
+]
+
+GLOSS_TERMS = ("recognition", "classification")
+"""Terms that need the gloss vocabulary of the training split."""
+SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
+"""Score that chooses the kept weights, where neither the recipe nor its system names one."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +42,19 @@ class System:
     """model.signcl_tap chooses where SignCL looks."""
     language_model: bool = False
     """model.language_model and model.form=as_released mean something."""
+    select: str = ""
+    """Score that chooses the kept weights, where it is not its stage's."""
 
 
 SYSTEMS = {
+    "classifier": System(
+        "one sign a clip to its gloss: how I3D was trained on isolated signs (WLASL), for any frame encoder",
+        "recognise",
+        ("classification",),
+        ("classification",),
+        needed=("classification",),
+        select="top1",
+    ),
     "gfslt": System(
         "GFSLT: frames to a sentence (paper Tables 2, 3, 5)",
         "finetune",
@@ -75,6 +102,17 @@ class SMKDRecipe:
 @dataclass
 class I3DRecipe:
     """visual=i3d: windows of frames through an Inception-I3D."""
+
+    window: int = 8
+    """Frames of a window. Published: 8 (GASLT); 8, 12 and 16 (TSPNet); 64 for training on isolated signs (WLASL)."""
+    stride: int = 2
+    """Frames from one window to the next."""
+    width_factor: float = 1.0
+    """All channels times this; 1 for published weights, 0.125 trains on a CPU."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the pixels' channels; bgr for checkpoints of the WLASL code, whose loader keeps OpenCV's order."""
+    norm_momentum: float = 0.01
+    """Of the batch norms; 0.1 for short runs, whose running statistics would lag behind the weights."""
 
 
 @dataclass

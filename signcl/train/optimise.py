@@ -87,7 +87,7 @@ def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimize
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=train.lr, betas=train.betas)
+    return kind(groups, lr=train.lr, betas=train.betas, eps=train.eps)
 
 
 class FiniteFlag:

@@ -2,9 +2,11 @@
 
 from signcl.visual.augment import Augment, augment
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
-from signcl.visual.weights import WeightReport, load_resnet_weights
+from signcl.visual.i3d import I3D
+from signcl.visual.weights import WeightReport, load_i3d_weights, load_resnet_weights
 
 __all__ = [
+    "I3D",
     "VISUALS",
     "Augment",
     "FeatureMLP",
@@ -14,5 +16,6 @@ __all__ = [
     "WeightReport",
     "augment",
     "build_visual",
+    "load_i3d_weights",
     "load_resnet_weights",
 ]
