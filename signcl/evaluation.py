@@ -99,7 +99,7 @@ def _answers(
     broken: dict[str, str] = {}
     with track(what, total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
-            broken.update(loaded.broken)
+            broken.update(loaded.checked().broken)
             if loaded.batch is not None:
                 found.update(answer(loaded.batch.to(place)))
             bar.advance()
@@ -284,7 +284,7 @@ def _score_pretraining(
 
     def batches() -> Iterator[Batch]:
         for loaded in clip_loader(*_planned(run, samples, batch_size)):
-            broken.update(loaded.broken)
+            broken.update(loaded.checked().broken)
             if loaded.batch is not None:
                 yield loaded.batch.to(place)
 

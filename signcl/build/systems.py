@@ -83,7 +83,8 @@ class Parts:
 def _gfslt(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     end = parts.tokenizer.end_id
-    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **parts.values(SHARED))
+    sizes = parts.values((*SHARED, "adapter"))
+    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **sizes)
 
 
 def _vlp(parts: Parts) -> nn.Module:

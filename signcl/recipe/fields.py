@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from signcl.recipe.model import ModelRecipe
+from signcl.recipe.model import ModelRecipe, check_starts
 from signcl.recipe.systems import SYSTEMS, terms_of
 
 
@@ -145,6 +145,8 @@ class TrainRecipe:
     """Batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Module -> factor on the learning rate of its weights, e.g. {mbart: 0.01}; of nested names the longest holds."""
     betas: tuple[float, float] = (0.9, 0.98)
     momentum: float = 0.9
     """For sgd, Nesterov."""
@@ -209,6 +211,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_system()
+        check_starts(self.model, self.loss.weights, self.train.lr_scale)
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
         train, model, loss = self.train, self.model, self.loss
