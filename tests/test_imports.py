@@ -23,6 +23,7 @@ RINGS = [
         "align",
         "density",
         "projection",
+        "annotation",
     },
     {"corpora", "visual", "targets"},
     {"models", "data"},
