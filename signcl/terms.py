@@ -67,6 +67,8 @@ def signcl_term(features: Tensor, lengths: Tensor, batch: Batch, recipe: SignCLR
         variant=recipe.variant,
         distance_margin=recipe.distance_margin,
         negatives=recipe.negatives,
+        distance_margin_mode=recipe.distance_margin_mode,
+        same_sign=recipe.same_sign,
     )
 
 

@@ -88,7 +88,12 @@ class SignCLRecipe:
 
     variant: Literal["paper", "released"] = "paper"
     distance_margin: float | None = None
-    """m in feature units; None takes the variant's own: 64 (paper), 32 (released)."""
+    """m in feature units; None takes the variant's own: 64 (paper), 32 (released). A factor if relative; None: 1."""
+    distance_margin_mode: Literal["absolute", "relative"] = "absolute"
+    """relative (ours): m is distance_margin times the mean distance of the clip's own negatives, for any encoder."""
+    same_sign: float | None = None
+    """Ours: a negative nearer than this share of the mean distance of its clip's negatives looks like the same sign, is
+    pushed less than half. 0.75 is a start; None pushes all alike."""
     negatives: int | None = None
     """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
     words_per_gloss: float = 2.3
@@ -217,7 +222,14 @@ class Recipe:
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
-        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss")
+        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign")
+        if loss.signcl.variant == "released" and (
+            loss.signcl.same_sign is not None or loss.signcl.distance_margin_mode == "relative"
+        ):
+            raise ValueError(
+                "loss.signcl: same_sign and distance_margin_mode=relative need variant paper, got variant released, "
+                "which stays as released"
+            )
         _within("train", train, 0, 2**32 - 1, "seed")
         _within("train", train, 0, math.inf, "workers", "warmup_steps", "weight_decay", "min_lr", "plateau_factor")
         _within("model", model, 0, 1, "dropout", "attention_dropout", "text_dropout", "text_attention_dropout")
