@@ -158,6 +158,13 @@ def test_a_sign_made_twice_is_pushed_from_itself_less_and_other_signs_as_before(
         assert aware[1] > 0.9 * plain[1]  # A and B part all the same
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_torch_compile_takes_them_whole(options):
+    x, lengths, margins = clips(2, 20, 8), torch.tensor([20, 15]), torch.tensor([2.0, 3.5])
+    compiled = torch.compile(signcl_loss, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, lengths, margins, **options), signcl_loss(x, lengths, margins, **options))
+
+
 def test_the_module_and_the_recipe_pass_them_on():
     x, lengths, words = clips(2, 90, 6), torch.tensor([90, 61]), torch.tensor([9, 7])
     module = SignCL(distance_margin_mode="relative", same_sign=2.0)

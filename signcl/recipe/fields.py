@@ -117,12 +117,14 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl, and recognition
+    """Term -> weight. pretrain: clip, token_clip, masked_text, signcl; finetune: translation, signcl, and recognition
     (slt); recognise: recognition, signcl. Leave a term out: off."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
     """released: KL divergence to softmax(10 I) as the released code has it."""
+    token_temperature: float = 0.07
+    """token_clip: temperature of the softmax over a sentence's words, and over a clip's steps. CiCo: 0.07."""
     mask_rate: float = 0.15
     """Share of words masked, at most, in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
@@ -221,6 +223,7 @@ class Recipe:
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
+        _positive("loss", loss, "token_temperature")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
         _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign")
         if loss.signcl.variant == "released" and (
@@ -248,6 +251,8 @@ class Recipe:
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
             "recognise": ["wer"],
         }
+        if "token_clip" in loss.weights:
+            scores["pretrain"].append("token_retrieval")
         if self.stage == "finetune" and "recognition" in loss.weights:
             scores["finetune"].append("gloss_wer")
         known = [*scores[self.stage], "loss", *loss.weights]

@@ -54,7 +54,7 @@ SYSTEMS = {
     "vlp": System(
         "GFSLT-VLP: clips and sentences brought together before translation (Tables 2, 3, 8)",
         "pretrain",
-        ("clip", "masked_text", "signcl"),
+        ("clip", "token_clip", "masked_text", "signcl"),
         ("clip", "masked_text"),
         language_model=True,
     ),
