@@ -1,0 +1,66 @@
+"""The command line: one verb, one public function. Parses, calls, prints; nothing heavy is imported until a verb runs.
+
+Each file beside this one holds a group of verbs; `add` puts them on the parser, in the order of `GROUPS`. Results go to
+stdout (`--json` for machines), talk to stderr. Exit codes: 0 done, 1 problems found by a check, 2 wrong use or input,
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from signcl.cli import clips, corpus, density, scoring, systems, training
+from signcl.cli.common import is_ours, message
+
+__all__ = ["main"]
+
+GROUPS = (training, scoring, density, clips, corpus, systems)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # OpenMP threads that spin while they wait make training 3 to 6 times slower on a machine that does anything else
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parser = _parser(words)
+    options, rest = parser.parse_known_args(words)
+    if rest and not getattr(options, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if not hasattr(options, "run"):
+        parser.print_help(sys.stderr)
+        return 2
+    options.overrides = rest
+    try:
+        return int(options.run(options) or 0)
+    except KeyboardInterrupt:
+        print("signcl: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if options.traceback or not is_ours(error):
+            raise
+        print(f"signcl: {message(error)}", file=sys.stderr)
+        return 2
+
+
+def _parser(words: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="signcl",
+        description="Gloss-free sign language translation: train, score, translate, measure representation density.",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for group in GROUPS:
+        group.add(verbs, words)
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"signcl {version('signcl')}"

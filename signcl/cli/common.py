@@ -1,0 +1,69 @@
+"""What every group of verbs shares: how a verb is added, the options that several take, and whose error it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_json", "add_run_and_split", "add_verb", "is_ours", "message", "show"]
+
+PACKAGE = str(Path(__file__).parents[1])
+
+
+def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], Any], text: str) -> Any:
+    """A subcommand: `run` is called with the parsed options, its result is the exit code (None for 0)."""
+    command = verbs.add_parser(name, help=text, description=text, formatter_class=_Help)
+    command.add_argument("--traceback", action="store_true", help="show where an error came from")
+    command.set_defaults(run=run)
+    return command
+
+
+def add_run_and_split(command: Any) -> None:
+    """A run folder, the split to look at, and where."""
+    command.add_argument("folder", metavar="RUN", help="a run folder made by `signcl fit`")
+    command.add_argument("--split", default="test")
+    command.add_argument("--root", help="the corpus folder, where it has moved")
+    command.add_argument("--device", default="auto")
+    add_json(command)
+
+
+def add_json(command: Any) -> None:
+    """The flag for machines."""
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def show(options: argparse.Namespace, found: Any, table: Callable[[Any], object]) -> None:
+    """The result on stdout: as JSON under `--json`, else as the text that `table` makes of it."""
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+    else:
+        print(table(found))
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether the message was written for the user: raised in this package, or an error of the file system."""
+    if isinstance(error, OSError):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code.co_filename.startswith(PACKAGE)
+
+
+def message(error: BaseException) -> str:
+    """An error as one line."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says a default only where there is one to say."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)

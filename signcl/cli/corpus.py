@@ -1,0 +1,82 @@
+"""The verbs of `signcl corpus`: `make`, `check`, `stats`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    corpus = verbs.add_parser("corpus", help="make, check or describe a corpus").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    command = add_verb(corpus, "make", _make, "draw a synthetic signed corpus: videos, sentences, exact spans")
+    command.add_argument("folder")
+    command.add_argument("--workers", type=int, default=1, help="processes; the result is the same for any number")
+    if words[:2] == ["corpus", "make"]:  # only then, since the settings' module is not free to import
+        _add_settings(command)
+    for name, run, text in (
+        ("check", _check, "find every problem of a corpus; exit code 1 when there is one"),
+        ("stats", _stats, "counts, lengths, words per gloss, margins"),
+    ):
+        command = add_verb(corpus, name, run, text)
+        command.add_argument("folder")
+        command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, phoenix14t, ...")
+        if name == "check":
+            command.add_argument("--fast", action="store_true", help="read headers only instead of every frame")
+        add_json(command)
+
+
+def _add_settings(command: Any) -> None:
+    """One flag per field of `SyntheticSettings`, with its docstring as help."""
+    from dataclasses import fields
+
+    from signcl.corpora.synthetic import SyntheticSettings
+    from signcl.recipe import field_docs
+
+    docs = field_docs(SyntheticSettings)
+    for field in fields(SyntheticSettings):
+        flag = f"--{field.name.replace('_', '-')}"
+        kind = type(field.default)
+        if kind is bool:
+            text = docs[field.name]
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+        else:
+            command.add_argument(flag, type=kind, default=field.default, metavar=kind.__name__, help=docs[field.name])
+
+
+def _make(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from signcl.corpora.synthetic import SyntheticSettings, make_corpus
+
+    settings = SyntheticSettings(**{field.name: getattr(options, field.name) for field in fields(SyntheticSettings)})
+    make_corpus(Path(options.folder), settings, workers=options.workers)
+    print(options.folder)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from signcl.corpora.check import check_corpus
+
+    problems = check_corpus(Path(options.folder), name=options.corpus, fast=options.fast)
+    if problems or options.json:
+        show(options, [vars(p) for p in problems], lambda _: "\n".join(map(str, problems)))
+    if not problems:
+        print(f"{options.folder}: no problem found", file=sys.stderr)
+    return 1 if any(problem.level == "error" for problem in problems) else 0
+
+
+def _stats(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from signcl.corpora.check import corpus_stats
+
+    stats = corpus_stats(Path(options.folder), name=options.corpus)
+    show(options, asdict(stats), lambda _: stats)

@@ -1,0 +1,64 @@
+"""Verbs that score what was trained: `evaluate`, `compare`, `report`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_run_and_split, add_verb, show
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    command = add_verb(verbs, "evaluate", _evaluate, "translate a split and score it against the raw references")
+    add_run_and_split(command)
+    command.add_argument("--beams", type=int)
+    command.add_argument("--length-penalty", type=float)
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--bootstrap", type=int, default=1000, help="resamples for the interval of BLEU-4")
+
+    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
+    command.add_argument("run_a", metavar="RUN_A")
+    command.add_argument("run_b", metavar="RUN_B")
+    command.add_argument("--split", default="test")
+    command.add_argument("--samples", type=int, default=1000)
+    add_json(command)
+
+    command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
+    command.add_argument("runs", metavar="RUN", nargs="+")
+    command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
+    command.add_argument("--split", default="test")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from signcl.evaluation import evaluate
+    from signcl.tables import scores_table
+
+    scores = evaluate(
+        options.folder,
+        options.split,
+        root=options.root,
+        device=options.device,
+        beams=options.beams,
+        length_penalty=options.length_penalty,
+        batch_size=options.batch_size,
+        bootstrap=options.bootstrap,
+    )
+    show(options, scores, scores_table)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from signcl.evaluation import compare
+    from signcl.tables import comparison_table
+
+    rows = compare(options.run_a, options.run_b, options.split, samples=options.samples)
+    show(options, rows, comparison_table)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from signcl.report import report
+
+    print(report([Path(run) for run in options.runs], out=options.out and Path(options.out), split=options.split))
