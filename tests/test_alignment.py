@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +123,13 @@ def test_a_trained_recogniser_finds_signs_on_the_clock_of_the_clip(run, corpus, 
         found = spans[sample.name]
         assert found[0].start == 0  # nearest: every frame belongs to a sign
         assert found[-1].stop == sample.spans[-1].stop
-        assert all(a.stop == b.start for a, b in zip(found, found[1:]))
+        assert all(a.stop == b.start for a, b in pairwise(found))
     assert main(["align", str(run), "--split", "train", "-o", str(tmp_path / "t.tsv")]) == 0
     assert "against the corpus's own spans: boundaries" in capsys.readouterr().out
 
 
 def test_training_on_test_must_be_asked_for_and_is_said(run, corpus, tmp_path, capsys):
-    with pytest.raises(ValueError, match="--transductive needs a run that was trained with corpus.transductive=true"):
+    with pytest.raises(ValueError, match=r"--transductive needs a run that was trained with corpus\.transductive"):
         align_run(run, "test", tmp_path / "s.tsv", transductive=True, progress=False)
     leaky = recogniser(corpus, tmp_path / "leaky", transductive=True)
     from signcl.checkpoint import load_run
