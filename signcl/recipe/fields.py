@@ -26,6 +26,9 @@ class CorpusRecipe:
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
     """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
+    transductive: bool = False
+    """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
+    word error rate on test is then no test score, and says so."""
     on_broken: Literal["skip", "stop"] = "skip"
     """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
 
@@ -218,6 +221,10 @@ class Recipe:
         self._check_system()
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
+        if self.corpus.transductive and self.stage != "recognise":
+            raise ValueError(
+                f"corpus.transductive: training on the test split is for aligners (stage recognise), not {self.stage}"
+            )
         train, model, loss = self.train, self.model, self.loss
         _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
