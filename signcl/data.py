@@ -86,10 +86,14 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
         from signcl.features import with_features
 
         samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
-    if own or share >= 1 or split != "train":
-        return samples
-    order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
-    return [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if not own and share < 1 and split == "train":
+        order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
+        samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if corpus.transductive and split == "train":
+        samples = samples + recipe_samples(recipe, "test", root)
+        if len({sample.name for sample in samples}) < len(samples):
+            raise ValueError("corpus.transductive: the train and test splits share names, so they cannot be merged")
+    return samples
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:

@@ -186,8 +186,11 @@ def evaluate(
             )
     for name, reason in list(broken.items())[:5]:
         say(f"skipped {name}: {reason}")
+    if run.recipe.corpus.transductive and split == "test":
+        say("this run was trained on the test split (corpus.transductive): these are no test scores")
     scores["made"] = {
         "split": split,
+        "trained_on_this_split": split == "train" or (split == "test" and run.recipe.corpus.transductive),
         "clips": len(samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),

@@ -167,8 +167,12 @@ class FiniteFlag:
 
 
 def gather_rows(fabric: Any, rows: Tensor) -> Tensor:
-    """Rows of all ranks in rank order, with gradient; ranks may hold different numbers of rows."""
-    counts = fabric.all_gather(torch.tensor([len(rows)], device=rows.device)).flatten().tolist()
-    padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
-    gathered = fabric.all_gather(padded, sync_grads=rows.is_floating_point())
-    return torch.cat([part[:count] for part, count in zip(gathered, counts)])
+    """Rows of all ranks in rank order, with gradient.
+
+    Ranks may hold different numbers of rows, and rows of different sizes (steps, tokens): those are padded with 0.
+    """
+    shapes = fabric.all_gather(torch.tensor([rows.shape], device=rows.device)).view(-1, rows.dim()).tolist()
+    sizes = [max(size) for size in zip(*shapes)]
+    padding = [end for size, own in zip(reversed(sizes), reversed(rows.shape)) for end in (0, size - own)]
+    gathered = fabric.all_gather(torch.nn.functional.pad(rows, padding), sync_grads=rows.is_floating_point())
+    return torch.cat([part[: shape[0]] for part, shape in zip(gathered, shapes)])
