@@ -157,7 +157,7 @@ def tapped_clips(
     by_name = {s.name: s for s in samples}
     with track("extracting features", total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan, workers=workers):
-            for name, reason in loaded.broken:
+            for name, reason in loaded.checked().broken:
                 if recipe.corpus.on_broken == "stop":
                     raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
                 say(f"skipped {name}: {reason}")

@@ -23,6 +23,7 @@ RINGS = [
         "align",
         "density",
         "projection",
+        "annotation",
     },
     {"corpora", "visual", "targets"},
     {"models", "data"},
@@ -30,7 +31,17 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "extraction", "translation", "analysis", "audit", "report"},
+    {
+        "train",
+        "evaluation",
+        "extraction",
+        "translation",
+        "analysis",
+        "audit",
+        "alignment",
+        "report",
+        "catalogue",
+    },
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
