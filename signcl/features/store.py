@@ -203,7 +203,8 @@ def _write_shard(folder: Path, index: dict[str, Any], clips: list[tuple[str, np.
     from safetensors.numpy import save
 
     shard = f"shard-{len(index['shards']):05d}.safetensors"
-    write_bytes(folder / shard, save({KEY: np.concatenate([array for _, array in clips])}))
+    rows = np.concatenate([array for _, array in clips])
+    write_bytes(folder / shard, save({KEY: np.ascontiguousarray(rows)}))  # safetensors writes the memory as it lies
     start = 0
     for name, array in clips:
         index["entries"].append([name, len(index["shards"]), start, len(array)])

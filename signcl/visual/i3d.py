@@ -185,7 +185,13 @@ class Unit(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """[M, before, t, h, w] -> [M, after, t', h', w']"""
         values, padding = _padded(values, self.kernel, self.stride)
-        return F.relu(self.bn(F.conv3d(values, self.conv3d.weight, None, self.stride, padding)), inplace=True)
+        values = F.conv3d(values, self.conv3d.weight, None, self.stride, padding)
+        if self.training and values.numel() == values.shape[1]:  # a single number a channel has no variance
+            norm = self.bn
+            values = F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        else:
+            values = self.bn(values)
+        return F.relu(values, inplace=True)
 
 
 class Mixed(nn.Module):
