@@ -1,6 +1,9 @@
-"""The density lab: one row per sign (`spans`), and how crowded the signs lie (`ratio`; its sums in `pairs`)."""
+"""The density lab: one row per sign (`spans`), how crowded the signs lie (`ratio`; its sums in `pairs`, its rows in
+`rows`), how sure that is (`intervals`), other `measures` of the same, and `statistics` over glosses.
+"""
 
 from signcl.density.intervals import SdrComparison, SdrInterval, compare_ratios, ratio_interval, sdr_interval
+from signcl.density.measures import BETTER, Measures, other_measures
 from signcl.density.ratio import (
     Density,
     GlossDistances,
@@ -11,15 +14,23 @@ from signcl.density.ratio import (
 )
 from signcl.density.rows import capped_rows
 from signcl.density.spans import pool_spans, span_steps
+from signcl.density.statistics import Bin, Correlation, correlate, density_bins
 
 __all__ = [
+    "BETTER",
+    "Bin",
+    "Correlation",
     "Density",
     "GlossDistances",
+    "Measures",
     "SdrComparison",
     "SdrInterval",
     "capped_rows",
     "compare_ratios",
+    "correlate",
+    "density_bins",
     "gloss_distances",
+    "other_measures",
     "pool_spans",
     "ratio_interval",
     "sdr_interval",
