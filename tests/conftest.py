@@ -16,3 +16,12 @@ def real_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"real data not found at {root}; set SIGNCL_REAL_DATA to its folder")
     return root
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> dict[bool, Path]:
+    """The corpus of tests/systems.py, as features (False) and as pictures (True)."""
+    from systems import write_corpus
+
+    root = tmp_path_factory.mktemp("systems")
+    return {pixels: write_corpus(root / f"pixels{pixels}", pixels=pixels) for pixels in (False, True)}

@@ -23,6 +23,7 @@ RINGS = [
         "align",
         "density",
         "projection",
+        "annotation",
     },
     {"corpora", "visual", "targets"},
     {"models", "data"},
@@ -30,7 +31,7 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report"},
+    {"train", "evaluation", "translation", "analysis", "audit", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
