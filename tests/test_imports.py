@@ -28,7 +28,7 @@ RINGS = [
     {"corpora", "visual", "targets"},
     {"models", "data"},
     {"checkpoint", "tables"},
-    {"build"},
+    {"build", "lab"},
     {"terms"},
     {"stages"},
     {"train", "evaluation", "translation", "analysis", "audit", "report", "catalogue"},

@@ -1,8 +1,10 @@
 """The density lab: one row per sign (`spans`), how crowded the signs lie (`ratio`; its sums in `pairs`, its rows in
-`rows`), how sure that is (`intervals`), other `measures` of the same, and `statistics` over glosses.
+`rows`), how sure that is (`intervals`), other `measures` of the same, `statistics` over glosses, and what can be said
+without glosses (`label_free`).
 """
 
 from signcl.density.intervals import SdrComparison, SdrInterval, compare_ratios, ratio_interval, sdr_interval
+from signcl.density.label_free import LabelFree, label_free_density
 from signcl.density.measures import BETTER, Measures, other_measures
 from signcl.density.ratio import (
     Density,
@@ -22,6 +24,7 @@ __all__ = [
     "Correlation",
     "Density",
     "GlossDistances",
+    "LabelFree",
     "Measures",
     "SdrComparison",
     "SdrInterval",
@@ -30,6 +33,7 @@ __all__ = [
     "correlate",
     "density_bins",
     "gloss_distances",
+    "label_free_density",
     "other_measures",
     "pool_spans",
     "ratio_interval",

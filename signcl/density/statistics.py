@@ -89,7 +89,7 @@ def density_bins(sdr: Sequence[float] | np.ndarray, accuracy: Sequence[float] | 
 def correlate(
     x: Sequence[float] | np.ndarray,
     y: Sequence[float] | np.ndarray,
-    controls: Sequence[Sequence[float]] | np.ndarray = (),
+    controls: Sequence[Sequence[float] | np.ndarray] | np.ndarray = (),
     *,
     samples: int = 1000,
     seed: int = 0,

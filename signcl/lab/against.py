@@ -115,7 +115,7 @@ def against(
         if any(value is None for value in values):
             continue
         entry: dict[str, Any] = {"quantity": quantity}
-        for kind, fixed in (("plain", ()), ("partial", (control,))):
+        for kind, fixed in (("plain", []), ("partial", [control])):
             if kind == "partial" and quantity == "log frequency":
                 continue
             try:

@@ -1,4 +1,4 @@
-"""Everything the lab says about a set of sign instances, as one dictionary: what `--json` prints and the tables show."""
+"""Everything the lab says about a set of sign instances, as one dictionary: what `--json` prints, the tables show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from signcl.density import (
     BETTER,
@@ -153,8 +152,8 @@ def _norm(instances: Instances) -> float:
     """Mean length of a row, read piece by piece."""
     total = 0.0
     for start in range(0, len(instances.features), 4096):
-        rows = torch.as_tensor(np.asarray(instances.features[start : start + 4096]))
-        total += float(rows.double().norm(dim=1).sum())
+        rows = np.asarray(instances.features[start : start + 4096], dtype=np.float64)
+        total += float(np.linalg.norm(rows, axis=1).sum())
     return total / len(instances.features)
 
 

@@ -1,4 +1,4 @@
-"""Several processes for one measure: `torchrun --nproc-per-node 4 -m signcl density ...` shares the pairs among them."""
+"""Several processes for one measure: `torchrun --nproc-per-node 4 -m signcl density ...` shares the pairs."""
 
 from __future__ import annotations
 
