@@ -17,6 +17,7 @@ from signcl.batch import Batch
 from signcl.losses import (
     clip_loss,
     ctc_loss,
+    distillation_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
     released_frame_margin,
@@ -83,10 +84,26 @@ def _translation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
 
 def _recognition(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
-    if out.log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
-        raise ValueError("loss.weights.recognition needs a model with a gloss head and a corpus with glosses")
+    return _ctc(out.log_probs, out.step_lengths, batch, loss, "recognition")
+
+
+def _auxiliary(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The same CTC on the convolution's steps, so that these carry the glosses by themselves. Source: VAC."""
+    return _ctc(out.conv_log_probs, out.step_lengths, batch, loss, "auxiliary")
+
+
+def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: LossRecipe, term: str) -> Tensor:
+    if log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
+        raise ValueError(f"loss.weights.{term} needs a model with a gloss head and a corpus with glosses")
     too_long: Literal["error", "skip"] = "skip" if loss.ctc_too_long == "skip" else "error"
-    return ctc_loss(out.log_probs, batch.glosses, out.step_lengths, batch.gloss_lengths, too_long=too_long)
+    return ctc_loss(log_probs, batch.glosses, step_lengths, batch.gloss_lengths, too_long=too_long)
+
+
+def _distillation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The glosses after the LSTM teach those after the convolution. Source: VAC, visual alignment."""
+    return distillation_loss(
+        out.conv_log_probs, out.log_probs, out.step_lengths, temperature=loss.distillation_temperature
+    )
 
 
 def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
@@ -108,7 +125,9 @@ def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
 
 
 TERMS: dict[str, Term] = {
+    "auxiliary": _auxiliary,
     "clip": _clip,
+    "distillation": _distillation,
     "masked_text": _masked_text,
     "recognition": _recognition,
     "signcl": _signcl,

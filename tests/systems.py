@@ -49,6 +49,14 @@ CASES = [
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),
     Case("recogniser"),
+    Case("smkd"),
+    Case(
+        "smkd",
+        {"smkd": {"share_classifier": False, "weight_norm": False}, "width": 24},
+        visual="small_cnn",
+        label="vac-pixels",
+    ),
+    Case("cnn_ctc"),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -41,6 +41,11 @@ def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = N
 
         mbart = read_tensors(m.language_model, "model.language_model")
         said.append(f"language model from {m.language_model}: {load_language_model(model, mbart)}")  # type: ignore[arg-type]
+    if m.name == "smkd" and m.smkd.weights:
+        from signcl.models.smkd import load_published
+
+        published = read_tensors(m.smkd.weights, "model.smkd.weights")
+        said.append(f"weights from {m.smkd.weights}: {load_published(model, published)}")  # type: ignore[arg-type]
     if m.init_from:
         said.append(f"weights from {m.init_from}: {_from_run(model, recipe, mbart, tokenizer)}")
     return said
