@@ -235,7 +235,7 @@ class BiLSTM(nn.Module):
         real = frame_mask(step_lengths, steps.shape[1])  # [B, S]
         place = torch.arange(steps.shape[1], device=steps.device)[None, :]
         turned = torch.where(real, step_lengths[:, None] - 1 - place, place)[:, :, None]  # its own inverse
-        states = steps
+        states = steps.masked_fill(~real[:, :, None], 0.0)
         for number, (there, back) in enumerate(zip(self.forwards, self.backwards)):
             states = self.dropout(states) if number else states
             ahead = there(states)[0]  # padding comes last, so that no real step has read it

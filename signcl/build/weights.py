@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +19,16 @@ from signcl.targets import load_targets
 from signcl.text import Tokenizer, load_glosses, load_tokenizer
 
 __all__ = ["initialise", "read_tensors"]
+
+_rebuild = np.ndarray.__reduce__(np.empty(0))[0]  # how numpy says that an array is made; its module has moved
+PLAIN_ARRAYS: list[Any] = [
+    *((_rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+]
+"""What torch's restricted unpickler may build beside tensors: arrays of numbers, since training checkpoints such as
+VAC_CSLR's keep the state of numpy's generator next to their weights."""
 
 
 def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = None) -> list[str]:
@@ -117,7 +128,7 @@ def _full(recipe: Recipe, folder: Path) -> nn.Module:
 def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
     """Tensors of a published checkpoint: `pretrained:` and a file, a folder as transformers saves it, or a hub id.
 
-    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors and containers only.
+    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors, arrays and containers only.
     """
     if not source.startswith("pretrained:"):
         raise ValueError(f"{key}: needs pretrained:FILE, pretrained:FOLDER or pretrained:HUB_ID, got {source!r}")
@@ -144,7 +155,8 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_ARRAYS):
+            data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:
