@@ -100,7 +100,7 @@ def _answers(
     broken: dict[str, str] = {}
     with track(what, total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
-            broken.update(loaded.broken)
+            broken.update(loaded.checked().broken)
             if loaded.batch is not None:
                 found.update(answer(loaded.batch.to(place)))
             bar.advance()
@@ -187,8 +187,11 @@ def evaluate(
             )
     for name, reason in list(broken.items())[:5]:
         say(f"skipped {name}: {reason}")
+    if run.recipe.corpus.transductive and split == "test":
+        say("this run was trained on the test split (corpus.transductive): these are no test scores")
     scores["made"] = {
         "split": split,
+        "trained_on_this_split": split == "train" or (split == "test" and run.recipe.corpus.transductive),
         "clips": len(samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),
@@ -285,7 +288,7 @@ def _score_pretraining(
 
     def batches() -> Iterator[Batch]:
         for loaded in clip_loader(*_planned(run, samples, batch_size)):
-            broken.update(loaded.broken)
+            broken.update(loaded.checked().broken)
             if loaded.batch is not None:
                 yield loaded.batch.to(place)
 

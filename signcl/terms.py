@@ -22,6 +22,7 @@ from signcl.losses import (
     label_smoothed_cross_entropy,
     released_frame_margin,
     signcl_loss,
+    token_clip_loss,
     weighted_sum,
 )
 from signcl.recipe import LossRecipe, SignCLRecipe
@@ -68,6 +69,8 @@ def signcl_term(features: Tensor, lengths: Tensor, batch: Batch, recipe: SignCLR
         variant=recipe.variant,
         distance_margin=recipe.distance_margin,
         negatives=recipe.negatives,
+        distance_margin_mode=recipe.distance_margin_mode,
+        same_sign=recipe.same_sign,
     )
 
 
@@ -117,6 +120,24 @@ def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather 
     )
 
 
+def _token_clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The contrast of steps and words (CiCo's aggregation); steps and words of all ranks take part."""
+    assert batch.sentence_ids is not None
+    assert batch.token_lengths is not None
+    parts = [out.step_embeddings, out.step_lengths, out.token_embeddings, batch.token_lengths, batch.sentence_ids]
+    steps, step_lengths, tokens, token_lengths, ids = parts if gather is None else map(gather, parts)
+    return token_clip_loss(
+        steps,
+        step_lengths,
+        tokens,
+        token_lengths,
+        out.token_logit_scale,
+        sentence_ids=ids if loss.mask_duplicates else None,
+        temperature=loss.token_temperature,
+        target=loss.clip_target,
+    )
+
+
 def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """Cross-entropy of the whole sentence from its masked form (VLP version 2)."""
     if out.masked_logits is None or batch.tokens is None:
@@ -131,6 +152,7 @@ TERMS: dict[str, Term] = {
     "masked_text": _masked_text,
     "recognition": _recognition,
     "signcl": _signcl,
+    "token_clip": _token_clip,
     "translation": _translation,
 }
 

@@ -43,6 +43,7 @@ CASES = [
     Case("gfslt"),
     Case("gfslt", visual="small_cnn", label="gfslt-pixels"),
     Case("gfslt", {"form": "as_released"}, label="gfslt-released"),
+    Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
     Case("slt", label="nslt"),

@@ -83,13 +83,17 @@ class Parts:
 def _gfslt(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     end = parts.tokenizer.end_id
-    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **parts.values(SHARED))
+    sizes = parts.values((*SHARED, "adapter"))
+    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **sizes)
 
 
 def _vlp(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     own = parts.values(VLP_ONLY)
     own["masked_text"] &= "masked_text" in parts.recipe.loss.weights  # a decoder that no term trains would stall DDP
+    weighed = parts.recipe.loss.weights
+    own["token_contrast"] = "token_clip" in weighed
+    own["clip_contrast"] = "clip" in weighed or "token_clip" not in weighed
     return parts.kind(parts.visual, **parts.words(), as_released=as_released, **parts.values(SHARED), **own)
 
 

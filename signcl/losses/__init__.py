@@ -21,8 +21,10 @@ from signcl.losses.signcl import (
     released_frame_margin,
     signcl_loss,
 )
+from signcl.losses.tokens import TOKEN_TEMPERATURE, token_clip_loss, token_similarity
 
 __all__ = [
+    "TOKEN_TEMPERATURE",
     "FrameDistances",
     "SignCL",
     "clip_loss",
@@ -35,5 +37,7 @@ __all__ = [
     "released_frame_margin",
     "sign_infonce",
     "signcl_loss",
+    "token_clip_loss",
+    "token_similarity",
     "weighted_sum",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from signcl.recipe.model import ModelRecipe
+from signcl.recipe.model import ModelRecipe, check_starts
 from signcl.recipe.recognition import check_recogniser, check_schedule
 from signcl.recipe.systems import SYSTEMS, terms_of
 
@@ -27,6 +27,9 @@ class CorpusRecipe:
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
     """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
+    transductive: bool = False
+    """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
+    word error rate on test is then no test score, and says so."""
     on_broken: Literal["skip", "stop"] = "skip"
     """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
 
@@ -92,7 +95,12 @@ class SignCLRecipe:
 
     variant: Literal["paper", "released"] = "paper"
     distance_margin: float | None = None
-    """m in feature units; None takes the variant's own: 64 (paper), 32 (released)."""
+    """m in feature units; None takes the variant's own: 64 (paper), 32 (released). A factor if relative; None: 1."""
+    distance_margin_mode: Literal["absolute", "relative"] = "absolute"
+    """relative (ours): m is distance_margin times the mean distance of the clip's own negatives, for any encoder."""
+    same_sign: float | None = None
+    """Ours: a negative nearer than this share of the mean distance of its clip's negatives looks like the same sign, is
+    pushed less than half. 0.75 is a start; None pushes all alike."""
     negatives: int | None = None
     """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
     words_per_gloss: float = 2.3
@@ -116,7 +124,7 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl, and recognition
+    """Term -> weight. pretrain: clip, token_clip, masked_text, signcl; finetune: translation, signcl, and recognition
     (slt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a term out: off."""
     schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
@@ -127,6 +135,8 @@ class LossRecipe:
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
     """released: KL divergence to softmax(10 I) as the released code has it."""
+    token_temperature: float = 0.07
+    """token_clip: temperature of the softmax over a sentence's words, and over a clip's steps. CiCo: 0.07."""
     mask_rate: float = 0.15
     """Share of words masked, at most, in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
@@ -154,6 +164,8 @@ class TrainRecipe:
     """Batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Module -> factor on the learning rate of its weights, e.g. {mbart: 0.01}; of nested names the longest holds."""
     betas: tuple[float, float] = (0.9, 0.98)
     momentum: float = 0.9
     """For sgd, Nesterov."""
@@ -222,15 +234,28 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_system()
+        check_starts(self.model, self.loss.weights, self.train.lr_scale)
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
+        if self.corpus.transductive and self.stage != "recognise":
+            raise ValueError(
+                f"corpus.transductive: training on the test split is for aligners (stage recognise), not {self.stage}"
+            )
         train, model, loss = self.train, self.model, self.loss
         _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
+        _positive("loss", loss, "token_temperature")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
-        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss")
+        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign")
+        if loss.signcl.variant == "released" and (
+            loss.signcl.same_sign is not None or loss.signcl.distance_margin_mode == "relative"
+        ):
+            raise ValueError(
+                "loss.signcl: same_sign and distance_margin_mode=relative need variant paper, got variant released, "
+                "which stays as released"
+            )
         _within("train", train, 0, 2**32 - 1, "seed")
         _within("train", train, 0, math.inf, "workers", "warmup_steps", "weight_decay", "min_lr", "plateau_factor")
         _within("train", train, 0, 1, "step_factor")
@@ -256,6 +281,8 @@ class Recipe:
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
             "recognise": ["wer"],
         }
+        if "token_clip" in loss.weights:
+            scores["pretrain"].append("token_retrieval")
         if self.stage == "finetune" and "recognition" in loss.weights:
             scores["finetune"].append("gloss_wer")
         known = [*scores[self.stage], "loss", *loss.weights]

@@ -86,7 +86,7 @@ SYSTEMS = {
     "vlp": System(
         "GFSLT-VLP: clips and sentences brought together before translation (Tables 2, 3, 8)",
         "pretrain",
-        ("clip", "masked_text", "signcl"),
+        ("clip", "token_clip", "masked_text", "signcl"),
         ("clip", "masked_text"),
         needs="frames (or features) and sentences; its text encoder starts from an mBART",
         language_model=True,
