@@ -31,7 +31,7 @@ RINGS = [
     {"build", "lab"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report", "catalogue"},
+    {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
