@@ -10,6 +10,7 @@ from torch import nn
 __all__ = ["MODELS", "model_class"]
 
 MODELS = {
+    "gaslt": "signcl.models.gaslt:GASLT",
     "gfslt": "signcl.models.gfslt:GFSLT",
     "recogniser": "signcl.models.recogniser:Recogniser",
     "slt": "signcl.models.slt:SLT",

@@ -113,7 +113,7 @@ class LossRecipe:
 
     weights: dict[str, float] = field(default_factory=dict)
     """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt); recognise: recognition, signcl. Leave a term out: off."""
+    (slt), sentence_similarity (gaslt); recognise: recognition, signcl. Leave a term out: off."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
@@ -179,11 +179,12 @@ class TrainRecipe:
 
 @dataclass
 class DecodeRecipe:
-    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, recogniser)."""
+    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, gaslt, recogniser)."""
 
     beams: int = 4
     length_penalty: float = 1.0
-    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt; negative: off)."""
+    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt, gaslt;
+    negative: off)."""
     max_new_tokens: int = 60
     dev_beams: int = 1
     """Beams while training."""
@@ -292,11 +293,12 @@ class Recipe:
             )
         if system.taps and m.activation not in ("relu", "gelu"):
             raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
-        if not system.language_model and (m.language_model or m.form != "fixed"):
+        if m.language_model and not system.language_model:
             having = [name for name, s in SYSTEMS.items() if s.language_model]
-            raise ValueError(
-                f"model.language_model and model.form=as_released belong to {', '.join(having)}, not to {m.name}"
-            )
+            raise ValueError(f"model.language_model belongs to {', '.join(having)}, not to {m.name}")
+        if m.form != "fixed" and not system.as_released:
+            having = [name for name, s in SYSTEMS.items() if s.as_released]
+            raise ValueError(f"model.form=as_released belongs to {', '.join(having)}, not to {m.name}")
 
 
 def _positive(section: str, recipe: Any, *names: str) -> None:
