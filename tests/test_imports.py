@@ -32,7 +32,7 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report"},
+    {"train", "evaluation", "translation", "analysis", "audit", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
