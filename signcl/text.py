@@ -52,8 +52,8 @@ class Tokenizer(Protocol):
         """The sentence of generated ids, up to the end mark, without special tokens."""
         ...
 
-    def pieces(self) -> dict[int, str]:
-        """The words or pieces by id, as word vectors name them (SentencePiece: `▁` before a word); no special ones."""
+    def pieces(self) -> list[str]:
+        """What each id stands for, as word vectors name it (SentencePiece: `▁` before a word). [vocab_size]"""
         ...
 
     def save(self, folder: Path) -> None:
@@ -114,9 +114,9 @@ class VocabularyTokenizer:
                 words.append("<unk>" if i == self.unk_id else self.words[i - len(self.SPECIALS)])
         return (" " if self.level == "word" else "").join(words)
 
-    def pieces(self) -> dict[int, str]:
-        """The vocabulary by id."""
-        return dict(enumerate(self.words, start=len(self.SPECIALS)))
+    def pieces(self) -> list[str]:
+        """What each id stands for: specials, then the vocabulary. [vocab_size]"""
+        return [*self.SPECIALS, *self.words]
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
@@ -208,9 +208,10 @@ class SentencePieceTokenizer:
                 pieces.append(0 if i == self.unk_id else i - 1)
         return self._pieces.decode(pieces).strip()
 
-    def pieces(self) -> dict[int, str]:
-        """The pieces by id."""
-        return {i + 1: self._pieces.id_to_piece(i) for i in range(3, self.num_pieces)}
+    def pieces(self) -> list[str]:
+        """What each id stands for: specials, pieces, language codes, mask. [vocab_size]"""
+        own = [self._pieces.id_to_piece(i) for i in range(3, self.num_pieces)]
+        return ["<s>", "<pad>", "</s>", "<unk>", *own, *self.LANGUAGES, "<mask>"]
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `sentencepiece.bpe.model`."""

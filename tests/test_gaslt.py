@@ -459,13 +459,13 @@ def test_the_word_table_starts_from_a_file(tmp_path):
     model = build_model(r, tokenizer, DIM)
     before = model.decoder.words.weight.clone()
     (said,) = initialise(model, r, tokenizer)
-    assert "2 of 3 words found; 1 keep random vectors, first sonne" in said
+    assert "2 of 8 words found; 6 keep random vectors, e.g. <unk> <mask> sonne" in said
     assert model.decoder.words.weight[[5, 7]].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert torch.equal(model.decoder.words.weight[6], before[6])
     r.model.gaslt.word_dim = 4
     with pytest.raises(ValueError, match=r"vectors of size 3, the word table has 4; set model\.gaslt\.word_dim=3"):
         initialise(build_model(r, tokenizer, DIM), r, tokenizer)
-    with pytest.raises(ValueError, match="has none of the 1 words"):
+    with pytest.raises(ValueError, match="has none of the 6 words"):
         initialise(model, r, VocabularyTokenizer(["schnee"]))
 
 
