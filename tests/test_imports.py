@@ -12,6 +12,7 @@ RINGS = [
     {"batch", "recipe", "progress", "files"},
     {
         "text",
+        "vectors",
         "video",
         "pickles",
         "features",
