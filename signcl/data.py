@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
 from signcl.corpora.isolated import isolated
+from signcl.planning import plan_batches
 from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
 from signcl.targets import Targets
@@ -100,20 +101,27 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
-    """Which frames of a clip are used: every `stride`-th, and at most `max_frames` of those.
+    """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
     otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
     draws at random in dev and test too, so that its scores vary from run to run.
+
+    With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
+    are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
     """
     kept = np.arange(0, num_frames, recipe.stride)
     limit = recipe.max_frames
-    if limit is not None and len(kept) > limit:
-        if recipe.thinning == "window":
-            room = len(kept) - limit
-            start = room // 2 if random is None else int(random.integers(room + 1))
-            kept = kept[start : start + limit]
-        elif random is None:
+    if limit is not None and len(kept) > limit and recipe.thinning == "window":
+        room = len(kept) - limit
+        start = room // 2 if random is None else int(random.integers(room + 1))
+        kept = kept[start : start + limit]
+    if random is not None and (share := recipe.augment.temporal_rescale):
+        wanted = max(1, round(len(kept) * random.uniform(1 - share, 1 + share)))
+        wanted = wanted if limit is None else min(wanted, limit)
+        kept = kept[np.sort(random.choice(len(kept), size=wanted, replace=wanted > len(kept)))]
+    elif limit is not None and len(kept) > limit:
+        if random is None:
             kept = kept[np.linspace(0, len(kept) - 1, limit).round().astype(int)]
         else:
             kept = kept[np.sort(random.choice(len(kept), size=limit, replace=False))]
@@ -331,71 +339,6 @@ def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     for row, sequence in enumerate(sequences):
         padded[row, : len(sequence)] = torch.tensor(sequence)
     return padded, lengths
-
-
-def plan_batches(
-    lengths: Sequence[int],
-    *,
-    batch_size: int,
-    batch_frames: int | None = None,
-    bucket: bool = True,
-    shuffle: bool = True,
-    seed: int = 0,
-    epoch: int = 0,
-    rank: int = 0,
-    ranks: int = 1,
-    drop_single: bool = False,
-) -> list[list[int]]:
-    """The batches of one epoch for one rank: a pure function of its arguments.
-
-    Clips are shuffled, sorted by length within pools of 50 batches when `bucket` is on, cut into batches of at most
-    `batch_size` clips and `batch_frames` frames, and the batches shuffled again. In training every rank gets the same
-    number of batches (the last ones are repeated); in evaluation no clip is repeated.
-
-    Args:
-        lengths: frames of each clip.
-        drop_single: join batches of one clip, two by two, a last one to its neighbour (a contrast within one clip is
-            empty). Such a batch may exceed the limits.
-    """
-    if batch_size < 1:
-        raise ValueError(f"a batch needs at least 1 clip, got batch_size={batch_size}")
-    order = np.arange(len(lengths))
-    random = np.random.default_rng((seed, epoch))
-    if shuffle:
-        random.shuffle(order)
-    if bucket:
-        pool = max(1, len(order)) if not shuffle else batch_size * 50
-        order = np.concatenate([
-            chunk[np.argsort([lengths[i] for i in chunk], kind="stable")]
-            for chunk in np.split(order, range(pool, len(order), pool))
-        ])  # fmt: skip
-    batches: list[list[int]] = []
-    frames = 0
-    for index in order.tolist():
-        full = batches and len(batches[-1]) >= batch_size
-        if not batches or full or (batch_frames is not None and frames + lengths[index] > batch_frames):
-            batches.append([])
-            frames = 0
-        batches[-1].append(index)
-        frames += lengths[index]
-    if drop_single:
-        batches = _joined(batches, lengths)
-    if shuffle:
-        random.shuffle(batches)
-        if len(batches) % ranks:
-            batches += [batches[i % len(batches)] for i in range(ranks - len(batches) % ranks)]
-    return batches[rank::ranks]
-
-
-def _joined(batches: list[list[int]], lengths: Sequence[int]) -> list[list[int]]:
-    """The batches with those of one clip joined to one another by length, a last one to the batch nearest in length."""
-    singles = sorted((b for b in batches if len(b) == 1), key=lambda b: lengths[b[0]])
-    joined = [b for b in batches if len(b) > 1]
-    joined += [first + second for first, second in zip(singles[::2], singles[1::2])]
-    if len(singles) % 2 and joined:
-        lone = singles[-1]
-        min(joined, key=lambda b: abs(lengths[b[-1]] - lengths[lone[0]])).extend(lone)
-    return joined or batches
 
 
 class _Batches:

@@ -8,6 +8,7 @@ whole split both times.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl import checkpoint
-from signcl.batch import Sample
+from signcl.batch import Batch, Sample
 from signcl.build import initialise_visual
 from signcl.data import (
     ClipDataset,
@@ -37,6 +38,8 @@ from signcl.recipe import Recipe, load_recipe
 from signcl.visual import build_visual
 
 __all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
+
+LOG_PROBS = "log_probs"
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ def tapped_clips(
     model: nn.Module,
     recipe: Recipe,
     samples: Sequence[Sample],
+    taps: Sequence[str] = ("features",),
     *,
-    tap: str = "features",
     dim: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
@@ -122,11 +125,11 @@ def tapped_clips(
     known: set[str] | None = None,
     broken: dict[str, str] | None = None,
     progress: bool = True,
-) -> Iterator[tuple[Sample, Tapped]]:
-    """States of every clip at a tap, one clip at a time and in order of length: no augmentation, padding or repeats.
+) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
+    """States of every clip at some taps, one clip at a time, in order of length: no augmentation, padding or repeats.
 
     Args:
-        tap: one of the system's `TAPS`.
+        taps: some of the system's `TAPS`, and `log_probs` for what a recogniser says of the glosses.
         dim: size of the features that the model reads, None for pixels.
         batch_size: clips of a batch; None takes the recipe's.
         workers: loader processes.
@@ -135,13 +138,12 @@ def tapped_clips(
         broken: clips that cannot be read are added here, with the reason, and said.
 
     Yields:
-        (sample, states of the clip on the CPU as one row of `Tapped`).
+        (sample, tap -> states of the clip on the CPU as one row of `Tapped`).
 
     Raises:
         ValueError: no such tap; a clip that cannot be read, where the recipe has corpus.on_broken=stop.
     """
-    if tap not in model.TAPS:  # type: ignore[operator]
-        raise no_such_tap(tap, model.TAPS)  # type: ignore[arg-type]
+    check_taps(model, taps)
     check_size(samples, dim)
     place = pick_device(device)
     model.to(place).eval()
@@ -164,10 +166,36 @@ def tapped_clips(
                 if broken is not None:
                     broken[name] = reason
             if loaded.batch is not None:
-                seen: Tapped = model.tapped(loaded.batch.to(place), tap)  # type: ignore[operator]
-                for name, row, length in zip(loaded.batch.names, seen.rows.float().cpu(), seen.lengths.cpu()):
-                    yield by_name[name], replace(seen, rows=row[: int(length)], lengths=length)
+                batch = loaded.batch.to(place)
+                seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}
+                for i, name in enumerate(batch.names):
+                    alone = {
+                        tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i])
+                        for tap, s in seen.items()
+                    }
+                    yield by_name[name], alone
             bar.advance()
+
+
+def check_taps(model: nn.Module, taps: Sequence[str]) -> None:
+    """Refuse a tap that a system does not have."""
+    known: Any = model.TAPS
+    for tap in taps:
+        if tap not in known and tap != LOG_PROBS:
+            raise no_such_tap(tap, known)
+
+
+def _states(model: Any, batch: Batch, tap: str) -> Tapped:
+    if tap != LOG_PROBS:
+        tapped: Tapped = model.tapped(batch, tap)
+        return tapped
+    clock = model.tapped(batch, "steps")
+    said, lengths = model.recognise(batch)
+    return replace(clock, rows=said, lengths=lengths)
+
+
+def _on_cpu(seen: Tapped) -> Tapped:
+    return replace(seen, rows=seen.rows.float().cpu(), lengths=seen.lengths.cpu())
 
 
 def extract(
@@ -203,15 +231,16 @@ def extract(
     refuse_finished(store)
     extractor = open_extractor(source, overrides, split=split)
     model, recipe = extractor.model, extractor.recipe
-    if tap not in model.TAPS:  # type: ignore[operator]
+    if tap == LOG_PROBS:
         raise no_such_tap(tap, model.TAPS)  # type: ignore[arg-type]
+    check_taps(model, (tap,))
     samples = recipe_samples(recipe, split, root)
     broken: dict[str, str] = {}
     clips = tapped_clips(
         model,
         recipe,
         samples,
-        tap=tap,
+        (tap,),
         dim=extractor.dim,
         device=device,
         batch_size=batch_size,
@@ -236,7 +265,10 @@ def extract(
     earlier = unfinished_meta(store)
     if first is not None:
         stride = recipe.input.stride  # rows are counted in frames that were used, the clock in frames of the clip
-        clock = {"stride": first[1].stride * stride, "first_centre": (first[1].first_centre - 0.5) * stride + 0.5}
+        clock = {
+            "stride": first[1][tap].stride * stride,
+            "first_centre": (first[1][tap].first_centre - 0.5) * stride + 0.5,
+        }
     elif earlier:  # stopped between the last shard and the index
         clock = {key: earlier[key] for key in ("stride", "first_centre")}
     else:
@@ -244,10 +276,8 @@ def extract(
         raise ValueError(f"no clip of split {split} can be read; the first: {name}: {reason}")
 
     def items() -> Iterator[tuple[str, Tensor]]:
-        for sample, tapped in [first] if first is not None else []:
-            yield sample.name, tapped.rows
-        for sample, tapped in clips:
-            yield sample.name, tapped.rows
+        for sample, seen in itertools.chain([first] if first is not None else [], clips):
+            yield sample.name, seen[tap].rows
 
     written = write_store(store, items(), shard_samples=shard_samples, meta=meta | clock, dtype=dtype)
     seconds = round(time.perf_counter() - started, 2)

@@ -57,6 +57,16 @@ CASES = [
     *(Case(name, I3D, visual="i3d", label=f"{name}-i3d") for name in ("gfslt", "vlp", "slt", "recogniser")),
     Case("classifier", corpus={"isolated": True}),
     Case("classifier", I3D, visual="i3d", label="classifier-i3d", corpus={"isolated": True}),
+    Case("gaslt", {"gaslt": {"keys": 5}}),
+    Case("gaslt", {"signcl_tap": "layer1", "gaslt": {"edge": "wrap", "word_dim": 20}}, label="gaslt-wrap-layer1"),
+    Case("smkd"),
+    Case(
+        "smkd",
+        {"smkd": {"share_classifier": False, "weight_norm": False}, "width": 24},
+        visual="small_cnn",
+        label="vac-pixels",
+    ),
+    Case("cnn_ctc"),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
 CONTRASTED = pytest.mark.parametrize("case", [c for c in CASES if "signcl" in SYSTEMS[c.name].terms], ids=str)

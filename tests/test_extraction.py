@@ -59,8 +59,9 @@ def test_every_tap_is_what_the_model_says_of_the_clip_alone(label, runs, tmp_pat
         samples = recipe_samples(run.recipe, "train")
         assert sorted(store.names) == sorted(s.name for s in samples)
         assert not found.broken
-        for sample, tapped in tapped_clips(run.model, run.recipe, samples, tap=tap, dim=run.card["feature_dim"],
+        for sample, seen in tapped_clips(run.model, run.recipe, samples, (tap,), dim=run.card["feature_dim"],
                                            device="cpu", batch_size=1, progress=False):  # fmt: skip
+            tapped = seen[tap]
             np.testing.assert_allclose(store[sample.name], tapped.rows.numpy(), atol=1e-5)
             assert store.clock(sample.name) == (tapped.stride, tapped.first_centre)
         assert store.meta["tap"] == tap

@@ -12,6 +12,7 @@ RINGS = [
     {"batch", "recipe", "progress", "files"},
     {
         "text",
+        "vectors",
         "video",
         "pickles",
         "features",
@@ -26,9 +27,9 @@ RINGS = [
         "annotation",
     },
     {"corpora", "visual", "targets"},
-    {"models", "data"},
+    {"models", "data", "planning"},
     {"checkpoint", "tables"},
-    {"build"},
+    {"build", "lab"},
     {"terms"},
     {"stages"},
     {

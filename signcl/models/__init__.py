@@ -11,9 +11,12 @@ __all__ = ["MODELS", "model_class"]
 
 MODELS = {
     "classifier": "signcl.models.classifier:Classifier",
+    "gaslt": "signcl.models.gaslt:GASLT",
+    "cnn_ctc": "signcl.models.cnn_ctc:CNNCTC",
     "gfslt": "signcl.models.gfslt:GFSLT",
     "recogniser": "signcl.models.recogniser:Recogniser",
     "slt": "signcl.models.slt:SLT",
+    "smkd": "signcl.models.smkd:SMKD",
     "vlp": "signcl.models.vlp:VLP",
 }
 
