@@ -299,3 +299,18 @@ def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(runs
     with pytest.raises(ValueError, match=message):
         extract(runs["joint-slt"].with_name("other"), tmp_path / "out", "test", device="cpu", progress=False)
     assert count_frames(samples, r.input)  # the clips themselves are fine
+
+
+def test_density_of_a_store_is_that_of_the_run_at_the_tap(runs, corpora, tmp_path, capsys):
+    for label, tap in (("slt-i3d", "visual"), ("gfslt", "conv")):  # rows every 2 and every 4 frames
+        extract(runs[label], tmp_path / label, tap=tap, dtype="float32", device="cpu", progress=False)
+        run = checkpoint.load_run(runs[label])
+        lines = ["name\tgloss\tstart\tstop"]
+        for sample in recipe_samples(run.recipe, "train"):
+            lines += [f"{sample.name}\t{span.token}\t{span.start}\t{span.stop}" for span in sample.spans]
+        (tmp_path / "spans.tsv").write_text("\n".join(lines) + "\n")
+        assert main(["density", str(tmp_path / label), "--spans", str(tmp_path / "spans.tsv"), "--json"]) == 0
+        of_store = json.loads(capsys.readouterr().out)
+        of_run = run_density(runs[label], "train", tap=tap, picture=False, progress=False)
+        assert of_store["instances"] == of_run["instances"] == len(lines) - 1
+        assert of_store["sdr"] == pytest.approx(of_run["sdr"], rel=1e-4)
