@@ -31,7 +31,7 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
+    {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue", "vocabulary"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
