@@ -185,6 +185,34 @@ def test_the_report_tells_loss_from_other_forms_and_spaces():
     assert check.replaced == {"A -> a": 1}
 
 
+CHINESE = ["你好！", "你去吗？我去。", "我，你。", "好吗？"]
+
+
+def test_the_corpus_keeps_its_own_unicode_forms_and_the_rows_behind_them(tmp_path):
+    tokenizer = SentencePieceTokenizer.train([*CHINESE * 3, *OTHERS], vocab_size=100, language="zh_CN")
+    full = save_mbart(tmp_path / "whole", tokenizer)
+    splits = {"train": samples(CHINESE)}
+    for forms, exact in ((False, 0), (True, 4)):
+        place = tmp_path / str(forms)
+        trimmed = trim_language_model(f"pretrained:{tmp_path / 'whole'}", splits, place, forms=forms, language="zh_CN")
+        assert trimmed.checks[0].exact == exact
+        assert trimmed.checks[0].lost_characters == 0
+        assert trimmed.segmented_otherwise == {"train": 0}
+        small = MBartForConditionalGeneration.from_pretrained(place).eval()
+        cut = build_tokenizer(f"pretrained:{place}", [], language="zh_CN")
+        for text in CHINESE:
+            old, new = (torch.tensor([t.encode(text)]) for t in (tokenizer, cut))
+            theirs = full.get_input_embeddings()(old)
+            assert torch.equal(small.get_input_embeddings()(new), theirs), "the same words under other names"
+    assert json.loads((tmp_path / "True/trimmed.json").read_text())["own_forms"] == {"!": "！", ",": "，", "?": "？"}
+    assert MBartTokenizer.from_pretrained(tmp_path / "True")(CHINESE[0])["input_ids"][0] == cut.encode(CHINESE[0])[0]
+    for i, text in enumerate(("你好! 你好！", "…", "ﬁ fi")):
+        with pytest.raises(ValueError, match="--own-forms: the tokenizer writes"):
+            trim_language_model(
+                f"pretrained:{tmp_path / 'whole'}", {"train": samples([text])}, tmp_path / f"x{i}", forms=True
+            )
+
+
 def test_other_models_are_refused_by_name(whole, tmp_path):
     _, _, tokenizer = whole
     model = io.BytesIO()

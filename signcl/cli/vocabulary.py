@@ -38,6 +38,11 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--keep", nargs="+", default=[], metavar="TEXT", help="further words or sentences to keep, or a file of lines"
     )
+    command.add_argument(
+        "--own-forms",
+        action="store_true",
+        help="write characters in the corpus's Unicode forms: \uff0c where mBART has ,",
+    )
     command.add_argument("--language", default="", help="language code, e.g. de_DE, for transformers' tokenizer")
 
 
@@ -78,6 +83,7 @@ def _trim(options: argparse.Namespace) -> int:
         Path(options.out),
         needed=options.splits,
         keep=keep,
+        forms=options.own_forms,
         language=options.language,
         made_from={"corpus": options.corpus, "root": options.root},
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["needed_pieces", "trim_pieces"]
+__all__ = ["needed_pieces", "own_forms", "take_forms", "trim_pieces"]
 
 FIRST = 3  # <unk>, <s>, </s>: the id rule of mBART counts on them
 NORMAL, UNIGRAM = 1, 1  # of SentencePiece's enumerations
@@ -54,6 +54,50 @@ def trim_pieces(model: bytes, kept: Iterable[int]) -> bytes:
     proto.DiscardUnknownFields()
     trimmed: bytes = proto.SerializeToString()
     return trimmed
+
+
+def own_forms(model: bytes, texts: Iterable[str]) -> dict[str, str]:
+    """The characters that a model writes in another Unicode form than the sentences have: its form -> theirs.
+
+    Raises:
+        ValueError: a form of the model that stands for several characters of the sentences, or is no single character.
+    """
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    raw = {character for text in texts for character in text if not character.isspace()}
+    forms: dict[str, str] = {}
+    for character in sorted(raw):
+        form = processor.normalize(character).replace(SPACE, "")
+        if form == character:
+            continue
+        if len(form) != 1 or form in raw or form in forms:
+            raise ValueError(
+                f"--own-forms: the tokenizer writes {form!r} for {character!r}, which stands for other characters of "
+                f"the sentences too; leave the flag out and read the list of what is replaced"
+            )
+        forms[form] = character
+    return forms
+
+
+def take_forms(model: bytes, forms: dict[str, str]) -> bytes:
+    """The same pieces written in the sentences' own forms, and no Unicode normalisation any more.
+
+    A sentence in its own form is cut where its normalised form was cut before. Spaces are treated as before.
+    """
+    proto = _parsed(model)
+    table = str.maketrans(forms)
+    for piece in proto.pieces:
+        if piece.type == NORMAL:
+            piece.piece = piece.piece.translate(table)
+    names = [piece.piece for piece in proto.pieces]
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"--own-forms: the tokenizer has {twice!r} already beside its normalised form; leave it out")
+    proto.normalizer_spec.name = "identity"
+    proto.normalizer_spec.precompiled_charsmap = b""
+    taken: bytes = proto.SerializeToString()
+    return taken
 
 
 def _parsed(model: bytes) -> Any:

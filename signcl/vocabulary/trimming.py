@@ -22,7 +22,7 @@ from signcl.build.tensors import hub_file
 from signcl.files import atomic_write, write_bytes, write_json
 from signcl.text import SentencePieceTokenizer, pretrained_sentencepiece
 from signcl.vocabulary.checking import SplitCheck, check_vocabulary
-from signcl.vocabulary.pieces import needed_pieces, trim_pieces
+from signcl.vocabulary.pieces import needed_pieces, own_forms, take_forms, trim_pieces
 
 __all__ = ["Trimmed", "trim_language_model", "trim_table"]
 
@@ -61,6 +61,7 @@ def trim_language_model(
     *,
     needed: Sequence[str] = ("train",),
     keep: Sequence[str] = (),
+    forms: bool = False,
     language: str = "",
     made_from: Mapping[str, Any] | None = None,
 ) -> Trimmed:
@@ -73,6 +74,8 @@ def trim_language_model(
         needed: the splits whose pieces are kept. Dev and test belong to what must not be known: leave them out of what
             you report.
         keep: further sentences or words whose pieces are kept.
+        forms: write characters in the corpus's own Unicode forms, e.g. the full-width comma of Chinese where mBART
+            writes the ASCII one: pieces are renamed, rows stay.
         language: code that transformers' tokenizer of the folder starts with; empty leaves it to the user.
         made_from: what `trimmed.json` says beside.
 
@@ -88,7 +91,10 @@ def trim_language_model(
     before = SentencePieceTokenizer(pretrained_sentencepiece(name), language or "en_XX")
     texts = [sample.text for split in needed for sample in splits[split]]
     kept = needed_pieces(before.model, [*texts, *keep])
-    after = SentencePieceTokenizer(trim_pieces(before.model, kept), language or "en_XX")
+    model = trim_pieces(before.model, kept)
+    renamed = own_forms(before.model, [*texts, *keep]) if forms else {}
+    after = SentencePieceTokenizer(take_forms(model, renamed) if forms else model, language or "en_XX")
+    table = str.maketrans(renamed)
     rows = _rows(found, before, kept)
     notes = _broken_tables(found.tensors)
     tensors = _cut(found.tensors, rows, tied=found.config.get("tie_word_embeddings", True))
@@ -115,13 +121,22 @@ def trim_language_model(
         ),
         bytes=(_size(found.tensors) + len(before.model), _size(tensors) + len(after.model)),
         segmented_otherwise={
-            split: sum(before.cut(sample.text) != after.cut(sample.text) for sample in samples)
+            split: sum(
+                [piece.translate(table) for piece in before.cut(sample.text)] != after.cut(sample.text)
+                for sample in samples
+            )
             for split, samples in splits.items()
         },
         checks=check_vocabulary(after, splits),
         notes=notes,
     )
-    story = {"from": source, "needed": list(needed), "keep": list(keep), "commit": checkpoint.git_commit()}
+    story = {
+        "from": source,
+        "needed": list(needed),
+        "keep": list(keep),
+        "own_forms": renamed,
+        "commit": checkpoint.git_commit(),
+    }
     summary = {key: value for key, value in trimmed.as_dict().items() if key not in ("checks", "folder")}
     write_json(folder / "trimmed.json", {**story, **(made_from or {}), **summary})
     return trimmed
