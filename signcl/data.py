@@ -97,14 +97,21 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
-    """Which frames of a clip are used: every `stride`-th, and at most `max_frames` of those.
+    """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
     otherwise. The released code draws at random in dev and test too, so that its scores vary from run to run.
+
+    With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
+    are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
     """
     kept = np.arange(0, num_frames, recipe.stride)
     limit = recipe.max_frames
-    if limit is not None and len(kept) > limit:
+    if random is not None and (share := recipe.augment.temporal_rescale):
+        wanted = max(1, round(len(kept) * random.uniform(1 - share, 1 + share)))
+        wanted = wanted if limit is None else min(wanted, limit)
+        kept = kept[np.sort(random.choice(len(kept), size=wanted, replace=wanted > len(kept)))]
+    elif limit is not None and len(kept) > limit:
         if random is None:
             kept = kept[np.linspace(0, len(kept) - 1, limit).round().astype(int)]
         else:

@@ -8,15 +8,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 __all__ = ["hub_file", "read_tensors"]
+
+_rebuild = np.ndarray.__reduce__(np.empty(0))[0]  # how numpy says that an array is made; its module has moved
+PLAIN_ARRAYS: list[Any] = [
+    *((_rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+]
+"""What torch's restricted unpickler may build beside tensors: arrays of numbers, since training checkpoints such as
+VAC_CSLR's keep the state of numpy's generator next to their weights."""
 
 
 def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
     """Tensors of a published checkpoint: `pretrained:` and a file, a folder as transformers saves it, or a hub id.
 
-    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors and containers only.
+    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors, arrays and containers only.
     """
     if not source.startswith("pretrained:"):
         raise ValueError(f"{key}: needs pretrained:FILE, pretrained:FOLDER or pretrained:HUB_ID, got {source!r}")
@@ -38,7 +49,8 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_ARRAYS):
+            data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:

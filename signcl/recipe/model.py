@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from signcl.recipe.systems import GASLTRecipe, I3DRecipe, LMRecipe, PGPRecipe, SMKDRecipe
+from signcl.recipe.systems import CNNCTCRecipe, GASLTRecipe, I3DRecipe, LMRecipe, PGPRecipe, SMKDRecipe
 
 __all__ = ["ModelRecipe", "check_starts"]
 
@@ -34,7 +34,7 @@ class ModelRecipe:
     attention_dropout: float = 0.0
     activation: str = "relu"
     signcl_tap: str = "embedding"
-    """slt, recogniser: where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of the encoder."""
+    """slt, gaslt, recogniser: where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of it."""
     tie_embeddings: bool = False
     text_layers: int = 2
     """Layers of the text encoder (vlp)."""
@@ -77,6 +77,7 @@ class ModelRecipe:
     chunk: int | None = None
     """Frames that pass the frame encoder at a time, recomputed in the backward pass; None takes all at once."""
     smkd: SMKDRecipe = field(default_factory=SMKDRecipe)
+    cnn_ctc: CNNCTCRecipe = field(default_factory=CNNCTCRecipe)
     i3d: I3DRecipe = field(default_factory=I3DRecipe)
     gaslt: GASLTRecipe = field(default_factory=GASLTRecipe)
     pgp: PGPRecipe = field(default_factory=PGPRecipe)

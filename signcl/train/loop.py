@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from signcl.train.optimise import (
     gather_rows,
     learning_rate,
     make_optimizer,
+    term_weights,
 )
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
@@ -239,11 +240,12 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
         seen: dict[str, Tensor] = {}
+        weights = term_weights(self.recipe, self.epoch, self.adaptation)
         for i, batch in enumerate(batches):
             batch = self._augmented(batch)
             with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
                 terms = self.wrapped(batch)
-                total = weighted_sum(terms, self._weights())
+                total = weighted_sum(terms, weights)
                 flag = FiniteFlag(total, fabric)  # read while the backward pass runs
                 fabric.backward(total / len(batches))
                 if not flag.finite():
@@ -272,13 +274,6 @@ class Loop:
                 logged["gradient_norm"] = float(norm)
             self.record.log("train", self.step + 1, self.epoch, logged)
 
-    def _weights(self) -> dict[str, float]:
-        """This step's weights: SignCL may start late and decay, as released; a term that is off keeps weight 0."""
-        weights, signcl = dict(self.recipe.loss.weights), self.recipe.loss.signcl
-        if "signcl" in weights:
-            weights["signcl"] *= self.adaptation.signcl if self.epoch >= signcl.start_epoch else 0.0
-        return weights
-
     def _augmented(self, batch: Batch) -> Batch:
         settings = self.recipe.input.augment
         if settings.probability == 0:
@@ -288,7 +283,8 @@ class Loop:
         if batch.inputs.ndim != 4:
             raise ValueError("input.augment works on frames, and this corpus gives features; set probability to 0")
         clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
-        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, Augment(**asdict(settings))))
+        kinds = Augment(**{f.name: getattr(settings, f.name) for f in fields(Augment)})
+        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, kinds))
 
     def _seed(self) -> None:
         torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)

@@ -24,11 +24,12 @@ __all__ = [
     "learning_rate",
     "make_optimizer",
     "parameter_groups",
+    "term_weights",
 ]
 
 
 def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
-    """The learning rate of an optimizer step (0-based) under the cosine, one-cycle or constant schedule."""
+    """The learning rate of an optimizer step (0-based) under the cosine, one-cycle, steps or constant schedule."""
     if step < train.warmup_steps:
         return train.lr * (step + 1) / (train.warmup_steps + 1)
     share = min(1.0, (step - train.warmup_steps) / max(1, total - train.warmup_steps))
@@ -39,7 +40,22 @@ def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
         if share < 0.3:
             return low + (train.lr - low) * 0.5 * (1 - math.cos(math.pi * share / 0.3))
         return train.min_lr + (train.lr - train.min_lr) * 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
+    if train.schedule == "steps":
+        return train.lr * train.step_factor ** sum(step >= at * total for at in train.step_shares)
     return train.lr
+
+
+def term_weights(recipe: Recipe, epoch: int, adaptation: Adaptation) -> dict[str, float]:
+    """The weights of an epoch's terms by `loss.schedule`; SignCL may also start late and decay, as released.
+
+    A term that is off keeps the weight 0: it is still computed, so that every rank's parameters have gradients.
+    """
+    weights, signcl = dict(recipe.loss.weights), recipe.loss.signcl
+    for term, (first, end) in recipe.loss.schedule.items():
+        weights[term] *= first <= epoch and (end is None or epoch < end)
+    if "signcl" in weights:
+        weights["signcl"] *= adaptation.signcl if epoch >= signcl.start_epoch else 0.0
+    return weights
 
 
 class Objective(nn.Module):
