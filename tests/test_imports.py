@@ -29,7 +29,7 @@ RINGS = [
     {"corpora", "visual", "targets"},
     {"models", "data"},
     {"checkpoint", "tables"},
-    {"build"},
+    {"build", "lab"},
     {"terms"},
     {"stages"},
     {"train", "grid", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
