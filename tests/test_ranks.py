@@ -1,4 +1,4 @@
-"""Several processes: contrast and similarity over all ranks have the gradient of one big batch, also with unequal shares."""
+"""Several processes: contrast and similarity over all ranks have the gradient of one batch, with unequal shares too."""
 
 import os
 import subprocess
@@ -43,7 +43,8 @@ own = slice(0, 3) if fabric.global_rank == 0 else slice(3, 5)
 wrapped = fabric.setup_module(towers)
 fabric.backward(wrapped(*(part[own] for part in data)))
 own = slice(0, 4) if fabric.global_rank == 0 else slice(4, 5)  # one clip alone still has pairs with the others
-fabric.backward(fabric.setup_module(alike)(data[0][own], data[1][own]))
+also = fabric.setup_module(alike)
+fabric.backward(also(data[0][own], data[1][own]))
 if fabric.global_rank == 0:
     torch.save({name: p.grad for part in (towers, alike) for name, p in part.named_parameters()}, sys.argv[1])
 """
