@@ -26,7 +26,7 @@ from signcl.progress import say, track
 from signcl.recipe import load_recipe
 from signcl.stages import decode, decode_glosses, rank_glosses, score, search_width, summarise
 
-__all__ = ["compare", "evaluate", "predict", "read_predictions", "recognise"]
+__all__ = ["answers", "compare", "evaluate", "keep_scores", "predict", "read_predictions", "recognise"]
 
 
 def predict(
@@ -53,7 +53,7 @@ def predict(
     def answer(batch: Batch) -> dict[str, str]:
         return decode(run.model, batch, run.tokenizer, run.recipe, beams=beams)
 
-    return _answers(run, samples, answer, "translating", device=device, batch_size=batch_size, progress=progress)
+    return answers(run, samples, answer, "translating", device=device, batch_size=batch_size, progress=progress)
 
 
 def recognise(
@@ -80,10 +80,10 @@ def recognise(
     def answer(batch: Batch) -> dict[str, str]:
         return decode_glosses(run.model, batch, glosses, beams=width)
 
-    return _answers(run, samples, answer, "recognising", device=device, batch_size=batch_size, progress=progress)
+    return answers(run, samples, answer, "recognising", device=device, batch_size=batch_size, progress=progress)
 
 
-def _answers(
+def answers(
     run: Run,
     samples: list[Sample],
     answer: Callable[[Batch], dict[str, Any]],
@@ -209,7 +209,13 @@ def evaluate(
         "scored_with_commit": checkpoint.git_commit(),
         "device": str(pick_device(device)),
     }
-    path = run.folder / "scores.json"
+    keep_scores(run.folder, split, scores)
+    return scores
+
+
+def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
+    """Put a split's entry into `scores.json`."""
+    path = folder / "scores.json"
     try:
         everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except json.JSONDecodeError:
@@ -217,7 +223,6 @@ def evaluate(
         everything = {}
     everything[split] = scores
     write_json(path, everything)
-    return scores
 
 
 def _score_sentences(

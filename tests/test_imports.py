@@ -34,6 +34,7 @@ RINGS = [
     {"stages"},
     {
         "train",
+        "grid",
         "evaluation",
         "extraction",
         "translation",
@@ -42,12 +43,14 @@ RINGS = [
         "alignment",
         "report",
         "catalogue",
+        "vocabulary",
     },
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
     "evaluation": 0,
     "train": 1,
+    "grid": 1,
     "translation": 1,
     "extraction": 1,
     "analysis": 2,

@@ -25,8 +25,10 @@ def test_every_system_has_a_row():
 
 def density(run: checkpoint.Run) -> float:
     samples = recipe_samples(run.recipe, "train")
-    found = sign_instances(run, samples, ("centre",), tap="features", device="cpu", progress=False)[0]
-    return sign_density_ratio(found.features, found.numbers()[1]).mean
+    (found,) = sign_instances(run, samples, ["centre"], tap="features", device="cpu", progress=False)
+    rows, glosses = found.features, found.glosses
+    names = sorted(set(glosses))
+    return sign_density_ratio(rows, torch.tensor([names.index(g) for g in glosses])).mean
 
 
 @CONTRASTED
