@@ -307,7 +307,7 @@ def _score_classification(
     def answer(batch: Batch) -> dict[str, Any]:
         return rank_glosses(run.model(batch).logits, batch, glosses)
 
-    found, broken = _answers(
+    found, broken = answers(
         run, samples, answer, "classifying", device=device, batch_size=batch_size, progress=progress
     )
     kept = [s for s in samples if s.name in found]

@@ -58,6 +58,7 @@ SYSTEMS = {
         ("classification",),
         ("classification",),
         needed=("classification",),
+        needs="frames (or features) of single signs, or spans to cut them out by, and glosses",
         select="top1",
     ),
     "cnn_ctc": System(
