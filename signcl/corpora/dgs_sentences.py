@@ -56,6 +56,8 @@ def samples(
         raise ValueError(f"corpus.options.language: needs one of {', '.join(LANGUAGES)}, got {language!r}")
     if dev not in ("train", "test"):
         raise ValueError(f"corpus.options.dev: needs train or test, got {dev!r}")
+    if split not in ("train", "dev", "test"):
+        raise ValueError(f"{root}: dgs_sentences has the splits train, test and dev, got {split!r}")
     source = dev if split == "dev" else split
     files = sorted(root.glob(f"{source}_*_metadata.json"), key=lambda path: (len(path.name), path.name))
     if not files:

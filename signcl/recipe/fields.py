@@ -26,7 +26,7 @@ class CorpusRecipe:
     fraction: float = 1.0
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
-    """Features extracted before, in place of clips: store, pickle, folder of NAME.npy or .pose; {split} is filled in."""
+    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled."""
     transductive: bool = False
     """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
     word error rate on test is then no test score, and says so."""
