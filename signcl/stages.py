@@ -15,7 +15,7 @@ from signcl.recipe import Recipe
 from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, Tokenizer
 
-__all__ = ["Scored", "decode", "decode_glosses", "score", "summarise"]
+__all__ = ["Scored", "decode", "decode_glosses", "score", "search_width", "summarise"]
 
 
 @dataclass
@@ -109,6 +109,17 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
     return scores
 
 
+def search_width(beams: int | None, default: int) -> int:
+    """Beams of a search: those asked for, or the recipe's where none are.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if beams is not None and beams < 1:
+        raise ValueError(f"beams: needs at least 1 (greedy), got {beams}; leave it out for the recipe's {default}")
+    return default if beams is None else beams
+
+
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Batches one after the other; their second dimension is padded with 0 to the longest."""
     if parts[0].dim() == 1:
@@ -124,7 +135,7 @@ def decode(
     """Sentences of a batch by beam search: name -> sentence."""
     ids = model.generate(  # type: ignore[operator]
         batch,
-        num_beams=recipe.decode.beams if beams is None else beams,
+        num_beams=search_width(beams, recipe.decode.beams),
         length_penalty=recipe.decode.length_penalty,
         max_new_tokens=recipe.decode.max_new_tokens,
     )

@@ -13,13 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from signcl.batch import Batch
+from signcl.batch import Batch, frame_mask
 from signcl.losses import (
     clip_loss,
     ctc_loss,
+    distillation_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
     released_frame_margin,
+    sentence_similarity_loss,
     signcl_loss,
     token_clip_loss,
     weighted_sum,
@@ -86,10 +88,26 @@ def _translation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
 
 def _recognition(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
-    if out.log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
-        raise ValueError("loss.weights.recognition needs a model with a gloss head and a corpus with glosses")
+    return _ctc(out.log_probs, out.step_lengths, batch, loss, "recognition")
+
+
+def _auxiliary(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The same CTC on the convolution's steps, so that these carry the glosses by themselves. Source: VAC."""
+    return _ctc(out.conv_log_probs, out.step_lengths, batch, loss, "auxiliary")
+
+
+def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: LossRecipe, term: str) -> Tensor:
+    if log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
+        raise ValueError(f"loss.weights.{term} needs a model with a gloss head and a corpus with glosses")
     too_long: Literal["error", "skip"] = "skip" if loss.ctc_too_long == "skip" else "error"
-    return ctc_loss(out.log_probs, batch.glosses, out.step_lengths, batch.gloss_lengths, too_long=too_long)
+    return ctc_loss(log_probs, batch.glosses, step_lengths, batch.gloss_lengths, too_long=too_long)
+
+
+def _distillation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The glosses after the LSTM teach those after the convolution. Source: VAC, visual alignment."""
+    return distillation_loss(
+        out.conv_log_probs, out.log_probs, out.step_lengths, temperature=loss.distillation_temperature
+    )
 
 
 def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
@@ -128,10 +146,27 @@ def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
     return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, pad_id, loss.label_smoothing)
 
 
+def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
+    sentences = batch.targets.get("sentence_similarity")
+    if sentences is None:
+        raise ValueError(
+            "loss.weights.sentence_similarity needs batch.targets['sentence_similarity'], see signcl.targets"
+        )
+    real = frame_mask(out.step_lengths, out.steps.shape[1])[:, :, None]
+    clips = out.steps.float().masked_fill(~real, 0.0).sum(dim=1) / out.step_lengths[:, None]
+    if gather is not None:
+        clips, sentences = gather(clips), gather(sentences)
+    return sentence_similarity_loss(clips, sentences)
+
+
 TERMS: dict[str, Term] = {
+    "auxiliary": _auxiliary,
     "clip": _clip,
+    "distillation": _distillation,
     "masked_text": _masked_text,
     "recognition": _recognition,
+    "sentence_similarity": _sentence_similarity,
     "signcl": _signcl,
     "token_clip": _token_clip,
     "translation": _translation,

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from signcl.recipe.model import ModelRecipe
+from signcl.recipe.model import ModelRecipe, check_starts
+from signcl.recipe.recognition import check_recogniser, check_schedule
 from signcl.recipe.systems import SYSTEMS, terms_of
 
 
@@ -50,6 +51,9 @@ class AugmentRecipe:
     contrast: float = 0.0
     flip: bool = False
     """Mirrors the clip. Off by default: mirroring swaps the dominant hand."""
+    temporal_rescale: float = 0.0
+    """Every training clip (features too, whatever `probability` says) is made up to this share longer or shorter, by
+    frames drawn anew in every epoch; VAC: 0.2. `train.batch_frames` counts frames before it."""
 
 
 @dataclass
@@ -126,7 +130,13 @@ class LossRecipe:
 
     weights: dict[str, float] = field(default_factory=dict)
     """Term -> weight. pretrain: clip, token_clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt); recognise: recognition, signcl. Leave a term out: off."""
+    (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a
+    term out: off."""
+    schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
+    is not named counts in every epoch."""
+    distillation_temperature: float = 8.0
+    """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
@@ -160,15 +170,21 @@ class TrainRecipe:
     """Batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Module -> factor on the learning rate of its weights, e.g. {mbart: 0.01}; of nested names the longest holds."""
     betas: tuple[float, float] = (0.9, 0.98)
     momentum: float = 0.9
     """For sgd, Nesterov."""
     weight_decay: float = 0.01
-    schedule: Literal["cosine", "onecycle", "plateau", "constant"] = "cosine"
+    schedule: Literal["cosine", "onecycle", "plateau", "steps", "constant"] = "cosine"
     warmup_steps: int = 0
     min_lr: float = 1e-8
     plateau_patience: int = 5
     plateau_factor: float = 0.7
+    step_shares: tuple[float, float] = (0.5, 0.875)
+    """For `steps`: the learning rate falls after these shares of the run (VAC: epochs 20 and 35 of 40)."""
+    step_factor: float = 0.2
+    """For `steps`: what it is multiplied by each time."""
     clip_norm: float | None = 1.0
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     device: str = "auto"
@@ -194,11 +210,12 @@ class TrainRecipe:
 
 @dataclass
 class DecodeRecipe:
-    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, recogniser)."""
+    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, gaslt, recogniser)."""
 
     beams: int = 4
     length_penalty: float = 1.0
-    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt; negative: off)."""
+    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt, gaslt;
+    negative: off)."""
     max_new_tokens: int = 60
     dev_beams: int = 1
     """Beams while training."""
@@ -224,6 +241,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_system()
+        check_starts(self.model, self.loss.weights, self.train.lr_scale)
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
         if self.corpus.transductive and self.stage != "recognise":
@@ -247,14 +265,21 @@ class Recipe:
             )
         _within("train", train, 0, 2**32 - 1, "seed")
         _within("train", train, 0, math.inf, "workers", "warmup_steps", "weight_decay", "min_lr", "plateau_factor")
+        _within("train", train, 0, 1, "step_factor")
         _within("model", model, 0, 1, "dropout", "attention_dropout", "text_dropout", "text_attention_dropout")
         _within("loss", loss, 0, 1, "label_smoothing", "mask_rate")
         _within("input.augment", self.input.augment, 0, 1, "probability")
         _within("input", self.input, 2, 3, "pose_dims")
+        if not 0 <= (rescale := self.input.augment.temporal_rescale) < 1:
+            raise ValueError(f"input.augment.temporal_rescale: needs a share from 0 to below 1, got {rescale}")
+        _positive("loss", loss, "distillation_temperature")
+        check_schedule(loss.schedule, loss.weights)
         _within("text", self.text, 3, math.inf, "max_tokens")
         for name, weight in loss.weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"loss.weights.{name}: needs a number of at least 0, got {weight}")
+        if not 0 <= train.step_shares[0] <= train.step_shares[1] <= 1:
+            raise ValueError(f"train.step_shares: needs two shares from 0 to 1 in order, got {list(train.step_shares)}")
         if not all(0 <= beta < 1 for beta in train.betas):
             raise ValueError(f"train.betas: needs two numbers from 0 to below 1, got {list(train.betas)}")
         if train.optimizer == "sgd" and not train.momentum > 0:
@@ -280,6 +305,7 @@ class Recipe:
             raise ValueError(f"corpus.fraction: needs a share above 0 and at most 1, got {self.corpus.fraction}")
         if self.model.width % self.model.heads:
             raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
+        check_recogniser(model)
 
     def _check_system(self) -> None:
         """Refuse a system of another stage, terms that it cannot compute, and values that it has no use for."""
@@ -322,11 +348,12 @@ class Recipe:
             )
         if system.taps and m.activation not in ("relu", "gelu"):
             raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
-        if not system.language_model and (m.language_model or m.form != "fixed"):
+        if m.language_model and not system.language_model:
             having = [name for name, s in SYSTEMS.items() if s.language_model]
-            raise ValueError(
-                f"model.language_model and model.form=as_released belong to {', '.join(having)}, not to {m.name}"
-            )
+            raise ValueError(f"model.language_model belongs to {', '.join(having)}, not to {m.name}")
+        if m.form != "fixed" and not system.as_released:
+            having = [name for name, s in SYSTEMS.items() if s.as_released]
+            raise ValueError(f"model.form=as_released belongs to {', '.join(having)}, not to {m.name}")
 
 
 def _positive(section: str, recipe: Any, *names: str) -> None:
