@@ -19,7 +19,7 @@ from signcl.recipe import GLOSS_TERMS, SYSTEMS, Recipe, load_recipe, shipped_rec
 
 __all__ = ["describe_system", "list_systems"]
 
-SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign")
+SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
 VOCABULARY, GLOSSES, FEATURES = 2454, 1088, {"imu_numbers": 36, "dgs_sentences32": 576}
 """Where a corpus decides a size, these count: the trimmed German vocabulary of GFSLT, the glosses of PHOENIX-2014T with
 blank and <unk>; features have 1024 numbers, those of the sensor glove 36."""

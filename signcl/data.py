@@ -30,9 +30,11 @@ from signcl.text import GlossVocabulary, Tokenizer, count_words, mask_words
 __all__ = [
     "ClipDataset",
     "Loaded",
+    "check_size",
     "clip_loader",
     "collate",
     "count_frames",
+    "feature_dim",
     "load_raw",
     "plan_batches",
     "recipe_samples",
@@ -137,6 +139,10 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
     if sample.features is not None:
         if isinstance(sample.features, np.ndarray):
             rows = sample.features
+        elif sample.features.suffix.lower() == ".pose":
+            from signcl.pose import read_pose
+
+            rows = read_pose(sample.features, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
         else:
             from signcl.features import read_features
 
@@ -174,6 +180,28 @@ def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | N
 def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
     """The frames of a clip that a model gets; `random` is given in training only."""
     return np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+
+
+def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
+    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
+    reason = "there is no sample"
+    for sample in samples:
+        if sample.features is None:
+            return None
+        try:
+            return int(load_raw(sample, settings).shape[1])
+        except (ValueError, OSError) as error:
+            reason = str(error)
+    raise ValueError(f"no features of the split can be read ({reason}); try `signcl corpus check`")
+
+
+def check_size(samples: Sequence[Sample], settings: InputRecipe, dim: int | None) -> None:
+    """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
+    if dim is not None and samples and (size := feature_dim(samples, settings)) not in (None, dim):
+        raise ValueError(
+            f"the model reads features of size {dim}, and these clips have {size}; extract them with what the features "
+            f"of its training were extracted with"
+        )
 
 
 def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:

@@ -18,8 +18,7 @@ import torch
 from signcl import checkpoint
 from signcl.batch import Batch, Sample
 from signcl.checkpoint import Run
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
-from signcl.features import check_size
+from signcl.data import ClipDataset, check_size, clip_loader, count_frames, plan_batches, recipe_samples
 from signcl.files import atomic_write, write_json
 from signcl.metrics import score_all, score_classes, score_glosses
 from signcl.progress import say, track
@@ -111,7 +110,7 @@ def answers(
 
 def _planned(run: Run, samples: list[Sample], batch_size: int | None) -> tuple[ClipDataset, list[list[int]]]:
     """The clips as the run reads them, and their batches within the limits of its training."""
-    check_size(samples, run.card.get("feature_dim"))
+    check_size(samples, run.recipe.input, run.card.get("feature_dim"))
     plan = plan_batches(
         count_frames(samples, run.recipe.input),
         batch_size=run.recipe.train.batch_size if batch_size is None else batch_size,

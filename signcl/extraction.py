@@ -24,14 +24,16 @@ from signcl.batch import Batch, Sample
 from signcl.build import initialise_visual
 from signcl.data import (
     ClipDataset,
+    check_size,
     clip_loader,
     count_frames,
+    feature_dim,
     plan_batches,
     recipe_samples,
     thin,
 )
 from signcl.evaluation import pick_device
-from signcl.features import check_size, feature_dim, refuse_finished, stored_names, unfinished_meta, write_store
+from signcl.features import refuse_finished, stored_names, unfinished_meta, write_store
 from signcl.models.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.progress import say, track
 from signcl.recipe import Recipe, load_recipe
@@ -104,8 +106,8 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
             f"run folder"
         )
     dim = None
-    if recipe.corpus.features or m.visual in ("identity", "feature_mlp"):
-        dim = feature_dim(recipe_samples(recipe, split))
+    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
+        dim = feature_dim(recipe_samples(recipe, split), recipe.input)
     visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=dim, chunk=m.chunk, windows=m.i3d)
     say(initialise_visual(visual, m.visual_weights))
     return Extractor(m.visual_weights, FrameEncoder(visual).eval(), recipe, dim)
@@ -144,7 +146,7 @@ def tapped_clips(
         ValueError: no such tap; a clip that cannot be read, where the recipe has corpus.on_broken=stop.
     """
     check_taps(model, taps)
-    check_size(samples, dim)
+    check_size(samples, recipe.input, dim)
     place = pick_device(device)
     model.to(place).eval()
     data = ClipDataset(samples, None, recipe, training=False, dim=dim)

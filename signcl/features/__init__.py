@@ -1,14 +1,13 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz and the field's pickles.
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz, .pose and the field's pickles.
 
 `read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
 """
 
 from signcl.features.sources import (
+    FILE_SUFFIXES,
     ArrayFeatures,
     Features,
-    check_size,
     count_feature_frames,
-    feature_dim,
     open_features,
     read_features,
     with_features,
@@ -23,13 +22,12 @@ from signcl.features.store import (
 )
 
 __all__ = [
+    "FILE_SUFFIXES",
     "INDEX",
     "ArrayFeatures",
     "FeatureStore",
     "Features",
-    "check_size",
     "count_feature_frames",
-    "feature_dim",
     "open_features",
     "read_features",
     "refuse_finished",

@@ -17,16 +17,16 @@ from signcl.features.store import INDEX, FeatureStore, checked
 from signcl.pickles import load_pickle
 
 __all__ = [
+    "FILE_SUFFIXES",
     "ArrayFeatures",
     "Features",
-    "check_size",
     "count_feature_frames",
-    "feature_dim",
     "open_features",
     "read_features",
     "with_features",
 ]
 
+FILE_SUFFIXES = (".npy", ".npz", ".pose")  # files of one clip (an .npz: or of several), told by their name
 FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
 
 
@@ -76,11 +76,12 @@ class ArrayFeatures:
 
 
 def open_features(path: Path | str) -> Features:
-    """A source of features, whatever it is: a store folder, .npy, .npz, or a pickle of the field.
+    """A source of features, whatever it is: a store folder, .npy, .npz, .pose, or a pickle of the field.
 
     A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
     is read by `signcl.pickles.load_pickle`, which runs nothing. neccam/slt names its clips `train/NAME`: a split that
-    stands before all names of a pickle is left out, as corpora do. A single .npy has the file's stem as its name.
+    stands before all names of a pickle is left out, as corpora do. A single .npy or .pose has the file's stem as its
+    name; key points are normalised x and y (`signcl.pose.read_pose`).
 
     Raises:
         FileNotFoundError: nothing at `path`.
@@ -90,9 +91,13 @@ def open_features(path: Path | str) -> Features:
     if path.is_dir():
         return FeatureStore(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz or pickle is needed")
+        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz, .pose or pickle is needed")
     if path.suffix.lower() in (".npy", ".npz"):
         return ArrayFeatures(_load_arrays(path), str(path))
+    if path.suffix.lower() == ".pose":
+        from signcl.pose import read_pose
+
+        return ArrayFeatures({path.stem: read_pose(path)}, str(path))
     return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
 
 
@@ -117,7 +122,8 @@ def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.
 
 
 def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
-    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy.
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
+    or NAME.pose.
 
     Where the rows of a store are further apart than frames (`FeatureStore.clock`), spans are given in rows.
 
@@ -125,8 +131,9 @@ def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
         FileNotFoundError: nothing there.
         ValueError: a store or pickle that lacks clips; they are counted and named.
     """
-    if path.is_dir() and any(path.glob("*.npy")):
-        return [replace(s, clip=None, features=path / f"{s.name}.npy", num_frames=None) for s in samples]
+    for suffix in (".npy", ".pose"):
+        if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
+            return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
     source = open_features(path)
     held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
@@ -158,28 +165,6 @@ def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, 
     return found
 
 
-def feature_dim(samples: Sequence[Sample]) -> int | None:
-    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
-    reason = "there is no sample"
-    for sample in samples:
-        if sample.features is None:
-            return None
-        try:
-            return int(read_features(sample.features, sample.whole or sample.name).shape[1])
-        except (ValueError, OSError) as error:
-            reason = str(error)
-    raise ValueError(f"no features of the split can be read ({reason}); try `signcl corpus check`")
-
-
-def check_size(samples: Sequence[Sample], dim: int | None) -> None:
-    """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
-    if dim is not None and samples and (size := feature_dim(samples)) not in (None, dim):
-        raise ValueError(
-            f"the model reads features of size {dim}, and these clips have {size}; extract them with what the features "
-            f"of its training were extracted with"
-        )
-
-
 def count_feature_frames(path: Path | str, name: str | None = None) -> int:
     """Frames of one clip, without reading its features where the source is a store or a .npy.
 
@@ -199,7 +184,7 @@ def count_feature_frames(path: Path | str, name: str | None = None) -> int:
 
 
 def _source(path: Path) -> Features:
-    if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
+    if path.suffix.lower() in FILE_SUFFIXES and not path.is_dir():
         # One clip, one file: opened afresh, since remembering them would hold the whole corpus in memory.
         return open_features(path)
     return _remembered(str(path.absolute()), _age(path))
@@ -207,7 +192,7 @@ def _source(path: Path) -> Features:
 
 def _which(source: Features, path: Path, name: str | None) -> str:
     """The name in the source; a file of a single clip need not agree with the corpus on it."""
-    if len(source.names) == 1 and (name is None or path.suffix.lower() in (".npy", ".npz")):
+    if len(source.names) == 1 and (name is None or path.suffix.lower() in FILE_SUFFIXES):
         return source.names[0]
     if name is None:
         raise ValueError(f"{path}: holds {len(source.names)} clips, say which; it has {_some(source.names)}")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from signcl.batch import Sample
-from signcl.data import ClipDataset, count_frames, recipe_samples
-from signcl.features import feature_dim
+from signcl.data import ClipDataset, count_frames, feature_dim, recipe_samples
 from signcl.progress import say
 from signcl.recipe import GLOSS_TERMS, Recipe
 from signcl.targets import Targets, build_targets
@@ -55,7 +54,7 @@ def prepare(recipe: Recipe) -> Material:
             _check_single(train, dev)
         glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
-    dim, targets = feature_dim(train), build_targets(recipe, train)
+    dim, targets = feature_dim(train, recipe.input), build_targets(recipe, train)
     if targets is not None:
         targets.foresee(dev)
     made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}

@@ -3,6 +3,7 @@
 from signcl.visual.augment import Augment, augment
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
 from signcl.visual.i3d import I3D
+from signcl.visual.pose_stream import PoseStream
 from signcl.visual.weights import WeightReport, load_i3d_weights, load_resnet_weights
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Augment",
     "FeatureMLP",
     "Identity",
+    "PoseStream",
     "ResNet",
     "SmallCNN",
     "WeightReport",
