@@ -128,7 +128,7 @@ class LossRecipe:
     (slt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a term out: off."""
     schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
-    is not named counts in every epoch."""
+    is not named counts in every epoch; the `loss` of dev counts all terms in full."""
     distillation_temperature: float = 8.0
     """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
