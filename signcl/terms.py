@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from signcl.batch import Batch
+from signcl.batch import Batch, frame_mask
 from signcl.losses import (
     clip_loss,
     ctc_loss,
@@ -21,6 +21,7 @@ from signcl.losses import (
     estimate_frame_margin,
     label_smoothed_cross_entropy,
     released_frame_margin,
+    sentence_similarity_loss,
     signcl_loss,
     token_clip_loss,
     weighted_sum,
@@ -145,12 +146,27 @@ def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
     return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, pad_id, loss.label_smoothing)
 
 
+def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
+    sentences = batch.targets.get("sentence_similarity")
+    if sentences is None:
+        raise ValueError(
+            "loss.weights.sentence_similarity needs batch.targets['sentence_similarity'], see signcl.targets"
+        )
+    real = frame_mask(out.step_lengths, out.steps.shape[1])[:, :, None]
+    clips = out.steps.float().masked_fill(~real, 0.0).sum(dim=1) / out.step_lengths[:, None]
+    if gather is not None:
+        clips, sentences = gather(clips), gather(sentences)
+    return sentence_similarity_loss(clips, sentences)
+
+
 TERMS: dict[str, Term] = {
     "auxiliary": _auxiliary,
     "clip": _clip,
     "distillation": _distillation,
     "masked_text": _masked_text,
     "recognition": _recognition,
+    "sentence_similarity": _sentence_similarity,
     "signcl": _signcl,
     "token_clip": _token_clip,
     "translation": _translation,

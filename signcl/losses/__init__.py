@@ -11,6 +11,7 @@ from signcl.losses.sentence import (
     ctc_loss,
     ctc_too_long,
     label_smoothed_cross_entropy,
+    sentence_similarity_loss,
     weighted_sum,
 )
 from signcl.losses.signcl import (
@@ -35,6 +36,7 @@ __all__ = [
     "frame_distances",
     "label_smoothed_cross_entropy",
     "released_frame_margin",
+    "sentence_similarity_loss",
     "sign_infonce",
     "signcl_loss",
     "token_clip_loss",
