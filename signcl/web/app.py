@@ -194,6 +194,8 @@ def _run_files(app: FastAPI, site: Site) -> None:
     def run_file(name: str) -> FileResponse:
         if site.run is None:
             raise HTTPException(404, "no run is served")
+        if "\0" in name:
+            raise HTTPException(404, "no file has such a name")
         root = site.run.resolve()
         path = (root / name).resolve()  # links are followed here, so that one that leads outside is refused too
         hidden = any(part.startswith(".") for part in Path(name).parts)

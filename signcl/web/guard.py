@@ -61,7 +61,7 @@ class Guard:
             await _drain(receive, self.limit)  # a browser that is cut off in the middle shows no answer
             await _refuse(send, 413, self._too_large())
             return
-        started, taken = False, 0
+        taken, refused = 0, False
 
         async def counted() -> Message:
             nonlocal taken
@@ -72,18 +72,20 @@ class Guard:
             return message
 
         async def headed(message: Message) -> None:
-            nonlocal started
+            nonlocal refused
+            if taken > self.limit:  # the framework makes an answer of its own out of `TooLarge`
+                if not refused:
+                    refused = True
+                    await _refuse(send, 413, self._too_large())
+                return
             if message["type"] == "http.response.start":
-                started = True
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
         try:
             await self.app(scope, counted, headed)
         except TooLarge:
-            if started:
-                raise
-            await _refuse(send, 413, self._too_large())
+            await headed({"type": "http.response.start"})
 
     def _too_large(self) -> str:
         return f"the file is too large; at most {(self.limit - FORM) / 1e6:g} MB are taken (signcl serve --max-upload)"

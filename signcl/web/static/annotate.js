@@ -128,7 +128,8 @@
     if (place !== p) return; // moved on meanwhile
     view = found;
     const own = state.decided[p];
-    cursor = at ?? (own ?? view.start); // the first frame, so that nobody is drawn to the middle
+    const theirs = role === "judge" ? (state.others[p] ?? []).map(([, frame]) => frame).filter((frame) => frame !== null) : [];
+    cursor = at ?? own ?? theirs[0] ?? view.start; // the first frame, so that nobody is drawn to the middle
     $("act-choose").disabled = false;
     $("look").parentElement.hidden = view.kind !== "pictures";
     await (view.kind === "pictures" ? film() : plot());
@@ -137,7 +138,8 @@
     if (next >= 0 && next !== p) fetched(next).catch(() => {}); // fetched ahead; said when it is its turn
   };
   const standing = () => {
-    if (!isDecided(place)) return "";
+    const passed = role === "judge" ? (state.others[place] ?? []).filter(([, frame]) => frame === null).map(([name]) => name) : [];
+    if (!isDecided(place)) return passed.length ? `Skipped by ${passed.join(", ")}.` : "";
     const frame = state.decided[place];
     return frame === null ? "You skipped this sign." : `You chose frame ${frame}.`;
   };
@@ -361,9 +363,7 @@
     const line = (cells, kind) => {
       const row = make("tr");
       row.append(...cells.map((cell, i) => {
-        const place = make(kind, typeof cell === "number" || (kind === "th" && typeof rows[0]?.[i] === "number") ? "n" : "");
-        place.append(cell instanceof Node ? cell : String(cell));
-        return place;
+        return make(kind, /^[\d.]+( %)?$/.test(rows[0]?.[i]) ? "n" : "", String(cell));
       }));
       return row;
     };
