@@ -1,4 +1,4 @@
-"""The pages in a real browser: clicks, keys, a server killed between two choices, narrow, dark, nothing from outside."""
+"""The pages in a real browser: clicks, keys, a server killed between two choices, narrow, dark, nothing from afar."""
 
 import json
 from pathlib import Path

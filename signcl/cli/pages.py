@@ -44,6 +44,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--pca", type=int, default=50, help="principal components that enter the map")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--thumbnails", type=int, default=600, help="most filmstrips put into the page")
+    command.add_argument("--figure", metavar="FILE", help="also the maps as .pdf, .svg or .png, for a paper")
     command.add_argument("--device", default="auto")
 
 
@@ -79,6 +80,7 @@ def _explore(options: argparse.Namespace) -> None:
         pca=options.pca,
         seed=options.seed,
         thumbnails=options.thumbnails,
+        figure=options.figure and Path(options.figure),
         device=options.device,
     )
     print(page)

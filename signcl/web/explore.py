@@ -23,7 +23,7 @@ from signcl.density import sdr_interval, sign_density_ratio
 from signcl.density.spans import Choice
 from signcl.files import write_text
 from signcl.progress import say, track
-from signcl.projection import Projection, tsne, umap
+from signcl.projection import Projection, density_panels, tsne, umap
 from signcl.report.markup import data, text
 from signcl.report.read import labels
 from signcl.web.nearness import confusable_pairs, medoids, nearest
@@ -69,6 +69,7 @@ def explore(
     pca: int = 50,
     seed: int = 0,
     thumbnails: int = 600,
+    figure: Path | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> Path:
@@ -84,6 +85,7 @@ def explore(
         method: tsne or umap.
         perplexity, pca, seed: of the map; printed on the page.
         thumbnails: most filmstrips put into the page (4 kB each); the typical signs of the glosses come first.
+        figure: also the maps as a figure for a paper, .pdf, .svg or .png.
 
     Raises:
         FileNotFoundError: a folder that is no run.
@@ -128,6 +130,7 @@ def explore(
         pca=pca,
         seed=seed,
         thumbnails=thumbnails,
+        figure=figure,
         progress=progress,
     )
 
@@ -143,6 +146,7 @@ def write_explorer(
     pca: int = 50,
     seed: int = 0,
     thumbnails: int = 600,
+    figure: Path | None = None,
     progress: bool = True,
 ) -> Path:
     """The page for anybody's features: one set, or two, whose common signs are tied together.
@@ -152,7 +156,7 @@ def write_explorer(
         path: where the page goes.
         samples: the clips by name, for the filmstrips; without them there are none.
         split: named on the page.
-        method, perplexity, pca, seed, thumbnails: see `explore`.
+        method, perplexity, pca, seed, thumbnails, figure: see `explore`.
 
     Raises:
         ValueError: no set or more than two, too few signs, or features that are not finite.
@@ -173,9 +177,14 @@ def write_explorer(
     glosses = sorted(counts, key=lambda gloss: (-counts[gloss], gloss))
     gloss_of, clip_of = ({name: i for i, name in enumerate(names)} for names in (glosses, clips))
     shown = []
+    maps = []
     for one in sets:
         with track(f"mapping {one.label}", total=None, show=progress):
-            shown.append(_set(one, signs, gloss_of, method, perplexity, pca, seed))
+            maps.append(_map(one.features.detach().cpu().float(), method, perplexity, pca, seed))
+            shown.append(_set(one, maps[-1], signs, gloss_of, seed))
+    if figure is not None:
+        ratios = [None if one["summary"]["sdr"] is None else one["summary"]["sdr"] / 100 for one in shown]
+        density_panels(maps, [one.glosses for one in sets], [one.label for one in sets], path=figure, sdr=ratios)
     first = [
         sign for one in shown for sign in (*one["medoid"], *_best(one["medoid"], one["pairs"])) if sign is not None
     ]
@@ -200,13 +209,17 @@ def _best(typical: list[int | None], pairs: list[list[float]]) -> list[int | Non
     return [typical[int(pair[side])] for pair in pairs for side in (0, 1)]
 
 
+def _map(features: Tensor, method: str, perplexity: float, pca: int, seed: int) -> Projection:
+    if method == "umap":
+        return umap(features, neighbours=max(2, round(perplexity)), seed=seed, pca=pca)
+    return tsne(features, perplexity=perplexity, seed=seed, pca=pca, engine="auto")
+
+
 def _set(
     one: FeatureSet,
+    projection: Projection,
     signs: list[tuple[str, int, int, str]],
     gloss_of: dict[str, int],
-    method: str,
-    perplexity: float,
-    pca: int,
     seed: int,
 ) -> dict[str, Any]:
     """What the page needs of one feature space, in the numbering of signs and glosses of the page."""
@@ -216,11 +229,6 @@ def _set(
     present = sorted({gloss_of[g] for g in one.glosses})
     local = {gloss: i for i, gloss in enumerate(present)}
     ids = torch.tensor([local[gloss_of[g]] for g in one.glosses])
-    projection = (
-        umap(features, neighbours=max(2, round(perplexity)), seed=seed, pca=pca)
-        if method == "umap"
-        else tsne(features, perplexity=perplexity, seed=seed, pca=pca, engine="auto")
-    )
     near = nearest(features, NEIGHBOURS)
     same = float((ids[torch.from_numpy(near)] == ids[:, None]).float().mean()) if near.size else 0.0
     count = len(gloss_of)

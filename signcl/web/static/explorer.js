@@ -18,6 +18,7 @@
   for (const gloss of all.gloss) counts[gloss]++;
   const key = (number, label) => make("span", `key r${number}`, make("i"), label);
   const MOST = 7; // colours that everybody can tell apart
+  const MANY = 8000; // dots from which on they are written as pixels
   const VIRIDIS = [[253, 231, 37], [122, 209, 81], [34, 168, 132], [42, 120, 142], [65, 68, 135], [68, 1, 84]];
   const frameText = (sign) => `frames ${all.start[sign]}–${all.stop[sign] - 1}`;
 
@@ -56,6 +57,16 @@
     const at = Math.min(0.9999, Math.max(0, share)) * (VIRIDIS.length - 1);
     const [a, b] = [VIRIDIS[Math.floor(at)], VIRIDIS[Math.floor(at) + 1]];
     return `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * (at % 1))).join(",")})`;
+  };
+  const packs = new Map();
+  const packed = (colour) => { // a CSS colour as a number of little-endian RGBA, as every browser's pictures are
+    if (!packs.has(colour)) {
+      const one = make("canvas").getContext("2d");
+      one.fillStyle = colour;
+      one.fillRect(0, 0, 1, 1);
+      packs.set(colour, new Uint32Array(one.getImageData(0, 0, 1, 1).data.buffer)[0]);
+    }
+    return packs.get(colour);
   };
   const values = sets.flatMap((set) => set.sdr.filter((v) => v != null)).sort((a, b) => a - b);
   const range = [values[Math.floor(0.02 * values.length)] ?? 0, values[Math.floor(0.98 * (values.length - 1))] ?? 1];
@@ -114,7 +125,8 @@
       return best;
     };
 
-    const dot = whole > 8000 ? 1.3 : whole > 1500 ? 2 : 3.2;
+    const shades = set.sdr.map((sdr) => (sdr == null ? null : shade(Math.round(24 * (sdr - range[0]) / (range[1] - range[0] || 1)) / 24)));
+    const dot = whole > MANY ? 1.3 : whole > 1500 ? 2 : 3.2;
     const paint = () => {
       const context = base.getContext("2d");
       const ratio = devicePixelRatio;
@@ -133,20 +145,16 @@
         const y = py(set.y[i]);
         if (x < -9 || y < -9 || x > side + 9 || y > side + 9) continue;
         let colour = dust;
-        if (mode === "sdr") {
-          const sdr = set.sdr[all.gloss[i]];
-          if (sdr != null) colour = shade(Math.round(24 * (sdr - range[0]) / (range[1] - range[0] || 1)) / 24);
-        } else if (place.has(all.gloss[i])) colour = marks[place.get(all.gloss[i])];
+        if (mode === "sdr") colour = shades[all.gloss[i]] ?? dust;
+        else if (place.has(all.gloss[i])) colour = marks[place.get(all.gloss[i])];
         if (!groups.has(colour)) groups.set(colour, []);
         groups.get(colour).push(x, y);
       }
+      const sizeOf = (colour) => (colour === dust ? 0.8 : mode === "sdr" ? 1 : 1.35) * radius;
+      if (whole > MANY) return pixels(context, groups, sizeOf);
       for (const [colour, places] of groups) {
-        const size = (colour === dust ? 0.8 : mode === "sdr" ? 1 : 1.35) * radius;
+        const size = sizeOf(colour);
         context.fillStyle = colour;
-        if (size < 2 && places.length > 8000) { // squares: a tenth of the time, and nobody sees the corners
-          for (let i = 0; i < places.length; i += 2) context.fillRect(places[i] - size, places[i + 1] - size, 2 * size, 2 * size);
-          continue;
-        }
         context.beginPath();
         for (let i = 0; i < places.length; i += 2) {
           context.moveTo(places[i] + size, places[i + 1]);
@@ -154,6 +162,32 @@
         }
         context.fill();
       }
+    };
+    // Many dots: written straight into the picture's memory, several times faster than any call of the canvas.
+    let memory = null;
+    const pixels = (context, groups, sizeOf) => {
+      const ratio = devicePixelRatio;
+      const width = base.width;
+      if (!memory || memory.width !== width) memory = context.createImageData(width, width);
+      const into = new Uint32Array(memory.data.buffer);
+      into.fill(0);
+      for (const [colour, places] of groups) {
+        const value = packed(colour);
+        const r = sizeOf(colour) * ratio;
+        const reach = Math.ceil(r);
+        const disc = [];
+        for (let dy = -reach; dy <= reach; dy++) {
+          for (let dx = -reach; dx <= reach; dx++) if (dx * dx + dy * dy <= r * r + 0.3) disc.push([dx, dy]);
+        }
+        for (let i = 0; i < places.length; i += 2) {
+          const x = Math.round(places[i] * ratio);
+          const y = Math.round(places[i + 1] * ratio);
+          if (x < reach || y < reach || x >= width - reach || y >= width - reach) continue;
+          const start = y * width + x;
+          for (const [dx, dy] of disc) into[start + dy * width + dx] = value;
+        }
+      }
+      context.putImageData(memory, 0, 0);
     };
     const paintOver = (hover = -1) => {
       const context = over.getContext("2d");

@@ -1,31 +1,22 @@
-"""Feature space on paper: t-SNE coordinates with every setting fixed and returned, and a figure coloured by gloss.
+"""Feature space in two dimensions: t-SNE and UMAP coordinates with every setting fixed and returned.
 
 A map shows neighbourhoods, not distances, and moves with perplexity and seed: quote `density.sign_density_ratio` for
-numbers, and print the settings beside the picture. Like Figures 3 and 5 of the paper.
+numbers, and print the settings beside the picture.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
 
-__all__ = ["Projection", "density_figure", "tsne", "umap"]
+__all__ = ["Engine", "Projection", "tsne", "umap"]
 
-# Okabe and Ito's colours, told apart by colour-blind readers; markers change too, so that grey print still works.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "^", "s", "D", "v", "P", "X")
-OTHERS = "#C8C8C8"
-FORMATS = ("png", "svg", "pdf")
 Engine = Literal["auto", "scikit-learn", "openTSNE"]
 MANY = 3000  # rows from which on openTSNE is worth another map than the small sets have
 
@@ -162,119 +153,3 @@ def _open_tsne(rows: np.ndarray, settings: dict[str, Any]) -> Projection:
     settings["iterations"] = method.early_exaggeration_iter + method.n_iter
     settings["version"] = f"openTSNE {openTSNE.__version__}"
     return Projection(np.ascontiguousarray(coordinates, dtype=np.float32), settings)
-
-
-def density_figure(
-    projection: Projection,
-    labels: Sequence[str | int],
-    highlight: Sequence[str | int] | None = None,
-    path: str | Path | None = None,
-    *,
-    title: str | None = None,
-    format: str | None = None,
-) -> Figure:
-    """The map as a figure: chosen glosses in colour, each with its own marker, all others grey.
-
-    Args:
-        projection: where the rows are.
-        labels: gloss of each row. [N]
-        highlight: glosses to colour; default the seven most frequent. Markers change when the seven colours run out.
-        path: also save there, as .png, .svg or .pdf.
-        title: above the map.
-        format: of the file, where its name does not say.
-
-    Returns:
-        The figure (matplotlib's, free of pyplot), for further changes.
-
-    Raises:
-        ValueError: labels that do not fit the map, a gloss that does not occur, or another file format.
-    """
-    from matplotlib.figure import Figure
-
-    points = projection.coordinates
-    if len(labels) != len(points):
-        raise ValueError(
-            f"density_figure needs one label per point, got {len(labels)} labels for {len(points)} points."
-        )
-    kind = format or (Path(path).suffix.lstrip(".").lower() if path is not None else "png")
-    if kind not in FORMATS:
-        raise ValueError(f"density_figure writes png, svg or pdf, got {str(path)!r}; name the file so.")
-    counts = Counter(labels)
-    chosen = [gloss for gloss, _ in counts.most_common(len(COLOURS))] if highlight is None else list(highlight)
-    missing = [gloss for gloss in chosen if gloss not in counts]
-    if missing or len(chosen) > len(COLOURS) * len(MARKERS):
-        raise ValueError(
-            f"density_figure can highlight up to {len(COLOURS) * len(MARKERS)} glosses that occur, got {len(chosen)}, "
-            f"of which unknown: {missing[:5]}."
-        )
-    figure = Figure(figsize=(7.2, 5.0), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    size = float(np.clip(9000 / max(len(points), 1), 4, 42))  # square points; small where there are many
-    names = np.array([str(label) for label in labels], dtype=object)
-    rest = ~np.isin(names, [str(gloss) for gloss in chosen])
-    if rest.any():
-        kinds = len(set(names[rest]))
-        shown = f"others ({kinds} gloss{'es' if kinds > 1 else ''}, {int(rest.sum())})"
-        axes.scatter(points[rest, 0], points[rest, 1], s=size * 0.6, c=OTHERS, linewidths=0, label=shown, zorder=1)
-    for number, gloss in enumerate(chosen):
-        own = points[names == str(gloss)]
-        colour = COLOURS[number % len(COLOURS)]
-        # The first seven differ in both; later rounds repeat the colour with another marker.
-        marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
-        axes.scatter(
-            own[:, 0],
-            own[:, 1],
-            s=size * 2,
-            c=colour,
-            marker=marker,
-            linewidths=0.2,
-            edgecolors="white",
-            label=f"{gloss} ({len(own)})",
-            zorder=2,
-        )
-    axes.set(xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
-    for side in axes.spines.values():
-        side.set(color="#888888", linewidth=0.6)
-    family = _fonts()
-    if title:
-        axes.set_title(title, fontsize=11, family=family)
-    axes.set_xlabel(_caption(projection.settings), fontsize=7, color="#555555")
-    legend = axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        prop={"size": 8, "family": family},
-        handletextpad=0.3,
-    )
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_sizes([30])  # type: ignore[attr-defined]
-    if path is not None:
-        dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same map gives the same file
-        figure.savefig(path, format=kind, metadata=dated.get(kind))
-    return figure
-
-
-def _caption(settings: dict[str, Any]) -> str:
-    parts = [str(settings.get("method", "map")), f"{settings['rows']} rows" if "rows" in settings else ""]
-    parts += [f"{name} {settings[name]:g}" for name in ("perplexity", "pca", "seed") if settings.get(name) is not None]
-    return ", ".join(part for part in parts if part).replace("pca", "PCA")
-
-
-def _fonts() -> list[str]:
-    """Families for gloss names: the default first, then whatever is installed that knows Chinese, Arabic or Hangul."""
-    from matplotlib import font_manager
-
-    wanted = (
-        "Noto Sans CJK",
-        "Noto Sans SC",
-        "WenQuanYi",
-        "Source Han",
-        "SimHei",
-        "Microsoft YaHei",
-        "PingFang",
-        "Arial Unicode",
-    )
-    found = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *sorted(name for name in found if name.startswith(wanted))]
