@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["audit_table", "comparison_table", "density_table", "scores_table", "table"]
+__all__ = [
+    "alignment_table",
+    "audit_table",
+    "comparison_table",
+    "scores_table",
+    "systems_table",
+    "table",
+]
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
@@ -73,27 +80,6 @@ def _interval(row: dict[str, Any]) -> str:
     return f"{row['low']:+.2f} to {row['high']:+.2f}"
 
 
-def density_table(found: dict[str, Any]) -> str:
-    """What `signcl density` prints."""
-    made = found["made"]
-    low, high = found["interval"]
-    lines = [
-        f"SDR {found['sdr']:.2f} %   (95 % over glosses {low:.2f} to {high:.2f}; "
-        f"shuffled labels {found['shuffled']:.2f})",
-        f"mean distance within a gloss {found['intra']:.3f}, to other glosses {found['inter']:.3f}; "
-        f"feature norm {found['feature_norm']:.3f}",
-        f"{found['instances']} signs of {found['glosses']} glosses of split {found['split']} "
-        f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
-        f"frame: {made['frame']}, tap: {made['tap']}, distance: {made['distance']}",
-        "",
-    ]
-    rows = [
-        [cell for r in (d, s) for cell in (r["gloss"], str(r["count"]), f"{100 * r['sdr']:.1f}")]
-        for d, s in zip(found["densest"], found["sparsest"])
-    ]
-    return "\n".join(lines) + table(rows, ["densest", "signs", "SDR", "sparsest", "signs", "SDR"])
-
-
 def audit_table(rows: list[dict[str, Any]]) -> str:
     """What `signcl audit` prints."""
 
@@ -119,4 +105,41 @@ def audit_table(rows: list[dict[str, Any]]) -> str:
     header += ["clips without neg. %", "anchors without neg. %", "anchors with sign %", "negative pairs"]
     lines = [table(cells, header), "same: of the pairs whose two frames both show a sign, those of one gloss"]
     lines.append(f"{rows[0]['clips']} clips; left out without spans or frames: {rows[0]['left_out']}")
+    return "\n".join(lines)
+
+
+def systems_table(rows: list[dict[str, Any]]) -> str:
+    """What `signcl systems` prints."""
+
+    def size(row: dict[str, Any], label: str) -> str:
+        found = row["sizes"].get(label)
+        if found is None:
+            return "-"
+        if found["parameters"] is None:
+            return "needs its weights"
+        trained = "" if found["trained"] == found["parameters"] else f" ({found['trained']:,} trained)"
+        return f"{found['parameters']:,}{trained}"
+
+    cells = [[r["system"], r["stage"], size(r, "small"), size(r, "paper"), str(len(r["recipes"]))] for r in rows]
+    header = ["system", "stage", "parameters, CPU recipe", "parameters, paper's", "recipes"]
+    lines = [table(cells, header), ""]
+    lines += [f"{r['system']}: {r['what']}" + (f". Needs {r['needs']}" if r["needs"] else "") for r in rows]
+    return "\n".join(lines)
+
+
+def alignment_table(found: dict[str, Any]) -> str:
+    """What `signcl align` prints."""
+    lines = [
+        f"{found['signs']} signs of {found['clips']} clips, {found['mean_frames']:.1f} frames on average; "
+        f"left out: {len(found['left_out'])}",
+        f"word error rate of the recogniser on these clips: {found['wer']:.2f}",
+    ]
+    if found["made"]["transductive"]:
+        lines.append("transductive: the recogniser was trained on these clips; no word error rate of a test")
+    if truth := found.get("against_truth"):
+        lines.append(
+            f"against the corpus's own spans: boundaries {truth['boundary_error']:.2f} frames off on average "
+            f"(median {truth['boundary_median']:.1f}), {100 * truth['within']:.1f} % within {truth['tolerance']}; "
+            f"frames of signs right {100 * truth['sign_accuracy']:.1f} %, all {100 * truth['frame_accuracy']:.1f} %"
+        )
     return "\n".join(lines)

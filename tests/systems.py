@@ -43,12 +43,23 @@ CASES = [
     Case("gfslt"),
     Case("gfslt", visual="small_cnn", label="gfslt-pixels"),
     Case("gfslt", {"form": "as_released"}, label="gfslt-released"),
+    Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
     Case("slt", label="nslt"),
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),
     Case("recogniser"),
+    Case("gaslt", {"gaslt": {"keys": 5}}),
+    Case("gaslt", {"signcl_tap": "layer1", "gaslt": {"edge": "wrap", "word_dim": 20}}, label="gaslt-wrap-layer1"),
+    Case("smkd"),
+    Case(
+        "smkd",
+        {"smkd": {"share_classifier": False, "weight_norm": False}, "width": 24},
+        visual="small_cnn",
+        label="vac-pixels",
+    ),
+    Case("cnn_ctc"),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -12,6 +12,7 @@ RINGS = [
     {"batch", "recipe", "progress", "files"},
     {
         "text",
+        "vectors",
         "video",
         "pickles",
         "features",
@@ -28,10 +29,10 @@ RINGS = [
     {"corpora", "visual", "targets"},
     {"models", "data"},
     {"checkpoint", "tables"},
-    {"build"},
+    {"build", "lab"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report"},
+    {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {

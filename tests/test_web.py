@@ -397,11 +397,35 @@ def test_the_explorer_of_two_sets_ties_their_common_signs(tmp_path):
     assert found["strips"] == {}
 
 
+def test_the_explorer_of_a_feature_file_and_of_chosen_frames(site, corpus, tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    (tmp_path / "labels.txt").write_text("\n".join("AB"[i % 2] for i in range(20)) + "\n")
+    words = ["explore", str(tmp_path / "rows.npy"), "--glosses", str(tmp_path / "labels.txt")]
+    assert main(words) == 2
+    assert "give one with -o" in capsys.readouterr().err
+    assert main([*words, "-o", str(tmp_path / "e.html"), "--figure", str(tmp_path / "e.svg")]) == 0
+    assert content_of(tmp_path / "e.html")["glosses"] == ["A", "B"]
+    assert (tmp_path / "e.svg").read_bytes().startswith(b"<?xml")
+    task = make_task(None, corpus="synthetic", root=corpus, split="train", choices=tmp_path / "c.jsonl")
+    for place, span in enumerate(task.spans[:40]):
+        task.decide(place, annotator="ada", role="annotator", action="choose", frame=span.stop - 1, id="")
+    capsys.readouterr()
+    given = ["--split=train", f"--spans={tmp_path / 'c.jsonl'}", "--device=cpu"]
+    assert main(["explore", str(site.run), "-o", str(tmp_path / "p.html"), *given]) == 0
+    found = content_of(tmp_path / "p.html")
+    chosen = {(found["clips"][c], a, b) for c, a, b in zip(found["clip"], found["start"], found["stop"])}
+    assert chosen == {(s.clip, s.stop - 1, s.stop) for s in task.spans[:40]}
+    capsys.readouterr()
+    assert main(["density", str(site.run), "--json", "--no-picture", *given]) == 0
+    assert json.loads(capsys.readouterr().out)["instances"] == 40
+
+
 def test_too_little_for_an_explorer(site, tmp_path):
     with pytest.raises(ValueError, match="got 3"):
         explore([site.run] * 3)
     with pytest.raises(FileNotFoundError, match="no run folder"):
-        explore([tmp_path / "none"])
+        explore([tmp_path / "none"], out=tmp_path / "e.html")
     with pytest.raises(ValueError, match="at least 3 rows"):
         write_explorer([FeatureSet("a", torch.ones(2, 2), ["A", "B"], [("c", 0, 1), ("c", 1, 2)])], tmp_path / "e.html")
     singles = FeatureSet("a", torch.eye(4), list("ABCD"), [("c", i, i + 1) for i in range(4)])

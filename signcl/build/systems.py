@@ -83,18 +83,39 @@ class Parts:
 def _gfslt(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     end = parts.tokenizer.end_id
-    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **parts.values(SHARED))
+    sizes = parts.values((*SHARED, "adapter"))
+    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **sizes)
 
 
 def _vlp(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     own = parts.values(VLP_ONLY)
     own["masked_text"] &= "masked_text" in parts.recipe.loss.weights  # a decoder that no term trains would stall DDP
+    weighed = parts.recipe.loss.weights
+    own["token_contrast"] = "token_clip" in weighed
+    own["clip_contrast"] = "clip" in weighed or "token_clip" not in weighed
     return parts.kind(parts.visual, **parts.words(), as_released=as_released, **parts.values(SHARED), **own)
 
 
 def _recogniser(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, num_glosses=parts.num_glosses, **parts.values(ENCODER))
+
+
+def _smkd(parts: Parts) -> nn.Module:
+    m = parts.recipe.model
+    if m.smkd.pixels == "symmetric":  # x / 127.5 - 1
+        visual: Any = parts.visual
+        visual.mean.fill_(0.5)
+        visual.scale.fill_(2.0)
+    own = {"share_classifier": m.smkd.share_classifier, "weight_norm": m.smkd.weight_norm}
+    sizes = parts.values(("width", "conv_width", "dropout", "sync_norm"))
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, layers=m.encoder_layers, **sizes, **own)
+
+
+def _cnn_ctc(parts: Parts) -> nn.Module:
+    m = parts.recipe.model
+    sizes = {"width": m.conv_width, "window": m.cnn_ctc.window, **parts.values(("dropout", "sync_norm"))}
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, **sizes)
 
 
 def _slt(parts: Parts) -> nn.Module:
@@ -103,10 +124,21 @@ def _slt(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, **parts.words(), end_id=end, num_glosses=parts.num_glosses, **sizes)
 
 
+def _gaslt(parts: Parts) -> nn.Module:
+    m = parts.recipe.model
+    edge = "released" if m.form == "as_released" else m.gaslt.edge
+    own = {name: getattr(m.gaslt, name) for name in ("keys", "word_dim", "embedding_dropout")}
+    sizes = parts.values(ENCODER) | parts.values(SLT_ONLY)
+    return parts.kind(parts.visual, **parts.words(), end_id=parts.tokenizer.end_id, **sizes, **own, edge=edge)
+
+
 BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "gaslt": _gaslt,
+    "cnn_ctc": _cnn_ctc,
     "gfslt": _gfslt,
     "recogniser": _recogniser,
     "slt": _slt,
+    "smkd": _smkd,
     "vlp": _vlp,
 }
 

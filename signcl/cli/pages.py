@@ -33,12 +33,16 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--device", default="auto")
 
     command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
-    command.add_argument("runs", metavar="RUN", nargs="+", help="one run folder, or two to compare")
+    command.add_argument("runs", metavar="RUN", nargs="+", help="a run folder or a file of features; two to compare")
     command.add_argument("-o", "--out", help="where the page goes; default RUN/explorer.html")
     command.add_argument("--split", default="test")
     command.add_argument("--root", help="the corpus folder, where it has moved")
+    command.add_argument("--spans", metavar="FILE", help="a table of spans, or frames that people chose (.jsonl)")
+    command.add_argument("--glosses", metavar="LABELS", help="of a file of features: a gloss per row or clip")
     command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
-    command.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="a sign's one vector")
+    command.add_argument(
+        "--frame", choices=("centre", "peak", "mean", "medoid"), default="centre", help="a sign's one vector"
+    )
     command.add_argument("--method", choices=("tsne", "umap"), default="tsne")
     command.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE; neighbours of UMAP")
     command.add_argument("--pca", type=int, default=50, help="principal components that enter the map")
@@ -73,6 +77,8 @@ def _explore(options: argparse.Namespace) -> None:
         out=options.out and Path(options.out),
         split=options.split,
         root=options.root,
+        spans=options.spans,
+        glosses=options.glosses,
         tap=options.tap,
         frame=options.frame,
         method=options.method,

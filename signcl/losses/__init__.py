@@ -1,15 +1,17 @@
-"""The losses: SignCL and its InfoNCE relative on frames; video-text contrast, CTC and cross-entropy on sentences.
+"""The losses: SignCL and its InfoNCE relative on frames; contrast, CTC, distillation, cross-entropy on sentences.
 
 Pure functions of tensors: no files, no configuration, no device moves. Each is a scalar, per-clip ones are means over
 clips that neither padding nor batch size moves, and none is ever NaN for finite input.
 """
 
+from signcl.losses.distillation import distillation_loss
 from signcl.losses.infonce import sign_infonce
 from signcl.losses.sentence import (
     clip_loss,
     ctc_loss,
     ctc_too_long,
     label_smoothed_cross_entropy,
+    sentence_similarity_loss,
     weighted_sum,
 )
 from signcl.losses.signcl import (
@@ -20,18 +22,24 @@ from signcl.losses.signcl import (
     released_frame_margin,
     signcl_loss,
 )
+from signcl.losses.tokens import TOKEN_TEMPERATURE, token_clip_loss, token_similarity
 
 __all__ = [
+    "TOKEN_TEMPERATURE",
     "FrameDistances",
     "SignCL",
     "clip_loss",
     "ctc_loss",
     "ctc_too_long",
+    "distillation_loss",
     "estimate_frame_margin",
     "frame_distances",
     "label_smoothed_cross_entropy",
     "released_frame_margin",
+    "sentence_similarity_loss",
     "sign_infonce",
     "signcl_loss",
+    "token_clip_loss",
+    "token_similarity",
     "weighted_sum",
 ]

@@ -1,12 +1,14 @@
-"""Scores (`scores`), their uncertainty (`bootstrap`), and all of them at once (`summary`)."""
+"""Scores (`scores`, of single glosses `by_gloss`), their uncertainty (`bootstrap`), all of them at once (`summary`)."""
 
 from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
+from signcl.metrics.by_gloss import GlossScore, gloss_accuracy
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
 from signcl.metrics.summary import score_all, score_glosses
 
 __all__ = [
     "Bleu",
     "Comparison",
+    "GlossScore",
     "Interval",
     "Wer",
     "bleu",
@@ -14,6 +16,7 @@ __all__ = [
     "chrf",
     "clean_phoenix_2014_trans",
     "exact_match",
+    "gloss_accuracy",
     "paired_bootstrap",
     "rouge_l",
     "score_all",

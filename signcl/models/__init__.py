@@ -10,9 +10,12 @@ from torch import nn
 __all__ = ["MODELS", "model_class"]
 
 MODELS = {
+    "gaslt": "signcl.models.gaslt:GASLT",
+    "cnn_ctc": "signcl.models.cnn_ctc:CNNCTC",
     "gfslt": "signcl.models.gfslt:GFSLT",
     "recogniser": "signcl.models.recogniser:Recogniser",
     "slt": "signcl.models.slt:SLT",
+    "smkd": "signcl.models.smkd:SMKD",
     "vlp": "signcl.models.vlp:VLP",
 }
 

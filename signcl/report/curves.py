@@ -22,6 +22,7 @@ TITLES = {
     "translation": ("Translation loss", "cross-entropy per token"),
     "signcl": ("SignCL loss", "frame contrast, unweighted"),
     "clip": ("CLIP loss", "clip–sentence contrast"),
+    "token_clip": ("Token contrast", "InfoNCE of steps and words"),
     "masked_text": ("Masked-text loss", "cross-entropy per token"),
     "bleu1": ("BLEU-1", "dev"),
     "bleu2": ("BLEU-2", "dev"),
@@ -31,6 +32,7 @@ TITLES = {
     "chrf": ("chrF", "dev"),
     "exact_match": ("Exact match", "dev, % of sentences"),
     "retrieval": ("Retrieval", "dev, % own sentence nearest"),
+    "token_retrieval": ("Retrieval by tokens", "dev, % own sentence nearest"),
     "lr": ("Learning rate", ""),
     "gradient_norm": ("Gradient norm", "before clipping"),
 }

@@ -26,10 +26,12 @@ SHOWN = {
     "exact_match": "Exact match",
     "wer": "WER",
     "retrieval": "Retrieval",
+    "token_retrieval": "Retrieval by tokens",
     "loss": "Loss",
     "translation": "Translation loss",
     "recognition": "Recognition loss",
     "clip": "CLIP loss",
+    "token_clip": "Token contrast loss",
     "masked_text": "Masked-text loss",
     "signcl": "SignCL loss",
 }

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from signcl.batch import Sample
 from signcl.density import sdr_interval, sign_density_ratio
-from signcl.density.spans import Choice
 from signcl.files import write_text
+from signcl.lab import Annotation, load_instances
+from signcl.lab.instances import Frame, Instances
 from signcl.progress import say, track
 from signcl.projection import Projection, density_panels, tsne, umap
 from signcl.report.markup import data, text
@@ -62,8 +63,10 @@ def explore(
     out: Path | None = None,
     split: str = "test",
     root: str | Path | None = None,
+    spans: str | None = None,
+    glosses: str | None = None,
     tap: str = "features",
-    frame: Choice = "centre",
+    frame: Frame = "centre",
     method: str = "tsne",
     perplexity: float = 30.0,
     pca: int = 50,
@@ -73,13 +76,15 @@ def explore(
     device: str = "auto",
     progress: bool = True,
 ) -> Path:
-    """The page of one run, or of two compared.
+    """The page of one feature space, or of two compared.
 
     Args:
-        runs: one or two run folders made by `signcl fit`.
+        runs: one or two run folders made by `signcl fit`; or files of features, as `signcl density` reads them.
         out: where the page goes; None is RUN/explorer.html of the first run, where `signcl serve` finds it.
         split: whose signs; its spans must be known.
         root: the corpus folder, where it has moved.
+        spans: a table of spans or a file of choices, in place of the corpus's own; feature files need this or glosses.
+        glosses: of feature files: a gloss per row or clip, see `signcl.lab.Annotation`.
         tap: where in the model to look, see `signcl.analysis.extract_features`.
         frame: the one vector of a sign, see `signcl.density.pool_spans`.
         method: tsne or umap.
@@ -91,35 +96,24 @@ def explore(
         FileNotFoundError: a folder that is no run.
         ValueError: no spans, more than two runs, or an option that makes no sense.
     """
-    from signcl.analysis import sign_instances
-    from signcl.checkpoint import load_run
-    from signcl.data import recipe_samples
-
     folders = [Path(run) for run in runs]
     if not 1 <= len(folders) <= 2:
-        raise ValueError(f"explore needs one run, or two to compare, got {len(folders)}")
-    for folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+        raise ValueError(f"explore needs one run or feature file, or two to compare, got {len(folders)}")
     path = Path(out) if out is not None else folders[0] / "explorer.html"
-    if path.is_dir():
-        raise ValueError(f"out={path}: a file name is needed, and there is a folder of that name")
+    if path.is_dir() or (out is None and not _is_run(folders[0])):
+        raise ValueError(f"explore needs a file name for its page, got {path}: give one with -o")
     names = labels(folders)
     sets, samples = [], {}
     for folder, name in zip(folders, names):
-        run = load_run(folder)
-        found = recipe_samples(run.recipe, split, root)
-        if not any(sample.spans for sample in found):
-            raise ValueError(
-                f"explore needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has "
-                "no spans"
-            )
-        samples.update({sample.name: sample for sample in found})
-        features, glosses, where = sign_instances(run, found, frame=frame, tap=tap, device=device, progress=progress)[
-            :3
-        ]
-        made = {"system": run.recipe.model.name, "frame": frame, "tap": tap}
-        sets.append(FeatureSet(name, features, glosses, where, made))
+        if _is_features(folder) and not _is_run(folder):
+            (signs,) = load_instances(folder, Annotation(spans=spans, glosses=glosses), (frame,))
+            made: dict[str, Any] = {"file": folder.name, "frame": signs.frame}
+        else:
+            signs, found, made = _run_signs(folder, split, root, spans, tap, frame, device, progress)
+            samples.update({sample.name: sample for sample in found})
+        if spans is not None:
+            made["spans"] = Path(spans).name
+        sets.append(FeatureSet(name, torch.as_tensor(signs.features), signs.glosses, signs.where, made))
     return write_explorer(
         sets,
         path,
@@ -133,6 +127,45 @@ def explore(
         figure=figure,
         progress=progress,
     )
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.yaml").is_file()
+
+
+def _is_features(path: Path) -> bool:
+    return path.is_file() or (path / "index.json").is_file()
+
+
+def _run_signs(
+    folder: Path,
+    split: str,
+    root: str | Path | None,
+    spans: str | None,
+    tap: str,
+    frame: Frame,
+    device: str,
+    progress: bool,
+) -> tuple[Instances, list[Sample], dict[str, Any]]:
+    """One vector per sign of a run, the clips, and how the vectors were made."""
+    from signcl.analysis import sign_instances
+    from signcl.checkpoint import load_run
+    from signcl.corpora.span_table import attach_spans
+    from signcl.data import recipe_samples
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    run = load_run(folder)
+    samples = recipe_samples(run.recipe, split, root)
+    if spans is not None:
+        samples = attach_spans(samples, spans)
+    if not any(sample.spans for sample in samples):
+        raise ValueError(
+            f"explore needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has "
+            "no spans; give them by --spans TSV"
+        )
+    (signs,) = sign_instances(run, samples, (frame,), tap=tap, device=device, progress=progress)
+    return signs, samples, {"system": run.recipe.model.name, "frame": frame, "tap": tap}
 
 
 def write_explorer(
