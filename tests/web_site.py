@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from signcl.cli import main
@@ -62,6 +63,15 @@ class Server:
     def _listen(self) -> None:
         for line in self.process.stderr:
             self.said.append(line)
+
+    def says(self, *parts: str, seconds: float = 30) -> bool:
+        """Whether a line with all these parts comes on stderr in time."""
+        until = time.monotonic() + seconds
+        while not any(all(part in line for part in parts) for line in self.said):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
 
     def kill(self) -> None:
         """At once and without a word, as a power cut would."""
