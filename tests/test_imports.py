@@ -17,6 +17,8 @@ RINGS = [
         "features",
         "pose",
         "layers",
+        "lora",
+        "pretrained_text",
         "losses",
         "decode",
         "metrics",

@@ -11,7 +11,9 @@ __all__ = ["MODELS", "model_class"]
 
 MODELS = {
     "gfslt": "signcl.models.gfslt:GFSLT",
+    "pgp": "signcl.models.pgp:PGP",
     "recogniser": "signcl.models.recogniser:Recogniser",
+    "sign2gpt": "signcl.models.sign2gpt:Sign2GPT",
     "slt": "signcl.models.slt:SLT",
     "vlp": "signcl.models.vlp:VLP",
 }

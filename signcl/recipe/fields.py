@@ -70,7 +70,8 @@ class TextRecipe:
     """How sentences become token ids."""
 
     tokenizer: str = "word"
-    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART)."""
+    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART,
+    or any tokenizer that transformers reads)."""
     vocab_size: int = 2000
     """Pieces, for `sentencepiece`."""
     lowercase: bool = False
@@ -112,8 +113,8 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt); recognise: recognition, signcl. Leave a term out: off."""
+    """Term -> weight. pretrain: clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation, signcl, and
+    recognition (slt); recognise: recognition, signcl. Leave a term out: off."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
@@ -232,7 +233,7 @@ class Recipe:
         if train.optimizer == "sgd" and not train.momentum > 0:
             raise ValueError(f"train.momentum: sgd with Nesterov momentum needs a number above 0, got {train.momentum}")
         scores = {
-            "pretrain": ["retrieval"],
+            "pretrain": ["retrieval", "pseudo_gloss_map", "pseudo_gloss_f1"],
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
             "recognise": ["wer"],
         }
