@@ -18,20 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from signcl.progress import Bar, say, track
+from signcl.recipe import recipe_path
 
-__all__ = ["demo", "recipe_path"]
+__all__ = ["demo"]
 
 ARMS = {"without SignCL": "", "with SignCL": "-signcl"}
 STAGES = ("pretrain", "finetune")
-
-
-def recipe_path(name: str) -> Path:
-    """A recipe that comes with the package, in a checkout or installed."""
-    here = Path(__file__).parent
-    for folder in (here.parent / "recipes", here / "recipes"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"the recipe {name} is not installed with signcl; reinstall the package")
 
 
 def demo(out: Path, *, quick: bool = False) -> str:

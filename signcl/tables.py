@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["audit_table", "comparison_table", "density_table", "scores_table", "table"]
+__all__ = ["audit_table", "comparison_table", "density_table", "scores_table", "systems_table", "table"]
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
@@ -119,4 +119,23 @@ def audit_table(rows: list[dict[str, Any]]) -> str:
     header += ["clips without neg. %", "anchors without neg. %", "anchors with sign %", "negative pairs"]
     lines = [table(cells, header), "same: of the pairs whose two frames both show a sign, those of one gloss"]
     lines.append(f"{rows[0]['clips']} clips; left out without spans or frames: {rows[0]['left_out']}")
+    return "\n".join(lines)
+
+
+def systems_table(rows: list[dict[str, Any]]) -> str:
+    """What `signcl systems` prints."""
+
+    def size(row: dict[str, Any], label: str) -> str:
+        found = row["sizes"].get(label)
+        if found is None:
+            return "-"
+        if found["parameters"] is None:
+            return "needs its weights"
+        trained = "" if found["trained"] == found["parameters"] else f" ({found['trained']:,} trained)"
+        return f"{found['parameters']:,}{trained}"
+
+    cells = [[r["system"], r["stage"], size(r, "small"), size(r, "paper"), str(len(r["recipes"]))] for r in rows]
+    header = ["system", "stage", "parameters, CPU recipe", "parameters, paper's", "recipes"]
+    lines = [table(cells, header), ""]
+    lines += [f"{r['system']}: {r['what']}" + (f". Needs {r['needs']}" if r["needs"] else "") for r in rows]
     return "\n".join(lines)

@@ -25,6 +25,7 @@ RINGS = [
         "align",
         "density",
         "projection",
+        "annotation",
     },
     {"corpora", "visual", "targets"},
     {"models", "data"},
@@ -32,7 +33,7 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report"},
+    {"train", "evaluation", "translation", "analysis", "audit", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {

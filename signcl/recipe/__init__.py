@@ -18,6 +18,7 @@ from signcl.recipe.fields import (
 )
 from signcl.recipe.model import ModelRecipe
 from signcl.recipe.reading import load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
+from signcl.recipe.shipped import recipe_path, shipped_recipes
 from signcl.recipe.systems import SYSTEMS, System
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "field_docs",
     "load_recipe",
     "recipe_from_dict",
+    "recipe_path",
     "recipe_to_dict",
     "save_recipe",
+    "shipped_recipes",
 ]

@@ -22,6 +22,8 @@ class System:
     """Terms with weight 1 where a recipe weighs none."""
     needed: tuple[str, ...] = ()
     """Terms without which it does not train."""
+    needs: str = ""
+    """What it must be given: frames or features, sentences or glosses, published weights, an extra."""
     taps: bool = False
     """model.signcl_tap chooses where SignCL looks."""
     language_model: bool = False
@@ -34,6 +36,7 @@ SYSTEMS = {
         "finetune",
         ("translation", "signcl"),
         ("translation",),
+        needs="frames (or features) and sentences; starts from a vlp run or an mBART",
         language_model=True,
     ),
     "pgp": System(
@@ -49,6 +52,7 @@ SYSTEMS = {
         ("recognition", "signcl"),
         ("recognition",),
         needed=("recognition",),
+        needs="features (or frames) and glosses",
         taps=True,
     ),
     "sign2gpt": System(
@@ -63,6 +67,7 @@ SYSTEMS = {
         ("translation", "recognition", "signcl"),
         ("translation",),
         needed=("translation",),
+        needs="features (or frames) and sentences; glosses for Joint-SLT",
         taps=True,
     ),
     "vlp": System(
@@ -70,6 +75,7 @@ SYSTEMS = {
         "pretrain",
         ("clip", "masked_text", "signcl"),
         ("clip", "masked_text"),
+        needs="frames (or features) and sentences; its text encoder starts from an mBART",
         language_model=True,
     ),
 }

@@ -1,0 +1,100 @@
+"""What there is to train: every system with its stage, terms, taps, sizes and recipes, as `signcl systems` lists them.
+
+Sizes are counted on models built from the shipped recipes without memory for their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from signcl.build import build_model
+from signcl.models import model_class
+from signcl.recipe import SYSTEMS, Recipe, load_recipe, shipped_recipes
+
+__all__ = ["describe_system", "list_systems"]
+
+SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign")
+VOCABULARY, GLOSSES, FEATURES = 2454, 1088, {"imu_numbers": 36, "dgs_sentences32": 576}
+"""Where a corpus decides a size, these count: the trimmed German vocabulary of GFSLT, the glosses of PHOENIX-2014T with
+blank and <unk>; features have 1024 numbers, those of the sensor glove 36."""
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A tokenizer of a size, for counting parameters."""
+
+    vocab_size: int = VOCABULARY
+    pad_id: int = 1
+    start_id: int = 0
+    end_id: int = 2
+
+
+def list_systems(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Every system, or those named: what it is, what trains it, where SignCL looks, how large it is, its recipes.
+
+    Raises:
+        ValueError: no system of that name.
+    """
+    for name in names:
+        model_class(name)
+    recipes = _recipes()
+    return [_row(name, recipes) for name in (names or SYSTEMS)]
+
+
+def describe_system(name: str) -> str:
+    """The docstring of a system's class, for people."""
+    import inspect
+
+    return inspect.cleandoc(model_class(name).__doc__ or "")
+
+
+def _recipes() -> list[tuple[Path, Recipe]]:
+    return [(path, load_recipe(path)) for path in sorted(shipped_recipes().glob("*/*.yaml"))]
+
+
+def _row(name: str, recipes: list[tuple[Path, Recipe]]) -> dict[str, Any]:
+    system = SYSTEMS[name]
+    mine = [(path, recipe) for path, recipe in recipes if recipe.model.name == name]
+    row: dict[str, Any] = {
+        "system": name,
+        "what": system.title,
+        "stage": system.stage,
+        "terms": list(system.terms),
+        "needs": system.needs,
+        "recipes": [f"{path.parent.name}/{path.name}" for path, _ in mine],
+        "taps": [],
+        "sizes": {},
+    }
+    for label, corpora in (("small", SMALL), ("paper", PAPER)):
+        chosen = [(path, recipe) for corpus in corpora for path, recipe in mine if path.parent.name == corpus]
+        if not chosen:
+            continue
+        first = [(path, recipe) for path, recipe in chosen if path.parent == chosen[0][0].parent]
+        path, recipe = min(first, key=lambda found: len(found[0].name))  # the plain one of the variants
+        size: dict[str, Any] = {"recipe": f"{path.parent.name}/{path.name}"}
+        try:
+            model = _empty(recipe)
+        except (ValueError, OSError) as error:
+            size["parameters"], size["reason"] = None, " ".join(str(error).split())
+        else:
+            size["parameters"] = sum(p.numel() for p in model.parameters())
+            size["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            row["taps"] = row["taps"] or list(model.TAPS)  # type: ignore[arg-type]
+        row["sizes"][label] = size
+    return row
+
+
+def _empty(recipe: Recipe) -> nn.Module:
+    """The model of a recipe without memory for its weights."""
+    features = recipe.model.visual in ("identity", "feature_mlp")
+    dim = FEATURES.get(recipe.corpus.name, 1024) if features else None
+    glosses = GLOSSES if "recognition" in recipe.loss.weights else None
+    words: Any = _Words()
+    with torch.device("meta"):
+        return build_model(recipe, words, dim, glosses)

@@ -1,0 +1,32 @@
+"""The verb that lists what there is to train: `systems`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file."""
+    command = add_verb(verbs, "systems", _systems, "every system: what it is, what it needs, its sizes and recipes")
+    command.add_argument("names", metavar="SYSTEM", nargs="*", help="tell more of these only")
+    add_json(command)
+
+
+def _systems(options: argparse.Namespace) -> None:
+    from signcl.catalogue import describe_system, list_systems
+    from signcl.tables import systems_table
+
+    rows = list_systems(options.names)
+    if options.names and not options.json:
+        for row in rows:
+            print(f"{systems_table([row])}\n\n{describe_system(row['system'])}\n")
+            print("terms:   " + ", ".join(row["terms"]))
+            print("taps:    " + ", ".join(row["taps"]))
+            print("recipes: " + "\n         ".join(row["recipes"]) + "\n")
+        return
+    show(options, rows, systems_table)

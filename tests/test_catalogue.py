@@ -1,0 +1,42 @@
+"""`signcl systems`: every system, with sizes that are those of the models themselves."""
+
+import json
+
+import pytest
+
+from signcl.catalogue import list_systems
+from signcl.cli import main
+from signcl.recipe import SYSTEMS, shipped_recipes
+
+
+def test_every_system_is_listed_with_a_recipe_for_the_cpu_and_one_for_the_paper(capsys):
+    assert main(["systems", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["system"] for row in rows] == list(SYSTEMS)
+    for row in rows:
+        assert row["needs"], f"{row['system']} does not say what it needs"
+        assert row["taps"][0] == "features"
+        assert "signcl" in row["terms"]
+        assert row["sizes"].keys() == {"small", "paper"}, f"{row['system']} lacks a recipe"
+        for size in row["sizes"].values():
+            assert (shipped_recipes() / size["recipe"]).is_file()
+            assert size["parameters"] or size["reason"]
+
+
+def test_the_published_count_comes_out_of_the_shipped_recipe():
+    (row,) = list_systems(["gfslt"])
+    assert row["sizes"]["paper"]["parameters"] == 115_412_544  # official finetuning log
+
+
+def test_one_system_tells_more_and_an_unknown_one_names_the_nearest(capsys):
+    assert main(["systems", "slt"]) == 0
+    said = capsys.readouterr().out
+    assert "Source: Camgoz et al. 2020" in said
+    assert "phoenix14t/joint-slt.yaml" in said
+    assert main(["systems", "gfstl"]) == 2
+    assert "did you mean gfslt?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["synthetic/finetune.yaml"])
+def test_shipped_recipes_are_found(name):
+    assert (shipped_recipes() / name).is_file()
