@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from signcl.batch import Batch
 from signcl.decode import ctc_greedy, ctc_prefix_beam
+from signcl.losses import pseudo_gloss_log_probs
+from signcl.metrics import f1_score, mean_average_precision
 from signcl.recipe import Recipe
 from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, Tokenizer
@@ -30,6 +32,8 @@ class Scored:
     """Video and text vectors and sentence numbers of each batch, on the CPU, in pretraining."""
     recognised: dict[str, str] = field(default_factory=dict)
     """Name -> glosses, where the recipe weighs recognition."""
+    tags: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Probability and truth of each pseudo-gloss in each batch, on the CPU, where the recipe weighs pseudo_gloss."""
 
 
 @torch.no_grad()
@@ -55,6 +59,9 @@ def score(
             assert batch.sentence_ids is not None
             video, text = out.video_embedding.float().cpu(), out.text_embedding.float().cpu()
             scored.embeddings.append((video, text, batch.sentence_ids.cpu()))
+        if "pseudo_gloss" in recipe.loss.weights:
+            found, _ = pseudo_gloss_log_probs(out.similarity, out.step_lengths, out.log_temperature)
+            scored.tags.append((found.exp().cpu(), batch.targets["pseudo_gloss"].cpu()))
         if recipe.stage == "finetune":
             scored.hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
         if glosses is not None:
@@ -68,7 +75,8 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
 
     Returns:
         `loss` and each term; in pretraining also `retrieval`, the percentage of clips whose own sentence is nearest
-        among all dev sentences.
+        among all dev sentences; or `pseudo_gloss_map` and `pseudo_gloss_f1`, how well the sentence's pseudo-glosses
+        are found, in percent.
 
     Raises:
         ValueError: no clip was scored.
@@ -83,6 +91,10 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
         video, text, ids = (torch.cat(column) for column in zip(*rows))
         similarity = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).T
         scores["retrieval"] = 100 * float((ids[similarity.argmax(dim=1)] == ids).double().mean())
+    tags = [tag for part in parts for tag in part.tags]
+    if tags:
+        found, true = (torch.cat(column) for column in zip(*tags))
+        scores |= {"pseudo_gloss_map": mean_average_precision(found, true), "pseudo_gloss_f1": f1_score(found, true)}
     return scores
 
 

@@ -19,6 +19,7 @@ from signcl.losses import (
     ctc_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
+    pseudo_gloss_loss,
     released_frame_margin,
     signcl_loss,
     weighted_sum,
@@ -107,9 +108,15 @@ def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
     return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, pad_id, loss.label_smoothing)
 
 
+def _pseudo_gloss(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
+    return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
+
+
 TERMS: dict[str, Term] = {
     "clip": _clip,
     "masked_text": _masked_text,
+    "pseudo_gloss": _pseudo_gloss,
     "recognition": _recognition,
     "signcl": _signcl,
     "translation": _translation,

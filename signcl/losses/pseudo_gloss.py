@@ -17,9 +17,7 @@ __all__ = ["pseudo_gloss_log_probs", "pseudo_gloss_loss"]
 COLDEST = 0.01  # of the temperature: cosines then reach +-100, which float32 still tells apart
 
 
-def pseudo_gloss_log_probs(
-    similarity: Tensor, step_lengths: Tensor, log_temperature: Tensor
-) -> tuple[Tensor, Tensor]:
+def pseudo_gloss_log_probs(similarity: Tensor, step_lengths: Tensor, log_temperature: Tensor) -> tuple[Tensor, Tensor]:
     """How sure it is that each pseudo-gloss is signed in the clip, and that it is not, as logarithms.
 
         p(g) = sum_s softmax over time(z)_{s, g} * softmax over classes(z)_{s, g},   z = similarity / temperature

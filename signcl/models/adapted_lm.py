@@ -67,7 +67,9 @@ class SignAdapter(nn.Module):
         keys, values, mask = self.memory
         rows, length, width = states.shape
         # the beams of a clip are further queries to the same keys, so that keys are never copied
-        queries = self.query(self.norm(states.to(self.norm.weight.dtype))).reshape(len(keys), -1, keys.shape[1] * keys.shape[3])
+        queries = self.query(self.norm(states.to(self.norm.weight.dtype))).reshape(
+            len(keys), -1, keys.shape[1] * keys.shape[3]
+        )
         seen = F.scaled_dot_product_attention(self._split(queries), keys, values, attn_mask=mask)
         found = self.out(seen.transpose(1, 2).flatten(2)).reshape(rows, length, width)
         return states + (torch.tanh(self.gate) * found).to(states.dtype)
@@ -130,6 +132,11 @@ class AdaptedLM(nn.Module):
         for layer, adapter in zip(layers, self.adapters):
             layer.register_forward_pre_hook(adapter.before_layer, with_kwargs=True)  # type: ignore[arg-type]
 
+    def described(self) -> dict[str, Any]:
+        """The language model's configuration, for the run folder."""
+        described: dict[str, Any] = self.config.to_dict()
+        return described
+
     def forward(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
         """Scores of `tokens`, position by position, given the clip and the tokens before.
 
@@ -152,7 +159,9 @@ class AdaptedLM(nn.Module):
     ) -> Tensor:
         """Write sentences; the keys and values of the steps are computed once. [B, U] long, padded with pad_id"""
         if num_beams < 1 or max_new_tokens < 1:
-            raise ValueError(f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}.")
+            raise ValueError(
+                f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}."
+            )
         self._check_length(max_new_tokens)
         settings = GenerationConfig(
             num_beams=num_beams,

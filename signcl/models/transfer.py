@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from signcl.models.gfslt import GFSLT
     from signcl.models.vlp import VLP
 
-__all__ = ["TransferReport", "load_language_model", "transfer"]
+__all__ = ["TransferReport", "load_language_model", "transfer", "transfer_signs"]
 
 PARTS = {  # of VLP -> of GFSLT
     "visual.": "visual.",
@@ -145,6 +145,28 @@ def load_language_model(target: GFSLT | VLP, mbart: Mapping[str, Tensor]) -> Tra
     target.load_state_dict({**own, **new})
     used = {text.get(name) for name in new} | {"shared.weight", "encoder.embed_tokens.weight"}
     return TransferReport(tuple(new), tuple(key for key in state if key not in used), tuple(fresh))
+
+
+def transfer_signs(state: Mapping[str, Tensor], target: nn.Module) -> TransferReport:
+    """Start Sign2GPT from its pseudo-gloss pretraining: frame encoder and sign encoder; the head is left behind.
+
+    Args:
+        state: state dict of a PGP.
+        target: a Sign2GPT, changed in place, all or nothing.
+
+    Returns:
+        What went and what did not; projection, adapters and language model keep what they have.
+
+    Raises:
+        ValueError: a part of another size, or a target tensor that the source should have and has not.
+    """
+    parts = ("visual.", "encoder.")
+    own = target.state_dict()
+    new = {key: value for key, value in state.items() if key.startswith(parts)}
+    fresh = [key for key in own if key not in new]
+    _check(new, own, [key for key in fresh if key.startswith(parts)])
+    target.load_state_dict({**own, **new})
+    return TransferReport(tuple(new), tuple(key for key in state if key not in new), tuple(fresh))
 
 
 def _refused(name: str, as_released: bool) -> bool:

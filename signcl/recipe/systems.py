@@ -45,6 +45,7 @@ SYSTEMS = {
         ("pseudo_gloss", "signcl"),
         ("pseudo_gloss",),
         needed=("pseudo_gloss",),
+        needs="frames (or features) and sentences; a spaCy model and word vectors for the published form",
     ),
     "recogniser": System(
         "the CTC probe that gives a feature its word error rate (Tables 1, 11, 12)",
@@ -60,6 +61,7 @@ SYSTEMS = {
         "finetune",
         ("translation", "signcl"),
         ("translation",),
+        needs="frames (or features) and sentences; starts from a pgp run and a causal language model",
     ),
     "slt": System(
         "Sign Language Transformer: NSLT, and Joint-SLT with a weight for recognition (Tables 1, 4, 11, 12)",

@@ -23,6 +23,7 @@ TITLES = {
     "signcl": ("SignCL loss", "frame contrast, unweighted"),
     "clip": ("CLIP loss", "clip–sentence contrast"),
     "masked_text": ("Masked-text loss", "cross-entropy per token"),
+    "pseudo_gloss": ("Pseudo-gloss loss", "cross-entropy per word and clip"),
     "bleu1": ("BLEU-1", "dev"),
     "bleu2": ("BLEU-2", "dev"),
     "bleu3": ("BLEU-3", "dev"),
@@ -31,6 +32,8 @@ TITLES = {
     "chrf": ("chrF", "dev"),
     "exact_match": ("Exact match", "dev, % of sentences"),
     "retrieval": ("Retrieval", "dev, % own sentence nearest"),
+    "pseudo_gloss_map": ("Pseudo-gloss mAP", "dev, % mean average precision"),
+    "pseudo_gloss_f1": ("Pseudo-gloss F1", "dev, %, at probability 0.5"),
     "lr": ("Learning rate", ""),
     "gradient_norm": ("Gradient norm", "before clipping"),
 }

@@ -26,14 +26,17 @@ SHOWN = {
     "exact_match": "Exact match",
     "wer": "WER",
     "retrieval": "Retrieval",
+    "pseudo_gloss_map": "Pseudo-gloss mAP",
+    "pseudo_gloss_f1": "Pseudo-gloss F1",
     "loss": "Loss",
     "translation": "Translation loss",
     "recognition": "Recognition loss",
     "clip": "CLIP loss",
     "masked_text": "Masked-text loss",
+    "pseudo_gloss": "Pseudo-gloss loss",
     "signcl": "SignCL loss",
 }
-LOSSES = {"loss", "translation", "recognition", "clip", "masked_text", "signcl"}
+LOSSES = {"loss", "translation", "recognition", "clip", "masked_text", "pseudo_gloss", "signcl"}
 LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")

@@ -13,7 +13,15 @@ from signcl.batch import Batch
 from signcl.recipe import Recipe, TrainRecipe
 from signcl.terms import Gather, compute_terms
 
-__all__ = ["Adaptation", "FiniteFlag", "Objective", "gather_rows", "learning_rate", "make_optimizer"]
+__all__ = [
+    "Adaptation",
+    "FiniteFlag",
+    "Objective",
+    "count_parameters",
+    "gather_rows",
+    "learning_rate",
+    "make_optimizer",
+]
 
 
 def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
@@ -73,6 +81,12 @@ class Adaptation:
         if signcl.decay < 1 and self.signcl_waited > signcl.decay_patience:
             self.signcl *= signcl.decay
             self.signcl_waited = 0
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All parameters of a model, and those that are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
 def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimizer:

@@ -78,6 +78,11 @@ class DINOv2(_Pixels):
         rank = lora_rank if names else 0
         add_lora(self.vit, names, rank=rank, alpha=lora_alpha, dropout=lora_dropout, key="model.pgp")
 
+    def described(self) -> dict[str, Any]:
+        """The configuration, for the run folder."""
+        described: dict[str, Any] = self.config.to_dict()
+        return described
+
     def _encode(self, images: Tensor) -> Tensor:
         states: Tensor = self.vit(images.contiguous()).last_hidden_state
         return states[:, 0]
@@ -142,4 +147,3 @@ def _from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             part = part.replace(theirs, ours)
         found[place + part] = value
     return found
-
