@@ -25,6 +25,18 @@ VOCABULARY, GLOSSES, PSEUDO_GLOSSES, FEATURES = 2454, 1088, 2500, {"imu_numbers"
 """Where a corpus decides a size, these count: the trimmed German vocabulary of GFSLT, the glosses of PHOENIX-2014T with
 blank and <unk>, about its pseudo-glosses; features have 1024 numbers, those of the sensor glove 36."""
 
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "facebook/xglm-1.7B": {
+        "model_type": "xglm",
+        "vocab_size": 256008,
+        "num_layers": 24,
+        "d_model": 2048,
+        "ffn_dim": 8192,
+        "attention_heads": 16,
+    }
+}
+"""Published sizes of the language models that the shipped recipes name."""
+
 
 @dataclass(frozen=True)
 class _Words:
@@ -99,4 +111,15 @@ def _empty(recipe: Recipe) -> nn.Module:
     words: Any = _Words()
     targets = Targets({"pseudo_gloss": range(PSEUDO_GLOSSES)}) if "pseudo_gloss" in recipe.loss.weights else None
     with torch.device("meta"):
-        return build_model(recipe, words, dim, glosses, targets)
+        return build_model(recipe, words, dim, glosses, targets, _described(recipe))
+
+
+def _described(recipe: Recipe) -> dict[str, Any]:
+    """Configurations of the published networks in a recipe, so that a list of systems asks no hub."""
+    from signcl.visual import DINOV2_SIZES
+
+    m = recipe.model
+    described: dict[str, Any] = {"visual": DINOV2_SIZES[m.pgp.vit]} if m.visual == "dinov2" else {}
+    if m.name == "sign2gpt" and m.lm.name:
+        described["decoder"] = LANGUAGE_MODELS.get(m.lm.name.removeprefix("pretrained:"))
+    return described

@@ -34,8 +34,8 @@ class PretrainedTokenizer:
         if end is None:
             raise ValueError(f"text.tokenizer: the tokenizer of {source} names no end token (eos_token), and needs one")
         self.end_id = int(end)
-        first = tokenizer("a").input_ids[0]
-        begin = first if first in tokenizer.all_special_ids else tokenizer.bos_token_id
+        marked, bare = tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids
+        begin = marked[0] if marked[:1] != bare[:1] else tokenizer.bos_token_id
         self.start_id = int(self.end_id if begin is None else begin)
         pad = tokenizer.pad_token_id
         own = pad is not None and pad not in (self.end_id, self.start_id)

@@ -320,7 +320,10 @@ def test_a_corpus_without_gloss_is_refused_unless_the_run_only_translates(tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stage": "finetune", "model": {"name": "recogniser"}}, "stage finetune trains model.name=gfslt or slt"),
+        (
+            {"stage": "finetune", "model": {"name": "recogniser"}},
+            "stage finetune trains model.name=gfslt or sign2gpt or slt",
+        ),
         (
             {"model": {"name": "gfslt"}, "loss": {"weights": {"translation": 1, "recognition": 1}}},
             "gfslt computes translation, signcl; slt has recognition",

@@ -57,7 +57,7 @@ def _random_config(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     from transformers import GPT2Config, XGLMConfig
 
     m, lm = recipe.model, recipe.model.lm
-    words = {
+    words: dict[str, Any] = {
         "vocab_size": tokenizer.vocab_size,
         "pad_token_id": None,
         "bos_token_id": tokenizer.start_id,
@@ -107,7 +107,7 @@ def load_published_lm(lm: nn.Module, source: str) -> str:
 
 
 def load_published_dinov2(encoder: Any, source: str) -> str:
-    """The weights of a published DINOv2: a folder or hub id as transformers has it, or a file of the original release."""
+    """The weights of a published DINOv2: a folder or hub id as transformers has it, or a file of the first release."""
     from signcl.build.weights import read_tensors
 
     name = source.removeprefix("pretrained:")
@@ -122,13 +122,19 @@ def load_published_dinov2(encoder: Any, source: str) -> str:
 
 def _load(target: nn.Module, kind: Any, source: str, key: str) -> str:
     import torch
+    from transformers.utils import logging as progress
 
     from signcl.lora import without_lora_names
 
+    shown = progress.is_progress_bar_enabled()
+    progress.disable_progress_bar()
     try:
         found, told = kind.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{key}: no weights can be read from {source}: {_short(error)}") from None
+    finally:
+        if shown:
+            progress.enable_progress_bar()
     if missing := sorted(told["missing_keys"]):
         raise ValueError(f"{key}: {source} lacks {len(missing)} tensors, first {', '.join(missing[:3])}")
     theirs: dict[str, Tensor] = found.state_dict()

@@ -58,7 +58,7 @@ SIGNS = ("width", "heads", "ffn", "dropout", "activation", "sync_norm")
 SIGNS_OWN = ("blocks", "window", "layer_scale", "drop_path")
 """Recipe values of the sign encoder of Sign2GPT, shared and in `model.pgp`."""
 HEAD = ("prototype_dim", "temperature", "learn_prototypes")
-ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "adapter_width", "adapter_heads")
+ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "adapter_width", "adapter_heads", "gate")
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,16 @@ def pseudo_gloss_log_probs(similarity: Tensor, step_lengths: Tensor, log_tempera
         )
     with full_precision(similarity.device):
         dtype = torch.promote_types(similarity.dtype, torch.float32)
-        cooling: Tensor = _Capped.apply(-log_temperature.to(dtype), -math.log(COLDEST))
+        cooling: Tensor = _Capped.apply(-log_temperature.to(dtype), -math.log(COLDEST))  # type: ignore[no-untyped-call]
         logits = similarity.to(dtype) * cooling.exp()  # [B, S, P]
-        total = F.pad(logits, (0, 1)).logsumexp(dim=2, keepdim=True)  # with the null class; [B, S, 1]
+        classes = F.pad(logits, (0, 1))  # the null class is last; [B, S, P + 1]
+        total = classes.logsumexp(dim=2, keepdim=True)
         in_class = logits - total
-        # ln(1 - softmax) loses its digits where the softmax is nearly 1; the null class bounds it from below
-        other = torch.maximum(torch.log(-torch.expm1(in_class.clamp(max=-1e-12))), -total)
+        # ln(1 - softmax) keeps its digits below 1/2; the one class that may lie above has the sum of all others
+        top = F.one_hot(classes.argmax(dim=2), classes.shape[2]).bool()
+        rest = classes.masked_fill(top, -torch.inf).logsumexp(dim=2, keepdim=True) - total
+        is_top = top[:, :, :-1]
+        other = torch.where(is_top, rest, torch.log(-torch.expm1(in_class.masked_fill(is_top, -1.0))))
         real = frame_mask(step_lengths, logits.shape[1])[:, :, None]
         in_time = logits.masked_fill(~real, -torch.inf).log_softmax(dim=1)
         return (in_time + in_class).logsumexp(dim=1), (in_time + other).logsumexp(dim=1)

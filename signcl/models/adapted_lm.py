@@ -28,7 +28,7 @@ MAPS = (
 
 
 class SignAdapter(nn.Module):
-    """One layer's look at the steps: attention in a narrow width, times the tanh of a gate that starts at 0.
+    """One layer's look at the steps: attention in a narrow width, times the tanh of a learned gate.
 
     states + tanh(gate) * out(attention(query(norm(states)), key(steps), value(steps)))
 
@@ -38,9 +38,11 @@ class SignAdapter(nn.Module):
         width: of the language model.
         adapter_width: of the steps given to it, and of the attention.
         heads: must divide adapter_width.
+        gate: what the gate starts at. At 0, as published, a fresh layer is the layer as it was, and the first step's
+            gradient reaches the gates alone.
     """
 
-    def __init__(self, width: int, adapter_width: int, heads: int) -> None:
+    def __init__(self, width: int, adapter_width: int, heads: int, gate: float = 0.0) -> None:
         super().__init__()
         if adapter_width % heads:
             raise ValueError(f"model.lm.adapter_heads must divide adapter_width, got {heads} and {adapter_width}.")
@@ -49,7 +51,7 @@ class SignAdapter(nn.Module):
         self.query = nn.Linear(width, adapter_width)
         self.key, self.value = nn.Linear(adapter_width, adapter_width), nn.Linear(adapter_width, adapter_width)
         self.out = nn.Linear(adapter_width, width)
-        self.gate = nn.Parameter(torch.zeros(1))
+        self.gate = nn.Parameter(torch.full((1,), gate))
         self.memory: tuple[Tensor, Tensor, Tensor] | None = None
 
     def remember(self, steps: Tensor, mask: Tensor) -> None:
@@ -67,9 +69,7 @@ class SignAdapter(nn.Module):
         keys, values, mask = self.memory
         rows, length, width = states.shape
         # the beams of a clip are further queries to the same keys, so that keys are never copied
-        queries = self.query(self.norm(states.to(self.norm.weight.dtype))).reshape(
-            len(keys), -1, keys.shape[1] * keys.shape[3]
-        )
+        queries = self.query(self.norm(states)).reshape(len(keys), -1, self.query.out_features)
         seen = F.scaled_dot_product_attention(self._split(queries), keys, values, attn_mask=mask)
         found = self.out(seen.transpose(1, 2).flatten(2)).reshape(rows, length, width)
         return states + (torch.tanh(self.gate) * found).to(states.dtype)
@@ -93,7 +93,7 @@ class AdaptedLM(nn.Module):
         pad_id: marks padding in tokens; may lie beyond the model's vocabulary, as GPT-2 has no such token.
         start_id: what the model reads first.
         end_id: token that ends a sentence.
-        adapter_width, adapter_heads: see `SignAdapter`.
+        adapter_width, adapter_heads, gate: see `SignAdapter`.
         lora_rank, lora_alpha, lora_dropout: see `signcl.lora.add_lora`; rank 0 leaves LoRA out.
         train_all: the language model itself is trained too, for one that starts at random.
 
@@ -111,6 +111,7 @@ class AdaptedLM(nn.Module):
         end_id: int,
         adapter_width: int = 256,
         adapter_heads: int = 8,
+        gate: float = 0.0,
         lora_rank: int = 4,
         lora_alpha: float = 4.0,
         lora_dropout: float = 0.1,
@@ -118,8 +119,9 @@ class AdaptedLM(nn.Module):
     ) -> None:
         super().__init__()
         self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
-        self.config: Any = lm.config
-        text: Any = self.config.get_text_config(decoder=True)
+        config: Any = lm.config
+        self.config = config
+        text: Any = config.get_text_config(decoder=True)
         self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
         layers = decoder_layers(lm)
         maps = attention_maps(lm) if lora_rank else []
@@ -128,7 +130,7 @@ class AdaptedLM(nn.Module):
             lm.requires_grad_(True)
         self.lm: Any = lm
         self.project = nn.Sequential(nn.Linear(step_width, adapter_width), nn.LayerNorm(adapter_width))
-        self.adapters = nn.ModuleList(SignAdapter(text.hidden_size, adapter_width, adapter_heads) for _ in layers)
+        self.adapters = nn.ModuleList(SignAdapter(text.hidden_size, adapter_width, adapter_heads, gate) for _ in layers)
         for layer, adapter in zip(layers, self.adapters):
             layer.register_forward_pre_hook(adapter.before_layer, with_kwargs=True)  # type: ignore[arg-type]
 

@@ -177,7 +177,7 @@ class SignEncoder(nn.Module):
 
     Linear and batch norm over real frames, `blocks[0]` blocks, pairs merged, `blocks[1]` blocks. With features of size
     D, width w, feed-forward f and n blocks it has (D w + 3 w) + n (4 w^2 + 11 w + 2 w f + f) + (2 w^2 + 5 w)
-    parameters: 13,339,136 at D = 384, w = 512, f = 2048, n = 4.
+    parameters: 13,338,624 at D = 384, w = 512, f = 2048, n = 4.
 
     Args:
         dim: size D of a frame feature.

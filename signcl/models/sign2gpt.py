@@ -47,13 +47,13 @@ class Sign2GPT(nn.Module):
 
     Trainable beside the frame encoder's: the sign encoder, the projection w a + a + 2 a, and in each of the L layers of
     the language model (width W) LoRA, rank * (in + out) for each of its attention maps, and a `SignAdapter`. With
-    XGLM-1.7B (L = 24, W = 2048) and the defaults that is 13,339,136 + 131,840 + 1,572,864 + 28,477,464.
+    XGLM-1.7B (L = 24, W = 2048) and the defaults that is 13,338,624 + 131,840 + 1,572,864 + 28,477,464.
 
     Args:
         visual: frame encoder with attribute `dim`.
         lm: a causal language model of transformers.
         pad_id, start_id, end_id: token ids, see `AdaptedLM`.
-        adapter_width, adapter_heads, lora_rank, lora_alpha, lora_dropout, train_all: see `AdaptedLM`.
+        adapter_width, adapter_heads, gate, lora_rank, lora_alpha, lora_dropout, train_all: see `AdaptedLM`.
         width, heads, ffn, blocks, window, layer_scale, drop_path, dropout, activation, sync_norm: see `SignEncoder`.
 
     Source: Sign2GPT (ICLR 2024). How its zero-gated adapter is built differs: docs/systems/sign2gpt.md.
@@ -71,6 +71,7 @@ class Sign2GPT(nn.Module):
         end_id: int,
         adapter_width: int = 256,
         adapter_heads: int = 8,
+        gate: float = 0.0,
         lora_rank: int = 4,
         lora_alpha: float = 4.0,
         lora_dropout: float = 0.1,
@@ -109,6 +110,7 @@ class Sign2GPT(nn.Module):
             end_id=end_id,
             adapter_width=adapter_width,
             adapter_heads=adapter_heads,
+            gate=gate,
             lora_rank=lora_rank,
             lora_alpha=lora_alpha,
             lora_dropout=lora_dropout,

@@ -183,6 +183,8 @@ class LMRecipe:
     adapter_width: int = 256
     """Of the gated attention by which each layer looks at the steps."""
     adapter_heads: int = 8
+    gate: float = 0.0
+    """What the adapters' gates start at. 0, as published, lets nothing of the clip in before the first step."""
 
     def __post_init__(self) -> None:
         _at_least("model.lm", self, 1, "layers", "width", "heads", "ffn", "adapter_width", "adapter_heads")

@@ -6,6 +6,7 @@ need nothing installed. The vocabulary, and what it takes to make targets again,
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -69,7 +70,7 @@ def lemmas(text: str, kind: str) -> list[str]:
 
 
 def _pairs(run: Sequence[str]) -> list[str]:
-    return [first + second for first, second in zip(run, run[1:])]
+    return [first + second for first, second in itertools.pairwise(run)]
 
 
 def _stem(word: str, suffixes: Iterable[str]) -> str:

@@ -17,13 +17,13 @@ from signcl.visual.encoders import _Pixels
 
 __all__ = ["DINOV2_SIZES", "DINOv2", "load_dinov2"]
 
+PUBLISHED = {"image_size": 518, "patch_size": 14}
 DINOV2_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "mlp_ratio": 2, "image_size": 48,
              "patch_size": 8},
-    "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518, "patch_size": 14},
-    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 518, "patch_size": 14},
-    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 518,
-              "patch_size": 14},
+    "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, **PUBLISHED},
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, **PUBLISHED},
+    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, **PUBLISHED},
 }  # fmt: skip
 """Keyword arguments of transformers' Dinov2Config: a size for CPU, and the published ViT-S/14, ViT-B/14, ViT-L/14."""
 MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
