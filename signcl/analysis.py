@@ -57,7 +57,7 @@ def extract_features(
     by_name = {s.name: s for s in samples}
     with track("extracting features", total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
-            for name, reason in loaded.broken:
+            for name, reason in loaded.checked().broken:
                 say(f"skipped {name}: {reason}")
             if loaded.batch is not None:
                 batch = loaded.batch.to(place)

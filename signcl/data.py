@@ -40,12 +40,26 @@ __all__ = [
 
 @dataclass
 class Loaded:
-    """What a loader yields: a batch, and the clips that could not be read."""
+    """What a loader yields: a batch, the clips that could not be read, and whatever else a worker has to tell."""
 
     batch: Batch | None
     """None when every clip of the batch was broken."""
     broken: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason)."""
+    cut: list[str] = field(default_factory=list)
+    """Clips whose sentence was cut to `text.max_tokens`."""
+    error: str = ""
+    """Why no batch can be made of these clips at all. An exception would reach the loop as a worker's traceback."""
+
+    def checked(self) -> Loaded:
+        """The same, in the process that reads it.
+
+        Raises:
+            ValueError: `error`, where there is one.
+        """
+        if self.error:
+            raise ValueError(self.error)
+        return self
 
     def pin_memory(self) -> Loaded:
         """The same in page-locked memory (called by torch's DataLoader, never in a worker: it would touch the GPU)."""
@@ -72,21 +86,32 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
         from signcl.features import with_features
 
         samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
-    if own or share >= 1 or split != "train":
-        return samples
-    order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
-    return [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if not own and share < 1 and split == "train":
+        order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
+        samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if corpus.transductive and split == "train":
+        samples = samples + recipe_samples(recipe, "test", root)
+        if len({sample.name for sample in samples}) < len(samples):
+            raise ValueError("corpus.transductive: the train and test splits share names, so they cannot be merged")
+    return samples
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
-    """Which frames of a clip are used: every `stride`-th, and at most `max_frames` of those.
+    """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
     otherwise. The released code draws at random in dev and test too, so that its scores vary from run to run.
+
+    With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
+    are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
     """
     kept = np.arange(0, num_frames, recipe.stride)
     limit = recipe.max_frames
-    if limit is not None and len(kept) > limit:
+    if random is not None and (share := recipe.augment.temporal_rescale):
+        wanted = max(1, round(len(kept) * random.uniform(1 - share, 1 + share)))
+        wanted = wanted if limit is None else min(wanted, limit)
+        kept = kept[np.sort(random.choice(len(kept), size=wanted, replace=wanted > len(kept)))]
+    elif limit is not None and len(kept) > limit:
         if random is None:
             kept = kept[np.linspace(0, len(kept) - 1, limit).round().astype(int)]
         else:
@@ -205,7 +230,6 @@ class ClipDataset(Dataset[Any]):
         self.seed = recipe.train.seed
         self.epoch = 0
         self.dim = dim
-        self.cut_sentences: set[str] = set()
         self._room = cache_gb * 1e9
         self._cache: dict[int, np.ndarray] = {}
 
@@ -245,17 +269,21 @@ class ClipDataset(Dataset[Any]):
             return Loaded(None, broken)
         shapes = {frames.shape[1:] for frames in inputs}
         if len(shapes) > 1:
-            raise ValueError(f"clips of one batch differ in frame size {sorted(shapes)}; set input.size in the recipe")
-        return Loaded(self._collate(chosen, inputs), broken)
+            sizes = " and ".join("x".join(map(str, shape[1::-1])) for shape in sorted(shapes))
+            names = ", ".join(self.samples[i].name for i in chosen[:3])
+            why = f"clips of one batch differ in frame size, {sizes} ({names}, ...); set input.size in the recipe"
+            return Loaded(None, broken, error=why)
+        cut: set[str] = set()
+        return Loaded(self._collate(chosen, inputs, cut), broken, sorted(cut))
 
-    def _collate(self, indices: list[int], inputs: list[np.ndarray]) -> Batch:
+    def _collate(self, indices: list[int], inputs: list[np.ndarray], cut: set[str]) -> Batch:
         samples = [self.samples[i] for i in indices]
         batch = collate(samples, inputs)
         if self.tokenizer is not None:
-            tokens = [self._encode(s) for s in samples]
+            tokens = [self._encode(s, cut) for s in samples]
             batch.tokens, batch.token_lengths = pad(tokens, self.tokenizer.pad_id)
             if self.masked:
-                masked = [self._encode(s, index) for s, index in zip(samples, indices)]
+                masked = [self._encode(s, cut, index) for s, index in zip(samples, indices)]
                 batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
         if self.glosses is not None:
             batch.glosses, batch.gloss_lengths = pad([self.glosses.encode(s.gloss) for s in samples], 0)
@@ -263,7 +291,7 @@ class ClipDataset(Dataset[Any]):
             batch.targets = self.targets(samples)
         return batch
 
-    def _encode(self, sample: Sample, index: int | None = None) -> list[int]:
+    def _encode(self, sample: Sample, cut: set[str], index: int | None = None) -> list[int]:
         assert self.tokenizer is not None
         text = sample.text
         if index is not None:
@@ -272,7 +300,7 @@ class ClipDataset(Dataset[Any]):
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
             return ids
-        self.cut_sentences.add(sample.name)
+        cut.add(sample.name)
         ends = 2 if ids[-1] == self.tokenizer.start_id else 1  # keep </s> (and mBART's language code)
         return ids[: self.max_tokens - ends] + ids[-ends:]
 

@@ -23,7 +23,7 @@ from signcl.files import atomic_write, write_json
 from signcl.metrics import score_all, score_glosses
 from signcl.progress import say, track
 from signcl.recipe import load_recipe
-from signcl.stages import decode, decode_glosses, score, summarise
+from signcl.stages import decode, decode_glosses, score, search_width, summarise
 
 __all__ = ["compare", "evaluate", "predict", "read_predictions", "recognise"]
 
@@ -45,6 +45,7 @@ def predict(
     """
     if run.recipe.stage != "finetune":
         raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
+    beams = search_width(beams, run.recipe.decode.beams)
     if length_penalty is not None:
         run.recipe.decode.length_penalty = length_penalty
 
@@ -73,7 +74,7 @@ def recognise(
     """
     if run.glosses is None:
         raise ValueError(f"{run.folder} recognises no glosses; train with loss.weights.recognition")
-    glosses, width = run.glosses, beams or run.recipe.decode.gloss_beams
+    glosses, width = run.glosses, search_width(beams, run.recipe.decode.gloss_beams)
 
     def answer(batch: Batch) -> dict[str, str]:
         return decode_glosses(run.model, batch, glosses, beams=width)
@@ -99,7 +100,7 @@ def _answers(
     broken: dict[str, str] = {}
     with track(what, total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
-            broken.update(loaded.broken)
+            broken.update(loaded.checked().broken)
             if loaded.batch is not None:
                 found.update(answer(loaded.batch.to(place)))
             bar.advance()
@@ -186,12 +187,15 @@ def evaluate(
             )
     for name, reason in list(broken.items())[:5]:
         say(f"skipped {name}: {reason}")
+    if run.recipe.corpus.transductive and split == "test":
+        say("this run was trained on the test split (corpus.transductive): these are no test scores")
     scores["made"] = {
         "split": split,
+        "trained_on_this_split": split == "train" or (split == "test" and run.recipe.corpus.transductive),
         "clips": len(samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),
-        "beams": _beams(run) if beams is None else beams,
+        "beams": search_width(beams, _beams(run)),
         "length_penalty": run.recipe.decode.length_penalty,
         "seed": run.recipe.train.seed,
         "trained_with_commit": run.card.get("commit", ""),
@@ -268,7 +272,7 @@ def _score_recognition(
     assert run.glosses is not None
     unknown = [c for s in kept for c in run.glosses.encode(s.gloss)].count(1)
     scores["unknown_glosses"] = {"count": unknown, "note": "glosses that training never saw; each counts as an error"}
-    scores["gloss_beams"] = beams or run.recipe.decode.gloss_beams
+    scores["gloss_beams"] = search_width(beams, run.recipe.decode.gloss_beams)
     return scores, broken
 
 
@@ -284,7 +288,7 @@ def _score_pretraining(
 
     def batches() -> Iterator[Batch]:
         for loaded in clip_loader(*_planned(run, samples, batch_size)):
-            broken.update(loaded.broken)
+            broken.update(loaded.checked().broken)
             if loaded.batch is not None:
                 yield loaded.batch.to(place)
 

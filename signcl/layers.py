@@ -1,4 +1,4 @@
-"""Layers that shorten or normalize time without seeing padding: the K5-P2-K5-P2 convolution and its batch norm.
+"""Layers that shorten, normalize or read time without seeing padding: K5-P2-K5-P2, its batch norm, a two-way LSTM.
 
 Each takes a padded tensor with the lengths that say what in it is real, and gives real positions the values they
 would have if every clip were alone. Source of the sizes: paper Table 5; of the released behaviour: GFSLT-VLP.
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from signcl.batch import frame_mask
 
-__all__ = ["MaskedBatchNorm1d", "TemporalConv"]
+__all__ = ["BiLSTM", "MaskedBatchNorm1d", "TemporalConv"]
 
-EDGE_LEFT = 8  # copies of the first frame before a clip, as in the released loader
-EDGE_TOTAL = 16  # all copies of a clip whose length is a multiple of 4
+EDGES = {"replicate": (8, 16), "vac": (6, 12)}
+"""Copies of the first frame before a clip, and all copies of a clip whose length is a multiple of 4: in the released
+loaders of GFSLT-VLP and of VAC."""
 SHORTEST = 16  # frames that K5-P2-K5-P2 needs for one step
 PAD_VALUE = 1.0  # the released code pads frame features with its text pad id
 
@@ -102,8 +103,9 @@ class TemporalConv(nn.Module):
     Args:
         dim_in: size of a frame feature (512 for ResNet-18).
         width: channels of both convolutions and of a step (1024 in Table 5).
-        edge: "replicate" as above, or "none": frames as they are, floor((floor((n-4)/2)-4)/2) steps, where a clip
-            shorter than 16 frames is first lengthened to 16 by its last frame.
+        edge: "replicate" as above; "vac": 6 copies on the left, on the right until ceil(n/4)*4 + 12, ceil(n/4) steps;
+            or "none": frames as they are, floor((floor((n-4)/2)-4)/2) steps, where a clip shorter than 16 frames is
+            first lengthened to 16 by its last frame.
         as_released: pad shorter clips with the value 1 and let the batch norm see those positions, as GFSLT-VLP does.
             Real positions are the same up to the statistics; in evaluation nothing differs.
         sync: share the batch norm's statistics over ranks.
@@ -116,8 +118,10 @@ class TemporalConv(nn.Module):
         self, dim_in: int, width: int, *, edge: str = "replicate", as_released: bool = False, sync: bool = False
     ) -> None:
         super().__init__()
-        if edge not in ("replicate", "none"):
-            raise ValueError(f"edge must be 'replicate' or 'none', got {edge!r}; 'replicate' is the published form.")
+        if edge not in ("none", *EDGES):
+            raise ValueError(
+                f"edge must be 'replicate', 'vac' or 'none', got {edge!r}; 'replicate' is GFSLT's form, 'vac' SMKD's."
+            )
         self.dim_in, self.width, self.edge, self.as_released = dim_in, width, edge, as_released
         self.conv1 = nn.Conv1d(dim_in, width, kernel_size=5)
         self.norm1 = MaskedBatchNorm1d(width, sync=sync)
@@ -126,8 +130,8 @@ class TemporalConv(nn.Module):
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of `lengths` frames give. [B] -> [B]"""
-        if self.edge == "replicate":
-            return (lengths + 3) // 4 + 1
+        if self.edge in EDGES:
+            return (lengths + 3) // 4 + EDGES[self.edge][1] // 4 - 3
         return ((lengths.clamp(min=SHORTEST) - 4) // 2 - 4) // 2
 
     def num_steps(self, num_frames: int) -> int:
@@ -137,13 +141,13 @@ class TemporalConv(nn.Module):
     def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
         """Where steps stand in time: frames from one to the next, and the middle of the first.
 
-        A step sees 16 rows: the first one rows -8 to 7 with `edge="replicate"`, else 0 to 15. Frame t lasts from t to
-        t + 1, so its middle is t + 0.5.
+        A step sees 16 rows: the first one rows -8 to 7 with `edge="replicate"`, -6 to 9 with "vac", else 0 to 15.
+        Frame t lasts from t to t + 1, so its middle is t + 0.5.
 
         Args:
             stride, first_centre: the same of the rows that go in.
         """
-        return 4 * stride, first_centre + (-0.5 if self.edge == "replicate" else 7.5) * stride
+        return 4 * stride, first_centre + (7.5 - EDGES.get(self.edge, (0, 0))[0]) * stride
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Shorten time.
@@ -179,9 +183,9 @@ class TemporalConv(nn.Module):
     def _lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop."""
         longest = features.shape[1]  # a host number, so the output size needs no question to the device
-        if self.edge == "replicate":
-            left, size = EDGE_LEFT, (longest + 3) // 4 * 4 + EDGE_TOTAL
-            real = (lengths + 3) // 4 * 4 + EDGE_TOTAL
+        if self.edge in EDGES:
+            left, copies = EDGES[self.edge]
+            size, real = (longest + 3) // 4 * 4 + copies, (lengths + 3) // 4 * 4 + copies
         else:
             left, size = 0, max(longest, SHORTEST)
             real = lengths.clamp(min=SHORTEST)
@@ -191,3 +195,50 @@ class TemporalConv(nn.Module):
         if self.as_released:
             frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
         return frames, real
+
+
+class BiLSTM(nn.Module):
+    """LSTM layers that read a clip in both directions; padding reaches neither, and no length leaves the device.
+
+    The backward direction reads each clip turned round within its own length, so that it begins at the last real
+    step. Equal to `nn.LSTM(bidirectional=True)` on packed sequences, which would ask the device for the lengths.
+
+    With input size D, width w and L layers it has 2 (4 h (D + h) + 8 h) + (L - 1) 2 (4 h (w + h) + 8 h) parameters,
+    h = w / 2.
+
+    Args:
+        dim_in: size of a step that goes in.
+        width: size of a step that comes out, both directions together; even.
+        layers: stacked.
+        dropout: between the layers.
+    """
+
+    def __init__(self, dim_in: int, width: int, *, layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % 2 or layers < 1:
+            raise ValueError(f"BiLSTM needs an even width and at least 1 layer, got width {width}, {layers} layers.")
+        self.dropout = nn.Dropout(dropout)
+        sizes = [dim_in] + [width] * (layers - 1)
+        self.forwards = nn.ModuleList(nn.LSTM(size, width // 2, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(nn.LSTM(size, width // 2, batch_first=True) for size in sizes)
+
+    def forward(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Read every clip both ways.
+
+        Args:
+            steps: what stands at padding is never read. [B, S, dim_in]
+            step_lengths: [B]
+
+        Returns:
+            States, exactly zero at padding. [B, S, width]
+        """
+        real = frame_mask(step_lengths, steps.shape[1])  # [B, S]
+        place = torch.arange(steps.shape[1], device=steps.device)[None, :]
+        turned = torch.where(real, step_lengths[:, None] - 1 - place, place)[:, :, None]  # its own inverse
+        states = steps.masked_fill(~real[:, :, None], 0.0)
+        for number, (there, back) in enumerate(zip(self.forwards, self.backwards)):
+            states = self.dropout(states) if number else states
+            ahead = there(states)[0]  # padding comes last, so that no real step has read it
+            behind = back(states.gather(1, turned.expand_as(states)))[0]
+            states = torch.cat([ahead, behind.gather(1, turned.expand_as(behind))], dim=2)
+        return states * real[:, :, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from signcl.batch import Batch
 from signcl.decode import ctc_greedy, ctc_prefix_beam
-from signcl.losses import pseudo_gloss_log_probs
+from signcl.losses import TOKEN_TEMPERATURE, pseudo_gloss_log_probs, token_similarity
 from signcl.metrics import f1_score, mean_average_precision
 from signcl.recipe import Recipe
 from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, Tokenizer
 
-__all__ = ["Scored", "decode", "decode_glosses", "score", "summarise"]
+__all__ = ["Scored", "decode", "decode_glosses", "score", "search_width", "summarise"]
 
 
 @dataclass
@@ -32,6 +32,10 @@ class Scored:
     """Video and text vectors and sentence numbers of each batch, on the CPU, in pretraining."""
     recognised: dict[str, str] = field(default_factory=dict)
     """Name -> glosses, where the recipe weighs recognition."""
+    tokens: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = field(default_factory=list)
+    """Steps, their lengths, tokens, their lengths and sentence numbers of each batch, where it weighs token_clip."""
+    temperature: float = TOKEN_TEMPERATURE
+    """Of the contrast of tokens."""
     tags: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Probability and truth of each pseudo-gloss in each batch, on the CPU, where the recipe weighs pseudo_gloss."""
 
@@ -47,7 +51,7 @@ def score(
     """Run a stage over dev batches, without training."""
     model.eval()
     sums: dict[str, Tensor] = {}
-    scored = Scored({}, 0, {}, [])
+    scored = Scored({}, 0, {}, [], temperature=recipe.loss.token_temperature)
     for batch in batches:
         out = model(batch)
         terms = compute_terms(out, batch, recipe.loss, pad_id=tokenizer.pad_id)
@@ -59,6 +63,15 @@ def score(
             assert batch.sentence_ids is not None
             video, text = out.video_embedding.float().cpu(), out.text_embedding.float().cpu()
             scored.embeddings.append((video, text, batch.sentence_ids.cpu()))
+        if "token_clip" in recipe.loss.weights:
+            assert batch.sentence_ids is not None
+            assert batch.token_lengths is not None
+            steps, tokens = (
+                out.step_embeddings.half().cpu(),
+                out.token_embeddings.half().cpu(),
+            )  # kept for a whole split
+            lengths = out.step_lengths.cpu(), batch.token_lengths.cpu()
+            scored.tokens.append((steps, lengths[0], tokens, lengths[1], batch.sentence_ids.cpu()))
         if "pseudo_gloss" in recipe.loss.weights:
             found, _ = pseudo_gloss_log_probs(out.similarity, out.step_lengths, out.log_temperature)
             scored.tags.append((found.exp().cpu(), batch.targets["pseudo_gloss"].cpu()))
@@ -70,13 +83,14 @@ def score(
     return scored
 
 
+@torch.no_grad()
 def summarise(parts: list[Scored]) -> dict[str, float]:
     """Scores of a dev split from the shares of all ranks: means over clips, not over ranks.
 
     Returns:
         `loss` and each term; in pretraining also `retrieval`, the percentage of clips whose own sentence is nearest
-        among all dev sentences; or `pseudo_gloss_map` and `pseudo_gloss_f1`, how well the sentence's pseudo-glosses
-        are found, in percent.
+        among all dev sentences, and `token_retrieval`, the same by steps and words; or `pseudo_gloss_map` and
+        `pseudo_gloss_f1`, how well the sentence's pseudo-glosses are found, in percent.
 
     Raises:
         ValueError: no clip was scored.
@@ -91,11 +105,38 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
         video, text, ids = (torch.cat(column) for column in zip(*rows))
         similarity = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).T
         scores["retrieval"] = 100 * float((ids[similarity.argmax(dim=1)] == ids).double().mean())
+    tokens = [row for part in parts for row in part.tokens]
+    if tokens:
+        steps, step_lengths, words, word_lengths, numbers = (joined(column) for column in zip(*tokens))
+        by_steps, by_words = token_similarity(
+            steps.float(), step_lengths, words.float(), word_lengths, temperature=parts[0].temperature
+        )
+        found = numbers[(by_steps + by_words).argmax(dim=1)]
+        scores["token_retrieval"] = 100 * float((found == numbers).double().mean())
     tags = [tag for part in parts for tag in part.tags]
     if tags:
         found, true = (torch.cat(column) for column in zip(*tags))
         scores |= {"pseudo_gloss_map": mean_average_precision(found, true), "pseudo_gloss_f1": f1_score(found, true)}
     return scores
+
+
+def search_width(beams: int | None, default: int) -> int:
+    """Beams of a search: those asked for, or the recipe's where none are.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if beams is not None and beams < 1:
+        raise ValueError(f"beams: needs at least 1 (greedy), got {beams}; leave it out for the recipe's {default}")
+    return default if beams is None else beams
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Batches one after the other; their second dimension is padded with 0 to the longest."""
+    if parts[0].dim() == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
 
 
 @torch.no_grad()
@@ -105,7 +146,7 @@ def decode(
     """Sentences of a batch by beam search: name -> sentence."""
     ids = model.generate(  # type: ignore[operator]
         batch,
-        num_beams=recipe.decode.beams if beams is None else beams,
+        num_beams=search_width(beams, recipe.decode.beams),
         length_penalty=recipe.decode.length_penalty,
         max_new_tokens=recipe.decode.max_new_tokens,
     )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["audit_table", "comparison_table", "density_table", "scores_table", "systems_table", "table"]
+__all__ = [
+    "alignment_table",
+    "audit_table",
+    "comparison_table",
+    "density_table",
+    "scores_table",
+    "systems_table",
+    "table",
+]
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
@@ -138,4 +146,22 @@ def systems_table(rows: list[dict[str, Any]]) -> str:
     header = ["system", "stage", "parameters, CPU recipe", "parameters, paper's", "recipes"]
     lines = [table(cells, header), ""]
     lines += [f"{r['system']}: {r['what']}" + (f". Needs {r['needs']}" if r["needs"] else "") for r in rows]
+    return "\n".join(lines)
+
+
+def alignment_table(found: dict[str, Any]) -> str:
+    """What `signcl align` prints."""
+    lines = [
+        f"{found['signs']} signs of {found['clips']} clips, {found['mean_frames']:.1f} frames on average; "
+        f"left out: {len(found['left_out'])}",
+        f"word error rate of the recogniser on these clips: {found['wer']:.2f}",
+    ]
+    if found["made"]["transductive"]:
+        lines.append("transductive: the recogniser was trained on these clips; no word error rate of a test")
+    if truth := found.get("against_truth"):
+        lines.append(
+            f"against the corpus's own spans: boundaries {truth['boundary_error']:.2f} frames off on average "
+            f"(median {truth['boundary_median']:.1f}), {100 * truth['within']:.1f} % within {truth['tolerance']}; "
+            f"frames of signs right {100 * truth['sign_accuracy']:.1f} %, all {100 * truth['frame_accuracy']:.1f} %"
+        )
     return "\n".join(lines)

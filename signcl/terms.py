@@ -17,11 +17,13 @@ from signcl.batch import Batch
 from signcl.losses import (
     clip_loss,
     ctc_loss,
+    distillation_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
     pseudo_gloss_loss,
     released_frame_margin,
     signcl_loss,
+    token_clip_loss,
     weighted_sum,
 )
 from signcl.recipe import LossRecipe, SignCLRecipe
@@ -68,6 +70,8 @@ def signcl_term(features: Tensor, lengths: Tensor, batch: Batch, recipe: SignCLR
         variant=recipe.variant,
         distance_margin=recipe.distance_margin,
         negatives=recipe.negatives,
+        distance_margin_mode=recipe.distance_margin_mode,
+        same_sign=recipe.same_sign,
     )
 
 
@@ -84,10 +88,26 @@ def _translation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
 
 def _recognition(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
-    if out.log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
-        raise ValueError("loss.weights.recognition needs a model with a gloss head and a corpus with glosses")
+    return _ctc(out.log_probs, out.step_lengths, batch, loss, "recognition")
+
+
+def _auxiliary(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The same CTC on the convolution's steps, so that these carry the glosses by themselves. Source: VAC."""
+    return _ctc(out.conv_log_probs, out.step_lengths, batch, loss, "auxiliary")
+
+
+def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: LossRecipe, term: str) -> Tensor:
+    if log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
+        raise ValueError(f"loss.weights.{term} needs a model with a gloss head and a corpus with glosses")
     too_long: Literal["error", "skip"] = "skip" if loss.ctc_too_long == "skip" else "error"
-    return ctc_loss(out.log_probs, batch.glosses, out.step_lengths, batch.gloss_lengths, too_long=too_long)
+    return ctc_loss(log_probs, batch.glosses, step_lengths, batch.gloss_lengths, too_long=too_long)
+
+
+def _distillation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The glosses after the LSTM teach those after the convolution. Source: VAC, visual alignment."""
+    return distillation_loss(
+        out.conv_log_probs, out.log_probs, out.step_lengths, temperature=loss.distillation_temperature
+    )
 
 
 def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
@@ -98,6 +118,24 @@ def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather 
         video, text, ids = gather(video), gather(text), gather(ids)
     return clip_loss(
         video, text, out.logit_scale, sentence_ids=ids if loss.mask_duplicates else None, target=loss.clip_target
+    )
+
+
+def _token_clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The contrast of steps and words (CiCo's aggregation); steps and words of all ranks take part."""
+    assert batch.sentence_ids is not None
+    assert batch.token_lengths is not None
+    parts = [out.step_embeddings, out.step_lengths, out.token_embeddings, batch.token_lengths, batch.sentence_ids]
+    steps, step_lengths, tokens, token_lengths, ids = parts if gather is None else map(gather, parts)
+    return token_clip_loss(
+        steps,
+        step_lengths,
+        tokens,
+        token_lengths,
+        out.token_logit_scale,
+        sentence_ids=ids if loss.mask_duplicates else None,
+        temperature=loss.token_temperature,
+        target=loss.clip_target,
     )
 
 
@@ -114,11 +152,14 @@ def _pseudo_gloss(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather:
 
 
 TERMS: dict[str, Term] = {
+    "auxiliary": _auxiliary,
     "clip": _clip,
+    "distillation": _distillation,
     "masked_text": _masked_text,
     "pseudo_gloss": _pseudo_gloss,
     "recognition": _recognition,
     "signcl": _signcl,
+    "token_clip": _token_clip,
     "translation": _translation,
 }
 

@@ -201,6 +201,11 @@ class SentencePieceTokenizer:
                 pieces.append(0 if i == self.unk_id else i - 1)
         return self._pieces.decode(pieces).strip()
 
+    def pieces(self) -> list[str]:
+        """What each id stands for: specials, pieces, language codes, mask. [vocab_size]"""
+        own = [self._pieces.id_to_piece(i) for i in range(3, self.num_pieces)]
+        return ["<s>", "<pad>", "</s>", "<unk>", *own, *self.LANGUAGES, "<mask>"]
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `sentencepiece.bpe.model`."""
         (folder / "sentencepiece.bpe.model").write_bytes(self._model)

@@ -43,6 +43,7 @@ CASES = [
     Case("gfslt"),
     Case("gfslt", visual="small_cnn", label="gfslt-pixels"),
     Case("gfslt", {"form": "as_released"}, label="gfslt-released"),
+    Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
     Case("pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}),
     Case(
         "pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}, visual="dinov2", label="pgp-dinov2"
@@ -73,6 +74,14 @@ CASES = [
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),
     Case("recogniser"),
+    Case("smkd"),
+    Case(
+        "smkd",
+        {"smkd": {"share_classifier": False, "weight_norm": False}, "width": 24},
+        visual="small_cnn",
+        label="vac-pixels",
+    ),
+    Case("cnn_ctc"),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
 

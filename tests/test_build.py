@@ -11,7 +11,8 @@ from signcl.text import build_tokenizer
 TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag"]
 TOKENIZER = build_tokenizer("sentencepiece", TEXTS, vocab_size=60)
 SIZES = {"visual": "resnet18", "conv_width": 32, "width": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2,
-         "ffn": 64, "text_layers": 2, "text_heads": 4, "text_ffn": 64, "max_positions": 64}  # fmt: skip
+         "ffn": 64, "text_layers": 2, "text_heads": 4, "text_ffn": 64, "text_activation": "gelu",
+         "max_positions": 64}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,11 @@ def mbart(tmp_path_factory):
     config = MBartConfig(
         vocab_size=TOKENIZER.vocab_size, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
         decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=64,
+        scale_embedding=True,
     )  # fmt: skip
     model = MBartForConditionalGeneration(config)
     model.save_pretrained(folder)
+    TOKENIZER.save(folder)
     return folder, model.state_dict()
 
 

@@ -33,7 +33,7 @@ RINGS = [
     {"build"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "report", "catalogue"},
+    {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {

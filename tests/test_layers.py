@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from signcl.batch import frame_mask
-from signcl.layers import MaskedBatchNorm1d, TemporalConv
+from signcl.layers import BiLSTM, MaskedBatchNorm1d, TemporalConv
 
 
 def clip(frames: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
@@ -22,10 +22,10 @@ def padded(clips: list[torch.Tensor], extra: int = 0, value: float = float("nan"
     return out
 
 
-def conv_by_hand(conv: TemporalConv, frames: torch.Tensor) -> torch.Tensor:
+def conv_by_hand(conv: TemporalConv, frames: torch.Tensor, left: int = 8, copies: int = 16) -> torch.Tensor:
     """One clip, lengthened frame by frame and passed through plain torch modules in evaluation."""
-    total = -(-len(frames) // 4) * 4 + 16
-    longer = [frames[0]] * 8 + list(frames)
+    total = -(-len(frames) // 4) * 4 + copies
+    longer = [frames[0]] * left + list(frames)
     longer += [frames[-1]] * (total - len(longer))
     hidden = torch.stack(longer).T[None]
     for layer, norm in ((conv.conv1, conv.norm1), (conv.conv2, conv.norm2)):
@@ -51,7 +51,11 @@ def test_conv_agrees_with_a_plain_one_on_every_length():
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.integers(1, 24), min_size=1, max_size=4), st.integers(0, 9), st.sampled_from(["replicate", "none"]))
+@given(
+    st.lists(st.integers(1, 24), min_size=1, max_size=4),
+    st.integers(0, 9),
+    st.sampled_from(["replicate", "vac", "none"]),
+)
 def test_more_padding_changes_nothing_in_training_either(lengths, extra, edge):
     clips = [clip(n, seed=i) for i, n in enumerate(lengths)]
     results = []
@@ -65,6 +69,69 @@ def test_more_padding_changes_nothing_in_training_either(lengths, extra, edge):
     for one, other in zip(*results, strict=True):
         assert one.isfinite().all()
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_edges_of_vac_give_a_step_for_four_frames():
+    torch.manual_seed(0)
+    conv = TemporalConv(3, 5, edge="vac").eval()
+    lengths = [1, 4, 5, 8, 21]
+    clips = [clip(n) for n in lengths]
+    steps, step_lengths = conv(padded(clips), torch.tensor(lengths))
+    assert step_lengths.tolist() == [1, 1, 2, 2, 6]  # ceil(n / 4)
+    for row, (frames, count) in enumerate(zip(clips, step_lengths.tolist(), strict=True)):
+        torch.testing.assert_close(steps[row, :count], conv_by_hand(conv, frames, left=6, copies=12))
+
+
+@pytest.mark.parametrize("edge", ["replicate", "vac", "none"])
+def test_a_step_stands_in_the_middle_of_the_frames_that_it_sees(edge):
+    torch.manual_seed(0)
+    conv = TemporalConv(3, 64, edge=edge).eval()
+    frames, step = clip(48), 5
+    lengths = torch.tensor([48])
+    frames = frames.clone().requires_grad_()
+    conv(frames[None], lengths)[0][0, step].sum().backward()
+    seen = frames.grad.abs().sum(dim=1).nonzero().flatten()
+    stride, centre = conv.geometry()
+    assert len(seen) == 16
+    assert (float(seen[0]) + float(seen[-1]) + 1) / 2 == centre + step * stride
+
+
+def packed(lstm: nn.LSTM, steps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    rows = nn.utils.rnn.pack_padded_sequence(steps, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(lstm(rows)[0], batch_first=True, total_length=steps.shape[1])[0]
+
+
+def test_the_two_way_lstm_is_torchs_own_on_packed_clips():
+    torch.manual_seed(0)
+    theirs = nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+    ours = BiLSTM(3, 8, layers=2)
+    for layer in range(2):
+        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            for direction, suffix in ((ours.forwards, ""), (ours.backwards, "_reverse")):
+                getattr(direction[layer], f"{part}_l0").data = getattr(theirs, f"{part}_l{layer}{suffix}").data.clone()
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    assert sum(p.numel() for p in ours.parameters()) == 2 * (16 * (3 + 4) + 32) + 2 * (16 * (8 + 4) + 32)
+    lengths = torch.tensor([5, 9, 1])
+    steps = torch.randn(3, 11, 3)
+    found, wanted = ours(steps, lengths), packed(theirs, steps, lengths)
+    torch.testing.assert_close(found, wanted)  # both are zero at padding
+    found.square().sum().backward()
+    wanted.square().sum().backward()
+    torch.testing.assert_close(ours.backwards[0].weight_ih_l0.grad, theirs.weight_ih_l0_reverse.grad)
+    torch.testing.assert_close(ours.forwards[1].weight_hh_l0.grad, theirs.weight_hh_l1.grad)
+
+
+def test_the_two_way_lstm_never_reads_padding():
+    torch.manual_seed(0)
+    lstm, lengths = BiLSTM(3, 4, layers=2), torch.tensor([5, 9])
+    clips = [clip(5), clip(9)]
+    clean, dirty = lstm(padded(clips, value=0.0), lengths), lstm(padded(clips, extra=4), lengths)
+    assert torch.equal(dirty[:, :9], clean)
+    assert not dirty[0, 5:].any()
+    dirty.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in lstm.parameters())
+    with pytest.raises(ValueError, match="even width and at least 1 layer, got width 5"):
+        BiLSTM(3, 5)
 
 
 def test_without_edge_copies_steps_follow_the_plain_rule():
@@ -100,7 +167,7 @@ def test_as_released_pads_with_one_and_normalizes_padding_too():
 def test_conv_refuses_features_of_another_size():
     with pytest.raises(ValueError, match="size 3, got 4"):
         TemporalConv(3, 4)(torch.zeros(1, 5, 4), torch.tensor([5]))
-    with pytest.raises(ValueError, match="'replicate' or 'none', got 'zero'"):
+    with pytest.raises(ValueError, match="'replicate', 'vac' or 'none', got 'zero'"):
         TemporalConv(3, 4, edge="zero")
 
 

@@ -61,6 +61,7 @@ def place(tmp_path_factory) -> Path:
     config = MBartConfig(
         vocab_size=tokenizer.vocab_size, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=160,
+        scale_embedding=True,
     )  # fmt: skip
     MBartForConditionalGeneration(config).save_pretrained(mbart)
     torch.save(ResNet(18).state_dict(), top / "resnet18.pth")

@@ -108,7 +108,7 @@ def load_published_lm(lm: nn.Module, source: str) -> str:
 
 def load_published_dinov2(encoder: Any, source: str) -> str:
     """The weights of a published DINOv2: a folder or hub id as transformers has it, or a file of the first release."""
-    from signcl.build.weights import read_tensors
+    from signcl.build.tensors import read_tensors
 
     name = source.removeprefix("pretrained:")
     if _is_file(name):

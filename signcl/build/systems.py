@@ -90,18 +90,39 @@ class Parts:
 def _gfslt(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     end = parts.tokenizer.end_id
-    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **parts.values(SHARED))
+    sizes = parts.values((*SHARED, "adapter"))
+    return parts.kind(parts.visual, **parts.words(), end_id=end, as_released=as_released, **sizes)
 
 
 def _vlp(parts: Parts) -> nn.Module:
     as_released = parts.recipe.model.form == "as_released"
     own = parts.values(VLP_ONLY)
     own["masked_text"] &= "masked_text" in parts.recipe.loss.weights  # a decoder that no term trains would stall DDP
+    weighed = parts.recipe.loss.weights
+    own["token_contrast"] = "token_clip" in weighed
+    own["clip_contrast"] = "clip" in weighed or "token_clip" not in weighed
     return parts.kind(parts.visual, **parts.words(), as_released=as_released, **parts.values(SHARED), **own)
 
 
 def _recogniser(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, num_glosses=parts.num_glosses, **parts.values(ENCODER))
+
+
+def _smkd(parts: Parts) -> nn.Module:
+    m = parts.recipe.model
+    if m.smkd.pixels == "symmetric":  # x / 127.5 - 1
+        visual: Any = parts.visual
+        visual.mean.fill_(0.5)
+        visual.scale.fill_(2.0)
+    own = {"share_classifier": m.smkd.share_classifier, "weight_norm": m.smkd.weight_norm}
+    sizes = parts.values(("width", "conv_width", "dropout", "sync_norm"))
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, layers=m.encoder_layers, **sizes, **own)
+
+
+def _cnn_ctc(parts: Parts) -> nn.Module:
+    m = parts.recipe.model
+    sizes = {"width": m.conv_width, "window": m.cnn_ctc.window, **parts.values(("dropout", "sync_norm"))}
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, **sizes)
 
 
 def _slt(parts: Parts) -> nn.Module:
@@ -135,11 +156,13 @@ def _sign2gpt(parts: Parts) -> nn.Module:
 
 
 BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "cnn_ctc": _cnn_ctc,
     "gfslt": _gfslt,
     "pgp": _pgp,
     "recogniser": _recogniser,
     "sign2gpt": _sign2gpt,
     "slt": _slt,
+    "smkd": _smkd,
     "vlp": _vlp,
 }
 

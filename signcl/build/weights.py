@@ -6,18 +6,21 @@ Whatever is loaded is accounted for tensor by tensor and said; nothing is passed
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from signcl import checkpoint
+from signcl.build.language_model import check_language_model, first_other_word, read_language_model
 from signcl.build.systems import build_model
+from signcl.build.tensors import read_tensors
+from signcl.models.parts import check_parts
+from signcl.models.transfer import DECODER, load_language_model, transfer, transfer_parts, transfer_signs
 from signcl.recipe import Recipe, load_recipe
 from signcl.targets import Targets, load_targets
 from signcl.text import Tokenizer, load_glosses, load_tokenizer
 
-__all__ = ["initialise", "read_tensors"]
+__all__ = ["initialise"]
 
 
 def initialise(
@@ -44,10 +47,22 @@ def initialise(
         said.append(f"frame encoder from {m.visual_weights}: {report}")
     mbart = None
     if m.language_model:
-        from signcl.models.transfer import load_language_model
+        found = read_language_model(m.language_model)
+        check_language_model(found, recipe, tokenizer)
+        mbart = found.tensors
+        taken = load_language_model(
+            model,  # type: ignore[arg-type]
+            mbart,
+            encoder=m.encoder_from == "language_model",
+            decoder=m.decoder_from == "language_model",
+        )
+        trust = "" if found.tokenizer else "; no tokenizer beside it, so its rows are taken for this run's words"
+        said.append(f"language model from {m.language_model}: {taken}{trust}")
+    if m.name == "smkd" and m.smkd.weights:
+        from signcl.models.smkd import load_published
 
-        mbart = read_tensors(m.language_model, "model.language_model")
-        said.append(f"language model from {m.language_model}: {load_language_model(model, mbart)}")  # type: ignore[arg-type]
+        published = read_tensors(m.smkd.weights, "model.smkd.weights")
+        said.append(f"weights from {m.smkd.weights}: {load_published(model, published)}")  # type: ignore[arg-type]
     if m.name == "sign2gpt" and m.lm.name:
         from signcl.build.published import load_published_lm
 
@@ -74,21 +89,25 @@ def _from_run(
     source = load_recipe(folder / "recipe.yaml") if (folder / "recipe.yaml").is_file() else None
     if source is None:
         raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
-    if source.model.name == recipe.model.name:
+    keep = _from_language_model(recipe)
+    if source.model.name == recipe.model.name and not keep and not recipe.model.init_parts:
         checkpoint.load_weights(folder, model)
         _same_words(folder, tokenizer)
         return "every tensor transferred"
     if (source.model.name, recipe.model.name) == ("pgp", "sign2gpt"):
-        from signcl.models.transfer import transfer_signs
-
         return str(transfer_signs(checkpoint.read_weights(folder), model))
+    check_parts(model, recipe.model.init_parts, "model.init_parts")
+    if source.model.name == recipe.model.name:
+        parts = transfer_parts(checkpoint.read_weights(folder), model, keep=keep, only=recipe.model.init_parts)
+        own = model.state_dict()
+        if tokenizer and any(own[name].shape[:1] == (tokenizer.vocab_size,) for name in parts.transferred):
+            _same_words(folder, tokenizer)
+        return str(parts)
     if (source.model.name, recipe.model.name) != ("vlp", "gfslt"):
         raise ValueError(
             f"model.init_from={folder} is a run of {source.model.name}, which cannot start {recipe.model.name}; "
             f"gfslt starts from vlp or gfslt, sign2gpt from pgp or sign2gpt, every other system from its own kind"
         )
-    from signcl.models.transfer import transfer
-
     as_released = recipe.model.form == "as_released"
     raw = {}
     if as_released:
@@ -100,22 +119,38 @@ def _from_run(
             "raw_words": _ending(mbart, "shared.weight"),
             "raw_positions": _ending(mbart, "decoder.embed_positions.weight"),
         }
-    report = transfer(_full(source, folder), model, as_released=as_released, **raw)  # type: ignore[arg-type]
-    _same_words(folder, tokenizer)
+    report = transfer(
+        _full(source, folder),  # type: ignore[arg-type]
+        model,  # type: ignore[arg-type]
+        as_released=as_released,
+        keep=keep,
+        only=recipe.model.init_parts,
+        **raw,
+    )
+    if not keep or "mbart.model.shared.weight" in report.transferred:
+        _same_words(folder, tokenizer)
     return str(report)
+
+
+def _from_language_model(recipe: Recipe) -> tuple[str, ...]:
+    """Modules that the language model has filled, and an earlier run shall not fill again."""
+    m = recipe.model
+    encoder = ("mbart.model.encoder",) if m.encoder_from == "language_model" else ()
+    decoder = (*DECODER, "decoder", "words", "lm_head") if m.decoder_from == "language_model" else ()
+    return encoder + decoder
 
 
 def _same_words(folder: Path, tokenizer: Tokenizer | None) -> None:
     """Refuse a word table of the right size whose rows belong to other words."""
     if tokenizer is None:
         return
-    theirs = load_tokenizer(folder)
-    for i in range(tokenizer.vocab_size):
-        if theirs.decode([i]) != tokenizer.decode([i]):
-            raise ValueError(
-                f"model.init_from={folder}: its tokenizer has {theirs.decode([i])!r} where this run's has "
-                f"{tokenizer.decode([i])!r} (id {i}); both stages need the same text section and training sentences"
-            )
+    other = first_other_word(load_tokenizer(folder), tokenizer)
+    if other is not None:
+        i, theirs, ours = other
+        raise ValueError(
+            f"model.init_from={folder}: its tokenizer has {theirs!r} where this run's has {ours!r} (id {i}); both "
+            f"stages need the same text section and training sentences"
+        )
 
 
 def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
@@ -130,49 +165,3 @@ def _full(recipe: Recipe, folder: Path) -> nn.Module:
     model = build_model(recipe, load_tokenizer(folder), dim, glosses, targets, described)
     checkpoint.load_weights(folder, model)
     return model
-
-
-def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
-    """Tensors of a published checkpoint: `pretrained:` and a file, a folder as transformers saves it, or a hub id.
-
-    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors and containers only.
-    """
-    if not source.startswith("pretrained:"):
-        raise ValueError(f"{key}: needs pretrained:FILE, pretrained:FOLDER or pretrained:HUB_ID, got {source!r}")
-    name = source.removeprefix("pretrained:")
-    path = Path(name)
-    if path.is_dir():
-        names = ("model.safetensors", "pytorch_model.bin")
-        found = [path / n for n in names if (path / n).is_file()]
-        if not found:
-            raise FileNotFoundError(f"{key}: {path} has none of {', '.join(names)}")
-        path = found[0]
-    elif not path.is_file():
-        from transformers.utils.hub import cached_file
-
-        try:
-            path = Path(str(cached_file(name, "model.safetensors")))
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise FileNotFoundError(
-                f"{key}: no file or folder {name}, and no such hub id can be had: {reason}"
-            ) from None
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{key}: {path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})"
-        ) from None
-    for inner in ("model", "state_dict", "model_state_dict"):
-        if isinstance(data, dict) and isinstance(data.get(inner), dict):
-            data = data[inner]
-    tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)} if isinstance(data, dict) else {}
-    if not tensors:
-        raise ValueError(f"{key}: {path} holds no tensors by name")
-    return tensors

@@ -21,19 +21,22 @@ __all__ = ["attach_spans", "read_spans", "write_spans"]
 COLUMNS = ("name", "gloss", "start", "stop", "score")
 
 
-def write_spans(path: Path | str, spans: Mapping[str, Sequence[Span]]) -> None:
+def write_spans(
+    path: Path | str, spans: Mapping[str, Sequence[Span]], *, peaks: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Write the spans of each clip; the file appears whole or not at all.
 
     Args:
         path: where to; an existing file is replaced.
         spans: clip name -> its spans. A clip without spans has no row.
+        peaks: clip name -> a frame for each of its spans (`signcl.align.peak_frames`), as a further column `peak`.
 
     Raises:
         ValueError: a name or gloss that is empty, padded or holds a tab or line break; an empty span.
     """
-    lines = ["\t".join(COLUMNS)]
+    lines = ["\t".join((*COLUMNS, "peak") if peaks is not None else COLUMNS)]
     for name, found in spans.items():
-        for span in found:
+        for number, span in enumerate(found):
             for cell in (name, str(span.token)):
                 if not cell or cell != cell.strip() or len(cell.splitlines()) > 1 or "\t" in cell:
                     raise ValueError(
@@ -41,7 +44,8 @@ def write_spans(path: Path | str, spans: Mapping[str, Sequence[Span]]) -> None:
                     )
             if not 0 <= span.start < span.stop:
                 raise ValueError(f"{name}: span {span.token}:{span.start}-{span.stop} needs 0 <= start < stop")
-            lines.append(f"{name}\t{span.token}\t{span.start}\t{span.stop}\t{span.score:.9g}")
+            peak = "" if peaks is None else f"\t{peaks[name][number]}"
+            lines.append(f"{name}\t{span.token}\t{span.start}\t{span.stop}\t{span.score:.9g}{peak}")
     write_text(Path(path), "\n".join(lines) + "\n")
 
 

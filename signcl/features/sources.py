@@ -69,7 +69,8 @@ def open_features(path: Path | str) -> Features:
     """A source of features, whatever it is: a store folder, .npy, .npz, or a pickle of the field.
 
     A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
-    is read by `signcl.pickles.load_pickle`, which runs nothing. A single .npy has the file's stem as its name.
+    is read by `signcl.pickles.load_pickle`, which runs nothing. neccam/slt names its clips `train/NAME`: a split that
+    stands before all names of a pickle is left out, as corpora do. A single .npy has the file's stem as its name.
 
     Raises:
         FileNotFoundError: nothing at `path`.
@@ -190,6 +191,9 @@ def _from_pickle(loaded: Any, path: Path) -> dict[str, Any]:
         if name in arrays:
             raise ValueError(f"{path}: the name {name!r} comes twice; names must be unique")
         arrays[name] = record
+    for split in ("train/", "dev/", "test/"):
+        if arrays and all(name.startswith(split) for name in arrays):
+            return {name.removeprefix(split): array for name, array in arrays.items()}
     return arrays
 
 

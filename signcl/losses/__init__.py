@@ -1,9 +1,10 @@
-"""The losses: SignCL and its InfoNCE relative on frames; video-text contrast, CTC and cross-entropy on sentences.
+"""The losses: SignCL and its InfoNCE relative on frames; contrast, CTC, distillation, cross-entropy on sentences.
 
 Pure functions of tensors: no files, no configuration, no device moves. Each is a scalar, per-clip ones are means over
 clips that neither padding nor batch size moves, and none is ever NaN for finite input.
 """
 
+from signcl.losses.distillation import distillation_loss
 from signcl.losses.infonce import sign_infonce
 from signcl.losses.pseudo_gloss import pseudo_gloss_log_probs, pseudo_gloss_loss
 from signcl.losses.sentence import (
@@ -21,13 +22,16 @@ from signcl.losses.signcl import (
     released_frame_margin,
     signcl_loss,
 )
+from signcl.losses.tokens import TOKEN_TEMPERATURE, token_clip_loss, token_similarity
 
 __all__ = [
+    "TOKEN_TEMPERATURE",
     "FrameDistances",
     "SignCL",
     "clip_loss",
     "ctc_loss",
     "ctc_too_long",
+    "distillation_loss",
     "estimate_frame_margin",
     "frame_distances",
     "label_smoothed_cross_entropy",
@@ -36,5 +40,7 @@ __all__ = [
     "released_frame_margin",
     "sign_infonce",
     "signcl_loss",
+    "token_clip_loss",
+    "token_similarity",
     "weighted_sum",
 ]

@@ -8,7 +8,7 @@ are subtracted directly. Nothing here waits for the device: no `.item()`, no boo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -192,43 +192,79 @@ def _direction(difference: Tensor, order: int) -> tuple[Callable[[Tensor], Tenso
     return lambda coefficient: difference.mul_((coefficient * inverse)[..., None]), distance
 
 
-def push_all(
-    x: Tensor, at: Places, anchors: Anchors, gap: Tensor, least_gap: int, margin: float, gradient: Tensor | None
-) -> Tensor:
-    """Sum over all pairs |i-j| > gap of weight * max(0, margin - |x_i - x_j|); adds its gradient to `gradient`.
+@dataclass(frozen=True)
+class Strip:
+    """Some anchors against the frames after them: on a CPU a strip of anchors, elsewhere all at once."""
 
-    With W_ij = weight_ij / d_ij on pairs nearer than the margin, the gradient is W x - rowsum(W) x: two more products.
+    rows: slice
+    columns: slice
+    distance: Tensor
+    """[B, rows, columns]"""
+    inverse: Tensor
+    """1 / distance, always finite: no smaller distance than rounding leaves. [B, rows, columns]"""
+    pairs: Tensor
+    """1 where the column lies beyond the row's reach, else 0. [B, rows, columns]"""
+
+
+def strips(x: Tensor, at: Places, gap: Tensor, least_gap: int) -> Iterator[Strip]:
+    """Distances of all legal pairs i < j, strip by strip; tensors are the caller's to change.
 
     Args:
-        x: zero on padding; moved in place. [B, T, D]
+        x: zero on padding, with the clips' first frames at the origin: near it little is lost to rounding. [B, T, D]
         gap: whole frames, at least 0. [B, 1]
         least_gap: no clip's gap is smaller; where it is known without asking the device, fewer pairs are computed.
     """
     padded, dtype = x.shape[1], x.dtype
     reach = at.time + gap
-    legal = (at.time - gap).clamp_(min=0) + (at.after - gap).clamp_(min=0)
-    weight = anchors.weight / legal.clamp_(min=1)  # of one pair, seen from its anchor; anchors without any never occur
     partner = at.time * at.mask  # padding stands at frame 0, beyond nobody's reach
-    x.sub_(x[:, :1].clone())  # near the origin little is lost to rounding; distances do not notice
     squares = torch.linalg.vector_norm(x, dim=-1).square_()
-    rowsum = torch.zeros_like(squares)
-    total = x.new_zeros(())
     same = SAME * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
     stripped, stop = in_strips(x), padded - max(0, least_gap) - 1
     for start in range(0, stop, STRIP_ROWS) if stripped else range(1):
         rows, columns = slice(padded), slice(padded)
         if stripped:
             rows, columns = slice(start, min(start + STRIP_ROWS, stop)), slice(padded - stop + start, padded)
-        own, others = x[:, rows], x[:, columns]
-        product = torch.bmm(own, others.transpose(1, 2))
+        product = torch.bmm(x[:, rows], x[:, columns].transpose(1, 2))
         if not stripped:  # from the product itself: TF32 rounds all three terms alike, and equal frames stay equal
             squares = product.diagonal(dim1=1, dim2=2)
         scale = squares[:, rows, None] + squares[:, None, columns]
         squared = torch.sub(scale, product, alpha=2)
         inverse = torch.maximum(squared, scale.mul_(same).add_(1e-30)).rsqrt_()  # the safe root: 1/d, always finite
-        hinge = torch.rsub(squared.mul_(inverse), margin).clamp_(min=0)
         pairs = (partner[:, None, columns] - reach[:, rows, None]).clamp_(0, 1)  # 1 where j lies beyond i + gap
+        yield Strip(rows, columns, squared.mul_(inverse), inverse, pairs)
+
+
+def push_all(
+    x: Tensor,
+    at: Places,
+    anchors: Anchors,
+    gap: Tensor,
+    least_gap: int,
+    margin: Tensor | float,
+    gradient: Tensor | None,
+    same_sign: Tensor | None = None,
+) -> Tensor:
+    """Sum over all pairs |i-j| > gap of weight * max(0, margin - |x_i - x_j|); adds its gradient to `gradient`.
+
+    With W_ij = weight_ij / d_ij on pairs nearer than the margin, the gradient is W x - rowsum(W) x: two more products.
+
+    Args:
+        x: zero on padding, with the clips' first frames at the origin. [B, T, D]
+        gap, least_gap: as in `strips`.
+        margin: one for all, or of each clip. [B, 1, 1]
+        same_sign: distance at which a pair counts half, of each clip (`different_signs`); None counts all. [B, 1, 1]
+    """
+    legal = (at.time - gap).clamp_(min=0) + (at.after - gap).clamp_(min=0)
+    weight = anchors.weight / legal.clamp_(min=1)  # of one pair, seen from its anchor; anchors without any never occur
+    rowsum = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
+    total = x.new_zeros(())
+    for strip in strips(x, at, gap, least_gap):
+        rows, columns, inverse, pairs = strip.rows, strip.columns, strip.inverse, strip.pairs
+        own, others = x[:, rows], x[:, columns]
         pairs.mul_(weight[:, rows, None] + weight[:, None, columns])
+        if same_sign is not None:
+            pairs.mul_(different_signs(inverse, same_sign))
+        hinge = torch.rsub(strip.distance, margin).clamp_(min=0)
         total = total + torch.dot(hinge.view(-1), pairs.view(-1))
         if gradient is not None:
             push = inverse.mul_(pairs).mul_(hinge.sign_())
@@ -239,6 +275,41 @@ def push_all(
     if gradient is not None:
         gradient.addcmul_(x, rowsum[..., None], value=-1)
     return total
+
+
+def different_signs(inverse: Tensor, same_sign: Tensor) -> Tensor:
+    """How surely a pair shows two signs: 1 / (1 + (same_sign / d)^8), a logistic of ln d. Half at `same_sign`.
+
+    Args:
+        inverse: 1 / d. [B, ...]
+        same_sign: distance, 0 counts every pair fully. [B, 1] or [B, 1, 1]
+    """
+    return (inverse * same_sign).pow_(8).add_(1).reciprocal_()  # an overflow to infinity gives 0, as it should
+
+
+def mean_far(x: Tensor, at: Places, gap: Tensor, least_gap: int) -> Tensor:
+    """The mean distance of the legal pairs |i-j| > gap of each clip, 0 without any. Arguments as in `strips`. [B]"""
+    total = x.new_zeros(len(x))
+    for strip in strips(x, at, gap, least_gap):
+        total = total + strip.distance.mul_(strip.pairs).sum(dim=(1, 2))
+    legal = (at.after - gap).clamp(min=0).mul_(at.mask).sum(dim=1)
+    return total / legal.clamp_(min=1)
+
+
+def mean_listed(x: Tensor, negatives: Tensor, legal: Tensor) -> Tensor:
+    """The mean distance of the listed pairs of each clip, 0 without any. [B]
+
+    Args:
+        x: zero on padding. [B, T, D]
+        negatives: frame numbers. [B, T, k]
+        legal: entries that count. [B, T, k]
+    """
+    total = x.new_zeros(len(x))
+    clips = torch.arange(len(x), device=x.device)[:, None]
+    for partner, real in zip(negatives.unbind(dim=2), legal.unbind(dim=2)):
+        distance = torch.linalg.vector_norm(x[clips, torch.where(real, partner, 0)] - x, dim=-1)
+        total = total + (distance * real).sum(dim=1)
+    return total / legal.sum(dim=(1, 2)).clamp(min=1)
 
 
 def in_strips(x: Tensor) -> bool:

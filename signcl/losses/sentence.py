@@ -71,27 +71,45 @@ def clip_loss(
             f"clip_loss needs video and text embeddings of one shape [B, E], B >= 1, got {list(video.shape)} and "
             f"{list(text.shape)}."
         )
-    if target not in ("one_hot", "released"):
-        raise ValueError(f"clip_loss needs target one_hot or released, got {target!r}.")
-    if sentence_ids is not None and sentence_ids.shape != (len(video),):
-        raise ValueError(f"clip_loss needs one sentence id per clip, [{len(video)}], got {list(sentence_ids.shape)}.")
     with full_precision(video.device):
         dtype = torch.promote_types(torch.promote_types(video.dtype, text.dtype), torch.float32)
         video, text = (unit_rows(rows.to(dtype)) for rows in (video, text))
-        scale = _Capped.apply(logit_scale.to(dtype), math.log(max_scale)).exp()  # type: ignore[no-untyped-call]
-        logits = scale * (video @ text.T)  # [B, B]
-        own = torch.eye(len(video), dtype=torch.bool, device=video.device)
-        twins = torch.zeros_like(own)
-        if sentence_ids is not None:
-            twins = (sentence_ids[:, None] == sentence_ids) & ~own
-        sharp = 10.0 if target == "released" else torch.inf
-        wanted = torch.where(own, 1.0, torch.where(twins, 0.0, math.exp(-sharp))).to(dtype)
-        wanted = wanted / wanted.sum(dim=1, keepdim=True)
-        losses = []
-        for direction in (logits, logits.T):
-            log_probs = direction.masked_fill(twins, -torch.inf).log_softmax(dim=1).masked_fill(twins, 0.0)
-            losses.append((torch.xlogy(wanted, wanted) - wanted * log_probs).sum(dim=1).mean())
-        return (losses[0] + losses[1]) / 2
+        logits = capped_scale(logit_scale, dtype, max_scale) * (video @ text.T)  # [B, B]
+        return both_ways(logits, logits.T, sentence_ids, target)
+
+
+def capped_scale(logit_scale: Tensor, dtype: torch.dtype, top: float) -> Tensor:
+    """exp(logit_scale), at most `top`, whose gradient still lets it come down from there. Scalar"""
+    scale: Tensor = _Capped.apply(logit_scale.to(dtype), math.log(top))  # type: ignore[no-untyped-call]
+    return scale.exp()
+
+
+def both_ways(
+    of_clips: Tensor, of_sentences: Tensor, sentence_ids: Tensor | None, target: Literal["one_hot", "released"]
+) -> Tensor:
+    """Mean of the contrast from clips to sentences and from sentences to clips; see `clip_loss`. Scalar
+
+    Args:
+        of_clips: row i: clip i against every sentence. [B, B]
+        of_sentences: row j: sentence j against every clip. [B, B]
+    """
+    if target not in ("one_hot", "released"):
+        raise ValueError(f"clip_loss needs target one_hot or released, got {target!r}.")
+    clips = len(of_clips)
+    if sentence_ids is not None and sentence_ids.shape != (clips,):
+        raise ValueError(f"clip_loss needs one sentence id per clip, [{clips}], got {list(sentence_ids.shape)}.")
+    own = torch.eye(clips, dtype=torch.bool, device=of_clips.device)
+    twins = torch.zeros_like(own)
+    if sentence_ids is not None:
+        twins = (sentence_ids[:, None] == sentence_ids) & ~own
+    sharp = 10.0 if target == "released" else torch.inf
+    wanted = torch.where(own, 1.0, torch.where(twins, 0.0, math.exp(-sharp))).to(of_clips.dtype)
+    wanted = wanted / wanted.sum(dim=1, keepdim=True)
+    losses = []
+    for direction in (of_clips, of_sentences):
+        log_probs = direction.masked_fill(twins, -torch.inf).log_softmax(dim=1).masked_fill(twins, 0.0)
+        losses.append((torch.xlogy(wanted, wanted) - wanted * log_probs).sum(dim=1).mean())
+    return (losses[0] + losses[1]) / 2
 
 
 def ctc_too_long(targets: Tensor, step_lengths: Tensor, target_lengths: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ other. Paper section 4.1, Eq. 4-5. Where paper and released code differ: docs/pa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from signcl.batch import frame_mask
 from signcl.losses import contrast
 
 Variant = Literal["paper", "released"]
+MarginMode = Literal["absolute", "relative"]
 DISTANCE_MARGINS = {"paper": 64.0, "released": 32.0}  # m of Eq. 5, after SMKD's inter-gloss distance; M of the code
 ZIPF = 2.3  # spoken words per gloss, paper section 4.1
 
@@ -72,6 +74,8 @@ def signcl_loss(
     distance_margin: float | None = None,
     negatives: int | Tensor | None = None,
     generator: torch.Generator | None = None,
+    distance_margin_mode: MarginMode = "absolute",
+    same_sign: float | None = None,
 ) -> Tensor:
     """How badly neighbouring frames lie apart and far frames together: lower means clearer signs.
 
@@ -91,12 +95,18 @@ def signcl_loss(
         lengths: frames without padding. [B]
         frame_margin: frames, of each clip or of all. [B] or number
         variant: "paper", or "released" for "as released" recipes.
-        distance_margin: m or M, feature units; None = 64 (paper), 32 (released).
+        distance_margin: m or M, feature units; None = 64 (paper), 32 (released). With "relative" a factor; None = 1.
         negatives: None uses every legal pair; k draws k per anchor without replacement, fewer where fewer are legal
             ("released" with one margin for all draws them once for the whole batch, as the code does); a tensor
             lists them, frame numbers per anchor, -1 = none, and then `frame_margin` is not asked. The anchors are
             all T frames (paper) or frames 1..T-3 (released: A = T-3). [A, k] or [B, A, k]
         generator: for drawing; None = torch's own.
+        distance_margin_mode: "relative" (paper variant) takes m = distance_margin * mean distance of the clip's own
+            negatives, a constant to the gradient: features c times as large give c times the loss.
+        same_sign: (paper variant) a negative at distance d counts 1 / (1 + (same_sign * r / d)^8), a constant to the
+            gradient, with r the mean distance of the clip's own negatives: a sign made twice in a clip is hardly
+            pushed away from itself. 0.75 lies between what the paper finds within a sign (SDR 0.62 to 0.69) and
+            between signs (1). None counts all.
 
     Returns:
         Scalar.
@@ -104,19 +114,40 @@ def signcl_loss(
     Raises:
         ValueError: shapes that do not fit, unknown variant, fewer than one negative, lengths beyond T.
 
-    Source: paper Eq. 4-5. Released code: other distance, other halves, one margin, no mask; docs/paper-vs-code.md.
+    Source: paper Eq. 4-5; `distance_margin_mode` and `same_sign` are ours (docs/systems/beyond.md).
+    Released code: other distance, other halves, one margin, no mask; docs/paper-vs-code.md.
     """
     if variant not in DISTANCE_MARGINS:
         raise ValueError(f"signcl_loss needs variant paper or released, got {variant!r}.")
-    margin = DISTANCE_MARGINS[variant] if distance_margin is None else float(distance_margin)
+    _check_options(variant, distance_margin_mode, same_sign)
+    margin = default_distance_margin(variant, distance_margin_mode) if distance_margin is None else distance_margin
     gap, least_gap = contrast.check(features, lengths, frame_margin, negatives, 2 if variant == "paper" else 1)
     with contrast.full_precision(features.device):
         x = features if features.dtype == torch.float64 else features.float()
         if x.shape[1] < (2 if variant == "paper" else 5):
             return x[:, :0].sum()  # zero, and connected to the features
         if variant == "paper":
-            return _paper(x, lengths, gap.clamp(min=0), max(0, least_gap), margin, negatives, generator)
-        return _released(x, gap, margin, negatives, generator)
+            relative = distance_margin_mode == "relative"
+            gap, least_gap = gap.clamp(min=0), max(0, least_gap)
+            return _paper(x, lengths, gap, least_gap, float(margin), negatives, generator, relative, same_sign)
+        return _released(x, gap, float(margin), negatives, generator)
+
+
+def default_distance_margin(variant: Variant, mode: MarginMode = "absolute") -> float:
+    """m or M where none is given: 64 and 32 feature units; relative to the mean distance of the negatives, 1."""
+    return 1.0 if mode == "relative" else DISTANCE_MARGINS[variant]
+
+
+def _check_options(variant: Variant, mode: MarginMode, same_sign: float | None) -> None:
+    if mode not in ("absolute", "relative"):
+        raise ValueError(f"signcl_loss needs distance_margin_mode absolute or relative, got {mode!r}.")
+    if same_sign is not None and not 0 < same_sign < math.inf:
+        raise ValueError(f"signcl_loss needs same_sign above 0, such as 0.75, or None to count all, got {same_sign}.")
+    if variant == "released" and (mode == "relative" or same_sign is not None):
+        raise ValueError(
+            "signcl_loss has distance_margin_mode=relative and same_sign for variant paper only; variant released is "
+            "kept as released."
+        )
 
 
 def _paper(
@@ -127,14 +158,21 @@ def _paper(
     margin: float,
     negatives: int | Tensor | None,
     generator: torch.Generator | None,
+    relative: bool,
+    same_sign: float | None,
 ) -> Tensor:
     def near(distance: Tensor) -> tuple[Tensor, Tensor | float]:
         return distance, 1.0
 
     def far(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        hinge = (margin - distance).clamp(min=0)
-        return hinge, hinge.sign().neg_()
+        hinge = (m - distance).clamp(min=0)
+        if same is None:
+            return hinge, hinge.sign().neg_()
+        counted = contrast.different_signs(1 / distance.clamp(min=1e-30), same)
+        return hinge * counted, hinge.sign().neg_().mul_(counted)
 
+    m: Tensor | float = margin
+    same: Tensor | None = None
     padded = x.shape[1]
     lengths = lengths.clamp(0, padded)
     at = contrast.places(lengths, padded, x.dtype)
@@ -144,14 +182,23 @@ def _paper(
         clean = contrast.without_padding(x, at.mask)
         value, gradient = contrast.pull_neighbours(clean, anchors.neighbour, 2, near, wanted)
         if negatives is None:
-            value = value + contrast.push_all(clean, at, anchors, gap, least_gap, margin, gradient)
+            clean.sub_(clean[:, :1].clone())
+            if relative or same_sign is not None:
+                scale = contrast.mean_far(clean, at, gap, least_gap)[:, None, None]
+                m = margin * scale if relative else margin
+                same = None if same_sign is None else same_sign * scale
+            value = value + contrast.push_all(clean, at, anchors, gap, least_gap, m, gradient, same)
         else:
             last = lengths[:, None] - 1
             if not isinstance(negatives, Tensor):
                 time = torch.arange(padded, device=x.device)
                 negatives = contrast.draw_negatives(time, 0, last, gap.long(), min(negatives, padded), generator)
             listed = contrast.per_clip(negatives, x.shape[0], padded)
-            legal = (listed >= 0) & (listed <= last[..., None])
+            legal = (listed >= 0) & (listed <= last[..., None]) & at.mask[..., None]
+            if relative or same_sign is not None:
+                scale = contrast.mean_listed(clean, listed, legal)[:, None]
+                m = margin * scale if relative else margin
+                same = None if same_sign is None else same_sign * scale
             value = value + contrast.push_listed(clean, anchors, listed, legal, 2, far, gradient)
     return contrast.with_gradient(x, value, gradient)
 
@@ -201,6 +248,9 @@ class SignCL(nn.Module):
         negatives: per anchor; None = every legal one.
         words_per_gloss: paper section 4.1.
         floor: smallest frame margin, frames.
+        distance_margin_mode: "relative": m is distance_margin (None = 1) times the mean distance of a clip's negatives,
+            so that it need not be found anew for every encoder.
+        same_sign: 0.75, say: negatives that look like the same sign push less, see `signcl_loss`.
     """
 
     def __init__(
@@ -211,12 +261,18 @@ class SignCL(nn.Module):
         negatives: int | None = None,
         words_per_gloss: float = ZIPF,
         floor: float = 10,
+        distance_margin_mode: MarginMode = "absolute",
+        same_sign: float | None = None,
     ) -> None:
         super().__init__()
         if variant not in DISTANCE_MARGINS:
             raise ValueError(f"SignCL needs variant paper or released, got {variant!r}.")
+        _check_options(variant, distance_margin_mode, same_sign)
         self.variant: Variant = variant
-        self.distance_margin = DISTANCE_MARGINS[variant] if distance_margin is None else distance_margin
+        self.distance_margin_mode: MarginMode = distance_margin_mode
+        self.same_sign = same_sign
+        default = default_distance_margin(variant, distance_margin_mode)
+        self.distance_margin = default if distance_margin is None else distance_margin
         self.negatives = negatives
         self.words_per_gloss = words_per_gloss
         self.floor = floor
@@ -245,12 +301,15 @@ class SignCL(nn.Module):
             distance_margin=self.distance_margin,
             negatives=self.negatives,
             generator=generator,
+            distance_margin_mode=self.distance_margin_mode,
+            same_sign=self.same_sign,
         )
 
     def extra_repr(self) -> str:
         return (
             f"variant={self.variant}, distance_margin={self.distance_margin}, negatives={self.negatives}, "
-            f"words_per_gloss={self.words_per_gloss}, floor={self.floor}"
+            f"words_per_gloss={self.words_per_gloss}, floor={self.floor}, "
+            f"distance_margin_mode={self.distance_margin_mode}, same_sign={self.same_sign}"
         )
 
 
@@ -266,11 +325,17 @@ class FrameDistances:
     """Share of the legal negative pairs that are nearer than the distance margin, 0..1."""
     norm: Tensor
     """Mean length of a feature vector."""
+    same: Tensor
+    """Share of the push that `same_sign` takes away from the legal negative pairs, 0..1; 0 without it."""
 
 
 @torch.no_grad()
 def frame_distances(
-    features: Tensor, lengths: Tensor, frame_margin: Tensor | float, distance_margin: float = 64.0
+    features: Tensor,
+    lengths: Tensor,
+    frame_margin: Tensor | float,
+    distance_margin: float = 64.0,
+    same_sign: float | None = None,
 ) -> FrameDistances:
     """What `signcl_loss` (paper variant) sees: with `active` at 0 nothing is pushed, at 1 nothing has reached m.
 
@@ -279,9 +344,10 @@ def frame_distances(
         lengths: [B]
         frame_margin: frames. [B] or number
         distance_margin: m, feature units.
+        same_sign: as in `signcl_loss`.
 
     Returns:
-        Four scalars, 0 where no clip has such a pair.
+        Five scalars, 0 where no clip has such a pair.
     """
     gap, _ = contrast.check(features, lengths, frame_margin, None, 2)
     with contrast.full_precision(features.device):
@@ -293,11 +359,16 @@ def frame_distances(
         far = both & ((time[:, None] - time).abs() > gap.clamp(min=0)[..., None])
         distance = torch.cdist(x, x)
         steps = torch.linalg.vector_norm(x[:, 1:] - x[:, :-1], dim=-1)
+        same = torch.zeros_like(distance)
+        if same_sign is not None:
+            scale = (distance * far).sum(dim=(1, 2), keepdim=True) / far.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+            same = 1 - contrast.different_signs(1 / distance.clamp(min=1e-30), same_sign * scale)
         return FrameDistances(
             neighbour=_mean_of(steps, mask[:, 1:]),
             far=_mean_of(distance, far),
             active=_mean_of((distance < distance_margin).to(x.dtype), far),
             norm=_mean_of(torch.linalg.vector_norm(x, dim=-1), mask),
+            same=_mean_of(same, far),
         )
 
 

@@ -72,6 +72,24 @@ class SignEmbedding(nn.Module):
         return torch.relu(self.norm(self.linear(steps).transpose(1, 2), mask)).transpose(1, 2)
 
 
+def adapter_of(kind: str, dim_in: int, width: int) -> nn.Module:
+    """What stands in the place of the sign embedding, without batch statistics; takes and gives the same shapes."""
+    if kind == "linear":
+        return StepMap(nn.Linear(dim_in, width))
+    if kind == "mlp":
+        return StepMap(nn.Linear(dim_in, width), nn.GELU(), nn.Linear(width, width))
+    raise ValueError(f"model.adapter: needs sign_emb, linear or mlp, got {kind!r}")
+
+
+class StepMap(nn.Sequential):
+    """Layers that treat each step alone, so that lengths do not matter to them."""
+
+    def forward(self, steps: Tensor, step_lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """[B, S, dim_in], [B] -> [B, S, width]"""
+        mapped: Tensor = super().forward(steps)
+        return mapped
+
+
 class TiedHead(nn.Module):
     """Word scores from the word table itself; owns no parameter, so a state dict names the table once."""
 
@@ -111,6 +129,7 @@ class GFSLT(nn.Module):
         max_positions: longest input in steps and longest output in tokens.
         as_released: padding seen by the batch norms, as in the released code.
         sync_norm: batch norm statistics of `conv` and `sign_emb` summed over ranks.
+        adapter: the module `sign_emb`: sign_emb (linear, batch norm, ReLU), linear, or mlp (linear, GELU, linear).
 
     Source: paper Table 5 and section 4.1; released GFSLT-VLP.
     """
@@ -139,12 +158,17 @@ class GFSLT(nn.Module):
         max_positions: int = 1024,
         as_released: bool = False,
         sync_norm: bool = False,
+        adapter: str = "sign_emb",
     ) -> None:
         super().__init__()
         self.pad_id, self.start_id, self.end_id, self.max_positions = pad_id, start_id, end_id, max_positions
         self.visual = visual
         self.conv = TemporalConv(feature_size(visual), conv_width, as_released=as_released, sync=sync_norm)
-        self.sign_emb = SignEmbedding(conv_width, width, as_released=as_released, sync=sync_norm)
+        self.sign_emb = (
+            SignEmbedding(conv_width, width, as_released=as_released, sync=sync_norm)
+            if adapter == "sign_emb"
+            else adapter_of(adapter, conv_width, width)
+        )
         config = mbart_config(
             vocab_size=vocab_size,
             pad_id=pad_id,

@@ -53,10 +53,18 @@ class VLPOutput:
     """One vector per clip, not normalized. [B, width]"""
     text_embedding: Tensor
     """One vector per sentence, not normalized. [B, width]"""
-    logit_scale: Tensor
-    """Logarithm of the factor on cosine similarities; the loss clamps it. Scalar"""
+    logit_scale: Tensor | None
+    """Logarithm of the factor on cosine similarities; the loss clamps it. None without `clip_contrast`. Scalar"""
     masked_logits: Tensor | None
     """Scores of `batch.tokens` given the masked sentence and the tokens before; None in V1. [B, U, V]"""
+    step_lengths: Tensor
+    """Steps of each clip. [B]"""
+    step_embeddings: Tensor | None = None
+    """One vector per step, with `token_contrast`. [B, S, width]"""
+    token_embeddings: Tensor | None = None
+    """One vector per token of `batch.tokens`, with `token_contrast`. [B, U, width]"""
+    token_logit_scale: Tensor | None = None
+    """As `logit_scale`, of the contrast of tokens. Scalar"""
 
 
 class VLP(nn.Module):
@@ -90,6 +98,8 @@ class VLP(nn.Module):
             whose text encoder learns from the contrast alone.
         sign_emb: GFSLT's sign embedding already here, so that finetuning need not put an untrained layer between two
             trained ones. Off as published.
+        clip_contrast: one vector a clip and a sentence is compared: a learned scale for it. Published: yes.
+        token_contrast: every step and every token is: the linear head is applied to each step too, and a second scale.
         max_positions: longest input in steps (one is the clip's own token) and in tokens.
         as_released: padding seen by the batch norms, as in the released code.
         sync_norm: batch norm statistics summed over ranks.
@@ -128,6 +138,8 @@ class VLP(nn.Module):
         tie_embeddings: bool = False,
         masked_text_trains_encoder: bool = False,
         sign_emb: bool = False,
+        clip_contrast: bool = True,
+        token_contrast: bool = False,
         max_positions: int = 1024,
         as_released: bool = False,
         sync_norm: bool = False,
@@ -170,7 +182,9 @@ class VLP(nn.Module):
         self.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         self.head = nn.Linear(width, width, bias=False)
         self.text_encoder = MBartEncoder(text_config)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        start = torch.tensor(math.log(1 / 0.07))
+        self.logit_scale = nn.Parameter(start) if clip_contrast else None  # a weight that no term trains stalls DDP
+        self.token_logit_scale = nn.Parameter(start.clone()) if token_contrast else None
         self.words: nn.Embedding | None = None
         self.decoder: MBartDecoder | None = None
         self.lm_head: nn.Module | None = None
@@ -241,7 +255,10 @@ class VLP(nn.Module):
 
     def embed_text(self, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """Sentences to one vector each: the state of the last token (mBART: the language code). -> [B, width]"""
-        states = self.encode_text(tokens, token_lengths)
+        return self._last(self.encode_text(tokens, token_lengths), token_lengths)
+
+    @staticmethod
+    def _last(states: Tensor, token_lengths: Tensor) -> Tensor:
         return states[torch.arange(len(states), device=states.device), token_lengths - 1]
 
     def forward(self, batch: Batch) -> VLPOutput:
@@ -254,13 +271,20 @@ class VLP(nn.Module):
             raise ValueError("VLP needs batch.tokens and batch.token_lengths: it compares clips with their sentences.")
         features, lengths = frame_features(self.visual, batch)
         check_steps(self.conv, features.shape[1], self.max_positions - 1)
+        states, step_lengths = self._states(features, lengths)
+        text_states = self.encode_text(batch.tokens, batch.token_lengths)
+        by_token = self.token_logit_scale is not None
         return VLPOutput(
             features=features,
             lengths=lengths,
-            video_embedding=self.embed_video(features, lengths),
-            text_embedding=self.embed_text(batch.tokens, batch.token_lengths),
+            video_embedding=self.head(states[:, 0]),
+            text_embedding=self._last(text_states, batch.token_lengths),
             logit_scale=self.logit_scale,
             masked_logits=None if self.decoder is None else self._restore(batch, batch.tokens),
+            step_lengths=step_lengths,
+            step_embeddings=self.head(states[:, 1:]) if by_token else None,
+            token_embeddings=text_states if by_token else None,
+            token_logit_scale=self.token_logit_scale,
         )
 
     def _restore(self, batch: Batch, tokens: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def describe_keys(kind: type = Recipe, where: str = "") -> str:
                 describe_keys(section, f"{where}{f.name}."),
             ]
             continue
-        default = f.default if f.default is not dataclasses.MISSING else {}
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
         meaning = " ".join(part for part in (" | ".join(choices) + "." if choices else "", docs[f.name]) if part)
         lines.append(f"  {where}{f.name} = {default!r:<12}  {meaning}".rstrip())

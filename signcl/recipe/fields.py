@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from signcl.recipe.model import ModelRecipe
+from signcl.recipe.model import ModelRecipe, check_starts
+from signcl.recipe.recognition import check_recogniser, check_schedule
 from signcl.recipe.systems import SYSTEMS, terms_of
 
 
@@ -26,6 +27,9 @@ class CorpusRecipe:
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
     """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
+    transductive: bool = False
+    """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
+    word error rate on test is then no test score, and says so."""
     on_broken: Literal["skip", "stop"] = "skip"
     """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
 
@@ -46,6 +50,9 @@ class AugmentRecipe:
     contrast: float = 0.0
     flip: bool = False
     """Mirrors the clip. Off by default: mirroring swaps the dominant hand."""
+    temporal_rescale: float = 0.0
+    """Every training clip (features too, whatever `probability` says) is made up to this share longer or shorter, by
+    frames drawn anew in every epoch; VAC: 0.2. `train.batch_frames` counts frames before it."""
 
 
 @dataclass
@@ -89,7 +96,12 @@ class SignCLRecipe:
 
     variant: Literal["paper", "released"] = "paper"
     distance_margin: float | None = None
-    """m in feature units; None takes the variant's own: 64 (paper), 32 (released)."""
+    """m in feature units; None takes the variant's own: 64 (paper), 32 (released). A factor if relative; None: 1."""
+    distance_margin_mode: Literal["absolute", "relative"] = "absolute"
+    """relative (ours): m is distance_margin times the mean distance of the clip's own negatives, for any encoder."""
+    same_sign: float | None = None
+    """Ours: a negative nearer than this share of the mean distance of its clip's negatives looks like the same sign, is
+    pushed less than half. 0.75 is a start; None pushes all alike."""
     negatives: int | None = None
     """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
     words_per_gloss: float = 2.3
@@ -113,12 +125,20 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation, signcl, and
-    recognition (slt); recognise: recognition, signcl. Leave a term out: off."""
+    """Term -> weight. pretrain: clip, token_clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation,
+    signcl, and recognition (slt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a term out:
+    off."""
+    schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
+    is not named counts in every epoch."""
+    distillation_temperature: float = 8.0
+    """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = 0.2
     clip_target: Literal["one_hot", "released"] = "one_hot"
     """released: KL divergence to softmax(10 I) as the released code has it."""
+    token_temperature: float = 0.07
+    """token_clip: temperature of the softmax over a sentence's words, and over a clip's steps. CiCo: 0.07."""
     mask_rate: float = 0.15
     """Share of words masked, at most, in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
@@ -146,15 +166,21 @@ class TrainRecipe:
     """Batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Module -> factor on the learning rate of its weights, e.g. {mbart: 0.01}; of nested names the longest holds."""
     betas: tuple[float, float] = (0.9, 0.98)
     momentum: float = 0.9
     """For sgd, Nesterov."""
     weight_decay: float = 0.01
-    schedule: Literal["cosine", "onecycle", "plateau", "constant"] = "cosine"
+    schedule: Literal["cosine", "onecycle", "plateau", "steps", "constant"] = "cosine"
     warmup_steps: int = 0
     min_lr: float = 1e-8
     plateau_patience: int = 5
     plateau_factor: float = 0.7
+    step_shares: tuple[float, float] = (0.5, 0.875)
+    """For `steps`: the learning rate falls after these shares of the run (VAC: epochs 20 and 35 of 40)."""
+    step_factor: float = 0.2
+    """For `steps`: what it is multiplied by each time."""
     clip_norm: float | None = 1.0
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     device: str = "auto"
@@ -210,24 +236,44 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_system()
+        check_starts(self.model, self.loss.weights, self.train.lr_scale)
         if not self.out.strip():
             raise ValueError("out: needs a run folder such as runs/mine, got nothing")
+        if self.corpus.transductive and self.stage != "recognise":
+            raise ValueError(
+                f"corpus.transductive: training on the test split is for aligners (stage recognise), not {self.stage}"
+            )
         train, model, loss = self.train, self.model, self.loss
         _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
+        _positive("loss", loss, "token_temperature")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
-        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss")
+        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign")
+        if loss.signcl.variant == "released" and (
+            loss.signcl.same_sign is not None or loss.signcl.distance_margin_mode == "relative"
+        ):
+            raise ValueError(
+                "loss.signcl: same_sign and distance_margin_mode=relative need variant paper, got variant released, "
+                "which stays as released"
+            )
         _within("train", train, 0, 2**32 - 1, "seed")
         _within("train", train, 0, math.inf, "workers", "warmup_steps", "weight_decay", "min_lr", "plateau_factor")
+        _within("train", train, 0, 1, "step_factor")
         _within("model", model, 0, 1, "dropout", "attention_dropout", "text_dropout", "text_attention_dropout")
         _within("loss", loss, 0, 1, "label_smoothing", "mask_rate")
         _within("input.augment", self.input.augment, 0, 1, "probability")
+        if not 0 <= (rescale := self.input.augment.temporal_rescale) < 1:
+            raise ValueError(f"input.augment.temporal_rescale: needs a share from 0 to below 1, got {rescale}")
+        _positive("loss", loss, "distillation_temperature")
+        check_schedule(loss.schedule, loss.weights)
         _within("text", self.text, 3, math.inf, "max_tokens")
         for name, weight in loss.weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"loss.weights.{name}: needs a number of at least 0, got {weight}")
+        if not 0 <= train.step_shares[0] <= train.step_shares[1] <= 1:
+            raise ValueError(f"train.step_shares: needs two shares from 0 to 1 in order, got {list(train.step_shares)}")
         if not all(0 <= beta < 1 for beta in train.betas):
             raise ValueError(f"train.betas: needs two numbers from 0 to below 1, got {list(train.betas)}")
         if train.optimizer == "sgd" and not train.momentum > 0:
@@ -237,6 +283,8 @@ class Recipe:
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
             "recognise": ["wer"],
         }
+        if "token_clip" in loss.weights:
+            scores["pretrain"].append("token_retrieval")
         if self.stage == "finetune" and "recognition" in loss.weights:
             scores["finetune"].append("gloss_wer")
         known = [*scores[self.stage], "loss", *loss.weights]
@@ -251,6 +299,7 @@ class Recipe:
             raise ValueError(f"corpus.fraction: needs a share above 0 and at most 1, got {self.corpus.fraction}")
         if self.model.width % self.model.heads:
             raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
+        check_recogniser(model)
 
     def _check_system(self) -> None:
         """Refuse a system of another stage, terms that it cannot compute, and values that it has no use for."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from signcl.recipe.systems import GASLTRecipe, I3DRecipe, LMRecipe, PGPRecipe, SMKDRecipe
+from signcl.recipe.systems import CNNCTCRecipe, GASLTRecipe, I3DRecipe, LMRecipe, PGPRecipe, SMKDRecipe
 
-__all__ = ["ModelRecipe"]
+__all__ = ["ModelRecipe", "check_starts"]
 
 
 @dataclass
@@ -56,13 +56,58 @@ class ModelRecipe:
     form: Literal["fixed", "as_released"] = "fixed"
     """as_released restores the released code's padding, normalisation and weight transfer (docs/paper-vs-code.md)."""
     language_model: str = ""
-    """pretrained:FOLDER_OR_HUB_ID of an mBART whose text encoder (vlp) and embeddings start the model."""
+    """pretrained:FOLDER_OR_HUB_ID of an mBART, or of a vlp run whose text side then serves: it starts the text encoder
+    (vlp) and the word table, and with encoder_from and decoder_from more of the model."""
+    encoder_from: Literal["init_from", "language_model"] = "init_from"
+    """gfslt: where the encoder over steps starts: init_from (at random without one), or the language model's encoder,
+    whole: then encoder_layers, heads, ffn, activation and max_positions are those of the language model."""
+    decoder_from: Literal["init_from", "language_model"] = "init_from"
+    """gfslt, vlp: where the text decoder starts. language_model takes its decoder whole: layers, cross-attention, layer
+    norms, positions, word table and word head (LLMD as released); the text decoder of init_from is then left behind."""
+    adapter: Literal["sign_emb", "linear", "mlp"] = "sign_emb"
+    """gfslt: what stands between the convolution's steps and the encoder: GFSLT's linear-BN-ReLU, a linear layer, or
+    linear-GELU-linear. It is the module `sign_emb` in all three."""
     init_from: str = ""
     """A run folder whose weights start this one, e.g. the pretraining run of a finetuning."""
+    init_parts: list[str] = field(default_factory=list)
+    """Modules that init_from gives, e.g. [visual, conv]; the others start as without it. Empty: all of them."""
+    freeze: list[str] = field(default_factory=list)
+    """Modules that do not train, e.g. [visual, conv]: no gradient, no optimizer state, and evaluation mode throughout
+    (no dropout, batch norm statistics stand still)."""
     chunk: int | None = None
     """Frames that pass the frame encoder at a time, recomputed in the backward pass; None takes all at once."""
     smkd: SMKDRecipe = field(default_factory=SMKDRecipe)
+    cnn_ctc: CNNCTCRecipe = field(default_factory=CNNCTCRecipe)
     i3d: I3DRecipe = field(default_factory=I3DRecipe)
     gaslt: GASLTRecipe = field(default_factory=GASLTRecipe)
     pgp: PGPRecipe = field(default_factory=PGPRecipe)
     lm: LMRecipe = field(default_factory=LMRecipe)
+
+
+def check_starts(model: ModelRecipe, weights: dict[str, float], lr_scale: dict[str, float]) -> None:
+    """Refuse starting points and frozen parts that another value makes meaningless.
+
+    Raises:
+        ValueError: names both keys.
+    """
+    able = {"encoder_from": ("gfslt",), "decoder_from": ("gfslt", "vlp")}
+    for key, names in able.items():
+        if getattr(model, key) == "init_from":
+            continue
+        if model.name not in names:
+            raise ValueError(f"model.{key}=language_model belongs to {' and '.join(names)}, not to {model.name}")
+        if not model.language_model:
+            raise ValueError(f"model.{key}=language_model needs model.language_model=pretrained:FOLDER_OR_HUB_ID")
+    if model.adapter != "sign_emb" and model.name != "gfslt":
+        raise ValueError(f"model.adapter={model.adapter} belongs to gfslt, not to {model.name}")
+    if model.adapter != "sign_emb" and model.form == "as_released":
+        raise ValueError(f"model.adapter={model.adapter}: the released form has sign_emb; set model.form=fixed")
+    if model.init_parts and not model.init_from:
+        raise ValueError(f"model.init_parts={model.init_parts} needs the run that gives them: set model.init_from")
+    if "visual" in model.freeze and weights.get("signcl", 0) > 0 and model.name in ("gfslt", "vlp"):
+        raise ValueError("loss.weights.signcl: model.freeze holds the frame encoder still, which is all it moves")
+    for prefix, factor in lr_scale.items():
+        if not 0 < factor < float("inf"):
+            raise ValueError(
+                f"train.lr_scale.{prefix}: needs a factor above 0, got {factor}; model.freeze=[{prefix}] stops it"
+            )

@@ -118,6 +118,10 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, dict):
             raise ValueError(f"{name}: a mapping is needed, got {data!r}")
         return {str(k): _build(arguments[1], v, f"{where}{k}.") for k, v in data.items()}
+    if origin is list:
+        if not isinstance(data, list):
+            raise ValueError(f"{name}: a list in brackets is needed, got {data!r}")
+        return [_build(arguments[0], v, where) for v in data]
     if origin is tuple:
         if not isinstance(data, list | tuple) or len(data) != len(arguments):
             raise ValueError(f"{name}: needs {len(arguments)} numbers in brackets, got {data!r}")

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["SYSTEMS", "GASLTRecipe", "I3DRecipe", "LMRecipe", "PGPRecipe", "SMKDRecipe", "System", "terms_of"]
+__all__ = [
+    "SYSTEMS",
+    "CNNCTCRecipe",
+    "GASLTRecipe",
+    "I3DRecipe",
+    "LMRecipe",
+    "PGPRecipe",
+    "SMKDRecipe",
+    "System",
+    "terms_of",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,14 @@ class System:
 
 
 SYSTEMS = {
+    "cnn_ctc": System(
+        "per-frame CNN with CTC: local gloss features of our own, a stand-in for SRP (Tables 1, 11)",
+        "recognise",
+        ("recognition", "signcl"),
+        ("recognition",),
+        needed=("recognition",),
+        needs="frames (or features) and glosses",
+    ),
     "gfslt": System(
         "GFSLT: frames to a sentence (paper Tables 2, 3, 5)",
         "finetune",
@@ -72,10 +90,18 @@ SYSTEMS = {
         needs="features (or frames) and sentences; glosses for Joint-SLT",
         taps=True,
     ),
+    "smkd": System(
+        "SMKD and VAC: ResNet, temporal convolution, BiLSTM, CTC on both (Tables 1, 11, 12)",
+        "recognise",
+        ("recognition", "auxiliary", "distillation", "signcl"),
+        ("recognition", "auxiliary", "distillation"),
+        needed=("recognition",),
+        needs="frames (or features) and glosses; starts from an ImageNet ResNet or a VAC_CSLR checkpoint",
+    ),
     "vlp": System(
         "GFSLT-VLP: clips and sentences brought together before translation (Tables 2, 3, 8)",
         "pretrain",
-        ("clip", "masked_text", "signcl"),
+        ("clip", "token_clip", "masked_text", "signcl"),
         ("clip", "masked_text"),
         needs="frames (or features) and sentences; its text encoder starts from an mBART",
         language_model=True,
@@ -91,7 +117,24 @@ def terms_of(stage: str) -> tuple[str, ...]:
 
 @dataclass
 class SMKDRecipe:
-    """smkd: the recogniser of VAC and SMKD."""
+    """smkd: the recogniser of VAC and SMKD. Its LSTM has model.encoder_layers layers of model.width states."""
+
+    share_classifier: bool = True
+    """One gloss classifier after the convolution and after the LSTM (SMKD); false: one each (VAC)."""
+    weight_norm: bool = True
+    """Rows of the classifier have length 1 (SMKD); false: a plain linear layer with bias (VAC)."""
+    pixels: Literal["imagenet", "symmetric"] = "imagenet"
+    """How a ResNet is given pixels: with the mean and deviation of ImageNet, or as VAC_CSLR, x / 127.5 - 1."""
+    weights: str = ""
+    """pretrained:FILE of a VAC_CSLR checkpoint: everything but its classifiers is loaded."""
+
+
+@dataclass
+class CNNCTCRecipe:
+    """cnn_ctc: a recogniser that sees a few frames at a time."""
+
+    window: int = 5
+    """Frames that a local feature sees, odd; 1: its own frame alone."""
 
 
 @dataclass

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import sys
-import threading
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +22,17 @@ from signcl.progress import Bar, say, track
 from signcl.recipe import Recipe, recipe_to_dict
 from signcl.stages import Scored, score
 from signcl.terms import weighted_sum
+from signcl.train.interrupts import whole_or_not
 from signcl.train.optimise import (
     Adaptation,
     FiniteFlag,
     Objective,
     count_parameters,
+    freeze_parts,
     gather_rows,
     learning_rate,
     make_optimizer,
+    term_weights,
 )
 from signcl.train.prepare import prepare
 from signcl.train.record import Record
@@ -43,33 +42,9 @@ __all__ = ["Loop"]
 
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
-RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken")
+RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
 SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
 """Score that chooses the kept weights, where the recipe names none."""
-
-
-@contextlib.contextmanager
-def whole_or_not() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done, so that what is saved is never half a step; a second one is obeyed."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
-        yield
-        return
-    pressed = False
-
-    def hold(*_: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 class Loop:
@@ -101,6 +76,7 @@ class Loop:
         described = None if state is None else checkpoint.read_architecture(folder)
         self.model = build_model(recipe, data.tokenizer, data.feature_dim, self._classes(), data.targets, described)
         self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
+        freeze_parts(self.model, recipe.model.freeze)
         if train.compile:
             self.model.compile()
         gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
@@ -115,6 +91,7 @@ class Loop:
         self.seconds = 0.0
         self.best: float | None = None
         self.broken: dict[str, str] = {}
+        self.cut: dict[str, bool] = {}  # a dict for its order; training clips whose sentence was cut
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
         if state is not None:
@@ -132,7 +109,7 @@ class Loop:
         self.adaptation = Adaptation(**state["adaptation"])
         self.initialised = state["initialised"]
         for name in RESTORED:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
 
     def _corpus(self) -> int:
         """A number that changes when the names or sentences of the training split do."""
@@ -206,7 +183,7 @@ class Loop:
         for group in groups:
             if self.step >= self.total:
                 break
-            batches = [self._usable(next(loader)) for _ in group]
+            batches = [self._usable(next(loader), training=True) for _ in group]
             with whole_or_not():
                 self._train_step(batches)
                 self.step += 1
@@ -221,8 +198,10 @@ class Loop:
                 self._take(scores)
             self._save()
 
-    def _usable(self, loaded: Loaded) -> Batch | None:
-        for name, reason in loaded.broken:
+    def _usable(self, loaded: Loaded, training: bool = False) -> Batch | None:
+        if training:
+            self.cut |= dict.fromkeys(loaded.cut, True)
+        for name, reason in loaded.checked().broken:
             if self.recipe.corpus.on_broken == "stop":
                 raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
             self.broken[name] = reason
@@ -261,13 +240,14 @@ class Loop:
         self._seed()
         rate = learning_rate(self.step, self.total, train) * self.adaptation.rate
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         seen: dict[str, Tensor] = {}
+        weights = term_weights(self.recipe, self.epoch, self.adaptation)
         for i, batch in enumerate(batches):
             batch = self._augmented(batch)
             with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
                 terms = self.wrapped(batch)
-                total = weighted_sum(terms, self._weights())
+                total = weighted_sum(terms, weights)
                 flag = FiniteFlag(total, fabric)  # read while the backward pass runs
                 fabric.backward(total / len(batches))
                 if not flag.finite():
@@ -296,13 +276,6 @@ class Loop:
                 logged["gradient_norm"] = float(norm)
             self.record.log("train", self.step + 1, self.epoch, logged)
 
-    def _weights(self) -> dict[str, float]:
-        """This step's weights: SignCL may start late and decay, as released; a term that is off keeps weight 0."""
-        weights, signcl = dict(self.recipe.loss.weights), self.recipe.loss.signcl
-        if "signcl" in weights:
-            weights["signcl"] *= self.adaptation.signcl if self.epoch >= signcl.start_epoch else 0.0
-        return weights
-
     def _augmented(self, batch: Batch) -> Batch:
         settings = self.recipe.input.augment
         if settings.probability == 0:
@@ -312,7 +285,8 @@ class Loop:
         if batch.inputs.ndim != 4:
             raise ValueError("input.augment works on frames, and this corpus gives features; set probability to 0")
         clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
-        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, Augment(**asdict(settings))))
+        kinds = Augment(**{f.name: getattr(settings, f.name) for f in fields(Augment)})
+        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, kinds))
 
     def _seed(self) -> None:
         torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)
@@ -364,9 +338,10 @@ class Loop:
     def _save(self, finished: bool = False) -> None:
         self.seconds = time.perf_counter() - self.started
         if self.fabric.world_size > 1:  # every rank has met broken clips of its own
-            parts = [self.broken] * self.fabric.world_size
-            torch.distributed.all_gather_object(parts, self.broken)
-            self.broken = {name: reason for part in parts for name, reason in part.items()}
+            parts = [(self.broken, self.cut)] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, (self.broken, self.cut))
+            self.broken = {name: reason for broken, _ in parts for name, reason in broken.items()}
+            self.cut = {name: True for _, cut in parts for name in cut}
         if not self.lead:
             return
         state = {
@@ -404,7 +379,7 @@ class Loop:
             "device": str(self.fabric.device),
             "ranks": self.fabric.world_size,
             "broken": self.broken,
-            "cut_sentences": len(data.train.cut_sentences),
+            "cut_sentences": len(self.cut),
             **({} if data.glosses is None else {"gloss_classes": len(data.glosses)}),
             **({} if data.glosses is None else {"too_short_for_ctc": sorted(self.too_short)}),
         }
@@ -417,6 +392,6 @@ class Loop:
         if self.too_short:
             few = ", ".join(sorted(self.too_short)[:5])
             say(f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC: {few}")
-        if cut := len(self.material.train.cut_sentences):
+        if cut := len(self.cut):
             say(f"{cut} training sentences were cut to text.max_tokens={self.recipe.text.max_tokens} tokens")
         say(f"{self.folder}: {self.step} steps in {self.seconds:.0f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.batch import Batch
+from signcl.models.parts import check_parts, under
 from signcl.recipe import Recipe, TrainRecipe
 from signcl.terms import Gather, compute_terms
 
@@ -18,14 +20,17 @@ __all__ = [
     "FiniteFlag",
     "Objective",
     "count_parameters",
+    "freeze_parts",
     "gather_rows",
     "learning_rate",
     "make_optimizer",
+    "parameter_groups",
+    "term_weights",
 ]
 
 
 def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
-    """The learning rate of an optimizer step (0-based) under the cosine, one-cycle or constant schedule."""
+    """The learning rate of an optimizer step (0-based) under the cosine, one-cycle, steps or constant schedule."""
     if step < train.warmup_steps:
         return train.lr * (step + 1) / (train.warmup_steps + 1)
     share = min(1.0, (step - train.warmup_steps) / max(1, total - train.warmup_steps))
@@ -36,7 +41,22 @@ def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
         if share < 0.3:
             return low + (train.lr - low) * 0.5 * (1 - math.cos(math.pi * share / 0.3))
         return train.min_lr + (train.lr - train.min_lr) * 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
+    if train.schedule == "steps":
+        return train.lr * train.step_factor ** sum(step >= at * total for at in train.step_shares)
     return train.lr
+
+
+def term_weights(recipe: Recipe, epoch: int, adaptation: Adaptation) -> dict[str, float]:
+    """The weights of an epoch's terms by `loss.schedule`; SignCL may also start late and decay, as released.
+
+    A term that is off keeps the weight 0: it is still computed, so that every rank's parameters have gradients.
+    """
+    weights, signcl = dict(recipe.loss.weights), recipe.loss.signcl
+    for term, (first, end) in recipe.loss.schedule.items():
+        weights[term] *= first <= epoch and (end is None or epoch < end)
+    if "signcl" in weights:
+        weights["signcl"] *= adaptation.signcl if epoch >= signcl.start_epoch else 0.0
+    return weights
 
 
 class Objective(nn.Module):
@@ -45,6 +65,15 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
         self.model, self.loss, self.pad_id, self.gather = model, recipe.loss, pad_id, gather
+        self.frozen = tuple(recipe.model.freeze)
+
+    def train(self, mode: bool = True) -> Objective:
+        """Training mode for all but the frozen modules, whose dropout is off and whose batch norms stand still."""
+        super().train(mode)
+        for name, module in self.model.named_modules() if self.frozen else ():
+            if under(name, self.frozen):
+                module.training = False
+        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms."""
@@ -89,17 +118,51 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimizer:
-    """Weight decay applies to matrices only, except for sgd, where the released code decays everything."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=train.lr, momentum=train.momentum, nesterov=True, weight_decay=train.weight_decay
-        )
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
+    """Take the parameters of these modules out of training; `Objective.train` keeps them in evaluation mode.
+
+    Raises:
+        ValueError: no such module, or nothing left to train.
+    """
+    check_parts(model, parts, "model.freeze")
+    for name, parameter in model.named_parameters():
+        if under(name, parts):
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(f"model.freeze={list(parts)} leaves nothing to train")
+
+
+def parameter_groups(model: nn.Module, train: TrainRecipe) -> list[dict[str, Any]]:
+    """The weights that train, by the factor on their learning rate (`scale`) and by whether they decay.
+
+    Weight decay applies to matrices only, except for sgd, where the released code decays everything.
+
+    Raises:
+        ValueError: train.lr_scale names no module, or a frozen one.
+    """
+    check_parts(model, train.lr_scale, "train.lr_scale")
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    moved: set[str] = set()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = under(name, train.lr_scale)
+            moved.add(part)
+            decays = train.optimizer == "sgd" or parameter.ndim > 1
+            found.setdefault((train.lr_scale.get(part, 1.0), decays), []).append(parameter)
+    for part in train.lr_scale:
+        if part not in moved:
+            raise ValueError(f"train.lr_scale.{part}: none of its weights trains by this factor; model.freeze holds it")
+    return [
+        {"params": parameters, "weight_decay": train.weight_decay if decays else 0.0, "scale": scale}
+        for (scale, decays), parameters in sorted(found.items(), key=lambda group: (-group[0][0], not group[0][1]))
     ]
+
+
+def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over `parameter_groups`."""
+    groups = parameter_groups(model, train)
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=True)
     kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=train.lr, betas=train.betas)
 
@@ -127,8 +190,12 @@ class FiniteFlag:
 
 
 def gather_rows(fabric: Any, rows: Tensor) -> Tensor:
-    """Rows of all ranks in rank order, with gradient; ranks may hold different numbers of rows."""
-    counts = fabric.all_gather(torch.tensor([len(rows)], device=rows.device)).flatten().tolist()
-    padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
-    gathered = fabric.all_gather(padded, sync_grads=rows.is_floating_point())
-    return torch.cat([part[:count] for part, count in zip(gathered, counts)])
+    """Rows of all ranks in rank order, with gradient.
+
+    Ranks may hold different numbers of rows, and rows of different sizes (steps, tokens): those are padded with 0.
+    """
+    shapes = fabric.all_gather(torch.tensor([rows.shape], device=rows.device)).view(-1, rows.dim()).tolist()
+    sizes = [max(size) for size in zip(*shapes)]
+    padding = [end for size, own in zip(reversed(sizes), reversed(rows.shape)) for end in (0, size - own)]
+    gathered = fabric.all_gather(torch.nn.functional.pad(rows, padding), sync_grads=rows.is_floating_point())
+    return torch.cat([part[: shape[0]] for part, shape in zip(gathered, shapes)])

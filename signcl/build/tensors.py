@@ -1,0 +1,81 @@
+"""Tensors by name from published checkpoints: files, folders as transformers saves them, hub ids.
+
+A checkpoint is data: nothing in it is run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["hub_file", "read_tensors"]
+
+_rebuild = np.ndarray.__reduce__(np.empty(0))[0]  # how numpy says that an array is made; its module has moved
+PLAIN_ARRAYS: list[Any] = [
+    *((_rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+]
+"""What torch's restricted unpickler may build beside tensors: arrays of numbers, since training checkpoints such as
+VAC_CSLR's keep the state of numpy's generator next to their weights."""
+
+
+def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
+    """Tensors of a published checkpoint: `pretrained:` and a file, a folder as transformers saves it, or a hub id.
+
+    Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors, arrays and containers only.
+    """
+    if not source.startswith("pretrained:"):
+        raise ValueError(f"{key}: needs pretrained:FILE, pretrained:FOLDER or pretrained:HUB_ID, got {source!r}")
+    name = source.removeprefix("pretrained:")
+    path = Path(name)
+    if path.is_dir():
+        names = ("model.safetensors", "pytorch_model.bin")
+        found = [path / n for n in names if (path / n).is_file()]
+        if not found:
+            raise FileNotFoundError(f"{key}: {path} has none of {', '.join(names)}")
+        path = found[0]
+    elif not path.is_file():
+        try:
+            path = hub_file(name, "model.safetensors", key)
+        except FileNotFoundError:
+            path = hub_file(name, "pytorch_model.bin", key)  # mbart-large-cc25 has nothing else
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(PLAIN_ARRAYS):
+            data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{key}: {path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})"
+        ) from None
+    for inner in ("model", "state_dict", "model_state_dict"):
+        if isinstance(data, dict) and isinstance(data.get(inner), dict):
+            data = data[inner]
+    tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)} if isinstance(data, dict) else {}
+    if not tensors:
+        raise ValueError(f"{key}: {path} holds no tensors by name")
+    return tensors
+
+
+def hub_file(name: str, file: str, key: str) -> Path:
+    """A file of a hub id, from the cache or the hub.
+
+    Raises:
+        FileNotFoundError: it cannot be had.
+    """
+    from transformers.utils.hub import cached_file
+
+    try:
+        return Path(str(cached_file(name, file)))
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise FileNotFoundError(f"{key}: no file or folder {name}, and no such hub id can be had: {reason}") from None

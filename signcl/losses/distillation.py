@@ -1,0 +1,54 @@
+"""Distillation from one CTC head to another: the sequence head teaches the head on the convolution (VAC, SMKD)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from signcl.batch import frame_mask
+from signcl.losses.contrast import full_precision
+
+__all__ = ["distillation_loss"]
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, step_lengths: Tensor, *, temperature: float = 8.0) -> Tensor:
+    """How far the student's glosses are from the teacher's, step by step; 0 where they agree.
+
+    t^2 * KL(p || q) with p = softmax(teacher[1:] / t) and q = softmax(student[1:] / t): the blank, class 0, is left
+    out, since a CTC head says blank nearly everywhere and would teach nothing else; t^2 keeps the gradient's size when
+    t changes. Mean over the real steps of a clip, then over clips: neither padding nor the length of the other clips
+    moves it. Nothing flows into the teacher. Float32, under autocast too.
+
+    Args:
+        student: logits or log-probabilities (the softmax does not see the difference). [B, S, C]
+        teacher: likewise. [B, S, C]
+        step_lengths: real steps of each clip. [B]
+        temperature: t; VAC has 8.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes that do not fit, fewer than one class beside the blank, a temperature that is not above 0.
+
+    Source: VAC, Min et al. 2021. Released code: mean over the padded steps of a batch, padding included.
+    """
+    if student.dim() != 3 or student.shape != teacher.shape or step_lengths.shape != student.shape[:1]:
+        raise ValueError(
+            f"distillation_loss needs student and teacher of one shape [B, S, C] and step_lengths [B], got "
+            f"{list(student.shape)}, {list(teacher.shape)} and {list(step_lengths.shape)}."
+        )
+    if student.shape[2] < 2 or not temperature > 0:
+        raise ValueError(
+            f"distillation_loss needs a class beside the blank and a temperature above 0, got {student.shape[2]} "
+            f"classes and temperature {temperature}."
+        )
+    with full_precision(student.device):
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        wanted, said = (
+            (scores[:, :, 1:].to(dtype) / temperature).log_softmax(dim=2) for scores in (teacher.detach(), student)
+        )
+        divergence = (wanted.exp() * (wanted - said)).sum(dim=2)  # [B, S]
+        real = frame_mask(step_lengths, student.shape[1])
+        per_clip = divergence.masked_fill(~real, 0.0).sum(dim=1) / step_lengths.clamp(min=1)
+        return temperature**2 * per_clip.mean()

@@ -1,0 +1,137 @@
+"""Video-text contrast of tokens: every step of a clip against every token of a sentence, then one number a pair.
+
+Where `clip_loss` compares one vector of a clip with one of a sentence, here a clip is as near to a sentence as its
+steps are to the words that fit them best. Not in the paper; docs/systems/beyond.md says what others found.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from signcl.batch import frame_mask
+from signcl.losses.contrast import full_precision, unit_rows
+from signcl.losses.sentence import both_ways, capped_scale
+
+__all__ = ["TOKEN_TEMPERATURE", "token_clip_loss", "token_similarity"]
+
+TOKEN_TEMPERATURE = 0.07  # of the softmax over words or steps, as CiCo has it
+BLOCK = 1 << 24  # similarities held at a time: 64 MB of float32, and a few tensors of that size beside it
+
+
+def token_similarity(
+    video: Tensor,
+    video_lengths: Tensor,
+    text: Tensor,
+    text_lengths: Tensor,
+    *,
+    temperature: float = TOKEN_TEMPERATURE,
+    block: int = BLOCK,
+) -> tuple[Tensor, Tensor]:
+    """How near each clip is to each sentence, step by step and word by word. Higher is nearer, -1..1.
+
+    With s_ku = cos(step k of the clip, token u of the sentence):
+
+    by steps: mean_k sum_u softmax_u(s_ku / temperature) s_ku    each step with the words that fit it
+    by words: mean_u sum_k softmax_k(s_ku / temperature) s_ku    each word with the steps that fit it
+
+    Only real steps and tokens take part; what stands on padding, even NaN, changes nothing. Every pair has a table of
+    its own, [B, S, B', U] numbers. Above `block` of them the clips are taken in parts whose tables are computed again
+    in the backward pass, so that memory stays at about 6 * `block` numbers and what is kept is the inputs.
+
+    Args:
+        video: [B, S, E]
+        video_lengths: steps of each clip; 0 counts as 1. [B]
+        text: [B', U, E]
+        text_lengths: tokens of each sentence; 0 counts as 1. [B']
+        temperature: towards 0 each step sees its nearest word alone, towards infinity all words alike.
+        block: similarities at a time.
+
+    Returns:
+        By steps and by words, each [B, B'].
+
+    Raises:
+        ValueError: shapes that do not fit, a temperature that is not positive.
+
+    Source: CiCo (sign language retrieval by cross-lingual contrast), there with temperature 0.07.
+    """
+    fits = video.dim() == text.dim() == 3 and video.shape[2] == text.shape[2] and len(video) and len(text)
+    if not fits or video_lengths.shape != video.shape[:1] or text_lengths.shape != text.shape[:1]:
+        raise ValueError(
+            f"token_similarity needs steps [B, S, E] with lengths [B] and tokens [B', U, E] with lengths [B'], got "
+            f"{list(video.shape)}, {list(video_lengths.shape)}, {list(text.shape)} and {list(text_lengths.shape)}."
+        )
+    if not temperature > 0:
+        raise ValueError(f"token_similarity needs a temperature above 0, got {temperature}; CiCo has 0.07.")
+    with full_precision(video.device):
+        dtype = torch.promote_types(torch.promote_types(video.dtype, text.dtype), torch.float32)
+        steps = frame_mask(video_lengths.clamp(min=1), video.shape[1])
+        words = frame_mask(text_lengths.clamp(min=1), text.shape[1])
+        video = unit_rows(torch.where(steps[..., None], video.to(dtype), 0))
+        text = unit_rows(torch.where(words[..., None], text.to(dtype), 0))
+        clips = max(1, block // (video.shape[1] * text.shape[0] * text.shape[1]))
+        if clips >= len(video):
+            return _aggregated(video, steps, text, words, temperature)
+        parts = [
+            checkpoint(_aggregated, part, mask, text, words, temperature, use_reentrant=False, preserve_rng_state=False)
+            for part, mask in zip(torch.split(video, clips), torch.split(steps, clips))
+        ]
+        by_steps, by_words = zip(*parts)
+        return torch.cat(by_steps), torch.cat(by_words)
+
+
+def _aggregated(video: Tensor, steps: Tensor, text: Tensor, words: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Both similarities of some clips with all sentences; unit rows, zero on padding. [b, B'] each"""
+    table = (video.flatten(0, 1) @ text.flatten(0, 1).T).view(*video.shape[:2], *text.shape[:2])
+    sharp = table / temperature  # [b, S, B', U]
+    step_mask = steps[:, :, None, None]
+    over_words = sharp.masked_fill(~words, -torch.inf).softmax(dim=3)
+    of_step = (over_words * table).sum(dim=3) * steps[..., None]  # [b, S, B']
+    over_steps = sharp.masked_fill(~step_mask, -torch.inf).softmax(dim=1)
+    of_word = (over_steps * table).sum(dim=1) * words  # [b, B', U]
+    return of_step.sum(dim=1) / steps.sum(dim=1)[:, None], of_word.sum(dim=2) / words.sum(dim=1)
+
+
+def token_clip_loss(
+    video: Tensor,
+    video_lengths: Tensor,
+    text: Tensor,
+    text_lengths: Tensor,
+    logit_scale: Tensor,
+    *,
+    sentence_ids: Tensor | None = None,
+    temperature: float = TOKEN_TEMPERATURE,
+    target: Literal["one_hot", "released"] = "one_hot",
+    max_scale: float = 100.0,
+    block: int = BLOCK,
+) -> Tensor:
+    """How badly clips and sentences find each other by their tokens, both ways; ln(B) is chance, 0 perfect.
+
+    `clip_loss` with the similarities of `token_similarity`: a clip looks for its sentence by its steps, a sentence for
+    its clip by its words.
+
+    Args:
+        video: steps of each clip, any length. [B, S, E]
+        video_lengths: [B]
+        text: tokens of each sentence, any length. [B, U, E]
+        text_lengths: [B]
+        logit_scale, sentence_ids, target, max_scale: as in `clip_loss`.
+        temperature, block: as in `token_similarity`.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes that do not fit, as many clips as sentences needed, unknown target.
+    """
+    if len(video) != len(text):
+        raise ValueError(f"token_clip_loss needs one sentence per clip, got {len(video)} clips and {len(text)}.")
+    by_steps, by_words = token_similarity(
+        video, video_lengths, text, text_lengths, temperature=temperature, block=block
+    )
+    with full_precision(video.device):
+        scale = capped_scale(logit_scale, by_steps.dtype, max_scale)
+        return both_ways(scale * by_steps, (scale * by_words).T, sentence_ids, target)
