@@ -10,6 +10,7 @@ from typing import Any
 __all__ = ["PretrainedTokenizer", "is_mbart"]
 
 FOLDER = "pretrained_tokenizer"
+SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model")
 
 
 class PretrainedTokenizer:
@@ -55,7 +56,7 @@ class PretrainedTokenizer:
 
         folder = Path(source)
         names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
-        if folder.is_dir() and not any((folder / name).is_file() for name in (*names, "sentencepiece.bpe.model")):
+        if folder.is_dir() and not any((folder / name).is_file() for name in (*names, *SENTENCEPIECE)):
             raise ValueError(
                 f"text.tokenizer: {folder} has no tokenizer ({', '.join(names[:2])}); save the language model's own "
                 f"there, or use text.tokenizer=word with a language model that starts at random"
@@ -115,7 +116,7 @@ def is_mbart(source: str) -> bool:
         if value.startswith("mbart"):
             return True
         told = told or bool(value)
-    return not told and (not folder.is_dir() or not any((folder / n).is_file() for n in ("tokenizer.json",)))
+    return not told and (not folder.is_dir() or any((folder / name).is_file() for name in SENTENCEPIECE))
 
 
 def _cached(source: str, name: str) -> Path | None:
