@@ -1,14 +1,14 @@
-"""`run_density`: how crowded the signs lie in a run's feature space, on a split whose spans the corpus knows.
+"""`run_density`: how crowded the signs lie in a run's feature space, on a split whose spans the corpus knows; and
+`feature_density`, the same for anybody's features.
 
-For features of other models, call `signcl.density` directly; this file only brings a run, a corpus and it together.
+This file brings runs, features, annotation and `signcl.lab` together.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,21 @@ import numpy as np
 import torch
 
 from signcl import checkpoint
+from signcl.align import peak_frames
 from signcl.batch import Sample, Span
 from signcl.checkpoint import Run
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
-from signcl.density import pool_spans, sdr_interval, shuffle_baseline, sign_density_ratio, to_rows
-from signcl.density.spans import Choice
+from signcl.density import label_free_density, pool_spans, span_steps
 from signcl.evaluation import pick_device
 from signcl.files import atomic_write, write_json
+from signcl.lab import Annotation, Instances, Settings, load_clips, load_instances, measure_instances
+from signcl.lab.against import GlossTable
+from signcl.lab.instances import Frame, Place
+from signcl.lab.writing import write_result
 from signcl.models.frames import Tapped
 from signcl.progress import say, track
 
-__all__ = ["extract_features", "run_density", "sign_instances"]
+__all__ = ["extract_features", "feature_density", "run_density", "run_label_free", "sign_instances"]
 
 
 @torch.no_grad()
@@ -45,8 +49,16 @@ def extract_features(
     Raises:
         ValueError: no such tap.
     """
+    for sample, seen in _extracted(run, samples, (tap,), device=device, progress=progress):
+        yield sample, seen[tap]
+
+
+def _extracted(
+    run: Run, samples: list[Sample], taps: Sequence[str], *, device: str, progress: bool
+) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
+    """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
     place = pick_device(device)
-    model = run.model.to(place).eval()
+    model: Any = run.model.to(place).eval()
     data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
     plan = plan_batches(
         count_frames(samples, run.recipe.input),
@@ -61,39 +73,90 @@ def extract_features(
                 say(f"skipped {name}: {reason}")
             if loaded.batch is not None:
                 batch = loaded.batch.to(place)
-                seen: Tapped = model.tapped(batch, tap)  # type: ignore[operator]
-                for name, row, length in zip(batch.names, seen.rows.float().cpu(), seen.lengths.cpu()):
-                    yield by_name[name], replace(seen, rows=row[: int(length)], lengths=length)
+                seen: dict[str, Tapped] = {}
+                for tap in taps:
+                    if tap == "log_probs":
+                        clock = model.tapped(batch, "steps")
+                        said, lengths = model.recognise(batch)
+                        seen[tap] = replace(clock, rows=said, lengths=lengths)
+                    else:
+                        seen[tap] = model.tapped(batch, tap)
+                seen = {tap: replace(s, rows=s.rows.float().cpu(), lengths=s.lengths.cpu()) for tap, s in seen.items()}
+                for i, name in enumerate(batch.names):
+                    alone = {
+                        tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i])
+                        for tap, s in seen.items()
+                    }
+                    yield by_name[name], alone
             bar.advance()
 
 
+@torch.no_grad()
 def sign_instances(
-    run: Run, samples: list[Sample], *, frame: Choice, tap: str, device: str, progress: bool
-) -> tuple[torch.Tensor, list[str], list[tuple[str, int, int]]]:
-    """One vector per annotated sign of the samples.
+    run: Run, samples: list[Sample], frames: Sequence[Frame], *, tap: str, device: str, progress: bool
+) -> list[Instances]:
+    """One vector per annotated sign of the samples, under every choice of frame.
 
-    Returns:
-        Features [N, D], the gloss of each row, and (clip, start, stop) of each row in frames of the clip.
+    Under "peak" the row is the one nearest to where the run, a recogniser, is surest of the gloss; a gloss that its
+    training never saw has no class and gives the centre.
+
+    Raises:
+        ValueError: no spans; "peak" with a run that recognises no glosses.
     """
-    rows, glosses, where = [], [], []
+    if "peak" in frames and run.glosses is None:
+        raise ValueError(
+            f"--frame peak needs a run that recognises glosses, {run.folder} does not; train with "
+            "loss.weights.recognition, or choose centre, mean or medoid"
+        )
+    picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
+    glosses: list[str] = []
+    where: list[Place] = []
+    unknown: set[str] = set()
     samples = [s for s in samples if s.spans]
-    frames = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
-    num_frames = {s.name: count for s, count in zip(samples, frames)}
-    for sample, tapped in extract_features(run, samples, tap=tap, device=device, progress=progress):
+    counts = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
+    num_frames = {s.name: count for s, count in zip(samples, counts)}
+    taps = (tap, "log_probs") if "peak" in frames else (tap,)
+    for sample, seen in _extracted(run, samples, taps, device=device, progress=progress):
         kept = thin(num_frames[sample.name], run.recipe.input, None)
-        seen = [  # spans are in frames of the clip; the model saw the frames `kept`
+        both = [  # spans are in frames of the clip; the model saw the frames `kept`
             (span, Span(span.token, *(int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))))
             for span in sample.spans
         ]
-        seen = [(span, inner) for span, inner in seen if inner.start < inner.stop]
-        if seen:
-            inner = [inner for _, inner in seen]
-            rows.append(pool_spans(tapped.rows, inner, frame, stride=tapped.stride, first_centre=tapped.first_centre))
-            glosses += [str(span.token) for span, _ in seen]
-            where += [(sample.name, span.start, span.stop) for span, _ in seen]
-    if not rows:
+        both = [(span, inner) for span, inner in both if inner.start < inner.stop]
+        if not both:
+            continue
+        inner, here = [inner for _, inner in both], seen[tap]
+        for frame in frames:
+            if frame == "peak":
+                rows = _peaks(run, here, seen["log_probs"], inner, unknown)
+            else:
+                rows = pool_spans(here.rows, inner, frame, stride=here.stride, first_centre=here.first_centre)
+            picked[frame].append(rows)
+        glosses += [str(span.token) for span, _ in both]
+        where += [(sample.name, span.start, span.stop) for span, _ in both]
+    if not glosses:
         raise ValueError("no clip of this split has spans; run `signcl corpus stats` to see what the corpus holds")
-    return torch.cat(rows), glosses, where
+    if unknown:
+        first = ", ".join(sorted(unknown)[:5])
+        say(f"{len(unknown)} glosses have no class in this run; their peak is the centre: {first}")
+    return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+
+
+def _peaks(run: Run, tapped: Tapped, said: Tapped, spans: list[Span], unknown: set[str]) -> torch.Tensor:
+    """The row nearest to the step on which the gloss of each span is most probable."""
+    assert run.glosses is not None
+    rows = pool_spans(tapped.rows, spans, "centre", stride=tapped.stride, first_centre=tapped.first_centre).clone()
+    places = span_steps(len(said.rows), spans, stride=said.stride, first_centre=said.first_centre)
+    for i, (span, place) in enumerate(zip(spans, places)):
+        (number,) = run.glosses.encode([str(span.token)])
+        if number == 1:
+            unknown.add(str(span.token))
+            continue
+        (step,) = peak_frames(said.rows, [Span(number, *place)])
+        point = said.first_centre + step * said.stride
+        row = round((point - tapped.first_centre) / tapped.stride)
+        rows[i] = tapped.rows[min(max(row, 0), len(tapped.rows) - 1)]
+    return rows
 
 
 def run_density(
@@ -102,86 +165,157 @@ def run_density(
     *,
     root: str | None = None,
     device: str = "auto",
-    frame: Choice = "centre",
+    frame: Frame | Sequence[Frame] = "centre",
     tap: str = "features",
-    distance: str = "euclidean",
-    inter: str = "gloss",
-    min_count: int = 2,
-    seed: int = 0,
+    settings: Settings | None = None,
+    spans: str | None = None,
+    scores: GlossTable | None = None,
+    bins: int = 9,
+    versus: str | None = None,
     picture: bool = True,
     progress: bool = True,
+    rank: int = 0,
 ) -> dict[str, Any]:
-    """Sign Density Ratio of a run on a split; writes `density.<split>.{csv,json,png}` into the run folder.
+    """Sign Density Ratio of a run on a split; writes `density.<split>.{csv,json,md,tex,png}` into the run folder.
 
     Args:
-        frame: the one vector of a sign: `centre` frame, `mean` of its frames, or `medoid`. The paper had two
-            volunteers choose a frame.
+        frame: the one vector of a sign: `centre` frame, `peak` of a recogniser's certainty, `mean` of its frames, or
+            `medoid`; several are measured side by side, the first in full. The paper had two volunteers choose.
         tap: see `extract_features`.
-        distance, inter, min_count: see `signcl.density.sign_density_ratio`.
+        settings: how to measure.
+        spans: a table of spans in place of the corpus's own.
+        scores: accuracies of glosses, to hold against density.
+        bins: for these.
+        versus: another run on the same corpus, to compare with.
 
     Returns:
-        The summary that the JSON file holds: SDR in percent with a bootstrap interval over glosses, the same under
-        shuffled labels, mean intra- and inter-gloss distance, the densest and sparsest glosses, and how it was made.
+        The summary that the JSON file holds: SDR in percent with an interval, the same under shuffled labels, mean
+        intra- and inter-gloss distance, the densest and sparsest glosses, and how it was made.
     """
+    settings = settings or Settings()
+    frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
+    run, choices = _of_run(folder, split, root, frames, tap, spans, device, progress)
+    other = None if versus is None else _of_run(versus, split, root, frames[:1], tap, spans, device, progress)[1][0]
+    found, rows = measure_instances(choices, settings, scores=scores, bins=bins, versus=other, rank=rank)
+    if rank:
+        return {}
+    found = {"split": split, **found}
+    found["made"] |= {"tap": tap, "commit": checkpoint.git_commit()}
+    stem = run.folder / f"density.{split}"
+    if picture:
+        found["tsne"] = _picture(stem, choices[0], settings.seed)
+    write_result(stem, found, rows)
+    return found
+
+
+def _of_run(
+    folder: str | Path,
+    split: str,
+    root: str | None,
+    frames: Sequence[Frame],
+    tap: str,
+    spans: str | None,
+    device: str,
+    progress: bool,
+) -> tuple[Run, list[Instances]]:
     run = checkpoint.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
+    if spans is not None:
+        from signcl.corpora.span_table import attach_spans
+
+        samples = attach_spans(samples, spans)
     if not any(s.spans for s in samples):
         raise ValueError(
             f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
+            "; give them by --spans TSV"
         )
-    features, glosses, where = sign_instances(run, samples, frame=frame, tap=tap, device=device, progress=progress)
-    names = sorted(set(glosses))
-    ids = torch.tensor([names.index(g) for g in glosses])
-    options: dict[str, Any] = {"distance": distance, "inter": inter, "min_count": min_count}
-    density = sign_density_ratio(features, ids, **options)
-    interval = sdr_interval(density, seed=seed)
-    rows = to_rows(density, names)
-    _write_csv(run.folder / f"density.{split}.csv", rows)
-    counts = Counter(glosses)
-    result = {
-        "split": split,
-        "sdr": 100 * density.mean,
-        "interval": [100 * interval.low, 100 * interval.high],
-        "shuffled": 100 * shuffle_baseline(features, ids, seed=seed, **options).mean,
-        "intra": float(density.intra.mean()),
-        "inter": float(density.inter.mean()),
-        "feature_norm": float(features.norm(dim=1).mean()),
-        "glosses": len(rows),
-        "glosses_left_out": sum(n < min_count for n in counts.values()),
-        "instances": len(glosses),
-        "densest": rows[:5],
-        "sparsest": rows[:-6:-1],
-        "made": {"frame": frame, "tap": tap, **options, "seed": seed, "commit": checkpoint.git_commit()},
-    }
-    if picture:
-        result["tsne"] = _picture(run.folder / f"density.{split}", features, glosses, where, seed)
-    write_json(run.folder / f"density.{split}.json", result)
-    return result
+    return run, sign_instances(run, samples, frames, tap=tap, device=device, progress=progress)
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        for row in rows:
-            table.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-def _picture(
-    stem: Path, features: torch.Tensor, glosses: list[str], where: list[tuple[str, int, int]], seed: int
+def feature_density(
+    path: str | Path,
+    annotation: Annotation,
+    *,
+    frame: Frame | Sequence[Frame] = "centre",
+    settings: Settings | None = None,
+    scores: GlossTable | None = None,
+    bins: int = 9,
+    versus: str | None = None,
+    out: str | Path | None = None,
+    picture: bool = False,
+    rank: int = 0,
 ) -> dict[str, Any]:
+    """The same for features of any model, from files; see `signcl.lab`.
+
+    Args:
+        path: .npy, .npz, pickle or feature store, of sequences or of one row per sign.
+        annotation: where the glosses stand.
+        versus: other features of the same instances.
+        out: write `out.{json,csv,md,tex}`, and with `picture` the t-SNE map; nothing is written without it.
+        frame, settings, scores, bins: as in `run_density`.
+    """
+    settings = settings or Settings()
+    frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
+    choices = load_instances(path, annotation, frames)
+    other = None if versus is None else load_instances(versus, annotation, frames[:1])[0]
+    found, rows = measure_instances(choices, settings, scores=scores, bins=bins, versus=other, rank=rank)
+    if rank:
+        return {}
+    given = {key: value for key, value in asdict(annotation).items() if value not in (None, False)}
+    found["made"] |= {"features": str(path), "annotation": given, "commit": checkpoint.git_commit()}
+    if versus is not None:
+        found["made"]["versus"] = str(versus)
+    if out is not None:
+        stem = Path(out)
+        if picture:
+            found["tsne"] = _picture(stem, choices[0], settings.seed)
+        write_result(stem, found, rows)
+    elif picture:
+        raise ValueError("a picture needs a place to go to: give --out STEM")
+    return found
+
+
+def run_label_free(
+    path: str | Path,
+    split: str = "test",
+    *,
+    root: str | None = None,
+    device: str = "auto",
+    tap: str = "features",
+    key: str | None = None,
+    frame: Frame = "centre",
+    frames_per_sign: float = 15.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """`signcl.density.label_free_density` of a run's features on a split, or of a feature file of sequences."""
+    if frame == "peak":
+        raise ValueError("--frame peak needs glosses; without them choose centre, mean or medoid")
+    if (Path(path) / "recipe.yaml").is_file():
+        run = checkpoint.load_run(path)
+        samples = recipe_samples(run.recipe, split, root)
+        extracted = extract_features(run, samples, tap=tap, device=device, progress=progress)
+        named = sorted(((s.name, seen.rows.numpy()) for s, seen in extracted), key=lambda clip: clip[0])
+    else:
+        named = list(load_clips(path, key))
+    found = label_free_density([c for _, c in named], frames_per_sign=frames_per_sign, frame=frame, seed=seed)
+    return asdict(found)
+
+
+def _picture(stem: Path, instances: Instances, seed: int) -> dict[str, Any]:
     """The t-SNE map, its picture, and its points for the report."""
     from signcl.projection import density_figure, tsne
 
+    features = torch.as_tensor(np.asarray(instances.features)).float()
     if len(features) > 3000:
         say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")
     projection = tsne(features, seed=seed)
-    common = [gloss for gloss, _ in Counter(glosses).most_common(7)]
+    common = [gloss for gloss, _ in Counter(instances.glosses).most_common(7)]
     with atomic_write(stem.with_name(stem.name + ".png")) as temporary:
-        density_figure(projection, glosses, highlight=common, path=temporary, format="png")
+        density_figure(projection, instances.glosses, highlight=common, path=temporary, format="png")
     points = [
         {"x": round(float(x), 3), "y": round(float(y), 3), "gloss": gloss, "clip": clip, "start": start, "stop": stop}
-        for (x, y), gloss, (clip, start, stop) in zip(projection.coordinates, glosses, where)
+        for (x, y), gloss, (clip, start, stop) in zip(projection.coordinates, instances.glosses, instances.where)
     ]
     write_json(stem.with_name(stem.name + ".points.json"), points)
     return dict(projection.settings)

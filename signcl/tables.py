@@ -8,7 +8,6 @@ __all__ = [
     "alignment_table",
     "audit_table",
     "comparison_table",
-    "density_table",
     "scores_table",
     "systems_table",
     "table",
@@ -79,27 +78,6 @@ def comparison_table(rows: list[dict[str, Any]]) -> str:
 
 def _interval(row: dict[str, Any]) -> str:
     return f"{row['low']:+.2f} to {row['high']:+.2f}"
-
-
-def density_table(found: dict[str, Any]) -> str:
-    """What `signcl density` prints."""
-    made = found["made"]
-    low, high = found["interval"]
-    lines = [
-        f"SDR {found['sdr']:.2f} %   (95 % over glosses {low:.2f} to {high:.2f}; "
-        f"shuffled labels {found['shuffled']:.2f})",
-        f"mean distance within a gloss {found['intra']:.3f}, to other glosses {found['inter']:.3f}; "
-        f"feature norm {found['feature_norm']:.3f}",
-        f"{found['instances']} signs of {found['glosses']} glosses of split {found['split']} "
-        f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
-        f"frame: {made['frame']}, tap: {made['tap']}, distance: {made['distance']}",
-        "",
-    ]
-    rows = [
-        [cell for r in (d, s) for cell in (r["gloss"], str(r["count"]), f"{100 * r['sdr']:.1f}")]
-        for d, s in zip(found["densest"], found["sparsest"])
-    ]
-    return "\n".join(lines) + table(rows, ["densest", "signs", "SDR", "sparsest", "signs", "SDR"])
 
 
 def audit_table(rows: list[dict[str, Any]]) -> str:

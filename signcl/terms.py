@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from signcl.batch import Batch
+from signcl.batch import Batch, frame_mask
 from signcl.losses import (
     clip_loss,
     ctc_loss,
@@ -22,6 +22,7 @@ from signcl.losses import (
     label_smoothed_cross_entropy,
     pseudo_gloss_loss,
     released_frame_margin,
+    sentence_similarity_loss,
     signcl_loss,
     token_clip_loss,
     weighted_sum,
@@ -151,6 +152,20 @@ def _pseudo_gloss(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather:
     return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
 
 
+def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
+    sentences = batch.targets.get("sentence_similarity")
+    if sentences is None:
+        raise ValueError(
+            "loss.weights.sentence_similarity needs batch.targets['sentence_similarity'], see signcl.targets"
+        )
+    real = frame_mask(out.step_lengths, out.steps.shape[1])[:, :, None]
+    clips = out.steps.float().masked_fill(~real, 0.0).sum(dim=1) / out.step_lengths[:, None]
+    if gather is not None:
+        clips, sentences = gather(clips), gather(sentences)
+    return sentence_similarity_loss(clips, sentences)
+
+
 TERMS: dict[str, Term] = {
     "auxiliary": _auxiliary,
     "clip": _clip,
@@ -158,6 +173,7 @@ TERMS: dict[str, Term] = {
     "masked_text": _masked_text,
     "pseudo_gloss": _pseudo_gloss,
     "recognition": _recognition,
+    "sentence_similarity": _sentence_similarity,
     "signcl": _signcl,
     "token_clip": _token_clip,
     "translation": _translation,

@@ -22,6 +22,7 @@ __all__ = [
     "VocabularyTokenizer",
     "build_tokenizer",
     "count_words",
+    "is_spaced",
     "load_glosses",
     "load_tokenizer",
     "mask_words",
@@ -51,6 +52,10 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The sentence of generated ids, up to the end mark, without special tokens."""
+        ...
+
+    def pieces(self) -> list[str]:
+        """What each id stands for, as word vectors name it (SentencePiece: `▁` before a word). [vocab_size]"""
         ...
 
     def save(self, folder: Path) -> None:
@@ -110,6 +115,10 @@ class VocabularyTokenizer:
             if i not in (self.pad_id, self.start_id, self.end_id, self.mask_id):
                 words.append("<unk>" if i == self.unk_id else self.words[i - len(self.SPECIALS)])
         return (" " if self.level == "word" else "").join(words)
+
+    def pieces(self) -> list[str]:
+        """What each id stands for: specials, then the vocabulary. [vocab_size]"""
+        return [*self.SPECIALS, *self.words]
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
@@ -318,6 +327,11 @@ def load_glosses(folder: str | Path) -> GlossVocabulary:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no glosses.json, which a run with loss.weights.recognition writes")
     return GlossVocabulary(json.loads(path.read_text(encoding="utf-8")))
+
+
+def is_spaced(texts: Sequence[str]) -> bool:
+    """Whether sentences are written with spaces between words; Chinese ones are not, even where a corpus adds some."""
+    return 2 * sum(bool(_CJK.search(text)) for text in texts) < max(1, len(texts))
 
 
 def count_words(text: str) -> float:

@@ -74,6 +74,8 @@ CASES = [
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),
     Case("recogniser"),
+    Case("gaslt", {"gaslt": {"keys": 5}}),
+    Case("gaslt", {"signcl_tap": "layer1", "gaslt": {"edge": "wrap", "word_dim": 20}}, label="gaslt-wrap-layer1"),
     Case("smkd"),
     Case(
         "smkd",

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signcl.analysis import run_density, sign_instances
+from signcl.analysis import run_density, run_label_free, sign_instances
+from signcl.batch import Sample
 from signcl.checkpoint import load_run
-from signcl.data import recipe_samples
+from signcl.corpora.span_table import write_spans
+from signcl.data import collate, recipe_samples
 from signcl.recipe import recipe_from_dict
 from signcl.train import fit
 
@@ -51,10 +53,12 @@ def test_spans_find_the_frames_of_a_thinned_clip_whose_table_does_not_count_them
     loaded = load_run(run)
     samples = recipe_samples(loaded.recipe, "test")
     assert all(s.num_frames is None for s in samples)
-    rows, glosses, where = sign_instances(loaded, samples, frame="centre", tap="features", device="cpu", progress=False)
-    assert glosses == ["A", "B"] * 2 * len(samples)
-    for frame, (_, start, stop) in zip(rows[:, 0].tolist(), where):
-        assert start <= frame < stop
+    found = sign_instances(loaded, samples, ["centre", "mean"], tap="features", device="cpu", progress=False)
+    assert [instances.frame for instances in found] == ["centre", "mean"]
+    for instances in found:
+        assert instances.glosses == ["A", "B"] * 2 * len(samples)
+        for frame, (_, start, stop) in zip(instances.features[:, 0].tolist(), instances.where):
+            assert start <= frame < stop
 
 
 def test_every_tap_of_a_system_has_its_density_and_no_other(run):
@@ -65,3 +69,54 @@ def test_every_tap_of_a_system_has_its_density_and_no_other(run):
         assert found["made"]["tap"] == tap
     with pytest.raises(ValueError, match="tap=layer7: this system has features, conv, steps"):
         run_density(run, "test", tap="layer7", picture=False, progress=False)
+
+
+@pytest.fixture(scope="module")
+def recogniser(run, tmp_path_factory) -> Path:
+    """A run that recognises glosses, on the same corpus with its glosses written down."""
+    root = tmp_path_factory.mktemp("glosses")
+    source = Path(load_run(run).recipe.corpus.root)
+    for split in ("train", "dev", "test"):
+        lines = (source / f"{split}.tsv").read_text().splitlines()
+        table = [lines[0] + "\tgloss", *(f"{line}\tA B A B" for line in lines[1:])]
+        (root / f"{split}.tsv").write_text("\n".join(table) + "\n")
+    for path in source.glob("*.npy"):
+        (root / path.name).write_bytes(path.read_bytes())
+    model = {"name": "recogniser", "visual": "identity", "width": 8, "encoder_layers": 1, "heads": 1, "ffn": 8}
+    out = root / "run"
+    recipe = {"stage": "recognise", "out": str(out), "corpus": {"name": "folder", "root": str(root)}, "model": model}
+    recipe |= {"loss": {"weights": {"recognition": 1.0}}, "train": {"max_steps": 1, "device": "cpu"}}
+    fit(recipe_from_dict(recipe), progress=False)
+    return out
+
+
+def test_the_peak_of_a_run_is_where_it_is_surest(recogniser):
+    loaded = load_run(recogniser)
+    samples = recipe_samples(loaded.recipe, "test")
+    (found,) = sign_instances(loaded, samples, ["peak"], tap="visual", device="cpu", progress=False)
+    rows = {s.name: np.load(s.features) for s in samples}
+    for frame, gloss, (name, start, stop) in zip(found.features[:, 0].tolist(), found.glosses, found.where):
+        batch = collate([Sample("x", "")], [rows[name]])
+        said = loaded.model.recognise(batch)[0][0][:, loaded.glosses.encode([gloss])[0]]
+        assert frame == start + int(said[start:stop].argmax())
+
+
+def test_a_run_that_recognises_nothing_has_no_peak(run):
+    with pytest.raises(ValueError, match="--frame peak needs a run that recognises glosses"):
+        run_density(run, "test", frame=["peak"], picture=False, progress=False)
+
+
+def test_two_runs_and_a_table_of_spans(run, tmp_path):
+    loaded = load_run(run)
+    write_spans(tmp_path / "spans.tsv", {s.name: s.spans[:3] for s in recipe_samples(loaded.recipe, "test")})
+    options = {"spans": str(tmp_path / "spans.tsv"), "picture": False, "progress": False}
+    found = run_density(run, "test", versus=str(run.with_name("pretrain")), **options)
+    assert found["instances"] == 18
+    assert found["versus"]["low"] <= found["versus"]["difference"] <= found["versus"]["high"]
+    assert found["versus"]["b"] == pytest.approx(run_density(run.with_name("pretrain"), "test", **options)["sdr"])
+
+
+def test_a_run_has_label_free_estimates_too(run):
+    found = run_label_free(run, "test", frames_per_sign=5, progress=False)
+    assert found["clips"] == 6
+    assert 0 < found["segment_ratio"] < 2

@@ -12,6 +12,7 @@ RINGS = [
     {"batch", "recipe", "progress", "files"},
     {
         "text",
+        "vectors",
         "video",
         "pickles",
         "features",
@@ -30,7 +31,7 @@ RINGS = [
     {"corpora", "visual", "targets"},
     {"models", "data"},
     {"checkpoint", "tables"},
-    {"build"},
+    {"build", "lab"},
     {"terms"},
     {"stages"},
     {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},

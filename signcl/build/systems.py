@@ -155,7 +155,16 @@ def _sign2gpt(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, lm, train_all=own.train == "all", **ids, **sizes)
 
 
+def _gaslt(parts: Parts) -> nn.Module:
+    m = parts.recipe.model
+    edge = "released" if m.form == "as_released" else m.gaslt.edge
+    own = {name: getattr(m.gaslt, name) for name in ("keys", "word_dim", "embedding_dropout")}
+    sizes = parts.values(ENCODER) | parts.values(SLT_ONLY)
+    return parts.kind(parts.visual, **parts.words(), end_id=parts.tokenizer.end_id, **sizes, **own, edge=edge)
+
+
 BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "gaslt": _gaslt,
     "cnn_ctc": _cnn_ctc,
     "gfslt": _gfslt,
     "pgp": _pgp,

@@ -6,6 +6,7 @@ Whatever is loaded is accounted for tensor by tensor and said; nothing is passed
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,9 +75,38 @@ def initialise(
         with torch.no_grad():
             model.head.vectors.copy_(vectors)  # type: ignore[union-attr, operator]
         said.append(f"vectors of the pseudo-glosses from {m.pgp.vectors}: {text}")
+    if m.name == "gaslt" and m.gaslt.word_vectors:
+        if tokenizer is None:
+            raise ValueError("model.gaslt.word_vectors needs the tokenizer whose words it gives vectors to")
+        said.append(f"word table from {m.gaslt.word_vectors}: {_word_vectors(model, m.gaslt.word_vectors, tokenizer)}")
     if m.init_from:
         said.append(f"weights from {m.init_from}: {_from_run(model, recipe, mbart, tokenizer)}")
     return said
+
+
+@torch.no_grad()
+def _word_vectors(model: Any, source: str, tokenizer: Tokenizer) -> str:
+    """Rows of the word table from a file of word vectors; a word that the file lacks keeps its own."""
+    from signcl.vectors import read_vectors
+
+    pieces, table = tokenizer.pieces(), model.decoder.words.weight
+    found = read_vectors(source.removeprefix("pretrained:"), set(pieces))
+    if not found:
+        raise ValueError(
+            f"model.gaslt.word_vectors={source}: it has none of the {len(pieces)} words of this run's tokenizer; both "
+            f"must cut sentences alike, e.g. BPEmb vectors and BPEmb's SentencePiece model"
+        )
+    size = len(next(iter(found.values())))
+    if size != table.shape[1]:
+        raise ValueError(
+            f"model.gaslt.word_vectors={source}: vectors of size {size}, the word table has {table.shape[1]}; set "
+            f"model.gaslt.word_dim={size}"
+        )
+    known = [i for i, piece in enumerate(pieces) if piece in found and i != tokenizer.pad_id]
+    table[known] = torch.tensor([found[pieces[i]].tolist() for i in known], dtype=table.dtype)
+    absent = [piece for piece in pieces if piece not in found]
+    few = f", e.g. {' '.join(absent[-3:])}" if absent else ""
+    return f"{len(known)} of {len(pieces)} words found; {len(absent)} keep random vectors{few}"
 
 
 def _from_run(

@@ -3,25 +3,61 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_run_and_split, add_verb, show
+from signcl.cli.common import add_json, add_verb, show
 
 __all__ = ["add"]
 
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    command = add_verb(
-        verbs, "density", _density, "Sign Density Ratio of a run's features, with interval and shuffled baseline"
+    command = add_verb(verbs, "density", _density, "Sign Density Ratio of a run, or of features of any model")
+    command.usage = (
+        "signcl density RUN [options]\n       signcl density FEATURES --spans TSV | --glosses LABELS [options]"
     )
-    add_run_and_split(command)
-    command.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="a sign's one vector")
-    command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
-    command.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
-    command.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
-    command.add_argument("--min-count", type=int, default=2, help="glosses with fewer instances have no ratio")
-    command.add_argument("--no-picture", action="store_true", help="leave out the t-SNE picture")
+    command.add_argument(
+        "folder", metavar="SOURCE", help="a run folder, or features: .npy, .npz, pickle, feature store"
+    )
+    annotation = command.add_argument_group("where the glosses stand (a run has them from its corpus)")
+    annotation.add_argument("--spans", metavar="TSV", help="a table: name, gloss, start, stop")
+    annotation.add_argument("--glosses", metavar="LABELS", help="one per row or per clip: .txt, .tsv, .npy, or a key")
+    annotation.add_argument("--phoenix-alignments", metavar="DIR", help="the HMM states of PHOENIX-2014T")
+    annotation.add_argument("--corpus", metavar="KIND", help="SOURCE is a corpus folder with features and spans")
+    annotation.add_argument("--split", default="test", help="of a run, alignments or a corpus")
+    annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
+    reading = command.add_argument_group("how features are read")
+    reading.add_argument("--key", help="the array of an .npz that holds the features")
+    reading.add_argument("--stride", type=float, default=1.0, help="frames per row of the features")
+    reading.add_argument("--first-centre", type=float, help="where the first row looks, in frames; default stride / 2")
+    reading.add_argument("--log-probs", metavar="FILE", help="of a recogniser for each clip, for --frame peak")
+    reading.add_argument("--classes", metavar="FILE", help="its glosses, one per line, blank first")
+    reading.add_argument("--tap", default="features", help="of a run: `signcl systems` lists a system's taps")
+    reading.add_argument("--root", help="the corpus folder of a run, where it has moved")
+    reading.add_argument("--device", default="auto", help="of a run's model")
+    measure = command.add_argument_group("what is measured")
+    frames = ("centre", "peak", "mean", "medoid")
+    measure.add_argument("--frame", nargs="+", choices=frames, default=["centre"], help="a sign's one vector")
+    measure.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
+    measure.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
+    measure.add_argument("--min-count", type=int, default=2, help="glosses with fewer instances have no ratio")
+    measure.add_argument("--cap", type=int, help="keep at most so many instances of a gloss, drawn by --seed")
+    measure.add_argument("--weight", choices=("even", "frames"), default="even", help="what an instance counts")
+    measure.add_argument("--interval", choices=("glosses", "instances", "both"), default="glosses")
+    measure.add_argument("--samples", type=int, default=1000, help="resamples of intervals")
+    measure.add_argument("--seed", type=int, default=0)
+    measure.add_argument("--no-baseline", action="store_true", help="leave out the ratio under shuffled glosses")
+    measure.add_argument("--measures", action="store_true", help="also silhouette, neighbours, Fisher, entropy, ...")
+    measure.add_argument("--against", metavar="SCORES", help="a recogniser's predictions.tsv, or gloss and score")
+    measure.add_argument("--bins", type=int, default=9, help="of glosses by SDR, for --against")
+    measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
+    measure.add_argument("--label-free", action="store_true", help="estimates without glosses; needs sequences")
+    measure.add_argument("--frames-per-sign", type=float, default=15.0, help="rows per segment of --label-free")
+    command.add_argument("-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md, .tex; a run has its own")
+    command.add_argument("--picture", action=argparse.BooleanOptionalAction, help="the t-SNE map; default with a run")
+    add_json(command)
 
     command = add_verb(verbs, "audit", _audit, "how often SignCL's positives share a sign and its negatives do not")
     command.add_argument("folder", metavar="CORPUS", nargs="?", help="a corpus folder whose spans are known")
@@ -38,22 +74,76 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _density(options: argparse.Namespace) -> None:
-    from signcl.analysis import run_density
-    from signcl.tables import density_table
+    from signcl.lab.ranks import joined
 
-    found = run_density(
-        options.folder,
-        options.split,
-        root=options.root,
-        device=options.device,
-        frame=options.frame,
-        tap=options.tap,
+    with joined() as (rank, world):
+        found, text = _measured(options, rank, world)
+    if rank == 0:
+        show(options, found, text)
+
+
+def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, Callable[[Any], str]]:
+    from signcl.analysis import feature_density, run_density, run_label_free
+    from signcl.lab import Annotation, Settings
+    from signcl.lab.against import read_scores
+    from signcl.lab.writing import density_text, label_free_text
+
+    folder = Path(options.folder)
+    places = ("spans", "glosses", "phoenix_alignments", "corpus")
+    given = [name for name in places if getattr(options, name) is not None]
+    is_run = (folder / "recipe.yaml").is_file()
+    if options.label_free:
+        found = run_label_free(
+            folder,
+            options.split,
+            root=options.root,
+            device=options.device,
+            tap=options.tap,
+            key=options.key,
+            frame=options.frame[0],
+            frames_per_sign=options.frames_per_sign,
+            seed=options.seed,
+        )
+        return found, label_free_text
+    if is_run and (strange := [f"--{name.replace('_', '-')}" for name in given if name != "spans"]):
+        raise ValueError(f"{folder} is a run, which takes its glosses from its corpus or --spans, not {strange[0]}")
+    settings = Settings(
         distance=options.distance,
         inter=options.inter,
         min_count=options.min_count,
-        picture=not options.no_picture,
+        cap=options.cap,
+        weight=options.weight,
+        interval=options.interval,
+        samples=options.samples,
+        seed=options.seed,
+        measures=options.measures,
+        baseline=not options.no_baseline,
+        distributed=world > 1,
     )
-    show(options, found, density_table)
+    shared: dict[str, Any] = {
+        "frame": options.frame,
+        "settings": settings,
+        "scores": None if options.against is None else read_scores(options.against),
+        "bins": options.bins,
+        "versus": options.versus,
+        "rank": rank,
+    }
+    # A folder that is neither a run nor a store goes the way of runs, whose messages say what a run folder is.
+    is_file = folder.is_file() or folder.suffix in (".npy", ".npz", ".pkl", ".pickle")
+    if is_run or not (given or is_file or (folder / "index.json").is_file()):
+        shared |= {"root": options.root, "device": options.device, "tap": options.tap, "spans": options.spans}
+        return run_density(folder, options.split, picture=options.picture is not False, **shared), density_text
+    annotation = Annotation(
+        **{name: getattr(options, name) for name in places},
+        split=options.split,
+        key=options.key,
+        stride=options.stride,
+        first_centre=options.first_centre,
+        log_probs=options.log_probs,
+        classes=options.classes,
+        partial=options.partial,
+    )
+    return feature_density(folder, annotation, out=options.out, picture=bool(options.picture), **shared), density_text
 
 
 def _audit(options: argparse.Namespace) -> None:

@@ -12,87 +12,32 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Moments", "Pairs", "Progress", "Rows", "distance_blocks", "within_sums"]
+from signcl.density.rows import CHUNK, Rows, Sorted
+
+__all__ = ["ALONE", "Moments", "Pairs", "Progress", "Share", "distance_blocks", "within_sums"]
 
 Progress = Callable[[int, int], None]
 """Called with (panel pairs done, panel pairs in all)."""
+
+
+class Share(NamedTuple):
+    """Which part of the blocks a process works off: every `world`-th, from number `rank` on."""
+
+    rank: int
+    world: int
+
+
+ALONE = Share(0, 1)
 
 # Below this share of |x|^2 + |y|^2 a squared distance has lost the digits that matter and is computed again. The
 # product is off by about 1e-7 (float32) or 1e-16 (float64) of that sum, so what is kept is right to about 1e-6.
 CLOSE = {torch.float32: 1e-2, torch.float64: 1e-9}
 FEW = 1 / 64  # share of close pairs in a block up to which they are mended pair by pair
-CHUNK = 4096  # rows looked at at once where no pairs are formed
 PANEL = 8  # blocks of rows that are gathered and cast at once
 SMALL = 32  # rows of a gloss up to which direct differences beat a matrix product
-
-
-class Rows:
-    """The rows of a feature matrix in the order of their glosses: gathered on demand, never copied whole."""
-
-    def __init__(self, features: Tensor | np.ndarray, order: Tensor) -> None:
-        """Look at every row once: refuse NaN and infinity, find the centre and the scale.
-
-        Args:
-            features: any float or integer type; a memory-mapped array is read panel by panel. [N, D]
-            order: row numbers, sorted by gloss. [n]
-
-        Raises:
-            ValueError: rows with NaN or infinity (counted), or all rows equal.
-        """
-        self.features, self.order = features, order
-        size, device = features.shape[1], order.device
-        total = torch.zeros(size, dtype=torch.float64, device=device)
-        low, high = torch.full_like(total, math.inf), torch.full_like(total, -math.inf)
-        broken = 0
-        for start in range(0, len(order), CHUNK):
-            chunk = self.raw(slice(start, start + CHUNK))
-            if not chunk.is_floating_point():
-                chunk = chunk.double()
-            chunk = chunk.float() if chunk.dtype.itemsize == 2 else chunk
-            finite = torch.isfinite(chunk).all(dim=1)
-            if not finite.all():
-                broken += int((~finite).sum())
-                continue
-            total += chunk.sum(dim=0, dtype=torch.float64)
-            low = torch.minimum(low, chunk.amin(dim=0).double())
-            high = torch.maximum(high, chunk.amax(dim=0).double())
-        if broken:
-            raise ValueError(
-                f"density needs finite features, got NaN or infinity in {broken} of {len(order)} rows; find the frames "
-                "they come from, or drop these rows."
-            )
-        if torch.equal(low, high):
-            raise ValueError(
-                f"density needs rows that differ, got {len(order)} equal rows of size {len(low)}: every distance is 0 "
-                "and the ratio undefined; check what made these features."
-            )
-        centre = torch.minimum(torch.maximum(total / len(order), low), high)
-        reach = float(torch.maximum(high - centre, centre - low).max())
-        self.scale: float = 2.0 ** math.floor(math.log2(reach))  # a power of two: scaling rounds nothing
-        self.centre = centre / self.scale
-        given = self.raw(slice(0, 1)).dtype
-        single = (given.is_floating_point or given in (torch.uint8, torch.int8)) and given != torch.float64
-        # float32 products only where they are that: not under TF32 or bfloat16 "high" precision, not near overflow.
-        single = single and torch.get_float32_matmul_precision() == "highest" and 2.0**-60 < self.scale < 2.0**60
-        self.dtype = torch.float32 if single else torch.float64
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def raw(self, part: slice | Tensor) -> Tensor:
-        """Rows as they were given, by their place in the order. [n, D]"""
-        index = self.order[part]
-        if isinstance(self.features, np.ndarray):
-            return torch.from_numpy(np.ascontiguousarray(self.features[index.numpy()]))
-        return self.features[index]
-
-    def centred(self, raw: Tensor, dtype: torch.dtype) -> Tensor:
-        """Rows less the common centre, in units of `scale`. [n, D]"""
-        return raw.to(dtype).mul(1 / self.scale).sub_(self.centre.to(dtype))
 
 
 class _Panel:
@@ -166,24 +111,37 @@ class Pairs(NamedTuple):
     """True where the block stands for its mirror image too (it does not touch the diagonal)."""
 
 
-def distance_blocks(rows: Rows, glosses: Tensor, block: int, progress: Progress | None = None) -> Iterator[Pairs]:
+def distance_blocks(
+    rows: Rows, glosses: Tensor, block: int, progress: Progress | None = None, share: Share = ALONE
+) -> Iterator[Pairs]:
     """Every distance between rows of different glosses, above the diagonal, block by block.
 
-    Memory: two panels of `PANEL` blocks of rows and one block of distances, whatever the number of rows.
+    Memory: two panels of at most `PANEL` blocks of rows and one block of distances, whatever the number of rows.
 
     Args:
         rows: the rows, sorted by gloss. [N, D]
         glosses: gloss of each row, ascending. [N]
         block: rows of a block.
         progress: told after every pair of panels.
+        share: the pairs of panels to yield the blocks of.
     """
-    size, total = PANEL * block, len(rows)
+    total = len(rows)
+    blocks = PANEL
+    if share.world > 1:  # smaller panels, so that every process gets several pairs of them
+        blocks = min(PANEL, max(1, math.ceil(total / block) // (4 * share.world)))
+    size = blocks * block
     starts = range(0, total, size)
     buffer = torch.empty(block * block, dtype=rows.dtype, device=rows.order.device)
-    done, pairs = 0, len(starts) * (len(starts) + 1) // 2
+    pairs = len(starts) * (len(starts) + 1) // 2
+    number = done = 0
+    mine = len(range(share.rank, pairs, share.world))
     for top in starts:
-        a = _Panel.of(rows, top, top + size)
+        a = None
         for side in starts[top // size :]:
+            number += 1
+            if (number - 1) % share.world != share.rank:
+                continue
+            a = a or _Panel.of(rows, top, top + size)
             b = a if side == top else _Panel.of(rows, side, side + size)
             for i in range(top, min(top + size, total), block):
                 for j in range(max(side, i), min(side + size, total), block):
@@ -196,11 +154,19 @@ def distance_blocks(rows: Rows, glosses: Tensor, block: int, progress: Progress 
                     yield Pairs(here, there, _distances(a, part, b, other, out, same), j != i)
             done += 1
             if progress:
-                progress(done, pairs)
+                progress(done, mine)
 
 
-def within_sums(rows: Rows, starts: list[int], stops: list[int], block: int) -> Tensor:
-    """Sum of the Euclidean distances over ordered pairs of different rows of each gloss. [K] float64
+def within_sums(
+    rows: Rows,
+    starts: list[int],
+    stops: list[int],
+    block: int,
+    *,
+    weights: Tensor | None = None,
+    share: Share = ALONE,
+) -> Tensor:
+    """Sum over ordered pairs of different rows of each gloss: weight(x) weight(y) |x - y|. [K] or [K, R] float64
 
     Small glosses by direct differences in float64; a large one is centred on its own mean first, so that a tight gloss
     far from the others loses no digits.
@@ -210,48 +176,71 @@ def within_sums(rows: Rows, starts: list[int], stops: list[int], block: int) -> 
         starts: first row of each gloss. [K]
         stops: one past its last row. [K]
         block: rows of a block.
+        weights: of each row, or of each in R replicates; default 1. [N] or [N, R] float64
+        share: the part of the work to do; the sums of all parts add up to the whole.
     """
-    sums = torch.zeros(len(starts), dtype=torch.float64)
+    sums = torch.zeros(len(starts), *(() if weights is None else weights.shape[1:]), dtype=torch.float64)
+    number = 0
     for k, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         if stop - start <= SMALL:
-            sums[k] = 2 * torch.pdist(rows.centred(rows.raw(slice(start, stop)), torch.float64)).sum()
+            number += 1
+            if (number - 1) % share.world == share.rank:
+                wide = rows.centred(rows.raw(slice(start, stop)), torch.float64)
+                if weights is None:
+                    sums[k] = 2 * torch.pdist(wide).sum()
+                else:
+                    apart = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")
+                    sums[k] = _weighted(apart, weights[start:stop], weights[start:stop])
             continue
         parts = [(i, min(i + block, stop)) for i in range(start, stop, block)]
         part_sums = [rows.centred(rows.raw(slice(*part)), torch.float64).sum(dim=0) for part in parts]
         mean = torch.stack(part_sums).sum(dim=0) / (stop - start)
         for i, one in enumerate(parts):
-            a = _Panel.around(mean, rows, *one)
+            a = None
             for j, other in enumerate(parts[i:], start=i):
+                number += 1
+                if (number - 1) % share.world != share.rank:
+                    continue
+                a = a or _Panel.around(mean, rows, *one)
                 b = a if i == j else _Panel.around(mean, rows, *other)
                 out = a.left.new_empty(len(a.left), len(b.left))
                 itself = torch.eye(len(out), dtype=torch.bool, device=out.device) if i == j else None
-                total = _distances(a, slice(None), b, slice(None), out, itself).sum(dtype=torch.float64)
+                apart = _distances(a, slice(None), b, slice(None), out, itself)
+                if weights is None:
+                    total = apart.sum(dtype=torch.float64)
+                else:
+                    total = _weighted(apart, weights[slice(*one)], weights[slice(*other)])
                 sums[k] += total if i == j else 2 * total
     return sums * rows.scale
+
+
+def _weighted(apart: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Sum over the block of left(x) right(y) |x - y|; weights [I], [J] or with replicates [I, R], [J, R]."""
+    return (left * (apart @ right.to(apart.dtype)).double()).sum(dim=0)
 
 
 class Moments(NamedTuple):
     """What squared distances between glosses depend on: E|x - y|^2 = spread_i + spread_j + |mean_i - mean_j|^2."""
 
     mean: Tensor
-    """Mean row of each gloss, less the common centre. [K, D] float64"""
+    """Mean row of each gloss, less the mean of these. [K, D] float64"""
     spread: Tensor
     """Mean squared distance of its rows from that mean. [K] float64"""
 
     @classmethod
-    def of(cls, rows: Rows, glosses: Tensor, counts: Tensor, unit: bool) -> Moments:
+    def of(cls, data: Sorted, unit: bool, weights: Tensor, mass: Tensor) -> Moments:
         """Read all rows twice, in chunks.
 
         Args:
-            rows: the rows, sorted by gloss. [N, D]
-            glosses: gloss of each row, 0..K-1 ascending. [N]
-            counts: rows of each gloss. [K]
+            data: the rows.
             unit: scale every row to length 1 first (cosine).
+            weights: of each row. [N] float64
+            mass: their sum for each gloss. [K]
 
         Raises:
             ValueError: `unit`, and rows of zeros.
         """
-        firsts = counts.cumsum(0) - counts
+        rows, glosses = data.rows, data.labels
 
         def read(part: slice | Tensor) -> Tensor:
             raw = rows.raw(part)
@@ -263,15 +252,16 @@ class Moments(NamedTuple):
             return torch.nn.functional.normalize(raw.double() / largest, dim=1)  # divided first: no square overflows
 
         # Deviations are taken from the first row of each gloss, so that equal rows deviate by exactly 0.
-        first = read(firsts)
+        first = read(data.starts)
         offset, spread = torch.zeros_like(first), torch.zeros_like(first[:, 0])
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
-            offset.index_add_(0, glosses[part], read(part) - first[glosses[part]])
-        offset /= counts[:, None]
+            offset.index_add_(0, glosses[part], (read(part) - first[glosses[part]]) * weights[part, None])
+        offset /= mass[:, None]
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
             label = glosses[part]
-            spread.index_add_(0, label, (read(part) - first[label] - offset[label]).square().sum(dim=1))
+            square = (read(part) - first[label] - offset[label]).square().sum(dim=1)
+            spread.index_add_(0, label, square * weights[part])
         mean = first + offset
-        return cls(mean - mean.mean(dim=0), spread / counts)
+        return cls(mean - mean.mean(dim=0), spread / mass)

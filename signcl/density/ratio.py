@@ -7,20 +7,20 @@ are summed without an N x N matrix is in `pairs`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from signcl.density.pairs import Moments, Progress, Rows, distance_blocks, within_sums
+from signcl.density.pairs import ALONE, Moments, Progress, Share, distance_blocks, within_sums
+from signcl.density.rows import Sorted, sort_rows
 
 __all__ = [
     "Density",
     "GlossDistances",
-    "SdrInterval",
     "gloss_distances",
-    "sdr_interval",
+    "measure",
     "shuffle_baseline",
     "sign_density_ratio",
     "to_rows",
@@ -39,7 +39,7 @@ class Density:
     gloss_ids: Tensor
     """The measured glosses, ascending. [K] long"""
     counts: Tensor
-    """Rows of each. [K] long"""
+    """Rows of each that were measured. [K] long"""
     intra: Tensor
     """D(G_i): mean distance between two different rows of the gloss. [K]"""
     inter: Tensor
@@ -49,7 +49,8 @@ class Density:
     mean: float
     """Mean of `sdr` over the glosses; the paper prints 100 times this."""
     settings: dict[str, str | int | bool]
-    """What moves the number: distance, inter, min_count, others, rows, glosses, rare_glosses (below min_count)."""
+    """What moves the number: distance, inter, min_count, others, rows, glosses, rare_glosses (below min_count), and cap
+    with its seed, and weighted, where given."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +65,6 @@ class GlossDistances:
     """D(G_i, G_j); on the diagonal D(G_i), and 0 for a gloss of one row, which has none. [K, K] float64"""
 
 
-@dataclass(frozen=True)
-class SdrInterval:
-    """A bootstrap interval over glosses."""
-
-    mean: float
-    low: float
-    high: float
-    level: float
-    """Coverage, such as 0.95."""
-    samples: int
-    seed: int
-
-
-class _Sorted(NamedTuple):
-    rows: Rows
-    gloss_ids: Tensor
-    counts: Tensor
-    labels: Tensor
-    """Gloss of each sorted row, 0..K-1. [N]"""
-    starts: Tensor
-    """First sorted row of each gloss. [K]"""
-
-
 def sign_density_ratio(
     features: Tensor | np.ndarray,
     glosses: Tensor | np.ndarray,
@@ -95,7 +73,11 @@ def sign_density_ratio(
     inter: Inter = "gloss",
     min_count: int = 2,
     others: bool = True,
+    cap: int | None = None,
+    seed: int = 0,
+    weights: Tensor | np.ndarray | None = None,
     block: int | None = None,
+    distributed: bool = False,
     progress: Progress | None = None,
 ) -> Density:
     """How crowded each gloss is: its own spread over its mean distance to the others. Higher is worse.
@@ -113,18 +95,49 @@ def sign_density_ratio(
         inter: "gloss": the mean over the other glosses, each weighing the same (paper). "instance": over their rows.
         min_count: a gloss with fewer rows has no ratio (at least 2: one row has no neighbour of its own).
         others: keep such rare glosses as "others" in the inter-gloss distance of the rest; False drops their rows.
+        cap: keep at most so many rows of a gloss, drawn at random (`capped_rows`); time falls with its square.
+        seed: of that draw.
+        weights: of each row, such as the frames of its sign: a pair then weighs the product of its two weights, in the
+            numerator and, under inter="instance", between glosses. Default: every row weighs the same (paper). [N]
         block: rows multiplied at once; changes speed and memory, not the result. Default 1024, or 8192 off the CPU.
+        distributed: share the pairs with the other processes of `torch.distributed`, all of which must make this very
+            call; every one returns the whole result.
         progress: called with (done, all) as the pairs are worked off.
 
     Returns:
         The ratio of every gloss with at least `min_count` rows.
 
     Raises:
-        ValueError: shapes that do not fit, NaN or infinite features (counted), all rows equal, fewer than two glosses,
-            or no gloss with `min_count` rows.
+        ValueError: shapes that do not fit, NaN or infinite features (counted, first rows named), all rows equal, fewer
+            than two glosses, no gloss with `min_count` rows, weights that are not above 0.
 
     Source: paper section 3.1, Eq. 1-3. Not stated there: rare glosses, `min_count`, which split. No code was released.
     """
+    check_options(distance, inter, min_count)
+    if weights is not None and np.ndim(weights) != 1:
+        raise ValueError(f"sign_density_ratio needs one weight per row [N], got shape {tuple(np.shape(weights))}.")
+    data = sort_rows(features, glosses, min_count, others, cap=cap, seed=seed, weights=weights)
+    mean_intra, mean_inter = measure(data, distance, inter, block=block, distributed=distributed, progress=progress)
+    sdr = mean_intra / mean_inter
+    settings: dict[str, str | int | bool] = {
+        "distance": distance,
+        "inter": inter,
+        "min_count": min_count,
+        "others": others,
+        "rows": len(data.rows),
+        "glosses": len(data.counts),
+        "rare_glosses": len(data.counts) - len(data.kept),
+    }
+    if cap is not None:
+        settings |= {"cap": cap, "seed": seed}
+    if weights is not None:
+        settings["weighted"] = True
+    kept = data.kept
+    return Density(data.gloss_ids[kept], data.counts[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings)
+
+
+def check_options(distance: str, inter: str, min_count: int) -> None:
+    """Refuse what `sign_density_ratio` does not know."""
     if distance not in ("euclidean", "squared", "cosine") or inter not in ("gloss", "instance"):
         raise ValueError(
             "sign_density_ratio needs distance='euclidean', 'squared' or 'cosine' and inter='gloss' or 'instance', "
@@ -134,26 +147,6 @@ def sign_density_ratio(
         raise ValueError(
             f"sign_density_ratio needs min_count of at least 2 (a row is no neighbour of itself), got {min_count}."
         )
-    data = _sort(features, glosses, min_count, others)
-    counts = data.counts
-    kept = (counts >= min_count).nonzero().flatten()  # [K]
-    weight = counts.double().reciprocal() if inter == "gloss" else torch.ones_like(counts, dtype=torch.float64)
-    with torch.autocast(counts.device.type, enabled=False):  # a measure is not for half precision
-        if distance == "euclidean":
-            mean_intra, mean_inter = _euclidean(data, kept, weight, block or _block(counts), progress)
-        else:
-            mean_intra, mean_inter = _squared(data, kept, weight, unit=distance == "cosine")
-    sdr = mean_intra / mean_inter
-    settings: dict[str, str | int | bool] = {
-        "distance": distance,
-        "inter": inter,
-        "min_count": min_count,
-        "others": others,
-        "rows": len(data.rows),
-        "glosses": len(counts),
-        "rare_glosses": len(counts) - len(kept),
-    }
-    return Density(data.gloss_ids[kept], counts[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings)
 
 
 def gloss_distances(
@@ -161,6 +154,7 @@ def gloss_distances(
     glosses: Tensor | np.ndarray,
     *,
     block: int | None = None,
+    distributed: bool = False,
     progress: Progress | None = None,
 ) -> GlossDistances:
     """Mean Euclidean distance between every two glosses: small off the diagonal = confusable signs.
@@ -169,6 +163,7 @@ def gloss_distances(
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
         block: rows multiplied at once.
+        distributed: as in `sign_density_ratio`.
         progress: called with (done, all).
 
     Raises:
@@ -176,10 +171,11 @@ def gloss_distances(
 
     Source: paper Eq. 1 (off the diagonal) and Eq. 2 (on it).
     """
-    data = _sort(features, glosses, 1, True)
+    data = sort_rows(features, glosses, 1, True)
     counts, labels = data.counts, data.labels
+    share, size = _share(distributed), block or _block(counts)
     sums = torch.zeros(len(counts), len(counts), dtype=torch.float64, device=labels.device)
-    for here, there, distances, mirrored in distance_blocks(data.rows, labels, block or _block(counts), progress):
+    for here, there, distances, mirrored in distance_blocks(data.rows, labels, size, progress, share):
         i, j = labels[here], labels[there]
         member = torch.nn.functional.one_hot(j - j[0]).to(distances)  # [columns, glosses of this block]
         by_row = (distances @ member).double()
@@ -188,10 +184,10 @@ def gloss_distances(
         sums[i[0] : i[-1] + 1, j[0] : j[-1] + 1] += part
         if mirrored:
             sums[j[0] : j[-1] + 1, i[0] : i[-1] + 1] += part.T
-    sums *= data.rows.scale
+    sums = _all_sum(sums, share) * data.rows.scale
     several = (counts > 1).nonzero().flatten()
     mean = sums / torch.outer(counts, counts)
-    mean[several, several] = _within(data, several, block or _block(counts))
+    mean[several, several] = _within(data, several, None, size, share)
     return GlossDistances(data.gloss_ids, counts, mean)
 
 
@@ -204,7 +200,10 @@ def shuffle_baseline(
     inter: Inter = "gloss",
     min_count: int = 2,
     others: bool = True,
+    cap: int | None = None,
+    weights: Tensor | np.ndarray | None = None,
     block: int | None = None,
+    distributed: bool = False,
 ) -> Density:
     """The same measure after the glosses were dealt out again at random: about 1 in expectation.
 
@@ -213,38 +212,24 @@ def shuffle_baseline(
     Args:
         features: as in `sign_density_ratio`. [N, D]
         glosses: as there. [N]
-        seed: of the permutation.
-        distance, inter, min_count, others, block: as there.
+        seed: of the permutation, and of `cap`.
+        distance, inter, min_count, others, cap, weights, block, distributed: as there.
     """
     labels = torch.as_tensor(glosses)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
     return sign_density_ratio(
-        features, labels[order], distance=distance, inter=inter, min_count=min_count, others=others, block=block
+        features,
+        labels[order],
+        distance=distance,
+        inter=inter,
+        min_count=min_count,
+        others=others,
+        cap=cap,
+        seed=seed,
+        weights=weights,
+        block=block,
+        distributed=distributed,
     )
-
-
-def sdr_interval(density: Density, *, samples: int = 1000, seed: int = 0, level: float = 0.95) -> SdrInterval:
-    """How far the mean ratio would move with other glosses of the same kind: percentile bootstrap over glosses.
-
-    Each gloss is drawn with its ratio; the distances are not measured again, so the spread that comes from the choice
-    of rows within a gloss is not in it.
-
-    Args:
-        density: what was measured.
-        samples: resamples.
-        seed: of the resampling.
-        level: coverage of the interval.
-
-    Raises:
-        ValueError: no samples, or a level outside 0..1.
-    """
-    if samples < 1 or not 0 < level < 1:
-        raise ValueError(f"sdr_interval needs samples >= 1 and a level between 0 and 1, got {samples} and {level}.")
-    ratios = density.sdr.cpu().numpy()
-    generator = np.random.default_rng(seed)
-    means = np.array([ratios[generator.integers(len(ratios), size=len(ratios))].mean() for _ in range(samples)])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return SdrInterval(density.mean, float(low), float(high), level, samples, seed)
 
 
 def to_rows(density: Density, names: dict[int, str] | list[str] | None = None) -> list[dict[str, str | int | float]]:
@@ -270,75 +255,100 @@ def to_rows(density: Density, names: dict[int, str] | list[str] | None = None) -
     return table
 
 
-def _sort(features: Tensor | np.ndarray, glosses: Tensor | np.ndarray, min_count: int, others: bool) -> _Sorted:
-    """Check the input and put the rows in the order of their glosses."""
-    labels = torch.as_tensor(glosses)
-    if len(features.shape) != 2 or 0 in features.shape or labels.ndim != 1 or len(labels) != len(features):
-        raise ValueError(
-            "density needs features [N, D] and one gloss number per row [N], "
-            f"got shapes {tuple(features.shape)} and {tuple(labels.shape)}."
-        )
-    if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"density needs glosses as whole numbers, got {labels.dtype}; number the glosses first.")
-    if isinstance(features, Tensor):
-        features = features.detach()
-        labels = labels.to(features.device)
-    gloss_ids, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    order = inverse.argsort(stable=True)
-    if not (counts >= min_count).any():
-        raise ValueError(
-            f"density needs at least one gloss with {min_count} rows, got {len(labels)} rows of {len(counts)} glosses, "
-            f"at most {int(counts.max())} each; lower min_count, or give more instances."
-        )
-    if not others:
-        order = order[(counts >= min_count)[inverse[order]]]
-        gloss_ids, counts = gloss_ids[counts >= min_count], counts[counts >= min_count]
-    if len(counts) < 2:
-        raise ValueError(
-            f"density needs at least 2 glosses to compare, got {len(counts)}; give instances of more than one sign."
-        )
-    group = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    return _Sorted(Rows(features, order), gloss_ids, counts, group, counts.cumsum(0) - counts)
+def measure(
+    data: Sorted,
+    distance: str,
+    inter: str,
+    *,
+    block: int | None = None,
+    distributed: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Intra and inter distance of the glosses `data.kept`, in as many replicates as `data.weights` has.
+
+    Returns:
+        Two tensors, [K] or [K, R] float64.
+    """
+    share = _share(distributed)
+    weights = data.weights
+    with torch.autocast(data.counts.device.type, enabled=False):  # a measure is not for half precision
+        if distance == "euclidean":
+            return _euclidean(data, inter, block or _block(data.counts), progress, share)
+        if weights is None or weights.ndim == 1:
+            return _squared(data, inter, weights, unit=distance == "cosine")
+        found = [_squared(data, inter, column, unit=distance == "cosine") for column in weights.unbind(dim=1)]
+    return torch.stack([intra for intra, _ in found], dim=1), torch.stack([inter_ for _, inter_ in found], dim=1)
 
 
 def _block(like: Tensor) -> int:
     return BLOCK if like.device.type == "cpu" else BLOCK_DEVICE
 
 
-def _euclidean(
-    data: _Sorted, kept: Tensor, weight: Tensor, block: int, progress: Progress | None
-) -> tuple[Tensor, Tensor]:
-    """Intra and inter distance of the glosses `kept`, from every pair of rows; weight is that of one row of a gloss."""
-    labels, counts = data.labels, data.counts
-    row_weight = weight[labels].to(data.rows.dtype)  # [N]
-    sums = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)  # over y: weight(y) |x - y|
-    for here, there, distances, mirrored in distance_blocks(data.rows, labels, block, progress):
-        sums[here] += distances @ row_weight[there]
+def _share(distributed: bool) -> Share:
+    if not distributed:
+        return ALONE
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        raise ValueError(
+            "distributed=True needs processes that have joined: call torch.distributed.init_process_group first, or "
+            "start the command with torchrun."
+        )
+    return Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+
+def _all_sum(sums: Tensor, share: Share) -> Tensor:
+    """The sum over all processes."""
+    if share.world > 1:
+        torch.distributed.all_reduce(sums)
+    return sums
+
+
+def _by_gloss(data: Sorted, rows: Tensor) -> Tensor:
+    """Rows summed by gloss. [N] or [N, R] -> [K] or [K, R]"""
+    return rows.new_zeros(len(data.counts), *rows.shape[1:]).index_add_(0, data.labels, rows)
+
+
+def _euclidean(data: Sorted, inter: str, block: int, progress: Progress | None, share: Share) -> tuple[Tensor, Tensor]:
+    """From every pair of rows. A row x of weight w(x) stands in the mean of its gloss with w(x) / mass."""
+    labels, kept = data.labels, data.kept
+    own = data.weights if data.weights is not None else torch.ones(len(labels), dtype=torch.float64).to(labels.device)
+    mass = _by_gloss(data, own)
+    weight = own / mass[labels] if inter == "gloss" else own  # of a row among the others
+    part = weight.to(data.rows.dtype)
+    sums = torch.zeros_like(weight)  # over y: weight(y) |x - y|
+    for here, there, distances, mirrored in distance_blocks(data.rows, labels, block, progress, share):
+        sums[here] += distances @ part[there]
         if mirrored:
-            sums[there] += distances.T @ row_weight[here]
-    share = weight * counts
-    inter = sums.new_zeros(len(counts)).index_add_(0, labels, sums) / counts / (share.sum() - share)
-    return _within(data, kept, block), inter[kept] * data.rows.scale
+            sums[there] += distances.T @ part[here]
+    all_others = torch.ones_like(mass) if inter == "gloss" else mass
+    found = _by_gloss(data, own * _all_sum(sums, share)) / mass / (all_others.sum(dim=0) - all_others)
+    return _within(data, kept, data.weights, block, share), found[kept] * data.rows.scale
 
 
-def _squared(data: _Sorted, kept: Tensor, weight: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
+def _squared(data: Sorted, inter: str, weights: Tensor | None, unit: bool) -> tuple[Tensor, Tensor]:
     """The same for squared distances, or for 1 - cosine = |x - y|^2 / 2 of `unit` rows: means and spreads suffice."""
-    mean, spread = Moments.of(data.rows, data.labels, data.counts, unit)
+    kept = data.kept
+    own = weights if weights is not None else torch.ones(len(data.labels), dtype=torch.float64).to(data.labels.device)
+    mass, squares = _by_gloss(data, own), _by_gloss(data, own.square())
+    mean, spread = Moments.of(data, unit, own, mass)
     around = spread + mean.square().sum(dim=1)  # mean squared distance from the common centre [all glosses]
     if float(around.max()) < 1e-28:
         raise ValueError("cosine distance needs rows of more than one direction, got rows that are all parallel.")
-    share = weight * data.counts
+    share = torch.ones_like(mass) if inter == "gloss" else mass
     rest = share.sum() - share
     others_around = ((share * around).sum() - share * around) / rest
     others_mean = ((share[:, None] * mean).sum(dim=0) - share[:, None] * mean) / rest[:, None]  # [all glosses, D]
-    inter = around + others_around - 2 * (mean * others_mean).sum(dim=1)
-    intra = 2 * spread * data.counts / (data.counts - 1).clamp(min=1)
+    found = around + others_around - 2 * (mean * others_mean).sum(dim=1)
     factor = 0.5 if unit else data.rows.scale**2
-    return intra[kept] * factor, inter[kept] * factor
+    intra = 2 * spread[kept] * mass[kept].square() / (mass.square() - squares)[kept]
+    return intra * factor, found[kept] * factor
 
 
-def _within(data: _Sorted, kept: Tensor, block: int) -> Tensor:
-    """Mean Euclidean distance between different rows of the glosses `kept`. [K] float64"""
+def _within(data: Sorted, kept: Tensor, weights: Tensor | None, block: int, share: Share) -> Tensor:
+    """Mean Euclidean distance between different rows of the glosses `kept`. [K] or [K, R] float64"""
     starts, stops = data.starts[kept].tolist(), (data.starts + data.counts)[kept].tolist()
-    sums = within_sums(data.rows, starts, stops, block).to(data.counts.device)
-    return sums / (data.counts * (data.counts - 1))[kept]
+    sums = within_sums(data.rows, starts, stops, block, weights=weights, share=share).to(data.counts.device)
+    sums = _all_sum(sums, share)
+    if weights is None:
+        return sums / (data.counts * (data.counts - 1))[kept]
+    mass, squares = _by_gloss(data, weights), _by_gloss(data, weights.square())
+    return sums / (mass.square() - squares)[kept]

@@ -15,9 +15,16 @@ from torch import Tensor
 
 from signcl.batch import Span
 
-__all__ = ["Choice", "pool_spans", "span_steps"]
+__all__ = ["Choice", "clip_frames", "pool_spans", "span_steps"]
 
 Choice = Literal["centre", "mean", "medoid"]
+
+
+def clip_frames(num_steps: int, *, stride: float = 1.0, first_centre: float | None = None) -> int:
+    """The most frames a clip of so many rows can have; arguments as in `span_steps`."""
+    first = stride / 2 if first_centre is None else first_centre
+    # Pooling drops up to stride - 1 frames at the end; a row reaches as far past its point as the first one before.
+    return math.ceil((num_steps - 1) * stride + 2 * first + stride - 1)
 
 
 def span_steps(
@@ -46,8 +53,7 @@ def span_steps(
             f"span_steps needs a positive stride and at least one row, got stride {stride}, {num_steps} rows."
         )
     first = stride / 2 if first_centre is None else first_centre
-    # Pooling drops up to stride - 1 frames at the end; a row reaches as far past its point as the first one before.
-    num_frames = math.ceil((num_steps - 1) * stride + 2 * first + stride - 1)
+    num_frames = clip_frames(num_steps, stride=stride, first_centre=first_centre)
     rows = []
     for span in spans:
         if not 0 <= span.start < span.stop or span.stop > num_frames:

@@ -73,6 +73,24 @@ class FeatureStore:
             )
         return cast("np.ndarray", rows.astype(np.float32))
 
+    def mapped(self, name: str) -> np.ndarray:
+        """The same rows as they are stored, as a memory map: for clips larger than memory. [T, D]"""
+        if name not in self._entries:
+            raise ValueError(f"{self.folder}: the store has no features of {name!r} (it has {len(self)} clips)")
+        shard, start, length = self._entries[name]
+        path = self.folder / self._shards[shard]
+        with path.open("rb") as file:  # safetensors: size of the header, header, numbers
+            size = int.from_bytes(file.read(8), "little")
+            try:
+                offset = 8 + size + json.loads(file.read(size))[KEY]["data_offsets"][0]
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path}: not a readable shard; copy the folder again") from None
+        width = np.dtype(self.dtype).itemsize * self.dim
+        if path.stat().st_size < offset + (start + length) * width:
+            raise ValueError(f"{path}: shorter than the index says for {name!r}; copy the folder again")
+        shape = (length, self.dim)
+        return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=shape)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
 

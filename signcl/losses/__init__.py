@@ -12,6 +12,7 @@ from signcl.losses.sentence import (
     ctc_loss,
     ctc_too_long,
     label_smoothed_cross_entropy,
+    sentence_similarity_loss,
     weighted_sum,
 )
 from signcl.losses.signcl import (
@@ -38,6 +39,7 @@ __all__ = [
     "pseudo_gloss_log_probs",
     "pseudo_gloss_loss",
     "released_frame_margin",
+    "sentence_similarity_loss",
     "sign_infonce",
     "signcl_loss",
     "token_clip_loss",

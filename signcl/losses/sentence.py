@@ -1,4 +1,4 @@
-"""Losses of a whole sentence: video-text contrast, CTC and label-smoothed cross-entropy.
+"""Losses of a whole sentence: video-text contrast, similarity transfer, CTC and label-smoothed cross-entropy.
 
 And `weighted_sum`, the one line that adds named terms to the loss that is trained (Eq. 6).
 """
@@ -110,6 +110,38 @@ def both_ways(
         log_probs = direction.masked_fill(twins, -torch.inf).log_softmax(dim=1).masked_fill(twins, 0.0)
         losses.append((torch.xlogy(wanted, wanted) - wanted * log_probs).sum(dim=1).mean())
     return (losses[0] + losses[1]) / 2
+
+
+def sentence_similarity_loss(clips: Tensor, sentences: Tensor) -> Tensor:
+    """How far clips are from being as alike as their sentences are; 0 is perfect.
+
+    Mean over the pairs i < j of the batch of (cos(clip_i, clip_j) - cos(sentence_i, sentence_j))^2.
+
+    The batch is the question; with several ranks gather the rows, with gradient, first. A batch of one has no pair and
+    is exactly 0. A vector of zeros has cosine 0 with every other. Float32, under autocast too.
+
+    Args:
+        clips: one vector per clip, e.g. the mean of its encoder states. [B, D]
+        sentences: one vector per sentence, of any other size; passes no gradient. [B, E]
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: shapes that do not fit, an empty batch.
+
+    Source: Yin et al. 2023 (GASLT), section 3.3, Eq. 8-10.
+    """
+    if clips.dim() != 2 or sentences.dim() != 2 or len(clips) != len(sentences) or not len(clips):
+        raise ValueError(
+            f"sentence_similarity_loss needs a vector per clip [B, D] and per sentence [B, E], B >= 1, got "
+            f"{list(clips.shape)} and {list(sentences.shape)}."
+        )
+    with full_precision(clips.device):
+        dtype = torch.promote_types(clips.dtype, torch.float32)
+        clips, sentences = unit_rows(clips.to(dtype)), unit_rows(sentences.detach().to(dtype))
+        apart = (clips @ clips.T - sentences @ sentences.T).triu(diagonal=1)
+        return apart.square().sum() / max(len(clips) * (len(clips) - 1) / 2, 1)
 
 
 def ctc_too_long(targets: Tensor, step_lengths: Tensor, target_lengths: Tensor) -> Tensor:

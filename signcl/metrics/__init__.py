@@ -1,6 +1,7 @@
-"""Scores (`scores`), their uncertainty (`bootstrap`), and all of them at once (`summary`)."""
+"""Scores (`scores`, of single glosses `by_gloss`), their uncertainty (`bootstrap`), all of them at once (`summary`)."""
 
 from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
+from signcl.metrics.by_gloss import GlossScore, gloss_accuracy
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
 from signcl.metrics.summary import score_all, score_glosses
 from signcl.metrics.tags import f1_score, mean_average_precision
@@ -8,6 +9,7 @@ from signcl.metrics.tags import f1_score, mean_average_precision
 __all__ = [
     "Bleu",
     "Comparison",
+    "GlossScore",
     "Interval",
     "Wer",
     "bleu",
@@ -16,6 +18,7 @@ __all__ = [
     "clean_phoenix_2014_trans",
     "exact_match",
     "f1_score",
+    "gloss_accuracy",
     "mean_average_precision",
     "paired_bootstrap",
     "rouge_l",

@@ -6,6 +6,7 @@ a frame feature from such a network; which one is not said. Takes plain numbers,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from signcl.batch import Batch
 from signcl.models.frames import Tapped, feature_lengths, feature_size, frame_features, no_such_tap, tap_of_frames
-from signcl.models.transformer import Encoder, xavier
+from signcl.models.transformer import Attention, Encoder, xavier
 
 __all__ = ["Recogniser", "RecogniserOutput"]
 
@@ -46,6 +47,7 @@ class Recogniser(nn.Module):
         width, encoder_layers, heads, ffn, dropout, attention_dropout, activation: of the encoder.
         signcl_tap: where SignCL looks: `embedding`, `layer1`, `layer2`, ...
         sync_norm: batch norm statistics over ranks.
+        embedding_dropout, attention: of the encoder, see there.
 
     Source: paper Tables 1, 4 and 11; neccam/slt with its translation loss off.
     """
@@ -64,6 +66,8 @@ class Recogniser(nn.Module):
         activation: str = "gelu",
         signcl_tap: str = "embedding",
         sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        attention: Callable[[], Attention] | None = None,
     ) -> None:
         super().__init__()
         self.visual = visual
@@ -78,6 +82,8 @@ class Recogniser(nn.Module):
             activation=activation,
             tap=signcl_tap,
             sync_norm=sync_norm,
+            embedding_dropout=embedding_dropout,
+            attention=attention,
         )
         self.gloss_head = None if num_glosses is None else nn.Linear(width, num_glosses)
         self.encoder.apply(xavier)

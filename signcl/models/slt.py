@@ -7,6 +7,7 @@ reads no file, computes no loss.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from signcl.batch import Batch, frame_mask
 from signcl.decode import beam_search
 from signcl.models.recogniser import Recogniser, RecogniserOutput
-from signcl.models.transformer import Decoder, xavier
+from signcl.models.transformer import Attention, Decoder, xavier
 
 __all__ = ["SLT", "SLTOutput"]
 
@@ -49,8 +50,9 @@ class SLT(Recogniser):
         decoder_layers: of the decoder.
         decoder_heads: of the decoder where they differ.
         tie_embeddings: the word head uses the word table; published: its own.
-        width, encoder_layers, heads, ffn, dropout, attention_dropout, activation, signcl_tap, sync_norm: see
-            `Recogniser`.
+        word_dim: size of a row of the word table, see `Decoder`.
+        width, encoder_layers, heads, ffn, dropout, attention_dropout, activation, signcl_tap, sync_norm,
+            embedding_dropout, attention: see `Recogniser`.
 
     Source: Camgoz et al. 2020, neccam/slt; paper Table 4. Released code: frames whose first feature is exactly 0 are
     taken for padding; here lengths decide.
@@ -77,6 +79,9 @@ class SLT(Recogniser):
         tie_embeddings: bool = False,
         signcl_tap: str = "embedding",
         sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        word_dim: int | None = None,
+        attention: Callable[[], Attention] | None = None,
     ) -> None:
         super().__init__(
             visual,
@@ -90,7 +95,13 @@ class SLT(Recogniser):
             activation=activation,
             signcl_tap=signcl_tap,
             sync_norm=sync_norm,
+            embedding_dropout=embedding_dropout,
+            attention=attention,
         )
+        if tie_embeddings and word_dim not in (None, width):
+            raise ValueError(
+                f"model.tie_embeddings needs word vectors of model.width {width}, got {word_dim}; switch it off."
+            )
         self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
         self.decoder = Decoder(
             vocab_size,
@@ -103,6 +114,8 @@ class SLT(Recogniser):
             attention_dropout=attention_dropout,
             activation=activation,
             sync_norm=sync_norm,
+            embedding_dropout=embedding_dropout,
+            word_dim=word_dim,
         )
         self.decoder.apply(xavier)
         self.word_head = nn.Linear(width, vocab_size, bias=False)

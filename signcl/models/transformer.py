@@ -1,7 +1,8 @@
 """The layers of the Sign Language Transformers in plain torch: embeddings, pre-norm attention, encoder, decoder.
 
-Shared by `slt` and `recogniser`. Lengths say what is real; `feature != 0`, by which the published code finds padding,
-is never asked. The decoder keeps what it has read, so that a generated token costs one step, not the whole prefix.
+Shared by `slt`, `gaslt` and `recogniser`. Lengths say what is real; `feature != 0`, by which the published code finds
+padding, is never asked. The decoder keeps what it has read, so that a generated token costs one step, not the whole
+prefix.
 
 Source: neccam/slt (Camgoz et al. 2020), paper Table 4.
 """
@@ -9,6 +10,7 @@ Source: neccam/slt (Camgoz et al. 2020), paper Table 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -99,6 +101,10 @@ class Attention(nn.Module):
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return out
 
+    def among(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The states of a clip attend to one another. [B, S, width], [B, S] True = real -> [B, S, width]"""
+        return self(states, *self.keys_values(states), mask)  # type: ignore[no-any-return]
+
 
 def feed_forward(width: int, ffn: int, dropout: float, activation: str) -> nn.Sequential:
     """Layer norm, linear, activation, dropout, linear.
@@ -120,19 +126,16 @@ def feed_forward(width: int, ffn: int, dropout: float, activation: str) -> nn.Se
 class EncoderLayer(nn.Module):
     """Layer norm and self-attention, then the feed-forward part, each added to what came in."""
 
-    def __init__(
-        self, width: int, heads: int, ffn: int, dropout: float, attention_dropout: float, activation: str
-    ) -> None:
+    def __init__(self, attention: Attention, width: int, ffn: int, dropout: float, activation: str) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.attention = Attention(width, heads, attention_dropout)
+        self.attention = attention
         self.forward_part = feed_forward(width, ffn, dropout, activation)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, S, width], [B, S] -> [B, S, width]"""
-        normed = self.norm(states)
-        states = states + self.dropout(self.attention(normed, *self.attention.keys_values(normed), mask))
+        states = states + self.dropout(self.attention.among(self.norm(states), mask))
         return states + self.dropout(self.forward_part(states))
 
 
@@ -147,6 +150,8 @@ class Encoder(nn.Module):
         tap: what is handed to SignCL beside the states: `embedding` (the softsign output, before positions) or
             `layerK`, the output of layer K (1 is the first).
         sync_norm: batch norm statistics over ranks.
+        embedding_dropout: of the embedding, where it differs from the layers' `dropout`.
+        attention: makes the self-attention of a layer; None is attention to every frame of the clip.
     """
 
     def __init__(
@@ -162,16 +167,17 @@ class Encoder(nn.Module):
         activation: str,
         tap: str = "embedding",
         sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        attention: Callable[[], Attention] | None = None,
     ) -> None:
         super().__init__()
+        attention = attention or (lambda: Attention(width, heads, attention_dropout))
         self.tap = _tap_number(tap, layers)
         self.dim, self.width = dim, width
         self.linear = nn.Linear(dim, width)
         self.embedding = NormedEmbedding(width, sync=sync_norm)
-        self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(
-            EncoderLayer(width, heads, ffn, dropout, attention_dropout, activation) for _ in range(layers)
-        )
+        self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
+        self.layers = nn.ModuleList(EncoderLayer(attention(), width, ffn, dropout, activation) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(
@@ -246,7 +252,8 @@ class Decoder(nn.Module):
     Args:
         vocab_size: text tokens.
         pad_id: token of padding.
-        width, layers, heads, ffn, dropout, attention_dropout, activation, sync_norm: as of `Encoder`.
+        width, layers, heads, ffn, dropout, attention_dropout, activation, sync_norm, embedding_dropout: of `Encoder`.
+        word_dim: size of a row of the table, mapped to `width`; None is `width` and no map.
     """
 
     def __init__(
@@ -262,12 +269,15 @@ class Decoder(nn.Module):
         attention_dropout: float,
         activation: str,
         sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        word_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.width = width
-        self.words = nn.Embedding(vocab_size, width, padding_idx=pad_id)
+        self.words = nn.Embedding(vocab_size, word_dim or width, padding_idx=pad_id)
+        self.widen = nn.Identity() if word_dim in (None, width) else nn.Linear(word_dim or width, width)
         self.embedding = NormedEmbedding(width, sync=sync_norm)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         self.layers = nn.ModuleList(
             DecoderLayer(width, heads, ffn, dropout, attention_dropout, activation) for _ in range(layers)
         )
@@ -290,7 +300,7 @@ class Decoder(nn.Module):
         """
         rows, length = tokens.shape
         clips = len(memory.mask)
-        states = self.embedding(self.words(tokens), real)
+        states = self.embedding(self.widen(self.words(tokens)), real)
         places = sinusoids(length, self.width, start=memory.length, device=tokens.device)
         states = self.dropout(states + places.to(states))
         for number, layer in enumerate(self.layers):

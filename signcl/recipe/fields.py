@@ -126,8 +126,8 @@ class LossRecipe:
 
     weights: dict[str, float] = field(default_factory=dict)
     """Term -> weight. pretrain: clip, token_clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation,
-    signcl, and recognition (slt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a term out:
-    off."""
+    signcl, and recognition (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary,
+    distillation (smkd). Leave a term out: off."""
     schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
     is not named counts in every epoch."""
@@ -206,11 +206,12 @@ class TrainRecipe:
 
 @dataclass
 class DecodeRecipe:
-    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, recogniser)."""
+    """Beam search: transformers' `generate` (gfslt) or `signcl.decode` (slt, gaslt, recogniser)."""
 
     beams: int = 4
     length_penalty: float = 1.0
-    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt; negative: off)."""
+    """alpha: log p is divided by length ** alpha (gfslt) or ((5 + length) / 6) ** alpha (slt, gaslt;
+    negative: off)."""
     max_new_tokens: int = 60
     dev_beams: int = 1
     """Beams while training."""
@@ -342,11 +343,12 @@ class Recipe:
             )
         if system.taps and m.activation not in ("relu", "gelu"):
             raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
-        if not system.language_model and (m.language_model or m.form != "fixed"):
+        if m.language_model and not system.language_model:
             having = [name for name, s in SYSTEMS.items() if s.language_model]
-            raise ValueError(
-                f"model.language_model and model.form=as_released belong to {', '.join(having)}, not to {m.name}"
-            )
+            raise ValueError(f"model.language_model belongs to {', '.join(having)}, not to {m.name}")
+        if m.form != "fixed" and not system.as_released:
+            having = [name for name, s in SYSTEMS.items() if s.as_released]
+            raise ValueError(f"model.form=as_released belongs to {', '.join(having)}, not to {m.name}")
 
 
 def _positive(section: str, recipe: Any, *names: str) -> None:

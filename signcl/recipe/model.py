@@ -34,7 +34,7 @@ class ModelRecipe:
     attention_dropout: float = 0.0
     activation: str = "relu"
     signcl_tap: str = "embedding"
-    """slt, recogniser: where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of the encoder."""
+    """slt, gaslt, recogniser: where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of it."""
     tie_embeddings: bool = False
     text_layers: int = 2
     """Layers of the text encoder (vlp)."""

@@ -37,7 +37,9 @@ class System:
     taps: bool = False
     """model.signcl_tap chooses where SignCL looks."""
     language_model: bool = False
-    """model.language_model and model.form=as_released mean something."""
+    """model.language_model means something."""
+    as_released: bool = False
+    """model.form=as_released means something."""
 
 
 SYSTEMS = {
@@ -49,6 +51,16 @@ SYSTEMS = {
         needed=("recognition",),
         needs="frames (or features) and glosses",
     ),
+    "gaslt": System(
+        "GASLT: Sign Language Transformer with local gloss attention, taught how alike sentences are (Table 2)",
+        "finetune",
+        ("translation", "sentence_similarity", "signcl"),
+        ("translation", "sentence_similarity"),
+        needed=("translation",),
+        taps=True,
+        needs="features (or frames) and sentences; optionally word vectors and a pretrained sentence encoder",
+        as_released=True,
+    ),
     "gfslt": System(
         "GFSLT: frames to a sentence (paper Tables 2, 3, 5)",
         "finetune",
@@ -56,6 +68,7 @@ SYSTEMS = {
         ("translation",),
         needs="frames (or features) and sentences; starts from a vlp run or an mBART",
         language_model=True,
+        as_released=True,
     ),
     "pgp": System(
         "PGP: pseudo-gloss pretraining of Sign2GPT, the sentence's words found in the clip (ICLR 2024)",
@@ -105,6 +118,7 @@ SYSTEMS = {
         ("clip", "masked_text"),
         needs="frames (or features) and sentences; its text encoder starts from an mBART",
         language_model=True,
+        as_released=True,
     ),
 }
 """Every system by its name in `model.name`; `signcl.models.MODELS` has the classes."""
@@ -145,6 +159,35 @@ class I3DRecipe:
 @dataclass
 class GASLTRecipe:
     """gaslt: local gloss attention and the transfer of sentence similarity."""
+
+    keys: int = 7
+    """Places that a frame attends to in each head, around it and moved by offsets that it predicts."""
+    edge: Literal["stop", "wrap"] = "stop"
+    """A place outside the clip is its first or last frame, or comes in again at the other end (the published formula).
+    model.form=as_released has its own rule."""
+    embedding_dropout: float | None = None
+    """Dropout of frame and word embeddings where it differs from model.dropout. Released: 0.1 beside 0.5."""
+    word_dim: int | None = None
+    """Size of a word vector, mapped to model.width; None is model.width and no map. Released: 300."""
+    word_vectors: str = ""
+    """pretrained:FILE of word vectors that start the word table: word2vec text (.txt, .vec, also .gz) or binary (.bin).
+    Released: BPEmb, German, 25 000 pieces."""
+    sentence_encoder: str = "tfidf"
+    """What tells how alike two sentences are: tfidf (of the training sentences), or pretrained:FOLDER_OR_HUB_ID of a
+    transformers encoder, plain or as sentence-transformers lays it out. Released: distiluse-base-multilingual-cased."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("keys", self.keys), ("word_dim", self.word_dim)):
+            if value is not None and value < 1:
+                raise ValueError(f"model.gaslt.{name}: needs a number above 0, got {value}")
+        if self.embedding_dropout is not None and not 0 <= self.embedding_dropout <= 1:
+            raise ValueError(f"model.gaslt.embedding_dropout: needs a number from 0 to 1, got {self.embedding_dropout}")
+        if self.sentence_encoder != "tfidf" and not self.sentence_encoder.startswith("pretrained:"):
+            raise ValueError(
+                f"model.gaslt.sentence_encoder: needs tfidf or pretrained:FOLDER, got {self.sentence_encoder!r}"
+            )
+        if self.word_vectors and not self.word_vectors.startswith("pretrained:"):
+            raise ValueError(f"model.gaslt.word_vectors: needs pretrained:FILE, got {self.word_vectors!r}")
 
 
 @dataclass

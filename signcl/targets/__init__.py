@@ -18,7 +18,10 @@ from signcl.recipe import Recipe
 
 __all__ = ["TARGETS", "Maker", "Targets", "build_targets", "load_targets"]
 
-TARGETS: dict[str, str] = {"pseudo_gloss": "signcl.targets.pseudo_glosses:PseudoGlosses"}
+TARGETS: dict[str, str] = {
+    "pseudo_gloss": "signcl.targets.pseudo_glosses:PseudoGlosses",
+    "sentence_similarity": "signcl.targets.sentences:SentenceVectors",
+}
 """Loss term -> `module:class` of its maker."""
 
 
@@ -53,6 +56,12 @@ class Targets:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """What `Batch.targets` holds for these samples."""
         return {term: maker(samples) for term, maker in self.makers.items()}
+
+    def foresee(self, samples: Sequence[Sample]) -> None:
+        """Make slow targets of further samples (dev) now, once, and not in every loader process."""
+        for maker in self.makers.values():
+            if hasattr(maker, "foresee"):
+                maker.foresee(samples)
 
     def save(self, folder: Path) -> None:
         """Keep every maker in a run folder."""

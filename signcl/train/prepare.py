@@ -51,6 +51,8 @@ def prepare(recipe: Recipe) -> Material:
     glosses = build_glosses(train, dev, recipe.corpus.name) if "recognition" in recipe.loss.weights else None
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
     dim, targets = feature_dim(train), build_targets(recipe, train)
+    if targets is not None:
+        targets.foresee(dev)
     made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}
     return Material(
         train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, **made),

@@ -1,0 +1,216 @@
+"""Other measures of how well glosses keep apart, on the rows of the ratio: "density" should not rest on one number.
+
+Silhouette, Davies-Bouldin, neighbours and kernel densities are scikit-learn's. Each function says which direction is
+better; `other_measures` gives all of them, for the whole and, where it makes sense, per gloss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "BETTER",
+    "Measures",
+    "alignment_uniformity",
+    "fisher_ratio",
+    "kde_entropy",
+    "neighbour_purity",
+    "other_measures",
+]
+
+CHUNK = 1024
+BETTER = {
+    "fisher": "higher",
+    "silhouette": "higher",
+    "davies_bouldin": "lower",
+    "neighbour_purity": "higher",
+    "alignment": "lower",
+    "uniformity": "lower",
+    "kde_entropy": "no direction",
+}
+"""Which way a measure points where glosses keep apart."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures of a labelled feature matrix beside the ratio."""
+
+    values: dict[str, float]
+    """Of the whole; `BETTER` says which direction is better."""
+    by_gloss: dict[str, np.ndarray]
+    """fisher, silhouette, neighbour_purity of each gloss. [K] each"""
+    gloss_ids: np.ndarray
+    """Ascending; glosses of a single row are left out of everything. [K]"""
+    settings: dict[str, int | float | str]
+    """rows, neighbours, dims of the kernel density, metric."""
+
+
+def other_measures(
+    features: np.ndarray, glosses: np.ndarray, *, min_count: int = 2, neighbours: int = 5, dims: int = 10
+) -> Measures:
+    """All measures of this file, on the rows of glosses with at least `min_count` rows. Time grows with N^2.
+
+    Args:
+        features: one row per sign instance. [N, D]
+        glosses: gloss number of each row. [N]
+        min_count: glosses with fewer rows are left out.
+        neighbours: of `neighbour_purity`.
+        dims: of `kde_entropy`.
+
+    Raises:
+        ValueError: shapes that do not fit, rows that are not finite, fewer than two glosses.
+    """
+    from sklearn.metrics import davies_bouldin_score, silhouette_samples
+
+    rows, labels = _checked(features, glosses)
+    ids, counts = np.unique(labels, return_counts=True)
+    keep = np.isin(labels, ids[counts >= max(min_count, 2)])
+    rows, labels = rows[keep], labels[keep]
+    ids, numbers = np.unique(labels, return_inverse=True)
+    if len(ids) < 2:
+        raise ValueError(f"measures need at least 2 glosses with {max(min_count, 2)} rows, got {len(ids)}.")
+    counts = np.bincount(numbers)
+    silhouette = silhouette_samples(rows, numbers)
+    purity = neighbour_purity(rows, numbers, neighbours)
+    fisher = fisher_ratio(rows, numbers)
+    alignment, uniformity = alignment_uniformity(rows, numbers)
+    return Measures(
+        values={
+            "fisher": float(fisher.mean()),
+            "silhouette": float(silhouette.mean()),
+            "davies_bouldin": float(davies_bouldin_score(rows, numbers)),
+            "neighbour_purity": float(purity.mean()),
+            "alignment": alignment,
+            "uniformity": uniformity,
+            "kde_entropy": kde_entropy(rows, dims),
+        },
+        by_gloss={
+            "fisher": fisher,
+            "silhouette": np.bincount(numbers, silhouette) / counts,
+            "neighbour_purity": np.bincount(numbers, purity) / counts,
+        },
+        gloss_ids=ids,
+        settings={"rows": len(rows), "neighbours": neighbours, "dims": dims, "metric": "euclidean"},
+    )
+
+
+def fisher_ratio(features: np.ndarray, glosses: np.ndarray) -> np.ndarray:
+    """How far each gloss's mean is from the others, in units of their spreads. Higher is better. [K]
+
+    F(i) = mean_{j != i} |mean_i - mean_j|^2 / (var_i + var_j), with var the mean squared distance from the gloss's own
+    mean. Two copies of a single point each, at different places, would be infinite: they count as 1e12.
+
+    Args:
+        features: [N, D]
+        glosses: numbers 0..K-1, each with at least one row. [N]
+    """
+    rows, labels = _checked(features, glosses)
+    counts = np.bincount(labels)
+    means = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(means, labels, rows)
+    means /= counts[:, None]
+    spread = np.bincount(labels, ((rows - means[labels]) ** 2).sum(axis=1)) / counts
+    squares = (means**2).sum(axis=1)
+    apart = np.maximum(squares[:, None] + squares - 2 * means @ means.T, 0)
+    ratio = np.minimum(apart / np.maximum(spread[:, None] + spread, 1e-300), 1e12)
+    np.fill_diagonal(ratio, 0)
+    return np.asarray(ratio.sum(axis=1) / (len(counts) - 1))
+
+
+def neighbour_purity(features: np.ndarray, glosses: np.ndarray, neighbours: int = 5) -> np.ndarray:
+    """Share of each row's nearest other rows that have its gloss, 0..1. Higher is better. [N]
+
+    A gloss of n rows is asked for min(neighbours, n - 1) of them, so that rare glosses can reach 1.
+
+    Args:
+        features: [N, D]
+        glosses: numbers 0..K-1, each with at least two rows. [N]
+        neighbours: how many to look at.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    rows, labels = _checked(features, glosses)
+    if neighbours < 1:
+        raise ValueError(f"neighbour_purity needs at least 1 neighbour, got {neighbours}.")
+    asked = np.minimum(neighbours, np.bincount(labels)[labels] - 1)
+    search = NearestNeighbors(n_neighbors=int(asked.max()), algorithm="brute").fit(rows)
+    nearest = search.kneighbors(return_distance=False)  # a row is not its own neighbour
+    within = np.arange(nearest.shape[1]) < asked[:, None]
+    return np.asarray(((labels[nearest] == labels[:, None]) & within).sum(axis=1) / asked)
+
+
+def alignment_uniformity(features: np.ndarray, glosses: np.ndarray) -> tuple[float, float]:
+    """How close rows of one gloss are, and how evenly all rows fill the sphere; for both lower is better.
+
+    With rows scaled to length 1: alignment = mean |x - y|^2 over pairs of one gloss, each gloss weighing the same
+    (as in the ratio); uniformity = log of the mean of exp(-2 |x - y|^2) over all pairs of different rows.
+
+    Args:
+        features: rows that are not all zeros. [N, D]
+        glosses: numbers 0..K-1, each with at least two rows. [N]
+
+    Source: Wang & Isola 2020.
+    """
+    rows, labels = _checked(features, glosses)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not lengths.all():
+        raise ValueError(
+            f"alignment and uniformity need rows that are not all zeros, got {int((lengths == 0).sum())} such rows; "
+            "leave them out."
+        )
+    rows = rows / lengths
+    counts = np.bincount(labels)
+    means = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(means, labels, rows)
+    means /= counts[:, None]
+    spread = 1 - (means**2).sum(axis=1)  # mean squared distance of unit rows from their mean
+    alignment = float(np.mean(2 * np.maximum(spread, 0) * counts / (counts - 1)))
+    total = 0.0
+    for start in range(0, len(rows), CHUNK):
+        total += float(np.exp(-4 + 4 * np.minimum(rows[start : start + CHUNK] @ rows.T, 1)).sum())
+    pairs = len(rows) * (len(rows) - 1)
+    return alignment, float(np.log((total - len(rows)) / pairs))
+
+
+def kde_entropy(features: np.ndarray, dims: int = 10) -> float:
+    """Entropy of the rows by kernel density, in nats: how widely they spread, whatever their glosses.
+
+    PCA to `dims`, divided by the root mean square of what is left (so that units do not matter), Gaussian kernels with
+    Scott's bandwidth; minus the mean log density at the rows. It knows no glosses: low is "compact", which SpaMo reads
+    as good and density as bad. Compare feature sets under equal `dims` and about equal N only.
+
+    Args:
+        features: [N, D]
+        dims: dimensions kept; fewer where N or D has fewer.
+
+    Source: SpaMo (2025) reports such an entropy; its settings are not published, these are ours.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.neighbors import KernelDensity
+
+    rows, _ = _checked(features, np.zeros(len(features), dtype=np.int64))
+    if dims < 1:
+        raise ValueError(f"kde_entropy needs at least 1 dimension, got {dims}.")
+    if not np.ptp(rows, axis=0).any():
+        raise ValueError(f"kde_entropy needs rows that differ, got {len(rows)} equal rows.")
+    kept = PCA(min(dims, *rows.shape), svd_solver="full" if len(rows) < 500 else "covariance_eigh").fit_transform(rows)
+    kept = kept / np.sqrt((kept**2).mean())
+    return -float(KernelDensity(bandwidth="scott").fit(kept).score_samples(kept).mean())
+
+
+def _checked(features: np.ndarray, glosses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows, labels = np.asarray(features, dtype=np.float64), np.asarray(glosses)
+    if rows.ndim != 2 or 0 in rows.shape or labels.shape != (len(rows),) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"measures need features [N, D] and whole gloss numbers [N], got {rows.shape} and {labels.dtype} "
+            f"{labels.shape}."
+        )
+    if not np.isfinite(rows).all():
+        broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        raise ValueError(
+            f"measures need finite features, got NaN or infinity in {len(broken)} of {len(rows)} rows, first "
+            f"{broken[:5].tolist()}."
+        )
+    return rows, labels

@@ -1,0 +1,185 @@
+"""The rows of a labelled feature matrix, checked, weighted and put in the order of their glosses.
+
+Rows are gathered on demand, so that a memory-mapped matrix larger than memory can be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["CHUNK", "Rows", "Sorted", "capped_rows", "sort_rows"]
+
+CHUNK = 4096  # rows looked at at once where no pairs are formed
+
+
+class Rows:
+    """The rows of a feature matrix in the order of their glosses: gathered on demand, never copied whole."""
+
+    def __init__(self, features: Tensor | np.ndarray, order: Tensor) -> None:
+        """Look at every row once: refuse NaN and infinity, find the centre and the scale.
+
+        Args:
+            features: any float or integer type; a memory-mapped array is read panel by panel. [N, D]
+            order: row numbers, sorted by gloss. [n]
+
+        Raises:
+            ValueError: rows with NaN or infinity (counted), or all rows equal.
+        """
+        self.features, self.order = features, order
+        size, device = features.shape[1], order.device
+        total = torch.zeros(size, dtype=torch.float64, device=device)
+        low, high = torch.full_like(total, math.inf), torch.full_like(total, -math.inf)
+        broken: list[int] = []
+        count = 0
+        for start in range(0, len(order), CHUNK):
+            chunk = self.raw(slice(start, start + CHUNK))
+            if not chunk.is_floating_point():
+                chunk = chunk.double()
+            chunk = chunk.float() if chunk.dtype.itemsize == 2 else chunk
+            finite = torch.isfinite(chunk).all(dim=1)
+            if not finite.all():
+                count += int((~finite).sum())
+                broken += order[start : start + CHUNK][~finite].tolist()
+                broken = sorted(broken)[:5]
+                continue
+            total += chunk.sum(dim=0, dtype=torch.float64)
+            low = torch.minimum(low, chunk.amin(dim=0).double())
+            high = torch.maximum(high, chunk.amax(dim=0).double())
+        if count:
+            raise ValueError(
+                f"density needs finite features, got NaN or infinity in {count} of {len(order)} rows (row "
+                f"{', '.join(map(str, broken))}{', ...' if count > 5 else ''}, counted from 0); find the frames they "
+                f"come from, or drop these rows."
+            )
+        if torch.equal(low, high):
+            raise ValueError(
+                f"density needs rows that differ, got {len(order)} equal rows of size {len(low)}: every distance is 0 "
+                "and the ratio undefined; check what made these features."
+            )
+        centre = torch.minimum(torch.maximum(total / len(order), low), high)
+        reach = float(torch.maximum(high - centre, centre - low).max())
+        self.scale: float = 2.0 ** math.floor(math.log2(reach))  # a power of two: scaling rounds nothing
+        self.centre = centre / self.scale
+        given = self.raw(slice(0, 1)).dtype
+        single = (given.is_floating_point or given in (torch.uint8, torch.int8)) and given != torch.float64
+        # float32 products only where they are that: not under TF32 or bfloat16 "high" precision, not near overflow.
+        single = single and torch.get_float32_matmul_precision() == "highest" and 2.0**-60 < self.scale < 2.0**60
+        self.dtype = torch.float32 if single else torch.float64
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def raw(self, part: slice | Tensor) -> Tensor:
+        """Rows as they were given, by their place in the order. [n, D]"""
+        index = self.order[part]
+        if isinstance(self.features, np.ndarray):
+            return torch.from_numpy(np.ascontiguousarray(self.features[index.numpy()]))
+        return self.features[index]
+
+    def centred(self, raw: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rows less the common centre, in units of `scale`. [n, D]"""
+        return raw.to(dtype).mul(1 / self.scale).sub_(self.centre.to(dtype))
+
+
+class Sorted(NamedTuple):
+    """What `sort_rows` gives."""
+
+    rows: Rows
+    gloss_ids: Tensor
+    """Ascending. [K] long"""
+    counts: Tensor
+    """Rows of each, after capping. [K] long"""
+    labels: Tensor
+    """Gloss of each sorted row, 0..K-1. [N]"""
+    starts: Tensor
+    """First sorted row of each gloss. [K]"""
+    kept: Tensor
+    """Glosses that have a ratio: at least `min_count` rows before capping. [K'] long"""
+    weights: Tensor | None
+    """Of each sorted row, or of each in each of R replicates. [N] or [N, R] float64"""
+
+
+def capped_rows(glosses: Tensor | np.ndarray, cap: int, *, seed: int = 0) -> Tensor:
+    """Row numbers, ascending, when each gloss keeps at most `cap` rows, drawn at random.
+
+    A cap of 20 is among those of 50 drawn with the same seed, so that caps can be compared.
+
+    Args:
+        glosses: gloss number of each row. [N]
+        cap: rows a gloss may keep.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a cap under 2 (one row has no neighbour of its own gloss).
+    """
+    if cap < 2:
+        raise ValueError(f"a cap of rows per gloss needs to be at least 2, got {cap}; one row has no pair.")
+    labels = torch.as_tensor(glosses).cpu()
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[labels[shuffled].argsort(stable=True)]  # by gloss, at random within
+    _, counts = torch.unique(labels, return_counts=True)
+    place = torch.arange(len(labels)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    return order[place < cap].sort().values
+
+
+def sort_rows(
+    features: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray,
+    min_count: int,
+    others: bool,
+    *,
+    cap: int | None = None,
+    seed: int = 0,
+    weights: Tensor | np.ndarray | None = None,
+) -> Sorted:
+    """Check the input and put the rows in the order of their glosses; the arguments are `sign_density_ratio`'s."""
+    labels = torch.as_tensor(glosses)
+    if len(features.shape) != 2 or 0 in features.shape or labels.ndim != 1 or len(labels) != len(features):
+        raise ValueError(
+            "density needs features [N, D] and one gloss number per row [N], "
+            f"got shapes {tuple(features.shape)} and {tuple(labels.shape)}."
+        )
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"density needs glosses as whole numbers, got {labels.dtype}; number the glosses first.")
+    if isinstance(features, Tensor):
+        features = features.detach()
+        labels = labels.to(features.device)
+    gloss_ids, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    order = inverse.argsort(stable=True)
+    enough = counts >= min_count
+    if not enough.any():
+        raise ValueError(
+            f"density needs at least one gloss with {min_count} rows, got {len(labels)} rows of {len(counts)} glosses, "
+            f"at most {int(counts.max())} each; lower min_count, or give more instances."
+        )
+    if cap is not None:
+        chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+        chosen[capped_rows(inverse, cap, seed=seed).to(labels.device)] = True
+        order = order[chosen[order]]
+        counts = counts.clamp(max=cap)
+    if not others:
+        order = order[enough[inverse[order]]]
+        gloss_ids, counts, enough = gloss_ids[enough], counts[enough], enough[enough]
+    if len(counts) < 2:
+        raise ValueError(
+            f"density needs at least 2 glosses to compare, got {len(counts)}; give instances of more than one sign."
+        )
+    group = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    sorted_weights = None if weights is None else _checked(weights, len(labels)).to(labels.device)[order]
+    starts = counts.cumsum(0) - counts
+    return Sorted(Rows(features, order), gloss_ids, counts, group, starts, enough.nonzero().flatten(), sorted_weights)
+
+
+def _checked(weights: Tensor | np.ndarray, rows: int) -> Tensor:
+    given = torch.as_tensor(weights).double()
+    if given.ndim not in (1, 2) or len(given) != rows or not bool(((given > 0) & given.isfinite()).all()):
+        raise ValueError(
+            f"density needs one weight above 0 per row [{rows}], such as the frames of each sign, got shape "
+            f"{tuple(given.shape)}, smallest {float(given.min()) if given.numel() else math.nan:g}."
+        )
+    return given

@@ -1,0 +1,170 @@
+"""Does density go with recognition? Bins and correlations over glosses, with intervals and with frequency held fixed.
+
+One entry per gloss everywhere. Rare glosses are recognised badly and have unstable ratios at the same time, so every
+correlation comes plain and partial, the logarithm of the gloss's frequency held fixed (paper section A.4, Table 10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Bin", "Correlation", "correlate", "density_bins"]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Glosses of similar density."""
+
+    glosses: int
+    low: float
+    """Smallest ratio in the bin."""
+    high: float
+    """Largest."""
+    sdr: float
+    """Mean ratio."""
+    accuracy: float
+    """Mean accuracy of the glosses, each weighing the same."""
+    error: float
+    """Standard error of that mean; nan for a single gloss."""
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A correlation coefficient with its p-value and bootstrap interval over glosses."""
+
+    value: float
+    p_value: float
+    """Two-sided, from Student's t with n - 2 - (number of controls) degrees of freedom."""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How two quantities of the glosses go together."""
+
+    pearson: Coefficient
+    spearman: Coefficient
+    glosses: int
+    controls: int
+    """How many quantities were held fixed."""
+    level: float
+    samples: int
+    seed: int
+
+
+def density_bins(sdr: Sequence[float] | np.ndarray, accuracy: Sequence[float] | np.ndarray, bins: int = 9) -> list[Bin]:
+    """Glosses sorted by ratio and cut into bins of as equal size as can be; the last bin is the most crowded.
+
+    Args:
+        sdr: ratio of each gloss. [K]
+        accuracy: of each gloss. [K]
+        bins: how many; the paper has nine.
+
+    Raises:
+        ValueError: sizes that differ, or fewer glosses than bins.
+
+    Source: paper section 3.3, Figure 3 (a).
+    """
+    ratio, right = _pair(sdr, accuracy)
+    if not 1 <= bins <= len(ratio):
+        raise ValueError(f"bins must be 1 to the number of glosses that have both values, {len(ratio)}; got {bins}.")
+    order = np.argsort(ratio, kind="stable")
+    return [
+        Bin(
+            glosses=len(part),
+            low=float(ratio[part[0]]),
+            high=float(ratio[part[-1]]),
+            sdr=float(ratio[part].mean()),
+            accuracy=float(right[part].mean()),
+            error=float(right[part].std(ddof=1) / len(part) ** 0.5) if len(part) > 1 else float("nan"),
+        )
+        for part in np.array_split(order, bins)
+    ]
+
+
+def correlate(
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
+    controls: Sequence[Sequence[float] | np.ndarray] | np.ndarray = (),
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Correlation:
+    """Pearson and Spearman correlation of two quantities, other quantities held fixed if given.
+
+    A partial correlation is that of what is left of x and y after a least-squares line through the controls; for
+    Spearman everything is ranked first (equal values share their mean rank).
+
+    Args:
+        x: of each gloss. [K]
+        y: of each gloss. [K]
+        controls: further quantities of each gloss. [any number, K]
+        samples: bootstrap resamples of the glosses; those in which a quantity is constant are left out.
+        seed: of the resampling.
+        level: coverage of the intervals.
+
+    Raises:
+        ValueError: sizes that differ, NaN or infinity, a quantity that is the same for every gloss (beyond the
+            controls), too few glosses (3 + number of controls are needed).
+
+    Source: paper section A.4.2; the partial ones are ours.
+    """
+    from scipy.stats import rankdata, t
+
+    one, two = _pair(x, y)
+    fixed = np.atleast_2d(np.asarray(controls, dtype=np.float64)) if len(controls) else np.empty((0, len(one)))
+    if fixed.shape[1:] != one.shape or not np.isfinite(fixed).all():
+        raise ValueError(f"correlate needs finite controls of {len(one)} glosses each, got shape {fixed.shape}.")
+    freedom = len(one) - 2 - len(fixed)
+    if freedom < 1 or samples < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"correlate needs at least {3 + len(fixed)} glosses, samples >= 1 and a level between 0 and 1, got "
+            f"{len(one)}, {samples} and {level}."
+        )
+    values = np.stack([one, two, *fixed])
+    draws = np.random.default_rng(seed).integers(len(one), size=(samples, len(one)))
+    found = []
+    for ranked in (False, True):
+        value = _coefficient(rankdata(values, axis=1) if ranked else values)
+        if np.isnan(value):
+            raise ValueError(
+                "correlate needs quantities that differ between the glosses"
+                + (" by more than the controls do" if len(fixed) else "")
+                + "; one of them is the same for all."
+            )
+        resampled = (values[:, draw] for draw in draws)
+        spread = np.array([_coefficient(rankdata(part, axis=1) if ranked else part) for part in resampled])
+        spread = spread[~np.isnan(spread)]
+        low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2]) if len(spread) else (np.nan, np.nan)
+        statistic = abs(value) * np.sqrt(freedom / max(1 - value**2, 1e-300))
+        found.append(Coefficient(value, float(2 * t.sf(statistic, freedom)), float(low), float(high)))
+    return Correlation(found[0], found[1], len(one), len(fixed), level, samples, seed)
+
+
+def _coefficient(values: np.ndarray) -> float:
+    """Correlation of the first two rows, the others held fixed; nan where one of them does not vary. [2 + C, K]"""
+    rest = values - values.mean(axis=1, keepdims=True)
+    first, second = rest[:2]
+    if len(values) > 2:
+        fixed = rest[2:].T
+        first, second = (row - fixed @ np.linalg.lstsq(fixed, row, rcond=None)[0] for row in (first, second))
+    # Below this share of the variance before the controls, what is left is rounding.
+    sizes = (first @ first, second @ second)
+    if any(size <= 1e-20 * max(row @ row, 1e-300) for size, row in zip(sizes, rest[:2])):
+        return float("nan")
+    return float(np.clip(first @ second / np.sqrt(sizes[0] * sizes[1]), -1, 1))
+
+
+def _pair(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    one, two = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if one.ndim != 1 or one.shape != two.shape or not np.isfinite(one).all() or not np.isfinite(two).all():
+        raise ValueError(
+            f"statistics over glosses need two finite values for each, got shapes {one.shape} and {two.shape}"
+            + (", with NaN or infinity." if one.shape == two.shape else ".")
+        )
+    return one, two

@@ -1,0 +1,25 @@
+"""Several processes for one measure: `torchrun --nproc-per-node 4 -m signcl density ...` shares the pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+__all__ = ["joined"]
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[tuple[int, int]]:
+    """(rank, number of processes), joined through gloo where torchrun (or its like) has started several."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield 0, 1
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,81 @@
+"""Word vectors from a file, for a word table or for distances between words: word2vec's text and binary forms.
+
+Text is what gensim, fastText (.vec), GloVe and BPEmb (.txt) write: an optional line `count size`, then a word and its
+numbers per line, with single spaces between. Binary (.bin) is word2vec's, which BPEmb ships. Not fastText's own .bin.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+__all__ = ["read_vectors"]
+
+
+def read_vectors(path: str | Path, words: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Vectors by word; of a word that stands twice the first.
+
+    Args:
+        path: .txt, .vec or any other name for text, .bin for word2vec binary; either may end in .gz.
+        words: keep these alone, so that a file of gigabytes takes no more memory than they do; None keeps all.
+
+    Returns:
+        Word -> vector. Each [size] float32
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not word vectors, lines of different sizes, or numbers that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of word vectors at {path}; needs word2vec text (.txt, .vec) or binary (.bin)")
+    binary = ".bin" in path.suffixes[-2:]
+    reader: Any = _binary if binary else _text
+    found: dict[str, np.ndarray] = {}
+    with path.open("rb") as plain, gzip.GzipFile(fileobj=plain) if path.suffix == ".gz" else nullcontext(plain) as file:
+        try:
+            for word, vector in reader(file, None if words is None else frozenset(words)):
+                found.setdefault(word, vector)
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(
+                f"{path} holds no word vectors in word2vec's {'binary' if binary else 'text'} form: {error}"
+            ) from None
+    if not all(np.isfinite(vector).all() for vector in found.values()):
+        raise ValueError(f"{path} has vectors with NaN or infinite numbers")
+    return found
+
+
+def _text(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, np.ndarray]]:
+    size = None
+    for number, line in enumerate(file, start=1):
+        # only spaces part the columns: some words are odd blanks themselves, which a bare split() would swallow
+        word, *numbers = line.decode("utf-8", errors="replace").rstrip("\r\n ").split(" ")
+        if number == 1 and len(numbers) == 1:
+            size = int(numbers[0])
+            continue
+        size = len(numbers) if size is None else size
+        if len(numbers) != size or not size:
+            raise ValueError(f"line {number} has {len(numbers)} numbers where {size or 'some'} are needed")
+        if words is None or word in words:
+            yield word, np.array(numbers, dtype=np.float32)
+
+
+def _binary(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, np.ndarray]]:
+    count, size = (int(number) for number in file.readline(100).split())
+    for _ in range(count):
+        letters = bytearray()
+        while (letter := file.read(1)) != b" ":
+            if not letter:
+                raise EOFError(f"it ends before the last of {count} words")
+            letters += letter
+        row = file.read(4 * size)
+        if len(row) != 4 * size:
+            raise EOFError(f"it ends before the last of {count} words")
+        word = letters.decode("utf-8", errors="replace").lstrip("\n")
+        if words is None or word in words:
+            yield word, np.frombuffer(row, dtype="<f4").astype(np.float32)
