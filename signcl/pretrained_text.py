@@ -87,6 +87,11 @@ class PretrainedTokenizer:
         text: str = self._tokenizer.decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.strip()
 
+    def pieces(self) -> list[str]:
+        """What each id stands for, and `<pad>` where padding lies beyond the vocabulary. [vocab_size]"""
+        own: list[str] = self._tokenizer.convert_ids_to_tokens(list(range(self.num_tokens)))
+        return own + ["<pad>"] * (self.vocab_size - self.num_tokens)
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and the folder `pretrained_tokenizer`."""
         self._tokenizer.save_pretrained(str(folder / FOLDER))

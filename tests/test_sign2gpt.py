@@ -355,6 +355,7 @@ def test_a_tokenizer_of_a_language_model_is_read_kept_and_the_same_again(tmp_pat
     tokenizer = build_tokenizer(f"pretrained:{tmp_path}/plain", [])
     assert (tokenizer.start_id, tokenizer.end_id) == (0, 0)
     assert tokenizer.pad_id == tokenizer.num_tokens == len(WORDS) + 2 == tokenizer.vocab_size - 1
+    assert tokenizer.pieces() == ["<|end|>", "<unk>", *WORDS, "<pad>"]
     ids = tokenizer.encode("regen und wind")
     assert ids == [2, 7, 4, 0]
     assert tokenizer.decode([*ids, 3, tokenizer.pad_id]) == "regen und wind"
