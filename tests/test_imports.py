@@ -34,12 +34,13 @@ RINGS = [
     {"build", "lab"},
     {"terms"},
     {"stages"},
-    {"train", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
+    {"train", "grid", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {
     "evaluation": 0,
     "train": 1,
+    "grid": 1,
     "translation": 1,
     "analysis": 1,
     "report": 2,

@@ -1,6 +1,6 @@
 """Scores (`scores`, of single glosses `by_gloss`), their uncertainty (`bootstrap`), all of them at once (`summary`)."""
 
-from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
+from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap, seeded_bootstrap
 from signcl.metrics.by_gloss import GlossScore, gloss_accuracy
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
 from signcl.metrics.summary import score_all, score_glosses
@@ -24,5 +24,6 @@ __all__ = [
     "rouge_l",
     "score_all",
     "score_glosses",
+    "seeded_bootstrap",
     "wer",
 ]

@@ -1,7 +1,7 @@
 """How far a score can be trusted: bootstrap over sentences, for one system and for two on the same sentences.
 
 A resample of a corpus score is a sum of per-sentence counts, so a thousand resamples cost less than one scoring.
-Nothing here speaks of training seeds: compare those separately.
+`seeded_bootstrap` draws training seeds as well; the others speak of one run each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from signcl.metrics import scores
 from signcl.metrics.scores import Smoothing, Tokenize, Unit
 
-__all__ = ["Comparison", "Interval", "bootstrap_interval", "paired_bootstrap"]
+__all__ = ["Comparison", "Interval", "bootstrap_interval", "paired_bootstrap", "seeded_bootstrap"]
 
 Metric = str | Callable[..., Any]
 
@@ -99,6 +99,62 @@ def paired_bootstrap(
     beyond = min((differences <= 0).sum(), (differences >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (samples + 1))
     return Comparison(score_a - score_b, float(low), float(high), p_value, score_a, score_b, samples, seed, level)
+
+
+def seeded_bootstrap(
+    metric: Metric,
+    a: Sequence[Sequence[str]],
+    b: Sequence[Sequence[str]],
+    references: Sequence[str],
+    samples: int = 1000,
+    seed: int = 0,
+    *,
+    level: float = 0.95,
+    tokenize: Tokenize = "none",
+    smoothing: Smoothing = "exp",
+) -> Comparison:
+    """Is training `a` better than training `b`? Mean difference over seeds, with seeds and sentences both resampled.
+
+    Each resample draws seeds with replacement and one set of sentences that all of them are scored on. With few seeds
+    such draws vary too little, by (seeds - 1) / seeds in the variance that comes from seeds; that part is widened by as
+    much, so that the interval of n seeds is not smaller than n seeds deserve.
+
+    Args:
+        metric: as in `paired_bootstrap`.
+        a: sentences of one training, a list for each seed.
+        b: of the other, for the same seeds in the same order.
+        references: one per sentence.
+        samples, seed, level, tokenize, smoothing: as in `paired_bootstrap`.
+
+    Returns:
+        As `paired_bootstrap`; `a` and `b` are means over seeds. One seed gives the interval over sentences alone.
+
+    Raises:
+        ValueError: other seeds in a than in b, or as `paired_bootstrap`.
+    """
+    if len(a) != len(b) or not a:
+        raise ValueError(f"seeded_bootstrap needs the same seeds on both sides, got {len(a)} and {len(b)}.")
+    for side in (a, b):
+        for hypotheses in side:
+            scores.check(hypotheses, references)
+    _check_sampling(samples, level)
+    of_a = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in a]
+    of_b = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in b]
+    everything, seeds = np.arange(len(references)), len(a)
+    score_a, score_b = (np.array([one(everything) for one in side]) for side in (of_a, of_b))
+    observed = float((score_a - score_b).mean())
+    generator = np.random.default_rng((seed, 1))
+    widened = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
+    differences = np.empty(samples)
+    for number, draw in enumerate(_draws(len(references), samples, seed)):
+        each = np.array([one(draw) - other(draw) for one, other in zip(of_a, of_b)])
+        chosen = generator.integers(seeds, size=seeds)
+        differences[number] = each.mean() + widened * (each[chosen].mean() - each.mean())
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    p_value = min(1.0, 2 * (1 + int(beyond)) / (samples + 1))
+    means = float(score_a.mean()), float(score_b.mean())
+    return Comparison(observed, float(low), float(high), p_value, *means, samples, seed, level)
 
 
 def bootstrap_interval(

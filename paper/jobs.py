@@ -1,0 +1,303 @@
+"""Runs as values: what is trained from what. `run_all` makes those that are missing, in the order they need.
+
+A run is known by the content of its recipe, of the runs it starts from, of its corpus, and of the code that trains
+(`code_version`): change one and it is another run, in another folder. Whatever is finished is not repeated; whatever
+was stopped goes on from its last state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Extract", "Fit", "Place", "Result", "code_version", "run_all"]
+
+NOT_TRAINING = (
+    "cli",
+    "report",
+    "web",
+    "tables.py",
+    "demo.py",
+    "catalogue.py",
+    "projection.py",
+    "audit.py",
+    "alignment.py",
+)
+"""Parts of the package that no number of a run depends on."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training run and its scores."""
+
+    recipe: str
+    """A shipped recipe such as `synthetic/finetune.yaml`."""
+    changes: tuple[str, ...] = ()
+    """Overrides, `key.sub=value`."""
+    start: Fit | None = None
+    """The run whose weights start this one (`model.init_from`)."""
+    features: Extract | None = None
+    """Features that replace the clips (`corpus.features`)."""
+
+    def seeded(self, seed: int) -> Fit:
+        """The same run, and the runs before it, with another seed."""
+        return Fit(
+            self.recipe,
+            (*(c for c in self.changes if not c.startswith("train.seed=")), f"train.seed={seed}"),
+            self.start and self.start.seeded(seed),
+            self.features and self.features.seeded(seed),
+        )
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Features of all splits at a tap of a run."""
+
+    run: Fit
+    tap: str = "features"
+
+    def seeded(self, seed: int) -> Extract:
+        """The same of the run with another seed."""
+        return Extract(self.run.seeded(seed), self.tap)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs go and what they are trained on."""
+
+    out: Path
+    root: Path
+    """The corpus folder."""
+    corpus_id: str
+    """Changes when the corpus does."""
+    device: str = "cpu"
+    jobs: int = 2
+    """Runs at a time, each on one thread."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to."""
+
+    folder: Path
+    scores: dict[str, Any]
+    """The entry of `scores.json` for the test split."""
+    density: dict[str, Any] | None
+    """Of the test split, where the corpus knows its spans."""
+    card: dict[str, Any]
+
+    def answers(self) -> tuple[list[str], list[str]]:
+        """Hypotheses and references of the test split, in the order of names."""
+        from signcl.evaluation import read_predictions
+
+        names, references, hypotheses = read_predictions(self.folder / "predictions.test.tsv")
+        order = sorted(range(len(names)), key=names.__getitem__)
+        return [hypotheses[i] for i in order], [references[i] for i in order]
+
+
+@lru_cache
+def code_version() -> str:
+    """A number of the code that training, scoring and density run through."""
+    package = Path(__import__("signcl").__file__).parent
+    digest = hashlib.sha1()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in NOT_TRAINING:
+            digest.update(f"{name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _recipe(job: Fit, place: Place) -> Any:
+    from signcl.recipe import load_recipe, recipe_path
+
+    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *job.changes]
+    if job.start is not None:
+        changes.append(f"model.init_from={folder_of(job.start, place)}")
+    if job.features is not None:
+        changes.append(f"corpus.features={folder_of(job.features, place)}/{{split}}")
+    return load_recipe(recipe_path(job.recipe), changes)
+
+
+def folder_of(job: Fit | Extract, place: Place) -> Path:
+    """Where a run or its features live: a name to read and the number of its content."""
+    if isinstance(job, Extract):
+        return folder_of(job.run, place) / f"features-{job.tap}"
+    from signcl.recipe import recipe_to_dict
+
+    recipe = recipe_to_dict(_recipe(job, place))
+    seed = recipe["train"]["seed"]
+    recipe.pop("out")
+    recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
+    recipe["corpus"]["features"] = job.features and folder_of(job.features, place).parent.name + job.features.tap
+    recipe["corpus"].pop("root")
+    recipe["train"].pop("device")
+    content = json.dumps([recipe, place.corpus_id, code_version()], sort_keys=True)
+    stem = Path(job.recipe).stem
+    return place.out / f"{stem}-{hashlib.sha1(content.encode()).hexdigest()[:10]}-seed{seed}"
+
+
+def _before(job: Fit | Extract) -> list[Fit | Extract]:
+    """What must be there first."""
+    if isinstance(job, Extract):
+        return [job.run]
+    return [part for part in (job.start, job.features) if part is not None]
+
+
+def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
+    """Train, score and measure all jobs and what they need; the results by job.
+
+    Raises:
+        RuntimeError: a run failed; the others that do not need it are finished first.
+    """
+    wanted = list(dict.fromkeys(jobs))
+    everything: dict[Fit | Extract, None] = {}
+
+    def collect(job: Fit | Extract) -> None:
+        for part in _before(job):
+            collect(part)
+        everything[job] = None
+
+    for job in wanted:
+        collect(job)
+    todo = [job for job in everything if not _done(job, place)]
+    if todo:
+        print(
+            f"{len(everything) - len(todo)} of {len(everything)} runs are there; {len(todo)} to make", file=sys.stderr
+        )
+        _make(todo, place)
+    return {job: _result(folder_of(job, place)) for job in wanted}
+
+
+def _done(job: Fit | Extract, place: Place) -> bool:
+    name = "index.json" if isinstance(job, Extract) else "result.json"
+    folder = folder_of(job, place)
+    return (
+        all((folder / split / name).is_file() for split in SPLITS)
+        if isinstance(job, Extract)
+        else (folder / name).is_file()
+    )
+
+
+SPLITS = ("train", "dev", "test")
+
+
+def _make(todo: list[Fit | Extract], place: Place) -> None:
+    """Make jobs in worker processes, each as soon as what it needs is there."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    waiting, running, failed = list(todo), {}, []
+    started, total = time.perf_counter(), len(todo)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(place.jobs, mp_context=context) as pool:
+        while waiting or running:
+            blocked = {*waiting, *running.values(), *(job for job, _ in failed)}
+            for job in [job for job in waiting if not any(part in blocked for part in _before(job))]:
+                if len(running) >= place.jobs:
+                    break
+                waiting.remove(job)
+                running[pool.submit(_work, job, place)] = job
+            if not running:  # what is left needs a run that failed
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                job = running.pop(future)
+                _note(future, job, place, failed)
+                left = len(waiting) + len(running)
+                spent = time.perf_counter() - started
+                print(
+                    f"[{total - left}/{total}] {folder_of(job, place).name}  {spent / 60:.1f} min, about "
+                    f"{spent / max(1, total - left) * left / 60:.0f} to go",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    if failed:
+        job, reason = failed[0]
+        raise RuntimeError(f"{len(failed)} runs failed, the first {folder_of(job, place)}: {reason}")
+
+
+def _note(future: Future[None], job: Fit | Extract, place: Place, failed: list[Any]) -> None:
+    try:
+        future.result()
+    except Exception as error:
+        failed.append((job, f"{type(error).__name__}: {error}"))
+        folder = folder_of(job, place)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+
+
+def _work(job: Fit | Extract, place: Place) -> None:
+    """Make one job in this process; nothing is printed but to its log."""
+    import contextlib
+
+    import torch
+
+    torch.set_num_threads(1)
+    folder = folder_of(job, place)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
+        if isinstance(job, Extract):
+            _extract(job, folder, place)
+        else:
+            _fit(job, folder, place)
+
+
+def _extract(job: Extract, folder: Path, place: Place) -> None:
+    from signcl.extraction import extract
+
+    for split in SPLITS:
+        if not (folder / split / "index.json").is_file():
+            extract(folder_of(job.run, place), folder / split, split, tap=job.tap, device=place.device, progress=False)
+
+
+def _fit(job: Fit, folder: Path, place: Place) -> None:
+    import dataclasses
+
+    from signcl.analysis import run_density
+    from signcl.checkpoint import read_card
+    from signcl.evaluation import evaluate
+    from signcl.files import write_json
+    from signcl.train import fit
+
+    recipe = dataclasses.replace(_recipe(job, place), out=str(folder))
+    fit(recipe, progress=False)
+    for split in ("dev", "test"):
+        scores = evaluate(folder, split, bootstrap=0, progress=False)
+    try:
+        density = run_density(folder, "test", picture=False, progress=False)
+    except ValueError as error:
+        if "no spans" not in str(error):
+            raise
+        density = None
+    write_json(folder / "result.json", {"scores": scores, "density": density, "card": read_card(folder)})
+
+
+def _result(folder: Path) -> Result:
+    found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return Result(folder, found["scores"], found["density"], found["card"])
+
+
+def arms(jobs: dict[str, Fit], seeds: int) -> dict[str, list[Fit]]:
+    """Each arm once per seed."""
+    return {name: [job.seeded(seed) for seed in range(seeds)] for name, job in jobs.items()}
+
+
+def results(arms_of: dict[str, list[Fit]], place: Place) -> dict[str, list[Result]]:
+    """The results of arms, by name, a result per seed."""
+    found = run_all([job for jobs in arms_of.values() for job in jobs], place)
+    return {name: [found[job] for job in jobs] for name, jobs in arms_of.items()}
+
+
+def seconds(found: Sequence[Result]) -> float:
+    """Training time of runs."""
+    return sum(result.card["seconds"] for result in found)

@@ -1,0 +1,110 @@
+"""A table on paper: CSV for machines, Markdown for pages, LaTeX for manuscripts, and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from signcl.files import write_text
+
+__all__ = ["Claim", "Table"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that the paper says, and what was seen of it here."""
+
+    text: str
+    theirs: str
+    ours: str
+    verdict: str
+    """supported | not seen | contradicted."""
+
+
+@dataclass
+class Table:
+    """One table or figure of the paper, made anew."""
+
+    name: str
+    """E.g. `table8`; the stem of its files."""
+    title: str
+    command: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    made: dict[str, Any] = field(default_factory=dict)
+    """Corpus, seeds, code version, training seconds."""
+
+    def markdown(self) -> str:
+        """For a page."""
+        lines = [f"## {self.title}", "", f"`{self.command}`", ""]
+        lines += ["| " + " | ".join(self.header) + " |", "|" + "---|" * len(self.header)]
+        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        if self.claims:
+            lines += ["", "| claim | paper | here | verdict |", "|---|---|---|---|"]
+            lines += [f"| {c.text} | {c.theirs} | {c.ours} | **{c.verdict}** |" for c in self.claims]
+        lines += ["", *self.notes] if self.notes else []
+        made = ", ".join(f"{key} {value}" for key, value in self.made.items())
+        return "\n".join([*lines, "", f"Made: {made}.", ""])
+
+    def latex(self) -> str:
+        """For a manuscript: booktabs."""
+        body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in self.rows]
+        columns = "l" + "r" * (len(self.header) - 1)
+        head = " & ".join(_escape(cell) for cell in self.header) + r" \\"
+        caption = _escape(f"{self.title}. {self.command}")
+        return "\n".join([
+            r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body,
+            r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", "",
+        ])  # fmt: skip
+
+    def csv(self) -> str:
+        """For machines."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([self.header, *self.rows])
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """All forms, and `.json` for the page of claims."""
+        for suffix, text in ((".md", self.markdown()), (".tex", self.latex()), (".csv", self.csv())):
+            write_text(folder / f"{self.name}{suffix}", text)
+        write_text(folder / f"{self.name}.json", json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def _escape(text: str) -> str:
+    plain = text.replace("\\", r"\textbackslash ")
+    for mark in "&%$#_{}":
+        plain = plain.replace(mark, "\\" + mark)
+    return plain.replace("±", r"$\pm$").replace("λ", r"$\lambda$").replace("×", r"$\times$")
+
+
+def effects_picture(path: Path, labels: Sequence[str], effects: Sequence[Any], axis: str) -> None:
+    """Effects with their intervals, one a line, and the line of no effect."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from signcl.files import atomic_write
+
+    figure, axes = plt.subplots(figsize=(6.4, 0.5 * len(labels) + 1.2), layout="constrained")
+    for place, found in enumerate(effects):
+        low, high = (bound if math.isfinite(bound) else found.difference for bound in (found.low, found.high))
+        axes.plot([low, high], [place, place], color="#0072B2", linewidth=2)
+        axes.plot(found.difference, place, "o", color="#0072B2")
+    axes.axvline(0, color="#777777", linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(axis)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=160)
+    plt.close(figure)
