@@ -26,8 +26,9 @@ def test_every_system_has_a_row():
 def density(run: checkpoint.Run) -> float:
     samples = recipe_samples(run.recipe, "train")
     (found,) = sign_instances(run, samples, ["centre"], tap="features", device="cpu", progress=False)
-    names = sorted(set(found.glosses))
-    return sign_density_ratio(found.rows, torch.tensor([names.index(g) for g in found.glosses])).mean
+    rows, glosses = found.features, found.glosses
+    names = sorted(set(glosses))
+    return sign_density_ratio(rows, torch.tensor([names.index(g) for g in glosses])).mean
 
 
 @ALL
