@@ -3,6 +3,7 @@
 from signcl.visual.augment import Augment, augment
 from signcl.visual.dinov2 import DINOV2_SIZES, DINOv2, load_dinov2
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
+from signcl.visual.pose_stream import PoseStream
 from signcl.visual.weights import WeightReport, load_resnet_weights
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "DINOv2",
     "FeatureMLP",
     "Identity",
+    "PoseStream",
     "ResNet",
     "SmallCNN",
     "WeightReport",
