@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from signcl import checkpoint
 from signcl.batch import Batch, Sample
-from signcl.build import initialise_visual
+from signcl.build import build_frame_encoder, initialise_visual
 from signcl.data import (
     ClipDataset,
     check_size,
@@ -37,7 +37,6 @@ from signcl.features import refuse_finished, stored_names, unfinished_meta, writ
 from signcl.models.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.progress import say, track
 from signcl.recipe import Recipe, load_recipe
-from signcl.visual import build_visual
 
 __all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
 
@@ -108,7 +107,7 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
     dim = None
     if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
         dim = feature_dim(recipe_samples(recipe, split), recipe.input)
-    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=dim, chunk=m.chunk, windows=m.i3d)
+    visual = build_frame_encoder(recipe, dim)
     say(initialise_visual(visual, m.visual_weights))
     return Extractor(m.visual_weights, FrameEncoder(visual).eval(), recipe, dim)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from signcl.build.tensors import read_tensors
 from signcl.recipe import load_recipe
-from signcl.visual import I3D, ResNet, load_i3d_weights, load_resnet_weights
+from signcl.visual import I3D, DINOv2, ResNet, load_i3d_weights, load_resnet_weights
 
 __all__ = ["initialise_visual"]
 
@@ -20,8 +20,13 @@ def initialise_visual(visual: nn.Module, source: str) -> str:
         source: `model.visual_weights`.
     """
     key, folder = "model.visual_weights", Path(source.removeprefix("pretrained:"))
+    of_run = (folder / "recipe.yaml").is_file()
+    if isinstance(visual, DINOv2) and not of_run:
+        from signcl.build.published import load_published_dinov2
+
+        return f"frame encoder from {source}: {load_published_dinov2(visual, source)}"
     tensors = read_tensors(source, key)
-    if (folder / "recipe.yaml").is_file():
+    if of_run:
         name = load_recipe(folder / "recipe.yaml").model.visual
         theirs = {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
         own = visual.state_dict()
@@ -40,5 +45,6 @@ def initialise_visual(visual: nn.Module, source: str) -> str:
     if isinstance(visual, ResNet):
         return f"frame encoder from {source}: {load_resnet_weights(visual, tensors)}"
     raise ValueError(
-        f"{key}={source}: published weights are known for resnet18, resnet34 and i3d, not for this frame encoder"
+        f"{key}={source}: published weights are known for resnet18, resnet34, i3d and dinov2, not for this frame "
+        f"encoder"
     )

@@ -6,7 +6,7 @@ Pixels come as uint8 RGB and are normalized here, on whatever device they are; p
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -21,7 +21,7 @@ __all__ = ["VISUALS", "FeatureMLP", "Identity", "ResNet", "SmallCNN", "build_vis
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "feature_mlp", "pose_stream", "identity")
+VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
 RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -29,6 +29,8 @@ class _Pixels(nn.Module):
     """What encoders of pixels share: the door, the normalization, and passing frames in chunks."""
 
     dim: int
+    draws = False
+    """Something in it is drawn (dropout), so that a recomputation must draw the same again."""
 
     def __init__(self, chunk: int | None) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class _Pixels(nn.Module):
         parts = inputs.tensor_split(-(-len(inputs) // self.chunk))  # even parts: no tiny last one for the batch norm
         if not (torch.is_grad_enabled() and self.training):
             return torch.cat([self._from_pixels(part) for part in parts])
-        return torch.cat([recomputed(self, self._from_pixels, part) for part in parts])
+        return torch.cat([recomputed(self, self._from_pixels, part, draws=self.draws) for part in parts])
 
     def _from_pixels(self, inputs: Tensor) -> Tensor:
         images = inputs.permute(0, 3, 1, 2)  # a view whose memory already is channels_last: 1.3 x faster on CPU
@@ -73,14 +75,15 @@ class _Pixels(nn.Module):
         return self._encode((images - self.mean) * self.scale)
 
 
-def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor, draws: bool = False) -> Tensor:
     """`encode(*inputs)`, its activations thrown away and computed again in the backward pass.
 
     Args:
         module: whose batch norms must not count the inputs twice.
+        draws: it draws random numbers, which must be the same the second time.
     """
     contexts = lambda: (nullcontext(), _norm_statistics_kept(module))  # noqa: E731
-    features: Tensor = checkpoint(encode, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    features: Tensor = checkpoint(encode, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
     return features
 
 
@@ -206,16 +209,18 @@ def build_visual(
     dim: int | None = None,
     chunk: int | None = None,
     windows: I3DRecipe | None = None,
+    dinov2: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The frame encoder of that name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d take pixels; feature_mlp, identity take features,
-            pose_stream key points.
+        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d, dinov2 take pixels; feature_mlp, identity take
+            features, pose_stream key points.
         feature_dim: size of the pre-extracted features, for the last three.
         dim: size of a feature, for small_cnn, feature_mlp and pose_stream (128 if None); the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
         windows: window, stride, width and channels of i3d; None takes the published ones.
+        dinov2: keyword arguments of `DINOv2`; None is the tiny size.
 
     Raises:
         ValueError: an unknown name, or a name that does not fit the inputs.
@@ -252,6 +257,10 @@ def build_visual(
             norm_momentum=w.norm_momentum,
             chunk=chunk,
         )
+    if name == "dinov2":
+        from signcl.visual.dinov2 import DINOV2_SIZES, DINOv2
+
+        return DINOv2(**{"config": DINOV2_SIZES["tiny"], "chunk": chunk, **(dinov2 or {})})
     return SmallCNN(dim or 128, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
 
 
