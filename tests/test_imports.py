@@ -18,6 +18,8 @@ RINGS = [
         "features",
         "pose",
         "layers",
+        "lora",
+        "pretrained_text",
         "losses",
         "decode",
         "metrics",

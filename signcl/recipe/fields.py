@@ -82,7 +82,8 @@ class TextRecipe:
     """How sentences become token ids."""
 
     tokenizer: str = "word"
-    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART)."""
+    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART,
+    or any tokenizer that transformers reads)."""
     vocab_size: int = 2000
     """Pieces, for `sentencepiece`."""
     lowercase: bool = False
@@ -129,12 +130,12 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, token_clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a
-    term out: off."""
+    """Term -> weight. pretrain: clip, token_clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation,
+    signcl, and recognition (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary,
+    distillation (smkd). Leave a term out: off."""
     schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
-    is not named counts in every epoch."""
+    is not named counts in every epoch; the `loss` of dev counts all terms in full."""
     distillation_temperature: float = 8.0
     """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
@@ -285,7 +286,7 @@ class Recipe:
         if train.optimizer == "sgd" and not train.momentum > 0:
             raise ValueError(f"train.momentum: sgd with Nesterov momentum needs a number above 0, got {train.momentum}")
         scores = {
-            "pretrain": ["retrieval"],
+            "pretrain": ["retrieval", "pseudo_gloss_map", "pseudo_gloss_f1"],
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
             "recognise": ["wer"],
         }

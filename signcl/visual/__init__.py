@@ -1,13 +1,16 @@
 """From frames to features: the frame encoders, their training augmentation, and the loading of published weights."""
 
 from signcl.visual.augment import Augment, augment
+from signcl.visual.dinov2 import DINOV2_SIZES, DINOv2, load_dinov2
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
 from signcl.visual.pose_stream import PoseStream
 from signcl.visual.weights import WeightReport, load_resnet_weights
 
 __all__ = [
+    "DINOV2_SIZES",
     "VISUALS",
     "Augment",
+    "DINOv2",
     "FeatureMLP",
     "Identity",
     "PoseStream",
@@ -16,5 +19,6 @@ __all__ = [
     "WeightReport",
     "augment",
     "build_visual",
+    "load_dinov2",
     "load_resnet_weights",
 ]
