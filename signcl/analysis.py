@@ -118,13 +118,7 @@ def sign_instances(
     taps = (tap, "log_probs") if "peak" in frames else (tap,)
     for sample, seen in _extracted(run, samples, taps, device=device, progress=progress):
         kept = thin(num_frames[sample.name], run.recipe.input, None)
-        both = [  # spans are in frames of the clip; the model saw the frames `kept`
-            (span, Span(span.token, *(int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))))
-            for span in sample.spans
-        ]
-        both = [(span, inner) for span, inner in both if inner.start < inner.stop]
-        if not both:
-            continue
+        both = [(span, _among(span, kept)) for span in sample.spans]
         inner, here = [inner for _, inner in both], seen[tap]
         for frame in frames:
             if frame == "peak":
@@ -140,6 +134,14 @@ def sign_instances(
         first = ", ".join(sorted(unknown)[:5])
         say(f"{len(unknown)} glosses have no class in this run; their peak is the centre: {first}")
     return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+
+
+def _among(span: Span, kept: np.ndarray) -> Span:
+    """A span, in frames of the clip, among the frames `kept` that the model saw; the nearest where it saw none."""
+    start, stop = (int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))
+    if start == stop:
+        start = int(np.abs(kept - (span.start + span.stop - 1) / 2).argmin())
+    return Span(span.token, start, max(stop, start + 1))
 
 
 def _peaks(run: Run, tapped: Tapped, said: Tapped, spans: list[Span], unknown: set[str]) -> torch.Tensor:

@@ -6,14 +6,14 @@ penalty of the Sign Language Transformers, ((5 + length) / 6) ** alpha, which tr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GlossPath", "beam_search", "ctc_greedy", "ctc_prefix_beam", "length_divisor"]
+__all__ = ["GlossPath", "beam_search", "beam_search_alphas", "ctc_greedy", "ctc_prefix_beam", "length_divisor"]
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
 """(last token of each row [R], row that each continues [R] or None at the start) -> log-probabilities [R, V]."""
@@ -172,13 +172,50 @@ def beam_search(
 
     Source: neccam/slt, search.py. Released code: `.div` on token numbers, which breaks the beams from torch 1.5 on.
     """
+    (answer,) = beam_search_alphas(
+        step,
+        batch_size=batch_size,
+        start_id=start_id,
+        end_id=end_id,
+        pad_id=pad_id,
+        beams=beams,
+        alphas=[alpha],
+        max_new_tokens=max_new_tokens,
+        device=device,
+    )
+    return answer
+
+
+@torch.no_grad()
+def beam_search_alphas(
+    step: Step,
+    *,
+    batch_size: int,
+    start_id: int,
+    end_id: int,
+    pad_id: int,
+    beams: int,
+    alphas: Sequence[float],
+    max_new_tokens: int,
+    device: torch.device | str = "cpu",
+) -> list[Tensor]:
+    """`beam_search` for several values of alpha at the cost of one.
+
+    Alpha weighs finished hypotheses only; which ones live does not depend on it. So each alpha keeps its own best, and
+    the search goes on until none can find a better one.
+
+    Returns:
+        What `beam_search` gives, for each alpha. Each [B, U] long
+    """
     if beams < 1 or max_new_tokens < 1:
         raise ValueError(f"beam_search needs beams >= 1 and max_new_tokens >= 1, got {beams} and {max_new_tokens}.")
     words = torch.full((batch_size, beams, 0), pad_id, dtype=torch.long, device=device)
     alive = torch.full((batch_size, beams), -torch.inf, device=device)
     alive[:, 0] = 0.0  # the rows of a clip begin alike: only one of them may be continued
-    best = torch.full((batch_size,), -torch.inf, device=device)
-    answer = torch.full((batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
+    best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
+    answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
+    divisors = [[length_divisor(length, alpha) for alpha in alphas] for length in range(1, max_new_tokens + 1)]
+    divisor = torch.tensor(divisors, device=device)[:, :, None]  # [max_new_tokens, A, 1]
     last = torch.full((batch_size * beams,), start_id, dtype=torch.long, device=device)
     first_row = torch.arange(batch_size, device=device)[:, None] * beams  # [B, 1]
     rows = None
@@ -196,16 +233,15 @@ def beam_search(
         tokens = chosen % size
         words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, words.shape[2])), tokens[:, :, None]], 2)
         ended = (tokens == end_id) | (length == max_new_tokens)
-        finished = (alive / length_divisor(length, alpha)).masked_fill(~ended, -torch.inf)
-        top, which = finished.max(dim=1)
-        better = top > best
-        best = torch.where(better, top, best)
+        top, which = alive.masked_fill(~ended, -torch.inf).max(dim=1)  # of one length: the same for every alpha
+        scored = top / divisor[length - 1]  # [A, B]
+        better = scored > best
+        best = torch.where(better, scored, best)
         sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
-        answer[:, :length] = torch.where(better[:, None], sentence, answer[:, :length])
+        answers[:, :, :length] = torch.where(better[:, :, None], sentence, answers[:, :, :length])
         alive = alive.masked_fill(ended, -torch.inf)
         # a log-probability only falls, and the largest divisor is that of the longest sentence
-        bound = alive.max(dim=1).values / length_divisor(max_new_tokens, alpha)
-        if bool((bound <= best).all()):
+        if bool((alive.max(dim=1).values / divisor[-1] <= best).all()):
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
-    return answer[:, : int((answer != pad_id).sum(dim=1).max())]
+    return [answer[:, : int((answer != pad_id).sum(dim=1).max())] for answer in answers]

@@ -25,7 +25,7 @@ from signcl.progress import say, track
 from signcl.recipe import load_recipe
 from signcl.stages import decode, decode_glosses, score, search_width, summarise
 
-__all__ = ["compare", "evaluate", "predict", "read_predictions", "recognise"]
+__all__ = ["answers", "compare", "evaluate", "keep_scores", "predict", "read_predictions", "recognise"]
 
 
 def predict(
@@ -52,7 +52,7 @@ def predict(
     def answer(batch: Batch) -> dict[str, str]:
         return decode(run.model, batch, run.tokenizer, run.recipe, beams=beams)
 
-    return _answers(run, samples, answer, "translating", device=device, batch_size=batch_size, progress=progress)
+    return answers(run, samples, answer, "translating", device=device, batch_size=batch_size, progress=progress)
 
 
 def recognise(
@@ -79,19 +79,19 @@ def recognise(
     def answer(batch: Batch) -> dict[str, str]:
         return decode_glosses(run.model, batch, glosses, beams=width)
 
-    return _answers(run, samples, answer, "recognising", device=device, batch_size=batch_size, progress=progress)
+    return answers(run, samples, answer, "recognising", device=device, batch_size=batch_size, progress=progress)
 
 
-def _answers(
+def answers(
     run: Run,
     samples: list[Sample],
-    answer: Callable[[Batch], dict[str, str]],
+    answer: Callable[[Batch], dict[str, Any]],
     what: str,
     *,
     device: str,
     batch_size: int | None,
     progress: bool,
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, str]]:
     """What `answer` makes of every batch, by name in the order of `samples`; and the clips that could not be read."""
     place = pick_device(device)
     run.model.to(place).eval()
@@ -203,7 +203,13 @@ def evaluate(
         "scored_with_commit": checkpoint.git_commit(),
         "device": str(pick_device(device)),
     }
-    path = run.folder / "scores.json"
+    keep_scores(run.folder, split, scores)
+    return scores
+
+
+def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
+    """Put a split's entry into `scores.json`."""
+    path = folder / "scores.json"
     try:
         everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except json.JSONDecodeError:
@@ -211,7 +217,6 @@ def evaluate(
         everything = {}
     everything[split] = scores
     write_json(path, everything)
-    return scores
 
 
 def _score_sentences(

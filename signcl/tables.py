@@ -42,11 +42,12 @@ def scores_table(scores: dict[str, Any]) -> str:
         made = scores["made"]
         found = {k: v for k, v in (scores | scores.get("wer_split", {})).items() if isinstance(v, float)}
         return table([[k, f"{v:.4f}"] for k, v in found.items()], [f"{made['split']} ({made['clips']} clips)", ""])
+    lines = [grid_table(scores["grid"]), ""] if "grid" in scores else []
     columns = [("all", scores)] + ([("unseen sentences", scores["unseen"])] if "unseen" in scores else [])
     rows = [[label, *(f"{part[key]:.2f}" for _, part in columns)] for key, label in SHOWN if key in scores]
     made = scores["made"]
     seen = scores["seen_in_training"]
-    lines = [table(rows, [f"{made['split']} ({made['clips']} sentences)", *(name for name, _ in columns)])]
+    lines.append(table(rows, [f"{made['split']} ({made['clips']} sentences)", *(name for name, _ in columns)]))
     if intervals := scores.get("intervals"):
         low, high = intervals["bleu4"]
         lines.append(f"BLEU-4 95 % bootstrap interval: {low:.2f} to {high:.2f}")
@@ -58,6 +59,22 @@ def scores_table(scores: dict[str, Any]) -> str:
         lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")
     lines.append(f"BLEU: {scores['signatures']['bleu']}")
     return "\n".join(lines)
+
+
+def grid_table(grid: dict[str, Any]) -> str:
+    """BLEU-4 by beams and length penalty, the chosen one in brackets."""
+    best = grid["best"]
+
+    def cell(width: int, alpha: float, value: float) -> str:
+        chosen = (width, alpha) == (best["beams"], best["length_penalty"])
+        return f"[{value:.2f}]" if chosen else f"{value:.2f} "
+
+    rows = [
+        [str(width), *(cell(width, alpha, value) for alpha, value in zip(grid["length_penalties"], row))]
+        for width, row in zip(grid["beams"], grid["bleu4"])
+    ]
+    head = [f"{grid['split']} BLEU-4: beams", *(f"alpha {alpha:g} " for alpha in grid["length_penalties"])]
+    return table(rows, head) + "\nof equal ones the fewest beams and the first alpha"
 
 
 def comparison_table(rows: list[dict[str, Any]]) -> str:

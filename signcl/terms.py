@@ -20,6 +20,7 @@ from signcl.losses import (
     distillation_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
+    pseudo_gloss_loss,
     released_frame_margin,
     sentence_similarity_loss,
     signcl_loss,
@@ -146,6 +147,11 @@ def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
     return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, pad_id, loss.label_smoothing)
 
 
+def _pseudo_gloss(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
+    return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
+
+
 def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
     sentences = batch.targets.get("sentence_similarity")
@@ -165,6 +171,7 @@ TERMS: dict[str, Term] = {
     "clip": _clip,
     "distillation": _distillation,
     "masked_text": _masked_text,
+    "pseudo_gloss": _pseudo_gloss,
     "recognition": _recognition,
     "sentence_similarity": _sentence_similarity,
     "signcl": _signcl,

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from signcl.pretrained_text import PretrainedTokenizer, is_mbart
+
 __all__ = [
     "GlossVocabulary",
     "SentencePieceTokenizer",
@@ -155,7 +157,8 @@ class SentencePieceTokenizer:
 
         if language not in self.LANGUAGES:
             raise ValueError(f"text.language: needs one of {', '.join(self.LANGUAGES)}, got {language!r}")
-        self._model = model
+        self.model = model
+        """The SentencePiece model, as its file holds it."""
         self.language = language
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.num_pieces: int = self._pieces.get_piece_size()
@@ -208,6 +211,16 @@ class SentencePieceTokenizer:
                 pieces.append(0 if i == self.unk_id else i - 1)
         return self._pieces.decode(pieces).strip()
 
+    def cut(self, text: str) -> list[str]:
+        """The pieces of a sentence as SentencePiece writes them; unknown characters stand as they are."""
+        pieces: list[str] = self._pieces.encode(text, out_type=str)
+        return pieces
+
+    def normalized(self, text: str) -> str:
+        """A sentence in the Unicode forms that the pieces are made of, runs of spaces as one."""
+        normal: str = self._pieces.normalize(text)
+        return " ".join(normal.replace("▁", " ").split())
+
     def pieces(self) -> list[str]:
         """What each id stands for: specials, pieces, language codes, mask. [vocab_size]"""
         own = [self._pieces.id_to_piece(i) for i in range(3, self.num_pieces)]
@@ -215,7 +228,7 @@ class SentencePieceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `sentencepiece.bpe.model`."""
-        (folder / "sentencepiece.bpe.model").write_bytes(self._model)
+        (folder / "sentencepiece.bpe.model").write_bytes(self.model)
         data = {"kind": "sentencepiece", "language": self.language}
         (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
 
@@ -232,7 +245,8 @@ def build_tokenizer(
     """The tokenizer that a recipe's `text` section asks for.
 
     Args:
-        kind: word, character, sentencepiece, or `pretrained:` with a folder or hub id of an mBART tokenizer.
+        kind: word, character, sentencepiece, or `pretrained:` with a folder or hub id of a tokenizer: mBART's
+            SentencePiece model, or whatever transformers' AutoTokenizer reads.
         texts: training sentences; the vocabulary comes from these alone.
 
     Raises:
@@ -243,7 +257,10 @@ def build_tokenizer(
     if kind == "sentencepiece":
         return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, language=language)
     if kind.startswith("pretrained:"):
-        return SentencePieceTokenizer(pretrained_sentencepiece(kind.removeprefix("pretrained:")), language)
+        source = kind.removeprefix("pretrained:")
+        if is_mbart(source):
+            return SentencePieceTokenizer(pretrained_sentencepiece(source), language)
+        return PretrainedTokenizer.read(source)
     raise ValueError(f"text.tokenizer: needs word, character, sentencepiece or pretrained:FOLDER, got {kind!r}")
 
 
@@ -279,6 +296,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?") from None
     except ValueError as error:
         raise ValueError(f"{folder}/tokenizer.json is damaged ({error}); copy the run folder again") from None
+    if data["kind"] == "pretrained":
+        return PretrainedTokenizer.load(folder)
     if data["kind"] == "vocabulary":
         return VocabularyTokenizer(data["words"], level=data["level"], lowercase=data["lowercase"])
     return SentencePieceTokenizer((folder / "sentencepiece.bpe.model").read_bytes(), data["language"])

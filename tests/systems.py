@@ -44,8 +44,33 @@ CASES = [
     Case("gfslt", visual="small_cnn", label="gfslt-pixels"),
     Case("gfslt", {"form": "as_released"}, label="gfslt-released"),
     Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
+    Case("pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}),
+    Case(
+        "pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}, visual="dinov2", label="pgp-dinov2"
+    ),
+    Case(
+        "sign2gpt",
+        {"pgp": {"layer_scale": 0.1}, "lm": {"width": 32, "adapter_width": 16, "adapter_heads": 2, "gate": 0.5}},
+    ),
+    Case(
+        "sign2gpt",
+        {
+            "pgp": {"layer_scale": 0.1},
+            "lm": {
+                "architecture": "xglm",
+                "train": "all",
+                "lora_rank": 0,
+                "width": 32,
+                "adapter_width": 16,
+                "adapter_heads": 2,
+                "gate": 0.5,
+            },
+        },
+        label="sign2gpt-xglm",
+    ),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
+    Case("vlp", {}, {"token_clip": 1.0}, label="vlp-token"),
     Case("slt", label="nslt"),
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),

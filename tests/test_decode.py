@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.decode import beam_search, ctc_greedy, ctc_prefix_beam, length_divisor
+from signcl.decode import beam_search, beam_search_alphas, ctc_greedy, ctc_prefix_beam, length_divisor
 
 BLANK, A, B = 0, 1, 2
 
@@ -174,3 +174,20 @@ def test_the_penalty_by_hand():
     options = {"batch_size": 1, "start_id": START, "end_id": END, "pad_id": PAD, "beams": 3, "max_new_tokens": 5}
     assert beam_search(step, alpha=-1.0, **options).tolist() == [[END]]
     assert beam_search(step, alpha=2.0, **options).tolist() == [[3, END]]
+
+
+@pytest.mark.parametrize("beams", [1, 2, 4])
+def test_one_search_serves_every_penalty(beams):
+    clips, alphas = 5, [-1.0, 0.0, 1.0, 3.0, 5.0]
+    options = {
+        "batch_size": clips,
+        "start_id": START,
+        "end_id": END,
+        "pad_id": PAD,
+        "beams": beams,
+        "max_new_tokens": 9,
+    }
+    together = beam_search_alphas(Chain(0, clips, beams), alphas=alphas, **options)
+    for alpha, found in zip(alphas, together):
+        assert torch.equal(found, beam_search(Chain(0, clips, beams), alpha=alpha, **options))
+    assert (beams == 1) == all(torch.equal(found, together[0]) for found in together)

@@ -25,7 +25,8 @@ def test_every_system_has_a_row():
 
 def density(run: checkpoint.Run) -> float:
     samples = recipe_samples(run.recipe, "train")
-    rows, glosses, _ = sign_instances(run, samples, frame="centre", tap="features", device="cpu", progress=False)
+    (found,) = sign_instances(run, samples, ["centre"], tap="features", device="cpu", progress=False)
+    rows, glosses = found.features, found.glosses
     names = sorted(set(glosses))
     return sign_density_ratio(rows, torch.tensor([names.index(g) for g in glosses])).mean
 

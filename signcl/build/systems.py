@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -54,6 +54,11 @@ ENCODER = (
 )
 """Recipe values that the recogniser is built from."""
 SLT_ONLY = ("decoder_layers", "decoder_heads", "tie_embeddings")
+SIGNS = ("width", "heads", "ffn", "dropout", "activation", "sync_norm")
+SIGNS_OWN = ("blocks", "window", "layer_scale", "drop_path")
+"""Recipe values of the sign encoder of Sign2GPT, shared and in `model.pgp`."""
+HEAD = ("prototype_dim", "temperature", "learn_prototypes")
+ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "adapter_width", "adapter_heads", "gate")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Parts:
     """Gloss classes, where the recipe weighs `recognition`."""
     targets: Targets | None
     """What the recipe's terms need of each sentence, e.g. the pseudo-gloss vocabulary."""
+    described: dict[str, Any] = field(default_factory=dict)
+    """Configurations of published networks by the name of their module, as a run folder keeps them."""
 
     def values(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Keys of the recipe's model section, as keyword arguments."""
@@ -124,6 +131,30 @@ def _slt(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, **parts.words(), end_id=end, num_glosses=parts.num_glosses, **sizes)
 
 
+def _signs(parts: Parts) -> dict[str, Any]:
+    own = parts.recipe.model.pgp
+    return parts.values(SIGNS) | {name: getattr(own, name) for name in SIGNS_OWN}
+
+
+def _pgp(parts: Parts) -> nn.Module:
+    maker = None if parts.targets is None else parts.targets.makers.get("pseudo_gloss")
+    if maker is None:
+        raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary decides its size")
+    own = parts.recipe.model.pgp
+    head = {name: getattr(own, name) for name in HEAD}
+    return parts.kind(parts.visual, num_glosses=len(maker), **_signs(parts), **head)
+
+
+def _sign2gpt(parts: Parts) -> nn.Module:
+    from signcl.build.published import language_model
+
+    t, own = parts.tokenizer, parts.recipe.model.lm
+    lm = language_model(parts.recipe, t, parts.described.get("decoder"))
+    sizes = _signs(parts) | {name: getattr(own, name) for name in ADAPTERS}
+    ids = {"pad_id": t.pad_id, "start_id": t.start_id, "end_id": t.end_id}
+    return parts.kind(parts.visual, lm, train_all=own.train == "all", **ids, **sizes)
+
+
 def _gaslt(parts: Parts) -> nn.Module:
     m = parts.recipe.model
     edge = "released" if m.form == "as_released" else m.gaslt.edge
@@ -136,7 +167,9 @@ BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
     "gaslt": _gaslt,
     "cnn_ctc": _cnn_ctc,
     "gfslt": _gfslt,
+    "pgp": _pgp,
     "recogniser": _recogniser,
+    "sign2gpt": _sign2gpt,
     "slt": _slt,
     "smkd": _smkd,
     "vlp": _vlp,
@@ -149,6 +182,7 @@ def build_model(
     feature_dim: int | None,
     num_glosses: int | None = None,
     targets: Targets | None = None,
+    described: dict[str, Any] | None = None,
 ) -> nn.Module:
     """The system that a recipe names, at its sizes, with random weights.
 
@@ -156,6 +190,8 @@ def build_model(
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
         num_glosses: gloss classes, where the recipe weighs `recognition`.
         targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
+        described: configurations of published networks in it, as a run folder keeps them; None reads them where the
+            recipe names the networks.
 
     Raises:
         ValueError: an encoder of pixels for a corpus of features, or the other way round.
@@ -165,5 +201,11 @@ def build_model(
 
     m = recipe.model
     kind = model_class(m.name)
-    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk)
-    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets))
+    described = described or {}
+    dinov2 = None
+    if m.visual == "dinov2":
+        from signcl.build.published import dinov2_options
+
+        dinov2 = dinov2_options(recipe, described.get("visual"))
+    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk, dinov2=dinov2)
+    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets, described))

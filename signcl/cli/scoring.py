@@ -19,6 +19,8 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--length-penalty", type=float)
     command.add_argument("--batch-size", type=int)
     command.add_argument("--bootstrap", type=int, default=1000, help="resamples for the interval of BLEU-4")
+    text = "choose 1 to 10 beams and length penalty -1 to 5 on dev first, by BLEU-4 (slt, gaslt)"
+    command.add_argument("--grid", action="store_true", help=text)
 
     command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
     command.add_argument("run_a", metavar="RUN_A")
@@ -37,6 +39,21 @@ def _evaluate(options: argparse.Namespace) -> None:
     from signcl.evaluation import evaluate
     from signcl.tables import scores_table
 
+    if options.grid:
+        from signcl.grid import evaluate_grid
+
+        if options.beams is not None or options.length_penalty is not None:
+            raise ValueError("--grid chooses --beams and --length-penalty itself; give either it or them")
+        scores = evaluate_grid(
+            options.folder,
+            options.split,
+            root=options.root,
+            device=options.device,
+            batch_size=options.batch_size,
+            bootstrap=options.bootstrap,
+        )
+        show(options, scores, scores_table)
+        return
     scores = evaluate(
         options.folder,
         options.split,

@@ -7,16 +7,16 @@ reads no file, computes no loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from signcl.batch import Batch, frame_mask
-from signcl.decode import beam_search
+from signcl.decode import beam_search_alphas
 from signcl.models.recogniser import Recogniser, RecogniserOutput
-from signcl.models.transformer import Attention, Decoder, xavier
+from signcl.models.transformer import Attention, Decoder, Memory, xavier
 
 __all__ = ["SLT", "SLTOutput"]
 
@@ -154,23 +154,43 @@ class SLT(Recogniser):
         Returns:
             Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
         """
-        encoded = self.encode(batch)
-        memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
+        found = self.generate_grid(batch, beams=[num_beams], alphas=[length_penalty], max_new_tokens=max_new_tokens)
+        return found[num_beams, length_penalty]
 
+    @torch.no_grad()
+    def generate_grid(
+        self, batch: Batch, *, beams: Sequence[int], alphas: Sequence[float], max_new_tokens: int
+    ) -> dict[tuple[int, float], Tensor]:
+        """Translate with every number of beams and every length penalty, at the cost of one encoding and one search
+        per number of beams.
+
+        Returns:
+            (beams, alpha) -> what `generate` gives. Each [B, U] long
+        """
+        encoded = self.encode(batch)
+        clips = self.decoder.remember(encoded.steps, encoded.step_lengths)
+        found = {}
+        for width in beams:
+            memory = Memory(clips.clips, clips.mask)  # what the decoder reads is new to every search
+            for alpha, ids in zip(alphas, self._search(memory, width, alphas, max_new_tokens)):
+                found[width, alpha] = ids
+        return found
+
+    def _search(self, memory: Memory, beams: int, alphas: Sequence[float], max_new_tokens: int) -> list[Tensor]:
         def step(last: Tensor, rows: Tensor | None) -> Tensor:
             if rows is not None:
                 memory.words = [(keys[rows], values[rows]) for keys, values in memory.words]
             states = self.decoder(last[:, None], torch.ones_like(last, dtype=torch.bool)[:, None], memory)
             return self.word_head(states[:, -1]).float().log_softmax(dim=1)
 
-        return beam_search(
+        return beam_search_alphas(
             step,
-            batch_size=len(batch),
+            batch_size=len(memory.mask),
             start_id=self.start_id,
             end_id=self.end_id,
             pad_id=self.pad_id,
-            beams=num_beams,
-            alpha=length_penalty,
+            beams=beams,
+            alphas=alphas,
             max_new_tokens=max_new_tokens,
-            device=encoded.steps.device,
+            device=memory.mask.device,
         )

@@ -18,7 +18,8 @@ class CorpusRecipe:
     """Which corpus, and how much of it."""
 
     name: str = "folder"
-    """A key of `signcl.corpora.CORPORA`: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign."""
+    """A key of `signcl.corpora.CORPORA`: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign,
+    dgs_sentences."""
     root: str = "data"
     """The corpus folder, relative to where you stand."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -26,7 +27,7 @@ class CorpusRecipe:
     fraction: float = 1.0
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
-    """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
+    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled."""
     transductive: bool = False
     """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
     word error rate on test is then no test score, and says so."""
@@ -68,6 +69,10 @@ class InputRecipe:
     stride: int = 1
     """Use every n-th frame."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    pose_dims: int = 2
+    """Of .pose files: x and y, or 3 for the estimated depth too."""
+    pose_confidence: bool = False
+    """Of .pose files: keep each point's confidence as one more number; points not found are zero either way."""
     cache_gb: float = 4.0
     """Decoded training clips are kept in memory up to this size; 0 decodes every epoch anew."""
 
@@ -77,7 +82,8 @@ class TextRecipe:
     """How sentences become token ids."""
 
     tokenizer: str = "word"
-    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART)."""
+    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART,
+    or any tokenizer that transformers reads)."""
     vocab_size: int = 2000
     """Pieces, for `sentencepiece`."""
     lowercase: bool = False
@@ -124,12 +130,12 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, token_clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a
-    term out: off."""
+    """Term -> weight. pretrain: clip, token_clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation,
+    signcl, and recognition (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary,
+    distillation (smkd). Leave a term out: off."""
     schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
-    is not named counts in every epoch."""
+    is not named counts in every epoch; the `loss` of dev counts all terms in full."""
     distillation_temperature: float = 8.0
     """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
@@ -264,6 +270,7 @@ class Recipe:
         _within("model", model, 0, 1, "dropout", "attention_dropout", "text_dropout", "text_attention_dropout")
         _within("loss", loss, 0, 1, "label_smoothing", "mask_rate")
         _within("input.augment", self.input.augment, 0, 1, "probability")
+        _within("input", self.input, 2, 3, "pose_dims")
         if not 0 <= (rescale := self.input.augment.temporal_rescale) < 1:
             raise ValueError(f"input.augment.temporal_rescale: needs a share from 0 to below 1, got {rescale}")
         _positive("loss", loss, "distillation_temperature")
@@ -279,7 +286,7 @@ class Recipe:
         if train.optimizer == "sgd" and not train.momentum > 0:
             raise ValueError(f"train.momentum: sgd with Nesterov momentum needs a number above 0, got {train.momentum}")
         scores = {
-            "pretrain": ["retrieval"],
+            "pretrain": ["retrieval", "pseudo_gloss_map", "pseudo_gloss_f1"],
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
             "recognise": ["wer"],
         }

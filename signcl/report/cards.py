@@ -11,7 +11,14 @@ from signcl.report.read import RunFiles
 
 __all__ = ["cards_section", "flat", "what_was_trained"]
 
-SYSTEMS = {"gfslt": "GFSLT", "vlp": "VLP", "slt": "Sign Language Transformer", "recogniser": "Recogniser"}
+SYSTEMS = {
+    "gfslt": "GFSLT",
+    "pgp": "PGP",
+    "recogniser": "Recogniser",
+    "sign2gpt": "Sign2GPT",
+    "slt": "Sign Language Transformer",
+    "vlp": "VLP",
+}
 STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}
 NOT_DIFFERENCES = ("out",)  # every run has its own
 

@@ -19,6 +19,7 @@ __all__ = [
     "Adaptation",
     "FiniteFlag",
     "Objective",
+    "count_parameters",
     "freeze_parts",
     "gather_rows",
     "learning_rate",
@@ -109,6 +110,12 @@ class Adaptation:
         if signcl.decay < 1 and self.signcl_waited > signcl.decay_patience:
             self.signcl *= signcl.decay
             self.signcl_waited = 0
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All parameters of a model, and those that are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
 def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:

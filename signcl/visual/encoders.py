@@ -6,7 +6,7 @@ Pixels come as uint8 RGB and are normalized here, on whatever device they are; p
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -20,7 +20,7 @@ __all__ = ["VISUALS", "FeatureMLP", "Identity", "ResNet", "SmallCNN", "build_vis
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VISUALS = ("small_cnn", "resnet18", "resnet34", "feature_mlp", "identity")
+VISUALS = ("small_cnn", "resnet18", "resnet34", "dinov2", "feature_mlp", "pose_stream", "identity")
 RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -28,6 +28,8 @@ class _Pixels(nn.Module):
     """What encoders of pixels share: the door, the normalization, and passing frames in chunks."""
 
     dim: int
+    draws = False
+    """Something in it is drawn (dropout), so that a recomputation must draw the same again."""
 
     def __init__(self, chunk: int | None) -> None:
         super().__init__()
@@ -75,7 +77,7 @@ class _Pixels(nn.Module):
         """Forward whose activations are thrown away and computed again in the backward pass."""
         contexts = lambda: (nullcontext(), _norm_statistics_kept(self))  # noqa: E731
         features: Tensor = checkpoint(
-            self._from_pixels, inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            self._from_pixels, inputs, use_reentrant=False, preserve_rng_state=self.draws, context_fn=contexts
         )
         return features
 
@@ -196,15 +198,22 @@ class FeatureMLP(nn.Module):
 
 
 def build_visual(
-    name: str, *, feature_dim: int | None = None, dim: int | None = None, chunk: int | None = None
+    name: str,
+    *,
+    feature_dim: int | None = None,
+    dim: int | None = None,
+    chunk: int | None = None,
+    dinov2: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The frame encoder of that name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, resnet18, resnet34 take pixels; feature_mlp, identity take features.
-        feature_dim: size of the pre-extracted features, for the last two.
-        dim: size of a feature, for small_cnn and feature_mlp (128 if None); the others have their own.
+        name: one of `VISUALS`: small_cnn, resnet18, resnet34, dinov2 take pixels; feature_mlp, identity take
+            features, pose_stream key points.
+        feature_dim: size of the pre-extracted features, for the last three.
+        dim: size of a feature, for small_cnn, feature_mlp and pose_stream (128 if None); the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
+        dinov2: keyword arguments of `DINOv2`; None is the tiny size.
 
     Raises:
         ValueError: an unknown name, or a name that does not fit the inputs.
@@ -213,7 +222,7 @@ def build_visual(
         near = difflib.get_close_matches(name, VISUALS, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise ValueError(f"model.visual must be one of {', '.join(VISUALS)}, got {name!r}{hint}")
-    takes_features = name in ("feature_mlp", "identity")
+    takes_features = name in ("feature_mlp", "pose_stream", "identity")
     if takes_features and feature_dim is None:
         raise ValueError(
             f"model.visual={name} needs a corpus of features, but this one has video frames; use resnet18."
@@ -223,8 +232,16 @@ def build_visual(
             f"model.visual={name} needs video frames, but this corpus has features of size {feature_dim}; "
             "use feature_mlp or identity."
         )
+    if name == "pose_stream" and feature_dim is not None:
+        from signcl.visual.pose_stream import PoseStream
+
+        return PoseStream(feature_dim, dim or 128)
     if feature_dim is not None:
         return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim or 128)
+    if name == "dinov2":
+        from signcl.visual.dinov2 import DINOV2_SIZES, DINOv2
+
+        return DINOv2(**{"config": DINOV2_SIZES["tiny"], "chunk": chunk, **(dinov2 or {})})
     return SmallCNN(dim or 128, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
 
 
