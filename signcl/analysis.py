@@ -19,21 +19,20 @@ from signcl import checkpoint
 from signcl.align import peak_frames
 from signcl.batch import Sample, Span
 from signcl.checkpoint import Run
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
+from signcl.data import count_frames, recipe_samples, thin
 from signcl.density import label_free_density, pool_spans, span_steps
-from signcl.evaluation import pick_device
+from signcl.extraction import tapped_clips
 from signcl.files import atomic_write, write_json
 from signcl.lab import Annotation, Instances, Settings, load_clips, load_instances, measure_instances
 from signcl.lab.against import GlossTable
 from signcl.lab.instances import Frame, Place
 from signcl.lab.writing import write_result
 from signcl.models.frames import Tapped
-from signcl.progress import say, track
+from signcl.progress import say
 
 __all__ = ["extract_features", "feature_density", "run_density", "run_label_free", "sign_instances"]
 
 
-@torch.no_grad()
 def extract_features(
     run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
 ) -> Iterator[tuple[Sample, Tapped]]:
@@ -57,38 +56,8 @@ def _extracted(
     run: Run, samples: list[Sample], taps: Sequence[str], *, device: str, progress: bool
 ) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
     """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
-    place = pick_device(device)
-    model: Any = run.model.to(place).eval()
-    data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input),
-        batch_size=run.recipe.train.batch_size,
-        batch_frames=run.recipe.train.batch_frames,
-        shuffle=False,
-    )
-    by_name = {s.name: s for s in samples}
-    with track("extracting features", total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan):
-            for name, reason in loaded.checked().broken:
-                say(f"skipped {name}: {reason}")
-            if loaded.batch is not None:
-                batch = loaded.batch.to(place)
-                seen: dict[str, Tapped] = {}
-                for tap in taps:
-                    if tap == "log_probs":
-                        clock = model.tapped(batch, "steps")
-                        said, lengths = model.recognise(batch)
-                        seen[tap] = replace(clock, rows=said, lengths=lengths)
-                    else:
-                        seen[tap] = model.tapped(batch, tap)
-                seen = {tap: replace(s, rows=s.rows.float().cpu(), lengths=s.lengths.cpu()) for tap, s in seen.items()}
-                for i, name in enumerate(batch.names):
-                    alone = {
-                        tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i])
-                        for tap, s in seen.items()
-                    }
-                    yield by_name[name], alone
-            bar.advance()
+    dim = run.card.get("feature_dim")
+    yield from tapped_clips(run.model, run.recipe, samples, taps, dim=dim, device=device, progress=progress)
 
 
 @torch.no_grad()

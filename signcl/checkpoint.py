@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from signcl.files import atomic_write, write_json
-from signcl.recipe import Recipe, load_recipe, save_recipe
+from signcl.recipe import GLOSS_TERMS, Recipe, load_recipe, save_recipe
 from signcl.targets import Targets, load_targets
 from signcl.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 
@@ -167,7 +167,7 @@ def load_run(folder: str | Path) -> Run:
     card = read_card(folder)
     from signcl.build import build_model
 
-    glosses = load_glosses(folder) if "recognition" in recipe.loss.weights else None
+    glosses = load_glosses(folder) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
     targets = load_targets(recipe, folder)
     classes = None if glosses is None else len(glosses)
     model = build_model(recipe, tokenizer, card.get("feature_dim"), classes, targets, read_architecture(folder))

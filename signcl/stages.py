@@ -16,7 +16,7 @@ from signcl.recipe import Recipe
 from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, Tokenizer
 
-__all__ = ["Scored", "decode", "decode_glosses", "score", "search_width", "summarise"]
+__all__ = ["Scored", "decode", "decode_glosses", "rank_glosses", "score", "search_width", "summarise"]
 
 
 @dataclass
@@ -32,6 +32,8 @@ class Scored:
     """Video and text vectors and sentence numbers of each batch, on the CPU, in pretraining."""
     recognised: dict[str, str] = field(default_factory=dict)
     """Name -> glosses, where the recipe weighs recognition."""
+    ranked: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> the likeliest glosses, where the recipe weighs classification."""
     tokens: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = field(default_factory=list)
     """Steps, their lengths, tokens, their lengths and sentence numbers of each batch, where it weighs token_clip."""
     temperature: float = TOKEN_TEMPERATURE
@@ -77,7 +79,9 @@ def score(
             scored.tags.append((found.exp().cpu(), batch.targets["pseudo_gloss"].cpu()))
         if recipe.stage == "finetune":
             scored.hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
-        if glosses is not None:
+        if glosses is not None and "classification" in recipe.loss.weights:
+            scored.ranked.update(rank_glosses(out.logits, batch, glosses))
+        elif glosses is not None:
             scored.recognised.update(decode_glosses(model, batch, glosses, beams=recipe.decode.dev_beams))
     scored.sums = {name: float(value) for name, value in sums.items()}
     return scored
@@ -162,3 +166,14 @@ def decode_glosses(model: nn.Module, batch: Batch, glosses: GlossVocabulary, *, 
     else:
         paths = [found[0] for found in ctc_prefix_beam(log_probs, step_lengths, beams=beams)]
     return {name: " ".join(glosses.decode(path.classes)) for name, path in zip(batch.names, paths)}
+
+
+def rank_glosses(logits: Tensor, batch: Batch, glosses: GlossVocabulary, *, most: int = 5) -> dict[str, list[str]]:
+    """The likeliest glosses of each clip, the best first: name -> glosses.
+
+    Args:
+        logits: of a classifier, without blank and unknown. [B, C - 2]
+        most: how many, at most.
+    """
+    found = logits.float().topk(min(most, logits.shape[1]), dim=1).indices + 2
+    return {name: glosses.decode(row) for name, row in zip(batch.names, found.tolist())}

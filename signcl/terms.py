@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from signcl.batch import Batch, frame_mask
 from signcl.losses import (
@@ -111,6 +111,17 @@ def _distillation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather:
     )
 
 
+def _classification(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """Cross-entropy of the one gloss of each clip, mean over the clips whose gloss training has seen."""
+    if batch.glosses is None:
+        raise ValueError("loss.weights.classification needs a corpus with the gloss of each clip")
+    target = batch.glosses[:, 0] - 2  # the scores have no blank and no unknown gloss
+    sums = nn.functional.cross_entropy(
+        out.logits.float(), target.clamp(min=-1), ignore_index=-1, label_smoothing=loss.label_smoothing, reduction="sum"
+    )
+    return sums / (target >= 0).sum().clamp(min=1)
+
+
 def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """The contrast of clips and sentences; rows of all ranks take part. Source: GFSLT-VLP; paper section 4.2."""
     video, text, ids = out.video_embedding, out.text_embedding, batch.sentence_ids
@@ -168,6 +179,7 @@ def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, 
 
 TERMS: dict[str, Term] = {
     "auxiliary": _auxiliary,
+    "classification": _classification,
     "clip": _clip,
     "distillation": _distillation,
     "masked_text": _masked_text,

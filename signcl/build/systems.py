@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from signcl import checkpoint
 from signcl.recipe import Recipe
 from signcl.targets import Targets
 from signcl.text import Tokenizer
 
-__all__ = ["BUILDERS", "Parts", "build_model"]
+__all__ = ["BUILDERS", "Parts", "build_frame_encoder", "build_model"]
 
 SHARED = (
     "width",
@@ -71,7 +73,7 @@ class Parts:
     visual: nn.Module
     tokenizer: Tokenizer
     num_glosses: int | None
-    """Gloss classes, where the recipe weighs `recognition`."""
+    """Gloss classes, where the recipe weighs a term of `GLOSS_TERMS`."""
     targets: Targets | None
     """What the recipe's terms need of each sentence, e.g. the pseudo-gloss vocabulary."""
     described: dict[str, Any] = field(default_factory=dict)
@@ -131,6 +133,11 @@ def _slt(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, **parts.words(), end_id=end, num_glosses=parts.num_glosses, **sizes)
 
 
+def _classifier(parts: Parts) -> nn.Module:
+    assert parts.num_glosses is not None  # the term that it needs makes the vocabulary
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, dropout=parts.recipe.model.dropout)
+
+
 def _signs(parts: Parts) -> dict[str, Any]:
     own = parts.recipe.model.pgp
     return parts.values(SIGNS) | {name: getattr(own, name) for name in SIGNS_OWN}
@@ -164,6 +171,7 @@ def _gaslt(parts: Parts) -> nn.Module:
 
 
 BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "classifier": _classifier,
     "gaslt": _gaslt,
     "cnn_ctc": _cnn_ctc,
     "gfslt": _gfslt,
@@ -188,7 +196,7 @@ def build_model(
 
     Args:
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
-        num_glosses: gloss classes, where the recipe weighs `recognition`.
+        num_glosses: gloss classes, where the recipe weighs a term of `GLOSS_TERMS`.
         targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
         described: configurations of published networks in it, as a run folder keeps them; None reads them where the
             recipe names the networks.
@@ -197,15 +205,35 @@ def build_model(
         ValueError: an encoder of pixels for a corpus of features, or the other way round.
     """
     from signcl.models import model_class
-    from signcl.visual import build_visual
 
     m = recipe.model
     kind = model_class(m.name)
     described = described or {}
+    visual = build_frame_encoder(recipe, feature_dim, described.get("visual"))
+    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets, described))
+
+
+def build_frame_encoder(recipe: Recipe, feature_dim: int | None, described: dict[str, Any] | None = None) -> nn.Module:
+    """The frame encoder that a recipe names, with random weights.
+
+    Args:
+        feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+        described: the configuration of a published network, as a run folder keeps it.
+
+    Raises:
+        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+    """
+    from signcl.visual import build_visual
+
+    m = recipe.model
     dinov2 = None
     if m.visual == "dinov2":
         from signcl.build.published import dinov2_options
 
-        dinov2 = dinov2_options(recipe, described.get("visual"))
-    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk, dinov2=dinov2)
-    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets, described))
+        folder = Path(m.visual_weights.removeprefix("pretrained:"))
+        if described is None and (folder / "recipe.yaml").is_file():  # of an earlier run
+            described = (checkpoint.read_architecture(folder) or {}).get("visual")
+        dinov2 = dinov2_options(recipe, described)
+    return build_visual(
+        m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk, windows=m.i3d, dinov2=dinov2
+    )

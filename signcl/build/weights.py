@@ -15,9 +15,10 @@ from signcl import checkpoint
 from signcl.build.language_model import check_language_model, first_other_word, read_language_model
 from signcl.build.systems import build_model
 from signcl.build.tensors import read_tensors
+from signcl.build.visual import initialise_visual
 from signcl.models.parts import check_parts
 from signcl.models.transfer import DECODER, load_language_model, transfer, transfer_parts, transfer_signs
-from signcl.recipe import Recipe, load_recipe
+from signcl.recipe import GLOSS_TERMS, Recipe, load_recipe
 from signcl.targets import Targets, load_targets
 from signcl.text import Tokenizer, load_glosses, load_tokenizer
 
@@ -37,15 +38,8 @@ def initialise(
         ValueError, OSError: nothing at the place named, or tensors that do not fit. Nothing is passed over in silence.
     """
     m, said = recipe.model, []
-    if m.visual_weights and m.visual == "dinov2":
-        from signcl.build.published import load_published_dinov2
-
-        said.append(f"frame encoder from {m.visual_weights}: {load_published_dinov2(model.visual, m.visual_weights)}")
-    elif m.visual_weights:
-        from signcl.visual import load_resnet_weights
-
-        report = load_resnet_weights(model.visual, read_tensors(m.visual_weights, "model.visual_weights"))  # type: ignore[arg-type]
-        said.append(f"frame encoder from {m.visual_weights}: {report}")
+    if m.visual_weights:
+        said.append(initialise_visual(model.visual, m.visual_weights))  # type: ignore[arg-type]
     mbart = None
     if m.language_model:
         found = read_language_model(m.language_model)
@@ -189,7 +183,7 @@ def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
 
 def _full(recipe: Recipe, folder: Path) -> nn.Module:
     """The module of a run with its weights: shared tensors, written once, have all their names again."""
-    glosses = len(load_glosses(folder)) if "recognition" in recipe.loss.weights else None
+    glosses = len(load_glosses(folder)) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
     dim, targets = checkpoint.read_card(folder).get("feature_dim"), load_targets(recipe, folder)
     described = checkpoint.read_architecture(folder)
     model = build_model(recipe, load_tokenizer(folder), dim, glosses, targets, described)

@@ -1,5 +1,6 @@
-"""Scores (`scores`, of single glosses `by_gloss`), their uncertainty (`bootstrap`), all of them at once (`summary`)."""
+"""Scores (`scores`, `accuracy`, `by_gloss`), their uncertainty (`bootstrap`), all of them at once (`summary`)."""
 
+from signcl.metrics.accuracy import score_classes
 from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap, seeded_bootstrap
 from signcl.metrics.by_gloss import GlossScore, gloss_accuracy
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
@@ -23,6 +24,7 @@ __all__ = [
     "paired_bootstrap",
     "rouge_l",
     "score_all",
+    "score_classes",
     "score_glosses",
     "seeded_bootstrap",
     "wer",

@@ -10,6 +10,7 @@ from torch import nn
 __all__ = ["MODELS", "model_class"]
 
 MODELS = {
+    "classifier": "signcl.models.classifier:Classifier",
     "gaslt": "signcl.models.gaslt:GASLT",
     "cnn_ctc": "signcl.models.cnn_ctc:CNNCTC",
     "gfslt": "signcl.models.gfslt:GFSLT",

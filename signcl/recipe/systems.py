@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = [
+    "GLOSS_TERMS",
+    "SELECT",
     "SYSTEMS",
     "CNNCTCRecipe",
     "GASLTRecipe",
@@ -16,6 +18,11 @@ __all__ = [
     "System",
     "terms_of",
 ]
+
+GLOSS_TERMS = ("recognition", "classification")
+"""Terms that need the gloss vocabulary of the training split."""
+SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
+"""Score that chooses the kept weights, where neither the recipe nor its system names one."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,20 @@ class System:
     """model.language_model means something."""
     as_released: bool = False
     """model.form=as_released means something."""
+    select: str = ""
+    """Score that chooses the kept weights, where it is not its stage's."""
 
 
 SYSTEMS = {
+    "classifier": System(
+        "one sign a clip to its gloss: how I3D was trained on isolated signs (WLASL), for any frame encoder",
+        "recognise",
+        ("classification",),
+        ("classification",),
+        needed=("classification",),
+        needs="frames (or features) of single signs, or spans to cut them out by, and glosses",
+        select="top1",
+    ),
     "cnn_ctc": System(
         "per-frame CNN with CTC: local gloss features of our own, a stand-in for SRP (Tables 1, 11)",
         "recognise",
@@ -154,6 +172,17 @@ class CNNCTCRecipe:
 @dataclass
 class I3DRecipe:
     """visual=i3d: windows of frames through an Inception-I3D."""
+
+    window: int = 8
+    """Frames of a window. Published: 8 (GASLT); 8, 12 and 16 (TSPNet); 64 for training on isolated signs (WLASL)."""
+    stride: int = 2
+    """Frames from one window to the next."""
+    width_factor: float = 1.0
+    """All channels times this; 1 for published weights, 0.125 trains on a CPU."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the pixels' channels; bgr for checkpoints of the WLASL code, whose loader keeps OpenCV's order."""
+    norm_momentum: float = 0.01
+    """Of the batch norms; 0.1 for short runs, whose running statistics would lag behind the weights."""
 
 
 @dataclass

@@ -85,7 +85,7 @@ def _facts(run: RunFiles) -> dict[str, Cell]:
         f"{card.get('epochs', '–')} epochs, {card.get('steps', '–')} steps, {duration(card.get('seconds', 0))}"
     )
     if card.get("best") is not None:
-        select = run.recipe.train.select or ("-loss" if run.recipe.stage == "pretrain" else "bleu4")
+        select = run.recipe.select
         facts["Weights kept by"] = f"dev {code(select.lstrip('-'))} {decimals(abs(card['best']))}"
     facts["Device"] = text(card.get("device", "–")) + (f" × {card['ranks']}" if card.get("ranks", 1) > 1 else "")
     facts["Seed"] = text(card.get("seed", "–"))

@@ -215,7 +215,7 @@ def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[floa
 
 def _kept(name: str, series: Series, run: RunFiles) -> int | None:
     """Which dev point chose the kept weights, where this panel shows the score that chooses."""
-    select = run.recipe.train.select or ("-loss" if run.recipe.stage == "pretrain" else "bleu4")
+    select = run.recipe.select
     if select.lstrip("-") != name or len(series.values) >= MOST_POINTS:
         return None
     return int(np.argmin(series.values) if select.startswith("-") else np.argmax(series.values))

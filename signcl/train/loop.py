@@ -43,8 +43,6 @@ __all__ = ["Loop"]
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
-SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
-"""Score that chooses the kept weights, where the recipe names none."""
 
 
 class Loop:
@@ -311,7 +309,7 @@ class Loop:
     def _take(self, scores: dict[str, float]) -> None:
         """What follows from scores: the kept weights, patience, rates, the log."""
         recipe = self.recipe
-        select = recipe.train.select or SELECT[recipe.stage]
+        select = recipe.select
         name, sign = select.lstrip("-"), -1 if select.startswith("-") else 1
         if name not in scores:
             raise ValueError(f"train.select={select}: this stage scores {', '.join(sorted(scores))}")

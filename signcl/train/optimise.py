@@ -164,7 +164,7 @@ def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimize
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=True)
     kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=train.lr, betas=train.betas)
+    return kind(groups, lr=train.lr, betas=train.betas, eps=train.eps)
 
 
 class FiniteFlag:
