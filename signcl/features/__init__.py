@@ -1,9 +1,10 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz and the field's pickles.
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz, .pose and the field's pickles.
 
 `read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
 """
 
 from signcl.features.sources import (
+    FILE_SUFFIXES,
     ArrayFeatures,
     Features,
     count_feature_frames,
@@ -11,9 +12,17 @@ from signcl.features.sources import (
     read_features,
     with_features,
 )
-from signcl.features.store import INDEX, FeatureStore, stored_names, write_store
+from signcl.features.store import (
+    INDEX,
+    FeatureStore,
+    refuse_finished,
+    stored_names,
+    unfinished_meta,
+    write_store,
+)
 
 __all__ = [
+    "FILE_SUFFIXES",
     "INDEX",
     "ArrayFeatures",
     "FeatureStore",
@@ -21,7 +30,9 @@ __all__ = [
     "count_feature_frames",
     "open_features",
     "read_features",
+    "refuse_finished",
     "stored_names",
+    "unfinished_meta",
     "with_features",
     "write_store",
 ]
