@@ -12,7 +12,7 @@ import torch
 
 from signcl.batch import Sample, Span
 from signcl.corpora import load_samples, phoenix_states
-from signcl.corpora.span_table import read_spans
+from signcl.corpora.span_table import is_choices, read_spans
 from signcl.corpora.tables import read_table
 from signcl.density.spans import clip_frames
 from signcl.features import INDEX, Features, FeatureStore, open_features, read_features
@@ -92,6 +92,8 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
             picked[frame].append(row)
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
+    if is_choices(annotation.spans):
+        return [Instances(torch.cat(picked[frames[0]]), glosses, where, "people")]
     return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
 
 
