@@ -83,7 +83,8 @@ def test_an_overlap_without_training_or_with_a_strange_share_is_refused():
 
 def test_full_stops_are_put_and_taken():
     assert [without_dot(line) for line in ("a b .", "a b.", "a b", "买了。", ".")] == ["a b", "a b", "a b", "买了", ""]
-    assert [with_dot(line) for line in ("a b", "a b .", "a b.", "买了", "")] == ["a b .", "a b .", "a b .", "买了。", "."]
+    dotted = [with_dot(line) for line in ("a b", "a b .", "a b.", "买了", "")]
+    assert dotted == ["a b .", "a b .", "a b .", "买了。", "."]
 
 
 def test_each_convention_is_what_it_says():
@@ -91,7 +92,8 @@ def test_each_convention_is_what_it_says():
     rows = convention_table(["der wind", "regen ."], ["Der wind .", "regen ."])
     assert len(rows) == 3 * 4 * 2
     row = {(r["dot"], r["tokenize"], r["case"]): r for r in rows}
-    assert row["as written", "none", "as written"]["scored"] and sum(r["scored"] for r in rows) == 1
+    assert row["as written", "none", "as written"]["scored"]
+    assert sum(r["scored"] for r in rows) == 1
     # 3 of 4 words right, brevity exp(1 - 5/4); with dots on both sides 4 of 5; without, lower: all
     assert row["as written", "none", "as written"]["bleu1"] == pytest.approx(75 * np.exp(-0.25))
     assert row["with", "none", "as written"]["bleu1"] == pytest.approx(80)
@@ -121,7 +123,8 @@ def test_the_sentences_that_changed_most_are_listed_both_ways():
 
 
 def test_sentence_scores_are_those_of_the_metrics():
-    hypotheses, references = ["der wind weht heute aus norden", "regen"], ["der wind weht aus norden", "regen im norden"]
+    hypotheses = ["der wind weht heute aus norden", "regen"]
+    references = ["der wind weht aus norden", "regen im norden"]
     for one, other, score in zip(hypotheses, references, sentence_scores(hypotheses, references)):
         assert score == pytest.approx(rouge_l([one], [other]))
     theirs = BLEU(tokenize="none", effective_order=True)
@@ -151,7 +154,8 @@ def test_altered_frames_are_what_they_claim(pixels):
     torch.testing.assert_close(look.deviation, flat.std(dim=0, correction=0).float())
     seen = {kind: alter(batch, kind, look) for kind in ALTERED}
     for changed in seen.values():
-        assert changed.inputs.dtype == batch.inputs.dtype and changed.inputs.shape == batch.inputs.shape
+        assert changed.inputs.dtype == batch.inputs.dtype
+        assert changed.inputs.shape == batch.inputs.shape
         assert torch.equal(changed.lengths, batch.lengths)
     assert not seen["zeros"].inputs.any()
     assert seen["mean"].inputs.unique(dim=0).shape[0] == 1
@@ -237,7 +241,9 @@ def test_a_run_is_probed_and_the_result_kept_beside_its_scores(runs, capsys):
         assert rows[kind]["remaining"]["rouge_l"] < 80
     assert main(["evaluate", str(good), "--split", "train", "--probe", "visual", "overlap", "dot"]) == 0
     text = capsys.readouterr().out
-    assert "BLEU-4 less intact" in text and "* as written" in text and "in training word for word" in text
+    assert "BLEU-4 less intact" in text
+    assert "* as written" in text
+    assert "in training word for word" in text
 
 
 def test_the_same_seed_gives_the_same_probe(runs):
@@ -297,7 +303,8 @@ def test_two_runs_are_compared_sentence_by_sentence(runs, capsys):
     assert [row["metric"] for row in both["scores"]] == ["bleu4", "bleu1", "rouge_l", "chrf"]
     assert main(["compare", str(bad), str(good), "--split", "train", "--examples", "1"]) == 0
     text = capsys.readouterr().out
-    assert "B gained most:" in text and "by sentence ROUGE-L" in text
+    assert "B gained most:" in text
+    assert "by sentence ROUGE-L" in text
     assert main(["compare", str(bad), str(good), "--split", "train", "--json"]) == 0
     assert isinstance(json.loads(capsys.readouterr().out), list)
 
