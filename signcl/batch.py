@@ -53,7 +53,7 @@ class Sample:
     clip: Path | None = None
     """A video file or a folder of frame images."""
     features: Path | np.ndarray | None = field(default=None, repr=False, compare=False)
-    """A .npy/.npz file or feature store, or the array itself. [T, D]"""
+    """A .npy/.npz/.pose file or feature store, or the array itself. [T, D]"""
     gloss: tuple[str, ...] = ()
     """Gloss annotation where the corpus has one; never used in gloss-free training."""
     signer: str = ""

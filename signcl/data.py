@@ -128,6 +128,10 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
     if sample.features is not None:
         if isinstance(sample.features, np.ndarray):
             rows = sample.features
+        elif sample.features.suffix.lower() == ".pose":
+            from signcl.pose import read_pose
+
+            rows = read_pose(sample.features, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
         else:
             from signcl.features import read_features
 

@@ -155,7 +155,8 @@ class SentencePieceTokenizer:
 
         if language not in self.LANGUAGES:
             raise ValueError(f"text.language: needs one of {', '.join(self.LANGUAGES)}, got {language!r}")
-        self._model = model
+        self.model = model
+        """The SentencePiece model, as its file holds it."""
         self.language = language
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.num_pieces: int = self._pieces.get_piece_size()
@@ -208,6 +209,16 @@ class SentencePieceTokenizer:
                 pieces.append(0 if i == self.unk_id else i - 1)
         return self._pieces.decode(pieces).strip()
 
+    def cut(self, text: str) -> list[str]:
+        """The pieces of a sentence as SentencePiece writes them; unknown characters stand as they are."""
+        pieces: list[str] = self._pieces.encode(text, out_type=str)
+        return pieces
+
+    def normalized(self, text: str) -> str:
+        """A sentence in the Unicode forms that the pieces are made of, runs of spaces as one."""
+        normal: str = self._pieces.normalize(text)
+        return " ".join(normal.replace("▁", " ").split())
+
     def pieces(self) -> list[str]:
         """What each id stands for: specials, pieces, language codes, mask. [vocab_size]"""
         own = [self._pieces.id_to_piece(i) for i in range(3, self.num_pieces)]
@@ -215,7 +226,7 @@ class SentencePieceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `sentencepiece.bpe.model`."""
-        (folder / "sentencepiece.bpe.model").write_bytes(self._model)
+        (folder / "sentencepiece.bpe.model").write_bytes(self.model)
         data = {"kind": "sentencepiece", "language": self.language}
         (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
 

@@ -12,6 +12,7 @@ from signcl.batch import Sample
 from signcl.checkpoint import Run, load_run
 from signcl.data import collate, load_raw, select
 from signcl.evaluation import pick_device
+from signcl.features import FILE_SUFFIXES
 from signcl.recipe import InputRecipe
 from signcl.stages import decode
 
@@ -76,8 +77,8 @@ def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None 
 
     Args:
         model: from `load_model`.
-        clip: a video file, a folder of frames, a .npy/.npz file of features; or an array, uint8 RGB [T, H, W, 3] or
-            float features [T, D].
+        clip: a video file, a folder of frames, a file of features (.npy, .npz, .pose); or an array, uint8 RGB
+            [T, H, W, 3] or float features [T, D].
         beams: beam size; None takes the recipe's.
 
     Raises:
@@ -111,5 +112,5 @@ def _frames(clip: str | Path | np.ndarray, recipe: InputRecipe) -> np.ndarray:
     path = Path(clip)
     if not path.exists():
         raise FileNotFoundError(f"no clip at {path}")
-    is_features = path.suffix in (".npy", ".npz")
+    is_features = path.suffix.lower() in FILE_SUFFIXES
     return load_raw(Sample(path.name, "", features=path if is_features else None, clip=path), recipe)

@@ -46,6 +46,7 @@ CASES = [
     Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
+    Case("vlp", {}, {"token_clip": 1.0}, label="vlp-token"),
     Case("slt", label="nslt"),
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),

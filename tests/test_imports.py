@@ -32,7 +32,18 @@ RINGS = [
     {"build", "lab"},
     {"terms"},
     {"stages"},
-    {"train", "grid", "evaluation", "translation", "analysis", "audit", "alignment", "report", "catalogue"},
+    {
+        "train",
+        "grid",
+        "evaluation",
+        "translation",
+        "analysis",
+        "audit",
+        "alignment",
+        "report",
+        "catalogue",
+        "vocabulary",
+    },
     {"demo", "cli", "web", "__main__"},
 ]
 WITHIN = {

@@ -383,4 +383,4 @@ def test_models_say_what_they_need():
 
 def test_every_named_system_is_there():
     systems = {"gfslt": GFSLT, "recogniser": Recogniser, "slt": SLT, "vlp": VLP}
-    assert {name: model_class(name) for name in MODELS} == systems
+    assert systems.items() <= {name: model_class(name) for name in MODELS}.items()

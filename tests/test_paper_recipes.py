@@ -19,6 +19,7 @@ SMALL = [
     "model.encoder_layers=1",
     "model.decoder_layers=1",
     "model.heads=2",
+    "model.decoder_heads=2",
     "model.ffn=32",
     "model.max_positions=160",
     "input.size=40",
@@ -106,3 +107,38 @@ def test_finetuning_runs_and_is_scored(place, pretrained, name):
     scores = evaluate(run, "test", bootstrap=0, progress=False)
     assert scores["made"]["clips"] == 2
     assert scores["seen_in_training"]["sentences"] == 2
+
+
+def finished(place: Path, name: str, *more: str) -> dict:
+    """A recipe run for one step; its card."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml", [*changes(place, name), *more])
+    return checkpoint.read_card(fit(recipe, progress=False))
+
+
+def test_the_pretrained_decoder_goes_through_both_stages(place):
+    weights = [
+        f"model.visual_weights=pretrained:{place}/resnet18.pth",
+        f"model.language_model=pretrained:{place}/mbart",
+    ]
+    finished(place, "vlp-llmd", *weights, *TEXT_ENCODER)
+    card = finished(place, "gfslt-vlp-signcl-llmd", f"model.init_from={place}/vlp-llmd")
+    assert "start fresh: sign_emb" in card["initialised"][0]
+    tensors = [checkpoint.read_weights(place / name) for name in ("vlp-llmd", "gfslt-vlp-signcl-llmd")]
+    assert (
+        tensors[0]["decoder.layers.0.fc1.weight"].shape == tensors[1]["mbart.model.decoder.layers.0.fc1.weight"].shape
+    )
+
+
+def test_a_light_translator_hands_its_visual_part_to_a_language_model(place):
+    finished(place, "fla-llm-stage1", f"model.visual_weights=pretrained:{place}/resnet18.pth")
+    card = finished(
+        place,
+        "fla-llm-stage2",
+        f"model.init_from={place}/fla-llm-stage1",
+        f"model.language_model=pretrained:{place}/mbart",
+    )
+    assert "kept as they are: sign_emb" in card["initialised"][1]
+    first, second = (checkpoint.read_weights(place / f"fla-llm-stage{n}") for n in (1, 2))
+    visual = [name for name in first if name.startswith(("visual.", "conv."))]
+    assert all(torch.equal(first[name], second[name]) for name in visual), "frozen, batch norm statistics included"
+    assert len(visual) > 100

@@ -199,13 +199,15 @@ def corpus(tmp_path_factory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("tokens") / "corpus")
 
 
+MODEL = {"visual": "feature_mlp", "visual_dim": 16, "width": 32, "conv_width": 32, "encoder_layers": 1,
+         "decoder_layers": 1, "heads": 2, "ffn": 32, "text_layers": 1, "text_heads": 2, "text_ffn": 32,
+         "dropout": 0.0, "text_dropout": 0.0}  # fmt: skip
+
+
 def recipe(corpus, out, weights, **train):
-    model = {"visual": "feature_mlp", "visual_dim": 16, "width": 32, "conv_width": 32, "encoder_layers": 1,
-             "decoder_layers": 1, "heads": 2, "ffn": 32, "text_layers": 1, "text_heads": 2, "text_ffn": 32,
-             "dropout": 0.0, "text_dropout": 0.0}  # fmt: skip
     return recipe_from_dict({
         "stage": "pretrain", "out": str(out), "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {"name": "vlp", **model}, "loss": {"weights": weights},
+        "model": {"name": "vlp", **MODEL}, "loss": {"weights": weights},
         "train": {"epochs": 2, "batch_size": 8, "device": "cpu", "lr": 2e-3, "schedule": "constant", **train},
     })  # fmt: skip
 
@@ -245,8 +247,7 @@ def test_token_contrast_alone_learns_which_sentence_is_whose_and_starts_a_transl
     torch.testing.assert_close(together.token_embeddings[1, :tokens], alone.token_embeddings[0], atol=1e-4, rtol=0)
     finetuning = recipe_from_dict({
         "stage": "finetune", "out": str(tmp_path / "slt"), "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {**vars(r.model), "name": "gfslt", "init_from": str(run), "smkd": {}, "i3d": {}, "gaslt": {},
-                  "pgp": {}, "lm": {}},
+        "model": {**MODEL, "name": "gfslt", "init_from": str(run)},
         "train": {"max_steps": 1, "device": "cpu"},
     })  # fmt: skip
     said = checkpoint.read_card(fit(finetuning, progress=False))["initialised"]

@@ -27,6 +27,7 @@ CORPORA: dict[str, str | Callable[..., list[Sample]]] = {
     "phoenix14t": "signcl.corpora.phoenix14t",
     "csl_daily": "signcl.corpora.csl_daily",
     "how2sign": "signcl.corpora.how2sign",
+    "dgs_sentences": "signcl.corpora.dgs_sentences",
 }
 """Name -> module with a function `samples`, or such a function itself. Add your own: `CORPORA["mine"] = my_samples`."""
 

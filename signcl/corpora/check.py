@@ -196,7 +196,7 @@ def _identity(sample: Sample) -> tuple[str, str] | None:
     if sample.clip is not None:
         return os.path.normpath(sample.clip), ""
     if isinstance(sample.features, Path):
-        holds_one = sample.features.suffix.lower() == ".npy"
+        holds_one = sample.features.suffix.lower() in (".npy", ".pose")
         return os.path.normpath(sample.features), "" if holds_one else sample.name
     return None
 

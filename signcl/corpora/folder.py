@@ -4,8 +4,8 @@
         name  path  text                 required
         signer  gloss  num_frames  spans optional
 
-`path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy` or `.npz` file of features,
-or the folder of a feature store, in which the row's `name` is the key (write the same path in every row).
+`path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy`, `.npz` or `.pose` file of
+features, or the folder of a feature store, in which the row's `name` is the key (write the same path in every row).
 `gloss` is separated by spaces; `spans` is `GLOSS:start-stop` separated by spaces, stop exclusive, in order of time.
 """
 
@@ -20,7 +20,7 @@ from signcl.corpora.tables import OnError, Row, has_words, read_table, stop
 
 __all__ = ["parse_spans", "samples"]
 
-FEATURE_SUFFIXES = (".npy", ".npz")
+FEATURE_SUFFIXES = (".npy", ".npz", ".pose")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 STORE_INDEX = "index.json"  # the file that makes a folder a feature store (signcl/features.py)
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")

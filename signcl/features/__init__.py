@@ -1,9 +1,10 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz and the field's pickles.
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz, .pose and the field's pickles.
 
 `read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
 """
 
 from signcl.features.sources import (
+    FILE_SUFFIXES,
     ArrayFeatures,
     Features,
     count_feature_frames,
@@ -14,6 +15,7 @@ from signcl.features.sources import (
 from signcl.features.store import INDEX, FeatureStore, stored_names, write_store
 
 __all__ = [
+    "FILE_SUFFIXES",
     "INDEX",
     "ArrayFeatures",
     "FeatureStore",

@@ -15,8 +15,17 @@ from signcl.batch import Sample
 from signcl.features.store import INDEX, FeatureStore, checked
 from signcl.pickles import load_pickle
 
-__all__ = ["ArrayFeatures", "Features", "count_feature_frames", "open_features", "read_features", "with_features"]
+__all__ = [
+    "FILE_SUFFIXES",
+    "ArrayFeatures",
+    "Features",
+    "count_feature_frames",
+    "open_features",
+    "read_features",
+    "with_features",
+]
 
+FILE_SUFFIXES = (".npy", ".npz", ".pose")  # files of one clip (an .npz: or of several), told by their name
 FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
 
 
@@ -66,11 +75,12 @@ class ArrayFeatures:
 
 
 def open_features(path: Path | str) -> Features:
-    """A source of features, whatever it is: a store folder, .npy, .npz, or a pickle of the field.
+    """A source of features, whatever it is: a store folder, .npy, .npz, .pose, or a pickle of the field.
 
     A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
     is read by `signcl.pickles.load_pickle`, which runs nothing. neccam/slt names its clips `train/NAME`: a split that
-    stands before all names of a pickle is left out, as corpora do. A single .npy has the file's stem as its name.
+    stands before all names of a pickle is left out, as corpora do. A single .npy or .pose has the file's stem as its
+    name; key points are normalised x and y (`signcl.pose.read_pose`).
 
     Raises:
         FileNotFoundError: nothing at `path`.
@@ -80,9 +90,13 @@ def open_features(path: Path | str) -> Features:
     if path.is_dir():
         return FeatureStore(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz or pickle is needed")
+        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz, .pose or pickle is needed")
     if path.suffix.lower() in (".npy", ".npz"):
         return ArrayFeatures(_load_arrays(path), str(path))
+    if path.suffix.lower() == ".pose":
+        from signcl.pose import read_pose
+
+        return ArrayFeatures({path.stem: read_pose(path)}, str(path))
     return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
 
 
@@ -107,14 +121,16 @@ def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.
 
 
 def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
-    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy.
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
+    or NAME.pose.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: a store or pickle that lacks clips; they are counted and named.
     """
-    if path.is_dir() and any(path.glob("*.npy")):
-        return [replace(s, clip=None, features=path / f"{s.name}.npy", num_frames=None) for s in samples]
+    for suffix in (".npy", ".pose"):
+        if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
+            return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
     held = set(open_features(path).names)
     missing = [s.name for s in samples if s.name not in held]
     if missing:
@@ -144,7 +160,7 @@ def count_feature_frames(path: Path | str, name: str | None = None) -> int:
 
 
 def _source(path: Path) -> Features:
-    if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
+    if path.suffix.lower() in FILE_SUFFIXES and not path.is_dir():
         # One clip, one file: opened afresh, since remembering them would hold the whole corpus in memory.
         return open_features(path)
     return _remembered(str(path.absolute()), _age(path))
@@ -152,7 +168,7 @@ def _source(path: Path) -> Features:
 
 def _which(source: Features, path: Path, name: str | None) -> str:
     """The name in the source; a file of a single clip need not agree with the corpus on it."""
-    if len(source.names) == 1 and (name is None or path.suffix.lower() in (".npy", ".npz")):
+    if len(source.names) == 1 and (name is None or path.suffix.lower() in FILE_SUFFIXES):
         return source.names[0]
     if name is None:
         raise ValueError(f"{path}: holds {len(source.names)} clips, say which; it has {_some(source.names)}")

@@ -18,7 +18,8 @@ class CorpusRecipe:
     """Which corpus, and how much of it."""
 
     name: str = "folder"
-    """A key of `signcl.corpora.CORPORA`: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign."""
+    """A key of `signcl.corpora.CORPORA`: folder, synthetic, imu_numbers, phoenix14t, csl_daily, how2sign,
+    dgs_sentences."""
     root: str = "data"
     """The corpus folder, relative to where you stand."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -26,7 +27,7 @@ class CorpusRecipe:
     fraction: float = 1.0
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
-    """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy; {split} is filled in."""
+    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled."""
     transductive: bool = False
     """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
     word error rate on test is then no test score, and says so."""
@@ -68,6 +69,10 @@ class InputRecipe:
     stride: int = 1
     """Use every n-th frame."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    pose_dims: int = 2
+    """Of .pose files: x and y, or 3 for the estimated depth too."""
+    pose_confidence: bool = False
+    """Of .pose files: keep each point's confidence as one more number; points not found are zero either way."""
     cache_gb: float = 4.0
     """Decoded training clips are kept in memory up to this size; 0 decodes every epoch anew."""
 
@@ -264,6 +269,7 @@ class Recipe:
         _within("model", model, 0, 1, "dropout", "attention_dropout", "text_dropout", "text_attention_dropout")
         _within("loss", loss, 0, 1, "label_smoothing", "mask_rate")
         _within("input.augment", self.input.augment, 0, 1, "probability")
+        _within("input", self.input, 2, 3, "pose_dims")
         if not 0 <= (rescale := self.input.augment.temporal_rescale) < 1:
             raise ValueError(f"input.augment.temporal_rescale: needs a share from 0 to below 1, got {rescale}")
         _positive("loss", loss, "distillation_temperature")

@@ -17,7 +17,7 @@ class ModelRecipe:
     name: str = "gfslt"
     """A system: `signcl systems` lists them with the stages that train each."""
     visual: str = "small_cnn"
-    """Frame encoder: small_cnn, resnet18, resnet34 (pixels), feature_mlp, identity (features)."""
+    """Frame encoder: small_cnn, resnet18, resnet34 (pixels), feature_mlp, identity (features), pose_stream (poses)."""
     visual_weights: str = ""
     """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder; empty starts at random."""
     visual_dim: int = 128

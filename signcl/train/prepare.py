@@ -50,7 +50,7 @@ def prepare(recipe: Recipe) -> Material:
     )
     glosses = build_glosses(train, dev, recipe.corpus.name) if "recognition" in recipe.loss.weights else None
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
-    dim, targets = feature_dim(train), build_targets(recipe, train)
+    dim, targets = feature_dim(train, recipe.input), build_targets(recipe, train)
     if targets is not None:
         targets.foresee(dev)
     made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}
@@ -87,14 +87,14 @@ def build_glosses(train: Sequence[Sample], dev: Sequence[Sample], corpus: str) -
     return glosses
 
 
-def feature_dim(samples: Sequence[Sample]) -> int | None:
+def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
     """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
     reason = "there is no sample"
     for sample in samples:
         if sample.features is None:
             return None
         try:
-            return int(load_raw(sample, InputRecipe()).shape[1])
+            return int(load_raw(sample, settings).shape[1])
         except (ValueError, OSError) as error:
             reason = str(error)
     raise ValueError(f"no features of the training split can be read ({reason}); try `signcl corpus check`")

@@ -2,6 +2,7 @@
 
 from signcl.visual.augment import Augment, augment
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
+from signcl.visual.pose_stream import PoseStream
 from signcl.visual.weights import WeightReport, load_resnet_weights
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Augment",
     "FeatureMLP",
     "Identity",
+    "PoseStream",
     "ResNet",
     "SmallCNN",
     "WeightReport",

@@ -20,7 +20,7 @@ __all__ = ["VISUALS", "FeatureMLP", "Identity", "ResNet", "SmallCNN", "build_vis
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VISUALS = ("small_cnn", "resnet18", "resnet34", "feature_mlp", "identity")
+VISUALS = ("small_cnn", "resnet18", "resnet34", "feature_mlp", "pose_stream", "identity")
 RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -201,9 +201,10 @@ def build_visual(
     """The frame encoder of that name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, resnet18, resnet34 take pixels; feature_mlp, identity take features.
-        feature_dim: size of the pre-extracted features, for the last two.
-        dim: size of a feature, for small_cnn and feature_mlp (128 if None); the others have their own.
+        name: one of `VISUALS`: small_cnn, resnet18, resnet34 take pixels; feature_mlp, identity take features,
+            pose_stream key points.
+        feature_dim: size of the pre-extracted features, for the last three.
+        dim: size of a feature, for small_cnn, feature_mlp and pose_stream (128 if None); the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
 
     Raises:
@@ -213,7 +214,7 @@ def build_visual(
         near = difflib.get_close_matches(name, VISUALS, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise ValueError(f"model.visual must be one of {', '.join(VISUALS)}, got {name!r}{hint}")
-    takes_features = name in ("feature_mlp", "identity")
+    takes_features = name in ("feature_mlp", "pose_stream", "identity")
     if takes_features and feature_dim is None:
         raise ValueError(
             f"model.visual={name} needs a corpus of features, but this one has video frames; use resnet18."
@@ -223,6 +224,10 @@ def build_visual(
             f"model.visual={name} needs video frames, but this corpus has features of size {feature_dim}; "
             "use feature_mlp or identity."
         )
+    if name == "pose_stream" and feature_dim is not None:
+        from signcl.visual.pose_stream import PoseStream
+
+        return PoseStream(feature_dim, dim or 128)
     if feature_dim is not None:
         return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim or 128)
     return SmallCNN(dim or 128, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
