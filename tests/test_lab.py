@@ -239,6 +239,10 @@ def test_two_feature_sets_side_by_side(made, tmp_path, capsys):
     assert found["a"] == pytest.approx(truth(made))
     assert 0 < found["low"] < found["difference"] < found["high"]
     assert found["over"] == "both"
+    other = made[3]["centre"].numpy() + random.normal(size=(32, 6))
+    np.save(tmp_path / "another.npy", other.astype(np.float32))
+    rows = answer(capsys, folder / "rows.npy", "--glosses", folder / "labels.txt", "--versus", tmp_path / "another.npy")
+    assert rows["versus"]["difference"] > 0, "rows of two files are the same signs, whatever the files are called"
     noisy.pop("clip3")
     np.savez(tmp_path / "noisy.npz", **noisy)
     assert "clip3" in mistake(capsys, *words)

@@ -211,7 +211,7 @@ def _rows(path: Path, annotation: Annotation) -> Instances | None:
         )
     if features.ndim > 2:
         return None
-    return Instances(features, labels, [(path.stem, i, i + 1) for i in range(len(labels))], "row")
+    return Instances(features, labels, [("row", i, i + 1) for i in range(len(labels))], "row")
 
 
 def _array(path: Path, key: str | None) -> np.ndarray:
