@@ -35,7 +35,9 @@ def imu(root: Path) -> Clips:
 
 def phoenix(root: Path) -> Clips:
     states = root / "phoenix14t-alignments"
-    spans = {s.name: s.spans for split in ("train", "dev", "test") for s in phoenix_states.samples(states, split)}
+    spans = {
+        s.name: s.spans for split in ("train", "dev", "test") for s in phoenix_states.samples(states, split, merge=True)
+    }
     return [(rows, spans[name]) for name, rows in skeletons(root / "phoenix14t-skels15").items()]
 
 
