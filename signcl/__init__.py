@@ -7,6 +7,7 @@ The public names load on first use, so that `import signcl` costs nothing:
     signcl.load_model, signcl.translate         a clip in, a sentence out
     signcl.fit, signcl.load_recipe              train from a recipe
     signcl.evaluate                             score a run
+    signcl.extract                              its features as a store
 """
 
 from importlib import import_module
@@ -19,6 +20,7 @@ NAMES = {
     "Translation": "signcl.translation",
     "estimate_frame_margin": "signcl.losses",
     "evaluate": "signcl.evaluation",
+    "extract": "signcl.extraction",
     "fit": "signcl.train",
     "load_model": "signcl.translation",
     "load_recipe": "signcl.recipe",

@@ -19,21 +19,21 @@ from signcl import checkpoint
 from signcl.align import peak_frames
 from signcl.batch import Sample, Span
 from signcl.checkpoint import Run
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
+from signcl.corpora.span_table import attach_spans, is_choices
+from signcl.data import count_frames, recipe_samples, thin
 from signcl.density import label_free_density, pool_spans, span_steps
-from signcl.evaluation import pick_device
+from signcl.extraction import tapped_clips
 from signcl.files import atomic_write, write_json
 from signcl.lab import Annotation, Instances, Settings, load_clips, load_instances, measure_instances
 from signcl.lab.against import GlossTable
 from signcl.lab.instances import Frame, Place
 from signcl.lab.writing import write_result
 from signcl.models.frames import Tapped
-from signcl.progress import say, track
+from signcl.progress import say
 
 __all__ = ["extract_features", "feature_density", "run_density", "run_label_free", "sign_instances"]
 
 
-@torch.no_grad()
 def extract_features(
     run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
 ) -> Iterator[tuple[Sample, Tapped]]:
@@ -57,38 +57,8 @@ def _extracted(
     run: Run, samples: list[Sample], taps: Sequence[str], *, device: str, progress: bool
 ) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
     """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
-    place = pick_device(device)
-    model: Any = run.model.to(place).eval()
-    data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input),
-        batch_size=run.recipe.train.batch_size,
-        batch_frames=run.recipe.train.batch_frames,
-        shuffle=False,
-    )
-    by_name = {s.name: s for s in samples}
-    with track("extracting features", total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan):
-            for name, reason in loaded.checked().broken:
-                say(f"skipped {name}: {reason}")
-            if loaded.batch is not None:
-                batch = loaded.batch.to(place)
-                seen: dict[str, Tapped] = {}
-                for tap in taps:
-                    if tap == "log_probs":
-                        clock = model.tapped(batch, "steps")
-                        said, lengths = model.recognise(batch)
-                        seen[tap] = replace(clock, rows=said, lengths=lengths)
-                    else:
-                        seen[tap] = model.tapped(batch, tap)
-                seen = {tap: replace(s, rows=s.rows.float().cpu(), lengths=s.lengths.cpu()) for tap, s in seen.items()}
-                for i, name in enumerate(batch.names):
-                    alone = {
-                        tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i])
-                        for tap, s in seen.items()
-                    }
-                    yield by_name[name], alone
-            bar.advance()
+    dim = run.card.get("feature_dim")
+    yield from tapped_clips(run.model, run.recipe, samples, taps, dim=dim, device=device, progress=progress)
 
 
 @torch.no_grad()
@@ -118,13 +88,7 @@ def sign_instances(
     taps = (tap, "log_probs") if "peak" in frames else (tap,)
     for sample, seen in _extracted(run, samples, taps, device=device, progress=progress):
         kept = thin(num_frames[sample.name], run.recipe.input, None)
-        both = [  # spans are in frames of the clip; the model saw the frames `kept`
-            (span, Span(span.token, *(int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))))
-            for span in sample.spans
-        ]
-        both = [(span, inner) for span, inner in both if inner.start < inner.stop]
-        if not both:
-            continue
+        both = [(span, _among(span, kept)) for span in sample.spans]
         inner, here = [inner for _, inner in both], seen[tap]
         for frame in frames:
             if frame == "peak":
@@ -140,6 +104,14 @@ def sign_instances(
         first = ", ".join(sorted(unknown)[:5])
         say(f"{len(unknown)} glosses have no class in this run; their peak is the centre: {first}")
     return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+
+
+def _among(span: Span, kept: np.ndarray) -> Span:
+    """A span, in frames of the clip, among the frames `kept` that the model saw; the nearest where it saw none."""
+    start, stop = (int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))
+    if start == stop:
+        start = int(np.abs(kept - (span.start + span.stop - 1) / 2).argmin())
+    return Span(span.token, start, max(stop, start + 1))
 
 
 def _peaks(run: Run, tapped: Tapped, said: Tapped, spans: list[Span], unknown: set[str]) -> torch.Tensor:
@@ -183,7 +155,8 @@ def run_density(
             `medoid`; several are measured side by side, the first in full. The paper had two volunteers choose.
         tap: see `extract_features`.
         settings: how to measure.
-        spans: a table of spans in place of the corpus's own.
+        spans: a table of spans in place of the corpus's own; or a file of choices, whose frames ("people") then stand
+            for the signs whatever `frame` says.
         scores: accuracies of glosses, to hold against density.
         bins: for these.
         versus: another run on the same corpus, to compare with.
@@ -201,6 +174,8 @@ def run_density(
         return {}
     found = {"split": split, **found}
     found["made"] |= {"tap": tap, "commit": checkpoint.git_commit()}
+    if spans is not None:
+        found["made"]["spans"] = str(spans)
     stem = run.folder / f"density.{split}"
     if picture:
         found["tsne"] = _picture(stem, choices[0], settings.seed)
@@ -221,14 +196,15 @@ def _of_run(
     run = checkpoint.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
     if spans is not None:
-        from signcl.corpora.span_table import attach_spans
-
         samples = attach_spans(samples, spans)
     if not any(s.spans for s in samples):
         raise ValueError(
             f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
             "; give them by --spans TSV"
         )
+    if is_choices(spans):
+        (one,) = sign_instances(run, samples, ("centre",), tap=tap, device=device, progress=progress)
+        return run, [replace(one, frame="people")]
     return run, sign_instances(run, samples, frames, tap=tap, device=device, progress=progress)
 
 

@@ -61,6 +61,10 @@ class Sample:
     """Frames, where the corpus says it without opening the clip."""
     spans: tuple[Span, ...] = ()
     """Frames of each sign where the corpus knows them, in order of time."""
+    cut: tuple[int, int] | None = None
+    """Where this is a part of a clip (`corpus.isolated`): its first frame and one past its last."""
+    whole: str = ""
+    """The name of the clip that it is a part of, under which features extracted before are found."""
 
 
 @dataclass
@@ -96,6 +100,12 @@ class Batch:
     targets: dict[str, Tensor] = field(default_factory=dict)
     """What a loss term needs of each sentence beside these, by the name of the term, made by `signcl.targets`: e.g.
     `sentence_similarity` [B, E], `pseudo_gloss` [B, P]."""
+    host_lengths: tuple[int, ...] = ()
+    """`lengths` again, made from it, for sizes that the host must know: a batch on a device keeps the host's copy."""
+
+    def __post_init__(self) -> None:
+        if self.lengths.device.type == "cpu" or len(self.host_lengths) != len(self.lengths):
+            self.host_lengths = tuple(self.lengths.tolist())
 
     def __len__(self) -> int:
         return len(self.names)

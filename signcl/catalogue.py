@@ -15,14 +15,27 @@ from torch import nn
 
 from signcl.build import build_model
 from signcl.models import model_class
-from signcl.recipe import SYSTEMS, Recipe, load_recipe, shipped_recipes
+from signcl.recipe import GLOSS_TERMS, SYSTEMS, Recipe, load_recipe, shipped_recipes
+from signcl.targets import Targets
 
 __all__ = ["describe_system", "list_systems"]
 
-SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign")
-VOCABULARY, GLOSSES, FEATURES = 2454, 1088, {"imu_numbers": 36, "dgs_sentences32": 576}
+SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
+VOCABULARY, GLOSSES, PSEUDO_GLOSSES, FEATURES = 2454, 1088, 2500, {"imu_numbers": 36, "dgs_sentences32": 576}
 """Where a corpus decides a size, these count: the trimmed German vocabulary of GFSLT, the glosses of PHOENIX-2014T with
-blank and <unk>; features have 1024 numbers, those of the sensor glove 36."""
+blank and <unk>, about its pseudo-glosses; features have 1024 numbers, those of the sensor glove 36."""
+
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "facebook/xglm-1.7B": {
+        "model_type": "xglm",
+        "vocab_size": 256008,
+        "num_layers": 24,
+        "d_model": 2048,
+        "ffn_dim": 8192,
+        "attention_heads": 16,
+    }
+}
+"""Published sizes of the language models that the shipped recipes name."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,19 @@ def _empty(recipe: Recipe) -> nn.Module:
     """The model of a recipe without memory for its weights."""
     features = recipe.model.visual in ("identity", "feature_mlp")
     dim = FEATURES.get(recipe.corpus.name, 1024) if features else None
-    glosses = GLOSSES if "recognition" in recipe.loss.weights else None
+    glosses = GLOSSES if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
     words: Any = _Words()
+    targets = Targets({"pseudo_gloss": range(PSEUDO_GLOSSES)}) if "pseudo_gloss" in recipe.loss.weights else None
     with torch.device("meta"):
-        return build_model(recipe, words, dim, glosses)
+        return build_model(recipe, words, dim, glosses, targets, _described(recipe))
+
+
+def _described(recipe: Recipe) -> dict[str, Any]:
+    """Configurations of the published networks in a recipe, so that a list of systems asks no hub."""
+    from signcl.visual import DINOV2_SIZES
+
+    m = recipe.model
+    described: dict[str, Any] = {"visual": DINOV2_SIZES[m.pgp.vit]} if m.visual == "dinov2" else {}
+    if m.name == "sign2gpt" and m.lm.name:
+        described["decoder"] = LANGUAGE_MODELS.get(m.lm.name.removeprefix("pretrained:"))
+    return described

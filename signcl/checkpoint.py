@@ -1,6 +1,7 @@
 """The run folder: everything needed to use a trained model again, or to go on training it.
 
-    recipe.yaml  model.safetensors  tokenizer.json (+ sentencepiece.bpe.model)  glosses.json  card.json  state/last.pt
+    recipe.yaml  model.safetensors  architecture.json  tokenizer.json (+ sentencepiece.bpe.model)  glosses.json
+    card.json  state/last.pt
     metrics.jsonl  scores.json  predictions.<split>.tsv  report.html  TensorBoard events
 
 Every file is written beside its place and moved there, so that a full disk, a kill or a power cut leaves the old one.
@@ -22,7 +23,7 @@ import torch
 from torch import nn
 
 from signcl.files import atomic_write, write_json
-from signcl.recipe import Recipe, load_recipe, save_recipe
+from signcl.recipe import GLOSS_TERMS, Recipe, load_recipe, save_recipe
 from signcl.targets import Targets, load_targets
 from signcl.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 
@@ -31,6 +32,7 @@ __all__ = [
     "clear_run",
     "load_run",
     "load_state",
+    "read_architecture",
     "read_card",
     "read_weights",
     "save_card",
@@ -84,7 +86,7 @@ def save_run_start(
 
 def clear_run(folder: Path) -> None:
     """Remove what an earlier run left in its folder, so that no old score or weight passes for the new run's."""
-    made = ("model.safetensors", "scores.json", "metrics.jsonl", "report.html", "state/last.pt")
+    made = ("model.safetensors", "architecture.json", "scores.json", "metrics.jsonl", "report.html", "state/last.pt")
     patterns = (*made, "predictions.*.tsv", "density.*.csv", "density.*.json", "density.*.png", "events.out.tfevents.*")
     for pattern in patterns:
         for path in folder.glob(pattern):
@@ -92,11 +94,28 @@ def clear_run(folder: Path) -> None:
 
 
 def save_weights(folder: Path, model: nn.Module) -> None:
-    """Write `model.safetensors` (shared tensors once)."""
+    """Write `model.safetensors` (shared tensors once), and `architecture.json` where networks of others are in it.
+
+    The latter holds their configurations by the name of the module, so that the weights can be loaded where the
+    published folders are not.
+    """
     from safetensors.torch import save_model
 
+    parts: dict[str, Any] = dict(model.named_children())
+    described = {name: part.described() for name, part in parts.items() if hasattr(part, "described")}
+    if described:
+        write_json(folder / "architecture.json", described)
     with atomic_write(folder / "model.safetensors") as temporary:
         save_model(model, str(temporary))
+
+
+def read_architecture(folder: Path) -> dict[str, Any] | None:
+    """Configurations of published networks in a run, by the name of their module; None where there are none."""
+    path = folder / "architecture.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}; copy the run folder again") from None
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -148,10 +167,10 @@ def load_run(folder: str | Path) -> Run:
     card = read_card(folder)
     from signcl.build import build_model
 
-    glosses = load_glosses(folder) if "recognition" in recipe.loss.weights else None
+    glosses = load_glosses(folder) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
     targets = load_targets(recipe, folder)
     classes = None if glosses is None else len(glosses)
-    model = build_model(recipe, tokenizer, card.get("feature_dim"), classes, targets)
+    model = build_model(recipe, tokenizer, card.get("feature_dim"), classes, targets, read_architecture(folder))
     load_weights(folder, model)
     return Run(folder, recipe, model.eval(), tokenizer, card, glosses, targets)
 

@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from signcl.batch import Batch, Sample, pack_positions
 from signcl.corpora import load_samples, reader
+from signcl.corpora.isolated import isolated
+from signcl.planning import plan_batches
 from signcl.progress import track
 from signcl.recipe import InputRecipe, LossRecipe, Recipe
 from signcl.targets import Targets
@@ -28,9 +30,11 @@ from signcl.text import GlossVocabulary, Tokenizer, count_words, mask_words
 __all__ = [
     "ClipDataset",
     "Loaded",
+    "check_size",
     "clip_loader",
     "collate",
     "count_frames",
+    "feature_dim",
     "load_raw",
     "plan_batches",
     "recipe_samples",
@@ -89,6 +93,8 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
     if not own and share < 1 and split == "train":
         order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
         samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if corpus.isolated:
+        samples = isolated(samples, f"split {split} of corpus {corpus.name}")
     if corpus.transductive and split == "train":
         samples = samples + recipe_samples(recipe, "test", root)
         if len({sample.name for sample in samples}) < len(samples):
@@ -100,13 +106,18 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
     """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
-    otherwise. The released code draws at random in dev and test too, so that its scores vary from run to run.
+    otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
+    draws at random in dev and test too, so that its scores vary from run to run.
 
     With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
     are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
     """
     kept = np.arange(0, num_frames, recipe.stride)
     limit = recipe.max_frames
+    if limit is not None and len(kept) > limit and recipe.thinning == "window":
+        room = len(kept) - limit
+        start = room // 2 if random is None else int(random.integers(room + 1))
+        kept = kept[start : start + limit]
     if random is not None and (share := recipe.augment.temporal_rescale):
         wanted = max(1, round(len(kept) * random.uniform(1 - share, 1 + share)))
         wanted = wanted if limit is None else min(wanted, limit)
@@ -120,7 +131,7 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
 
 
 def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
-    """All frames of a sample: uint8 RGB [T, H, W, 3], or float32 features [T, D].
+    """All frames of a sample, of a cut one no others: uint8 RGB [T, H, W, 3], or float32 features [T, D].
 
     Raises:
         ValueError, OSError: the clip is missing, broken, empty, or its features are not finite numbers.
@@ -135,7 +146,9 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         else:
             from signcl.features import read_features
 
-            rows = read_features(sample.features, sample.name)
+            rows = read_features(sample.features, sample.whole or sample.name)
+        if sample.cut is not None:
+            rows = rows[slice(*sample.cut)]
         rows = np.asarray(rows, dtype=np.float32)
         if rows.ndim != 2 or not len(rows):
             raise ValueError(f"features of {sample.name}: needs an array [frames, size] with frames, got {rows.shape}")
@@ -146,7 +159,8 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     from signcl.video import read_frames
 
-    return read_frames(sample.clip, size=recipe.size and (recipe.size, recipe.size))
+    only = None if sample.cut is None else range(*sample.cut)
+    return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
 
 
 def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
@@ -166,6 +180,28 @@ def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | N
 def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
     """The frames of a clip that a model gets; `random` is given in training only."""
     return np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+
+
+def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
+    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
+    reason = "there is no sample"
+    for sample in samples:
+        if sample.features is None:
+            return None
+        try:
+            return int(load_raw(sample, settings).shape[1])
+        except (ValueError, OSError) as error:
+            reason = str(error)
+    raise ValueError(f"no features of the split can be read ({reason}); try `signcl corpus check`")
+
+
+def check_size(samples: Sequence[Sample], settings: InputRecipe, dim: int | None) -> None:
+    """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
+    if dim is not None and samples and (size := feature_dim(samples, settings)) not in (None, dim):
+        raise ValueError(
+            f"the model reads features of size {dim}, and these clips have {size}; extract them with what the features "
+            f"of its training were extracted with"
+        )
 
 
 def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
@@ -331,71 +367,6 @@ def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     for row, sequence in enumerate(sequences):
         padded[row, : len(sequence)] = torch.tensor(sequence)
     return padded, lengths
-
-
-def plan_batches(
-    lengths: Sequence[int],
-    *,
-    batch_size: int,
-    batch_frames: int | None = None,
-    bucket: bool = True,
-    shuffle: bool = True,
-    seed: int = 0,
-    epoch: int = 0,
-    rank: int = 0,
-    ranks: int = 1,
-    drop_single: bool = False,
-) -> list[list[int]]:
-    """The batches of one epoch for one rank: a pure function of its arguments.
-
-    Clips are shuffled, sorted by length within pools of 50 batches when `bucket` is on, cut into batches of at most
-    `batch_size` clips and `batch_frames` frames, and the batches shuffled again. In training every rank gets the same
-    number of batches (the last ones are repeated); in evaluation no clip is repeated.
-
-    Args:
-        lengths: frames of each clip.
-        drop_single: join batches of one clip, two by two, a last one to its neighbour (a contrast within one clip is
-            empty). Such a batch may exceed the limits.
-    """
-    if batch_size < 1:
-        raise ValueError(f"a batch needs at least 1 clip, got batch_size={batch_size}")
-    order = np.arange(len(lengths))
-    random = np.random.default_rng((seed, epoch))
-    if shuffle:
-        random.shuffle(order)
-    if bucket:
-        pool = max(1, len(order)) if not shuffle else batch_size * 50
-        order = np.concatenate([
-            chunk[np.argsort([lengths[i] for i in chunk], kind="stable")]
-            for chunk in np.split(order, range(pool, len(order), pool))
-        ])  # fmt: skip
-    batches: list[list[int]] = []
-    frames = 0
-    for index in order.tolist():
-        full = batches and len(batches[-1]) >= batch_size
-        if not batches or full or (batch_frames is not None and frames + lengths[index] > batch_frames):
-            batches.append([])
-            frames = 0
-        batches[-1].append(index)
-        frames += lengths[index]
-    if drop_single:
-        batches = _joined(batches, lengths)
-    if shuffle:
-        random.shuffle(batches)
-        if len(batches) % ranks:
-            batches += [batches[i % len(batches)] for i in range(ranks - len(batches) % ranks)]
-    return batches[rank::ranks]
-
-
-def _joined(batches: list[list[int]], lengths: Sequence[int]) -> list[list[int]]:
-    """The batches with those of one clip joined to one another by length, a last one to the batch nearest in length."""
-    singles = sorted((b for b in batches if len(b) == 1), key=lambda b: lengths[b[0]])
-    joined = [b for b in batches if len(b) > 1]
-    joined += [first + second for first, second in zip(singles[::2], singles[1::2])]
-    if len(singles) % 2 and joined:
-        lone = singles[-1]
-        min(joined, key=lambda b: abs(lengths[b[-1]] - lengths[lone[0]])).extend(lone)
-    return joined or batches
 
 
 class _Batches:

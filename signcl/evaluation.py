@@ -18,12 +18,12 @@ import torch
 from signcl import checkpoint
 from signcl.batch import Batch, Sample
 from signcl.checkpoint import Run
-from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples
+from signcl.data import ClipDataset, check_size, clip_loader, count_frames, plan_batches, recipe_samples
 from signcl.files import atomic_write, write_json
-from signcl.metrics import score_all, score_glosses
+from signcl.metrics import score_all, score_classes, score_glosses
 from signcl.progress import say, track
 from signcl.recipe import load_recipe
-from signcl.stages import decode, decode_glosses, score, search_width, summarise
+from signcl.stages import decode, decode_glosses, rank_glosses, score, search_width, summarise
 
 __all__ = ["answers", "compare", "evaluate", "keep_scores", "predict", "read_predictions", "recognise"]
 
@@ -72,8 +72,8 @@ def recognise(
     Returns:
         Glosses by name, in the order of `samples`; and the clips that could not be read, with the reason.
     """
-    if run.glosses is None:
-        raise ValueError(f"{run.folder} recognises no glosses; train with loss.weights.recognition")
+    if run.glosses is None or "recognition" not in run.recipe.loss.weights:
+        raise ValueError(f"{run.folder} recognises no gloss sequences; train with loss.weights.recognition")
     glosses, width = run.glosses, search_width(beams, run.recipe.decode.gloss_beams)
 
     def answer(batch: Batch) -> dict[str, str]:
@@ -97,7 +97,7 @@ def answers(
     run.model.to(place).eval()
     data, plan = _planned(run, samples, batch_size)
     data.targets = None  # for losses alone, and the encoder that makes them may not be here
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     broken: dict[str, str] = {}
     with track(what, total=len(plan), show=progress) as bar:
         for loaded in clip_loader(data, plan):
@@ -110,6 +110,7 @@ def answers(
 
 def _planned(run: Run, samples: list[Sample], batch_size: int | None) -> tuple[ClipDataset, list[list[int]]]:
     """The clips as the run reads them, and their batches within the limits of its training."""
+    check_size(samples, run.recipe.input, run.card.get("feature_dim"))
     plan = plan_batches(
         count_frames(samples, run.recipe.input),
         batch_size=run.recipe.train.batch_size if batch_size is None else batch_size,
@@ -151,8 +152,8 @@ def evaluate(
     Returns:
         The split's entry of `scores.json`: all metrics with signatures, `unseen` (the same on sentences that do not
         occur in training), and how they were made. A pretraining run is scored by its losses and retrieval, a
-        recogniser by its WER; a Joint-SLT run has both, its WER under `recognition`, its glosses in
-        `glosses.<split>.tsv`.
+        recogniser by its WER, a classifier by its accuracy; a Joint-SLT run has both, its WER under `recognition`, its
+        glosses in `glosses.<split>.tsv`.
     """
     run = checkpoint.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
@@ -160,6 +161,10 @@ def evaluate(
     broken: dict[str, str] = {}
     if run.recipe.stage == "pretrain":
         scores = _score_pretraining(run, samples, device, batch_size, broken)
+        samples = [s for s in samples if s.name not in broken]
+    elif "classification" in run.recipe.loss.weights:
+        file = run.folder / f"predictions.{split}.tsv"
+        scores, broken = _score_classification(run, samples, file, bootstrap, device, batch_size, progress)
         samples = [s for s in samples if s.name not in broken]
     elif run.recipe.stage == "recognise":
         file = run.folder / f"predictions.{split}.tsv"
@@ -247,6 +252,8 @@ def _score_sentences(
 
 def _beams(run: Run) -> int:
     decode = run.recipe.decode
+    if "classification" in run.recipe.loss.weights:
+        return 1
     return decode.gloss_beams if run.recipe.stage == "recognise" else decode.beams
 
 
@@ -279,6 +286,37 @@ def _score_recognition(
     unknown = [c for s in kept for c in run.glosses.encode(s.gloss)].count(1)
     scores["unknown_glosses"] = {"count": unknown, "note": "glosses that training never saw; each counts as an error"}
     scores["gloss_beams"] = search_width(beams, run.recipe.decode.gloss_beams)
+    return scores, broken
+
+
+def _score_classification(
+    run: Run, samples: list[Sample], file: Path, resamples: int, device: str, batch_size: int | None, progress: bool
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Accuracy against the annotation, the likeliest gloss written to `file`; and the clips that could not be read."""
+    assert run.glosses is not None
+    strange = [s.name for s in samples if len(s.gloss) != 1]
+    if strange:
+        raise ValueError(
+            f"accuracy needs one gloss a clip; {len(strange)} of {len(samples)} have none or several, first "
+            f"{strange[0]}"
+        )
+    glosses = run.glosses
+
+    @torch.no_grad()
+    def answer(batch: Batch) -> dict[str, Any]:
+        return rank_glosses(run.model(batch).logits, batch, glosses)
+
+    found, broken = answers(
+        run, samples, answer, "classifying", device=device, batch_size=batch_size, progress=progress
+    )
+    kept = [s for s in samples if s.name in found]
+    if not kept:
+        first = next(iter(broken.items()), ("", "no clips"))
+        raise ValueError(f"no clip could be read; the first: {first[0]}: {first[1]}")
+    _write_table(file, [(s.name, s.gloss[0], found[s.name][0]) for s in kept])
+    scores = score_classes([found[s.name] for s in kept], [s.gloss[0] for s in kept], samples=resamples)
+    unknown = sum(glosses.encode(s.gloss) == [1] for s in kept)
+    scores["unknown_glosses"] = {"count": unknown, "note": "glosses that training never saw; each counts as an error"}
     return scores, broken
 
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from signcl.batch import Batch
 from signcl.decode import ctc_greedy, ctc_prefix_beam
-from signcl.losses import TOKEN_TEMPERATURE, token_similarity
+from signcl.losses import TOKEN_TEMPERATURE, pseudo_gloss_log_probs, token_similarity
+from signcl.metrics import f1_score, mean_average_precision
 from signcl.recipe import Recipe
 from signcl.terms import compute_terms, weighted_sum
 from signcl.text import GlossVocabulary, Tokenizer
 
-__all__ = ["Scored", "decode", "decode_glosses", "score", "search_width", "summarise"]
+__all__ = ["Scored", "decode", "decode_glosses", "rank_glosses", "score", "search_width", "summarise"]
 
 
 @dataclass
@@ -31,10 +32,14 @@ class Scored:
     """Video and text vectors and sentence numbers of each batch, on the CPU, in pretraining."""
     recognised: dict[str, str] = field(default_factory=dict)
     """Name -> glosses, where the recipe weighs recognition."""
+    ranked: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> the likeliest glosses, where the recipe weighs classification."""
     tokens: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = field(default_factory=list)
     """Steps, their lengths, tokens, their lengths and sentence numbers of each batch, where it weighs token_clip."""
     temperature: float = TOKEN_TEMPERATURE
     """Of the contrast of tokens."""
+    tags: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Probability and truth of each pseudo-gloss in each batch, on the CPU, where the recipe weighs pseudo_gloss."""
 
 
 @torch.no_grad()
@@ -69,9 +74,14 @@ def score(
             )  # kept for a whole split
             lengths = out.step_lengths.cpu(), batch.token_lengths.cpu()
             scored.tokens.append((steps, lengths[0], tokens, lengths[1], batch.sentence_ids.cpu()))
+        if "pseudo_gloss" in recipe.loss.weights:
+            found, _ = pseudo_gloss_log_probs(out.similarity, out.step_lengths, out.log_temperature)
+            scored.tags.append((found.exp().cpu(), batch.targets["pseudo_gloss"].cpu()))
         if recipe.stage == "finetune":
             scored.hypotheses.update(decode(model, batch, tokenizer, recipe, beams=recipe.decode.dev_beams))
-        if glosses is not None:
+        if glosses is not None and "classification" in recipe.loss.weights:
+            scored.ranked.update(rank_glosses(out.logits, batch, glosses))
+        elif glosses is not None:
             scored.recognised.update(decode_glosses(model, batch, glosses, beams=recipe.decode.dev_beams))
     scored.sums = {name: float(value) for name, value in sums.items()}
     return scored
@@ -83,7 +93,8 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
 
     Returns:
         `loss` and each term; in pretraining also `retrieval`, the percentage of clips whose own sentence is nearest
-        among all dev sentences, and `token_retrieval`, the same by steps and words.
+        among all dev sentences, and `token_retrieval`, the same by steps and words; or `pseudo_gloss_map` and
+        `pseudo_gloss_f1`, how well the sentence's pseudo-glosses are found, in percent.
 
     Raises:
         ValueError: no clip was scored.
@@ -106,6 +117,10 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
         )
         found = numbers[(by_steps + by_words).argmax(dim=1)]
         scores["token_retrieval"] = 100 * float((found == numbers).double().mean())
+    tags = [tag for part in parts for tag in part.tags]
+    if tags:
+        found, true = (torch.cat(column) for column in zip(*tags))
+        scores |= {"pseudo_gloss_map": mean_average_precision(found, true), "pseudo_gloss_f1": f1_score(found, true)}
     return scores
 
 
@@ -151,3 +166,14 @@ def decode_glosses(model: nn.Module, batch: Batch, glosses: GlossVocabulary, *, 
     else:
         paths = [found[0] for found in ctc_prefix_beam(log_probs, step_lengths, beams=beams)]
     return {name: " ".join(glosses.decode(path.classes)) for name, path in zip(batch.names, paths)}
+
+
+def rank_glosses(logits: Tensor, batch: Batch, glosses: GlossVocabulary, *, most: int = 5) -> dict[str, list[str]]:
+    """The likeliest glosses of each clip, the best first: name -> glosses.
+
+    Args:
+        logits: of a classifier, without blank and unknown. [B, C - 2]
+        most: how many, at most.
+    """
+    found = logits.float().topk(min(most, logits.shape[1]), dim=1).indices + 2
+    return {name: glosses.decode(row) for name, row in zip(batch.names, found.tolist())}

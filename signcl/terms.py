@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from signcl.batch import Batch, frame_mask
 from signcl.losses import (
@@ -20,6 +20,7 @@ from signcl.losses import (
     distillation_loss,
     estimate_frame_margin,
     label_smoothed_cross_entropy,
+    pseudo_gloss_loss,
     released_frame_margin,
     sentence_similarity_loss,
     signcl_loss,
@@ -110,6 +111,17 @@ def _distillation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather:
     )
 
 
+def _classification(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """Cross-entropy of the one gloss of each clip, mean over the clips whose gloss training has seen."""
+    if batch.glosses is None:
+        raise ValueError("loss.weights.classification needs a corpus with the gloss of each clip")
+    target = batch.glosses[:, 0] - 2  # the scores have no blank and no unknown gloss
+    sums = nn.functional.cross_entropy(
+        out.logits.float(), target.clamp(min=-1), ignore_index=-1, label_smoothing=loss.label_smoothing, reduction="sum"
+    )
+    return sums / (target >= 0).sum().clamp(min=1)
+
+
 def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """The contrast of clips and sentences; rows of all ranks take part. Source: GFSLT-VLP; paper section 4.2."""
     video, text, ids = out.video_embedding, out.text_embedding, batch.sentence_ids
@@ -146,6 +158,11 @@ def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: 
     return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, pad_id, loss.label_smoothing)
 
 
+def _pseudo_gloss(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
+    """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
+    return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
+
+
 def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
     """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
     sentences = batch.targets.get("sentence_similarity")
@@ -162,9 +179,11 @@ def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, 
 
 TERMS: dict[str, Term] = {
     "auxiliary": _auxiliary,
+    "classification": _classification,
     "clip": _clip,
     "distillation": _distillation,
     "masked_text": _masked_text,
+    "pseudo_gloss": _pseudo_gloss,
     "recognition": _recognition,
     "sentence_similarity": _sentence_similarity,
     "signcl": _signcl,

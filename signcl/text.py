@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from signcl.pretrained_text import PretrainedTokenizer, is_mbart
+
 __all__ = [
     "GlossVocabulary",
     "SentencePieceTokenizer",
@@ -243,7 +245,8 @@ def build_tokenizer(
     """The tokenizer that a recipe's `text` section asks for.
 
     Args:
-        kind: word, character, sentencepiece, or `pretrained:` with a folder or hub id of an mBART tokenizer.
+        kind: word, character, sentencepiece, or `pretrained:` with a folder or hub id of a tokenizer: mBART's
+            SentencePiece model, or whatever transformers' AutoTokenizer reads.
         texts: training sentences; the vocabulary comes from these alone.
 
     Raises:
@@ -254,7 +257,10 @@ def build_tokenizer(
     if kind == "sentencepiece":
         return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, language=language)
     if kind.startswith("pretrained:"):
-        return SentencePieceTokenizer(pretrained_sentencepiece(kind.removeprefix("pretrained:")), language)
+        source = kind.removeprefix("pretrained:")
+        if is_mbart(source):
+            return SentencePieceTokenizer(pretrained_sentencepiece(source), language)
+        return PretrainedTokenizer.read(source)
     raise ValueError(f"text.tokenizer: needs word, character, sentencepiece or pretrained:FOLDER, got {kind!r}")
 
 
@@ -290,6 +296,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?") from None
     except ValueError as error:
         raise ValueError(f"{folder}/tokenizer.json is damaged ({error}); copy the run folder again") from None
+    if data["kind"] == "pretrained":
+        return PretrainedTokenizer.load(folder)
     if data["kind"] == "vocabulary":
         return VocabularyTokenizer(data["words"], level=data["level"], lowercase=data["lowercase"])
     return SentencePieceTokenizer((folder / "sentencepiece.bpe.model").read_bytes(), data["language"])

@@ -21,6 +21,9 @@ SMALL = {"conv_width": 32, "width": 32, "encoder_layers": 2, "decoder_layers": 1
          "text_layers": 1, "text_heads": 4, "text_ffn": 48, "dropout": 0.0, "text_dropout": 0.0}  # fmt: skip
 
 
+I3D = {"i3d": {"window": 4, "stride": 2, "width_factor": 1 / 16, "norm_momentum": 0.3}}
+
+
 @dataclass(frozen=True)
 class Case:
     """One system in the stage that trains it, as small as it gets."""
@@ -34,6 +37,7 @@ class Case:
     """feature_mlp reads the corpus of features; any other the corpus of frames."""
     loss: dict = field(default_factory=dict)
     label: str = ""
+    corpus: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.label or self.name
@@ -44,6 +48,30 @@ CASES = [
     Case("gfslt", visual="small_cnn", label="gfslt-pixels"),
     Case("gfslt", {"form": "as_released"}, label="gfslt-released"),
     Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
+    Case("pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}),
+    Case(
+        "pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}, visual="dinov2", label="pgp-dinov2"
+    ),
+    Case(
+        "sign2gpt",
+        {"pgp": {"layer_scale": 0.1}, "lm": {"width": 32, "adapter_width": 16, "adapter_heads": 2, "gate": 0.5}},
+    ),
+    Case(
+        "sign2gpt",
+        {
+            "pgp": {"layer_scale": 0.1},
+            "lm": {
+                "architecture": "xglm",
+                "train": "all",
+                "lora_rank": 0,
+                "width": 32,
+                "adapter_width": 16,
+                "adapter_heads": 2,
+                "gate": 0.5,
+            },
+        },
+        label="sign2gpt-xglm",
+    ),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
     Case("vlp", {}, {"token_clip": 1.0}, label="vlp-token"),
@@ -51,6 +79,9 @@ CASES = [
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),
     Case("recogniser"),
+    *(Case(name, I3D, visual="i3d", label=f"{name}-i3d") for name in ("gfslt", "vlp", "slt", "recogniser")),
+    Case("classifier", corpus={"isolated": True}),
+    Case("classifier", I3D, visual="i3d", label="classifier-i3d", corpus={"isolated": True}),
     Case("gaslt", {"gaslt": {"keys": 5}}),
     Case("gaslt", {"signcl_tap": "layer1", "gaslt": {"edge": "wrap", "word_dim": 20}}, label="gaslt-wrap-layer1"),
     Case("smkd"),
@@ -63,6 +94,8 @@ CASES = [
     Case("cnn_ctc"),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
+CONTRASTED = pytest.mark.parametrize("case", [c for c in CASES if "signcl" in SYSTEMS[c.name].terms], ids=str)
+"""All but those whose clips are of one sign, where nothing is to be kept apart."""
 
 
 def write_corpus(root: Path, *, pixels: bool) -> Path:
@@ -105,14 +138,16 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 def recipe_of(case: Case, corpora: dict[bool, Path], out: Path, **train) -> Recipe:
     system = SYSTEMS[case.name]
-    weights = case.weights or dict.fromkeys(system.default, 1.0)
+    weights = dict(case.weights or dict.fromkeys(system.default, 1.0))
+    if "signcl" in system.terms:
+        weights["signcl"] = 1.0
     return recipe_from_dict({
         "stage": system.stage,
         "out": str(out),
-        "corpus": {"name": "folder", "root": str(corpora[case.visual != "feature_mlp"])},
+        "corpus": {"name": "folder", "root": str(corpora[case.visual != "feature_mlp"]), **case.corpus},
         "input": {"size": 24, "max_frames": 60},
         "model": {"name": case.name, "visual": case.visual, "visual_dim": 16, **SMALL, **case.model},
-        "loss": {"weights": weights | {"signcl": 1.0}, "signcl": {"distance_margin": 4.0, "frame_margin_floor": 2,
+        "loss": {"weights": weights, "signcl": {"distance_margin": 4.0, "frame_margin_floor": 2,
                  "words_per_gloss": 1.0}, **case.loss},
         "train": {"epochs": 8, "batch_size": 4, "device": "cpu", "lr": 3e-3, "schedule": "constant",
                   "evaluate_every": 8, **train},

@@ -16,7 +16,7 @@ def test_every_system_is_listed_with_a_recipe_for_the_cpu_and_one_for_the_paper(
     for row in rows:
         assert row["needs"], f"{row['system']} does not say what it needs"
         assert row["taps"][0] == "features"
-        assert "signcl" in row["terms"]
+        assert "signcl" in row["terms"] or row["system"] == "classifier"  # one sign a clip: nothing to keep apart
         assert row["sizes"].keys() == {"small", "paper"}, f"{row['system']} lacks a recipe"
         for size in row["sizes"].values():
             assert (shipped_recipes() / size["recipe"]).is_file()

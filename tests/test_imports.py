@@ -18,6 +18,8 @@ RINGS = [
         "features",
         "pose",
         "layers",
+        "lora",
+        "pretrained_text",
         "losses",
         "decode",
         "metrics",
@@ -27,7 +29,7 @@ RINGS = [
         "annotation",
     },
     {"corpora", "visual", "targets"},
-    {"models", "data"},
+    {"models", "data", "planning"},
     {"checkpoint", "tables"},
     {"build", "lab"},
     {"terms"},
@@ -36,6 +38,7 @@ RINGS = [
         "train",
         "grid",
         "evaluation",
+        "extraction",
         "translation",
         "analysis",
         "audit",
@@ -51,8 +54,9 @@ WITHIN = {
     "train": 1,
     "grid": 1,
     "translation": 1,
-    "analysis": 1,
-    "report": 2,
+    "extraction": 1,
+    "analysis": 2,
+    "report": 3,
 }  # the order inside the last but one
 LOADED = {"checkpoint": {"build"}}  # imported inside a function: a run folder is read by building its model
 

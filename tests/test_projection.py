@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.projection import Projection, density_figure, tsne
+from signcl.projection import Projection, density_figure, density_panels, impact_figure, tsne, umap
 
 
 def clusters(rows=60, glosses=4, size=20, seed=0):
@@ -114,3 +114,83 @@ def test_wrong_figures_are_refused(tmp_path, made):
         density_figure(projection, labels, ["SIGN1", "SUN"])
     with pytest.raises(ValueError, match="png, svg or pdf"):
         density_figure(projection, labels, path=tmp_path / "map.jpeg")
+
+
+def test_open_tsne_keeps_neighbours_together_and_is_repeatable():
+    pytest.importorskip("openTSNE", reason="openTSNE is not installed (extra maps)")
+    features = np.repeat(np.eye(4) * 50, 30, axis=0) + np.random.default_rng(0).normal(size=(120, 4))
+    found = tsne(features, engine="openTSNE", perplexity=10)
+    assert found.settings["version"].startswith("openTSNE")
+    assert found.settings["iterations"] == 750
+    apart = np.linalg.norm(found.coordinates[:, None] - found.coordinates[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (apart.argmin(axis=1) // 30 == np.arange(120) // 30).all()
+    assert (tsne(features, engine="openTSNE", perplexity=10).coordinates == found.coordinates).all()
+    assert tsne(features, engine="auto", perplexity=10).settings["version"].startswith("scikit-learn"), "few rows"
+
+
+def test_umap_is_made_where_it_is_installed_and_said_where_not():
+    import importlib.util
+
+    features = np.random.default_rng(0).normal(size=(40, 4))
+    if importlib.util.find_spec("umap") is None:
+        with pytest.raises(ValueError, match="pip install umap-learn"):
+            umap(features)
+    else:
+        assert umap(features, neighbours=5).coordinates.shape == (40, 2)
+
+
+def test_panels_share_one_legend_and_one_colour_per_gloss(tmp_path, made):
+    projection, labels = made
+    fewer = Projection(projection.coordinates[:100], projection.settings)
+    figure = density_panels(
+        [projection, fewer],
+        [labels, labels[:100]],
+        ["VLP", "+ SignCL"],
+        ["SIGN3", "SIGN5"],
+        tmp_path / "f2.pdf",
+        sdr=[0.9259, None],
+    )
+    left, right = figure.axes
+    assert left.get_xlabel() == "SDR = 92.59 %"
+    assert right.get_xlabel() == ""
+    assert [axes.get_title() for axes in figure.axes] == ["(a) VLP", "(b) + SignCL"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["SIGN3", "SIGN5", "others"]
+    for one, other in zip(left.collections, right.collections):
+        assert (one.get_facecolor() == other.get_facecolor()).all()
+    assert (tmp_path / "f2.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(ValueError, match="needs labels, a title and a ratio"):
+        density_panels([projection], [labels], [])
+    with pytest.raises(ValueError, match="needs labels, a title"):
+        density_panels([], [], [])
+    with pytest.raises(ValueError, match="one label per point"):
+        density_panels([fewer], [labels], ["x"])
+
+
+def test_the_figure_of_the_impact_draws_bins_and_scores(tmp_path):
+    from types import SimpleNamespace
+
+    bins = [
+        SimpleNamespace(sdr=0.5 + 0.1 * i, accuracy=0.8 - 0.1 * i, error=0.02 if i else float("nan")) for i in range(3)
+    ]
+    figure = impact_figure(
+        {"SMKD": bins, "VLP": bins[1:]}, {"SMKD": {"NSLT": 20.0}, "VLP": {"NSLT": 12.0}}, tmp_path / "f3.svg"
+    )
+    left, right = figure.axes
+    assert left.lines[0].get_xdata() == pytest.approx([50, 60, 70])
+    assert left.lines[0].get_ydata() == pytest.approx([80, 70, 60])
+    assert [bar.get_height() for bar in right.patches] == [20.0, 12.0]
+    assert len(impact_figure({"SMKD": bins}).axes) == 1
+    with pytest.raises(ValueError, match="needs bins"):
+        impact_figure({})
+    with pytest.raises(ValueError, match=r"missing: \[\('VLP', 'NSLT'\)\]"):
+        impact_figure({"SMKD": bins}, {"SMKD": {"NSLT": 1.0}, "VLP": {}})
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_map_gives_the_same_file(tmp_path, made, kind):
+    projection, labels = made
+    for name in ("a", "b"):
+        density_figure(projection, labels, path=tmp_path / f"{name}.{kind}")
+    assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()

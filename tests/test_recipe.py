@@ -53,7 +53,7 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path):
         ({"stage": "finetunning"}, "did you mean finetune?"),
         ({"loss": {"weights": {"signlc": 1.0}}}, "did you mean signcl?"),
         ({"model": {"heads": 3}}, "3 does not divide model.width 256"),
-        ({"stage": "pretrain", "model": {"name": "gfslt"}}, "stage pretrain trains model.name=vlp, got gfslt"),
+        ({"stage": "pretrain", "model": {"name": "gfslt"}}, "stage pretrain trains model.name=pgp or vlp, got gfslt"),
         ({"corpus": {"fraction": 0}}, "corpus.fraction: needs a share above 0"),
         ({"out": ""}, "out: needs a run folder such as runs/mine"),
         ({"train": {"seed": -1}}, "train.seed: needs a number from 0 to 4294967295, got -1"),

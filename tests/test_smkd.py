@@ -15,10 +15,12 @@ from systems import Case, batch_of, built, recipe_of
 from torch import nn
 
 from signcl import checkpoint, evaluate, fit, load_recipe
+from signcl.analysis import extract_features
 from signcl.batch import Sample
 from signcl.build import build_model, initialise
 from signcl.cli import main
-from signcl.data import ClipDataset, collate, thin
+from signcl.data import ClipDataset, collate, recipe_samples, thin
+from signcl.features import write_store
 from signcl.losses import distillation_loss
 from signcl.models.cnn_ctc import CNNCTC
 from signcl.models.smkd import SMKD, UnitLinear
@@ -81,7 +83,6 @@ def test_the_rows_of_the_normalized_classifier_have_length_one():
             for c in range(3):
                 row = layer.weight[c] / layer.weight[c].square().sum().sqrt()
                 torch.testing.assert_close(layer(states)[b, s, c], (row * states[b, s]).sum())
-    torch.testing.assert_close(UnitLinear.forward(layer, states), layer(states))
     with torch.no_grad():
         before = layer(states)
         layer.weight.mul_(3.0)
@@ -495,3 +496,19 @@ def test_nslt_trains_on_the_released_srp_features(way, tmp_path):
     lines = (tmp_path / "run/predictions.test.tsv").read_text(encoding="utf-8").splitlines()
     assert lines[1].startswith("01April_2010_Thursday_heute-0\t")
     assert lines[1].split("\t")[1].endswith(" .") == (way == "labels")  # the text is that of the labels
+
+
+@pytest.mark.parametrize(("name", "tap", "rows"), [("cnn_ctc", "steps", 1), ("smkd", "conv", 4), ("smkd", "frames", 1)])
+def test_features_of_a_run_become_the_input_of_a_translation_run(name, tap, rows, corpora, tmp_path):
+    run = checkpoint.load_run(fit(recipe_of(Case(name), corpora, tmp_path / "run", max_steps=1), progress=False))
+    frames = {}
+    for split in ("train", "dev"):
+        samples = recipe_samples(run.recipe, split)
+        seen = extract_features(run, samples, tap=tap, device="cpu", progress=False)
+        store = write_store(tmp_path / "store" / split, ((sample.name, clip.rows) for sample, clip in seen))
+        frames |= {s.name: len(np.load(s.features)) for s in samples}
+        assert store.lengths == {s.name: -(-frames[s.name] // rows) for s in samples}
+    recipe = recipe_of(Case("slt"), corpora, tmp_path / "slt", max_steps=1)
+    recipe.corpus.features = f"{tmp_path}/store/{{split}}"
+    fit(recipe, progress=False)
+    assert checkpoint.read_card(tmp_path / "slt")["feature_dim"] == store.dim

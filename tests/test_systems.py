@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from systems import ALL, CASES, batch_of, built, recipe_of, shaken
+from systems import ALL, CASES, CONTRASTED, batch_of, built, recipe_of, shaken
 
 from signcl import checkpoint
 from signcl.analysis import sign_instances
@@ -31,7 +31,7 @@ def density(run: checkpoint.Run) -> float:
     return sign_density_ratio(rows, torch.tensor([names.index(g) for g in glosses])).mean
 
 
-@ALL
+@CONTRASTED
 def test_signcl_attaches_by_recipe_alone(case, corpora, tmp_path):
     recipe = recipe_of(case, corpora, tmp_path / "run")
     model, material = built(recipe)

@@ -285,6 +285,17 @@ def test_a_finished_run_is_left_alone_and_another_recipe_refused(corpus, tmp_pat
     fit(recipe(corpus, tmp_path / "run", max_steps=2, lr=0.1), fresh=True, progress=False)
 
 
+def test_a_recipe_key_that_came_since_does_not_end_a_run(corpus, tmp_path, capsys):
+    r = recipe(corpus, tmp_path / "run", max_steps=2)
+    folder = fit(r, progress=False)
+    path = folder / "state" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    del state["recipe"]["train"]["patience"], state["recipe"]["model"]["smkd"]
+    torch.save(state, path)
+    fit(r, progress=False)
+    assert "is finished" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_clips(corpus, tmp_path, monkeypatch):
     honest = TERMS["translation"]
 

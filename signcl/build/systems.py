@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from signcl import checkpoint
 from signcl.recipe import Recipe
 from signcl.targets import Targets
 from signcl.text import Tokenizer
 
-__all__ = ["BUILDERS", "Parts", "build_model"]
+__all__ = ["BUILDERS", "Parts", "build_frame_encoder", "build_model"]
 
 SHARED = (
     "width",
@@ -54,6 +56,11 @@ ENCODER = (
 )
 """Recipe values that the recogniser is built from."""
 SLT_ONLY = ("decoder_layers", "decoder_heads", "tie_embeddings")
+SIGNS = ("width", "heads", "ffn", "dropout", "activation", "sync_norm")
+SIGNS_OWN = ("blocks", "window", "layer_scale", "drop_path")
+"""Recipe values of the sign encoder of Sign2GPT, shared and in `model.pgp`."""
+HEAD = ("prototype_dim", "temperature", "learn_prototypes")
+ADAPTERS = ("lora_rank", "lora_alpha", "lora_dropout", "adapter_width", "adapter_heads", "gate")
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,11 @@ class Parts:
     visual: nn.Module
     tokenizer: Tokenizer
     num_glosses: int | None
-    """Gloss classes, where the recipe weighs `recognition`."""
+    """Gloss classes, where the recipe weighs a term of `GLOSS_TERMS`."""
     targets: Targets | None
     """What the recipe's terms need of each sentence, e.g. the pseudo-gloss vocabulary."""
+    described: dict[str, Any] = field(default_factory=dict)
+    """Configurations of published networks by the name of their module, as a run folder keeps them."""
 
     def values(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Keys of the recipe's model section, as keyword arguments."""
@@ -124,6 +133,35 @@ def _slt(parts: Parts) -> nn.Module:
     return parts.kind(parts.visual, **parts.words(), end_id=end, num_glosses=parts.num_glosses, **sizes)
 
 
+def _classifier(parts: Parts) -> nn.Module:
+    assert parts.num_glosses is not None  # the term that it needs makes the vocabulary
+    return parts.kind(parts.visual, num_glosses=parts.num_glosses, dropout=parts.recipe.model.dropout)
+
+
+def _signs(parts: Parts) -> dict[str, Any]:
+    own = parts.recipe.model.pgp
+    return parts.values(SIGNS) | {name: getattr(own, name) for name in SIGNS_OWN}
+
+
+def _pgp(parts: Parts) -> nn.Module:
+    maker = None if parts.targets is None else parts.targets.makers.get("pseudo_gloss")
+    if maker is None:
+        raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary decides its size")
+    own = parts.recipe.model.pgp
+    head = {name: getattr(own, name) for name in HEAD}
+    return parts.kind(parts.visual, num_glosses=len(maker), **_signs(parts), **head)
+
+
+def _sign2gpt(parts: Parts) -> nn.Module:
+    from signcl.build.published import language_model
+
+    t, own = parts.tokenizer, parts.recipe.model.lm
+    lm = language_model(parts.recipe, t, parts.described.get("decoder"))
+    sizes = _signs(parts) | {name: getattr(own, name) for name in ADAPTERS}
+    ids = {"pad_id": t.pad_id, "start_id": t.start_id, "end_id": t.end_id}
+    return parts.kind(parts.visual, lm, train_all=own.train == "all", **ids, **sizes)
+
+
 def _gaslt(parts: Parts) -> nn.Module:
     m = parts.recipe.model
     edge = "released" if m.form == "as_released" else m.gaslt.edge
@@ -133,10 +171,13 @@ def _gaslt(parts: Parts) -> nn.Module:
 
 
 BUILDERS: dict[str, Callable[[Parts], nn.Module]] = {
+    "classifier": _classifier,
     "gaslt": _gaslt,
     "cnn_ctc": _cnn_ctc,
     "gfslt": _gfslt,
+    "pgp": _pgp,
     "recogniser": _recogniser,
+    "sign2gpt": _sign2gpt,
     "slt": _slt,
     "smkd": _smkd,
     "vlp": _vlp,
@@ -149,21 +190,50 @@ def build_model(
     feature_dim: int | None,
     num_glosses: int | None = None,
     targets: Targets | None = None,
+    described: dict[str, Any] | None = None,
 ) -> nn.Module:
     """The system that a recipe names, at its sizes, with random weights.
 
     Args:
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
-        num_glosses: gloss classes, where the recipe weighs `recognition`.
+        num_glosses: gloss classes, where the recipe weighs a term of `GLOSS_TERMS`.
         targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
+        described: configurations of published networks in it, as a run folder keeps them; None reads them where the
+            recipe names the networks.
 
     Raises:
         ValueError: an encoder of pixels for a corpus of features, or the other way round.
     """
     from signcl.models import model_class
-    from signcl.visual import build_visual
 
     m = recipe.model
     kind = model_class(m.name)
-    visual = build_visual(m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk)
-    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets))
+    described = described or {}
+    visual = build_frame_encoder(recipe, feature_dim, described.get("visual"))
+    return BUILDERS[m.name](Parts(recipe, kind, visual, tokenizer, num_glosses, targets, described))
+
+
+def build_frame_encoder(recipe: Recipe, feature_dim: int | None, described: dict[str, Any] | None = None) -> nn.Module:
+    """The frame encoder that a recipe names, with random weights.
+
+    Args:
+        feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+        described: the configuration of a published network, as a run folder keeps it.
+
+    Raises:
+        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+    """
+    from signcl.visual import build_visual
+
+    m = recipe.model
+    dinov2 = None
+    if m.visual == "dinov2":
+        from signcl.build.published import dinov2_options
+
+        folder = Path(m.visual_weights.removeprefix("pretrained:"))
+        if described is None and (folder / "recipe.yaml").is_file():  # of an earlier run
+            described = (checkpoint.read_architecture(folder) or {}).get("visual")
+        dinov2 = dinov2_options(recipe, described)
+    return build_visual(
+        m.visual, dim=m.visual_dim, feature_dim=feature_dim, chunk=m.chunk, windows=m.i3d, dinov2=dinov2
+    )

@@ -15,30 +15,31 @@ from signcl import checkpoint
 from signcl.build.language_model import check_language_model, first_other_word, read_language_model
 from signcl.build.systems import build_model
 from signcl.build.tensors import read_tensors
+from signcl.build.visual import initialise_visual
 from signcl.models.parts import check_parts
-from signcl.models.transfer import DECODER, load_language_model, transfer, transfer_parts
-from signcl.recipe import Recipe, load_recipe
-from signcl.targets import load_targets
+from signcl.models.transfer import DECODER, load_language_model, transfer, transfer_parts, transfer_signs
+from signcl.recipe import GLOSS_TERMS, Recipe, load_recipe
+from signcl.targets import Targets, load_targets
 from signcl.text import Tokenizer, load_glosses, load_tokenizer
 
 __all__ = ["initialise"]
 
 
-def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = None) -> list[str]:
+def initialise(
+    model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = None, targets: Targets | None = None
+) -> list[str]:
     """Fill a fresh model with the weights that its recipe names; what went where, a line each.
 
     Args:
         tokenizer: of this run; an earlier run must have given every word the same id. None: not checked.
+        targets: of this run, whose pseudo-glosses name the word vectors of `model.pgp.vectors`.
 
     Raises:
         ValueError, OSError: nothing at the place named, or tensors that do not fit. Nothing is passed over in silence.
     """
     m, said = recipe.model, []
     if m.visual_weights:
-        from signcl.visual import load_resnet_weights
-
-        report = load_resnet_weights(model.visual, read_tensors(m.visual_weights, "model.visual_weights"))  # type: ignore[arg-type]
-        said.append(f"frame encoder from {m.visual_weights}: {report}")
+        said.append(initialise_visual(model.visual, m.visual_weights))  # type: ignore[arg-type]
     mbart = None
     if m.language_model:
         found = read_language_model(m.language_model)
@@ -57,6 +58,17 @@ def initialise(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer | None = N
 
         published = read_tensors(m.smkd.weights, "model.smkd.weights")
         said.append(f"weights from {m.smkd.weights}: {load_published(model, published)}")  # type: ignore[arg-type]
+    if m.name == "sign2gpt" and m.lm.name:
+        from signcl.build.published import load_published_lm
+
+        report_lm = load_published_lm(model.decoder.lm, m.lm.name.removeprefix("pretrained:"))  # type: ignore[union-attr, arg-type]
+        said.append(f"language model from {m.lm.name}: {report_lm}")
+    if m.name == "pgp" and m.pgp.vectors and targets is not None:
+        maker = targets.makers["pseudo_gloss"]
+        vectors, text = maker.vectors(m.pgp.vectors.removeprefix("pretrained:"), m.pgp.prototype_dim)
+        with torch.no_grad():
+            model.head.vectors.copy_(vectors)  # type: ignore[union-attr, operator]
+        said.append(f"vectors of the pseudo-glosses from {m.pgp.vectors}: {text}")
     if m.name == "gaslt" and m.gaslt.word_vectors:
         if tokenizer is None:
             raise ValueError("model.gaslt.word_vectors needs the tokenizer whose words it gives vectors to")
@@ -106,6 +118,8 @@ def _from_run(
         checkpoint.load_weights(folder, model)
         _same_words(folder, tokenizer)
         return "every tensor transferred"
+    if (source.model.name, recipe.model.name) == ("pgp", "sign2gpt"):
+        return str(transfer_signs(checkpoint.read_weights(folder), model))
     check_parts(model, recipe.model.init_parts, "model.init_parts")
     if source.model.name == recipe.model.name:
         parts = transfer_parts(checkpoint.read_weights(folder), model, keep=keep, only=recipe.model.init_parts)
@@ -116,7 +130,7 @@ def _from_run(
     if (source.model.name, recipe.model.name) != ("vlp", "gfslt"):
         raise ValueError(
             f"model.init_from={folder} is a run of {source.model.name}, which cannot start {recipe.model.name}; "
-            f"gfslt starts from vlp or gfslt, every other system from its own kind"
+            f"gfslt starts from vlp or gfslt, sign2gpt from pgp or sign2gpt, every other system from its own kind"
         )
     as_released = recipe.model.form == "as_released"
     raw = {}
@@ -169,8 +183,9 @@ def _ending(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
 
 def _full(recipe: Recipe, folder: Path) -> nn.Module:
     """The module of a run with its weights: shared tensors, written once, have all their names again."""
-    glosses = len(load_glosses(folder)) if "recognition" in recipe.loss.weights else None
+    glosses = len(load_glosses(folder)) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
     dim, targets = checkpoint.read_card(folder).get("feature_dim"), load_targets(recipe, folder)
-    model = build_model(recipe, load_tokenizer(folder), dim, glosses, targets)
+    described = checkpoint.read_architecture(folder)
+    model = build_model(recipe, load_tokenizer(folder), dim, glosses, targets, described)
     checkpoint.load_weights(folder, model)
     return model

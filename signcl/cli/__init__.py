@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from signcl.cli import alignment, clips, corpus, density, scoring, systems, training, vocabulary
+from signcl.cli import alignment, clips, corpus, density, extraction, pages, scoring, systems, training, vocabulary
 from signcl.cli.common import is_ours, message
 
 __all__ = ["main"]
 
-GROUPS = (training, scoring, alignment, density, clips, corpus, vocabulary, systems)
+GROUPS = (training, scoring, alignment, density, extraction, clips, pages, corpus, vocabulary, systems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

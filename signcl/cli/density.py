@@ -30,8 +30,10 @@ def add(verbs: Any, words: list[str]) -> None:
     annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
     reading = command.add_argument_group("how features are read")
     reading.add_argument("--key", help="the array of an .npz that holds the features")
-    reading.add_argument("--stride", type=float, default=1.0, help="frames per row of the features")
-    reading.add_argument("--first-centre", type=float, help="where the first row looks, in frames; default stride / 2")
+    reading.add_argument("--stride", type=float, help="frames per row of the features; default: a store's own, else 1")
+    reading.add_argument(
+        "--first-centre", type=float, help="where the first row looks, in frames; default: as --stride"
+    )
     reading.add_argument("--log-probs", metavar="FILE", help="of a recogniser for each clip, for --frame peak")
     reading.add_argument("--classes", metavar="FILE", help="its glosses, one per line, blank first")
     reading.add_argument("--tap", default="features", help="of a run: `signcl systems` lists a system's taps")

@@ -1,7 +1,7 @@
 """Spans as a table of their own, to bring alignments in and out: `name  gloss  start  stop  score`, TSV with a header.
 
 One row per sign, frames counted from 0, stop exclusive, score optional (1 where missing). The table travels beside a
-corpus; `attach_spans` puts it on the corpus's samples.
+corpus; `attach_spans` puts it on the corpus's samples. Frames that people chose are read here too: spans of one frame.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from signcl.annotation import read_choices
 from signcl.batch import Sample, Span
 from signcl.corpora.tables import read_table
 from signcl.files import write_text
 
-__all__ = ["attach_spans", "read_spans", "write_spans"]
+__all__ = ["attach_spans", "is_choices", "read_spans", "write_spans"]
 
 COLUMNS = ("name", "gloss", "start", "stop", "score")
 
@@ -55,7 +56,8 @@ def read_spans(
     """Spans of each clip, in order of time.
 
     Args:
-        path: a TSV as `write_spans` makes it, plain or gzip; further columns are passed over.
+        path: a TSV as `write_spans` makes it, plain or gzip; further columns are passed over. Or a file of choices
+            (`signcl.annotation`, .jsonl): every sign is then the one frame that people chose.
         lengths: frames of each clip, None where unknown; spans beyond them are refused.
         names: clips that may occur; default all of `lengths`, or any.
 
@@ -68,6 +70,38 @@ def read_spans(
         raise ValueError(
             f"a table of spans is needed at {path}, there is no such file; its columns: {', '.join(COLUMNS)}"
         )
+    found = _chosen(path) if is_choices(path) else _table(path)
+    known = names if names is not None else lengths
+    if known is not None:
+        _refuse(path, "names that are no clip", [name for name in found if name not in known])
+    ordered = {name: tuple(sorted(spans, key=lambda s: (s.start, s.stop))) for name, spans in found.items()}
+    beyond = [
+        f"{name} {span.token}:{span.start}-{span.stop} of {length} frames"
+        for name, spans in ordered.items()
+        if (length := (lengths or {}).get(name)) is not None
+        for span in spans
+        if span.stop > length
+    ]
+    _refuse(path, "spans beyond the clip", beyond)
+    overlaps = [
+        f"{name} {a.token}:{a.start}-{a.stop} and {b.token}:{b.start}-{b.stop}"
+        for name, spans in ordered.items()
+        for a, b in pairwise(spans)
+        if b.start < a.stop
+    ]
+    _refuse(path, "overlapping spans", overlaps)
+    return ordered
+
+
+def _chosen(path: Path) -> dict[str, list[Span]]:
+    """Every sign as the one frame that people chose for it."""
+    found: dict[str, list[Span]] = {}
+    for key, frame in read_choices(path).items():
+        found.setdefault(key.clip, []).append(Span(key.gloss, frame, frame + 1))
+    return found
+
+
+def _table(path: Path) -> dict[str, list[Span]]:
     if not path.stat().st_size:
         raise ValueError(
             f"{path}: is empty; a table of spans needs the header line {' '.join(COLUMNS)}, then a row a sign"
@@ -91,26 +125,12 @@ def read_spans(
         found.setdefault(cells["name"], []).append(span)
     if not found:
         raise ValueError(f"{path}: has a header but no rows; no sign is aligned")
-    known = names if names is not None else lengths
-    if known is not None:
-        _refuse(path, "names that are no clip", [name for name in found if name not in known])
-    ordered = {name: tuple(sorted(spans, key=lambda s: (s.start, s.stop))) for name, spans in found.items()}
-    beyond = [
-        f"{name} {span.token}:{span.start}-{span.stop} of {length} frames"
-        for name, spans in ordered.items()
-        if (length := (lengths or {}).get(name)) is not None
-        for span in spans
-        if span.stop > length
-    ]
-    _refuse(path, "spans beyond the clip", beyond)
-    overlaps = [
-        f"{name} {a.token}:{a.start}-{a.stop} and {b.token}:{b.start}-{b.stop}"
-        for name, spans in ordered.items()
-        for a, b in pairwise(spans)
-        if b.start < a.stop
-    ]
-    _refuse(path, "overlapping spans", overlaps)
-    return ordered
+    return found
+
+
+def is_choices(path: Path | str | None) -> bool:
+    """Whether spans come from a file of choices, so that the frame of a sign is one that people chose."""
+    return path is not None and Path(path).suffix == ".jsonl"
 
 
 def attach_spans(samples: Sequence[Sample], path: Path | str) -> list[Sample]:

@@ -12,7 +12,14 @@ from signcl.features.sources import (
     read_features,
     with_features,
 )
-from signcl.features.store import INDEX, FeatureStore, stored_names, write_store
+from signcl.features.store import (
+    INDEX,
+    FeatureStore,
+    refuse_finished,
+    stored_names,
+    unfinished_meta,
+    write_store,
+)
 
 __all__ = [
     "FILE_SUFFIXES",
@@ -23,7 +30,9 @@ __all__ = [
     "count_feature_frames",
     "open_features",
     "read_features",
+    "refuse_finished",
     "stored_names",
+    "unfinished_meta",
     "with_features",
     "write_store",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from signcl.batch import Sample
+from signcl.batch import Sample, Span
 from signcl.features.store import INDEX, FeatureStore, checked
 from signcl.pickles import load_pickle
 
@@ -124,6 +125,8 @@ def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
     or NAME.pose.
 
+    Where the rows of a store are further apart than frames (`FeatureStore.clock`), spans are given in rows.
+
     Raises:
         FileNotFoundError: nothing there.
         ValueError: a store or pickle that lacks clips; they are counted and named.
@@ -131,14 +134,35 @@ def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     for suffix in (".npy", ".pose"):
         if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
             return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
-    held = set(open_features(path).names)
+    source = open_features(path)
+    held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
     if missing:
         raise ValueError(
-            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:3])}; it "
+            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:5])}; it "
             f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
         )
-    return [replace(s, clip=None, features=path, num_frames=None) for s in samples]
+    spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
+    return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+
+
+def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
+    """The spans of the clips in rows of a store whose rows are not frames: those whose middles lie in the span, or the
+    nearest one, so that no span goes empty."""
+    found = {}
+    for sample in samples:
+        stride, first = store.clock(sample.name)
+        if not sample.spans or (stride, first) == (1.0, 0.5):
+            continue
+        last, spans = store.lengths[sample.name] - 1, []
+        for span in sample.spans:
+            start, stop = (max(0, math.ceil((edge - first) / stride)) for edge in (span.start, span.stop))
+            if start >= min(stop, last + 1):
+                start = min(max(0, round(((span.start + span.stop) / 2 - first) / stride)), last)
+                stop = start + 1
+            spans.append(replace(span, start=start, stop=min(stop, last + 1)))
+        found[sample.name] = tuple(spans)
+    return found
 
 
 def count_feature_frames(path: Path | str, name: str | None = None) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from signcl.files import write_bytes
 
-__all__ = ["INDEX", "FeatureStore", "checked", "stored_names", "write_store"]
+__all__ = ["INDEX", "FeatureStore", "checked", "refuse_finished", "stored_names", "unfinished_meta", "write_store"]
 
 INDEX = "index.json"
 PARTIAL = "index.partial.json"  # the index of a store that is still being written
@@ -41,7 +41,8 @@ class FeatureStore:
         self.dim: int = index["dim"]
         self.dtype: str = index["dtype"]
         self.meta: dict[str, Any] = index["meta"]
-        """What the writer recorded: checkpoint, layer, frame rate and the like."""
+        """What the writer recorded. `signcl extract`: `run`, `tap`, `split`, `commit`, `recipe`, `weights`, and when
+        the rows are: `stride`, `first_centre`, `thinned` (see `clock`)."""
         self._shards: list[str] = index["shards"]
         self._entries: dict[str, tuple[int, int, int]] = {
             name: (shard, start, length) for name, shard, start, length in index["entries"]
@@ -90,6 +91,18 @@ class FeatureStore:
             raise ValueError(f"{path}: shorter than the index says for {name!r}; copy the folder again")
         shape = (length, self.dim)
         return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=shape)
+
+    def clock(self, name: str) -> tuple[float, float]:
+        """Where the rows of a clip stand in time: frames from one to the next, and the middle of the first.
+
+        Frame t of the clip lasts from t to t + 1. From `meta["stride"]` and `meta["first_centre"]` (1 and 0.5 where the
+        writer recorded none: a row a frame); a clip that was thinned to fewer frames has rows further apart, by
+        `meta["thinned"]`, name -> (its frames, those used).
+        """
+        stride, first = float(self.meta.get("stride", 1.0)), float(self.meta.get("first_centre", 0.5))
+        frames, used = self.meta.get("thinned", {}).get(name, (1, 1))
+        factor = (frames - 1) / (used - 1) if used > 1 else 1.0
+        return stride * factor, (first - 0.5) * factor + 0.5
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
@@ -140,28 +153,28 @@ def write_store(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if shard_samples < 1:
         raise ValueError(f"shard_samples must be at least 1, got {shard_samples}")
-    if (folder / INDEX).exists():
-        raise ValueError(f"{folder}: holds a finished feature store; give another folder or delete this one")
+    refuse_finished(folder)
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {"format": FORMAT, "dim": None, "dtype": dtype, "meta": dict(meta or {})}
     index |= {"shards": [], "entries": []}
     if (folder / PARTIAL).exists():
         earlier = _read_index(folder / PARTIAL)
-        for key in ("dtype", "meta"):
-            if earlier[key] != json.loads(json.dumps(index[key])):
+        before, now = ({"dtype": part["dtype"], **part["meta"]} for part in (earlier, json.loads(json.dumps(index))))
+        for key in [*before, *now]:
+            if before.get(key) != now.get(key):
                 raise ValueError(
-                    f"{folder}: holds an unfinished store with {key} {earlier[key]!r}, got {index[key]!r}; "
-                    "go on with the same settings, give another folder or delete this one"
+                    f"{folder}: holds an unfinished store with {key} {_short(before.get(key))}, got "
+                    f"{_short(now.get(key))}; go on with the same settings, give another folder or delete this one"
                 )
         index = earlier
-    before = {entry[0] for entry in index["entries"]}
+    stored = {entry[0] for entry in index["entries"]}
     given: set[str] = set()
     waiting: list[tuple[str, np.ndarray]] = []
     for name, features in items:
         if name in given:
             raise ValueError(f"{folder}: the name {name!r} comes twice; names in a feature store must be unique")
         given.add(name)
-        if name in before:
+        if name in stored:
             continue
         array = checked(features() if callable(features) else features, name, str(folder), index["dim"])
         index["dim"] = array.shape[1]
@@ -178,6 +191,23 @@ def write_store(
     return FeatureStore(folder)
 
 
+def refuse_finished(folder: Path | str) -> None:
+    """Stop where a finished store is, before any work is done.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if (Path(folder) / INDEX).exists():
+        raise ValueError(f"{folder}: holds a finished feature store; give another folder or delete this one")
+
+
+def unfinished_meta(folder: Path | str) -> dict[str, Any]:
+    """What the writer of an unfinished store recorded; nothing where there is none."""
+    path = Path(folder) / PARTIAL
+    found: dict[str, Any] = _read_index(path)["meta"] if path.is_file() else {}
+    return found
+
+
 def stored_names(folder: Path | str) -> set[str]:
     """Names that a finished or interrupted `write_store` has already in the folder."""
     for name in (INDEX, PARTIAL):
@@ -191,7 +221,8 @@ def _write_shard(folder: Path, index: dict[str, Any], clips: list[tuple[str, np.
     from safetensors.numpy import save
 
     shard = f"shard-{len(index['shards']):05d}.safetensors"
-    write_bytes(folder / shard, save({KEY: np.concatenate([array for _, array in clips])}))
+    rows = np.concatenate([array for _, array in clips])
+    write_bytes(folder / shard, save({KEY: np.ascontiguousarray(rows)}))  # safetensors writes the memory as it lies
     start = 0
     for name, array in clips:
         index["entries"].append([name, len(index["shards"]), start, len(array)])
@@ -245,3 +276,8 @@ def _converted(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
             f"features of {name!r} reach {largest:g}, {dtype} ends at {limit:g}; use dtype='float32' or scale"
         )
     return array.astype(dtype)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,10 +12,10 @@ import torch
 
 from signcl.batch import Sample, Span
 from signcl.corpora import load_samples, phoenix_states
-from signcl.corpora.span_table import read_spans
+from signcl.corpora.span_table import is_choices, read_spans
 from signcl.corpora.tables import read_table
 from signcl.density.spans import clip_frames
-from signcl.features import FeatureStore, open_features, read_features
+from signcl.features import INDEX, Features, FeatureStore, open_features, read_features
 from signcl.lab.instances import Frame, Instances, Place, pick_rows
 from signcl.progress import say
 
@@ -40,10 +40,10 @@ class Annotation:
     """Of `phoenix_alignments` and `corpus`; several with commas."""
     key: str | None = None
     """The array of an .npz that holds the features."""
-    stride: float = 1.0
-    """Frames per row of the features."""
+    stride: float | None = None
+    """Frames per row of the features; None takes what a store recorded (`FeatureStore.clock`), else 1."""
     first_centre: float | None = None
-    """Where the first row looks, in frames; default stride / 2."""
+    """Where the first row looks, in frames; None takes what a store recorded where `stride` does, else stride / 2."""
     log_probs: str | None = None
     """Log-probabilities of a recogniser for each clip, for frame "peak"."""
     classes: str | None = None
@@ -80,9 +80,10 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
     picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
     glosses: list[str] = []
     where: list[Place] = []
+    store = FeatureStore(path) if (Path(path) / INDEX).is_file() else None
     for name, features, spans in _clips(Path(path), annotation):
         said = None if log_probs is None else torch.from_numpy(log_probs[name])
-        rows_of_clip, clock = torch.from_numpy(features), _clock(annotation)
+        rows_of_clip, clock = torch.from_numpy(features), _clock(annotation, store, name)
         for frame in frames:
             try:
                 row = pick_rows(rows_of_clip, spans, frame, **clock, log_probs=said, classes=classes)
@@ -91,6 +92,8 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
             picked[frame].append(row)
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
+    if is_choices(annotation.spans):
+        return [Instances(torch.cat(picked[frames[0]]), glosses, where, "people")]
     return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
 
 
@@ -118,7 +121,9 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
         yield from _sign_clips(path, annotation)
         return
     source = open_features(path)
-    lengths: dict[str, int | None] = {n: clip_frames(rows, **_clock(annotation)) for n, rows in source.lengths.items()}
+    lengths: dict[str, int | None] = {
+        n: clip_frames(rows, **_clock(annotation, source, n)) for n, rows in source.lengths.items()
+    }
     if annotation.spans is not None:
         names = list(read_spans(annotation.spans)) if annotation.partial else None  # then any clip may be annotated
         spans: Mapping[str, Sequence[Span]] = read_spans(annotation.spans, lengths=lengths, names=names)
@@ -186,11 +191,14 @@ def _sign_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.nd
     for name, gloss in zip(names, labels):
         if name in source.lengths:
             rows = source[name]
-            yield name, rows, (Span(gloss, 0, clip_frames(len(rows), **_clock(annotation))),)
+            yield name, rows, (Span(gloss, 0, clip_frames(len(rows), **_clock(annotation, source, name))),)
 
 
-def _clock(annotation: Annotation) -> dict[str, Any]:
-    return {"stride": annotation.stride, "first_centre": annotation.first_centre}
+def _clock(annotation: Annotation, source: Features | None = None, name: str = "") -> dict[str, Any]:
+    if annotation.stride is None and annotation.first_centre is None and isinstance(source, FeatureStore):
+        stride, first = source.clock(name)
+        return {"stride": stride, "first_centre": first}
+    return {"stride": 1.0 if annotation.stride is None else annotation.stride, "first_centre": annotation.first_centre}
 
 
 # -- one row per sign --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ clips that neither padding nor batch size moves, and none is ever NaN for finite
 
 from signcl.losses.distillation import distillation_loss
 from signcl.losses.infonce import sign_infonce
+from signcl.losses.pseudo_gloss import pseudo_gloss_log_probs, pseudo_gloss_loss
 from signcl.losses.sentence import (
     clip_loss,
     ctc_loss,
@@ -35,6 +36,8 @@ __all__ = [
     "estimate_frame_margin",
     "frame_distances",
     "label_smoothed_cross_entropy",
+    "pseudo_gloss_log_probs",
+    "pseudo_gloss_loss",
     "released_frame_margin",
     "sentence_similarity_loss",
     "sign_infonce",

@@ -10,10 +10,13 @@ from torch import nn
 __all__ = ["MODELS", "model_class"]
 
 MODELS = {
+    "classifier": "signcl.models.classifier:Classifier",
     "gaslt": "signcl.models.gaslt:GASLT",
     "cnn_ctc": "signcl.models.cnn_ctc:CNNCTC",
     "gfslt": "signcl.models.gfslt:GFSLT",
+    "pgp": "signcl.models.pgp:PGP",
     "recogniser": "signcl.models.recogniser:Recogniser",
+    "sign2gpt": "signcl.models.sign2gpt:Sign2GPT",
     "slt": "signcl.models.slt:SLT",
     "smkd": "signcl.models.smkd:SMKD",
     "vlp": "signcl.models.vlp:VLP",

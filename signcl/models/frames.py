@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from signcl.batch import Batch, unpack
 
-__all__ = ["Tapped", "feature_lengths", "feature_size", "frame_features", "no_such_tap"]
+__all__ = ["FrameEncoder", "Tapped", "feature_lengths", "feature_size", "frame_features", "no_such_tap"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,26 @@ def feature_size(visual: nn.Module) -> int:
     """What a frame encoder says about its features."""
     dim: Any = visual.dim
     return int(dim)
+
+
+class FrameEncoder(nn.Module):
+    """A frame encoder alone, with the interface of a system, so that it can be extracted from without training one."""
+
+    TAPS = ("features",)
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
+        """Its features, the one tap.
+
+        Raises:
+            ValueError: another tap.
+        """
+        if tap not in self.TAPS:
+            raise no_such_tap(tap, self.TAPS)
+        return tap_of_frames(self.visual, *frame_features(self.visual, batch))
 
 
 def tap_of_frames(visual: nn.Module, rows: Tensor, lengths: Tensor) -> Tapped:

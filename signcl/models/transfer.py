@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from signcl.models.gfslt import GFSLT
     from signcl.models.vlp import VLP
 
-__all__ = ["TransferReport", "load_language_model", "transfer", "transfer_parts"]
+__all__ = ["TransferReport", "load_language_model", "transfer", "transfer_parts", "transfer_signs"]
 
 PARTS = {  # of VLP -> of GFSLT
     "visual.": "visual.",
@@ -212,6 +212,28 @@ def load_language_model(
     _check(new, own, fresh, "the language model", "set the model sizes of the recipe to those of the language model")
     target.load_state_dict({**own, **new})
     return TransferReport(tuple(new), tuple(key for key in state if key not in used), tuple(fresh))
+
+
+def transfer_signs(state: Mapping[str, Tensor], target: nn.Module) -> TransferReport:
+    """Start Sign2GPT from its pseudo-gloss pretraining: frame encoder and sign encoder; the head is left behind.
+
+    Args:
+        state: state dict of a PGP.
+        target: a Sign2GPT, changed in place, all or nothing.
+
+    Returns:
+        What went and what did not; projection, adapters and language model keep what they have.
+
+    Raises:
+        ValueError: a part of another size, or a target tensor that the source should have and has not.
+    """
+    parts = ("visual.", "encoder.")
+    own = target.state_dict()
+    new = {key: value for key, value in state.items() if key.startswith(parts)}
+    fresh = [key for key in own if key not in new]
+    _check(new, own, [key for key in fresh if key.startswith(parts)])
+    target.load_state_dict({**own, **new})
+    return TransferReport(tuple(new), tuple(key for key in state if key not in new), tuple(fresh))
 
 
 def _refused(name: str, as_released: bool) -> bool:

@@ -19,13 +19,15 @@ from signcl.recipe.fields import (
 from signcl.recipe.model import ModelRecipe
 from signcl.recipe.reading import load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
 from signcl.recipe.shipped import recipe_path, shipped_recipes
-from signcl.recipe.systems import SYSTEMS, System
+from signcl.recipe.systems import GLOSS_TERMS, SYSTEMS, I3DRecipe, System
 
 __all__ = [
+    "GLOSS_TERMS",
     "SYSTEMS",
     "AugmentRecipe",
     "CorpusRecipe",
     "DecodeRecipe",
+    "I3DRecipe",
     "InputRecipe",
     "LossRecipe",
     "ModelRecipe",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from signcl.recipe.model import ModelRecipe, check_starts
 from signcl.recipe.recognition import check_recogniser, check_schedule
-from signcl.recipe.systems import SYSTEMS, terms_of
+from signcl.recipe.systems import SELECT, SYSTEMS, I3DRecipe, terms_of
 
 
 @dataclass
@@ -28,6 +28,8 @@ class CorpusRecipe:
     """Share of the training clips to use, nested: the 10 % lie within the 25 %. (0, 1]"""
     features: str = ""
     """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled."""
+    isolated: bool = False
+    """Every span of the corpus becomes a clip of its own, of one sign, for training on isolated signs."""
     transductive: bool = False
     """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
     word error rate on test is then no test score, and says so."""
@@ -65,7 +67,10 @@ class InputRecipe:
     crop: int | None = None
     """Side of the square cut out of it: at random in training, from the centre otherwise."""
     max_frames: int | None = 300
-    """Longer clips are thinned to this many frames: at random in training, evenly otherwise."""
+    """Longer clips are thinned to this many frames; see `thinning`."""
+    thinning: Literal["spread", "window"] = "spread"
+    """spread keeps frames over the whole clip: at random in training, evenly otherwise. window keeps frames in a row:
+    from a random place in training, the middle otherwise."""
     stride: int = 1
     """Use every n-th frame."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
@@ -82,7 +87,8 @@ class TextRecipe:
     """How sentences become token ids."""
 
     tokenizer: str = "word"
-    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART)."""
+    """word | character | sentencepiece (trained on the training sentences) | pretrained:FOLDER or hub id (mBART,
+    or any tokenizer that transformers reads)."""
     vocab_size: int = 2000
     """Pieces, for `sentencepiece`."""
     lowercase: bool = False
@@ -129,12 +135,12 @@ class LossRecipe:
     """The weighted terms of Eq. 6."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Term -> weight. pretrain: clip, token_clip, masked_text, signcl; finetune: translation, signcl, and recognition
-    (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary, distillation (smkd). Leave a
-    term out: off."""
+    """Term -> weight. pretrain: clip, token_clip, masked_text (vlp), pseudo_gloss (pgp), signcl; finetune: translation,
+    signcl, and recognition (slt), sentence_similarity (gaslt); recognise: recognition, signcl, and auxiliary,
+    distillation (smkd), or classification (classifier). Leave a term out: off."""
     schedule: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
-    is not named counts in every epoch."""
+    is not named counts in every epoch; the `loss` of dev counts all terms in full."""
     distillation_temperature: float = 8.0
     """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
@@ -173,6 +179,8 @@ class TrainRecipe:
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Module -> factor on the learning rate of its weights, e.g. {mbart: 0.01}; of nested names the longest holds."""
     betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    """For adam and adamw."""
     momentum: float = 0.9
     """For sgd, Nesterov."""
     weight_decay: float = 0.01
@@ -199,8 +207,8 @@ class TrainRecipe:
     evaluate_every: int = 1
     """Epochs between scorings of the dev split."""
     select: str = ""
-    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition. '-':
-    lower wins."""
+    """Score that chooses the kept weights; empty: -loss in pretraining, bleu4 in finetuning, -wer in recognition, top1
+    of a classifier. '-': lower wins."""
     patience: int | None = None
     """Stop after this many scorings without a better `select`; None never stops early."""
     save_every: int = 200
@@ -249,9 +257,10 @@ class Recipe:
                 f"corpus.transductive: training on the test split is for aligners (stage recognise), not {self.stage}"
             )
         train, model, loss = self.train, self.model, self.loss
-        _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "evaluate_every", "save_every")
+        _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "eps", "evaluate_every", "save_every")
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
         _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
+        _positive("model.i3d", model.i3d, "window", "stride", "width_factor", "norm_momentum")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
         _positive("loss", loss, "token_temperature")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
@@ -285,9 +294,9 @@ class Recipe:
         if train.optimizer == "sgd" and not train.momentum > 0:
             raise ValueError(f"train.momentum: sgd with Nesterov momentum needs a number above 0, got {train.momentum}")
         scores = {
-            "pretrain": ["retrieval"],
+            "pretrain": ["retrieval", "pseudo_gloss_map", "pseudo_gloss_f1"],
             "finetune": [f"bleu{n}" for n in (1, 2, 3, 4)] + ["rouge_l", "exact_match"],
-            "recognise": ["wer"],
+            "recognise": ["wer"] if model.name != "classifier" else ["top1", "top5", "top1_per_gloss"],
         }
         if "token_clip" in loss.weights:
             scores["pretrain"].append("token_retrieval")
@@ -303,9 +312,16 @@ class Recipe:
             raise ValueError(f"train.device: needs auto, cpu, cuda or mps, got {self.train.device!r}")
         if not 0 < self.corpus.fraction <= 1:
             raise ValueError(f"corpus.fraction: needs a share above 0 and at most 1, got {self.corpus.fraction}")
+        if model.i3d != I3DRecipe() and model.visual != "i3d":
+            raise ValueError(f"model.i3d: these values belong to model.visual=i3d, and model.visual is {model.visual}")
         if self.model.width % self.model.heads:
             raise ValueError(f"model.heads: {self.model.heads} does not divide model.width {self.model.width}")
         check_recogniser(model)
+
+    @property
+    def select(self) -> str:
+        """The score that chooses the kept weights: the recipe's, or its system's, or its stage's."""
+        return self.train.select or SYSTEMS[self.model.name].select or SELECT[self.stage]
 
     def _check_system(self) -> None:
         """Refuse a system of another stage, terms that it cannot compute, and values that it has no use for."""
@@ -348,6 +364,11 @@ class Recipe:
             )
         if system.taps and m.activation not in ("relu", "gelu"):
             raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
+        if m.name == "sign2gpt" and m.lm.name and not self.text.tokenizer.startswith("pretrained:"):
+            raise ValueError(
+                f"text.tokenizer: the language model of model.lm.name knows the ids of its own tokenizer alone; needs "
+                f"{m.lm.name}, got {self.text.tokenizer!r}"
+            )
         if m.language_model and not system.language_model:
             having = [name for name, s in SYSTEMS.items() if s.language_model]
             raise ValueError(f"model.language_model belongs to {', '.join(having)}, not to {m.name}")

@@ -17,9 +17,11 @@ class ModelRecipe:
     name: str = "gfslt"
     """A system: `signcl systems` lists them with the stages that train each."""
     visual: str = "small_cnn"
-    """Frame encoder: small_cnn, resnet18, resnet34 (pixels), feature_mlp, identity (features), pose_stream (poses)."""
+    """Frame encoder: small_cnn, resnet18, resnet34, i3d, dinov2 (pixels), feature_mlp, identity (features), pose_stream
+    (poses)."""
     visual_weights: str = ""
-    """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder; empty starts at random."""
+    """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder, or pretrained:RUN for that of an earlier run; empty
+    starts at random."""
     visual_dim: int = 128
     """Feature size D, for the encoders that have no published one."""
     conv_width: int = 256

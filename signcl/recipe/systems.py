@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
+    "GLOSS_TERMS",
+    "SELECT",
     "SYSTEMS",
     "CNNCTCRecipe",
     "GASLTRecipe",
@@ -16,6 +18,11 @@ __all__ = [
     "System",
     "terms_of",
 ]
+
+GLOSS_TERMS = ("recognition", "classification")
+"""Terms that need the gloss vocabulary of the training split."""
+SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
+"""Score that chooses the kept weights, where neither the recipe nor its system names one."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,20 @@ class System:
     """model.language_model means something."""
     as_released: bool = False
     """model.form=as_released means something."""
+    select: str = ""
+    """Score that chooses the kept weights, where it is not its stage's."""
 
 
 SYSTEMS = {
+    "classifier": System(
+        "one sign a clip to its gloss: how I3D was trained on isolated signs (WLASL), for any frame encoder",
+        "recognise",
+        ("classification",),
+        ("classification",),
+        needed=("classification",),
+        needs="frames (or features) of single signs, or spans to cut them out by, and glosses",
+        select="top1",
+    ),
     "cnn_ctc": System(
         "per-frame CNN with CTC: local gloss features of our own, a stand-in for SRP (Tables 1, 11)",
         "recognise",
@@ -70,6 +88,14 @@ SYSTEMS = {
         language_model=True,
         as_released=True,
     ),
+    "pgp": System(
+        "PGP: pseudo-gloss pretraining of Sign2GPT, the sentence's words found in the clip (ICLR 2024)",
+        "pretrain",
+        ("pseudo_gloss", "signcl"),
+        ("pseudo_gloss",),
+        needed=("pseudo_gloss",),
+        needs="frames (or features) and sentences; a spaCy model and word vectors for the published form",
+    ),
     "recogniser": System(
         "the CTC probe that gives a feature its word error rate (Tables 1, 11, 12)",
         "recognise",
@@ -78,6 +104,13 @@ SYSTEMS = {
         needed=("recognition",),
         needs="features (or frames) and glosses",
         taps=True,
+    ),
+    "sign2gpt": System(
+        "Sign2GPT: frames to a sentence through a frozen language model (ICLR 2024); starts from pgp",
+        "finetune",
+        ("translation", "signcl"),
+        ("translation",),
+        needs="frames (or features) and sentences; starts from a pgp run and a causal language model",
     ),
     "slt": System(
         "Sign Language Transformer: NSLT, and Joint-SLT with a weight for recognition (Tables 1, 4, 11, 12)",
@@ -140,6 +173,17 @@ class CNNCTCRecipe:
 class I3DRecipe:
     """visual=i3d: windows of frames through an Inception-I3D."""
 
+    window: int = 8
+    """Frames of a window. Published: 8 (GASLT); 8, 12 and 16 (TSPNet); 64 for training on isolated signs (WLASL)."""
+    stride: int = 2
+    """Frames from one window to the next."""
+    width_factor: float = 1.0
+    """All channels times this; 1 for published weights, 0.125 trains on a CPU."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the pixels' channels; bgr for checkpoints of the WLASL code, whose loader keeps OpenCV's order."""
+    norm_momentum: float = 0.01
+    """Of the batch norms; 0.1 for short runs, whose running statistics would lag behind the weights."""
+
 
 @dataclass
 class GASLTRecipe:
@@ -179,7 +223,99 @@ class GASLTRecipe:
 class PGPRecipe:
     """pgp, sign2gpt: the visual encoder of Sign2GPT and its pseudo-glosses."""
 
+    vit: Literal["tiny", "small", "base", "large"] = "tiny"
+    """visual=dinov2 without a folder or hub id of weights: its size; small is the published ViT-S/14."""
+    lora_rank: int = 4
+    """visual=dinov2: 0 leaves it frozen."""
+    lora_alpha: float = 4.0
+    lora_dropout: float = 0.1
+    lora_blocks: int = 3
+    """visual=dinov2: the last blocks that are adapted."""
+    blocks: tuple[int, int] = (2, 2)
+    """Blocks of the sign encoder before and after its steps are merged by two."""
+    window: int = 7
+    """Frames that a frame attends to, itself in the middle."""
+    layer_scale: float = 1e-5
+    drop_path: float = 0.1
+    """Share of clips for which the last block is left out in training; rises from 0 in the first."""
+    prototype_dim: int = 300
+    """pgp: size of a pseudo-gloss's vector."""
+    vectors: str = ""
+    """pgp: pretrained:FILE of word vectors as text (fastText .vec); empty: random ones, orthogonal where that goes."""
+    learn_prototypes: bool = False
+    """pgp: train these vectors too."""
+    temperature: float = 0.1
+    """pgp: what cosines are divided by, at first; learned."""
+    lemmatiser: str = "words"
+    """pgp: words | rules:de | rules:en | characters | bigrams | spacy:MODEL (content words' lemmas, as published)."""
+    max_share: float = 0.4
+    """pgp: pseudo-glosses of more than this share of the sentences are dropped."""
+    min_count: int = 1
+    """pgp: pseudo-glosses of fewer sentences are dropped."""
+    stop_length: int = 3
+    """pgp: words of at most so many letters in more than `stop_share` of the sentences are dropped; not with spacy."""
+    stop_share: float = 0.05
+    vocabulary: Literal["train", "as_released"] = "train"
+    """pgp: sentences that the pseudo-glosses come from; as_released reads train, dev and test."""
+
+    def __post_init__(self) -> None:
+        _at_least("model.pgp", self, 0, "lora_rank", "lora_blocks", "layer_scale", "stop_length", "stop_share")
+        _at_least("model.pgp", self, 1, "prototype_dim", "min_count", "window")
+        if min(self.blocks) < 0:
+            raise ValueError(f"model.pgp.blocks: needs two numbers of at least 0, got {list(self.blocks)}")
+        if self.window % 2 == 0:
+            raise ValueError(f"model.pgp.window: needs an odd number of frames, got {self.window}")
+        if not self.temperature > 0 or not self.lora_alpha > 0:
+            raise ValueError("model.pgp.temperature and model.pgp.lora_alpha: need numbers above 0")
+        if not (0 <= self.drop_path < 1 and 0 <= self.lora_dropout < 1 and 0 < self.max_share <= 1):
+            raise ValueError("model.pgp: drop_path and lora_dropout need 0 to below 1, max_share above 0 to 1")
+        if self.vectors and not self.vectors.startswith("pretrained:"):
+            raise ValueError(f"model.pgp.vectors: needs pretrained:FILE, got {self.vectors!r}")
+        if self.lemmatiser not in LEMMATISERS and not self.lemmatiser.startswith("spacy:"):
+            raise ValueError(
+                f"model.pgp.lemmatiser: needs {', '.join(LEMMATISERS)} or spacy:MODEL, got {self.lemmatiser!r}"
+            )
+
 
 @dataclass
 class LMRecipe:
     """sign2gpt: the causal language model that writes the sentence, and its adapters."""
+
+    name: str = ""
+    """pretrained:FOLDER_OR_HUB_ID of any causal language model of transformers; empty: one that starts at random."""
+    architecture: Literal["gpt2", "xglm"] = "gpt2"
+    """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    layers: int = 2
+    width: int = 128
+    heads: int = 4
+    ffn: int = 256
+    train: Literal["adapters", "all"] = "adapters"
+    """all: the language model is trained too, for one that starts at random."""
+    lora_rank: int = 4
+    """In query, key, value and output of every layer's attention; 0 leaves LoRA out."""
+    lora_alpha: float = 4.0
+    lora_dropout: float = 0.1
+    adapter_width: int = 256
+    """Of the gated attention by which each layer looks at the steps."""
+    adapter_heads: int = 8
+    gate: float = 0.0
+    """What the adapters' gates start at. 0, as published, lets nothing of the clip in before the first step."""
+
+    def __post_init__(self) -> None:
+        _at_least("model.lm", self, 1, "layers", "width", "heads", "ffn", "adapter_width", "adapter_heads")
+        _at_least("model.lm", self, 0, "lora_rank")
+        if self.name and not self.name.startswith("pretrained:"):
+            raise ValueError(f"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got {self.name!r}")
+        if self.width % self.heads or self.adapter_width % self.adapter_heads:
+            raise ValueError("model.lm: heads must divide width, and adapter_heads adapter_width")
+        if not self.lora_alpha > 0 or not 0 <= self.lora_dropout < 1:
+            raise ValueError("model.lm: lora_alpha needs a number above 0, lora_dropout one from 0 to below 1")
+
+
+LEMMATISERS = ("words", "rules:de", "rules:en", "characters", "bigrams")
+
+
+def _at_least(section: str, recipe: Any, low: float, *names: str) -> None:
+    for name in names:
+        if not getattr(recipe, name) >= low:
+            raise ValueError(f"{section}.{name}: needs a number of at least {low}, got {getattr(recipe, name)}")

@@ -11,7 +11,14 @@ from signcl.report.read import RunFiles
 
 __all__ = ["cards_section", "flat", "what_was_trained"]
 
-SYSTEMS = {"gfslt": "GFSLT", "vlp": "VLP", "slt": "Sign Language Transformer", "recogniser": "Recogniser"}
+SYSTEMS = {
+    "gfslt": "GFSLT",
+    "pgp": "PGP",
+    "recogniser": "Recogniser",
+    "sign2gpt": "Sign2GPT",
+    "slt": "Sign Language Transformer",
+    "vlp": "VLP",
+}
 STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}
 NOT_DIFFERENCES = ("out",)  # every run has its own
 
@@ -78,7 +85,7 @@ def _facts(run: RunFiles) -> dict[str, Cell]:
         f"{card.get('epochs', '–')} epochs, {card.get('steps', '–')} steps, {duration(card.get('seconds', 0))}"
     )
     if card.get("best") is not None:
-        select = run.recipe.train.select or ("-loss" if run.recipe.stage == "pretrain" else "bleu4")
+        select = run.recipe.select
         facts["Weights kept by"] = f"dev {code(select.lstrip('-'))} {decimals(abs(card['best']))}"
     facts["Device"] = text(card.get("device", "–")) + (f" × {card['ranks']}" if card.get("ranks", 1) > 1 else "")
     facts["Seed"] = text(card.get("seed", "–"))

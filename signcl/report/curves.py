@@ -24,6 +24,7 @@ TITLES = {
     "clip": ("CLIP loss", "clip–sentence contrast"),
     "token_clip": ("Token contrast", "InfoNCE of steps and words"),
     "masked_text": ("Masked-text loss", "cross-entropy per token"),
+    "pseudo_gloss": ("Pseudo-gloss loss", "cross-entropy per word and clip"),
     "bleu1": ("BLEU-1", "dev"),
     "bleu2": ("BLEU-2", "dev"),
     "bleu3": ("BLEU-3", "dev"),
@@ -33,6 +34,8 @@ TITLES = {
     "exact_match": ("Exact match", "dev, % of sentences"),
     "retrieval": ("Retrieval", "dev, % own sentence nearest"),
     "token_retrieval": ("Retrieval by tokens", "dev, % own sentence nearest"),
+    "pseudo_gloss_map": ("Pseudo-gloss mAP", "dev, % mean average precision"),
+    "pseudo_gloss_f1": ("Pseudo-gloss F1", "dev, %, at probability 0.5"),
     "lr": ("Learning rate", ""),
     "gradient_norm": ("Gradient norm", "before clipping"),
 }
@@ -212,7 +215,7 @@ def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[floa
 
 def _kept(name: str, series: Series, run: RunFiles) -> int | None:
     """Which dev point chose the kept weights, where this panel shows the score that chooses."""
-    select = run.recipe.train.select or ("-loss" if run.recipe.stage == "pretrain" else "bleu4")
+    select = run.recipe.select
     if select.lstrip("-") != name or len(series.values) >= MOST_POINTS:
         return None
     return int(np.argmin(series.values) if select.startswith("-") else np.argmax(series.values))

@@ -27,15 +27,18 @@ SHOWN = {
     "wer": "WER",
     "retrieval": "Retrieval",
     "token_retrieval": "Retrieval by tokens",
+    "pseudo_gloss_map": "Pseudo-gloss mAP",
+    "pseudo_gloss_f1": "Pseudo-gloss F1",
     "loss": "Loss",
     "translation": "Translation loss",
     "recognition": "Recognition loss",
     "clip": "CLIP loss",
     "token_clip": "Token contrast loss",
     "masked_text": "Masked-text loss",
+    "pseudo_gloss": "Pseudo-gloss loss",
     "signcl": "SignCL loss",
 }
-LOSSES = {"loss", "translation", "recognition", "clip", "masked_text", "signcl"}
+LOSSES = {"loss", "translation", "recognition", "clip", "masked_text", "pseudo_gloss", "signcl"}
 LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")

@@ -19,6 +19,7 @@ from signcl.recipe import Recipe
 __all__ = ["TARGETS", "Maker", "Targets", "build_targets", "load_targets"]
 
 TARGETS: dict[str, str] = {
+    "pseudo_gloss": "signcl.targets.pseudo_glosses:PseudoGlosses",
     "sentence_similarity": "signcl.targets.sentences:SentenceVectors",
 }
 """Loss term -> `module:class` of its maker."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from signcl import checkpoint
 from signcl.progress import say
-from signcl.recipe import Recipe, recipe_to_dict
+from signcl.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from signcl.train.loop import Loop
 
 __all__ = ["fit"]
@@ -45,6 +46,8 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
 
 
 def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    with contextlib.suppress(ValueError):  # keys that came since take their defaults; one that went is a difference
+        old = recipe_to_dict(recipe_from_dict(old))
     a, b = _flat(old), _flat(new)
     changed = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in HARMLESS]
     if changed:

@@ -27,6 +27,7 @@ from signcl.train.optimise import (
     Adaptation,
     FiniteFlag,
     Objective,
+    count_parameters,
     freeze_parts,
     gather_rows,
     learning_rate,
@@ -42,8 +43,6 @@ __all__ = ["Loop"]
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
-SELECT = {"recognise": "-wer", "pretrain": "-loss", "finetune": "bleu4"}
-"""Score that chooses the kept weights, where the recipe names none."""
 
 
 class Loop:
@@ -72,8 +71,9 @@ class Loop:
         self.material = prepare(recipe)
         torch.manual_seed(train.seed)  # every rank starts from the same weights
         data = self.material
-        self.model = build_model(recipe, data.tokenizer, data.feature_dim, self._classes(), data.targets)
-        self.initialised = initialise(self.model, recipe, self.material.tokenizer) if state is None else []
+        described = None if state is None else checkpoint.read_architecture(folder)
+        self.model = build_model(recipe, data.tokenizer, data.feature_dim, self._classes(), data.targets, described)
+        self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
         freeze_parts(self.model, recipe.model.freeze)
         if train.compile:
             self.model.compile()
@@ -122,10 +122,10 @@ class Loop:
             self.record = Record(self.folder, self.step)
             for line in self.initialised:
                 say(line)
-            parameters = sum(p.numel() for p in self.model.parameters())
+            parameters, trained = count_parameters(self.model)
             say(
                 f"{self.recipe.stage}: {len(self.material.train)} clips, {len(self.material.dev)} dev, "
-                f"{parameters:,} parameters, {self.total} steps on {self.fabric.device}"
+                f"{parameters:,} parameters, {trained:,} of them trained, {self.total} steps on {self.fabric.device}"
                 + (f", from step {self.step}" if self.step else "")
             )
         try:
@@ -309,7 +309,7 @@ class Loop:
     def _take(self, scores: dict[str, float]) -> None:
         """What follows from scores: the kept weights, patience, rates, the log."""
         recipe = self.recipe
-        select = recipe.train.select or SELECT[recipe.stage]
+        select = recipe.select
         name, sign = select.lstrip("-"), -1 if select.startswith("-") else 1
         if name not in scores:
             raise ValueError(f"train.select={select}: this stage scores {', '.join(sorted(scores))}")
@@ -364,7 +364,7 @@ class Loop:
             "seed": self.recipe.train.seed,
             "commit": checkpoint.git_commit(),
             "versions": checkpoint.versions(),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            **dict(zip(("parameters", "trained_parameters"), count_parameters(self.model))),
             "feature_dim": data.feature_dim,
             "clips": {"train": len(data.train), "dev": len(data.dev)},
             "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},

@@ -19,6 +19,7 @@ __all__ = [
     "Adaptation",
     "FiniteFlag",
     "Objective",
+    "count_parameters",
     "freeze_parts",
     "gather_rows",
     "learning_rate",
@@ -111,6 +112,12 @@ class Adaptation:
             self.signcl_waited = 0
 
 
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All parameters of a model, and those that are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
 def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
     """Take the parameters of these modules out of training; `Objective.train` keeps them in evaluation mode.
 
@@ -157,7 +164,7 @@ def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimize
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=True)
     kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=train.lr, betas=train.betas)
+    return kind(groups, lr=train.lr, betas=train.betas, eps=train.eps)
 
 
 class FiniteFlag:

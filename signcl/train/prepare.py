@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from signcl.batch import Sample
-from signcl.data import ClipDataset, count_frames, load_raw, recipe_samples
+from signcl.data import ClipDataset, count_frames, feature_dim, recipe_samples
 from signcl.progress import say
-from signcl.recipe import InputRecipe, Recipe
+from signcl.recipe import GLOSS_TERMS, Recipe
 from signcl.targets import Targets, build_targets
 from signcl.text import GlossVocabulary, Tokenizer, build_tokenizer
 
-__all__ = ["Material", "build_glosses", "feature_dim", "prepare"]
+__all__ = ["Material", "build_glosses", "prepare"]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Material:
     """Size of pre-extracted features, None for pixels."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
-    """Gloss classes, where the recipe weighs `recognition`."""
+    """Gloss classes, where the recipe weighs `recognition` or `classification`."""
 
 
 def prepare(recipe: Recipe) -> Material:
@@ -48,7 +48,11 @@ def prepare(recipe: Recipe) -> Material:
         language=text.language,
         min_count=text.min_count,
     )
-    glosses = build_glosses(train, dev, recipe.corpus.name) if "recognition" in recipe.loss.weights else None
+    glosses = None
+    if wanted := [term for term in GLOSS_TERMS if term in recipe.loss.weights]:
+        if "classification" in wanted:
+            _check_single(train, dev)
+        glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
     dim, targets = feature_dim(train, recipe.input), build_targets(recipe, train)
     if targets is not None:
@@ -66,7 +70,21 @@ def prepare(recipe: Recipe) -> Material:
     )
 
 
-def build_glosses(train: Sequence[Sample], dev: Sequence[Sample], corpus: str) -> GlossVocabulary:
+def _check_single(train: Sequence[Sample], dev: Sequence[Sample]) -> None:
+    """Refuse clips of several signs where one is to be named."""
+    for split, samples in (("training", train), ("dev", dev)):
+        several = [s for s in samples if len(s.gloss) > 1]
+        if several:
+            raise ValueError(
+                f"loss.weights.classification needs one gloss a clip, but {len(several)} of the {len(samples)} {split} "
+                f"clips have more, first {several[0].name}: {' '.join(several[0].gloss)}; corpus.isolated=true cuts "
+                f"the signs out of clips whose spans are known"
+            )
+
+
+def build_glosses(
+    train: Sequence[Sample], dev: Sequence[Sample], corpus: str, term: str = "recognition"
+) -> GlossVocabulary:
     """The gloss vocabulary of the training annotation; says what dev has that training never saw.
 
     Raises:
@@ -76,7 +94,7 @@ def build_glosses(train: Sequence[Sample], dev: Sequence[Sample], corpus: str) -
         bare = [s.name for s in samples if not s.gloss]
         if bare:
             raise ValueError(
-                f"loss.weights.recognition needs the glosses of every clip, but {len(bare)} of the {len(samples)} "
+                f"loss.weights.{term} needs the glosses of every clip, but {len(bare)} of the {len(samples)} "
                 f"{split} clips of corpus {corpus} have none, first {', '.join(bare[:3])}; leave the weight out "
                 f"(model.name=slt is then NSLT) or use a corpus with glosses"
             )
@@ -85,16 +103,3 @@ def build_glosses(train: Sequence[Sample], dev: Sequence[Sample], corpus: str) -
     if unknown := classes.count(1):
         say(f"{unknown} of {len(classes)} glosses of the dev split are not in training: class 1, <unk>, an error each")
     return glosses
-
-
-def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
-    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
-    reason = "there is no sample"
-    for sample in samples:
-        if sample.features is None:
-            return None
-        try:
-            return int(load_raw(sample, settings).shape[1])
-        except (ValueError, OSError) as error:
-            reason = str(error)
-    raise ValueError(f"no features of the training split can be read ({reason}); try `signcl corpus check`")

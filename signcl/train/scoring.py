@@ -1,4 +1,4 @@
-"""Scores of the dev split while training: losses, BLEU and its kin, and WER, from the shares of all ranks."""
+"""Scores of the dev split while training: losses, BLEU and its kin, WER, accuracy, from the shares of all ranks."""
 
 from __future__ import annotations
 
@@ -36,4 +36,11 @@ def dev_scores(parts: list[Scored], samples: Sequence[Sample], recipe: Recipe) -
         found, true = [recognised[s.name] for s in clips], [" ".join(s.gloss) for s in clips]
         rate = score_glosses(found, true, phoenix=recipe.corpus.name == "phoenix14t")["wer"]
         merged["wer" if recipe.stage == "recognise" else "gloss_wer"] = rate
+    ranked = {name: glosses for part in parts for name, glosses in part.ranked.items()}
+    if ranked:
+        from signcl.metrics import score_classes
+
+        clips = [s for s in samples if s.name in ranked]
+        accuracy = score_classes([ranked[s.name] for s in clips], [s.gloss[0] for s in clips])
+        merged |= {name: value for name, value in accuracy.items() if isinstance(value, float)}
     return merged

@@ -1,13 +1,18 @@
 """From frames to features: the frame encoders, their training augmentation, and the loading of published weights."""
 
 from signcl.visual.augment import Augment, augment
+from signcl.visual.dinov2 import DINOV2_SIZES, DINOv2, load_dinov2
 from signcl.visual.encoders import VISUALS, FeatureMLP, Identity, ResNet, SmallCNN, build_visual
+from signcl.visual.i3d import I3D
 from signcl.visual.pose_stream import PoseStream
-from signcl.visual.weights import WeightReport, load_resnet_weights
+from signcl.visual.weights import WeightReport, load_i3d_weights, load_resnet_weights
 
 __all__ = [
+    "DINOV2_SIZES",
+    "I3D",
     "VISUALS",
     "Augment",
+    "DINOv2",
     "FeatureMLP",
     "Identity",
     "PoseStream",
@@ -16,5 +21,7 @@ __all__ = [
     "WeightReport",
     "augment",
     "build_visual",
+    "load_dinov2",
+    "load_i3d_weights",
     "load_resnet_weights",
 ]

@@ -6,7 +6,7 @@ Pixels come as uint8 RGB and are normalized here, on whatever device they are; p
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signcl.layers import MaskedBatchNorm1d
+from signcl.recipe import I3DRecipe
 
 __all__ = ["VISUALS", "FeatureMLP", "Identity", "ResNet", "SmallCNN", "build_visual"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VISUALS = ("small_cnn", "resnet18", "resnet34", "feature_mlp", "pose_stream", "identity")
+VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
 RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -28,6 +29,8 @@ class _Pixels(nn.Module):
     """What encoders of pixels share: the door, the normalization, and passing frames in chunks."""
 
     dim: int
+    draws = False
+    """Something in it is drawn (dropout), so that a recomputation must draw the same again."""
 
     def __init__(self, chunk: int | None) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class _Pixels(nn.Module):
         """
         if inputs.ndim != 4 or inputs.shape[-1] != 3:
             raise ValueError(
-                f"{type(self).__name__} needs RGB frames [N, H, W, 3], got {_describe(inputs)}; "
+                f"{type(self).__name__} needs RGB frames [N, H, W, 3], got {describe(inputs)}; "
                 "for pre-extracted features set model.visual to feature_mlp or identity."
             )
         if self.chunk is None or len(inputs) <= self.chunk:
@@ -63,7 +66,7 @@ class _Pixels(nn.Module):
         parts = inputs.tensor_split(-(-len(inputs) // self.chunk))  # even parts: no tiny last one for the batch norm
         if not (torch.is_grad_enabled() and self.training):
             return torch.cat([self._from_pixels(part) for part in parts])
-        return torch.cat([self._recomputed(part) for part in parts])
+        return torch.cat([recomputed(self, self._from_pixels, part, draws=self.draws) for part in parts])
 
     def _from_pixels(self, inputs: Tensor) -> Tensor:
         images = inputs.permute(0, 3, 1, 2)  # a view whose memory already is channels_last: 1.3 x faster on CPU
@@ -71,19 +74,23 @@ class _Pixels(nn.Module):
             images = images.to(self.mean.dtype) / 255
         return self._encode((images - self.mean) * self.scale)
 
-    def _recomputed(self, inputs: Tensor) -> Tensor:
-        """Forward whose activations are thrown away and computed again in the backward pass."""
-        contexts = lambda: (nullcontext(), _norm_statistics_kept(self))  # noqa: E731
-        features: Tensor = checkpoint(
-            self._from_pixels, inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-        )
-        return features
+
+def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor, draws: bool = False) -> Tensor:
+    """`encode(*inputs)`, its activations thrown away and computed again in the backward pass.
+
+    Args:
+        module: whose batch norms must not count the inputs twice.
+        draws: it draws random numbers, which must be the same the second time.
+    """
+    contexts = lambda: (nullcontext(), _norm_statistics_kept(module))  # noqa: E731
+    features: Tensor = checkpoint(encode, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
+    return features
 
 
 @contextmanager
 def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
     """The recomputation must not move the running statistics of batch norm a second time."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
@@ -196,16 +203,24 @@ class FeatureMLP(nn.Module):
 
 
 def build_visual(
-    name: str, *, feature_dim: int | None = None, dim: int | None = None, chunk: int | None = None
+    name: str,
+    *,
+    feature_dim: int | None = None,
+    dim: int | None = None,
+    chunk: int | None = None,
+    windows: I3DRecipe | None = None,
+    dinov2: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The frame encoder of that name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, resnet18, resnet34 take pixels; feature_mlp, identity take features,
-            pose_stream key points.
+        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d, dinov2 take pixels; feature_mlp, identity take
+            features, pose_stream key points.
         feature_dim: size of the pre-extracted features, for the last three.
         dim: size of a feature, for small_cnn, feature_mlp and pose_stream (128 if None); the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
+        windows: window, stride, width and channels of i3d; None takes the published ones.
+        dinov2: keyword arguments of `DINOv2`; None is the tiny size.
 
     Raises:
         ValueError: an unknown name, or a name that does not fit the inputs.
@@ -230,13 +245,29 @@ def build_visual(
         return PoseStream(feature_dim, dim or 128)
     if feature_dim is not None:
         return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim or 128)
+    if name == "i3d":
+        from signcl.visual.i3d import I3D
+
+        w = windows or I3DRecipe()
+        return I3D(
+            window=w.window,
+            stride=w.stride,
+            width_factor=w.width_factor,
+            channels=w.channels,
+            norm_momentum=w.norm_momentum,
+            chunk=chunk,
+        )
+    if name == "dinov2":
+        from signcl.visual.dinov2 import DINOV2_SIZES, DINOv2
+
+        return DINOv2(**{"config": DINOV2_SIZES["tiny"], "chunk": chunk, **(dinov2 or {})})
     return SmallCNN(dim or 128, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
 
 
 def _checked_features(module: nn.Module, inputs: Tensor, dim: int) -> Tensor:
     if inputs.ndim != 2 or inputs.shape[1] != dim or not inputs.is_floating_point():
         raise ValueError(
-            f"{type(module).__name__} needs float features [N, {dim}], got {_describe(inputs)}; "
+            f"{type(module).__name__} needs float features [N, {dim}], got {describe(inputs)}; "
             "features must come from the extractor that this model was trained with."
         )
     return inputs
@@ -247,5 +278,6 @@ def _channels_last(module: Any) -> Any:
     return module.to(memory_format=torch.channels_last)
 
 
-def _describe(inputs: Tensor) -> str:
+def describe(inputs: Tensor) -> str:
+    """Type and shape, for an error message."""
     return f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"

@@ -1,4 +1,5 @@
-"""Published ResNet weights into our `ResNet`: torchvision's names, transformers' names, or inside a GFSLT checkpoint.
+"""Published weights into our frame encoders: ResNet (torchvision's names, transformers', or inside a GFSLT checkpoint)
+and I3D (the PyTorch Inception-I3D of Kinetics and WLASL).
 
 Takes state dicts, opens no file. Every key is loaded, dropped with a reason, or an error; nothing is skipped silently.
 """
@@ -13,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from signcl.visual.encoders import ResNet
+from signcl.visual.i3d import I3D
 
-__all__ = ["WeightReport", "load_resnet_weights"]
+__all__ = ["WeightReport", "load_i3d_weights", "load_resnet_weights"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class WeightReport:
     """What became of every key of a checkpoint."""
 
     source: str
-    """Whose names they were: torchvision or transformers."""
+    """Whose names they were: torchvision, transformers or Inception-I3D."""
     prefix: str
     """What stands before the frame encoder's names, e.g. `backbone.conv_2d.resnet.`."""
     loaded: tuple[str, ...]
@@ -33,10 +35,14 @@ class WeightReport:
     """Keys of other parts of a larger model."""
     kept: tuple[str, ...]
     """The encoder's own names that the checkpoint lacks: only batch counters, which old files do not have."""
+    network: str = "ResNet"
+    classes: int | None = None
+    """Of the classifier that was dropped, where it says."""
 
     def __str__(self) -> str:
-        text = f"{len(self.loaded)} ResNet tensors loaded ({self.source} names, prefix {self.prefix!r})"
-        text += f", classifier dropped: {', '.join(self.dropped) or 'none'}"
+        text = f"{len(self.loaded)} {self.network} tensors loaded ({self.source} names, prefix {self.prefix!r})"
+        text += f", classifier{'' if self.classes is None else f' of {self.classes} classes'} dropped: "
+        text += ", ".join(self.dropped) or "none"
         if self.outside:
             text += f", {len(self.outside)} keys of other parts ignored"
         return text + (f", {len(self.kept)} batch counters absent" if self.kept else "")
@@ -88,6 +94,63 @@ def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> Weigh
     kept = tuple(name for name in own if name not in found)
     encoder.resnet.load_state_dict({**own, **dict(loaded.values())})
     return WeightReport(source, prefix, tuple(loaded), tuple(dropped), tuple(outside), kept)
+
+
+def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightReport:
+    """Load a published Inception-I3D into `encoder`, all or nothing; its classifier, of any number of classes, is left.
+
+    Args:
+        encoder: changed in place.
+        state_dict: names to tensors; a checkpoint that holds it under "model" or "state_dict" may come whole.
+
+    Returns:
+        What became of every key.
+
+    Raises:
+        ValueError: no I3D in there, two of them, a flow network, or a tensor that is missing, unknown or of another
+            shape.
+    """
+    state = _tensors(state_dict)
+    stem = "Conv3d_1a_7x7.conv3d.weight"
+    own: dict[str, Tensor] = encoder.state_dict()
+    prefixes = [key.removesuffix(stem) for key in state if key.endswith(stem)]
+    if len(prefixes) != 1:
+        what = f"{len(prefixes)} ({', '.join(map(repr, prefixes))})" if prefixes else "none"
+        raise ValueError(
+            f"the checkpoint needs exactly one I3D (names such as {stem}), it has {what}; "
+            f"its first keys are {', '.join(list(state)[:3]) or 'no tensors at all'}."
+        )
+    prefix = prefixes[0]
+    inner = {key: key.removeprefix(prefix) for key in state if key.startswith(prefix)}
+    dropped = [key for key, name in inner.items() if name.startswith("logits.")]
+    loaded = {key: name for key, name in inner.items() if name in own}
+    parts = tuple(name.split(".")[0] for name in own)
+    strange = [key for key, name in inner.items() if name not in own and name.startswith(parts)]
+    missing = [name for name in own if prefix + name not in state and not name.endswith("num_batches_tracked")]
+    if strange or missing:
+        raise ValueError(
+            f"I3D and the checkpoint differ: {_some(missing, 'missing')}; {_some(strange, 'unknown')}; "
+            f"a PyTorch Inception-I3D is needed."
+        )
+    for key, name in loaded.items():
+        if state[key].shape != own[name].shape:
+            flow = name == stem and state[key].shape[1] == 2
+            hint = "it reads optical flow, an rgb network is needed" if flow else "published ones have width_factor 1"
+            raise ValueError(
+                f"{key} needs shape {list(own[name].shape)}, the checkpoint has {list(state[key].shape)}; {hint}."
+            )
+    encoder.load_state_dict({**own, **{name: state[key] for key, name in loaded.items()}})
+    heads = [len(state[key]) for key in dropped if key.endswith("bias")]
+    return WeightReport(
+        source="Inception-I3D",
+        prefix=prefix,
+        loaded=tuple(loaded),
+        dropped=tuple(dropped),
+        outside=tuple(key for key in state if key not in loaded and key not in dropped),
+        kept=tuple(name for name in own if prefix + name not in state),
+        network="I3D",
+        classes=heads[0] if heads else None,
+    )
 
 
 def _tensors(state: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -1,0 +1,86 @@
+"""The loss of pseudo-gloss pretraining: which words of the sentence are signed somewhere in the clip."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from signcl.batch import frame_mask
+from signcl.losses.contrast import full_precision
+from signcl.losses.sentence import _Capped
+
+__all__ = ["pseudo_gloss_log_probs", "pseudo_gloss_loss"]
+
+COLDEST = 0.01  # of the temperature: cosines then reach +-100, which float32 still tells apart
+
+
+def pseudo_gloss_log_probs(similarity: Tensor, step_lengths: Tensor, log_temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """How sure it is that each pseudo-gloss is signed in the clip, and that it is not, as logarithms.
+
+        p(g) = sum_s softmax over time(z)_{s, g} * softmax over classes(z)_{s, g},   z = similarity / temperature
+
+    with a null class of z = 0 among the classes. As p is a weighted mean of class probabilities, 1 - p is the same mean
+    of theirs not being the class, so that both logarithms are sums of exponentials: no 1 - p is ever formed. Float32.
+
+    Args:
+        similarity: cosines. [B, S, P]
+        step_lengths: real steps, at least 1. [B]
+        log_temperature: scalar; held at or above ln 0.01.
+
+    Returns:
+        ln p and ln (1 - p). Twice [B, P]
+
+    Source: Sign2GPT (ICLR 2024). One temperature in both softmaxes.
+    """
+    if similarity.dim() != 3 or step_lengths.shape != similarity.shape[:1]:
+        raise ValueError(
+            f"pseudo_gloss_loss needs similarity [B, S, P] and step_lengths [B], got {list(similarity.shape)} and "
+            f"{list(step_lengths.shape)}."
+        )
+    with full_precision(similarity.device):
+        dtype = torch.promote_types(similarity.dtype, torch.float32)
+        cooling: Tensor = _Capped.apply(-log_temperature.to(dtype), -math.log(COLDEST))  # type: ignore[no-untyped-call]
+        logits = similarity.to(dtype) * cooling.exp()  # [B, S, P]
+        classes = F.pad(logits, (0, 1))  # the null class is last; [B, S, P + 1]
+        total = classes.logsumexp(dim=2, keepdim=True)
+        in_class = logits - total
+        # ln(1 - softmax) keeps its digits below 1/2; the one class that may lie above has the sum of all others
+        top = F.one_hot(classes.argmax(dim=2), classes.shape[2]).bool()
+        rest = classes.masked_fill(top, -torch.inf).logsumexp(dim=2, keepdim=True) - total
+        is_top = top[:, :, :-1]
+        other = torch.where(is_top, rest, torch.log(-torch.expm1(in_class.masked_fill(is_top, -1.0))))
+        real = frame_mask(step_lengths, logits.shape[1])[:, :, None]
+        in_time = logits.masked_fill(~real, -torch.inf).log_softmax(dim=1)
+        return (in_time + in_class).logsumexp(dim=1), (in_time + other).logsumexp(dim=1)
+
+
+def pseudo_gloss_loss(similarity: Tensor, step_lengths: Tensor, targets: Tensor, log_temperature: Tensor) -> Tensor:
+    """How badly the words of the sentence are found in the clip: 0 is perfect.
+
+    -mean over clips and pseudo-glosses of y ln p + (1 - y) ln (1 - p), with p of `pseudo_gloss_log_probs`.
+
+    Args:
+        similarity: cosines of steps and pseudo-glosses. [B, S, P]
+        step_lengths: real steps. [B]
+        targets: 1 where the sentence has the pseudo-gloss, else 0. [B, P]
+        log_temperature: scalar.
+
+    Returns:
+        Scalar. The published term is 10 times this: give it the weight 10.
+
+    Raises:
+        ValueError: shapes that do not fit, or no pseudo-gloss at all.
+
+    Source: Sign2GPT (ICLR 2024).
+    """
+    if targets.shape != (similarity.shape[0], similarity.shape[-1]) or not targets.numel():
+        raise ValueError(
+            f"pseudo_gloss_loss needs targets [B, P] that fit similarity {list(similarity.shape)}, P >= 1, got "
+            f"{list(targets.shape)}."
+        )
+    found, absent = pseudo_gloss_log_probs(similarity, step_lengths, log_temperature)
+    with full_precision(similarity.device):
+        return -torch.where(targets > 0.5, found, absent).mean()

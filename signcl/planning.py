@@ -1,0 +1,75 @@
+"""Which clips make a batch: length buckets, limits, ranks. A pure function of its arguments, so that a resumed run or
+another number of workers sees the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["plan_batches"]
+
+
+def plan_batches(
+    lengths: Sequence[int],
+    *,
+    batch_size: int,
+    batch_frames: int | None = None,
+    bucket: bool = True,
+    shuffle: bool = True,
+    seed: int = 0,
+    epoch: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    drop_single: bool = False,
+) -> list[list[int]]:
+    """The batches of one epoch for one rank: a pure function of its arguments.
+
+    Clips are shuffled, sorted by length within pools of 50 batches when `bucket` is on, cut into batches of at most
+    `batch_size` clips and `batch_frames` frames, and the batches shuffled again. In training every rank gets the same
+    number of batches (the last ones are repeated); in evaluation no clip is repeated.
+
+    Args:
+        lengths: frames of each clip.
+        drop_single: join batches of one clip, two by two, a last one to its neighbour (a contrast within one clip is
+            empty). Such a batch may exceed the limits.
+    """
+    if batch_size < 1:
+        raise ValueError(f"a batch needs at least 1 clip, got batch_size={batch_size}")
+    order = np.arange(len(lengths))
+    random = np.random.default_rng((seed, epoch))
+    if shuffle:
+        random.shuffle(order)
+    if bucket:
+        pool = max(1, len(order)) if not shuffle else batch_size * 50
+        order = np.concatenate([
+            chunk[np.argsort([lengths[i] for i in chunk], kind="stable")]
+            for chunk in np.split(order, range(pool, len(order), pool))
+        ])  # fmt: skip
+    batches: list[list[int]] = []
+    frames = 0
+    for index in order.tolist():
+        full = batches and len(batches[-1]) >= batch_size
+        if not batches or full or (batch_frames is not None and frames + lengths[index] > batch_frames):
+            batches.append([])
+            frames = 0
+        batches[-1].append(index)
+        frames += lengths[index]
+    if drop_single:
+        batches = _joined(batches, lengths)
+    if shuffle:
+        random.shuffle(batches)
+        if len(batches) % ranks:
+            batches += [batches[i % len(batches)] for i in range(ranks - len(batches) % ranks)]
+    return batches[rank::ranks]
+
+
+def _joined(batches: list[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+    """The batches with those of one clip joined to one another by length, a last one to the batch nearest in length."""
+    singles = sorted((b for b in batches if len(b) == 1), key=lambda b: lengths[b[0]])
+    joined = [b for b in batches if len(b) > 1]
+    joined += [first + second for first, second in zip(singles[::2], singles[1::2])]
+    if len(singles) % 2 and joined:
+        lone = singles[-1]
+        min(joined, key=lambda b: abs(lengths[b[-1]] - lengths[lone[0]])).extend(lone)
+    return joined or batches

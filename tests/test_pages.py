@@ -1,0 +1,294 @@
+"""The pages in a real browser: clicks, keys, a server killed between two choices, narrow, dark, nothing from afar."""
+
+import json
+from pathlib import Path
+
+import pytest
+from web_site import Server, find_chromium, make_site
+
+from signcl.annotation import read_choices, read_decisions
+from signcl.cli import main
+from signcl.web.explore import explore
+
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on this machine")
+WAIT = 60_000  # milliseconds; CI machines are busy
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("pages")
+    make_site(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser):
+    """A page of its own window; what its scripts complain about fails the test."""
+    contexts, complaints = [], []
+
+    def make(*, dark=False, width=1280, height=900, quiet=True):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if quiet:
+            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.elsewhere = []
+        page.on("request", lambda r: page.elsewhere.append(r.url))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def explorer(place) -> Path:
+    page = place / "run" / "explorer.html"
+    return explore([place / "run"], out=page, split="train", thumbnails=5, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def served(place, explorer):
+    """Everything at once: the run, its explorer, and its spans to annotate."""
+    with Server(place / "run", "--annotate", "--split=train", f"--choices={place / 'all.jsonl'}") as server:
+        yield server
+
+
+def words(place: Path, choices: Path) -> list[str]:
+    return ["--annotate", "--corpus=synthetic", f"--root={place / 'corpus'}", f"--choices={choices}", "--split=train"]
+
+
+def said(page, text: str) -> None:
+    page.wait_for_function("(t) => document.getElementById('said').textContent.includes(t)", arg=text)
+
+
+def shows(page, sign: int) -> None:
+    """Wait until the page shows this sign of the list, counted from 1."""
+    page.wait_for_function(f"() => document.getElementById('where').textContent.includes('sign {sign} of ')")
+    page.wait_for_selector(".cell.at")
+
+
+def test_choosing_by_keyboard_and_going_on_later(place, tmp_path, new_page):
+    choices = tmp_path / "choices.jsonl"
+    with Server(*words(place, choices)) as server:
+        page = new_page()
+        page.goto(f"{server.address}/annotate")
+        page.fill("#name", "ada")
+        page.keyboard.press("Enter")
+        shows(page, 1)
+        first = int(page.get_attribute(".cell.at", "data-frame"))
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Enter")
+        shows(page, 2)
+        said(page, f"frame {first + 2} saved")
+        page.keyboard.press("s")
+        shows(page, 3)
+        page.keyboard.press("u")
+        shows(page, 2)
+        page.keyboard.press("End")
+        page.keyboard.press("ArrowRight")  # not beyond the sign
+        page.keyboard.press("Enter")
+        shows(page, 3)
+        page.click(".cell:not(.around) >> nth=1")
+        page.click("#act-choose")
+        shows(page, 4)
+        page.keyboard.press("p")
+        shows(page, 3)
+        assert page.locator(".cell .ok").count() == 1, "one's own choice is marked"
+        page.keyboard.press("n")
+        shows(page, 4)
+    decisions = read_decisions(choices)
+    assert [d.action for d in decisions] == ["choose", "skip", "undo", "choose", "choose"]
+    spans = [d.span for d in decisions]
+    assert read_choices(choices) == {spans[0]: first + 2, spans[3]: spans[3].stop - 1, spans[4]: spans[4].start + 1}
+    with Server(*words(place, choices)) as server:
+        page = new_page()
+        page.goto(f"{server.address}/annotate?annotator=ada")
+        shows(page, 4)
+        assert page.inner_text("#count").startswith("3 of ")
+
+
+def test_a_server_killed_between_two_choices_loses_nothing(place, tmp_path, new_page):
+    choices = tmp_path / "choices.jsonl"
+    server = Server(*words(place, choices))
+    page = new_page(quiet=False)
+    page.goto(f"{server.address}/annotate?annotator=ada")
+    shows(page, 1)
+    page.keyboard.press("Enter")
+    shows(page, 2)
+    page.wait_for_timeout(500)  # the next sign is fetched ahead
+    server.kill()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    said(page, "Not saved yet")
+    assert len(read_decisions(choices)) == 1
+    with Server(*words(place, choices), port=server.port):
+        shows(page, 3)  # sent again by itself
+        found = read_decisions(choices)
+        assert [d.frame - d.start for d in found] == [0, 1]
+        page.reload()
+        shows(page, 3)
+        assert page.inner_text("#count").startswith("2 of ")
+
+
+def test_two_people_and_a_judge(place, tmp_path, new_page):
+    choices = tmp_path / "choices.jsonl"
+    with Server(*words(place, choices)) as server:
+        for name, steps in (("ada", 0), ("bob", 3)):
+            page = new_page()
+            page.goto(f"{server.address}/annotate?annotator={name}")
+            for sign in (1, 2):
+                shows(page, sign)
+                assert page.locator(".by").count() == 0, "nobody sees what others chose"
+                for _ in range(steps if sign == 1 else 0):
+                    page.keyboard.press("ArrowRight")
+                page.keyboard.press("Enter")
+            shows(page, 3)
+        page = new_page(dark=True)
+        page.goto(f"{server.address}/annotate?annotator=judy")
+        shows(page, 1)
+        page.click("#tab-agree")
+        page.wait_for_selector("#settle")
+        figures = page.inner_text("#figures")
+        assert "1.50" in figures
+        assert "50 %" in figures
+        page.click("#settle")
+        page.wait_for_selector(".by")
+        assert page.locator(".by").all_inner_texts() == ["ada", "bob"]
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#done:not([hidden])")
+    last = read_decisions(choices)[-1]
+    assert (last.annotator, last.role, last.frame) == ("judy", "judge", last.start + 1)
+    assert read_choices(choices, unsettled="leave_out")[last.span] == last.start + 1
+
+
+def test_a_clip_is_uploaded_and_a_broken_one_is_answered(place, tmp_path, served, new_page):
+    clip = sorted((place / "corpus" / "clips" / "test").rglob("*.mp4"))[0]
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:700])
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "huge.mp4").write_bytes(bytes(65_000_000))
+    page = new_page(quiet=False)
+    page.goto(f"{served.address}/translate")
+    page.wait_for_function("() => document.getElementById('limits').textContent.includes('64 MB')")
+    page.set_input_files("#file", str(clip))
+    page.wait_for_selector(".says")
+    assert page.inner_text(".result header b") == clip.name
+    assert page.locator(".result img").count() == 1
+    page.set_input_files("#file", str(tmp_path / "cut.mp4"))
+    page.wait_for_selector(".result .problem")
+    assert page.inner_text(".result .problem").startswith("cut.mp4: ")
+    page.set_input_files("#file", str(tmp_path / "huge.mp4"))
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "at most 64 MB" in page.inner_text("#problem")
+    page.set_input_files("#file", str(tmp_path / "empty.mp4"))
+    page.wait_for_function("() => document.getElementById('problem').textContent.includes('is empty')")
+
+
+def test_the_explorer_shows_a_sign_its_neighbours_and_sorts(explorer, new_page):
+    page = new_page()
+    page.goto(explorer.as_uri())
+    page.wait_for_function("() => window.explorer?.planes.length === 1")
+    page.wait_for_timeout(300)
+    x, y = page.evaluate("explorer.planes[0].place(7)")
+    page.mouse.move(0, 0)
+    box = page.locator("canvas.over").bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_selector("#sign .near li")
+    assert page.locator("#sign .near li").count() == 8
+    page.click("#sign .near li:nth-child(2) button")
+    header = page.locator("#table thead button")
+    header.nth(2).click()
+    first = [float(v) for v in page.locator("#table tbody tr td:nth-child(3)").all_inner_texts() if v != "–"]
+    assert first == sorted(first)
+    header.nth(2).click()
+    again = [float(v) for v in page.locator("#table tbody tr td:nth-child(3)").all_inner_texts() if v != "–"]
+    assert again == sorted(first, reverse=True)
+    page.fill("#find", page.inner_text("#table tbody tr:first-child th").strip())
+    page.wait_for_function("() => document.querySelectorAll('#table tbody tr').length < 6")
+    page.select_option("#colour", "sdr")
+    page.wait_for_selector(".scale")
+    page.keyboard.press("Escape")
+    assert page.locator("#pair-list li").count() == 8
+    assert "open with signcl serve RUN" in page.inner_text("#sign"), "5 filmstrips are in the page, the others are not"
+    assert all(url.startswith(("file:", "data:")) for url in page.elsewhere), page.elsewhere
+
+
+def test_the_served_explorer_fetches_the_frames(served, new_page):
+    page = new_page()
+    page.goto(f"{served.address}/explorer")
+    page.wait_for_function("() => window.explorer?.planes.length === 1")
+    page.evaluate("explorer.select(30)")
+    page.wait_for_function("() => document.querySelectorAll('#sign .near img').length === 8")
+    assert page.locator("nav.bar a[aria-current]").inner_text() == "Explorer"
+    assert all(url.startswith((served.address, "data:", "blob:")) for url in page.elsewhere), page.elsewhere
+
+
+@pytest.mark.parametrize("path", ["/", "/translate", "/annotate?annotator=x", "/explorer", "/report"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_page_fits_a_telephone_and_can_be_read(served, new_page, path, dark):
+    page = new_page(dark=dark, width=360, height=740)
+    page.goto(served.address + path)
+    page.wait_for_timeout(700)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing sticks out"
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        ".map(c => c.match(/[0-9.]+/g).slice(0, 3).map(Number))"
+    )
+    light, dim = sorted((_luminance(ink), _luminance(paper)), reverse=True)
+    assert (light + 0.05) / (dim + 0.05) > 10
+    assert (_luminance(paper) < 0.1) == dark
+    assert page.evaluate("[...document.querySelectorAll('button, a, input')].every(e => e.textContent.trim() "
+                         "|| e.getAttribute('aria-label') || e.placeholder || e.closest('label'))")  # fmt: skip
+
+
+def _luminance(colour) -> float:
+    parts = [v / 255 for v in colour]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_sensor_readings_are_annotated_as_curves(real_data, tmp_path, new_page):
+    root = real_data / "imu-number-signs"
+    choices = tmp_path / "c.jsonl"
+    with Server("--annotate", "--corpus=imu_numbers", f"--root={root}", f"--choices={choices}") as server:
+        page = new_page()
+        page.goto(f"{server.address}/annotate?annotator=ada")
+        page.wait_for_selector("svg.plot")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of ')")
+    assert len(read_choices(choices)) == 1
+
+
+def test_the_example_of_the_documentation_runs(served, place, capsys):
+    import re
+    import runpy
+
+    text = (Path(__file__).parents[1] / "docs" / "pages.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "httpx.post" in block)
+    clip = sorted((place / "corpus" / "clips" / "test").rglob("*.mp4"))[0]
+    code = code.replace("http://127.0.0.1:8765", served.address).replace("clip.mp4", str(clip))
+    (place / "example.py").write_text(code)
+    capsys.readouterr()
+    runpy.run_path(str(place / "example.py"))
+    assert capsys.readouterr().out.strip()
+    assert main(["translate", str(place / "run"), str(clip), "--json", "--device=cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] > 0

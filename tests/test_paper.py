@@ -1,0 +1,119 @@
+"""paper/: runs as values are made once, in order, and known by their content; comparisons know seeds and sentences."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systems import write_corpus
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from paper import jobs, output, statistics
+from paper.jobs import Extract, Fit, Place, folder_of, run_all
+from signcl.metrics import bleu, seeded_bootstrap
+
+TINY = ("corpus.name=folder", "train.max_steps=2", "train.epochs=1", "model.width=16", "model.heads=2", "model.ffn=16")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    root = tmp_path_factory.mktemp("paper")
+    return Place(root / "runs", write_corpus(root / "corpus", pixels=False), "one", jobs=1)
+
+
+def test_runs_are_made_in_order_once_and_again_only_when_something_changed(place, capsys):
+    first = Fit("imu_numbers/finetune.yaml", (*TINY, "model.conv_width=16"))
+    second = Fit("imu_numbers/finetune-signcl.yaml", (*TINY, "model.conv_width=16"), start=first)
+    probe = Fit("imu_numbers/nslt.yaml", TINY, features=Extract(first, "steps"))
+    found = run_all([second, probe], place)
+    assert found[second].scores["made"]["split"] == "test"
+    assert found[second].density["instances"] > 0
+    assert found[probe].card["feature_dim"] == 16  # the encoder's states, not the corpus's 12 numbers
+    hypotheses, references = found[probe].answers()
+    assert len(hypotheses) == len(references) == 4
+    assert "0 of 4 runs are there; 4 to make" in capsys.readouterr().err
+    stamps = {p: p.stat().st_mtime_ns for p in place.out.rglob("*") if p.is_file()}
+    assert run_all([second, probe], place)[probe].scores == found[probe].scores
+    assert {p: p.stat().st_mtime_ns for p in place.out.rglob("*") if p.is_file()} == stamps
+    folders = {folder_of(job, place) for job in (first, second, probe, first.seeded(1), second.seeded(1))}
+    assert len(folders) == 5
+    assert folder_of(second, place) != folder_of(second, replace(place, corpus_id="two"))
+    assert folder_of(second, place).name == folder_of(second, replace(place, out=Path("elsewhere"))).name
+
+
+def test_a_run_that_fails_is_named_and_what_does_not_need_it_is_made(place):
+    bad = Fit("imu_numbers/finetune.yaml", (*TINY, "corpus.options={no_such_option: 1}"))
+    needs_it = Fit("imu_numbers/finetune.yaml", (*TINY, "model.conv_width=24"), start=bad)
+    good = Fit("imu_numbers/finetune.yaml", (*TINY, "model.conv_width=8"))
+    with pytest.raises(RuntimeError, match=r"1 runs failed, the first .*no_such_option"):
+        run_all([bad, needs_it, good], place)
+    assert (folder_of(good, place) / "result.json").is_file()
+    assert (folder_of(bad, place) / "error.txt").is_file()
+    assert not folder_of(needs_it, place).exists()
+
+
+def test_the_code_that_trains_is_part_of_a_run(place, monkeypatch):
+    job = Fit("imu_numbers/finetune.yaml", TINY)
+    before = folder_of(job, place)
+    monkeypatch.setattr(jobs, "code_version", lambda: "another")
+    assert folder_of(job, place) != before
+
+
+def test_seeds_and_sentences_are_both_drawn():
+    """Against a plain loop: the same draws of sentences and seeds, each resample scored by sacreBLEU anew."""
+    random = np.random.default_rng(0)
+    words = ["der", "wind", "weht", "heute", "nacht", "aus", "norden", "und", "bringt", "regen"]
+    references = [" ".join(random.choice(words, 7)) for _ in range(12)]
+
+    def noisy(share: float) -> list[str]:
+        return [" ".join(w if random.random() > share else "x" for w in line.split()) for line in references]
+
+    a, b = [noisy(0.1) for _ in range(3)], [noisy(0.3) for _ in range(3)]
+    found = seeded_bootstrap("bleu4", a, b, references, 40, seed=3)
+
+    def score(lines: list[str], draw: np.ndarray) -> float:
+        return bleu([lines[i] for i in draw], [references[i] for i in draw]).bleu4
+
+    sentences, seeds = np.random.default_rng(3), np.random.default_rng((3, 1))
+    drawn = []
+    for _ in range(40):
+        draw = sentences.integers(12, size=12)
+        each = [score(x, draw) - score(y, draw) for x, y in zip(a, b)]
+        mean = sum(each) / 3
+        chosen = [each[i] for i in seeds.integers(3, size=3)]
+        drawn.append(mean + (3 / 2) ** 0.5 * (sum(chosen) / 3 - mean))
+    assert found.low == pytest.approx(np.quantile(drawn, 0.025))
+    assert found.high == pytest.approx(np.quantile(drawn, 0.975))
+    everything = np.arange(12)
+    assert found.difference == pytest.approx(
+        np.mean([score(x, everything) - score(y, everything) for x, y in zip(a, b)])
+    )
+    assert found.low > 0
+    same = seeded_bootstrap("bleu4", a, a, references, 40)
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="same seeds on both sides, got 3 and 2"):
+        seeded_bootstrap("bleu4", a, b[:2], references)
+
+
+def test_intervals_over_seeds_are_students():
+    # By hand: mean 2, sd 1, half width 4.303 / sqrt(3)
+    found = statistics.seed_interval([1.0, 2.0, 3.0])
+    assert found.low == pytest.approx(2 - 4.303 / 3**0.5)
+    assert statistics.verdict(found) == "not seen"
+    assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2])) == "supported"
+    assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2]), -1) == "contradicted"
+    assert statistics.verdict(statistics.seed_interval([5.0])) == "not seen"  # one seed says nothing of seeds
+
+
+def test_a_table_is_written_in_every_form(tmp_path):
+    table = output.Table(
+        "table0", "A_table", "python -m paper.table0", ["arm", "BLEU-4"], [["λ = 1 & 2", "3 ± 1"]],
+        claims=[output.Claim("it rises", "+1.00", "+0.10 (-1.00 to +1.20)", "not seen")],
+    )  # fmt: skip
+    table.write(tmp_path)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".md", ".tex", ".csv", ".json"}
+    assert "| it rises | +1.00 | +0.10 (-1.00 to +1.20) | **not seen** |" in (tmp_path / "table0.md").read_text()
+    assert r"$\lambda$ = 1 \& 2 & 3 $\pm$ 1 \\" in (tmp_path / "table0.tex").read_text()
+    assert (tmp_path / "table0.csv").read_text() == "arm,BLEU-4\nλ = 1 & 2,3 ± 1\n"

@@ -1,0 +1,91 @@
+"""What the tests of the pages share: a tiny corpus with its run, and a real server process."""
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from signcl.cli import main
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TINY = (
+    "--model.visual_dim=16",
+    "--model.conv_width=32",
+    "--model.width=32",
+    "--model.encoder_layers=1",
+    "--model.decoder_layers=1",
+    "--model.heads=2",
+    "--model.ffn=32",
+    "--train.device=cpu",
+    "--train.evaluate_every=9",
+    "--train.epochs=1",
+    "--model.init_from=",
+)
+
+
+def make_site(place: Path) -> tuple[Path, Path]:
+    """A corpus of a few clips and a finetuned run on it."""
+    corpus, run = place / "corpus", place / "run"
+    assert main(["corpus", "make", str(corpus), "--clips=40", "--size=48", "--signs=16"]) == 0
+    recipe = RECIPES / "synthetic/finetune-signcl.yaml"
+    assert main(["fit", str(recipe), f"--corpus.root={corpus}", f"--out={run}", *TINY]) == 0
+    return corpus, run
+
+
+class Server:
+    """`signcl serve` as its own process; `address` once it answers, `said` everything it printed for people."""
+
+    def __init__(self, *words: object, port: int = 0) -> None:
+        command = [sys.executable, "-m", "signcl", "serve", *map(str, words), f"--port={port}", "--device=cpu"]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self.said: list[str] = []
+        lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=lambda: lines.put(self.process.stdout.readline()), daemon=True).start()
+        try:
+            self.address = lines.get(timeout=120).strip()
+        except queue.Empty:
+            self.kill()
+        assert self.address.startswith("http://"), "".join(self.said)
+        self.address = self.address.removesuffix("/annotate")
+        self.port = int(self.address.rpartition(":")[2])
+
+    def _listen(self) -> None:
+        for line in self.process.stderr:
+            self.said.append(line)
+
+    def says(self, *parts: str, seconds: float = 30) -> bool:
+        """Whether a line with all these parts comes on stderr in time."""
+        until = time.monotonic() + seconds
+        while not any(all(part in line for part in parts) for line in self.said):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def kill(self) -> None:
+        """At once and without a word, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def find_chromium() -> str | None:
+    """A browser that is installed; none is ever downloaded."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((found for name in names if (found := shutil.which(name))), None)
