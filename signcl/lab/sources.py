@@ -130,7 +130,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
         file = annotation.spans
     else:
         file = str(annotation.phoenix_alignments)
-        samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split)]
+        samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split, merge=True)]
         spans = {s.name: s.spans for s in samples if s.spans}
         _check_lengths(file, samples, lengths)
     shared = [name for name in source.names if name in spans]
@@ -219,7 +219,7 @@ def _rows(path: Path, annotation: Annotation) -> Instances | None:
         )
     if features.ndim > 2:
         return None
-    return Instances(features, labels, [(path.stem, i, i + 1) for i in range(len(labels))], "row")
+    return Instances(features, labels, [("row", i, i + 1) for i in range(len(labels))], "row")
 
 
 def _array(path: Path, key: str | None) -> np.ndarray:
