@@ -275,3 +275,16 @@ def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
     assert terms["translation"] < 0.1
     said = decode(model, batch, material.tokenizer, recipe)
     assert [said[name] for name in batch.names] == batch.texts
+
+
+def test_bf16_training_on_a_cpu_gives_no_nan():
+    for seed in range(6):
+        torch.manual_seed(seed)
+        model = I3D(window=4, stride=2, width_factor=1 / 16, norm_momentum=0.3).train()
+        windows = torch.randint(0, 255, (10, 4, 24, 24, 3), dtype=torch.uint8)
+        left = [torch.full((10**k,), float("nan")) for k in (2, 3, 4, 5) for _ in range(5)]
+        del left  # memory that the next tensors are put into
+        with torch.autocast("cpu", torch.bfloat16):
+            rows = model(windows)
+        rows.float().square().sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
