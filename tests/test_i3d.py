@@ -170,6 +170,19 @@ def test_chunks_change_neither_values_nor_gradients_and_count_once():
     assert counted.Conv3d_1a_7x7.bn.num_batches_tracked == parts
 
 
+def test_gradients_of_bf16_on_a_cpu_are_whole():
+    # torch's conv3d left parts of a bfloat16 weight gradient unset: whatever lay in that memory before
+    model = I3D(**TINY)
+    for _ in range(6):
+        waste = [torch.full((50_000,), torch.nan) for _ in range(20)]
+        del waste
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            rows, _ = model.encode_clips(clips_of([9, 13], 24))
+        rows.float().square().sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_one_window_of_few_pixels_trains():
     rows, _ = I3D(**TINY).encode_clips(clips_of([3]))  # the last map is a single place, which has no variance
     rows.sum().backward()
@@ -275,16 +288,3 @@ def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
     assert terms["translation"] < 0.1
     said = decode(model, batch, material.tokenizer, recipe)
     assert [said[name] for name in batch.names] == batch.texts
-
-
-def test_bf16_training_on_a_cpu_gives_no_nan():
-    for seed in range(6):
-        torch.manual_seed(seed)
-        model = I3D(window=4, stride=2, width_factor=1 / 16, norm_momentum=0.3).train()
-        windows = torch.randint(0, 255, (10, 4, 24, 24, 3), dtype=torch.uint8)
-        left = [torch.full((10**k,), float("nan")) for k in (2, 3, 4, 5) for _ in range(5)]
-        del left  # memory that the next tensors are put into
-        with torch.autocast("cpu", torch.bfloat16):
-            rows = model(windows)
-        rows.float().square().sum().backward()
-        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
