@@ -476,7 +476,7 @@ def test_a_dev_split_of_another_feature_size_is_named(corpus, tmp_path):
     shutil.copytree(corpus, root)
     for path in root.glob("dev*.npy"):
         np.save(path, np.ones((20, 3), np.float32))
-    with pytest.raises(ValueError, match=r"no clip of the dev split can be used; .*features of size 3, the other clips"):
+    with pytest.raises(ValueError, match=r"no clip of the dev split can be used; .*features of size 3, the other"):
         fit(recipe(root, tmp_path / "run"), progress=False)
 
 
