@@ -2,7 +2,7 @@
 
     python benchmarks/density.py                    # N = 12,000 and 20,000 x 512: ratios to X.X^T, error in float32
     python benchmarks/density.py --sklearn          # the same, and sklearn.pairwise_distances + group sums
-    python benchmarks/density.py --per-pair         # time per pair from N = 24,576 to 204,800 (a sample of the pairs)
+    python benchmarks/density.py --per-pair         # time per pair from N = 16,384 to 204,800 (a sample of the pairs)
     python benchmarks/density.py --million          # memory and time per pair at 1,000,000 x 512 float16, memory-mapped
 
 All candidates of a size run in turn, `--repeats` times, and the fastest run of each counts, so that other load on the
@@ -89,12 +89,16 @@ class _Enough(Exception):
     """Raised from the progress call to stop after a sample of the pairs."""
 
 
-def per_pair(features: torch.Tensor | np.ndarray, labels: torch.Tensor, panels: int) -> None:
-    """Time per pair over the first `panels` pairs of panels (8,192 x 8,192 rows each), and peak memory so far."""
-    marks: list[float] = []
+def per_pair(features: torch.Tensor | np.ndarray, labels: torch.Tensor, panels: int) -> tuple[float, float, int]:
+    """Time per pair over the first `panels` pairs of panels (8,192 x 8,192 rows each).
+
+    Returns:
+        Seconds of the wall clock and of the processor per pair, and how many pairs of panels there are in all.
+    """
+    marks: list[tuple[float, float]] = []
 
     def progress(done: int, total: int) -> None:
-        marks.append(time.perf_counter())
+        marks.append((time.perf_counter(), time.process_time()))
         if done > panels or done == total:
             raise _Enough(total)
 
@@ -104,11 +108,17 @@ def per_pair(features: torch.Tensor | np.ndarray, labels: torch.Tensor, panels: 
     except _Enough as stop:
         total = stop.args[0]
     # The first pair of panels is half a pair (above the diagonal) and carries the set-up: left out.
-    seconds = (marks[-1] - marks[0]) / (len(marks) - 1) / 8192**2
+    wall, cpu = ((marks[-1][i] - marks[0][i]) / (len(marks) - 1) / 8192**2 for i in (0, 1))
+    return wall, cpu, total
+
+
+def show_pairs(rows: int, found: list[tuple[float, float, int]]) -> None:
+    wall, cpu = (min(seconds[i] for seconds in found) for i in (0, 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"N = {len(labels):8d}  {seconds * 1e9:6.2f} ns per pair  ({total} pairs of panels, whole job about "
-        f"{seconds * len(labels) ** 2 / 2:,.0f} s)  peak memory {peak:.2f} GiB",
+        f"N = {rows:8d}  {cpu * 1e9:6.2f} ns of processor per pair, {wall * 1e9:6.2f} ns of wall clock  (fastest of "
+        f"{len(found)}; {found[0][2]} pairs of panels, whole job about {wall * rows**2 / 2:,.0f} s)  "
+        f"peak memory {peak:.2f} GiB",
         flush=True,
     )
 
@@ -128,7 +138,7 @@ def million(rows: int = 1_000_000, size: int = 512) -> None:
         maker.join()
         labels = torch.cat([made_up(50_000, 1085, 1, seed=start + 2)[1] for start in range(0, rows, 50_000)])
         print(f"before: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
-        per_pair(np.load(path, mmap_mode="r"), labels, panels=12)
+        show_pairs(rows, [per_pair(np.load(path, mmap_mode="r"), labels, panels=12)])
 
 
 def main() -> None:
@@ -145,8 +155,16 @@ def main() -> None:
     if arguments.million:
         million()
     elif arguments.per_pair:
-        for panels in (3, 6, 12, 25):  # whole panels, so that every pair of panels holds 8192 x 8192 pairs of rows
-            per_pair(*made_up(panels * 8192, arguments.glosses), panels=4)
+        # Whole panels, so that each pair of panels holds 8192 x 8192 pairs of rows; the sizes take turns, so that other
+        # load on the machine hits all alike.
+        sizes = [panels * 8192 for panels in (2, 3, 6, 12, 25)]
+        features, labels = made_up(sizes[-1], arguments.glosses)
+        found: dict[int, list[tuple[float, float, int]]] = {size: [] for size in sizes}
+        for _ in range(arguments.repeats):
+            for size in sizes:
+                found[size].append(per_pair(features[:size], labels[:size], panels=2))
+        for size in sizes:
+            show_pairs(size, found[size])
     else:
         for rows in arguments.rows:
             ratios(rows, arguments.glosses, arguments.repeats, arguments.sklearn)

@@ -35,6 +35,8 @@ NOT_TRAINING = (
     "projection.py",
     "audit.py",
     "alignment.py",
+    "comparison.py",
+    "probes",
 )
 """Parts of the package that no number of a run depends on."""
 

@@ -19,6 +19,7 @@ from signcl import checkpoint
 from signcl.align import peak_frames
 from signcl.batch import Sample, Span
 from signcl.checkpoint import Run
+from signcl.corpora.span_table import attach_spans, is_choices
 from signcl.data import count_frames, recipe_samples, thin
 from signcl.density import label_free_density, pool_spans, span_steps
 from signcl.extraction import tapped_clips
@@ -154,7 +155,8 @@ def run_density(
             `medoid`; several are measured side by side, the first in full. The paper had two volunteers choose.
         tap: see `extract_features`.
         settings: how to measure.
-        spans: a table of spans in place of the corpus's own.
+        spans: a table of spans in place of the corpus's own; or a file of choices, whose frames ("people") then stand
+            for the signs whatever `frame` says.
         scores: accuracies of glosses, to hold against density.
         bins: for these.
         versus: another run on the same corpus, to compare with.
@@ -172,6 +174,8 @@ def run_density(
         return {}
     found = {"split": split, **found}
     found["made"] |= {"tap": tap, "commit": checkpoint.git_commit()}
+    if spans is not None:
+        found["made"]["spans"] = str(spans)
     stem = run.folder / f"density.{split}"
     if picture:
         found["tsne"] = _picture(stem, choices[0], settings.seed)
@@ -192,14 +196,15 @@ def _of_run(
     run = checkpoint.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
     if spans is not None:
-        from signcl.corpora.span_table import attach_spans
-
         samples = attach_spans(samples, spans)
     if not any(s.spans for s in samples):
         raise ValueError(
             f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
             "; give them by --spans TSV"
         )
+    if is_choices(spans):
+        (one,) = sign_instances(run, samples, ("centre",), tap=tap, device=device, progress=progress)
+        return run, [replace(one, frame="people")]
     return run, sign_instances(run, samples, frames, tap=tap, device=device, progress=progress)
 
 

@@ -46,7 +46,8 @@ def demo(out: Path, *, quick: bool = False) -> str:
 
     from signcl.analysis import run_density
     from signcl.checkpoint import read_card
-    from signcl.evaluation import compare, evaluate
+    from signcl.comparison import compare
+    from signcl.evaluation import evaluate
     from signcl.report import report
     from signcl.tables import comparison_table, table
 

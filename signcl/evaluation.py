@@ -22,10 +22,9 @@ from signcl.data import ClipDataset, check_size, clip_loader, count_frames, plan
 from signcl.files import atomic_write, write_json
 from signcl.metrics import score_all, score_classes, score_glosses
 from signcl.progress import say, track
-from signcl.recipe import load_recipe
 from signcl.stages import decode, decode_glosses, rank_glosses, score, search_width, summarise
 
-__all__ = ["answers", "compare", "evaluate", "keep_scores", "predict", "read_predictions", "recognise"]
+__all__ = ["answers", "evaluate", "keep_scores", "predict", "read_predictions", "recognise"]
 
 
 def predict(
@@ -365,32 +364,3 @@ def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]
     if any(len(row) != 3 for row in rows):
         raise ValueError(f"{path}: needs three tab-separated columns name, reference, hypothesis in every line")
     return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
-
-
-def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, samples: int = 1000) -> list[dict[str, Any]]:
-    """Paired bootstrap of B against A over the sentences that both have translated.
-
-    Returns:
-        For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value.
-    """
-    from signcl.metrics import paired_bootstrap
-
-    a = read_predictions(Path(run_a) / f"predictions.{split}.tsv")
-    b = read_predictions(Path(run_b) / f"predictions.{split}.tsv")
-    found = {name: (reference, hypothesis) for name, reference, hypothesis in zip(*b)}
-    both = [i for i, name in enumerate(a[0]) if name in found and found[name][0] == a[1][i]]
-    if not both:
-        raise ValueError(
-            f"{run_a} and {run_b} have no sentence of split {split} in common; evaluate both on one corpus"
-        )
-    if len(both) < max(len(a[0]), len(b[0])):
-        say(f"compared on the {len(both)} sentences that both runs translated ({len(a[0])} and {len(b[0])})")
-    names = [a[0][i] for i in both]
-    references = [a[1][i] for i in both]
-    theirs, ours = [a[2][i] for i in both], [found[name][1] for name in names]
-    rows = []
-    tokenize = load_recipe(Path(run_a) / "recipe.yaml").bleu_tokenize
-    for metric in ("bleu4", "bleu1", "rouge_l", "chrf"):
-        c = paired_bootstrap(metric, ours, theirs, references, samples=samples, tokenize=tokenize)  # first minus second
-        rows.append({**vars(c), "metric": metric, "a": c.b, "b": c.a})
-    return rows

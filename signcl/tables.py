@@ -7,7 +7,9 @@ from typing import Any
 __all__ = [
     "alignment_table",
     "audit_table",
+    "changes_table",
     "comparison_table",
+    "probes_table",
     "scores_table",
     "systems_table",
     "table",
@@ -91,6 +93,81 @@ def comparison_table(rows: list[dict[str, Any]]) -> str:
     ]
     verdict = "an interval that holds 0 is no difference seen"
     return table(cells, ["metric", "A", "B", "B - A", "95 % interval", "p"]) + f"\n({verdict})"
+
+
+def changes_table(found: dict[str, Any]) -> str:
+    """What `signcl compare --examples` adds."""
+    counts = found["counts"]
+    lines = [
+        f"by {found['by']}: B better on {counts['b_better']}, A better on {counts['a_better']}, equal on "
+        f"{counts['equal']} of {found['sentences']} sentences (the same answer {counts['same_answer']} times); "
+        f"sign test p = {found['p_value']:.3f}"
+    ]
+    for key, head in (("b_better", "B gained most"), ("a_better", "B lost most")):
+        lines += ["", f"{head}:" if found[key] else f"{head}: nowhere"]
+        for row in found[key]:
+            lines += [f"  {row['name']}  {row['a_score']:.1f} -> {row['b_score']:.1f} ({row['difference']:+.1f})"]
+            lines += [f"    {label:<9} {row[of]}" for label, of in (("reference", "reference"), ("A", "a"), ("B", "b"))]
+    return "\n".join(lines)
+
+
+def probes_table(found: dict[str, Any]) -> str:
+    """What `signcl evaluate --probe` prints."""
+    drawn = {"overlap": _overlap_text, "visual": _visual_text, "dot": _dot_text}
+    return "\n\n".join(drawn[name](result) for name, result in found.items())
+
+
+def _with_interval(row: dict[str, Any], metric: str) -> str:
+    low_high = row["intervals"].get(metric)
+    return f"{row[metric]:.2f}" + (f" ({low_high[0]:.2f} to {low_high[1]:.2f})" if low_high else "")
+
+
+def _overlap_text(found: dict[str, Any]) -> str:
+    said = {"seen": "in training word for word", "near": f"nearly ({found['near']:g} in place)", "new": "new"}
+    cells = [
+        [said[kind], f"{g['sentences']} ({g['percent']:.1f} %)", *(_with_interval(g, m) for m in ("bleu4", "rouge_l"))]
+        for kind, g in found["groups"].items()
+    ]
+    copied = found["copied"]
+    lines = [table(cells, ["sentences of the split", "number", "BLEU-4 (95 %)", "ROUGE-L (95 %)"])]
+    line = f"answers that are a training sentence word for word: {copied['all']:.1f} %"
+    lines.append(
+        line + (f"; where the reference is new: {copied['of_new']:.1f} %" if copied["of_new"] is not None else "")
+    )
+    for row in found["near_duplicates"][:3]:
+        lines.append(f"  {row['name']} ({row['similarity']:.2f}): {row['reference']} | training: {row['training']}")
+    return "\n".join(lines)
+
+
+def _visual_text(found: dict[str, Any]) -> str:
+    cells = []
+    for row in found["rows"]:
+        line = [row["video"], _with_interval(row, "bleu4"), f"{row['rouge_l']:.2f}"]
+        for metric in ("bleu4", "rouge_l"):
+            if "difference" not in row:
+                line.append("")
+                continue
+            gap = row["difference"][metric]
+            line.append(f"{gap['value']:+.2f}" + (f" ({_interval(gap)})" if "low" in gap else ""))
+        left = row.get("remaining", {}).get("bleu4")
+        cells.append([*line, "" if left is None else f"{left:.0f} %", str(row["distinct_hypotheses"])])
+    header = ["video", "BLEU-4 (95 %)", "ROUGE-L", "BLEU-4 less intact", "ROUGE-L less intact", "left", "answers"]
+    note = "left: share of the intact BLEU-4; answers: how many different ones"
+    return table(cells, header) + f"\n({note}; seed {found['seed']})"
+
+
+def _dot_text(found: dict[str, Any]) -> str:
+    cells = [
+        [
+            ("* " if row["scored"] else "  ") + row["dot"],
+            row["tokenize"],
+            row["case"],
+            *(f"{row[f'bleu{order}']:.2f}" for order in (1, 2, 3, 4)),
+        ]
+        for row in found["rows"]
+    ]
+    header = ["  final full stop", "tokenizer", "case", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
+    return table(cells, header) + "\n(* as `signcl evaluate` scores this run)"
 
 
 def _interval(row: dict[str, Any]) -> str:

@@ -296,7 +296,7 @@ def test_impossible_input_is_one_clear_line(features, glosses, options, message)
 def test_progress_counts_every_pair_of_panels():
     seen = []
     features, labels = sample(rows=40)
-    sign_density_ratio(features, labels, block=2, progress=lambda done, total: seen.append((done, total)))
+    sign_density_ratio(features, labels, block=1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(k + 1, 6) for k in range(6)]  # 40 rows = 3 panels of 16
 
 

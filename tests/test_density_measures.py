@@ -196,6 +196,9 @@ def test_all_measures_at_once_point_the_same_way():
         assert a.values[name] < b.values[name]
     assert a.gloss_ids.tolist() == [40, 41, 42, 43, 44, 45]
     assert a.settings["rows"] == 69
+    blank = other_measures(np.where(np.arange(70)[:, None] == 9, 0, clear), labels)
+    assert blank.settings["zero_rows"] == 1
+    assert not {"alignment", "uniformity"} & blank.values.keys()
     with pytest.raises(ValueError, match="at least 2 glosses with 2 rows, got 0"):
         other_measures(np.eye(4), np.arange(4))
     with pytest.raises(ValueError, match=r"1 of 70 rows, first \[4\]"):

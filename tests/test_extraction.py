@@ -16,7 +16,7 @@ from systems import CASES, built, recipe_of, shaken, write_corpus
 from signcl import checkpoint, evaluate, extract, fit
 from signcl.analysis import run_density
 from signcl.cli import main
-from signcl.data import count_frames, recipe_samples
+from signcl.data import count_frames, load_raw, recipe_samples
 from signcl.extraction import tapped_clips
 from signcl.features import FeatureStore, write_store
 from signcl.recipe import recipe_from_dict
@@ -314,3 +314,18 @@ def test_density_of_a_store_is_that_of_the_run_at_the_tap(runs, corpora, tmp_pat
         of_run = run_density(runs[label], "train", tap=tap, picture=False, progress=False)
         assert of_store["instances"] == of_run["instances"] == len(lines) - 1
         assert of_store["sdr"] == pytest.approx(of_run["sdr"], rel=1e-4)
+
+
+def test_signs_are_cut_out_of_a_store_by_its_clock(runs, corpora, tmp_path):
+    extract(runs["slt-i3d"], tmp_path / "store", tap="visual", dtype="float32", device="cpu", progress=False)
+    store = FeatureStore(tmp_path / "store")
+    recipe = recipe_from_dict({"corpus": {"name": "folder", "root": str(corpora[True]), "isolated": True}})
+    frames = recipe_samples(recipe, "train")
+    recipe.corpus.features = str(tmp_path / "store")
+    rows = recipe_samples(recipe, "train")
+    assert [s.name for s in rows] == [s.name for s in frames]
+    for of_frames, of_rows in zip(frames, rows, strict=True):
+        assert of_frames.cut is not None
+        start, stop = of_frames.cut
+        inside = [r for r in range(store.lengths[of_rows.whole]) if start <= 2 + 2 * r < stop]
+        assert np.array_equal(load_raw(of_rows, recipe.input), store[of_rows.whole][inside])

@@ -2,17 +2,20 @@
 
 import pytest
 import torch
+from systems import CASES, batch_of, built, recipe_of, write_corpus
 from torch.nn import functional as F
 
 from signcl.batch import Batch, pack_positions
 from signcl.build import initialise_visual
 from signcl.recipe import recipe_from_dict
+from signcl.stages import decode
+from signcl.terms import compute_terms, weighted_sum
 from signcl.visual import I3D, build_visual, load_i3d_weights
 
 TINY = {"window": 4, "stride": 2, "width_factor": 1 / 16}
 
 
-def batch_of(lengths, size=20, seed=0) -> Batch:
+def clips_of(lengths, size=20, seed=0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     return Batch(
         names=[f"c{i}" for i in range(len(lengths))],
@@ -100,7 +103,7 @@ def test_the_published_size_and_names():
 @pytest.mark.parametrize(("window", "size"), [(8, 32), (5, 45), (16, 20), (1, 33)])
 def test_a_window_is_what_the_published_layout_gives(window, size):
     model = shaken(I3D(window=window, width_factor=1 / 8))
-    pixels = batch_of([window], size).inputs
+    pixels = clips_of([window], size).inputs
     clip = pixels.permute(3, 0, 1, 2)[None].float() / 255 * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(model(pixels[None]), by_hand(model.state_dict(), clip), atol=1e-4, rtol=1e-4)
@@ -113,7 +116,7 @@ def test_a_window_is_what_the_published_layout_gives(window, size):
 @pytest.mark.parametrize(("window", "stride"), [(4, 2), (8, 2), (3, 5), (6, 1)])
 def test_windows_of_clips_are_those_of_a_plain_loop(window, stride):
     lengths = [1, window - 1 or 1, window, window + 1, window + 2 * stride, 17]
-    batch = batch_of(lengths)
+    batch = clips_of(lengths)
     model = shaken(I3D(window=window, stride=stride, width_factor=1 / 16))
     with torch.no_grad():
         rows, counts = model.encode_clips(batch)
@@ -135,11 +138,11 @@ def test_windows_of_clips_are_those_of_a_plain_loop(window, stride):
 def test_a_clip_alone_gives_what_it_gives_in_a_batch():
     model = shaken(I3D(**TINY))
     lengths = [3, 11, 20]
-    together, starts = batch_of(lengths), [0, 3, 14]
+    together, starts = clips_of(lengths), [0, 3, 14]
     with torch.no_grad():
         rows, counts = model.encode_clips(together)
         for i, (length, start) in enumerate(zip(lengths, starts)):
-            single = batch_of([length])
+            single = clips_of([length])
             single.inputs = together.inputs[start : start + length]
             alone, count = model.encode_clips(single)
             assert count[0] == counts[i]
@@ -147,7 +150,7 @@ def test_a_clip_alone_gives_what_it_gives_in_a_batch():
 
 
 def test_chunks_change_neither_values_nor_gradients_and_count_once():
-    batch = batch_of([9, 4, 13])
+    batch = clips_of([9, 4, 13])
     results = []
     for chunk in (None, 10):  # 10 frames: two windows of 4
         torch.manual_seed(0)
@@ -168,7 +171,7 @@ def test_chunks_change_neither_values_nor_gradients_and_count_once():
 
 
 def test_one_window_of_few_pixels_trains():
-    rows, _ = I3D(**TINY).encode_clips(batch_of([3]))  # the last map is a single place, which has no variance
+    rows, _ = I3D(**TINY).encode_clips(clips_of([3]))  # the last map is a single place, which has no variance
     rows.sum().backward()
     assert rows.isfinite().all()
 
@@ -246,7 +249,29 @@ def test_values_that_cannot_be_are_refused(change, message):
 def test_features_in_place_of_pixels_are_refused():
     with pytest.raises(ValueError, match="i3d needs video frames, but this corpus has features of size 36"):
         build_visual("i3d", feature_dim=36)
-    batch = batch_of([9])
+    batch = clips_of([9])
     batch.inputs = torch.zeros(9, 36)
     with pytest.raises(ValueError, match=r"I3D needs RGB frames \[N, H, W, 3\], got float32 \[9, 36\]"):
         I3D(**TINY).encode_clips(batch)
+
+
+def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
+    corpora = {True: write_corpus(tmp_path / "corpus", pixels=True), False: tmp_path}
+    case = next(c for c in CASES if str(c) == "slt-i3d")
+    recipe = recipe_of(case, corpora, tmp_path / "run")
+    recipe.loss.weights = {"translation": 1.0, "signcl": 0.01}
+    recipe.loss.label_smoothing = 0.0
+    model, material = built(recipe)
+    batch = batch_of(material, recipe, [0, 1, 2, 3])
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        terms = compute_terms(model(batch), batch, recipe.loss, pad_id=material.tokenizer.pad_id)
+        weighted_sum(terms, recipe.loss.weights).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        terms = compute_terms(model(batch), batch, recipe.loss, pad_id=material.tokenizer.pad_id)
+    assert terms["translation"] < 0.1
+    said = decode(model, batch, material.tokenizer, recipe)
+    assert [said[name] for name in batch.names] == batch.texts

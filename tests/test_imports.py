@@ -38,6 +38,8 @@ RINGS = [
         "train",
         "grid",
         "evaluation",
+        "comparison",
+        "probes",
         "extraction",
         "translation",
         "analysis",

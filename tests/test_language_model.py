@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from signcl import checkpoint
 from signcl.build import build_model, initialise
 from signcl.models.gfslt import GFSLT
 from signcl.models.transfer import load_language_model
-from signcl.recipe import recipe_from_dict
+from signcl.recipe import load_recipe, recipe_from_dict
 from signcl.text import build_tokenizer
 from signcl.visual import Identity, ResNet
 
@@ -284,3 +285,25 @@ def test_starting_points_that_make_no_sense_are_named(model, message):
         recipe("pretrain", adapter="mlp")
     with pytest.raises(ValueError, match=r"model.freeze holds the frame encoder still"):
         recipe(freeze=["visual"], weights={"translation": 1.0, "signcl": 0.01})
+
+
+@pytest.mark.parametrize("corpus", ["csl_daily", "phoenix14t"])
+def test_the_released_recipes_build_the_network_of_the_log(corpus):
+    class Words:
+        vocab_size, pad_id, start_id, end_id = 2308, 1, 2304, 2
+
+    folder = Path(__file__).parents[1] / "recipes" / corpus
+    with torch.device("meta"):
+        models = {
+            name: build_model(load_recipe(folder / f"{name}.yaml"), Words(), None)
+            for name in ("gfslt-vlp-signcl-released", "gfslt-vlp-signcl-llmd", "vlp-llmd", "fla-llm-stage2")
+        }
+    counts = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+    assert counts["gfslt-vlp-signcl-released"] == counts["gfslt-vlp-signcl-llmd"] == 263_920_192
+    released = models["gfslt-vlp-signcl-released"].mbart.config
+    assert (released.encoder_attention_heads, released.decoder_attention_heads, released.dropout) == (8, 16, 0.5)
+    # FLa-LLM: 12 encoder layers in place of 3 (12,596,224 each), an adapter of two linear layers for the sign embedding
+    assert counts["fla-llm-stage2"] == 263_920_192 + 9 * 12_596_224 + 1024 * 1024 + 1024 - 2 * 1024
+    pretrained = models["vlp-llmd"].decoder.state_dict()
+    for key, value in models["gfslt-vlp-signcl-llmd"].mbart.model.decoder.state_dict().items():
+        assert pretrained[key].shape == value.shape

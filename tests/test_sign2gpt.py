@@ -405,8 +405,10 @@ def test_a_run_on_a_published_language_model_is_whole_without_its_folder(corpus,
 
 def test_language_models_that_do_not_fit_are_one_line(corpus, tmp_path):
     published(tmp_path / "lm")
-    r = recipe(corpus, tmp_path / "run", lm={"name": f"pretrained:{tmp_path}/lm"})
-    with pytest.raises(ValueError, match=r"its vocabulary has 8 rows and the tokenizer 11 tokens; set text.tokenizer"):
+    published(tmp_path / "larger", pad=True)
+    text = {"tokenizer": f"pretrained:{tmp_path}/larger"}
+    r = recipe(corpus, tmp_path / "run", lm={"name": f"pretrained:{tmp_path}/lm"}, text=text)
+    with pytest.raises(ValueError, match=r"its vocabulary has 8 rows and the tokenizer 9 tokens; set text.tokenizer"):
         build_model(r, prepare(r).tokenizer, DIM)
     torch.save({}, tmp_path / "lm" / "pytorch_model.bin")
     (tmp_path / "lm" / "model.safetensors").unlink()
@@ -461,6 +463,7 @@ def test_the_published_recipes_train_and_score_on_the_official_layout(variant, t
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"lm": {"name": "pretrained:x/y"}}, r"text.tokenizer: .* needs pretrained:x/y, got 'word'"),
         ({"lm": {"name": "xglm"}}, r"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got 'xglm'"),
         ({"lm": {"width": 10, "heads": 4}}, "heads must divide width"),
         ({"lm": {"lora_rank": -1}}, "model.lm.lora_rank: needs a number of at least 0, got -1"),

@@ -417,7 +417,10 @@ def test_the_explorer_of_a_feature_file_and_of_chosen_frames(site, corpus, tmp_p
     assert chosen == {(s.clip, s.stop - 1, s.stop) for s in task.spans[:40]}
     capsys.readouterr()
     assert main(["density", str(site.run), "--json", "--no-picture", *given]) == 0
-    assert json.loads(capsys.readouterr().out)["instances"] == 40
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["instances"] == 40
+    assert measured["made"]["frame"] == "people"
+    assert "frame people" in found["sets"][0]["made"]
 
 
 def test_too_little_for_an_explorer(site, tmp_path):

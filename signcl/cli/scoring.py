@@ -10,6 +10,8 @@ from signcl.cli.common import add_json, add_run_and_split, add_verb, show
 
 __all__ = ["add"]
 
+PROBES = ("overlap", "visual", "dot")  # the keys of signcl.probes.PROBES, which is not free to import
+
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
@@ -21,12 +23,20 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--bootstrap", type=int, default=1000, help="resamples for the interval of BLEU-4")
     text = "choose 1 to 10 beams and length penalty -1 to 5 on dev first, by BLEU-4 (slt, gaslt)"
     command.add_argument("--grid", action="store_true", help=text)
+    text = "can the score be trusted: overlap (sentences seen in training), visual (altered video), dot (conventions)"
+    command.add_argument("--probe", nargs="+", choices=PROBES, metavar="NAME", help=text)
+    command.add_argument(
+        "--near", type=float, default=0.75, help="overlap: share of tokens in place of a near-duplicate"
+    )
+    command.add_argument("--probe-seed", type=int, default=0, help="of altered videos and their intervals")
 
     command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
     command.add_argument("run_a", metavar="RUN_A")
     command.add_argument("run_b", metavar="RUN_B")
     command.add_argument("--split", default="test")
     command.add_argument("--samples", type=int, default=1000)
+    command.add_argument("--examples", type=int, metavar="N", help="also the N sentences that changed most, both ways")
+    command.add_argument("--by", choices=("rouge_l", "bleu"), default="rouge_l", help="the score of a sentence")
     add_json(command)
 
     command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
@@ -39,6 +49,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from signcl.evaluation import evaluate
     from signcl.tables import scores_table
 
+    if options.probe:
+        _probe(options)
+        return
     if options.grid:
         from signcl.grid import evaluate_grid
 
@@ -67,12 +80,43 @@ def _evaluate(options: argparse.Namespace) -> None:
     show(options, scores, scores_table)
 
 
+def _probe(options: argparse.Namespace) -> None:
+    from signcl.probes import probe
+    from signcl.tables import probes_table
+
+    if options.grid:
+        raise ValueError(
+            "--grid chooses how to translate, --probe looks at what was translated; call one, then the other"
+        )
+    found = probe(
+        options.folder,
+        list(dict.fromkeys(options.probe)),
+        options.split,
+        root=options.root,
+        device=options.device,
+        beams=options.beams,
+        length_penalty=options.length_penalty,
+        batch_size=options.batch_size,
+        bootstrap=options.bootstrap,
+        near=options.near,
+        seed=options.probe_seed,
+    )
+    show(options, found, probes_table)
+
+
 def _compare(options: argparse.Namespace) -> None:
-    from signcl.evaluation import compare
-    from signcl.tables import comparison_table
+    from signcl.comparison import compare
+    from signcl.tables import changes_table, comparison_table
 
     rows = compare(options.run_a, options.run_b, options.split, samples=options.samples)
-    show(options, rows, comparison_table)
+    if options.examples is None:
+        show(options, rows, comparison_table)
+        return
+    from signcl.probes import changes
+
+    changed = changes(options.run_a, options.run_b, options.split, by=options.by, examples=options.examples)
+    both = {"scores": rows, "changes": changed}
+    show(options, both, lambda found: f"{comparison_table(found['scores'])}\n\n{changes_table(found['changes'])}")
 
 
 def _report(options: argparse.Namespace) -> None:

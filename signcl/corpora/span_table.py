@@ -17,7 +17,7 @@ from signcl.batch import Sample, Span
 from signcl.corpora.tables import read_table
 from signcl.files import write_text
 
-__all__ = ["attach_spans", "read_spans", "write_spans"]
+__all__ = ["attach_spans", "is_choices", "read_spans", "write_spans"]
 
 COLUMNS = ("name", "gloss", "start", "stop", "score")
 
@@ -70,7 +70,7 @@ def read_spans(
         raise ValueError(
             f"a table of spans is needed at {path}, there is no such file; its columns: {', '.join(COLUMNS)}"
         )
-    found = _chosen(path) if path.suffix == ".jsonl" else _table(path)
+    found = _chosen(path) if is_choices(path) else _table(path)
     known = names if names is not None else lengths
     if known is not None:
         _refuse(path, "names that are no clip", [name for name in found if name not in known])
@@ -126,6 +126,11 @@ def _table(path: Path) -> dict[str, list[Span]]:
     if not found:
         raise ValueError(f"{path}: has a header but no rows; no sign is aligned")
     return found
+
+
+def is_choices(path: Path | str | None) -> bool:
+    """Whether spans come from a file of choices, so that the frame of a sign is one that people chose."""
+    return path is not None and Path(path).suffix == ".jsonl"
 
 
 def attach_spans(samples: Sequence[Sample], path: Path | str) -> list[Sample]:

@@ -38,13 +38,13 @@ class Measures:
     """Measures of a labelled feature matrix beside the ratio."""
 
     values: dict[str, float]
-    """Of the whole; `BETTER` says which direction is better."""
+    """Of the whole; `BETTER` says which direction is better. Without alignment and uniformity where rows are zero."""
     by_gloss: dict[str, np.ndarray]
     """fisher, silhouette, neighbour_purity of each gloss. [K] each"""
     gloss_ids: np.ndarray
     """Ascending; glosses of a single row are left out of everything. [K]"""
     settings: dict[str, int | float | str]
-    """rows, neighbours, dims of the kernel density, metric."""
+    """rows, neighbours, dims of the kernel density, metric, zero_rows."""
 
 
 def other_measures(
@@ -75,24 +75,24 @@ def other_measures(
     silhouette = silhouette_samples(rows, numbers)
     purity = neighbour_purity(rows, numbers, neighbours)
     fisher = fisher_ratio(rows, numbers)
-    alignment, uniformity = alignment_uniformity(rows, numbers)
+    values = {
+        "fisher": float(fisher.mean()),
+        "silhouette": float(silhouette.mean()),
+        "davies_bouldin": float(davies_bouldin_score(rows, numbers)),
+        "neighbour_purity": float(purity.mean()),
+    }
+    zeros = int((~rows.any(axis=1)).sum())
+    if not zeros:  # a row of zeros has no direction
+        values["alignment"], values["uniformity"] = alignment_uniformity(rows, numbers)
     return Measures(
-        values={
-            "fisher": float(fisher.mean()),
-            "silhouette": float(silhouette.mean()),
-            "davies_bouldin": float(davies_bouldin_score(rows, numbers)),
-            "neighbour_purity": float(purity.mean()),
-            "alignment": alignment,
-            "uniformity": uniformity,
-            "kde_entropy": kde_entropy(rows, dims),
-        },
+        values={**values, "kde_entropy": kde_entropy(rows, dims)},
         by_gloss={
             "fisher": fisher,
             "silhouette": np.bincount(numbers, silhouette) / counts,
             "neighbour_purity": np.bincount(numbers, purity) / counts,
         },
         gloss_ids=ids,
-        settings={"rows": len(rows), "neighbours": neighbours, "dims": dims, "metric": "euclidean"},
+        settings={"rows": len(rows), "neighbours": neighbours, "dims": dims, "metric": "euclidean", "zero_rows": zeros},
     )
 
 

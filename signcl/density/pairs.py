@@ -36,7 +36,7 @@ ALONE = Share(0, 1)
 # product is off by about 1e-7 (float32) or 1e-16 (float64) of that sum, so what is kept is right to about 1e-6.
 CLOSE = {torch.float32: 1e-2, torch.float64: 1e-9}
 FEW = 1 / 64  # share of close pairs in a block up to which they are mended pair by pair
-PANEL = 8  # blocks of rows that are gathered and cast at once
+PANEL = 16  # blocks of rows that are gathered and cast at once
 SMALL = 32  # rows of a gloss up to which direct differences beat a matrix product
 
 

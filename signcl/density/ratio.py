@@ -28,7 +28,7 @@ __all__ = [
 
 Distance = Literal["euclidean", "squared", "cosine"]
 Inter = Literal["gloss", "instance"]
-BLOCK = 1024  # rows of a block: 4 MB of float32 distances, which stays in the cache of a CPU core
+BLOCK = 512  # rows of a block: 1 MB of float32 distances, which stays in the cache of a CPU core
 BLOCK_DEVICE = 8192  # the same on an accelerator, where large products are cheap and each step has a price
 
 
@@ -99,7 +99,7 @@ def sign_density_ratio(
         seed: of that draw.
         weights: of each row, such as the frames of its sign: a pair then weighs the product of its two weights, in the
             numerator and, under inter="instance", between glosses. Default: every row weighs the same (paper). [N]
-        block: rows multiplied at once; changes speed and memory, not the result. Default 1024, or 8192 off the CPU.
+        block: rows multiplied at once; changes speed and memory, not the result. Default 512, or 8192 off the CPU.
         distributed: share the pairs with the other processes of `torch.distributed`, all of which must make this very
             call; every one returns the whole result.
         progress: called with (done, all) as the pairs are worked off.

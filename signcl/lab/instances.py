@@ -33,7 +33,8 @@ class Instances:
     where: list[Place]
     """[N]"""
     frame: str
-    """How the vector of a sign was chosen; "row" where the features had one row per sign."""
+    """How the vector of a sign was chosen; "row" where the features had one row per sign, "people" where people
+    chose its frame."""
 
     @property
     def frames(self) -> np.ndarray:

@@ -171,6 +171,8 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
         kept = capped_rows(numbers, cap, seed=settings.seed).numpy()
         features, numbers = features[kept], numbers[kept]
     found = other_measures(features, numbers, min_count=settings.min_count)
+    if found.settings["zero_rows"]:
+        say(f"no alignment and uniformity: {found.settings['zero_rows']} rows are all zeros and have no direction")
     for measure, values in found.by_gloss.items():
         for number, value in zip(found.gloss_ids, values):
             if names[number] in place:

@@ -12,7 +12,7 @@ import torch
 
 from signcl.batch import Sample, Span
 from signcl.corpora import load_samples, phoenix_states
-from signcl.corpora.span_table import read_spans
+from signcl.corpora.span_table import is_choices, read_spans
 from signcl.corpora.tables import read_table
 from signcl.density.spans import clip_frames
 from signcl.features import INDEX, Features, FeatureStore, open_features, read_features
@@ -92,6 +92,8 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
             picked[frame].append(row)
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
+    if is_choices(annotation.spans):
+        return [Instances(torch.cat(picked[frames[0]]), glosses, where, "people")]
     return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
 
 
@@ -128,7 +130,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
         file = annotation.spans
     else:
         file = str(annotation.phoenix_alignments)
-        samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split)]
+        samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split, merge=True)]
         spans = {s.name: s.spans for s in samples if s.spans}
         _check_lengths(file, samples, lengths)
     shared = [name for name in source.names if name in spans]
@@ -217,7 +219,7 @@ def _rows(path: Path, annotation: Annotation) -> Instances | None:
         )
     if features.ndim > 2:
         return None
-    return Instances(features, labels, [(path.stem, i, i + 1) for i in range(len(labels))], "row")
+    return Instances(features, labels, [("row", i, i + 1) for i in range(len(labels))], "row")
 
 
 def _array(path: Path, key: str | None) -> np.ndarray:

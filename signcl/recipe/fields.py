@@ -364,6 +364,11 @@ class Recipe:
             )
         if system.taps and m.activation not in ("relu", "gelu"):
             raise ValueError(f"model.activation: {m.name} knows relu and gelu, got {m.activation!r}")
+        if m.name == "sign2gpt" and m.lm.name and not self.text.tokenizer.startswith("pretrained:"):
+            raise ValueError(
+                f"text.tokenizer: the language model of model.lm.name knows the ids of its own tokenizer alone; needs "
+                f"{m.lm.name}, got {self.text.tokenizer!r}"
+            )
         if m.language_model and not system.language_model:
             having = [name for name, s in SYSTEMS.items() if s.language_model]
             raise ValueError(f"model.language_model belongs to {', '.join(having)}, not to {m.name}")

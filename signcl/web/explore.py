@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from signcl.batch import Sample
+from signcl.corpora.span_table import attach_spans, is_choices
 from signcl.density import sdr_interval, sign_density_ratio
 from signcl.files import write_text
 from signcl.lab import Annotation, load_instances
@@ -150,7 +151,6 @@ def _run_signs(
     """One vector per sign of a run, the clips, and how the vectors were made."""
     from signcl.analysis import sign_instances
     from signcl.checkpoint import load_run
-    from signcl.corpora.span_table import attach_spans
     from signcl.data import recipe_samples
 
     if not folder.is_dir():
@@ -165,7 +165,8 @@ def _run_signs(
             "no spans; give them by --spans TSV"
         )
     (signs,) = sign_instances(run, samples, (frame,), tap=tap, device=device, progress=progress)
-    return signs, samples, {"system": run.recipe.model.name, "frame": frame, "tap": tap}
+    chosen = "people" if is_choices(spans) else frame
+    return signs, samples, {"system": run.recipe.model.name, "frame": chosen, "tap": tap}
 
 
 def write_explorer(

@@ -1,0 +1,111 @@
+"""Two runs sentence by sentence: how many changed, and which changed most, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from signcl.metrics.scores import Tokenize, Unit, check, rouge_rows, sacrebleu_metric
+
+__all__ = ["By", "changed_sentences", "sentence_scores"]
+
+By = Literal["rouge_l", "bleu"]
+SAID = {
+    "rouge_l": "sentence ROUGE-L (beta 1.2)",
+    "bleu": "sentence BLEU-4 (sacreBLEU, effective order, exp smoothing)",
+}
+
+
+def sentence_scores(
+    hypotheses: Sequence[str], references: Sequence[str], by: By = "rouge_l", *, tokenize: Tokenize = "none"
+) -> np.ndarray:
+    """A score of each sentence alone, 0-100. [sentences]
+
+    Args:
+        hypotheses: one each.
+        references: one each.
+        by: `rouge_l`, or `bleu`: BLEU-4 of one sentence, over the orders that the answer is long enough for.
+        tokenize: for BLEU; zh and char also make ROUGE-L count characters.
+
+    Raises:
+        ValueError: lists that do not fit, another score.
+    """
+    check(hypotheses, references)
+    if by == "rouge_l":
+        unit: Unit = "character" if tokenize in ("zh", "char") else "word"
+        return 100 * rouge_rows(hypotheses, references, 1.2, unit)
+    if by != "bleu":
+        raise ValueError(f"sentences are scored by rouge_l or bleu, got {by!r}")
+    metric = sacrebleu_metric(tokenize, "exp")
+    metric.effective_order = True
+    return np.array([metric.sentence_score(h, [r]).score for h, r in zip(hypotheses, references)])
+
+
+def changed_sentences(
+    names: Sequence[str],
+    references: Sequence[str],
+    a: Sequence[str],
+    b: Sequence[str],
+    *,
+    by: By = "rouge_l",
+    tokenize: Tokenize = "none",
+    examples: int = 5,
+) -> dict[str, Any]:
+    """On how many sentences each of two runs is better, and those on which they differ most.
+
+    Args:
+        names: of the clips.
+        references: one each.
+        a: answers of one run.
+        b: answers of the other.
+        by: see `sentence_scores`.
+        tokenize: likewise.
+        examples: how many each way.
+
+    Returns:
+        `counts`: b_better, a_better, equal (of these `same_answer` word for word); `p_value`: two-sided sign test over
+        the sentences that are not equal; `b_better` and `a_better`: rows of name, reference, a, b, their scores and
+        difference (b - a), largest first, equal ones by name; `by`: which score.
+
+    Raises:
+        ValueError: as `sentence_scores`; fewer than one example.
+    """
+    from scipy.stats import binomtest
+
+    if examples < 1:
+        raise ValueError(f"at least 1 example is needed, got {examples}")
+    of_a = sentence_scores(a, references, by, tokenize=tokenize)
+    of_b = sentence_scores(b, references, by, tokenize=tokenize)
+    difference = of_b - of_a
+    gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
+    order = sorted(range(len(names)), key=lambda i: (-abs(difference[i]), names[i]))
+
+    def rows(sign: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": names[i],
+                "reference": references[i],
+                "a": a[i],
+                "b": b[i],
+                "a_score": float(of_a[i]),
+                "b_score": float(of_b[i]),
+                "difference": float(difference[i]),
+            }
+            for i in [i for i in order if difference[i] * sign > 0][:examples]
+        ]
+
+    return {
+        "by": SAID[by],
+        "sentences": len(names),
+        "counts": {
+            "b_better": gained,
+            "a_better": lost,
+            "equal": len(names) - gained - lost,
+            "same_answer": sum(one.split() == other.split() for one, other in zip(a, b)),
+        },
+        "p_value": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+        "b_better": rows(1),
+        "a_better": rows(-1),
+    }
