@@ -1,7 +1,7 @@
 """All of the evidence that this machine can make: `python -m paper [--only table8 imu] [--plan]`, or `make paper`.
 
 Scripts run in the order of their value; each writes its tables, and `paper/README.md` is written anew after each.
-Stopped at any point, the same command goes on: finished runs are not repeated, a stopped one continues from its last state.
+Stopped at any point, the same command goes on: finished runs are not repeated, a stopped one continues where it was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from paper.settings import PRESETS, add_arguments
 
 __all__ = ["main"]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 def main(words: list[str] | None = None) -> int:
@@ -38,7 +38,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
     options = parser.parse_args(words)
-    page = options.results.parent / "README.md"
+    usual = options.results.resolve() == HERE / "results"
+    page = (HERE if usual else options.results) / "README.md"  # never beside a folder that someone named
     if options.page:
         write_page(options.results, page, HERE / "HEAD.md")
         return 0

@@ -32,7 +32,8 @@ KINDS = {"smkd": "SMKD", "smkd-signcl": "SMKD + SignCL", "vlp": "VLP", "vlp-sign
 COLUMNS = ("density", "recogniser", "joint-slt", "joint-slt-signcl", "nslt", "nslt-signcl")
 SHOWN = {"density": "SDR %", "recogniser": "SLR WER", "joint-slt": "Joint-SLT BLEU-4", "nslt": "NSLT BLEU-4",
          "joint-slt-signcl": "Joint-SLT + SignCL", "nslt-signcl": "NSLT + SignCL"}  # fmt: skip
-THEIRS = {
+Row = tuple[float | None, ...]
+THEIRS: dict[str, dict[str, Row]] = {
     "phoenix14t": {
         "smkd": (66.23, 25.38, 22.79, 22.92, 19.35, 20.23),
         "smkd-signcl": (62.18, 24.76, 23.23, 23.46, None, None),
@@ -149,7 +150,7 @@ def _values(found: dict[Cell, list[Result]], cell: Cell) -> list[float]:
     return [r.scores["wer" if column == "recogniser" else "bleu4"] for r in of_seeds]
 
 
-def _order(found: dict[Cell, list[Result]], seeds: int, theirs: dict[str, tuple[float | None, ...]]) -> list[str]:
+def _order(found: dict[Cell, list[Result]], seeds: int, theirs: dict[str, Row]) -> list[str]:
     """Rank correlation of density with each score over the extractors, seed by seed."""
     if not _values(found, ("vlp", "density")):
         return ["The corpus has no spans, so density is not measured on it; give them as `signcl align` makes them."]
@@ -157,21 +158,25 @@ def _order(found: dict[Cell, list[Result]], seeds: int, theirs: dict[str, tuple[
     for column in ("recogniser", "joint-slt", "nslt"):
         place = COLUMNS.index(column)
         known = [row for row in theirs.values() if row[place] is not None]
-        said = spearmanr([row[0] for row in known], [row[place] for row in known]).statistic
         ours = {part: [_values(found, (kind, part)) for kind in KINDS] for part in ("density", column)}
-        seen = [
-            spearmanr(*([of_kind[seed] for of_kind in ours[part]] for part in ("density", column))).statistic
+        each = ", ".join(
+            _ranked(*([of_kind[seed] for of_kind in ours[part]] for part in ("density", column)))
             for seed in range(seeds)
-        ]
-        each = ", ".join(f"{value:+.2f}" for value in seen)
+        )
+        said = _ranked([row[0] for row in known], [row[place] for row in known])
         notes.append(
             f"Spearman's correlation of SDR with {SHOWN[column]} over the extractors: {each} by seed; paper "
-            f"{said:+.2f} over {len(known)}. Four points give no interval."
+            f"{said} over {len(known)}. Four points give no interval."
         )
     return notes
 
 
-def _said(theirs: dict[str, tuple[float | None, ...]], treated: Cell, plain: Cell) -> str:
+def _ranked(x: Sequence[float | None], y: Sequence[float | None]) -> str:
+    """Spearman's correlation; none where one side does not vary."""
+    return "none" if len(set(x)) < 2 or len(set(y)) < 2 else f"{spearmanr(x, y).statistic:+.2f}"
+
+
+def _said(theirs: dict[str, Row], treated: Cell, plain: Cell) -> str:
     a, b = (theirs[kind][COLUMNS.index(column)] if kind in theirs else None for kind, column in (treated, plain))
     return "–" if a is None or b is None else f"{a - b:+.2f}"
 
