@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from paper.jobs import Extract, Fit
 from paper.settings import CORPORA
 
-__all__ = ["extractors", "probe", "runs_of_kinds"]
+__all__ = ["KINDS", "aligner", "extractors", "probe", "runs_of_kinds", "translators"]
 
 KINDS = {"smkd": "SMKD", "vlp": "VLP", "vlp-signcl": "VLP + SignCL", "gfslt": "GFSLT", "gfslt-signcl": "GFSLT + SignCL"}
 """What each kind is called in a table."""
@@ -35,4 +35,23 @@ def extractors(corpus: str, changes: Sequence[str] = ()) -> dict[str, Extract]:
 
 def probe(corpus: str, features: Extract, changes: Sequence[str] = ()) -> Fit:
     """The recogniser on extracted features."""
-    return Fit(CORPORA[corpus].recipes["recogniser"], ("model.visual=identity", *changes), features=features)
+    recipes = CORPORA[corpus].recipes
+    recipe = recipes.get("features-recogniser", recipes["recogniser"])
+    return Fit(recipe, ("model.visual=identity", *changes), features=features)
+
+
+def aligner(corpus: str, changes: Sequence[str] = (), *, transductive: bool = True) -> Fit:
+    """The recogniser on SMKD features that aligns glosses; trained on train and test merged, as the paper's was."""
+    plain = probe(corpus, extractors(corpus, changes)["smkd"], changes)
+    merged = ("corpus.transductive=true",) if transductive else ()
+    return Fit(plain.recipe, (*plain.changes, *merged), features=plain.features)
+
+
+def translators(corpus: str, features: Extract, changes: Sequence[str] = ()) -> dict[str, Fit]:
+    """NSLT and Joint-SLT on extracted features, those that the corpus has recipes of."""
+    recipes = CORPORA[corpus].recipes
+    found = {}
+    for name, part in (("NSLT", "nslt"), ("Joint-SLT", "joint-slt")):
+        if recipe := recipes.get(f"features-{part}", recipes.get(part)):
+            found[name] = Fit(recipe, ("model.visual=identity", *changes), features=features)
+    return found

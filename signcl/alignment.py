@@ -77,7 +77,8 @@ def align_run(
             else f"--transductive needs a run that was trained with corpus.transductive=true, and split test; "
             f"{run.folder} with split {split} is none"
         )
-    samples = recipe_samples(run.recipe, split, root)
+    alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without the test clips
+    samples = recipe_samples(alone, split, root)
     place = pick_device(device)
     run.model.to(place).eval()
     lengths = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))

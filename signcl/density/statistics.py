@@ -56,13 +56,21 @@ class Correlation:
     seed: int
 
 
-def density_bins(sdr: Sequence[float] | np.ndarray, accuracy: Sequence[float] | np.ndarray, bins: int = 9) -> list[Bin]:
+def density_bins(
+    sdr: Sequence[float] | np.ndarray,
+    accuracy: Sequence[float] | np.ndarray,
+    bins: int = 9,
+    *,
+    by: Sequence[float] | np.ndarray | None = None,
+) -> list[Bin]:
     """Glosses sorted by ratio and cut into bins of as equal size as can be; the last bin is the most crowded.
 
     Args:
         sdr: ratio of each gloss. [K]
         accuracy: of each gloss. [K]
         bins: how many; the paper has nine.
+        by: sort by these instead, as the paper sorts by the ratio under SMKD features whatever the features are, so
+            that a bin is the same glosses everywhere; `low` and `high` stay the least and largest `sdr`. [K]
 
     Raises:
         ValueError: sizes that differ, or fewer glosses than bins.
@@ -72,12 +80,12 @@ def density_bins(sdr: Sequence[float] | np.ndarray, accuracy: Sequence[float] | 
     ratio, right = _pair(sdr, accuracy)
     if not 1 <= bins <= len(ratio):
         raise ValueError(f"bins must be 1 to the number of glosses that have both values, {len(ratio)}; got {bins}.")
-    order = np.argsort(ratio, kind="stable")
+    order = np.argsort(ratio if by is None else _pair(by, right)[0], kind="stable")
     return [
         Bin(
             glosses=len(part),
-            low=float(ratio[part[0]]),
-            high=float(ratio[part[-1]]),
+            low=float(ratio[part].min()),
+            high=float(ratio[part].max()),
             sdr=float(ratio[part].mean()),
             accuracy=float(right[part].mean()),
             error=float(right[part].std(ddof=1) / len(part) ** 0.5) if len(part) > 1 else float("nan"),

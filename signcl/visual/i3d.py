@@ -6,6 +6,7 @@ WLASL load by name. Its classifier (`logits`) is no part of a frame encoder: `si
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -149,11 +150,14 @@ class I3D(nn.Module):
             windows = windows.flip(-1)
         values = windows.permute(0, 4, 1, 2, 3)  # a view whose memory already is channels_last_3d
         values = values * 2 - 1 if windows.is_floating_point() else values.to(weight.dtype) / 127.5 - 1
-        for name, layer in self.named_children():
-            values = layer(values)
-            if name in POOLS:
-                values = _max_pool(values, *POOLS[name])
-        return values.mean(dim=(2, 3, 4))
+        # on a CPU torch 2.13's conv3d leaves parts of a bfloat16 weight gradient unset, so it stays in float32 there
+        exact = torch.autocast("cpu", enabled=False) if values.device.type == "cpu" else nullcontext()
+        with exact:
+            for name, layer in self.named_children():
+                values = layer(values)
+                if name in POOLS:
+                    values = _max_pool(values, *POOLS[name])
+            return values.mean(dim=(2, 3, 4))
 
     def _windows(self, frames: Tensor, index: Tensor) -> Tensor:
         """Vectors of the windows that `index` names in packed frames. [N, H, W, 3], [M, window] -> [M, dim]"""

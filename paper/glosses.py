@@ -1,0 +1,177 @@
+"""What every gloss looks like in a kind of features: how crowded it lies, and how well a recogniser on them knows it.
+
+Glosses need the frames of each sign. They come from `--spans TABLE` (`signcl spans`, `signcl align`), else from the
+corpus itself, else from an aligner that is trained for it as the paper's was: on train and test merged (Table 9).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paper.extractors import aligner
+from paper.jobs import Place, Result, run_all
+from paper.output import Table
+from paper.settings import add_arguments, place_of
+from signcl.batch import Sample
+from signcl.lab import Instances
+from signcl.recipe import Recipe
+
+__all__ = ["GlossValues", "align", "annotated", "gloss_values", "instances_of", "mean_values", "run_script"]
+
+SPLITS = ("dev", "test")
+"""Of which glosses are looked at: together, since single splits have few instances of most."""
+
+
+@dataclass(frozen=True)
+class GlossValues:
+    """One number per gloss each, in one order."""
+
+    glosses: list[str]
+    counts: np.ndarray
+    """Instances. [K]"""
+    frequency: np.ndarray
+    """Occurrences in the training split. [K]"""
+    inter: np.ndarray
+    """Mean distance to the other glosses, in units of its mean over glosses. [K]"""
+    intra: np.ndarray
+    """Mean distance within the gloss, in the same units. [K]"""
+    sdr: np.ndarray
+    """Their ratio. [K]"""
+    accuracy: np.ndarray
+    """Share of the gloss's occurrences that are recognised. [K]"""
+
+
+def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
+    """The report of `signcl align` of a run on a split; made once, the table beside it as `aligned.SPLIT.tsv`."""
+    from signcl.alignment import align_run
+    from signcl.checkpoint import load_run
+
+    table = result.folder / f"aligned.{split}.tsv"
+    report = table.with_suffix(".json")
+    if table.is_file() and report.is_file():
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return found
+    leaked = split == "test" and load_run(result.folder).recipe.corpus.transductive
+    return align_run(result.folder, split, table, device=device, transductive=leaked, progress=False)
+
+
+def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Place) -> list[Sample]:
+    """The samples of a split that have the frames of their signs."""
+    from signcl.corpora.span_table import attach_spans
+    from signcl.data import recipe_samples
+
+    samples = recipe_samples(recipe, split)
+    if options.spans is not None:
+        samples = attach_spans(samples, options.spans.replace("{split}", split))
+    elif not any(s.spans for s in samples):
+        job = aligner(options.corpus, options.changes).seeded(0)
+        result = run_all([job], place)[job]
+        align(result, split, place.device)
+        samples = attach_spans(samples, result.folder / f"aligned.{split}.tsv")
+    return [s for s in samples if s.spans]
+
+
+def instances_of(
+    result: Result, options: argparse.Namespace, place: Place, *, tap: str, splits: Sequence[str] = SPLITS
+) -> Instances:
+    """One vector per sign of the splits, at a tap of a run."""
+    from signcl.analysis import sign_instances
+    from signcl.checkpoint import load_run
+
+    run = load_run(result.folder)
+    samples = [s for split in splits for s in annotated(run.recipe, split, options, place)]
+    return sign_instances(run, samples, [options.frame], tap=tap, device=place.device, progress=False)[0]
+
+
+def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> GlossValues:
+    """Density of the features that a recogniser was trained on, and its accuracy, by gloss.
+
+    Accuracy is `signcl.metrics.gloss_accuracy`; glosses that the references do not have are left out.
+    """
+    from signcl.checkpoint import load_run
+    from signcl.data import recipe_samples
+    from signcl.density import sign_density_ratio, to_rows
+    from signcl.evaluation import read_predictions
+    from signcl.metrics import gloss_accuracy
+
+    instances = instances_of(result, options, place, tap="visual")
+    names, numbers = instances.numbers()
+    rows: list[dict[str, Any]] = [dict(r) for r in to_rows(sign_density_ratio(instances.features, numbers), names)]
+    references: list[str] = []
+    hypotheses: list[str] = []
+    for split in SPLITS:
+        _, theirs, ours = read_predictions(result.folder / f"predictions.{split}.tsv")
+        references += theirs
+        hypotheses += ours
+    scores = gloss_accuracy(hypotheses, references)
+    frequency = Counter(g for s in recipe_samples(load_run(result.folder).recipe, "train") for g in s.gloss)
+    rows = sorted((row for row in rows if row["gloss"] in scores), key=lambda row: str(row["gloss"]))
+    if len(rows) < 2:
+        raise ValueError(f"{result.folder}: needs at least 2 glosses with 2 instances in dev and test, got {len(rows)}")
+    column = {key: np.array([row[key] for row in rows], dtype=float) for key in ("count", "inter", "intra", "sdr")}
+    unit = column["inter"].mean()
+    return GlossValues(
+        [row["gloss"] for row in rows],
+        column["count"],
+        np.array([frequency[row["gloss"]] for row in rows], dtype=float),
+        column["inter"] / unit,
+        column["intra"] / unit,
+        column["sdr"],
+        np.array([scores[row["gloss"]].accuracy for row in rows]),
+    )
+
+
+def mean_values(seeds: Sequence[GlossValues]) -> GlossValues:
+    """The mean over seeds, gloss by gloss; the instances of all seeds are the same."""
+    first = seeds[0]
+    if any(one.glosses != first.glosses for one in seeds):
+        raise ValueError("the seeds of a kind of features must have the same glosses")
+    return GlossValues(
+        first.glosses,
+        first.counts,
+        first.frequency,
+        *(np.mean([getattr(one, name) for one in seeds], axis=0) for name in ("inter", "intra", "sdr", "accuracy")),
+    )
+
+
+def run_script(
+    name: str,
+    about: str,
+    corpora: Sequence[str],
+    words: Sequence[str] | None,
+    table: Callable[[argparse.Namespace, Place, str], Table],
+    more: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> Table:
+    """Parse, make the table, write and print it.
+
+    Args:
+        about: the docstring of the script.
+        table: from the options, where runs go, and the command in words.
+        more: adds the script's own options.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m paper.{name}", description=about.splitlines()[0])
+    add_arguments(parser, tuple(corpora))
+    parser.add_argument("--spans", help="a table of spans in place of the corpus's own; {split} is filled")
+    parser.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="which frame is a sign")
+    if more is not None:
+        more(parser)
+    options = parser.parse_args(words)
+    folder: Path = options.results / options.corpus
+    folder.mkdir(parents=True, exist_ok=True)
+    command = f"python -m paper.{name} --corpus {options.corpus} --seeds {options.seeds}"
+    command += f" --spans {options.spans}" if options.spans else ""
+    command += f" --frame {options.frame}" if options.frame != "centre" else ""
+    made = table(options, place_of(options), command)
+    made.write(folder)
+    print(made.markdown())
+    print(f"written: {folder}/{name}.md .tex .csv .json", file=sys.stderr)
+    return made
