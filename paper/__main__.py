@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from paper.page import write_page
-from paper.plan import STEPS, Step, estimate, reason_not_to_run
+from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
 from paper.settings import PRESETS, add_arguments
 
 __all__ = ["main"]
@@ -71,13 +71,13 @@ def _say_plan(steps: list[Step], options: argparse.Namespace) -> None:
     minutes = 0.0
     for step in steps:
         parser = argparse.ArgumentParser()
-        if step.trains:
+        if step.trains and plans(step):
             add_arguments(parser)
             found = estimate(step, parser.parse_args(arguments_of(step, options)), counted)
             minutes += found.minutes
             _say(f"{step.title}: {found}")
         else:
-            _say(f"{step.title}: trains nothing")
+            _say(f"{step.title}: " + ("a probe of runs above, and few of its own" if step.trains else "trains nothing"))
     _say(f"about {minutes:.0f} min in all with {options.jobs} runs at a time; runs that scripts share are counted once")
 
 

@@ -224,7 +224,7 @@ def _make(todo: dict[Path, Fit | Extract], place: Place) -> None:
                 if len(running) >= place.jobs:
                     break
                 waiting.remove(folder)
-                running[pool.submit(_work, todo[folder], place)] = folder
+                running[pool.submit(_work, todo[folder], folder, place)] = folder
             if not running:  # what is left needs a run that failed
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -265,14 +265,17 @@ def _note(future: Future[None], folder: Path, failed: dict[Path, str]) -> None:
         (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
 
 
-def _work(job: Fit | Extract, place: Place) -> None:
+def _work(job: Fit | Extract, folder: Path, place: Place) -> None:
     """Make one job in this process; nothing is printed but to its log."""
+    if folder_of(job, place) != folder:  # this process has read code and recipes later than the one that wants the run
+        raise RuntimeError(
+            "the code or a recipe has changed since this command began; start it again, finished runs are kept"
+        )
     import contextlib
 
     import torch
 
     torch.set_num_threads(1)
-    folder = folder_of(job, place)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
         if isinstance(job, Extract):

@@ -12,7 +12,7 @@ from pathlib import Path
 from paper.jobs import Fit, Place, missing
 from paper.settings import core_seconds, has_corpus, place_of
 
-__all__ = ["STEPS", "Estimate", "Step", "estimate", "reason_not_to_run"]
+__all__ = ["STEPS", "Estimate", "Step", "estimate", "plans", "reason_not_to_run"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,14 @@ def reason_not_to_run(step: Step, data: Path) -> str:
     return ""
 
 
+def plans(step: Step) -> bool:
+    """Whether a script says which runs it wants; those that do not live on the runs of the others."""
+    return hasattr(importlib.import_module(f"paper.{step.script}"), "planned")
+
+
 def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
     """Every training that a script wants, by place; the corpora need not be there yet."""
     module = importlib.import_module(f"paper.{step.script}")
-    if not hasattr(module, "planned"):  # it lives on the runs of others
-        return {}
     places: Callable[..., dict[object, Place]] | None = getattr(module, "places", None)
     where = list(places(options, make=False).values()) if places else [place_of(options, make=False)]
     wanted: Iterable[Fit] = module.planned(options, where[0]).values()

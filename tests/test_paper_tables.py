@@ -196,6 +196,13 @@ def test_two_arms_that_come_to_the_same_run_are_trained_once(place, capsys):
     assert found[plain].folder == found[same].folder
 
 
+def test_a_run_is_refused_where_code_or_recipe_changed_since_the_command_began(place):
+    job = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=8"))
+    with pytest.raises(RuntimeError, match="has changed since this command began; start it again"):
+        jobs._work(job, place.out / "nslt-of-another-code-seed8", place)
+    assert not (place.out / "nslt-of-another-code-seed8").exists()
+
+
 def test_a_preset_changes_runs_on_clips_and_leaves_features(tmp_path):
     options = options_of(tmp_path, "synthetic", "--preset", "gpu", "--seeds", "1")
     where = settings.place_of(options, make=False)
