@@ -16,14 +16,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from paper.extractors import KINDS, runs_of_kinds
-from paper.glosses import instances_of, run_script
-from paper.jobs import Place, arms, results, seconds
+from paper.glosses import instances_of, run_analysis
+from paper.jobs import Fit, Place, arms, results, seconds
 from paper.output import Claim, Table
 from paper.settings import CORPORA, describe
 from paper.statistics import mean_and_spread, seed_interval, verdict
 from signcl.density import sdr_interval, sign_density_ratio
 
-__all__ = ["main", "named_glosses", "table"]
+__all__ = ["main", "named_glosses", "planned", "table"]
 
 NAMED = {"phoenix14t": ("KOENNEN", "GRAD", "GEWITTER", "ZWISCHEN", "NACHT", "FREUNDLICH", "NORDOST")}
 """Those of the paper."""
@@ -31,12 +31,17 @@ THEIRS = {"smkd": 66.23, "vlp": 92.59, "vlp-signcl": 81.30}
 MOST = 7
 
 
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    return runs_of_kinds(options.corpus, options.changes)
+
+
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train the features, measure and map them."""
     from signcl.files import atomic_write
     from signcl.projection import density_panels, tsne
 
-    runs = runs_of_kinds(options.corpus, options.changes)
+    runs = planned(options, place)
     found = results(arms(runs, options.seeds), place)
     rows, ratios, maps, labels, shown = [], {}, [], [], []
     for kind, of_seeds in found.items():
@@ -103,7 +108,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
 def main(words: list[str] | None = None) -> None:
     """Make the figure."""
     corpora = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
-    run_script("figure2", __doc__ or "", corpora, words, table, _more)
+    run_analysis("figure2", __doc__ or "", corpora, words, table, _more)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from paper.extractors import KINDS, extractors, probe, translators
-from paper.glosses import gloss_values, mean_values, run_script
-from paper.jobs import Place, arms, results, seconds
+from paper.glosses import gloss_values, mean_values, run_analysis
+from paper.jobs import Fit, Place, arms, results, seconds
 from paper.output import Claim, Table
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, effect, mean_and_spread, verdict
 from signcl.density import density_bins
 
-__all__ = ["drop", "main", "table"]
+__all__ = ["drop", "main", "planned", "table"]
 
 BINS = 9
 THEIRS = {"NSLT": 10.73 - 19.35, "Joint-SLT": 12.73 - 22.79}
 """BLEU-4 on VLP features less that on SMKD features, PHOENIX-2014T, Table 1."""
+
+
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    found = {}
+    for kind, features in extractors(options.corpus, options.changes).items():
+        found[kind] = probe(options.corpus, features, options.changes)
+        if not getattr(options, "no_translation", False):
+            own = translators(options.corpus, features, options.changes)
+            found |= {f"{kind} {name}": job for name, job in own.items()}
+    return found
 
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
@@ -35,12 +46,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     from signcl.projection import impact_figure
 
     kinds = extractors(options.corpus, options.changes)
-    jobs = {kind: probe(options.corpus, features, options.changes) for kind, features in kinds.items()}
-    if not options.no_translation:
-        for kind, features in kinds.items():
-            own = translators(options.corpus, features, options.changes)
-            jobs |= {f"{kind} {name}": job for name, job in own.items()}
-    found = results(arms(jobs, options.seeds), place)
+    found = results(arms(planned(options, place), options.seeds), place)
     values = {kind: mean_values([gloss_values(r, options, place) for r in found[kind]]) for kind in kinds}
     order = values["smkd"].sdr
     count = min(BINS, len(order))
@@ -116,7 +122,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
 def main(words: list[str] | None = None) -> None:
     """Make the figure."""
     corpora = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
-    run_script("figure3", __doc__ or "", corpora, words, table, _more)
+    run_analysis("figure3", __doc__ or "", corpora, words, table, _more)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 
 from paper import table8
 from paper.extractors import runs_of_kinds
-from paper.glosses import instances_of, run_script
+from paper.glosses import instances_of, run_analysis
 from paper.jobs import Fit, Place, Result, arms, results, seconds
 from paper.output import Claim, Table
 from paper.pairs import Pair, confusion, mined_pairs, read_pairs, twins
@@ -28,7 +28,7 @@ from paper.settings import CORPORA, describe
 from paper.statistics import Effect, verdict
 from signcl.metrics import seeded_bootstrap
 
-__all__ = ["Count", "counted", "main", "table"]
+__all__ = ["Count", "counted", "main", "planned", "table"]
 
 
 @dataclass
@@ -85,9 +85,14 @@ def counted(
     return counts
 
 
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    return systems(options.corpus, options.changes)
+
+
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train both systems, count, choose by the rule, draw the pair."""
-    found = results(arms(systems(options.corpus, options.changes), options.seeds), place)
+    found = results(arms(planned(options, place), options.seeds), place)
     answers = {name: [result.answers() for result in of_seeds] for name, of_seeds in found.items()}
     references = answers["baseline"][0][1]
     pairs, source = _pairs(options, place, found["baseline"][0], references)
@@ -220,7 +225,7 @@ def _more(parser: argparse.ArgumentParser) -> None:
 def main(words: list[str] | None = None) -> None:
     """Make the figure."""
     corpora = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
-    run_script("figure5", __doc__ or "", corpora, words, table, _more)
+    run_analysis("figure5", __doc__ or "", corpora, words, table, _more)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from signcl.batch import Sample
 from signcl.lab import Instances
 from signcl.recipe import Recipe
 
-__all__ = ["GlossValues", "align", "annotated", "gloss_values", "instances_of", "mean_values", "run_script"]
+__all__ = ["GlossValues", "align", "annotated", "gloss_values", "instances_of", "mean_values", "run_analysis"]
 
 SPLITS = ("dev", "test")
 """Of which glosses are looked at: together, since single splits have few instances of most."""
@@ -143,7 +143,7 @@ def mean_values(seeds: Sequence[GlossValues]) -> GlossValues:
     )
 
 
-def run_script(
+def run_analysis(
     name: str,
     about: str,
     corpora: Sequence[str],

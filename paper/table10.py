@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from paper.extractors import KINDS, extractors, probe
-from paper.glosses import GlossValues, gloss_values, mean_values, run_script
-from paper.jobs import Place, arms, results, seconds
+from paper.glosses import GlossValues, gloss_values, mean_values, run_analysis
+from paper.jobs import Fit, Place, arms, results, seconds
 from paper.output import Claim, Table
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, verdict
 from signcl.density import Correlation, correlate
 
-__all__ = ["main", "quantities", "table"]
+__all__ = ["main", "planned", "quantities", "table"]
 
 THEIRS = {
     "phoenix14t": {"D_inter": (0.36, 0.43), "D_intra": (-0.22, -0.24), "SDR": (-0.35, -0.34)},
@@ -41,11 +41,15 @@ def quantities(values: GlossValues) -> dict[str, np.ndarray]:
     }
 
 
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    kinds = extractors(options.corpus, options.changes)
+    return {kind: probe(options.corpus, features, options.changes) for kind, features in kinds.items()}
+
+
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train the features and the recognisers on them, correlate, lay out the table."""
-    kinds = extractors(options.corpus, options.changes)
-    jobs = {kind: probe(options.corpus, features, options.changes) for kind, features in kinds.items()}
-    found = results(arms(jobs, options.seeds), place)
+    found = results(arms(planned(options, place), options.seeds), place)
     values = {kind: [gloss_values(r, options, place) for r in of_seeds] for kind, of_seeds in found.items()}
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
     rows, notes, claims = [], [], []
@@ -120,7 +124,7 @@ def _claims(
 
 def main(words: list[str] | None = None) -> None:
     """Make the table."""
-    run_script("table10", __doc__ or "", ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words, table)
+    run_analysis("table10", __doc__ or "", ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words, table)
 
 
 if __name__ == "__main__":

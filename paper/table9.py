@@ -12,13 +12,13 @@ import argparse
 from typing import Any
 
 from paper.extractors import aligner
-from paper.glosses import align, run_script
-from paper.jobs import Place, arms, results, seconds
+from paper.glosses import align, run_analysis
+from paper.jobs import Fit, Place, arms, results, seconds
 from paper.output import Claim, Table
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, mean_and_spread, seed_interval, verdict
 
-__all__ = ["main", "table"]
+__all__ = ["main", "planned", "table"]
 
 SPLITS = ("train", "test", "dev")
 THEIRS = {
@@ -32,13 +32,17 @@ TRUTH = (
 )
 
 
-def table(options: argparse.Namespace, place: Place, command: str) -> Table:
-    """Train the aligners, align every split, lay out the table."""
-    jobs = {
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    return {
         kind: aligner(options.corpus, options.changes, transductive=kind == "train + test")
         for kind in ("train", "train + test")
     }
-    found = results(arms(jobs, options.seeds), place)
+
+
+def table(options: argparse.Namespace, place: Place, command: str) -> Table:
+    """Train the aligners, align every split, lay out the table."""
+    found = results(arms(planned(options, place), options.seeds), place)
     reports = {
         (kind, split): [align(result, split, place.device) for result in of_seeds]
         for kind, of_seeds in found.items()
@@ -103,7 +107,7 @@ def _claims(reports: dict[tuple[str, str], list[dict[str, Any]]], theirs: dict[s
 
 def main(words: list[str] | None = None) -> None:
     """Make the table."""
-    run_script("table9", __doc__ or "", ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words, table)
+    run_analysis("table9", __doc__ or "", ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words, table)
 
 
 if __name__ == "__main__":

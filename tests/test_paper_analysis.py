@@ -28,7 +28,6 @@ TINY = [
     "model.visual_dim=12",
     "decode.gloss_beams=2",
 ]
-SLT = ["model.heads=2", "model.ffn=16"]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +94,16 @@ def test_figure_3_and_table_10_stand_on_the_same_runs(arguments, capsys):
     assert rows[3][4] == "–"  # frequency is not held fixed against itself
     verdicts = {c["verdict"] for c in json.loads((results(arguments) / "table10.json").read_text())["claims"]}
     assert verdicts <= {"supported", "not seen", "contradicted"}
+
+
+def test_figure_3_also_says_what_crowding_costs_translation(arguments):
+    one_seed = [*arguments]
+    one_seed[one_seed.index("--seeds") + 1] = "1"
+    figure3.main([*one_seed, "decode.beams=1", "decode.max_new_tokens=6"])
+    _, *rows = rows_of(arguments, "figure3")
+    assert [row[0] for row in rows[-2:]] == ["NSLT, BLEU-4", "Joint-SLT, BLEU-4"]
+    claims = json.loads((results(arguments) / "figure3.json").read_text())["claims"]
+    assert [c["theirs"] for c in claims[3:]] == ["-8.62", "-10.06"]  # Table 1: 10.73 - 19.35, 12.73 - 22.79
 
 
 def test_figure_2_prints_the_settings_of_its_maps(arguments):
