@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test paper check clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -21,6 +21,9 @@ test: $(VENV)/ready  ## linters, types and the whole suite
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy signcl
 	$(BIN)/pytest -n 2 --dist loadfile
+
+paper: $(VENV)/ready  ## every table and figure that this machine can make; under 3 hours on 2 cores, resumable
+	$(BIN)/python -m paper
 
 clean:
 	rm -rf $(VENV) runs

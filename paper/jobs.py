@@ -12,16 +12,18 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Extract", "Fit", "Place", "Result", "code_version", "run_all"]
+__all__ = ["Extract", "Fit", "Place", "Result", "code_version", "missing", "recipe_of", "run_all"]
 
 NOT_TRAINING = (
     "cli",
@@ -86,6 +88,8 @@ class Place:
     device: str = "cpu"
     jobs: int = 2
     """Runs at a time, each on one thread."""
+    clips: tuple[str, ...] = ()
+    """Recipe values of every run that reads clips, such as the size of a preset; not of those on extracted features."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,12 @@ def code_version() -> str:
     return digest.hexdigest()[:8]
 
 
-def _recipe(job: Fit, place: Place) -> Any:
+def recipe_of(job: Fit, place: Place) -> Any:
+    """The recipe of a run, complete but for its folder."""
     from signcl.recipe import load_recipe, recipe_path
 
-    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *job.changes]
+    preset = place.clips if job.features is None else ()
+    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *preset, *job.changes]
     if job.start is not None:
         changes.append(f"model.init_from={folder_of(job.start, place)}")
     if job.features is not None:
@@ -137,7 +143,7 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
         return folder_of(job.run, place) / f"features-{job.tap}"
     from signcl.recipe import recipe_to_dict
 
-    recipe = recipe_to_dict(_recipe(job, place))
+    recipe = recipe_to_dict(recipe_of(job, place))
     seed = recipe["train"]["seed"]
     recipe.pop("out")
     recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
@@ -163,16 +169,8 @@ def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
         RuntimeError: a run failed; the others that do not need it are finished first.
     """
     wanted = list(dict.fromkeys(jobs))
-    everything: dict[Fit | Extract, None] = {}
-
-    def collect(job: Fit | Extract) -> None:
-        for part in _before(job):
-            collect(part)
-        everything[job] = None
-
-    for job in wanted:
-        collect(job)
-    todo = [job for job in everything if not _done(job, place)]
+    everything = _everything(wanted, place)
+    todo = {folder: job for folder, job in everything.items() if not _done(job, folder)}
     if todo:
         print(
             f"{len(everything) - len(todo)} of {len(everything)} runs are there; {len(todo)} to make", file=sys.stderr
@@ -181,71 +179,103 @@ def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
     return {job: _result(folder_of(job, place)) for job in wanted}
 
 
-def _done(job: Fit | Extract, place: Place) -> bool:
-    name = "index.json" if isinstance(job, Extract) else "result.json"
-    folder = folder_of(job, place)
-    return (
-        all((folder / split / name).is_file() for split in SPLITS)
-        if isinstance(job, Extract)
-        else (folder / name).is_file()
-    )
+def missing(jobs: Iterable[Fit], place: Place) -> dict[Path, Fit | Extract]:
+    """What `run_all` would make, in an order that it can be made in."""
+    return {folder: job for folder, job in _everything(jobs, place).items() if not _done(job, folder)}
+
+
+def _everything(jobs: Iterable[Fit], place: Place) -> dict[Path, Fit | Extract]:
+    """Jobs and what they need, what is needed first; two that come to the same run are one."""
+    found: dict[Path, Fit | Extract] = {}
+
+    def collect(job: Fit | Extract) -> None:
+        for part in _before(job):
+            collect(part)
+        found.setdefault(folder_of(job, place), job)
+
+    for job in dict.fromkeys(jobs):
+        collect(job)
+    return found
+
+
+def _done(job: Fit | Extract, folder: Path) -> bool:
+    if isinstance(job, Extract):
+        return all((folder / split / "index.json").is_file() for split in SPLITS)
+    return (folder / "result.json").is_file()
 
 
 SPLITS = ("train", "dev", "test")
 
 
-def _make(todo: list[Fit | Extract], place: Place) -> None:
+def _make(todo: dict[Path, Fit | Extract], place: Place) -> None:
     """Make jobs in worker processes, each as soon as what it needs is there."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    waiting, running, failed = list(todo), {}, []
+    needs = {folder: {folder_of(part, place) for part in _before(job)} for folder, job in todo.items()}
+    waiting = list(todo)
+    running: dict[Future[None], Path] = {}
+    failed: dict[Path, str] = {}
     started, total = time.perf_counter(), len(todo)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(place.jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(place.jobs, mp_context=context, initializer=_end_with_parent) as pool:
         while waiting or running:
-            blocked = {*waiting, *running.values(), *(job for job, _ in failed)}
-            for job in [job for job in waiting if not any(part in blocked for part in _before(job))]:
+            blocked = {*waiting, *running.values(), *failed}
+            for folder in [folder for folder in waiting if not needs[folder] & blocked]:
                 if len(running) >= place.jobs:
                     break
-                waiting.remove(job)
-                running[pool.submit(_work, job, place)] = job
+                waiting.remove(folder)
+                running[pool.submit(_work, todo[folder], folder, place)] = folder
             if not running:  # what is left needs a run that failed
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                job = running.pop(future)
-                _note(future, job, place, failed)
+                folder = running.pop(future)
+                _note(future, folder, failed)
                 left = len(waiting) + len(running)
                 spent = time.perf_counter() - started
                 print(
-                    f"[{total - left}/{total}] {folder_of(job, place).name}  {spent / 60:.1f} min, about "
+                    f"[{total - left}/{total}] {folder.name}  {spent / 60:.1f} min, about "
                     f"{spent / max(1, total - left) * left / 60:.0f} to go",
                     file=sys.stderr,
                     flush=True,
                 )
     if failed:
-        job, reason = failed[0]
-        raise RuntimeError(f"{len(failed)} runs failed, the first {folder_of(job, place)}: {reason}")
+        folder, reason = next(iter(failed.items()))
+        raise RuntimeError(f"{len(failed)} runs failed, the first {folder}: {reason}")
 
 
-def _note(future: Future[None], job: Fit | Extract, place: Place, failed: list[Any]) -> None:
+def _end_with_parent() -> None:
+    """A worker whose parent was killed ends too: the next call makes the same run, and one folder has one writer."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _note(future: Future[None], folder: Path, failed: dict[Path, str]) -> None:
     try:
         future.result()
     except Exception as error:
-        failed.append((job, f"{type(error).__name__}: {error}"))
-        folder = folder_of(job, place)
+        failed[folder] = f"{type(error).__name__}: {error}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
 
 
-def _work(job: Fit | Extract, place: Place) -> None:
+def _work(job: Fit | Extract, folder: Path, place: Place) -> None:
     """Make one job in this process; nothing is printed but to its log."""
+    if folder_of(job, place) != folder:  # this process has read code and recipes later than the one that wants the run
+        raise RuntimeError(
+            "the code or a recipe has changed since this command began; start it again, finished runs are kept"
+        )
     import contextlib
 
     import torch
 
     torch.set_num_threads(1)
-    folder = folder_of(job, place)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
         if isinstance(job, Extract):
@@ -271,7 +301,7 @@ def _fit(job: Fit, folder: Path, place: Place) -> None:
     from signcl.files import write_json
     from signcl.train import fit
 
-    recipe = dataclasses.replace(_recipe(job, place), out=str(folder))
+    recipe = dataclasses.replace(recipe_of(job, place), out=str(folder))
     fit(recipe, progress=False)
     for split in ("dev", "test"):
         scores = evaluate(folder, split, bootstrap=0, progress=False)

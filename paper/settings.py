@@ -1,22 +1,35 @@
 """What is trained on each corpus, and how the scripts are called. Fixed before any result was looked at.
 
-The synthetic corpus has 600 clips of 48 pixels (480 to train), drawn with the settings below: 40 % of its signs have a
-minimal-pair twin by default, so that density is a real difficulty. Sizes and lengths of training are those of the
-shipped CPU recipes; what a recipe does not say, a script says beside its runs.
+The synthetic corpus has 600 clips of 48 pixels (480 to train); half of its signs have a minimal-pair twin, so that
+density is a real difficulty. Sizes and lengths of training are those of the shipped CPU recipes but for what `Preset`
+says of the sweeps, the surface and the number signs, so that all of it fits into 3 hours of 2 cores. `--preset gpu`
+takes larger clips and a ResNet. `COSTS` are measured seconds, from which `python -m paper` computes its plan.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper.jobs import Place, code_version
+from paper.jobs import Extract, Fit, Place, code_version, recipe_of
 
-__all__ = ["CORPORA", "Setting", "add_arguments", "describe", "place_of"]
+__all__ = [
+    "CORPORA",
+    "PRESETS",
+    "Preset",
+    "Setting",
+    "Sweep",
+    "add_arguments",
+    "core_seconds",
+    "describe",
+    "has_corpus",
+    "place_of",
+]
 
 
 @dataclass(frozen=True)
@@ -26,10 +39,105 @@ class Setting:
     title: str
     root: str
     recipes: dict[str, str]
-    """Part -> shipped recipe: vlp, gfslt, nslt, joint-slt, recogniser, smkd."""
+    """Part -> shipped recipe: vlp, gfslt, nslt, joint-slt, recogniser, smkd; features-...: on extracted features."""
     gfslt_weight: float
     """Weight of SignCL in pretraining and finetuning."""
     licensed: bool = False
+    clips: int = 0
+    """Training clips, for plans."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of Tables 6 and 7 and Figure 7."""
+
+    system: str
+    """gfslt, from VLP where the corpus has it; or features-nslt, on features of VLP."""
+    length: tuple[str, ...] = ()
+    """Recipe values that cut it short."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large the runs of the synthetic corpus are, and how long those of every sweep."""
+
+    title: str
+    corpus: dict[str, Any]
+    """Settings of the synthetic corpus."""
+    clips: tuple[str, ...] = ()
+    """Recipe values of every run on its clips."""
+    sweep: dict[str, Sweep] = field(default_factory=dict)
+    """By corpus; one that is not named: GFSLT at the recipe's length."""
+    surface_steps: int = 160
+    """Optimizer steps of a run of the surface, whatever its share of the clips."""
+    imu_steps: int = 240
+    """Optimizer steps of a run on the number signs, whatever its share of the sequences."""
+    device: str = "cpu"
+
+
+SHORT = {"synthetic": Sweep("features-nslt"), "imu_numbers": Sweep("gfslt", ("train.max_steps=240",))}
+PUBLISHED = dict.fromkeys(("phoenix14t", "csl_daily"), Sweep("gfslt", ("train.epochs=80",)))  # paper section A.2.1
+LARGE = ("model.visual=resnet18", "model.chunk=256", "train.precision=bf16-mixed", "train.workers=4", "train.lr=0.0003")
+PRESETS = {
+    "cpu": Preset("48 px, small CNN, 600 clips", {"clips": 600, "size": 48}, (), SHORT | PUBLISHED),
+    "gpu": Preset(
+        "112 px, ResNet-18, 3000 clips",
+        {"clips": 3000, "size": 112, "signs": 96},
+        ("input.size=112", *LARGE),
+        PUBLISHED,
+        surface_steps=3000,
+        imu_steps=1200,
+        device="cuda",
+    ),
+    "gpu-large": Preset(
+        "224 px, ResNet-18, 10000 clips",
+        {"clips": 10000, "size": 224, "signs": 120},
+        ("input.size=224", "input.cache_gb=0", *LARGE),
+        PUBLISHED,
+        surface_steps=8000,
+        imu_steps=1200,
+        device="cuda",
+    ),
+}
+"""Fixed before looking. Only `cpu` has been run; the others are meant for one GPU of 24 GB and more."""
+
+
+COSTS = {
+    "pretrain": 0.75,
+    "pretrain-signcl": 0.80,
+    "finetune": 0.28,
+    "finetune-signcl": 0.30,
+    "smkd": 0.23,
+    "recogniser": 0.25,
+    "joint-slt": 0.30,
+    "features-recogniser": 0.03,
+    "features-nslt": 0.045,
+    "features-nslt-signcl": 0.045,
+    "features-joint-slt": 0.045,
+    "imu_numbers": 0.15,
+}
+"""Seconds of an optimizer step at the CPU sizes, by recipe of the synthetic corpus, and of any on the number signs: one
+thread with both cores busy (2 cores, November 2026). Less on a calm machine."""
+OVERHEAD = 8.0
+"""Seconds of a run beside its steps: start, scoring dev and test, density."""
+EXTRACTING = 10.0
+"""Seconds of extracting all splits."""
+
+
+def core_seconds(job: Fit | Extract, place: Place) -> float | None:
+    """About how long a run takes on a CPU; None where nothing like it has been measured."""
+    if isinstance(job, Extract):
+        return EXTRACTING
+    corpus, _, name = job.recipe.partition("/")
+    cost = COSTS.get("imu_numbers" if corpus == "imu_numbers" else name.removesuffix(".yaml"))
+    if place.device != "cpu" or place.clips or cost is None or corpus not in ("synthetic", "imu_numbers"):
+        return None
+    if job.features is not None and not name.startswith("features-"):
+        cost = COSTS["features-joint-slt"]
+    recipe = recipe_of(job, place)
+    clips = max(1, round(recipe.corpus.fraction * CORPORA[corpus].clips))
+    steps = math.ceil(clips / recipe.train.batch_size) * recipe.train.epochs
+    return OVERHEAD + cost * min(steps, recipe.train.max_steps or steps)
 
 
 CORPORA = {
@@ -44,8 +152,13 @@ CORPORA = {
             "joint-slt": "synthetic/joint-slt.yaml",
             "recogniser": "synthetic/recogniser.yaml",
             "smkd": "synthetic/smkd.yaml",
+            "features-recogniser": "synthetic/features-recogniser.yaml",
+            "features-joint-slt": "synthetic/features-joint-slt.yaml",
+            "features-nslt": "synthetic/features-nslt.yaml",
+            "features-nslt-signcl": "synthetic/features-nslt-signcl.yaml",
         },
         0.03,
+        clips=480,
     ),
     "imu_numbers": Setting(
         "Persian number signs (sensor glove)",
@@ -57,8 +170,10 @@ CORPORA = {
             "joint-slt": "imu_numbers/joint-slt.yaml",
             "recogniser": "imu_numbers/recogniser.yaml",
             "smkd": "imu_numbers/smkd.yaml",
+            "nslt-signcl": "imu_numbers/nslt-signcl.yaml",
         },
-        0.03,
+        0.01,
+        clips=560,
     ),
     "phoenix14t": Setting(
         "PHOENIX-2014T",
@@ -73,9 +188,14 @@ CORPORA = {
             "joint-slt": "phoenix14t/joint-slt.yaml",
             "recogniser": "phoenix14t/recogniser.yaml",
             "smkd": "phoenix14t/smkd.yaml",
+            "features-recogniser": "phoenix14t/recogniser.yaml",
+            "features-joint-slt": "phoenix14t/joint-slt.yaml",
+            "features-nslt": "phoenix14t/nslt.yaml",
+            "features-nslt-signcl": "phoenix14t/nslt-signcl.yaml",
         },
         0.01,
         licensed=True,
+        clips=7096,
     ),
     "csl_daily": Setting(
         "CSL-Daily",
@@ -90,35 +210,64 @@ CORPORA = {
             "joint-slt": "csl_daily/joint-slt.yaml",
             "recogniser": "csl_daily/recogniser.yaml",
             "smkd": "csl_daily/smkd.yaml",
+            "features-recogniser": "csl_daily/recogniser.yaml",
+            "features-joint-slt": "csl_daily/joint-slt.yaml",
+            "features-nslt": "csl_daily/nslt.yaml",
+            "features-nslt-signcl": "csl_daily/nslt-signcl.yaml",
         },
         0.01,
         licensed=True,
+        clips=18401,
     ),
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tuple(CORPORA)) -> None:
+def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tuple(CORPORA), seeds: int = 3) -> None:
     """The options that every script has."""
     parser.add_argument("--corpus", choices=corpora, default=corpora[0])
     parser.add_argument("--root", help="the corpus folder, where it is not the usual one")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs at a time, one thread each")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
+    parser.add_argument("--device", help="default: that of the preset")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
     parser.add_argument("--results", type=Path, default=Path("paper/results"), help="where the tables go")
     parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe values for every run")
 
 
-def place_of(options: argparse.Namespace) -> Place:
-    """Where runs go; the synthetic corpus is made where it is missing."""
-    setting = CORPORA[options.corpus]
-    out = options.out / options.corpus
-    root = Path(options.root or (out / "corpus" if options.corpus == "synthetic" else setting.root))
-    if options.corpus == "synthetic" and options.root is None:
-        make_synthetic(root)
+def has_corpus(corpus: str, root: str | None = None) -> bool:
+    """Whether the corpus is on this machine; the synthetic one can be made anywhere."""
+    return (corpus == "synthetic" and root is None) or Path(root or CORPORA[corpus].root).is_dir()
+
+
+def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) -> Place:
+    """Where runs go; the synthetic corpus is made where it is missing.
+
+    Args:
+        make: false only says where; a corpus that is not there yet has no content then.
+        other: settings of the synthetic corpus in place of the preset's; it is then another corpus in another folder.
+    """
+    setting, preset = CORPORA[options.corpus], PRESETS[options.preset]
+    synthetic = options.corpus == "synthetic"
+    name = options.corpus if not synthetic or options.preset == "cpu" else f"synthetic-{options.preset}"
+    other = {key: value for key, value in other.items() if value != default_of(options, key)}
+    out = options.out / "-".join([name, *(f"{key}-{value:g}" for key, value in other.items())])
+    root = Path(options.root or (out / "corpus" if synthetic else setting.root))
+    device, clips = options.device or preset.device, preset.clips if synthetic else ()
+    if not make and not root.is_dir():
+        return Place(out, root, "", device, options.jobs, clips)
+    if make and synthetic and options.root is None:
+        make_synthetic(root, **(preset.corpus | other))
     if not root.is_dir():
         raise SystemExit(f"{options.corpus} is needed at {root}, there is no such folder; name it with --root")
-    return Place(out, root, corpus_id(root), options.device, options.jobs)
+    return Place(out, root, corpus_id(root), device, options.jobs, clips)
+
+
+def default_of(options: argparse.Namespace, knob: str) -> Any:
+    """What the preset gives a setting of the synthetic corpus."""
+    from signcl.corpora.synthetic import SyntheticSettings
+
+    return PRESETS[options.preset].corpus.get(knob, getattr(SyntheticSettings(), knob))
 
 
 def make_synthetic(root: Path, **settings: Any) -> None:
@@ -141,6 +290,7 @@ def describe(options: argparse.Namespace, place: Place, **more: Any) -> dict[str
     facts = {"corpus": options.corpus, "corpus content": place.corpus_id, "seeds": options.seeds}
     return facts | {
         "code": code_version(),
+        **({"preset": options.preset} if options.preset != "cpu" else {}),
         **({"changes": " ".join(options.changes)} if options.changes else {}),
         **more,
     }

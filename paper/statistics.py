@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from paper.jobs import Result
 from signcl.metrics import seeded_bootstrap
+from signcl.recipe import load_recipe
 
-__all__ = ["Effect", "effect", "mean_and_spread", "seed_interval", "verdict"]
+__all__ = ["Effect", "Noise", "effect", "mean_and_spread", "noise", "seed_interval", "verdict"]
 
 T95 = (math.nan, math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Two-sided 95 % quantiles of Student's t, by number of values."""
@@ -49,15 +50,27 @@ def seed_interval(values: Sequence[float]) -> Effect:
 
 
 def effect(
-    metric: str, treated: Sequence[Result], plain: Sequence[Result], *, samples: int = 1000, tokenize: str = "none"
+    metric: str,
+    treated: Sequence[Result],
+    plain: Sequence[Result],
+    *,
+    samples: int = 1000,
+    tokenize: str | None = None,
 ) -> Effect:
-    """The gain of a metric of sentences, over seeds and sentences; of `sdr`, over seeds."""
+    """The gain of a metric of sentences, over seeds and sentences; of `sdr`, over seeds.
+
+    Args:
+        metric: `sdr`, or one that `signcl.metrics.seeded_bootstrap` knows.
+        tokenize: of BLEU; None takes what the runs were scored with. Glosses are words whatever they were.
+    """
     if metric == "sdr":
         return seed_interval([_sdr(a) - _sdr(b) for a, b in zip(treated, plain, strict=True)])
     a, b = [result.answers() for result in treated], [result.answers() for result in plain]
     references = a[0][1]
     if any(other[1] != references for other in (*a, *b)):
         raise ValueError("runs to be compared must have answered the same sentences")
+    if tokenize is None:
+        tokenize = "none" if metric == "wer" else load_recipe(treated[0].folder / "recipe.yaml").bleu_tokenize
     found = seeded_bootstrap(
         metric,
         [one[0] for one in a],
@@ -82,3 +95,50 @@ def verdict(found: Effect, claim: int = 1) -> str:
     if found.low * claim < 0 and found.high * claim < 0:
         return "contradicted"
     return "not seen"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Do settings differ by more than their seeds do?"""
+
+    spread: float
+    """Standard deviation of the settings' means over seeds."""
+    expected: float
+    """The same where the setting changes nothing, from how a setting's seeds differ."""
+    p_value: float
+    """How often chance alone spreads the means as far; nan with one seed."""
+
+    @property
+    def verdict(self) -> str:
+        """Of the claim that the setting matters little."""
+        return "contradicted" if self.p_value < 0.05 else "within seed noise"
+
+    def __str__(self) -> str:
+        return f"spread {self.spread:.2f}, by seeds alone {self.expected:.2f} (p = {self.p_value:.2f})"
+
+
+def noise(values: Sequence[Sequence[float]]) -> Noise:
+    """The spread of settings' means against the spread that seeds alone give.
+
+    Analysis of variance with the seeds as blocks, since every setting is trained with the same ones:
+    F = S var(means) / var(rest) on K - 1 and (K - 1)(S - 1) degrees of freedom, where the rest is what the mean of its
+    setting and of its seed leave of a value.
+
+    Args:
+        values: of each setting, one number per seed. [K][S]
+    """
+    import numpy as np
+    from scipy.stats import f as f_distribution
+
+    table = np.array(values, dtype=float)
+    settings, seeds = table.shape
+    spread = float(table.mean(axis=1).std(ddof=1))
+    if seeds < 2:
+        return Noise(spread, math.nan, math.nan)
+    rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    inner, outer = settings - 1, (settings - 1) * (seeds - 1)
+    variance = float((rest**2).sum() / outer)
+    if variance == 0:
+        return Noise(spread, 0.0, 1.0 if spread == 0 else 0.0)
+    p_value = float(f_distribution.sf(seeds * spread**2 / variance, inner, outer))
+    return Noise(spread, math.sqrt(variance / seeds), p_value)

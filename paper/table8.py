@@ -10,12 +10,12 @@ arms of a seed have the same finetuning recipe but for the weight of SignCL.
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import product
 
 from paper.jobs import Fit, Place, Result, arms, results, seconds
 from paper.output import Claim, Table, effects_picture
-from paper.settings import CORPORA, add_arguments, describe, place_of
+from paper.script import command_of, run_script
+from paper.settings import CORPORA, describe
 from paper.statistics import Effect, effect, mean_and_spread, verdict
 
 THEIRS = {
@@ -63,6 +63,11 @@ def jobs(corpus: str, changes: list[str]) -> dict[str, Fit]:
     return found
 
 
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    return jobs(options.corpus, options.changes)
+
+
 def table(options: argparse.Namespace, place: Place) -> Table:
     """Train what is missing and lay out the table."""
     found = results(arms(jobs(options.corpus, options.changes), options.seeds), place)
@@ -78,7 +83,6 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         seen = effect(metric, found[treated], found[plain])
         effects.append((text, seen))
         claims.append(Claim(text, _said(theirs, treated, plain, metric), str(seen), verdict(seen, sign)))
-    options.results.mkdir(parents=True, exist_ok=True)
     picture = options.results / options.corpus / "table8.png"
     chosen: list[tuple[str, Effect]] = [(text, seen) for text, seen in effects if "BLEU" in text]
     effects_picture(picture, [text for text, _ in chosen], [seen for _, seen in chosen], "difference in BLEU-4")
@@ -86,7 +90,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     return Table(
         "table8",
         f"Tables 2, 3 and 8 on the {CORPORA[options.corpus].title}",
-        f"python -m paper.table8 --corpus {options.corpus} --seeds {options.seeds}",
+        command_of("table8", options),
         ["VLP", "SignCL pre", "SignCL ft", "SDR %", "ROUGE-L", "BLEU-4", "BLEU-4 over VLP alone",
          "paper SDR", "paper ROUGE-L", "paper BLEU-4"],
         rows,
@@ -118,13 +122,7 @@ def _said(theirs: dict[str, tuple[float, float, float]], treated: str, plain: st
 
 def main(words: list[str] | None = None) -> None:
     """Make the table."""
-    parser = argparse.ArgumentParser(prog="python -m paper.table8", description=__doc__.splitlines()[0])
-    add_arguments(parser, ("synthetic", "phoenix14t", "csl_daily"))
-    options = parser.parse_args(words)
-    made = table(options, place_of(options))
-    made.write(options.results / options.corpus)
-    print(made.markdown())
-    print(f"written: {options.results / options.corpus}/{made.name}.md .tex .csv .png", file=sys.stderr)
+    run_script("table8", __doc__, table, ("synthetic", "phoenix14t", "csl_daily"), words)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""All of the evidence that this machine can make: `python -m paper [--only table8 imu] [--plan]`, or `make paper`.
+
+Scripts run in the order of their value; each writes its tables, and `paper/README.md` is written anew after each.
+Stopped at any point, the same command goes on: finished runs are not repeated, a stopped one continues where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from paper.page import write_page
+from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
+from paper.settings import PRESETS, add_arguments
+
+__all__ = ["main"]
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the scripts; 1 where one of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m paper", description=(__doc__ or "").splitlines()[0])
+    names = tuple(dict.fromkeys(step.script for step in STEPS))
+    parser.add_argument("--only", nargs="+", choices=names, metavar="SCRIPT", help=f"some of {', '.join(names)}")
+    parser.add_argument("--plan", action="store_true", help="say what is missing and how long it takes, run nothing")
+    parser.add_argument("--page", action="store_true", help="write the page of what is there, run nothing")
+    parser.add_argument("--minutes", type=float, help="begin no further script after so many minutes")
+    parser.add_argument("--seeds", type=int, help="default: 3, on the number signs 5")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs at a time, one thread each")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
+    parser.add_argument("--device", help="default: that of the preset")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data")))
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
+    options = parser.parse_args(words)
+    usual = options.results.resolve() == HERE / "results"
+    page = (HERE if usual else options.results) / "README.md"  # never beside a folder that someone named
+    if options.page:
+        write_page(options.results, page, HERE / "HEAD.md")
+        return 0
+    steps = []
+    for step in STEPS:
+        if options.only and step.script not in options.only:
+            continue
+        if reason := reason_not_to_run(step, options.data):
+            _say(f"{step.title}: left out, {reason}")
+        else:
+            steps.append(step)
+    _say_plan(steps, options)
+    return 0 if options.plan else _run(steps, options, page)
+
+
+def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
+    """The command line of a script."""
+    words = ["--corpus", step.corpus, "--results", str(options.results)]
+    if not step.trains:
+        return [*words, "--data", str(options.data)]
+    words += ["--seeds", str(options.seeds or step.seeds), "--jobs", str(options.jobs), "--out", str(options.out)]
+    words += ["--preset", options.preset]
+    words += ["--device", options.device] if options.device else []
+    return words + (["--root", str(options.data / step.data)] if step.data else [])
+
+
+def _say_plan(steps: list[Step], options: argparse.Namespace) -> None:
+    counted: set[Path] = set()
+    minutes = 0.0
+    for step in steps:
+        parser = argparse.ArgumentParser()
+        if step.trains and plans(step):
+            add_arguments(parser)
+            found = estimate(step, parser.parse_args(arguments_of(step, options)), counted)
+            minutes += found.minutes
+            _say(f"{step.title}: {found}")
+        else:
+            _say(f"{step.title}: " + ("a probe of runs above, and few of its own" if step.trains else "trains nothing"))
+    _say(f"about {minutes:.0f} min in all with {options.jobs} runs at a time; runs that scripts share are counted once")
+
+
+def _run(steps: list[Step], options: argparse.Namespace, page: Path) -> int:
+    started, failed = time.monotonic(), []
+    for number, step in enumerate(steps):
+        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
+            left = ", ".join(s.title for s in steps[number:])
+            _say(f"{options.minutes:g} min are over; not begun: {left}. The same command goes on.")
+            break
+        _say(f"== {step.title}, after {(time.monotonic() - started) / 60:.0f} min")
+        try:
+            importlib.import_module(f"paper.{step.script}").main(arguments_of(step, options))
+        except (RuntimeError, ValueError, OSError, SystemExit) as error:  # the others do not need it
+            failed.append(step.title)
+            _say(f"{step.title} failed: {error}")
+        write_page(options.results, page, HERE / "HEAD.md")
+    _say(f"{page} written after {(time.monotonic() - started) / 60:.0f} min")
+    if failed:
+        _say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""`paper/README.md`: the head that people write (`HEAD.md`), and below it what the tables of `results` claim and saw.
+
+Nothing is on the page that no command made: a row stands for a claim in a `.json` beside its table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from signcl.files import write_text
+
+__all__ = ["ORDER", "read_tables", "write_page"]
+
+ORDER = (
+    "table8",
+    "table1",
+    "imu",
+    "table6",
+    "table7",
+    "figure7",
+    "surface",
+    "figure6",
+    "figure2",
+    "figure3",
+    "figure5",
+)
+"""Tables in the order of their weight; others follow by name."""
+NEEDED = ("name", "title", "command", "claims", "made")
+
+
+def read_tables(results: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Every table under a folder of results, with its file.
+
+    Raises:
+        ValueError: a `.json` that is no table of these scripts.
+    """
+    found = []
+    for path in sorted(results.glob("*/*.json")):
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            missing = [key for key in NEEDED if key not in table]
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+            missing = list(NEEDED)
+        if missing:
+            raise ValueError(f"{path}: a table has {', '.join(NEEDED)}, this lacks {', '.join(missing)}; delete it")
+        found.append((path, table))
+    weight = {name: number for number, name in enumerate(ORDER)}
+    return sorted(
+        found, key=lambda item: (weight.get(item[1]["name"], len(ORDER)), item[1]["name"], item[0].parent.name)
+    )
+
+
+def write_page(results: Path, page: Path, head: Path) -> str:
+    """Write the page of all results; its text."""
+    tables = read_tables(results)
+    text = "\n".join([head.read_text(encoding="utf-8").rstrip(), "", *_claims(tables), *_tables(tables, page), ""])
+    write_text(page, text)
+    return text
+
+
+def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    rows, verdicts = [], Counter[str]()
+    for path, table in tables:
+        for claim in table["claims"]:
+            verdicts[claim["verdict"]] += 1
+            cells = (claim["text"], path.parent.name, f"`{table['command']}`", claim["theirs"], claim["ours"])
+            rows.append("| " + " | ".join(map(_cell, cells)) + f" | **{_cell(claim['verdict'])}** |")
+    if not rows:
+        return ["## Claims", "", "Nothing has been run yet: `make paper`."]
+    counted = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
+    return [
+        "## Claims",
+        "",
+        f"{len(rows)} in all: {counted}.",
+        "",
+        "| claim | on | command | paper | here (95 % interval) | verdict |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _tables(tables: list[tuple[Path, dict[str, Any]]], page: Path) -> list[str]:
+    if not tables:
+        return []
+    lines = ["", "## Tables and figures", "", "| | on | files | made |", "|---|---|---|---|"]
+    for path, table in tables:
+        beside = [(suffix, path.with_suffix(f".{suffix}")) for suffix in ("md", "csv", "tex", "png")]
+        files = " ".join(f"[{suffix}]({_link(file, page)})" for suffix, file in beside if file.is_file())
+        made = ", ".join(f"{key} {value}" for key, value in table["made"].items() if key != "corpus")
+        lines.append(f"| {_cell(table['title'])} | {path.parent.name} | {files} | {_cell(made)} |")
+    return lines
+
+
+def _link(file: Path, page: Path) -> str:
+    return Path(os.path.relpath(file, page.parent)).as_posix()
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,97 @@
+"""Pictures with more than a row of intervals: lines over a scale, and a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Line", "heat_map", "lines_picture"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+Line = Sequence[tuple[float, float, float]]
+"""(place on the axis, value, half width of its bar)."""
+
+
+def _axes(columns: int, size: tuple[float, float]) -> tuple[Any, Any, Any]:
+    """pyplot, a figure, and its axes in a list."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained", squeeze=False)
+    return plt, figure, list(axes[0])
+
+
+def _save(plt: Any, figure: Any, path: Path) -> None:
+    from signcl.files import atomic_write
+
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=160)
+    plt.close(figure)
+
+
+def lines_picture(
+    path: Path,
+    panels: Mapping[str, Mapping[str, Line]],
+    axis: str,
+    *,
+    ticks: Sequence[tuple[float, str]] = (),
+    level: Mapping[str, tuple[float, str]] | None = None,
+) -> None:
+    """Lines with bars over a logarithmic scale, a panel beside the other.
+
+    Args:
+        panels: label of the upright axis -> name of a line -> its points.
+        axis: label of the scale.
+        ticks: (place, text) on the scale.
+        level: panel -> a dashed line at this height, and its name.
+    """
+    plt, figure, axes = _axes(len(panels), (4.6 * len(panels), 3.4))
+    for one, (label, lines) in zip(axes, panels.items()):
+        for (name, points), colour in zip(lines.items(), COLOURS):
+            places, values, halves = zip(*points)
+            one.errorbar(places, values, yerr=halves, color=colour, marker="o", markersize=4, capsize=3, label=name)
+        if level and label in level:
+            height, name = level[label]
+            one.axhline(height, color="#777777", linestyle="--", linewidth=1.2, label=name)
+        one.set_xscale("log")
+        if ticks:
+            one.set_xticks([place for place, _ in ticks], [text for _, text in ticks])
+            one.minorticks_off()
+        one.set_xlabel(axis)
+        one.set_ylabel(label)
+        one.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize="small")
+    _save(plt, figure, path)
+
+
+def heat_map(
+    path: Path,
+    values: Sequence[Sequence[float]],
+    marked: Sequence[Sequence[bool]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    labels: tuple[str, str, str],
+) -> None:
+    """Numbers as colours around zero, each with its figure; those that are `marked` in bold with a star.
+
+    Args:
+        labels: of the upright axis, of the level one, and of the colours.
+    """
+    plt, figure, (axes,) = _axes(1, (1.3 * len(columns) + 2.2, 0.8 * len(rows) + 1.4))
+    bound = max(abs(value) for row in values for value in row) or 1.0
+    shown = axes.imshow(values, cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            colour = "white" if abs(value) > 0.6 * bound else "black"
+            star, weight = ("*", "bold") if marked[i][j] else ("", "normal")
+            axes.text(j, i, f"{value:+.2f}{star}", ha="center", va="center", color=colour, fontweight=weight)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_ylabel(labels[0])
+    axes.set_xlabel(labels[1])
+    figure.colorbar(shown, ax=axes, label=labels[2])
+    _save(plt, figure, path)

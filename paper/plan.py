@@ -1,0 +1,109 @@
+"""What `python -m paper` runs, in which order, and how long it would take."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from paper.jobs import Fit, Place, missing
+from paper.settings import core_seconds, has_corpus, place_of
+
+__all__ = ["STEPS", "Estimate", "Step", "estimate", "plans", "reason_not_to_run"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A script on a corpus."""
+
+    script: str
+    corpus: str
+    seeds: int = 3
+    data: str = ""
+    """Files that it needs below the folder of real data."""
+    trains: bool = True
+
+    @property
+    def title(self) -> str:
+        """For lists."""
+        return f"{self.script} on {self.corpus}"
+
+
+STEPS = (
+    Step("figure6", "phoenix14t", data="phoenix14t-alignments", trains=False),
+    Step("figure6", "csl_daily", data="annotations", trains=False),
+    Step("table8", "synthetic"),
+    Step("imu", "imu_numbers", seeds=5, data="imu-number-signs"),
+    Step("table1", "synthetic"),
+    Step("table6", "synthetic"),
+    Step("table7", "synthetic"),
+    Step("figure7", "synthetic"),
+    Step("figure3", "synthetic"),
+    Step("table10", "synthetic"),
+    Step("table9", "synthetic"),
+    Step("figure2", "synthetic"),
+    Step("figure5", "synthetic"),
+    Step("surface", "synthetic"),
+)
+"""In the order of value: what is stopped half-way has the most important first."""
+
+
+def reason_not_to_run(step: Step, data: Path) -> str:
+    """Why this machine cannot make it; empty where it can."""
+    if importlib.util.find_spec(f"paper.{step.script}") is None:
+        return f"there is no paper/{step.script}.py"
+    if step.data and not (data / step.data).is_dir():
+        return f"needs {data / step.data}; name the folder of real data with --data"
+    if not step.data and not has_corpus(step.corpus):
+        return f"the corpus {step.corpus} is not here"
+    return ""
+
+
+def plans(step: Step) -> bool:
+    """Whether a script says which runs it wants; those that do not live on the runs of the others."""
+    return hasattr(importlib.import_module(f"paper.{step.script}"), "planned")
+
+
+def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
+    """Every training that a script wants, by place; the corpora need not be there yet."""
+    module = importlib.import_module(f"paper.{step.script}")
+    places: Callable[..., dict[object, Place]] | None = getattr(module, "places", None)
+    where = list(places(options, make=False).values()) if places else [place_of(options, make=False)]
+    wanted: Iterable[Fit] = module.planned(options, where[0]).values()
+    seeded = [job.seeded(seed) for job in wanted for seed in range(options.seeds)]
+    return dict.fromkeys(where, seeded)
+
+
+@dataclass
+class Estimate:
+    """What is still to be made."""
+
+    runs: int
+    minutes: float
+    """On as many cores as there are jobs at a time."""
+    unknown: int
+    """Runs of which nothing like has been measured; not in the minutes."""
+
+    def __str__(self) -> str:
+        more = f" and {self.unknown} runs of unknown length" if self.unknown else ""
+        return f"{self.runs} runs to make, about {self.minutes:.0f} min{more}"
+
+
+def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Estimate:
+    """What a script still has to train, but for the runs that are `counted` already; they are added to it."""
+    if not step.trains:
+        return Estimate(0, 0.0, 0)
+    total, runs, unknown = 0.0, 0, 0
+    for place, jobs in runs_of(step, options).items():
+        for folder, job in missing(jobs, place).items():
+            if folder in counted:
+                continue
+            counted.add(folder)
+            seconds = core_seconds(job, place)
+            runs += 1
+            unknown += seconds is None
+            total += seconds or 0.0
+    return Estimate(runs, total / 60 / max(1, options.jobs), unknown)

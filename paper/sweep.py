@@ -1,0 +1,125 @@
+"""What Tables 6 and 7 and Figure 7 share: one value of SignCL after the other in the same finetuning.
+
+The paper sweeps GFSLT-VLP, cut short to 80 epochs (section A.2.1). So do the recipes of its corpora and the GPU presets
+here; on a CPU the sweep is NSLT + SignCL on VLP features that stand still (`paper.settings.Preset.sweep`), a tenth of
+the cost, at the full length of its recipe. The arm with the recipe's own values is the same in all, and trained once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paper.jobs import Extract, Fit, Result
+from paper.settings import CORPORA, PRESETS, Sweep
+from paper.statistics import Effect, Noise, effect, mean_and_spread, noise
+from signcl.batch import Sample
+from signcl.recipe import load_recipe, recipe_path
+from signcl.text import count_words
+
+__all__ = ["CORPORA_OF_SWEEPS", "Margins", "arm", "arm_rows", "bleu4", "length_note", "margins", "true_factor"]
+
+CORPORA_OF_SWEEPS = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
+
+
+def arm(options: argparse.Namespace, *values: str, signcl: bool = True) -> Fit:
+    """A finetuning with some recipe values; without SignCL where `signcl` is false."""
+    recipes = CORPORA[options.corpus].recipes
+    before = Fit(recipes["vlp"], tuple(options.changes)) if "vlp" in recipes else None
+    sweep = sweep_of(options)
+    own = () if before or sweep.system == "features-nslt" else ("model.init_from=",)
+    changes = (*own, *sweep.length, *options.changes, *values)
+    recipe = recipes[f"{sweep.system}-signcl" if signcl else sweep.system]
+    if sweep.system == "features-nslt":
+        assert before is not None
+        return Fit(recipe, changes, features=Extract(before))
+    return Fit(recipe, changes, before)
+
+
+def sweep_of(options: argparse.Namespace) -> Sweep:
+    """What is swept on this corpus under this preset."""
+    return PRESETS[options.preset].sweep.get(options.corpus, Sweep("gfslt"))
+
+
+def length_note(options: argparse.Namespace) -> str:
+    """What every arm is, in words."""
+    sweep, first = sweep_of(options), arm(options)
+    what = "NSLT on the features of VLP, which stand still; SignCL looks at its embedding, and SDR is measured there"
+    if first.features is None:
+        what = f"GFSLT finetuned from the same {'VLP' if first.start else 'random'} weights"
+    return f"Every arm: {what}; {' '.join(sweep.length) or 'the length of the recipe'}."
+
+
+def bleu4(found: Sequence[Result]) -> list[float]:
+    """BLEU-4 on test of every seed."""
+    return [result.scores["bleu4"] for result in found]
+
+
+def arm_rows(
+    found: Mapping[str, Sequence[Result]], default: str, theirs: Mapping[str, float], facts: Mapping[str, Sequence[str]]
+) -> tuple[list[list[str]], list[tuple[str, Effect]], Noise]:
+    """A row per arm with its difference from the default, here and in the paper.
+
+    Args:
+        default: the arm that the others are compared with.
+        theirs: BLEU-4 of the paper, by arm.
+        facts: further cells of each arm, between its name and its scores.
+
+    Returns:
+        Rows; the differences by arm; the spread of the arms against that of their seeds.
+    """
+    rows, effects = [], []
+    for name, of_seeds in found.items():
+        gain, their_gain = "–", "–"
+        if name != default:
+            seen = effect("bleu4", of_seeds, found[default])
+            effects.append((name, seen))
+            gain = str(seen)
+            if name in theirs and default in theirs:
+                their_gain = f"{theirs[name] - theirs[default]:+.2f}"
+        densities = [r.density["sdr"] for r in of_seeds if r.density is not None]
+        rows.append([
+            name, *facts.get(name, ()), mean_and_spread(densities) if densities else "–",
+            mean_and_spread(bleu4(of_seeds)), gain, f"{theirs[name]:.2f}" if name in theirs else "–", their_gain,
+        ])  # fmt: skip
+    return rows, effects, noise([bleu4(of_seeds) for of_seeds in found.values()])
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The frame margins of the training clips under one rule."""
+
+    mean: float
+    none: float
+    """Share of clips in which no frame has a negative, percent."""
+
+    def cells(self) -> list[str]:
+        """For a row."""
+        return [f"{self.mean:.1f}", f"{self.none:.0f}"]
+
+
+def margins(samples: Sequence[Sample], factor: float, floor: float) -> Margins:
+    """max(floor, frames / words * factor) of every clip that says how long it is."""
+    known = [(s.num_frames, count_words(s.text)) for s in samples if s.num_frames]
+    frames = np.array([length for length, _ in known], dtype=float)
+    words = np.array([max(count, 1) for _, count in known], dtype=float)
+    found = np.maximum(floor, frames / words * factor)
+    return Margins(float(found.mean()), float(100 * (frames - 1 <= 2 * found).mean()))
+
+
+def true_factor(samples: Sequence[Sample]) -> float:
+    """Spoken words per gloss of a corpus: what the paper calls GT in Table 7, to one decimal as it prints it."""
+    words, glosses = sum(count_words(s.text) for s in samples if s.gloss), sum(len(s.gloss) for s in samples)
+    if not glosses:
+        raise ValueError("the corpus has no glosses, so its words per gloss are not known")
+    return round(words / glosses, 1)
+
+
+def recipe_values(options: argparse.Namespace) -> tuple[float, float, float]:
+    """Factor, floor and weight of the corpus's recipe."""
+    recipe = load_recipe(recipe_path(CORPORA[options.corpus].recipes[f"{sweep_of(options).system}-signcl"]))
+    signcl = recipe.loss.signcl
+    return signcl.words_per_gloss, signcl.frame_margin_floor, recipe.loss.weights["signcl"]
