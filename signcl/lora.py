@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-__all__ = ["add_lora", "lora_size", "without_lora_names"]
+__all__ = ["add_lora", "without_lora_names"]
 
 
 def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: float, dropout: float, key: str) -> None:
@@ -41,11 +41,6 @@ def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: floa
     network.requires_grad_(False)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(".lora_" in name)
-
-
-def lora_size(network: nn.Module) -> int:
-    """Parameters of the adapters alone."""
-    return sum(p.numel() for name, p in network.named_parameters() if ".lora_" in name)
 
 
 def without_lora_names(names: Sequence[str]) -> dict[str, str]:

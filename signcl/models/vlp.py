@@ -226,11 +226,6 @@ class VLP(nn.Module):
         stride, centre = self.conv.geometry(frames.stride, frames.first_centre)
         return Tapped(steps, step_lengths, stride, centre)
 
-    def embed_video(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Frame features of clips to one vector each. [B, T, D], [B] -> [B, width]"""
-        embedding: Tensor = self.head(self._states(features, lengths)[0][:, 0])
-        return embedding
-
     def _states(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder states of the clip's own token and then its steps; the number of steps. [B, 1 + S, width], [B]"""
         steps, step_lengths = self.conv(features, lengths)
@@ -252,10 +247,6 @@ class VLP(nn.Module):
         mask = frame_mask(token_lengths, tokens.shape[1])
         states: Tensor = self.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         return states
-
-    def embed_text(self, tokens: Tensor, token_lengths: Tensor) -> Tensor:
-        """Sentences to one vector each: the state of the last token (mBART: the language code). -> [B, width]"""
-        return self._last(self.encode_text(tokens, token_lengths), token_lengths)
 
     @staticmethod
     def _last(states: Tensor, token_lengths: Tensor) -> Tensor:

@@ -214,6 +214,7 @@ class TrainRecipe:
     save_every: int = 200
     """Optimizer steps between resumable states, beside one at every epoch's end."""
     compile: bool = False
+    """Through torch.compile: pays off on long runs; needs a C++ compiler (CPU) or Triton (GPU)."""
 
 
 @dataclass
@@ -264,7 +265,6 @@ class Recipe:
         _within("model", model, 0, math.inf, "encoder_layers", "decoder_layers", "text_layers")
         _positive("model.i3d", model.i3d, "window", "stride", "width_factor", "norm_momentum")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
-        _positive("loss", loss, "token_temperature")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
         _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign", "distance_margin")
         if loss.signcl.variant == "released" and (
@@ -283,7 +283,7 @@ class Recipe:
         _within("input", self.input, 2, 3, "pose_dims")
         if not 0 <= (rescale := self.input.augment.temporal_rescale) < 1:
             raise ValueError(f"input.augment.temporal_rescale: needs a share from 0 to below 1, got {rescale}")
-        _positive("loss", loss, "distillation_temperature")
+        _positive("loss", loss, "token_temperature", "distillation_temperature")
         check_schedule(loss.schedule, loss.weights)
         _within("text", self.text, 3, math.inf, "max_tokens")
         _positive("text", self.text, "vocab_size", "min_count")

@@ -6,7 +6,6 @@ say what they look like.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -162,9 +161,3 @@ def _balanced_contrasts(dice: Dice) -> Iterator[str]:
     """The parameters in random order, each once before any comes again."""
     while True:
         yield from dice.shuffled(PARAMETERS)
-
-
-def contrast_counts(lexicon: list[Sign]) -> dict[str, int]:
-    """Minimal pairs by the parameter in which they differ."""
-    counts = Counter(sign.contrast for sign in lexicon if sign.contrast)
-    return {name: counts[name] // 2 for name in PARAMETERS}
