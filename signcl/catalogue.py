@@ -21,9 +21,12 @@ from signcl.targets import Targets
 __all__ = ["describe_system", "list_systems"]
 
 SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
-VOCABULARY, GLOSSES, PSEUDO_GLOSSES, FEATURES = 2454, 1088, 2500, {"imu_numbers": 36, "dgs_sentences32": 576}
-"""Where a corpus decides a size, these count: the trimmed German vocabulary of GFSLT, the glosses of PHOENIX-2014T with
-blank and <unk>, about its pseudo-glosses; features have 1024 numbers, those of the sensor glove 36."""
+PSEUDO_GLOSSES, FEATURES = 2500, {"imu_numbers": 36}
+"""About the pseudo-glosses of PHOENIX-2014T; numbers of a frame's features, 1024 elsewhere."""
+VOCABULARY, WORDS = 2454, {"phoenix14t": 2892, "synthetic": 130, "imu_numbers": 33}
+"""Rows of the word table: of the trimmed German vocabulary of GFSLT; of the tokenizer `word`, marks included."""
+GLOSSES = {"phoenix14t": 1087, "synthetic": 50, "imu_numbers": 34, "folder": 2002}
+"""Gloss classes with blank and <unk>; a folder is WLASL2000, and of others PHOENIX-2014T's count."""
 
 LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "facebook/xglm-1.7B": {
@@ -42,7 +45,7 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
 class _Words:
     """A tokenizer of a size, for counting parameters."""
 
-    vocab_size: int = VOCABULARY
+    vocab_size: int
     pad_id: int = 1
     start_id: int = 0
     end_id: int = 2
@@ -107,8 +110,12 @@ def _empty(recipe: Recipe) -> nn.Module:
     """The model of a recipe without memory for its weights."""
     features = recipe.model.visual in ("identity", "feature_mlp")
     dim = FEATURES.get(recipe.corpus.name, 1024) if features else None
-    glosses = GLOSSES if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
-    words: Any = _Words()
+    corpus, text = recipe.corpus.name, recipe.text
+    glosses = None
+    if any(term in recipe.loss.weights for term in GLOSS_TERMS):
+        glosses = GLOSSES.get(corpus, GLOSSES["phoenix14t"])
+    sizes = {"word": WORDS.get(corpus, VOCABULARY), "sentencepiece": text.vocab_size}
+    words: Any = _Words(sizes.get(text.tokenizer, VOCABULARY))
     targets = Targets({"pseudo_gloss": range(PSEUDO_GLOSSES)}) if "pseudo_gloss" in recipe.loss.weights else None
     with torch.device("meta"):
         return build_model(recipe, words, dim, glosses, targets, _described(recipe))

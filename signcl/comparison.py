@@ -22,6 +22,11 @@ def paired_predictions(
     Raises:
         ValueError, OSError: no predictions, or none in common.
     """
+    for run in (run_a, run_b):
+        if (recipe := Path(run) / "recipe.yaml").is_file() and load_recipe(recipe).stage == "pretrain":
+            raise ValueError(
+                f"{run} is a pretrain run, which answers nothing to compare; `signcl report` shows several"
+            )
     a = read_predictions(Path(run_a) / f"predictions.{split}.tsv")
     b = read_predictions(Path(run_b) / f"predictions.{split}.tsv")
     found = {name: (reference, hypothesis) for name, reference, hypothesis in zip(*b)}
@@ -40,14 +45,23 @@ def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, sample
     """Paired bootstrap of B against A over the sentences that both have translated.
 
     Returns:
-        For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value.
+        For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value; for
+        recognisers the same of the WER (fewest edits), for classifiers of the share of exact matches (top-1).
     """
-    from signcl.metrics import paired_bootstrap
+    from signcl.metrics import clean_phoenix_2014_trans, paired_bootstrap
 
     _, references, theirs, ours = paired_predictions(run_a, run_b, split)
     rows = []
-    tokenize = load_recipe(Path(run_a) / "recipe.yaml").bleu_tokenize
-    for metric in ("bleu4", "bleu1", "rouge_l", "chrf"):
+    recipe = load_recipe(Path(run_a) / "recipe.yaml")
+    tokenize = recipe.bleu_tokenize
+    metrics = ["bleu4", "bleu1", "rouge_l", "chrf"]
+    if recipe.stage == "recognise":
+        metrics = ["exact_match"] if recipe.model.name == "classifier" else ["wer"]
+        if recipe.corpus.name == "phoenix14t":
+            references, theirs, ours = (
+                [clean_phoenix_2014_trans(line) for line in side] for side in (references, theirs, ours)
+            )
+    for metric in metrics:
         c = paired_bootstrap(metric, ours, theirs, references, samples=samples, tokenize=tokenize)  # first minus second
         rows.append({**vars(c), "metric": metric, "a": c.b, "b": c.a})
     return rows

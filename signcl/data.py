@@ -80,8 +80,8 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
     Args:
         root: the corpus folder, where it is not the recipe's.
     """
-    corpus = recipe.corpus
-    options, share = dict(corpus.options), corpus.fraction
+    corpus, share = recipe.corpus, recipe.corpus.fraction
+    options = dict(corpus.options)
     own = "fraction" in inspect.signature(reader(corpus.name)).parameters
     if own and share < 1:
         options = {"fraction": share, "seed": recipe.train.seed, **options}
@@ -300,8 +300,7 @@ class ClipDataset(Dataset[Any]):
             if frames.ndim == 2:
                 self.dim = self.dim or frames.shape[1]
                 if frames.shape[1] != self.dim:
-                    reason = f"features of size {frames.shape[1]}, the other clips have {self.dim}"
-                    broken.append((sample.name, reason))
+                    broken.append((sample.name, f"features of size {frames.shape[1]}, the other clips have {self.dim}"))
                     continue
             chosen.append(index)
             inputs.append(frames)

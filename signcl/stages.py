@@ -101,7 +101,7 @@ def summarise(parts: list[Scored]) -> dict[str, float]:
     """
     clips = sum(part.clips for part in parts)
     if not clips:
-        raise ValueError("no clip of the dev split can be read; run `signcl corpus check` on the corpus")
+        raise ValueError("no clip of the dev split can be used; run `signcl corpus check` on the corpus")
     names = next(part.sums for part in parts if part.clips)
     scores = {name: sum(part.sums.get(name, 0.0) for part in parts) / clips for name in names}
     rows = [row for part in parts for row in part.embeddings]

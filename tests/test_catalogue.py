@@ -28,6 +28,21 @@ def test_the_published_count_comes_out_of_the_shipped_recipe():
     assert row["sizes"]["paper"]["parameters"] == 115_412_544  # official finetuning log
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("slt", 25_559_552),
+        ("gaslt", 17_889_296),
+        ("recogniser", 10_541_631),
+        ("smkd", 21_582_848 + 11_176_512),
+        ("cnn_ctc", 3_738_687 + 11_176_512),
+    ],
+)
+def test_the_list_gives_the_sizes_that_the_pages_give(name, parameters):
+    (row,) = list_systems([name])
+    assert row["sizes"]["paper"]["parameters"] == parameters
+
+
 def test_one_system_tells_more_and_an_unknown_one_names_the_nearest(capsys):
     assert main(["systems", "slt"]) == 0
     said = capsys.readouterr().out

@@ -224,3 +224,12 @@ def test_the_isolated_numbers_of_the_sensor_glove(real_data):
     assert all(len(s.gloss) == 1 for s in samples)
     assert len({s.gloss for s in samples}) == 32
     assert load_raw(samples[5], r.input).shape == (samples[5].num_frames, 36)
+
+
+def test_density_of_a_classifier_takes_each_clip_as_a_sign(corpus, tmp_path, capsys):
+    folder = fit(recipe(corpus, tmp_path / "run", max_steps=2), progress=False)
+    assert main(["density", str(folder), "--split", "train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["instances"] == 72
+    assert evaluate(folder, "dev", progress=False)
+    assert main(["compare", str(folder), str(folder), "--split", "dev", "--json"]) == 0
+    assert [row["metric"] for row in json.loads(capsys.readouterr().out)] == ["exact_match"]

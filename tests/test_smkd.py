@@ -512,3 +512,36 @@ def test_features_of_a_run_become_the_input_of_a_translation_run(name, tap, rows
     recipe.corpus.features = f"{tmp_path}/store/{{split}}"
     fit(recipe, progress=False)
     assert checkpoint.read_card(tmp_path / "slt")["feature_dim"] == store.dim
+
+
+def test_a_corpus_whose_clips_are_all_too_short_stops_and_says_so(corpora, tmp_path):
+    r = recipe_of(Case("smkd"), corpora, tmp_path / "run")
+    r.input.max_frames = 1
+    with pytest.raises(ValueError, match="every training clip has fewer steps than its glosses need for CTC"):
+        fit(r, progress=False)
+
+
+def test_recognisers_are_compared_by_their_word_error_rate(corpora, tmp_path, capsys):
+    folder = fit(recipe_of(Case("smkd"), corpora, tmp_path / "run", max_steps=2), progress=False)
+    wer = evaluate(folder, "dev", progress=False)["wer"]
+    capsys.readouterr()
+    assert main(["compare", str(folder), str(folder), "--split", "dev", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["metric"], row["a"], row["difference"]) == ("wer", pytest.approx(wer), 0)
+    pretrained = fit(recipe_of(Case("vlp"), corpora, tmp_path / "vlp", max_steps=2), progress=False)
+    assert main(["compare", str(folder), str(pretrained), "--split", "dev"]) == 2
+    assert "is a pretrain run, which answers nothing to compare" in capsys.readouterr().err
+
+
+def test_a_report_of_a_recogniser_shows_its_word_error_rate_at_the_top(corpora, tmp_path):
+    from signcl.report import report
+
+    folder = fit(recipe_of(Case("smkd"), corpora, tmp_path / "run", max_steps=2), progress=False)
+    evaluate(folder, "dev", progress=False)
+    page = Path(report([folder], split="dev")).read_text()
+    assert "<th" in page
+    top = page[page.index("Key numbers of each run") : page.index("Training")]
+    assert "WER" in top
+    for name in ("Auxiliary loss", "Distillation loss"):
+        assert name in page
+    assert "Length penalty" not in page

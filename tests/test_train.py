@@ -464,3 +464,28 @@ def test_two_processes_gather_the_contrast_and_score_each_clip_once(corpus, tmp_
     assert card["ranks"] == 2
     assert card["steps"] == 3
     assert time.monotonic() > started
+
+
+def test_16_mixed_on_a_cpu_is_refused_and_not_silently_something_else(corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"train.precision=16-mixed needs a GPU"):
+        fit(recipe(corpus, tmp_path / "run", precision="16-mixed"), progress=False)
+
+
+def test_a_dev_split_of_another_feature_size_is_named(corpus, tmp_path):
+    import shutil
+
+    root = tmp_path / "corpus"
+    shutil.copytree(corpus, root)
+    for path in root.glob("dev*.npy"):
+        np.save(path, np.ones((20, 3), np.float32))
+    with pytest.raises(ValueError, match=r"no clip of the dev split can be used; .*features of size 3, the other"):
+        fit(recipe(root, tmp_path / "run"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ffn", -1), ("encoder_layers", -1), ("decoder_layers", -2), ("text_layers", -1), ("decoder_heads", 0)],
+)
+def test_negative_sizes_are_refused_by_key(corpus, tmp_path, key, value):
+    with pytest.raises(ValueError, match=f"model.{key}: needs a number"):
+        recipe(corpus, tmp_path / "run", model={key: value})

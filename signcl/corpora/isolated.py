@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from signcl.batch import Sample
+from signcl.batch import Sample, Span
 from signcl.progress import say
 
 __all__ = ["isolated"]
 
 
 def isolated(samples: Sequence[Sample], where: str) -> list[Sample]:
-    """Every span of every clip as a clip of its own: named CLIP#NUMBER, its gloss is its gloss and its text.
+    """Every span of every clip as a clip of its own: named CLIP#NUMBER, its gloss is its gloss and its text,
+    and its span is all of it.
 
     Args:
         where: what they are, for the error.
@@ -28,6 +29,7 @@ def isolated(samples: Sequence[Sample], where: str) -> list[Sample]:
             gloss=(str(span.token),),
             signer=sample.signer,
             num_frames=span.stop - span.start,
+            spans=(Span(span.token, 0, span.stop - span.start),),
             cut=(span.start, span.stop),
             whole=sample.name,
         )

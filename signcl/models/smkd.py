@@ -67,7 +67,7 @@ class SMKD(nn.Module):
         (5 D c + c) + 2 c + (5 c^2 + c) + 2 c                            convolution
         2 (2 w (c + w/2) + 4 w) + (L - 1) 2 (2 w (w + w/2) + 4 w)        L layers of LSTM
         w C                                                              one shared classifier with unit rows
-    parameters beside the frame encoder's: 21,585,920 at D = 512, c = w = 1024, L = 2, C = 1088. A plain classifier adds
+    parameters beside the frame encoder's: 21,582,848 at D = 512, c = w = 1024, L = 2, C = 1087. A plain classifier adds
     C biases, one of its own for the convolution c C more.
 
     Args:

@@ -259,12 +259,14 @@ class Recipe:
         train, model, loss = self.train, self.model, self.loss
         _positive("train", train, "epochs", "batch_size", "accumulate", "lr", "eps", "evaluate_every", "save_every")
         _positive("train", train, "max_steps", "batch_frames", "patience", "clip_norm", "devices", "nodes")
-        _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions")
+        _positive("model", model, "width", "conv_width", "heads", "visual_dim", "chunk", "max_positions", "ffn")
+        _positive("model", model, "decoder_heads", "text_heads", "text_ffn")
+        _within("model", model, 0, math.inf, "encoder_layers", "decoder_layers", "text_layers")
         _positive("model.i3d", model.i3d, "window", "stride", "width_factor", "norm_momentum")
         _positive("input", self.input, "stride", "size", "crop", "max_frames")
         _positive("loss", loss, "token_temperature")
         _positive("decode", self.decode, "beams", "max_new_tokens", "dev_beams", "gloss_beams")
-        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign")
+        _positive("loss.signcl", loss.signcl, "negatives", "words_per_gloss", "same_sign", "distance_margin")
         if loss.signcl.variant == "released" and (
             loss.signcl.same_sign is not None or loss.signcl.distance_margin_mode == "relative"
         ):
@@ -284,6 +286,7 @@ class Recipe:
         _positive("loss", loss, "distillation_temperature")
         check_schedule(loss.schedule, loss.weights)
         _within("text", self.text, 3, math.inf, "max_tokens")
+        _positive("text", self.text, "vocab_size", "min_count")
         for name, weight in loss.weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"loss.weights.{name}: needs a number of at least 0, got {weight}")

@@ -12,11 +12,15 @@ from signcl.report.read import RunFiles
 __all__ = ["cards_section", "flat", "what_was_trained"]
 
 SYSTEMS = {
+    "classifier": "Classifier of signs",
+    "cnn_ctc": "CNN and CTC",
+    "gaslt": "GASLT",
     "gfslt": "GFSLT",
     "pgp": "PGP",
     "recogniser": "Recogniser",
     "sign2gpt": "Sign2GPT",
     "slt": "Sign Language Transformer",
+    "smkd": "SMKD",
     "vlp": "VLP",
 }
 STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}

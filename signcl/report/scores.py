@@ -25,20 +25,27 @@ SHOWN = {
     "chrf": "chrF",
     "exact_match": "Exact match",
     "wer": "WER",
+    "top1": "Top-1",
+    "top5": "Top-5",
+    "top1_per_gloss": "Top-1, mean over glosses",
     "retrieval": "Retrieval",
     "token_retrieval": "Retrieval by tokens",
     "pseudo_gloss_map": "Pseudo-gloss mAP",
     "pseudo_gloss_f1": "Pseudo-gloss F1",
     "loss": "Loss",
     "translation": "Translation loss",
+    "sentence_similarity": "Sentence-similarity loss",
     "recognition": "Recognition loss",
+    "auxiliary": "Auxiliary CTC loss",
+    "distillation": "Distillation loss",
+    "classification": "Classification loss",
     "clip": "CLIP loss",
     "token_clip": "Token contrast loss",
     "masked_text": "Masked-text loss",
     "pseudo_gloss": "Pseudo-gloss loss",
     "signcl": "SignCL loss",
 }
-LOSSES = {"loss", "translation", "recognition", "clip", "masked_text", "pseudo_gloss", "signcl"}
+LOSSES = {"loss"} | {name for name, title in SHOWN.items() if title.endswith(" loss")}
 LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")
@@ -59,6 +66,10 @@ MADE = {
     "trained_with_commit": "Trained with commit",
     "scored_with_commit": "Scored with commit",
 }
+
+
+UNSEARCHED = {"pretrain": ("beams", "length_penalty"), "recognise": ("length_penalty",)}
+"""What of these the stage has no use for."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
 
     references = [theirs[name][0] for name in common]
     found = []
-    for metric in PAIRED:
+    for metric in PAIRED if a.recipe.stage == "finetune" else ("wer", "exact_match"):
         result = paired_bootstrap(
             metric,
             [ours[name][1] for name in common],  # what it calls a: the difference is a - b
@@ -173,7 +184,9 @@ def _span(d: Difference) -> str:
 
 def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     """The small table at the top: a row for each run, a column for each number."""
-    names = [n for n in SHOWN if n != "wer" and any(_value(run.scores, n) is not None for run in runs)]
+    names = [n for n in SHOWN if any(_value(run.scores, n) is not None for run in runs)]
+    if all(run.recipe.stage != "recognise" for run in runs):  # of sentences it is no headline
+        names = [n for n in names if n != "wer"]
     if any(run.recipe.stage == "finetune" for run in runs):
         names = [n for n in names if n not in LOSSES]
     header = ["SDR %", *(SHOWN[n] for n in names), "Training", "Parameters"]
@@ -193,7 +206,9 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
         note += " Bold: better, by an interval of the paired difference that leaves 0 out."
     if any(training_seconds(run)[1] for run in runs):
         note += " Training includes the runs that the weights were started from (“before”)."
-    lower = "SDR (Sign Density Ratio): lower is better, signs lie less crowded. The other scores: higher is better."
+    lower = "SDR (Sign Density Ratio): lower is better, signs lie less crowded. "
+    lower += "WER: lower is better. " if "wer" in names else ""
+    lower += "The other scores: higher is better."
     only_losses = names and all(n in LOSSES for n in names)
     return table(header, rows, caption="Key numbers of each run", kind="keys", name=f"{runs[0].split} split") + (
         f'<p class="note">{text(note)} {text("Losses: lower is better." if only_losses else lower)}</p>'
@@ -264,7 +279,7 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
     def put(name: str, number: int, cell: Cell) -> None:
         rows.setdefault(name, ["–"] * len(scored))[number] = cell
 
-    for column, (_, _, scores) in enumerate(scored):
+    for column, (_, run, scores) in enumerate(scored):
         for name, signature in (scores.get("signatures") or {}).items():
             put(f"{SHOWN.get(name, str(name).replace('_', ' '))} signature", column, code(signature))
         for name in SHOWN:
@@ -286,6 +301,8 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
         if trip := scores.get("vocabulary_round_trip"):
             put("References the tokenizer cannot write", column, text(trip["changed_references"]))
         for name, label in MADE.items():
+            if name in UNSEARCHED.get(run.recipe.stage, ()):
+                continue
             if (value := scores.get("made", {}).get(name)) not in (None, ""):
                 short = str(value)[:10] + ("+changes" if "+" in str(value) else "") if "commit" in name else value
                 put(label, column, code(short) if "commit" in name else text(short))

@@ -53,7 +53,9 @@ class Loop:
 
         self.recipe, self.folder, self.progress = recipe, folder, progress
         train = recipe.train
-        device = train.device if train.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        device = train.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cpu" and train.precision == "16-mixed":
+            raise ValueError("train.precision=16-mixed needs a GPU, and this is a CPU; take bf16-mixed or 32-true")
         try:
             self.fabric = Fabric(
                 accelerator=device,
@@ -145,8 +147,7 @@ class Loop:
         return self.folder
 
     def _stalled(self) -> bool:
-        patience = self.recipe.train.patience
-        return patience is not None and self.bad >= patience
+        return self.bad >= (self.recipe.train.patience or math.inf)
 
     def _plan(self, epoch: int) -> list[list[int]]:
         train = self.recipe.train
@@ -188,8 +189,9 @@ class Loop:
             bar.advance()
             if self.step % train.save_every == 0 and self.step % self.steps_per_epoch:
                 self._save()
-        due = (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total
-        scores = self._score() if due else None
+        if self.too_short.issuperset(sample.name for sample in data.samples):
+            raise ValueError("every training clip has fewer steps than its glosses need for CTC; lower input.stride")
+        scores = self._score() if (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total else None
         with whole_or_not():
             self.epoch += 1
             if scores is not None:
@@ -304,15 +306,19 @@ class Loop:
         loader = clip_loader(self.material.dev, plan, workers=recipe.train.workers)
         with track("scoring dev", total=len(plan), show=self.progress and self.lead and len(plan) > 20) as bar:
             usable = (batch for batch in map(bar.each, map(self._usable, loader)) if batch is not None)
-            return self._merged(score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses))
+            scored = score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses)
+        if not scored.clips and self.broken and self.fabric.world_size == 1:
+            raise ValueError(
+                f"no clip of the dev split can be used; the last: {': '.join(list(self.broken.items())[-1])}"
+            )
+        return self._merged(scored)
 
     def _take(self, scores: dict[str, float]) -> None:
         """What follows from scores: the kept weights, patience, rates, the log."""
         recipe = self.recipe
-        select = recipe.select
-        name, sign = select.lstrip("-"), -1 if select.startswith("-") else 1
+        name, sign = recipe.select.lstrip("-"), -1 if recipe.select.startswith("-") else 1
         if name not in scores:
-            raise ValueError(f"train.select={select}: this stage scores {', '.join(sorted(scores))}")
+            raise ValueError(f"train.select={recipe.select}: this stage scores {', '.join(sorted(scores))}")
         value = sign * scores[name]
         self.bad += 1
         if self.best is None or value > self.best:
@@ -378,8 +384,7 @@ class Loop:
             "ranks": self.fabric.world_size,
             "broken": self.broken,
             "cut_sentences": len(self.cut),
-            **({} if data.glosses is None else {"gloss_classes": len(data.glosses)}),
-            **({} if data.glosses is None else {"too_short_for_ctc": sorted(self.too_short)}),
+            **({"gloss_classes": self._classes(), "too_short_for_ctc": sorted(self.too_short)} if data.glosses else {}),
         }
 
     def _tell(self) -> None:
@@ -388,8 +393,8 @@ class Loop:
             more = f" (and {len(self.broken) - 5} more, all in card.json)" if len(self.broken) > 5 else ""
             say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
         if self.too_short:
-            few = ", ".join(sorted(self.too_short)[:5])
-            say(f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC: {few}")
+            few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
+            say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")
         if cut := len(self.cut):
             say(f"{cut} training sentences were cut to text.max_tokens={self.recipe.text.max_tokens} tokens")
         say(f"{self.folder}: {self.step} steps in {self.seconds:.0f} s")
