@@ -232,7 +232,7 @@ def test_bad_input_is_answered_in_a_line(runs, corpora, tmp_path, capsys):
     assert not (tmp_path / "store").exists()
     assert main(["extract", run, "-o", store, "--input.size=32"]) == 2
     assert "recipe keys go with a recipe" in line(capsys)
-    assert main(["extract", str(ROOT / "recipes/synthetic/nslt.yaml"), "-o", store]) == 2
+    assert main(["extract", str(ROOT / "recipes/synthetic/no-such.yaml"), "-o", store]) == 2
     assert "no recipe at" in line(capsys)
     assert main(["extract", str(ROOT / "recipes/synthetic/recogniser.yaml"), "-o", store]) == 2
     assert "it needs --model.visual_weights=pretrained:FILE" in line(capsys)

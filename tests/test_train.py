@@ -167,6 +167,14 @@ loop.Loop(recipe, Path(recipe.out), None, progress=False).run()
 """
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT is obeyed, as in a terminal; a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_leaves_a_resumable_run(corpus, tmp_path, monkeypatch):
     from signcl.train import loop
 
@@ -206,7 +214,7 @@ def test_ctrl_c_while_dev_is_scored_scores_it_on_resumption(corpus, tmp_path, mo
     assert checkpoint.load_run(tmp_path / "run").card["best"] is not None
 
 
-def test_ctrl_c_within_a_step_waits_for_its_end(corpus, tmp_path, monkeypatch):
+def test_ctrl_c_within_a_step_waits_for_its_end(corpus, tmp_path, monkeypatch, ctrl_c):
     # A state saved between the optimizer's step and its count would take that step twice.
     from signcl.train import loop
 
