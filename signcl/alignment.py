@@ -19,6 +19,7 @@ from signcl import checkpoint
 from signcl.align import alignment_quality, forced_align_batch, frame_spans, peak_frames
 from signcl.batch import Batch, Sample, Span
 from signcl.corpora.span_table import write_spans
+from signcl.corpora.tables import read_table
 from signcl.data import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
 from signcl.decode import ctc_prefix_beam
 from signcl.evaluation import pick_device
@@ -28,7 +29,7 @@ from signcl.metrics import score_glosses
 from signcl.progress import say, track
 from signcl.text import GlossVocabulary, load_glosses
 
-__all__ = ["align_log_probs", "align_run"]
+__all__ = ["align_log_probs", "align_run", "gloss_samples"]
 
 Fill = Literal["nearest", "label"]
 Clock = tuple[float, float]
@@ -161,6 +162,24 @@ def align_log_probs(
         aligned.add(sample, rows, np.arange(count + 1), clock)
     made = {"log_probs": str(source), "classes": str(classes), "transductive": None, "stride": stride}
     return aligned.write(Path(out), made, corpus, tolerance)
+
+
+def gloss_samples(path: str | Path) -> list[Sample]:
+    """Clips of which nothing but the glosses is known, from a table `name gloss` (glosses with spaces between).
+
+    Raises:
+        ValueError, OSError: no such file, no rows, a name that is missing or comes twice.
+    """
+    path = Path(path)
+    found: dict[str, Sample] = {}
+    for row in read_table(path, ("name", "gloss")):
+        name = row.cells["name"]
+        if not name or name in found:
+            raise row.error(f"needs a name that no other row has, got {name!r}")
+        found[name] = Sample(name, "", gloss=tuple(row.cells["gloss"].split()))
+    if not found:
+        raise ValueError(f"{path}: has a header but no rows; a row a clip is needed: name gloss")
+    return list(found.values())
 
 
 class _Aligned:

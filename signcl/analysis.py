@@ -26,7 +26,7 @@ from signcl.extraction import tapped_clips
 from signcl.files import atomic_write, write_json
 from signcl.lab import Annotation, Instances, Settings, load_clips, load_instances, measure_instances
 from signcl.lab.against import GlossTable
-from signcl.lab.instances import Frame, Place
+from signcl.lab.instances import Frame, Place, on_peaks
 from signcl.lab.writing import write_result
 from signcl.models.frames import Tapped
 from signcl.progress import say
@@ -67,16 +67,18 @@ def sign_instances(
 ) -> list[Instances]:
     """One vector per annotated sign of the samples, under every choice of frame.
 
-    Under "peak" the row is the one nearest to where the run, a recogniser, is surest of the gloss; a gloss that its
-    training never saw has no class and gives the centre.
+    Under "peak" the row is the one nearest to the peaks that the spans have; where one has none, nearest to where the
+    run, a recogniser, is surest of the gloss (a gloss that its training never saw has no class and gives the centre).
 
     Raises:
-        ValueError: no spans; "peak" with a run that recognises no glosses.
+        ValueError: no spans; "peak" with spans that have none and a run that recognises no glosses.
     """
-    if "peak" in frames and run.glosses is None:
+    told = all(span.peak is not None for sample in samples for span in sample.spans)
+    if "peak" in frames and run.glosses is None and not told:
         raise ValueError(
             f"--frame peak needs a run that recognises glosses, {run.folder} does not; train with "
-            "loss.weights.recognition, or choose centre, mean or medoid"
+            "loss.weights.recognition, give --spans with a frame of every sign in the column `peak`, or choose centre, "
+            "mean or medoid"
         )
     picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
     glosses: list[str] = []
@@ -85,13 +87,16 @@ def sign_instances(
     samples = [s for s in samples if s.spans]
     counts = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
     num_frames = {s.name: count for s, count in zip(samples, counts)}
-    taps = (tap, "log_probs") if "peak" in frames else (tap,)
+    taps = (tap, "log_probs") if "peak" in frames and not told else (tap,)
     for sample, seen in _extracted(run, samples, taps, device=device, progress=progress):
         kept = thin(num_frames[sample.name], run.recipe.input, None)
         both = [(span, _among(span, kept)) for span in sample.spans]
         inner, here = [inner for _, inner in both], seen[tap]
         for frame in frames:
-            if frame == "peak":
+            if frame == "peak" and told:
+                peaks = [_among(peak, kept) for peak in on_peaks(sample.spans) or ()]
+                rows = pool_spans(here.rows, peaks, "centre", stride=here.stride, first_centre=here.first_centre)
+            elif frame == "peak":
                 rows = _peaks(run, here, seen["log_probs"], inner, unknown)
             else:
                 rows = pool_spans(here.rows, inner, frame, stride=here.stride, first_centre=here.first_centre)

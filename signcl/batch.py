@@ -40,6 +40,8 @@ class Span:
     """One past the last frame."""
     score: float = 1.0
     """How sure the aligner is (mean log-probability), or 1.0 for the corpus's own truth."""
+    peak: int | None = field(default=None, compare=False)
+    """The frame of the clip on which the aligner is surest, where a table of spans says so."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,27 @@ def test_drawn_spans_come_back_in_frames_of_the_clip(tmp_path):
     assert json.loads((tmp_path / "spans.json").read_text())["signs"] == 9
 
 
+def test_a_table_of_glosses_is_enough_for_log_probs(tmp_path, capsys):
+    clips, rows = drawn([9, 14])
+    np.savez(tmp_path / "probs.npz", **rows)
+    (tmp_path / "classes.txt").write_text("<blank>\n<unk>\n" + "\n".join(GLOSSES) + "\n")
+    table, out = tmp_path / "glosses.tsv", tmp_path / "spans.tsv"
+    table.write_text("name\tgloss\n" + "".join(f"{c.name}\t{' '.join(c.gloss)}\n" for c in clips))
+    words = ["align", "--log-probs", str(tmp_path / "probs.npz"), "--classes", str(tmp_path / "classes.txt")]
+    words += ["--stride=2", "--fill=label", "-o", str(out)]
+    assert main([*words, f"--glosses={table}"]) == 0
+    for name, found in read_spans(out).items():
+        (clip,) = (c for c in clips if c.name == name)
+        assert [(s.token, s.start, s.stop) for s in found] == [(s.token, s.start, s.stop) for s in clip.spans]
+    assert len(read_spans(out)) == 2
+    capsys.readouterr()
+    table.write_text(table.read_text() + "clip0\tHAUS\n")
+    assert main([*words, f"--glosses={table}"]) == 2
+    assert "got 'clip0'" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "one of the two" in capsys.readouterr().err
+
+
 def test_clips_that_cannot_be_aligned_are_named_and_the_others_aligned(tmp_path, capsys):
     clips, rows = drawn([9, 9, 9, 9])
     clips[1] = replace(clips[1], gloss=("HAUS", "SCHNEE"))

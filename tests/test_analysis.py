@@ -1,14 +1,16 @@
 """Density of a run: the spans of the corpus find the frames that the model saw."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from signcl.analysis import run_density, run_label_free, sign_instances
 from signcl.batch import Sample
 from signcl.checkpoint import load_run
-from signcl.corpora.span_table import write_spans
+from signcl.corpora.span_table import attach_spans, write_spans
 from signcl.data import collate, recipe_samples
 from signcl.recipe import recipe_from_dict
 from signcl.train import fit
@@ -101,9 +103,19 @@ def test_the_peak_of_a_run_is_where_it_is_surest(recogniser):
         assert frame == start + int(said[start:stop].argmax())
 
 
-def test_a_run_that_recognises_nothing_has_no_peak(run):
+def test_a_run_that_recognises_nothing_has_only_the_peaks_of_a_table(run, tmp_path):
     with pytest.raises(ValueError, match="--frame peak needs a run that recognises glosses"):
         run_density(run, "test", frame=["peak"], picture=False, progress=False)
+    loaded = load_run(run)
+    samples = recipe_samples(loaded.recipe, "test")
+    last = {s.name: [span.stop - 1 for span in s.spans] for s in samples}
+    write_spans(tmp_path / "spans.tsv", {s.name: s.spans for s in samples}, peaks=last)
+    samples = attach_spans(samples, tmp_path / "spans.tsv")
+    (found,) = sign_instances(loaded, samples, ["peak"], tap="features", device="cpu", progress=False)
+    only = [replace(s, spans=tuple(replace(p, start=p.stop - 1) for p in s.spans)) for s in samples]
+    (expected,) = sign_instances(loaded, only, ["centre"], tap="features", device="cpu", progress=False)
+    assert torch.equal(found.features, expected.features)
+    assert sorted(found.where) == sorted((s.name, p.start, p.stop) for s in samples for p in s.spans)
 
 
 def test_two_runs_and_a_table_of_spans(run, tmp_path):

@@ -157,6 +157,25 @@ def test_the_peak_is_where_the_recogniser_is_surest(made, tmp_path, capsys):
     assert "1 have none, such as FOG" in mistake(capsys, *words)
 
 
+def test_the_peaks_of_a_table_of_spans_are_taken(made, tmp_path, capsys):
+    folder, clips, spans, _, _ = made
+    random = np.random.default_rng(5)
+    peaks = {name: [int(random.integers(s.start, s.stop)) for s in found] for name, found in spans.items()}
+    table = tmp_path / "spans.tsv"
+    write_spans(table, spans, peaks=peaks)
+    expected = [torch.from_numpy(clips[name][peak]) for name in clips for peak in peaks[name]]
+    found = answer(capsys, folder / "clips.npz", "--spans", table, "--frame", "peak", "centre")
+    numbers = np.unique(made[4], return_inverse=True)[1]
+    assert found["sdr"] == pytest.approx(100 * sign_density_ratio(torch.stack(expected), numbers).mean)
+    assert found["frames"][1]["sdr"] == pytest.approx(truth(made))
+    head, first, *rest = table.read_text().splitlines()
+    missing = first.rsplit("\t", 1)[0] + "\t"
+    table.write_text("\n".join([head, missing, *rest]) + "\n")
+    assert "in the column `peak`" in mistake(capsys, folder / "clips.npz", "--spans", table, "--frame", "peak")
+    table.write_text("\n".join([head, missing + "999", *rest]) + "\n")
+    assert "as peak, got '999'" in mistake(capsys, folder / "clips.npz", "--spans", table)
+
+
 def test_options_reach_the_measure(made, tmp_path, capsys):
     folder, _, spans, _, _ = made
     words = [folder / "clips.npz", "--spans", folder / "spans.tsv"]

@@ -411,7 +411,7 @@ def test_the_explorer_of_a_feature_file_and_of_chosen_frames(site, corpus, tmp_p
         task.decide(place, annotator="ada", role="annotator", action="choose", frame=span.stop - 1, id="")
     capsys.readouterr()
     given = ["--split=train", f"--spans={tmp_path / 'c.jsonl'}", "--device=cpu"]
-    assert main(["explore", str(site.run), "-o", str(tmp_path / "p.html"), *given]) == 0
+    assert main(["explore", str(site.run), "-o", str(tmp_path / "p.html"), "--frame=peak", *given]) == 0
     found = content_of(tmp_path / "p.html")
     chosen = {(found["clips"][c], a, b) for c, a, b in zip(found["clip"], found["start"], found["stop"])}
     assert chosen == {(s.clip, s.stop - 1, s.stop) for s in task.spans[:40]}

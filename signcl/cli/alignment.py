@@ -23,6 +23,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--device", default="auto")
     command.add_argument("--log-probs", metavar="SOURCE", help="in place of RUN: log-probabilities of any model")
     command.add_argument("--classes", metavar="FILE", help="with --log-probs: glosses.json, or a class a line")
+    command.add_argument("--glosses", metavar="TSV", help="with --log-probs: a table name, gloss in place of --root")
     command.add_argument("--stride", type=float, default=1.0, help="with --log-probs: frames from row to row")
     _corpus(command)
     add_json(command)
@@ -43,12 +44,14 @@ def _corpus(command: Any) -> None:
 
 
 def _align(options: argparse.Namespace) -> None:
-    from signcl.alignment import align_log_probs, align_run
+    from signcl.alignment import align_log_probs, align_run, gloss_samples
     from signcl.tables import alignment_table
 
     if (options.folder is None) == (options.log_probs is None):
         raise ValueError("signcl align needs a RUN, or --log-probs with --classes and --root, one of the two")
     if options.folder is not None:
+        if options.glosses is not None:
+            raise ValueError("--glosses goes with --log-probs; a run has the glosses of its corpus")
         report = align_run(
             options.folder,
             options.split,
@@ -60,16 +63,21 @@ def _align(options: argparse.Namespace) -> None:
             tolerance=options.tolerance,
         )
     else:
-        if options.classes is None or options.root is None:
-            raise ValueError("--log-probs needs --classes (names of the classes) and --root (the corpus with glosses)")
+        if options.classes is None or (options.root is None) == (options.glosses is None):
+            raise ValueError(
+                "--log-probs needs --classes (names of the classes), and --root (the corpus with glosses) or --glosses "
+                "(a table name, gloss), one of the two"
+            )
         from signcl.corpora import load_samples
 
         report = align_log_probs(
             options.log_probs,
             options.classes,
-            load_samples(options.corpus, options.root, options.split),
+            load_samples(options.corpus, options.root, options.split)
+            if options.glosses is None
+            else gloss_samples(options.glosses),
             options.out,
-            corpus=options.corpus,
+            corpus=options.corpus if options.glosses is None else str(options.glosses),
             fill=options.fill,
             stride=options.stride,
             tolerance=options.tolerance,

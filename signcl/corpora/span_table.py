@@ -1,7 +1,8 @@
 """Spans as a table of their own, to bring alignments in and out: `name  gloss  start  stop  score`, TSV with a header.
 
-One row per sign, frames counted from 0, stop exclusive, score optional (1 where missing). The table travels beside a
-corpus; `attach_spans` puts it on the corpus's samples. Frames that people chose are read here too: spans of one frame.
+One row per sign, frames counted from 0, stop exclusive, score optional (1 where missing), and maybe `peak`, the frame
+on which the aligner is surest. The table travels beside a corpus; `attach_spans` puts it on the samples of the corpus.
+Frames that people chose are read here too: spans of one frame.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def read_spans(
     """Spans of each clip, in order of time.
 
     Args:
-        path: a TSV as `write_spans` makes it, plain or gzip; further columns are passed over. Or a file of choices
+        path: a TSV as `write_spans` makes it, plain or gzip; other columns are passed over. Or a file of choices
             (`signcl.annotation`, .jsonl): every sign is then the one frame that people chose.
         lengths: frames of each clip, None where unknown; spans beyond them are refused.
         names: clips that may occur; default all of `lengths`, or any.
@@ -121,7 +122,10 @@ def _table(path: Path) -> dict[str, list[Span]]:
             score = math.nan
         if math.isnan(score):
             raise row.error(f"needs a number or nothing as score, got {cells['score']!r}")
-        span = Span(cells["gloss"], int(cells["start"]), int(cells["stop"]), score)
+        start, stop, peak = int(cells["start"]), int(cells["stop"]), cells.get("peak") or ""
+        if peak and not (peak.isdecimal() and start <= int(peak) < stop):
+            raise row.error(f"needs a frame of the span {start}-{stop} or nothing as peak, got {peak!r}")
+        span = Span(cells["gloss"], start, stop, score, peak=int(peak) if peak else None)
         found.setdefault(cells["name"], []).append(span)
     if not found:
         raise ValueError(f"{path}: has a header but no rows; no sign is aligned")

@@ -14,7 +14,7 @@ from signcl.align import peak_frames
 from signcl.batch import Span
 from signcl.density.spans import pool_spans, span_steps
 
-__all__ = ["FRAMES", "Frame", "Instances", "Place", "pick_rows"]
+__all__ = ["FRAMES", "Frame", "Instances", "Place", "on_peaks", "pick_rows"]
 
 Frame = Literal["centre", "peak", "mean", "medoid"]
 FRAMES: tuple[Frame, ...] = ("centre", "peak", "mean", "medoid")
@@ -47,6 +47,12 @@ class Instances:
         return [str(name) for name in names], numbers.astype(np.int64)
 
 
+def on_peaks(spans: Sequence[Span]) -> list[Span] | None:
+    """The frame `peak` of each span as a span of its own; None where one does not say it."""
+    peaks = [Span(span.token, span.peak, span.peak + 1) for span in spans if span.peak is not None]
+    return peaks if len(peaks) == len(spans) else None
+
+
 def pick_rows(
     features: Tensor,
     spans: Sequence[Span],
@@ -59,6 +65,8 @@ def pick_rows(
 ) -> Tensor:
     """One row per span: `pool_spans`, or under "peak" the row on which a recogniser is surest of the gloss.
 
+    What says the peak: `log_probs`, else the spans themselves.
+
     Args:
         features: of one clip. [T, D]
         spans: frames of each sign.
@@ -68,14 +76,17 @@ def pick_rows(
         classes: class of each gloss, for "peak".
 
     Raises:
-        ValueError: as `pool_spans`; "peak" without log-probabilities of as many rows, or glosses that are no class.
+        ValueError: as `pool_spans`; "peak" with neither log-probabilities of as many rows nor spans that say theirs, or
+            glosses that are no class.
     """
     if frame != "peak":
         return pool_spans(features, spans, frame, stride=stride, first_centre=first_centre)
+    if log_probs is None and classes is None and (peaks := on_peaks(spans)) is not None:
+        return pool_spans(features, peaks, "centre", stride=stride, first_centre=first_centre)
     if log_probs is None or classes is None:
         raise ValueError(
-            "--frame peak needs the log-probabilities of a recogniser: --log-probs FILE and --classes FILE, or a run "
-            "that recognises glosses"
+            "--frame peak needs the log-probabilities of a recogniser: --log-probs FILE and --classes FILE, a run that "
+            "recognises glosses, or --spans with a frame of every sign in the column `peak`"
         )
     if len(log_probs) != len(features):
         raise ValueError(

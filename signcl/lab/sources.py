@@ -72,6 +72,10 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
     Raises:
         ValueError, OSError: a file missing or broken; names, rows or spans that do not fit (the first five listed).
     """
+    if annotation.stride is not None and not annotation.stride > 0:
+        raise ValueError(f"--stride needs a positive number of frames per row, got {annotation.stride:g}")
+    if is_choices(annotation.spans):
+        frames = ("centre",)  # of spans of one frame: the one that people chose
     rows = _rows(Path(path), annotation)
     if rows is not None:
         return [rows]
@@ -93,7 +97,7 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
     if is_choices(annotation.spans):
-        return [Instances(torch.cat(picked[frames[0]]), glosses, where, "people")]
+        return [Instances(torch.cat(picked["centre"]), glosses, where, "people")]
     return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
 
 

@@ -114,7 +114,7 @@ def explore(
             samples.update({sample.name: sample for sample in found})
         if spans is not None:
             made["spans"] = Path(spans).name
-        sets.append(FeatureSet(name, torch.as_tensor(signs.features), signs.glosses, signs.where, made))
+        sets.append(FeatureSet(name, torch.as_tensor(np.array(signs.features)), signs.glosses, signs.where, made))
     return write_explorer(
         sets,
         path,
@@ -164,9 +164,10 @@ def _run_signs(
             f"explore needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has "
             "no spans; give them by --spans TSV"
         )
-    (signs,) = sign_instances(run, samples, (frame,), tap=tap, device=device, progress=progress)
-    chosen = "people" if is_choices(spans) else frame
-    return signs, samples, {"system": run.recipe.model.name, "frame": chosen, "tap": tap}
+    people = is_choices(spans)  # spans of one frame
+    picked: Frame = "centre" if people else frame
+    (signs,) = sign_instances(run, samples, (picked,), tap=tap, device=device, progress=progress)
+    return signs, samples, {"system": run.recipe.model.name, "frame": "people" if people else frame, "tap": tap}
 
 
 def write_explorer(
