@@ -125,9 +125,10 @@ class Loop:
             for line in self.initialised:
                 say(line)
             parameters, trained = count_parameters(self.model)
+            frozen = "" if trained == parameters else f", {trained:,} of them trained"
             say(
                 f"{self.recipe.stage}: {len(self.material.train)} clips, {len(self.material.dev)} dev, "
-                f"{parameters:,} parameters, {trained:,} of them trained, {self.total} steps on {self.fabric.device}"
+                f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device}"
                 + (f", from step {self.step}" if self.step else "")
             )
         try:
