@@ -287,4 +287,9 @@ def _classes(path: Path) -> GlossVocabulary:
     lines = lines[:-1] if lines and not lines[-1] else lines
     if len(lines) < 3:
         raise ValueError(f"{path}: needs a line for the blank, one for <unk> and one for each gloss, got {len(lines)}")
+    if lines[1][:1].isalnum():
+        raise ValueError(
+            f"{path}: line 2 is class 1, that of unknown glosses (<unk>), got {lines[1]!r}; where a model has no such "
+            "class, add the line and a column of very small log-probabilities (-1e4)"
+        )
     return GlossVocabulary(lines[2:])
