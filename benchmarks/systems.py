@@ -130,6 +130,14 @@ def measure(
             "train.batch_size": clips,
             "train.compile": compile,
         }
+        shipped = load_recipe(recipe_path(recipe)).model
+        if shipped.name == "classifier":  # one sign a clip
+            changes["corpus.isolated"] = True
+        if shipped.name in ("pgp", "sign2gpt"):
+            changes |= {"model.pgp.lemmatiser": "words", "model.pgp.vectors": ""}
+        if shipped.lm.name:  # the published sizes of XGLM-1.7B with random weights and the vocabulary of these clips
+            sizes = {"architecture": "xglm", "layers": 24, "width": 2048, "heads": 16, "ffn": 8192, "name": ""}
+            changes |= {f"model.lm.{key}": value for key, value in sizes.items()}
         loaded = load_recipe(recipe_path(recipe), [f"--{key}={_yaml(value)}" for key, value in changes.items()])
         write_corpus(Path(folder), loaded, clips, frames)
         before = _peak(device)
