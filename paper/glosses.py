@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ import numpy as np
 from paper.extractors import aligner
 from paper.jobs import Place, Result, run_all
 from paper.output import Table
-from paper.settings import add_arguments, place_of
+from paper.script import command_of, run_script
 from signcl.batch import Sample
 from signcl.lab import Instances
 from signcl.recipe import Recipe
@@ -151,27 +149,21 @@ def run_analysis(
     table: Callable[[argparse.Namespace, Place, str], Table],
     more: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> Table:
-    """Parse, make the table, write and print it.
+    """`run_script` for a table that looks at signs: where their spans come from, and which frame is a sign.
 
     Args:
         about: the docstring of the script.
         table: from the options, where runs go, and the command in words.
         more: adds the script's own options.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m paper.{name}", description=about.splitlines()[0])
-    add_arguments(parser, tuple(corpora))
-    parser.add_argument("--spans", help="a table of spans in place of the corpus's own; {split} is filled")
-    parser.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="which frame is a sign")
-    if more is not None:
-        more(parser)
-    options = parser.parse_args(words)
-    folder: Path = options.results / options.corpus
-    folder.mkdir(parents=True, exist_ok=True)
-    command = f"python -m paper.{name} --corpus {options.corpus} --seeds {options.seeds}"
-    command += f" --spans {options.spans}" if options.spans else ""
-    command += f" --frame {options.frame}" if options.frame != "centre" else ""
-    made = table(options, place_of(options), command)
-    made.write(folder)
-    print(made.markdown())
-    print(f"written: {folder}/{name}.md .tex .csv .json", file=sys.stderr)
-    return made
+
+    def own(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--spans", help="a table of spans in place of the corpus's own; {split} is filled")
+        parser.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="a sign's frame")
+        if more is not None:
+            more(parser)
+
+    def with_command(options: argparse.Namespace, place: Place) -> Table:
+        return table(options, place, command_of(name, options))
+
+    return run_script(name, about, with_command, corpora, words, more=own)

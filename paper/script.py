@@ -12,12 +12,19 @@ from paper.settings import add_arguments, place_of
 
 __all__ = ["command_of", "run_script"]
 
+SHARED = {"corpus", "seeds", "preset", "changes", "root", "jobs", "device", "out", "results"}
+"""Options of every script: those that change a number are named in its command, the rest say where and how fast."""
+
 
 def command_of(name: str, options: argparse.Namespace) -> str:
-    """The command that makes a table again, with what differs from the usual."""
+    """The command that makes a table again: what every script is told, and all that this one was told of its own."""
     words = ["python -m", f"paper.{name}", f"--corpus {options.corpus}", f"--seeds {options.seeds}"]
     words += [] if options.preset == "cpu" else [f"--preset {options.preset}"]
     words += [f"--changes {' '.join(options.changes)}"] if options.changes else []
+    for own, value in vars(options).items():
+        if own not in SHARED and value is not None and value is not False:
+            told = [] if value is True else value if isinstance(value, list) else [value]
+            words.append(" ".join([f"--{own.replace('_', '-')}", *map(str, told)]))
     return " ".join(words)
 
 
@@ -29,7 +36,8 @@ def run_script(
     words: Sequence[str] | None,
     *,
     seeds: int = 3,
-) -> None:
+    more: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> Table:
     """Read the options, make the table, write and print it.
 
     Args:
@@ -37,11 +45,17 @@ def run_script(
         corpora: that it can be made on, the usual one first.
         words: the command line; None takes the process's.
         seeds: of every run, where the options do not say.
+        more: adds the script's own options.
     """
     parser = argparse.ArgumentParser(prog=f"python -m paper.{name}", description=(about or "").splitlines()[0])
     add_arguments(parser, tuple(corpora), seeds)
+    if more is not None:
+        more(parser)
     options = parser.parse_args(words)
+    folder = options.results / options.corpus
+    folder.mkdir(parents=True, exist_ok=True)
     made = table(options, place_of(options))
-    made.write(options.results / options.corpus)
+    made.write(folder)
     print(made.markdown())
-    print(f"written: {options.results / options.corpus}/{made.name}.md .tex .csv .png", file=sys.stderr)
+    print(f"written: {folder}/{made.name}.md .tex .csv .json", file=sys.stderr)
+    return made
