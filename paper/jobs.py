@@ -23,7 +23,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Extract", "Fit", "Place", "Result", "code_version", "missing", "recipe_of", "run_all"]
+__all__ = ["Extract", "Fit", "Place", "Result", "code_version", "folder_of", "missing", "recipe_of", "run_all"]
 
 NOT_TRAINING = (
     "cli",
@@ -90,6 +90,9 @@ class Place:
     """Runs at a time, each on one thread."""
     clips: tuple[str, ...] = ()
     """Recipe values of every run that reads clips, such as the size of a preset; not of those on extracted features."""
+    encoder: Path | None = None
+    """The run whose frame encoder starts every run that reads clips and starts from no other, as ImageNet's does in the
+    paper; its name holds the number of its content. None: what the recipes say."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,18 @@ def recipe_of(job: Fit, place: Place) -> Any:
     from signcl.recipe import load_recipe, recipe_path
 
     preset = place.clips if job.features is None else ()
-    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *preset, *job.changes]
+    encoder = [f"model.visual_weights=pretrained:{place.encoder}"] if place.encoder and _from_pixels(job) else []
+    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *preset, *encoder, *job.changes]
     if job.start is not None:
         changes.append(f"model.init_from={folder_of(job.start, place)}")
     if job.features is not None:
         changes.append(f"corpus.features={folder_of(job.features, place)}/{{split}}")
     return load_recipe(recipe_path(job.recipe), changes)
+
+
+def _from_pixels(job: Fit) -> bool:
+    """Whether its frame encoder has seen nothing before."""
+    return job.features is None and job.start is None
 
 
 def folder_of(job: Fit | Extract, place: Place) -> Path:
@@ -148,6 +157,8 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
     recipe.pop("out")
     recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
     recipe["corpus"]["features"] = job.features and folder_of(job.features, place).parent.name + job.features.tap
+    if place.encoder and recipe["model"]["visual_weights"] == f"pretrained:{place.encoder}":
+        recipe["model"]["visual_weights"] = place.encoder.name
     recipe["corpus"].pop("root")
     recipe["train"].pop("device")
     content = json.dumps([recipe, place.corpus_id, code_version()], sort_keys=True)

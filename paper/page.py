@@ -19,6 +19,7 @@ ORDER = (
     "table8",
     "table1",
     "imu",
+    "findings",
     "table6",
     "table7",
     "figure7",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper.jobs import Fit, Place, missing
-from paper.settings import core_seconds, has_corpus, place_of
+from paper.settings import core_seconds, encoder_job, has_corpus, place_of
 
 __all__ = ["STEPS", "Estimate", "Step", "estimate", "plans", "reason_not_to_run"]
 
@@ -46,7 +46,9 @@ STEPS = (
     Step("table9", "synthetic"),
     Step("figure2", "synthetic"),
     Step("figure5", "synthetic"),
+    Step("findings", "imu_numbers", seeds=5, data="imu-number-signs"),
     Step("surface", "synthetic"),
+    Step("findings", "synthetic"),
 )
 """In the order of value: what is stopped half-way has the most important first."""
 
@@ -74,7 +76,11 @@ def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
     where = list(places(options, make=False).values()) if places else [place_of(options, make=False)]
     wanted: Iterable[Fit] = module.planned(options, where[0]).values()
     seeded = [job.seeded(seed) for job in wanted for seed in range(options.seeds)]
-    return dict.fromkeys(where, seeded)
+    found = dict.fromkeys(where, seeded)
+    if any(place.encoder for place in where):
+        job, place = encoder_job(options, make=False)
+        found[place] = [job]
+    return found
 
 
 @dataclass

@@ -1,9 +1,11 @@
 """What is trained on each corpus, and how the scripts are called. Fixed before any result was looked at.
 
-The synthetic corpus has 600 clips of 48 pixels (480 to train); half of its signs have a minimal-pair twin, so that
-density is a real difficulty. Sizes and lengths of training are those of the shipped CPU recipes but for what `Preset`
-says of the sweeps, the surface and the number signs, so that all of it fits into 3 hours of 2 cores. `--preset gpu`
-takes larger clips and a ResNet. `COSTS` are measured seconds, from which `python -m paper` computes its plan.
+The synthetic corpus has 720 clips of 48 pixels (480 to train, 60 dev, 180 test); half of its signs have a minimal-pair
+twin, so that density is a real difficulty. Where the paper starts from ImageNet, every arm here starts from the same
+frame encoder, which has learned the signs of another lexicon by other signers (`OTHER_SIGNS`). Sizes and lengths of
+training are those of the shipped CPU recipes but for what `Preset` says of sweeps, surface and number signs,
+so that all of it fits into 3 hours of 2 cores. `--preset gpu` takes larger clips and a ResNet. `COSTS` are measured
+seconds, from which `python -m paper` computes its plan.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper.jobs import Extract, Fit, Place, code_version, recipe_of
+from paper.jobs import Extract, Fit, Place, code_version, folder_of, recipe_of, run_all
 
 __all__ = [
     "CORPORA",
@@ -27,6 +29,7 @@ __all__ = [
     "add_arguments",
     "core_seconds",
     "describe",
+    "encoder_job",
     "has_corpus",
     "place_of",
 ]
@@ -57,6 +60,11 @@ class Sweep:
     """Recipe values that cut it short."""
 
 
+SPLITS = {"dev_share": 1 / 12, "test_share": 1 / 4}
+OTHER_SIGNS = {"clips": 800, "signs": 96, "signers": 8, "unseen_signers": 0, "seed": 1000}
+"""Another lexicon, other signers: no sign of the corpus is learned from it."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """How large the runs of the synthetic corpus are, and how long those of every sweep."""
@@ -72,6 +80,8 @@ class Preset:
     """Optimizer steps of a run of the surface, whatever its share of the clips."""
     imu_steps: int = 240
     """Optimizer steps of a run on the number signs, whatever its share of the sequences."""
+    encoder: dict[str, Any] | None = field(default_factory=lambda: dict(OTHER_SIGNS))
+    """Settings of the corpus that the frame encoder is trained on; None: it starts from random weights."""
     device: str = "cpu"
 
 
@@ -79,7 +89,7 @@ SHORT = {"synthetic": Sweep("features-nslt"), "imu_numbers": Sweep("gfslt", ("tr
 PUBLISHED = dict.fromkeys(("phoenix14t", "csl_daily"), Sweep("gfslt", ("train.epochs=80",)))  # paper section A.2.1
 LARGE = ("model.visual=resnet18", "model.chunk=256", "train.precision=bf16-mixed", "train.workers=4", "train.lr=0.0003")
 PRESETS = {
-    "cpu": Preset("48 px, small CNN, 600 clips", {"clips": 600, "size": 48}, (), SHORT | PUBLISHED),
+    "cpu": Preset("48 px, small CNN, 720 clips", {"clips": 720, "size": 48, **SPLITS}, (), SHORT | PUBLISHED),
     "gpu": Preset(
         "112 px, ResNet-18, 3000 clips",
         {"clips": 3000, "size": 112, "signs": 96},
@@ -87,6 +97,7 @@ PRESETS = {
         PUBLISHED,
         surface_steps=3000,
         imu_steps=1200,
+        encoder=OTHER_SIGNS | {"clips": 3000},
         device="cuda",
     ),
     "gpu-large": Preset(
@@ -96,6 +107,7 @@ PRESETS = {
         PUBLISHED,
         surface_steps=8000,
         imu_steps=1200,
+        encoder=OTHER_SIGNS | {"clips": 3000},
         device="cuda",
     ),
 }
@@ -105,8 +117,10 @@ PRESETS = {
 COSTS = {
     "pretrain": 0.75,
     "pretrain-signcl": 0.80,
+    "vlp-token": 0.80,
     "finetune": 0.28,
     "finetune-signcl": 0.30,
+    "isolated": 0.28,
     "smkd": 0.23,
     "recogniser": 0.25,
     "joint-slt": 0.30,
@@ -142,7 +156,7 @@ def core_seconds(job: Fit | Extract, place: Place) -> float | None:
 
 CORPORA = {
     "synthetic": Setting(
-        "synthetic corpus (600 clips)",
+        "synthetic corpus",
         "runs/paper/synthetic/corpus",
         {
             "vlp": "synthetic/pretrain.yaml",
@@ -157,7 +171,7 @@ CORPORA = {
             "features-nslt": "synthetic/features-nslt.yaml",
             "features-nslt-signcl": "synthetic/features-nslt-signcl.yaml",
         },
-        0.03,
+        0.01,
         clips=480,
     ),
     "imu_numbers": Setting(
@@ -254,13 +268,33 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     out = options.out / "-".join([name, *(f"{key}-{value:g}" for key, value in other.items())])
     root = Path(options.root or (out / "corpus" if synthetic else setting.root))
     device, clips = options.device or preset.device, preset.clips if synthetic else ()
+    encoder = encoder_run(options, make=make) if synthetic and preset.encoder else None
     if not make and not root.is_dir():
-        return Place(out, root, "", device, options.jobs, clips)
+        return Place(out, root, "", device, options.jobs, clips, encoder)
     if make and synthetic and options.root is None:
         make_synthetic(root, **(preset.corpus | other))
     if not root.is_dir():
         raise SystemExit(f"{options.corpus} is needed at {root}, there is no such folder; name it with --root")
-    return Place(out, root, corpus_id(root), device, options.jobs, clips)
+    return Place(out, root, corpus_id(root), device, options.jobs, clips, encoder)
+
+
+def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
+    """The training of the frame encoder that every run on synthetic clips starts from, and where it goes."""
+    preset = PRESETS[options.preset]
+    out = options.out / ("encoder" if options.preset == "cpu" else f"encoder-{options.preset}")
+    if make:
+        make_synthetic(out / "corpus", **(preset.encoder or {}), size=preset.corpus["size"])
+    content = corpus_id(out / "corpus") if (out / "corpus").is_dir() else ""
+    place = Place(out, out / "corpus", content, options.device or preset.device, options.jobs, preset.clips)
+    return Fit("synthetic/isolated.yaml"), place
+
+
+def encoder_run(options: argparse.Namespace, *, make: bool = True) -> Path:
+    """Its folder; trained where it is missing."""
+    job, place = encoder_job(options, make=make)
+    if make:
+        run_all([job], place)
+    return folder_of(job, place)
 
 
 def default_of(options: argparse.Namespace, knob: str) -> Any:
@@ -274,7 +308,7 @@ def make_synthetic(root: Path, **settings: Any) -> None:
     """The corpus of the settings, made where it is missing (the same clips anywhere)."""
     from signcl.corpora.synthetic import SyntheticSettings, make_corpus
 
-    make_corpus(root, SyntheticSettings(**{"clips": 600, "size": 48, **settings}))
+    make_corpus(root, SyntheticSettings(**settings))
 
 
 def corpus_id(root: Path) -> str:

@@ -37,6 +37,7 @@ def corpus(tmp_path_factory) -> Path:
 def pretrained(corpus) -> Path:
     run = corpus.parent / "pretrain"
     words = ["fit", str(RECIPES / "synthetic/pretrain-signcl.yaml"), f"--corpus.root={corpus}", f"--out={run}", *TINY]
+    words.append("--model.visual_weights=")
     assert (
         main([*words, "--train.epochs=1", "--model.text_layers=1", "--model.text_heads=2", "--model.text_ffn=32"]) == 0
     )

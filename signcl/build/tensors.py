@@ -40,6 +40,11 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
             raise FileNotFoundError(f"{key}: {path} has none of {', '.join(names)}")
         path = found[0]
     elif not path.is_file():
+        if name.count("/") > 1 or name.startswith((".", "~")):  # no hub id looks like this
+            raise FileNotFoundError(
+                f"{key}: there is no {path}; if it is to be a run of yours, fit its recipe first"
+                f" (`{key}=` starts from random weights)"
+            )
         try:
             path = hub_file(name, "model.safetensors", key)
         except FileNotFoundError:

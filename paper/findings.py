@@ -1,0 +1,166 @@
+"""What beats plain SignCL at the same size and length? Options of this package, side by side; the best is `best.yaml`.
+
+    python -m paper.findings --corpus imu_numbers --seeds 5
+    python -m paper.findings --corpus synthetic --seeds 3
+
+Every arm is the corpus's GFSLT recipe with a few values changed: the same parameters, steps and clips; its seconds
+stand beside it. The best one is chosen by BLEU-4 on dev, and what it gains is told on test, which nothing was chosen
+by. Number signs: a tenth of the training sequences (56), where there is room to gain. Synthetic: finetuned from VLP.
+Not a table of the paper; `docs/findings.md` tells what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Sequence
+
+from paper.jobs import Fit, Place, Result, arms, results, seconds
+from paper.output import Claim, Table, effects_picture
+from paper.script import command_of, run_script
+from paper.settings import CORPORA, PRESETS, describe
+from paper.statistics import effect, mean_and_spread, verdict
+from signcl.recipe import load_recipe, recipe_path
+
+__all__ = ["OPTIONS", "best_on_dev", "main", "planned", "table"]
+
+FRACTION = 0.1
+"""Of the number signs' training sequences."""
+SAME_SIGN = ("loss.signcl.same_sign=0.75",)
+RELATIVE = ("loss.signcl.distance_margin_mode=relative", "loss.signcl.distance_margin=1.0")
+TEMPO = ("input.augment.temporal_rescale=0.2",)
+DROPOUT = ("model.dropout=0.3",)
+STRONGER = ("loss.weights.signcl=0.05",)
+OPTIONS: dict[str, tuple[bool, tuple[str, ...]]] = {
+    "no SignCL": (False, ()),
+    "SignCL as in the paper": (True, ()),
+    "same_sign": (True, SAME_SIGN),
+    "relative margin": (True, RELATIVE),
+    "same_sign + relative": (True, SAME_SIGN + RELATIVE),
+    "SignCL, five times the weight": (True, STRONGER),
+    "SignCL in the first half only": (True, ("first half",)),
+    "SignCL in the second half only": (True, ("second half",)),
+    "tempo, no SignCL": (False, TEMPO),
+    "tempo": (True, TEMPO),
+    "tempo + same_sign": (True, TEMPO + SAME_SIGN),
+    "dropout 0.3, no SignCL": (False, DROPOUT),
+    "dropout 0.3": (True, DROPOUT),
+    "dropout 0.3 + tempo + same_sign": (True, DROPOUT + TEMPO + SAME_SIGN),
+    "token contrast in pretraining": (False, ()),
+}
+"""Name -> with SignCL or without, and the recipe values that it changes. Fixed before any of them was run."""
+PLAIN, PAPER, TOKENS = "no SignCL", "SignCL as in the paper", "token contrast in pretraining"
+ON_SYNTHETIC = (PLAIN, PAPER, "same_sign", "relative margin", "tempo, no SignCL", "tempo", "tempo + same_sign", TOKENS)
+"""The others would not fit into the hours of `make paper`; all of them are tried on the number signs."""
+
+
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs of every arm, but for their seed."""
+    corpus = options.corpus
+    recipes, length, start = CORPORA[corpus].recipes, _length(options), None
+    if "vlp" in recipes:
+        start = Fit(recipes["vlp"], tuple(options.changes))
+    names = ON_SYNTHETIC if corpus == "synthetic" else tuple(name for name in OPTIONS if name != TOKENS)
+    found = {}
+    for name in names:
+        signcl, values = OPTIONS[name]
+        recipe = recipes["gfslt-signcl" if signcl else "gfslt"]
+        changes = (*length, *(_in_time(value, recipe, length, corpus) for value in values), *options.changes)
+        before = Fit("synthetic/vlp-token.yaml", tuple(options.changes)) if name == TOKENS else start
+        found[name] = Fit(recipe, changes, before)
+    return found
+
+
+def _length(options: argparse.Namespace) -> tuple[str, ...]:
+    """As long as the arms of `paper.imu`, so that those are the same runs; elsewhere as the recipe says."""
+    if options.corpus != "imu_numbers":
+        return ()
+    steps = PRESETS[options.preset].imu_steps
+    return (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000", f"corpus.fraction={FRACTION}")
+
+
+def _in_time(value: str, recipe: str, length: Sequence[str], corpus: str) -> str:
+    """`first half` and `second half` in epochs of this training; other values as they are."""
+    if not value.endswith(" half"):
+        return value
+    read = load_recipe(recipe_path(recipe), length)
+    batches = math.ceil(round(CORPORA[corpus].clips * read.corpus.fraction) / read.train.batch_size)
+    epochs = read.train.max_steps / batches if read.train.max_steps else read.train.epochs
+    half = round(epochs / 2)
+    when = [0, half] if value == "first half" else [half, None]
+    return f"loss.schedule={{signcl: {json.dumps(when)}}}"
+
+
+def best_on_dev(found: dict[str, list[Result]]) -> str:
+    """The arm with the highest mean BLEU-4 on dev."""
+    return max(found, key=lambda name: statistics.mean(_dev(found[name])))
+
+
+def table(options: argparse.Namespace, place: Place) -> Table:
+    """Train what is missing and lay out the table."""
+    found = results(arms(planned(options, place), options.seeds), place)
+    best, usual = best_on_dev(found), seconds(found[PAPER])
+    rows, effects = [], []
+    for name, of_seeds in sorted(found.items(), key=lambda item: -statistics.mean(_dev(item[1]))):
+        gain = None if name == PAPER else effect("bleu4", of_seeds, found[PAPER])
+        if gain is not None:
+            effects.append((name, gain))
+        density = [r.density["sdr"] for r in of_seeds if r.density is not None]
+        rows.append([
+            f"{name} (best on dev)" if name == best else name,
+            mean_and_spread(_dev(of_seeds)), mean_and_spread([r.scores["bleu4"] for r in of_seeds]),
+            mean_and_spread([r.scores["exact_match"] for r in of_seeds]),
+            mean_and_spread(density) if density else "–", str(gain or "–"),
+            "–" if name == PLAIN else str(effect("bleu4", of_seeds, found[PLAIN])),
+            f"{seconds(of_seeds) / usual:.2f}",
+        ])  # fmt: skip
+    picture = options.results / options.corpus / "findings.png"
+    effects_picture(
+        picture, [n for n, _ in effects], [e for _, e in effects], "BLEU-4 on test over SignCL as in the paper"
+    )
+    sizes = {result.card["parameters"] for of_seeds in found.values() for result in of_seeds}
+    return Table(
+        "findings",
+        f"What beats plain SignCL, on the {CORPORA[options.corpus].title}",
+        command_of("findings", options),
+        ["arm", "BLEU-4 dev", "BLEU-4 test", "exact match % test", "SDR % test", "over plain SignCL, test",
+         "over no SignCL, test", "time"],
+        rows,
+        [
+            f"All arms: {' '.join(_length(options)) or 'the length of the recipe'}, "
+            f"{' or '.join(map(str, sorted(sizes)))} parameters, in the order of dev. Mean ± standard deviation over "
+            "seeds; differences: 95 % over seeds and sentences; time: training seconds over those of plain SignCL. "
+            f"{len(effects)} arms are compared with plain SignCL: one interval in twenty misses by chance.",
+        ],
+        _claims(found, best),
+        describe(options, place, **{"training seconds of the arms": round(sum(map(seconds, found.values())))}),
+    )  # fmt: skip
+
+
+def _claims(found: dict[str, list[Result]], best: str) -> list[Claim]:
+    others = [name for name in ("same_sign", "relative margin") if name in found and name != best]
+    asked = [(best, PAPER), (best, PLAIN), *((name, PAPER) for name in others)]
+    claims = []
+    for treated, plain in asked:
+        if treated == plain:
+            continue
+        seen = effect("bleu4", found[treated], found[plain])
+        chosen = ", the best on dev," if treated == best else ""
+        claims.append(Claim(f"{treated}{chosen} raises BLEU-4 over: {plain}", "–", str(seen), verdict(seen)))
+    return claims
+
+
+def _dev(found: Sequence[Result]) -> list[float]:
+    """BLEU-4 on dev of every seed."""
+    return [json.loads((r.folder / "scores.json").read_text(encoding="utf-8"))["dev"]["bleu4"] for r in found]
+
+
+def main(words: list[str] | None = None) -> None:
+    """Make the table."""
+    run_script("findings", __doc__, table, ("imu_numbers", "synthetic"), words)
+
+
+if __name__ == "__main__":
+    main()
