@@ -20,6 +20,7 @@ ORDER = (
     "table1",
     "imu",
     "findings",
+    "trust",
     "table6",
     "table7",
     "figure7",

@@ -46,6 +46,8 @@ STEPS = (
     Step("table9", "synthetic"),
     Step("figure2", "synthetic"),
     Step("figure5", "synthetic"),
+    Step("trust", "synthetic"),
+    Step("trust", "imu_numbers", seeds=5, data="imu-number-signs"),
     Step("findings", "imu_numbers", seeds=5, data="imu-number-signs"),
     Step("surface", "synthetic"),
     Step("findings", "synthetic"),

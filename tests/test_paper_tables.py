@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -15,7 +16,21 @@ from systems import write_corpus
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from paper import __main__ as everything
-from paper import figure7, findings, imu, jobs, plan, settings, statistics, surface, sweep, table1, table6, table7
+from paper import (
+    figure7,
+    findings,
+    imu,
+    jobs,
+    plan,
+    settings,
+    statistics,
+    surface,
+    sweep,
+    table1,
+    table6,
+    table7,
+    trust,
+)
 from paper.jobs import Fit, Place, run_all
 from paper.output import Claim, Table
 from paper.page import write_page
@@ -177,6 +192,22 @@ def test_the_best_arm_is_chosen_on_dev_and_told_on_test(tmp_path, monkeypatch, p
     row = next(row for row in made.rows if row[0].startswith(findings.PAPER))
     assert (row[5], row[7]) == ("–", "1.00")
     assert (tmp_path / "results" / "imu_numbers" / "findings.png").is_file()
+
+
+def test_trust_is_asked_of_every_seed_once(tmp_path, monkeypatch, place):
+    monkeypatch.setitem(settings.PRESETS, "cpu", settings.Preset("tiny", {}, imu_steps=2))
+    options = options_of(tmp_path, "imu_numbers", "--seeds", "2", "--changes", *SIZES, "model.conv_width=16",
+                         "corpus.name=folder", "decode.max_new_tokens=6")  # fmt: skip
+    made = trust.table(options, place)
+    assert [row[0] for row in made.rows] == ["GFSLT", "GFSLT + SignCL"]
+    assert all(len(row) == len(made.header) for row in made.rows)
+    assert len(made.claims) == 6
+    plain = imu.planned(options, place)["gfslt", 1.0, False].seeded(1)
+    scores = json.loads((jobs.folder_of(plain, place) / "scores.json").read_text())["test"]
+    intact = [row["bleu4"] for row in scores["probes"]["visual"]["rows"] if row["video"] == "intact"]
+    assert intact == [pytest.approx(scores["bleu4"])]
+    monkeypatch.setattr("signcl.probes.probe", None)  # what was asked is not asked again
+    assert trust.table(options, place).rows == made.rows
 
 
 def test_halves_of_a_training_are_counted_in_its_epochs(tmp_path, place):

@@ -1,0 +1,110 @@
+"""Can these scores be trusted? What is left without the video, what training has seen, what conventions of scoring do.
+
+    python -m paper.trust --corpus synthetic --seeds 3
+    python -m paper.trust --corpus imu_numbers --seeds 5
+
+The probes of `signcl evaluate RUN --probe overlap visual dot` on runs that other scripts have trained: GFSLT-VLP
+without and with SignCL (Table 8), on the number signs GFSLT with all training sequences (`paper.imu`). Not a table of
+the paper, which shows no such check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+from paper import imu, table8
+from paper.jobs import Fit, Place, Result, arms, results
+from paper.output import Claim, Table, effects_picture
+from paper.script import command_of, run_script
+from paper.settings import CORPORA, describe
+from paper.statistics import mean_and_spread, seed_interval, verdict
+
+__all__ = ["main", "planned", "table"]
+
+VIDEOS = ("intact", "shuffled", "zeros", "mean", "noise", "another")
+ARMS = {"100": "GFSLT-VLP", "111": "GFSLT-VLP + SignCL in both"}
+
+
+def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
+    """The runs that are probed, but for their seed."""
+    if options.corpus == "imu_numbers":
+        cells = imu.planned(options, place)
+        return {f"GFSLT{' + SignCL' if signcl else ''}": cells["gfslt", 1.0, signcl] for signcl in (False, True)}
+    found = table8.jobs(options.corpus, options.changes)
+    return {title: found[arm] for arm, title in ARMS.items()}
+
+
+def probes_of(result: Result, device: str) -> dict[str, Any]:
+    """What the probes say of a run on test; kept beside its scores, so asked once."""
+    from signcl.probes import PROBES, probe
+
+    kept = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))["test"].get("probes", {})
+    if set(kept) != set(PROBES):
+        probe(result.folder, tuple(PROBES), device=device, bootstrap=0, progress=False)
+        kept = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))["test"]["probes"]
+    return dict(kept)
+
+
+def table(options: argparse.Namespace, place: Place) -> Table:
+    """Train what is missing, probe it, lay out the table."""
+    found = results(arms(planned(options, place), options.seeds), place)
+    probed = {name: [probes_of(result, place.device) for result in of_seeds] for name, of_seeds in found.items()}
+    rows = []
+    for name, of_seeds in probed.items():
+        scores = {video: [_bleu4(one, video) for one in of_seeds] for video in VIDEOS}
+        conventions = [max(values) - min(values) for values in map(_conventions, of_seeds)]
+        rows.append([
+            name, *(mean_and_spread(scores[video]) for video in VIDEOS),
+            f"{statistics.mean(_seen(one) for one in of_seeds):.1f}",
+            f"{statistics.mean(one['overlap']['copied']['all'] for one in of_seeds):.1f}",
+            mean_and_spread(conventions),
+        ])  # fmt: skip
+    claims, effects = [], []
+    for name, of_seeds in probed.items():
+        for video, text in (("another", "another clip"), ("noise", "noise"), ("shuffled", "shuffled frames")):
+            lost = seed_interval([_bleu4(one, "intact") - _bleu4(one, video) for one in of_seeds])
+            effects.append((f"{name}: intact less {video}", lost))
+            claims.append(Claim(f"{name} needs the video: BLEU-4 over that with {text}", "–", str(lost), verdict(lost)))
+    picture = options.results / options.corpus / "trust.png"
+    effects_picture(picture, [n for n, _ in effects], [e for _, e in effects], "BLEU-4 lost without the true video")
+    return Table(
+        "trust",
+        f"Can the scores be trusted? Probes on the {CORPORA[options.corpus].title}",
+        command_of("trust", options),
+        ["system", *(f"BLEU-4 {video}" for video in VIDEOS), "test sentences seen in training %",
+         "answers that are a training sentence %", "spread of BLEU-4 over 24 conventions"],
+        rows,
+        [
+            "BLEU-4 on test, mean ± standard deviation over seeds; differences: 95 % over seeds. shuffled: the clip's "
+            "own frames in random order; zeros, mean, noise: no picture, the length of the clip is kept; another: the "
+            "answer to another clip. Conventions: full stop as written, everywhere, nowhere; tokenizer none, 13a, zh, "
+            "char; case as written, lower.",
+        ],
+        claims,
+        describe(options, place),
+    )  # fmt: skip
+
+
+def _bleu4(probed: dict[str, Any], video: str) -> float:
+    return float(next(row["bleu4"] for row in probed["visual"]["rows"] if row["video"] == video))
+
+
+def _seen(probed: dict[str, Any]) -> float:
+    return float(probed["overlap"]["groups"].get("seen", {"percent": 0.0})["percent"])
+
+
+def _conventions(probed: dict[str, Any]) -> list[float]:
+    """BLEU-4 under every convention."""
+    return [float(row["bleu4"]) for row in probed["dot"]["rows"]]
+
+
+def main(words: list[str] | None = None) -> None:
+    """Make the table."""
+    run_script("trust", __doc__, table, ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words)
+
+
+if __name__ == "__main__":
+    main()
