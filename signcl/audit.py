@@ -219,6 +219,11 @@ def run_audit(
             f"the audit needs the frames of each sign, and none of {len(samples)} clips has spans; give a corpus with "
             f"spans, a table of them with --spans, or --phoenix-alignments"
         )
+    if all(span.stop - span.start == 1 for sample in spanned for span in sample.spans):
+        raise ValueError(
+            "the audit needs the frames of each sign, and every span is one frame long, as best frames chosen by people "
+            "are; give the spans that they were chosen from"
+        )
     counted = [(sample, count) for sample, count in zip(spanned, frame_counts(spanned), strict=True) if count]
     labels, _ = frame_labels([sample for sample, _ in counted], [count for _, count in counted])
     words = np.array([count_words(sample.text) for sample, _ in counted])
