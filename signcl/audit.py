@@ -221,8 +221,8 @@ def run_audit(
         )
     if all(span.stop - span.start == 1 for sample in spanned for span in sample.spans):
         raise ValueError(
-            "the audit needs the frames of each sign, and every span is one frame long, as best frames chosen by people "
-            "are; give the spans that they were chosen from"
+            "the audit needs the frames of each sign, and every span is one frame long, as best frames chosen by "
+            "people are; give the spans that they were chosen from"
         )
     counted = [(sample, count) for sample, count in zip(spanned, frame_counts(spanned), strict=True) if count]
     labels, _ = frame_labels([sample for sample, _ in counted], [count for _, count in counted])
