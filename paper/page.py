@@ -17,6 +17,7 @@ __all__ = ["ORDER", "read_tables", "write_page"]
 
 ORDER = (
     "table8",
+    "table2",
     "table1",
     "imu",
     "findings",

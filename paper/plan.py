@@ -36,6 +36,7 @@ STEPS = (
     Step("figure6", "phoenix14t", data="phoenix14t-alignments", trains=False),
     Step("figure6", "csl_daily", data="annotations", trains=False),
     Step("table8", "synthetic"),
+    Step("table2", "synthetic"),
     Step("imu", "imu_numbers", seeds=5, data="imu-number-signs"),
     Step("table1", "synthetic"),
     Step("table6", "synthetic"),

@@ -27,8 +27,11 @@ from paper import (
     surface,
     sweep,
     table1,
+    table2,
+    table3,
     table6,
     table7,
+    table8,
     trust,
 )
 from paper.jobs import Fit, Place, run_all
@@ -97,6 +100,27 @@ def test_table_1_trains_every_probe_on_the_features_of_every_extractor(tmp_path,
     assert claims["SignCL in both raises BLEU-4 of NSLT on VLP"].theirs == "+2.78"
     assert any("Spearman" in note and "paper +1.00 over 4" in note for note in made.notes)
     assert (tmp_path / "results" / "synthetic" / "table1.png").is_file()
+
+
+def test_tables_2_3_and_8_stand_on_the_same_eight_arms(tmp_path, place, capsys):
+    tiny = (*TINY, "model.conv_width=16", "model.visual=feature_mlp", "model.visual_weights=", "input.size=null",
+            "model.decoder_layers=1")  # fmt: skip
+    options = options_of(tmp_path, "synthetic", "--seeds", "1", "--changes", *tiny)
+    eight = table8.table(options, place)
+    assert ["".join("01"[cell == "yes"] for cell in row[:3]) for row in eight.rows] == [
+        "000", "001", "010", "011", "100", "101", "110", "111",
+    ]  # fmt: skip
+    capsys.readouterr()
+    four = table2.table(options, place)
+    assert "to make" not in capsys.readouterr().err
+    assert all(len(row) == len(four.header) for row in four.rows)
+    ours = {row[0]: row[6] for row in four.rows}
+    assert (ours["GFSLT-VLP"], ours["+ SignCL into both"]) == (eight.rows[4][5], eight.rows[7][5])
+    assert four.rows[3][7:] == ["62.32", "49.04", "49.76", "36.85", "29.97", "22.74"]
+    assert {claim.theirs for claim in four.claims} == {"+6.28", "+7.86", "+5.20", "+6.43", "+6.07", "+7.63"}
+    assert "10.41" in "".join(table2._independent("csl_daily"))
+    with pytest.raises(SystemExit, match="csl_daily is needed at data/csl_daily"):
+        table3.main(["--results", str(tmp_path / "results")])
 
 
 def test_the_published_order_of_table_1():
