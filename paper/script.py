@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 from paper.jobs import Place
 from paper.output import Table
-from paper.settings import add_arguments, place_of
+from paper.settings import CORPORA, add_arguments, place_of
 
 __all__ = ["command_of", "run_script"]
 
-SHARED = {"corpus", "seeds", "preset", "changes", "root", "jobs", "device", "out", "results"}
+SHARED = {"corpus", "seeds", "preset", "changes", "root", "jobs", "device", "out", "results", "check"}
 """Options of every script: those that change a number are named in its command, the rest say where and how fast."""
 
 
@@ -49,13 +49,33 @@ def run_script(
     """
     parser = argparse.ArgumentParser(prog=f"python -m paper.{name}", description=(about or "").splitlines()[0])
     add_arguments(parser, tuple(corpora), seeds)
+    parser.add_argument("--check", action="store_true", help="of a licensed corpus: is all there, what would it cost?")
     if more is not None:
         more(parser)
     options = parser.parse_args(words)
+    if options.check:
+        raise SystemExit(_check(options))
     folder = options.results / options.corpus
     folder.mkdir(parents=True, exist_ok=True)
-    made = table(options, place_of(options))
+    try:
+        made = table(options, place_of(options))
+    except (SystemExit, RuntimeError) as error:
+        if words is not None or isinstance(error.args[0] if error.args else None, int):
+            raise  # whoever called goes on with the next script
+        print(f"python -m paper.{name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     made.write(folder)
     print(made.markdown())
     print(f"written: {folder}/{made.name}.md .tex .csv .json", file=sys.stderr)
     return made
+
+
+def _check(options: argparse.Namespace) -> int:
+    """The dry run of `paper.check`, with what this command was told."""
+    from paper.check import main
+
+    if not CORPORA[options.corpus].licensed:
+        print(f"nothing to check: {options.corpus} is no licensed corpus, and is read as it is", file=sys.stderr)
+        return 2
+    root = ["--root", options.root] if options.root else []
+    return main(["--corpus", options.corpus, "--seeds", str(options.seeds), "--out", str(options.out), *root])

@@ -181,9 +181,9 @@ def _said(theirs: dict[str, Row], treated: Cell, plain: Cell) -> str:
     return "–" if a is None or b is None else f"{a - b:+.2f}"
 
 
-def main(words: list[str] | None = None) -> None:
-    """Make the table."""
-    run_script("table1", __doc__, table, ("synthetic", "phoenix14t", "csl_daily"), words)
+def main(words: list[str] | None = None, corpora: Sequence[str] = ("synthetic", "phoenix14t", "csl_daily")) -> None:
+    """Make the table; on the first of the corpora unless `words` name another."""
+    run_script("table1", __doc__, table, corpora, words)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,14 @@ python -m paper.table11 [--corpus phoenix14t] [--root FOLDER]
 
 from __future__ import annotations
 
-import sys
-
-from paper.table1 import main as main_of_both
+from paper import table1
 
 __all__ = ["main"]
 
 
 def main(words: list[str] | None = None) -> None:
     """Make the table."""
-    told = sys.argv[1:] if words is None else words
-    named = any(word.split("=")[0] == "--corpus" for word in told)
-    main_of_both(told if named else ["--corpus", "phoenix14t", *told])
+    table1.main(words, ("phoenix14t", "csl_daily", "synthetic"))
 
 
 if __name__ == "__main__":

@@ -123,6 +123,20 @@ def test_tables_2_3_and_8_stand_on_the_same_eight_arms(tmp_path, place, capsys):
         table3.main(["--results", str(tmp_path / "results")])
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (["--corpus", "phoenix14t"], "phoenix14t is needed at data/phoenix14t"),
+    (["--corpus", "phoenix14t", "--check"], "phoenix14t is needed at data/phoenix14t"),
+    (["--check"], "synthetic is no licensed corpus"),
+])  # fmt: skip
+def test_a_command_that_cannot_run_says_why_and_ends_with_2(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["table2", *words, "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        table2.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_the_published_order_of_table_1():
     # By hand: WER of SMKD+SignCL, SMKD, VLP+SignCL, VLP is 24.76, 25.38, 63.33, 69.72, in the order of density.
     rows = table1.THEIRS["phoenix14t"]
