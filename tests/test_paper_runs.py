@@ -1,0 +1,213 @@
+"""paper/: what a run is known by, what one command plans and runs, and the page of claims."""
+
+import argparse
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from paper_tiny import ROOT, SIZES, TINY, options_of, place_of_features
+
+from paper import __main__ as everything
+from paper import (
+    figure7,
+    findings,
+    jobs,
+    plan,
+    settings,
+    surface,
+    sweep,
+    table1,
+    table6,
+    table7,
+)
+from paper.jobs import Fit, Place, run_all
+from paper.output import Claim, Table
+from paper.page import write_page
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    return place_of_features(tmp_path_factory.mktemp("paper"))
+
+
+def test_every_run_on_clips_starts_from_the_same_frame_encoder(place):
+    encoder = place.out / "isolated-0123456789-seed0"
+    where = dataclasses.replace(place, encoder=encoder)
+    first, scratch = Fit("synthetic/pretrain.yaml"), Fit("synthetic/pretrain.yaml", ("model.visual_weights=",))
+    second = Fit("synthetic/finetune.yaml", start=first)
+    probe = Fit("synthetic/features-nslt.yaml", features=jobs.Extract(first))
+    assert jobs.recipe_of(first, where).model.visual_weights == f"pretrained:{encoder}"
+    for other in (second, probe, scratch):  # they start from a run, from features, from what someone said
+        assert jobs.recipe_of(other, where).model.visual_weights == ""
+    elsewhere = dataclasses.replace(where, out=Path("other"), encoder=Path("other") / encoder.name)
+    assert jobs.folder_of(first, where).name == jobs.folder_of(first, elsewhere).name
+    changed = dataclasses.replace(where, encoder=place.out / "isolated-9876543210-seed0")
+    for job in (first, second, probe):
+        assert jobs.folder_of(job, where).name != jobs.folder_of(job, changed).name
+
+
+def test_two_arms_that_come_to_the_same_run_are_trained_once(place, capsys):
+    plain = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=7"))
+    same = Fit("imu_numbers/nslt.yaml", (*TINY, "loss.label_smoothing=0.1", "train.seed=7"))
+    found = run_all([plain, same], place)
+    assert "0 of 1 runs are there; 1 to make" in capsys.readouterr().err
+    assert found[plain].folder == found[same].folder
+
+
+def test_a_run_is_refused_where_code_or_recipe_changed_since_the_command_began(place):
+    job = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=8"))
+    with pytest.raises(RuntimeError, match="has changed since this command began; start it again"):
+        jobs._work(job, place.out / "nslt-of-another-code-seed8", place)
+    assert not (place.out / "nslt-of-another-code-seed8").exists()
+
+
+def test_a_preset_changes_runs_on_clips_and_leaves_features(tmp_path):
+    options = options_of(tmp_path, "synthetic", "--preset", "gpu", "--seeds", "1")
+    where = settings.place_of(options, make=False)
+    assert (where.out.name, where.device) == ("synthetic-gpu", "cuda")
+    wanted = table1.jobs("synthetic", [])
+    assert jobs.recipe_of(wanted["smkd", "density"], where).model.visual == "resnet18"
+    assert jobs.recipe_of(wanted["smkd", "density"], where).input.size == 112
+    assert jobs.recipe_of(wanted["smkd", "nslt"], where).model.visual == "identity"
+    for name in settings.PRESETS:  # every recipe of every script loads under every preset
+        options = options_of(tmp_path, "synthetic", "--preset", name)
+        where = settings.place_of(options, make=False)
+        for script in (table1, table6, table7, figure7, surface, findings):
+            for job in script.planned(options, where).values():
+                jobs.recipe_of(job, where)
+    assert sweep.sweep_of(options_of(tmp_path, "synthetic")).system == "features-nslt"
+    assert sweep.sweep_of(options).system == "gfslt"
+
+
+def test_runs_end_when_what_started_them_is_killed(tmp_path, place):
+    """A parent that is killed leaves no worker that writes into the folder which the next call writes into."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from paper.jobs import Fit, Place, run_all\n"
+        "if __name__ == '__main__':\n"
+        "    place = Place(Path(sys.argv[2]), Path(sys.argv[3]), 'one', jobs=1)\n"
+        "    run_all([Fit('imu_numbers/nslt.yaml', tuple(sys.argv[4:]))], place)\n"
+    )
+    script = tmp_path / "start.py"
+    script.write_text(code)
+    changes = [*SIZES, "corpus.name=folder", "train.epochs=100000", "train.evaluate_every=100000"]
+    words = [sys.executable, str(script), str(ROOT), str(tmp_path / "runs"), str(place.root), *changes]
+    parent = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    state = None
+    for _ in range(600):
+        state = next((tmp_path / "runs").glob("nslt-*/state/last.pt"), None)
+        if state is not None:
+            break
+        time.sleep(0.1)
+    assert state is not None, "the run has not begun within a minute"
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    time.sleep(1.0)  # a step in hand may end
+    stamp = _newest(state.parents[1])
+    time.sleep(2.0)
+    assert _newest(state.parents[1]) == stamp
+
+
+def _newest(folder: Path) -> int:
+    return max(path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.endswith(".part"))
+
+
+def result(folder: Path, name: str, corpus: str, *claims: Claim) -> None:
+    made = {"corpus": corpus, "seeds": 3, "code": "abcd"}
+    Table(name, f"Title of {name}", f"python -m paper.{name}", ["a"], [["1"]], [], list(claims), made).write(
+        folder / corpus
+    )
+
+
+def test_the_page_holds_what_commands_made_and_nothing_else(tmp_path):
+    head, page, results = tmp_path / "HEAD.md", tmp_path / "README.md", tmp_path / "results"
+    head.write_text("# The evidence\n\nBy hand.\n\n")
+    assert "Nothing has been run yet" in write_page(results, page, head)
+    result(results, "zebra", "synthetic")
+    result(results, "table6", "synthetic", Claim("it | matters little", "0.25", "spread 0.1", "within seed noise"))
+    result(results, "table8", "synthetic", Claim("it rises", "+1.49", "+0.10 (-1.00 to +1.20)", "not seen"),
+           Claim("it falls", "-6.21", "-2.00 (-3.00 to -1.00)", "supported"))  # fmt: skip
+    result(results, "table8", "phoenix14t", Claim("it rises", "+1.49", "-0.10 (-0.20 to -0.05)", "contradicted"))
+    (results / "synthetic" / "table8.png").write_bytes(b"")
+    text = write_page(results, page, head)
+    assert page.read_text() == text
+    assert text.startswith("# The evidence\n\nBy hand.\n\n## Claims\n\n4 in all: ")
+    assert "| it rises | synthetic | `python -m paper.table8` | +1.49 | +0.10 (-1.00 to +1.20) | **not seen** |" in text
+    assert "it \\| matters little" in text
+    rows = [line for line in text.splitlines() if line.startswith("| it")]
+    assert [row.split(" | ")[1] for row in rows] == ["phoenix14t", "synthetic", "synthetic", "synthetic"]
+    assert "[png](results/synthetic/table8.png)" in text
+    assert text.count("[png]") == 1
+    assert text.index("Title of table6") < text.index("Title of zebra")
+    for row in text.splitlines():
+        if row.startswith("|"):
+            assert row.replace("\\|", "").count("|") in (5, 7)
+    (results / "synthetic" / "broken.json").write_text("{")
+    with pytest.raises(ValueError, match=r"broken.json: a table has name, title, command, claims, made"):
+        write_page(results, page, head)
+
+
+def test_one_command_plans_runs_and_goes_on_past_a_failure(tmp_path, monkeypatch, capsys):
+    words = ["--data", str(tmp_path / "none"), "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    assert everything.main([*words, "--plan"]) == 0
+    said = capsys.readouterr().err
+    assert "figure6 on phoenix14t: left out, needs " in said
+    assert "table8 on synthetic: 34 runs to make, about " in said
+    minutes = float(said.rsplit("about ", 1)[1].split(" min")[0])
+    assert 60 < minutes <= 180, "all of it takes at most three hours of two cores"
+    assert not (tmp_path / "results").exists()
+    called = []
+
+    def script(name: str):
+        def main(words: list[str]) -> None:
+            called.append((name, words))
+            if name == "table6":
+                raise RuntimeError("2 runs failed")
+            result(tmp_path / "results", name, "synthetic", Claim("seen", "+1", "+1 (0 to 2)", "supported"))
+
+        return main
+
+    for name in ("table6", "figure7"):
+        monkeypatch.setattr(f"paper.{name}.main", script(name))
+    assert everything.main([*words, "--only", "figure7", "table6", "--seeds", "2"]) == 1
+    assert [name for name, _ in called] == ["table6", "figure7"]
+    assert called[0][1][:2] == ["--corpus", "synthetic"]
+    assert called[0][1][called[0][1].index("--seeds") + 1] == "2"
+    assert "table6 on synthetic failed: 2 runs failed" in capsys.readouterr().err
+    assert "| seen | synthetic |" in (tmp_path / "results" / "README.md").read_text()
+    assert not (tmp_path / "README.md").exists()
+    called.clear()
+    assert everything.main([*words, "--only", "figure7", "--minutes", "-1"]) == 0
+    assert called == []
+    assert "not begun: figure7 on synthetic" in capsys.readouterr().err
+
+
+def test_runs_that_scripts_share_are_counted_once(tmp_path):
+    parser = argparse.ArgumentParser()
+    settings.add_arguments(parser)
+    options = parser.parse_args(["--out", str(tmp_path)])
+    counted: set[Path] = set()
+    alone = plan.estimate(plan.Step("table6", "synthetic"), options, set())
+    first = plan.estimate(plan.Step("table1", "synthetic"), options, counted)
+    after = plan.estimate(plan.Step("table6", "synthetic"), options, counted)
+    assert (first.runs, alone.runs) == (1 + 3 * (4 + 4 + 18), 1 + 3 * (1 + 1 + 6))
+    assert after.runs == 3 * 5  # VLP, its features and the recipe's own arm are there
+    assert after.minutes < alone.minutes
+    assert settings.core_seconds(table1.jobs("synthetic", [])["vlp", "nslt"], Place(tmp_path, tmp_path, "")) == (
+        settings.OVERHEAD + 0.045 * 30 * 16
+    )
+    elsewhere = Place(tmp_path, tmp_path, "", "cuda")
+    assert settings.core_seconds(table1.jobs("synthetic", [])["vlp", "nslt"], elsewhere) is None
+
+
+def test_the_page_of_this_repository_is_that_of_its_results(tmp_path):
+    paper = ROOT / "paper"
+    page = tmp_path / "paper" / "README.md"
+    assert (paper / "README.md").read_text().startswith((paper / "HEAD.md").read_text().rstrip())
+    if not any((paper / "results").glob("*/*.json")):
+        assert (paper / "README.md").read_text() == write_page(paper / "results", page, paper / "HEAD.md")
