@@ -76,25 +76,52 @@ def test_seeds_and_sentences_are_both_drawn():
     def score(lines: list[str], draw: np.ndarray) -> float:
         return bleu([lines[i] for i in draw], [references[i] for i in draw]).bleu4
 
-    sentences, seeds = np.random.default_rng(3), np.random.default_rng((3, 1))
+    everything = np.arange(12)
+    observed = [score(x, everything) - score(y, everything) for x, y in zip(a, b)]
+    sentences, others = np.random.default_rng(3), np.random.default_rng((3, 1)).standard_t(2, size=40)
     drawn = []
-    for _ in range(40):
+    for number in range(40):
         draw = sentences.integers(12, size=12)
         each = [score(x, draw) - score(y, draw) for x, y in zip(a, b)]
-        mean = sum(each) / 3
-        chosen = [each[i] for i in seeds.integers(3, size=3)]
-        drawn.append(mean + (3 / 2) ** 0.5 * (sum(chosen) / 3 - mean))
+        drawn.append(sum(each) / 3 + others[number] * np.std(observed, ddof=1) / 3**0.5)
     assert found.low == pytest.approx(np.quantile(drawn, 0.025))
     assert found.high == pytest.approx(np.quantile(drawn, 0.975))
-    everything = np.arange(12)
-    assert found.difference == pytest.approx(
-        np.mean([score(x, everything) - score(y, everything) for x, y in zip(a, b)])
-    )
-    assert found.low > 0
+    assert found.difference == pytest.approx(np.mean(observed))
     same = seeded_bootstrap("bleu4", a, a, references, 40)
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="same seeds on both sides, got 3 and 2"):
         seeded_bootstrap("bleu4", a, b[:2], references)
+
+
+def test_few_seeds_do_not_make_an_effect():
+    """Where nothing differs but seeds, one interval in twenty may miss zero."""
+    random = np.random.default_rng(0)
+    references = [f"a{i} b{i}" for i in range(200)]
+
+    def training() -> list[list[str]]:
+        """Three seeds, each right in its own share of the sentences."""
+        shares = random.uniform(0.3, 0.7, size=3)
+        return [[r if random.random() < share else "x" for r in references] for share in shares]
+
+    missed = 0
+    for number in range(300):
+        found = seeded_bootstrap("exact_match", training(), training(), references, 200, seed=number)
+        missed += found.low > 0 or found.high < 0
+    assert missed < 0.09 * 300
+
+
+def test_takes_of_one_text_are_drawn_together():
+    references = [f"t{i // 4}" for i in range(40)]  # ten texts, four takes of each, all right or all wrong
+    right = [r if int(r[1:]) % 2 else "x" for r in references]
+    wrong = ["x"] * 40
+    alone = seeded_bootstrap("exact_match", [right], [wrong], references, 500)
+    by_text = seeded_bootstrap("exact_match", [right], [wrong], references, 500, together=references)
+    assert by_text.difference == alone.difference == 50
+    # By hand: the standard error of 10 coin throws is 15.8, of 40 it is 7.9.
+    assert by_text.high - by_text.low == pytest.approx(4 * 15.8, rel=0.15)
+    assert alone.high - alone.low == pytest.approx(4 * 7.9, rel=0.15)
+    with pytest.raises(ValueError, match="a name for each of 40 sentences, got 3"):
+        seeded_bootstrap("exact_match", [right], [wrong], references, together=["a", "b", "c"])
 
 
 def test_intervals_over_seeds_are_students():
