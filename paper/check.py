@@ -9,18 +9,25 @@ Every expected number says whose it is; differences within the noise of the test
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper.settings import CORPORA
+from paper.jobs import Extract, missing, recipe_of
+from paper.plan import Step, runs_of
+from paper.settings import CORPORA, add_arguments
 from signcl.batch import Sample
+from signcl.recipe import Recipe, load_recipe, recipe_path, recipe_to_dict
 from signcl.tables import table as drawn
 
-__all__ = ["EXPECTED", "Report", "check", "main"]
+__all__ = ["EXPECTED", "SCRIPTS", "Report", "check", "main"]
 
 COUNTS = {
     "phoenix14t": {"train": 7096, "dev": 519, "test": 642},
@@ -57,13 +64,25 @@ NOISE = {"phoenix14t": "2.2", "csl_daily": "0.8 to 1.0"}
 """Half width of the 95 % bootstrap interval of BLEU-4 on test, by Beyond BLEU, Table 5."""
 PRETRAIN_HOURS, FINETUNE_HOURS = 4 * 24.0, 4 * 36.0
 """GPU hours on a 3090, PHOENIX-2014T: 4 cards, 24 h of VLP and 36 h of finetuning (issue GFSLT-VLP#6)."""
-PAPER_HOURS = 8 * 12.0
-"""GPU hours on an A800: "8 A800, about 12 hours" (paper, appendix); it does not say for which of its runs."""
-PRETRAINED, FINETUNED = 223.5e6, 263.9e6
-"""Parameters of the released networks, by their logs."""
-PRETRAININGS, FINETUNINGS = 3, 8
-"""Runs of Table 8 for each seed: VLP, SignCL alone, both; and the eight arms."""
+SCRIPTS = ("table8", "table2", "table1", "table6", "table7", "figure7", "table9", "table10", "figure2", "figure3",
+           "figure5", "trust")  # fmt: skip
+"""Every script that trains on a licensed corpus; runs that they share are made once."""
+PARAMETERS = {
+    "phoenix14t": {"vlp": 270.1e6, "gfslt": 115.4e6, "slt": 26.1e6, "recogniser": 10.5e6, "smkd": 32.8e6},
+    "csl_daily": {"vlp": 281.1e6, "gfslt": 122.7e6, "slt": 26.0e6, "recogniser": 11.0e6, "smkd": 33.7e6},
+}
+"""By system, as docs/models.md counts them (CSL-Daily: its word tables and gloss heads)."""
 FEATURE_DIM = 512
+LOCAL = re.compile(r"(pretrained|runs|weights|data)/|[/.~]|.*/.*/|.*\.(pth|pt|bin|safetensors|vec|txt|gz)$")
+"""What is a path and no hub id."""
+TRIMMED = "docs/systems/language-models.md (`signcl vocab trim` makes it of an mBART)"
+WHERE = {
+    "text.tokenizer": TRIMMED,
+    "model.language_model": TRIMMED,
+    "model.visual_weights": "docs/models.md (torchvision's, transformers' or a GFSLT checkpoint)",
+    "": "docs/systems",
+}
+"""Where weights are to be had, by how the key begins; the first that fits."""
 
 
 @dataclass
@@ -104,7 +123,13 @@ def check(corpus: str, root: Path, *, seeds: int = 3, out: Path = Path("runs/pap
     _glosses(corpus, root, parts, report)
     _texts(parts, report)
     _clips(parts, every, report)
-    _costs(corpus, parts, seeds, out, report)
+    recipes = {name: load_recipe(recipe_path(name)) for name in dict.fromkeys(CORPORA[corpus].recipes.values())}
+    _weights(recipes, report)
+    runs, features = _runs(corpus, ["--root", str(root), "--seeds", str(seeds), "--out", str(out)], report)
+    _devices(corpus, recipes, runs, report)
+    held = [s.num_frames for samples in parts.values() for s in samples if s.num_frames]
+    mean = sum(held) / len(held) if held else MEAN_FRAMES[corpus]
+    _costs(corpus, mean * sum(COUNTS[corpus].values()), runs, features, out, report)
     return report
 
 
@@ -145,8 +170,8 @@ def _glosses(corpus: str, root: Path, parts: dict[str, list[Sample]], report: Re
     if parts and not any(sample.spans for samples in parts.values() for sample in samples):
         report.warnings.append(
             "no frames of signs come with this corpus: Figures 2, 3 and Table 10 train the aligner of Table 9 for "
-            "them, or "
-            "take --spans TABLE" + (" (signcl spans --phoenix-alignments DIR)" if corpus == "phoenix14t" else "")
+            "them, or take --spans TABLE"
+            + (" (signcl spans --phoenix-alignments DIR)" if corpus == "phoenix14t" else "")
         )
 
 
@@ -196,43 +221,143 @@ def _clips(parts: dict[str, list[Sample]], every: bool, report: Report) -> None:
         report.facts.append(("opened", "some clips of each split; --all opens every one"))
 
 
-def _costs(corpus: str, parts: dict[str, list[Sample]], seeds: int, out: Path, report: Report) -> None:
-    """Room and time of Table 8 and of the features, with what the figures rest on."""
-    clips = sum(COUNTS[corpus].values())
-    frames = MEAN_FRAMES[corpus] * clips
-    held = [s.num_frames for samples in parts.values() for s in samples if s.num_frames]
-    if held:
-        frames = sum(held) / len(held) * clips
-    state = 3 * 4  # weights, and two states of the optimizer to go on with, in float32
-    checkpoints = seeds * (PRETRAININGS * PRETRAINED + FINETUNINGS * FINETUNED) * (4 + state)
-    features = seeds * 3 * frames * FEATURE_DIM * 2
-    place = out
-    while not place.exists():
-        place = place.parent
+def _pretrained(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Every key of a recipe that names weights or a tokenizer made by others, and where it says they are."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _pretrained(value, f"{above}{key}.")
+        elif isinstance(value, str) and value.startswith("pretrained:"):
+            yield above + key, value.removeprefix("pretrained:")
+
+
+def _weights(recipes: dict[str, Recipe], report: Report) -> None:
+    """Whether what the recipes start from is there. Paths are those of the folder that scripts are run in."""
+    wanted: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, recipe in recipes.items():
+        for key, source in _pretrained(recipe_to_dict(recipe)):
+            wanted[source][key].append(name)
+    there = []
+    for source, keys in wanted.items():
+        needed = "; ".join(f"{key} of {', '.join(names)}" for key, names in keys.items())
+        path = Path(source)
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            there.append(source)
+        elif path.is_dir() or LOCAL.match(source):
+            docs = dict.fromkeys(next(text for start, text in WHERE.items() if key.startswith(start)) for key in keys)
+            report.errors.append(
+                f"{source} is {'empty' if path.is_dir() else 'not there'}: {needed}. See {', '.join(docs)}"
+            )
+        else:
+            report.warnings.append(f"{source} will be asked of the hub, or found in its cache: {needed}")
+    report.facts.append(("pretrained weights", f"{len(there)} of {len(wanted)} are there"))
+
+
+def _runs(corpus: str, words: list[str], report: Report) -> tuple[dict[Path, Recipe], int]:
+    """Every training that is still to be made for all scripts, by its folder, and how many sets of features."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = parser.parse_args(["--corpus", corpus, *words])
+    found: dict[Path, Recipe] = {}
+    features: set[Path] = set()
+    own: Counter[str] = Counter()
+    for script in SCRIPTS:
+        try:
+            wanted = runs_of(Step(script, corpus), options)
+        except (ValueError, OSError) as error:
+            report.warnings.append(f"{script} cannot say its runs yet, they are in no figure of room and time: {error}")
+            continue
+        before = len(found)
+        for place, jobs in wanted.items():
+            for folder, job in missing(jobs, place).items():
+                if isinstance(job, Extract):
+                    features.add(folder)
+                elif folder not in found:
+                    found[folder] = recipe_of(job, place)
+        own[script] = len(found) - before
+    each = ", ".join(f"{script} {count}" for script, count in own.items())
+    many = f"{len(found)} trainings, {len(features)} sets of features: {each}"
+    report.facts.append((f"to make for {options.seeds} seeds, each once", many))
+    return found, len(features)
+
+
+def _devices(corpus: str, recipes: dict[str, Recipe], runs: dict[Path, Recipe], report: Report) -> None:
+    """The GPUs of this machine, and what recipes and scripts make of them."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    by_count: dict[int, list[str]] = defaultdict(list)
+    for name, recipe in recipes.items():
+        by_count[recipe.train.devices].append(Path(name).stem)
+    says = "; ".join(f"{n}: {', '.join(of)}" for n, of in sorted(by_count.items(), reverse=True))
+    scripts = Counter((recipe.train.devices, recipe.train.accumulate) for recipe in runs.values())
+    does = [f"{many} runs on {n}, {over} batch(es) a step" for (n, over), many in sorted(scripts.items(), reverse=True)]
+    report.facts += [
+        ("CUDA GPUs here", f"{count}, the first {torch.cuda.get_device_name(0)}" if count else "none"),
+        ("devices, by the recipes as shipped", says),
+        ("devices, by the scripts", "; ".join(does)),
+    ]
+    if count and any(recipe.train.device == "cpu" for recipe in runs.values()):
+        report.warnings.append("a GPU is here, and scripts train on the CPU unless they are told: --device cuda")
+    if not count:
+        longest = recipes[CORPORA[corpus].recipes["gfslt"]]
+        seconds = _seconds_of_a_frame(longest.input.crop or longest.input.size)
+        days = seconds * COUNTS[corpus]["train"] * MEAN_FRAMES[corpus] * longest.train.epochs / 86400
+        report.warnings.append(
+            f"no CUDA GPU is here. ResNet-18 takes {seconds:.2f} s a frame, forward and backward, on this CPU with "
+            f"{torch.get_num_threads()} thread(s) (measured now): {days:,.0f} days for each finetuning of GFSLT"
+        )
+
+
+def _seconds_of_a_frame(size: int) -> float:
+    """Time of a ResNet-18 on this CPU, forward and backward, once warm."""
+    import torch
+
+    from signcl.visual.encoders import ResNet
+
+    encoder, frames = ResNet(18), torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    encoder(frames).sum().backward()
+    started = time.perf_counter()
+    encoder(frames).sum().backward()
+    return (time.perf_counter() - started) / len(frames)
+
+
+def _costs(corpus: str, frames: float, runs: dict[Path, Recipe], features: int, out: Path, report: Report) -> None:
+    """Room and time of all scripts' runs, with what the figures rest on."""
+    kinds: Counter[str] = Counter()
+    checkpoints = 0.0
+    for recipe in runs.values():
+        kinds[recipe.model.name] += 1
+        moments = 1 if recipe.train.optimizer == "sgd" else 2
+        checkpoints += 4 * (2 + moments) * PARAMETERS[corpus][recipe.model.name]  # best; last, and its optimizer's
+    room = features * frames * FEATURE_DIM * 2
+    place = next(folder for folder in (out, *out.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     report.facts += [
+        ("by system", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))),
+        ("room for their weights", f"{checkpoints / 1e9:.0f} GB (best and last state in float32)"),
         (
-            "room for the runs of Table 8",
-            f"{checkpoints / 1e9:.0f} GB ({seeds} seeds, 11 runs each, best and last state)",
+            "room for their features",
+            f"{room / 1e9:.1f} GB ({features} x {frames:,.0f} frames x {FEATURE_DIM} x 2 bytes)",
         ),
-        ("room for features of 3 kinds", f"{features / 1e9:.1f} GB ({frames:,.0f} frames x {FEATURE_DIM} x 2 bytes)"),
         (f"free at {place}", f"{free / 1e9:.0f} GB"),
     ]
-    if free < checkpoints + features:
+    if free < checkpoints + room:
         report.warnings.append(
-            f"{(checkpoints + features) / 1e9:.0f} GB are needed for all tables, {free / 1e9:.0f} GB are free at "
-            f"{place}; name another disk by --out"
+            f"{(checkpoints + room) / 1e9:.0f} GB are needed for what all scripts still have to make, "
+            f"{free / 1e9:.0f} GB are free at {place}; name another disk by --out"
         )
     scale = frames / (MEAN_FRAMES["phoenix14t"] * sum(COUNTS["phoenix14t"].values()))
-    one = (PRETRAININGS * PRETRAIN_HOURS + FINETUNINGS * FINETUNE_HOURS) * scale
+    hours, timed = 0.0, 0
+    for part, whole in (("vlp", PRETRAIN_HOURS), ("gfslt", FINETUNE_HOURS)):
+        epochs = load_recipe(recipe_path(CORPORA[corpus].recipes[part])).train.epochs
+        shares = [recipe.train.epochs / epochs for recipe in runs.values() if recipe.model.name == part]
+        hours, timed = hours + whole * scale * sum(shares), timed + len(shares)
     report.facts += [
         ("one pretraining", f"{PRETRAIN_HOURS * scale:.0f} GPU hours (3090)"),
         ("one finetuning", f"{FINETUNE_HOURS * scale:.0f} GPU hours (3090)"),
-        (f"Table 8, {seeds} seeds", f"{seeds * one:,.0f} GPU hours (3090)"),
-        (
-            "the paper's own figure",
-            f"{PAPER_HOURS:.0f} GPU hours (8 A800, about 12 hours; for which runs it does not say)",
-        ),
+        (f"{timed} runs of VLP and GFSLT", f"{hours:,.0f} GPU hours (3090), by their epochs"),
+        (f"{len(runs) - timed} others", "SMKD, and small ones on features: no published time"),
+        ("the paper's own figure", "96 GPU hours (8 A800, about 12 hours; of which runs is not said)"),
         ("basis", "GFSLT-VLP#6: 4 x 3090, 24 h and 36 h on PHOENIX-2014T; scaled by frames. Not measured here"),
     ]
 
@@ -270,9 +395,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.json:
-        import json
-
-        found: dict[str, Any] = {
+        found = {
             "errors": report.errors,
             "warnings": report.warnings,
             "facts": dict(report.facts),
