@@ -256,15 +256,16 @@ def _runs(corpus: str, words: list[str], report: Report) -> tuple[dict[Path, Rec
     """Every training that is still to be made for all scripts, by its folder, and how many sets of features."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    options = parser.parse_args(["--corpus", corpus, *words])
+    options = parser.parse_args(["--corpus", corpus, "--device", "cuda", *words])  # a run is the same on any device
     found: dict[Path, Recipe] = {}
     features: set[Path] = set()
     own: Counter[str] = Counter()
+    silent: dict[str, list[str]] = defaultdict(list)
     for script in SCRIPTS:
         try:
             wanted = runs_of(Step(script, corpus), options)
-        except (ValueError, OSError) as error:
-            report.warnings.append(f"{script} cannot say its runs yet, they are in no figure of room and time: {error}")
+        except (ValueError, OSError) as why:
+            silent[str(why)].append(script)
             continue
         before = len(found)
         for place, jobs in wanted.items():
@@ -274,6 +275,9 @@ def _runs(corpus: str, words: list[str], report: Report) -> tuple[dict[Path, Rec
                 elif folder not in found:
                     found[folder] = recipe_of(job, place)
         own[script] = len(found) - before
+    for error, scripts in silent.items():
+        named = ", ".join(scripts)
+        report.warnings.append(f"runs of {named} are not known yet and in no figure of room and time: {error}")
     each = ", ".join(f"{script} {count}" for script, count in own.items())
     many = f"{len(found)} trainings, {len(features)} sets of features: {each}"
     report.facts.append((f"to make for {options.seeds} seeds, each once", many))
@@ -292,12 +296,13 @@ def _devices(corpus: str, recipes: dict[str, Recipe], runs: dict[Path, Recipe], 
     scripts = Counter((recipe.train.devices, recipe.train.accumulate) for recipe in runs.values())
     does = [f"{many} runs on {n}, {over} batch(es) a step" for (n, over), many in sorted(scripts.items(), reverse=True)]
     report.facts += [
-        ("CUDA GPUs here", f"{count}, the first {torch.cuda.get_device_name(0)}" if count else "none"),
+        (
+            "CUDA GPUs here",
+            f"{count}, {torch.cuda.get_device_name(0)}; --device cuda trains there" if count else "none",
+        ),
         ("devices, by the recipes as shipped", says),
         ("devices, by the scripts", "; ".join(does)),
     ]
-    if count and any(recipe.train.device == "cpu" for recipe in runs.values()):
-        report.warnings.append("a GPU is here, and scripts train on the CPU unless they are told: --device cuda")
     if not count:
         longest = recipes[CORPORA[corpus].recipes["gfslt"]]
         seconds = _seconds_of_a_frame(longest.input.crop or longest.input.size)

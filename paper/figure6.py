@@ -89,7 +89,7 @@ def equal_spans(sample: Sample) -> Sample:
 def mean_interval(values: np.ndarray) -> Effect:
     """The mean with its 95 % interval, normal over clips."""
     mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return Effect(mean, mean - half, mean + half, 1, "clips")
+    return Effect(mean, mean - half, mean + half, len(values), "clips")
 
 
 def rounds_to(found: Effect, said: float, step: float = 0.1) -> str:
@@ -100,8 +100,8 @@ def rounds_to(found: Effect, said: float, step: float = 0.1) -> str:
     low, high = said - step / 2, said + step / 2
     if found.low >= low and found.high <= high:
         return "supported"
-    below = verdict(Effect(found.difference - low, found.low - low, found.high - low, 1, found.over), -1)
-    above = verdict(Effect(found.difference - high, found.low - high, found.high - high, 1, found.over), 1)
+    below = verdict(Effect(found.difference - low, found.low - low, found.high - low, found.seeds, found.over), -1)
+    above = verdict(Effect(found.difference - high, found.low - high, found.high - high, found.seeds, found.over), 1)
     return "contradicted" if "supported" in (below, above) else "not seen"
 
 

@@ -19,7 +19,7 @@ REAL = Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data"))
 
 
 def interval(low: float, high: float) -> Effect:
-    return Effect((low + high) / 2, low, high, 1, "clips")
+    return Effect((low + high) / 2, low, high, 100, "clips")
 
 
 def test_the_interval_is_of_the_mean_and_not_of_clips():
