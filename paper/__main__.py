@@ -15,7 +15,7 @@ from pathlib import Path
 
 from paper.page import write_page
 from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
-from paper.settings import PRESETS, add_arguments
+from paper.settings import PRESETS, add_arguments, jobs_at_a_time, positive
 
 __all__ = ["main"]
 
@@ -30,14 +30,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--plan", action="store_true", help="say what is missing and how long it takes, run nothing")
     parser.add_argument("--page", action="store_true", help="write the page of what is there, run nothing")
     parser.add_argument("--minutes", type=float, help="begin no further script after so many minutes")
-    parser.add_argument("--seeds", type=int, help="default: 3, on the number signs 5")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs at a time, one thread each")
+    parser.add_argument("--seeds", type=positive, help="default: 3, on the number signs 5")
+    parser.add_argument("--jobs", type=positive, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
     parser.add_argument("--device", help="default: that of the preset")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data")))
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
     options = parser.parse_args(words)
+    if options.preset != "cpu" and options.results == HERE / "results":
+        options.results = HERE / "results" / options.preset  # beside the shipped tables, not over them
     usual = options.results.resolve() == HERE / "results"
     page = (HERE if usual else options.results) / "README.md"  # never beside a folder that someone named
     if options.page:
@@ -60,7 +62,8 @@ def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
     words = ["--corpus", step.corpus, "--results", str(options.results)]
     if not step.trains:
         return [*words, "--data", str(options.data)]
-    words += ["--seeds", str(options.seeds or step.seeds), "--jobs", str(options.jobs), "--out", str(options.out)]
+    words += ["--seeds", str(options.seeds or step.seeds), "--out", str(options.out)]
+    words += ["--jobs", str(options.jobs)] if options.jobs else []
     words += ["--preset", options.preset]
     words += ["--device", options.device] if options.device else []
     return words + (["--root", str(options.data / step.data)] if step.data else [])
@@ -78,7 +81,8 @@ def _say_plan(steps: list[Step], options: argparse.Namespace) -> None:
             _say(f"{step.title}: {found}")
         else:
             _say(f"{step.title}: " + ("a probe of runs above, and few of its own" if step.trains else "trains nothing"))
-    _say(f"about {minutes:.0f} min in all with {options.jobs} runs at a time; runs that scripts share are counted once")
+    jobs = jobs_at_a_time(options.jobs, options.device or PRESETS[options.preset].device)
+    _say(f"about {minutes:.0f} min in all with {jobs} runs at a time; runs that scripts share are counted once")
 
 
 def _run(steps: list[Step], options: argparse.Namespace, page: Path) -> int:

@@ -32,27 +32,23 @@ SAME_SIGN = ("loss.signcl.same_sign=0.75",)
 RELATIVE = ("loss.signcl.distance_margin_mode=relative", "loss.signcl.distance_margin=1.0")
 TEMPO = ("input.augment.temporal_rescale=0.2",)
 DROPOUT = ("model.dropout=0.3",)
-STRONGER = ("loss.weights.signcl=0.05",)
 OPTIONS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "no SignCL": (False, ()),
     "SignCL as in the paper": (True, ()),
     "same_sign": (True, SAME_SIGN),
     "relative margin": (True, RELATIVE),
-    "same_sign + relative": (True, SAME_SIGN + RELATIVE),
-    "SignCL, five times the weight": (True, STRONGER),
     "SignCL in the first half only": (True, ("first half",)),
     "SignCL in the second half only": (True, ("second half",)),
     "tempo, no SignCL": (False, TEMPO),
     "tempo": (True, TEMPO),
     "tempo + same_sign": (True, TEMPO + SAME_SIGN),
     "dropout 0.3, no SignCL": (False, DROPOUT),
-    "dropout 0.3": (True, DROPOUT),
-    "dropout 0.3 + tempo + same_sign": (True, DROPOUT + TEMPO + SAME_SIGN),
     "token contrast in pretraining": (False, ()),
 }
-"""Name -> with SignCL or without, and the recipe values that it changes. Fixed before any of them was run."""
+"""Name -> with SignCL or without, and the recipe values that it changes. Fixed before these runs; `same_sign` and
+`relative margin` had been seen on one seed of the number signs before (docs/systems/beyond.md)."""
 PLAIN, PAPER, TOKENS = "no SignCL", "SignCL as in the paper", "token contrast in pretraining"
-ON_SYNTHETIC = (PLAIN, PAPER, "same_sign", "relative margin", "tempo, no SignCL", "tempo", "tempo + same_sign", TOKENS)
+ON_SYNTHETIC = (PLAIN, PAPER, "same_sign", "relative margin", "tempo, no SignCL", TOKENS)
 """The others would not fit into the hours of `make paper`; all of them are tried on the number signs."""
 
 

@@ -158,7 +158,6 @@ def run_analysis(
     """
 
     def own(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--spans", help="a table of spans in place of the corpus's own; {split} is filled")
         parser.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="a sign's frame")
         if more is not None:
             more(parser)

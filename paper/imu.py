@@ -50,7 +50,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     named = {"/".join(map(str, cell)): job for cell, job in wanted.items()}
     made = results(arms(named, options.seeds), place)
     found = {cell: made["/".join(map(str, cell))] for cell in wanted}
-    rows, claims = [], []
+    rows, claims, seen = [], [], []
     for system, title in SYSTEMS.items():
         gains = []
         for fraction in FRACTIONS:
@@ -61,6 +61,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
                 [title, _clips(treated, fraction), "yes", *_means(treated),
                  str(effect("exact_match", treated, plain)), str(gains[-1]), str(effect("sdr", treated, plain))],
             ]  # fmt: skip
+        seen += [verdict(gain) for gain in gains]
         claims += _claims(title, found, system, options.seeds)
     folder = options.results / options.corpus
     _picture(folder / "imu.png", found)
@@ -74,8 +75,10 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         rows,
         [
             f"{steps} steps a run, no pretraining, 154 test sequences of numbers that training never saw. Ours: mean ± "
-            "standard deviation over seeds; gains: 95 % over seeds and sentences, of SDR over seeds. Ten gains are "
-            "looked at: one interval in twenty misses by chance.",
+            "standard deviation over seeds; gains: 95 % over seeds and sentences (takes of one number together), of "
+            f"SDR over seeds; means over sizes: Student over seeds. Of {len(seen)} gains in BLEU-4 SignCL helps in "
+            f"{seen.count('supported')}, hurts in {seen.count('contradicted')}, and nothing is seen in "
+            f"{seen.count('not seen')}; by chance alone one in twenty would be called either.",
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(sum(map(seconds, found.values())))}),

@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import connection
@@ -93,6 +94,8 @@ class Place:
     encoder: Path | None = None
     """The run whose frame encoder starts every run that reads clips and starts from no other, as ImageNet's does in the
     paper; its name holds the number of its content. None: what the recipes say."""
+    spans: str | None = None
+    """A table of the frames of each sign, for density where the corpus knows none; `{split}` is filled."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,12 @@ def recipe_of(job: Fit, place: Place) -> Any:
         changes.append(f"model.init_from={folder_of(job.start, place)}")
     if job.features is not None:
         changes.append(f"corpus.features={folder_of(job.features, place)}/{{split}}")
-    return load_recipe(recipe_path(job.recipe), changes)
+    recipe = load_recipe(recipe_path(job.recipe), changes)
+    if recipe.train.devices == 1:
+        return recipe
+    # every run on one device, the batch of several by accumulation: a script starts its runs itself
+    alone = [f"train.accumulate={recipe.train.accumulate * recipe.train.devices}", "train.devices=1"]
+    return load_recipe(recipe_path(job.recipe), [*changes, *alone, "train.nodes=1", "train.strategy=auto"])
 
 
 def _from_pixels(job: Fit) -> bool:
@@ -186,8 +194,25 @@ def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
         print(
             f"{len(everything) - len(todo)} of {len(everything)} runs are there; {len(todo)} to make", file=sys.stderr
         )
-        _make(todo, place)
-    return {job: _result(folder_of(job, place)) for job in wanted}
+        with _alone(place.out):
+            _make(todo, place)
+    return {job: _result(folder_of(job, place), place) for job in wanted}
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One command at a time makes runs in a folder; it ends with the process that holds it."""
+    import fcntl
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(
+                f"another command is making runs in {out}; wait for it, or name another folder with --out"
+            ) from None
+        yield
 
 
 def missing(jobs: Iterable[Fit], place: Place) -> dict[Path, Fit | Extract]:
@@ -325,9 +350,24 @@ def _fit(job: Fit, folder: Path, place: Place) -> None:
     write_json(folder / "result.json", {"scores": scores, "density": density, "card": read_card(folder)})
 
 
-def _result(folder: Path) -> Result:
+def _result(folder: Path, place: Place) -> Result:
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return Result(folder, found["scores"], found["density"], found["card"])
+    density = found["density"]
+    if density is None and place.spans is not None:
+        density = _density_of_spans(folder, place.spans.replace("{split}", "test"), place.device)
+    return Result(folder, found["scores"], density, found["card"])
+
+
+def _density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
+    """Density on test by a table of spans, measured once for each content of the table."""
+    from signcl.analysis import run_density
+    from signcl.files import write_json
+
+    kept = folder / f"density-{hashlib.sha1(Path(spans).read_bytes()).hexdigest()[:10]}.json"
+    if not kept.is_file():
+        write_json(kept, run_density(folder, "test", spans=spans, device=device, picture=False, progress=False))
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
 
 
 def arms(jobs: dict[str, Fit], seeds: int) -> dict[str, list[Fit]]:

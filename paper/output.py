@@ -24,7 +24,9 @@ class Claim:
     theirs: str
     ours: str
     verdict: str
-    """supported | not seen | contradicted."""
+    """supported | not seen | contradicted | within seed noise."""
+    repeats: str = ""
+    """The table whose claim this one is, seen on the same runs: not counted twice."""
 
 
 @dataclass

@@ -69,6 +69,8 @@ def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
     rows, verdicts = [], Counter[str]()
     for path, table in tables:
         for claim in table["claims"]:
+            if claim.get("repeats"):
+                continue  # it stands under that table, of the same runs
             verdicts[claim["verdict"]] += 1
             cells = (claim["text"], path.parent.name, f"`{table['command']}`", claim["theirs"], claim["ours"])
             rows.append("| " + " | ".join(map(_cell, cells)) + f" | **{_cell(claim['verdict'])}** |")

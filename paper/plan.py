@@ -115,4 +115,5 @@ def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Est
             runs += 1
             unknown += seconds is None
             total += seconds or 0.0
-    return Estimate(runs, total / 60 / max(1, options.jobs), unknown)
+    at_a_time = max(place.jobs for place in runs_of(step, options))
+    return Estimate(runs, total / 60 / at_a_time, unknown)

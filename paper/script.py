@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -20,11 +21,11 @@ def command_of(name: str, options: argparse.Namespace) -> str:
     """The command that makes a table again: what every script is told, and all that this one was told of its own."""
     words = ["python -m", f"paper.{name}", f"--corpus {options.corpus}", f"--seeds {options.seeds}"]
     words += [] if options.preset == "cpu" else [f"--preset {options.preset}"]
-    words += [f"--changes {' '.join(options.changes)}"] if options.changes else []
+    words += [f"--changes {shlex.join(options.changes)}"] if options.changes else []
     for own, value in vars(options).items():
         if own not in SHARED and value is not None and value is not False:
             told = [] if value is True else value if isinstance(value, list) else [value]
-            words.append(" ".join([f"--{own.replace('_', '-')}", *map(str, told)]))
+            words.append(" ".join([f"--{own.replace('_', '-')}", *(shlex.quote(str(word)) for word in told)]))
     return " ".join(words)
 
 
@@ -53,14 +54,18 @@ def run_script(
     if more is not None:
         more(parser)
     options = parser.parse_args(words)
+    if options.preset != "cpu" and options.results == parser.get_default("results"):
+        options.results /= options.preset  # beside the shipped tables, not over them
+    if options.changes and options.results == parser.get_default("results"):
+        parser.error("--changes makes another table than the one in paper/results: name a folder with --results")
     if options.check:
         raise SystemExit(_check(options))
     folder = options.results / options.corpus
     folder.mkdir(parents=True, exist_ok=True)
     try:
         made = table(options, place_of(options))
-    except (SystemExit, RuntimeError) as error:
-        if words is not None or isinstance(error.args[0] if error.args else None, int):
+    except (SystemExit, RuntimeError, ValueError, OSError) as error:
+        if words is not None:
             raise  # whoever called goes on with the next script
         print(f"python -m paper.{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -240,13 +240,26 @@ def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tu
     """The options that every script has."""
     parser.add_argument("--corpus", choices=corpora, default=corpora[0])
     parser.add_argument("--root", help="the corpus folder, where it is not the usual one")
-    parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="runs at a time, one thread each")
+    parser.add_argument("--seeds", type=positive, default=seeds)
+    parser.add_argument("--jobs", type=positive, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
     parser.add_argument("--device", help="default: that of the preset")
+    parser.add_argument("--spans", help="a table of spans in place of the corpus's own, for density; {split} is filled")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
     parser.add_argument("--results", type=Path, default=Path("paper/results"), help="where the tables go")
     parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe values for every run")
+
+
+def positive(text: str) -> int:
+    """A number of seeds or jobs."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text}")
+    return int(text)
+
+
+def jobs_at_a_time(jobs: int | None, device: str) -> int:
+    """As asked; else both cores of a small machine, and one run on a GPU, which two would only share."""
+    return jobs or (min(2, os.cpu_count() or 1) if device == "cpu" else 1)
 
 
 def has_corpus(corpus: str, root: str | None = None) -> bool:
@@ -268,14 +281,18 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     out = options.out / "-".join([name, *(f"{key}-{value:g}" for key, value in other.items())])
     root = Path(options.root or (out / "corpus" if synthetic else setting.root))
     device, clips = options.device or preset.device, preset.clips if synthetic else ()
+    jobs = jobs_at_a_time(options.jobs, device)
     encoder = encoder_run(options, make=make) if synthetic and preset.encoder else None
     if not make and not root.is_dir():
-        return Place(out, root, "", device, options.jobs, clips, encoder)
+        return Place(out, root, "", device, jobs, clips, encoder)
     if make and synthetic and options.root is None:
         make_synthetic(root, **(preset.corpus | other))
     if not root.is_dir():
         raise SystemExit(f"{options.corpus} is needed at {root}, there is no such folder; name it with --root")
-    return Place(out, root, corpus_id(root), device, options.jobs, clips, encoder)
+    if setting.licensed and options.device is None and device == "cpu":
+        raise SystemExit(f"{options.corpus} on a CPU would take months: --device cuda, or --device cpu if it is meant")
+    content = corpus_id(root, options.corpus if setting.licensed else "")
+    return Place(out, root, content, device, jobs, clips, encoder, options.spans)
 
 
 def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
@@ -285,7 +302,9 @@ def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit,
     if make:
         make_synthetic(out / "corpus", **(preset.encoder or {}), size=preset.corpus["size"])
     content = corpus_id(out / "corpus") if (out / "corpus").is_dir() else ""
-    place = Place(out, out / "corpus", content, options.device or preset.device, options.jobs, preset.clips)
+    device = options.device or preset.device
+    jobs = jobs_at_a_time(options.jobs, device)
+    place = Place(out, out / "corpus", content, device, jobs, preset.clips)
     return Fit("synthetic/isolated.yaml"), place
 
 
@@ -311,9 +330,20 @@ def make_synthetic(root: Path, **settings: Any) -> None:
     make_corpus(root, SyntheticSettings(**settings))
 
 
-def corpus_id(root: Path) -> str:
-    """A number of what the tables of a corpus say, and of what its maker says of the pictures."""
+def corpus_id(root: Path, licensed: str = "") -> str:
+    """A number of what the tables of a corpus say, and of what its maker says of the pictures.
+
+    Args:
+        licensed: the name of a licensed corpus, whose own reader says then what its sentences, glosses and clips are.
+    """
     digest = hashlib.sha1()
+    if licensed:
+        from signcl.data import load_samples
+
+        for split in ("train", "dev", "test"):
+            for sample in load_samples(licensed, root, split):
+                digest.update(repr((split, sample.name, sample.text, sample.gloss, sample.num_frames)).encode())
+        return digest.hexdigest()[:10]
     for path in sorted(p for p in root.iterdir() if p.suffix in (".tsv", ".csv", ".json", ".txt") and p.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:10]

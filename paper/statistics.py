@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paper.jobs import Result
-from signcl.metrics import seeded_bootstrap
+from signcl.metrics import clean_phoenix_2014_trans, seeded_bootstrap
 from signcl.recipe import load_recipe
 
 __all__ = ["Effect", "Noise", "effect", "mean_and_spread", "noise", "seed_interval", "verdict"]
-
-T95 = (math.nan, math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Two-sided 95 % quantiles of Student's t, by number of values."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,9 @@ def seed_interval(values: Sequence[float]) -> Effect:
     n = len(values)
     if n < 2:
         return Effect(values[0], -math.inf, math.inf, n, "one seed")
-    quantile = T95[n] if n < len(T95) else 1.96
-    half = quantile * statistics.stdev(values) / math.sqrt(n)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     mean = statistics.mean(values)
     return Effect(mean, mean - half, mean + half, n, "seeds")
 
@@ -57,7 +55,7 @@ def effect(
     samples: int = 1000,
     tokenize: str | None = None,
 ) -> Effect:
-    """The gain of a metric of sentences, over seeds and sentences; of `sdr`, over seeds.
+    """The gain of a metric of sentences, over seeds and sentences (takes of one text together); of `sdr`, over seeds.
 
     Args:
         metric: `sdr`, or one that `signcl.metrics.seeded_bootstrap` knows.
@@ -69,17 +67,27 @@ def effect(
     references = a[0][1]
     if any(other[1] != references for other in (*a, *b)):
         raise ValueError("runs to be compared must have answered the same sentences")
+    recipe = load_recipe(treated[0].folder / "recipe.yaml")
     if tokenize is None:
-        tokenize = "none" if metric == "wer" else load_recipe(treated[0].folder / "recipe.yaml").bleu_tokenize
+        tokenize = "none" if metric == "wer" else recipe.bleu_tokenize
+    clean = _same
+    if metric == "wer" and recipe.corpus.name == "phoenix14t":  # as `signcl evaluate` and `compare` score it
+        clean = clean_phoenix_2014_trans
     found = seeded_bootstrap(
         metric,
-        [one[0] for one in a],
-        [one[0] for one in b],
-        references,
+        [[clean(line) for line in one[0]] for one in a],
+        [[clean(line) for line in one[0]] for one in b],
+        [clean(line) for line in references],
         samples,
         tokenize=tokenize,  # type: ignore[arg-type]
+        together=references,
     )
-    return Effect(found.difference, found.low, found.high, len(a), "seeds and sentences")
+    over = "seeds and sentences" if len(a) > 1 else "sentences, one seed"
+    return Effect(found.difference, found.low, found.high, len(a), over)
+
+
+def _same(line: str) -> str:
+    return line
 
 
 def _sdr(result: Result) -> float:
@@ -89,7 +97,9 @@ def _sdr(result: Result) -> float:
 
 
 def verdict(found: Effect, claim: int = 1) -> str:
-    """What an effect says of a claim that it is positive (1) or negative (-1)."""
+    """What an effect says of a claim that it is positive (1) or negative (-1); of one training nothing can be said."""
+    if found.seeds < 2:
+        return "not seen"
     if found.low * claim > 0 and found.high * claim > 0:
         return "supported"
     if found.low * claim < 0 and found.high * claim < 0:
@@ -111,6 +121,8 @@ class Noise:
     @property
     def verdict(self) -> str:
         """Of the claim that the setting matters little."""
+        if math.isnan(self.p_value):
+            return "not seen"
         return "contradicted" if self.p_value < 0.05 else "within seed noise"
 
     def __str__(self) -> str:

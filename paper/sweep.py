@@ -49,7 +49,8 @@ def length_note(options: argparse.Namespace) -> str:
     sweep, first = sweep_of(options), arm(options)
     what = "NSLT on the features of VLP, which stand still; SignCL looks at its embedding, and SDR is measured there"
     if first.features is None:
-        what = f"GFSLT finetuned from the same {'VLP' if first.start else 'random'} weights"
+        start = "VLP" if first.start else "random" if options.corpus == "imu_numbers" else "shared"
+        what = f"GFSLT finetuned from the same {start} weights"
     return f"Every arm: {what}; {' '.join(sweep.length) or 'the length of the recipe'}."
 
 

@@ -53,10 +53,10 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     effects_picture(picture, [f"factor {name}" for name in seen], list(seen.values()), "BLEU-4 over factor 2.3")
     theirs = statistics.stdev(THEIRS.values())
     claims = [
-        Claim("SignCL is not sensitive to the factor", f"spread {theirs:.2f}", str(spread), spread.verdict),
-        Claim("the corpus's own factor is no worse than 2.3", f"{THEIRS['GT'] - THEIRS['2.3']:+.2f}", str(seen["GT"]),
-              "contradicted" if verdict(seen["GT"], -1) == "supported" else
-              "supported" if seen["GT"].low > 0 else "within seed noise"),
+        Claim("SignCL is not sensitive to the factor (ours; the paper says so of the floor)", f"spread {theirs:.2f}",
+              str(spread), spread.verdict),
+        Claim("the corpus's own factor is better than 2.3", f"{THEIRS['GT'] - THEIRS['2.3']:+.2f}", str(seen["GT"]),
+              verdict(seen["GT"])),
         Claim("a factor of 4 is worse than 2.3", f"{THEIRS['4'] - THEIRS['2.3']:+.2f}", str(seen["4"]),
               verdict(seen["4"], -1)),
     ]  # fmt: skip

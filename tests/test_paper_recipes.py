@@ -1,13 +1,18 @@
 """The recipes of the paper's settings run end to end, tiny, on a made-up corpus of the official layout."""
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from paper_tiny import options_of
 
+from paper import settings, table8
+from paper.jobs import Place, recipe_of
 from signcl import checkpoint, evaluate, fit, load_recipe
+from signcl.recipe import recipe_to_dict
 from signcl.text import build_tokenizer
 from signcl.visual import ResNet
 
@@ -32,6 +37,7 @@ SMALL = [
     "train.device=cpu",
     "decode.max_new_tokens=8",
 ]
+PUBLISHED = {"visual_weights": "resnet18.pth", "language_model": "mbart"}
 TEXT_ENCODER = ["model.text_layers=1", "model.text_heads=2", "model.text_ffn=32"]
 
 
@@ -142,3 +148,43 @@ def test_a_light_translator_hands_its_visual_part_to_a_language_model(place):
     visual = [name for name in first if name.startswith(("visual.", "conv."))]
     assert all(torch.equal(first[name], second[name]) for name in visual), "frozen, batch norm statistics included"
     assert len(visual) > 100
+
+
+def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path):
+    """Whoever has the corpus names it with --root: all eight arms, sdr only where someone gives spans."""
+    weights = [
+        f"model.visual_weights=pretrained:{place}/resnet18.pth",
+        f"model.language_model=pretrained:{place}/mbart",
+    ]
+    own = [c for c in changes(place, "x") if not c.startswith(("out=", "corpus.root="))]
+    options = options_of(tmp_path, "phoenix14t", "--root", f"{place}/phoenix", "--device", "cpu", "--seeds", "1",
+                         "--changes", *own, *TEXT_ENCODER, *weights)  # fmt: skip
+    where = settings.place_of(options)
+    made = table8.table(options, where)
+    assert len(made.rows) == 8
+    assert {row[3] for row in made.rows} == {"–"}, "without spans there is no density"
+    assert not any("SDR" in claim.text for claim in made.claims)
+    spans = tmp_path / "spans.test.tsv"
+    spans.write_text("name\tgloss\tstart\tstop\n" + "".join(f"test-{i}\t{g}\t{a}\t{a + 2}\n" for i in range(2)
+                     for g, a in (("REGEN", 0), ("SONNE", 3), ("REGEN", 5))))  # fmt: skip
+    options.spans = str(tmp_path / "spans.{split}.tsv")
+    again = table8.table(options, settings.place_of(options))
+    assert all("±" in row[3] for row in again.rows)
+    assert [row[5] for row in again.rows] == [row[5] for row in made.rows], "the same runs"
+    other = place / "phoenix-other"
+    shutil.copytree(place / "phoenix", other)
+    table = other / "annotations/manual/PHOENIX-2014-T.test.corpus.csv"
+    table.write_text(table.read_text().replace("montag", "freitag"))
+    assert settings.corpus_id(other, "phoenix14t") != where.corpus_id
+
+
+@pytest.mark.parametrize("corpus", ["phoenix14t", "csl_daily", "synthetic"])
+def test_arms_without_vlp_differ_in_signcl_alone(corpus, tmp_path):
+    arms, where = table8.jobs(corpus, []), Place(tmp_path, tmp_path, "", "cuda")
+    plain, signcl = (recipe_to_dict(recipe_of(arms[name], where)) for name in ("000", "001"))
+    assert plain["loss"]["weights"] != signcl["loss"]["weights"]
+    for recipe in (plain, signcl):
+        for key in ("loss", "out"):
+            recipe.pop(key)
+        assert (recipe["train"]["devices"], recipe["train"]["accumulate"]) == (1, 1 if corpus == "synthetic" else 4)
+    assert plain == signcl

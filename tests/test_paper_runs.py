@@ -23,6 +23,7 @@ from paper import (
     table1,
     table6,
     table7,
+    table8,
 )
 from paper.jobs import Fit, Place, run_all
 from paper.output import Claim, Table
@@ -211,3 +212,38 @@ def test_the_page_of_this_repository_is_that_of_its_results(tmp_path):
     assert (paper / "README.md").read_text().startswith((paper / "HEAD.md").read_text().rstrip())
     if not any((paper / "results").glob("*/*.json")):
         assert (paper / "README.md").read_text() == write_page(paper / "results", page, paper / "HEAD.md")
+
+
+def test_one_command_at_a_time_makes_runs_in_a_folder(place):
+    job = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=9"))
+    with jobs._alone(place.out), pytest.raises(RuntimeError, match="another command is making runs in"):
+        run_all([job], place)
+    assert run_all([job], place)[job].scores["bleu4"] >= 0
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--seeds", "0"], "needs a whole number of at least 1, got 0"),
+    (["--jobs", "two"], "needs a whole number of at least 1, got two"),
+    (["--changes", "train.epochs=1"], "name a folder with --results"),
+    (["--corpus", "phoenix14t"], "phoenix14t is needed at data/phoenix14t"),
+])  # fmt: skip
+def test_wrong_words_end_with_2_before_anything_is_made(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["table8", *words])
+    with pytest.raises(SystemExit) as ended:
+        table8.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_licensed_corpus_is_not_trained_on_a_cpu_unasked(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    with pytest.raises(SystemExit, match="--device cuda, or --device cpu if it is meant"):
+        settings.place_of(options_of(tmp_path, "phoenix14t", "--root", str(tmp_path / "corpus")))
+
+
+def test_jobs_at_a_time_follow_the_device():
+    assert settings.jobs_at_a_time(None, "cuda") == 1
+    assert settings.jobs_at_a_time(None, "cpu") in (1, 2)
+    assert settings.jobs_at_a_time(3, "cuda") == 3
