@@ -54,15 +54,22 @@ def effect(
     *,
     samples: int = 1000,
     tokenize: str | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> Effect:
     """The gain of a metric of sentences, over seeds and sentences (takes of one text together); of `sdr`, over seeds.
 
     Args:
         metric: `sdr`, or one that `signcl.metrics.seeded_bootstrap` knows.
+        blocks: a number for each pair of results; pairs of one number, such as several arms of one seed, count once.
         tokenize: of BLEU; None takes what the runs were scored with. Glosses are words whatever they were.
     """
     if metric == "sdr":
-        return seed_interval([_sdr(a) - _sdr(b) for a, b in zip(treated, plain, strict=True)])
+        gains = [_sdr(a) - _sdr(b) for a, b in zip(treated, plain, strict=True)]
+        own = range(len(gains)) if blocks is None else blocks
+        return seed_interval([
+            statistics.mean(gain for gain, block in zip(gains, own, strict=True) if block == name)
+            for name in sorted({*own})
+        ])  # fmt: skip
     a, b = [result.answers() for result in treated], [result.answers() for result in plain]
     references = a[0][1]
     if any(other[1] != references for other in (*a, *b)):
@@ -81,9 +88,11 @@ def effect(
         samples,
         tokenize=tokenize,  # type: ignore[arg-type]
         together=references,
+        blocks=blocks,
     )
-    over = "seeds and sentences" if len(a) > 1 else "sentences, one seed"
-    return Effect(found.difference, found.low, found.high, len(a), over)
+    seeds = len(a) if blocks is None else len({*blocks})
+    over = "seeds and sentences" if seeds > 1 else "sentences, one seed"
+    return Effect(found.difference, found.low, found.high, seeds, over)
 
 
 def _same(line: str) -> str:

@@ -11,6 +11,8 @@ have the same finetuning recipe but for SignCL.
 from __future__ import annotations
 
 import argparse
+import statistics
+from collections.abc import Iterator
 from itertools import product
 
 from paper.jobs import Fit, Place, Result, arms, results, seconds
@@ -94,6 +96,10 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         seen = effect(metric, found[treated], found[plain])
         effects.append((text, seen))
         claims.append(Claim(text, _said(theirs, treated, plain, metric), str(seen), verdict(seen, sign)))
+    for text, metric, seen, said, sign in _main_effects(found, theirs):
+        if metric == "bleu4":
+            effects.append((text, seen))
+        claims.append(Claim(text, said, str(seen), verdict(seen, sign)))
     picture = options.results / options.corpus / "table8.png"
     chosen: list[tuple[str, Effect]] = [(text, seen) for text, seen in effects if "BLEU" in text]
     effects_picture(picture, [text for text, _ in chosen], [seen for _, seen in chosen], "difference in BLEU-4")
@@ -107,12 +113,35 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         rows,
         [
             "Ours: mean ± standard deviation over seeds, test split. Differences: 95 % over seeds and sentences; of "
-            "SDR over seeds. The paper's numbers are of another corpus unless the corpus is its own; only the "
+            "SDR over seeds. Main effects: the mean over the four pairs of arms that differ in this alone; the four of "
+            "a seed count once. The paper's numbers are of another corpus unless the corpus is its own; only the "
             "direction of a difference can be compared.",
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(seconds(every))}),
     )  # fmt: skip
+
+
+FACTORS = ("VLP", "SignCL in pretraining", "SignCL in finetuning")
+
+
+def _main_effects(
+    found: dict[str, list[Result]], theirs: dict[str, tuple[float, float, float]]
+) -> Iterator[tuple[str, str, Effect, str, int]]:
+    """What each factor does on average over the other two: claim, metric, effect, the paper's number, sign."""
+    for place, factor in enumerate(FACTORS):
+        pairs = [(arm[:place] + "1" + arm[place + 1 :], arm) for arm in found if arm[place] == "0"]
+        for metric, does, sign in (("bleu4", "raises BLEU-4", 1), ("sdr", "lowers SDR", -1)):
+            if metric == "sdr" and any(r.density is None for of_seeds in found.values() for r in of_seeds):
+                continue
+            treated, plain = ([r for pair in pairs for r in found[pair[side]]] for side in (0, 1))
+            seeds = [seed for pair in pairs for seed in range(len(found[pair[0]]))]
+            column = {"sdr": 0, "bleu4": 2}[metric]
+            said = "–"
+            if all(arm in theirs for pair in pairs for arm in pair):
+                said = f"{statistics.mean(theirs[a][column] - theirs[b][column] for a, b in pairs):+.2f}"
+            text = f"{factor} {does}, main effect of the factorial"
+            yield text, metric, effect(metric, treated, plain, blocks=seeds), said, sign
 
 
 def _means(found: list[Result]) -> list[str]:

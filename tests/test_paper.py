@@ -110,6 +110,19 @@ def test_few_seeds_do_not_make_an_effect():
     assert missed < 0.09 * 300
 
 
+def test_arms_of_one_seed_count_once():
+    references = [f"a{i}" for i in range(50)]
+    right = [[r if i % 10 < n else "x" for i, r in enumerate(references)] for n in (3, 5, 8)]
+    plain = [["x"] * 50] * 3
+    once = seeded_bootstrap("exact_match", right, plain, references, 400)
+    thrice = seeded_bootstrap("exact_match", right * 3, plain * 3, references, 400, blocks=[0, 1, 2] * 3)
+    assert (thrice.low, thrice.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    naive = seeded_bootstrap("exact_match", right * 3, plain * 3, references, 400)
+    assert naive.high - naive.low < 0.7 * (once.high - once.low)
+    with pytest.raises(ValueError, match="a block for each of 3 pairs, got 2"):
+        seeded_bootstrap("exact_match", right, plain, references, blocks=[0, 1])
+
+
 def test_takes_of_one_text_are_drawn_together():
     references = [f"t{i // 4}" for i in range(40)]  # ten texts, four takes of each, all right or all wrong
     right = [r if int(r[1:]) % 2 else "x" for r in references]
@@ -127,7 +140,7 @@ def test_takes_of_one_text_are_drawn_together():
 def test_intervals_over_seeds_are_students():
     # By hand: mean 2, sd 1, half width 4.303 / sqrt(3)
     found = statistics.seed_interval([1.0, 2.0, 3.0])
-    assert found.low == pytest.approx(2 - 4.303 / 3**0.5)
+    assert found.low == pytest.approx(2 - 4.302653 / 3**0.5)
     assert statistics.verdict(found) == "not seen"
     assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2])) == "supported"
     assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2]), -1) == "contradicted"

@@ -76,6 +76,13 @@ def test_tables_2_3_and_8_stand_on_the_same_eight_arms(tmp_path, place, capsys):
     assert ["".join("01"[cell == "yes"] for cell in row[:3]) for row in eight.rows] == [
         "000", "001", "010", "011", "100", "101", "110", "111",
     ]  # fmt: skip
+    main = {claim.text.split(",")[0]: claim for claim in eight.claims if "main effect" in claim.text}
+    assert set(main) == {f"{f} {d}" for f in table8.FACTORS for d in ("raises BLEU-4", "lowers SDR")}
+    # By hand, Table 8: (0.18 + 1.44 + 0.22 + 0.58) / 4 = 0.605.
+    assert main["SignCL in pretraining raises BLEU-4"].theirs in ("+0.60", "+0.61")
+    sdr = {"".join("01"[cell == "yes"] for cell in row[:3]): float(row[3].split(" ")[0]) for row in eight.rows}
+    by_hand = sum(sdr[a + "1"] - sdr[a + "0"] for a in ("00", "01", "10", "11")) / 4
+    assert float(main["SignCL in finetuning lowers SDR"].ours.split(" ")[0]) == pytest.approx(by_hand, abs=0.011)
     capsys.readouterr()
     four = table2.table(options, place)
     assert "to make" not in capsys.readouterr().err

@@ -113,6 +113,7 @@ def seeded_bootstrap(
     tokenize: Tokenize = "none",
     smoothing: Smoothing = "exp",
     together: Sequence[str] | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> Comparison:
     """Is training `a` better than training `b`? Mean difference over seeds, with an interval that knows both.
 
@@ -130,6 +131,8 @@ def seeded_bootstrap(
         samples, seed, level, tokenize, smoothing: as in `paired_bootstrap`.
         together: a name for each sentence; those of one name are drawn together, such as takes of the same text, which
             are no independent sentences. None: each by itself.
+        blocks: a number for each pair of trainings; those of one number share something, such as the seed of several
+            arms, and their mean difference counts once. None: each pair by itself.
 
     Returns:
         As `paired_bootstrap`; `a` and `b` are means over seeds. One seed gives the interval over sentences alone.
@@ -145,13 +148,18 @@ def seeded_bootstrap(
     _check_sampling(samples, level)
     of_a = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in a]
     of_b = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in b]
-    everything, seeds = np.arange(len(references)), len(a)
+    everything = np.arange(len(references))
     score_a, score_b = (np.array([one(everything) for one in side]) for side in (of_a, of_b))
     observed = float((score_a - score_b).mean())
     if together is not None and len(together) != len(references):
         raise ValueError(f"seeded_bootstrap needs a name for each of {len(references)} sentences, got {len(together)}.")
     draws = _draws(len(references), samples, seed) if together is None else _cluster_draws(together, samples, seed)
-    error = float((score_a - score_b).std(ddof=1)) / np.sqrt(seeds) if seeds > 1 else 0.0
+    names = list(range(len(a))) if blocks is None else list(blocks)
+    if len(names) != len(a):
+        raise ValueError(f"seeded_bootstrap needs a block for each of {len(a)} pairs, got {len(names)}.")
+    whole = [np.mean([x - y for x, y, own in zip(score_a, score_b, names) if own == name]) for name in sorted({*names})]
+    seeds = len(whole)
+    error = float(np.std(whole, ddof=1)) / np.sqrt(seeds) if seeds > 1 else 0.0
     others = np.random.default_rng((seed, 1)).standard_t(seeds - 1, size=samples) if seeds > 1 else np.zeros(samples)
     differences = error * others
     for number, draw in enumerate(draws):
