@@ -247,3 +247,10 @@ def test_jobs_at_a_time_follow_the_device():
     assert settings.jobs_at_a_time(None, "cuda") == 1
     assert settings.jobs_at_a_time(None, "cpu") in (1, 2)
     assert settings.jobs_at_a_time(3, "cuda") == 3
+
+
+def test_words_are_no_part_of_the_code():
+    said = jobs.without_words('"""Doc."""\nclass A:\n    """Doc."""\n    x: int = 1\n    """Of x."""\n# comment\n')
+    assert said == jobs.without_words("class A:\n    x: int = 1\n")
+    assert said != jobs.without_words("class A:\n    x: int = 2\n")
+    assert jobs.without_words("def f(): ...") != jobs.without_words("def f(): pass")
