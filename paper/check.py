@@ -22,12 +22,13 @@ from typing import Any
 
 from paper.jobs import Extract, missing, recipe_of
 from paper.plan import Step, runs_of
+from paper.published import EXPECTED, NOISE
 from paper.settings import CORPORA, add_arguments
 from signcl.batch import Sample
 from signcl.recipe import Recipe, load_recipe, recipe_path, recipe_to_dict
 from signcl.tables import table as drawn
 
-__all__ = ["EXPECTED", "SCRIPTS", "Report", "check", "main"]
+__all__ = ["SCRIPTS", "Report", "check", "main"]
 
 COUNTS = {
     "phoenix14t": {"train": 7096, "dev": 519, "test": 642},
@@ -37,31 +38,6 @@ MEAN_FRAMES = {"phoenix14t": 116.6, "csl_daily": 118.8}
 """Of the training clips."""
 LOOKED_AT = 60
 """Clips of each split that are opened unless --all is given."""
-EXPECTED = {
-    "phoenix14t": [
-        ("paper, Table 2 (8 A800, no seeds given)", "GFSLT-VLP", "21.25"),
-        ("paper, Table 2", "+ SignCL in pretraining", "22.69"),
-        ("paper, Table 2", "+ SignCL in finetuning", "22.16"),
-        ("paper, Table 2", "+ SignCL in both", "22.74"),
-        ("independent, sltbaselines, 3 seeds", "GFSLT-VLP", "21.97 ± 0.27"),
-        ("independent, sltbaselines, 3 seeds", "+ SignCL", "22.35 ± 0.28"),
-        ("independent, Beyond BLEU, one pipeline (95 %)", "GFSLT-VLP", "22.2 ± 2.3"),
-        ("independent, Beyond BLEU, one pipeline (95 %)", "+ SignCL", "22.7 ± 2.2"),
-    ],
-    "csl_daily": [
-        ("paper, Table 3 (8 A800, no seeds given)", "GFSLT-VLP", "11.10"),
-        ("paper, Table 3", "+ SignCL in pretraining", "15.85"),
-        ("paper, Table 3", "+ SignCL in finetuning", "15.98"),
-        ("paper, Table 3", "+ SignCL in both", "16.16"),
-        ("independent, sltbaselines, 3 seeds", "GFSLT-VLP", "10.41 ± 0.17"),
-        ("independent, sltbaselines, 3 seeds", "+ SignCL", "11.22 ± 0.18"),
-        ("independent, Beyond BLEU, one pipeline (95 %)", "GFSLT-VLP", "10.9 ± 0.9"),
-        ("independent, Beyond BLEU, one pipeline (95 %)", "+ SignCL", "10.9 ± 0.8"),
-    ],
-}
-"""BLEU-4 on test: whose, of what, how much."""
-NOISE = {"phoenix14t": "2.2", "csl_daily": "0.8 to 1.0"}
-"""Half width of the 95 % bootstrap interval of BLEU-4 on test, by Beyond BLEU, Table 5."""
 PRETRAIN_HOURS, FINETUNE_HOURS = 4 * 24.0, 4 * 36.0
 """GPU hours on a 3090, PHOENIX-2014T: 4 cards, 24 h of VLP and 36 h of finetuning (issue GFSLT-VLP#6)."""
 SCRIPTS = ("table8", "table2", "table1", "table6", "table7", "figure7", "table9", "table10", "figure2", "figure3",

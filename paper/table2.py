@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from paper.check import EXPECTED, NOISE
 from paper.jobs import Fit, Place, Result, arms, results, seconds
 from paper.output import Claim, Table, effects_picture
+from paper.published import EXPECTED, NOISE
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import effect, mean_and_spread, verdict
