@@ -7,7 +7,6 @@ was stopped goes on from its last state.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import multiprocessing
@@ -20,28 +19,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Extract", "Fit", "Place", "Result", "code_version", "folder_of", "missing", "recipe_of", "run_all"]
+from paper.version import code_version
 
-NOT_TRAINING = (
-    "cli",
-    "report",
-    "web",
-    "tables.py",
-    "demo.py",
-    "catalogue.py",
-    "projection.py",
-    "audit.py",
-    "alignment.py",
-    "comparison.py",
-    "probes",
-    "metrics/bootstrap.py",
-)
-"""Parts of the package that no number of a run depends on."""
+__all__ = ["Extract", "Fit", "Place", "Result", "folder_of", "missing", "recipe_of", "run_all"]
 
 
 @dataclass(frozen=True)
@@ -118,32 +102,6 @@ class Result:
         names, references, hypotheses = read_predictions(self.folder / "predictions.test.tsv")
         order = sorted(range(len(names)), key=names.__getitem__)
         return [hypotheses[i] for i in order], [references[i] for i in order]
-
-
-@lru_cache
-def code_version() -> str:
-    """A number of the code that training, scoring and density run through; comments and docstrings do not count."""
-    package = Path(__import__("signcl").__file__).parent
-    digest = hashlib.sha1()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package)
-        if name.parts[0] not in NOT_TRAINING and name.as_posix() not in NOT_TRAINING:
-            digest.update(f"{name.as_posix()}\0{without_words(path.read_text(encoding='utf-8'))}".encode())
-    return digest.hexdigest()[:8]
-
-
-def without_words(source: str) -> str:
-    """What a module does: its syntax tree without docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):  # a string that stands alone is a docstring, of a module, a class or a field
-            node.body = [  # type: ignore[attr-defined]
-                part
-                for part in body
-                if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and part.value.value != ...)
-            ]
-    return ast.dump(tree)
 
 
 def recipe_of(job: Fit, place: Place) -> Any:

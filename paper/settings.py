@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper.jobs import Extract, Fit, Place, code_version, folder_of, recipe_of, run_all
+from paper.jobs import Extract, Fit, Place, folder_of, recipe_of, run_all
+from paper.version import code_version
 
 __all__ = [
     "CORPORA",

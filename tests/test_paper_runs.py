@@ -28,6 +28,7 @@ from paper import (
 from paper.jobs import Fit, Place, run_all
 from paper.output import Claim, Table
 from paper.page import write_page
+from paper.version import without_words
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_jobs_at_a_time_follow_the_device():
 
 
 def test_words_are_no_part_of_the_code():
-    said = jobs.without_words('"""Doc."""\nclass A:\n    """Doc."""\n    x: int = 1\n    """Of x."""\n# comment\n')
-    assert said == jobs.without_words("class A:\n    x: int = 1\n")
-    assert said != jobs.without_words("class A:\n    x: int = 2\n")
-    assert jobs.without_words("def f(): ...") != jobs.without_words("def f(): pass")
+    said = without_words('"""Doc."""\nclass A:\n    """Doc."""\n    x: int = 1\n    """Of x."""\n# comment\n')
+    assert said == without_words("class A:\n    x: int = 1\n")
+    assert said != without_words("class A:\n    x: int = 2\n")
+    assert without_words("def f(): ...") != without_words("def f(): pass")
