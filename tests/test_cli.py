@@ -211,7 +211,7 @@ def test_wrong_recipes(corpus, tmp_path, capsys):
     assert "needs a corpus of features" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=identity")
     assert "input.crop=99 does not fit" in mistake(capsys, "fit", recipe, root, *out, "--input.crop=99", *TINY)
     weights = f"--model.visual_weights=pretrained:{tmp_path}/no.pth"
-    assert "no file or folder" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=resnet18", weights)
+    assert "fit its recipe first" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=resnet18", weights)
 
 
 def test_wrong_runs(run, corpus, tmp_path, capsys):

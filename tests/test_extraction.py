@@ -235,6 +235,9 @@ def test_bad_input_is_answered_in_a_line(runs, corpora, tmp_path, capsys):
     assert main(["extract", str(ROOT / "recipes/synthetic/no-such.yaml"), "-o", store]) == 2
     assert "no recipe at" in line(capsys)
     assert main(["extract", str(ROOT / "recipes/synthetic/recogniser.yaml"), "-o", store]) == 2
+    assert "fit its recipe first" in line(capsys)
+    recipe = str(ROOT / "recipes/synthetic/recogniser.yaml")
+    assert main(["extract", recipe, "-o", store, "--model.visual_weights="]) == 2
     assert "it needs --model.visual_weights=pretrained:FILE" in line(capsys)
     assert main(["extract", run, "-o", store]) == 0
     capsys.readouterr()
