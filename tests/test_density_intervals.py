@@ -185,6 +185,7 @@ density = sign_density_ratio(features, labels, block=32, distributed=True, progr
 weighted = sign_density_ratio(features, labels, weights=labels + 1, block=32, distributed=True)
 matrix = gloss_distances(features, labels, block=32, distributed=True)
 torch.save([density.intra, density.inter, weighted.sdr, matrix.mean, calls[-1]], f"{sys.argv[1]}.{sys.argv[2]}")
+dist.destroy_process_group()  # else the interpreter may end while gloo's threads run, and the process is aborted
 """
 
 
