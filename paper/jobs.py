@@ -344,9 +344,9 @@ def _density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
     return found
 
 
-def arms(jobs: dict[str, Fit], seeds: int) -> dict[str, list[Fit]]:
-    """Each arm once per seed."""
-    return {name: [job.seeded(seed) for seed in range(seeds)] for name, job in jobs.items()}
+def arms(jobs: dict[str, Fit], seeds: int, first: int = 0) -> dict[str, list[Fit]]:
+    """Each arm once per seed, from the `first` on."""
+    return {name: [job.seeded(seed) for seed in range(first, first + seeds)] for name, job in jobs.items()}
 
 
 def results(arms_of: dict[str, list[Fit]], place: Place) -> dict[str, list[Result]]:

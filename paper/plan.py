@@ -52,6 +52,7 @@ STEPS = (
     Step("findings", "imu_numbers", seeds=5, data="imu-number-signs"),
     Step("surface", "synthetic"),
     Step("findings", "synthetic"),
+    Step("best", "synthetic", seeds=5),
 )
 """In the order of value: what is stopped half-way has the most important first."""
 
@@ -78,7 +79,8 @@ def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
     places: Callable[..., dict[object, Place]] | None = getattr(module, "places", None)
     where = list(places(options, make=False).values()) if places else [place_of(options, make=False)]
     wanted: Iterable[Fit] = module.planned(options, where[0]).values()
-    seeded = [job.seeded(seed) for job in wanted for seed in range(options.seeds)]
+    first = getattr(module, "FIRST_SEED", 0)
+    seeded = [job.seeded(first + seed) for job in wanted for seed in range(options.seeds)]
     found = dict.fromkeys(where, seeded)
     if any(place.encoder for place in where):
         job, place = encoder_job(options, make=False)
@@ -106,7 +108,8 @@ def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Est
     if not step.trains:
         return Estimate(0, 0.0, 0)
     total, runs, unknown = 0.0, 0, 0
-    for place, jobs in runs_of(step, options).items():
+    wanted = runs_of(step, options)
+    for place, jobs in wanted.items():
         for folder, job in missing(jobs, place).items():
             if folder in counted:
                 continue
@@ -115,5 +118,4 @@ def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Est
             runs += 1
             unknown += seconds is None
             total += seconds or 0.0
-    at_a_time = max(place.jobs for place in runs_of(step, options))
-    return Estimate(runs, total / 60 / at_a_time, unknown)
+    return Estimate(runs, total / 60 / max(place.jobs for place in wanted), unknown)

@@ -11,7 +11,17 @@ from paper.jobs import Result
 from signcl.metrics import clean_phoenix_2014_trans, seeded_bootstrap
 from signcl.recipe import load_recipe
 
-__all__ = ["Effect", "Noise", "effect", "mean_and_spread", "noise", "seed_interval", "verdict"]
+__all__ = [
+    "Effect",
+    "Noise",
+    "cell",
+    "effect",
+    "mean_and_spread",
+    "noise",
+    "seed_interval",
+    "values_of",
+    "verdict",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,19 @@ def mean_and_spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation over seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else math.nan
     return f"{statistics.mean(values):.2f} ± {spread:.2f}"
+
+
+def values_of(metric: str, found: Sequence[Result]) -> list[float]:
+    """A score on test of every run; of `sdr` none for those whose corpus knows no spans."""
+    if metric == "sdr":
+        return [result.density["sdr"] for result in found if result.density is not None]
+    return [result.scores[metric] for result in found]
+
+
+def cell(metric: str, found: Sequence[Result]) -> str:
+    """Mean and spread of a score over seeds, as a table shows it; a dash where nothing was measured."""
+    values = values_of(metric, found)
+    return mean_and_spread(values) if values else "–"
 
 
 def seed_interval(values: Sequence[float]) -> Effect:
@@ -64,7 +87,8 @@ def effect(
         tokenize: of BLEU; None takes what the runs were scored with. Glosses are words whatever they were.
     """
     if metric == "sdr":
-        gains = [_sdr(a) - _sdr(b) for a, b in zip(treated, plain, strict=True)]
+        pairs = zip(values_of(metric, treated), values_of(metric, plain), strict=True)
+        gains = [ours - theirs for ours, theirs in pairs]
         own = range(len(gains)) if blocks is None else blocks
         return seed_interval([
             statistics.mean(gain for gain, block in zip(gains, own, strict=True) if block == name)
@@ -97,12 +121,6 @@ def effect(
 
 def _same(line: str) -> str:
     return line
-
-
-def _sdr(result: Result) -> float:
-    assert result.density is not None
-    value: float = result.density["sdr"]
-    return value
 
 
 def verdict(found: Effect, claim: int = 1) -> str:
