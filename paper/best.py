@@ -2,9 +2,10 @@
 
     python -m paper.best --corpus synthetic --seeds 5
 
-Of several arms the best on dev owes some of its lead to chance. Here three of them are trained again, pretraining and
-all, with seeds that nothing was chosen by (`FIRST_SEED` and on): the winner, SignCL as in the paper, no SignCL. Only the
-synthetic corpus has a winner that stood out on dev. Not a table of the paper; `docs/findings.md` tells what came of it.
+Of several arms the best on dev owes some of its lead to chance. Here three of them are trained again, pretraining
+and all, with seeds that nothing was chosen by (`FIRST_SEED` and on): the winner, SignCL as in the paper, no SignCL.
+Only the synthetic corpus has a winner that stood out on dev. Not a table of the paper; `docs/findings.md` tells what
+came of it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from paper.glosses import gloss_values, mean_values, run_analysis
 from paper.jobs import Fit, Place, arms, results, seconds
 from paper.output import Claim, Table
 from paper.settings import CORPORA, describe
-from paper.statistics import Effect, effect, mean_and_spread, verdict
+from paper.statistics import Effect, cell, effect, values_of, verdict
 from signcl.density import density_bins
 
 __all__ = ["drop", "main", "planned", "table"]
@@ -73,10 +73,10 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         gap = effect("bleu4", found[f"{gloss_free} {name}"], found[f"smkd {name}"])
         text = f"crowded features translate worse: BLEU-4 of {name} on {KINDS[gloss_free]} less SMKD"
         claims.append(Claim(text, f"{theirs[name]:+.2f}", str(gap), verdict(gap, -1), repeats))
-        scores = [mean_and_spread([r.scores["bleu4"] for r in found[f"{kind} {name}"]]) for kind in kinds]
+        scores = [cell("bleu4", found[f"{kind} {name}"]) for kind in kinds]
         rows.append([f"{name}, BLEU-4", "–", *scores])
     means = {
-        KINDS[kind]: {name: float(np.mean([r.scores["bleu4"] for r in found[f"{kind} {name}"]])) for name in names}
+        KINDS[kind]: {name: float(np.mean(values_of("bleu4", found[f"{kind} {name}"]))) for name in names}
         for kind in kinds
     }
     with atomic_write(options.results / options.corpus / "figure3.png") as temporary:

@@ -19,11 +19,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from paper.output import Claim, Table
+from paper.script import dry_run, end
 from paper.statistics import Effect, verdict
 from signcl.audit import Rule, run_audit
 from signcl.batch import Sample, Span
@@ -240,30 +240,19 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="of a licensed corpus: is all there, what would it cost?")
     options = parser.parse_args(words)
     if options.check:
-        from paper.check import main as check
-
-        root = ["--root", str(options.root)] if options.root else []
-        raise SystemExit(check(["--corpus", options.corpus, *root]))
-    if options.root is None and not options.data.is_dir():
-        _end(f"the published labels are needed at {options.data}; name their folder with --data", words)
+        raise SystemExit(dry_run(options.corpus, options.root))
     try:
+        if options.root is None and not options.data.is_dir():
+            raise ValueError(f"the published labels are needed at {options.data}; name their folder with --data")
         samples = samples_of(options.corpus, options.data, "train", options.root)
     except (ValueError, OSError) as error:
-        _end(str(error), words)
+        end("figure6", error, words)
     folder = options.results / options.corpus
     source = "corpus folder" if options.root else "published files"
     made = table(options.corpus, samples, folder, f"python -m paper.figure6 --corpus {options.corpus}", source)
     made.write(folder)
     print(made.markdown())
     print(f"written: {folder}/{made.name}.md .tex .csv .png", file=sys.stderr)
-
-
-def _end(why: str, words: list[str] | None) -> NoReturn:
-    """As the other scripts end: whoever called with words goes on, a command ends with 2."""
-    if words is not None:
-        raise SystemExit(why)
-    print(f"python -m paper.figure6: {why}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from paper.output import Claim, Table
 from paper.pictures import lines_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
-from paper.statistics import effect, mean_and_spread, noise, seed_interval, verdict
-from paper.sweep import CORPORA_OF_SWEEPS, arm, bleu4, length_note, recipe_values
+from paper.statistics import cell, effect, noise, seed_interval, values_of, verdict
+from paper.sweep import CORPORA_OF_SWEEPS, arm, length_note, recipe_values
 
 __all__ = ["main", "planned", "table"]
 
@@ -39,18 +39,17 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     weight = recipe_values(options)[2]
     rows, over_none = [], {}
     for name, of_seeds in found.items():
-        sdr = [r.density["sdr"] for r in of_seeds if r.density is not None]
         over_none[name] = effect("bleu4", of_seeds, found[NONE])
         over_default = effect("bleu4", of_seeds, found[DEFAULT])
         rows.append([
             "without" if name == NONE else f"x {name}", "–" if name == NONE else f"{weight * float(name):g}",
-            mean_and_spread(sdr) if sdr else "–", mean_and_spread(bleu4(of_seeds)),
+            cell("sdr", of_seeds), cell("bleu4", of_seeds),
             "–" if name == NONE else str(over_none[name]), "–" if name == DEFAULT else str(over_default),
             "–" if name == NONE else f"{0.01 * float(name):g}",
         ])  # fmt: skip
     largest = f"{SCALES[-1]:g}"
     hurt = effect("bleu4", found[largest], found[DEFAULT])
-    small = noise([bleu4(found[f"{scale:g}"]) for scale in SCALES[:3]])
+    small = noise([values_of("bleu4", found[f"{scale:g}"]) for scale in SCALES[:3]])
     claims = [
         Claim("SignCL at its usual weight beats no SignCL", "above the dashed line (no number printed)",
               str(over_none[DEFAULT]), verdict(over_none[DEFAULT])),
@@ -81,14 +80,14 @@ def _picture(path, found) -> None:  # type: ignore[no-untyped-def]
     points, densities = [], []
     for scale in SCALES:
         of_seeds = found[f"{scale:g}"]
-        points.append(_point(scale, bleu4(of_seeds)))
+        points.append(_point(scale, values_of("bleu4", of_seeds)))
         if all(r.density is not None for r in of_seeds):
-            densities.append(_point(scale, [r.density["sdr"] for r in of_seeds]))
+            densities.append(_point(scale, values_of("sdr", of_seeds)))
     panels = {"BLEU-4": {"with SignCL": points}}
-    level = {"BLEU-4": (statistics.mean(bleu4(found[NONE])), "without")}
+    level = {"BLEU-4": (statistics.mean(values_of("bleu4", found[NONE])), "without")}
     if densities:
         panels["SDR %"] = {"with SignCL": densities}
-        level["SDR %"] = (statistics.mean(r.density["sdr"] for r in found[NONE]), "without")
+        level["SDR %"] = (statistics.mean(values_of("sdr", found[NONE])), "without")
     ticks = [(scale, f"x {scale:g}") for scale in SCALES]
     lines_picture(path, panels, "weight of SignCL over the recipe's", ticks=ticks, level=level)
 

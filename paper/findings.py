@@ -21,7 +21,7 @@ from paper.jobs import Fit, Place, Result, arms, results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, PRESETS, describe
-from paper.statistics import effect, mean_and_spread, verdict
+from paper.statistics import cell, effect, mean_and_spread, verdict
 from signcl.recipe import load_recipe, recipe_path
 
 __all__ = ["OPTIONS", "best_on_dev", "main", "planned", "table"]
@@ -103,12 +103,10 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         gain = None if name == PAPER else effect("bleu4", of_seeds, found[PAPER])
         if gain is not None:
             effects.append((name, gain))
-        density = [r.density["sdr"] for r in of_seeds if r.density is not None]
         rows.append([
             f"{name} (best on dev)" if name == best else name,
-            mean_and_spread(_dev(of_seeds)), mean_and_spread([r.scores["bleu4"] for r in of_seeds]),
-            mean_and_spread([r.scores["exact_match"] for r in of_seeds]),
-            mean_and_spread(density) if density else "–", str(gain or "–"),
+            mean_and_spread(_dev(of_seeds)),
+            *(cell(metric, of_seeds) for metric in ("bleu4", "exact_match", "sdr")), str(gain or "–"),
             "–" if name == PLAIN else str(effect("bleu4", of_seeds, found[PLAIN])),
             f"{seconds(of_seeds) / usual:.2f}",
         ])  # fmt: skip

@@ -19,12 +19,13 @@ from paper.output import Claim, Table
 from paper.pictures import Line, lines_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, PRESETS, describe
-from paper.statistics import effect, mean_and_spread, seed_interval, verdict
+from paper.statistics import cell, effect, seed_interval, values_of, verdict
 
 __all__ = ["main", "planned", "table"]
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
 SYSTEMS = {"gfslt": "GFSLT-style", "nslt": "NSLT"}
+METRICS = ("exact_match", "bleu4", "sdr")
 Cell = tuple[str, float, bool]
 """System, share of the training sequences, with SignCL."""
 
@@ -57,8 +58,8 @@ def table(options: argparse.Namespace, place: Place) -> Table:
             plain, treated = found[system, fraction, False], found[system, fraction, True]
             gains.append(effect("bleu4", treated, plain))
             rows += [
-                [title, _clips(plain, fraction), "no", *_means(plain), "–", "–", "–"],
-                [title, _clips(treated, fraction), "yes", *_means(treated),
+                [title, _clips(plain, fraction), "no", *(cell(metric, plain) for metric in METRICS), "–", "–", "–"],
+                [title, _clips(treated, fraction), "yes", *(cell(metric, treated) for metric in METRICS),
                  str(effect("exact_match", treated, plain)), str(gains[-1]), str(effect("sdr", treated, plain))],
             ]  # fmt: skip
         seen += [verdict(gain) for gain in gains]
@@ -90,7 +91,7 @@ def _claims(title: str, found: dict[Cell, list[Result]], system: str, seeds: int
     mean = {
         metric: seed_interval([
             statistics.mean(
-                _value(found[system, f, True][seed], metric) - _value(found[system, f, False][seed], metric)
+                values_of(metric, found[system, f, True])[seed] - values_of(metric, found[system, f, False])[seed]
                 for f in FRACTIONS
             )
             for seed in range(seeds)
@@ -107,19 +108,8 @@ def _claims(title: str, found: dict[Cell, list[Result]], system: str, seeds: int
     ]  # fmt: skip
 
 
-def _value(result: Result, metric: str) -> float:
-    if metric == "sdr":
-        assert result.density is not None
-    found: float = result.density["sdr"] if metric == "sdr" and result.density else result.scores[metric]
-    return found
-
-
 def _clips(found: Sequence[Result], fraction: float) -> str:
     return f"{found[0].card['clips']['train']} ({fraction:.0%})"
-
-
-def _means(found: Sequence[Result]) -> list[str]:
-    return [mean_and_spread([_value(r, metric) for r in found]) for metric in ("exact_match", "bleu4", "sdr")]
 
 
 def _picture(path, found: dict[Cell, list[Result]]) -> None:  # type: ignore[no-untyped-def]
@@ -130,7 +120,7 @@ def _picture(path, found: dict[Cell, list[Result]]) -> None:  # type: ignore[no-
             for signcl in (False, True):
                 points = []
                 for fraction in FRACTIONS:
-                    values = [_value(r, metric) for r in found[system, fraction, signcl]]
+                    values = values_of(metric, found[system, fraction, signcl])
                     seen = seed_interval(values)
                     half = seen.high - seen.difference if len(values) > 1 else 0.0
                     points.append((fraction * 1.03 ** (2 * number + signcl), seen.difference, half))

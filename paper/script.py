@@ -6,12 +6,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from paper.jobs import Place
 from paper.output import Table
 from paper.settings import CORPORA, add_arguments, place_of
 
-__all__ = ["command_of", "run_script"]
+__all__ = ["command_of", "dry_run", "end", "run_script"]
 
 SHARED = {"corpus", "seeds", "preset", "changes", "root", "jobs", "device", "out", "results", "check"}
 """Options of every script: those that change a number are named in its command, the rest say where and how fast."""
@@ -59,28 +60,34 @@ def run_script(
     if options.changes and options.results == parser.get_default("results"):
         parser.error("--changes makes another table than the one in paper/results: name a folder with --results")
     if options.check:
-        raise SystemExit(_check(options))
+        raise SystemExit(
+            dry_run(options.corpus, options.root, "--seeds", str(options.seeds), "--out", str(options.out))
+        )
     folder = options.results / options.corpus
     folder.mkdir(parents=True, exist_ok=True)
     try:
         made = table(options, place_of(options))
     except (SystemExit, RuntimeError, ValueError, OSError) as error:
-        if words is not None:
-            raise  # whoever called goes on with the next script
-        print(f"python -m paper.{name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        end(name, error, words)
     made.write(folder)
     print(made.markdown())
     print(f"written: {folder}/{made.name}.md .tex .csv .json", file=sys.stderr)
     return made
 
 
-def _check(options: argparse.Namespace) -> int:
-    """The dry run of `paper.check`, with what this command was told."""
+def end(name: str, error: BaseException, words: Sequence[str] | None) -> NoReturn:
+    """A script that cannot go on: whoever called it with words goes on with the next, a command ends with 2."""
+    if words is not None:
+        raise error
+    print(f"python -m paper.{name}: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def dry_run(corpus: str, root: object, *more: str) -> int:
+    """`paper.check` of a licensed corpus, with what a command was told; its exit code."""
     from paper.check import main
 
-    if not CORPORA[options.corpus].licensed:
-        print(f"nothing to check: {options.corpus} is no licensed corpus, and is read as it is", file=sys.stderr)
+    if not CORPORA[corpus].licensed:
+        print(f"nothing to check: {corpus} is no licensed corpus, and is read as it is", file=sys.stderr)
         return 2
-    root = ["--root", options.root] if options.root else []
-    return main(["--corpus", options.corpus, "--seeds", str(options.seeds), "--out", str(options.out), *root])
+    return main(["--corpus", corpus, *more, *(["--root", str(root)] if root else [])])

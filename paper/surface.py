@@ -19,7 +19,7 @@ from paper.output import Claim, Table
 from paper.pictures import heat_map
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, PRESETS, describe, place_of
-from paper.statistics import Effect, effect, mean_and_spread, seed_interval, verdict
+from paper.statistics import Effect, cell, effect, seed_interval, verdict
 
 __all__ = ["main", "planned", "table"]
 
@@ -58,12 +58,14 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         for fraction in FRACTIONS:
             found[density, fraction] = made[f"{fraction}/False"], made[f"{fraction}/True"]
         ids.append(where.corpus_id)
-    gains = {cell: effect("bleu4", treated, plain) for cell, (plain, treated) in found.items()}
+    gains = {at: effect("bleu4", treated, plain) for at, (plain, treated) in found.items()}
     rows = []
-    for cell, (plain, treated) in found.items():
+    for (density, fraction), (plain, treated) in found.items():
+        gain = gains[density, fraction]
         rows.append([
-            f"{cell[0]:.0%}", f"{plain[0].card['clips']['train']} ({cell[1]:.0%})", *_means(plain), *_means(treated),
-            str(gains[cell]), str(effect("sdr", treated, plain)), _word(gains[cell]),
+            f"{density:.0%}", f"{plain[0].card['clips']['train']} ({fraction:.0%})",
+            *(cell(metric, of_seeds) for of_seeds in (plain, treated) for metric in ("sdr", "bleu4")),
+            str(gain), str(effect("sdr", treated, plain)), _word(gain),
         ])  # fmt: skip
     picture = options.results / options.corpus / "surface.png"
     heat_map(
@@ -97,13 +99,13 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _claims(found: dict[Cell, tuple[list[Result], list[Result]]], seeds: int) -> list[Claim]:
-    def gain(cell: Cell, seed: int) -> float:
-        plain, treated = found[cell]
+    def gain(at: Cell, seed: int) -> float:
+        plain, treated = found[at]
         difference: float = treated[seed].scores["bleu4"] - plain[seed].scores["bleu4"]
         return difference
 
     def mean(cells: list[Cell], seed: int) -> float:
-        return statistics.mean(gain(cell, seed) for cell in cells)
+        return statistics.mean(gain(at, seed) for at in cells)
 
     over = seed_interval([mean(list(found), seed) for seed in range(seeds)])
     crowded = seed_interval([
@@ -120,11 +122,6 @@ def _claims(found: dict[Cell, tuple[list[Result], list[Result]]], seeds: int) ->
               verdict(crowded)),
         Claim("SignCL helps more with a quarter of the clips than with all", "–", str(small), verdict(small)),
     ]  # fmt: skip
-
-
-def _means(found: list[Result]) -> list[str]:
-    sdr = [r.density["sdr"] for r in found if r.density is not None]
-    return [mean_and_spread(sdr) if sdr else "–", mean_and_spread([r.scores["bleu4"] for r in found])]
 
 
 def _word(gain: Effect) -> str:

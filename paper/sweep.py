@@ -15,12 +15,12 @@ import numpy as np
 
 from paper.jobs import Extract, Fit, Result
 from paper.settings import CORPORA, PRESETS, Sweep
-from paper.statistics import Effect, Noise, effect, mean_and_spread, noise
+from paper.statistics import Effect, Noise, cell, effect, noise, values_of
 from signcl.batch import Sample
 from signcl.recipe import load_recipe, recipe_path
 from signcl.text import count_words
 
-__all__ = ["CORPORA_OF_SWEEPS", "Margins", "arm", "arm_rows", "bleu4", "length_note", "margins", "true_factor"]
+__all__ = ["CORPORA_OF_SWEEPS", "Margins", "arm", "arm_rows", "length_note", "margins", "true_factor"]
 
 CORPORA_OF_SWEEPS = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
 
@@ -54,11 +54,6 @@ def length_note(options: argparse.Namespace) -> str:
     return f"Every arm: {what}; {' '.join(sweep.length) or 'the length of the recipe'}."
 
 
-def bleu4(found: Sequence[Result]) -> list[float]:
-    """BLEU-4 on test of every seed."""
-    return [result.scores["bleu4"] for result in found]
-
-
 def arm_rows(
     found: Mapping[str, Sequence[Result]], default: str, theirs: Mapping[str, float], facts: Mapping[str, Sequence[str]]
 ) -> tuple[list[list[str]], list[tuple[str, Effect]], Noise]:
@@ -81,12 +76,11 @@ def arm_rows(
             gain = str(seen)
             if name in theirs and default in theirs:
                 their_gain = f"{theirs[name] - theirs[default]:+.2f}"
-        densities = [r.density["sdr"] for r in of_seeds if r.density is not None]
         rows.append([
-            name, *facts.get(name, ()), mean_and_spread(densities) if densities else "–",
-            mean_and_spread(bleu4(of_seeds)), gain, f"{theirs[name]:.2f}" if name in theirs else "–", their_gain,
+            name, *facts.get(name, ()), cell("sdr", of_seeds), cell("bleu4", of_seeds), gain,
+            f"{theirs[name]:.2f}" if name in theirs else "–", their_gain,
         ])  # fmt: skip
-    return rows, effects, noise([bleu4(of_seeds) for of_seeds in found.values()])
+    return rows, effects, noise([values_of("bleu4", of_seeds) for of_seeds in found.values()])
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from paper.jobs import Extract, Fit, Place, Result, arms, results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
-from paper.statistics import effect, mean_and_spread, verdict
+from paper.statistics import effect, mean_and_spread, values_of, verdict
 from signcl.recipe import load_recipe, recipe_path
 
 __all__ = ["extractors", "jobs", "main", "planned", "table"]
@@ -146,8 +146,8 @@ def _values(found: dict[Cell, list[Result]], cell: Cell) -> list[float]:
     """The number of a cell for every seed; empty where there is none."""
     of_seeds, column = found.get(cell, []), cell[1]
     if column == "density":
-        return [r.density["sdr"] for r in of_seeds if r.density is not None]
-    return [r.scores["wer" if column == "recogniser" else "bleu4"] for r in of_seeds]
+        return values_of("sdr", of_seeds)
+    return values_of("wer" if column == "recogniser" else "bleu4", of_seeds)
 
 
 def _order(found: dict[Cell, list[Result]], seeds: int, theirs: dict[str, Row]) -> list[str]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from paper.jobs import Fit, Place, Result, arms, results, seconds
+from paper.jobs import Fit, Place, arms, results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.published import EXPECTED, NOISE
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
-from paper.statistics import effect, mean_and_spread, verdict
+from paper.statistics import cell, effect, verdict
 from paper.table8 import jobs
 
 __all__ = ["main", "planned", "table"]
@@ -66,8 +66,8 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     theirs = THEIRS[source]
     rows = []
     for arm, title in ARMS.items():
-        cells = [mean_and_spread([r.scores[metric] for r in found[arm]]) for metric in METRICS]
-        rows.append([title, _density(found[arm]), *cells, *(f"{value:.2f}" for value in theirs[arm])])
+        cells = [cell(metric, found[arm]) for metric in METRICS]
+        rows.append([title, cell("sdr", found[arm]), *cells, *(f"{value:.2f}" for value in theirs[arm])])
     claims, effects = [], []
     for arm in ("110", "101", "111"):
         for place_of_metric, metric in enumerate(METRICS, start=1):
@@ -102,11 +102,6 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 def _independent(corpus: str) -> str:
     """The rows of `paper.check` that are not the paper's own."""
     return "; ".join(f"{what} {much} ({whose})" for whose, what, much in EXPECTED[corpus] if "independent" in whose)
-
-
-def _density(found: list[Result]) -> str:
-    values = [r.density["sdr"] for r in found if r.density is not None]
-    return mean_and_spread(values) if values else "–"
 
 
 def _name(metric: str) -> str:

@@ -19,7 +19,7 @@ from paper.jobs import Fit, Place, Result, arms, results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
-from paper.statistics import Effect, effect, mean_and_spread, verdict
+from paper.statistics import Effect, cell, effect, verdict
 from signcl.recipe import load_recipe, recipe_path
 
 THEIRS = {
@@ -37,6 +37,7 @@ THEIRS = {
                   "111": (54.61, 48.92, 16.16)},
 }  # fmt: skip
 """SDR, ROUGE-L, BLEU-4 of Table 8 (PHOENIX-2014T) and Table 3 (CSL-Daily), by VLP, SignCL-pre, SignCL-ft."""
+COLUMNS = ("sdr", "rouge_l", "bleu4")
 CLAIMS = (
     ("SignCL in pretraining raises BLEU-4 of GFSLT-VLP", "110", "100", "bleu4", 1),
     ("SignCL in finetuning raises BLEU-4 of GFSLT-VLP", "101", "100", "bleu4", 1),
@@ -88,7 +89,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         paper = [f"{value:.2f}" for value in theirs[arm]] if arm in theirs else ["–"] * 3
         marks = ["yes" if digit == "1" else "no" for digit in arm]
         gain = "–" if arm == "100" else str(effect("bleu4", of_seeds, found["100"]))
-        rows.append([*marks, *_means(of_seeds), gain, *paper])
+        rows.append([*marks, *(cell(metric, of_seeds) for metric in COLUMNS), gain, *paper])
     claims, effects = [], []
     for text, treated, plain, metric, sign in CLAIMS:
         if metric == "sdr" and any(r.density is None for r in (*found[treated], *found[plain])):
@@ -136,7 +137,7 @@ def _main_effects(
                 continue
             treated, plain = ([r for pair in pairs for r in found[pair[side]]] for side in (0, 1))
             seeds = [seed for pair in pairs for seed in range(len(found[pair[0]]))]
-            column = {"sdr": 0, "bleu4": 2}[metric]
+            column = COLUMNS.index(metric)
             said = "–"
             if all(arm in theirs for pair in pairs for arm in pair):
                 said = f"{statistics.mean(theirs[a][column] - theirs[b][column] for a, b in pairs):+.2f}"
@@ -144,19 +145,10 @@ def _main_effects(
             yield text, metric, effect(metric, treated, plain, blocks=seeds), said, sign
 
 
-def _means(found: list[Result]) -> list[str]:
-    sdr = [r.density["sdr"] for r in found if r.density is not None]
-    return [
-        mean_and_spread(sdr) if sdr else "–",
-        mean_and_spread([r.scores["rouge_l"] for r in found]),
-        mean_and_spread([r.scores["bleu4"] for r in found]),
-    ]
-
-
 def _said(theirs: dict[str, tuple[float, float, float]], treated: str, plain: str, metric: str) -> str:
     if treated not in theirs or plain not in theirs:
         return "–"
-    place = {"sdr": 0, "rouge_l": 1, "bleu4": 2}[metric]
+    place = COLUMNS.index(metric)
     return f"{theirs[treated][place] - theirs[plain][place]:+.2f}"
 
 

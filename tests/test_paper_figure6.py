@@ -81,7 +81,7 @@ def test_labels_come_from_a_corpus_folder_as_from_the_published_files(tmp_path, 
     rows = ["S1\tP01\t52\t你们 好\t你们好！", "S2\tP01\tunknown\t他 买\t他买了。"]
     (root / "csl-daily.train.tsv").write_text("name\tsigner\tnum_frames\tgloss\ttext\n" + "\n".join(rows) + "\n")
     results = ["--corpus", "csl_daily", "--root", str(root), "--results", str(tmp_path / "r")]
-    with pytest.raises(SystemExit, match="1 of 2 train clips have no length"):
+    with pytest.raises(ValueError, match="1 of 2 train clips have no length"):
         figure6.main(results)
     folder = root / "sentence/frames_512x512/S2"
     folder.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_a_check_is_the_dry_run_and_missing_labels_end_with_2(tmp_path, monkeypa
         figure6.main()
     assert ended.value.code == 2
     assert "does not exist" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="name their folder with --data"):
+    with pytest.raises(ValueError, match="name their folder with --data"):
         figure6.main(["--data", str(tmp_path / "no")])
 
 

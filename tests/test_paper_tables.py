@@ -8,10 +8,12 @@ import pytest
 from paper_tiny import SIZES, TINY, options_of, place_of_features
 
 from paper import (
+    best,
     figure7,
     findings,
     imu,
     jobs,
+    plan,
     settings,
     statistics,
     surface,
@@ -27,6 +29,7 @@ from paper import (
 from paper.jobs import Place
 from signcl.batch import Sample
 from signcl.checkpoint import read_card
+from signcl.recipe import load_recipe, recipe_path, recipe_to_dict
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,50 @@ def test_the_best_arm_is_chosen_on_dev_and_told_on_test(tmp_path, monkeypatch, p
     row = next(row for row in made.rows if row[0].startswith(findings.PAPER))
     assert (row[5], row[7]) == ("–", "1.00")
     assert (tmp_path / "results" / "imu_numbers" / "findings.png").is_file()
+
+
+def test_the_winner_is_asked_again_with_seeds_of_its_own(tmp_path, monkeypatch, place):
+    monkeypatch.setitem(settings.PRESETS, "cpu", settings.Preset("tiny", {}, imu_steps=2))
+    monkeypatch.setattr(findings, "FRACTION", 0.5)
+    monkeypatch.setattr(best, "WINNER", "same_sign")
+    options = options_of(tmp_path, "imu_numbers", "--seeds", "2", "--changes", *SIZES, "model.conv_width=16",
+                         "corpus.name=folder", "decode.max_new_tokens=6")  # fmt: skip
+    made = best.table(options, place)
+    assert [row[0] for row in made.rows] == ["same_sign", findings.PAPER, findings.PLAIN]
+    assert (made.rows[0][-1], [row[-1] for row in made.rows[1:]]) == ("–", [claim.ours for claim in made.claims])
+    for job in best.planned(options, place).values():
+        assert [(place.out / jobs.folder_of(job.seeded(seed), place).name).is_dir() for seed in (100, 101)] == [
+            True
+        ] * 2
+    wanted = plan.runs_of(plan.Step("best", "imu_numbers"), options)
+    assert {change for fits in wanted.values() for fit in fits for change in fit.changes if "seed=" in change} == {
+        "train.seed=100", "train.seed=101",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name"), [("synthetic", best.WINNER), ("imu_numbers", "SignCL in the first half only")]
+)
+def test_best_is_the_arm_that_won(tmp_path, corpus, name):
+    options = options_of(tmp_path, corpus)
+    job = findings.planned(options, None)[name]
+    arm = recipe_to_dict(load_recipe(recipe_path(job.recipe), job.changes))
+    shipped = recipe_to_dict(load_recipe(recipe_path(f"{corpus}/best.yaml")))
+    if job.start:
+        shipped["model"]["init_from"] = arm["model"]["init_from"]
+        start = load_recipe(recipe_path(job.start.recipe))
+        assert start.out == load_recipe(recipe_path(f"{corpus}/best.yaml")).model.init_from
+    else:  # told of a tenth of the sequences in 60 epochs; shipped for all of them in 25
+        assert (arm["loss"].pop("schedule"), shipped["loss"].pop("schedule")) == (
+            {"signcl": [0, 30]},
+            {"signcl": [0, 12]},
+        )
+        for part in (arm, shipped):
+            part["corpus"].pop("fraction")
+            for length in ("epochs", "max_steps", "evaluate_every"):
+                part["train"].pop(length)
+    arm.pop("out"), shipped.pop("out")
+    assert shipped == arm
 
 
 def test_trust_is_asked_of_every_seed_once(tmp_path, monkeypatch, place):
