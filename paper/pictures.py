@@ -75,14 +75,16 @@ def heat_map(
     columns: Sequence[str],
     *,
     labels: tuple[str, str, str],
+    least: float = 0.0,
 ) -> None:
     """Numbers as colours around zero, each with its figure; those that are `marked` in bold with a star.
 
     Args:
         labels: of the upright axis, of the level one, and of the colours.
+        least: where full colour begins at the earliest, so that noise stays pale.
     """
     plt, figure, (axes,) = _axes(1, (1.3 * len(columns) + 2.2, 0.8 * len(rows) + 1.4))
-    bound = max(abs(value) for row in values for value in row) or 1.0
+    bound = max(least, *(abs(value) for row in values for value in row)) or 1.0
     shown = axes.imshow(values, cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):

@@ -116,11 +116,11 @@ PRESETS = {
 
 
 COSTS = {
-    "pretrain": 0.75,
-    "pretrain-signcl": 0.80,
-    "vlp-token": 0.80,
-    "finetune": 0.28,
-    "finetune-signcl": 0.30,
+    "pretrain": 0.60,
+    "pretrain-signcl": 0.70,
+    "vlp-token": 0.57,
+    "finetune": 0.25,
+    "finetune-signcl": 0.27,
     "isolated": 0.28,
     "smkd": 0.23,
     "recogniser": 0.25,
@@ -129,10 +129,12 @@ COSTS = {
     "features-nslt": 0.045,
     "features-nslt-signcl": 0.045,
     "features-joint-slt": 0.045,
-    "imu_numbers": 0.15,
+    "imu_numbers": 0.16,
+    "imu_numbers/finetune": 0.095,
+    "imu_numbers/finetune-signcl": 0.095,
 }
 """Seconds of an optimizer step at the CPU sizes, by recipe of the synthetic corpus, and of any on the number signs: one
-thread with both cores busy (2 cores, November 2026). Less on a calm machine."""
+thread, two runs side by side on 2 cores and nothing else (November 2026)."""
 OVERHEAD = 8.0
 """Seconds of a run beside its steps: start, scoring dev and test, density."""
 EXTRACTING = 10.0
@@ -144,7 +146,8 @@ def core_seconds(job: Fit | Extract, place: Place) -> float | None:
     if isinstance(job, Extract):
         return EXTRACTING
     corpus, _, name = job.recipe.partition("/")
-    cost = COSTS.get("imu_numbers" if corpus == "imu_numbers" else name.removesuffix(".yaml"))
+    name = name.removesuffix(".yaml")
+    cost = COSTS.get(f"{corpus}/{name}", COSTS.get(corpus if corpus == "imu_numbers" else name))
     if place.device != "cpu" or place.clips or cost is None or corpus not in ("synthetic", "imu_numbers"):
         return None
     if job.features is not None and not name.startswith("features-"):

@@ -75,6 +75,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [f"{d:.0%}" for d in DENSITIES],
         [f"{f:.0%}" for f in FRACTIONS],
         labels=("signs with a minimal pair", "training clips used", "BLEU-4 gained by SignCL"),
+        least=max(gain.high - gain.low for gain in gains.values()) / 2 if options.seeds > 1 else 0.0,
     )
     words = [_word(gain) for gain in gains.values()]
     steps = PRESETS[options.preset].surface_steps
