@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from paper.page import write_page
@@ -95,7 +96,9 @@ def _run(steps: list[Step], options: argparse.Namespace, page: Path) -> int:
         _say(f"== {step.title}, after {(time.monotonic() - started) / 60:.0f} min")
         try:
             importlib.import_module(f"paper.{step.script}").main(arguments_of(step, options))
-        except (RuntimeError, ValueError, OSError, SystemExit) as error:  # the others do not need it
+        except (Exception, SystemExit) as error:  # the others do not need it
+            if not isinstance(error, (RuntimeError, ValueError, OSError, SystemExit)):
+                traceback.print_exc()  # no mistake of whoever called, but of a script
             failed.append(step.title)
             _say(f"{step.title} failed: {error}")
         write_page(options.results, page, HERE / "HEAD.md")

@@ -184,7 +184,7 @@ def _rate(pairs: Sequence[Pair], told: dict[str, list[list[str]]], references: S
         chances = sum(chance for chance, _ in cases)
         return 100 * sum(wrong for _, wrong in cases) / chances if chances else 0.0
 
-    found = seeded_bootstrap(rate, told["signcl"], told["baseline"], references)
+    found = seeded_bootstrap(rate, told["signcl"], told["baseline"], references, together=references)
     return Effect(found.difference, found.low, found.high, len(told["signcl"]), "seeds and sentences")
 
 

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from paper.extractors import aligner
 from paper.jobs import Place, Result, run_all
 from paper.output import Table
 from paper.script import command_of, run_script
+from paper.version import part_version
 from signcl.batch import Sample
 from signcl.lab import Instances
 from signcl.recipe import Recipe
@@ -49,17 +51,22 @@ class GlossValues:
 
 
 def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
-    """The report of `signcl align` of a run on a split; made once, the table beside it as `aligned.SPLIT.tsv`."""
+    """The report of `signcl align` of a run on a split; made once by this code, the table beside it."""
     from signcl.alignment import align_run
     from signcl.checkpoint import load_run
 
-    table = result.folder / f"aligned.{split}.tsv"
+    table = table_of(result, split)
     report = table.with_suffix(".json")
     if table.is_file() and report.is_file():
         found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return found
     leaked = split == "test" and load_run(result.folder).recipe.corpus.transductive
     return align_run(result.folder, split, table, device=device, transductive=leaked, progress=False)
+
+
+def table_of(result: Result, split: str) -> Path:
+    """Where the spans of `align` are."""
+    return result.folder / f"aligned.{split}.{part_version('signcl/alignment.py', 'signcl/align.py')}.tsv"
 
 
 def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Place) -> list[Sample]:
@@ -74,7 +81,7 @@ def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Pl
         job = aligner(options.corpus, options.changes).seeded(0)
         result = run_all([job], place)[job]
         align(result, split, place.device)
-        samples = attach_spans(samples, result.folder / f"aligned.{split}.tsv")
+        samples = attach_spans(samples, table_of(result, split))
     return [s for s in samples if s.spans]
 
 

@@ -269,6 +269,7 @@ def _end_with_parent() -> None:
 def _note(future: Future[None], folder: Path, failed: dict[Path, str]) -> None:
     try:
         future.result()
+        (folder / "error.txt").unlink(missing_ok=True)
     except Exception as error:
         failed[folder] = f"{type(error).__name__}: {error}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -327,7 +328,7 @@ def _fit(job: Fit, folder: Path, place: Place) -> None:
 def _result(folder: Path, place: Place) -> Result:
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     density = found["density"]
-    if density is None and place.spans is not None:
+    if place.spans is not None:  # in place of the corpus's own, as the option says
         density = _density_of_spans(folder, place.spans.replace("{split}", "test"), place.device)
     return Result(folder, found["scores"], density, found["card"])
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from signcl.files import write_text
 
-__all__ = ["Claim", "Table"]
+__all__ = ["NO_SPANS", "Claim", "Table", "effects_picture"]
+
+NO_SPANS = (
+    "The corpus has no spans, so density is not measured on it and nothing is claimed of SDR: name a table with "
+    "--spans (`signcl spans`, `signcl align`)."
+)
+"""A note of tables with density."""
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,26 @@ from typing import Any
 
 from signcl.files import write_text
 
-__all__ = ["ORDER", "read_tables", "write_page"]
+__all__ = ["ORDER", "TOPICS", "read_tables", "topic_of", "write_page"]
 
 ORDER = (
     "table8",
     "table2",
     "table1",
     "imu",
+    "best",
     "findings",
+    "surface",
     "trust",
     "table6",
     "table7",
     "figure7",
-    "surface",
-    "figure6",
-    "figure2",
+    "table10",
     "figure3",
+    "figure2",
     "figure5",
+    "figure6",
+    "table9",
 )
 """Tables in the order of their weight; others follow by name."""
 NEEDED = ("name", "title", "command", "claims", "made")
@@ -65,27 +68,60 @@ def write_page(results: Path, page: Path, head: Path) -> str:
     return text
 
 
+def topic_of(name: str, text: str) -> str:
+    """Which of the `TOPICS` a claim of a table belongs to."""
+    of_tables = {
+        ("findings", "best"): "What else might help: options of this package",
+        ("trust",): "Does the score come from the video?",
+        ("table6", "table7", "figure7"): "Margins and weight of SignCL",
+        ("table9", "figure6"): "The aligner and the counts",
+        ("table10", "figure3"): "Denser features: recognised and translated worse?",
+    }
+    for names, topic in of_tables.items():
+        if name in names:
+            return topic
+    if "SignCL" in text:
+        return "Does SignCL lower density?" if "SDR" in text else "Does SignCL translate or recognise better?"
+    return "What VLP brings" if text.startswith("VLP") else "Denser features: recognised and translated worse?"
+
+
+TOPICS = (
+    "Does SignCL translate or recognise better?",
+    "Does SignCL lower density?",
+    "Denser features: recognised and translated worse?",
+    "What VLP brings",
+    "What else might help: options of this package",
+    "Margins and weight of SignCL",
+    "Does the score come from the video?",
+    "The aligner and the counts",
+)
+"""What claims are about, in the order of the page."""
+VERDICTS = ("supported", "not seen", "contradicted", "within seed noise")
+
+
 def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
-    rows, verdicts = [], Counter[str]()
+    rows: dict[str, list[str]] = {topic: [] for topic in TOPICS}
+    verdicts: dict[str, Counter[str]] = {topic: Counter() for topic in TOPICS}
     for path, table in tables:
         for claim in table["claims"]:
             if claim.get("repeats"):
                 continue  # it stands under that table, of the same runs
-            verdicts[claim["verdict"]] += 1
+            topic = topic_of(table["name"], claim["text"])
+            verdicts[topic][claim["verdict"]] += 1
             cells = (claim["text"], path.parent.name, f"`{table['command']}`", claim["theirs"], claim["ours"])
-            rows.append("| " + " | ".join(map(_cell, cells)) + f" | **{_cell(claim['verdict'])}** |")
-    if not rows:
+            rows[topic].append("| " + " | ".join(map(_cell, cells)) + f" | **{_cell(claim['verdict'])}** |")
+    if not any(rows.values()):
         return ["## Claims", "", "Nothing has been run yet: `make paper`."]
-    counted = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
-    return [
-        "## Claims",
-        "",
-        f"{len(rows)} in all: {counted}.",
-        "",
-        "| claim | on | command | paper | here (95 % interval) | verdict |",
-        "|---|---|---|---|---|---|",
-        *rows,
-    ]
+    lines = ["## Claims", "", f"{sum(map(len, rows.values()))} in all, each with its interval below.", ""]
+    lines += [f"| about | claims | {' | '.join(VERDICTS)} |", "|---|" + "---|" * (1 + len(VERDICTS))]
+    for topic in filter(rows.get, TOPICS):
+        counts = (str(verdicts[topic][verdict] or "–") for verdict in VERDICTS)
+        lines.append(f"| {topic} | {len(rows[topic])} | {' | '.join(counts)} |")
+    for topic in filter(rows.get, TOPICS):
+        lines += ["", f"### {topic}", ""]
+        lines += ["| claim | on | command | paper | here (95 % interval) | verdict |", "|---|---|---|---|---|---|"]
+        lines += rows[topic]
+    return lines
 
 
 def _tables(tables: list[tuple[Path, dict[str, Any]]], page: Path) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from paper.jobs import Extract, Fit, Place, folder_of, recipe_of, run_all
-from paper.version import code_version
+from paper.version import code_version, part_version
 
 __all__ = [
     "CORPORA",
@@ -358,6 +358,7 @@ def describe(options: argparse.Namespace, place: Place, **more: Any) -> dict[str
     facts = {"corpus": options.corpus, "corpus content": place.corpus_id, "seeds": options.seeds}
     return facts | {
         "code": code_version(),
+        "statistics": part_version("signcl/metrics/bootstrap.py", "paper/statistics.py"),
         **({"preset": options.preset} if options.preset != "cpu" else {}),
         **({"changes": " ".join(options.changes)} if options.changes else {}),
         **more,

@@ -19,6 +19,7 @@ __all__ = [
     "mean_and_spread",
     "noise",
     "seed_interval",
+    "unpaired",
     "values_of",
     "verdict",
 ]
@@ -70,12 +71,30 @@ def seed_interval(values: Sequence[float]) -> Effect:
     return Effect(mean, mean - half, mean + half, n, "seeds")
 
 
+def unpaired(treated: Sequence[float], plain: Sequence[float], seeds: int, over: str) -> Effect:
+    """The difference of two means of independent numbers with its 95 % interval by Welch's t.
+
+    Args:
+        seeds: that each number is a mean of.
+        over: what the numbers stand for.
+    """
+    difference = statistics.mean(treated) - statistics.mean(plain)
+    if min(len(treated), len(plain)) < 2:  # one number has no spread, which is no certainty
+        return Effect(difference, -math.inf, math.inf, seeds, over)
+    from scipy.stats import ttest_ind
+
+    if statistics.variance(treated) == statistics.variance(plain) == 0:
+        return Effect(difference, difference, difference, seeds, over)
+    low, high = ttest_ind(treated, plain, equal_var=False).confidence_interval(0.95)
+    return Effect(difference, float(low), float(high), seeds, over)
+
+
 def effect(
     metric: str,
     treated: Sequence[Result],
     plain: Sequence[Result],
     *,
-    samples: int = 1000,
+    samples: int = 10_000,
     tokenize: str | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Effect:

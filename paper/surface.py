@@ -45,6 +45,8 @@ def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, bool
 
 def places(options: argparse.Namespace, *, make: bool = True) -> dict[float, Place]:
     """A corpus for every share of twins."""
+    if options.root is not None:
+        raise SystemExit(f"the surface makes its three corpora itself, and --root {options.root} is one; leave it out")
     return {density: place_of(options, make=make, density=density) for density in DENSITIES}
 
 

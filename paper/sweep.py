@@ -20,7 +20,17 @@ from signcl.batch import Sample
 from signcl.recipe import load_recipe, recipe_path
 from signcl.text import count_words
 
-__all__ = ["CORPORA_OF_SWEEPS", "Margins", "arm", "arm_rows", "length_note", "margins", "true_factor"]
+__all__ = [
+    "CORPORA_OF_SWEEPS",
+    "Margins",
+    "arm",
+    "arm_rows",
+    "length_note",
+    "margins",
+    "recipe_values",
+    "sweep_of",
+    "true_factor",
+]
 
 CORPORA_OF_SWEEPS = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
 

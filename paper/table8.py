@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from paper.jobs import Fit, Place, Result, arms, results, seconds
-from paper.output import Claim, Table, effects_picture
+from paper.output import NO_SPANS, Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, cell, effect, verdict
@@ -93,7 +93,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     claims, effects = [], []
     for text, treated, plain, metric, sign in CLAIMS:
         if metric == "sdr" and any(r.density is None for r in (*found[treated], *found[plain])):
-            continue  # the corpus knows no spans: give some with --spans
+            continue  # as the note says
         seen = effect(metric, found[treated], found[plain])
         effects.append((text, seen))
         claims.append(Claim(text, _said(theirs, treated, plain, metric), str(seen), verdict(seen, sign)))
@@ -117,6 +117,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
             "SDR over seeds. Main effects: the mean over the four pairs of arms that differ in this alone; the four of "
             "a seed count once. The paper's numbers are of another corpus unless the corpus is its own; only the "
             "direction of a difference can be compared.",
+            *([NO_SPANS] if any(r.density is None for r in every) else []),
         ],
         claims,
         describe(options, place, **{"training seconds of the arms": round(seconds(every))}),

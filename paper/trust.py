@@ -21,6 +21,8 @@ from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import mean_and_spread, seed_interval, verdict
+from paper.version import part_version
+from signcl.files import write_json
 
 __all__ = ["main", "planned", "table"]
 
@@ -38,14 +40,15 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def probes_of(result: Result, device: str) -> dict[str, Any]:
-    """What the probes say of a run on test; kept beside its scores, so asked once."""
+    """What the probes say of a run on test; kept beside its scores, so asked once by this code."""
     from signcl.probes import PROBES, probe
 
-    kept = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))["test"].get("probes", {})
-    if set(kept) != set(PROBES):
+    kept = result.folder / f"probes.{part_version('signcl/probes')}.json"
+    if not kept.is_file():
         probe(result.folder, tuple(PROBES), device=device, bootstrap=0, progress=False)
-        kept = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))["test"]["probes"]
-    return dict(kept)
+        scores = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))
+        write_json(kept, scores["test"]["probes"])
+    return dict(json.loads(kept.read_text(encoding="utf-8")))
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import t as t_distribution
 from systems import write_corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from paper import jobs, output, statistics
 from paper.jobs import Extract, Fit, Place, folder_of, run_all
+from signcl.checkpoint import load_run
+from signcl.corpora.span_table import write_spans
+from signcl.data import recipe_samples
 from signcl.metrics import bleu, seeded_bootstrap
 
 TINY = ("corpus.name=folder", "train.max_steps=2", "train.epochs=1", "model.width=16", "model.heads=2", "model.ffn=16")
@@ -54,6 +58,25 @@ def test_a_run_that_fails_is_named_and_what_does_not_need_it_is_made(place):
     assert not folder_of(needs_it, place).exists()
 
 
+def test_spans_by_name_stand_in_for_those_of_the_corpus(place, tmp_path):
+    job = Fit("imu_numbers/finetune.yaml", (*TINY, "model.conv_width=16"))
+    own = run_all([job], place)[job]
+    samples = recipe_samples(load_run(own.folder).recipe, "test")
+    write_spans(tmp_path / "mine.test.tsv", {s.name: s.spans[:-1] for s in samples})
+    named = run_all([job], replace(place, spans=str(tmp_path / "mine.{split}.tsv")))[job]
+    assert named.folder == own.folder
+    assert named.density["instances"] == own.density["instances"] - len(samples)
+
+
+def test_a_run_that_succeeds_after_all_is_no_failure(place):
+    job = Fit("imu_numbers/finetune.yaml", (*TINY, "model.conv_width=20"))
+    folder = folder_of(job, place)
+    folder.mkdir(parents=True)
+    (folder / "error.txt").write_text("killed for memory")
+    run_all([job], place)
+    assert not (folder / "error.txt").exists()
+
+
 def test_the_code_that_trains_is_part_of_a_run(place, monkeypatch):
     job = Fit("imu_numbers/finetune.yaml", TINY)
     before = folder_of(job, place)
@@ -78,7 +101,10 @@ def test_seeds_and_sentences_are_both_drawn():
 
     everything = np.arange(12)
     observed = [score(x, everything) - score(y, everything) for x, y in zip(a, b)]
-    sentences, others = np.random.default_rng(3), np.random.default_rng((3, 1)).standard_t(2, size=40)
+    steps = np.random.default_rng((3, 1)).permutation(40)
+    p = (steps + 0.5) / 40
+    others = (2 * p - 1) / np.sqrt(2 * p * (1 - p))  # Student's quantile on two degrees of freedom, in closed form
+    sentences = np.random.default_rng(3)
     drawn = []
     for number in range(40):
         draw = sentences.integers(12, size=12)
@@ -91,6 +117,21 @@ def test_seeds_and_sentences_are_both_drawn():
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     with pytest.raises(ValueError, match="same seeds on both sides, got 3 and 2"):
         seeded_bootstrap("bleu4", a, b[:2], references)
+
+
+def test_where_sentences_do_not_matter_the_interval_is_students():
+    """All sentences alike: what is left is t over seeds, whose ends do not hang on the draws."""
+    references = ["a"] * 100
+
+    def answers(right: int) -> list[str]:
+        return ["a"] * right + ["x"] * (100 - right)
+
+    a, b = [answers(right) for right in (30, 55, 65)], [answers(10)] * 3
+    found = seeded_bootstrap("exact_match", a, b, references, 10_000, together=["all"] * 100)
+    gains = [20.0, 45.0, 55.0]
+    by_hand = statistics.seed_interval(gains)
+    assert found.low == pytest.approx(by_hand.low, abs=0.05)  # of a half width of 45
+    assert found.high == pytest.approx(by_hand.high, abs=0.05)
 
 
 def test_few_seeds_do_not_make_an_effect():
@@ -145,6 +186,17 @@ def test_intervals_over_seeds_are_students():
     assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2])) == "supported"
     assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2]), -1) == "contradicted"
     assert statistics.verdict(statistics.seed_interval([5.0])) == "not seen"  # one seed says nothing of seeds
+
+
+def test_independent_numbers_are_compared_by_welch():
+    # By hand: means 2 and 7, variances 1 and 4, n 3 and 3; se = sqrt(5/3), df = (5/3)^2 / ((1/9 + 16/9) / 2) = 2.941
+    found = statistics.unpaired([5.0, 7.0, 9.0], [1.0, 2.0, 3.0], 3, "glosses")
+    assert (found.difference, found.seeds) == (5, 3)
+    half = t_distribution.ppf(0.975, (5 / 3) ** 2 / ((1 / 9 + 16 / 9) / 2)) * (5 / 3) ** 0.5
+    assert (found.low, found.high) == (pytest.approx(5 - half), pytest.approx(5 + half))
+    assert statistics.unpaired([1.0], [2.0, 3.0], 3, "glosses").high == np.inf
+    same = statistics.unpaired([1.0, 1.0], [0.0, 0.0], 3, "glosses")
+    assert (same.low, same.high) == (1, 1)
 
 
 def test_a_table_is_written_in_every_form(tmp_path):

@@ -164,6 +164,7 @@ def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path):
     assert len(made.rows) == 8
     assert {row[3] for row in made.rows} == {"–"}, "without spans there is no density"
     assert not any("SDR" in claim.text for claim in made.claims)
+    assert any("no spans" in note for note in made.notes)
     spans = tmp_path / "spans.test.tsv"
     spans.write_text("name\tgloss\tstart\tstop\n" + "".join(f"test-{i}\t{g}\t{a}\t{a + 2}\n" for i in range(2)
                      for g, a in (("REGEN", 0), ("SONNE", 3), ("REGEN", 5))))  # fmt: skip

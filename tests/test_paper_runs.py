@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from paper import (
 )
 from paper.jobs import Fit, Place, run_all
 from paper.output import Claim, Table
-from paper.page import write_page
+from paper.page import TOPICS, read_tables, topic_of, write_page
 from paper.version import without_words
 
 
@@ -132,26 +133,39 @@ def test_the_page_holds_what_commands_made_and_nothing_else(tmp_path):
     assert "Nothing has been run yet" in write_page(results, page, head)
     result(results, "zebra", "synthetic")
     result(results, "table6", "synthetic", Claim("it | matters little", "0.25", "spread 0.1", "within seed noise"))
-    result(results, "table8", "synthetic", Claim("it rises", "+1.49", "+0.10 (-1.00 to +1.20)", "not seen"),
+    result(results, "table8", "synthetic", Claim("VLP: it rises", "+1.49", "+0.10 (-1.00 to +1.20)", "not seen"),
            Claim("it falls", "-6.21", "-2.00 (-3.00 to -1.00)", "supported"))  # fmt: skip
     result(results, "table8", "phoenix14t", Claim("it rises", "+1.49", "-0.10 (-0.20 to -0.05)", "contradicted"))
     (results / "synthetic" / "table8.png").write_bytes(b"")
     text = write_page(results, page, head)
     assert page.read_text() == text
-    assert text.startswith("# The evidence\n\nBy hand.\n\n## Claims\n\n4 in all: ")
-    assert "| it rises | synthetic | `python -m paper.table8` | +1.49 | +0.10 (-1.00 to +1.20) | **not seen** |" in text
+    assert text.startswith("# The evidence\n\nBy hand.\n\n## Claims\n\n4 in all, each with its interval below.\n")
+    assert "| What VLP brings | 1 | – | 1 | – | – |" in text
+    assert "| Denser features: recognised and translated worse? | 2 | 1 | – | 1 | – |" in text
+    assert "| Margins and weight of SignCL | 1 | – | – | – | 1 |" in text
+    row = "| VLP: it rises | synthetic | `python -m paper.table8` | +1.49 | +0.10 (-1.00 to +1.20) | **not seen** |"
+    assert row in text
     assert "it \\| matters little" in text
-    rows = [line for line in text.splitlines() if line.startswith("| it")]
+    rows = [line for line in text.splitlines() if line.startswith(("| it", "| VLP:"))]
     assert [row.split(" | ")[1] for row in rows] == ["phoenix14t", "synthetic", "synthetic", "synthetic"]
     assert "[png](results/synthetic/table8.png)" in text
     assert text.count("[png]") == 1
     assert text.index("Title of table6") < text.index("Title of zebra")
     for row in text.splitlines():
         if row.startswith("|"):
-            assert row.replace("\\|", "").count("|") in (5, 7)
+            assert row.replace("\\|", "").count("|") in (5, 7)  # files of tables; claims and their counts
     (results / "synthetic" / "broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"broken.json: a table has name, title, command, claims, made"):
         write_page(results, page, head)
+
+
+def test_every_shipped_claim_has_its_place_on_the_page():
+    tables = read_tables(ROOT / "paper" / "results")
+    about = {topic_of(table["name"], claim["text"]) for _, table in tables for claim in table["claims"]}
+    assert about == set(TOPICS)
+    assert topic_of("table8", "SignCL in both lowers SDR of GFSLT-VLP") == "Does SignCL lower density?"
+    assert topic_of("table1", "SignCL in extraction lowers WER on VLP") == TOPICS[0]
+    assert topic_of("table1", "gloss-free VLP is denser than gloss-based SMKD").startswith("Denser features")
 
 
 def test_one_command_plans_runs_and_goes_on_past_a_failure(tmp_path, monkeypatch, capsys):
@@ -174,6 +188,10 @@ def test_one_command_plans_runs_and_goes_on_past_a_failure(tmp_path, monkeypatch
 
         return main
 
+    def broken(words: list[str]) -> None:
+        raise KeyError("a fault of the script")
+
+    monkeypatch.setattr("paper.table9.main", broken)
     for name in ("table6", "figure7"):
         monkeypatch.setattr(f"paper.{name}.main", script(name))
     assert everything.main([*words, "--only", "figure7", "table6", "--seeds", "2"]) == 1
@@ -183,6 +201,10 @@ def test_one_command_plans_runs_and_goes_on_past_a_failure(tmp_path, monkeypatch
     assert "table6 on synthetic failed: 2 runs failed" in capsys.readouterr().err
     assert "| seen | synthetic |" in (tmp_path / "results" / "README.md").read_text()
     assert not (tmp_path / "README.md").exists()
+    assert everything.main([*words, "--only", "table9"]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "failed: table9 on synthetic" in said
     called.clear()
     assert everything.main([*words, "--only", "figure7", "--minutes", "-1"]) == 0
     assert called == []
@@ -210,9 +232,8 @@ def test_runs_that_scripts_share_are_counted_once(tmp_path):
 def test_the_page_of_this_repository_is_that_of_its_results(tmp_path):
     paper = ROOT / "paper"
     page = tmp_path / "paper" / "README.md"
-    assert (paper / "README.md").read_text().startswith((paper / "HEAD.md").read_text().rstrip())
-    if not any((paper / "results").glob("*/*.json")):
-        assert (paper / "README.md").read_text() == write_page(paper / "results", page, paper / "HEAD.md")
+    shutil.copytree(paper / "results", tmp_path / "paper" / "results")
+    assert (paper / "README.md").read_text() == write_page(page.parent / "results", page, paper / "HEAD.md")
 
 
 def test_one_command_at_a_time_makes_runs_in_a_folder(place):

@@ -1,5 +1,6 @@
 """paper/: tables and figures, made from tiny runs on tiny corpora."""
 
+import argparse
 import json
 import sys
 
@@ -288,6 +289,8 @@ def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(surface, "FRACTIONS", (0.3,))
     tiny = (*SIZES, "model.conv_width=16", "model.decoder_layers=1", "decode.max_new_tokens=4", "input.max_frames=16")
     options = options_of(tmp_path, "synthetic", "--seeds", "1", "--changes", *tiny)
+    with pytest.raises(SystemExit, match="makes its three corpora itself, and --root x is one"):
+        surface.places(argparse.Namespace(**vars(options) | {"root": "x"}))
     places = surface.places(options)
     assert places[0.5].out == tmp_path / "runs" / "synthetic"  # the preset's own corpus, shared with the other scripts
     assert places[0.0].out == tmp_path / "runs" / "synthetic-density-0"
