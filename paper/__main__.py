@@ -14,13 +14,15 @@ import time
 import traceback
 from pathlib import Path
 
+from paper.check import SCRIPTS
 from paper.page import write_page
 from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
-from paper.settings import PRESETS, add_arguments, jobs_at_a_time, positive
+from paper.settings import CORPORA, PRESETS, add_arguments, has_corpus, jobs_at_a_time, positive
 
 __all__ = ["main"]
 
 HERE = Path(__file__).resolve().parent
+LICENSED = tuple(name for name, setting in CORPORA.items() if setting.licensed)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -28,6 +30,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m paper", description=(__doc__ or "").splitlines()[0])
     names = tuple(dict.fromkeys(step.script for step in STEPS))
     parser.add_argument("--only", nargs="+", choices=names, metavar="SCRIPT", help=f"some of {', '.join(names)}")
+    parser.add_argument("--corpus", choices=LICENSED, help="all of it on a licensed corpus that you have, on no other")
+    parser.add_argument("--root", help="the folder of that corpus, where it is not the usual one")
+    parser.add_argument("--spans", help="a table of its spans, for density; {split} is filled")
     parser.add_argument("--plan", action="store_true", help="say what is missing and how long it takes, run nothing")
     parser.add_argument("--page", action="store_true", help="write the page of what is there, run nothing")
     parser.add_argument("--minutes", type=float, help="begin no further script after so many minutes")
@@ -46,15 +51,24 @@ def main(words: list[str] | None = None) -> int:
     if options.page:
         write_page(options.results, page, HERE / "HEAD.md")
         return 0
+    if not options.corpus and (options.root or options.spans):
+        parser.error("--root and --spans are of a corpus: name it with --corpus")
+    if options.corpus and not has_corpus(options.corpus, options.root):
+        folder = options.root or CORPORA[options.corpus].root
+        parser.error(f"{options.corpus} is needed at {folder}, there is no such folder; name it with --root")
     steps = []
-    for step in STEPS:
+    for step in [Step(script, options.corpus) for script in SCRIPTS] if options.corpus else STEPS:
         if options.only and step.script not in options.only:
             continue
-        if reason := reason_not_to_run(step, options.data):
+        if not options.corpus and (reason := reason_not_to_run(step, options.data)):
             _say(f"{step.title}: left out, {reason}")
         else:
             steps.append(step)
-    _say_plan(steps, options)
+    try:
+        _say_plan(steps, options)
+    except (SystemExit, ValueError, OSError) as error:
+        _say(f"python -m paper: {error}")
+        return 2
     return 0 if options.plan else _run(steps, options, page)
 
 
@@ -67,7 +81,9 @@ def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
     words += ["--jobs", str(options.jobs)] if options.jobs else []
     words += ["--preset", options.preset]
     words += ["--device", options.device] if options.device else []
-    return words + (["--root", str(options.data / step.data)] if step.data else [])
+    words += ["--spans", options.spans] if options.spans else []
+    root = options.data / step.data if step.data else options.root
+    return words + (["--root", str(root)] if root else [])
 
 
 def _say_plan(steps: list[Step], options: argparse.Namespace) -> None:

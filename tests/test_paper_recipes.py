@@ -1,6 +1,7 @@
 """The recipes of the paper's settings run end to end, tiny, on a made-up corpus of the official layout."""
 
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import pytest
 import torch
 from paper_tiny import options_of
 
-from paper import settings, table8
+from paper import __main__ as everything
+from paper import plan, settings, table8
 from paper.jobs import Place, recipe_of
 from signcl import checkpoint, evaluate, fit, load_recipe
 from signcl.recipe import recipe_to_dict
@@ -150,7 +152,7 @@ def test_a_light_translator_hands_its_visual_part_to_a_language_model(place):
     assert len(visual) > 100
 
 
-def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path):
+def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path, capsys):
     """Whoever has the corpus names it with --root: all eight arms, sdr only where someone gives spans."""
     weights = [
         f"model.visual_weights=pretrained:{place}/resnet18.pth",
@@ -172,6 +174,17 @@ def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path):
     again = table8.table(options, settings.place_of(options))
     assert all("±" in row[3] for row in again.rows)
     assert [row[5] for row in again.rows] == [row[5] for row in made.rows], "the same runs"
+    words = ["--corpus", "phoenix14t", "--root", f"{place}/phoenix", "--out", str(tmp_path / "runs"), "--plan"]
+    assert everything.main(words) == 2
+    assert "phoenix14t on a CPU would take months: --device cuda" in capsys.readouterr().err
+    assert everything.main([*words, "--device", "cuda", "--spans", options.spans]) == 0
+    said = capsys.readouterr().err
+    assert "table8 on phoenix14t: 33 runs to make, about 0 min and 33 runs of unknown length" in said
+    assert "trust on phoenix14t: 0 runs to make" in said, "they are those of Table 8"
+    assert "synthetic" not in said
+    step = plan.Step("table8", "phoenix14t")
+    parsed = everything.arguments_of(step, Namespace(**vars(options) | {"root": f"{place}/phoenix", "jobs": None}))
+    assert parsed[-4:] == ["--spans", options.spans, "--root", f"{place}/phoenix"]
     other = place / "phoenix-other"
     shutil.copytree(place / "phoenix", other)
     table = other / "annotations/manual/PHOENIX-2014-T.test.corpus.csv"
