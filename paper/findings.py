@@ -125,7 +125,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         [
             f"All arms: {' '.join(_length(options)) or 'the length of the recipe'}, "
             f"{' or '.join(map(str, sorted(sizes)))} parameters, in the order of dev. Mean ± standard deviation over "
-            "seeds; differences: 95 % over seeds and sentences; time: seconds of finetuning over those of plain SignCL. "
+            "seeds; differences: 95 % over seeds and sentences; time: finetuning seconds over those of plain SignCL. "
             f"{len(effects)} arms are compared with plain SignCL: one interval in twenty misses by chance.",
         ],
         _claims(found, best),
