@@ -16,7 +16,7 @@ import numpy as np
 from paper.extractors import KINDS, extractors, probe
 from paper.glosses import GlossValues, gloss_values, mean_values, run_analysis
 from paper.jobs import Fit, Place, arms, results, seconds
-from paper.output import Claim, Table
+from paper.output import Claim, Table, effects_picture
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, verdict
 from signcl.density import Correlation, correlate
@@ -52,7 +52,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     found = results(arms(planned(options, place), options.seeds), place)
     values = {kind: [gloss_values(r, options, place) for r in of_seeds] for kind, of_seeds in found.items()}
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
-    rows, notes, claims = [], [], []
+    rows, notes, claims, drawn = [], [], [], {}
     for kind, of_seeds in values.items():
         mean = mean_values(of_seeds)
         control = quantities(mean)["log frequency"]
@@ -64,6 +64,8 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
                 KINDS[kind], quantity, *_cells(plain), *_cells(partial),
                 *([f"{value:+.2f}" for value in paper] if paper else ["–", "–"]),
             ])  # fmt: skip
+            if quantity == "SDR":
+                drawn |= {KINDS[kind]: plain, f"{KINDS[kind]},\nfrequency fixed": partial}
             if kind == "smkd" and quantity in SIGNS:
                 claims += _claims(quantity, plain, partial, len(of_seeds), theirs[quantity])
         alone = [correlated(one.sdr, one.accuracy) for one in of_seeds]
@@ -79,6 +81,9 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         "have unstable ratios at the same time. The paper's numbers are of SMKD features on its own corpora; its "
         "p-values fit about 351 glosses."
     )
+    effects = {label: _effect(one, options.seeds) for label, one in drawn.items() if one is not None}
+    picture = options.results / options.corpus / "table10.png"
+    effects_picture(picture, list(effects), list(effects.values()), "Spearman of a gloss's SDR with its recognition")
     every = [r for of_seeds in found.values() for r in of_seeds]
     return Table(
         "table10",
@@ -107,6 +112,10 @@ def _cells(found: Correlation | None) -> list[str]:
     return [f"{c.value:+.2f} ({c.low:+.2f} to {c.high:+.2f}; {c.p_value:.1g})" for c in (found.pearson, found.spearman)]
 
 
+def _effect(found: Correlation, seeds: int) -> Effect:
+    return Effect(found.spearman.value, found.spearman.low, found.spearman.high, seeds, "glosses")
+
+
 def _claims(
     quantity: str, plain: Correlation | None, partial: Correlation | None, seeds: int, theirs: tuple[float, float]
 ) -> list[Claim]:
@@ -117,7 +126,7 @@ def _claims(
         if found is None:
             claims.append(Claim(text, paper, "undefined: too few glosses, or all alike", "not seen"))
             continue
-        seen = Effect(found.spearman.value, found.spearman.low, found.spearman.high, seeds, "glosses")
+        seen = _effect(found, seeds)
         claims.append(Claim(text, paper, str(seen), verdict(seen, SIGNS[quantity])))
     return claims
 

@@ -14,13 +14,15 @@ from typing import Any
 from paper.extractors import aligner
 from paper.glosses import align, run_analysis
 from paper.jobs import Fit, Place, arms, results, seconds
-from paper.output import Claim, Table
+from paper.output import Claim, Table, effects_picture
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, mean_and_spread, seed_interval, verdict
 
 __all__ = ["main", "planned", "table"]
 
 SPLITS = ("train", "test", "dev")
+DEV, TEST, OWN = ("train + test", "dev"), ("train + test", "test"), ("train", "test")
+"""What an aligner was trained on, and the split it is held to: the merged one on dev and on test, the plain on test."""
 THEIRS = {
     "phoenix14t": {"train": 8.68, "test": 8.03, "dev": 25.28},
     "csl_daily": {"train": 9.23, "test": 8.39, "dev": 29.32},
@@ -55,6 +57,12 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         paper = f"{theirs[split]:.2f}" if kind == "train + test" else "–"
         left = sum(len(report["left_out"]) for report in of_seeds) / len(of_seeds)
         rows.append([kind, split, mean_and_spread([r["wer"] for r in of_seeds]), paper, *cells, f"{left:.1f}"])
+    picture = options.results / options.corpus / "table9.png"
+    gaps = {
+        "trained on train + test:\ndev less test": _gap(reports, DEV, TEST),
+        "on test:\ntrain + test less train": _gap(reports, TEST, OWN),
+    }
+    effects_picture(picture, list(gaps), list(gaps.values()), "difference in the aligner's WER (%)")
     return Table(
         "table9",
         f"Table 9: the aligner on the {CORPORA[options.corpus].title}",
@@ -79,16 +87,21 @@ def _measured(reports: list[dict[str, Any]], key: str, scale: float) -> str:
     return mean_and_spread(values) if values else "–"
 
 
-def _claims(reports: dict[tuple[str, str], list[dict[str, Any]]], theirs: dict[str, float]) -> list[Claim]:
-    def gap(one: tuple[str, str], other: tuple[str, str], key: str = "wer") -> Effect:
-        values = [
-            (a if key == "wer" else a["against_truth"])[key] - (b if key == "wer" else b["against_truth"])[key]
-            for a, b in zip(reports[one], reports[other], strict=True)
-        ]
-        return seed_interval(values)
+def _gap(
+    reports: dict[tuple[str, str], list[dict[str, Any]]],
+    one: tuple[str, str],
+    other: tuple[str, str],
+    key: str = "wer",
+) -> Effect:
+    values = [
+        (a if key == "wer" else a["against_truth"])[key] - (b if key == "wer" else b["against_truth"])[key]
+        for a, b in zip(reports[one], reports[other], strict=True)
+    ]
+    return seed_interval(values)
 
-    leak = gap(("train + test", "dev"), ("train + test", "test"))
-    own = gap(("train + test", "test"), ("train", "test"))
+
+def _claims(reports: dict[tuple[str, str], list[dict[str, Any]]], theirs: dict[str, float]) -> list[Claim]:
+    leak, own = _gap(reports, DEV, TEST), _gap(reports, TEST, OWN)
     claims = [
         Claim(
             "trained on train and test, the aligner errs less on test than on dev (WER dev less test)",
@@ -99,7 +112,7 @@ def _claims(reports: dict[tuple[str, str], list[dict[str, Any]]], theirs: dict[s
         Claim("training on test lowers its WER (merged less train alone)", "–", str(own), verdict(own, -1)),
     ]
     if all("against_truth" in r for kind in ("train", "train + test") for r in reports[kind, "test"]):
-        edges = gap(("train + test", "test"), ("train", "test"), "boundary_error")
+        edges = _gap(reports, TEST, OWN, "boundary_error")
         text = "training on test brings its boundaries nearer to the truth (frames, merged less train alone)"
         claims.append(Claim(text, "–", str(edges), verdict(edges, -1)))
     return claims

@@ -74,6 +74,7 @@ def test_table_9_has_errors_of_words_and_of_boundaries(arguments):
     claims = json.loads((results(arguments) / "table9.json").read_text())["claims"]
     assert len(claims) == 3
     assert claims[0]["theirs"] == "+17.25"
+    assert (results(arguments) / "table9.png").stat().st_size > 1000
 
 
 def test_figure_3_and_table_10_stand_on_the_same_runs(arguments, capsys):
@@ -88,6 +89,7 @@ def test_figure_3_and_table_10_stand_on_the_same_runs(arguments, capsys):
     assert bins[-1][0] == "all"
     assert sum(int(row[1]) for row in bins[:-1]) == int(bins[-1][1])
     assert (results(arguments) / "figure3.png").stat().st_size > 1000
+    assert (results(arguments) / "table10.png").stat().st_size > 1000
     _, *rows = rows_of(arguments, "table10")
     assert [row[1] for row in rows] == ["D_inter", "D_intra", "SDR", "log frequency"] * 3
     assert rows[0][-2:] == ["+0.36", "+0.43"]
