@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from signcl.align import alignment_quality, forced_align, frame_spans, peak_frames
-from signcl.batch import Span
-from signcl.corpora.imu_numbers import samples
+from signcl.data.batch import Span
+from signcl.data.corpora.imu_numbers import samples
 from signcl.density import pool_spans, sign_density_ratio
+from signcl.density.forced_align import alignment_quality, forced_align, frame_spans, peak_frames
 from signcl.metrics import wer
 
 EPOCHS, STRIDE = 25, 2

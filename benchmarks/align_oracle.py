@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from flashlight.lib.text.decoder import CriterionType, LexiconDecoder, LexiconDecoderOptions, SmearingMode, Trie, ZeroLM
 
-from signcl.align import forced_align
+from signcl.density.forced_align import forced_align
 
 CLASSES, CLIPS, BEAM = 6, 200, 200_000
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from label_free import principal, skeletons
 
-from signcl.corpora import imu_numbers
-from signcl.corpora.span_table import write_spans
+from signcl.data.annotation.span_table import write_spans
+from signcl.data.corpora import imu_numbers
 
 
 def digits(root: Path, out: Path) -> None:

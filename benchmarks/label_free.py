@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from signcl.batch import Span
-from signcl.corpora import imu_numbers, load_samples, phoenix_states
+from signcl.data.annotation import phoenix_states
+from signcl.data.batch import Span
+from signcl.data.corpora import imu_numbers, load_samples
 from signcl.density import label_free_density, pool_spans, sign_density_ratio
 
 Clips = list[tuple[np.ndarray, tuple[Span, ...]]]
@@ -54,7 +55,7 @@ def skeletons(folder: Path) -> dict[str, np.ndarray]:
 def synthetic(root: Path) -> Clips:
     import cv2
 
-    from signcl.video import read_frames
+    from signcl.data.video import read_frames
 
     clips = []
     for sample in load_samples("synthetic", root, "test")[:60]:

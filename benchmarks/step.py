@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from signcl import load_recipe
-from signcl.data import clip_loader
-from signcl.train.loop import Loop
+from signcl.data.loading import clip_loader
+from signcl.training.loop import Loop
 
 
 def main() -> None:

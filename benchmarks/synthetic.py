@@ -16,9 +16,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from signcl.corpora.synthetic import SyntheticSettings, plan_corpus
-from signcl.corpora.synthetic.scene import draw_clip
-from signcl.video import write_video
+from signcl.data.corpora.synthetic import SyntheticSettings, plan_corpus
+from signcl.data.corpora.synthetic.scene import draw_clip
+from signcl.data.video import write_video
 
 
 def measure(size: int, clips: int) -> tuple[int, dict[str, tuple[float, float]]]:

@@ -63,7 +63,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(**json.loads(options.one))))
         return
-    from signcl.catalogue import list_systems
+    from signcl.training.catalogue import list_systems
 
     sizes = ("small", "paper") if options.size == "both" else (options.size,)
     common = {k: getattr(options, k) for k in ("clips", "frames", "steps", "threads", "device", "precision", "compile")}
@@ -116,9 +116,9 @@ def measure(
     """Median seconds of a step and of an answer, and peak memory, in this process."""
     import torch
 
-    from signcl.data import clip_loader
-    from signcl.recipe import load_recipe, recipe_path
-    from signcl.train.loop import Loop
+    from signcl.data.loading import clip_loader
+    from signcl.training.loop import Loop
+    from signcl.training.recipe import load_recipe, recipe_path
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +200,7 @@ def write_corpus(root: Path, recipe: Any, clips: int, frames: int) -> None:
                 np.save(root / f"{name}.npy", rows.astype(np.float32))
                 path = f"{name}.npy"
             else:
-                from signcl.video import write_video
+                from signcl.data.video import write_video
 
                 side = recipe.input.size or 256
                 write_video(root / f"{name}.mp4", random.integers(0, 256, (frames, side, side, 3)).astype(np.uint8))
@@ -229,7 +229,7 @@ class Ours:
         """Beam 4: a sentence of 20 tokens, or the glosses of a recogniser."""
         import torch
 
-        from signcl.stages import decode_glosses
+        from signcl.training.stages import decode_glosses
 
         model = self.loop.model.eval()
         with torch.no_grad():
@@ -296,7 +296,7 @@ class Plain:
     def _inputs(self) -> Any:
         import torch
 
-        from signcl.batch import unpack
+        from signcl.data.batch import unpack
 
         b = self.batch
         rows = b.inputs

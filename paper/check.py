@@ -24,9 +24,9 @@ from paper.jobs import Extract, missing, recipe_of
 from paper.plan import Step, runs_of
 from paper.published import EXPECTED, NOISE
 from paper.settings import CORPORA, add_arguments
-from signcl.batch import Sample
-from signcl.recipe import Recipe, load_recipe, recipe_path, recipe_to_dict
-from signcl.tables import table as drawn
+from signcl.cli.tables import table as drawn
+from signcl.data.batch import Sample
+from signcl.training.recipe import Recipe, load_recipe, recipe_path, recipe_to_dict
 
 __all__ = ["SCRIPTS", "Report", "check", "main"]
 
@@ -84,7 +84,7 @@ def check(corpus: str, root: Path, *, seeds: int = 3, out: Path = Path("runs/pap
     Raises:
         ValueError: no such folder.
     """
-    from signcl.corpora import load_samples
+    from signcl.data.corpora import load_samples
 
     if not root.is_dir():
         raise ValueError(f"{corpus} is needed at {root}, there is no such folder; name it with --root")
@@ -171,7 +171,7 @@ def _texts(parts: dict[str, list[Sample]], report: Report) -> None:
 
 def _clips(parts: dict[str, list[Sample]], every: bool, report: Report) -> None:
     """Whether clips are there and as long as the labels say."""
-    from signcl.video import probe
+    from signcl.data.video import probe
 
     for split, samples in parts.items():
         chosen = samples if every else samples[:: max(1, len(samples) // LOOKED_AT)]
@@ -293,7 +293,7 @@ def _seconds_of_a_frame(size: int) -> float:
     """Time of a ResNet-18 on this CPU, forward and backward, once warm."""
     import torch
 
-    from signcl.visual.encoders import ResNet
+    from signcl.systems.encoders.frame_encoders import ResNet
 
     encoder, frames = ResNet(18), torch.zeros(2, size, size, 3, dtype=torch.uint8)
     encoder(frames).sum().backward()

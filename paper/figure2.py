@@ -42,8 +42,9 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train the features, measure and map them."""
-    from signcl.files import atomic_write
-    from signcl.projection import density_panels, tsne
+    from signcl.data.files import atomic_write
+    from signcl.density.figures import density_panels
+    from signcl.density.maps import tsne
 
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
     repeats = "" if options.corpus == "imu_numbers" else "table1"

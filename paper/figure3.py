@@ -44,8 +44,8 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train the features and what reads them, bin the glosses, lay out the numbers and the picture."""
-    from signcl.files import atomic_write
-    from signcl.projection import impact_figure
+    from signcl.data.files import atomic_write
+    from signcl.density.figures import impact_figure
 
     kinds = extractors(options.corpus, options.changes)
     found = results(arms(planned(options, place), options.seeds), place)

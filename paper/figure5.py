@@ -190,9 +190,10 @@ def _rate(pairs: Sequence[Pair], told: dict[str, list[list[str]]], references: S
 
 def _picture(count: Count, found: dict[str, list[Result]], options: argparse.Namespace, place: Place) -> list[str]:
     """The maps of the pair in both systems, of the seed of the example; and how far apart the two signs lie."""
+    from signcl.data.files import atomic_write
     from signcl.density import gloss_distances
-    from signcl.files import atomic_write
-    from signcl.projection import density_panels, tsne
+    from signcl.density.figures import density_panels
+    from signcl.density.maps import tsne
 
     seed, _ = count.helped[0]
     both = [count.pair.a, count.pair.b]

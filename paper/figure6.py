@@ -25,12 +25,13 @@ import numpy as np
 from paper.output import Claim, Table
 from paper.script import dry_run, end
 from paper.statistics import Effect, verdict
-from signcl.audit import Rule, run_audit
-from signcl.batch import Sample, Span
-from signcl.corpora import load_samples, phoenix_states
-from signcl.corpora.stats import frame_counts
-from signcl.corpora.tables import read_table
-from signcl.text import count_words
+from signcl.data.annotation import phoenix_states
+from signcl.data.annotation.table_files import read_table
+from signcl.data.batch import Sample, Span
+from signcl.data.corpora import load_samples
+from signcl.data.corpus_stats import frame_counts
+from signcl.data.text import count_words
+from signcl.density.audit import Rule, run_audit
 
 __all__ = ["equal_spans", "main", "margins", "mean_interval", "rounds_to", "samples_of", "table"]
 
@@ -120,7 +121,7 @@ def words_per_gloss(samples: Sequence[Sample]) -> tuple[Claim, str]:
     note = (
         f"Words per gloss: mean over clips {_with_interval(mean)}, 90 % of clips {low:.2f} to {high:.2f}; of the whole "
         f"corpus {words.sum() / glosses.sum():.2f}. With the final full stop counted as a word, which "
-        f"`signcl.text.count_words` does not do: mean over clips {_with_interval(dotted)}, which may be "
+        f"`signcl.data.text.count_words` does not do: mean over clips {_with_interval(dotted)}, which may be "
         'how the paper came to 2.1. The 2.3 of its margin is "according to the speech-to-gesture Zipf\'s Law" (section '
         "4.1), not a count of this corpus."
     )
@@ -174,10 +175,10 @@ def table(corpus: str, samples: Sequence[Sample], results: Path, command: str, s
     else:  # in Chinese the unit of words is made from this very factor
         rules.remove("released")
         notes.append(
-            "Chinese words are counted as 2.3 x characters / 2.18 (`signcl.text.count_words`), so that the factor 2.3 "
-            "gives frames per gloss; the row of own words is in that unit, and the paper's words per gloss cannot be "
-            "tested. The rule as released counts tokens; how many a word has is known for PHOENIX-2014T only, so it is "
-            "not audited here."
+            "Chinese words are counted as 2.3 x characters / 2.18 (`signcl.data.text.count_words`), so that the factor "
+            "2.3 gives frames per gloss; the row of own words is in that unit, and the paper's words per gloss cannot "
+            "be tested. The rule as released counts tokens; how many a word has is known for PHOENIX-2014T only, so it "
+            "is not audited here."
         )
     spanned = [s for s in samples if s.spans]
     if spanned:
@@ -205,7 +206,7 @@ def picture(path: Path, found: dict[str, np.ndarray], ratio: np.ndarray, true: b
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from signcl.files import atomic_write
+    from signcl.data.files import atomic_write
 
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", width_ratios=(2, 1))

@@ -22,7 +22,7 @@ from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, PRESETS, describe
 from paper.statistics import cell, effect, mean_and_spread, verdict
-from signcl.recipe import load_recipe, recipe_path
+from signcl.training.recipe import load_recipe, recipe_path
 
 __all__ = ["OPTIONS", "best_on_dev", "main", "planned", "table"]
 

@@ -21,9 +21,9 @@ from paper.jobs import Place, Result, run_all
 from paper.output import Table
 from paper.script import command_of, run_script
 from paper.version import part_version
-from signcl.batch import Sample
-from signcl.lab import Instances
-from signcl.recipe import Recipe
+from signcl.data.batch import Sample
+from signcl.density.instances import Instances
+from signcl.training.recipe import Recipe
 
 __all__ = ["GlossValues", "align", "annotated", "gloss_values", "instances_of", "mean_values", "run_analysis"]
 
@@ -52,8 +52,8 @@ class GlossValues:
 
 def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
     """The report of `signcl align` of a run on a split; made once by this code, the table beside it."""
-    from signcl.alignment import align_run
-    from signcl.checkpoint import load_run
+    from signcl.inference.alignment import align_run
+    from signcl.training.run_folder import load_run
 
     table = table_of(result, split)
     report = table.with_suffix(".json")
@@ -66,13 +66,14 @@ def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
 
 def table_of(result: Result, split: str) -> Path:
     """Where the spans of `align` are."""
-    return result.folder / f"aligned.{split}.{part_version('signcl/alignment.py', 'signcl/align.py')}.tsv"
+    code = part_version("signcl/inference/alignment.py", "signcl/density/forced_align.py")
+    return result.folder / f"aligned.{split}.{code}.tsv"
 
 
 def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Place) -> list[Sample]:
     """The samples of a split that have the frames of their signs."""
-    from signcl.corpora.span_table import attach_spans
-    from signcl.data import recipe_samples
+    from signcl.data.annotation.span_table import attach_spans
+    from signcl.data.loading import recipe_samples
 
     samples = recipe_samples(recipe, split)
     if options.spans is not None:
@@ -89,8 +90,8 @@ def instances_of(
     result: Result, options: argparse.Namespace, place: Place, *, tap: str, splits: Sequence[str] = SPLITS
 ) -> Instances:
     """One vector per sign of the splits, at a tap of a run."""
-    from signcl.analysis import sign_instances
-    from signcl.checkpoint import load_run
+    from signcl.inference.run_density import sign_instances
+    from signcl.training.run_folder import load_run
 
     run = load_run(result.folder)
     samples = [s for split in splits for s in annotated(run.recipe, split, options, place)]
@@ -102,11 +103,11 @@ def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> G
 
     Accuracy is `signcl.metrics.gloss_accuracy`; glosses that the references do not have are left out.
     """
-    from signcl.checkpoint import load_run
-    from signcl.data import recipe_samples
+    from signcl.data.loading import recipe_samples
     from signcl.density import sign_density_ratio, to_rows
-    from signcl.evaluation import read_predictions
+    from signcl.evaluation.scoring import read_predictions
     from signcl.metrics import gloss_accuracy
+    from signcl.training.run_folder import load_run
 
     instances = instances_of(result, options, place, tap="visual")
     names, numbers = instances.numbers()

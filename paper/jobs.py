@@ -97,7 +97,7 @@ class Result:
 
     def answers(self) -> tuple[list[str], list[str]]:
         """Hypotheses and references of the test split, in the order of names."""
-        from signcl.evaluation import read_predictions
+        from signcl.evaluation.scoring import read_predictions
 
         names, references, hypotheses = read_predictions(self.folder / "predictions.test.tsv")
         order = sorted(range(len(names)), key=names.__getitem__)
@@ -106,7 +106,7 @@ class Result:
 
 def recipe_of(job: Fit, place: Place) -> Any:
     """The recipe of a run, complete but for its folder."""
-    from signcl.recipe import load_recipe, recipe_path
+    from signcl.training.recipe import load_recipe, recipe_path
 
     preset = place.clips if job.features is None else ()
     encoder = [f"model.visual_weights=pretrained:{place.encoder}"] if place.encoder and _from_pixels(job) else []
@@ -132,7 +132,7 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
     """Where a run or its features live: a name to read and the number of its content."""
     if isinstance(job, Extract):
         return folder_of(job.run, place) / f"features-{job.tap}"
-    from signcl.recipe import recipe_to_dict
+    from signcl.training.recipe import recipe_to_dict
 
     recipe = recipe_to_dict(recipe_of(job, place))
     seed = recipe["train"]["seed"]
@@ -296,7 +296,7 @@ def _work(job: Fit | Extract, folder: Path, place: Place) -> None:
 
 
 def _extract(job: Extract, folder: Path, place: Place) -> None:
-    from signcl.extraction import extract
+    from signcl.inference.extraction import extract
 
     for split in SPLITS:
         if not (folder / split / "index.json").is_file():
@@ -306,11 +306,11 @@ def _extract(job: Extract, folder: Path, place: Place) -> None:
 def _fit(job: Fit, folder: Path, place: Place) -> None:
     import dataclasses
 
-    from signcl.analysis import run_density
-    from signcl.checkpoint import read_card
-    from signcl.evaluation import evaluate
-    from signcl.files import write_json
-    from signcl.train import fit
+    from signcl.data.files import write_json
+    from signcl.evaluation.scoring import evaluate
+    from signcl.inference.run_density import run_density
+    from signcl.training import fit
+    from signcl.training.run_folder import read_card
 
     recipe = dataclasses.replace(recipe_of(job, place), out=str(folder))
     fit(recipe, progress=False)
@@ -335,8 +335,8 @@ def _result(folder: Path, place: Place) -> Result:
 
 def _density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
     """Density on test by a table of spans, measured once for each content of the table."""
-    from signcl.analysis import run_density
-    from signcl.files import write_json
+    from signcl.data.files import write_json
+    from signcl.inference.run_density import run_density
 
     kept = folder / f"density-{hashlib.sha1(Path(spans).read_bytes()).hexdigest()[:10]}.json"
     if not kept.is_file():

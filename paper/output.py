@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from signcl.files import write_text
+from signcl.data.files import write_text
 
 __all__ = ["NO_SPANS", "Claim", "Table", "effects_picture"]
 
@@ -101,7 +101,7 @@ def effects_picture(path: Path, labels: Sequence[str], effects: Sequence[Any], a
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from signcl.files import atomic_write
+    from signcl.data.files import atomic_write
 
     figure, axes = plt.subplots(figsize=(6.4, 0.5 * len(labels) + 1.2), layout="constrained")
     for place, found in enumerate(effects):

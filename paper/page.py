@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from signcl.files import write_text
+from signcl.data.files import write_text
 
 __all__ = ["ORDER", "TOPICS", "read_tables", "topic_of", "write_page"]
 

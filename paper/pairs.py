@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signcl.lab import Instances
+from signcl.density.instances import Instances
 
 __all__ = ["Pair", "confusion", "mined_pairs", "read_pairs", "twins"]
 
@@ -35,7 +35,7 @@ class Pair:
 
 def twins(root: Path) -> list[Pair]:
     """The minimal pairs of a synthetic corpus, with all forms of their words."""
-    from signcl.corpora.synthetic.words import choose_entries
+    from signcl.data.corpora.synthetic.words import choose_entries
 
     lexicon = json.loads((root / "lexicon.json").read_text(encoding="utf-8"))
     forms = {
@@ -52,7 +52,7 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         ValueError: other columns, or a cell without words.
     """
-    from signcl.corpora.tables import read_table
+    from signcl.data.annotation.table_files import read_table
 
     found = []
     for row in read_table(path, ("a", "b", "words_a", "words_b")):

@@ -25,7 +25,7 @@ def _axes(columns: int, size: tuple[float, float]) -> tuple[Any, Any, Any]:
 
 
 def _save(plt: Any, figure: Any, path: Path) -> None:
-    from signcl.files import atomic_write
+    from signcl.data.files import atomic_write
 
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=160)

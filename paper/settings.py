@@ -322,14 +322,14 @@ def encoder_run(options: argparse.Namespace, *, make: bool = True) -> Path:
 
 def default_of(options: argparse.Namespace, knob: str) -> Any:
     """What the preset gives a setting of the synthetic corpus."""
-    from signcl.corpora.synthetic import SyntheticSettings
+    from signcl.data.corpora.synthetic import SyntheticSettings
 
     return PRESETS[options.preset].corpus.get(knob, getattr(SyntheticSettings(), knob))
 
 
 def make_synthetic(root: Path, **settings: Any) -> None:
     """The corpus of the settings, made where it is missing (the same clips anywhere)."""
-    from signcl.corpora.synthetic import SyntheticSettings, make_corpus
+    from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
     make_corpus(root, SyntheticSettings(**settings))
 
@@ -342,7 +342,7 @@ def corpus_id(root: Path, licensed: str = "") -> str:
     """
     digest = hashlib.sha1()
     if licensed:
-        from signcl.data import load_samples
+        from signcl.data.loading import load_samples
 
         for split in ("train", "dev", "test"):
             for sample in load_samples(licensed, root, split):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from paper.jobs import Result
 from signcl.metrics import clean_phoenix_2014_trans, seeded_bootstrap
-from signcl.recipe import load_recipe
+from signcl.training.recipe import load_recipe
 
 __all__ = [
     "Effect",

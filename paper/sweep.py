@@ -16,9 +16,9 @@ import numpy as np
 from paper.jobs import Extract, Fit, Result
 from paper.settings import CORPORA, PRESETS, Sweep
 from paper.statistics import Effect, Noise, cell, effect, noise, values_of
-from signcl.batch import Sample
-from signcl.recipe import load_recipe, recipe_path
-from signcl.text import count_words
+from signcl.data.batch import Sample
+from signcl.data.text import count_words
+from signcl.training.recipe import load_recipe, recipe_path
 
 __all__ = [
     "CORPORA_OF_SWEEPS",

@@ -24,7 +24,7 @@ from paper.output import NO_SPANS, Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import effect, mean_and_spread, values_of, verdict
-from signcl.recipe import load_recipe, recipe_path
+from signcl.training.recipe import load_recipe, recipe_path
 
 __all__ = ["extractors", "jobs", "main", "planned", "table"]
 

@@ -17,7 +17,7 @@ from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.sweep import CORPORA_OF_SWEEPS, arm, arm_rows, length_note, margins, recipe_values
-from signcl.corpora import load_samples
+from signcl.data.corpora import load_samples
 
 __all__ = ["main", "planned", "table"]
 

@@ -17,8 +17,8 @@ from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import verdict
 from paper.sweep import CORPORA_OF_SWEEPS, arm, arm_rows, length_note, margins, recipe_values, true_factor
-from signcl.batch import Sample
-from signcl.corpora import load_samples
+from signcl.data.batch import Sample
+from signcl.data.corpora import load_samples
 
 __all__ = ["main", "planned", "table"]
 

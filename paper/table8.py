@@ -20,7 +20,7 @@ from paper.output import NO_SPANS, Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, cell, effect, verdict
-from signcl.recipe import load_recipe, recipe_path
+from signcl.training.recipe import load_recipe, recipe_path
 
 THEIRS = {
     "phoenix14t": {

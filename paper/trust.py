@@ -22,7 +22,7 @@ from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import mean_and_spread, seed_interval, verdict
 from paper.version import part_version
-from signcl.files import write_json
+from signcl.data.files import write_json
 
 __all__ = ["main", "planned", "table"]
 
@@ -41,9 +41,9 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 def probes_of(result: Result, device: str) -> dict[str, Any]:
     """What the probes say of a run on test; kept beside its scores, so asked once by this code."""
-    from signcl.probes import PROBES, probe
+    from signcl.evaluation.probes import PROBES, probe
 
-    kept = result.folder / f"probes.{part_version('signcl/probes')}.json"
+    kept = result.folder / f"probes.{part_version('signcl/evaluation/probes')}.json"
     if not kept.is_file():
         probe(result.folder, tuple(PROBES), device=device, bootstrap=0, progress=False)
         scores = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))

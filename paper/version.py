@@ -12,16 +12,13 @@ __all__ = ["code_version", "part_version", "without_words"]
 
 NOT_TRAINING = (
     "cli",
-    "report",
-    "web",
-    "tables.py",
-    "demo.py",
-    "catalogue.py",
-    "projection.py",
-    "audit.py",
-    "alignment.py",
-    "comparison.py",
-    "probes",
+    "pages",
+    "training/catalogue.py",
+    "density/figures.py",
+    "density/audit.py",
+    "inference/alignment.py",
+    "evaluation/comparison.py",
+    "evaluation/probes",
     "metrics/bootstrap.py",
 )
 """Parts of the package that no number of a run depends on; what is made by them later names them by `part_version`."""
@@ -34,14 +31,14 @@ def code_version() -> str:
     digest = hashlib.sha1()
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package)
-        if name.parts[0] not in NOT_TRAINING and name.as_posix() not in NOT_TRAINING:
+        if not any(name.is_relative_to(part) for part in NOT_TRAINING):
             digest.update(f"{name.as_posix()}\0{without_words(path.read_text(encoding='utf-8'))}".encode())
     return digest.hexdigest()[:8]
 
 
 @lru_cache
 def part_version(*names: str) -> str:
-    """A number of some modules of the package or of `paper`, or of all modules of a folder, such as `signcl/probes`."""
+    """A number of some modules of the package or of `paper`, or of all modules of a folder."""
     root, digest = Path(__file__).parents[1], hashlib.sha1()
     for name in names:
         path = root / name

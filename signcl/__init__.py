@@ -15,18 +15,18 @@ from typing import Any
 
 NAMES = {
     "Density": "signcl.density",
-    "Recipe": "signcl.recipe",
+    "Recipe": "signcl.training.recipe",
     "SignCL": "signcl.losses",
-    "Translation": "signcl.translation",
+    "Translation": "signcl.inference.translation",
     "estimate_frame_margin": "signcl.losses",
-    "evaluate": "signcl.evaluation",
-    "extract": "signcl.extraction",
-    "fit": "signcl.train",
-    "load_model": "signcl.translation",
-    "load_recipe": "signcl.recipe",
+    "evaluate": "signcl.evaluation.scoring",
+    "extract": "signcl.inference.extraction",
+    "fit": "signcl.training.fitting",
+    "load_model": "signcl.inference.translation",
+    "load_recipe": "signcl.training.recipe",
     "sign_density_ratio": "signcl.density",
     "signcl_loss": "signcl.losses",
-    "translate": "signcl.translation",
+    "translate": "signcl.inference.translation",
 }
 
 __all__ = [*NAMES]

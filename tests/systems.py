@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.batch import Batch
-from signcl.build import build_model
-from signcl.data import ClipDataset
-from signcl.recipe import SYSTEMS, Recipe, recipe_from_dict
-from signcl.train.prepare import Material, prepare
+from signcl.data.batch import Batch
+from signcl.data.loading import ClipDataset
+from signcl.training.build import build_model
+from signcl.training.prepare import Material, prepare
+from signcl.training.recipe import SYSTEMS, Recipe, recipe_from_dict
 
 SIGNS = {"HAUS": "haus", "REGEN": "regen", "SONNE": "sonne", "WIND": "wind", "NORD": "norden"}
 SMALL = {"conv_width": 32, "width": 32, "encoder_layers": 2, "decoder_layers": 1, "heads": 4, "ffn": 48,

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signcl.align import alignment_quality, forced_align, forced_align_batch, frame_spans, peak_frames
-from signcl.batch import Span
+from signcl.data.batch import Span
 from signcl.density import span_steps
+from signcl.density.forced_align import alignment_quality, forced_align, forced_align_batch, frame_spans, peak_frames
 
 
 def drawn(path: list[int], classes: int = 6, sure: float = 0.9) -> torch.Tensor:

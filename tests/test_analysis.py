@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.analysis import run_density, run_label_free, sign_instances
-from signcl.batch import Sample
-from signcl.checkpoint import load_run
-from signcl.corpora.span_table import attach_spans, write_spans
-from signcl.data import collate, recipe_samples
-from signcl.recipe import recipe_from_dict
-from signcl.train import fit
+from signcl.data.annotation.span_table import attach_spans, write_spans
+from signcl.data.batch import Sample
+from signcl.data.loading import collate, recipe_samples
+from signcl.inference.run_density import run_density, run_label_free, sign_instances
+from signcl.training import fit
+from signcl.training.recipe import recipe_from_dict
+from signcl.training.run_folder import load_run
 
 SPANS = "A:0-10 B:12-20 A:22-30 B:31-39"
 

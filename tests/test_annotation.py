@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from signcl.annotation import (
+from signcl.data.annotation.choices import (
     Decision,
     SpanKey,
     agreement,

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signcl.audit import SamplingAudit, audit_pairs, frame_labels, run_audit
-from signcl.batch import Sample, Span
 from signcl.cli import main
-from signcl.corpora import phoenix_states
+from signcl.data.annotation import phoenix_states
+from signcl.data.batch import Sample, Span
+from signcl.data.text import count_words
+from signcl.density.audit import SamplingAudit, audit_pairs, frame_labels, run_audit
 from signcl.losses import estimate_frame_margin, frame_distances
-from signcl.text import count_words
 
 
 def counted(labels, lengths, gaps, anchors=(0, 0), candidates=(0, 0)) -> SamplingAudit:

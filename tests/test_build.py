@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import MBartConfig, MBartForConditionalGeneration, ResNetConfig, ResNetModel
 
-from signcl.build import build_model, initialise, read_tensors
-from signcl.recipe import recipe_from_dict
-from signcl.text import build_tokenizer
+from signcl.data.text import build_tokenizer
+from signcl.training.build import build_model, initialise, read_tensors
+from signcl.training.recipe import recipe_from_dict
 
 TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag"]
 TOKENIZER = build_tokenizer("sentencepiece", TEXTS, vocab_size=60)
@@ -116,13 +116,13 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
 
 
 def test_as_released_needs_the_language_model_that_overwrites(tmp_path):
-    from signcl import checkpoint
+    from signcl.training import run_folder
 
     r = recipe("pretrain", visual="small_cnn", visual_dim=16)
     run = tmp_path / "pre"
-    checkpoint.save_run_start(run, r, TOKENIZER)
-    checkpoint.save_weights(run, build_model(r, TOKENIZER, None))
-    checkpoint.save_card(run, {"feature_dim": None})
+    run_folder.save_run_start(run, r, TOKENIZER)
+    run_folder.save_weights(run, build_model(r, TOKENIZER, None))
+    run_folder.save_card(run, {"feature_dim": None})
     fine = recipe("finetune", visual="small_cnn", visual_dim=16, init_from=str(run), form="as_released")
     with pytest.raises(ValueError, match=r"set model\.language_model too"):
         initialise(build_model(fine, TOKENIZER, None), fine)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from signcl.catalogue import list_systems
 from signcl.cli import main
-from signcl.recipe import SYSTEMS, shipped_recipes
+from signcl.training.catalogue import list_systems
+from signcl.training.recipe import SYSTEMS, shipped_recipes
 
 
 def test_every_system_is_listed_with_a_recipe_for_the_cpu_and_one_for_the_paper(capsys):

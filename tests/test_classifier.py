@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from signcl import checkpoint, evaluate, fit
-from signcl.batch import Sample, Span
-from signcl.build import build_model, initialise
+from signcl import evaluate, fit
 from signcl.cli import main
-from signcl.corpora.isolated import isolated
-from signcl.data import ClipDataset, collate, load_raw, recipe_samples, thin
+from signcl.data.annotation.isolated import isolated
+from signcl.data.batch import Sample, Span
+from signcl.data.loading import ClipDataset, collate, load_raw, recipe_samples, thin
+from signcl.data.video.writing import write_video
 from signcl.metrics import score_classes
-from signcl.models.classifier import Classifier
-from signcl.recipe import InputRecipe, LossRecipe, recipe_from_dict
-from signcl.report import report
-from signcl.terms import compute_terms
-from signcl.train.prepare import prepare
-from signcl.video.writing import write_video
-from signcl.visual import build_visual
+from signcl.pages.report import report
+from signcl.systems.classifier import Classifier
+from signcl.systems.encoders import build_visual
+from signcl.systems.terms import compute_terms
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.prepare import prepare
+from signcl.training.recipe import InputRecipe, LossRecipe, recipe_from_dict
 
 SIGNS = ["HAUS", "REGEN", "SONNE", "WIND", "NORD", "BERG", "SEE"]
 
@@ -149,7 +150,7 @@ def test_accuracy_by_hand():
 
 
 def test_isolated_signs_are_learned_scored_and_reported(run, capsys):
-    card = checkpoint.read_card(run)
+    card = run_folder.read_card(run)
     assert card["best"] == 100.0  # top1 of dev chooses the weights
     scores = evaluate(run, "test", bootstrap=50, progress=False)
     assert scores["top1"] == scores["top5"] == 100.0
@@ -176,7 +177,7 @@ def test_the_frame_encoder_starts_another_system(run, corpus, tmp_path):
     material = prepare(r)
     model = build_model(r, material.tokenizer, material.feature_dim)
     said = initialise(model, r)
-    theirs = checkpoint.load_run(run).model.visual.state_dict()
+    theirs = run_folder.load_run(run).model.visual.state_dict()
     assert f"every one of {len(theirs)} tensors (feature_mlp)" in said[0]
     assert all(torch.equal(value, theirs[name]) for name, value in model.visual.state_dict().items())
     data["model"]["visual_dim"] = 24
@@ -188,11 +189,11 @@ def test_the_frame_encoder_starts_another_system(run, corpus, tmp_path):
 
 
 def test_a_loaded_run_says_the_same(run, corpus, tmp_path):
-    loaded = checkpoint.load_run(run)
+    loaded = run_folder.load_run(run)
     data = ClipDataset(recipe_samples(loaded.recipe, "test"), None, loaded.recipe, training=False)
     batch = data[[0, 1, 2]].batch
     with torch.no_grad():
-        assert torch.equal(loaded.model(batch).logits, checkpoint.load_run(run).model(batch).logits)
+        assert torch.equal(loaded.model(batch).logits, run_folder.load_run(run).model(batch).logits)
 
 
 def test_clips_of_several_signs_and_other_terms_are_refused(corpus, tmp_path):
@@ -207,7 +208,7 @@ def test_clips_of_several_signs_and_other_terms_are_refused(corpus, tmp_path):
 
 
 def test_the_epsilon_of_a_recipe_reaches_the_optimizer():
-    from signcl.train.optimise import make_optimizer
+    from signcl.training.optimizer import make_optimizer
 
     train = recipe_from_dict({"train": {"optimizer": "adam", "eps": 1e-3}}).train
     optimizer = make_optimizer(torch.nn.Linear(2, 2), train)

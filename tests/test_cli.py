@@ -140,7 +140,7 @@ def test_every_real_clip_is_answered(run, real_data, capsys):
 
 def test_a_clip_may_be_a_folder_of_frames_or_an_array(run, real_data, corpus, tmp_path):
     from signcl import load_model, translate
-    from signcl.video import read_frames
+    from signcl.data.video import read_frames
 
     model = load_model(run)
     for name in ("images0001.png", "images0002.png"):
@@ -173,7 +173,7 @@ def test_bad_clips_are_named_and_the_good_ones_translated(run, corpus, tmp_path,
 
 def test_one_frame_is_a_clip(run, corpus, tmp_path):
     from signcl import load_model, translate
-    from signcl.video import read_frames, write_video
+    from signcl.data.video import read_frames, write_video
 
     write_video(tmp_path / "one.mp4", read_frames(next(corpus.rglob("*.mp4")))[:1])
     assert translate(load_model(run), tmp_path / "one.mp4").num_frames == 1

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.batch import Sample, Span
-from signcl.corpora import CORPORA, load_samples
-from signcl.corpora.imu_numbers import isolated, normalization
-from signcl.features import read_features, write_store
+from signcl.data.batch import Sample, Span
+from signcl.data.corpora import CORPORA, load_samples
+from signcl.data.corpora.imu_numbers import isolated, normalization
+from signcl.data.features import read_features, write_store
 
 HEADER = "name\tpath\ttext\tsigner\tgloss\tnum_frames\tspans\n"
 
@@ -319,7 +319,7 @@ def test_phoenix_release_layout(tmp_path, real_data, split):
 
 
 def test_phoenix_frames_are_found_with_and_without_the_folder_1(tmp_path, real_data):
-    from signcl.video import read_frames
+    from signcl.data.video import read_frames
 
     manual = tmp_path / "annotations/manual"
     manual.mkdir(parents=True)

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from signcl.corpora.check import Problem, check_corpus, corpus_stats
-from signcl.features import write_store
-from signcl.video import write_video
+from signcl.data.corpus_check import Problem, check_corpus, corpus_stats
+from signcl.data.features import write_store
+from signcl.data.video import write_video
 
 HEADER = "name\tpath\ttext\tsigner\tgloss\tnum_frames\tspans\n"
 

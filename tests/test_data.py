@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signcl.batch import Sample, unpack
-from signcl.data import ClipDataset, clip_loader, collate, count_frames, pad, plan_batches, select, thin
-from signcl.recipe import InputRecipe, Recipe, recipe_from_dict
-from signcl.text import VocabularyTokenizer
+from signcl.data.batch import Sample, unpack
+from signcl.data.loading import ClipDataset, clip_loader, collate, count_frames, pad, plan_batches, select, thin
+from signcl.data.text import VocabularyTokenizer
+from signcl.training.recipe import InputRecipe, Recipe, recipe_from_dict
 
 
 def features(*lengths, dim=3):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.decode import beam_search, beam_search_alphas, ctc_greedy, ctc_prefix_beam, length_divisor
+from signcl.systems.parts.search import beam_search, beam_search_alphas, ctc_greedy, ctc_prefix_beam, length_divisor
 
 BLANK, A, B = 0, 1, 2
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signcl.batch import Span
+from signcl.data.batch import Span
 from signcl.density import (
     gloss_distances,
     pool_spans,

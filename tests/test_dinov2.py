@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from signcl import checkpoint
-from signcl.build import build_model, initialise
-from signcl.recipe import recipe_from_dict
-from signcl.targets import Targets
-from signcl.targets.pseudo_glosses import PseudoGlosses
-from signcl.text import VocabularyTokenizer
-from signcl.visual import DINOV2_SIZES, DINOv2, build_visual
+from signcl.data.text import VocabularyTokenizer
+from signcl.systems.encoders import DINOV2_SIZES, DINOv2, build_visual
+from signcl.systems.targets import Targets
+from signcl.systems.targets.pseudo_glosses import PseudoGlosses
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.recipe import recipe_from_dict
 
 TINY = {**DINOV2_SIZES["tiny"], "num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 2}
 TARGETS = Targets({"pseudo_gloss": PseudoGlosses(["a", "b"], "words")})
@@ -101,13 +101,13 @@ def test_a_folder_of_transformers_starts_it_and_the_run_is_whole_without(tmp_pat
         expected = theirs(normalized(frames())).last_hidden_state[:, 0]
         torch.testing.assert_close(model.visual(frames()), expected, atol=1e-5, rtol=1e-4)
     run = tmp_path / "run"
-    checkpoint.save_run_start(run, r, WORDS, None, TARGETS)
-    checkpoint.save_weights(run, model)
-    checkpoint.save_card(run, {"feature_dim": None})
+    run_folder.save_run_start(run, r, WORDS, None, TARGETS)
+    run_folder.save_weights(run, model)
+    run_folder.save_card(run, {"feature_dim": None})
     for file in (tmp_path / "dino").iterdir():
         file.unlink()
     (tmp_path / "dino").rmdir()
-    loaded = checkpoint.load_run(run)
+    loaded = run_folder.load_run(run)
     with torch.no_grad():
         assert torch.equal(loaded.model.visual(frames()), model.visual(frames()))
     assert json.loads((run / "architecture.json").read_text())["visual"]["hidden_size"] == 24

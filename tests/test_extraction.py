@@ -13,14 +13,15 @@ import pytest
 import torch
 from systems import CASES, built, recipe_of, shaken, write_corpus
 
-from signcl import checkpoint, evaluate, extract, fit
-from signcl.analysis import run_density
+from signcl import evaluate, extract, fit
 from signcl.cli import main
-from signcl.data import count_frames, load_raw, recipe_samples
-from signcl.extraction import tapped_clips
-from signcl.features import FeatureStore, write_store
-from signcl.recipe import recipe_from_dict
-from signcl.visual import I3D
+from signcl.data.features import FeatureStore, write_store
+from signcl.data.loading import count_frames, load_raw, recipe_samples
+from signcl.inference.extraction import tapped_clips
+from signcl.inference.run_density import run_density
+from signcl.systems.encoders import I3D
+from signcl.training import run_folder
+from signcl.training.recipe import recipe_from_dict
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,9 +37,9 @@ def made_run(label: str, corpora, folder: Path) -> Path:
     case = next(c for c in CASES if str(c) == label)
     recipe = recipe_of(case, corpora, folder)
     model, material = built(recipe)
-    checkpoint.save_run_start(folder, recipe, material.tokenizer, material.glosses, material.targets)
-    checkpoint.save_weights(folder, shaken(model))
-    checkpoint.save_card(folder, {"feature_dim": material.feature_dim})
+    run_folder.save_run_start(folder, recipe, material.tokenizer, material.glosses, material.targets)
+    run_folder.save_weights(folder, shaken(model))
+    run_folder.save_card(folder, {"feature_dim": material.feature_dim})
     return folder
 
 
@@ -52,7 +53,7 @@ def runs(corpora, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("label", ["gfslt", "vlp", "joint-slt", "slt-i3d"])
 def test_every_tap_is_what_the_model_says_of_the_clip_alone(label, runs, tmp_path):
-    run = checkpoint.load_run(runs[label])
+    run = run_folder.load_run(runs[label])
     for tap in run.model.TAPS:
         found = extract(runs[label], tmp_path / tap, "train", tap=tap, dtype="float32", device="cpu", progress=False)
         store = FeatureStore(tmp_path / tap)
@@ -106,7 +107,7 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_files(runs, tmp_path):
 
 
 def test_stopped_at_every_shard_and_resumed_gives_the_same_files(runs, tmp_path, monkeypatch):
-    from signcl.features import store as module
+    from signcl.data.features import store as module
 
     settings = {"batch_size": 3, "shard_samples": 2, "device": "cpu", "progress": False}
     extract(runs["joint-slt"], tmp_path / "whole", **settings)
@@ -143,7 +144,7 @@ def test_a_translation_trains_on_the_store_of_another_run(runs, corpora, tmp_pat
         "train": {"max_steps": 2, "batch_size": 4, "device": "cpu"},
     })  # fmt: skip
     folder = fit(recipe, progress=False)
-    assert checkpoint.read_card(folder)["feature_dim"] == 64
+    assert run_folder.read_card(folder)["feature_dim"] == 64
     assert evaluate(folder, "test", bootstrap=0, progress=False)["made"]["clips"] == 4
     # spans of the corpus are in frames, rows are windows of 4 every 2: row r looks at frame 2 + 2 r
     store = FeatureStore(tmp_path / "i3d/train")
@@ -211,7 +212,7 @@ def test_a_published_checkpoint_extracts_without_training(corpora, tmp_path, cap
     assert (found["meta"]["stride"], found["meta"]["first_centre"], found["meta"]["tap"]) == (2, 4, "features")
     store = FeatureStore(tmp_path / "store")
     frames = corpora[True] / store.names[0]
-    from signcl.video import read_frames
+    from signcl.data.video import read_frames
 
     clip = torch.from_numpy(read_frames(frames, size=(32, 32)))
     with torch.no_grad():
@@ -248,7 +249,7 @@ def test_bad_input_is_answered_in_a_line(runs, corpora, tmp_path, capsys):
 
 
 def test_an_unfinished_store_of_another_tap_is_not_gone_on_with(runs, tmp_path, monkeypatch):
-    from signcl.features import store as module
+    from signcl.data.features import store as module
 
     def stopping(*arguments, write=module._write_shard):
         write(*arguments)
@@ -277,7 +278,7 @@ def test_broken_clips_are_named_counted_and_the_others_written(runs, corpora, tm
     assert main(["extract", run, "-o", f"{store}2", "--root", str(root), "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
     assert set(found["broken"]) == {"train2", "train5"}
-    r = checkpoint.load_run(run).recipe
+    r = run_folder.load_run(run).recipe
     r.corpus.features = store
     with pytest.raises(ValueError, match=r"lacks 2 of 8 clips, first train2, train5; it has 6"):
         recipe_samples(r, "train")
@@ -288,14 +289,14 @@ def test_broken_clips_are_named_counted_and_the_others_written(runs, corpora, tm
 
 
 def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(runs, corpora, tmp_path):
-    r = checkpoint.load_run(runs["joint-slt"]).recipe
+    r = run_folder.load_run(runs["joint-slt"]).recipe
     samples = recipe_samples(r, "test")
     write_store(tmp_path / "store", ((s.name, np.ones((9, 5))) for s in samples))
-    run = checkpoint.load_run(runs["joint-slt"])
+    run = run_folder.load_run(runs["joint-slt"])
     r.corpus.features = str(tmp_path / "store")
-    checkpoint.save_run_start(runs["joint-slt"].with_name("other"), r, run.tokenizer, run.glosses)
-    checkpoint.save_weights(runs["joint-slt"].with_name("other"), run.model)
-    checkpoint.save_card(runs["joint-slt"].with_name("other"), run.card)
+    run_folder.save_run_start(runs["joint-slt"].with_name("other"), r, run.tokenizer, run.glosses)
+    run_folder.save_weights(runs["joint-slt"].with_name("other"), run.model)
+    run_folder.save_card(runs["joint-slt"].with_name("other"), run.card)
     message = "the model reads features of size 12, and these clips have 5; extract them with what"
     with pytest.raises(ValueError, match=message):
         evaluate(runs["joint-slt"].with_name("other"), "test", progress=False)
@@ -307,7 +308,7 @@ def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(runs
 def test_density_of_a_store_is_that_of_the_run_at_the_tap(runs, corpora, tmp_path, capsys):
     for label, tap in (("slt-i3d", "visual"), ("gfslt", "conv")):  # rows every 2 and every 4 frames
         extract(runs[label], tmp_path / label, tap=tap, dtype="float32", device="cpu", progress=False)
-        run = checkpoint.load_run(runs[label])
+        run = run_folder.load_run(runs[label])
         lines = ["name\tgloss\tstart\tstop"]
         for sample in recipe_samples(run.recipe, "train"):
             lines += [f"{sample.name}\t{span.token}\t{span.start}\t{span.stop}" for span in sample.spans]

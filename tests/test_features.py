@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signcl.features import (
+from signcl.data.features import (
     FeatureStore,
     count_feature_frames,
     open_features,

@@ -12,10 +12,10 @@ import pytest
 import torch
 from test_train import KILLED, corpus, recipe, weights
 
-from signcl import checkpoint, evaluate
-from signcl.recipe import recipe_from_dict, recipe_to_dict, save_recipe
-from signcl.train import fit, loop, read_record
-from signcl.train.optimise import parameter_groups
+from signcl import evaluate
+from signcl.training import fit, loop, read_record, run_folder
+from signcl.training.optimizer import parameter_groups
+from signcl.training.recipe import recipe_from_dict, recipe_to_dict, save_recipe
 
 __all__ = ["corpus"]  # the fixture of test_train
 TRANSLATION = {"translation": 1.0}
@@ -117,7 +117,7 @@ def test_killed_and_resumed_with_frozen_parts_and_rates_equals_unbroken(corpus, 
     save_recipe(broken, tmp_path / "recipe.yaml")
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), "11"])
     assert process.wait(timeout=120) == -signal.SIGKILL
-    assert 0 < checkpoint.load_state(Path(broken.out))["step"] < 11
+    assert 0 < run_folder.load_state(Path(broken.out))["step"] < 11
     fit(broken, progress=False)
     a, b = weights(Path(whole.out)), weights(Path(broken.out))
     assert all(torch.equal(a[key], b[key]) for key in a)
@@ -153,7 +153,7 @@ def test_frames_of_two_sizes_are_one_line_whatever_loads_them(tmp_path, workers)
         fit(r, progress=False)
     sized = changed(r, input={"size": 24}, train={"max_steps": 1})
     folder = fit(changed(sized, corpus={"root": str(root)}), fresh=True, progress=False)
-    saved = recipe_to_dict(checkpoint.load_run(folder).recipe)
+    saved = recipe_to_dict(run_folder.load_run(folder).recipe)
     saved["input"]["size"] = None
     save_recipe(recipe_from_dict(saved), folder / "recipe.yaml")
     with pytest.raises(ValueError, match=r"set input.size in the recipe"):

@@ -12,20 +12,21 @@ import torch.nn.functional as F
 from test_slt import DIM, SMALL, WORDS, some_batch, write_corpus
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from signcl import checkpoint, evaluate, fit
-from signcl.batch import Sample, frame_mask
-from signcl.build import build_model, initialise
-from signcl.data import ClipDataset, collate, recipe_samples
+from signcl import evaluate, fit
+from signcl.data.batch import Sample, frame_mask
+from signcl.data.loading import ClipDataset, collate, recipe_samples
+from signcl.data.text import VocabularyTokenizer, build_tokenizer, is_spaced
+from signcl.data.text.word_vectors import read_vectors
+from signcl.inference.translation import load_model, translate
 from signcl.losses import sentence_similarity_loss
-from signcl.models.gaslt import GASLT, LocalAttention, neighbours
-from signcl.recipe import recipe_from_dict
-from signcl.targets.sentence_encoder import SentenceEncoder
-from signcl.targets.sentences import PretrainedVectors, TfidfVectors
-from signcl.terms import compute_terms, weighted_sum
-from signcl.text import VocabularyTokenizer, build_tokenizer, is_spaced
-from signcl.translation import load_model, translate
-from signcl.vectors import read_vectors
-from signcl.visual import build_visual
+from signcl.systems.encoders import build_visual
+from signcl.systems.gaslt import GASLT, LocalAttention, neighbours
+from signcl.systems.targets.sentence_encoder import SentenceEncoder
+from signcl.systems.targets.sentences import PretrainedVectors, TfidfVectors
+from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.recipe import recipe_from_dict
 
 LENGTHS = [1, 2, 9, 5, 12]
 T, WIDTH, HEADS = 12, 12, 3
@@ -238,7 +239,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(form, tm
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
     r = recipe(four, tmp_path / "run", model={"form": form}, epochs=10, evaluate_every=10, bucket=False)
     folder = fit(r, progress=False)
-    run = checkpoint.load_run(folder)
+    run = run_folder.load_run(folder)
     data = ClipDataset(
         recipe_samples(run.recipe, "dev"), run.tokenizer, run.recipe, training=False, targets=run.targets
     )
@@ -246,7 +247,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(form, tm
     with torch.no_grad():
         terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1
-    assert checkpoint.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
+    assert run_folder.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
     assert evaluate(folder, "dev", bootstrap=0, progress=False)["bleu4"] == pytest.approx(100)
     said = translate(load_model(folder, device="cpu"), four / "train0.npy").text
     assert said == data.samples[0].text
@@ -397,7 +398,7 @@ def test_sentence_vectors_are_kept_in_the_run_folder_and_the_encoder_is_not_aske
     sentences = {s.text for split in ("train", "dev") for s in recipe_samples(r, split)}
     assert set(again.known) == sentences
     shutil.move(encoder, tmp_path / "moved")
-    run = checkpoint.load_run(folder)
+    run = run_folder.load_run(folder)
     samples = recipe_samples(r, "dev")
     fresh = SentenceEncoder.load(str(tmp_path / "moved"))([s.text for s in samples])
     torch.testing.assert_close(run.targets(samples)["sentence_similarity"], fresh)

@@ -5,12 +5,12 @@ import torch
 from systems import CASES, batch_of, built, recipe_of, write_corpus
 from torch.nn import functional as F
 
-from signcl.batch import Batch, pack_positions
-from signcl.build import initialise_visual
-from signcl.recipe import recipe_from_dict
-from signcl.stages import decode
-from signcl.terms import compute_terms, weighted_sum
-from signcl.visual import I3D, build_visual, load_i3d_weights
+from signcl.data.batch import Batch, pack_positions
+from signcl.systems.encoders import I3D, build_visual, load_i3d_weights
+from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.training.build import initialise_visual
+from signcl.training.recipe import recipe_from_dict
+from signcl.training.stages import decode
 
 TINY = {"window": 4, "stride": 2, "width_factor": 1 / 16}
 

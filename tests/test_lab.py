@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.batch import Span
 from signcl.cli import main
-from signcl.corpora.span_table import write_spans
+from signcl.data.annotation.span_table import write_spans
+from signcl.data.batch import Span
+from signcl.data.features import FeatureStore, write_store
 from signcl.density import pool_spans, sign_density_ratio
-from signcl.features import FeatureStore, write_store
-from signcl.lab import Annotation, load_instances
-from signcl.lab.writing import Table, latex, markdown
+from signcl.density.instance_files import Annotation, load_instances
+from signcl.density.results import Table, latex, markdown
 
 GLOSSES = ("RAIN", "SUN", "WIND", "SNOW", "FOG")
 

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from transformers import MBartConfig, MBartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from signcl import checkpoint
-from signcl.build import build_model, initialise
-from signcl.models.gfslt import GFSLT
-from signcl.models.transfer import load_language_model
-from signcl.recipe import load_recipe, recipe_from_dict
-from signcl.text import build_tokenizer
-from signcl.visual import Identity, ResNet
+from signcl.data.text import build_tokenizer
+from signcl.systems.encoders import Identity, ResNet
+from signcl.systems.gfslt import GFSLT
+from signcl.systems.parts.transfer import load_language_model
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.recipe import load_recipe, recipe_from_dict
 
 TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag"]
 TOKENIZER = build_tokenizer("sentencepiece", TEXTS, vocab_size=60)
@@ -61,9 +61,9 @@ def vlp_run(folder, **model):
     r = recipe("pretrain", **model)
     torch.manual_seed(3)
     built = build_model(r, TOKENIZER, 8)
-    checkpoint.save_run_start(folder, r, TOKENIZER)
-    checkpoint.save_weights(folder, built)
-    checkpoint.save_card(folder, {"feature_dim": 8})
+    run_folder.save_run_start(folder, r, TOKENIZER)
+    run_folder.save_weights(folder, built)
+    run_folder.save_card(folder, {"feature_dim": 8})
     return folder, built
 
 
@@ -163,9 +163,9 @@ def test_parts_of_an_earlier_run_and_the_rest_from_the_language_model(mbart, tmp
     torch.manual_seed(5)
     first = build_model(light, TOKENIZER, 8)
     run = tmp_path / "light"
-    checkpoint.save_run_start(run, light, TOKENIZER)
-    checkpoint.save_weights(run, first)
-    checkpoint.save_card(run, {"feature_dim": 8})
+    run_folder.save_run_start(run, light, TOKENIZER)
+    run_folder.save_weights(run, first)
+    run_folder.save_card(run, {"feature_dim": 8})
     options = {"language_model": f"pretrained:{mbart[0]}", "encoder_from": "language_model", "encoder_layers": 2,
                "decoder_from": "language_model", "heads": 4, "adapter": "mlp", "init_from": str(run)}  # fmt: skip
     model, said = started(recipe(**options, init_parts=["visual", "conv"]))
@@ -247,7 +247,7 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has none of model.safetensors"):
         started(recipe(language_model=f"pretrained:{tmp_path}"))
     light = recipe(decoder_layers=1)
-    checkpoint.save_run_start(tmp_path / "run", light, TOKENIZER)
+    run_folder.save_run_start(tmp_path / "run", light, TOKENIZER)
     with pytest.raises(ValueError, match="is a run of gfslt; of the runs only vlp with the term masked_text"):
         started(recipe(language_model=f"pretrained:{tmp_path / 'run'}"))
 

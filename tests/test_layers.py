@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from signcl.batch import frame_mask
-from signcl.layers import BiLSTM, MaskedBatchNorm1d, TemporalConv
+from signcl.data.batch import frame_mask
+from signcl.systems.parts.layers import BiLSTM, MaskedBatchNorm1d, TemporalConv
 
 
 def clip(frames: int, dim: int = 3, seed: int = 0) -> torch.Tensor:

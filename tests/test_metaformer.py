@@ -5,7 +5,7 @@ import cmath
 import pytest
 import torch
 
-from signcl.models.metaformer import LocalAttention, MergePairs, MetaformerBlock, SignEncoder, rotate
+from signcl.systems.parts.metaformer import LocalAttention, MergePairs, MetaformerBlock, SignEncoder, rotate
 
 
 def test_rotary_positions_turn_pairs_and_know_distances_alone():

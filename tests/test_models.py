@@ -5,14 +5,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from signcl.batch import Batch, pack_positions
-from signcl.models import MODELS, model_class
-from signcl.models.gfslt import GFSLT
-from signcl.models.recogniser import Recogniser
-from signcl.models.slt import SLT
-from signcl.models.transfer import load_language_model, transfer
-from signcl.models.vlp import VLP
-from signcl.visual import Identity, ResNet, SmallCNN
+from signcl.data.batch import Batch, pack_positions
+from signcl.systems import MODELS, model_class
+from signcl.systems.encoders import Identity, ResNet, SmallCNN
+from signcl.systems.gfslt import GFSLT
+from signcl.systems.parts.transfer import load_language_model, transfer
+from signcl.systems.recogniser import Recogniser
+from signcl.systems.slt import SLT
+from signcl.systems.vlp import VLP
 
 PAD, START, END, MASK, VOCAB = 1, 3, 2, 4, 24
 IDS = {"vocab_size": VOCAB, "pad_id": PAD, "start_id": START}
@@ -334,7 +334,7 @@ def test_transfer_refuses_other_sizes_by_name_and_changes_nothing():
 def test_a_published_language_model_starts_text_encoder_and_words():
     from transformers import MBartForConditionalGeneration
 
-    from signcl.models.gfslt import mbart_config
+    from signcl.systems.gfslt import mbart_config
 
     sizes = {"vocab_size": VOCAB, "pad_id": PAD, "width": 32, "encoder_layers": 2, "decoder_layers": 1, "heads": 4}
     numbers = {"ffn": 64, "dropout": 0.1, "attention_dropout": 0.0, "activation": "gelu", "max_positions": 1024}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from web_site import Server, find_chromium, make_site
 
-from signcl.annotation import read_choices, read_decisions
 from signcl.cli import main
-from signcl.web.explore import explore
+from signcl.data.annotation.choices import read_choices, read_decisions
+from signcl.pages.explorer import explore
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on this machine")

@@ -164,9 +164,9 @@ def test_spans_of_a_table_stand_in_for_the_corpus_and_an_aligner_for_both(argume
     from paper.glosses import annotated
     from paper.jobs import Place, run_all
     from paper.settings import corpus_id
-    from signcl.checkpoint import load_run
-    from signcl.corpora.span_table import write_spans
-    from signcl.data import recipe_samples
+    from signcl.data.annotation.span_table import write_spans
+    from signcl.data.loading import recipe_samples
+    from signcl.training.run_folder import load_run
 
     root = Path(arguments[arguments.index("--root") + 1])
     bare = tmp_path / "bare"
@@ -269,7 +269,7 @@ def test_pairs_are_counted_over_seeds_and_the_best_is_chosen_by_the_rule():
 
 
 def test_minimal_pairs_come_with_every_form_of_their_words(tmp_path):
-    from signcl.corpora.synthetic import SyntheticSettings, make_corpus
+    from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
     make_corpus(tmp_path / "c", SyntheticSettings(clips=40))
     pairs = {str(pair): pair for pair in twins(tmp_path / "c")}

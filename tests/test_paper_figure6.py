@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from paper import figure6
 from paper.figure6 import equal_spans, mean_interval, rounds_to, samples_of
 from paper.statistics import Effect
-from signcl.batch import Sample, Span
+from signcl.data.batch import Sample, Span
 
 REAL = Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data"))
 

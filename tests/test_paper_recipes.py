@@ -13,10 +13,11 @@ from paper_tiny import options_of
 from paper import __main__ as everything
 from paper import plan, settings, table8
 from paper.jobs import Place, recipe_of
-from signcl import checkpoint, evaluate, fit, load_recipe
-from signcl.recipe import recipe_to_dict
-from signcl.text import build_tokenizer
-from signcl.visual import ResNet
+from signcl import evaluate, fit, load_recipe
+from signcl.data.text import build_tokenizer
+from signcl.systems.encoders import ResNet
+from signcl.training import run_folder
+from signcl.training.recipe import recipe_to_dict
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "phoenix14t"
 TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag", "und nun das wetter"]
@@ -97,7 +98,7 @@ def pretrained(place) -> Path:
 
 
 def test_pretraining_starts_from_both_published_models(pretrained):
-    said = checkpoint.read_card(pretrained)["initialised"]
+    said = run_folder.read_card(pretrained)["initialised"]
     assert len(said) == 2
     assert "frame encoder from" in said[0]
     assert "language model from" in said[1]
@@ -109,7 +110,7 @@ def test_finetuning_runs_and_is_scored(place, pretrained, name):
     if name.endswith("released"):
         options.append(f"model.language_model=pretrained:{place}/mbart")
     run = fit(load_recipe(RECIPES / f"{name}.yaml", options), progress=False)
-    card = checkpoint.read_card(run)
+    card = run_folder.read_card(run)
     assert card["parameters"] > 11_176_512
     assert any("left behind" in line for line in card["initialised"])
     scores = evaluate(run, "test", bootstrap=0, progress=False)
@@ -120,7 +121,7 @@ def test_finetuning_runs_and_is_scored(place, pretrained, name):
 def finished(place: Path, name: str, *more: str) -> dict:
     """A recipe run for one step; its card."""
     recipe = load_recipe(RECIPES / f"{name}.yaml", [*changes(place, name), *more])
-    return checkpoint.read_card(fit(recipe, progress=False))
+    return run_folder.read_card(fit(recipe, progress=False))
 
 
 def test_the_pretrained_decoder_goes_through_both_stages(place):
@@ -131,7 +132,7 @@ def test_the_pretrained_decoder_goes_through_both_stages(place):
     finished(place, "vlp-llmd", *weights, *TEXT_ENCODER)
     card = finished(place, "gfslt-vlp-signcl-llmd", f"model.init_from={place}/vlp-llmd")
     assert "start fresh: sign_emb" in card["initialised"][0]
-    tensors = [checkpoint.read_weights(place / name) for name in ("vlp-llmd", "gfslt-vlp-signcl-llmd")]
+    tensors = [run_folder.read_weights(place / name) for name in ("vlp-llmd", "gfslt-vlp-signcl-llmd")]
     assert (
         tensors[0]["decoder.layers.0.fc1.weight"].shape == tensors[1]["mbart.model.decoder.layers.0.fc1.weight"].shape
     )
@@ -146,7 +147,7 @@ def test_a_light_translator_hands_its_visual_part_to_a_language_model(place):
         f"model.language_model=pretrained:{place}/mbart",
     )
     assert "kept as they are: sign_emb" in card["initialised"][1]
-    first, second = (checkpoint.read_weights(place / f"fla-llm-stage{n}") for n in (1, 2))
+    first, second = (run_folder.read_weights(place / f"fla-llm-stage{n}") for n in (1, 2))
     visual = [name for name in first if name.startswith(("visual.", "conv."))]
     assert all(torch.equal(first[name], second[name]) for name in visual), "frozen, batch norm statistics included"
     assert len(visual) > 100

@@ -28,9 +28,9 @@ from paper import (
     trust,
 )
 from paper.jobs import Place
-from signcl.batch import Sample
-from signcl.checkpoint import read_card
-from signcl.recipe import load_recipe, recipe_path, recipe_to_dict
+from signcl.data.batch import Sample
+from signcl.training.recipe import load_recipe, recipe_path, recipe_to_dict
+from signcl.training.run_folder import read_card
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_trust_is_asked_of_every_seed_once(tmp_path, monkeypatch, place):
     scores = json.loads((jobs.folder_of(plain, place) / "scores.json").read_text())["test"]
     intact = [row["bleu4"] for row in scores["probes"]["visual"]["rows"] if row["video"] == "intact"]
     assert intact == [pytest.approx(scores["bleu4"])]
-    monkeypatch.setattr("signcl.probes.probe", None)  # what was asked is not asked again
+    monkeypatch.setattr("signcl.evaluation.probes.probe", None)  # what was asked is not asked again
     assert trust.table(options, place).rows == made.rows
 
 

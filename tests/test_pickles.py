@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.pickles import load_pickle
+from signcl.data.pickles import load_pickle
 
 VALUES = {
     "list": [1, 2.5, None, True, "ä"],

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from signcl import checkpoint, fit, load_recipe
-from signcl.batch import Batch, Sample
-from signcl.corpora import load_samples
-from signcl.corpora.check import check_corpus
-from signcl.corpora.dgs_sentences import joined_signs
-from signcl.data import collate, load_raw
-from signcl.features import count_feature_frames, read_features, with_features
+from signcl import fit, load_recipe
+from signcl.data.batch import Batch, Sample
+from signcl.data.corpora import load_samples
+from signcl.data.corpora.dgs_sentences import joined_signs
+from signcl.data.corpus_check import check_corpus
+from signcl.data.features import count_feature_frames, read_features, with_features
+from signcl.data.loading import collate, load_raw
+from signcl.data.poses import LAYOUTS, layout_of, read_pose
+from signcl.inference.translation import load_model, translate
 from signcl.losses import signcl_loss
-from signcl.models.frames import frame_features
-from signcl.pose import LAYOUTS, layout_of, read_pose
-from signcl.recipe import InputRecipe, recipe_from_dict
-from signcl.translation import load_model, translate
-from signcl.visual import PoseStream, build_visual
+from signcl.systems.encoders import PoseStream, build_visual
+from signcl.systems.parts.frames import frame_features
+from signcl.training import run_folder
+from signcl.training.recipe import InputRecipe, recipe_from_dict
 
 pose_format = pytest.importorskip("pose_format", reason="pose-format is not installed (pip install 'signcl[pose]')")
 MEDIAPIPE = LAYOUTS["mediapipe"]
@@ -308,7 +309,7 @@ def test_four_german_sentences_are_learned_by_heart_from_their_poses(real_data, 
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"dev"' in line][-1]
     assert last["translation"] < 0.1
     assert last["exact_match"] == 100
-    assert checkpoint.read_card(run)["feature_dim"] == 534
+    assert run_folder.read_card(run)["feature_dim"] == 534
     model = load_model(run, device="cpu")
     sentence = json.loads((small / "train_5_metadata.json").read_text())["sentence"]["german"]
     assert translate(model, small / "train_5_original.pose").text == sentence.strip()

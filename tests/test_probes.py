@@ -11,12 +11,10 @@ from sacrebleu.metrics.bleu import BLEU
 from systems import Case, recipe_of
 
 from signcl import evaluate, fit
-from signcl.batch import Batch, Sample
 from signcl.cli import main
-from signcl.data import collate
-from signcl.evaluation import read_predictions
-from signcl.metrics import bleu, rouge_l
-from signcl.probes import (
+from signcl.data.batch import Batch, Sample
+from signcl.data.loading import collate
+from signcl.evaluation.probes import (
     ALTERED,
     PROBES,
     Look,
@@ -30,8 +28,10 @@ from signcl.probes import (
     probe,
     sentence_scores,
 )
-from signcl.probes.conventions import with_dot, without_dot
-from signcl.probes.overlap import nearest_sentences
+from signcl.evaluation.probes.conventions import with_dot, without_dot
+from signcl.evaluation.probes.overlap import nearest_sentences
+from signcl.evaluation.scoring import read_predictions
+from signcl.metrics import bleu, rouge_l
 
 # -- overlap -----------------------------------------------------------------------------------------------------------
 
@@ -256,14 +256,14 @@ def test_the_same_seed_gives_the_same_probe(runs):
 
 def test_another_clips_video_gives_that_clips_answer(runs, corpora):
     """Against the real thing: translate the clips with their files exchanged."""
-    from signcl import checkpoint
-    from signcl.data import recipe_samples
-    from signcl.evaluation import predict
+    from signcl.data.loading import recipe_samples
+    from signcl.evaluation.scoring import predict
+    from signcl.training import run_folder
 
     good, _ = runs
     probe(good, ["visual"], "test", bootstrap=0, progress=False)
     names, references, _ = read_predictions(good / "predictions.test.tsv")
-    run = checkpoint.load_run(good)
+    run = run_folder.load_run(good)
     samples = {s.name: s for s in recipe_samples(run.recipe, "test")}
     others = another_clip(references)
     swapped = [replace(samples[n], features=samples[names[o]].features, num_frames=None) for n, o in zip(names, others)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.projection import Projection, density_figure, density_panels, impact_figure, tsne, umap
+from signcl.density.figures import density_figure, density_panels, impact_figure
+from signcl.density.maps import Projection, tsne, umap
 
 
 def clusters(rows=60, glosses=4, size=20, seed=0):

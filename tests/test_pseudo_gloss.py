@@ -7,11 +7,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from sklearn.metrics import f1_score as sklearn_f1
 
-from signcl.batch import Sample
+from signcl.data.batch import Sample
 from signcl.losses import pseudo_gloss_log_probs, pseudo_gloss_loss
 from signcl.metrics import f1_score, mean_average_precision
-from signcl.recipe import recipe_from_dict
-from signcl.targets.pseudo_glosses import PseudoGlosses, lemmas
+from signcl.systems.targets.pseudo_glosses import PseudoGlosses, lemmas
+from signcl.training.recipe import recipe_from_dict
 
 TENTH = torch.tensor(math.log(0.1), dtype=torch.float64)
 

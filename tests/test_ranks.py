@@ -13,7 +13,7 @@ SCRIPT = """
 import sys, torch
 from lightning_fabric import Fabric
 from signcl.losses import clip_loss, sentence_similarity_loss
-from signcl.train.optimise import gather_rows
+from signcl.training.optimizer import gather_rows
 
 torch.set_num_threads(1)
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")

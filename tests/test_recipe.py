@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signcl.recipe import (
+from signcl.training.recipe import (
     Recipe,
     describe_keys,
     field_docs,

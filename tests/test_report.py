@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from signcl.recipe import Recipe, recipe_from_dict, save_recipe
-from signcl.report import report
+from signcl.pages.report import report
+from signcl.training.recipe import Recipe, recipe_from_dict, save_recipe
 
 NASTY = 'a <script>alert("1")</script> & <b>bold</b>'
 GLOSSES = ["HAUS", "REGEN", "SONNE", "WIND", "MORGEN", "NORD", "SUED", "KOMMEN", "<i>GEHEN</i>", "STURM"]
@@ -21,7 +21,7 @@ GLOSSES = ["HAUS", "REGEN", "SONNE", "WIND", "MORGEN", "NORD", "SUED", "KOMMEN",
 
 def make_corpus(root: Path, *, clips: int = 12, size: int = 32, features: bool = False) -> None:
     """A folder corpus of moving gradients (or features) whose third sentence is hostile."""
-    from signcl.video import write_video
+    from signcl.data.video import write_video
 
     random = np.random.default_rng(0)
     root.mkdir(parents=True)
@@ -251,8 +251,8 @@ def test_two_runs_side_by_side_with_their_numbers(place):
 
 def test_differences_are_the_second_run_less_the_first(place):
     # the second run has more sentences right and a lower density
-    from signcl.report.read import read_run
-    from signcl.report.scores import differences
+    from signcl.pages.report_runs import read_run
+    from signcl.pages.score_tables import differences
 
     runs = [read_run(place / name, "test", name) for name in ("finetune", "finetune-signcl")]
     found = {d.metric: d for d in differences(runs)}
@@ -344,7 +344,7 @@ def test_large_runs_stay_small_pages(place):
 
 
 def test_runs_of_one_name_are_told_apart(place, tmp_path):
-    from signcl.report.read import labels
+    from signcl.pages.report_runs import labels
 
     assert labels([Path("/a/x/run"), Path("/b/y/run")]) == ["x/run", "y/run"]
     assert labels([Path("/a/run"), Path("/b/other")]) == ["run", "other"]
@@ -373,7 +373,7 @@ def test_a_folder_that_is_no_run_is_refused(place, tmp_path):
 
 
 def test_samples_lie_evenly_between_the_worst_and_the_best():
-    from signcl.report.translations import choose
+    from signcl.pages.translations import choose
 
     # Sentence i has i of 19 words right, so the order by chrF is 0, 1, ... 19.
     words = [f"wort{i:02d}" for i in range(19)]
@@ -389,7 +389,7 @@ def test_samples_lie_evenly_between_the_worst_and_the_best():
 
 
 def test_differences_between_words_are_marked():
-    from signcl.report.translations import marked
+    from signcl.pages.translations import marked
 
     assert marked("a b c", "a b c").startswith("a b c <span")
     assert marked("a b c", "a x c") == 'a <mark title="instead of: b">x</mark> c'
@@ -401,7 +401,7 @@ def test_differences_between_words_are_marked():
 
 
 def test_axes_end_at_round_numbers():
-    from signcl.report.curves import nice_axis, thinned
+    from signcl.pages.curves import nice_axis, thinned
 
     axis = nice_axis(0.13, 4.7)
     assert (axis.low, axis.high) == (0, 6)

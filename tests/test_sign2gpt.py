@@ -22,19 +22,20 @@ from transformers import (
     XGLMConfig,
 )
 
-from signcl import checkpoint, evaluate, fit, load_recipe
-from signcl.batch import Sample, frame_mask
-from signcl.build import build_model, initialise
-from signcl.data import ClipDataset, collate
-from signcl.models.adapted_lm import AdaptedLM, SignAdapter, attention_maps, decoder_layers
-from signcl.models.sign2gpt import Sign2GPT
-from signcl.recipe import TrainRecipe, recipe_from_dict
-from signcl.terms import compute_terms
-from signcl.text import VocabularyTokenizer, build_tokenizer, load_tokenizer
-from signcl.train.optimise import count_parameters, make_optimizer
-from signcl.train.prepare import prepare
-from signcl.translation import load_model, translate
-from signcl.visual import DINOV2_SIZES, build_visual
+from signcl import evaluate, fit, load_recipe
+from signcl.data.batch import Sample, frame_mask
+from signcl.data.loading import ClipDataset, collate
+from signcl.data.text import VocabularyTokenizer, build_tokenizer, load_tokenizer
+from signcl.inference.translation import load_model, translate
+from signcl.systems.encoders import DINOV2_SIZES, build_visual
+from signcl.systems.parts.adapted_lm import AdaptedLM, SignAdapter, attention_maps, decoder_layers
+from signcl.systems.sign2gpt import Sign2GPT
+from signcl.systems.terms import compute_terms
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.optimizer import count_parameters, make_optimizer
+from signcl.training.prepare import prepare
+from signcl.training.recipe import TrainRecipe, recipe_from_dict
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
 DIM, V, END, START, PAD = 6, 13, 2, 1, 0
@@ -298,17 +299,17 @@ def test_pretraining_finds_the_words_and_translation_starts_from_it_and_is_learn
     folder = fit(
         recipe(corpus, tmp_path / "run", model=model, lm=settings, epochs=90, evaluate_every=90), progress=False
     )
-    said = checkpoint.read_card(folder)["initialised"]
+    said = run_folder.read_card(folder)["initialised"]
     assert len(said) == 1
     assert "left behind: head (4); start fresh: decoder" in said[0]
-    run = checkpoint.load_run(folder)
+    run = run_folder.load_run(folder)
     data = ClipDataset(prepare(run.recipe).dev.samples, run.tokenizer, run.recipe, training=False)
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
         terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
     assert float(terms["translation"]) < 0.1
     assert (
-        checkpoint.load_run(folder)
+        run_folder.load_run(folder)
         .model.generate(batch, max_new_tokens=9)
         .equal(run.model.generate(batch, max_new_tokens=9))
     )
@@ -318,7 +319,7 @@ def test_pretraining_finds_the_words_and_translation_starts_from_it_and_is_learn
 
 def test_pretraining_hands_over_every_tensor_of_the_visual_side(corpus, tmp_path):
     first = fit(recipe(corpus, tmp_path / "pgp", "pgp", max_steps=1), progress=False)
-    source = checkpoint.read_weights(first)
+    source = run_folder.read_weights(first)
     r = recipe(corpus, tmp_path / "run", model={"init_from": str(first)})
     model = build_model(r, prepare(r).tokenizer, DIM)
     initialise(model, r)
@@ -378,24 +379,24 @@ def test_a_run_on_a_published_language_model_is_whole_without_its_folder(corpus,
     text = {"tokenizer": name}
     r = recipe(corpus, tmp_path / "run", lm={"name": name}, text=text, max_steps=2)
     folder = fit(r, progress=False)
-    card = checkpoint.read_card(folder)
+    card = run_folder.read_card(folder)
     assert card["initialised"] == [
         f"language model from {name}: 29 tensors of GPT2LMHeadModel loaded, all accounted for"
     ]
     assert card["trained_parameters"] < card["parameters"]
-    weights = checkpoint.read_weights(folder)
+    weights = run_folder.read_weights(folder)
     theirs = lm.state_dict()
     for key in ("transformer.h.1.mlp.c_fc.weight", "transformer.wpe.weight"):
         assert torch.equal(weights[f"decoder.lm.{key}"], theirs[key]), "the published weights are frozen"
     fused = "transformer.h.0.attn.c_attn."
     assert torch.equal(weights[f"decoder.lm.{fused}base_layer.weight"], theirs[f"{fused}weight"])
 
-    here = checkpoint.load_run(folder)
+    here = run_folder.load_run(folder)
     batch = ClipDataset(prepare(here.recipe).dev.samples, here.tokenizer, here.recipe, training=False)[[0, 1]].batch
     expected = here.model(batch).logits
     assert expected.shape[2] == len(WORDS) + 2 + 3
     shutil.rmtree(tmp_path / "lm")
-    gone = checkpoint.load_run(folder)
+    gone = run_folder.load_run(folder)
     assert torch.equal(gone.model(batch).logits, expected)
     assert gone.model.generate(batch, max_new_tokens=9).equal(here.model.generate(batch, max_new_tokens=9))
     assert json.loads((folder / "architecture.json").read_text())["decoder"]["model_type"] == "gpt2"
@@ -450,13 +451,13 @@ def test_the_published_recipes_train_and_score_on_the_official_layout(variant, t
         *places, *TINY, f"out={tmp_path}/pgp", f"model.pgp.vectors=pretrained:{tmp_path}/words.vec",
         "model.pgp.max_share=1.0"])  # fmt: skip
     folder = fit(first, progress=False)
-    assert "1 of 3; random for regen, wind" in checkpoint.read_card(folder)["initialised"][1]
-    assert checkpoint.read_weights(folder)["head.vectors"].shape == (3, 8)
+    assert "1 of 3; random for regen, wind" in run_folder.read_card(folder)["initialised"][1]
+    assert run_folder.read_weights(folder)["head.vectors"].shape == (3, 8)
     second = load_recipe(RECIPES / f"phoenix14t/sign2gpt{variant}.yaml", [
         *places, *TINY, f"out={tmp_path}/run", f"model.init_from={folder}", f"model.lm.name={lm}",
         f"text.tokenizer={lm}"])  # fmt: skip
     run = fit(second, progress=False)
-    assert len(checkpoint.read_card(run)["initialised"]) == 3
+    assert len(run_folder.read_card(run)["initialised"]) == 3
     assert evaluate(run, "test", bootstrap=0, progress=False)["made"]["clips"] == 2
 
 

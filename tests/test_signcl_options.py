@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from signcl.losses import SignCL, estimate_frame_margin, frame_distances, signcl_loss
-from signcl.recipe import recipe_from_dict
+from signcl.training.recipe import recipe_from_dict
 
 OPTIONS = [
     pytest.param({"distance_margin_mode": "relative", "distance_margin": 1.1}, id="relative"),

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from signcl import checkpoint, evaluate, fit, load_recipe
-from signcl.batch import Sample
-from signcl.build import build_model
-from signcl.data import ClipDataset, collate, recipe_samples
-from signcl.decode import ctc_prefix_beam
-from signcl.evaluation import predict
-from signcl.features import with_features
-from signcl.models.slt import SLT
-from signcl.recipe import recipe_from_dict
-from signcl.terms import compute_terms, weighted_sum
-from signcl.text import GlossVocabulary, VocabularyTokenizer
-from signcl.train.prepare import prepare
-from signcl.translation import load_model, translate
-from signcl.video.writing import write_video
-from signcl.visual import build_visual
+from signcl import evaluate, fit, load_recipe
+from signcl.data.batch import Sample
+from signcl.data.features import with_features
+from signcl.data.loading import ClipDataset, collate, recipe_samples
+from signcl.data.text import GlossVocabulary, VocabularyTokenizer
+from signcl.data.video.writing import write_video
+from signcl.evaluation.scoring import predict
+from signcl.inference.translation import load_model, translate
+from signcl.systems.encoders import build_visual
+from signcl.systems.parts.search import ctc_prefix_beam
+from signcl.systems.slt import SLT
+from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.training import run_folder
+from signcl.training.build import build_model
+from signcl.training.prepare import prepare
+from signcl.training.recipe import recipe_from_dict
 
 SIGNS = ["REGEN", "SONNE", "WIND", "MORGEN", "NORD", "UND"]
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
@@ -208,7 +209,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(tmp_path
     (four / "dev.tsv").write_text("\n".join([header, *rows]) + "\n")
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
     folder = fit(recipe(four, tmp_path / "run", epochs=8, evaluate_every=8, bucket=False), progress=False)
-    run = checkpoint.load_run(folder)
+    run = run_folder.load_run(folder)
     data = ClipDataset(
         recipe_samples(run.recipe, "dev"), run.tokenizer, run.recipe, training=False, glosses=run.glosses
     )
@@ -216,7 +217,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(tmp_path
     with torch.no_grad():
         terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1
-    assert checkpoint.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
+    assert run_folder.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
     scores = evaluate(folder, "dev", bootstrap=20, progress=False)
     assert scores["bleu4"] == pytest.approx(100)
     assert scores["recognition"]["wer"] == 0
@@ -231,7 +232,7 @@ def test_a_recogniser_trains_and_is_scored_by_word_error_rate(corpus, tmp_path):
     weights = {"recognition": 1.0, "signcl": 0.01}
     folder = fit(recipe(corpus, tmp_path / "run", "recogniser", weights=weights, epochs=25, evaluate_every=25),
                  progress=False)  # fmt: skip
-    card = checkpoint.read_card(folder)
+    card = run_folder.read_card(folder)
     assert card["gloss_classes"] == len(SIGNS) + 2
     dev = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines() if '"dev"' in line][-1]
     assert card["best"] == -dev["wer"]
@@ -242,13 +243,13 @@ def test_a_recogniser_trains_and_is_scored_by_word_error_rate(corpus, tmp_path):
     assert scores["made"]["beams"] == 10
     assert (folder / "predictions.test.tsv").read_text().startswith("name\treference\thypothesis\n")
     with pytest.raises(ValueError, match="only a finetune run translates"):
-        predict(checkpoint.load_run(folder), [])
+        predict(run_folder.load_run(folder), [])
 
 
 def test_half_precision_trains_finite_weights(corpus, tmp_path):
     weights = {"translation": 1.0, "recognition": 0.2, "signcl": 0.1}
     r = recipe(corpus, tmp_path / "run", weights=weights, max_steps=3, precision="bf16-mixed")
-    for value in checkpoint.read_weights(fit(r, progress=False)).values():
+    for value in run_folder.read_weights(fit(r, progress=False)).values():
         assert torch.isfinite(value).all()
         assert value.dtype in (torch.float32, torch.int64)
 
@@ -274,7 +275,7 @@ def test_clips_too_short_for_their_glosses_are_named_and_skipped_or_stop(corpus,
     (root / "train.tsv").write_text("\n".join("\t".join(row) for row in table) + "\n")
     folder = fit(recipe(root, tmp_path / "skip", epochs=1), progress=False)
     assert "1 clips have too few frames for their glosses and were left out of CTC: train3" in capsys.readouterr().err
-    assert checkpoint.read_card(folder)["too_short_for_ctc"] == ["train3"]
+    assert run_folder.read_card(folder)["too_short_for_ctc"] == ["train3"]
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         assert all(math.isfinite(v) for v in json.loads(line).values() if isinstance(v, float))
     with pytest.raises(ValueError, match="clip train3 has fewer steps than its glosses need"):
@@ -314,7 +315,7 @@ def test_a_corpus_without_gloss_is_refused_unless_the_run_only_translates(tmp_pa
         fit(recipe(root, tmp_path / "joint"), progress=False)
     folder = fit(recipe(root, tmp_path / "nslt", weights={"translation": 1.0}, max_steps=1), progress=False)
     assert not (folder / "glosses.json").exists()
-    assert checkpoint.load_run(folder).glosses is None
+    assert run_folder.load_run(folder).glosses is None
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_end_to_end_from_frames(tmp_path):
     weights = {"translation": 1.0, "recognition": 0.2, "signcl": 0.01}
     r = recipe(root, tmp_path / "run", weights=weights, model={"visual": "small_cnn"}, max_steps=2)
     folder = fit(r, progress=False)
-    assert checkpoint.read_card(folder)["feature_dim"] is None
+    assert run_folder.read_card(folder)["feature_dim"] is None
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"

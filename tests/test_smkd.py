@@ -14,21 +14,22 @@ import torch
 from systems import Case, batch_of, built, recipe_of
 from torch import nn
 
-from signcl import checkpoint, evaluate, fit, load_recipe
-from signcl.analysis import extract_features
-from signcl.batch import Sample
-from signcl.build import build_model, initialise
+from signcl import evaluate, fit, load_recipe
 from signcl.cli import main
-from signcl.data import ClipDataset, collate, recipe_samples, thin
-from signcl.features import write_store
+from signcl.data.batch import Sample
+from signcl.data.features import write_store
+from signcl.data.loading import ClipDataset, collate, recipe_samples, thin
+from signcl.inference.run_density import extract_features
 from signcl.losses import distillation_loss
-from signcl.models.cnn_ctc import CNNCTC
-from signcl.models.smkd import SMKD, UnitLinear
-from signcl.recipe import AugmentRecipe, InputRecipe, TrainRecipe, recipe_from_dict
-from signcl.terms import compute_terms, weighted_sum
-from signcl.train.optimise import Adaptation, learning_rate, term_weights
-from signcl.train.prepare import prepare
-from signcl.visual import build_visual
+from signcl.systems.cnn_ctc import CNNCTC
+from signcl.systems.encoders import build_visual
+from signcl.systems.smkd import SMKD, UnitLinear
+from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.optimizer import Adaptation, learning_rate, term_weights
+from signcl.training.prepare import prepare
+from signcl.training.recipe import AugmentRecipe, InputRecipe, TrainRecipe, recipe_from_dict
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 BOTH = pytest.mark.parametrize("name", ["smkd", "cnn_ctc"])
@@ -209,13 +210,13 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(name, co
     recipe = recipe_of(Case(name, wide, soft.get(name, {})), {False: four}, tmp_path / "run", **train)
     del recipe.loss.weights["signcl"]
     folder = fit(recipe, progress=False)
-    run = checkpoint.load_run(folder)
+    run = run_folder.load_run(folder)
     data = ClipDataset(prepare(recipe).dev.samples, None, run.recipe, training=False, glosses=run.glosses)
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
         terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=0)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1, terms
-    assert torch.equal(checkpoint.load_run(folder).model.recognise(batch)[0], run.model.recognise(batch)[0])
+    assert torch.equal(run_folder.load_run(folder).model.recognise(batch)[0], run.model.recognise(batch)[0])
     assert evaluate(folder, "dev", bootstrap=0, progress=False)["wer"] == 0
 
 
@@ -337,7 +338,7 @@ def test_clips_too_short_for_their_glosses_are_named_and_skipped_or_stop(name, c
     (root / "train.tsv").write_text("\n".join("\t".join(row) for row in table) + "\n")
     folder = fit(recipe_of(Case(name), {False: root}, tmp_path / "skip", epochs=1), progress=False)
     assert "1 clips have too few frames for their glosses and were left out of CTC: train3" in capsys.readouterr().err
-    assert checkpoint.read_card(folder)["too_short_for_ctc"] == ["train3"]
+    assert run_folder.read_card(folder)["too_short_for_ctc"] == ["train3"]
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         assert all(math.isfinite(v) for v in json.loads(line).values() if isinstance(v, float))
     with pytest.raises(ValueError, match="clip train3 has fewer steps than its glosses need"):
@@ -377,7 +378,7 @@ def published(width=16, classes=9, seed=3) -> dict:
     """A checkpoint with the keys and shapes of VAC_CSLR, trained on several GPUs, as its `save_model` writes it."""
     from transformers import ResNetConfig, ResNetModel
 
-    from signcl.visual.weights import _torchvision_name
+    from signcl.systems.encoders.published_weights import _torchvision_name
 
     torch.manual_seed(seed)
     config = ResNetConfig(depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic")
@@ -491,7 +492,7 @@ def test_nslt_trains_on_the_released_srp_features(way, tmp_path):
     }[way]
     small = ["--model.width=32", "--model.heads=2", "--model.ffn=32", "--train.max_steps=1", "--train.device=cpu"]
     assert main(["fit", str(RECIPES / "phoenix14t/nslt.yaml"), f"--out={tmp_path}/run", *where, *small]) == 0
-    assert checkpoint.read_card(tmp_path / "run")["feature_dim"] == 1024
+    assert run_folder.read_card(tmp_path / "run")["feature_dim"] == 1024
     assert main(["evaluate", str(tmp_path / "run"), "--device=cpu", "--bootstrap=0"]) == 0
     lines = (tmp_path / "run/predictions.test.tsv").read_text(encoding="utf-8").splitlines()
     assert lines[1].startswith("01April_2010_Thursday_heute-0\t")
@@ -500,7 +501,7 @@ def test_nslt_trains_on_the_released_srp_features(way, tmp_path):
 
 @pytest.mark.parametrize(("name", "tap", "rows"), [("cnn_ctc", "steps", 1), ("smkd", "conv", 4), ("smkd", "frames", 1)])
 def test_features_of_a_run_become_the_input_of_a_translation_run(name, tap, rows, corpora, tmp_path):
-    run = checkpoint.load_run(fit(recipe_of(Case(name), corpora, tmp_path / "run", max_steps=1), progress=False))
+    run = run_folder.load_run(fit(recipe_of(Case(name), corpora, tmp_path / "run", max_steps=1), progress=False))
     frames = {}
     for split in ("train", "dev"):
         samples = recipe_samples(run.recipe, split)
@@ -511,7 +512,7 @@ def test_features_of_a_run_become_the_input_of_a_translation_run(name, tap, rows
     recipe = recipe_of(Case("slt"), corpora, tmp_path / "slt", max_steps=1)
     recipe.corpus.features = f"{tmp_path}/store/{{split}}"
     fit(recipe, progress=False)
-    assert checkpoint.read_card(tmp_path / "slt")["feature_dim"] == store.dim
+    assert run_folder.read_card(tmp_path / "slt")["feature_dim"] == store.dim
 
 
 def test_a_corpus_whose_clips_are_all_too_short_stops_and_says_so(corpora, tmp_path):
@@ -534,7 +535,7 @@ def test_recognisers_are_compared_by_their_word_error_rate(corpora, tmp_path, ca
 
 
 def test_a_report_of_a_recogniser_shows_its_word_error_rate_at_the_top(corpora, tmp_path):
-    from signcl.report import report
+    from signcl.pages.report import report
 
     folder = fit(recipe_of(Case("smkd"), corpora, tmp_path / "run", max_steps=2), progress=False)
     evaluate(folder, "dev", progress=False)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signcl.batch import Sample, Span
-from signcl.corpora import phoenix_states
-from signcl.corpora.phoenix_states import SILENCE, collapse, decode_states, read_unit_glosses
-from signcl.corpora.span_table import attach_spans, read_spans, write_spans
+from signcl.data.annotation import phoenix_states
+from signcl.data.annotation.phoenix_states import SILENCE, collapse, decode_states, read_unit_glosses
+from signcl.data.annotation.span_table import attach_spans, read_spans, write_spans
+from signcl.data.batch import Sample, Span
 from signcl.metrics import wer
 
 

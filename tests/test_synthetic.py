@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signcl.corpora.synthetic import SyntheticSettings, difference, make_corpus, plan_corpus, samples
-from signcl.corpora.synthetic.grammar import Grammar, Sentence, Token
-from signcl.corpora.synthetic.lexicon import PARAMETERS, build_lexicon, zipf_weights
-from signcl.corpora.synthetic.plan import ClipPlan, table
-from signcl.corpora.synthetic.scene import draw_clip
-from signcl.corpora.synthetic.settings import Dice
-from signcl.video import read_frames
+from signcl.data.corpora.synthetic import SyntheticSettings, difference, make_corpus, plan_corpus, samples
+from signcl.data.corpora.synthetic.grammar import Grammar, Sentence, Token
+from signcl.data.corpora.synthetic.lexicon import PARAMETERS, build_lexicon, zipf_weights
+from signcl.data.corpora.synthetic.plan import ClipPlan, table
+from signcl.data.corpora.synthetic.scene import draw_clip
+from signcl.data.corpora.synthetic.settings import Dice
+from signcl.data.video import read_frames
 
 TINY = SyntheticSettings(clips=40, size=48, signs=24, signers=2, seed=7, sign_frames=6)
 
@@ -326,7 +326,7 @@ def test_two_workers_make_the_same_corpus(tiny, tmp_path):
 def test_a_killed_run_is_finished_by_the_next_and_gives_the_same(tiny, tmp_path):
     folder = tmp_path / "corpus"
     code = (
-        "from signcl.corpora.synthetic import SyntheticSettings, make_corpus\n"
+        "from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus\n"
         f"make_corpus({str(folder)!r}, {TINY!r}, progress=False)"
     )
     root = Path(__file__).parents[1]
@@ -348,7 +348,7 @@ def test_a_killed_run_is_finished_by_the_next_and_gives_the_same(tiny, tmp_path)
 
 
 def test_an_interrupt_leaves_no_half_file(tmp_path, monkeypatch):
-    from signcl.corpora.synthetic import scene
+    from signcl.data.corpora.synthetic import scene
 
     drawn, original = [], scene.draw_clip
 
@@ -402,7 +402,7 @@ def test_impossible_settings_are_refused(knobs, words):
 
 
 def test_a_lexicon_too_small_for_the_clips_is_refused(monkeypatch):
-    from signcl.corpora.synthetic import plan
+    from signcl.data.corpora.synthetic import plan
 
     monkeypatch.setattr(plan, "PATIENCE", 5)  # the full patience finds sentences for seconds
     with pytest.raises(

@@ -9,21 +9,20 @@ from pathlib import Path
 import torch
 from systems import ALL, CASES, CONTRASTED, batch_of, built, recipe_of, shaken
 
-from signcl import checkpoint
-from signcl.analysis import sign_instances
-from signcl.data import recipe_samples
+from signcl.data.loading import recipe_samples
 from signcl.density import sign_density_ratio
+from signcl.inference.run_density import sign_instances
 from signcl.losses import frame_distances
-from signcl.recipe import SYSTEMS, Recipe
-from signcl.terms import compute_terms, weighted_sum
-from signcl.train import fit
+from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.training import fit, run_folder
+from signcl.training.recipe import SYSTEMS, Recipe
 
 
 def test_every_system_has_a_row():
     assert {case.name for case in CASES} == set(SYSTEMS)
 
 
-def density(run: checkpoint.Run) -> float:
+def density(run: run_folder.Run) -> float:
     samples = recipe_samples(run.recipe, "train")
     (found,) = sign_instances(run, samples, ["centre"], tap="features", device="cpu", progress=False)
     rows, glosses = found.features, found.glosses
@@ -54,7 +53,7 @@ def test_signcl_attaches_by_recipe_alone(case, corpora, tmp_path):
     recipe.loss.weights = {name: 0.1 * value for name, value in recipe.loss.weights.items()} | {"signcl": 1.0}
     first = fit(replace_steps(recipe, tmp_path / "before", lr=1e-12), progress=False)
     last = fit(recipe, progress=False)
-    before, after = density(checkpoint.load_run(first)), density(checkpoint.load_run(last))
+    before, after = density(run_folder.load_run(first)), density(run_folder.load_run(last))
     assert after < before, f"SDR of the training clips rose from {100 * before:.1f} to {100 * after:.1f}"
 
 
@@ -96,11 +95,11 @@ def test_a_saved_and_loaded_model_is_the_same(case, corpora, tmp_path):
     recipe = recipe_of(case, corpora, tmp_path / "run")
     model, material = built(recipe)
     shaken(model).eval()
-    checkpoint.save_run_start(tmp_path / "run", recipe, material.tokenizer, material.glosses, material.targets)
-    checkpoint.save_weights(tmp_path / "run", model)
-    checkpoint.save_card(tmp_path / "run", {"feature_dim": material.feature_dim})
+    run_folder.save_run_start(tmp_path / "run", recipe, material.tokenizer, material.glosses, material.targets)
+    run_folder.save_weights(tmp_path / "run", model)
+    run_folder.save_card(tmp_path / "run", {"feature_dim": material.feature_dim})
     torch.manual_seed(9)
-    run = checkpoint.load_run(tmp_path / "run")
+    run = run_folder.load_run(tmp_path / "run")
     batch = batch_of(material, recipe, [0, 1])
     with torch.no_grad():
         before, after = model(batch), run.model(batch)

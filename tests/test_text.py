@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signcl.text import (
+from signcl.data.text import (
     GlossVocabulary,
     SentencePieceTokenizer,
     VocabularyTokenizer,

@@ -12,13 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from signcl import checkpoint, fit, load_recipe
-from signcl.build import build_model
+from signcl import fit, load_recipe
 from signcl.losses import clip_loss, token_clip_loss, token_similarity
-from signcl.recipe import recipe_from_dict
-from signcl.stages import score, summarise
-from signcl.terms import compute_terms
-from signcl.train.prepare import prepare
+from signcl.systems.terms import compute_terms
+from signcl.training import run_folder
+from signcl.training.build import build_model
+from signcl.training.prepare import prepare
+from signcl.training.recipe import recipe_from_dict
+from signcl.training.stages import score, summarise
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
 SCALE = torch.tensor(math.log(10.0))
@@ -127,7 +128,7 @@ SCRIPT = """
 import sys, torch
 from lightning_fabric import Fabric
 from signcl.losses import token_clip_loss
-from signcl.train.optimise import gather_rows
+from signcl.training.optimizer import gather_rows
 
 torch.set_num_threads(1)
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
@@ -235,7 +236,7 @@ def test_token_contrast_alone_learns_which_sentence_is_whose_and_starts_a_transl
     assert dev["token_retrieval"] > 50  # chance: 17
     assert "retrieval" not in dev
     r = recipe(corpus, tmp_path / "next", {"token_clip": 1.0})
-    loaded = checkpoint.load_run(run)
+    loaded = run_folder.load_run(run)
     batch = prepare(r).dev[[0, 1, 2]].batch
     shares = [score(loaded.model, [prepare(r).dev[rows].batch], r, loaded.tokenizer) for rows in ([0, 1, 2], [3, 4, 5])]
     assert summarise(shares)["token_retrieval"] == pytest.approx(dev["token_retrieval"])
@@ -250,7 +251,7 @@ def test_token_contrast_alone_learns_which_sentence_is_whose_and_starts_a_transl
         "model": {**MODEL, "name": "gfslt", "init_from": str(run)},
         "train": {"max_steps": 1, "device": "cpu"},
     })  # fmt: skip
-    said = checkpoint.read_card(fit(finetuning, progress=False))["initialised"]
+    said = run_folder.read_card(fit(finetuning, progress=False))["initialised"]
     assert "token_logit_scale" in said[-1].split("left behind")[1]
 
 

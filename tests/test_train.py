@@ -13,17 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from signcl import checkpoint
-from signcl.batch import Sample
-from signcl.build import build_model
-from signcl.data import collate, recipe_samples
-from signcl.files import atomic_write
-from signcl.recipe import TrainRecipe, recipe_from_dict
-from signcl.terms import TERMS, compute_terms, frame_margin, weighted_sum
-from signcl.text import load_tokenizer
-from signcl.train import fit, learning_rate, read_record
-from signcl.train.optimise import Adaptation
-from signcl.train.prepare import prepare
+from signcl.data.batch import Sample
+from signcl.data.files import atomic_write
+from signcl.data.loading import collate, recipe_samples
+from signcl.data.text import load_tokenizer
+from signcl.systems.terms import TERMS, compute_terms, frame_margin, weighted_sum
+from signcl.training import fit, learning_rate, read_record, run_folder
+from signcl.training.build import build_model
+from signcl.training.optimizer import Adaptation
+from signcl.training.prepare import prepare
+from signcl.training.recipe import TrainRecipe, recipe_from_dict
 
 WORDS = ["null", "eins", "zwei", "drei", "vier", "fuenf"]
 TINY = {"visual": "feature_mlp", "visual_dim": 16, "conv_width": 32, "width": 32, "encoder_layers": 1,
@@ -108,7 +107,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
     dev = [line for line in lines if line["kind"] == "dev"]
     assert len(dev) == 2
     assert {"bleu4", "rouge_l", "exact_match", "loss", "signcl"} <= dev[-1].keys()
-    run = checkpoint.load_run(folder)
+    run = run_folder.load_run(folder)
     assert run.card["steps"] == 40 * 6
     assert run.card["best"] == pytest.approx(max(line["bleu4"] for line in dev))
 
@@ -133,12 +132,12 @@ def test_killed_and_resumed_equals_unbroken(stage, corpus, tmp_path):
     whole = fit(recipe(corpus, tmp_path / "whole", stage, epochs=3), progress=False)
 
     broken = recipe(corpus, tmp_path / "broken", stage, epochs=3)
-    from signcl.recipe import save_recipe
+    from signcl.training.recipe import save_recipe
 
     save_recipe(broken, tmp_path / "recipe.yaml")
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), "11"])
     assert process.wait(timeout=120) == -signal.SIGKILL
-    state = checkpoint.load_state(Path(broken.out))
+    state = run_folder.load_state(Path(broken.out))
     assert 0 < state["step"] < 11
     assert not state["finished"]
     fit(broken, progress=False)
@@ -153,8 +152,8 @@ def test_killed_and_resumed_equals_unbroken(stage, corpus, tmp_path):
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from signcl.recipe import load_recipe
-from signcl.train import loop
+from signcl.training.recipe import load_recipe
+from signcl.training import loop
 torch.set_num_threads(1)
 step = loop.Loop._train_step
 def dying(self, batches):
@@ -176,7 +175,7 @@ def ctrl_c():
 
 
 def test_ctrl_c_leaves_a_resumable_run(corpus, tmp_path, monkeypatch):
-    from signcl.train import loop
+    from signcl.training import loop
 
     step = loop.Loop._train_step
 
@@ -190,7 +189,7 @@ def test_ctrl_c_leaves_a_resumable_run(corpus, tmp_path, monkeypatch):
         patch.setattr(loop.Loop, "_train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(r, progress=False)
-    assert checkpoint.load_state(tmp_path / "run")["step"] == 3
+    assert run_folder.load_state(tmp_path / "run")["step"] == 3
     fit(r, progress=False)
     whole = fit(recipe(corpus, tmp_path / "whole", epochs=1), progress=False)
     a, b = weights(whole), weights(tmp_path / "run")
@@ -199,7 +198,7 @@ def test_ctrl_c_leaves_a_resumable_run(corpus, tmp_path, monkeypatch):
 
 def test_ctrl_c_while_dev_is_scored_scores_it_on_resumption(corpus, tmp_path, monkeypatch):
     # It used to end as a finished run without weights.
-    from signcl.train import loop
+    from signcl.training import loop
 
     def interrupted(self):
         raise KeyboardInterrupt
@@ -211,12 +210,12 @@ def test_ctrl_c_while_dev_is_scored_scores_it_on_resumption(corpus, tmp_path, mo
             fit(r, progress=False)
     fit(r, progress=False)
     assert [line["kind"] for line in read_record(tmp_path / "run")].count("dev") == 1
-    assert checkpoint.load_run(tmp_path / "run").card["best"] is not None
+    assert run_folder.load_run(tmp_path / "run").card["best"] is not None
 
 
 def test_ctrl_c_within_a_step_waits_for_its_end(corpus, tmp_path, monkeypatch, ctrl_c):
     # A state saved between the optimizer's step and its count would take that step twice.
-    from signcl.train import loop
+    from signcl.training import loop
 
     step = loop.Loop._train_step
 
@@ -230,7 +229,7 @@ def test_ctrl_c_within_a_step_waits_for_its_end(corpus, tmp_path, monkeypatch, c
         patch.setattr(loop.Loop, "_train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(r, progress=False)
-    assert checkpoint.load_state(tmp_path / "run")["step"] == 4
+    assert run_folder.load_state(tmp_path / "run")["step"] == 4
     fit(r, progress=False)
     whole = fit(recipe(corpus, tmp_path / "whole", epochs=1), progress=False)
     a, b = weights(whole), weights(tmp_path / "run")
@@ -253,8 +252,8 @@ def test_a_corpus_that_has_changed_is_not_resumed(corpus, tmp_path):
     root = copied(corpus, tmp_path / "corpus")
     r = recipe(root, tmp_path / "run", max_steps=2)
     folder = fit(r, progress=False)
-    state = checkpoint.load_state(folder)
-    checkpoint.save_state(folder, {**state, "finished": False})
+    state = run_folder.load_state(folder)
+    run_folder.save_state(folder, {**state, "finished": False})
     (root / "train.tsv").write_text((root / "train.tsv").read_text().replace("eins", "einzig"))
     with pytest.raises(ValueError, match=r"training split of .* has changed since .*--fresh"):
         fit(r, progress=False)
@@ -311,7 +310,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_clips(cor
         return honest(*given) * math.nan
 
     r = recipe(corpus, tmp_path / "run", epochs=1)
-    from signcl.train import loop
+    from signcl.training import loop
 
     monkeypatch.setitem(TERMS, "translation", poisoned)
     made = loop.Loop(r, tmp_path / "run", None, progress=False)
@@ -362,15 +361,15 @@ def test_early_stopping_and_selection(corpus, tmp_path):
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
-    checkpoint.save_state(tmp_path, {"step": 1})
+    run_folder.save_state(tmp_path, {"step": 1})
 
     def full(state, path):
         Path(path).write_bytes(b"half")
         raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/3: file write failed")
 
     with pytest.raises(OSError, match=r"no space left .* the one written before is intact"):
-        checkpoint.save_state(tmp_path, {"step": 2}, save=full)
-    assert checkpoint.load_state(tmp_path) == {"step": 1}
+        run_folder.save_state(tmp_path, {"step": 2}, save=full)
+    assert run_folder.load_state(tmp_path) == {"step": 1}
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["last.pt"]
 
 
@@ -386,17 +385,17 @@ def test_a_real_full_disk(tmp_path):
 def test_damaged_and_foreign_runs_are_named(corpus, tmp_path):
     folder = fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
     with pytest.raises(FileNotFoundError, match="no run folder at"):
-        checkpoint.load_run(tmp_path / "absent")
+        run_folder.load_run(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match=r"has no recipe\.yaml"):
-        checkpoint.load_run(corpus)
+        run_folder.load_run(corpus)
     text = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(text.replace("conv_width: 32", "conv_width: 64"))
     with pytest.raises(ValueError, match="weights of another model"):
-        checkpoint.load_run(folder)
+        run_folder.load_run(folder)
     (folder / "recipe.yaml").write_text(text)
     (folder / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="is damaged"):
-        checkpoint.load_run(folder)
+        run_folder.load_run(folder)
     (folder / "state" / "last.pt").write_bytes(b"rubbish")
     with pytest.raises(ValueError, match=r"delete .*state to train from the start"):
         fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
@@ -455,7 +454,7 @@ def test_the_frame_margin_rules():
 
 @pytest.mark.slow
 def test_two_processes_gather_the_contrast_and_score_each_clip_once(corpus, tmp_path):
-    from signcl.recipe import save_recipe
+    from signcl.training.recipe import save_recipe
 
     r = recipe(corpus, tmp_path / "ddp", "pretrain", epochs=1, devices=2, strategy="ddp")
     save_recipe(r, tmp_path / "recipe.yaml")

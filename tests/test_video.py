@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from signcl.files import write_bytes
-from signcl.video import contact_sheet, probe, read_frames, resize_frames, sample_indices, write_video
+from signcl.data.files import write_bytes
+from signcl.data.video import contact_sheet, probe, read_frames, resize_frames, sample_indices, write_video
 
 
 def moving_square(num_frames: int = 20, height: int = 48, width: int = 64) -> np.ndarray:

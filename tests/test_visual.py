@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from signcl.visual import (
+from signcl.systems.encoders import (
     Augment,
     FeatureMLP,
     Identity,

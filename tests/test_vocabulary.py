@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MBartConfig, MBartForConditionalGeneration, MBartTokenizer
 
-from signcl.batch import Sample
-from signcl.build import build_model, initialise
 from signcl.cli import main
-from signcl.corpora import load_samples
-from signcl.recipe import recipe_from_dict
-from signcl.text import SentencePieceTokenizer, VocabularyTokenizer, build_tokenizer
-from signcl.vocabulary import check_vocabulary, needed_pieces, trim_language_model, trim_pieces
+from signcl.data.batch import Sample
+from signcl.data.corpora import load_samples
+from signcl.data.text import SentencePieceTokenizer, VocabularyTokenizer, build_tokenizer
+from signcl.data.text.checking import check_vocabulary
+from signcl.data.text.pieces import needed_pieces, trim_pieces
+from signcl.training.build import build_model, initialise
+from signcl.training.recipe import recipe_from_dict
+from signcl.training.trimming import trim_language_model
 
 OTHERS = [
     "der hund läuft schnell über die straße",

@@ -14,17 +14,17 @@ import torch
 from fastapi.testclient import TestClient
 from web_site import Server, make_site
 
-from signcl.annotation import SpanKey, read_choices, read_decisions
-from signcl.batch import Sample, Span
 from signcl.cli import main
-from signcl.corpora import load_samples
-from signcl.corpora.span_table import write_spans
-from signcl.web.app import Site, make_app
-from signcl.web.explore import FeatureSet, explore, write_explorer
-from signcl.web.nearness import confusable_pairs, medoids, nearest
-from signcl.web.signs import span_view
-from signcl.web.task import make_task
-from signcl.web.uploads import Limits, kind_of
+from signcl.data.annotation.choices import SpanKey, read_choices, read_decisions
+from signcl.data.annotation.span_table import write_spans
+from signcl.data.batch import Sample, Span
+from signcl.data.corpora import load_samples
+from signcl.pages.app import Site, make_app
+from signcl.pages.explorer import FeatureSet, explore, write_explorer
+from signcl.pages.nearness import confusable_pairs, medoids, nearest
+from signcl.pages.signs import span_view
+from signcl.pages.task import make_task
+from signcl.pages.uploads import Limits, kind_of
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(place) -> Site:
-    from signcl.translation import load_model
+    from signcl.inference.translation import load_model
 
     corpus, run = make_site(place)
     samples = {sample.name: sample for sample in load_samples("synthetic", corpus, "test")}
@@ -200,7 +200,7 @@ def test_other_hosts_and_other_sites_are_refused(client):
 
 
 def test_pages_ask_for_nothing_from_elsewhere(client):
-    static = Path(__file__).parents[1] / "signcl" / "web" / "static"
+    static = Path(__file__).parents[1] / "signcl" / "pages" / "static"
     for path in static.iterdir():
         content = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in content, path
@@ -334,7 +334,7 @@ def test_a_taken_port_and_a_missing_extra_are_one_line(corpus, capsys, monkeypat
     assert "--port" in said[0]
     assert main([*words, "--host=192.0.2.1", "--port=0"]) == 2
     assert "no such address" in capsys.readouterr().err
-    from signcl.web import server
+    from signcl.pages import server
 
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
     assert main([*words, "--port=0"]) == 2
@@ -359,7 +359,7 @@ def content_of(page: Path) -> dict:
 
 
 def test_the_explorer_holds_every_sign_and_the_measured_ratio(site, tmp_path):
-    from signcl.analysis import run_density
+    from signcl.inference.run_density import run_density
 
     found = content_of(explore([site.run], out=tmp_path / "e.html", split="train", device="cpu", progress=False))
     measured = run_density(site.run, "train", device="cpu", picture=False, progress=False)

@@ -12,7 +12,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from signcl.cli import alignment, clips, corpus, density, extraction, pages, scoring, systems, training, vocabulary
+from signcl.cli import align as alignment
+from signcl.cli import corpus, systems
+from signcl.cli import density_verbs as density
+from signcl.cli import evaluate as scoring
+from signcl.cli import extract as extraction
+from signcl.cli import fit as training
+from signcl.cli import serve as pages
+from signcl.cli import translate as clips
+from signcl.cli import vocab as vocabulary
 from signcl.cli.common import is_ours, message
 
 __all__ = ["main"]

@@ -38,8 +38,8 @@ def _add_settings(command: Any) -> None:
     """One flag per field of `SyntheticSettings`, with its docstring as help."""
     from dataclasses import fields
 
-    from signcl.corpora.synthetic import SyntheticSettings
-    from signcl.recipe import field_docs
+    from signcl.data.corpora.synthetic import SyntheticSettings
+    from signcl.training.recipe import field_docs
 
     docs = field_docs(SyntheticSettings)
     for field in fields(SyntheticSettings):
@@ -55,7 +55,7 @@ def _add_settings(command: Any) -> None:
 def _make(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
-    from signcl.corpora.synthetic import SyntheticSettings, make_corpus
+    from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
     settings = SyntheticSettings(**{field.name: getattr(options, field.name) for field in fields(SyntheticSettings)})
     make_corpus(Path(options.folder), settings, workers=options.workers)
@@ -63,7 +63,7 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from signcl.corpora.check import check_corpus
+    from signcl.data.corpus_check import check_corpus
 
     problems = check_corpus(Path(options.folder), name=options.corpus, fast=options.fast)
     if problems or options.json:
@@ -76,7 +76,7 @@ def _check(options: argparse.Namespace) -> int:
 def _stats(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from signcl.corpora.check import corpus_stats
+    from signcl.data.corpus_check import corpus_stats
 
     stats = corpus_stats(Path(options.folder), name=options.corpus)
     show(options, asdict(stats), lambda _: stats)

@@ -18,8 +18,8 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _systems(options: argparse.Namespace) -> None:
-    from signcl.catalogue import describe_system, list_systems
-    from signcl.tables import systems_table
+    from signcl.cli.tables import systems_table
+    from signcl.training.catalogue import describe_system, list_systems
 
     rows = list_systems(options.names)
     if options.names and not options.json:

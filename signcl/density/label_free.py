@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from signcl.batch import Span
+from signcl.data.batch import Span
 from signcl.density.ratio import sign_density_ratio
 from signcl.density.spans import Choice, pool_spans
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from signcl.batch import Span
+from signcl.data.batch import Span
 
 __all__ = ["Choice", "clip_frames", "pool_spans", "span_steps"]
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from signcl.batch import frame_mask
+from signcl.data.batch import frame_mask
 
 STRIP_ROWS = 96  # anchors per matrix product on a CPU: a strip's distances stay in cache, and little is computed twice
 WHOLE = 1e-3  # frames: a gap this near below a whole number is that number, so that 2 * 10 * 2.3 is 46 everywhere

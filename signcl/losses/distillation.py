@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from signcl.batch import frame_mask
+from signcl.data.batch import frame_mask
 from signcl.losses.contrast import full_precision
 
 __all__ = ["distillation_loss"]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from signcl.batch import frame_mask
+from signcl.data.batch import frame_mask
 from signcl.losses import contrast
 
 NOTHING = -1e30  # log of no similarity at all; minus infinity would turn gradients into NaN

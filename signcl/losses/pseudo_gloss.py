@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from signcl.batch import frame_mask
+from signcl.data.batch import frame_mask
 from signcl.losses.contrast import full_precision
 from signcl.losses.sentence import _Capped
 

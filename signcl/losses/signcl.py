@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signcl.batch import frame_mask
+from signcl.data.batch import frame_mask
 from signcl.losses import contrast
 
 Variant = Literal["paper", "released"]
@@ -33,7 +33,7 @@ def estimate_frame_margin(
 
     Args:
         num_frames: frames of each clip, without padding. [B]
-        num_words: spoken words of each sentence (`signcl.text.count_words`). For Chinese, 2.3 * characters / 2.18:
+        num_words: spoken words of each sentence (`signcl.data.text.count_words`). For Chinese, 2.3 * characters / 2.18:
             CSL-Daily writes 2.18 characters per gloss, so that the margin is frames per gloss there too. No words
             count as one, and then no negatives are left. [B]
         words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.

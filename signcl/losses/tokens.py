@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from signcl.batch import frame_mask
+from signcl.data.batch import frame_mask
 from signcl.losses.contrast import full_precision, unit_rows
 from signcl.losses.sentence import both_ways, capped_scale
 

@@ -1,0 +1,176 @@
+"""`signcl demo`: the main job end to end, on a corpus that the package draws itself.
+
+A frame encoder learns the signs of another lexicon, as the paper's starts from ImageNet. From it the same system is
+pretrained and finetuned twice, without and with SignCL, scored on held-out clips, and measured. Everything is an
+ordinary run of an ordinary recipe (recipes/synthetic), so stopping and resuming work as always. The two systems train
+side by side, one core each: for tensors this small a second thread per run gains nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from signcl.data.progress import Bar, say, track
+from signcl.training.recipe import recipe_path
+
+__all__ = ["demo"]
+
+ARMS = {"without SignCL": "", "with SignCL": "-signcl"}
+STAGES = ("pretrain", "finetune")
+CORPUS = {"size": 48, "dev_share": 1 / 12, "test_share": 1 / 4}
+OTHER_SIGNS = {"size": 48, "signs": 96, "signers": 8, "unseen_signers": 0, "seed": 1000}
+"""The corpus of the frame encoder."""
+Plan = dict[Path, list[str]]
+"""`signcl fit` commands to run one after the other, by run folder."""
+
+
+def demo(out: Path, *, quick: bool = False) -> str:
+    """Run it; the table that `make demo` prints.
+
+    Args:
+        out: folder for the corpus, the runs and the report. A second call goes on where the first was stopped.
+        quick: fewer clips and epochs: shows that everything works, learns little.
+
+    Returns:
+        Table of SDR, BLEU-1..4, ROUGE-L and seconds for both systems, the paired difference, the report's path.
+    """
+    from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
+
+    started = time.perf_counter()
+    corpus, signs = out / "corpus", out / "corpus-of-signs"
+    make_corpus(signs, SyntheticSettings(clips=160 if quick else 800, **OTHER_SIGNS))  # type: ignore[arg-type]
+    make_corpus(corpus, SyntheticSettings(clips=144 if quick else 720, **CORPUS))  # type: ignore[arg-type]
+    _train_side_by_side("training the frame encoder", {"frame encoder": _encoder_plan(out, signs, quick)})
+    plans = {arm: _plan(out, corpus, suffix, quick) for arm, suffix in ARMS.items()}
+    _train_side_by_side("training both systems", plans)
+
+    from signcl.cli.tables import comparison_table, table
+    from signcl.evaluation.comparison import compare
+    from signcl.evaluation.scoring import evaluate
+    from signcl.inference.run_density import run_density
+    from signcl.pages.report import report
+    from signcl.training.run_folder import read_card
+
+    rows, runs = [], []
+    samples = 200 if quick else 1000
+    for arm, suffix in ARMS.items():
+        say(f"scoring the system {arm}")
+        run = out / f"finetune{suffix}"
+        scores = evaluate(run, "test", bootstrap=samples)
+        density = run_density(run, "test")
+        seconds = sum(read_card(out / f"{stage}{suffix}")["seconds"] for stage in STAGES)
+        figures = [density["sdr"], *(scores[f"bleu{n}"] for n in (1, 2, 3, 4)), scores["rouge_l"]]
+        rows.append([arm, *(f"{x:.2f}" for x in figures), f"{seconds:.0f}"])
+        runs.append(run)
+    page = report(runs, out=out / "report.html")
+    header = ["system", "SDR %", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "train s"]
+    lines = [
+        "",
+        table(rows, header),
+        "",
+        "Paired bootstrap over the test sentences, A = without, B = with SignCL, one seed each:",
+        comparison_table(compare(runs[0], runs[1], "test", samples=samples)),
+        "",
+        f"{time.perf_counter() - started:.0f} s in all. Report: {page}",
+    ]
+    if quick:
+        lines.insert(-1, "(quick pass: seconds of training on 96 clips; the numbers show only that all of it runs)")
+    return "\n".join(lines)
+
+
+def _encoder_plan(out: Path, signs: Path, quick: bool) -> Plan:
+    words = [str(recipe_path("synthetic/isolated.yaml")), f"--corpus.root={signs}", f"--out={out / 'isolated'}"]
+    return {out / "isolated": words + (["--train.epochs=4", "--train.evaluate_every=4"] if quick else [])}
+
+
+def _plan(out: Path, corpus: Path, suffix: str, quick: bool) -> Plan:
+    """The `signcl fit` commands of one system."""
+    plan = {}
+    for stage in STAGES:
+        folder = out / f"{stage}{suffix}"
+        start = (
+            f"init_from={out / f'pretrain{suffix}'}"
+            if stage == "finetune"
+            else f"visual_weights=pretrained:{out / 'isolated'}"
+        )
+        changes = [f"--corpus.root={corpus}", f"--out={folder}", f"--model.{start}"]
+        if quick:
+            changes += ["--train.epochs=2", "--train.evaluate_every=2"]
+        plan[folder] = [str(recipe_path(f"synthetic/{stage}{suffix}.yaml")), *changes]
+    return plan
+
+
+def _train_side_by_side(what: str, plans: dict[str, Plan]) -> None:
+    """Run the commands of each plan in order, the plans at the same time where there are cores."""
+    jobs = min(len(plans), os.cpu_count() or 1)
+    stop = threading.Event()
+    total = sum(map(_steps, plans.values()))
+    with track(what, total=total) as bar, ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_train, plan, arm, bar, stop) for arm, plan in plans.items()]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            stop.set()  # Ctrl-C reaches the children too: they write their state and end
+            raise
+
+
+def _steps(plan: Plan) -> int:
+    from signcl.data.corpora.synthetic import samples
+    from signcl.training.recipe import load_recipe
+
+    total = 0
+    for words in plan.values():
+        recipe = load_recipe(words[0], words[1:])
+        clips = samples(Path(recipe.corpus.root), "train")
+        items = sum(len(clip.spans) for clip in clips) if recipe.corpus.isolated else len(clips)
+        total += math.ceil(items / recipe.train.batch_size) * recipe.train.epochs
+    return total
+
+
+def _train(plan: Plan, arm: str, bar: Bar, stop: threading.Event) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for folder, words in plan.items():
+        if stop.is_set():
+            return
+        last: deque[str] = deque(maxlen=3)
+        command = [sys.executable, "-m", "signcl", "fit", *words]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+        )
+        watcher = threading.Thread(target=_advance, args=(process, folder, bar), daemon=True)
+        watcher.start()
+        assert process.stderr is not None
+        for line in process.stderr:
+            last.append(line.strip())
+            say(f"[{arm}, {folder.name.split('-')[0]}] {line.rstrip()}")
+        code = process.wait()
+        watcher.join()
+        if code == 130 or (code and stop.is_set()):
+            raise KeyboardInterrupt
+        if code:
+            raise ValueError(f"training {folder.name} failed: {' '.join(last)}")
+
+
+def _advance(process: subprocess.Popen[str], folder: Path, bar: Bar) -> None:
+    """Move the bar by the steps that a run has logged."""
+    from signcl.training.record import read_record
+
+    done = 0
+    while True:
+        ended = process.poll() is not None
+        lines = read_record(folder)
+        if lines and int(lines[-1]["step"]) > done:
+            bar.advance(int(lines[-1]["step"]) - done)
+            done = int(lines[-1]["step"])
+        if ended:
+            return
+        time.sleep(0.5)

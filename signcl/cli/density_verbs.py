@@ -1,0 +1,178 @@
+"""Verbs that look at features and spans: `density`, `audit`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    command = add_verb(verbs, "density", _density, "Sign Density Ratio of a run, or of features of any model")
+    command.usage = (
+        "signcl density RUN [options]\n       signcl density FEATURES --spans TSV | --glosses LABELS [options]"
+    )
+    command.add_argument(
+        "folder", metavar="SOURCE", help="a run folder, or features: .npy, .npz, pickle, feature store"
+    )
+    annotation = command.add_argument_group("where the glosses stand (a run has them from its corpus)")
+    annotation.add_argument("--spans", metavar="TSV", help="a table: name, gloss, start, stop")
+    annotation.add_argument("--glosses", metavar="LABELS", help="one per row or per clip: .txt, .tsv, .npy, or a key")
+    annotation.add_argument("--phoenix-alignments", metavar="DIR", help="the HMM states of PHOENIX-2014T")
+    annotation.add_argument("--corpus", metavar="KIND", help="SOURCE is a corpus folder with features and spans")
+    annotation.add_argument("--split", default="test", help="of a run, alignments or a corpus")
+    annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
+    reading = command.add_argument_group("how features are read")
+    reading.add_argument("--key", help="the array of an .npz that holds the features")
+    reading.add_argument("--stride", type=float, help="frames per row of the features; default: a store's own, else 1")
+    reading.add_argument(
+        "--first-centre", type=float, help="where the first row looks, in frames; default: as --stride"
+    )
+    reading.add_argument("--log-probs", metavar="FILE", help="of a recogniser for each clip, for --frame peak")
+    reading.add_argument("--classes", metavar="FILE", help="its glosses, one per line, blank first")
+    reading.add_argument("--tap", default="features", help="of a run: `signcl systems` lists a system's taps")
+    reading.add_argument("--root", help="the corpus folder of a run, where it has moved")
+    reading.add_argument("--device", default="auto", help="of a run's model")
+    measure = command.add_argument_group("what is measured")
+    frames = ("centre", "peak", "mean", "medoid")
+    measure.add_argument("--frame", nargs="+", choices=frames, default=["centre"], help="a sign's one vector")
+    measure.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
+    measure.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
+    measure.add_argument("--min-count", type=int, default=2, help="glosses with fewer instances have no ratio")
+    measure.add_argument("--cap", type=int, help="keep at most so many instances of a gloss, drawn by --seed")
+    measure.add_argument("--weight", choices=("even", "frames"), default="even", help="what an instance counts")
+    measure.add_argument("--interval", choices=("glosses", "instances", "both"), default="glosses")
+    measure.add_argument("--samples", type=int, default=1000, help="resamples of intervals")
+    measure.add_argument("--seed", type=int, default=0)
+    measure.add_argument("--no-baseline", action="store_true", help="leave out the ratio under shuffled glosses")
+    measure.add_argument("--measures", action="store_true", help="also silhouette, neighbours, Fisher, entropy, ...")
+    measure.add_argument("--against", metavar="SCORES", help="a recogniser's predictions.tsv, or gloss and score")
+    measure.add_argument("--bins", type=int, default=9, help="of glosses by SDR, for --against")
+    measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
+    measure.add_argument("--label-free", action="store_true", help="estimates without glosses; needs sequences")
+    measure.add_argument("--frames-per-sign", type=float, default=15.0, help="rows per segment of --label-free")
+    command.add_argument("-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md, .tex; a run has its own")
+    command.add_argument("--picture", action=argparse.BooleanOptionalAction, help="the t-SNE map; default with a run")
+    add_json(command)
+
+    command = add_verb(verbs, "audit", _audit, "how often SignCL's positives share a sign and its negatives do not")
+    command.add_argument("folder", metavar="CORPUS", nargs="?", help="a corpus folder whose spans are known")
+    command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, imu_numbers, ...")
+    command.add_argument("--phoenix-alignments", metavar="DIR", help="in its place: HMM states of PHOENIX-2014T")
+    command.add_argument("--spans", metavar="TSV", help="take the spans from a table: name, gloss, start, stop")
+    command.add_argument("--split", default="train")
+    command.add_argument("--rule", nargs="+", default=["paper", "released", "fixed"], help="margin rules")
+    command.add_argument("--stride", nargs="+", type=int, default=[1, 2, 4], help="keep every n-th frame")
+    command.add_argument("--zipf", nargs="+", type=float, default=[2.3], help="spoken words per gloss")
+    command.add_argument("--floor", type=float, default=10.0, help="smallest margin, in kept frames")
+    command.add_argument("--pieces-per-word", type=float, default=1.53, help="tokens per word, for the rule released")
+    add_json(command)
+
+
+def _density(options: argparse.Namespace) -> None:
+    from signcl.density.processes import joined
+
+    with joined() as (rank, world):
+        found, text = _measured(options, rank, world)
+    if rank == 0:
+        show(options, found, text)
+
+
+def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, Callable[[Any], str]]:
+    from signcl.density.against import read_scores
+    from signcl.density.instance_files import Annotation
+    from signcl.density.measuring import Settings
+    from signcl.density.results import density_text, label_free_text
+    from signcl.inference.run_density import feature_density, run_density, run_label_free
+
+    folder = Path(options.folder)
+    places = ("spans", "glosses", "phoenix_alignments", "corpus")
+    given = [name for name in places if getattr(options, name) is not None]
+    is_run = (folder / "recipe.yaml").is_file()
+    if options.label_free:
+        found = run_label_free(
+            folder,
+            options.split,
+            root=options.root,
+            device=options.device,
+            tap=options.tap,
+            key=options.key,
+            frame=options.frame[0],
+            frames_per_sign=options.frames_per_sign,
+            seed=options.seed,
+        )
+        return found, label_free_text
+    if is_run and (strange := [f"--{name.replace('_', '-')}" for name in given if name != "spans"]):
+        raise ValueError(f"{folder} is a run, which takes its glosses from its corpus or --spans, not {strange[0]}")
+    settings = Settings(
+        distance=options.distance,
+        inter=options.inter,
+        min_count=options.min_count,
+        cap=options.cap,
+        weight=options.weight,
+        interval=options.interval,
+        samples=options.samples,
+        seed=options.seed,
+        measures=options.measures,
+        baseline=not options.no_baseline,
+        distributed=world > 1,
+    )
+    shared: dict[str, Any] = {
+        "frame": options.frame,
+        "settings": settings,
+        "scores": None if options.against is None else read_scores(options.against),
+        "bins": options.bins,
+        "versus": options.versus,
+        "rank": rank,
+    }
+    # A folder that is neither a run nor a store goes the way of runs, whose messages say what a run folder is.
+    is_file = folder.is_file() or folder.suffix in (".npy", ".npz", ".pkl", ".pickle")
+    if is_run or not (given or is_file or (folder / "index.json").is_file()):
+        shared |= {"root": options.root, "device": options.device, "tap": options.tap, "spans": options.spans}
+        return run_density(folder, options.split, picture=options.picture is not False, **shared), density_text
+    annotation = Annotation(
+        **{name: getattr(options, name) for name in places},
+        split=options.split,
+        key=options.key,
+        stride=options.stride,
+        first_centre=options.first_centre,
+        log_probs=options.log_probs,
+        classes=options.classes,
+        partial=options.partial,
+    )
+    return feature_density(folder, annotation, out=options.out, picture=bool(options.picture), **shared), density_text
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from signcl.cli.tables import audit_table
+    from signcl.density.audit import run_audit
+
+    if (options.folder is None) == (options.phoenix_alignments is None):
+        raise ValueError("signcl audit needs a CORPUS folder or --phoenix-alignments DIR, one of the two")
+    if options.phoenix_alignments is not None:
+        from signcl.data.annotation import phoenix_states
+
+        samples = phoenix_states.samples(options.phoenix_alignments, options.split)
+    else:
+        from signcl.data.corpora import load_samples
+
+        samples = load_samples(options.corpus, options.folder, options.split)
+    if options.spans:
+        from signcl.data.annotation.span_table import attach_spans
+
+        samples = attach_spans(samples, options.spans)
+    rows = run_audit(
+        samples,
+        rules=options.rule,
+        strides=options.stride,
+        zipf=options.zipf,
+        floor=options.floor,
+        pieces_per_word=options.pieces_per_word,
+    )
+    show(options, rows, audit_table)

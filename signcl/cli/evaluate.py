@@ -1,0 +1,125 @@
+"""Verbs that score what was trained: `evaluate`, `compare`, `report`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_run_and_split, add_verb, show
+
+__all__ = ["add"]
+
+PROBES = ("overlap", "visual", "dot")  # the keys of signcl.evaluation.probes.PROBES, which is not free to import
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    command = add_verb(verbs, "evaluate", _evaluate, "translate a split and score it against the raw references")
+    add_run_and_split(command)
+    command.add_argument("--beams", type=int)
+    command.add_argument("--length-penalty", type=float)
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--bootstrap", type=int, default=1000, help="resamples for the interval of BLEU-4")
+    text = "choose 1 to 10 beams and length penalty -1 to 5 on dev first, by BLEU-4 (slt, gaslt)"
+    command.add_argument("--grid", action="store_true", help=text)
+    text = "can the score be trusted: overlap (sentences seen in training), visual (altered video), dot (conventions)"
+    command.add_argument("--probe", nargs="+", choices=PROBES, metavar="NAME", help=text)
+    command.add_argument(
+        "--near", type=float, default=0.75, help="overlap: share of tokens in place of a near-duplicate"
+    )
+    command.add_argument("--probe-seed", type=int, default=0, help="of altered videos and their intervals")
+
+    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
+    command.add_argument("run_a", metavar="RUN_A")
+    command.add_argument("run_b", metavar="RUN_B")
+    command.add_argument("--split", default="test")
+    command.add_argument("--samples", type=int, default=1000)
+    command.add_argument("--examples", type=int, metavar="N", help="also the N sentences that changed most, both ways")
+    command.add_argument("--by", choices=("rouge_l", "bleu"), default="rouge_l", help="the score of a sentence")
+    add_json(command)
+
+    command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
+    command.add_argument("runs", metavar="RUN", nargs="+")
+    command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
+    command.add_argument("--split", default="test")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from signcl.cli.tables import scores_table
+    from signcl.evaluation.scoring import evaluate
+
+    if options.probe:
+        _probe(options)
+        return
+    if options.grid:
+        from signcl.evaluation.grid import evaluate_grid
+
+        if options.beams is not None or options.length_penalty is not None:
+            raise ValueError("--grid chooses --beams and --length-penalty itself; give either it or them")
+        scores = evaluate_grid(
+            options.folder,
+            options.split,
+            root=options.root,
+            device=options.device,
+            batch_size=options.batch_size,
+            bootstrap=options.bootstrap,
+        )
+        show(options, scores, scores_table)
+        return
+    scores = evaluate(
+        options.folder,
+        options.split,
+        root=options.root,
+        device=options.device,
+        beams=options.beams,
+        length_penalty=options.length_penalty,
+        batch_size=options.batch_size,
+        bootstrap=options.bootstrap,
+    )
+    show(options, scores, scores_table)
+
+
+def _probe(options: argparse.Namespace) -> None:
+    from signcl.cli.tables import probes_table
+    from signcl.evaluation.probes import probe
+
+    if options.grid:
+        raise ValueError(
+            "--grid chooses how to translate, --probe looks at what was translated; call one, then the other"
+        )
+    found = probe(
+        options.folder,
+        list(dict.fromkeys(options.probe)),
+        options.split,
+        root=options.root,
+        device=options.device,
+        beams=options.beams,
+        length_penalty=options.length_penalty,
+        batch_size=options.batch_size,
+        bootstrap=options.bootstrap,
+        near=options.near,
+        seed=options.probe_seed,
+    )
+    show(options, found, probes_table)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from signcl.cli.tables import changes_table, comparison_table
+    from signcl.evaluation.comparison import compare
+
+    rows = compare(options.run_a, options.run_b, options.split, samples=options.samples)
+    if options.examples is None:
+        show(options, rows, comparison_table)
+        return
+    from signcl.evaluation.probes import changes
+
+    changed = changes(options.run_a, options.run_b, options.split, by=options.by, examples=options.examples)
+    both = {"scores": rows, "changes": changed}
+    show(options, both, lambda found: f"{comparison_table(found['scores'])}\n\n{changes_table(found['changes'])}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from signcl.pages.report import report
+
+    print(report([Path(run) for run in options.runs], out=options.out and Path(options.out), split=options.split))

@@ -1,0 +1,58 @@
+"""Verbs that write features: `extract`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    text = "features of a split, by a run or a published frame encoder, as a feature store for corpus.features"
+    command = add_verb(verbs, "extract", _extract, text)
+    command.add_argument("source", metavar="RUN", help="a run folder; or a recipe with model.visual_weights, untrained")
+    command.add_argument("-o", "--out", metavar="STORE", required=True, help="folder of the store; stopped, it goes on")
+    command.add_argument("--split", default="train")
+    command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
+    command.add_argument("--root", help="the corpus folder, where it has moved")
+    command.add_argument("--device", default="auto")
+    command.add_argument("--batch-size", type=int, help="clips of a batch; the recipe's where not given")
+    command.add_argument("--workers", type=int, help="loader processes; the recipe's where not given")
+    command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    command.add_argument("--shard-samples", type=int, default=500, help="clips of a shard: what a stop may lose")
+    command.usage = (
+        "signcl extract RUN -o STORE [--split S] [--tap T] ...   or   RECIPE.yaml -o STORE [--key.sub=value]"
+    )
+    command.epilog = "Exit code 2 where clips could not be read: they are named, the others are in the store."
+    command.set_defaults(takes_overrides=True)
+    add_json(command)
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from signcl.inference.extraction import extract
+
+    found = extract(
+        options.source,
+        options.out,
+        options.split,
+        tap=options.tap,
+        root=options.root,
+        overrides=options.overrides,
+        device=options.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        dtype=options.dtype,
+        shard_samples=options.shard_samples,
+    )
+    print(json.dumps(asdict(found), indent=2, ensure_ascii=False) if options.json else found)
+    if found.broken:
+        few = ", ".join(list(found.broken)[:5])
+        print(f"signcl: {len(found.broken)} clips could not be read and are not in the store: {few}", file=sys.stderr)
+    return 2 if found.broken else 0

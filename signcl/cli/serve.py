@@ -1,0 +1,92 @@
+"""Verbs that make or serve pages: `explore`, `serve`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_verb
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file."""
+    command = add_verb(verbs, "serve", _serve, "pages for a browser: translate, report, explorer, choosing frames")
+    command.add_argument("folder", metavar="RUN", nargs="?", help="a run folder made by `signcl fit`")
+    command.add_argument(
+        "--annotate",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="SPANS.tsv",
+        help="choose the frame that shows each sign; without a table: for the spans that the corpus knows",
+    )
+    command.add_argument("--choices", metavar="FILE", help="where choices go; default SPANS.choices.jsonl")
+    command.add_argument("--corpus", help="kind of corpus of the spans: folder, synthetic, imu_numbers, ...")
+    command.add_argument("--root", help="the corpus folder; default that of the run")
+    command.add_argument("--split", default="test")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no password")
+    command.add_argument("--port", type=int, default=8765, help="0 takes any free one")
+    command.add_argument("--max-upload", type=float, default=64.0, metavar="MB", help="largest clip that is taken")
+    command.add_argument("--device", default="auto")
+
+    command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
+    command.add_argument("runs", metavar="RUN", nargs="+", help="a run folder or a file of features; two to compare")
+    command.add_argument("-o", "--out", help="where the page goes; default RUN/explorer.html")
+    command.add_argument("--split", default="test")
+    command.add_argument("--root", help="the corpus folder, where it has moved")
+    command.add_argument("--spans", metavar="FILE", help="a table of spans, or frames that people chose (.jsonl)")
+    command.add_argument("--glosses", metavar="LABELS", help="of a file of features: a gloss per row or clip")
+    command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
+    command.add_argument(
+        "--frame", choices=("centre", "peak", "mean", "medoid"), default="centre", help="a sign's one vector"
+    )
+    command.add_argument("--method", choices=("tsne", "umap"), default="tsne")
+    command.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE; neighbours of UMAP")
+    command.add_argument("--pca", type=int, default=50, help="principal components that enter the map")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--thumbnails", type=int, default=600, help="most filmstrips put into the page")
+    command.add_argument("--figure", metavar="FILE", help="also the maps as .pdf, .svg or .png, for a paper")
+    command.add_argument("--device", default="auto")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from signcl.pages.server import serve
+
+    serve(
+        options.folder,
+        annotate=options.annotate,
+        corpus=options.corpus,
+        root=options.root,
+        split=options.split,
+        choices=options.choices,
+        host=options.host,
+        port=options.port,
+        max_upload=options.max_upload,
+        device=options.device,
+    )
+
+
+def _explore(options: argparse.Namespace) -> None:
+    from signcl.pages.explorer import explore
+
+    page = explore(
+        [Path(run) for run in options.runs],
+        out=options.out and Path(options.out),
+        split=options.split,
+        root=options.root,
+        spans=options.spans,
+        glosses=options.glosses,
+        tap=options.tap,
+        frame=options.frame,
+        method=options.method,
+        perplexity=options.perplexity,
+        pca=options.pca,
+        seed=options.seed,
+        thumbnails=options.thumbnails,
+        figure=options.figure and Path(options.figure),
+        device=options.device,
+    )
+    print(page)

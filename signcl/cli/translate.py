@@ -1,0 +1,44 @@
+"""Verbs for single clips: `translate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, is_ours, message
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
+    command.add_argument("model", metavar="RUN", help="a finetuned run folder")
+    command.add_argument("clips", metavar="CLIP", nargs="+", help="video file, folder of frames, or features")
+    command.add_argument("--beams", type=int)
+    command.add_argument("--device", default="auto")
+    add_json(command)
+
+
+def _translate(options: argparse.Namespace) -> int:
+    from signcl.inference.translation import load_model, translate
+
+    model = load_model(options.model, device=options.device)
+    failed = 0
+    for clip in options.clips:
+        try:
+            found = translate(model, clip, beams=options.beams)
+        except (ValueError, OSError) as error:
+            if options.traceback or not is_ours(error):
+                raise
+            failed += 1
+            print(f"signcl: {message(error)}", file=sys.stderr)
+            continue
+        if options.json:
+            line = {"clip": clip, "text": found.text, "frames": found.num_frames, "seconds": round(found.seconds, 3)}
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            print(f"{clip}\t{found.text}", flush=True)
+    return 2 if failed else 0

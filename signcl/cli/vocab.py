@@ -1,0 +1,106 @@
+"""The verbs of `signcl vocab`: `check`, `trim`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+
+__all__ = ["add"]
+
+SPLITS = ("train", "dev", "test")
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is not looked at."""
+    vocab = verbs.add_parser(
+        "vocab", help="what a tokenizer can write of a corpus, and a language model cut down to it"
+    )
+    group = vocab.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    command = add_verb(
+        group, "check", _check, "write every sentence with a tokenizer and read it back; exit code 1 when one changes"
+    )
+    command.add_argument("--tokenizer", required=True, help="pretrained:FOLDER or hub id of an mBART, or a run folder")
+    _corpus(command)
+    command.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    command = add_verb(
+        group, "trim", _trim, "an mBART with the pieces that a corpus needs; exit code 1 when a sentence changes"
+    )
+    command.add_argument("--language-model", required=True, help="pretrained:FOLDER or hub id of an mBART")
+    _corpus(command)
+    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="where the trimmed model goes")
+    command.add_argument(
+        "--splits", nargs="+", choices=SPLITS, default=["train"], help="splits whose pieces are kept; all are checked"
+    )
+    command.add_argument(
+        "--keep", nargs="+", default=[], metavar="TEXT", help="further words or sentences to keep, or a file of lines"
+    )
+    command.add_argument(
+        "--own-forms",
+        action="store_true",
+        help="write characters in the corpus's Unicode forms: \uff0c where mBART has ,",
+    )
+    command.add_argument("--language", default="", help="language code, e.g. de_DE, for transformers' tokenizer")
+
+
+def _corpus(command: Any) -> None:
+    command.add_argument("--corpus", default="folder", help="its kind: folder, phoenix14t, csl_daily, how2sign, ...")
+    command.add_argument("--root", required=True, help="the corpus folder; its clips are not opened")
+    add_json(command)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from signcl.data.text import build_tokenizer, load_tokenizer
+    from signcl.data.text.checking import check_table, check_vocabulary, failed
+
+    kind = options.tokenizer
+    if kind.startswith("pretrained:"):
+        tokenizer = build_tokenizer(kind, [])
+    elif Path(kind).is_dir():
+        tokenizer = load_tokenizer(kind)
+    else:
+        raise ValueError(f"--tokenizer: needs pretrained:FOLDER, pretrained:HUB_ID or a run folder, got {kind!r}")
+    checks = check_vocabulary(tokenizer, _samples(options, options.splits))
+    show(options, [check.as_dict() for check in checks], lambda _: check_table(checks))
+    return 1 if failed(checks) else 0
+
+
+def _trim(options: argparse.Namespace) -> int:
+    from signcl.data.text.checking import check_table, failed
+    from signcl.training.trimming import trim_language_model, trim_table
+
+    keep = [
+        line
+        for text in options.keep
+        for line in (Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else [text])
+    ]
+    trimmed = trim_language_model(
+        options.language_model,
+        _samples(options, options.splits),
+        Path(options.out),
+        needed=options.splits,
+        keep=keep,
+        forms=options.own_forms,
+        language=options.language,
+        made_from={"corpus": options.corpus, "root": options.root},
+    )
+    show(options, trimmed.as_dict(), lambda _: f"{trim_table(trimmed)}\n{check_table(trimmed.checks)}\n{options.out}")
+    return 1 if failed(trimmed.checks) else 0
+
+
+def _samples(options: argparse.Namespace, needed: list[str]) -> dict[str, Any]:
+    """The sentences of every split that is there; one that is needed must be."""
+    from signcl.data.corpora import load_samples
+
+    found = {}
+    for split in SPLITS if options.run is _trim else needed:
+        try:
+            found[split] = load_samples(options.corpus, options.root, split)
+        except (ValueError, OSError) as error:
+            if split in needed:
+                raise
+            print(f"split {split} is not checked: {error}", file=sys.stderr)
+    return found

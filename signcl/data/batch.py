@@ -1,0 +1,159 @@
+"""What travels between files, models and losses: `Sample`, `Span`, `Batch`, and the one mask.
+
+This file is the legend of shapes for the whole package; nothing here reads a file or knows a model.
+
+    B   clips in a batch              N   frames of all clips of a batch, one after the other ("packed")
+    T   frames of the longest clip    D   feature size
+    S   steps after temporal pooling  U, G   text tokens, glosses of a sentence
+    V, C   text vocabulary, gloss classes (0 = CTC blank)     K   gloss types (density)
+
+Frames travel *packed*: `[N, ...]` with no padding row at all, so that a frame encoder never spends time on
+padding and never sees it in its batch statistics. `unpack` turns encoded rows into `[B, T, D]`.
+Lengths travel, masks do not: the only mask is `frame_mask`, True = real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+__all__ = ["Batch", "Sample", "Span", "frame_mask", "pack_positions", "unpack"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The frames of one sign in one clip."""
+
+    token: str | int
+    """The gloss (a string in a corpus, a class number in an aligner)."""
+    start: int
+    """First frame, counted from 0."""
+    stop: int
+    """One past the last frame."""
+    score: float = 1.0
+    """How sure the aligner is (mean log-probability), or 1.0 for the corpus's own truth."""
+    peak: int | None = field(default=None, compare=False)
+    """The frame of the clip on which the aligner is surest, where a table of spans says so."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One signed sentence of a corpus. Exactly one of `clip` and `features` says where its frames are."""
+
+    name: str
+    """Unique within its split."""
+    text: str
+    """The sentence as the corpus writes it: never tokenized, never round-tripped."""
+    clip: Path | None = None
+    """A video file or a folder of frame images."""
+    features: Path | np.ndarray | None = field(default=None, repr=False, compare=False)
+    """A .npy/.npz/.pose file or feature store, or the array itself. [T, D]"""
+    gloss: tuple[str, ...] = ()
+    """Gloss annotation where the corpus has one; never used in gloss-free training."""
+    signer: str = ""
+    num_frames: int | None = None
+    """Frames, where the corpus says it without opening the clip."""
+    spans: tuple[Span, ...] = ()
+    """Frames of each sign where the corpus knows them, in order of time."""
+    cut: tuple[int, int] | None = None
+    """Where this is a part of a clip (`corpus.isolated`): its first frame and one past its last."""
+    whole: str = ""
+    """The name of the clip that it is a part of, under which features extracted before are found."""
+
+
+@dataclass
+class Batch:
+    """Clips and sentences, ready for a model. `to` is the only method that moves it."""
+
+    names: list[str]
+    texts: list[str]
+    inputs: Tensor
+    """Packed frames: uint8 RGB [N, H, W, 3], or float features [N, D]."""
+    positions: Tensor
+    """Where row n goes in the padded [B*T] layout. [N] long"""
+    lengths: Tensor
+    """Frames of each clip. [B] long"""
+    max_length: int
+    """T, known on the host so that no step has to ask the device."""
+    num_words: Tensor
+    """Spoken words of each sentence, for the frame margin. [B] float"""
+    tokens: Tensor | None = None
+    """Token ids with their end marks, padded with the tokenizer's pad id. [B, U] long"""
+    token_lengths: Tensor | None = None
+    """[B] long"""
+    masked_tokens: Tensor | None = None
+    """The sentence with words replaced by the mask token (pretraining). [B, U'] long"""
+    masked_token_lengths: Tensor | None = None
+    """[B] long"""
+    sentence_ids: Tensor | None = None
+    """Equal numbers for equal sentences, so that a contrast does not push twins apart. [B] long"""
+    glosses: Tensor | None = None
+    """Gloss classes, 1..C-1, padded with 0. [B, G] long"""
+    gloss_lengths: Tensor | None = None
+    """[B] long"""
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    """What a loss term needs of each sentence beside these, by the name of the term (`signcl.systems.targets`): e.g.
+    `sentence_similarity` [B, E], `pseudo_gloss` [B, P]."""
+    host_lengths: tuple[int, ...] = ()
+    """`lengths` again, made from it, for sizes that the host must know: a batch on a device keeps the host's copy."""
+
+    def __post_init__(self) -> None:
+        if self.lengths.device.type == "cpu" or len(self.host_lengths) != len(self.lengths):
+            self.host_lengths = tuple(self.lengths.tolist())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on `device` (uint8 frames cross as uint8)."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by torch's DataLoader)."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        changed["targets"] = {k: change(v) for k, v in self.targets.items()}
+        return replace(self, **changed)
+
+
+def frame_mask(lengths: Tensor, max_length: int) -> Tensor:
+    """Which positions of a padded layout are real: True = real.
+
+    Args:
+        lengths: valid positions of each row. [B]
+        max_length: T, the padded size.
+
+    Returns:
+        Bool mask. [B, T]
+    """
+    return torch.arange(max_length, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def pack_positions(lengths: list[int]) -> Tensor:
+    """Where each packed row belongs in the flattened padded layout [B * T], T = max(lengths). [N] long"""
+    longest = max(lengths)
+    return torch.cat([torch.arange(length) + row * longest for row, length in enumerate(lengths)])
+
+
+def unpack(rows: Tensor, positions: Tensor, batch_size: int, max_length: int) -> Tensor:
+    """Packed rows to the padded layout; padding is exactly zero.
+
+    Args:
+        rows: one row per real frame. [N, D]
+        positions: from `pack_positions`. [N]
+
+    Returns:
+        Padded rows. [B, T, D]
+    """
+    padded = rows.new_zeros(batch_size * max_length, rows.shape[-1])
+    return padded.index_copy(0, positions, rows).view(batch_size, max_length, -1)

@@ -1,0 +1,120 @@
+"""CSL-Daily: Chinese Sign Language of daily life, 18401 / 1077 / 1176 sentences, 10 signers, 30 fps, 512x512 pixels.
+
+Reads the official labels or their re-encoding as tables:
+
+    release  ROOT/sentence_label/csl2020ct_v2.pkl and split_1.txt
+    tsv      ROOT/csl-daily.SPLIT.tsv (or .tsv.gz): name signer num_frames gloss text
+
+Frames are ROOT/sentence/frames_512x512/NAME/*.jpg. Text is the raw Chinese sentence, without spaces and with its
+punctuation; for margins `signcl.data.text.count_words` counts its characters (2.18 a gloss). Each sentence is signed by
+about three people (6578 different ones among 18401), so a contrast has to know twins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
+from signcl.data.batch import Sample
+from signcl.data.progress import say
+
+__all__ = ["samples"]
+
+SPLITS = ("train", "dev", "test")
+FRAMES = ("sentence/frames_512x512", "frames_512x512")
+COLUMNS = ("name", "signer", "num_frames", "gloss", "text")
+PICKLE, SPLIT_FILE = "sentence_label/csl2020ct_v2.pkl", "sentence_label/split_1.txt"
+
+
+def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError = stop) -> list[Sample]:
+    """The sentences of one split.
+
+    Clips that only one of the two official files knows are left out, counted and said: the split file lists
+    S000005_P0004_T00, for which copies of the pickle have no label, and lacks S000007_P0003_T00.
+
+    Args:
+        root: the corpus folder.
+        split: `train`, `dev` or `test`.
+        labels: `release`, `tsv`, or `auto`: the first of these that is there.
+        on_error: called with each broken row; by default the first one stops.
+
+    Raises:
+        ValueError: an unknown split or kind of labels, labels missing, a refused pickle, a row without words.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"csl_daily: split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if labels not in ("auto", "release", "tsv"):
+        raise ValueError(f"csl_daily: labels must be auto, release or tsv, got {labels!r}")
+    root = Path(root)
+    table = find_table(root / f"csl-daily.{split}.tsv")
+    if labels in ("auto", "release") and (root / PICKLE).is_file():
+        records = _release(root, split, on_error)
+    elif labels in ("auto", "tsv") and table is not None:
+        records = ((f"{table}:{row.line}", row.cells) for row in read_table(table, COLUMNS, on_error=on_error))
+    else:
+        wanted = {"release": f"{PICKLE} and {SPLIT_FILE}", "tsv": f"csl-daily.{split}.tsv(.gz)"}
+        names = " or ".join(wanted.values()) if labels == "auto" else wanted[labels]
+        raise ValueError(f"{root}: csl_daily needs the labels {names}; docs/data.md says where from")
+    frames = next((root / folder for folder in FRAMES if (root / folder).is_dir()), root / FRAMES[0])
+    result, seen = [], set()
+    for where, record in records:
+        name, text = record["name"], record["text"]
+        if not has_words(text) or name in seen:
+            why = f"{name} comes twice" if name in seen else f"{name} has a text without words: {text!r}"
+            on_error(ValueError(f"{where}: {why}"))
+            continue
+        seen.add(name)
+        result.append(
+            Sample(
+                name=name,
+                text=text,
+                clip=frames / name,
+                gloss=tuple(record["gloss"].split()),
+                signer=record["signer"],
+                num_frames=int(record["num_frames"]) if record["num_frames"].isdecimal() else None,
+            )
+        )
+    return result
+
+
+def _release(root: Path, split: str, on_error: OnError) -> Iterator[tuple[str, dict[str, str]]]:
+    """Records of the official pickle in its order, in the columns of the tables."""
+    from signcl.data.pickles import load_pickle
+
+    path, split_path = root / PICKLE, root / SPLIT_FILE
+    if not split_path.is_file():
+        raise ValueError(f"{root}: csl_daily needs {SPLIT_FILE} beside {PICKLE}; docs/data.md says where from")
+    place = {row.cells["name"]: row.cells["split"] for row in read_table(split_path, ("name", "split"), delimiter="|")}
+    loaded = load_pickle(path)
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("info"), list):
+        raise ValueError(f"{path}: needs a dict with a list 'info', as the release has it")
+    labelled = set()
+    for number, info in enumerate(loaded["info"]):
+        try:
+            record = _record(info)
+        except (KeyError, TypeError) as error:
+            on_error(ValueError(f"{path}: record {number} is not as in the release ({error!r})"))
+            continue
+        labelled.add(record["name"])
+        if place.get(record["name"]) == split:
+            yield f"{path}: record {number}", record
+    unlabelled = sorted(name for name, where in place.items() if where == split and name not in labelled)
+    unplaced = sorted(labelled - place.keys())
+    for names, what in (
+        (unlabelled, f"in {split} of {SPLIT_FILE} have no label"),
+        (unplaced, f"are not in {SPLIT_FILE}"),
+    ):
+        if names:
+            say(f"csl_daily: left out {len(names)} clips that {what}: {', '.join(names[:5])}")
+
+
+def _record(info: dict[str, Any]) -> dict[str, str]:
+    return {
+        "name": str(info["name"]),
+        "signer": str(info.get("signer", "")),
+        "num_frames": str(info.get("length", "")),
+        "gloss": " ".join(info["label_gloss"]),
+        "text": "".join(info["label_char"]),
+    }

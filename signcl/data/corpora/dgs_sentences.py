@@ -1,0 +1,133 @@
+"""32 sentences of continuous German Sign Language as poses, with German, English and timed glosses.
+
+The sample data set of the project fluent-pose-synthesis (content: Public DGS Corpus), as it stands there:
+
+    ROOT/SPLIT_N_original.pose, SPLIT_N_metadata.json     SPLIT train or test, N 1..16
+
+Far too little to learn from: for trying the way of poses through the package, and density on real signing.
+
+The poses are not the recording as it was: each sign is cut out by its annotated times, and the pieces are joined by
+three frames of straight interpolation. The annotated times therefore do not count frames of the pose, but the joins
+show where each sign begins and ends: nothing moves there but in a straight line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signcl.data.annotation.table_files import OnError, has_words, stop
+from signcl.data.batch import Sample, Span
+from signcl.data.progress import say
+
+__all__ = ["joined_signs", "samples"]
+
+JOIN = 3  # interpolated frames between two signs
+STRAIGHT = 1e-4  # shoulder widths: second differences below it are rounding of a straight line
+LANGUAGES = ("german", "english")
+
+
+def samples(
+    root: Path,
+    split: str,
+    *,
+    language: str = "german",
+    dev: str = "test",
+    spans: bool = True,
+    on_error: OnError = stop,
+) -> list[Sample]:
+    """The sentences of one split; one without a text in that language is left out and said.
+
+    Args:
+        root: the folder of the files.
+        split: `train` (16 sentences), `test` (16) or `dev`, which the data set does not have.
+        language: german or english.
+        dev: which split stands in for dev; `train` to watch a model learn by heart.
+        spans: read each pose for the frames of its signs (pose-format is needed then).
+        on_error: called with each broken file; by default the first one stops.
+
+    Raises:
+        ValueError: no such files, broken metadata, an unknown language, or a pose that cannot be read.
+    """
+    if language not in LANGUAGES:
+        raise ValueError(f"corpus.options.language: needs one of {', '.join(LANGUAGES)}, got {language!r}")
+    if dev not in ("train", "test"):
+        raise ValueError(f"corpus.options.dev: needs train or test, got {dev!r}")
+    if split not in ("train", "dev", "test"):
+        raise ValueError(f"{root}: dgs_sentences has the splits train, test and dev, got {split!r}")
+    source = dev if split == "dev" else split
+    files = sorted(root.glob(f"{source}_*_metadata.json"), key=lambda path: (len(path.name), path.name))
+    if not files:
+        raise ValueError(f"{root}: split {split} needs files {source}_N_metadata.json, found none")
+    found, silent, unjoined = [], [], []
+    for file in files:
+        name = file.name.removesuffix("_metadata.json")
+        try:
+            sentence = _sentence(file)
+            text = str(sentence[language]).strip()
+            if not has_words(text):
+                silent.append(name)
+                continue
+            pose = file.with_name(f"{name}_original.pose")
+            if not pose.is_file():
+                raise ValueError(f"{file}: its pose {pose.name} is missing")
+            gloss = tuple(map(str, sentence["glosses"]["gloss"]))
+            frames, pieces = _pieces(pose) if spans else (None, [])
+            if spans and len(pieces) != len(gloss):
+                unjoined.append(name)
+                pieces = []
+            signs = tuple(Span(g, start, end) for g, (start, end) in zip(gloss, pieces))
+            found.append(Sample(name, text, features=pose, gloss=gloss, num_frames=frames, spans=signs))
+        except ValueError as error:
+            on_error(error)
+    if silent:
+        say(f"{root}: {len(silent)} sentences of {split} have no {language} text and are left out: {', '.join(silent)}")
+    if unjoined:
+        say(f"{root}: {len(unjoined)} sentences of {split} have no spans, as their joins are not clear: {unjoined}")
+    return found
+
+
+def joined_signs(points: np.ndarray) -> list[tuple[int, int]]:
+    """Frames of each sign in a pose whose signs are joined by straight interpolation: start, stop.
+
+    Args:
+        points: key points, zero where not found. [T, D]
+    """
+    straight = np.zeros(len(points), dtype=bool)
+    straight[1:-1] = np.abs(points[2:] - 2 * points[1:-1] + points[:-2]).max(axis=1) < STRAIGHT
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], straight.astype(np.int8), [0]])))
+    joins: list[tuple[int, int]] = []
+    for start, end in edges.reshape(-1, 2).tolist():
+        if end - start < JOIN:
+            continue
+        if end - start >= 2 * JOIN:  # a sign of few frames between two joins: two frames are always a straight line
+            joins += [(start, start + JOIN), (end - JOIN, end)]
+        elif start == 1:  # the second frame of a first sign of two
+            joins.append((end - JOIN, end))
+        else:
+            joins.append((start, start + JOIN))
+    starts = [0, *(end for _, end in joins)]
+    stops = [*(start for start, _ in joins), len(points)]
+    return [(start, end) for start, end in zip(starts, stops) if end > start]
+
+
+def _pieces(pose: Path) -> tuple[int, list[tuple[int, int]]]:
+    from signcl.data.poses import read_pose
+
+    points = read_pose(pose)
+    return len(points), joined_signs(points)
+
+
+def _sentence(file: Path) -> dict[str, Any]:
+    """The sentence of a metadata file."""
+    try:
+        sentence = json.loads(file.read_text(encoding="utf-8"))["sentence"]
+        if not sentence["glosses"]["gloss"] or not all(isinstance(sentence[name], str) for name in LANGUAGES):
+            raise TypeError("no glosses or no text")
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise ValueError(f"{file}: needs sentence.german, .english and .glosses.gloss ({reason})") from None
+    return dict(sentence)

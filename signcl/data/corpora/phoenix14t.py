@@ -1,0 +1,123 @@
+"""RWTH-PHOENIX-Weather 2014 T: German weather forecasts, 7096 / 519 / 642 sentences, 9 signers, 25 fps, 210x260 pixels.
+
+Reads three kinds of labels; text is always as the file writes it, so the convention of the final full stop follows it:
+
+    release   ROOT/annotations/manual/PHOENIX-2014-T.SPLIT.corpus.csv   no full stop, true gloss
+    slt       ROOT/phoenix14t.pami0.SPLIT (neccam/slt, with features)   ends in " .",  true gloss
+              ROOT/phoenix14t.SPLIT       (the same without features)
+    gfslt     ROOT/labels.SPLIT           (zhoubenjia/GFSLT-VLP)        no full stop, no gloss read
+
+Frames are ROOT/features/fullFrame-210x260px/SPLIT/NAME/images0001.png ... for all but `phoenix14t.pami0.*`.
+The gloss in `labels.*` is left out on purpose: it differs from the annotation in 475 of the 642 test sentences, so
+anything measured with it (WER, density per gloss) would be wrong (docs/paper-vs-code.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
+from signcl.data.batch import Sample
+
+__all__ = ["samples"]
+
+SPLITS = ("train", "dev", "test")
+FRAMES = "features/fullFrame-210x260px"
+LABELS = {
+    "release": ("annotations/manual/PHOENIX-2014-T.{split}.corpus.csv",),
+    "slt": ("phoenix14t.pami0.{split}", "phoenix14t.{split}"),
+    "gfslt": ("labels.{split}",),
+}
+
+
+def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError = stop) -> list[Sample]:
+    """The sentences of one split; names are those of the release (without `train/`), whatever the labels.
+
+    Args:
+        root: the folder PHOENIX-2014-T, or the release folder around it.
+        split: `train`, `dev` or `test`.
+        labels: `release`, `slt` or `gfslt` (see above), or `auto`: the first of these that is there.
+        on_error: called with each broken row; by default the first one stops.
+
+    Raises:
+        ValueError: an unknown split or kind of labels, labels missing, a refused pickle, a row without words.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"phoenix14t: split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if labels not in ("auto", *LABELS):
+        raise ValueError(f"phoenix14t: labels must be auto, {', '.join(LABELS)}, got {labels!r}")
+    root = Path(root)
+    if (root / "PHOENIX-2014-T").is_dir():
+        root = root / "PHOENIX-2014-T"
+    for kind in LABELS if labels == "auto" else (labels,):
+        path = find_table(*(root / name.format(split=split) for name in LABELS[kind]))
+        if path is not None:
+            break
+    else:
+        wanted = [name.format(split=split) for kind in LABELS if labels in ("auto", kind) for name in LABELS[kind]]
+        raise ValueError(f"{root}: phoenix14t needs the labels {' or '.join(wanted)}; docs/data.md says where from")
+    records = _release(path, on_error) if kind == "release" else _pickled(path, on_error)
+    frames, nested = root / FRAMES / split, None
+    result, seen = [], set()
+    for where, record in records:
+        name = str(record["name"]).removeprefix(f"{split}/")
+        text = str(record["text"]).strip()
+        if not has_words(text) or name in seen:
+            why = f"{name} comes twice" if name in seen else f"{name} has a text without words: {text!r}"
+            on_error(ValueError(f"{where}: {why}"))
+            continue
+        seen.add(name)
+        if nested is None:  # some copies of the release have one more folder, as its column `video` says
+            nested = (frames / name / "1").is_dir()
+        features = _features(record)
+        length = len(features) if features is not None else record.get("num_frames") or record.get("length")
+        result.append(
+            Sample(
+                name=name,
+                text=text,
+                clip=None if features is not None else frames / name / "1" if nested else frames / name,
+                features=features,
+                gloss=() if kind == "gfslt" else tuple(str(record.get("gloss", "")).split()),
+                signer=str(record.get("signer", "")),
+                num_frames=int(length) if length else None,
+            )
+        )
+    return result
+
+
+def _release(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    for row in read_table(path, ("name", "speaker", "orth", "translation"), delimiter="|", on_error=on_error):
+        cells = row.cells
+        record = {
+            "name": cells["name"],
+            "signer": cells["speaker"],
+            "gloss": cells["orth"],
+            "text": cells["translation"],
+        }
+        yield f"{path}:{row.line}", record
+
+
+def _pickled(path: Path, on_error: OnError) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    from signcl.data.pickles import load_pickle
+
+    loaded = load_pickle(path)
+    records = list(loaded.values()) if isinstance(loaded, Mapping) else loaded
+    if not isinstance(records, list):
+        raise ValueError(f"{path}: needs a list or dict of records, got {type(loaded).__name__}")
+    for number, record in enumerate(records):
+        if isinstance(record, Mapping) and {"name", "text"} <= record.keys():
+            yield f"{path}: record {number}", record
+        else:
+            on_error(
+                ValueError(f"{path}: record {number} needs 'name' and 'text'; these are not labels of PHOENIX-2014-T")
+            )
+
+
+def _features(record: Mapping[str, Any]) -> Any:
+    """Features [T, D] of a record, or None: without them some files hold an empty placeholder."""
+    sign = record.get("sign")
+    if sign is None or getattr(sign, "ndim", 0) != 2 or not len(sign):
+        return None
+    return sign.numpy() if hasattr(sign, "numpy") else sign

@@ -1,0 +1,58 @@
+"""A corpus of signed sentences that the package draws itself: real video files with frame-exact truth.
+
+An articulated signer signs sentences of a small grammar over a lexicon of phonological bundles, some of which are
+minimal pairs. It is the default corpus, the test bed and a scientific instrument: every knob of `SyntheticSettings`
+can be turned alone. What it is not: a sign language. docs/data.md says what carries over to real signing.
+
+    settings.py knobs, dice   words.py -> lexicon.py -> grammar.py   signers.py   plan.py every clip in whole numbers
+    hands.py, body.py motion  render.py -> scene.py pixels           making.py files
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign, build_lexicon, difference
+from signcl.data.corpora.synthetic.making import MadeCorpus, make_corpus
+from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus
+from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
+
+if TYPE_CHECKING:
+    from signcl.data.annotation.table_files import OnError
+    from signcl.data.batch import Sample
+
+__all__ = [
+    "PARAMETERS",
+    "VERSION",
+    "ClipPlan",
+    "CorpusPlan",
+    "MadeCorpus",
+    "Sign",
+    "SyntheticSettings",
+    "build_lexicon",
+    "difference",
+    "make_corpus",
+    "plan_corpus",
+    "samples",
+]
+
+
+def samples(root: Path, split: str, *, on_error: OnError | None = None) -> list[Sample]:
+    """The sentences of one split of a corpus that `make_corpus` wrote.
+
+    Args:
+        root: its folder.
+        split: train, dev or test.
+        on_error: called with each broken row; by default the first one stops.
+
+    Raises:
+        ValueError: no such corpus, or one whose making was interrupted.
+    """
+    from signcl.data.annotation import table_files as tables
+    from signcl.data.corpora import folder
+
+    root = Path(root)
+    if (root / "corpus.json").exists() and split in ("train", "dev", "test") and not (root / f"{split}.tsv").exists():
+        raise ValueError(f"{root}: this synthetic corpus is not finished; run `signcl corpus make` on it again")
+    return folder.samples(root, split, on_error=on_error or tables.stop)

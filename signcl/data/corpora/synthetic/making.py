@@ -1,0 +1,216 @@
+"""Writing a synthetic corpus to disk: clip by clip, resumable, whole files only.
+
+FOLDER/corpus.json       settings, version, what the tables must be        written first
+FOLDER/lexicon.json      every sign with its parameters and its twin
+FOLDER/clips/SPLIT/...   the videos
+FOLDER/{train,dev,test}.tsv                                                written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign
+from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus, table
+from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
+
+__all__ = ["MadeCorpus", "make_corpus"]
+
+FORMAT = "signcl synthetic corpus"
+FPS = 25
+BATCH = 8  # clips that a worker process is given at a time
+
+
+@dataclass(frozen=True)
+class MadeCorpus:
+    """What `make_corpus` did."""
+
+    folder: Path
+    clips: dict[str, int]
+    """Clips of each split."""
+    frames: int
+    """Frames of all clips together."""
+    drawn: int
+    """Clips drawn now; the others were there from an earlier, interrupted run."""
+    seconds: float
+    """Time it took."""
+
+
+def make_corpus(
+    folder: str | Path,
+    settings: SyntheticSettings | None = None,
+    *,
+    progress: bool = True,
+    workers: int = 0,
+) -> MadeCorpus:
+    """Make a synthetic signed corpus, or finish one that was interrupted.
+
+    Args:
+        folder: where to; new, empty, or holding a corpus of the same settings, of which only what is missing is made.
+        settings: what kind of corpus; None takes the defaults.
+        progress: show a bar on stderr.
+        workers: processes that draw clips; 0 draws in this one. The result is the same. They start afresh, so a
+            script that asks for them needs the usual `if __name__ == "__main__":`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ValueError: the folder holds something else, the settings are impossible, or workers is below 0.
+    """
+    start = time.monotonic()
+    settings = settings or SyntheticSettings()
+    folder = Path(folder)
+    if workers < 0:
+        raise ValueError(f"workers must be 0 (draw in this process) or more, got {workers}")
+    _check_folder(folder, settings)
+    plan = plan_corpus(settings)
+    tables = {split: table(plan, split) for split in plan.clips}
+    _write(folder / "corpus.json", _description(plan, tables))
+    _write(folder / "lexicon.json", _lexicon(plan.lexicon))
+    for leftover in folder.glob("clips/*/*/.*.part"):
+        leftover.unlink(missing_ok=True)
+    clips = [clip for split in plan.clips.values() for clip in split]
+    missing = [clip for clip in clips if not (folder / clip.path).exists()]
+    with _Bar(progress, len(clips), len(clips) - len(missing)) as bar:
+        for count in _draw_all(folder, plan, missing, workers):
+            bar.advance(count)
+    for split, content in tables.items():
+        _write(folder / f"{split}.tsv", content)
+    frames = sum(clip.num_frames for clip in clips)
+    return MadeCorpus(folder, settings.counts, frames, len(missing), time.monotonic() - start)
+
+
+def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
+    """Refuse a folder that holds anything but (a part of) this very corpus."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a synthetic corpus needs a folder, this is a file; give another path")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    try:
+        found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise KeyError("format")
+        version, old = found["version"], dict(found["settings"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{folder}: not empty and not a synthetic corpus (no readable corpus.json); give a new or empty folder"
+        ) from None
+    if version != VERSION:
+        raise ValueError(
+            f"{folder}: holds a synthetic corpus of version {version}, this program makes version {VERSION}; "
+            "give another folder or delete it"
+        )
+    new = settings.as_dict()
+    differing = [f"{key}={old.get(key)} (now {new[key]})" for key in new if old.get(key) != new[key]]
+    if differing:
+        raise ValueError(
+            f"{folder}: holds a synthetic corpus of other settings: {', '.join(differing)}; "
+            "give another folder, delete it, or ask for the same settings"
+        )
+
+
+def _draw_all(folder: Path, plan: CorpusPlan, clips: list[ClipPlan], workers: int) -> Iterator[int]:
+    """Draw clips; yields how many are done each time some are."""
+    light = replace(plan, clips={})  # a worker is told its clips one batch at a time
+    if workers == 0 or len(clips) == 0:
+        for clip in clips:
+            yield _draw(folder, light, [clip])
+        return
+    # Fresh processes: a copy of this one (fork) could inherit locks held by other threads.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+    try:
+        batches = [clips[start : start + BATCH] for start in range(0, len(clips), BATCH)]
+        for done in as_completed([pool.submit(_draw, folder, light, batch) for batch in batches]):
+            yield done.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _draw(folder: Path, plan: CorpusPlan, clips: list[ClipPlan]) -> int:
+    from signcl.data.corpora.synthetic.scene import draw_clip
+    from signcl.data.video import write_video
+
+    for clip in clips:
+        frames = draw_clip(plan, clip)
+        write_video(folder / clip.path, frames, FPS, crf=plan.settings.crf, preset="veryfast")
+    return len(clips)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches every process of a terminal; only the first one shall answer, after the clips in hand."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _description(plan: CorpusPlan, tables: dict[str, bytes]) -> bytes:
+    settings = plan.settings
+    return _json(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "settings": settings.as_dict(),
+            "fps": FPS,
+            "clips": settings.counts,
+            "signers": [signer.name for signer in plan.signers[: settings.signers]],
+            "unseen_signers": [signer.name for signer in plan.signers[settings.signers :]],
+            "sha256": {f"{split}.tsv": hashlib.sha256(content).hexdigest() for split, content in tables.items()},
+        }
+    )
+
+
+def _lexicon(lexicon: list[Sign]) -> bytes:
+    rows = []
+    for sign in lexicon:
+        row: dict[str, object] = {"gloss": sign.gloss, "class": sign.entry.word_class}
+        row["words"] = [form.base for form in sign.entry.forms]
+        row |= {name: getattr(sign, name) for name in PARAMETERS}
+        row |= {"repeats": sign.repeats, "twin": sign.twin, "contrast": sign.contrast}
+        rows.append(row)
+    return _json(rows)
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write what is not there already."""
+    from signcl.data.files import write_bytes
+
+    if not path.exists() or path.read_bytes() != content:
+        write_bytes(path, content)
+
+
+class _Bar:
+    """A progress bar on stderr, or nothing."""
+
+    def __init__(self, shown: bool, total: int, done: int) -> None:
+        self.shown = shown and done < total
+        if self.shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.task = self.bar.add_task("drawing clips", total=total, completed=done)
+
+    def __enter__(self) -> _Bar:
+        if self.shown:
+            self.bar.start()
+        return self
+
+    def advance(self, count: int) -> None:
+        if self.shown:
+            self.bar.advance(self.task, count)
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self.bar.stop()

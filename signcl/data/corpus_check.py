@@ -1,0 +1,220 @@
+"""Every problem of a corpus, before a training finds the first of them after an hour. `corpus_stats` is in stats.py.
+
+An error makes a training, a score or a density wrong; a warning is worth knowing (test sentences that occur in train,
+as PHOENIX-2014T and CSL-Daily have them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from signcl.data.batch import Sample
+from signcl.data.corpora import SPLITS, reader
+from signcl.data.corpus_stats import CorpusStats, SplitStats, corpus_stats
+from signcl.data.progress import track
+
+__all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
+
+SMALL = (16, 16)  # decoded frames are looked at only for being there; small ones keep a long clip out of memory
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    file: str
+    """The clip, the feature file, or the table with its line."""
+    what: str
+    """What is wrong with it, in one line."""
+    level: str = "error"
+    """`error`, or `warning` for what may be meant."""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {'warning: ' if self.level == 'warning' else ''}{self.what}"
+
+
+def check_corpus(
+    root: Path | str,
+    name: str = "folder",
+    *,
+    fast: bool = False,
+    splits: Sequence[str] = SPLITS,
+    options: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+) -> list[Problem]:
+    """Look at every row and every clip of a corpus.
+
+    Args:
+        root: the corpus folder.
+        name: a key of `CORPORA`.
+        fast: open clips and read their headers only, instead of decoding every frame; misses most truncated files.
+        splits: which to look at; a folder that lacks one of them gets a warning.
+        options: keyword arguments of that corpus's `samples`.
+        workers: decoding threads; default one per core, at most 8.
+
+    Returns:
+        All problems, errors and warnings, in the order of the tables and then those between splits. Empty: all is well.
+
+    Raises:
+        ValueError: unknown corpus, or no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder; give the folder of a corpus")
+    problems: list[Problem] = []
+    parts: dict[str, list[Sample]] = {}
+    for split in splits:
+        loaded, found = _load(name, root, split, dict(options or {}))
+        problems += found
+        if loaded:
+            parts[split] = loaded
+    if not parts:
+        return [Problem(problem.file, problem.what) for problem in problems]
+    problems += _clips(parts, fast, workers)
+    problems += _leaks(parts, root, fast)
+    return problems
+
+
+def check_sample(sample: Sample, *, fast: bool = False) -> Iterator[Problem]:
+    """What is wrong with one clip and its annotation. See `check_corpus`."""
+    source = sample.clip if sample.clip is not None else sample.features
+    file = f"{source if isinstance(source, Path) else 'features'} ({sample.name})"
+    try:
+        frames = _frames(sample, fast)
+    except (OSError, ValueError) as error:
+        where, _, what = str(error).partition(": ")
+        if isinstance(error, OSError) and error.strerror:
+            where, what = str(error.filename or file), error.strerror
+        yield Problem(where if what else file, what or where)
+        frames = None
+    if frames is not None and frames < 2:
+        yield Problem(file, f"has {frames} frame; a signed sentence needs at least 2")
+    if frames is not None and sample.num_frames is not None and frames != sample.num_frames:
+        yield Problem(file, f"has {frames} frames, the table says {sample.num_frames}", "warning")
+    length = frames if frames is not None else sample.num_frames
+    stop = 0
+    for span in sample.spans:
+        if span.start < stop:
+            yield Problem(
+                file, f"span {span.token}:{span.start}-{span.stop} begins before the one before it ends ({stop})"
+            )
+        if length is not None and span.stop > length:
+            yield Problem(file, f"span {span.token}:{span.start}-{span.stop} ends after the clip's {length} frames")
+        stop = span.stop
+    tokens = tuple(str(span.token) for span in sample.spans)
+    if tokens and sample.gloss and tokens != sample.gloss:
+        yield Problem(file, f"spans name the signs {' '.join(tokens)}, gloss says {' '.join(sample.gloss)}")
+
+
+def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[list[Sample], list[Problem]]:
+    """Samples of a split, with the broken rows as problems where the reader can go on behind them."""
+    samples = reader(name)
+    problems: list[Problem] = []
+
+    def collect(error: ValueError, level: str = "error") -> None:
+        where, _, what = str(error).partition(": ")
+        problems.append(Problem(where, what, level) if what else Problem(str(root), where, level))
+
+    if "on_error" in inspect.signature(samples).parameters:
+        options["on_error"] = collect
+    loaded: list[Sample] = []
+    try:
+        loaded = samples(root, split, **options)
+    except (OSError, ValueError) as error:
+        absent = not any(root.glob(f"{split}.tsv")) and any(root.glob("*.tsv"))
+        collect(ValueError(str(error)), "warning" if absent else "error")
+    if not loaded and not problems:
+        problems.append(Problem(str(root), f"split {split} has no sentence"))
+    return loaded, problems
+
+
+def _frames(sample: Sample, fast: bool) -> int:
+    """Frames that are really there; decodes them all unless `fast`. Raises what reading raises."""
+    if sample.clip is not None:
+        from signcl.data.video import probe, read_frames
+
+        return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL))
+    if sample.features is None:
+        raise ValueError("has neither a clip nor features")
+    from signcl.data.features import count_feature_frames, read_features
+
+    if fast and isinstance(sample.features, Path):
+        return count_feature_frames(sample.features, sample.name)
+    return len(read_features(sample.features, sample.name))
+
+
+def _clips(parts: Mapping[str, list[Sample]], fast: bool, workers: int | None) -> list[Problem]:
+    """Every sample by itself, and feature sizes among each other."""
+    every = [sample for samples in parts.values() for sample in samples]
+    problems: list[Problem] = []
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    try:
+        with track("check clips", total=len(every)) as bar:
+            for found in pool.map(lambda sample: list(check_sample(sample, fast=fast)), every):
+                problems += found
+                bar.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the corpus
+    return problems
+
+
+def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Problem]:
+    """One clip in two splits (an error), one clip twice in a split and test sentences in train (warnings)."""
+    problems: list[Problem] = []
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for split, samples in parts.items():
+        for sample in samples:
+            if (key := _identity(sample)) is None:
+                continue
+            where, who = first.setdefault(key, (split, sample.name))
+            if where != split:
+                problems.append(Problem(key[0], f"is in {where} ({who}) and in {split} ({sample.name}): a split leaks"))
+            elif who != sample.name:
+                problems.append(Problem(key[0], f"is the clip of {who} and of {sample.name} in {split}", "warning"))
+    if not fast:
+        problems += _copies(parts)
+    train = {sample.text: sample.name for sample in parts.get("train", ())}
+    for split, samples in parts.items():
+        seen = [sample for sample in samples if sample.text in train]
+        if split != "train" and seen:
+            share = f"{len(seen)} of {len(samples)} sentences ({len(seen) / len(samples):.1%})"
+            some = ", ".join(f"{sample.name} = {train[sample.text]}" for sample in seen[:3])
+            problems.append(Problem(f"{root}, {split}", f"{share} occur in train, e.g. {some}", "warning"))
+    return problems
+
+
+def _identity(sample: Sample) -> tuple[str, str] | None:
+    """Equal for two samples that read the same frames; None for features in memory."""
+    if sample.clip is not None:
+        return os.path.normpath(sample.clip), ""
+    if isinstance(sample.features, Path):
+        holds_one = sample.features.suffix.lower() in (".npy", ".pose")
+        return os.path.normpath(sample.features), "" if holds_one else sample.name
+    return None
+
+
+def _copies(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
+    """Files of the same bytes under two names in two splits. Only files of equal size are read."""
+    sizes: dict[int, dict[str, str]] = defaultdict(dict)
+    for split, samples in parts.items():
+        for sample in samples:
+            path = sample.clip if sample.clip is not None else sample.features
+            if isinstance(path, Path) and path.is_file():
+                sizes[path.stat().st_size].setdefault(os.path.normpath(path), split)
+    for files in sizes.values():
+        if len(set(files.values())) < 2:
+            continue
+        first: dict[bytes, str] = {}
+        for name, split in files.items():
+            with open(name, "rb") as file:
+                original = first.setdefault(hashlib.file_digest(file, "sha256").digest(), name)
+            if files[original] != split:
+                yield Problem(name, f"is a copy of {original}: {files[original]} and {split} share a clip")

@@ -1,0 +1,219 @@
+"""Counts of a corpus: lengths, words, glosses, margins, and how much of dev and test was seen in train."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from signcl.data.batch import Sample
+from signcl.data.corpora import SPLITS, load_samples, reader
+from signcl.data.progress import track
+from signcl.data.text import count_words
+
+__all__ = ["CorpusStats", "SplitStats", "corpus_stats", "frame_counts", "split_stats"]
+
+WORDS_PER_GLOSS = 2.3  # paper section 4.1
+MARGIN_FLOOR = 10  # frames, Eq. 5
+
+
+@dataclass(frozen=True)
+class SplitStats:
+    """What one split holds. A share is in 0..1; a number is None where the corpus does not say."""
+
+    sentences: int
+    distinct_sentences: int
+    seen_in_train: int
+    """Sentences whose text occurs in train too (0 for train)."""
+    signers: int | None
+    unreadable: int
+    """Clips whose frames could not be counted; left out of all that needs frames."""
+    frames_total: int
+    frames_mean: float | None
+    frames_median: float | None
+    frames_min: int | None
+    frames_max: int | None
+    words_mean: float
+    """Words of a sentence, as counted for margins (`signcl.data.text.count_words`; Chinese by characters)."""
+    words_median: float
+    words_max: float
+    vocabulary: int
+    """Different words; for Chinese, characters. Punctuation is no word."""
+    singletons: int
+    """Words that occur once in the split."""
+    unknown_words: int
+    """Different words that train does not have (0 for train)."""
+    unknown_share: float
+    """Running words that train does not have."""
+    glosses_mean: float | None
+    """Glosses of a sentence."""
+    gloss_vocabulary: int | None
+    gloss_singletons: int | None
+    words_per_gloss: float | None
+    """2.3 in the paper's margin rule."""
+    frames_per_gloss: float | None
+    """All frames over all glosses, transitions included."""
+    span_frames: float | None
+    """Frames of a sign by the corpus's own spans."""
+    margin_mean: float | None
+    """Frames: max(10, frames / words * 2.3) of each clip. Negatives lie beyond twice it."""
+    margin_median: float | None
+    margin_max: float | None
+    margin_at_floor: float | None
+    """Share of clips where the floor of 10 frames decides."""
+    without_negative: float | None
+    """Share of clips so short that no frame has a legal negative: SignCL's push does nothing there."""
+
+
+@dataclass(frozen=True)
+class CorpusStats:
+    """`SplitStats` of each split; as text a table with a column for each."""
+
+    name: str
+    root: str
+    splits: dict[str, SplitStats]
+
+    def __str__(self) -> str:
+        names = [field.name for field in fields(SplitStats)]
+        rows = [[_label(name), *(_cell(name, getattr(part, name)) for part in self.splits.values())] for name in names]
+        rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
+        rows.insert(0, ["", *self.splits])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([f"{self.name}: {self.root}", *lines])
+
+
+def corpus_stats(
+    root: Path | str, name: str = "folder", *, splits: Sequence[str] = SPLITS, options: Mapping[str, Any] | None = None
+) -> CorpusStats:
+    """Count a corpus. Opens the clips only where neither table nor feature store tells their lengths.
+
+    Args:
+        root: the corpus folder.
+        name: a key of `CORPORA`.
+        splits: which to count; those that are not there are left out.
+        options: keyword arguments of that corpus's `samples`.
+
+    Raises:
+        ValueError: unknown corpus, no such folder, a broken row, or no split at all.
+    """
+    reader(name)
+    parts, missing = {}, []
+    for split in splits:
+        try:
+            parts[split] = load_samples(name, root, split, **dict(options or {}))
+        except ValueError as error:
+            if name in ("folder", "synthetic") and Path(root).is_dir() and not (Path(root) / f"{split}.tsv").exists():
+                missing.append(error)
+                continue
+            raise
+    if not parts:
+        raise missing[0]
+    train = parts.get("train", [])
+    return CorpusStats(name, str(root), {split: split_stats(part, train) for split, part in parts.items()})
+
+
+def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStats:
+    """Count one split; `train` says what was seen (give the same list for train itself)."""
+    frames = frame_counts(samples)
+    counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
+    lengths = [length for _, length in counted]
+    num_words = [count_words(sample.text) for sample in samples]
+    words = Counter(word for sample in samples for word in _words(sample.text))
+    known = {word for sample in train for word in _words(sample.text)}
+    train_texts = {sample.text for sample in train} if train is not samples else set()
+    unknown = {word: count for word, count in words.items() if train and word not in known}
+    glossed = [(sample, length) for sample, length in zip(samples, frames, strict=True) if sample.gloss]
+    glosses = Counter(gloss for sample, _ in glossed for gloss in sample.gloss)
+    framed = [(sample, length) for sample, length in glossed if length]
+    spans = [span.stop - span.start for sample in samples for span in sample.spans]
+    signers = {sample.signer for sample in samples if sample.signer}
+    margins = [max(MARGIN_FLOOR, length / count_words(s.text) * WORDS_PER_GLOSS) for s, length in counted]
+    # The first frame has the farthest partner, at distance length - 1.
+    stuck = [length - 1 <= 2 * margin for (_, length), margin in zip(counted, margins, strict=True)]
+    return SplitStats(
+        sentences=len(samples),
+        distinct_sentences=len({sample.text for sample in samples}),
+        seen_in_train=sum(sample.text in train_texts for sample in samples),
+        signers=len(signers) or None,
+        unreadable=len(samples) - len(counted),
+        frames_total=sum(lengths),
+        frames_mean=fmean(lengths) if lengths else None,
+        frames_median=float(median(lengths)) if lengths else None,
+        frames_min=min(lengths, default=None),
+        frames_max=max(lengths, default=None),
+        words_mean=fmean(num_words),
+        words_median=float(median(num_words)),
+        words_max=max(num_words),
+        vocabulary=len(words),
+        singletons=sum(count == 1 for count in words.values()),
+        unknown_words=len(unknown),
+        unknown_share=sum(unknown.values()) / max(1, words.total()),
+        glosses_mean=glosses.total() / len(glossed) if glossed else None,
+        gloss_vocabulary=len(glosses) or None,
+        gloss_singletons=sum(count == 1 for count in glosses.values()) if glosses else None,
+        words_per_gloss=sum(count_words(s.text) for s, _ in glossed) / glosses.total() if glossed else None,
+        frames_per_gloss=(
+            sum(length or 0 for _, length in framed) / sum(len(s.gloss) for s, _ in framed) if framed else None
+        ),
+        span_frames=fmean(spans) if spans else None,
+        margin_mean=fmean(margins) if margins else None,
+        margin_median=float(median(margins)) if margins else None,
+        margin_max=max(margins, default=None),
+        margin_at_floor=fmean(margin == MARGIN_FLOOR for margin in margins) if margins else None,
+        without_negative=fmean(stuck) if stuck else None,
+    )
+
+
+def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
+    """Frames of each clip; None where they cannot be counted."""
+    from signcl.data.features import count_feature_frames
+    from signcl.data.video import probe
+
+    counts: list[int | None] = []
+    unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
+    with track("count frames", total=unknown, show=unknown > 200) as bar:
+        for sample in samples:
+            length = sample.num_frames
+            if length is None and isinstance(sample.features, np.ndarray):
+                length = len(sample.features)
+            elif length is None:
+                bar.advance()
+                try:
+                    if sample.clip is not None:
+                        length = probe(sample.clip).num_frames
+                    elif isinstance(sample.features, Path):
+                        length = count_feature_frames(sample.features, sample.name)
+                except (OSError, ValueError):
+                    length = None
+            counts.append(length)
+    return counts
+
+
+def _words(text: str) -> list[str]:
+    """Words between spaces; characters of a text that has Chinese ones."""
+    pieces = list(text) if any("㐀" <= character <= "鿿" for character in text) else text.split()
+    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if name in ("unknown_share", "margin_at_floor", "without_negative"):
+        return f"{value:.1%}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"

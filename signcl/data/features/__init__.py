@@ -1,0 +1,38 @@
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz, .pose and the field's pickles.
+
+`read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
+"""
+
+from signcl.data.features.feature_files import (
+    FILE_SUFFIXES,
+    ArrayFeatures,
+    Features,
+    count_feature_frames,
+    open_features,
+    read_features,
+    with_features,
+)
+from signcl.data.features.store import (
+    INDEX,
+    FeatureStore,
+    refuse_finished,
+    stored_names,
+    unfinished_meta,
+    write_store,
+)
+
+__all__ = [
+    "FILE_SUFFIXES",
+    "INDEX",
+    "ArrayFeatures",
+    "FeatureStore",
+    "Features",
+    "count_feature_frames",
+    "open_features",
+    "read_features",
+    "refuse_finished",
+    "stored_names",
+    "unfinished_meta",
+    "with_features",
+    "write_store",
+]

@@ -1,0 +1,254 @@
+"""Features wherever they are: a store, .npy, .npz, or the pickles of the field, behind the same names."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from signcl.data.batch import Sample, Span
+from signcl.data.features.store import INDEX, FeatureStore, checked
+from signcl.data.pickles import load_pickle
+
+__all__ = [
+    "FILE_SUFFIXES",
+    "ArrayFeatures",
+    "Features",
+    "count_feature_frames",
+    "open_features",
+    "read_features",
+    "with_features",
+]
+
+FILE_SUFFIXES = (".npy", ".npz", ".pose")  # files of one clip (an .npz: or of several), told by their name
+FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
+
+
+class Features(Protocol):
+    """What every source of features offers: names, sizes, and one clip at a time."""
+
+    names: list[str]
+    dim: int
+    lengths: dict[str, int]
+    """Frames of each clip."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Features of one clip. [T, D] float32"""
+        ...
+
+
+class ArrayFeatures:
+    """Features held in memory (.npy, .npz, a pickle), behind the same names as a store.
+
+    Raises:
+        ValueError: nothing in it, a clip that is not [T, D] of finite numbers, or clips of different D.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], where: str) -> None:
+        self.where = where
+        self._arrays: dict[str, np.ndarray] = {}
+        for name, array in arrays.items():
+            array = checked(array, name, where, next((a.shape[1] for a in self._arrays.values()), None))
+            self._arrays[name] = array.astype(np.float32, copy=False)
+        if not self._arrays:
+            raise ValueError(f"{where}: holds no features; at least one clip [T, D] is needed")
+        self.names = list(self._arrays)
+        self.dim: int = self._arrays[self.names[0]].shape[1]
+        self.lengths = {name: len(array) for name, array in self._arrays.items()}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Features of one clip. [T, D] float32"""
+        if name not in self._arrays:
+            raise ValueError(f"{self.where}: has no features of {name!r}; it has {_some(self.names)}")
+        return self._arrays[name]
+
+
+def open_features(path: Path | str) -> Features:
+    """A source of features, whatever it is: a store folder, .npy, .npz, .pose, or a pickle of the field.
+
+    A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
+    is read by `signcl.data.pickles.load_pickle`, which runs nothing. neccam/slt names its clips `train/NAME`: a split
+    that stands before all names of a pickle is left out, as corpora do. A single .npy or .pose has the file's stem as
+    its name; key points are normalised x and y (`signcl.data.poses.read_pose`).
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: it holds something else than features.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FeatureStore(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz, .pose or pickle is needed")
+    if path.suffix.lower() in (".npy", ".npz"):
+        return ArrayFeatures(_load_arrays(path), str(path))
+    if path.suffix.lower() == ".pose":
+        from signcl.data.poses import read_pose
+
+        return ArrayFeatures({path.stem: read_pose(path)}, str(path))
+    return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
+
+
+def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.ndarray:
+    """Features of one clip, from where `Sample.features` points.
+
+    Args:
+        path: a store, .npy, .npz or pickle; or the array itself.
+        name: which clip; may be left out where there is only one. In an .npz with a single array it is not used.
+
+    Returns:
+        [T, D] float32
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: no such clip, or features that are not [T, D] of finite numbers with T >= 1.
+    """
+    if isinstance(path, np.ndarray):
+        return checked(path, name or "array", "features").astype(np.float32, copy=False)
+    source = _source(Path(path))
+    return source[_which(source, Path(path), name)]
+
+
+def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
+    or NAME.pose.
+
+    Where the rows of a store are further apart than frames (`FeatureStore.clock`), spans are given in rows.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a store or pickle that lacks clips; they are counted and named.
+    """
+    for suffix in (".npy", ".pose"):
+        if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
+            return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
+    source = open_features(path)
+    held = set(source.names)
+    missing = [s.name for s in samples if s.name not in held]
+    if missing:
+        raise ValueError(
+            f"corpus.features={path} lacks {len(missing)} of {len(samples)} clips, first {', '.join(missing[:5])}; it "
+            f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
+        )
+    spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
+    return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+
+
+def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
+    """The spans of the clips in rows of a store whose rows are not frames: those whose middles lie in the span, or the
+    nearest one, so that no span goes empty."""
+    found = {}
+    for sample in samples:
+        stride, first = store.clock(sample.name)
+        if not sample.spans or (stride, first) == (1.0, 0.5):
+            continue
+        last, spans = store.lengths[sample.name] - 1, []
+        for span in sample.spans:
+            start, stop = (max(0, math.ceil((edge - first) / stride)) for edge in (span.start, span.stop))
+            if start >= min(stop, last + 1):
+                start = min(max(0, round(((span.start + span.stop) / 2 - first) / stride)), last)
+                stop = start + 1
+            spans.append(replace(span, start=start, stop=min(stop, last + 1)))
+        found[sample.name] = tuple(spans)
+    return found
+
+
+def count_feature_frames(path: Path | str, name: str | None = None) -> int:
+    """Frames of one clip, without reading its features where the source is a store or a .npy.
+
+    Arguments and errors as in `read_features`.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy" and path.is_file():
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (ValueError, EOFError, OSError):
+            shape = ()
+        if len(shape) == 2 and shape[0]:
+            return int(shape[0])
+    source = _source(path)
+    which = _which(source, path, name)
+    return source.lengths[which] if which in source.lengths else len(source[which])
+
+
+def _source(path: Path) -> Features:
+    if path.suffix.lower() in FILE_SUFFIXES and not path.is_dir():
+        # One clip, one file: opened afresh, since remembering them would hold the whole corpus in memory.
+        return open_features(path)
+    return _remembered(str(path.absolute()), _age(path))
+
+
+def _which(source: Features, path: Path, name: str | None) -> str:
+    """The name in the source; a file of a single clip need not agree with the corpus on it."""
+    if len(source.names) == 1 and (name is None or path.suffix.lower() in FILE_SUFFIXES):
+        return source.names[0]
+    if name is None:
+        raise ValueError(f"{path}: holds {len(source.names)} clips, say which; it has {_some(source.names)}")
+    return name
+
+
+def _load_arrays(path: Path) -> dict[str, Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {path.stem: loaded}
+        with loaded:
+            return {key: loaded[key] for key in loaded.files}
+    except Exception as error:  # zipfile, zlib, EOF and header errors alike mean a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a readable {path.suffix} of numbers ({reason}); write it again") from None
+
+
+def _from_pickle(loaded: Any, path: Path) -> dict[str, Any]:
+    """Name -> array, from a list of records, a dict of records, or a dict of arrays."""
+    if isinstance(loaded, Mapping):
+        records = [(str(name), record) for name, record in loaded.items()]
+    elif isinstance(loaded, list | tuple) and all(
+        isinstance(record, Mapping) and "name" in record for record in loaded
+    ):
+        records = [(str(record["name"]), record) for record in loaded]
+    else:
+        raise ValueError(f"{path}: needs a list of records with 'name', or a dict by name, got {type(loaded).__name__}")
+    arrays: dict[str, Any] = {}
+    for name, record in records:
+        if isinstance(record, Mapping):
+            key = next((key for key in FEATURE_KEYS if key in record), None)
+            if key is None:
+                raise ValueError(f"{path}: {name!r} has no features (keys {sorted(map(str, record))}; needs 'sign')")
+            record = record[key]
+        if name in arrays:
+            raise ValueError(f"{path}: the name {name!r} comes twice; names must be unique")
+        arrays[name] = record
+    for split in ("train/", "dev/", "test/"):
+        if arrays and all(name.startswith(split) for name in arrays):
+            return {name.removeprefix(split): array for name, array in arrays.items()}
+    return arrays
+
+
+@lru_cache(maxsize=16)
+def _remembered(path: str, _age: int) -> Features:
+    return open_features(path)
+
+
+def _age(path: Path) -> int:
+    """Changes when the file or the store's index is written again, so that a stale one is not remembered."""
+    try:
+        return os.stat(path / INDEX if path.is_dir() else path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

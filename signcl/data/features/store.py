@@ -1,0 +1,283 @@
+"""The package's own feature store: written atomically and resumably, read one clip at a time.
+
+A store is a folder of safetensors shards, each one flat tensor [rows, D], and `index.json` that says in which shard,
+from which row and how long each clip is. So lengths are known without touching the data, one clip is one slice of a
+memory map, nothing is unpickled, and a shard is the unit to copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from signcl.data.files import write_bytes
+
+__all__ = ["INDEX", "FeatureStore", "checked", "refuse_finished", "stored_names", "unfinished_meta", "write_store"]
+
+INDEX = "index.json"
+PARTIAL = "index.partial.json"  # the index of a store that is still being written
+FORMAT = "signcl features 1"
+KEY = "features"  # the one tensor of a shard
+DTYPES = ("float16", "float32")
+
+
+class FeatureStore:
+    """A finished store, read clip by clip: `store["clip 7"]` is [T, D] float32.
+
+    Cheap to open (the index only), cheap to send to a worker process, which opens its own memory maps.
+
+    Raises:
+        ValueError: not a store, an unfinished one, or a shard missing or shorter than the index says.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        index = _read_index(self.folder / INDEX)
+        self.dim: int = index["dim"]
+        self.dtype: str = index["dtype"]
+        self.meta: dict[str, Any] = index["meta"]
+        """What the writer recorded. `signcl extract`: `run`, `tap`, `split`, `commit`, `recipe`, `weights`, and when
+        the rows are: `stride`, `first_centre`, `thinned` (see `clock`)."""
+        self._shards: list[str] = index["shards"]
+        self._entries: dict[str, tuple[int, int, int]] = {
+            name: (shard, start, length) for name, shard, start, length in index["entries"]
+        }
+        self.names = list(self._entries)
+        self.lengths = {name: length for name, (_, _, length) in self._entries.items()}
+        self._open: dict[int, Any] = {}
+        self._process = os.getpid()
+        for shard in self._shards:
+            if not (self.folder / shard).is_file():
+                raise ValueError(f"{self.folder}: the store's shard {shard} is missing; copy the folder again")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Features of one clip. [T, D] float32"""
+        if name not in self._entries:
+            raise ValueError(f"{self.folder}: the store has no features of {name!r} (it has {len(self)} clips)")
+        shard, start, length = self._entries[name]
+        rows = self._slice(shard)[start : start + length]
+        if rows.shape != (length, self.dim):
+            raise ValueError(
+                f"{self.folder / self._shards[shard]}: needs [{length}, {self.dim}] for {name!r}, has "
+                f"{list(rows.shape)}; the shard is not the one the index was written for, copy the folder again"
+            )
+        return cast("np.ndarray", rows.astype(np.float32))
+
+    def mapped(self, name: str) -> np.ndarray:
+        """The same rows as they are stored, as a memory map: for clips larger than memory. [T, D]"""
+        if name not in self._entries:
+            raise ValueError(f"{self.folder}: the store has no features of {name!r} (it has {len(self)} clips)")
+        shard, start, length = self._entries[name]
+        path = self.folder / self._shards[shard]
+        with path.open("rb") as file:  # safetensors: size of the header, header, numbers
+            size = int.from_bytes(file.read(8), "little")
+            try:
+                offset = 8 + size + json.loads(file.read(size))[KEY]["data_offsets"][0]
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path}: not a readable shard; copy the folder again") from None
+        width = np.dtype(self.dtype).itemsize * self.dim
+        if path.stat().st_size < offset + (start + length) * width:
+            raise ValueError(f"{path}: shorter than the index says for {name!r}; copy the folder again")
+        shape = (length, self.dim)
+        return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=shape)
+
+    def clock(self, name: str) -> tuple[float, float]:
+        """Where the rows of a clip stand in time: frames from one to the next, and the middle of the first.
+
+        Frame t of the clip lasts from t to t + 1. From `meta["stride"]` and `meta["first_centre"]` (1 and 0.5 where the
+        writer recorded none: a row a frame); a clip that was thinned to fewer frames has rows further apart, by
+        `meta["thinned"]`, name -> (its frames, those used).
+        """
+        stride, first = float(self.meta.get("stride", 1.0)), float(self.meta.get("first_centre", 0.5))
+        frames, used = self.meta.get("thinned", {}).get(name, (1, 1))
+        factor = (frames - 1) / (used - 1) if used > 1 else 1.0
+        return stride * factor, (first - 0.5) * factor + 0.5
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    def _slice(self, shard: int) -> Any:
+        if self._process != os.getpid():  # a forked worker does not share the parent's maps
+            self._open, self._process = {}, os.getpid()
+        if shard not in self._open:
+            from safetensors import SafetensorError, safe_open
+
+            path = self.folder / self._shards[shard]
+            try:
+                self._open[shard] = safe_open(path, framework="np").get_slice(KEY)  # type: ignore[no-untyped-call]
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{path}: not a readable shard ({error}); copy the folder again") from None
+        return self._open[shard]
+
+
+def write_store(
+    folder: Path | str,
+    items: Iterable[tuple[str, Any]],
+    *,
+    shard_samples: int = 500,
+    meta: Mapping[str, Any] | None = None,
+    dtype: str = "float16",
+) -> FeatureStore:
+    """Write features clip by clip; interrupted, the same call goes on after the last whole shard.
+
+    A name that an interrupted run has stored is passed over. To spare the work behind it, leave out
+    `stored_names(folder)`, or give a function in place of the array: it is called only when the clip is needed.
+
+    Args:
+        folder: made where it is missing; must not hold a finished store.
+        items: (name, features [T, D]) or (name, function without arguments that returns them); numpy or torch.
+        shard_samples: clips in a shard; at most that many are lost on interruption.
+        meta: anything JSON to keep with the store; must be the same when going on.
+        dtype: `float16` (half the size, largest value 65504) or `float32`.
+
+    Returns:
+        The finished store, opened.
+
+    Raises:
+        ValueError: a finished store is there already or the unfinished one is of another kind; a name given twice;
+            features that are not [T, D] with T >= 1 and the D of the others, hold NaN or infinity, or overflow float16.
+    """
+    folder = Path(folder)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if shard_samples < 1:
+        raise ValueError(f"shard_samples must be at least 1, got {shard_samples}")
+    refuse_finished(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    index: dict[str, Any] = {"format": FORMAT, "dim": None, "dtype": dtype, "meta": dict(meta or {})}
+    index |= {"shards": [], "entries": []}
+    if (folder / PARTIAL).exists():
+        earlier = _read_index(folder / PARTIAL)
+        before, now = ({"dtype": part["dtype"], **part["meta"]} for part in (earlier, json.loads(json.dumps(index))))
+        for key in [*before, *now]:
+            if before.get(key) != now.get(key):
+                raise ValueError(
+                    f"{folder}: holds an unfinished store with {key} {_short(before.get(key))}, got "
+                    f"{_short(now.get(key))}; go on with the same settings, give another folder or delete this one"
+                )
+        index = earlier
+    stored = {entry[0] for entry in index["entries"]}
+    given: set[str] = set()
+    waiting: list[tuple[str, np.ndarray]] = []
+    for name, features in items:
+        if name in given:
+            raise ValueError(f"{folder}: the name {name!r} comes twice; names in a feature store must be unique")
+        given.add(name)
+        if name in stored:
+            continue
+        array = checked(features() if callable(features) else features, name, str(folder), index["dim"])
+        index["dim"] = array.shape[1]
+        waiting.append((name, _converted(array, name, dtype)))
+        if len(waiting) == shard_samples:
+            _write_shard(folder, index, waiting)
+            waiting = []
+    if waiting:
+        _write_shard(folder, index, waiting)
+    if not index["entries"]:
+        raise ValueError(f"{folder}: nothing to write; a feature store needs at least one clip")
+    write_bytes(folder / INDEX, json.dumps(index, ensure_ascii=False).encode())
+    (folder / PARTIAL).unlink()
+    return FeatureStore(folder)
+
+
+def refuse_finished(folder: Path | str) -> None:
+    """Stop where a finished store is, before any work is done.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if (Path(folder) / INDEX).exists():
+        raise ValueError(f"{folder}: holds a finished feature store; give another folder or delete this one")
+
+
+def unfinished_meta(folder: Path | str) -> dict[str, Any]:
+    """What the writer of an unfinished store recorded; nothing where there is none."""
+    path = Path(folder) / PARTIAL
+    found: dict[str, Any] = _read_index(path)["meta"] if path.is_file() else {}
+    return found
+
+
+def stored_names(folder: Path | str) -> set[str]:
+    """Names that a finished or interrupted `write_store` has already in the folder."""
+    for name in (INDEX, PARTIAL):
+        if (Path(folder) / name).is_file():
+            return {entry[0] for entry in _read_index(Path(folder) / name)["entries"]}
+    return set()
+
+
+def _write_shard(folder: Path, index: dict[str, Any], clips: list[tuple[str, np.ndarray]]) -> None:
+    """One shard and the partial index that knows it; a crash between the two leaves a shard that is written again."""
+    from safetensors.numpy import save
+
+    shard = f"shard-{len(index['shards']):05d}.safetensors"
+    rows = np.concatenate([array for _, array in clips])
+    write_bytes(folder / shard, save({KEY: np.ascontiguousarray(rows)}))  # safetensors writes the memory as it lies
+    start = 0
+    for name, array in clips:
+        index["entries"].append([name, len(index["shards"]), start, len(array)])
+        start += len(array)
+    index["shards"].append(shard)
+    write_bytes(folder / PARTIAL, json.dumps(index, ensure_ascii=False).encode())
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        unfinished = path.parent / PARTIAL
+        why = "is unfinished: run the command that writes it again" if unfinished.is_file() else f"has no {INDEX}"
+        raise ValueError(f"{path.parent}: needs a finished feature store, this folder {why}")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); copy the folder again") from None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"{path}: is not the index of a feature store (needs format {FORMAT!r})")
+    return index
+
+
+def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.ndarray:
+    """The clip as a numpy array [T, D] of finite numbers, or a complaint that names it."""
+    if hasattr(features, "detach"):  # a torch tensor; numpy has no bfloat16
+        features = features.detach().cpu().float().numpy()
+    try:
+        array = np.asarray(features)
+    except ValueError:
+        raise ValueError(f"{where}: features of {name!r} are ragged; needs one row of D numbers per frame") from None
+    if array.dtype.kind not in "fiub" or array.ndim != 2 or len(array) == 0 or array.shape[1] == 0:
+        raise ValueError(
+            f"{where}: features of {name!r} must be numbers [T, D] with at least one frame, "
+            f"got {array.dtype} {list(array.shape)}"
+        )
+    if dim is not None and array.shape[1] != dim:
+        raise ValueError(f"{where}: features of {name!r} have D = {array.shape[1]}, the others {dim}; all must agree")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        frame = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise ValueError(
+            f"{where}: features of {name!r} hold NaN or infinity, first in frame {frame}; extract it again"
+        )
+    return array
+
+
+def _converted(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
+    limit = float(np.finfo(dtype).max)
+    largest = float(np.abs(array.astype(np.float64)).max())
+    if largest > limit:
+        raise ValueError(
+            f"features of {name!r} reach {largest:g}, {dtype} ends at {limit:g}; use dtype='float32' or scale"
+        )
+    return array.astype(dtype)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

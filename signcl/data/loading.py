@@ -1,0 +1,400 @@
+"""From samples to batches: loading, thinning, caching, length buckets, collation.
+
+Everything random here is a function of (seed, epoch, sample), never of a running generator's state, so that a resumed
+run, another number of workers or another cache size sees exactly the same batches.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from signcl.data.annotation.isolated import isolated
+from signcl.data.batch import Batch, Sample, pack_positions
+from signcl.data.corpora import load_samples, reader
+from signcl.data.planning import plan_batches
+from signcl.data.progress import track
+from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
+from signcl.systems.targets import Targets
+from signcl.training.recipe import InputRecipe, LossRecipe, Recipe
+
+__all__ = [
+    "ClipDataset",
+    "Loaded",
+    "check_size",
+    "clip_loader",
+    "collate",
+    "count_frames",
+    "feature_dim",
+    "load_raw",
+    "plan_batches",
+    "recipe_samples",
+    "select",
+]
+
+
+@dataclass
+class Loaded:
+    """What a loader yields: a batch, the clips that could not be read, and whatever else a worker has to tell."""
+
+    batch: Batch | None
+    """None when every clip of the batch was broken."""
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    """(name, reason)."""
+    cut: list[str] = field(default_factory=list)
+    """Clips whose sentence was cut to `text.max_tokens`."""
+    error: str = ""
+    """Why no batch can be made of these clips at all. An exception would reach the loop as a worker's traceback."""
+
+    def checked(self) -> Loaded:
+        """The same, in the process that reads it.
+
+        Raises:
+            ValueError: `error`, where there is one.
+        """
+        if self.error:
+            raise ValueError(self.error)
+        return self
+
+    def pin_memory(self) -> Loaded:
+        """The same in page-locked memory (called by torch's DataLoader, never in a worker: it would touch the GPU)."""
+        return replace(self, batch=self.batch and self.batch.pin_memory())
+
+
+def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -> list[Sample]:
+    """The samples of a split as a recipe wants them, `corpus.fraction` of the training split included.
+
+    A reader with a `fraction` of its own (imu_numbers, whose statistics must come from the used part only) is given
+    it for every split; of other corpora a random share of the training samples is kept, in their order, such that a
+    smaller share of the same seed lies within a larger one.
+
+    Args:
+        root: the corpus folder, where it is not the recipe's.
+    """
+    corpus, share = recipe.corpus, recipe.corpus.fraction
+    options = dict(corpus.options)
+    own = "fraction" in inspect.signature(reader(corpus.name)).parameters
+    if own and share < 1:
+        options = {"fraction": share, "seed": recipe.train.seed, **options}
+    samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
+    if corpus.features:
+        from signcl.data.features import with_features
+
+        samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
+    if not own and share < 1 and split == "train":
+        order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
+        samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
+    if corpus.isolated:
+        samples = isolated(samples, f"split {split} of corpus {corpus.name}")
+    if corpus.transductive and split == "train":
+        samples = samples + recipe_samples(recipe, "test", root)
+        if len({sample.name for sample in samples}) < len(samples):
+            raise ValueError("corpus.transductive: the train and test splits share names, so they cannot be merged")
+    return samples
+
+
+def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
+    """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
+
+    A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
+    otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
+    draws at random in dev and test too, so that its scores vary from run to run.
+
+    With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
+    are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
+    """
+    kept = np.arange(0, num_frames, recipe.stride)
+    limit = recipe.max_frames
+    if limit is not None and len(kept) > limit and recipe.thinning == "window":
+        room = len(kept) - limit
+        start = room // 2 if random is None else int(random.integers(room + 1))
+        kept = kept[start : start + limit]
+    if random is not None and (share := recipe.augment.temporal_rescale):
+        wanted = max(1, round(len(kept) * random.uniform(1 - share, 1 + share)))
+        wanted = wanted if limit is None else min(wanted, limit)
+        kept = kept[np.sort(random.choice(len(kept), size=wanted, replace=wanted > len(kept)))]
+    elif limit is not None and len(kept) > limit:
+        if random is None:
+            kept = kept[np.linspace(0, len(kept) - 1, limit).round().astype(int)]
+        else:
+            kept = kept[np.sort(random.choice(len(kept), size=limit, replace=False))]
+    return kept
+
+
+def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
+    """All frames of a sample, of a cut one no others: uint8 RGB [T, H, W, 3], or float32 features [T, D].
+
+    Raises:
+        ValueError, OSError: the clip is missing, broken, empty, or its features are not finite numbers.
+    """
+    if sample.features is not None:
+        if isinstance(sample.features, np.ndarray):
+            rows = sample.features
+        elif sample.features.suffix.lower() == ".pose":
+            from signcl.data.poses import read_pose
+
+            rows = read_pose(sample.features, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
+        else:
+            from signcl.data.features import read_features
+
+            rows = read_features(sample.features, sample.whole or sample.name)
+        if sample.cut is not None:
+            rows = rows[slice(*sample.cut)]
+        rows = np.asarray(rows, dtype=np.float32)
+        if rows.ndim != 2 or not len(rows):
+            raise ValueError(f"features of {sample.name}: needs an array [frames, size] with frames, got {rows.shape}")
+        if not np.isfinite(rows).all():
+            raise ValueError(f"features of {sample.name}: {int((~np.isfinite(rows)).sum())} values are NaN or infinite")
+        return rows
+    if sample.clip is None:
+        raise ValueError(f"{sample.name} has neither a clip nor features")
+    from signcl.data.video import read_frames
+
+    only = None if sample.cut is None else range(*sample.cut)
+    return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
+
+
+def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
+    """The crop of a clip: the same window in all frames, at random in training, central otherwise."""
+    if recipe.crop is None or frames.ndim != 4:
+        return frames
+    height, width = frames.shape[1:3]
+    if min(height, width) < recipe.crop:
+        raise ValueError(
+            f"input.crop={recipe.crop} does not fit into frames of {width}x{height}; lower it or set input.size"
+        )
+    room = (height - recipe.crop, width - recipe.crop)
+    top, left = (r // 2 for r in room) if random is None else (int(random.integers(r + 1)) for r in room)
+    return frames[:, top : top + recipe.crop, left : left + recipe.crop]
+
+
+def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
+    """The frames of a clip that a model gets; `random` is given in training only."""
+    return np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+
+
+def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
+    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
+    reason = "there is no sample"
+    for sample in samples:
+        if sample.features is None:
+            return None
+        try:
+            return int(load_raw(sample, settings).shape[1])
+        except (ValueError, OSError) as error:
+            reason = str(error)
+    raise ValueError(f"no features of the split can be read ({reason}); try `signcl corpus check`")
+
+
+def check_size(samples: Sequence[Sample], settings: InputRecipe, dim: int | None) -> None:
+    """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
+    if dim is not None and samples and (size := feature_dim(samples, settings)) not in (None, dim):
+        raise ValueError(
+            f"the model reads features of size {dim}, and these clips have {size}; extract them with what the features "
+            f"of its training were extracted with"
+        )
+
+
+def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
+    """Frames of each sample after thinning, for length buckets, without decoding where the corpus knows them.
+
+    A clip that cannot be opened counts as 1 frame; it is reported when it is loaded.
+    """
+    unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
+    with track("counting frames", total=len(samples), show=unknown > 500) as bar:
+        frames = [bar.each(_frames(sample)) for sample in samples]
+    return [len(thin(max(count, 1), recipe, None)) for count in frames]
+
+
+def _frames(sample: Sample) -> int:
+    """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read."""
+    if sample.num_frames is not None:
+        return sample.num_frames
+    if isinstance(sample.features, np.ndarray):
+        return len(sample.features)
+    try:
+        if isinstance(sample.features, Path):
+            from signcl.data.features import count_feature_frames
+
+            return count_feature_frames(sample.features, sample.name)
+        if sample.clip is not None:
+            from signcl.data.video import probe
+
+            return probe(sample.clip).num_frames
+    except (ValueError, OSError):
+        pass
+    return 1
+
+
+class ClipDataset(Dataset[Any]):
+    """Index lists in, `Loaded` batches out (the DataLoader's own batching is off).
+
+    Args:
+        samples: the sentences of a split.
+        tokenizer: None leaves the batch without tokens.
+        training: random thinning, crops and masking, and the memory cache.
+        glosses: None leaves the batch without glosses.
+        targets: None leaves `Batch.targets` empty.
+        dim: size of features that fit the model, where it is known; None takes that of the first clip loaded.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer | None,
+        recipe: Recipe,
+        *,
+        training: bool,
+        cache_gb: float = 0.0,
+        glosses: GlossVocabulary | None = None,
+        targets: Targets | None = None,
+        dim: int | None = None,
+    ) -> None:
+        self.samples = list(samples)
+        self.glosses, self.targets = glosses, targets
+        self.tokenizer = tokenizer
+        self.input: InputRecipe = recipe.input
+        self.loss: LossRecipe = recipe.loss
+        self.max_tokens = recipe.text.max_tokens
+        self.masked = recipe.stage == "pretrain" and "masked_text" in recipe.loss.weights
+        self.training = training
+        self.seed = recipe.train.seed
+        self.epoch = 0
+        self.dim = dim
+        self._room = cache_gb * 1e9
+        self._cache: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _raw(self, index: int) -> np.ndarray:
+        if index in self._cache:
+            return self._cache[index]
+        raw = load_raw(self.samples[index], self.input)
+        if raw.nbytes <= self._room:
+            self._room -= raw.nbytes
+            self._cache[index] = raw
+        return raw
+
+    def _random(self, index: int) -> np.random.Generator | None:
+        return np.random.default_rng((self.seed, self.epoch, index)) if self.training else None
+
+    def __getitem__(self, indices: list[int]) -> Loaded:
+        chosen, inputs, broken = [], [], []
+        for index in indices:
+            sample = self.samples[index]
+            try:
+                frames = select(self._raw(index), self.input, self._random(index))
+            except (ValueError, OSError) as error:
+                broken.append((sample.name, str(error)))
+                continue
+            if frames.ndim == 2:
+                self.dim = self.dim or frames.shape[1]
+                if frames.shape[1] != self.dim:
+                    broken.append((sample.name, f"features of size {frames.shape[1]}, the other clips have {self.dim}"))
+                    continue
+            chosen.append(index)
+            inputs.append(frames)
+        if not chosen:
+            return Loaded(None, broken)
+        shapes = {frames.shape[1:] for frames in inputs}
+        if len(shapes) > 1:
+            sizes = " and ".join("x".join(map(str, shape[1::-1])) for shape in sorted(shapes))
+            names = ", ".join(self.samples[i].name for i in chosen[:3])
+            why = f"clips of one batch differ in frame size, {sizes} ({names}, ...); set input.size in the recipe"
+            return Loaded(None, broken, error=why)
+        cut: set[str] = set()
+        return Loaded(self._collate(chosen, inputs, cut), broken, sorted(cut))
+
+    def _collate(self, indices: list[int], inputs: list[np.ndarray], cut: set[str]) -> Batch:
+        samples = [self.samples[i] for i in indices]
+        batch = collate(samples, inputs)
+        if self.tokenizer is not None:
+            tokens = [self._encode(s, cut) for s in samples]
+            batch.tokens, batch.token_lengths = pad(tokens, self.tokenizer.pad_id)
+            if self.masked:
+                masked = [self._encode(s, cut, index) for s, index in zip(samples, indices)]
+                batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
+        if self.glosses is not None:
+            batch.glosses, batch.gloss_lengths = pad([self.glosses.encode(s.gloss) for s in samples], 0)
+        if self.targets is not None:
+            batch.targets = self.targets(samples)
+        return batch
+
+    def _encode(self, sample: Sample, cut: set[str], index: int | None = None) -> list[int]:
+        assert self.tokenizer is not None
+        text = sample.text
+        if index is not None:
+            random = np.random.default_rng((self.seed, self.epoch if self.training else 0, index, 1))
+            text = mask_words(text, self.loss.mask_rate, random, kind=self.loss.mask_kind)
+        ids = self.tokenizer.encode(text)
+        if len(ids) <= self.max_tokens:
+            return ids
+        cut.add(sample.name)
+        ends = 2 if ids[-1] == self.tokenizer.start_id else 1  # keep </s> (and mBART's language code)
+        return ids[: self.max_tokens - ends] + ids[-ends:]
+
+
+def collate(samples: Sequence[Sample], inputs: Sequence[np.ndarray]) -> Batch:
+    """Clips and sentences as one batch, without tokens. Frames are packed, not padded."""
+    lengths = [len(frames) for frames in inputs]
+    return Batch(
+        names=[s.name for s in samples],
+        texts=[s.text for s in samples],
+        inputs=torch.from_numpy(np.concatenate(inputs)),
+        positions=pack_positions(lengths),
+        lengths=torch.tensor(lengths),
+        max_length=max(lengths),
+        num_words=torch.tensor([count_words(s.text) for s in samples]),
+        sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split()).encode()) for s in samples]),
+    )
+
+
+def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Id lists as one padded tensor and their lengths. [B, U], [B]"""
+    lengths = torch.tensor([len(s) for s in sequences])
+    padded = torch.full((len(sequences), int(lengths.max())), pad_id)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = torch.tensor(sequence)
+    return padded, lengths
+
+
+class _Batches:
+    """A batch sampler over a fixed list."""
+
+    def __init__(self, batches: list[list[int]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def clip_loader(
+    dataset: ClipDataset, batches: list[list[int]], *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """A DataLoader that yields one `Loaded` per planned batch, in order."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Batches(batches),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        collate_fn=_as_it_is,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _as_it_is(loaded: Any) -> Any:
+    return loaded

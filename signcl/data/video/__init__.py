@@ -1,0 +1,23 @@
+"""Clips in and out of memory: video files and folders of frame images to uint8 RGB arrays and back.
+
+Reading is strict: a clip that is cut off, empty or no video at all is an error that names the file and says how much
+of it could be read. Nothing here augments or normalizes; that happens in batches on the device
+(`signcl.systems.encoders`).
+"""
+
+from signcl.data.video.pictures import Frames, contact_sheet, resize_frames, sample_indices
+from signcl.data.video.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoInfo, probe, read_frames
+from signcl.data.video.writing import write_video
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Frames",
+    "VideoInfo",
+    "contact_sheet",
+    "probe",
+    "read_frames",
+    "resize_frames",
+    "sample_indices",
+    "write_video",
+]

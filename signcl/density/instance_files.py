@@ -1,0 +1,329 @@
+"""Features and annotation from files: sequences with spans, clips of one sign each, or one row per sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from signcl.data.annotation import phoenix_states
+from signcl.data.annotation.span_table import is_choices, read_spans
+from signcl.data.annotation.table_files import read_table
+from signcl.data.batch import Sample, Span
+from signcl.data.corpora import load_samples
+from signcl.data.features import INDEX, Features, FeatureStore, open_features, read_features
+from signcl.data.progress import say
+from signcl.density.instances import Frame, Instances, Place, pick_rows
+from signcl.density.spans import clip_frames
+
+__all__ = ["Annotation", "load_clips", "load_instances"]
+
+SPLITS = "train, dev or test, or several with commas"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Where the glosses stand; exactly one of the first four is given."""
+
+    spans: str | None = None
+    """A table of spans: name, gloss, start, stop."""
+    glosses: str | None = None
+    """A gloss per row or per clip: .txt, .tsv, .csv, .npy, or the name of an array in the .npz of the features."""
+    phoenix_alignments: str | None = None
+    """The folder with the HMM states of PHOENIX-2014T."""
+    corpus: str | None = None
+    """The features' path is a corpus folder of this kind, whose samples have features and spans."""
+    split: str = "test"
+    """Of `phoenix_alignments` and `corpus`; several with commas."""
+    key: str | None = None
+    """The array of an .npz that holds the features."""
+    stride: float | None = None
+    """Frames per row of the features; None takes what a store recorded (`FeatureStore.clock`), else 1."""
+    first_centre: float | None = None
+    """Where the first row looks, in frames; None takes what a store recorded where `stride` does, else stride / 2."""
+    log_probs: str | None = None
+    """Log-probabilities of a recogniser for each clip, for frame "peak"."""
+    classes: str | None = None
+    """Its classes: one gloss per line, the first being class 0 (blank)."""
+    partial: bool = False
+    """Leave out annotated clips that have no features, instead of refusing."""
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("spans", "glosses", "phoenix_alignments", "corpus") if getattr(self, n) is not None]
+        if len(given) != 1:
+            flags = [f"--{name.replace('_', '-')}" for name in given]
+            raise ValueError(
+                "features need their glosses from one place: --spans TSV, --glosses LABELS, --phoenix-alignments DIR "
+                f"or --corpus KIND; got {' and '.join(flags) or 'none of them'}"
+            )
+
+
+def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Frame] = ("centre",)) -> list[Instances]:
+    """The sign instances of a feature file under each choice of frame.
+
+    Args:
+        path: .npy, .npz, pickle or feature store; under `annotation.corpus` a corpus folder.
+        annotation: where the glosses stand.
+        frames: which vector of a span stands for its sign; without sequences there is no choice.
+
+    Raises:
+        ValueError, OSError: a file missing or broken; names, rows or spans that do not fit (the first five listed).
+    """
+    if annotation.stride is not None and not annotation.stride > 0:
+        raise ValueError(f"--stride needs a positive number of frames per row, got {annotation.stride:g}")
+    if is_choices(annotation.spans):
+        frames = ("centre",)  # of spans of one frame: the one that people chose
+    rows = _rows(Path(path), annotation)
+    if rows is not None:
+        return [rows]
+    log_probs = None if annotation.log_probs is None else open_features(annotation.log_probs)
+    classes = None if annotation.classes is None else _classes(Path(annotation.classes))
+    picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
+    glosses: list[str] = []
+    where: list[Place] = []
+    store = FeatureStore(path) if (Path(path) / INDEX).is_file() else None
+    for name, features, spans in _clips(Path(path), annotation):
+        said = None if log_probs is None else torch.from_numpy(log_probs[name])
+        rows_of_clip, clock = torch.from_numpy(features), _clock(annotation, store, name)
+        for frame in frames:
+            try:
+                row = pick_rows(rows_of_clip, spans, frame, **clock, log_probs=said, classes=classes)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            picked[frame].append(row)
+        glosses += [str(span.token) for span in spans]
+        where += [(name, span.start, span.stop) for span in spans]
+    if is_choices(annotation.spans):
+        return [Instances(torch.cat(picked["centre"]), glosses, where, "people")]
+    return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+
+
+def load_clips(path: str | Path, key: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """Every clip of a feature file, for what needs no glosses. (name, [T, D])"""
+    if key is not None:
+        array = _array(Path(path), key)
+        if array.ndim < 3:
+            raise ValueError(f"{path}: array {key!r} has no clips, needs [N, T, ...], got {list(array.shape)}")
+        yield from ((str(i), clip.reshape(len(clip), -1)) for i, clip in enumerate(array))
+        return
+    source = open_features(path)
+    yield from ((name, source[name]) for name in source.names)
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------------
+
+
+def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span]]]:
+    """(name, features [T, D], spans) of every annotated clip."""
+    if annotation.corpus is not None:
+        yield from _corpus_clips(path, annotation)
+        return
+    if annotation.glosses is not None:
+        yield from _sign_clips(path, annotation)
+        return
+    source = open_features(path)
+    lengths: dict[str, int | None] = {
+        n: clip_frames(rows, **_clock(annotation, source, n)) for n, rows in source.lengths.items()
+    }
+    if annotation.spans is not None:
+        names = list(read_spans(annotation.spans)) if annotation.partial else None  # then any clip may be annotated
+        spans: Mapping[str, Sequence[Span]] = read_spans(annotation.spans, lengths=lengths, names=names)
+        file = annotation.spans
+    else:
+        file = str(annotation.phoenix_alignments)
+        samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split, merge=True)]
+        spans = {s.name: s.spans for s in samples if s.spans}
+        _check_lengths(file, samples, lengths)
+    shared = [name for name in source.names if name in spans]
+    if not shared:
+        raise ValueError(
+            f"{path} and {file} have no clip in common: features of {_some(source.names)}; annotation of {_some(spans)}"
+        )
+    if len(shared) < len(source.names) or (annotation.partial and len(shared) < len(spans)):
+        say(f"{len(shared)} clips have both; features of {len(source.names)}, annotation of {len(spans)}")
+    yield from ((name, source[name], spans[name]) for name in shared)
+
+
+def _check_lengths(file: str, samples: Sequence[Sample], lengths: Mapping[str, int | None]) -> None:
+    wrong = [
+        f"{s.name} ({s.num_frames} frames, features for {limit})"
+        for s in samples
+        if (limit := lengths.get(s.name)) is not None and s.num_frames is not None and s.num_frames > limit
+    ]
+    if wrong:
+        raise ValueError(
+            f"{file}: {len(wrong)} clips are longer than their features: {'; '.join(wrong[:5])}; give --stride where a "
+            "row stands for several frames"
+        )
+
+
+def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span]]]:
+    found = False
+    for split in _splits(annotation):
+        for sample in load_samples(str(annotation.corpus), path, split):
+            if sample.features is None:
+                raise ValueError(
+                    f"{path}: {sample.name} is a video; density of raw frames is not measured here: train a model and "
+                    "give the run, or extract features"
+                )
+            if sample.spans:
+                found = True
+                yield sample.name, read_features(sample.features, sample.name), sample.spans
+    if not found:
+        raise ValueError(f"{path}: no clip of split {annotation.split} has spans; give them by --spans TSV")
+
+
+def _sign_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span]]]:
+    """Clips of a single sign each: by name from a store or pickle, or by place from an array [N, T, ...]."""
+    labels, names = _labels(annotation, path)
+    if names is None:
+        array = _array(path, annotation.key)
+        for i, (clip, gloss) in enumerate(zip(array.reshape(*array.shape[:2], -1), labels)):
+            _finite(clip, f"{path}: clip {i}")
+            yield str(i), clip.astype(np.float32), (Span(gloss, 0, clip_frames(len(clip), **_clock(annotation))),)
+        return
+    source = open_features(path)
+    missing = [name for name in names if name not in source.lengths]
+    if missing and not annotation.partial:
+        raise ValueError(
+            f"{annotation.glosses}: {len(missing)} names have no features in {path}: {', '.join(missing[:5])}; it has "
+            f"{_some(source.names)}; --partial leaves them out"
+        )
+    for name, gloss in zip(names, labels):
+        if name in source.lengths:
+            rows = source[name]
+            yield name, rows, (Span(gloss, 0, clip_frames(len(rows), **_clock(annotation, source, name))),)
+
+
+def _clock(annotation: Annotation, source: Features | None = None, name: str = "") -> dict[str, Any]:
+    if annotation.stride is None and annotation.first_centre is None and isinstance(source, FeatureStore):
+        stride, first = source.clock(name)
+        return {"stride": stride, "first_centre": first}
+    return {"stride": 1.0 if annotation.stride is None else annotation.stride, "first_centre": annotation.first_centre}
+
+
+# -- one row per sign --------------------------------------------------------------------------------------------------
+
+
+def _rows(path: Path, annotation: Annotation) -> Instances | None:
+    """The instances of a file with one row per sign; None where it has sequences."""
+    if annotation.glosses is None:
+        return None
+    labels, names = _labels(annotation, path)
+    if names is not None:
+        return None
+    features = _array(path, annotation.key)
+    if len(features) != len(labels):
+        raise ValueError(
+            f"--glosses needs one gloss per row: {annotation.glosses} has {len(labels)}, the features of {path} have "
+            f"{len(features)} (shape {list(features.shape)})"
+        )
+    if features.ndim > 2:
+        return None
+    return Instances(features, labels, [("row", i, i + 1) for i in range(len(labels))], "row")
+
+
+def _array(path: Path, key: str | None) -> np.ndarray:
+    """The one array of a feature file, memory-mapped where that is possible. [N, D] or [N, T, ...]"""
+    if path.is_dir():
+        store = FeatureStore(path)
+        if len(store.names) == 1:
+            return store.mapped(store.names[0])
+        return np.concatenate([store[name] for name in store.names])
+    if not path.exists():
+        raise FileNotFoundError(f"no features at {path}; a .npy, .npz, pickle or feature store is needed")
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{path}: not a readable .npy of numbers ({str(error).splitlines()[0]})") from None
+    elif path.suffix.lower() == ".npz":
+        with _npz(path) as loaded:
+            several = [name for name in loaded.files if loaded[name].ndim >= 2]
+            if key is None and len(several) != 1:
+                raise ValueError(f"{path}: holds the arrays {_some(loaded.files)}; say which has the features by --key")
+            if key is not None and key not in loaded.files:
+                raise ValueError(f"{path}: has no array {key!r}; it has {_some(loaded.files)}")
+            array = loaded[key or several[0]]
+    else:
+        source = open_features(path)
+        array = np.concatenate([source[name] for name in source.names])
+    if array.dtype.kind not in "fiu" or array.ndim < 2 or 0 in array.shape:
+        raise ValueError(f"{path}: needs numbers [N, D], one row per sign, got {array.dtype} {list(array.shape)}")
+    return array
+
+
+def _labels(annotation: Annotation, features: Path) -> tuple[list[str], list[str] | None]:
+    """The glosses, and the clips they belong to where the file names them."""
+    given = str(annotation.glosses)
+    path = Path(given)
+    names: list[str] | None = None
+    if not path.is_file() and features.suffix.lower() == ".npz" and features.is_file():
+        with _npz(features) as loaded:
+            if given not in loaded.files:
+                raise ValueError(
+                    f"--glosses {given}: no such file, and {features} has no such array; it has {_some(loaded.files)}"
+                )
+            labels = _text(loaded[given], f"{features}: array {given!r}")
+    elif not path.is_file():
+        raise FileNotFoundError(f"no glosses at {path}; a .txt, .tsv, .csv or .npy with one gloss per row is needed")
+    elif path.suffix.lower() == ".npy":
+        labels = _text(np.load(path, allow_pickle=False), str(path))
+    elif path.suffix.lower() in (".tsv", ".csv"):
+        quoted = path.suffix.lower() == ".csv"
+        rows = list(read_table(path, ("gloss",), delimiter="," if quoted else "\t", quoted=quoted))
+        labels = [row.cells["gloss"] for row in rows]
+        if rows and "name" in rows[0].cells:
+            names = [row.cells["name"] for row in rows]
+    else:
+        labels = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    if not labels:
+        raise ValueError(f"{path}: is empty; needs one gloss per row of the features")
+    empty = [i for i, label in enumerate(labels) if not label]
+    if empty:
+        raise ValueError(f"{path}: {len(empty)} rows have no gloss, first row {empty[0]} (counted from 0)")
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{path}: the name {twice!r} comes twice; one sign per clip here, or give --spans")
+    return labels, names
+
+
+def _text(array: np.ndarray, where: str) -> list[str]:
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise ValueError(f"{where}: needs one whole number or text per row [N], got {array.dtype} {list(array.shape)}")
+    return [str(value) for value in array.tolist()]
+
+
+def _classes(path: Path) -> dict[str, int]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no classes at {path}; a text file with one gloss per line is needed, blank first")
+    return {line.strip(): i for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines()) if line.strip()}
+
+
+def _npz(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception as error:  # zipfile, zlib, EOF and header errors alike mean a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a readable .npz of numbers ({reason}); write it again") from None
+
+
+def _finite(rows: np.ndarray, where: str) -> None:
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise ValueError(f"{where} holds NaN or infinity; extract it again, or leave it out")
+
+
+def _splits(annotation: Annotation) -> list[str]:
+    splits = [split.strip() for split in annotation.split.split(",") if split.strip()]
+    if not splits:
+        raise ValueError(f"--split must be {SPLITS}, got {annotation.split!r}")
+    return splits
+
+
+def _some(names: Any, most: int = 5) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

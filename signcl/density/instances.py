@@ -1,0 +1,103 @@
+"""One vector per annotated sign: what every analysis of the lab starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signcl.data.batch import Span
+from signcl.density.forced_align import peak_frames
+from signcl.density.spans import pool_spans, span_steps
+
+__all__ = ["FRAMES", "Frame", "Instances", "Place", "on_peaks", "pick_rows"]
+
+Frame = Literal["centre", "peak", "mean", "medoid"]
+FRAMES: tuple[Frame, ...] = ("centre", "peak", "mean", "medoid")
+Place = tuple[str, int, int]
+"""Clip, first frame, one past the last frame."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Sign instances under one choice of frame."""
+
+    features: Tensor | np.ndarray
+    """May be a memory map. [N, D]"""
+    glosses: list[str]
+    """[N]"""
+    where: list[Place]
+    """[N]"""
+    frame: str
+    """How the vector of a sign was chosen; "row" where the features had one row per sign, "people" where people
+    chose its frame."""
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frames of each sign. [N]"""
+        return np.array([stop - start for _, start, stop in self.where])
+
+    def numbers(self) -> tuple[list[str], np.ndarray]:
+        """The glosses in alphabetical order, and the place of each instance's gloss among them. [K], [N]"""
+        names, numbers = np.unique(np.array(self.glosses, dtype=object).astype(str), return_inverse=True)
+        return [str(name) for name in names], numbers.astype(np.int64)
+
+
+def on_peaks(spans: Sequence[Span]) -> list[Span] | None:
+    """The frame `peak` of each span as a span of its own; None where one does not say it."""
+    peaks = [Span(span.token, span.peak, span.peak + 1) for span in spans if span.peak is not None]
+    return peaks if len(peaks) == len(spans) else None
+
+
+def pick_rows(
+    features: Tensor,
+    spans: Sequence[Span],
+    frame: Frame,
+    *,
+    stride: float = 1.0,
+    first_centre: float | None = None,
+    log_probs: Tensor | None = None,
+    classes: Mapping[str, int] | None = None,
+) -> Tensor:
+    """One row per span: `pool_spans`, or under "peak" the row on which a recogniser is surest of the gloss.
+
+    What says the peak: `log_probs`, else the spans themselves.
+
+    Args:
+        features: of one clip. [T, D]
+        spans: frames of each sign.
+        frame: the rule.
+        stride, first_centre: the clock of the rows, see `signcl.density.span_steps`.
+        log_probs: of a recogniser on the same clock, for "peak". [T, C]
+        classes: class of each gloss, for "peak".
+
+    Raises:
+        ValueError: as `pool_spans`; "peak" with neither log-probabilities of as many rows nor spans that say theirs, or
+            glosses that are no class.
+    """
+    if frame != "peak":
+        return pool_spans(features, spans, frame, stride=stride, first_centre=first_centre)
+    if log_probs is None and classes is None and (peaks := on_peaks(spans)) is not None:
+        return pool_spans(features, peaks, "centre", stride=stride, first_centre=first_centre)
+    if log_probs is None or classes is None:
+        raise ValueError(
+            "--frame peak needs the log-probabilities of a recogniser: --log-probs FILE and --classes FILE, a run that "
+            "recognises glosses, or --spans with a frame of every sign in the column `peak`"
+        )
+    if len(log_probs) != len(features):
+        raise ValueError(
+            f"--frame peak needs log-probabilities on the clock of the features, got {len(log_probs)} rows for "
+            f"{len(features)}"
+        )
+    strange = sorted({str(span.token) for span in spans} - set(classes))
+    if strange:
+        raise ValueError(
+            f"--frame peak needs a class for every gloss; {len(strange)} have none, such as {', '.join(strange[:5])}"
+        )
+    places = span_steps(len(features), spans, stride=stride, first_centre=first_centre)
+    inside = [Span(classes[str(span.token)], *place) for span, place in zip(spans, places)]
+    return features[torch.tensor(peak_frames(log_probs, inside), dtype=torch.long)]

@@ -1,0 +1,173 @@
+"""The lab's result as text for people, CSV per gloss, Markdown and LaTeX: one list of tables behind all of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from signcl.cli.tables import table
+from signcl.data.files import atomic_write, write_json, write_text
+
+__all__ = [
+    "Table",
+    "density_text",
+    "label_free_text",
+    "latex",
+    "markdown",
+    "result_tables",
+    "write_csv",
+    "write_result",
+]
+
+
+class Table(NamedTuple):
+    """A table under a title."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def density_text(found: dict[str, Any]) -> str:
+    """What `signcl density` prints."""
+    return "\n\n".join([_head(found), *(f"{t.title}\n{table(t.rows, t.header)}" for t in result_tables(found))])
+
+
+def label_free_text(found: dict[str, Any]) -> str:
+    """What `signcl density --label-free` prints."""
+    rows = [[key.replace("_", " "), f"{100 * value:.1f} %"] for key, value in found.items() if isinstance(value, float)]
+    return (
+        table(rows, [f"{found['segments']} segments of {found['clips']} clips", "higher is denser"])
+        + "\nNone of these is the SDR; docs/density.md says how well each follows it. Compare within one corpus only."
+    )
+
+
+def result_tables(found: dict[str, Any]) -> list[Table]:
+    """Everything of a result that is a table."""
+    tables = []
+    if len(found["frames"]) > 1:
+        rows = [
+            [
+                part["frame"],
+                f"{part['sdr']:.2f}",
+                "{:.2f} to {:.2f}".format(*part["interval"]),
+                "-" if part["shuffled"] is None else f"{part['shuffled']:.2f}",
+                f"{part['intra']:.4g}",
+                f"{part['inter']:.4g}",
+            ]
+            for part in found["frames"]
+        ]
+        tables.append(Table("Best frame", ["frame", "SDR %", "95 %", "shuffled", "within", "between"], rows))
+    rows = [
+        [cell for r in (d, s) for cell in (str(r["gloss"]), str(r["count"]), f"{100 * r['sdr']:.1f}")]
+        for d, s in zip(found["densest"], found["sparsest"])
+    ]
+    tables.append(Table("Glosses", ["densest", "signs", "SDR %", "sparsest", "signs", "SDR %"], rows))
+    if "measures" in found:
+        rows = [[m["measure"], f"{m['value']:.4g}", m["better"]] for m in found["measures"]["values"]]
+        tables.append(Table("Other measures", ["measure", "value", "better"], rows))
+    if "against" in found:
+        tables += _against(found["against"])
+    if "versus" in found:
+        v = found["versus"]
+        row = [f"{v['a']:.2f}", f"{v['b']:.2f}", f"{v['difference']:+.2f}", f"{v['low']:+.2f} to {v['high']:+.2f}"]
+        row += [f"{v['p_value']:.3g}", f"{100 * v['glosses_lower']:.0f} %"]
+        header = ["SDR % of A", "of B", "B - A", f"95 % over {v['over']}", "p", "glosses lower in B"]
+        tables.append(Table("A versus B, same sign instances", header, [row]))
+    return tables
+
+
+def _head(found: dict[str, Any]) -> str:
+    made = found["made"]
+    low, high = found["interval"]
+    shuffled = "" if found["shuffled"] is None else f"; shuffled labels {found['shuffled']:.2f}"
+    split = f" of split {found['split']}" if found.get("split") else ""
+    parts = [f"{key}: {made[key]}" for key in ("frame", "tap", "distance", "inter", "cap", "weight") if made.get(key)]
+    return "\n".join(
+        [
+            f"SDR {found['sdr']:.2f} %   (95 % over {made['interval']} {low:.2f} to {high:.2f}{shuffled})",
+            f"mean distance within a gloss {found['intra']:.3f}, to other glosses {found['inter']:.3f}; "
+            f"feature norm {found['feature_norm']:.3f}",
+            f"{found['instances']} signs of {found['glosses']} glosses{split} "
+            f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
+            ", ".join(parts),
+        ]
+    )
+
+
+def _against(found: dict[str, Any]) -> list[Table]:
+    def cells(part: dict[str, Any] | None) -> list[str]:
+        if part is None or "why" in part:
+            return ["-", "-"]
+        return [f"{c['value']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}] p {c['p_value']:.1g}"
+                for c in (part["pearson"], part["spearman"])]  # fmt: skip
+
+    rows = [[c["quantity"], *cells(c["plain"]), *cells(c.get("partial"))] for c in found["correlations"]]
+    header = ["with accuracy", "Pearson", "Spearman", "Pearson, log frequency fixed", "Spearman, log frequency fixed"]
+    title = f"Density and recognition: {found['glosses']} glosses; accuracy: {found['source']}; "
+    tables = [Table(title + f"frequency: {found['frequency']}", header, rows)]
+    rows = [
+        [str(i + 1), str(b["glosses"]), f"{100 * b['low']:.1f} to {100 * b['high']:.1f}", f"{100 * b['sdr']:.1f}",
+         f"{b['accuracy']:.1f}", f"{b['error']:.1f}"]
+        for i, b in enumerate(found["bins"])
+    ]  # fmt: skip
+    header = ["bin", "glosses", "SDR % from", "mean SDR %", "mean accuracy", "standard error"]
+    return [*tables, Table("Bins by SDR, the last the most crowded", header, rows)]
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """One row per gloss; columns that not every gloss has are empty where missing."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def write_result(stem: Path, found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """STEM.json (everything), STEM.csv (per gloss), STEM.md and STEM.tex (the tables)."""
+    head = _head(found)
+    tables = result_tables(found)
+    write_csv(stem.with_name(stem.name + ".csv"), rows)
+    lines = head.replace("\n", "  \n")
+    write_text(stem.with_name(stem.name + ".md"), "\n\n".join([lines, *map(markdown, tables)]) + "\n")
+    comment = "\n".join(f"% {line}" for line in head.splitlines())
+    write_text(stem.with_name(stem.name + ".tex"), "\n\n".join([comment, *map(latex, tables)]) + "\n")
+    write_json(stem.with_name(stem.name + ".json"), found)
+
+
+def markdown(shown: Table) -> str:
+    """A table in Markdown."""
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = line(["---", *["---:"] * (len(shown.header) - 1)])
+    return "\n".join([f"**{shown.title}**", "", line(shown.header), rule, *map(line, shown.rows)])
+
+
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
+LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def latex(shown: Table) -> str:
+    """A table in LaTeX, with the rules of the package booktabs."""
+
+    def line(cells: list[str]) -> str:
+        return " & ".join("".join(LATEX.get(letter, letter) for letter in cell) for cell in cells) + r" \\"
+
+    return "\n".join(
+        [
+            f"% {shown.title}",
+            rf"\begin{{tabular}}{{l{'r' * (len(shown.header) - 1)}}}",
+            r"\toprule",
+            line(shown.header),
+            r"\midrule",
+            *map(line, shown.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )

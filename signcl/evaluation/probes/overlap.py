@@ -1,0 +1,118 @@
+"""How much of a score comes from sentences that training has seen, word for word or nearly so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from signcl.evaluation.probes.probe_scores import scored
+from signcl.metrics.scores import Tokenize, Unit, tokens
+
+__all__ = ["nearest_sentences", "overlap_table"]
+
+ROWS = 256  # sentences compared with all of training at a time
+
+
+def nearest_sentences(
+    sentences: Sequence[str], train: Sequence[str], unit: Unit = "word"
+) -> tuple[list[int], list[float]]:
+    """The training sentence nearest to each sentence, and how near: 1 - edits / tokens of the longer one, 0..1.
+
+    Args:
+        sentences: to look for.
+        train: to look among; of equally near ones the first is taken.
+        unit: what counts as a token.
+    """
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.process import cdist
+
+    held = [tokens(line, unit) for line in train]
+    places: list[int] = []
+    nearness: list[float] = []
+    for start in range(0, len(sentences), ROWS):
+        asked = [tokens(line, unit) for line in sentences[start : start + ROWS]]
+        found = cdist(asked, held, scorer=Levenshtein.normalized_similarity, dtype=np.float32)
+        best = found.argmax(axis=1)
+        places += best.tolist()
+        nearness += found[np.arange(len(best)), best].tolist()
+    return places, nearness
+
+
+def overlap_table(
+    names: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    train: Sequence[str],
+    *,
+    near: float = 0.75,
+    tokenize: Tokenize = "none",
+    samples: int = 1000,
+    seed: int = 0,
+    examples: int = 10,
+) -> dict[str, Any]:
+    """Scores apart for sentences that occur in training, nearly occur there, and are new.
+
+    A sentence is nearly in training where at least `near` of its tokens stay in place: 1 - edits / tokens of the longer
+    sentence, on words, or on characters under tokenize zh and char. Runs of spaces count as one space.
+
+    Args:
+        names: of the clips.
+        hypotheses: what the run answered.
+        references: what is right.
+        train: the sentences of training.
+        near: from which similarity on; above 0, at most 1.
+        tokenize: for BLEU.
+        samples: resamples of the intervals.
+        seed: of the resampling.
+        examples: near-duplicates that are listed, nearest first.
+
+    Returns:
+        `groups`: scores of each group that has sentences; `near_duplicates`: the sentences of the middle group beside
+        their nearest training sentence; `copied`: answers that are a training sentence word for word, percent, of all
+        and of those whose reference is new.
+
+    Raises:
+        ValueError: a share that is none, or no training sentences.
+    """
+    if not 0 < near <= 1:
+        raise ValueError(f"the share of tokens in place must be above 0 and at most 1, got near={near}")
+    held = sorted({" ".join(line.split()) for line in train})
+    if not held:
+        raise ValueError("the overlap with training needs the training sentences, got none")
+    unit: Unit = "character" if tokenize in ("zh", "char") else "word"
+    places, nearness = nearest_sentences(references, held, unit)
+    known = set(held)
+    exact = [" ".join(line.split()) in known for line in references]
+    group = ["seen" if same else "near" if share >= near else "new" for same, share in zip(exact, nearness)]
+    groups: dict[str, Any] = {}
+    for kind in ("seen", "near", "new"):
+        own = [i for i, one in enumerate(group) if one == kind]
+        if own:
+            hyps, refs = [hypotheses[i] for i in own], [references[i] for i in own]
+            groups[kind] = scored(hyps, refs, tokenize=tokenize, samples=samples, seed=seed)
+            groups[kind]["percent"] = 100 * len(own) / len(references)
+    middle = sorted((i for i, one in enumerate(group) if one == "near"), key=lambda i: (-nearness[i], names[i]))
+    copies = [" ".join(line.split()) in known for line in hypotheses]
+    fresh = [copy for copy, one in zip(copies, group) if one == "new"]
+    return {
+        "near": near,
+        "unit": unit,
+        "training_sentences": len(held),
+        "groups": groups,
+        "copied": {
+            "all": 100 * sum(copies) / len(copies),
+            "of_new": 100 * sum(fresh) / len(fresh) if fresh else None,
+        },
+        "near_duplicates": [
+            {
+                "name": names[i],
+                "similarity": round(nearness[i], 4),
+                "reference": references[i],
+                "training": held[places[i]],
+                "hypothesis": hypotheses[i],
+            }
+            for i in middle[:examples]
+        ],
+    }

@@ -1,0 +1,224 @@
+"""Probes on run folders: which answers they look at, and where their results go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from signcl.data.batch import Batch, Sample
+from signcl.data.loading import recipe_samples
+from signcl.data.progress import say
+from signcl.evaluation.comparison import paired_predictions
+from signcl.evaluation.probes.altered_video import ALTERED, alter, another_clip, measure_look
+from signcl.evaluation.probes.changes import By, changed_sentences
+from signcl.evaluation.probes.conventions import convention_table
+from signcl.evaluation.probes.overlap import overlap_table
+from signcl.evaluation.probes.probe_scores import against_intact, scored
+from signcl.evaluation.scoring import answers, evaluate, keep_scores, read_predictions
+from signcl.metrics.scores import Tokenize
+from signcl.training import run_folder
+from signcl.training.recipe import load_recipe
+from signcl.training.run_folder import Run
+from signcl.training.stages import decode
+
+__all__ = ["PROBES", "changes", "probe"]
+
+LOOKED_AT = 200  # clips whose frames tell what the split looks like
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What a run has answered, and how."""
+
+    run: Run
+    split: str
+    root: str | None
+    names: list[str]
+    references: list[str]
+    hypotheses: list[str]
+    made: dict[str, Any]
+    bootstrap: int
+    seed: int
+    near: float
+    device: str
+    batch_size: int | None
+    progress: bool
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """That of the run's own BLEU."""
+        return self.run.recipe.bleu_tokenize
+
+
+def probe(
+    folder: str | Path,
+    names: Sequence[str],
+    split: str = "test",
+    *,
+    root: str | None = None,
+    device: str = "auto",
+    beams: int | None = None,
+    length_penalty: float | None = None,
+    batch_size: int | None = None,
+    bootstrap: int = 1000,
+    near: float = 0.75,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Probe what a translation run has answered on a split; kept in the split's entry of `scores.json` as `probes`.
+
+    The run is evaluated first where it has no answers of its present weights yet, or where beams or a length penalty
+    are given; altered videos are translated with the same beams and length penalty.
+
+    Args:
+        folder: a finetuned run.
+        names: of `PROBES`.
+        root: the corpus folder where it is not the one of the recipe.
+        bootstrap: resamples of the intervals; 0 leaves them out.
+        near: which share of tokens in place makes a near-duplicate (`overlap`).
+        seed: of the altered videos and the resampling.
+
+    Returns:
+        The result of each probe, by name.
+
+    Raises:
+        ValueError: an unknown probe; a run that does not translate.
+    """
+    unknown = [name for name in names if name not in PROBES]
+    if unknown or not names:
+        raise ValueError(f"the probes are {', '.join(PROBES)}; got {', '.join(unknown) or 'none'}")
+    run = run_folder.load_run(folder)
+    if run.recipe.stage != "finetune":
+        raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only the scores of a finetune run are probed")
+    if beams is not None or length_penalty is not None or not _is_fresh(run.folder, split):
+        evaluate(
+            folder,
+            split,
+            root=root,
+            device=device,
+            beams=beams,
+            length_penalty=length_penalty,
+            batch_size=batch_size,
+            bootstrap=bootstrap,
+            progress=progress,
+        )
+    else:
+        say(f"probing the answers in {run.folder / f'predictions.{split}.tsv'}")
+    entry = json.loads((run.folder / "scores.json").read_text(encoding="utf-8"))[split]
+    told = read_predictions(run.folder / f"predictions.{split}.tsv")
+    asked = _Answers(
+        run, split, root, *told, entry["made"], bootstrap, seed, near, device, batch_size, progress
+    )  # fmt: skip
+    found = {name: PROBES[name](asked) for name in names}
+    keep_scores(run.folder, split, entry | {"probes": entry.get("probes", {}) | found})
+    return found
+
+
+def _is_fresh(folder: Path, split: str) -> bool:
+    """Whether the answers of a split are there, scored, and of the present weights."""
+    answered, scores = folder / f"predictions.{split}.tsv", folder / "scores.json"
+    if not answered.is_file() or not scores.is_file():
+        return False
+    try:
+        known = split in json.loads(scores.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return False
+    weights = folder / "model.safetensors"
+    return known and (not weights.is_file() or answered.stat().st_mtime >= weights.stat().st_mtime)
+
+
+def _overlap(asked: _Answers) -> dict[str, Any]:
+    train = [sample.text for sample in recipe_samples(asked.run.recipe, "train", asked.root)]
+    return overlap_table(
+        asked.names,
+        asked.hypotheses,
+        asked.references,
+        train,
+        near=asked.near,
+        tokenize=asked.tokenize,
+        samples=asked.bootstrap,
+        seed=asked.seed,
+    )
+
+
+def _dot(asked: _Answers) -> dict[str, Any]:
+    return {"rows": convention_table(asked.hypotheses, asked.references, tokenize=asked.tokenize)}
+
+
+def _visual(asked: _Answers) -> dict[str, Any]:
+    run = asked.run
+    by_name = {s.name: s for s in recipe_samples(run.recipe, asked.split, asked.root)}
+    samples = [by_name[name] for name in asked.names]
+    beams, penalty = asked.made["beams"], asked.made.get("length_penalty")
+    if penalty is not None:
+        run.recipe.decode.length_penalty = penalty
+    seen: list[torch.Tensor] = []
+
+    def remember(batch: Batch) -> dict[str, str]:
+        seen.append(batch.inputs.cpu())
+        return {}
+
+    every = max(1, len(samples) // LOOKED_AT)
+    _pass(asked, samples[::every], remember, "looking at frames")
+    look = measure_look(seen)
+    seen.clear()
+
+    def answer(batch: Batch) -> dict[str, dict[str, str]]:
+        told = {
+            kind: decode(run.model, alter(batch, kind, look, seed=asked.seed), run.tokenizer, run.recipe, beams=beams)
+            for kind in ALTERED
+        }
+        return {name: {kind: said[name] for kind, said in told.items()} for name in batch.names}
+
+    altered = _pass(asked, samples, answer, "translating altered videos")
+    gone = [name for name in asked.names if name not in altered]
+    if gone:
+        raise ValueError(f"{len(gone)} clips that were answered cannot be read now, first {gone[0]}; evaluate again")
+    others = another_clip(asked.references, seed=asked.seed)
+    answered = {kind: [altered[name][kind] for name in asked.names] for kind in ALTERED}
+    answered["another"] = [asked.hypotheses[other] for other in others]
+    options: dict[str, Any] = {"tokenize": asked.tokenize, "samples": asked.bootstrap, "seed": asked.seed}
+    rows = [{"video": "intact", **scored(asked.hypotheses, asked.references, **options)}]
+    rows += [
+        {"video": kind, **against_intact(said, asked.hypotheses, asked.references, **options)}
+        for kind, said in answered.items()
+    ]
+    return {
+        "rows": rows,
+        "videos": {**ALTERED, "another": "the video of another clip, whose sentence is another"},
+        "seed": asked.seed,
+        "beams": beams,
+        "length_penalty": run.recipe.decode.length_penalty,
+    }
+
+
+def _pass(asked: _Answers, samples: list[Sample], answer: Callable[[Batch], dict[str, Any]], what: str) -> Any:
+    """What `answer` makes of every batch, by name."""
+    options: dict[str, Any] = {
+        "device": asked.device,
+        "batch_size": asked.batch_size,
+        "progress": asked.progress,
+    }
+    return answers(asked.run, samples, answer, what, **options)[0]
+
+
+PROBES: dict[str, Callable[[_Answers], dict[str, Any]]] = {"overlap": _overlap, "visual": _visual, "dot": _dot}
+"""Name -> what it does with the answers of a run."""
+
+
+def changes(
+    run_a: str | Path, run_b: str | Path, split: str = "test", *, by: By = "rouge_l", examples: int = 5
+) -> dict[str, Any]:
+    """`changed_sentences` of two runs that answered the same split: on which sentences B gained and lost most.
+
+    Raises:
+        ValueError, OSError: no answers, or none in common.
+    """
+    names, references, a, b = paired_predictions(run_a, run_b, split)
+    tokenize = load_recipe(Path(run_a) / "recipe.yaml").bleu_tokenize
+    return changed_sentences(names, references, a, b, by=by, tokenize=tokenize, examples=examples)

@@ -1,0 +1,296 @@
+"""`signcl align`: the frames of every gloss of a split, from a trained recogniser or from anybody's log-probabilities.
+
+The functions of tensors are `signcl.density.forced_align`; this file brings them together with runs, corpora and
+files, and says how good the spans are where the corpus knows the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from signcl.data.annotation.span_table import write_spans
+from signcl.data.annotation.table_files import read_table
+from signcl.data.batch import Batch, Sample, Span
+from signcl.data.features import open_features
+from signcl.data.files import write_json
+from signcl.data.loading import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
+from signcl.data.progress import say, track
+from signcl.data.text import GlossVocabulary, load_glosses
+from signcl.density.forced_align import alignment_quality, forced_align_batch, frame_spans, peak_frames
+from signcl.evaluation.scoring import pick_device
+from signcl.metrics import score_glosses
+from signcl.systems.parts.search import ctc_prefix_beam
+from signcl.training import run_folder
+
+__all__ = ["align_log_probs", "align_run", "gloss_samples"]
+
+Fill = Literal["nearest", "label"]
+Clock = tuple[float, float]
+"""Frames from one step to the next, and the middle of the first step."""
+BATCH = 16
+
+
+def align_run(
+    folder: str | Path,
+    split: str,
+    out: str | Path,
+    *,
+    root: str | None = None,
+    fill: Fill = "nearest",
+    device: str = "auto",
+    transductive: bool = False,
+    tolerance: int = 2,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Align a split with a run that recognises glosses; writes the table of spans and, beside it, a `.json` report.
+
+    Args:
+        folder: a run with a weight for `recognition`: recogniser, smkd, cnn_ctc, Joint-SLT.
+        out: the table (`signcl.data.annotation.span_table`), with the frame where each gloss is most probable as
+            `peak`.
+        fill: `nearest` gives every frame to a sign, `label` only those that the path labels.
+        transductive: aligning a split that the run was trained on, other than train, must be said.
+        tolerance: frames, for the share of boundaries that are right.
+
+    Returns:
+        The report: how it was made; word error rate of the recogniser on these clips (Table 9); boundary errors and
+        frame accuracy where the corpus has spans of its own; the clips left out, with the reason.
+
+    Raises:
+        ValueError, OSError: a run without gloss head, a corpus without glosses, nothing that can be aligned.
+
+    Source: paper section A.3, whose aligner is trained on train and test merged (`corpus.transductive`).
+    """
+    run = run_folder.load_run(folder)
+    if run.glosses is None:
+        raise ValueError(f"{run.folder} recognises no glosses; align with a run that weighs recognition")
+    leaked = split == "test" and run.recipe.corpus.transductive
+    if leaked != transductive:
+        raise ValueError(
+            f"{run.folder} was trained on the test split (corpus.transductive); say so with --transductive"
+            if leaked
+            else f"--transductive needs a run that was trained with corpus.transductive=true, and split test; "
+            f"{run.folder} with split {split} is none"
+        )
+    alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without the test clips
+    samples = recipe_samples(alone, split, root)
+    place = pick_device(device)
+    run.model.to(place).eval()
+    lengths = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))
+    frames = {s.name: np.append(thin(n, run.recipe.input, None), n) for s, n in zip(samples, lengths)}
+    by_name = {sample.name: sample for sample in samples}
+    plan = plan_batches(
+        count_frames(samples, run.recipe.input),
+        batch_size=run.recipe.train.batch_size,
+        batch_frames=run.recipe.train.batch_frames,
+        shuffle=False,
+    )
+    data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
+    aligned, clock = _Aligned(run.glosses, fill, {}), None
+    with track("aligning", total=len(plan), show=progress) as bar:
+        for loaded in clip_loader(data, plan):
+            aligned.broken.update(loaded.broken)
+            if loaded.batch is not None:
+                batch = loaded.batch.to(place)
+                clock = clock or _clock(run.model, batch)
+                found, steps = run.model.recognise(batch)  # type: ignore[operator]
+                for name, rows, length in zip(batch.names, found.cpu(), steps.tolist()):
+                    aligned.add(by_name[name], rows[:length], frames[name], clock)
+            bar.advance()
+    made = {
+        "run": str(run.folder),
+        "split": split,
+        "transductive": transductive,
+        "trained_with_commit": run.card.get("commit", ""),
+    }
+    return aligned.write(Path(out), made, run.recipe.corpus.name, tolerance)
+
+
+@torch.no_grad()
+def _clock(model: Any, batch: Batch) -> Clock:
+    """How the steps of a model stand in time."""
+    seen = model.tapped(batch, "steps")
+    return seen.stride, seen.first_centre
+
+
+def align_log_probs(
+    source: str | Path,
+    classes: str | Path,
+    samples: Sequence[Sample],
+    out: str | Path,
+    *,
+    corpus: str = "folder",
+    fill: Fill = "nearest",
+    stride: float = 1.0,
+    first_centre: float | None = None,
+    tolerance: int = 2,
+) -> dict[str, Any]:
+    """Align with log-probabilities that any model has written; the same files as `align_run`.
+
+    Args:
+        source: log-softmax over classes of each clip [T, C], class 0 the blank: store, .npz, pickle, .npy.
+        classes: the glosses of classes 2, 3, ... as `glosses.json` of a run (class 1 is <unk>); or a text file with the
+            name of class 0, 1, 2, ... on its lines.
+        samples: the clips, with their glosses.
+        stride: frames of the clip from one row to the next.
+        first_centre: the middle of the first row in frames; None takes stride / 2.
+
+    Raises:
+        ValueError, OSError: as `align_run`; rows that are no log-probabilities; classes that do not fit them.
+    """
+    vocabulary = _classes(Path(classes))
+    features = open_features(source)
+    if features.dim != len(vocabulary):
+        raise ValueError(
+            f"{source} has {features.dim} classes, {classes} names {len(vocabulary)}; both need blank and all glosses"
+        )
+    known = set(features.names)
+    aligned = _Aligned(vocabulary, fill, {})
+    for sample in samples:
+        if sample.name not in known:
+            aligned.broken[sample.name] = f"{source} has no log-probabilities of it"
+            continue
+        rows = torch.from_numpy(features[sample.name])
+        count = sample.num_frames or round(len(rows) * stride)
+        clock = (stride, stride / 2 if first_centre is None else first_centre)
+        aligned.add(sample, rows, np.arange(count + 1), clock)
+    made = {"log_probs": str(source), "classes": str(classes), "transductive": None, "stride": stride}
+    return aligned.write(Path(out), made, corpus, tolerance)
+
+
+def gloss_samples(path: str | Path) -> list[Sample]:
+    """Clips of which nothing but the glosses is known, from a table `name gloss` (glosses with spaces between).
+
+    Raises:
+        ValueError, OSError: no such file, no rows, a name that is missing or comes twice.
+    """
+    path = Path(path)
+    found: dict[str, Sample] = {}
+    for row in read_table(path, ("name", "gloss")):
+        name = row.cells["name"]
+        if not name or name in found:
+            raise row.error(f"needs a name that no other row has, got {name!r}")
+        found[name] = Sample(name, "", gloss=tuple(row.cells["gloss"].split()))
+    if not found:
+        raise ValueError(f"{path}: has a header but no rows; a row a clip is needed: name gloss")
+    return list(found.values())
+
+
+class _Aligned:
+    """Clips as they are aligned, in batches; `write` makes the table and the report."""
+
+    def __init__(self, glosses: GlossVocabulary, fill: Fill, broken: dict[str, str]) -> None:
+        self.glosses, self.fill, self.broken = glosses, fill, broken
+        self.samples: dict[str, Sample] = {}
+        self.spans: dict[str, tuple[Span, ...]] = {}
+        self.peaks: dict[str, list[int]] = {}
+        self.recognised: dict[str, str] = {}
+        self.lengths: dict[str, int] = {}
+        self._waiting: list[tuple[Sample, torch.Tensor, np.ndarray, Clock]] = []
+
+    def add(self, sample: Sample, rows: torch.Tensor, frames: np.ndarray, clock: Clock) -> None:
+        """A clip's log-probabilities [T, C]; which of its frames the model saw, its length last; its clock."""
+        self._waiting.append((sample, rows, frames, clock))
+        if len(self._waiting) == BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Align the clips that wait."""
+        usable = []
+        for sample, rows, frames, clock in self._waiting:
+            tokens = self.glosses.encode(sample.gloss)
+            if reason := _unusable(sample, tokens, rows):
+                self.broken[sample.name] = reason
+            else:
+                usable.append((sample, rows, frames, clock, tokens))
+        self._waiting.clear()
+        if not usable:
+            return
+        padded = torch.nn.utils.rnn.pad_sequence([rows for _, rows, *_ in usable], batch_first=True)
+        steps = torch.tensor([len(rows) for _, rows, *_ in usable])
+        found = forced_align_batch(padded, steps, [tokens for *_, tokens in usable], fill=self.fill)
+        searched = ctc_prefix_beam(padded, steps, beams=10)
+        for (sample, rows, frames, (stride, centre), _), spans, paths in zip(usable, found, searched):
+            seen = len(frames) - 1  # frames that the model saw; frame k stands for those up to the next one seen
+            moved = frame_spans(spans, seen, stride=stride, first_centre=centre)
+            self.spans[sample.name] = tuple(
+                Span(gloss, int(frames[s.start]), int(frames[s.stop]), s.score) for gloss, s in zip(sample.gloss, moved)
+            )
+            tops = [min(max(int(centre + stride * peak), 0), seen - 1) for peak in peak_frames(rows, spans)]
+            self.peaks[sample.name] = [int(frames[top]) for top in tops]
+            self.recognised[sample.name] = " ".join(self.glosses.decode(paths[0].classes))
+            self.samples[sample.name], self.lengths[sample.name] = sample, int(frames[-1])
+
+    def write(self, out: Path, made: dict[str, Any], corpus: str, tolerance: int) -> dict[str, Any]:
+        """The table at `out`, the report beside it; the report."""
+        self.flush()
+        if not self.spans:
+            first = next(iter(self.broken.items()), ("", "there is no clip"))
+            raise ValueError(f"no clip could be aligned; the first: {first[0]}: {first[1]}")
+        names = list(self.spans)
+        glosses = [" ".join(self.samples[name].gloss) for name in names]
+        scored = score_glosses([self.recognised[name] for name in names], glosses, phoenix=corpus == "phoenix14t")
+        report: dict[str, Any] = {
+            "clips": len(names),
+            "signs": sum(map(len, self.spans.values())),
+            "left_out": self.broken,
+            "wer": scored["wer"],
+            "mean_frames": float(np.mean([s.stop - s.start for spans in self.spans.values() for s in spans])),
+            "made": made | {"fill": self.fill, "commit": run_folder.git_commit()},
+        }
+        true = [n for n in names if [str(s.token) for s in self.samples[n].spans] == list(self.samples[n].gloss)]
+        if true:
+            quality = alignment_quality(
+                [self.spans[name] for name in true],
+                [self.samples[name].spans for name in true],
+                [self.lengths[name] for name in true],
+                tolerance=tolerance,
+            )
+            report["against_truth"] = {"clips": len(true), **asdict(quality)}
+        write_spans(out, self.spans, peaks=self.peaks)
+        write_json(out.with_suffix(".json"), report)
+        for name, reason in list(self.broken.items())[:5]:
+            say(f"left out {name}: {reason}")
+        return report
+
+
+def _unusable(sample: Sample, tokens: list[int], rows: torch.Tensor) -> str:
+    """Why a clip cannot be aligned, or nothing."""
+    if not tokens:
+        return "it has no glosses"
+    unknown = [gloss for gloss, token in zip(sample.gloss, tokens) if token == 1 and gloss != "<unk>"]
+    if unknown:
+        return f"the recogniser never saw the gloss {unknown[0]}"
+    needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
+    if needed > len(rows):
+        return f"its {len(tokens)} glosses need {needed} steps, it has {len(rows)}"
+    if not torch.isfinite(rows.logsumexp(1)).all() or (rows.logsumexp(1).abs() > 1e-2).any():
+        return "its rows are no log-probabilities (they must sum to 1 after exp); apply log_softmax"
+    return ""
+
+
+def _classes(path: Path) -> GlossVocabulary:
+    """Classes by name: `glosses.json`, its folder, or a text file with blank and <unk> on the first two lines."""
+    if path.is_dir():
+        return load_glosses(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the names of the classes are needed: glosses.json or one class a line")
+    if path.suffix == ".json":
+        return load_glosses(path.parent)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = lines[:-1] if lines and not lines[-1] else lines
+    if len(lines) < 3:
+        raise ValueError(f"{path}: needs a line for the blank, one for <unk> and one for each gloss, got {len(lines)}")
+    if lines[1][:1].isalnum():
+        raise ValueError(
+            f"{path}: line 2 is class 1, that of unknown glosses (<unk>), got {lines[1]!r}; where a model has no such "
+            "class, add the line and a column of very small log-probabilities (-1e4)"
+        )
+    return GlossVocabulary(lines[2:])

@@ -1,0 +1,314 @@
+"""`extract`: the features of a split, by a trained run or a published frame encoder, as a feature store.
+
+Exact: no augmentation, no padding rows, every clip once, thinned evenly where the recipe thins. Resumable: killed and
+started again, it goes on after the last whole shard and writes the same files, because the batches are planned over the
+whole split both times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import Batch, Sample
+from signcl.data.features import refuse_finished, stored_names, unfinished_meta, write_store
+from signcl.data.loading import (
+    ClipDataset,
+    check_size,
+    clip_loader,
+    count_frames,
+    feature_dim,
+    plan_batches,
+    recipe_samples,
+    thin,
+)
+from signcl.data.progress import say, track
+from signcl.evaluation.scoring import pick_device
+from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
+from signcl.training import run_folder
+from signcl.training.build import build_frame_encoder, initialise_visual
+from signcl.training.recipe import Recipe, load_recipe
+
+__all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
+
+LOG_PROBS = "log_probs"
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """What features are extracted with."""
+
+    name: str
+    """The run folder, or the recipe and the weights of its frame encoder."""
+    model: nn.Module
+    """With `TAPS` and `tapped(batch, tap)`."""
+    recipe: Recipe
+    dim: int | None
+    """Size of the features that go in, None for pixels."""
+    trained_with_commit: str = ""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract` has written."""
+
+    store: str
+    clips: int
+    rows: int
+    dim: int
+    """Size of a row."""
+    meta: dict[str, Any]
+    """As in the store."""
+    broken: dict[str, str]
+    """Clips that could not be read and are not in the store, with the reason."""
+    seconds: float
+
+    def __str__(self) -> str:
+        meta = self.meta
+        text = f"{self.store}: {self.clips} clips, {self.rows} rows of {self.dim}, tap {meta['tap']}, "
+        text += f"a row every {meta['stride']:g} frames, the first at {meta['first_centre']:g}, {self.seconds:.0f} s"
+        return text + (f"; {len(self.broken)} clips could not be read" if self.broken else "")
+
+
+def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: str = "train") -> Extractor:
+    """A run folder, or a recipe whose frame encoder starts from published weights and is taken as it is.
+
+    Args:
+        source: a run folder, or a YAML recipe with `model.visual_weights`.
+        overrides: `key.sub=value`, for a recipe.
+        split: whose features go in, where the recipe's corpus is one of features.
+
+    Raises:
+        ValueError, OSError: neither of both, or weights that do not fit.
+    """
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        if overrides:
+            raise ValueError(f"{overrides[0]}: recipe keys go with a recipe; the run {path} has its own")
+        run = run_folder.load_run(path)
+        return Extractor(str(path), run.model, run.recipe, run.card.get("feature_dim"), str(run.card.get("commit", "")))
+    recipe = load_recipe(path, list(overrides))
+    m = recipe.model
+    if not m.visual_weights:
+        raise ValueError(
+            f"{path}: extracting by a recipe takes its frame encoder as published, so it needs "
+            f"--model.visual_weights=pretrained:FILE (or pretrained:RUN); for the features of a trained run give the "
+            f"run folder"
+        )
+    dim = None
+    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
+        dim = feature_dim(recipe_samples(recipe, split), recipe.input)
+    visual = build_frame_encoder(recipe, dim)
+    say(initialise_visual(visual, m.visual_weights))
+    return Extractor(m.visual_weights, FrameEncoder(visual).eval(), recipe, dim)
+
+
+@torch.no_grad()
+def tapped_clips(
+    model: nn.Module,
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    taps: Sequence[str] = ("features",),
+    *,
+    dim: int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int = 0,
+    known: set[str] | None = None,
+    broken: dict[str, str] | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
+    """States of every clip at some taps, one clip at a time, in order of length: no augmentation, padding or repeats.
+
+    Args:
+        taps: some of the system's `TAPS`, and `log_probs` for what a recogniser says of the glosses.
+        dim: size of the features that the model reads, None for pixels.
+        batch_size: clips of a batch; None takes the recipe's.
+        workers: loader processes.
+        known: names that are not needed again. A batch is passed over when all of its clips are known; the batches
+            themselves do not depend on it, so that a clip gives the same bits with and without.
+        broken: clips that cannot be read are added here, with the reason, and said.
+
+    Yields:
+        (sample, tap -> states of the clip on the CPU as one row of `Tapped`).
+
+    Raises:
+        ValueError: no such tap; a clip that cannot be read, where the recipe has corpus.on_broken=stop.
+    """
+    check_taps(model, taps)
+    check_size(samples, recipe.input, dim)
+    place = pick_device(device)
+    model.to(place).eval()
+    data = ClipDataset(samples, None, recipe, training=False, dim=dim)
+    plan = plan_batches(
+        count_frames(samples, recipe.input),
+        batch_size=recipe.train.batch_size if batch_size is None else batch_size,
+        batch_frames=recipe.train.batch_frames,
+        shuffle=False,
+    )
+    if known:
+        plan = [batch for batch in plan if not all(samples[i].name in known for i in batch)]
+    by_name = {s.name: s for s in samples}
+    with track("extracting features", total=len(plan), show=progress) as bar:
+        for loaded in clip_loader(data, plan, workers=workers):
+            for name, reason in loaded.checked().broken:
+                if recipe.corpus.on_broken == "stop":
+                    raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
+                say(f"skipped {name}: {reason}")
+                if broken is not None:
+                    broken[name] = reason
+            if loaded.batch is not None:
+                batch = loaded.batch.to(place)
+                seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}
+                for i, name in enumerate(batch.names):
+                    alone = {
+                        tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i])
+                        for tap, s in seen.items()
+                    }
+                    yield by_name[name], alone
+            bar.advance()
+
+
+def check_taps(model: nn.Module, taps: Sequence[str]) -> None:
+    """Refuse a tap that a system does not have."""
+    known: Any = model.TAPS
+    for tap in taps:
+        if tap not in known and tap != LOG_PROBS:
+            raise no_such_tap(tap, known)
+
+
+def _states(model: Any, batch: Batch, tap: str) -> Tapped:
+    if tap != LOG_PROBS:
+        tapped: Tapped = model.tapped(batch, tap)
+        return tapped
+    clock = model.tapped(batch, "steps")
+    said, lengths = model.recognise(batch)
+    return replace(clock, rows=said, lengths=lengths)
+
+
+def _on_cpu(seen: Tapped) -> Tapped:
+    return replace(seen, rows=seen.rows.float().cpu(), lengths=seen.lengths.cpu())
+
+
+def extract(
+    source: str | Path,
+    store: str | Path,
+    split: str = "train",
+    *,
+    tap: str = "features",
+    root: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    dtype: str = "float16",
+    shard_samples: int = 500,
+    progress: bool = True,
+) -> Extraction:
+    """Write the features of a split as a feature store, or go on with one that was stopped.
+
+    Args:
+        source, overrides: see `open_extractor`.
+        store: the folder of the store.
+        tap: one of the system's `TAPS`; `features` is where SignCL looks.
+        root: the corpus folder, where it is not the recipe's.
+        batch_size, workers: None takes the recipe's.
+        dtype, shard_samples: see `write_store`.
+
+    Raises:
+        ValueError, OSError: a finished store is there; an unfinished one of another run, tap, split or recipe; no such
+            tap; no clip that can be read; features of another size than the model reads.
+    """
+    started = time.perf_counter()
+    refuse_finished(store)
+    extractor = open_extractor(source, overrides, split=split)
+    model, recipe = extractor.model, extractor.recipe
+    if tap == LOG_PROBS:
+        raise no_such_tap(tap, model.TAPS)  # type: ignore[arg-type]
+    check_taps(model, (tap,))
+    samples = recipe_samples(recipe, split, root)
+    broken: dict[str, str] = {}
+    clips = tapped_clips(
+        model,
+        recipe,
+        samples,
+        (tap,),
+        dim=extractor.dim,
+        device=device,
+        batch_size=batch_size,
+        workers=recipe.train.workers if workers is None else workers,
+        known=stored_names(store),
+        broken=broken,
+        progress=progress,
+    )
+    meta = {
+        "run": extractor.name,
+        "system": recipe.model.name if not isinstance(model, FrameEncoder) else recipe.model.visual,
+        "tap": tap,
+        "corpus": recipe.corpus.name,
+        "split": split,
+        "weights": _digest(model.state_dict()),
+        "recipe": _digest_text(recipe),
+        "commit": run_folder.git_commit(),
+        "trained_with_commit": extractor.trained_with_commit,
+        "thinned": _thinned(samples, recipe),
+    }
+    first = next(clips, None)
+    earlier = unfinished_meta(store)
+    if first is not None:
+        stride = recipe.input.stride  # rows are counted in frames that were used, the clock in frames of the clip
+        clock = {
+            "stride": first[1][tap].stride * stride,
+            "first_centre": (first[1][tap].first_centre - 0.5) * stride + 0.5,
+        }
+    elif earlier:  # stopped between the last shard and the index
+        clock = {key: earlier[key] for key in ("stride", "first_centre")}
+    else:
+        name, reason = next(iter(broken.items()), ("", "the split is empty"))
+        raise ValueError(f"no clip of split {split} can be read; the first: {name}: {reason}")
+
+    def items() -> Iterator[tuple[str, Tensor]]:
+        for sample, seen in itertools.chain([first] if first is not None else [], clips):
+            yield sample.name, seen[tap].rows
+
+    written = write_store(store, items(), shard_samples=shard_samples, meta=meta | clock, dtype=dtype)
+    seconds = round(time.perf_counter() - started, 2)
+    rows = sum(written.lengths.values())
+    return Extraction(str(store), len(written), rows, written.dim, written.meta, broken, seconds)
+
+
+def _thinned(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[int, int]]:
+    """Clips that lose frames to `input.max_frames`: how many they have (every `stride`-th), how many are used."""
+    if recipe.input.max_frames is None:
+        return {}
+    every = count_frames(samples, replace(recipe.input, max_frames=None))
+    return {
+        s.name: (count, len(thin(count, replace(recipe.input, stride=1), None)))
+        for s, count in zip(samples, every)
+        if count > recipe.input.max_frames
+    }
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """A number that changes when the weights do."""
+    found = hashlib.sha256()
+    for name, tensor in tensors.items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _digest_text(recipe: Recipe) -> str:
+    """A number that changes when the recipe's corpus, input or model does."""
+    parts = {name: asdict(getattr(recipe, name)) for name in ("corpus", "input", "model")}
+    parts["corpus"].pop("root")
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

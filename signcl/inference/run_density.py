@@ -1,0 +1,304 @@
+"""`run_density`: how crowded the signs lie in a run's feature space, on a split whose spans the corpus knows; and
+`feature_density`, the same for anybody's features.
+
+This file brings runs, features, annotation and `signcl.lab` together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from signcl.data.annotation.span_table import attach_spans, is_choices
+from signcl.data.batch import Sample, Span
+from signcl.data.files import atomic_write, write_json
+from signcl.data.loading import count_frames, recipe_samples, thin
+from signcl.data.progress import say
+from signcl.density import label_free_density, pool_spans, span_steps
+from signcl.density.against import GlossTable
+from signcl.density.forced_align import peak_frames
+from signcl.density.instance_files import Annotation, load_clips, load_instances
+from signcl.density.instances import Frame, Instances, Place, on_peaks
+from signcl.density.measuring import Settings, measure_instances
+from signcl.density.results import write_result
+from signcl.inference.extraction import tapped_clips
+from signcl.systems.parts.frames import Tapped
+from signcl.training import run_folder
+from signcl.training.run_folder import Run
+
+__all__ = ["extract_features", "feature_density", "run_density", "run_label_free", "sign_instances"]
+
+
+def extract_features(
+    run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
+) -> Iterator[tuple[Sample, Tapped]]:
+    """Features of every clip, one at a time and in order of length: without augmentation, padding or repeats.
+
+    Args:
+        tap: `features` (where SignCL looks) or another of the system's `TAPS`.
+
+    Yields:
+        (sample, states of the clip on the CPU as one row of `signcl.systems.parts.frames.Tapped`); clips that cannot
+        be read are said and left out.
+
+    Raises:
+        ValueError: no such tap.
+    """
+    for sample, seen in _extracted(run, samples, (tap,), device=device, progress=progress):
+        yield sample, seen[tap]
+
+
+def _extracted(
+    run: Run, samples: list[Sample], taps: Sequence[str], *, device: str, progress: bool
+) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
+    """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
+    dim = run.card.get("feature_dim")
+    yield from tapped_clips(run.model, run.recipe, samples, taps, dim=dim, device=device, progress=progress)
+
+
+@torch.no_grad()
+def sign_instances(
+    run: Run, samples: list[Sample], frames: Sequence[Frame], *, tap: str, device: str, progress: bool
+) -> list[Instances]:
+    """One vector per annotated sign of the samples, under every choice of frame.
+
+    Under "peak" the row is the one nearest to the peaks that the spans have; where one has none, nearest to where the
+    run, a recogniser, is surest of the gloss (a gloss that its training never saw has no class and gives the centre).
+
+    Raises:
+        ValueError: no spans; "peak" with spans that have none and a run that recognises no glosses.
+    """
+    told = all(span.peak is not None for sample in samples for span in sample.spans)
+    if "peak" in frames and run.glosses is None and not told:
+        raise ValueError(
+            f"--frame peak needs a run that recognises glosses, {run.folder} does not; train with "
+            "loss.weights.recognition, give --spans with a frame of every sign in the column `peak`, or choose centre, "
+            "mean or medoid"
+        )
+    picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
+    glosses: list[str] = []
+    where: list[Place] = []
+    unknown: set[str] = set()
+    samples = [s for s in samples if s.spans]
+    counts = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
+    num_frames = {s.name: count for s, count in zip(samples, counts)}
+    taps = (tap, "log_probs") if "peak" in frames and not told else (tap,)
+    for sample, seen in _extracted(run, samples, taps, device=device, progress=progress):
+        kept = thin(num_frames[sample.name], run.recipe.input, None)
+        both = [(span, _among(span, kept)) for span in sample.spans]
+        inner, here = [inner for _, inner in both], seen[tap]
+        for frame in frames:
+            if frame == "peak" and told:
+                peaks = [_among(peak, kept) for peak in on_peaks(sample.spans) or ()]
+                rows = pool_spans(here.rows, peaks, "centre", stride=here.stride, first_centre=here.first_centre)
+            elif frame == "peak":
+                rows = _peaks(run, here, seen["log_probs"], inner, unknown)
+            else:
+                rows = pool_spans(here.rows, inner, frame, stride=here.stride, first_centre=here.first_centre)
+            picked[frame].append(rows)
+        glosses += [str(span.token) for span, _ in both]
+        where += [(sample.name, span.start, span.stop) for span, _ in both]
+    if not glosses:
+        raise ValueError("no clip of this split has spans; run `signcl corpus stats` to see what the corpus holds")
+    if unknown:
+        first = ", ".join(sorted(unknown)[:5])
+        say(f"{len(unknown)} glosses have no class in this run; their peak is the centre: {first}")
+    return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+
+
+def _among(span: Span, kept: np.ndarray) -> Span:
+    """A span, in frames of the clip, among the frames `kept` that the model saw; the nearest where it saw none."""
+    start, stop = (int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))
+    if start == stop:
+        start = int(np.abs(kept - (span.start + span.stop - 1) / 2).argmin())
+    return Span(span.token, start, max(stop, start + 1))
+
+
+def _peaks(run: Run, tapped: Tapped, said: Tapped, spans: list[Span], unknown: set[str]) -> torch.Tensor:
+    """The row nearest to the step on which the gloss of each span is most probable."""
+    assert run.glosses is not None
+    rows = pool_spans(tapped.rows, spans, "centre", stride=tapped.stride, first_centre=tapped.first_centre).clone()
+    places = span_steps(len(said.rows), spans, stride=said.stride, first_centre=said.first_centre)
+    for i, (span, place) in enumerate(zip(spans, places)):
+        (number,) = run.glosses.encode([str(span.token)])
+        if number == 1:
+            unknown.add(str(span.token))
+            continue
+        (step,) = peak_frames(said.rows, [Span(number, *place)])
+        point = said.first_centre + step * said.stride
+        row = round((point - tapped.first_centre) / tapped.stride)
+        rows[i] = tapped.rows[min(max(row, 0), len(tapped.rows) - 1)]
+    return rows
+
+
+def run_density(
+    folder: str | Path,
+    split: str = "test",
+    *,
+    root: str | None = None,
+    device: str = "auto",
+    frame: Frame | Sequence[Frame] = "centre",
+    tap: str = "features",
+    settings: Settings | None = None,
+    spans: str | None = None,
+    scores: GlossTable | None = None,
+    bins: int = 9,
+    versus: str | None = None,
+    picture: bool = True,
+    progress: bool = True,
+    rank: int = 0,
+) -> dict[str, Any]:
+    """Sign Density Ratio of a run on a split; writes `density.<split>.{csv,json,md,tex,png}` into the run folder.
+
+    Args:
+        frame: the one vector of a sign: `centre` frame, `peak` of a recogniser's certainty, `mean` of its frames, or
+            `medoid`; several are measured side by side, the first in full. The paper had two volunteers choose.
+        tap: see `extract_features`.
+        settings: how to measure.
+        spans: a table of spans in place of the corpus's own; or a file of choices, whose frames ("people") then stand
+            for the signs whatever `frame` says.
+        scores: accuracies of glosses, to hold against density.
+        bins: for these.
+        versus: another run on the same corpus, to compare with.
+
+    Returns:
+        The summary that the JSON file holds: SDR in percent with an interval, the same under shuffled labels, mean
+        intra- and inter-gloss distance, the densest and sparsest glosses, and how it was made.
+    """
+    settings = settings or Settings()
+    frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
+    run, choices = _of_run(folder, split, root, frames, tap, spans, device, progress)
+    other = None if versus is None else _of_run(versus, split, root, frames[:1], tap, spans, device, progress)[1][0]
+    found, rows = measure_instances(choices, settings, scores=scores, bins=bins, versus=other, rank=rank)
+    if rank:
+        return {}
+    found = {"split": split, **found}
+    found["made"] |= {"tap": tap, "commit": run_folder.git_commit()}
+    if spans is not None:
+        found["made"]["spans"] = str(spans)
+    stem = run.folder / f"density.{split}"
+    if picture:
+        found["tsne"] = _picture(stem, choices[0], settings.seed)
+    write_result(stem, found, rows)
+    return found
+
+
+def _of_run(
+    folder: str | Path,
+    split: str,
+    root: str | None,
+    frames: Sequence[Frame],
+    tap: str,
+    spans: str | None,
+    device: str,
+    progress: bool,
+) -> tuple[Run, list[Instances]]:
+    run = run_folder.load_run(folder)
+    samples = recipe_samples(run.recipe, split, root)
+    if spans is not None:
+        samples = attach_spans(samples, spans)
+    if not any(s.spans for s in samples):
+        raise ValueError(
+            f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
+            "; give them by --spans TSV"
+        )
+    if is_choices(spans):
+        (one,) = sign_instances(run, samples, ("centre",), tap=tap, device=device, progress=progress)
+        return run, [replace(one, frame="people")]
+    return run, sign_instances(run, samples, frames, tap=tap, device=device, progress=progress)
+
+
+def feature_density(
+    path: str | Path,
+    annotation: Annotation,
+    *,
+    frame: Frame | Sequence[Frame] = "centre",
+    settings: Settings | None = None,
+    scores: GlossTable | None = None,
+    bins: int = 9,
+    versus: str | None = None,
+    out: str | Path | None = None,
+    picture: bool = False,
+    rank: int = 0,
+) -> dict[str, Any]:
+    """The same for features of any model, from files; see `signcl.lab`.
+
+    Args:
+        path: .npy, .npz, pickle or feature store, of sequences or of one row per sign.
+        annotation: where the glosses stand.
+        versus: other features of the same instances.
+        out: write `out.{json,csv,md,tex}`, and with `picture` the t-SNE map; nothing is written without it.
+        frame, settings, scores, bins: as in `run_density`.
+    """
+    settings = settings or Settings()
+    frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
+    choices = load_instances(path, annotation, frames)
+    other = None if versus is None else load_instances(versus, annotation, frames[:1])[0]
+    found, rows = measure_instances(choices, settings, scores=scores, bins=bins, versus=other, rank=rank)
+    if rank:
+        return {}
+    given = {key: value for key, value in asdict(annotation).items() if value not in (None, False)}
+    found["made"] |= {"features": str(path), "annotation": given, "commit": run_folder.git_commit()}
+    if versus is not None:
+        found["made"]["versus"] = str(versus)
+    if out is not None:
+        stem = Path(out)
+        if picture:
+            found["tsne"] = _picture(stem, choices[0], settings.seed)
+        write_result(stem, found, rows)
+    elif picture:
+        raise ValueError("a picture needs a place to go to: give --out STEM")
+    return found
+
+
+def run_label_free(
+    path: str | Path,
+    split: str = "test",
+    *,
+    root: str | None = None,
+    device: str = "auto",
+    tap: str = "features",
+    key: str | None = None,
+    frame: Frame = "centre",
+    frames_per_sign: float = 15.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """`signcl.density.label_free_density` of a run's features on a split, or of a feature file of sequences."""
+    if frame == "peak":
+        raise ValueError("--frame peak needs glosses; without them choose centre, mean or medoid")
+    if (Path(path) / "recipe.yaml").is_file():
+        run = run_folder.load_run(path)
+        samples = recipe_samples(run.recipe, split, root)
+        extracted = extract_features(run, samples, tap=tap, device=device, progress=progress)
+        named = sorted(((s.name, seen.rows.numpy()) for s, seen in extracted), key=lambda clip: clip[0])
+    else:
+        named = list(load_clips(path, key))
+    found = label_free_density([c for _, c in named], frames_per_sign=frames_per_sign, frame=frame, seed=seed)
+    return asdict(found)
+
+
+def _picture(stem: Path, instances: Instances, seed: int) -> dict[str, Any]:
+    """The t-SNE map, its picture, and its points for the report."""
+    from signcl.density.figures import density_figure
+    from signcl.density.maps import tsne
+
+    features = torch.as_tensor(np.asarray(instances.features)).float()
+    if len(features) > 3000:
+        say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")
+    projection = tsne(features, seed=seed)
+    common = [gloss for gloss, _ in Counter(instances.glosses).most_common(7)]
+    with atomic_write(stem.with_name(stem.name + ".png")) as temporary:
+        density_figure(projection, instances.glosses, highlight=common, path=temporary, format="png")
+    points = [
+        {"x": round(float(x), 3), "y": round(float(y), 3), "gloss": gloss, "clip": clip, "start": start, "stop": stop}
+        for (x, y), gloss, (clip, start, stop) in zip(projection.coordinates, instances.glosses, instances.where)
+    ]
+    write_json(stem.with_name(stem.name + ".points.json"), points)
+    return dict(projection.settings)

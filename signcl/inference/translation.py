@@ -1,0 +1,116 @@
+"""`load_model` and `translate`: a clip in, a sentence out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from signcl.data.batch import Sample
+from signcl.data.features import FILE_SUFFIXES
+from signcl.data.loading import collate, load_raw, select
+from signcl.evaluation.scoring import pick_device
+from signcl.training.recipe import InputRecipe
+from signcl.training.run_folder import Run, load_run
+from signcl.training.stages import decode
+
+__all__ = ["Model", "Translation", "load_model", "translate"]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a clip says, as far as the model can tell."""
+
+    text: str
+    num_frames: int
+    """Frames the model was given, after thinning."""
+    seconds: float
+    """Time it took, decoding included."""
+
+
+@dataclass
+class Model:
+    """A translating system; see `load_model`."""
+
+    run: Run
+    device: str
+
+
+def load_model(source: str | Path, *, device: str = "auto") -> Model:
+    """Load a finetuned run to translate with.
+
+    Args:
+        source: a run folder, or a hub id of one.
+        device: auto | cpu | cuda.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, not a run folder, or a run that cannot translate.
+    """
+    place = pick_device(device)
+    run = load_run(_fetched(source))
+    if run.recipe.stage != "finetune":
+        raise ValueError(f"{source} is a {run.recipe.stage} run; `translate` needs a finetune run")
+    run.model.to(place)
+    return Model(run, str(place))
+
+
+def _fetched(source: str | Path) -> Path:
+    """The folder itself, or a hub repository's files when the name has the form owner/name and no folder is there."""
+    folder = Path(source)
+    parts = str(source).split("/")
+    if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "runs"):
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(source)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(f"no run folder at {source}, and no such hub repository can be had: {reason}") from None
+
+
+def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None = None) -> Translation:
+    """Translate one clip.
+
+    Args:
+        model: from `load_model`.
+        clip: a video file, a folder of frames, a file of features (.npy, .npz, .pose); or an array, uint8 RGB
+            [T, H, W, 3] or float features [T, D].
+        beams: beam size; None takes the recipe's.
+
+    Raises:
+        ValueError, OSError: the clip cannot be read, has no frames, or is of a kind the model was not trained on.
+    """
+    started = time.perf_counter()
+    run = model.run
+    name = "array" if isinstance(clip, np.ndarray) else Path(clip).name
+    inputs = select(_frames(clip, run.recipe.input), run.recipe.input)
+    wants = run.card.get("feature_dim")
+    came = f"features of size {inputs.shape[1]}" if inputs.ndim == 2 else "video frames"
+    if inputs.ndim != (4 if wants is None else 2) or (wants is not None and inputs.shape[1] != wants):
+        needs = "video frames" if wants is None else f"features of size {wants}"
+        raise ValueError(f"{name}: the model was trained on {needs}, this is {came}")
+    batch = collate([Sample(name, "")], [inputs]).to(model.device)
+    sentence = decode(run.model, batch, run.tokenizer, run.recipe, beams=beams)[name]
+    return Translation(sentence, len(inputs), time.perf_counter() - started)
+
+
+def _frames(clip: str | Path | np.ndarray, recipe: InputRecipe) -> np.ndarray:
+    if isinstance(clip, np.ndarray):
+        if clip.ndim == 2:
+            return load_raw(Sample("array", "", features=clip), recipe)
+        if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or not len(clip):
+            raise ValueError(f"a clip is uint8 RGB [T, H, W, 3] with T > 0, got {clip.dtype} {list(clip.shape)}")
+        if recipe.size is None:
+            return clip
+        from signcl.data.video import resize_frames
+
+        return resize_frames(clip, (recipe.size, recipe.size))
+    path = Path(clip)
+    if not path.exists():
+        raise FileNotFoundError(f"no clip at {path}")
+    is_features = path.suffix.lower() in FILE_SUFFIXES
+    return load_raw(Sample(path.name, "", features=path if is_features else None, clip=path), recipe)

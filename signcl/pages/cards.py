@@ -1,0 +1,137 @@
+"""The run card: what was trained, on what, from which weights, by which command; and where the recipes differ."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from signcl.pages.markup import Cell, code, decimals, duration, key, table, text
+from signcl.pages.report_runs import RunFiles
+from signcl.training.recipe import recipe_to_dict
+
+__all__ = ["cards_section", "flat", "what_was_trained"]
+
+SYSTEMS = {
+    "classifier": "Classifier of signs",
+    "cnn_ctc": "CNN and CTC",
+    "gaslt": "GASLT",
+    "gfslt": "GFSLT",
+    "pgp": "PGP",
+    "recogniser": "Recogniser",
+    "sign2gpt": "Sign2GPT",
+    "slt": "Sign Language Transformer",
+    "smkd": "SMKD",
+    "vlp": "VLP",
+}
+STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}
+NOT_DIFFERENCES = ("out",)  # every run has its own
+
+
+def what_was_trained(runs: list[RunFiles]) -> str:
+    """System, corpus and clips in a sentence: once where the runs share it, and the loss of each."""
+    facts, losses = [], []
+    for run in runs:
+        recipe, clips, frames = run.recipe, run.card.get("clips", {}), run.card.get("frames", {})
+        system = f"{SYSTEMS.get(recipe.model.name, recipe.model.name)} ({recipe.model.visual})"
+        facts.append(
+            f"{system}, {STAGES.get(recipe.stage, recipe.stage)} on {recipe.corpus.name}: "
+            f"{decimals(clips.get('train'), 0)} training clips ({decimals(frames.get('train'), 0)} frames), "
+            f"{run.card.get('epochs', 0)} epochs, seed {recipe.train.seed}."
+        )
+        losses.append("Loss: " + " + ".join(f"{weight:g} {name}" for name, weight in recipe.loss.weights.items()))
+    if len(set(facts)) == 1:
+        lines = [f'<p class="facts">{text(facts[0])}</p>']
+    else:
+        lines, losses = [], [f"{fact} {loss}" for fact, loss in zip(facts, losses)]
+    own = "".join(f"<span>{key(i, run.label)} {text(loss)}</span>" for i, (run, loss) in enumerate(zip(runs, losses)))
+    return "".join(lines) + f'<p class="facts each">{own}</p>'
+
+
+def cards_section(runs: list[RunFiles]) -> str:
+    """A table of facts with a column for each run, the recipes' differences, and the recipes themselves."""
+    columns = [_facts(run) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [[text(name), *(column.get(name, "–") for column in columns)] for name in names]
+    header = [key(i, run.label) for i, run in enumerate(runs)]
+    parts = [table(header, rows, caption="Run card", kind="words", name="Run")]
+    if len(runs) > 1:
+        parts.append(_recipe_differences(runs, header))
+    for i, run in enumerate(runs):
+        content = (run.folder / "recipe.yaml").read_text(encoding="utf-8")
+        parts.append(f"<details><summary>Recipe of {key(i, run.label)}</summary><pre>{text(content)}</pre></details>")
+    return "".join(parts)
+
+
+def flat(recipe: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested recipe keys as `section.key`."""
+    found: dict[str, Any] = {}
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{where}{name}.")
+        else:
+            found[where + name] = value
+    return found
+
+
+def _facts(run: RunFiles) -> dict[str, Cell]:
+    card = run.card
+    clips, frames = card.get("clips", {}), card.get("frames", {})
+    facts: dict[str, Cell] = {"Folder": code(run.folder), "Stage": text(run.recipe.stage)}
+    facts["Corpus"] = f"{text(run.recipe.corpus.name)} in {code(run.recipe.corpus.root)}"
+    for split in clips:
+        facts[f"Clips, {split}"] = f"{decimals(clips[split], 0)} ({decimals(frames.get(split), 0)} frames)"
+    facts["Parameters"] = decimals(card.get("parameters"), 0)
+    if run.recipe.model.init_from:
+        facts["Started from"] = code(run.recipe.model.init_from)
+    if card.get("initialised"):
+        facts["Weights taken over"] = "<br>".join(text(line) for line in card["initialised"])
+    facts["Trained"] = (
+        f"{card.get('epochs', '–')} epochs, {card.get('steps', '–')} steps, {duration(card.get('seconds', 0))}"
+    )
+    if card.get("best") is not None:
+        select = run.recipe.select
+        facts["Weights kept by"] = f"dev {code(select.lstrip('-'))} {decimals(abs(card['best']))}"
+    facts["Device"] = text(card.get("device", "–")) + (f" × {card['ranks']}" if card.get("ranks", 1) > 1 else "")
+    facts["Seed"] = text(card.get("seed", "–"))
+    facts["Commit"] = code(card["commit"]) if card.get("commit") else "–"
+    facts["Command"] = code(_command(str(card.get("command", "–"))))
+    facts["Versions"] = text(", ".join(f"{name} {version}" for name, version in card.get("versions", {}).items()))
+    facts["Skipped clips"] = _skipped(card.get("broken", {}))
+    if card.get("cut_sentences"):
+        facts["Sentences cut"] = f"{card['cut_sentences']} to {run.recipe.text.max_tokens} tokens"
+    return facts
+
+
+def _command(words: str) -> str:
+    """The command without the folder that the program is installed in."""
+    first, _, rest = words.partition(" ")
+    return f"{first.rsplit('/', 1)[-1]} {rest}".strip()
+
+
+def _skipped(broken: dict[str, str]) -> Cell:
+    if not broken:
+        return "none"
+    lines = "".join(f"<li>{text(name)}: {text(reason)}</li>" for name, reason in list(broken.items())[:50])
+    more = f"<li>and {len(broken) - 50} more, all in card.json</li>" if len(broken) > 50 else ""
+    return f"<details><summary>{len(broken)}</summary><ul>{lines}{more}</ul></details>"
+
+
+def _recipe_differences(runs: list[RunFiles], header: list[Cell]) -> str:
+    recipes = [flat(recipe_to_dict(run.recipe)) for run in runs]
+    names = [n for n in dict.fromkeys(n for r in recipes for n in r) if n not in NOT_DIFFERENCES]
+    missing = object()
+    rows = [
+        [code(n), *(code(r[n]) if n in r else "–" for r in recipes)]
+        for n in names
+        if any(r.get(n, missing) != recipes[0].get(n, missing) for r in recipes)
+    ]
+    if not rows:
+        return '<p class="note">The recipes are equal but for the folder.</p>'
+    whole = table(header, rows, caption="Recipe keys that differ between the runs", kind="words", name="Key")
+    return f"<h3>Where the recipes differ</h3>{whole}"
+
+
+def quoted(runs: list[RunFiles]) -> str:
+    """The command that makes this page again."""
+    split = "" if runs[0].split == "test" else f" --split {shlex.quote(runs[0].split)}"
+    return "signcl report " + " ".join(shlex.quote(str(run.folder)) for run in runs) + split

@@ -1,0 +1,199 @@
+"""How crowded the signs lie: SDR of every gloss as bars, and the t-SNE map coloured by gloss, run beside run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from signcl.pages.markup import data, decimals, gap, key, table, text
+from signcl.pages.report_runs import RunFiles, command
+from signcl.pages.score_tables import same_measure
+
+__all__ = ["bars", "density_section", "map_section"]
+
+MOST_BARS = 60
+COLOURED = 7
+MOST_POINTS = 5000
+SIDE, EDGE = 400, 12
+
+
+def density_section(runs: list[RunFiles]) -> str:
+    """Summary table and bars."""
+    parts = [gap(f"{run.label}: not measured on the {run.split} split.", command("density", run))
+             for run in runs if run.density is None or run.glosses is None]  # fmt: skip
+    measured = [(number, run) for number, run in enumerate(runs) if run.density is not None and run.glosses]
+    if not measured:
+        return "".join(parts)
+    parts.append(_summary(measured))
+    if any(not same_measure(measured[0][1], run) for _, run in measured):
+        parts.append('<p class="gap">The runs were measured in different ways (last rows): do not compare them.</p>')
+    parts.append(bars(measured))
+    return "".join(parts)
+
+
+def _summary(measured: list[tuple[int, RunFiles]]) -> str:
+    found: list[dict[str, Any]] = [run.density or {} for _, run in measured]
+    wanted = (
+        ("SDR %", lambda d: f"<b>{decimals(d['sdr'])}</b>"),
+        ("95 % interval over glosses", lambda d: " to ".join(decimals(v) for v in d["interval"])),
+        ("SDR % with shuffled labels", lambda d: decimals(d["shuffled"])),
+        ("Mean distance within a gloss", lambda d: decimals(d["intra"], 3)),
+        ("Mean distance to other glosses", lambda d: decimals(d["inter"], 3)),
+        ("Mean feature norm", lambda d: decimals(d["feature_norm"], 3)),
+        ("Signs, glosses", lambda d: f"{d['instances']}, {d['glosses']}"),
+        ("Glosses left out (too rare)", lambda d: text(d["glosses_left_out"])),
+        ("Vector of a sign", lambda d: text(f"{d['made']['frame']}, {d['made']['tap']}")),
+        ("Distance, mean over", lambda d: text(f"{d['made']['distance']}, {d['made'].get('inter', 'gloss')}")),
+    )
+    rows = [[text(name), *(cell(d) for d in found)] for name, cell in wanted]
+    header = [key(number, run.label) for number, run in measured]
+    whole = table(header, rows, caption="Density of each run", kind="narrow", name="Density")
+    note = (
+        "Sign Density Ratio: SDR of a gloss is the mean distance between its own instances, divided by their mean "
+        "distance to the instances of other glosses. Lower is better: signs of one kind lie together, apart from the "
+        "others. At 100 % a sign lies as near to any other sign as to its own kind; shuffled labels show that level."
+    )
+    return f'<div class="beside">{whole}<p class="note">{text(note)}</p></div>'
+
+
+def bars(measured: list[tuple[int, RunFiles]]) -> str:
+    """One line per gloss, most crowded in the first run first; paired where there are several runs."""
+    first = measured[0][1]
+    values = [{row.gloss: row for row in run.glosses or []} for _, run in measured]
+    order = sorted({g for rows in values for g in rows}, key=lambda g: (-values[0][g].sdr if g in values[0] else 1, g))
+    scale = max(row.sdr for rows in values for row in rows.values()) or 1.0
+    cut = len(order) > MOST_BARS
+    half = MOST_BARS // 2
+    shown = [order[:half], order[-half:]] if cut else [order]
+    headings = [f"The {half} most crowded", f"The {half} least crowded"] if cut else [""]
+    lists = []
+    for heading, glosses in zip(headings, shown):
+        lines = []
+        for gloss in glosses:
+            count = next(rows[gloss].count for rows in values if gloss in rows)
+            rods, numbers = "", ""
+            for (number, _), rows in zip(measured, values):
+                share = 100 * rows[gloss].sdr / scale if gloss in rows else 0.0
+                rods += f'<i class="r{number}" style="width:{share:.1f}%"></i>'
+                numbers += (
+                    f'<span class="r{number}">{decimals(100 * rows[gloss].sdr if gloss in rows else None, 1)}</span>'
+                )
+            lines.append(
+                f'<li><span class="g">{text(gloss)} <small>{count}</small></span>'
+                f'<span class="b">{rods}</span><span class="v">{numbers}</span></li>'
+            )
+        lists.append((f"<h4>{text(heading)}</h4>" if heading else "") + f'<ul class="bars">{"".join(lines)}</ul>')
+    note = (
+        f"SDR % of each gloss, sorted by {first.label}; small: its instances. Bars end at {decimals(100 * scale, 1)} %."
+    )
+    if len(measured) == 2:
+        better = sum(values[1][g].sdr < values[0][g].sdr for g in order if g in values[0] and g in values[1])
+        both = sum(g in values[0] and g in values[1] for g in order)
+        note += f" Lower in {measured[1][1].label} for {better} of {both} glosses."
+    everything = _profile(measured) + _all_glosses(measured, values, order) if cut else ""
+    return f'<h3>Density of each gloss</h3><p class="note">{text(note)}</p>{"".join(lists)}{everything}'
+
+
+def _profile(measured: list[tuple[int, RunFiles]]) -> str:
+    """All glosses as one falling curve for each run, each in its own order."""
+    high = max(row.sdr for _, run in measured for row in run.glosses or [])
+    parts = []
+    for number, run in measured:
+        column = sorted((row.sdr for row in run.glosses or []), reverse=True)
+        picks = np.unique(np.linspace(0, len(column) - 1, 300).round().astype(int))
+        points = [(700 * i / max(len(column) - 1, 1), 118 - 110 * column[i] / high) for i in picks]
+        parts.append(f'<path class="dev r{number}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>')
+    label = "SDR of all glosses, falling, one curve for each run"
+    return (
+        f'<figure class="profile"><svg viewBox="0 0 700 124" role="img" aria-label="{label}">'
+        f'<line class="grid" x1="0" x2="700" y1="118" y2="118"/>{"".join(parts)}</svg>'
+        f"<figcaption>All glosses from most to least crowded, each run in its own order; 0 to {100 * high:.0f} %."
+        "</figcaption></figure>"
+    )
+
+
+def _all_glosses(measured: list[tuple[int, RunFiles]], values: Sequence[dict[str, Any]], order: list[str]) -> str:
+    rows = [[text(g), *(decimals(100 * rows[g].sdr if g in rows else None, 1) for rows in values)] for g in order]
+    header = [key(number, run.label) for number, run in measured]
+    whole = table(header, rows, caption="SDR of every gloss", kind="narrow", name="Gloss")
+    return f"<details><summary>All {len(order)} glosses</summary>{whole}</details>"
+
+
+def map_section(runs: list[RunFiles]) -> str:
+    """t-SNE maps side by side: the most frequent glosses in colour, the others grey."""
+    parts = [gap(f"{run.label} has no map.", command("density", run)) for run in runs if not run.points]
+    mapped = [(number, run, run.points) for number, run in enumerate(runs) if run.points]
+    if not mapped:
+        return "".join(parts)
+    common = [gloss for gloss, _ in Counter(p["gloss"] for p in mapped[0][2]).most_common(COLOURED)]
+    glosses = sorted({p["gloss"] for _, _, points in mapped for p in points})
+    clips = sorted({p["clip"] for _, _, points in mapped for p in points})
+    gloss_ids, clip_ids = ({name: i for i, name in enumerate(names)} for names in (glosses, clips))
+    figures: list[str] = []
+    maps: list[dict[str, Any]] = []
+    left_out = 0
+    for number, run, points in mapped:
+        if len(points) > MOST_POINTS:
+            left_out = max(left_out, len(points))
+            points = [points[i] for i in np.linspace(0, len(points) - 1, MOST_POINTS).astype(int)]
+        places = _places(points)
+        figures.append(_map(number, run, points, places, common, len(maps)))
+        maps.append(
+            {
+                "xy": [round(float(v), 1) for place in places for v in place],
+                "gloss": [gloss_ids[p["gloss"]] for p in points],
+                "clip": [clip_ids[p["clip"]] for p in points],
+                "frames": [f"{p['start']}–{p['stop'] - 1}" for p in points],
+                "sdr": {r.gloss: round(100 * r.sdr, 1) for r in run.glosses or []},
+            }
+        )
+    chips = "".join(
+        f'<button type="button" class="chip m{i}" data-gloss="{gloss_ids[gloss]}"><i></i>{text(gloss)}</button>'
+        for i, gloss in enumerate(common)
+    )
+    settings = [run.density["tsne"] for _, run, _ in mapped if run.density and run.density.get("tsne")]
+    how = "; ".join(f"{k.replace('_', ' ')} {v:.4g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
+                    for k, v in (settings[0] if settings else {}).items())  # fmt: skip
+    note = (
+        f"A dot is a sign in a clip. The {len(common)} most frequent glosses are coloured, the others grey; point at a "
+        "dot, or choose a name, to light up its gloss in every map. Distances between far groups mean little in t-SNE."
+    )
+    if left_out:
+        note += f" {MOST_POINTS} of {left_out} dots are drawn."
+    return "".join(parts) + (
+        f'<p class="note">{text(note)}</p><p class="legend chips">{chips}<span class="chip m-"><i></i>'
+        f'{len(glosses) - len(common)} others</span></p><div class="maps n{len(mapped)}">{"".join(figures)}</div>'
+        + (f'<p class="note">Made by: {text(how)}</p>' if how else "")
+        + data("maps", {"glosses": glosses, "clips": clips, "maps": maps})
+    )
+
+
+def _places(points: list[dict[str, Any]]) -> np.ndarray:
+    """Points in the picture's own units, one scale for both directions. [N, 2]"""
+    found = np.array([(p["x"], p["y"]) for p in points], dtype=float)
+    low, high = found.min(axis=0), found.max(axis=0)
+    scale = (SIDE - 2 * EDGE) / max(float((high - low).max()), 1e-9)
+    placed = SIDE / 2 + (found - (low + high) / 2) * scale
+    placed[:, 1] = SIDE - placed[:, 1]
+    return placed
+
+
+def _map(
+    number: int, run: RunFiles, points: list[dict[str, Any]], places: np.ndarray, common: list[str], index: int
+) -> str:
+    """A dot is a line of no length with round ends: thousands of them make one short path."""
+    groups: dict[str, list[str]] = {}
+    for point, (x, y) in zip(points, places):
+        group = f"m{common.index(point['gloss'])}" if point["gloss"] in common else "m-"
+        groups.setdefault(group, []).append(f"M{x:.1f} {y:.1f}h0")
+    drawn = "".join(f'<path class="{group}" d="{"".join(groups[group])}"/>' for group in sorted(groups))
+    label = f"t-SNE of {len(points)} signs of {run.label}; coloured: {', '.join(common)}"
+    sdr = f"<small>SDR {decimals(run.density['sdr'])} %</small>" if run.density else ""
+    return (
+        f'<figure class="map" data-map="{index}"><figcaption>{key(number, run.label)}{sdr}</figcaption>'
+        f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{text(label)}">{drawn}'
+        '<path class="lit"/><circle class="at" r="7"/></svg></figure>'
+    )

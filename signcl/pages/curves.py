@@ -1,0 +1,245 @@
+"""Training curves: one small panel for each loss term and dev score, the runs overlaid, drawn as SVG.
+
+Losses and dev scores come from metrics.jsonl. Training values are single batches, drawn faint; dev values are the
+split's, drawn with dots. `page.js` shows the numbers under the pointer; without it the panels are whole all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from signcl.pages.markup import data, decimals, gap, key, text
+from signcl.pages.report_runs import RunFiles
+
+__all__ = ["Axis", "Series", "curves_section", "nice_axis", "thinned"]
+
+TITLES = {
+    "loss": ("Total loss", "weighted sum of the terms"),
+    "translation": ("Translation loss", "cross-entropy per token"),
+    "signcl": ("SignCL loss", "frame contrast, unweighted"),
+    "clip": ("CLIP loss", "clip–sentence contrast"),
+    "token_clip": ("Token contrast", "InfoNCE of steps and words"),
+    "masked_text": ("Masked-text loss", "cross-entropy per token"),
+    "pseudo_gloss": ("Pseudo-gloss loss", "cross-entropy per word and clip"),
+    "recognition": ("Recognition loss", "CTC per clip"),
+    "auxiliary": ("Auxiliary loss", "CTC after the convolution"),
+    "distillation": ("Distillation loss", "between the two heads"),
+    "classification": ("Classification loss", "cross-entropy per clip"),
+    "sentence_similarity": ("Sentence similarity", "squared error of cosines"),
+    "wer": ("WER", "dev, %"),
+    "gloss_wer": ("Gloss WER", "dev, %"),
+    "top1": ("Top-1", "dev, %"),
+    "top5": ("Top-5", "dev, %"),
+    "top1_per_gloss": ("Top-1 per gloss", "dev, %, mean over glosses"),
+    "bleu1": ("BLEU-1", "dev"),
+    "bleu2": ("BLEU-2", "dev"),
+    "bleu3": ("BLEU-3", "dev"),
+    "bleu4": ("BLEU-4", "dev"),
+    "rouge_l": ("ROUGE-L", "dev"),
+    "chrf": ("chrF", "dev"),
+    "exact_match": ("Exact match", "dev, % of sentences"),
+    "retrieval": ("Retrieval", "dev, % own sentence nearest"),
+    "token_retrieval": ("Retrieval by tokens", "dev, % own sentence nearest"),
+    "pseudo_gloss_map": ("Pseudo-gloss mAP", "dev, % mean average precision"),
+    "pseudo_gloss_f1": ("Pseudo-gloss F1", "dev, %, at probability 0.5"),
+    "lr": ("Learning rate", ""),
+    "gradient_norm": ("Gradient norm", "before clipping"),
+}
+LAST = ("lr", "gradient_norm")
+NOT_DRAWN = {"kind", "step", "epoch"}
+MOST_POINTS = 200  # a curve 300 pixels wide shows no more
+WIDTH, HEIGHT = 330, 190
+LEFT, RIGHT, TOP, BOTTOM = 42, 10, 8, 22
+LOG_FROM = 40.0  # a positive curve whose largest value is so many times its smallest is drawn on a log scale
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve of one run."""
+
+    run: int
+    kind: str
+    """train or dev"""
+    steps: list[float]
+    epochs: list[float]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A number line: `place` maps a value to 0..1."""
+
+    low: float
+    high: float
+    ticks: list[float]
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        low, high, value = (math.log10(x) if self.log else x for x in (self.low, self.high, value))
+        return (value - low) / (high - low)
+
+
+def nice_axis(low: float, high: float, *, from_zero: bool = False, log: bool = False, count: int = 4) -> Axis:
+    """An axis from a round number below `low` to one above `high`, with ticks at round numbers."""
+    if log:
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        last = max(last, first + 1)
+        ticks = [10.0**i for i in range(first, last + 1, max(1, (last - first) // count))]
+        return Axis(10.0**first, 10.0**last, ticks, log=True)
+    if from_zero:
+        low = min(low, 0.0)
+    if high - low < 1e-12 * max(abs(high), 1.0):
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / count
+    scale = 10.0 ** math.floor(math.log10(rough))
+    step = next(f for f in (1, 2, 2.5, 5, 10) if f * scale >= rough * 0.999) * scale
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return Axis(first * step, last * step, [i * step for i in range(first, last + 1)])
+
+
+def thinned(
+    steps: list[float], epochs: list[float], values: list[float]
+) -> tuple[list[float], list[float], list[float]]:
+    """At most MOST_POINTS points: the means of equal stretches."""
+    if len(values) <= MOST_POINTS:
+        return steps, epochs, values
+    parts = np.array_split(np.arange(len(values)), MOST_POINTS)
+
+    def mean(row: list[float]) -> list[float]:
+        return [float(np.mean([row[i] for i in part])) for part in parts]
+
+    return mean(steps), [epochs[int(part[-1])] for part in parts], mean(values)
+
+
+def curves_section(runs: list[RunFiles]) -> str:
+    """The section, legend and hover data included."""
+    found: dict[str, list[Series]] = {}
+    shortened = False
+    for number, run in enumerate(runs):
+        for name in {n for line in run.log for n in line} - NOT_DRAWN:
+            for kind in ("train", "dev"):
+                rows = [
+                    (float(line["step"]), float(line.get("epoch", 0)), float(line[name]))
+                    for line in run.log
+                    if line["kind"] == kind and isinstance(line.get(name), int | float) and math.isfinite(line[name])
+                ]
+                if rows:
+                    steps, epochs, values = (list(column) for column in zip(*rows))
+                    shortened |= len(values) > MOST_POINTS
+                    found.setdefault(name, []).append(Series(number, kind, *thinned(steps, epochs, values)))
+    if not found:
+        return gap("metrics.jsonl holds no values yet: the first step of", "signcl fit")
+    order = [*TITLES, *sorted(found.keys() - TITLES.keys())]
+    names = sorted(found, key=lambda name: (name in LAST, order.index(name)))
+    high = max(s.steps[-1] for series in found.values() for s in series)
+    across = nice_axis(0, high, count=5)
+    across = Axis(0, high or 1.0, [tick for tick in across.ticks if tick <= high])  # no empty stretch to the right
+    panels: list[str] = []
+    hover: dict[str, dict[str, object]] = {}
+    for name in names:
+        panel, hover[name] = _panel(name, found[name], across, runs)
+        panels.append(panel)
+    notes = (
+        "Left to right: training steps. A thin line is the loss of single training batches, a line with dots the dev "
+        "split after an epoch."
+    )
+    if shortened:
+        notes += f" Curves with more than {MOST_POINTS} values are drawn as means of equal stretches."
+    if len({tuple(sorted(run.recipe.loss.weights.items())) for run in runs}) > 1:
+        notes += " The total is not comparable: the runs weigh their terms differently."
+    legend = "".join(key(number, run.label) for number, run in enumerate(runs))
+    numbers = data("curves", {"panels": hover, "runs": [run.label for run in runs]})
+    return (
+        f'<p class="legend">{legend}</p><p class="note">{text(notes)} A ring marks the weights that were kept.</p>'
+        f'<div class="panels">{"".join(panels)}</div>{numbers}'
+    )
+
+
+def _panel(name: str, series: list[Series], across: Axis, runs: list[RunFiles]) -> tuple[str, dict[str, object]]:
+    values = [value for s in series for value in s.values]
+    is_score = all(s.kind == "dev" for s in series)
+    log = min(values) > 0 and max(values) > LOG_FROM * min(values) and not is_score and name != "lr"
+    up = nice_axis(min(values), max(values), from_zero=is_score or name in LAST, log=log)
+
+    def x(step: float) -> float:
+        return LEFT + across.place(step) * (WIDTH - LEFT - RIGHT)
+
+    def y(value: float) -> float:
+        return HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [_grid(across, up, x, y)]
+    for s in sorted(series, key=lambda s: s.kind == "dev"):  # dev on top
+        points = [(x(step), y(value)) for step, value in zip(s.steps, s.values)]
+        path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
+        parts.append(f'<path class="{s.kind} r{s.run}" d="{path}"/>')
+        if (s.kind == "dev" and len(points) <= 40) or len(points) == 1:
+            parts += [f'<circle class="r{s.run}" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>' for px, py in points]
+        if s.kind == "dev" and (kept := _kept(name, s, runs[s.run])) is not None:
+            parts.append(
+                f'<circle class="kept r{s.run}" cx="{points[kept][0]:.1f}" cy="{points[kept][1]:.1f}" r="5.5"/>'
+            )
+    title, explained = TITLES.get(name, (name, ""))
+    ends = [s for s in series if s.kind == "dev"] or series
+    last = ", ".join(f"{runs[s.run].label} {_short(s.values[-1])}" for s in ends)
+    what = f"{title} over {across.high:.0f} training steps; last {'dev' if ends[0].kind == 'dev' else 'value'}: {last}"
+    head = "".join(f'<span class="r{s.run}">{_short(s.values[-1])}</span>' for s in ends)
+    scale = "log scale" if log else ""
+    under = text(", ".join(part for part in (explained, scale) if part))
+    numbers = {
+        "x": [across.low, across.high],
+        "y": [up.low, up.high],
+        "log": up.log,
+        "box": [LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM],
+        "series": [
+            {
+                "run": s.run,
+                "kind": s.kind,
+                "steps": [round(v) for v in s.steps],
+                "epochs": [round(v) for v in s.epochs],
+                "values": [float(f"{v:.5g}") for v in s.values],
+            }
+            for s in series
+        ],
+    }
+    return (
+        f'<figure class="panel" data-panel="{text(name)}"><figcaption><b>{text(title)}</b> <small>{under}</small>'
+        f'<span class="ends">{head}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(what)}">{"".join(parts)}</svg></figure>'
+    ), numbers
+
+
+def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> str:
+    parts = []
+    for tick in up.ticks:
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_tick(tick)}</text>')
+    for tick in across.ticks:
+        anchor = "end" if x(tick) > WIDTH - RIGHT - 8 else "middle"
+        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{_tick(tick)}</text>')
+    return "".join(parts)
+
+
+def _kept(name: str, series: Series, run: RunFiles) -> int | None:
+    """Which dev point chose the kept weights, where this panel shows the score that chooses."""
+    select = run.recipe.select
+    if select.lstrip("-") != name or len(series.values) >= MOST_POINTS:
+        return None
+    return int(np.argmin(series.values) if select.startswith("-") else np.argmax(series.values))
+
+
+def _tick(value: float) -> str:
+    size = abs(value)
+    if size >= 10_000:
+        return f"{value / 1000:g}k"
+    return "0" if size < 1e-15 else f"{value:.3g}" if size < 1000 else f"{value:.0f}"
+
+
+def _short(value: float) -> str:
+    size = abs(value)
+    if 0 < size < 0.001:
+        return f"{value:.1e}".replace("-", "−")
+    return decimals(value, 3 if 0 < size < 1 else 2)

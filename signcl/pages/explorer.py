@@ -1,0 +1,365 @@
+"""`explore`: one self-contained HTML page of a feature space, or of two side by side.
+
+Every sign is a dot on a map; a click shows its frames and its nearest neighbours. Beside it: the glosses by SDR, and
+the pairs of glosses that lie nearest. The page asks for nothing from elsewhere; filmstrips of large sets, which do not
+fit into it, come from `signcl serve RUN`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signcl.data.annotation.span_table import attach_spans, is_choices
+from signcl.data.batch import Sample
+from signcl.data.files import write_text
+from signcl.data.progress import say, track
+from signcl.density import sdr_interval, sign_density_ratio
+from signcl.density.figures import density_panels
+from signcl.density.instance_files import Annotation, load_instances
+from signcl.density.instances import Frame, Instances
+from signcl.density.maps import Projection, tsne, umap
+from signcl.pages.markup import data, text
+from signcl.pages.nearness import confusable_pairs, medoids, nearest
+from signcl.pages.report_runs import labels
+from signcl.pages.signs import strips
+
+__all__ = ["FeatureSet", "explore", "write_explorer"]
+
+STATIC = Path(__file__).parent / "static"
+REPORT_STYLE = Path(__file__).parent / "style.css"
+NEIGHBOURS = 8
+PAIRS = 40
+GRID = 10_000  # coordinates are whole numbers 0..GRID in the page
+
+Where = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """One feature space: a row per sign."""
+
+    label: str
+    """What the page calls it."""
+    features: Tensor
+    """[N, D]"""
+    glosses: Sequence[str]
+    """Gloss of each row. [N]"""
+    where: Sequence[Where]
+    """(clip, start, stop) of each row, in frames of the clip. [N]"""
+    made: dict[str, Any] = field(default_factory=dict)
+    """How the features were made, for the small print."""
+
+
+def explore(
+    runs: Sequence[Path | str],
+    *,
+    out: Path | None = None,
+    split: str = "test",
+    root: str | Path | None = None,
+    spans: str | None = None,
+    glosses: str | None = None,
+    tap: str = "features",
+    frame: Frame = "centre",
+    method: str = "tsne",
+    perplexity: float = 30.0,
+    pca: int = 50,
+    seed: int = 0,
+    thumbnails: int = 600,
+    figure: Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """The page of one feature space, or of two compared.
+
+    Args:
+        runs: one or two run folders made by `signcl fit`; or files of features, as `signcl density` reads them.
+        out: where the page goes; None is RUN/explorer.html of the first run, where `signcl serve` finds it.
+        split: whose signs; its spans must be known.
+        root: the corpus folder, where it has moved.
+        spans: a table of spans or a file of choices, in place of the corpus's own; feature files need this or glosses.
+        glosses: of feature files: a gloss per row or clip, see `signcl.lab.Annotation`.
+        tap: where in the model to look, see `signcl.inference.run_density.extract_features`.
+        frame: the one vector of a sign, see `signcl.density.pool_spans`.
+        method: tsne or umap.
+        perplexity, pca, seed: of the map; printed on the page.
+        thumbnails: most filmstrips put into the page (4 kB each); the typical signs of the glosses come first.
+        figure: also the maps as a figure for a paper, .pdf, .svg or .png.
+
+    Raises:
+        FileNotFoundError: a folder that is no run.
+        ValueError: no spans, more than two runs, or an option that makes no sense.
+    """
+    folders = [Path(run) for run in runs]
+    if not 1 <= len(folders) <= 2:
+        raise ValueError(f"explore needs one run or feature file, or two to compare, got {len(folders)}")
+    path = Path(out) if out is not None else folders[0] / "explorer.html"
+    if path.is_dir() or (out is None and not _is_run(folders[0])):
+        raise ValueError(f"explore needs a file name for its page, got {path}: give one with -o")
+    names = labels(folders)
+    sets, samples = [], {}
+    for folder, name in zip(folders, names):
+        if _is_features(folder) and not _is_run(folder):
+            (signs,) = load_instances(folder, Annotation(spans=spans, glosses=glosses), (frame,))
+            made: dict[str, Any] = {"file": folder.name, "frame": signs.frame}
+        else:
+            signs, found, made = _run_signs(folder, split, root, spans, tap, frame, device, progress)
+            samples.update({sample.name: sample for sample in found})
+        if spans is not None:
+            made["spans"] = Path(spans).name
+        sets.append(FeatureSet(name, torch.as_tensor(np.array(signs.features)), signs.glosses, signs.where, made))
+    return write_explorer(
+        sets,
+        path,
+        samples=samples,
+        split=split,
+        method=method,
+        perplexity=perplexity,
+        pca=pca,
+        seed=seed,
+        thumbnails=thumbnails,
+        figure=figure,
+        progress=progress,
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.yaml").is_file()
+
+
+def _is_features(path: Path) -> bool:
+    return path.is_file() or (path / "index.json").is_file()
+
+
+def _run_signs(
+    folder: Path,
+    split: str,
+    root: str | Path | None,
+    spans: str | None,
+    tap: str,
+    frame: Frame,
+    device: str,
+    progress: bool,
+) -> tuple[Instances, list[Sample], dict[str, Any]]:
+    """One vector per sign of a run, the clips, and how the vectors were made."""
+    from signcl.data.loading import recipe_samples
+    from signcl.inference.run_density import sign_instances
+    from signcl.training.run_folder import load_run
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    run = load_run(folder)
+    samples = recipe_samples(run.recipe, split, root)
+    if spans is not None:
+        samples = attach_spans(samples, spans)
+    if not any(sample.spans for sample in samples):
+        raise ValueError(
+            f"explore needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has "
+            "no spans; give them by --spans TSV"
+        )
+    people = is_choices(spans)  # spans of one frame
+    picked: Frame = "centre" if people else frame
+    (signs,) = sign_instances(run, samples, (picked,), tap=tap, device=device, progress=progress)
+    return signs, samples, {"system": run.recipe.model.name, "frame": "people" if people else frame, "tap": tap}
+
+
+def write_explorer(
+    sets: Sequence[FeatureSet],
+    path: Path,
+    *,
+    samples: dict[str, Sample] | None = None,
+    split: str = "test",
+    method: str = "tsne",
+    perplexity: float = 30.0,
+    pca: int = 50,
+    seed: int = 0,
+    thumbnails: int = 600,
+    figure: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """The page for anybody's features: one set, or two, whose common signs are tied together.
+
+    Args:
+        sets: the feature spaces.
+        path: where the page goes.
+        samples: the clips by name, for the filmstrips; without them there are none.
+        split: named on the page.
+        method, perplexity, pca, seed, thumbnails, figure: see `explore`.
+
+    Raises:
+        ValueError: no set or more than two, too few signs, or features that are not finite.
+    """
+    if not 1 <= len(sets) <= 2:
+        raise ValueError(f"an explorer shows one or two feature sets, got {len(sets)}")
+    if method not in ("tsne", "umap"):
+        raise ValueError(f"method must be tsne or umap, got {method!r}")
+    for one in sets:
+        if not len(one.features) == len(one.glosses) == len(one.where):
+            raise ValueError(
+                f"{one.label}: needs a gloss and a place for every row, got {len(one.features)} rows, "
+                f"{len(one.glosses)} glosses and {len(one.where)} places"
+            )
+    signs = list(dict.fromkeys((*w, g) for one in sets for w, g in zip(one.where, one.glosses)))
+    clips = sorted({sign[0] for sign in signs})
+    counts = Counter(sign[3] for sign in signs)
+    glosses = sorted(counts, key=lambda gloss: (-counts[gloss], gloss))
+    gloss_of, clip_of = ({name: i for i, name in enumerate(names)} for names in (glosses, clips))
+    shown = []
+    maps = []
+    for one in sets:
+        with track(f"mapping {one.label}", total=None, show=progress):
+            maps.append(_map(one.features.detach().cpu().float(), method, perplexity, pca, seed))
+            shown.append(_set(one, maps[-1], signs, gloss_of, seed))
+    if figure is not None:
+        ratios = [None if one["summary"]["sdr"] is None else one["summary"]["sdr"] / 100 for one in shown]
+        density_panels(maps, [one.glosses for one in sets], [one.label for one in sets], path=figure, sdr=ratios)
+    first = [
+        sign for one in shown for sign in (*one["medoid"], *_best(one["medoid"], one["pairs"])) if sign is not None
+    ]
+    wanted = list(dict.fromkeys([*first, *range(len(signs))]))[: max(0, thumbnails)]
+    content = {
+        "split": split,
+        "glosses": glosses,
+        "clips": clips,
+        "texts": [samples[name].text if samples and name in samples else "" for name in clips],
+        "gloss": [gloss_of[sign[3]] for sign in signs],
+        "clip": [clip_of[sign[0]] for sign in signs],
+        "start": [sign[1] for sign in signs],
+        "stop": [sign[2] for sign in signs],
+        "strips": _strips(signs, wanted, samples or {}, progress),
+        "sets": shown,
+    }
+    write_text(Path(path), _page(content))
+    return Path(path)
+
+
+def _best(typical: list[int | None], pairs: list[list[float]]) -> list[int | None]:
+    return [typical[int(pair[side])] for pair in pairs for side in (0, 1)]
+
+
+def _map(features: Tensor, method: str, perplexity: float, pca: int, seed: int) -> Projection:
+    if method == "umap":
+        return umap(features, neighbours=max(2, round(perplexity)), seed=seed, pca=pca)
+    return tsne(features, perplexity=perplexity, seed=seed, pca=pca, engine="auto")
+
+
+def _set(
+    one: FeatureSet,
+    projection: Projection,
+    signs: list[tuple[str, int, int, str]],
+    gloss_of: dict[str, int],
+    seed: int,
+) -> dict[str, Any]:
+    """What the page needs of one feature space, in the numbering of signs and glosses of the page."""
+    place = {sign: number for number, sign in enumerate(signs)}
+    rows = [place[(*w, g)] for w, g in zip(one.where, one.glosses)]
+    features = one.features.detach().cpu().float()
+    present = sorted({gloss_of[g] for g in one.glosses})
+    local = {gloss: i for i, gloss in enumerate(present)}
+    ids = torch.tensor([local[gloss_of[g]] for g in one.glosses])
+    near = nearest(features, NEIGHBOURS)
+    same = float((ids[torch.from_numpy(near)] == ids[:, None]).float().mean()) if near.size else 0.0
+    count = len(gloss_of)
+    table: dict[str, list[float | None]] = {name: [None] * count for name in ("sdr", "intra", "inter")}
+    summary: dict[str, Any] = {"sdr": None, "interval": None}
+    try:
+        density = sign_density_ratio(features, ids)
+    except ValueError as error:
+        summary["note"] = f"no SDR: {error}"
+    else:
+        interval = sdr_interval(density, seed=seed)
+        summary = {
+            "sdr": _short(100 * density.mean),
+            "interval": [_short(100 * v) for v in (interval.low, interval.high)],
+        }
+        for i, gloss in enumerate(density.gloss_ids.tolist()):
+            for name in table:
+                table[name][present[gloss]] = _short(float(getattr(density, name)[i]))
+    typical: list[int | None] = [None] * count
+    for i, row in enumerate(medoids(features, ids)):
+        typical[present[i]] = rows[row]
+    x, y = _grid(projection.coordinates)
+    whole = len(signs)
+    spread = {"x": [-1] * whole, "y": [-1] * whole}
+    neighbours: list[list[int]] = [[] for _ in range(whole)]
+    for i, row in enumerate(rows):
+        spread["x"][row], spread["y"][row] = x[i], y[i]
+        neighbours[row] = [rows[j] for j in near[i]]
+    return {
+        "label": one.label,
+        "size": list(features.shape),
+        "map": _settings(projection),
+        "made": ", ".join(f"{key} {value}" for key, value in one.made.items()),
+        "summary": summary,
+        "same": _short(same),
+        **spread,
+        "near": neighbours,
+        **table,
+        "medoid": typical,
+        "pairs": [
+            [present[p.a], present[p.b], _short(p.distance), _short(p.ratio)]
+            for p in confusable_pairs(features, ids, PAIRS)
+        ],
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _grid(coordinates: np.ndarray) -> tuple[list[int], list[int]]:
+    """Whole numbers 0..GRID, one scale for both directions, y upwards."""
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    scale = GRID / max(float((high - low).max()), 1e-9)
+    placed = np.rint(GRID / 2 + (coordinates - (low + high) / 2) * scale).astype(int)
+    return placed[:, 0].tolist(), (GRID - placed[:, 1]).tolist()
+
+
+def _settings(projection: Projection) -> str:
+    """Every setting of a map, in words."""
+    found = {k: v for k, v in projection.settings.items() if v is not None and k not in ("method", "version")}
+    parts = [f"{k.replace('_', ' ').replace('pca', 'PCA')} {v}" for k, v in found.items()]
+    return f"{projection.settings.get('method', 'map')}: {', '.join(parts)}, {projection.settings.get('version', '')}"
+
+
+def _strips(
+    signs: list[tuple[str, int, int, str]], wanted: list[int], samples: dict[str, Sample], progress: bool
+) -> dict[int, str]:
+    """Filmstrips by sign; clips in order, so that each is opened once."""
+    order = sorted((number for number in wanted if signs[number][0] in samples), key=lambda number: signs[number][:2])
+    numbers = {signs[number][:3]: number for number in order}
+    found: dict[int, str] = {}
+    with track("cutting filmstrips", total=len(order), show=progress and len(order) > 50) as bar:
+        items = ((samples[signs[number][0]], signs[number][1], signs[number][2]) for number in order)
+        for where, picture in strips(items):
+            found[numbers[where]] = picture
+            bar.advance()
+    if len(found) < len(order):
+        say(f"{len(order) - len(found)} of {len(order)} filmstrips could not be made: their clips cannot be read")
+    return found
+
+
+def _page(content: dict[str, Any]) -> str:
+    counted = f"{len(content['gloss'])} signs of {len(content['glosses'])} glosses"
+    names = " and ".join(one["label"] for one in content["sets"])
+    style = REPORT_STYLE.read_text(encoding="utf-8") + (STATIC / "explorer.css").read_text(encoding="utf-8")
+    fills = {
+        "title": text(names),
+        "kind": text(f"signcl explorer · {content['split']} split · {counted}"),
+        "style": style,
+        "data": data("explorer", content),
+        "script": (STATIC / "explorer.js").read_text(encoding="utf-8"),
+        "version": text(version("signcl")),
+    }
+    page = (STATIC / "explorer.html").read_text(encoding="utf-8")
+    for name, value in fills.items():
+        page = page.replace(f"<!--{name}-->", value)
+    return page

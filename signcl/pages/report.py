@@ -1,0 +1,104 @@
+"""`report` itself: reads the runs, makes the sections, writes one file that asks for nothing from elsewhere."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from signcl.data.files import atomic_write
+from signcl.pages.cards import cards_section, quoted, what_was_trained
+from signcl.pages.crowding import density_section, map_section
+from signcl.pages.curves import curves_section
+from signcl.pages.markup import code, text
+from signcl.pages.report_runs import RunFiles, labels, read_run
+from signcl.pages.score_tables import differences, headline, key_numbers, scores_section
+from signcl.pages.translations import translations_section
+
+__all__ = ["report"]
+
+HERE = Path(__file__).parent
+MOST_RUNS = 6  # as many as there are colours that everybody can tell apart
+
+
+def report(runs: list[Path], *, out: Path | None = None, split: str = "test") -> Path:
+    """One self-contained HTML page for a run, or for several side by side.
+
+    Args:
+        runs: run folders; differences are taken against the first.
+        out: where the page goes; None is RUN/report.html of the first run.
+        split: whose scores, density and translations are shown.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FileNotFoundError: a folder that is no run.
+        ValueError: no run, one run twice, too many runs, or a damaged file in a run folder.
+    """
+    folders = [Path(run) for run in runs]
+    if not 1 <= len(folders) <= MOST_RUNS:
+        raise ValueError(f"report needs 1 to {MOST_RUNS} run folders, got {len(folders)}")
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    found = [read_run(folder, split, label) for folder, label in zip(folders, labels(folders))]
+    path = Path(out) if out is not None else folders[0] / "report.html"
+    if path.is_dir():
+        raise ValueError(f"out={path}: a file name is needed, and there is a folder of that name")
+    page = _page(found, split)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _page(runs: list[RunFiles], split: str) -> str:
+    paired = differences(runs)
+    names = [run.label for run in runs]
+    title = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+    corpora = ", ".join(dict.fromkeys(run.recipe.corpus.name for run in runs))
+    sections = (
+        ("curves", "Training", curves_section(runs)),
+        ("scores", "Scores", scores_section(runs, paired)),
+        ("density", "Density", density_section(runs)),
+        ("map", "Map of signs", map_section(runs)),
+        ("samples", "Translations", translations_section(runs)),
+        ("card", "Run card", cards_section(runs)),
+    )
+    links = "".join(f'<a href="#{anchor}">{text(heading)}</a>' for anchor, heading, _ in sections)
+    body = "".join(
+        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2 id="{anchor}-h">{text(heading)}</h2>{content}'
+        "</section>"
+        for anchor, heading, content in sections
+    )
+    style = (HERE / "style.css").read_text(encoding="utf-8")
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{text(title)} · signcl report</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header class="top">
+<p class="kind">signcl report · {text(corpora)} · {text(split)} split</p>
+<h1>{text(title)}</h1>
+{what_was_trained(runs)}
+{headline(runs, paired)}
+{key_numbers(runs, paired)}
+<nav aria-label="Sections">{links}</nav>
+</header>
+<main>
+{body}
+</main>
+<footer>Made by signcl {text(version("signcl"))} with {code(quoted(runs))} from the files of the run folders.</footer>
+<div id="tip" role="status" hidden></div>
+<script>
+{script}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,153 @@
+"""What the page is made of: the files of a run folder, read once and checked.
+
+A folder that is no run is an error. A run that has not been scored or measured yet is none: its part stays None and
+the page says which command makes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from signcl.training.recipe import Recipe, load_recipe
+from signcl.training.record import read_record
+from signcl.training.run_folder import read_card
+
+__all__ = ["GlossRow", "RunFiles", "command", "labels", "read_run", "training_seconds"]
+
+
+@dataclass(frozen=True)
+class GlossRow:
+    """One line of `density.<split>.csv`; distances in feature units, `sdr` a ratio."""
+
+    gloss: str
+    count: int
+    intra: float
+    inter: float
+    sdr: float
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run as its folder describes it, without its weights."""
+
+    folder: Path
+    label: str
+    """What the page calls it: the folder's name, longer where two runs share it."""
+    split: str
+    recipe: Recipe
+    card: dict[str, Any]
+    log: list[dict[str, Any]]
+    """Lines of metrics.jsonl."""
+    scores: dict[str, Any] | None
+    """The split's entry of scores.json."""
+    density: dict[str, Any] | None
+    """density.<split>.json"""
+    glosses: list[GlossRow] | None
+    """density.<split>.csv"""
+    points: list[dict[str, Any]] | None
+    """density.<split>.points.json"""
+    predictions: dict[str, tuple[str, str]] | None
+    """Name -> (reference, hypothesis), in the order of the split."""
+
+
+def labels(folders: list[Path]) -> list[str]:
+    """The shortest ends of the paths that tell the runs apart, e.g. `finetune` and `finetune-signcl`."""
+    full = [folder.resolve().parts for folder in folders]
+    again, times = Counter(full).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"report needs different runs, got {Path(*again)} {times} times; name every run once")
+    for depth in range(1, max(map(len, full)) + 1):
+        found = ["/".join(parts[-depth:]) for parts in full]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
+def command(verb: str, run: RunFiles) -> str:
+    """The command that makes a missing piece of a run."""
+    split = "" if run.split == "test" else f" --split {shlex.quote(run.split)}"
+    return f"signcl {verb} {shlex.quote(str(run.folder))}{split}"
+
+
+def read_run(folder: Path, split: str, label: str) -> RunFiles:
+    """Read a run folder.
+
+    Raises:
+        FileNotFoundError: no such folder, or not one made by `signcl fit`.
+        ValueError: a file in it is damaged.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    if not (folder / "recipe.yaml").is_file():
+        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
+    recipe = load_recipe(folder / "recipe.yaml")
+    scores = _json(folder / "scores.json", dict, "evaluate")
+    predictions = folder / f"predictions.{split}.tsv"
+    return RunFiles(
+        folder=folder,
+        label=label,
+        split=split,
+        recipe=recipe,
+        card=read_card(folder),
+        log=[line for line in read_record(folder) if isinstance(line, dict) and {"kind", "step"} <= line.keys()],
+        scores=None if scores is None else scores.get(split),
+        density=_json(folder / f"density.{split}.json", dict, "density"),
+        glosses=_gloss_rows(folder / f"density.{split}.csv"),
+        points=_json(folder / f"density.{split}.points.json", list, "density"),
+        predictions=_predictions(predictions) if predictions.is_file() else None,
+    )
+
+
+def training_seconds(run: RunFiles) -> tuple[float, float]:
+    """Seconds that the run trained, and those of the runs that its weights come from, as far as they are here."""
+    own, before = float(run.card.get("seconds", 0.0)), 0.0
+    recipe, seen = run.recipe, {run.folder.resolve()}
+    while recipe.model.init_from and (source := Path(recipe.model.init_from)).resolve() not in seen:
+        seen.add(source.resolve())
+        try:
+            before += float(read_card(source).get("seconds", 0.0))
+            recipe = load_recipe(source / "recipe.yaml")
+        except (OSError, ValueError):
+            break
+    return own, before
+
+
+def _json(path: Path, kind: type, verb: str) -> Any:
+    """The content of a JSON file, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); make it again with `signcl {verb} {path.parent}`") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"{path}: needs a {kind.__name__}, got {type(found).__name__}; `signcl {verb}` makes it again")
+    return found
+
+
+def _gloss_rows(path: Path) -> list[GlossRow] | None:
+    if not path.is_file():
+        return None
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                GlossRow(r["gloss"], int(r["count"]), float(r["intra"]), float(r["inter"]), float(r["sdr"]))
+                for r in csv.DictReader(file)
+            ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} needs the columns gloss, count, intra, inter, sdr ({type(error).__name__}: {error}); "
+            f"make it again with `signcl density {path.parent}`"
+        ) from None
+
+
+def _predictions(path: Path) -> dict[str, tuple[str, str]]:
+    from signcl.evaluation.scoring import read_predictions
+
+    return {name: (reference, hypothesis) for name, reference, hypothesis in zip(*read_predictions(path))}

@@ -1,0 +1,350 @@
+"""The numbers: the small table at the top, differences between runs with their intervals, and the full score table.
+
+Scores are read from scores.json and never computed again; only the paired intervals between two runs are made here,
+from the sentences and glosses that both have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from signcl.pages.markup import Cell, code, decimals, duration, gap, key, table, text
+from signcl.pages.report_runs import RunFiles, command, training_seconds
+
+__all__ = ["Difference", "differences", "headline", "key_numbers", "scores_section"]
+
+SHOWN = {
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "exact_match": "Exact match",
+    "wer": "WER",
+    "top1": "Top-1",
+    "top5": "Top-5",
+    "top1_per_gloss": "Top-1, mean over glosses",
+    "retrieval": "Retrieval",
+    "token_retrieval": "Retrieval by tokens",
+    "pseudo_gloss_map": "Pseudo-gloss mAP",
+    "pseudo_gloss_f1": "Pseudo-gloss F1",
+    "loss": "Loss",
+    "translation": "Translation loss",
+    "sentence_similarity": "Sentence-similarity loss",
+    "recognition": "Recognition loss",
+    "auxiliary": "Auxiliary CTC loss",
+    "distillation": "Distillation loss",
+    "classification": "Classification loss",
+    "clip": "CLIP loss",
+    "token_clip": "Token contrast loss",
+    "masked_text": "Masked-text loss",
+    "pseudo_gloss": "Pseudo-gloss loss",
+    "signcl": "SignCL loss",
+}
+LOSSES = {"loss"} | {name for name, title in SHOWN.items() if title.endswith(" loss")}
+LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
+RESAMPLES = 1000
+PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")
+COUNTS = {
+    "reference_tokens": "Reference tokens",
+    "hypothesis_tokens": "Translated tokens",
+    "distinct_hypotheses": "Distinct translations",
+    "empty_hypotheses": "Empty translations",
+    "empty_references": "Empty references",
+}
+MADE = {
+    "clips": "Sentences scored",
+    "beams": "Beams",
+    "length_penalty": "Length penalty",
+    "seconds": "Seconds to translate",
+    "device": "Device",
+    "seed": "Training seed",
+    "trained_with_commit": "Trained with commit",
+    "scored_with_commit": "Scored with commit",
+}
+
+
+UNSEARCHED = {"pretrain": ("beams", "length_penalty"), "recognise": ("length_penalty",)}
+"""What of these the stage has no use for."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What run `other` has more than run 0, with the 95 % interval of a paired bootstrap."""
+
+    other: int
+    metric: str
+    a: float
+    b: float
+    low: float
+    high: float
+    over: str
+    """What was resampled, e.g. `60 sentences`."""
+
+    @property
+    def seen(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def better(self) -> bool:
+        """Whether the other run's value is the better one."""
+        return (self.b < self.a) == (self.metric in LOWER_IS_BETTER)
+
+
+def differences(runs: list[RunFiles]) -> list[Difference]:
+    """Every later run against the first: SDR over common glosses, the scores of sentences over common sentences."""
+    found = []
+    for other in range(1, len(runs)):
+        if (density := _density_difference(runs[0], runs[other], other)) is not None:
+            found.append(density)
+        found += _score_differences(runs[0], runs[other], other)
+    return found
+
+
+def same_measure(a: RunFiles, b: RunFiles) -> bool:
+    """Whether two densities were measured alike, so that they may be compared."""
+    if a.density is None or b.density is None:
+        return False
+    return all(a.density["made"].get(k) == b.density["made"].get(k) for k in ("frame", "tap", "distance", "inter"))
+
+
+def _density_difference(a: RunFiles, b: RunFiles, other: int) -> Difference | None:
+    if not a.glosses or not b.glosses or not same_measure(a, b):
+        return None
+    theirs = {row.gloss: row.sdr for row in b.glosses}
+    pairs = 100 * np.array([(row.sdr, theirs[row.gloss]) for row in a.glosses if row.gloss in theirs])
+    if len(pairs) < 2:
+        return None
+    picks = np.random.default_rng(0).integers(len(pairs), size=(RESAMPLES, len(pairs)))
+    low, high = np.percentile((pairs[:, 1] - pairs[:, 0])[picks].mean(axis=1), [2.5, 97.5])
+    first, second = (float(value) for value in pairs.mean(axis=0))
+    return Difference(other, "sdr", first, second, float(low), float(high), f"{len(pairs)} glosses")
+
+
+def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]:
+    """Over the sentences that both have translated, from the same reference."""
+    theirs, ours = a.predictions or {}, b.predictions or {}
+    common = [name for name in theirs if name in ours and ours[name][0] == theirs[name][0]]
+    if not common:
+        return []
+    from signcl.metrics import paired_bootstrap
+
+    references = [theirs[name][0] for name in common]
+    found = []
+    for metric in PAIRED if a.recipe.stage == "finetune" else ("wer", "exact_match"):
+        result = paired_bootstrap(
+            metric,
+            [ours[name][1] for name in common],  # what it calls a: the difference is a - b
+            [theirs[name][1] for name in common],
+            references,
+            RESAMPLES,
+            tokenize=a.recipe.bleu_tokenize,
+        )
+        over = f"{len(common)} sentences"
+        found.append(Difference(other, metric, result.b, result.a, result.low, result.high, over))
+    return found
+
+
+def headline(runs: list[RunFiles], found: list[Difference]) -> str:
+    """What the numbers say, in a sentence for each run after the first, no stronger than their intervals allow."""
+    sentences = []
+    for other in range(1, len(runs)):
+        own = [d for d in found if d.other == other and d.metric in ("sdr", "bleu4", "rouge_l")]
+        parts = [
+            f"<b>{_name(d)} {decimals(abs(d.b - d.a))} {'lower' if d.b < d.a else 'higher'}</b> ({_span(d)})"
+            for d in own
+            if d.seen
+        ]
+        unseen = [f"{_name(d)} ({_signed(d.b - d.a)}; {_span(d)})" for d in own if not d.seen]
+        if unseen:
+            parts.append(f"no difference seen in {', '.join(unseen)}")
+        if parts:
+            sentences.append(f"{key(other, runs[other].label)} against {key(0, runs[0].label)}: {'; '.join(parts)}.")
+    if not sentences:
+        return ""
+    brackets = (
+        "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They say nothing about "
+        "other seeds: each run was trained once."
+    )
+    return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}<p class="note">{text(brackets)}</p></div>'
+
+
+def _name(d: Difference) -> str:
+    return {"sdr": "SDR", **SHOWN}[d.metric]
+
+
+def _span(d: Difference) -> str:
+    return f"{_signed(d.low)} to {_signed(d.high)}"
+
+
+def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
+    """The small table at the top: a row for each run, a column for each number."""
+    names = [n for n in SHOWN if any(_value(run.scores, n) is not None for run in runs)]
+    if all(run.recipe.stage != "recognise" for run in runs):  # of sentences it is no headline
+        names = [n for n in names if n != "wer"]
+    if any(run.recipe.stage == "finetune" for run in runs):
+        names = [n for n in names if n not in LOSSES]
+    header = ["SDR %", *(SHOWN[n] for n in names), "Training", "Parameters"]
+    better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and len(runs) == 2}
+    rows = []
+    for number, run in enumerate(runs):
+        cells = [_sdr_cell(run, ("sdr", number) in better)]
+        for name in names:
+            span = _interval(run.scores, name)
+            below = span and f"{decimals(span[0])}–{decimals(span[1])}"
+            cells.append(_number(_value(run.scores, name), below, (name, number) in better))
+        own, before = training_seconds(run)
+        seconds = duration(own + before) + (f"<small>{duration(before)} before</small>" if before else "")
+        rows.append([key(number, run.label), *cells, seconds, decimals(run.card.get("parameters"), 0)])
+    note = "Small numbers: 95 % bootstrap intervals, over glosses (SDR) and over sentences."
+    if better:
+        note += " Bold: better, by an interval of the paired difference that leaves 0 out."
+    if any(training_seconds(run)[1] for run in runs):
+        note += " Training includes the runs that the weights were started from (“before”)."
+    lower = "SDR (Sign Density Ratio): lower is better, signs lie less crowded. "
+    lower += "WER: lower is better. " if "wer" in names else ""
+    lower += "The other scores: higher is better."
+    only_losses = names and all(n in LOSSES for n in names)
+    return table(header, rows, caption="Key numbers of each run", kind="keys", name=f"{runs[0].split} split") + (
+        f'<p class="note">{text(note)} {text("Losses: lower is better." if only_losses else lower)}</p>'
+    )
+
+
+def scores_section(runs: list[RunFiles], found: list[Difference]) -> str:
+    """The full score table with unseen part, conventions and paired differences."""
+    parts = [gap(f"{run.label} has no scores on the {run.split} split.", command("evaluate", run))
+             for run in runs if run.scores is None]  # fmt: skip
+    scored = [(number, run, run.scores) for number, run in enumerate(runs) if run.scores is not None]
+    if not scored:
+        return "".join(parts)
+    columns: list[tuple[Cell, dict[str, Any]]] = []
+    for number, run, scores in scored:
+        columns.append((key(number, run.label), scores))
+        if "unseen" in scores:
+            columns.append((f"{key(number, run.label)}<small>unseen sentences</small>", scores["unseen"]))
+    names = [n for n in SHOWN if any(_value(scores, n) is not None for _, scores in columns)]
+    rows = [[text(SHOWN[n]), *(decimals(_value(scores, n), _places(n)) for _, scores in columns)] for n in names]
+    whole = table([head for head, _ in columns], rows, caption="Scores of each run", kind="narrow", name="Score")
+    parts.append(f'<div class="beside"><div><h3>All scores</h3>{whole}</div>{_differences_table(runs, found)}</div>')
+    parts.append(_conventions([(number, run, scores) for number, run, scores in scored]))
+    return "".join(parts)
+
+
+def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
+    if not found:
+        return ""
+    rows = [
+        [
+            text("SDR %" if d.metric == "sdr" else SHOWN[d.metric]),
+            *([key(d.other, runs[d.other].label)] if len(runs) > 2 else []),
+            f"<b>{_signed(d.b - d.a)}</b>",
+            _span(d),
+            text(d.over),
+            _verdict(d),
+        ]
+        for d in found
+    ]
+    header = [
+        *(["run"] if len(runs) > 2 else []),
+        "difference",
+        "95 % interval",
+        "paired over",
+        "",
+    ]
+    whole = table(header, rows, caption="Paired differences", kind="narrow", name="Score")
+    note = (
+        f"What the other run has more than {runs[0].label}. Paired bootstrap, {RESAMPLES} resamples; an interval that "
+        "holds 0 is no difference seen. Each interval is at 95 %, not corrected for their number. One training run "
+        "each: differences between seeds are not in them."
+    )
+    return f'<div><h3>Differences, paired</h3>{whole}<p class="note">{text(note)}</p></div>'
+
+
+def _verdict(d: Difference) -> Cell:
+    if not d.seen:
+        return '<span class="same">no difference seen</span>'
+    word = "better" if d.better else "worse"
+    return f'<span class="{word}">{word}</span>'
+
+
+def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
+    """How the scores were made: signatures, counts, search, seed, commits; one row each."""
+    rows: dict[str, list[Cell]] = {}
+
+    def put(name: str, number: int, cell: Cell) -> None:
+        rows.setdefault(name, ["–"] * len(scored))[number] = cell
+
+    for column, (_, run, scores) in enumerate(scored):
+        for name, signature in (scores.get("signatures") or {}).items():
+            put(f"{SHOWN.get(name, str(name).replace('_', ' '))} signature", column, code(signature))
+        for name in SHOWN:
+            if span := _interval(scores, name):
+                put(f"{SHOWN[name]}, 95 % interval", column, f"{decimals(span[0])} to {decimals(span[1])}")
+        if resamples := (scores.get("intervals") or {}).get("samples"):
+            put("Resamples of the intervals", column, text(resamples))
+        if split := scores.get("wer_split"):
+            put("WER split", column, text(", ".join(f"{decimals(value)} {name}" for name, value in split.items())))
+        for name, value in (scores.get("counts") or {}).items():
+            if name in COUNTS:
+                put(COUNTS[name], column, decimals(value, 0))
+        if dots := scores.get("final_dot"):
+            ours, theirs = (f"{decimals(dots[side], 1)} %" for side in ("hypotheses", "references"))
+            shown = f"{ours} of translations, {theirs} of references"
+            put("Lines ending in “ .”", column, shown + ("" if dots["agree"] else "<small>these must agree</small>"))
+        if seen := scores.get("seen_in_training"):
+            put("Sentences also in training", column, f"{seen['sentences']} ({decimals(seen['percent'], 1)} %)")
+        if trip := scores.get("vocabulary_round_trip"):
+            put("References the tokenizer cannot write", column, text(trip["changed_references"]))
+        for name, label in MADE.items():
+            if name in UNSEARCHED.get(run.recipe.stage, ()):
+                continue
+            if (value := scores.get("made", {}).get(name)) not in (None, ""):
+                short = str(value)[:10] + ("+changes" if "+" in str(value) else "") if "commit" in name else value
+                put(label, column, code(short) if "commit" in name else text(short))
+        if skipped := scores.get("made", {}).get("skipped"):
+            shown = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+            put("Clips skipped", column, f"{len(skipped)}<small>{text(shown)}</small>")
+    cells = [[text(name), *values] for name, values in rows.items()]
+    header = [key(number, run.label) for number, run, _ in scored]
+    conventions = table(header, cells, caption="How the scores were made", kind="words", name="How they were made")
+    return f"<details><summary>Signatures and conventions</summary>{conventions}</details>"
+
+
+def _value(scores: dict[str, Any] | None, name: str) -> float | None:
+    value = (scores or {}).get(name)
+    if isinstance(value, dict):  # a score with parts, such as WER with its split
+        value = value.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _interval(scores: dict[str, Any] | None, name: str) -> tuple[float, float] | None:
+    """The 95 % interval of a score over sentences."""
+    scores = scores or {}
+    if name in (spans := scores.get("intervals") or {}):
+        return spans[name][0], spans[name][1]
+    return None
+
+
+def _places(name: str) -> int:
+    return 3 if name in LOSSES else 2
+
+
+def _number(value: float | None, below: str | None, best: bool) -> Cell:
+    shown = decimals(value)
+    return (f"<b>{shown}</b>" if best else shown) + (f"<small>{below}</small>" if below else "")
+
+
+def _sdr_cell(run: RunFiles, best: bool) -> Cell:
+    if run.density is None:
+        return "–"
+    low, high = run.density["interval"]
+    return _number(run.density["sdr"], f"{decimals(low)}–{decimals(high)}", best)
+
+
+def _signed(value: float) -> str:
+    return decimals(value, sign=True)

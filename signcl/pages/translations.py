@@ -1,0 +1,226 @@
+"""Ten sample translations, chosen by a rule and not by hand: a filmstrip of the clip, the reference, every hypothesis.
+
+Words that differ from the reference are marked by an alignment of fewest edits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from signcl.data.batch import Sample, Span
+from signcl.data.loading import load_raw, recipe_samples, thin
+from signcl.pages.markup import decimals, embedded, gap, key, text
+from signcl.pages.report_runs import RunFiles, command
+
+__all__ = ["choose", "heat_strip", "marked", "film_strip", "translations_section"]
+
+SHOWN = 10
+FRAMES = 8
+FRAME_WIDTH = 136  # pixels of the stored picture, so that 8 fill the page; 10 strips stay near half a megabyte
+QUALITY = 78
+HEAT_ROWS, HEAT_COLUMNS = 64, 400
+
+
+def translations_section(runs: list[RunFiles]) -> str:
+    """The section for the runs that translate; a pretraining run has none."""
+    translating = [(number, run) for number, run in enumerate(runs) if run.recipe.stage == "finetune"]
+    if not translating:
+        kind = "recogniser" if all(run.recipe.stage == "recognise" for run in runs) else "pretraining run"
+        return f'<p class="gap">A {kind} does not translate; <code>signcl fit</code> a finetuning recipe.</p>'
+    parts = [gap(f"{run.label} has no translations of the {run.split} split.", command("evaluate", run))
+             for _, run in translating if not run.predictions]  # fmt: skip
+    ready = [(number, run, run.predictions) for number, run in translating if run.predictions]
+    if not ready:
+        return "".join(parts)
+    _, first, predictions = ready[0]
+    names, qualities, ranks = choose(predictions)
+    by_character = first.recipe.bleu_tokenize in ("zh", "char")
+    samples, problem = _samples(first)
+    if problem:
+        parts.append(f'<p class="gap">No pictures: {text(problem)}</p>')
+    cards = []
+    for name, quality, rank in zip(names, qualities, ranks):
+        lines = []
+        for number, run, found in ready:
+            if name not in found:
+                lines.append((number, run, '<span class="same">not translated</span>'))
+                continue
+            reference, hypothesis = found[name]
+            lines.append((number, run, marked(reference, hypothesis, by_character=by_character)))
+        cards.append(
+            _card(name, quality, rank, len(predictions), predictions[name][0], lines, samples.get(name), first)
+        )
+    rule = (
+        f"Chosen by rule, not by hand: the {len(predictions)} translated sentences of the {first.split} split were "
+        f"ranked by the sentence-level chrF of {first.label}, worst first (ties in the order of the split), and "
+        f"{len(names)} taken at even distances, the worst and the best included."
+    )
+    marks = (
+        "In a translation <mark>this word</mark> is not in the reference at that place and <del>this word</del> of the "
+        "reference is missing; where one stands for another only the wrong one is shown."
+    )
+    return "".join(parts) + f'<p class="note">{text(rule)}</p><p class="note">{marks}</p>{"".join(cards)}'
+
+
+def choose(predictions: dict[str, tuple[str, str]], count: int = SHOWN) -> tuple[list[str], list[float], list[int]]:
+    """Evenly spaced sentences between the worst and the best by sentence-level chrF.
+
+    Returns:
+        Names, their chrF, and their ranks from 1 (worst), all from worst to best.
+    """
+    from signcl.metrics import chrf
+
+    names = list(predictions)
+    quality = [float(chrf([predictions[name][1]], [predictions[name][0]])) for name in names]
+    order = np.argsort(quality, kind="stable")
+    ranks = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
+    picks = order[ranks]
+    return [names[i] for i in picks], [quality[i] for i in picks], [int(rank) + 1 for rank in ranks]
+
+
+def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> str:
+    """A hypothesis as HTML with its differences from the reference marked; equal words are compared as written."""
+    from rapidfuzz.distance import Levenshtein
+
+    theirs, ours = (list(s.replace(" ", "")) if by_character else s.split() for s in (reference, hypothesis))
+    if theirs == ours:
+        return f'{text(hypothesis)} <span class="better" title="equal to the reference">✓</span>'
+    between = "" if by_character else " "
+    pieces: list[str] = []
+    steps = [(o.tag, theirs[o.src_start : o.src_end], ours[o.dest_start : o.dest_end])
+             for o in Levenshtein.opcodes(theirs, ours)]  # fmt: skip
+    for wrong, group in groupby(steps, key=lambda step: step[0] in ("insert", "replace")):
+        run = list(group)
+        if wrong:  # words added beside words replaced make one mark
+            old, new = (between.join(word for step in run for word in step[side]) for side in (1, 2))
+            title = f"instead of: {old}" if old else "not in the reference"
+            pieces.append(f'<mark title="{text(title)}">{text(new)}</mark>')
+            continue
+        for tag, old_words, new_words in run:
+            missing = f'<del title="missing">{text(between.join(old_words))}</del>'
+            pieces.append(missing if tag == "delete" else text(between.join(new_words)))
+    return between.join(pieces) or '<span class="same">(empty)</span>'
+
+
+def film_strip(frames: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Frames in one row as a JPEG; small ones are enlarged smoothly here rather than by the browser."""
+    import cv2
+
+    from signcl.data.video import contact_sheet
+
+    height, width = frames[0].shape[:2]
+    size = (FRAME_WIDTH, max(1, round(height * FRAME_WIDTH / width)))
+    method = cv2.INTER_AREA if width > FRAME_WIDTH else cv2.INTER_CUBIC
+    frames = [np.asarray(cv2.resize(frame, size, interpolation=method), np.uint8) for frame in frames]
+    sheet = contact_sheet(frames, columns=len(frames), gap=0)
+    return _encoded(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+def heat_strip(features: NDArray[np.float32]) -> tuple[bytes, int, int]:
+    """Features over time as a picture, each dimension scaled to its own range: a row a dimension, time to the right.
+
+    Args:
+        features: [T, D]
+
+    Returns:
+        PNG, dimensions drawn, dimensions there are.
+    """
+    import cv2
+
+    dims = features.shape[1]
+    rows = features[:, np.unique(np.linspace(0, dims - 1, min(dims, HEAT_ROWS)).round().astype(int))].T.astype(
+        np.float64
+    )
+    low, high = np.percentile(rows, [2, 98], axis=1, keepdims=True)
+    shades = np.clip((rows - low) / np.maximum(high - low, 1e-9), 0, 1)
+    columns = min(shades.shape[1], HEAT_COLUMNS)
+    shades = np.stack([part.mean(axis=1) for part in np.array_split(shades, columns, axis=1)], axis=1)
+    picture = np.asarray(cv2.applyColorMap((255 * shades).astype(np.uint8), cv2.COLORMAP_VIRIDIS), np.uint8)
+    return _encoded(".png", picture, []), rows.shape[0], dims
+
+
+def _encoded(suffix: str, picture: NDArray[np.uint8], options: list[int]) -> bytes:
+    import cv2
+
+    done, buffer = cv2.imencode(suffix, np.ascontiguousarray(picture), options)
+    assert done
+    return bytes(buffer)
+
+
+def _samples(run: RunFiles) -> tuple[dict[str, Sample], str]:
+    """The split's samples by name, or why they cannot be had: the page is made without its corpus too."""
+    try:
+        found = recipe_samples(run.recipe, run.split)
+    except (ValueError, OSError) as error:
+        return {}, str(error)
+    return {sample.name: sample for sample in found}, ""
+
+
+def _card(
+    name: str,
+    quality: float,
+    rank: int,
+    total: int,
+    reference: str,
+    lines: list[tuple[int, RunFiles, str]],
+    sample: Sample | None,
+    run: RunFiles,
+) -> str:
+    signer = f" · signer {text(sample.signer)}" if sample and sample.signer else ""
+    rows = f"<dt>Reference</dt><dd>{text(reference)}</dd>" + "".join(
+        f"<dt>{key(number, run.label)}</dt><dd>{shown}</dd>" for number, run, shown in lines
+    )
+    return (
+        f'<article class="sample"><header><h3>{text(name)}</h3><span>rank {rank} of {total} · '
+        f"chrF {decimals(quality, 1)}{signer}</span></header>{_pictures(sample, run)}<dl>{rows}</dl></article>"
+    )
+
+
+def _pictures(sample: Sample | None, run: RunFiles) -> str:
+    """The strip of a sample with its signs below, or why there is none."""
+    if sample is None:
+        return ""
+    try:
+        if sample.features is not None:
+            features = load_raw(sample, run.recipe.input)
+            picture, drawn, dims = heat_strip(features)
+            what = f"{len(features)} frames from left to right; {drawn} of {dims} feature dimensions from top to bottom"
+            strip = f'<img class="heat" src="{embedded(picture, "png")}" alt="Features of {text(sample.name)}: {what}">'
+            return strip + _signs(sample.spans, len(features)) + f'<p class="under">{what}</p>'
+        frames, numbers, total = _frames(sample)
+    except (ValueError, OSError) as error:
+        return f'<p class="gap">No picture: {text(error)}</p>'
+    seen = len(thin(total, run.recipe.input, None))
+    what = f"frames {', '.join(map(str, numbers))} of {total}" + (f"; the model gets {seen}" if seen < total else "")
+    source = embedded(film_strip(frames), "jpeg")
+    strip = f'<img class="film" src="{source}" alt="Filmstrip of {text(sample.name)}: {what}">'
+    return strip + _signs(sample.spans, total) + f'<p class="under">{what}</p>'
+
+
+def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
+    """Frames in the middle of FRAMES equal stretches of time, so that the strip is a time line."""
+    from signcl.data.video import probe, read_frames
+
+    if sample.clip is None:
+        raise ValueError(f"{sample.name} has neither a clip nor features")
+    total = probe(sample.clip).num_frames
+    count = min(FRAMES, total)
+    numbers = [(2 * i + 1) * total // (2 * count) for i in range(count)]
+    return list(read_frames(sample.clip, indices=numbers)), numbers, total
+
+
+def _signs(spans: Sequence[Span], total: int) -> str:
+    """The annotated signs as a time line under the strip."""
+    if not spans:
+        return ""
+    boxes = "".join(
+        f'<span style="left:{100 * s.start / total:.2f}%;width:{100 * (s.stop - s.start) / total:.2f}%" '
+        f'title="{text(s.token)}: frames {s.start}–{s.stop - 1}">{text(s.token)}</span>'
+        for s in spans
+    )
+    order = ", ".join(text(s.token) for s in spans)
+    return f'<div class="signs" role="img" aria-label="Signs in order: {order}">{boxes}</div>'

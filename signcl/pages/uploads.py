@@ -1,0 +1,139 @@
+"""What people send: its size, its kind by content, and whether it can be read in bounded time and memory.
+
+A file is judged by its first bytes, never by its name; video is measured (packets counted, nothing decoded) before it
+is decoded, so that a small file cannot unfold into hours of frames.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from signcl.data.batch import Sample
+from signcl.data.loading import load_raw
+from signcl.training.recipe import InputRecipe
+
+__all__ = ["Limits", "Refused", "kind_of", "read_upload"]
+
+MEGABYTE = 1_000_000
+KINDS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an upload may be."""
+
+    megabytes: float = 64.0
+    """Size of the file."""
+    frames: int = 3000
+    """Two minutes at 25 frames a second."""
+    side: int = 4096
+    """Pixels of the longer side."""
+    unfolded_megabytes: float = 2000.0
+    """Of all frames in memory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(self.megabytes * MEGABYTE)
+
+
+class Refused(ValueError):
+    """An upload that is not taken; `status` is the HTTP status that says so."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def kind_of(head: bytes) -> str | None:
+    """The kind of a file by its first 16 bytes: video, npy, npz; None for anything else."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "video"
+    if head.startswith((b"\x1a\x45\xdf\xa3", b"GIF87a", b"GIF89a")) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        return "video"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    return "npz" if head.startswith(b"PK\x03\x04") else None
+
+
+def read_upload(path: Path, recipe: InputRecipe, wants_features: bool, limits: Limits) -> np.ndarray:
+    """The frames or features of a file that somebody sent.
+
+    Args:
+        path: where it lies; its name is not looked at.
+        recipe: how the model reads clips.
+        wants_features: whether the model was trained on features.
+        limits: what is taken.
+
+    Raises:
+        Refused: with the HTTP status and one line for the person.
+    """
+    with path.open("rb") as file:
+        kind = kind_of(file.read(16))
+    if kind is None:
+        needs = "a .npy or .npz file of features" if wants_features else f"a video ({', '.join(KINDS)})"
+        raise Refused(415, f"this is not a clip: {needs} is needed, judged by content and not by name")
+    if (kind == "video") == wants_features:
+        needs = "features (.npy, .npz)" if wants_features else f"video ({', '.join(KINDS)})"
+        raise Refused(
+            415, f"the model was trained on {needs}, this file holds {'video' if wants_features else 'arrays'}"
+        )
+    try:
+        if kind == "video":
+            _measure(path, recipe, limits)
+            return load_raw(Sample("clip", "", clip=path), recipe)
+        if kind == "npz":
+            _unpacked(path, limits)
+        named = path.with_suffix(f".{kind}")  # the reader goes by the ending
+        path.rename(named)
+        try:
+            return load_raw(Sample("clip", "", features=named), recipe)
+        finally:
+            named.rename(path)
+    except Refused:
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise Refused(422, _without_path(str(error), path)) from None
+
+
+def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:
+    """Refuse what would be too long or too large once decoded."""
+    import av
+
+    from signcl.data.video import probe
+
+    info = probe(path)
+    if max(info.height, info.width) > limits.side:
+        raise Refused(413, f"the clip is {info.width} x {info.height} pixels; at most {limits.side} are taken")
+    count = 0
+    with av.open(str(path), metadata_errors="replace") as container:
+        try:
+            for packet in container.demux(container.streams.video[0]):
+                count += packet.size > 0
+                if count > limits.frames:
+                    raise Refused(413, f"the clip has more than {limits.frames} frames; cut it to one sentence")
+        except av.error.FFmpegError:
+            pass  # decoding says what is wrong with it
+    pixels = recipe.size**2 if recipe.size else info.height * info.width
+    if 3 * pixels * count > limits.unfolded_megabytes * MEGABYTE:
+        raise Refused(
+            413, f"the clip unfolds to {3 * pixels * count / MEGABYTE:.0f} MB of frames; make it smaller or shorter"
+        )
+
+
+def _unpacked(path: Path, limits: Limits) -> None:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > limits.unfolded_megabytes * MEGABYTE:
+        raise Refused(413, f"the file unpacks to {size / MEGABYTE:.0f} MB; cut it to one sentence")
+
+
+def _without_path(message: str, path: Path) -> str:
+    """A reader's message without the place where the upload lies, which means nothing to who sent it."""
+    for place in (str(path), str(path.with_suffix(".npy")), str(path.with_suffix(".npz"))):
+        message = message.replace(f"{place}: ", "").replace(place, "the file")
+    return message.replace("; copy it again or take it out of the corpus", "; send it again")

@@ -1,0 +1,149 @@
+"""DINOv2: a frozen vision transformer with low-rank adapters in its last blocks; the class token is the frame's vector.
+
+Published weights come under transformers' names (a folder or hub id, see `signcl.training.build`) or under those of
+the original release (`dinov2_vits14_pretrain.pth`), which `load_dinov2` maps name by name. Opens no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from signcl.systems.encoders.frame_encoders import _Pixels
+from signcl.systems.parts.lora import add_lora, without_lora_names
+
+__all__ = ["DINOV2_SIZES", "DINOv2", "load_dinov2"]
+
+PUBLISHED = {"image_size": 518, "patch_size": 14}
+DINOV2_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "mlp_ratio": 2, "image_size": 48,
+             "patch_size": 8},
+    "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, **PUBLISHED},
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, **PUBLISHED},
+    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, **PUBLISHED},
+}  # fmt: skip
+"""Keyword arguments of transformers' Dinov2Config: a size for CPU, and the published ViT-S/14, ViT-B/14, ViT-L/14."""
+MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class DINOv2(_Pixels):
+    """DINOv2 without its own head. ViT-S/14 has 22,056,576 parameters, none of which is trained.
+
+    LoRA stands in query, key, value and output of the attention of the last `lora_blocks` blocks: 8 * rank * width
+    parameters each, 36,864 at the published rank 4, width 384 and 3 blocks.
+
+    Args:
+        config: keyword arguments of transformers' Dinov2Config, e.g. a row of `DINOV2_SIZES`.
+        lora_blocks: how many of the last blocks have adapters.
+        lora_rank, lora_alpha, lora_dropout: see `signcl.systems.parts.lora.add_lora`; rank 0 leaves all frozen.
+        chunk: frames encoded at a time, see `ResNet`.
+
+    Raises:
+        ValueError: more blocks with adapters than there are, or peft is missing.
+
+    Source: Sign2GPT (ICLR 2024): ViT-S/14, rank 4, alpha 4, dropout 0.1, 3 blocks.
+    """
+
+    draws = True
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        lora_blocks: int = 3,
+        lora_rank: int = 4,
+        lora_alpha: float = 4.0,
+        lora_dropout: float = 0.1,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(chunk)
+        from transformers import Dinov2Config, Dinov2Model
+
+        self.config = Dinov2Config(**{k: v for k, v in config.items() if k not in ("model_type", "dtype")})
+        self.dim = int(self.config.hidden_size)
+        blocks = self.config.num_hidden_layers
+        if not 0 <= lora_blocks <= blocks:
+            raise ValueError(f"model.pgp.lora_blocks: needs 0 to the {blocks} blocks of this DINOv2, got {lora_blocks}")
+        self.vit = Dinov2Model(self.config)
+        names = [
+            name
+            for name, _ in self.vit.named_modules()
+            if (hit := re.search(r"layer\.(\d+)\..*attention.*\.(\w+)$", name))
+            and int(hit[1]) >= blocks - lora_blocks
+            and hit[2] in MAPS
+        ]
+        rank = lora_rank if names else 0
+        add_lora(self.vit, names, rank=rank, alpha=lora_alpha, dropout=lora_dropout, key="model.pgp")
+
+    def described(self) -> dict[str, Any]:
+        """The configuration, for the run folder."""
+        described: dict[str, Any] = self.config.to_dict()
+        return described
+
+    def _encode(self, images: Tensor) -> Tensor:
+        states: Tensor = self.vit(images.contiguous()).last_hidden_state
+        return states[:, 0]
+
+
+def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
+    """Load published weights into `encoder`, all or nothing; the adapters keep what they have.
+
+    Args:
+        state: a state dict under today's transformers names, or under those of the original release.
+
+    Returns:
+        What became of every tensor, in a line.
+
+    Raises:
+        ValueError: a tensor that is missing, unknown or of another shape.
+    """
+    own = encoder.vit.state_dict()
+    here = without_lora_names(list(own))
+    original = "patch_embed.proj.weight" in state
+    given = _from_original(state) if original else dict(state)
+    missing, strange = [n for n in here if n not in given], [n for n in given if n not in here]
+    wrong = [
+        f"{n}: {list(given[n].shape)} in the checkpoint, {list(own[here[n]].shape)} here"
+        for n in here
+        if n in given and given[n].shape != own[here[n]].shape
+    ]
+    if missing or strange or wrong:
+        problems = [f"{n} is missing" for n in missing[:2]] + [f"{n} is unknown" for n in strange[:2]] + wrong[:2]
+        raise ValueError(
+            f"model.visual_weights: {len(missing) + len(strange) + len(wrong)} tensors do not fit this DINOv2, first "
+            f"{'; '.join(problems)}; set model.pgp.vit to the size that the checkpoint has"
+        )
+    encoder.vit.load_state_dict({**own, **{here[name]: value for name, value in given.items()}})
+    return f"{len(given)} DINOv2 tensors loaded ({'original' if original else 'transformers'} names), all accounted for"
+
+
+def _from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of facebookresearch/dinov2 under transformers' names; its query, key and value stand in one matrix."""
+    found: dict[str, Tensor] = {}
+    outer = {
+        "cls_token": "embeddings.cls_token",
+        "mask_token": "embeddings.mask_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj.weight": "embeddings.patch_embeddings.projection.weight",
+        "patch_embed.proj.bias": "embeddings.patch_embeddings.projection.bias",
+        "norm.weight": "layernorm.weight",
+        "norm.bias": "layernorm.bias",
+    }
+    inner = {"attn.proj": "attention.o_proj", "ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}
+    for name, value in state.items():
+        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
+        if block is None:
+            found[outer.get(name, name)] = value
+            continue
+        place, part = f"encoder.layer.{block[1]}.", block[2]
+        if part.startswith("attn.qkv."):
+            for letter, third in zip("qkv", value.chunk(3)):
+                found[f"{place}attention.{letter}_proj.{part.removeprefix('attn.qkv.')}"] = third
+            continue
+        for theirs, ours in inner.items():
+            part = part.replace(theirs, ours)
+        found[place + part] = value
+    return found

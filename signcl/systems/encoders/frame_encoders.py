@@ -1,0 +1,283 @@
+"""Frame encoders: packed frames in, one vector per frame out (the features that SignCL and density look at).
+
+Pixels come as uint8 RGB and are normalized here, on whatever device they are; pre-extracted features come as floats.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from signcl.systems.parts.layers import MaskedBatchNorm1d
+from signcl.training.recipe import I3DRecipe
+
+__all__ = ["VISUALS", "FeatureMLP", "Identity", "ResNet", "SmallCNN", "build_visual"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
+RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+
+
+class _Pixels(nn.Module):
+    """What encoders of pixels share: the door, the normalization, and passing frames in chunks."""
+
+    dim: int
+    draws = False
+    """Something in it is drawn (dropout), so that a recomputation must draw the same again."""
+
+    def __init__(self, chunk: int | None) -> None:
+        super().__init__()
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk needs at least 1 frame, got {chunk}; None takes all frames at once.")
+        self.chunk = chunk
+        self.mean: Tensor
+        self.scale: Tensor
+        # not persistent: constants are no weights, so no checkpoint has to carry them
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Normalized images to features. [n, 3, H, W] -> [n, dim]"""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Encode frames.
+
+        Args:
+            inputs: uint8 RGB, or floats in 0..1. [N, H, W, 3]
+
+        Returns:
+            One vector per frame. [N, dim]
+        """
+        if inputs.ndim != 4 or inputs.shape[-1] != 3:
+            raise ValueError(
+                f"{type(self).__name__} needs RGB frames [N, H, W, 3], got {describe(inputs)}; "
+                "for pre-extracted features set model.visual to feature_mlp or identity."
+            )
+        if self.chunk is None or len(inputs) <= self.chunk:
+            return self._from_pixels(inputs)
+        parts = inputs.tensor_split(-(-len(inputs) // self.chunk))  # even parts: no tiny last one for the batch norm
+        if not (torch.is_grad_enabled() and self.training):
+            return torch.cat([self._from_pixels(part) for part in parts])
+        return torch.cat([recomputed(self, self._from_pixels, part, draws=self.draws) for part in parts])
+
+    def _from_pixels(self, inputs: Tensor) -> Tensor:
+        images = inputs.permute(0, 3, 1, 2)  # a view whose memory already is channels_last: 1.3 x faster on CPU
+        if not inputs.is_floating_point():
+            images = images.to(self.mean.dtype) / 255
+        return self._encode((images - self.mean) * self.scale)
+
+
+def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor, draws: bool = False) -> Tensor:
+    """`encode(*inputs)`, its activations thrown away and computed again in the backward pass.
+
+    Args:
+        module: whose batch norms must not count the inputs twice.
+        draws: it draws random numbers, which must be the same the second time.
+    """
+    contexts = lambda: (nullcontext(), _norm_statistics_kept(module))  # noqa: E731
+    features: Tensor = checkpoint(encode, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
+    return features
+
+
+@contextmanager
+def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """The recomputation must not move the running statistics of batch norm a second time."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+class SmallCNN(_Pixels):
+    """Four strided convolutions and a 4 x 4 map, for CPU and frames of 48 to 96 pixels. 0.18 M parameters at dim 128.
+
+    Group norm, not batch norm: a batch of one short clip is as good as any. The map keeps where in the frame
+    something is (a mean over the frame would lose the place of the hands).
+
+    Args:
+        dim: size of a feature.
+        channels: of the four convolutions; multiples of 8.
+        chunk: frames encoded at a time (recomputed in the backward pass); None takes all.
+    """
+
+    def __init__(
+        self, dim: int = 128, channels: tuple[int, int, int, int] = (16, 32, 48, 64), chunk: int | None = None
+    ) -> None:
+        super().__init__(chunk)
+        self.dim = dim
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip((3, *channels), channels, strict=False)):
+            kernel = 5 if i == 0 else 3
+            layers += [nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2, bias=False)]
+            layers += [nn.GroupNorm(8, after), nn.ReLU(inplace=True)]
+        self.convs = _channels_last(nn.Sequential(*layers))
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.head = nn.Linear(channels[-1] * 16, dim)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return torch.relu(self.head(self.pool(self.convs(images)).flatten(1)))
+
+
+class ResNet(_Pixels):
+    """ResNet-18 or -34 without its classifier: the mean over the last map, 512 numbers per frame.
+
+    Args:
+        depth: 18 (11,176,512 parameters) or 34 (21,284,672).
+        chunk: frames encoded at a time, so that memory does not grow with the clip: in training each chunk is
+            recomputed in the backward pass, and its batch norm sees the statistics of that chunk only (in
+            evaluation chunks change nothing).
+
+    Source: paper Table 5 "Resnet w/o fc". Released code: torchvision's resnet18 with ImageNet weights.
+    """
+
+    dim = 512
+
+    def __init__(self, depth: int = 18, chunk: int | None = None) -> None:
+        super().__init__(chunk)
+        if depth not in RESNET_DEPTHS:
+            raise ValueError(f"ResNet needs depth {' or '.join(map(str, RESNET_DEPTHS))}, got {depth}.")
+        from transformers import ResNetConfig, ResNetModel
+
+        config = ResNetConfig(depths=list(RESNET_DEPTHS[depth]), hidden_sizes=[64, 128, 256, 512], layer_type="basic")
+        self.depth = depth
+        self.resnet = _channels_last(ResNetModel(config))
+
+    def _encode(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.resnet(images).pooler_output
+        return pooled.flatten(1)
+
+
+class Identity(nn.Module):
+    """Features that were extracted before, as they are.
+
+    Args:
+        dim: their size.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The same rows, checked. [N, dim] -> [N, dim]"""
+        return _checked_features(self, inputs, self.dim)
+
+
+class FeatureMLP(nn.Module):
+    """Two rounds of linear, layer norm, ReLU over pre-extracted features, so that SignCL has something to shape.
+
+    Sensor units are welcome: each input column is first brought to mean 0 and variance 1, in training by the batch's
+    own frames, afterwards by the running statistics (a column that varies by less than 0.01 stays small).
+
+    Args:
+        feature_dim: size of an input row (36 for the number signs' sensor glove).
+        dim: size of a feature.
+    """
+
+    def __init__(self, feature_dim: int, dim: int = 128) -> None:
+        super().__init__()
+        self.feature_dim, self.dim = feature_dim, dim
+        self.standardize = MaskedBatchNorm1d(feature_dim)
+        self.layers = nn.Sequential(
+            nn.Linear(feature_dim, dim), nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, dim), nn.LayerNorm(dim), nn.ReLU()
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Encode rows. [N, feature_dim] -> [N, dim]"""
+        rows = _checked_features(self, inputs, self.feature_dim)
+        encoded: Tensor = self.layers(self.standardize(rows[:, :, None])[:, :, 0])
+        return encoded
+
+
+def build_visual(
+    name: str,
+    *,
+    feature_dim: int | None = None,
+    dim: int | None = None,
+    chunk: int | None = None,
+    windows: I3DRecipe | None = None,
+    dinov2: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The frame encoder of that name.
+
+    Args:
+        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d, dinov2 take pixels; feature_mlp, identity take
+            features, pose_stream key points.
+        feature_dim: size of the pre-extracted features, for the last three.
+        dim: size of a feature, for small_cnn, feature_mlp and pose_stream (128 if None); the others have their own.
+        chunk: frames of pixels encoded at a time, see `ResNet`.
+        windows: window, stride, width and channels of i3d; None takes the published ones.
+        dinov2: keyword arguments of `DINOv2`; None is the tiny size.
+
+    Raises:
+        ValueError: an unknown name, or a name that does not fit the inputs.
+    """
+    if name not in VISUALS:
+        near = difflib.get_close_matches(name, VISUALS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ValueError(f"model.visual must be one of {', '.join(VISUALS)}, got {name!r}{hint}")
+    takes_features = name in ("feature_mlp", "pose_stream", "identity")
+    if takes_features and feature_dim is None:
+        raise ValueError(
+            f"model.visual={name} needs a corpus of features, but this one has video frames; use resnet18."
+        )
+    if not takes_features and feature_dim is not None:
+        raise ValueError(
+            f"model.visual={name} needs video frames, but this corpus has features of size {feature_dim}; "
+            "use feature_mlp or identity."
+        )
+    if name == "pose_stream" and feature_dim is not None:
+        from signcl.systems.encoders.pose_stream import PoseStream
+
+        return PoseStream(feature_dim, dim or 128)
+    if feature_dim is not None:
+        return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim or 128)
+    if name == "i3d":
+        from signcl.systems.encoders.i3d import I3D
+
+        w = windows or I3DRecipe()
+        return I3D(
+            window=w.window,
+            stride=w.stride,
+            width_factor=w.width_factor,
+            channels=w.channels,
+            norm_momentum=w.norm_momentum,
+            chunk=chunk,
+        )
+    if name == "dinov2":
+        from signcl.systems.encoders.dinov2 import DINOV2_SIZES, DINOv2
+
+        return DINOv2(**{"config": DINOV2_SIZES["tiny"], "chunk": chunk, **(dinov2 or {})})
+    return SmallCNN(dim or 128, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
+
+
+def _checked_features(module: nn.Module, inputs: Tensor, dim: int) -> Tensor:
+    if inputs.ndim != 2 or inputs.shape[1] != dim or not inputs.is_floating_point():
+        raise ValueError(
+            f"{type(module).__name__} needs float features [N, {dim}], got {describe(inputs)}; "
+            "features must come from the extractor that this model was trained with."
+        )
+    return inputs
+
+
+def _channels_last(module: Any) -> Any:
+    """Weights in the memory order of the frames (torch's types do not know this argument of `to`)."""
+    return module.to(memory_format=torch.channels_last)
+
+
+def describe(inputs: Tensor) -> str:
+    """Type and shape, for an error message."""
+    return f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"

@@ -1,0 +1,121 @@
+"""A frame encoder of key points: body, face and hands by themselves, then together.
+
+Takes the rows that `signcl.data.poses` makes; anything else with the same points in the same order will do.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import Batch, frame_mask, unpack
+from signcl.data.poses import PosePart, layout_of
+from signcl.systems.parts.layers import MaskedBatchNorm1d
+
+__all__ = ["PoseStream"]
+
+
+class GraphConv(nn.Module):
+    """Every point hears its neighbours on the skeleton: relu(norm(A x W)), with a learned correction of A.
+
+    Args:
+        points: K of this part.
+        edges: bones; without any, every point hears every other one alike.
+        dim_in: numbers of a point before.
+        dim: and after.
+    """
+
+    def __init__(self, points: int, edges: tuple[tuple[int, int], ...], dim_in: int, dim: int) -> None:
+        super().__init__()
+        joined = torch.eye(points)
+        if not edges:
+            joined = joined + torch.ones(points, points) / points
+        for a, b in edges:
+            joined[a, b] = joined[b, a] = 1.0
+        self.bones: Tensor
+        self.register_buffer("bones", joined / joined.sum(dim=1, keepdim=True), persistent=False)
+        self.correction = nn.Parameter(torch.zeros(points, points))
+        self.linear = nn.Linear(dim_in, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """[N, K, dim_in] -> [N, K, dim]"""
+        heard: Tensor = self.linear((self.bones + self.correction).to(points.dtype) @ points)
+        return torch.relu(self.norm(heard))
+
+
+class PartEncoder(nn.Module):
+    """One part of the body, frame by frame: its shape as seen from its root, two graph convolutions, one vector.
+
+    Args:
+        part: points and bones.
+        channels: numbers of a point: x, y, then z and confidence where kept.
+        hidden: size of a point.
+        dim: size of the part's vector.
+    """
+
+    def __init__(self, part: PosePart, channels: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.root = part.root
+        self.standardize = MaskedBatchNorm1d(part.count * channels)
+        self.graph = nn.Sequential(
+            GraphConv(part.count, part.edges, channels, hidden), GraphConv(part.count, part.edges, hidden, hidden)
+        )
+        self.head = nn.Linear(part.count * hidden, dim)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """[N, K, channels] -> [N, dim]"""
+        if self.root is not None:
+            places = points[..., :2]
+            found = places.any(dim=2, keepdim=True)  # a point that was not found is zero, and stays so
+            seen_from = torch.where(found, places - places[:, self.root, None], 0)
+            points = torch.cat([seen_from, points[..., 2:]], dim=2)
+        flat = self.standardize(points.flatten(1)[:, :, None])[:, :, 0]
+        vector: Tensor = self.head(self.graph(flat.view_as(points)).flatten(1))
+        return vector
+
+
+class PoseStream(nn.Module):
+    """Key points to one vector per frame: a stream for body, face and each hand, each with a little of its own time.
+
+    Each part is encoded frame by frame (graph convolutions along its bones), then sees `kernel` frames of itself (a
+    convolution of its own over time, added to what was there), then all parts are joined. Hands are seen from their
+    wrists, whose place the body part has. Frames of other clips and padding are never seen.
+
+    Args:
+        feature_dim: size of a row: 2 to 4 numbers for each of the 178 points of MediaPipe or the 120 of OpenPose.
+        dim: size of a feature.
+        hidden: size of a point within a part.
+        kernel: frames of the convolution over time; odd. 1: none.
+
+    Source: the idea of part-wise skeleton encoders is CoSign's (ICCV 2023); sizes and layers are ours.
+    """
+
+    def __init__(self, feature_dim: int, dim: int = 128, hidden: int = 16, kernel: int = 5) -> None:
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"PoseStream needs an odd kernel, so that a frame is its middle, got {kernel}.")
+        layout, channels = layout_of(feature_dim)
+        self.feature_dim, self.dim, self.channels, self.kernel = feature_dim, dim, channels, kernel
+        self.ranges = layout.ranges()
+        parts = len(layout.parts)
+        self.parts = nn.ModuleDict({part.name: PartEncoder(part, channels, hidden, dim) for part in layout.parts})
+        self.time = nn.Conv1d(parts * dim, parts * dim, kernel, padding=kernel // 2, groups=parts)
+        self.joined = nn.Sequential(
+            nn.LayerNorm(parts * dim), nn.Linear(parts * dim, dim), nn.LayerNorm(dim), nn.ReLU()
+        )
+
+    def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Features of the frames of each clip, zero at padding, and how many there are. [B, T, dim], [B]"""
+        rows = batch.inputs
+        if rows.ndim != 2 or rows.shape[1] != self.feature_dim or not rows.is_floating_point():
+            raise ValueError(
+                f"PoseStream needs key points [N, {self.feature_dim}], got {rows.dtype} {list(rows.shape)}; poses must "
+                f"be read with the same input.pose_dims and input.pose_confidence as in training."
+            )
+        points = rows.unflatten(1, (-1, self.channels))
+        alone = [part(points[:, slice(*self.ranges[name])]) for name, part in self.parts.items()]
+        padded = unpack(torch.cat(alone, dim=1), batch.positions, len(batch), batch.max_length)  # [B, T, parts * dim]
+        around: Tensor = self.time(padded.transpose(1, 2)).transpose(1, 2)
+        features: Tensor = self.joined(padded + torch.relu(around))
+        return features * frame_mask(batch.lengths, batch.max_length)[..., None], batch.lengths

@@ -1,0 +1,204 @@
+"""Published weights into our frame encoders: ResNet (torchvision's names, transformers', or inside a GFSLT checkpoint)
+and I3D (the PyTorch Inception-I3D of Kinetics and WLASL).
+
+Takes state dicts, opens no file. Every key is loaded, dropped with a reason, or an error; nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from signcl.systems.encoders.frame_encoders import ResNet
+from signcl.systems.encoders.i3d import I3D
+
+__all__ = ["WeightReport", "load_i3d_weights", "load_resnet_weights"]
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What became of every key of a checkpoint."""
+
+    source: str
+    """Whose names they were: torchvision, transformers or Inception-I3D."""
+    prefix: str
+    """What stands before the frame encoder's names, e.g. `backbone.conv_2d.resnet.`."""
+    loaded: tuple[str, ...]
+    """Keys whose values are in the encoder now."""
+    dropped: tuple[str, ...]
+    """The classifier's keys: an encoder has none."""
+    outside: tuple[str, ...]
+    """Keys of other parts of a larger model."""
+    kept: tuple[str, ...]
+    """The encoder's own names that the checkpoint lacks: only batch counters, which old files do not have."""
+    network: str = "ResNet"
+    classes: int | None = None
+    """Of the classifier that was dropped, where it says."""
+
+    def __str__(self) -> str:
+        text = f"{len(self.loaded)} {self.network} tensors loaded ({self.source} names, prefix {self.prefix!r})"
+        text += f", classifier{'' if self.classes is None else f' of {self.classes} classes'} dropped: "
+        text += ", ".join(self.dropped) or "none"
+        if self.outside:
+            text += f", {len(self.outside)} keys of other parts ignored"
+        return text + (f", {len(self.kept)} batch counters absent" if self.kept else "")
+
+
+def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> WeightReport:
+    """Load published weights into `encoder`, all or nothing.
+
+    Args:
+        encoder: changed in place.
+        state_dict: names to tensors; a checkpoint that holds it under "model" or "state_dict" may come whole.
+
+    Returns:
+        What became of every key.
+
+    Raises:
+        ValueError: no ResNet in there, two of them, another depth, or a tensor of another shape.
+    """
+    state = _tensors(state_dict)
+    own: dict[str, Tensor] = encoder.resnet.state_dict()
+    source, prefix = _find(state)
+    name_of = {_torchvision_name(key) if source == "torchvision" else key: key for key in own}
+    loaded: dict[str, tuple[str, Tensor]] = {}
+    dropped: list[str] = []
+    outside: list[str] = []
+    strange: list[str] = []
+    for key, value in state.items():
+        inner = key.removeprefix(prefix)
+        if not key.startswith(prefix) or (source == "transformers" and not inner.startswith(("embedder.", "encoder."))):
+            (dropped if "classifier" in key or inner.startswith("fc.") else outside).append(key)
+        elif inner in name_of:
+            loaded[key] = (name_of[inner], value)
+        elif inner.startswith("fc."):
+            dropped.append(key)
+        elif re.match(r"layer\d|conv\d|bn\d|embedder\.|encoder\.", inner):
+            strange.append(key)
+        else:
+            outside.append(key)
+    found = {name for name, _ in loaded.values()}
+    missing = [name for name in name_of if name_of[name] not in found and not name.endswith("num_batches_tracked")]
+    if strange or missing:
+        raise ValueError(
+            f"resnet{encoder.depth} and the checkpoint differ: {_some(missing, 'missing')}; "
+            f"{_some(strange, 'unknown')}; set model.visual to the depth that the checkpoint was trained with."
+        )
+    for key, (name, value) in loaded.items():
+        if value.shape != own[name].shape:
+            raise ValueError(f"{key} needs shape {list(own[name].shape)}, the checkpoint has {list(value.shape)}.")
+    kept = tuple(name for name in own if name not in found)
+    encoder.resnet.load_state_dict({**own, **dict(loaded.values())})
+    return WeightReport(source, prefix, tuple(loaded), tuple(dropped), tuple(outside), kept)
+
+
+def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightReport:
+    """Load a published Inception-I3D into `encoder`, all or nothing; its classifier, of any number of classes, is left.
+
+    Args:
+        encoder: changed in place.
+        state_dict: names to tensors; a checkpoint that holds it under "model" or "state_dict" may come whole.
+
+    Returns:
+        What became of every key.
+
+    Raises:
+        ValueError: no I3D in there, two of them, a flow network, or a tensor that is missing, unknown or of another
+            shape.
+    """
+    state = _tensors(state_dict)
+    stem = "Conv3d_1a_7x7.conv3d.weight"
+    own: dict[str, Tensor] = encoder.state_dict()
+    prefixes = [key.removesuffix(stem) for key in state if key.endswith(stem)]
+    if len(prefixes) != 1:
+        what = f"{len(prefixes)} ({', '.join(map(repr, prefixes))})" if prefixes else "none"
+        raise ValueError(
+            f"the checkpoint needs exactly one I3D (names such as {stem}), it has {what}; "
+            f"its first keys are {', '.join(list(state)[:3]) or 'no tensors at all'}."
+        )
+    prefix = prefixes[0]
+    inner = {key: key.removeprefix(prefix) for key in state if key.startswith(prefix)}
+    dropped = [key for key, name in inner.items() if name.startswith("logits.")]
+    loaded = {key: name for key, name in inner.items() if name in own}
+    parts = tuple(name.split(".")[0] for name in own)
+    strange = [key for key, name in inner.items() if name not in own and name.startswith(parts)]
+    missing = [name for name in own if prefix + name not in state and not name.endswith("num_batches_tracked")]
+    if strange or missing:
+        raise ValueError(
+            f"I3D and the checkpoint differ: {_some(missing, 'missing')}; {_some(strange, 'unknown')}; "
+            f"a PyTorch Inception-I3D is needed."
+        )
+    for key, name in loaded.items():
+        if state[key].shape != own[name].shape:
+            flow = name == stem and state[key].shape[1] == 2
+            hint = "it reads optical flow, an rgb network is needed" if flow else "published ones have width_factor 1"
+            raise ValueError(
+                f"{key} needs shape {list(own[name].shape)}, the checkpoint has {list(state[key].shape)}; {hint}."
+            )
+    encoder.load_state_dict({**own, **{name: state[key] for key, name in loaded.items()}})
+    heads = [len(state[key]) for key in dropped if key.endswith("bias")]
+    return WeightReport(
+        source="Inception-I3D",
+        prefix=prefix,
+        loaded=tuple(loaded),
+        dropped=tuple(dropped),
+        outside=tuple(key for key in state if key not in loaded and key not in dropped),
+        kept=tuple(name for name in own if prefix + name not in state),
+        network="I3D",
+        classes=heads[0] if heads else None,
+    )
+
+
+def _tensors(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The state dict itself, also where a training checkpoint wraps it."""
+    for wrapper in ("model", "state_dict"):
+        inner = state.get(wrapper)
+        if isinstance(inner, Mapping):
+            state = inner
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _find(state: Mapping[str, Tensor]) -> tuple[str, str]:
+    """Whose names, and the prefix, from the stem and the first block, which every ResNet of either naming has."""
+    anchors = {
+        "torchvision": ("conv1.weight", "layer1.0.conv1.weight"),
+        "transformers": (
+            "embedder.embedder.convolution.weight",
+            "encoder.stages.0.layers.0.layer.0.convolution.weight",
+        ),
+    }
+    hits = []
+    for source, (stem, block) in anchors.items():
+        for key in state:
+            prefix = key.removesuffix(stem)
+            if key.endswith(stem) and prefix + block in state:
+                hits.append((source, prefix))
+    if len(hits) != 1:
+        what = f"{len(hits)} ({', '.join(repr(prefix) for _, prefix in hits)})" if hits else "none"
+        raise ValueError(
+            f"the checkpoint needs exactly one ResNet (torchvision, transformers or GFSLT names), it has {what}; "
+            f"its first keys are {', '.join(list(state)[:3]) or 'no tensors at all'}."
+        )
+    return hits[0]
+
+
+def _torchvision_name(key: str) -> str:
+    """transformers' name of a ResNet tensor -> torchvision's."""
+    if key.startswith("embedder."):
+        return key.replace("embedder.embedder.convolution", "conv1").replace("embedder.embedder.normalization", "bn1")
+    stage, block, inner = re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", key).groups()  # type: ignore[union-attr]
+    inner = inner.replace("shortcut.convolution", "downsample.0").replace("shortcut.normalization", "downsample.1")
+    inner = re.sub(r"layer\.(\d)\.convolution", lambda hit: f"conv{int(hit[1]) + 1}", inner)
+    inner = re.sub(r"layer\.(\d)\.normalization", lambda hit: f"bn{int(hit[1]) + 1}", inner)
+    return f"layer{int(stage) + 1}.{block}.{inner}"
+
+
+def _some(names: list[str], what: str) -> str:
+    if not names:
+        return f"none {what}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{what} {', '.join(names[:3])}{more}"

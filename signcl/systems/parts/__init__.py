@@ -1,0 +1,1 @@
+"""Layers that several systems share, and search in what they say."""

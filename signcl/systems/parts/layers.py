@@ -1,0 +1,246 @@
+"""Layers that shorten, normalize or read time without seeing padding: K5-P2-K5-P2, its batch norm, a two-way LSTM.
+
+Each takes a padded tensor with the lengths that say what in it is real, and gives real positions the values they
+would have if every clip were alone. Source of the sizes: paper Table 5; of the released behaviour: GFSLT-VLP.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from signcl.data.batch import frame_mask
+
+__all__ = ["BiLSTM", "MaskedBatchNorm1d", "TemporalConv"]
+
+EDGES = {"replicate": (8, 16), "vac": (6, 12)}
+"""Copies of the first frame before a clip, and all copies of a clip whose length is a multiple of 4: in the released
+loaders of GFSLT-VLP and of VAC."""
+SHORTEST = 16  # frames that K5-P2-K5-P2 needs for one step
+PAD_VALUE = 1.0  # the released code pads frame features with its text pad id
+
+
+class MaskedBatchNorm1d(nn.BatchNorm1d):
+    """Batch norm whose mean and variance come from real positions only; padding changes nothing.
+
+    Equal to `nn.BatchNorm1d` where nothing is padded, and its state dict has the same keys. A batch with a single
+    real position has no variance, so it is normalized by the running statistics (`nn.BatchNorm1d` raises).
+
+    Args:
+        num_features: channels C.
+        eps: added to the variance.
+        momentum: weight of the newest batch in the running statistics.
+        sync: sum the statistics over all ranks of an initialized process group, with gradient.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, *, sync: bool = False) -> None:
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.sync = sync
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Normalize each channel.
+
+        Args:
+            values: [B, C, L].
+            mask: True = real; None means that everything is real. [B, L]
+
+        Returns:
+            Normalized values; what stands at padding is finite and means nothing. [B, C, L]
+        """
+        if not self.training or (mask is None and not self.sync and values.shape[0] * values.shape[2] > 1):
+            return super().forward(values)
+        real = values.new_ones(values.shape[0], 1, values.shape[2]) if mask is None else mask[:, None, :]
+        single = values.float()  # half precision cannot hold the sums
+        real = real.to(single)
+        with torch.autocast(values.device.type, enabled=False):
+            count = self._total(real.sum())
+            mean = self._total((single * real).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
+            centred = (single - mean[:, None]) * real
+            variance = self._total((centred * centred).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
+            enough = count > 1  # stays on the device: no step asks for its value
+            self._track(mean.detach(), variance.detach(), count, enough)
+            running_mean, running_var = self._running()
+            mean = torch.where(enough, mean, running_mean)
+            variance = torch.where(enough, variance, running_var)
+            scale = self.weight * torch.rsqrt(variance + self.eps)
+            shift = self.bias - mean * scale
+        return (values * scale[:, None] + shift[:, None]).to(values.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor, enough: Tensor) -> None:
+        """Move the running statistics; the running variance is the unbiased one, as in torch."""
+        unbiased = variance * count / (count - 1).clamp(min=1)
+        rate = enough * (self.momentum or 0.0)
+        running_mean, running_var = self._running()
+        running_mean.lerp_(mean.to(running_mean), rate.to(running_mean))
+        running_var.lerp_(unbiased.to(running_var), rate.to(running_var))
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+    def _running(self) -> tuple[Tensor, Tensor]:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean, self.running_var
+
+    def _total(self, value: Tensor) -> Tensor:
+        """The sum of `value` over ranks where asked for; the gradient flows to every rank."""
+        if self.sync and dist.is_available() and dist.is_initialized():
+            from torch.distributed.nn.functional import all_reduce
+
+            total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+            return total
+        return value
+
+
+class TemporalConv(nn.Module):
+    """Two rounds of [convolution of 5, batch norm, ReLU, max-pool of 2]: about four frames become one step.
+
+    The convolutions add no padding of their own. Instead each clip is lengthened by copies of its edge frames
+    (8 of the first on the left; of the last on the right until ceil(n/4)*4 + 16 frames), so a clip of n frames gives
+    ceil(n/4) + 1 steps, one frame gives two, and no step depends on the other clips of the batch.
+
+    Args:
+        dim_in: size of a frame feature (512 for ResNet-18).
+        width: channels of both convolutions and of a step (1024 in Table 5).
+        edge: "replicate" as above; "vac": 6 copies on the left, on the right until ceil(n/4)*4 + 12, ceil(n/4) steps;
+            or "none": frames as they are, floor((floor((n-4)/2)-4)/2) steps, where a clip shorter than 16 frames is
+            first lengthened to 16 by its last frame.
+        as_released: pad shorter clips with the value 1 and let the batch norm see those positions, as GFSLT-VLP does.
+            Real positions are the same up to the statistics; in evaluation nothing differs.
+        sync: share the batch norm's statistics over ranks.
+
+    Source: paper Table 5. Released code: edge copies are made of images, before the frame encoder; copying features
+    gives the same steps for a deterministic encoder and costs no convolution over copies.
+    """
+
+    def __init__(
+        self, dim_in: int, width: int, *, edge: str = "replicate", as_released: bool = False, sync: bool = False
+    ) -> None:
+        super().__init__()
+        if edge not in ("none", *EDGES):
+            raise ValueError(
+                f"edge must be 'replicate', 'vac' or 'none', got {edge!r}; 'replicate' is GFSLT's form, 'vac' SMKD's."
+            )
+        self.dim_in, self.width, self.edge, self.as_released = dim_in, width, edge, as_released
+        self.conv1 = nn.Conv1d(dim_in, width, kernel_size=5)
+        self.norm1 = MaskedBatchNorm1d(width, sync=sync)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=5)
+        self.norm2 = MaskedBatchNorm1d(width, sync=sync)
+
+    def step_lengths(self, lengths: Tensor) -> Tensor:
+        """Steps that clips of `lengths` frames give. [B] -> [B]"""
+        if self.edge in EDGES:
+            return (lengths + 3) // 4 + EDGES[self.edge][1] // 4 - 3
+        return ((lengths.clamp(min=SHORTEST) - 4) // 2 - 4) // 2
+
+    def num_steps(self, num_frames: int) -> int:
+        """The same rule for one number known on the host."""
+        if self.edge in EDGES:
+            return (num_frames + 3) // 4 + EDGES[self.edge][1] // 4 - 3
+        return ((max(num_frames, SHORTEST) - 4) // 2 - 4) // 2
+
+    def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
+        """Where steps stand in time: frames from one to the next, and the middle of the first.
+
+        A step sees 16 rows: the first one rows -8 to 7 with `edge="replicate"`, -6 to 9 with "vac", else 0 to 15.
+        Frame t lasts from t to t + 1, so its middle is t + 0.5.
+
+        Args:
+            stride, first_centre: the same of the rows that go in.
+        """
+        return 4 * stride, first_centre + (7.5 - EDGES.get(self.edge, (0, 0))[0]) * stride
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Shorten time.
+
+        Args:
+            features: padded frame features; what stands at padding is never read. [B, T, dim_in]
+            lengths: real frames of each clip, at least 1. [B]
+
+        Returns:
+            Steps [B, S, width], exactly zero at padding unless as_released, and their number for each clip [B].
+        """
+        if features.shape[-1] != self.dim_in:
+            raise ValueError(
+                f"TemporalConv needs frame features of size {self.dim_in}, got {features.shape[-1]}; "
+                "set its dim_in to the frame encoder's `dim`."
+            )
+        frames, real = self._lengthen(features, lengths)  # [B, L, dim_in], [B]
+        hidden = self.conv1(frames.transpose(1, 2))  # [B, width, L-4]
+        real = real - 4
+        hidden = self._pool(self.norm1, hidden, real)
+        hidden, real = self.conv2(hidden), real // 2 - 4
+        hidden = self._pool(self.norm2, hidden, real)  # [B, width, S]
+        step_lengths = real // 2
+        steps = hidden.transpose(1, 2)
+        if not self.as_released:
+            steps = steps * frame_mask(step_lengths, steps.shape[1])[:, :, None]
+        return steps, step_lengths
+
+    def _pool(self, norm: MaskedBatchNorm1d, hidden: Tensor, real: Tensor) -> Tensor:
+        mask = None if self.as_released else frame_mask(real, hidden.shape[2])
+        return nn.functional.max_pool1d(torch.relu(norm(hidden, mask)), 2)
+
+    def _lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop."""
+        longest = features.shape[1]  # a host number, so the output size needs no question to the device
+        if self.edge in EDGES:
+            left, copies = EDGES[self.edge]
+            size, real = (longest + 3) // 4 * 4 + copies, (lengths + 3) // 4 * 4 + copies
+        else:
+            left, size = 0, max(longest, SHORTEST)
+            real = lengths.clamp(min=SHORTEST)
+        index = torch.arange(size, device=features.device)[None, :] - left  # [1, L]
+        index = torch.minimum(index.clamp(min=0), lengths[:, None] - 1)  # [B, L], always a real frame
+        frames = features.gather(1, index[:, :, None].expand(-1, -1, features.shape[2]))
+        if self.as_released:
+            frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
+        return frames, real
+
+
+class BiLSTM(nn.Module):
+    """LSTM layers that read a clip in both directions; padding reaches neither, and no length leaves the device.
+
+    The backward direction reads each clip turned round within its own length, so that it begins at the last real
+    step. Equal to `nn.LSTM(bidirectional=True)` on packed sequences, which would ask the device for the lengths.
+
+    With input size D, width w and L layers it has 2 (4 h (D + h) + 8 h) + (L - 1) 2 (4 h (w + h) + 8 h) parameters,
+    h = w / 2.
+
+    Args:
+        dim_in: size of a step that goes in.
+        width: size of a step that comes out, both directions together; even.
+        layers: stacked.
+        dropout: between the layers.
+    """
+
+    def __init__(self, dim_in: int, width: int, *, layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % 2 or layers < 1:
+            raise ValueError(f"BiLSTM needs an even width and at least 1 layer, got width {width}, {layers} layers.")
+        self.dropout = nn.Dropout(dropout)
+        sizes = [dim_in] + [width] * (layers - 1)
+        self.forwards = nn.ModuleList(nn.LSTM(size, width // 2, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(nn.LSTM(size, width // 2, batch_first=True) for size in sizes)
+
+    def forward(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Read every clip both ways.
+
+        Args:
+            steps: what stands at padding is never read. [B, S, dim_in]
+            step_lengths: [B]
+
+        Returns:
+            States, exactly zero at padding. [B, S, width]
+        """
+        real = frame_mask(step_lengths, steps.shape[1])  # [B, S]
+        place = torch.arange(steps.shape[1], device=steps.device)[None, :]
+        turned = torch.where(real, step_lengths[:, None] - 1 - place, place)[:, :, None]  # its own inverse
+        states = steps.masked_fill(~real[:, :, None], 0.0)
+        for number, (there, back) in enumerate(zip(self.forwards, self.backwards)):
+            states = self.dropout(states) if number else states
+            ahead = there(states)[0]  # padding comes last, so that no real step has read it
+            behind = back(states.gather(1, turned.expand_as(states)))[0]
+            states = torch.cat([ahead, behind.gather(1, turned.expand_as(behind))], dim=2)
+        return states * real[:, :, None]

@@ -1,0 +1,337 @@
+"""The layers of the Sign Language Transformers in plain torch: embeddings, pre-norm attention, encoder, decoder.
+
+Shared by `slt`, `gaslt` and `recogniser`. Lengths say what is real; `feature != 0`, by which the published code finds
+padding, is never asked. The decoder keeps what it has read, so that a generated token costs one step, not the whole
+prefix.
+
+Source: neccam/slt (Camgoz et al. 2020), paper Table 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from signcl.data.batch import frame_mask
+from signcl.systems.parts.layers import MaskedBatchNorm1d
+
+__all__ = ["Attention", "Decoder", "Encoder", "Memory", "NormedEmbedding", "feed_forward", "sinusoids"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+def sinusoids(length: int, width: int, *, start: int = 0, device: torch.device | None = None) -> Tensor:
+    """Positions as sines and cosines, in turns. [length, width]
+
+    PE(t, 2i) = sin(t / 10000 ** (2i / width)), PE(t, 2i + 1) = cos of the same.
+    """
+    place = torch.arange(start, start + length, device=device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width))
+    return torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=2).flatten(1)[:, :width]
+
+
+class NormedEmbedding(nn.Module):
+    """Batch norm over real positions, then softsign: what follows the linear map of frames and the table of words.
+
+    Args:
+        width: channels.
+        sync: share the statistics over ranks.
+    """
+
+    def __init__(self, width: int, *, sync: bool = False) -> None:
+        super().__init__()
+        self.norm = MaskedBatchNorm1d(width, sync=sync)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Values in (-1, 1), zero at padding. [B, L, width], [B, L] -> [B, L, width]"""
+        return F.softsign(self.norm(values.transpose(1, 2), mask).transpose(1, 2)) * mask[:, :, None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention with biases and dropout on its weights.
+
+    Args:
+        width: of queries, keys and values.
+        heads: must divide width.
+        dropout: of the attention weights, in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"model.heads must divide model.width, got {heads} and {width}.")
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def split(self, states: Tensor) -> Tensor:
+        """[B, L, width] -> [B, heads, L, width / heads]"""
+        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of what is attended to. [B, L, width] -> twice [B, heads, L, width / heads]"""
+        return self.split(self.key(states)), self.split(self.value(states))
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            queries: [B, L, width].
+            keys, values: from `keys_values`. [B, heads, M, width / heads]
+            mask: True = may be attended to (as `scaled_dot_product_attention` wants it). [B, M]
+            causal: a position sees itself and those before it.
+
+        Returns:
+            [B, L, width]
+        """
+        attended = F.scaled_dot_product_attention(
+            self.split(self.query(queries)),
+            keys,
+            values,
+            attn_mask=None if mask is None else mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=causal,
+        )
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return out
+
+    def among(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The states of a clip attend to one another. [B, S, width], [B, S] True = real -> [B, S, width]"""
+        return self(states, *self.keys_values(states), mask)  # type: ignore[no-any-return]
+
+
+def feed_forward(width: int, ffn: int, dropout: float, activation: str) -> nn.Sequential:
+    """Layer norm, linear, activation, dropout, linear.
+
+    Raises:
+        ValueError: an unknown activation.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"model.activation: needs one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
+    return nn.Sequential(
+        nn.LayerNorm(width, eps=1e-6),
+        nn.Linear(width, ffn),
+        ACTIVATIONS[activation](),
+        nn.Dropout(dropout),
+        nn.Linear(ffn, width),
+    )
+
+
+class EncoderLayer(nn.Module):
+    """Layer norm and self-attention, then the feed-forward part, each added to what came in."""
+
+    def __init__(self, attention: Attention, width: int, ffn: int, dropout: float, activation: str) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.attention = attention
+        self.forward_part = feed_forward(width, ffn, dropout, activation)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, S, width], [B, S] -> [B, S, width]"""
+        states = states + self.dropout(self.attention.among(self.norm(states), mask))
+        return states + self.dropout(self.forward_part(states))
+
+
+class Encoder(nn.Module):
+    """Frame features to states: linear, masked batch norm, softsign, positions, pre-norm layers, layer norm.
+
+    Args:
+        dim: size of a frame feature.
+        width: of the states.
+        layers: encoder layers.
+        heads, ffn, dropout, attention_dropout, activation: of each layer.
+        tap: what is handed to SignCL beside the states: `embedding` (the softsign output, before positions) or
+            `layerK`, the output of layer K (1 is the first).
+        sync_norm: batch norm statistics over ranks.
+        embedding_dropout: of the embedding, where it differs from the layers' `dropout`.
+        attention: makes the self-attention of a layer; None is attention to every frame of the clip.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        ffn: int,
+        dropout: float,
+        attention_dropout: float,
+        activation: str,
+        tap: str = "embedding",
+        sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        attention: Callable[[], Attention] | None = None,
+    ) -> None:
+        super().__init__()
+        attention = attention or (lambda: Attention(width, heads, attention_dropout))
+        self.tap = _tap_number(tap, layers)
+        self.dim, self.width = dim, width
+        self.linear = nn.Linear(dim, width)
+        self.embedding = NormedEmbedding(width, sync=sync_norm)
+        self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
+        self.layers = nn.ModuleList(EncoderLayer(attention(), width, ffn, dropout, activation) for _ in range(layers))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(
+        self, features: Tensor, lengths: Tensor, *, only_tap: bool = False, tap: str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode clips; time is not shortened.
+
+        Args:
+            features: padded frame features; what stands at padding is never read. [B, T, dim]
+            lengths: real frames. [B]
+            only_tap: stop at the tap; the states returned are then the tap too.
+            tap: another one than the encoder's own.
+
+        Returns:
+            The tap and the states, both zero at padding. Twice [B, T, width]
+        """
+        mask = frame_mask(lengths, features.shape[1])
+        at = self.tap if tap is None else _tap_number(tap, len(self.layers))
+        states = self.embedding(self.linear(features), mask)
+        tapped = states
+        if not (only_tap and at == 0):
+            states = self.dropout(states + sinusoids(states.shape[1], self.width, device=states.device).to(states))
+            for number, layer in enumerate(self.layers, start=1):
+                states = layer(states, mask)
+                if number == at:
+                    tapped = states * mask[:, :, None]
+                    if only_tap:
+                        return tapped, tapped
+            states = self.norm(states) * mask[:, :, None]
+        return tapped, states
+
+
+def _tap_number(tap: str, layers: int) -> int:
+    """0 for `embedding`, k for `layerk`."""
+    taps = ["embedding", *(f"layer{k + 1}" for k in range(layers))]
+    if tap not in taps:
+        raise ValueError(f"model.signcl_tap: needs one of {', '.join(taps)}, got {tap!r}.")
+    return taps.index(tap)
+
+
+@dataclass
+class Memory:
+    """What a decoder has read so far: the keys and values of each layer."""
+
+    clips: list[tuple[Tensor, Tensor]]
+    """Of the encoder's states, once per clip. [B, heads, S, width / heads]"""
+    mask: Tensor
+    """Real steps. [B, S]"""
+    words: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Of the tokens read, per row. [R, heads, length, width / heads]"""
+    length: int = 0
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention to the words before, attention to the clip, feed-forward part; each after a layer norm."""
+
+    def __init__(
+        self, width: int, heads: int, ffn: int, dropout: float, attention_dropout: float, activation: str
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads, attention_dropout)
+        self.clip_norm = nn.LayerNorm(width, eps=1e-6)
+        self.clip_attention = Attention(width, heads, attention_dropout)
+        self.forward_part = feed_forward(width, ffn, dropout, activation)
+        self.dropout = nn.Dropout(dropout)
+
+
+class Decoder(nn.Module):
+    """Words read so far and a clip to states: table, masked batch norm, softsign, positions, layers, layer norm.
+
+    Args:
+        vocab_size: text tokens.
+        pad_id: token of padding.
+        width, layers, heads, ffn, dropout, attention_dropout, activation, sync_norm, embedding_dropout: of `Encoder`.
+        word_dim: size of a row of the table, mapped to `width`; None is `width` and no map.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        pad_id: int,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        ffn: int,
+        dropout: float,
+        attention_dropout: float,
+        activation: str,
+        sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        word_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.words = nn.Embedding(vocab_size, word_dim or width, padding_idx=pad_id)
+        self.widen = nn.Identity() if word_dim in (None, width) else nn.Linear(word_dim or width, width)
+        self.embedding = NormedEmbedding(width, sync=sync_norm)
+        self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, heads, ffn, dropout, attention_dropout, activation) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def remember(self, states: Tensor, step_lengths: Tensor) -> Memory:
+        """Start a memory: the keys and values of the clips in every layer. [B, S, width], [B]"""
+        clips = [layer.clip_attention.keys_values(states) for layer in self.layers]  # type: ignore[union-attr, operator]
+        return Memory(clips, frame_mask(step_lengths, states.shape[1]))
+
+    def forward(self, tokens: Tensor, real: Tensor, memory: Memory) -> Tensor:
+        """Read tokens and go on from what `memory` holds, which they are added to.
+
+        Args:
+            tokens: several per row only at the start; rows are clips, or clips x beams. [R, L]
+            real: True = a token, False = padding, which stands right. [R, L]
+
+        Returns:
+            A state per token. [R, L, width]
+        """
+        rows, length = tokens.shape
+        clips = len(memory.mask)
+        states = self.embedding(self.widen(self.words(tokens)), real)
+        places = sinusoids(length, self.width, start=memory.length, device=tokens.device)
+        states = self.dropout(states + places.to(states))
+        for number, layer in enumerate(self.layers):
+            normed = layer.norm(states)  # type: ignore[operator]
+            keys, values = layer.attention.keys_values(normed)  # type: ignore[union-attr, operator]
+            if memory.length:
+                before = memory.words[number]
+                keys, values = torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
+                memory.words[number] = (keys, values)
+            else:
+                memory.words.append((keys, values))
+            attended = layer.attention(normed, keys, values, causal=length > 1)  # type: ignore[operator]
+            states = states + layer.dropout(attended)  # type: ignore[operator]
+            # the beams of a clip are further queries to the same keys, so that keys are never copied
+            queries = layer.clip_norm(states).reshape(clips, -1, self.width)  # type: ignore[operator]
+            seen = layer.clip_attention(queries, *memory.clips[number], memory.mask)  # type: ignore[operator]
+            states = states + layer.dropout(seen.reshape(rows, length, self.width))  # type: ignore[operator]
+            states = states + layer.dropout(layer.forward_part(states))  # type: ignore[operator]
+        memory.length += length
+        out: Tensor = self.norm(states)
+        return out
+
+
+def xavier(module: nn.Module) -> None:
+    """Start a matrix by Xavier's uniform rule and a bias at 0, as published; the padding word is 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding):
+        nn.init.xavier_uniform_(module.weight)
+        if module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()

@@ -1,0 +1,196 @@
+"""Sign Language Transformers: NSLT (translation alone) and Joint-SLT (recognition by CTC beside it), paper Table 4.
+
+Frame features, a linear embedding, a Transformer encoder with a gloss head for Joint-SLT, a Transformer decoder. What
+the paper calls NSLT is this network with the recognition loss off, not the recurrent one of 2018. Takes plain numbers,
+reads no file, computes no loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import Batch, frame_mask
+from signcl.systems.parts.search import beam_search_alphas
+from signcl.systems.parts.transformer import Attention, Decoder, Memory, xavier
+from signcl.systems.recogniser import Recogniser, RecogniserOutput
+
+__all__ = ["SLT", "SLTOutput"]
+
+
+@dataclass(frozen=True)
+class SLTOutput(RecogniserOutput):
+    """A batch of clips and the decoder's opinion on their sentences."""
+
+    logits: Tensor
+    """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
+
+
+class SLT(Recogniser):
+    """Clips in, sentences out; glosses too, with a gloss head.
+
+    With frame features of size D, width w, feed-forward f, E and L layers, C gloss classes and V words it has
+        (D w + w) + 2 w + E (4 w^2 + 9 w + 2 w f + f) + 2 w      encoder
+        w C + C                                                  gloss head (Joint-SLT)
+        V w + 2 w + L (8 w^2 + 15 w + 2 w f + f) + 2 w           decoder
+        V w                                                      word head, without bias; none when tied
+    parameters: 26,117,183 for Joint-SLT at Table 4's PHOENIX-2014T sizes (D = 1024, w = 512, f = 2048, 3 + 3 layers,
+    1087 gloss classes, 2892 words), 25,559,552 for NSLT.
+
+    Args:
+        visual: frame encoder with attribute `dim`; `identity` for features extracted before.
+        vocab_size: text tokens V.
+        pad_id: token id of padding.
+        start_id: what the decoder reads first.
+        end_id: token that ends a sentence.
+        num_glosses: gloss classes C for Joint-SLT, None for NSLT.
+        decoder_layers: of the decoder.
+        decoder_heads: of the decoder where they differ.
+        tie_embeddings: the word head uses the word table; published: its own.
+        word_dim: size of a row of the word table, see `Decoder`.
+        width, encoder_layers, heads, ffn, dropout, attention_dropout, activation, signcl_tap, sync_norm,
+            embedding_dropout, attention: see `Recogniser`.
+
+    Source: Camgoz et al. 2020, neccam/slt; paper Table 4. Released code: frames whose first feature is exactly 0 are
+    taken for padding; here lengths decide.
+    """
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        *,
+        vocab_size: int,
+        pad_id: int,
+        start_id: int,
+        end_id: int,
+        num_glosses: int | None = None,
+        width: int = 512,
+        encoder_layers: int = 3,
+        decoder_layers: int = 3,
+        heads: int = 8,
+        decoder_heads: int | None = None,
+        ffn: int = 2048,
+        dropout: float = 0.3,
+        attention_dropout: float = 0.3,
+        activation: str = "gelu",
+        tie_embeddings: bool = False,
+        signcl_tap: str = "embedding",
+        sync_norm: bool = False,
+        embedding_dropout: float | None = None,
+        word_dim: int | None = None,
+        attention: Callable[[], Attention] | None = None,
+    ) -> None:
+        super().__init__(
+            visual,
+            num_glosses=num_glosses,
+            width=width,
+            encoder_layers=encoder_layers,
+            heads=heads,
+            ffn=ffn,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            activation=activation,
+            signcl_tap=signcl_tap,
+            sync_norm=sync_norm,
+            embedding_dropout=embedding_dropout,
+            attention=attention,
+        )
+        if tie_embeddings and word_dim not in (None, width):
+            raise ValueError(
+                f"model.tie_embeddings needs word vectors of model.width {width}, got {word_dim}; switch it off."
+            )
+        self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
+        self.decoder = Decoder(
+            vocab_size,
+            pad_id,
+            width=width,
+            layers=decoder_layers,
+            heads=decoder_heads or heads,
+            ffn=ffn,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            activation=activation,
+            sync_norm=sync_norm,
+            embedding_dropout=embedding_dropout,
+            word_dim=word_dim,
+        )
+        self.decoder.apply(xavier)
+        self.word_head = nn.Linear(width, vocab_size, bias=False)
+        xavier(self.word_head)
+        if tie_embeddings:
+            self.word_head.weight = self.decoder.words.weight
+
+    def forward(self, batch: Batch) -> SLTOutput:
+        """Clips and their sentences to token scores (teacher forcing), and glosses where there is a head.
+
+        Raises:
+            ValueError: a batch without tokens.
+        """
+        if batch.tokens is None or batch.token_lengths is None:
+            raise ValueError("SLT needs batch.tokens to score a sentence; to translate use `generate`.")
+        encoded = self.encode(batch)
+        start = batch.tokens.new_full((len(batch), 1), self.start_id)
+        read = torch.cat([start, batch.tokens[:, :-1]], dim=1)  # [B, U], as many real ones as there are tokens
+        real = frame_mask(batch.token_lengths, read.shape[1])
+        memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
+        return SLTOutput(**vars(encoded), logits=self.word_head(self.decoder(read, real, memory)))
+
+    @torch.no_grad()
+    def generate(
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 30
+    ) -> Tensor:
+        """Translate; put the model in eval mode first.
+
+        Args:
+            batch: clips; its tokens are not read.
+            num_beams: 1 is greedy.
+            length_penalty: alpha of ((5 + length) / 6) ** alpha, which divides the log-probability; negative is off.
+                Not transformers' rule, which GFSLT has.
+            max_new_tokens: longest sentence; Table 4 has 30 (PHOENIX-2014T) and 50 (CSL-Daily).
+
+        Returns:
+            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+        """
+        found = self.generate_grid(batch, beams=[num_beams], alphas=[length_penalty], max_new_tokens=max_new_tokens)
+        return found[num_beams, length_penalty]
+
+    @torch.no_grad()
+    def generate_grid(
+        self, batch: Batch, *, beams: Sequence[int], alphas: Sequence[float], max_new_tokens: int
+    ) -> dict[tuple[int, float], Tensor]:
+        """Translate with every number of beams and every length penalty, at the cost of one encoding and one search
+        per number of beams.
+
+        Returns:
+            (beams, alpha) -> what `generate` gives. Each [B, U] long
+        """
+        encoded = self.encode(batch)
+        clips = self.decoder.remember(encoded.steps, encoded.step_lengths)
+        found = {}
+        for width in beams:
+            memory = Memory(clips.clips, clips.mask)  # what the decoder reads is new to every search
+            for alpha, ids in zip(alphas, self._search(memory, width, alphas, max_new_tokens)):
+                found[width, alpha] = ids
+        return found
+
+    def _search(self, memory: Memory, beams: int, alphas: Sequence[float], max_new_tokens: int) -> list[Tensor]:
+        def step(last: Tensor, rows: Tensor | None) -> Tensor:
+            if rows is not None:
+                memory.words = [(keys[rows], values[rows]) for keys, values in memory.words]
+            states = self.decoder(last[:, None], torch.ones_like(last, dtype=torch.bool)[:, None], memory)
+            return self.word_head(states[:, -1]).float().log_softmax(dim=1)
+
+        return beam_search_alphas(
+            step,
+            batch_size=len(memory.mask),
+            start_id=self.start_id,
+            end_id=self.end_id,
+            pad_id=self.pad_id,
+            beams=beams,
+            alphas=alphas,
+            max_new_tokens=max_new_tokens,
+            device=memory.mask.device,
+        )

@@ -1,0 +1,250 @@
+"""Pseudo-glosses: the content words of a sentence, brought to a base form, as targets of pseudo-gloss pretraining.
+
+No gloss annotation is used. `spacy:MODEL` is the published way (lemmas of content words by part of speech); the others
+need nothing installed. The vocabulary, and what it takes to make targets again, are kept in `pseudo_glosses.json`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from signcl.data.batch import Sample
+from signcl.data.corpora import load_samples
+from signcl.data.files import write_json
+from signcl.training.recipe import Recipe
+
+__all__ = ["PseudoGlosses", "lemmas"]
+
+FILE = "pseudo_glosses.json"
+CONTENT = ("NOUN", "NUM", "ADV", "PRON", "PROPN", "ADJ", "VERB")
+SHORTEST_STEM = 4  # letters that a suffix must leave
+SUFFIXES = {
+    # a light rule: one suffix, the longest that fits; it merges most inflected forms and some other words with them
+    "de": ("ungen", "ern", "est", "en", "er", "em", "es", "et", "st", "e", "n", "s", "t"),
+    "en": ("ings", "ing", "ies", "ed", "es", "ly", "s", "e"),
+}
+_WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
+_CJK = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
+
+
+def lemmas(text: str, kind: str) -> list[str]:
+    """The pseudo-glosses of a sentence before anything rare or common is dropped, in order, repeats kept.
+
+    Args:
+        kind: `words`: words in lower case; `rules:de`, `rules:en`: without their last suffix where at least four
+            letters stay; `characters`, `bigrams`: of Chinese, within runs without punctuation; `spacy:MODEL`: lemmas
+            of nouns, numerals, adverbs, pronouns, names, adjectives and verbs.
+
+    Raises:
+        ValueError: an unknown kind, or a spaCy model that is not installed.
+    """
+    if kind.startswith("spacy:"):
+        found = []
+        for token in _spacy(kind.removeprefix("spacy:"))(text):
+            if token.pos_ in CONTENT:
+                found.append((token.lemma_ or token.text).lower())  # Chinese models have no lemmas
+        return found
+    words = _WORD.findall(text.lower())
+    if kind == "words":
+        return words
+    if kind in ("characters", "bigrams"):
+        runs = [_CJK.findall(word) or [word] for word in words]
+        if kind == "characters":
+            return [c for run in runs for c in run]
+        return [pair for run in runs for pair in (_pairs(run) if len(run) > 1 else run)]
+    if kind in ("rules:de", "rules:en"):
+        return [_stem(word, SUFFIXES[kind.removeprefix("rules:")]) for word in words]
+    raise ValueError(
+        f"model.pgp.lemmatiser: needs words, rules:de, rules:en, characters, bigrams or spacy:MODEL, got {kind!r}"
+    )
+
+
+def _pairs(run: Sequence[str]) -> list[str]:
+    return [first + second for first, second in itertools.pairwise(run)]
+
+
+def _stem(word: str, suffixes: Iterable[str]) -> str:
+    for suffix in suffixes:
+        if word.endswith(suffix) and len(word) - len(suffix) >= SHORTEST_STEM:
+            return word.removesuffix(suffix)
+    return word
+
+
+@lru_cache(maxsize=2)
+def _spacy(name: str) -> Callable[[str], Iterable]:
+    try:
+        import spacy
+
+        return spacy.load(name)
+    except ImportError:
+        what = "the package spacy (pip install spacy)"
+    except OSError:
+        what = f"its model {name} (python -m spacy download {name})"
+    raise ValueError(
+        f"model.pgp.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, for Chinese, bigrams"
+    )
+
+
+class PseudoGlosses:
+    """Multi-hot targets over a vocabulary of pseudo-glosses.
+
+    Args:
+        vocabulary: pseudo-glosses, most frequent first.
+        kind: see `lemmas`.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], kind: str) -> None:
+        self.vocabulary, self.kind = list(vocabulary), kind
+        self._places = {word: i for i, word in enumerate(self.vocabulary)}
+        self._known: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    @classmethod
+    def build(cls, recipe: Recipe, samples: Sequence[Sample]) -> PseudoGlosses:
+        """From the training samples; `model.pgp.vocabulary=as_released` reads dev and test too, as published.
+
+        Raises:
+            ValueError, OSError: nothing left, or a lemmatiser or split that is not there.
+        """
+        p, corpus = recipe.model.pgp, recipe.corpus
+        texts = [s.text for s in samples]
+        if p.vocabulary == "as_released":
+            for split in ("dev", "test"):
+                texts += [s.text for s in load_samples(corpus.name, Path(corpus.root), split, **corpus.options)]
+        return cls.train(
+            texts,
+            p.lemmatiser,
+            max_share=p.max_share,
+            min_count=p.min_count,
+            stop_length=p.stop_length,
+            stop_share=p.stop_share,
+        )
+
+    @classmethod
+    def train(
+        cls,
+        texts: Sequence[str],
+        kind: str = "words",
+        *,
+        max_share: float = 0.4,
+        min_count: int = 1,
+        stop_length: int = 3,
+        stop_share: float = 0.05,
+    ) -> PseudoGlosses:
+        """The vocabulary of sentences.
+
+        Args:
+            max_share: what stands in more than this share of the sentences is dropped.
+            min_count: what stands in fewer sentences is dropped.
+            stop_length, stop_share: words of at most so many letters in more than that share of the sentences are
+                taken for function words and dropped. Not for spaCy, whose parts of speech say it, nor for Chinese.
+
+        Raises:
+            ValueError: no sentence, or nothing left of them.
+        """
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(set(lemmas(text, kind)))
+        short = 0 if kind.startswith("spacy:") or kind in ("characters", "bigrams") else stop_length
+        kept = [
+            word
+            for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            if min_count <= count <= max_share * len(texts)
+            and not (len(word) <= short and count > stop_share * len(texts))
+        ]
+        if not kept:
+            raise ValueError(
+                f"model.pgp: no pseudo-gloss is left of {len(counts)} in {len(texts)} sentences; raise max_share "
+                f"({max_share}), lower min_count ({min_count}) or stop_length ({stop_length})"
+            )
+        return cls(kept, kind)
+
+    def encode(self, text: str) -> list[int]:
+        """Places of a sentence's pseudo-glosses in the vocabulary, each once, ascending."""
+        if text not in self._known:
+            found = {self._places[word] for word in lemmas(text, self.kind) if word in self._places}
+            self._known[text] = sorted(found)
+        return self._known[text]
+
+    def __call__(self, samples: Sequence[Sample]) -> Tensor:
+        """1 where the sentence has the pseudo-gloss. [B, P] float"""
+        targets = torch.zeros(len(samples), len(self))
+        for row, sample in enumerate(samples):
+            targets[row, self.encode(sample.text)] = 1.0
+        return targets
+
+    def save(self, folder: Path) -> None:
+        """Write `pseudo_glosses.json`."""
+        write_json(folder / FILE, {"lemmatiser": self.kind, "vocabulary": self.vocabulary})
+
+    @classmethod
+    def load(cls, recipe: Recipe, folder: Path) -> PseudoGlosses:
+        """From a run folder.
+
+        Raises:
+            FileNotFoundError, ValueError: no such file, or a damaged one.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} has no {FILE}, which a run of pgp writes; copy the run folder again")
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(data["vocabulary"], data["lemmatiser"])
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path} is damaged ({error}); copy the run folder again") from None
+
+    def vectors(self, source: str, dim: int) -> tuple[Tensor, str]:
+        """Word vectors of the pseudo-glosses from a text file: a word and `dim` numbers in each line (fastText .vec).
+
+        A word that is missing, in lower and upper case too, gets a random vector (the published code asks a fastText
+        .bin for its n-grams, which this reader does not).
+
+        Returns:
+            Unit vectors [P, dim], and what was found, in words.
+
+        Raises:
+            ValueError, OSError: no such file, or vectors of another size.
+        """
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"model.pgp.vectors: no file {path}; a text file of word vectors is needed")
+        wanted = {form: word for word in self.vocabulary for form in (word.title(), word.lower(), word)}
+        found: dict[str, Tensor] = {}
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                word, _, rest = line.rstrip().partition(" ")
+                if word not in wanted or (wanted[word] in found and word != wanted[word]):
+                    continue
+                try:
+                    values = [float(value) for value in rest.split()]
+                except ValueError:
+                    values = []
+                if number == 1 and len(values) == 1:
+                    continue  # "2000000 300", and 2000000 is a pseudo-gloss
+                if len(values) != dim or not all(map(math.isfinite, values)):
+                    raise ValueError(
+                        f"model.pgp.vectors: {path}, line {number}: needs a word and {dim} numbers "
+                        f"(model.pgp.prototype_dim), got {len(values)}"
+                    )
+                found[wanted[word]] = torch.tensor(values)
+        if not found:
+            raise ValueError(f"model.pgp.vectors: {path} has none of the {len(self)} pseudo-glosses")
+        generator = torch.Generator().manual_seed(0)
+        rows = [found[w] if w in found else torch.randn(dim, generator=generator) for w in self.vocabulary]
+        missing = [w for w in self.vocabulary if w not in found]
+        text = f"{len(found)} of {len(self)}"
+        if missing:
+            text += f"; random for {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
+        return torch.nn.functional.normalize(torch.stack(rows), dim=1), text

@@ -1,0 +1,186 @@
+"""Vectors of sentences for the term `sentence_similarity`: TF-IDF of the training sentences, or a pretrained encoder.
+
+TF-IDF needs no download and no model: two sentences are alike as far as they share rare words. Where sentences are
+written without spaces (Chinese) the units are single characters and pairs of neighbours, in place of words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signcl.data.batch import Sample
+from signcl.data.files import atomic_write, write_json
+from signcl.data.text import is_spaced
+from signcl.systems.targets.sentence_encoder import SentenceEncoder, source_stamp
+from signcl.training.recipe import Recipe
+
+__all__ = ["PretrainedVectors", "SentenceVectors", "TfidfVectors"]
+
+TFIDF_FILE = "sentence_similarity.json"
+VECTORS_FILE = "sentence_vectors.safetensors"
+SENTENCES_FILE = "sentence_vectors.json"
+LARGEST = 4096
+"""Most units of TF-IDF, the most frequent: a batch carries a number for each of them and clip."""
+
+
+class TfidfVectors:
+    """TF-IDF with scikit-learn's weights: count * (ln((1 + n) / (1 + document frequency)) + 1), brought to length 1.
+
+    Args:
+        vocabulary: units in the order of the columns.
+        idf: of each unit.
+        spaced: units are words, lower-cased; otherwise characters and pairs of them.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], idf: Sequence[float], *, spaced: bool) -> None:
+        self.vocabulary, self.spaced = list(vocabulary), spaced
+        self.size = len(self.vocabulary)
+        self._counter = _vectorizer(spaced, vocabulary={unit: i for i, unit in enumerate(self.vocabulary)})
+        self._counter.idf_ = np.asarray(idf, dtype=np.float64)
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> TfidfVectors:
+        """From training sentences; each counts as often as it stands there."""
+        texts = list(texts)
+        spaced = is_spaced(texts)
+        fitted = _vectorizer(spaced).fit([_plain(text, spaced) for text in texts])
+        return cls(fitted.get_feature_names_out().tolist(), fitted.idf_.tolist(), spaced=spaced)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """A vector of length 1 per sentence, zeros where no unit is known. [B, E] float32"""
+        rows = self._counter.transform([_plain(text, self.spaced) for text in texts])
+        return torch.from_numpy(rows.toarray().astype(np.float32))
+
+    def save(self, folder: Path) -> None:
+        """Write `sentence_similarity.json`."""
+        data = {"spaced": self.spaced, "vocabulary": self.vocabulary, "idf": self._counter.idf_.tolist()}
+        write_json(folder / TFIDF_FILE, data)
+
+    @classmethod
+    def load(cls, folder: Path) -> TfidfVectors:
+        """What `save` wrote."""
+        data = _read(folder / TFIDF_FILE)
+        return cls(data["vocabulary"], data["idf"], spaced=data["spaced"])
+
+
+def _vectorizer(spaced: bool, vocabulary: dict[str, int] | None = None) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    units = {"token_pattern": r"\S+"} if spaced else {"analyzer": "char", "ngram_range": (1, 2)}
+    limit = LARGEST if vocabulary is None else None
+    return TfidfVectorizer(**units, lowercase=True, max_features=limit, vocabulary=vocabulary)
+
+
+def _plain(text: str, spaced: bool) -> str:
+    return text if spaced else "".join(text.split())
+
+
+class PretrainedVectors:
+    """Vectors of a pretrained encoder, each sentence once; the encoder is loaded when an unknown sentence comes.
+
+    Args:
+        source: a folder or hub id, see `SentenceEncoder`.
+        known: vectors by sentence.
+    """
+
+    def __init__(self, source: str, known: dict[str, Tensor] | None = None) -> None:
+        self.source, self.stamp = source, source_stamp(source)
+        self.known = {} if known is None else known
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Compute what is missing."""
+        missing = [text for text in dict.fromkeys(map(_squeezed, texts)) if text not in self.known]
+        if missing:
+            vectors = SentenceEncoder.load(self.source)(missing)
+            self.known.update(zip(missing, vectors))
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """A vector per sentence. [B, E] float32"""
+        self.learn(texts)
+        return torch.stack([self.known[_squeezed(text)] for text in texts])
+
+    def save(self, folder: Path) -> None:
+        """Write `sentence_vectors.safetensors` and `.json`."""
+        from safetensors.torch import save_file
+
+        with atomic_write(folder / VECTORS_FILE) as temporary:
+            save_file({"vectors": torch.stack(list(self.known.values()))}, str(temporary))
+        write_json(folder / SENTENCES_FILE, {"stamp": self.stamp, "sentences": list(self.known)})
+
+    @classmethod
+    def load(cls, source: str, folder: Path) -> PretrainedVectors:
+        """What `save` wrote."""
+        from safetensors.torch import load_file
+
+        sentences = _read(folder / SENTENCES_FILE)["sentences"]
+        if not (folder / VECTORS_FILE).is_file():
+            raise FileNotFoundError(f"{folder} has no {VECTORS_FILE}, which its training wrote; copy the folder again")
+        return cls(source, dict(zip(sentences, load_file(folder / VECTORS_FILE)["vectors"])))
+
+    @classmethod
+    def again(cls, source: str, folder: Path) -> PretrainedVectors:
+        """What an earlier start of the same run has computed with the same encoder, or nothing."""
+        try:
+            stamp = _read(folder / SENTENCES_FILE)["stamp"]
+            return cls.load(source, folder) if stamp == source_stamp(source) else cls(source)
+        except (OSError, ValueError):
+            return cls(source)
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} has no {path.name}, which its training wrote; copy it again") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return data
+
+
+class SentenceVectors:
+    """The maker of `batch.targets["sentence_similarity"]`; `model.gaslt.sentence_encoder` chooses the kind."""
+
+    def __init__(self, vectors: TfidfVectors | PretrainedVectors) -> None:
+        self.vectors = vectors
+
+    @classmethod
+    def build(cls, recipe: Recipe, samples: Sequence[Sample]) -> SentenceVectors:
+        """From the training samples; vectors in the run folder, made with the same encoder, are used again."""
+        texts, encoder = [s.text for s in samples], recipe.model.gaslt.sentence_encoder
+        if encoder == "tfidf":
+            return cls(TfidfVectors.train(texts))
+        vectors = PretrainedVectors.again(encoder.removeprefix("pretrained:"), Path(recipe.out))
+        vectors.learn(texts)
+        return cls(vectors)
+
+    def __call__(self, samples: Sequence[Sample]) -> Tensor:
+        """One vector per sample. [B, E]"""
+        return self.vectors([s.text for s in samples])
+
+    def foresee(self, samples: Sequence[Sample]) -> None:
+        """Run the encoder over further sentences now."""
+        if isinstance(self.vectors, PretrainedVectors):
+            self.vectors.learn(s.text for s in samples)
+
+    def save(self, folder: Path) -> None:
+        """Into a run folder."""
+        self.vectors.save(folder)
+
+    @classmethod
+    def load(cls, recipe: Recipe, folder: Path) -> SentenceVectors:
+        """From a run folder; the encoder itself is not needed unless a new sentence comes."""
+        encoder = recipe.model.gaslt.sentence_encoder
+        if encoder == "tfidf":
+            return cls(TfidfVectors.load(folder))
+        return cls(PretrainedVectors.load(encoder.removeprefix("pretrained:"), folder))

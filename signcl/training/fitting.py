@@ -1,0 +1,66 @@
+"""The door of training: resume or start, and refuse to mix two recipes in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from signcl.data.progress import say
+from signcl.training import run_folder
+from signcl.training.loop import Loop
+from signcl.training.recipe import Recipe, recipe_from_dict, recipe_to_dict
+
+__all__ = ["fit"]
+
+HARMLESS = {"out", "train.workers", "train.device", "train.save_every", "input.cache_gb"}
+"""Recipe values that may change between a run and its resumption."""
+
+
+def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
+    """Train one run to its end, or go on with one that was stopped.
+
+    Args:
+        recipe: everything that the run depends on.
+        fresh: start from the beginning even where `recipe.out` holds a run.
+        progress: bars on stderr.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ValueError, OSError: a corpus, recipe or folder that cannot be used, or a loss that is not finite.
+        KeyboardInterrupt: after the state has been written.
+    """
+    folder = Path(recipe.out)
+    state = None if fresh else run_folder.load_state(folder)
+    if state is not None:
+        _same_recipe(folder, state["recipe"], recipe_to_dict(recipe))
+        if state["finished"]:
+            say(f"{folder} is finished ({state['step']} steps); --fresh trains it again")
+            return folder
+    loop = Loop(recipe, folder, state, progress=progress)
+    if fresh and loop.lead:
+        run_folder.clear_run(folder)  # not before everything that the new run needs has been found
+    return loop.run()
+
+
+def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    with contextlib.suppress(ValueError):  # keys that came since take their defaults; one that went is a difference
+        old = recipe_to_dict(recipe_from_dict(old))
+    a, b = _flat(old), _flat(new)
+    changed = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in HARMLESS]
+    if changed:
+        key = changed[0]
+        more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ValueError(
+            f"{folder} holds a run with another recipe ({key}: {a.get(key)} there, {b.get(key)} here{more}); "
+            f"choose another folder with --out=, or train anew with --fresh"
+        )
+
+
+def _flat(data: dict[str, Any], where: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat.update(_flat(value, f"{where}{key}.") if isinstance(value, dict) else {f"{where}{key}": value})
+    return flat

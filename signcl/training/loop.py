@@ -1,0 +1,401 @@
+"""The loop of one run: set-up, epochs, steps, scoring, state. `run` is the order of things."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import zlib
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from signcl.data.batch import Batch
+from signcl.data.loading import Loaded, clip_loader, plan_batches
+from signcl.data.progress import Bar, say, track
+from signcl.losses import ctc_too_long
+from signcl.systems.terms import weighted_sum
+from signcl.training import run_folder
+from signcl.training.build import build_model, initialise
+from signcl.training.dev_scores import dev_scores
+from signcl.training.interrupts import whole_or_not
+from signcl.training.optimizer import (
+    Adaptation,
+    FiniteFlag,
+    Objective,
+    count_parameters,
+    freeze_parts,
+    gather_rows,
+    learning_rate,
+    make_optimizer,
+    term_weights,
+)
+from signcl.training.prepare import prepare
+from signcl.training.recipe import Recipe, recipe_to_dict
+from signcl.training.record import Record
+from signcl.training.stages import Scored, score
+
+__all__ = ["Loop"]
+
+LOG_EVERY = 10
+"""Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
+RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
+
+
+class Loop:
+    """One run in the making; see `signcl.training.fit`."""
+
+    def __init__(self, recipe: Recipe, folder: Path, state: dict[str, Any] | None, *, progress: bool) -> None:
+        from lightning_fabric import Fabric
+
+        self.recipe, self.folder, self.progress = recipe, folder, progress
+        train = recipe.train
+        device = train.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cpu" and train.precision == "16-mixed":
+            raise ValueError("train.precision=16-mixed needs a GPU, and this is a CPU; take bf16-mixed or 32-true")
+        try:
+            self.fabric = Fabric(
+                accelerator=device,
+                devices=train.devices,
+                num_nodes=train.nodes,
+                strategy=train.strategy,
+                precision=train.precision,
+            )
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"train.device={device}, train.devices={train.devices}, train.strategy={train.strategy}: {error}"
+            ) from None
+        self.fabric.launch()
+        self.lead = self.fabric.global_rank == 0
+        self.material = prepare(recipe)
+        torch.manual_seed(train.seed)  # every rank starts from the same weights
+        data = self.material
+        described = None if state is None else run_folder.read_architecture(folder)
+        self.model = build_model(recipe, data.tokenizer, data.feature_dim, self._classes(), data.targets, described)
+        self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
+        freeze_parts(self.model, recipe.model.freeze)
+        if train.compile:
+            self.model.compile()
+        gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
+        objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
+        self.wrapped, self.optimizer = self.fabric.setup(objective, make_optimizer(self.model, train))
+
+        self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
+        self.total = self.steps_per_epoch * train.epochs
+        if train.max_steps is not None:
+            self.total = min(self.total, train.max_steps)
+        self.step = self.epoch = self.bad = 0
+        self.seconds = 0.0
+        self.best: float | None = None
+        self.broken: dict[str, str] = {}
+        self.cut: dict[str, bool] = {}  # a dict for its order; training clips whose sentence was cut
+        self.too_short: set[str] = set()
+        self.adaptation = Adaptation()
+        if state is not None:
+            self._restore(state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state.get("corpus", self._corpus()) != self._corpus():
+            raise ValueError(
+                f"the training split of {self.recipe.corpus.root} has changed since {self.folder} was begun; put it "
+                f"back, choose another folder with --out=, or train anew with --fresh"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric._precision.load_state_dict(state.get("precision", {}))  # the loss scale of 16-mixed
+        self.adaptation = Adaptation(**state["adaptation"])
+        self.initialised = state["initialised"]
+        for name in RESTORED:
+            setattr(self, name, state.get(name, getattr(self, name)))
+
+    def _corpus(self) -> int:
+        """A number that changes when the names or sentences of the training split do."""
+        return zlib.crc32("\n".join(f"{s.name}\t{s.text}" for s in self.material.train.samples).encode())
+
+    def run(self) -> Path:
+        """Train, score, save; the run folder."""
+        self.started = time.perf_counter() - self.seconds
+        if self.lead:
+            data = self.material
+            run_folder.save_run_start(self.folder, self.recipe, data.tokenizer, data.glosses, data.targets)
+            self.record = Record(self.folder, self.step)
+            for line in self.initialised:
+                say(line)
+            parameters, trained = count_parameters(self.model)
+            frozen = "" if trained == parameters else f", {trained:,} of them trained"
+            say(
+                f"{self.recipe.stage}: {len(self.material.train)} clips, {len(self.material.dev)} dev, "
+                f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device}"
+                + (f", from step {self.step}" if self.step else "")
+            )
+        try:
+            with track("training", total=self.total, done=self.step, show=self.progress and self.lead) as bar:
+                # by epochs, not steps: a run that was stopped while it scored still has to score
+                while self.epoch * self.steps_per_epoch < self.total and not self._stalled():
+                    self._epoch(bar)
+        except KeyboardInterrupt:
+            self._save()
+            if self.lead:
+                say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
+            raise
+        self._save(finished=True)
+        if self.lead:
+            self.record.close()
+            self._tell()
+        return self.folder
+
+    def _stalled(self) -> bool:
+        return self.bad >= (self.recipe.train.patience or math.inf)
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        train = self.recipe.train
+        return plan_batches(
+            self.material.train_lengths,
+            batch_size=train.batch_size,
+            batch_frames=train.batch_frames,
+            bucket=train.bucket,
+            seed=train.seed,
+            epoch=epoch,
+            rank=self.fabric.global_rank,
+            ranks=self.fabric.world_size,
+            drop_single=self.recipe.stage == "pretrain",
+        )
+
+    def _epoch(self, bar: Bar) -> None:
+        train, data = self.recipe.train, self.material.train
+        plan = self._plan(self.epoch)
+        # the number of batches of an epoch can differ by a few when frames are counted; steps are those of epoch 0
+        groups = [plan[i : i + train.accumulate] for i in range(0, len(plan), train.accumulate)]
+        groups = (groups * 2)[: self.steps_per_epoch]
+        groups = groups[self.step - self.epoch * self.steps_per_epoch :]
+        data.epoch = self.epoch
+        loader = iter(
+            clip_loader(
+                data,
+                [batch for group in groups for batch in group],
+                workers=train.workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+        )
+        for group in groups:
+            if self.step >= self.total:
+                break
+            batches = [self._usable(next(loader), training=True) for _ in group]
+            with whole_or_not():
+                self._train_step(batches)
+                self.step += 1
+            bar.advance()
+            if self.step % train.save_every == 0 and self.step % self.steps_per_epoch:
+                self._save()
+        if self.too_short.issuperset(sample.name for sample in data.samples):
+            raise ValueError("every training clip has fewer steps than its glosses need for CTC; lower input.stride")
+        scores = self._score() if (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total else None
+        with whole_or_not():
+            self.epoch += 1
+            if scores is not None:
+                self._take(scores)
+            self._save()
+
+    def _usable(self, loaded: Loaded, training: bool = False) -> Batch | None:
+        if training:
+            self.cut |= dict.fromkeys(loaded.cut, True)
+        for name, reason in loaded.checked().broken:
+            if self.recipe.corpus.on_broken == "stop":
+                raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
+            self.broken[name] = reason
+        if loaded.batch is None:
+            return None
+        self._note_too_short(loaded.batch)
+        return loaded.batch.to(self.fabric.device)
+
+    def _classes(self) -> int | None:
+        return None if self.material.glosses is None else len(self.material.glosses)
+
+    def _note_too_short(self, batch: Batch) -> None:
+        """Remember the clips with fewer steps than their glosses need, while the batch is still on the host."""
+        if batch.glosses is None or batch.gloss_lengths is None:
+            return
+        steps = self.model.step_lengths(batch.lengths)  # type: ignore[operator]
+        short = ctc_too_long(batch.glosses, steps, batch.gloss_lengths)
+        names = [name for name, is_short in zip(batch.names, short.tolist()) if is_short]
+        if names and self.recipe.loss.ctc_too_long == "stop":
+            raise ValueError(
+                f"clip {names[0]} has fewer steps than its glosses need for CTC; lower input.stride, drop the clip, or "
+                f"set loss.ctc_too_long=skip"
+            )
+        self.too_short.update(names)
+
+    def _train_step(self, loaded: list[Batch | None]) -> None:
+        """One optimizer step over the micro-batches; nothing is updated when the loss is not finite."""
+        train, fabric = self.recipe.train, self.fabric
+        batches = [batch for batch in loaded if batch is not None]
+        if not batches or (len(batches) < len(loaded) and fabric.world_size > 1):  # other ranks would wait for it
+            if fabric.world_size > 1 or len(self.broken) >= len(self.material.train):
+                first = next(iter(self.broken.items()))
+                raise ValueError(f"no clip of a whole batch can be read; the first is {first[0]}: {first[1]}")
+            return
+        self.wrapped.train()
+        self._seed()
+        rate = learning_rate(self.step, self.total, train) * self.adaptation.rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        seen: dict[str, Tensor] = {}
+        weights = term_weights(self.recipe, self.epoch, self.adaptation)
+        for i, batch in enumerate(batches):
+            batch = self._augmented(batch)
+            with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
+                terms = self.wrapped(batch)
+                total = weighted_sum(terms, weights)
+                flag = FiniteFlag(total, fabric)  # read while the backward pass runs
+                fabric.backward(total / len(batches))
+                if not flag.finite():
+                    values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
+                    raise ValueError(
+                        f"the loss is not finite at step {self.step} ({values}); nothing was updated. "
+                        f"Clips of the batch: {', '.join(batch.names)}"
+                    )
+            for name, value in (*terms.items(), ("loss", total)):
+                seen[name] = seen.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
+        norm = None
+        if train.clip_norm is not None:
+            norm = fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
+            )
+            if fabric.device.type == "cpu" and norm is not None and not math.isfinite(float(norm)):  # a GPU would wait
+                raise ValueError(
+                    f"the gradient is not finite at step {self.step}; nothing was updated. "
+                    f"Clips of the step: {', '.join(name for batch in batches for name in batch.names)}"
+                )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.lead and ((self.step + 1) % LOG_EVERY == 0 or self.step == 0):
+            logged = {name: float(value) for name, value in seen.items()} | {"lr": rate}
+            if norm is not None:
+                logged["gradient_norm"] = float(norm)
+            self.record.log("train", self.step + 1, self.epoch, logged)
+
+    def _augmented(self, batch: Batch) -> Batch:
+        settings = self.recipe.input.augment
+        if settings.probability == 0:
+            return batch
+        from signcl.systems.encoders import Augment, augment
+
+        if batch.inputs.ndim != 4:
+            raise ValueError("input.augment works on frames, and this corpus gives features; set probability to 0")
+        clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
+        kinds = Augment(**{f.name: getattr(settings, f.name) for f in fields(Augment)})
+        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, kinds))
+
+    def _seed(self) -> None:
+        torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)
+
+    def _score(self) -> dict[str, float]:
+        """Scores of the dev split."""
+        recipe = self.recipe
+        self._seed()  # for drawn negatives, so that a resumed run draws the same
+        plan = plan_batches(
+            self.material.dev_lengths,
+            batch_size=recipe.train.batch_size * 2,
+            batch_frames=recipe.train.batch_frames,
+            shuffle=False,
+            rank=self.fabric.global_rank,
+            ranks=self.fabric.world_size,
+        )
+        loader = clip_loader(self.material.dev, plan, workers=recipe.train.workers)
+        with track("scoring dev", total=len(plan), show=self.progress and self.lead and len(plan) > 20) as bar:
+            usable = (batch for batch in map(bar.each, map(self._usable, loader)) if batch is not None)
+            scored = score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses)
+        if not scored.clips and self.broken and self.fabric.world_size == 1:
+            raise ValueError(
+                f"no clip of the dev split can be used; the last: {': '.join(list(self.broken.items())[-1])}"
+            )
+        return self._merged(scored)
+
+    def _take(self, scores: dict[str, float]) -> None:
+        """What follows from scores: the kept weights, patience, rates, the log."""
+        recipe = self.recipe
+        name, sign = recipe.select.lstrip("-"), -1 if recipe.select.startswith("-") else 1
+        if name not in scores:
+            raise ValueError(f"train.select={recipe.select}: this stage scores {', '.join(sorted(scores))}")
+        value = sign * scores[name]
+        self.bad += 1
+        if self.best is None or value > self.best:
+            self.best, self.bad = value, 0
+            if self.lead:
+                run_folder.save_weights(self.folder, self.model)
+        self.adaptation.update(value, recipe)
+        if self.lead:
+            self.record.log("dev", self.step, self.epoch, scores)
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in scores.items())
+            say(f"epoch {self.epoch}  {shown}{'  *' if self.bad == 0 else ''}")
+
+    def _merged(self, scored: Scored) -> dict[str, float]:
+        """One set of scores over all ranks, each clip once; sentences become BLEU and its kin."""
+        parts = [scored]
+        if self.fabric.world_size > 1:
+            parts = [scored] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, scored)
+        return dev_scores(parts, self.material.dev.samples, self.recipe)
+
+    def _save(self, finished: bool = False) -> None:
+        self.seconds = time.perf_counter() - self.started
+        if self.fabric.world_size > 1:  # every rank has met broken clips of its own
+            parts = [(self.broken, self.cut)] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, (self.broken, self.cut))
+            self.broken = {name: reason for broken, _ in parts for name, reason in broken.items()}
+            self.cut = {name: True for _, cut in parts for name in cut}
+        if not self.lead:
+            return
+        state = {
+            "recipe": recipe_to_dict(self.recipe),
+            "finished": finished,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric._precision.state_dict(),
+            "corpus": self._corpus(),
+            "adaptation": asdict(self.adaptation),
+            "initialised": self.initialised,
+            **{name: getattr(self, name) for name in RESTORED},
+        }
+        run_folder.save_state(self.folder, state)
+        run_folder.save_card(self.folder, self._card())
+
+    def _card(self) -> dict[str, Any]:
+        data = self.material
+        return {
+            "stage": self.recipe.stage,
+            "command": " ".join(sys.argv),
+            "seed": self.recipe.train.seed,
+            "commit": run_folder.git_commit(),
+            "versions": run_folder.versions(),
+            **dict(zip(("parameters", "trained_parameters"), count_parameters(self.model))),
+            "feature_dim": data.feature_dim,
+            "clips": {"train": len(data.train), "dev": len(data.dev)},
+            "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},
+            "initialised": self.initialised,
+            "steps": self.step,
+            "epochs": self.epoch,
+            "seconds": round(self.seconds, 1),
+            "select": self.recipe.train.select,
+            "best": self.best,
+            "device": str(self.fabric.device),
+            "ranks": self.fabric.world_size,
+            "broken": self.broken,
+            "cut_sentences": len(self.cut),
+            **({"gloss_classes": self._classes(), "too_short_for_ctc": sorted(self.too_short)} if data.glosses else {}),
+        }
+
+    def _tell(self) -> None:
+        if self.broken:
+            shown = "; ".join(f"{name}: {reason}" for name, reason in list(self.broken.items())[:5])
+            more = f" (and {len(self.broken) - 5} more, all in card.json)" if len(self.broken) > 5 else ""
+            say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
+        if self.too_short:
+            few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
+            say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")
+        if cut := len(self.cut):
+            say(f"{cut} training sentences were cut to text.max_tokens={self.recipe.text.max_tokens} tokens")
+        say(f"{self.folder}: {self.step} steps in {self.seconds:.0f} s")

@@ -1,0 +1,105 @@
+"""What a run trains on: samples, tokenizer, feature size, datasets, lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from signcl.data.batch import Sample
+from signcl.data.loading import ClipDataset, count_frames, feature_dim, recipe_samples
+from signcl.data.progress import say
+from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer
+from signcl.systems.targets import Targets, build_targets
+from signcl.training.recipe import GLOSS_TERMS, Recipe
+
+__all__ = ["Material", "build_glosses", "prepare"]
+
+
+@dataclass
+class Material:
+    """Everything the loop reads."""
+
+    train: ClipDataset
+    dev: ClipDataset
+    train_lengths: list[int]
+    dev_lengths: list[int]
+    tokenizer: Tokenizer
+    feature_dim: int | None
+    """Size of pre-extracted features, None for pixels."""
+    targets: Targets | None = None
+    glosses: GlossVocabulary | None = None
+    """Gloss classes, where the recipe weighs `recognition` or `classification`."""
+
+
+def prepare(recipe: Recipe) -> Material:
+    """Read the corpus of a recipe and build its tokenizer from the training sentences.
+
+    Raises:
+        ValueError, OSError: no such corpus, an empty split, unreadable annotation.
+    """
+    text = recipe.text
+    train, dev = recipe_samples(recipe, "train"), recipe_samples(recipe, "dev")
+    tokenizer = build_tokenizer(
+        text.tokenizer,
+        [s.text for s in train],
+        vocab_size=text.vocab_size,
+        lowercase=text.lowercase,
+        language=text.language,
+        min_count=text.min_count,
+    )
+    glosses = None
+    if wanted := [term for term in GLOSS_TERMS if term in recipe.loss.weights]:
+        if "classification" in wanted:
+            _check_single(train, dev)
+        glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
+    cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
+    dim, targets = feature_dim(train, recipe.input), build_targets(recipe, train)
+    if targets is not None:
+        targets.foresee(dev)
+    made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}
+    return Material(
+        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, **made),
+        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, **made),
+        train_lengths=count_frames(train, recipe.input),
+        dev_lengths=count_frames(dev, recipe.input),
+        tokenizer=tokenizer,
+        feature_dim=dim,
+        glosses=glosses,
+        targets=targets,
+    )
+
+
+def _check_single(train: Sequence[Sample], dev: Sequence[Sample]) -> None:
+    """Refuse clips of several signs where one is to be named."""
+    for split, samples in (("training", train), ("dev", dev)):
+        several = [s for s in samples if len(s.gloss) > 1]
+        if several:
+            raise ValueError(
+                f"loss.weights.classification needs one gloss a clip, but {len(several)} of the {len(samples)} {split} "
+                f"clips have more, first {several[0].name}: {' '.join(several[0].gloss)}; corpus.isolated=true cuts "
+                f"the signs out of clips whose spans are known"
+            )
+
+
+def build_glosses(
+    train: Sequence[Sample], dev: Sequence[Sample], corpus: str, term: str = "recognition"
+) -> GlossVocabulary:
+    """The gloss vocabulary of the training annotation; says what dev has that training never saw.
+
+    Raises:
+        ValueError: sentences without gloss, counted and named.
+    """
+    for split, samples in (("training", train), ("dev", dev)):
+        bare = [s.name for s in samples if not s.gloss]
+        if bare:
+            raise ValueError(
+                f"loss.weights.{term} needs the glosses of every clip, but {len(bare)} of the {len(samples)} "
+                f"{split} clips of corpus {corpus} have none, first {', '.join(bare[:3])}; leave the weight out "
+                f"(model.name=slt is then NSLT) or use a corpus with glosses"
+            )
+    glosses = GlossVocabulary.train(s.gloss for s in train)
+    classes = [c for s in dev for c in glosses.encode(s.gloss)]
+    if unknown := classes.count(1):
+        say(f"{unknown} of {len(classes)} glosses of the dev split are not in training: class 1, <unk>, an error each")
+    return glosses

@@ -1,0 +1,48 @@
+"""What a run writes while it trains: metrics.jsonl and TensorBoard events, cut back to the state on a resumption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from signcl.data.files import write_text
+
+__all__ = ["Record", "read_record"]
+
+
+class Record:
+    """The log of one run; the same values go to both files."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        kept = [line for line in read_record(folder) if line["step"] <= step] if step else []
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if not step:
+            for events in folder.glob("events.out.tfevents.*"):
+                events.unlink()
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def log(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Add a line: `kind` is train or dev."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
+        for name, value in values.items():
+            self.writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write what TensorBoard still holds."""
+        self.writer.close()
+
+
+def read_record(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
+    path = folder / "metrics.jsonl"
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines

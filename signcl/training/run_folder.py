@@ -1,0 +1,233 @@
+"""The run folder: everything needed to use a trained model again, or to go on training it.
+
+    recipe.yaml  model.safetensors  architecture.json  tokenizer.json (+ sentencepiece.bpe.model)  glosses.json
+    card.json  state/last.pt
+    metrics.jsonl  scores.json  predictions.<split>.tsv  report.html  TensorBoard events
+
+Every file is written beside its place and moved there, so that a full disk, a kill or a power cut leaves the old one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from signcl.data.files import atomic_write, write_json
+from signcl.data.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
+from signcl.systems.targets import Targets, load_targets
+from signcl.training.recipe import GLOSS_TERMS, Recipe, load_recipe, save_recipe
+
+__all__ = [
+    "Run",
+    "clear_run",
+    "load_run",
+    "load_state",
+    "read_architecture",
+    "read_card",
+    "read_weights",
+    "save_card",
+    "save_run_start",
+    "save_state",
+    "save_weights",
+    "versions",
+]
+
+
+@dataclass
+class Run:
+    """A trained system, loaded from its folder."""
+
+    folder: Path
+    recipe: Recipe
+    model: nn.Module
+    tokenizer: Tokenizer
+    card: dict[str, Any]
+    glosses: GlossVocabulary | None = None
+    """Where the run recognises glosses."""
+    targets: Targets | None = None
+    """Where a term of the run needs more of a sentence than its tokens."""
+
+
+def save_run_start(
+    folder: Path,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    glosses: GlossVocabulary | None = None,
+    targets: Targets | None = None,
+) -> None:
+    """Make the run folder with its recipe, tokenizer, gloss vocabulary and targets."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / "recipe.yaml") as temporary:
+            save_recipe(recipe, temporary)
+        tokenizer.save(folder)
+        if glosses is not None:
+            glosses.save(folder)
+        if targets is not None:
+            targets.save(folder)
+    except PermissionError as error:
+        raise PermissionError(
+            errno.EACCES,
+            f"no permission to write the run folder {folder} ({error.strerror}); choose another with --out=",
+        ) from None
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out={folder}: a folder is needed, and there is a file of that name") from None
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what an earlier run left in its folder, so that no old score or weight passes for the new run's."""
+    made = ("model.safetensors", "architecture.json", "scores.json", "metrics.jsonl", "report.html", "state/last.pt")
+    patterns = (*made, "predictions.*.tsv", "density.*.csv", "density.*.json", "density.*.png", "events.out.tfevents.*")
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """Write `model.safetensors` (shared tensors once), and `architecture.json` where networks of others are in it.
+
+    The latter holds their configurations by the name of the module, so that the weights can be loaded where the
+    published folders are not.
+    """
+    from safetensors.torch import save_model
+
+    parts: dict[str, Any] = dict(model.named_children())
+    described = {name: part.described() for name, part in parts.items() if hasattr(part, "described")}
+    if described:
+        write_json(folder / "architecture.json", described)
+    with atomic_write(folder / "model.safetensors") as temporary:
+        save_model(model, str(temporary))
+
+
+def read_architecture(folder: Path) -> dict[str, Any] | None:
+    """Configurations of published networks in a run, by the name of their module; None where there are none."""
+    path = folder / "architecture.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}; copy the run folder again") from None
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a run's `model.safetensors`, by name."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no model.safetensors; a run folder in which `signcl fit` has scored once is needed"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); train again or copy the run folder again") from None
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Put a run's weights into a model of the same recipe; every tensor must find its place."""
+    from safetensors.torch import load_model
+
+    found = read_weights(folder)
+    own = model.state_dict()
+    wrong = [k for k in found if k not in own or found[k].shape != own[k].shape]
+    if wrong:
+        k = wrong[0]
+        here = tuple(own[k].shape) if k in own else "no such tensor"
+        raise ValueError(
+            f"{folder} holds the weights of another model: {len(wrong)} of {len(found)} tensors do not fit, first "
+            f"{k}: {tuple(found[k].shape)} in the file, {here} in this model"
+        )
+    load_model(model, str(folder / "model.safetensors"))
+
+
+def load_run(folder: str | Path) -> Run:
+    """Load a run folder, ready to evaluate on the CPU.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    if not (folder / "recipe.yaml").is_file():
+        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
+    recipe = load_recipe(folder / "recipe.yaml")
+    tokenizer = load_tokenizer(folder)
+    card = read_card(folder)
+    from signcl.training.build import build_model
+
+    glosses = load_glosses(folder) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
+    targets = load_targets(recipe, folder)
+    classes = None if glosses is None else len(glosses)
+    model = build_model(recipe, tokenizer, card.get("feature_dim"), classes, targets, read_architecture(folder))
+    load_weights(folder, model)
+    return Run(folder, recipe, model.eval(), tokenizer, card, glosses, targets)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What a run says about itself."""
+    try:
+        return json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} has no card.json; it is not a run folder made by `signcl fit`") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder}/card.json is damaged: {error}") from None
+
+
+def save_card(folder: Path, card: dict[str, Any]) -> None:
+    """Write `card.json`."""
+    write_json(folder / "card.json", card)
+
+
+def save_state(folder: Path, state: dict[str, Any], save: Callable[..., None] = torch.save) -> None:
+    """Write the resumable state."""
+    with atomic_write(folder / "state" / "last.pt") as temporary:
+        save(state, temporary)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The resumable state, or None where training has not begun."""
+    path = folder / "state" / "last.pt"
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}); delete {path.parent} to train from the start"
+        ) from None
+
+
+def versions() -> dict[str, str]:
+    """Versions and machine, for the card."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("signcl", "torch", "transformers", "lightning-fabric", "sacrebleu")}
+    return {"python": platform.python_version(), **found, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+
+
+def git_commit() -> str:
+    """The commit of this checkout, with "+changes" where tracked files differ from it; "" for an installed package."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    if not (Path(__file__).parents[2] / "pyproject.toml").is_file():
+        return ""  # installed: the git tree around it, if any, is somebody else's
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
