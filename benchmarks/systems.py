@@ -134,7 +134,7 @@ def measure(
         if shipped.name == "classifier":  # one sign a clip
             changes["corpus.isolated"] = True
         if shipped.name in ("pgp", "sign2gpt"):
-            changes |= {"model.pgp.lemmatiser": "words", "model.pgp.vectors": ""}
+            changes |= {"model.lemmatiser": "words", "model.vectors": ""}
         if shipped.lm.name:  # the published sizes of XGLM-1.7B with random weights and the vocabulary of these clips
             sizes = {"architecture": "xglm", "layers": 24, "width": 2048, "heads": 16, "ffn": 8192, "name": ""}
             changes |= {f"model.lm.{key}": value for key, value in sizes.items()}
@@ -229,7 +229,7 @@ class Ours:
         """Beam 4: a sentence of 20 tokens, or the glosses of a recogniser."""
         import torch
 
-        from signcl.training.stages import decode_glosses
+        from signcl.systems import Decode
 
         model = self.loop.model.eval()
         with torch.no_grad():
@@ -244,8 +244,8 @@ class Ours:
                 for hook in hooks:
                     hook.remove()
             else:
-                found = decode_glosses(model, self.batch, self.loop.material.glosses, beams=4)
-                self.tokens = max(len(line.split()) for line in found.values())
+                found = model.recognised(self.batch, Decode(gloss_beams=4))
+                self.tokens = max(len(line.split()) for line in found)
 
     def _no_end(self, head: Any, given: Any, scores: Any) -> Any:
         """Word scores without an end, so that every answer is as long as it may be."""

@@ -53,7 +53,7 @@ class GlossValues:
 def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
     """The report of `signcl align` of a run on a split; made once by this code, the table beside it."""
     from signcl.inference.alignment import align_run
-    from signcl.training.run_folder import load_run
+    from signcl.training.runs import load_run
 
     table = table_of(result, split)
     report = table.with_suffix(".json")
@@ -73,7 +73,7 @@ def table_of(result: Result, split: str) -> Path:
 def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Place) -> list[Sample]:
     """The samples of a split that have the frames of their signs."""
     from signcl.data.annotation.span_table import attach_spans
-    from signcl.data.loading import recipe_samples
+    from signcl.training.recipe import recipe_samples
 
     samples = recipe_samples(recipe, split)
     if options.spans is not None:
@@ -91,7 +91,7 @@ def instances_of(
 ) -> Instances:
     """One vector per sign of the splits, at a tap of a run."""
     from signcl.inference.run_density import sign_instances
-    from signcl.training.run_folder import load_run
+    from signcl.training.runs import load_run
 
     run = load_run(result.folder)
     samples = [s for split in splits for s in annotated(run.recipe, split, options, place)]
@@ -103,11 +103,11 @@ def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> G
 
     Accuracy is `signcl.metrics.gloss_accuracy`; glosses that the references do not have are left out.
     """
-    from signcl.data.loading import recipe_samples
     from signcl.density import sign_density_ratio, to_rows
     from signcl.evaluation.scoring import read_predictions
     from signcl.metrics import gloss_accuracy
-    from signcl.training.run_folder import load_run
+    from signcl.training.recipe import recipe_samples
+    from signcl.training.runs import load_run
 
     instances = instances_of(result, options, place, tap="visual")
     names, numbers = instances.numbers()

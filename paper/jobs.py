@@ -7,10 +7,12 @@ was stopped goes on from its last state.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import time
@@ -110,7 +112,8 @@ def recipe_of(job: Fit, place: Place) -> Any:
 
     preset = place.clips if job.features is None else ()
     encoder = [f"model.visual_weights=pretrained:{place.encoder}"] if place.encoder and _from_pixels(job) else []
-    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *preset, *encoder, *job.changes]
+    own = _applicable(job.recipe, job.changes)
+    changes = [f"corpus.root={place.root}", f"train.device={place.device}", *preset, *encoder, *own]
     if job.start is not None:
         changes.append(f"model.init_from={folder_of(job.start, place)}")
     if job.features is not None:
@@ -121,6 +124,23 @@ def recipe_of(job: Fit, place: Place) -> Any:
     # every run on one device, the batch of several by accumulation: a script starts its runs itself
     alone = [f"train.accumulate={recipe.train.accumulate * recipe.train.devices}", "train.devices=1"]
     return load_recipe(recipe_path(job.recipe), [*changes, *alone, "train.nodes=1", "train.strategy=auto"])
+
+
+@functools.lru_cache
+def _model_keys(recipe: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Keys of `model` that the system of a recipe has, and those that any system has."""
+    from signcl.systems import system_class, system_names
+    from signcl.training.recipe import load_recipe, recipe_path
+
+    every = (system_class(name).Config.__dataclass_fields__ for name in system_names())
+    return frozenset(type(load_recipe(recipe_path(recipe)).model).__dataclass_fields__), frozenset().union(*every)
+
+
+def _applicable(recipe: str, changes: Sequence[str]) -> list[str]:
+    """Changes for all runs of a script, less those of `model` keys that this run's system does not have."""
+    own, every = _model_keys(recipe)
+    keys = [re.match(r"(?:--)?model\.(\w+)", change) for change in changes]
+    return [change for change, key in zip(changes, keys) if not key or key[1] in own or key[1] not in every]
 
 
 def _from_pixels(job: Fit) -> bool:

@@ -72,7 +72,7 @@ def _first_weights(plain: str, recipe: str) -> tuple[str, ...]:
     """The weights that the plain recipe starts from and this one, made to start from a pretraining, does not name."""
     theirs, own = (load_recipe(recipe_path(name)).model for name in (plain, recipe))
     keys = ("visual_weights", "language_model")
-    return tuple(f"model.{k}={getattr(theirs, k)}" for k in keys if getattr(theirs, k) != getattr(own, k))
+    return tuple(f"model.{k}={getattr(theirs, k)}" for k in keys if getattr(theirs, k, "") != getattr(own, k, ""))
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:

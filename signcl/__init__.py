@@ -8,6 +8,8 @@ The public names load on first use, so that `import signcl` costs nothing:
     signcl.fit, signcl.load_recipe              train from a recipe
     signcl.evaluate                             score a run
     signcl.extract                              its features as a store
+    signcl.System, signcl.register              a system of your own (docs/adding-a-system.md)
+    signcl.register_term, signcl.register_corpus, signcl.load_plugins
 """
 
 from importlib import import_module
@@ -15,15 +17,25 @@ from typing import Any
 
 NAMES = {
     "Density": "signcl.density",
+    "Outputs": "signcl.systems",
     "Recipe": "signcl.training.recipe",
     "SignCL": "signcl.losses",
+    "Sizes": "signcl.systems",
+    "System": "signcl.systems",
     "Translation": "signcl.inference.translation",
+    "count_words": "signcl.data.text",
     "estimate_frame_margin": "signcl.losses",
     "evaluate": "signcl.evaluation.scoring",
     "extract": "signcl.inference.extraction",
     "fit": "signcl.training.fitting",
+    "forced_align": "signcl.density.forced_align",
     "load_model": "signcl.inference.translation",
+    "load_plugins": "signcl.data.registry",
     "load_recipe": "signcl.training.recipe",
+    "read_frames": "signcl.data.video",
+    "register": "signcl.systems",
+    "register_corpus": "signcl.data.corpora",
+    "register_term": "signcl.systems",
     "sign_density_ratio": "signcl.density",
     "signcl_loss": "signcl.losses",
     "translate": "signcl.inference.translation",

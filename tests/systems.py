@@ -6,20 +6,20 @@ A further system is one more row of `CASES`.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from signcl.data.batch import Batch
 from signcl.data.loading import ClipDataset
-from signcl.training.build import build_model
+from signcl.data.text import GlossVocabulary
+from signcl.systems import Sizes, System, system_class
+from signcl.systems.terms import TermContext, compute_terms
+from signcl.testing import SMALL, write_tiny_corpus
 from signcl.training.prepare import Material, prepare
-from signcl.training.recipe import SYSTEMS, Recipe, recipe_from_dict
-
-SIGNS = {"HAUS": "haus", "REGEN": "regen", "SONNE": "sonne", "WIND": "wind", "NORD": "norden"}
-SMALL = {"conv_width": 32, "width": 32, "encoder_layers": 2, "decoder_layers": 1, "heads": 4, "ffn": 48,
-         "text_layers": 1, "text_heads": 4, "text_ffn": 48, "dropout": 0.0, "text_dropout": 0.0}  # fmt: skip
-
+from signcl.training.recipe import Recipe, recipe_from_dict
+from signcl.training.runs import build_model
 
 I3D = {"i3d": {"window": 4, "stride": 2, "width_factor": 1 / 16, "norm_momentum": 0.3}}
 
@@ -48,18 +48,16 @@ CASES = [
     Case("gfslt", visual="small_cnn", label="gfslt-pixels"),
     Case("gfslt", {"form": "as_released"}, label="gfslt-released"),
     Case("gfslt", {"adapter": "mlp"}, label="gfslt-mlp-adapter"),
-    Case("pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}),
-    Case(
-        "pgp", {"pgp": {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}}, visual="dinov2", label="pgp-dinov2"
-    ),
+    Case("pgp", {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}),
+    Case("pgp", {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}, visual="dinov2", label="pgp-dinov2"),
     Case(
         "sign2gpt",
-        {"pgp": {"layer_scale": 0.1}, "lm": {"width": 32, "adapter_width": 16, "adapter_heads": 2, "gate": 0.5}},
+        {"layer_scale": 0.1, "lm": {"width": 32, "adapter_width": 16, "adapter_heads": 2, "gate": 0.5}},
     ),
     Case(
         "sign2gpt",
         {
-            "pgp": {"layer_scale": 0.1},
+            "layer_scale": 0.1,
             "lm": {
                 "architecture": "xglm",
                 "train": "all",
@@ -82,63 +80,34 @@ CASES = [
     *(Case(name, I3D, visual="i3d", label=f"{name}-i3d") for name in ("gfslt", "vlp", "slt", "recogniser")),
     Case("classifier", corpus={"isolated": True}),
     Case("classifier", I3D, visual="i3d", label="classifier-i3d", corpus={"isolated": True}),
-    Case("gaslt", {"gaslt": {"keys": 5}}),
-    Case("gaslt", {"signcl_tap": "layer1", "gaslt": {"edge": "wrap", "word_dim": 20}}, label="gaslt-wrap-layer1"),
+    Case("gaslt", {"keys": 5}),
+    Case("gaslt", {"signcl_tap": "layer1", "edge": "wrap", "word_dim": 20}, label="gaslt-wrap-layer1"),
     Case("smkd"),
     Case(
         "smkd",
-        {"smkd": {"share_classifier": False, "weight_norm": False}, "width": 24},
+        {"share_classifier": False, "weight_norm": False, "width": 24},
         visual="small_cnn",
         label="vac-pixels",
     ),
     Case("cnn_ctc"),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
-CONTRASTED = pytest.mark.parametrize("case", [c for c in CASES if "signcl" in SYSTEMS[c.name].terms], ids=str)
+CONTRASTED = pytest.mark.parametrize("case", [c for c in CASES if "signcl" in system_class(c.name).terms], ids=str)
 """All but those whose clips are of one sign, where nothing is to be kept apart."""
 
 
 def write_corpus(root: Path, *, pixels: bool) -> Path:
-    """Sentences of two to four signs, each sign a vector (or a place in the picture) held for 6 to 12 frames."""
-    random = np.random.default_rng(0)
-    glosses, signs = list(SIGNS), random.normal(size=(len(SIGNS), 12))
-    root.mkdir()
-    for split, clips in (("train", 8), ("dev", 4), ("test", 4)):
-        lines = ["name\tpath\ttext\tgloss\tspans"]
-        for i in range(clips):
-            chosen = random.permutation(len(glosses))[: 2 + i % 3]
-            frames, spans, at = [], [], 0
-            for c in chosen:
-                length = int(random.integers(6, 13))
-                spans.append(f"{glosses[c]}:{at}-{at + length}")
-                frames.append(np.tile(signs[c], (length, 1)))
-                at += length
-            rows = np.concatenate(frames) + 0.5 * random.normal(size=(at, 12))
-            name, gloss = f"{split}{i}", " ".join(glosses[c] for c in chosen)
-            text = " ".join(SIGNS[glosses[c]] for c in chosen)
-            if pixels:
-                folder = root / name
-                folder.mkdir()
-                for number, row in enumerate(rows):
-                    picture = np.kron(row.reshape(3, 4), np.ones((8, 6)))[:, :, None] * 40 + [110, 128, 140]
-                    write_png(folder / f"{number:03d}.png", picture.clip(0, 255).astype(np.uint8))
-                lines.append(f"{name}\t{name}\t{text}\t{gloss}\t{' '.join(spans)}")
-            else:
-                np.save(root / f"{name}.npy", rows.astype(np.float32))
-                lines.append(f"{name}\t{name}.npy\t{text}\t{gloss}\t{' '.join(spans)}")
-        (root / f"{split}.tsv").write_text("\n".join(lines) + "\n")
-    return root
+    """The tiny corpus of the conformance suite."""
+    return write_tiny_corpus(root, pixels=pixels)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    import cv2
-
     assert cv2.imwrite(str(path), picture)
 
 
 def recipe_of(case: Case, corpora: dict[bool, Path], out: Path, **train) -> Recipe:
-    system = SYSTEMS[case.name]
-    weights = dict(case.weights or dict.fromkeys(system.default, 1.0))
+    system = system_class(case.name)
+    weights = dict(case.weights or dict.fromkeys(system.default_terms(system.Config()), 1.0))
     if "signcl" in system.terms:
         weights["signcl"] = 1.0
     return recipe_from_dict({
@@ -146,7 +115,7 @@ def recipe_of(case: Case, corpora: dict[bool, Path], out: Path, **train) -> Reci
         "out": str(out),
         "corpus": {"name": "folder", "root": str(corpora[case.visual != "feature_mlp"]), **case.corpus},
         "input": {"size": 24, "max_frames": 60},
-        "model": {"name": case.name, "visual": case.visual, "visual_dim": 16, **SMALL, **case.model},
+        "model": {"name": case.name, "visual": case.visual, "visual_dim": 16, **having(case.name, SMALL), **case.model},
         "loss": {"weights": weights, "signcl": {"distance_margin": 4.0, "frame_margin_floor": 2,
                  "words_per_gloss": 1.0}, **case.loss},
         "train": {"epochs": 8, "batch_size": 4, "device": "cpu", "lr": 3e-3, "schedule": "constant",
@@ -155,29 +124,73 @@ def recipe_of(case: Case, corpora: dict[bool, Path], out: Path, **train) -> Reci
     })  # fmt: skip
 
 
+def having(name: str, values: dict) -> dict:
+    """Those of the values that a system has a key for."""
+    return {key: value for key, value in values.items() if key in system_class(name).Config.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Words:
+    """A tokenizer of some size."""
+
+    vocab_size: int = 11
+    pad_id: int = 0
+    start_id: int = 1
+    end_id: int = 2
+
+
+MBART = {"width": 1024, "conv_width": 1024, "encoder_layers": 3, "decoder_layers": 3, "heads": 8, "ffn": 4096}
+SLT = {"width": 512, "encoder_layers": 3, "decoder_layers": 3, "heads": 8, "ffn": 2048, "dropout": 0.3,
+       "attention_dropout": 0.3, "activation": "gelu"}  # fmt: skip
+SIGNS2 = {"width": 512, "heads": 8, "ffn": 2048, "dropout": 0.0, "activation": "gelu"}
+PUBLISHED = {
+    "gfslt": MBART,
+    "vlp": MBART | {"text_layers": 12, "text_heads": 16, "text_ffn": 4096, "text_dropout": 0.3,
+                    "text_attention_dropout": 0.1, "text_activation": "gelu"},
+    "recogniser": {key: value for key, value in SLT.items() if key != "decoder_layers"},
+    "slt": SLT,
+    "gaslt": SLT | {"encoder_layers": 2, "decoder_layers": 2, "dropout": 0.5, "attention_dropout": 0.5,
+                    "activation": "relu", "embedding_dropout": 0.1},
+    "smkd": {"width": 1024, "conv_width": 1024, "encoder_layers": 2, "dropout": 0.3},
+    "cnn_ctc": {"conv_width": 1024, "window": 5, "dropout": 0.3},
+    "pgp": SIGNS2,
+    "sign2gpt": SIGNS2,
+    "classifier": {"dropout": 0.5},
+}  # fmt: skip
+"""The published size of every system."""
+
+
+def make(kind: type[System], visual: torch.nn.Module, *, num_glosses: int | None = None, **values) -> System:
+    """A system around a frame encoder, at its published size but for the values given."""
+    words = Words(**{key: values.pop(key) for key in list(values) if key in Words.__dataclass_fields__})
+    given = {key: values.pop(key) for key in ("terms", "described", "targets") if key in values}
+    glosses = None if num_glosses is None else GlossVocabulary([f"G{i}" for i in range(num_glosses - 2)])
+    config = kind.Config(**(PUBLISHED[kind.Config().name] | values))
+    return kind(config, Sizes(tokenizer=words, glosses=glosses, visual=visual, **given))
+
+
+def terms_on(outputs, batch: Batch, recipe: Recipe, gather=None) -> dict[str, torch.Tensor]:
+    """The terms of a recipe on what a model made of a batch, unweighted."""
+    return compute_terms(outputs, batch, recipe.terms, TermContext(recipe.loss, 0, gather))
+
+
+def losses(model: System, batch: Batch, recipe: Recipe) -> dict[str, torch.Tensor]:
+    """The terms of a recipe on a batch, unweighted."""
+    return compute_terms(model(batch), batch, recipe.terms, TermContext(recipe.loss, model.tokenizer.pad_id))
+
+
 def built(recipe: Recipe) -> tuple[torch.nn.Module, Material]:
     material = prepare(recipe)
     torch.manual_seed(0)
-    glosses = None if material.glosses is None else len(material.glosses)
-    model = build_model(recipe, material.tokenizer, material.feature_dim, glosses, material.targets)
+    model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
     return model, material
 
 
 def batch_of(material: Material, recipe: Recipe, indices: list[int]) -> Batch:
     """Training clips as dev gives them: nothing drawn."""
     made = {"glosses": material.glosses, "targets": material.targets, "dim": material.feature_dim}
-    data = ClipDataset(material.train.samples, material.tokenizer, recipe, training=False, **made)
+    data = ClipDataset(material.train.samples, material.tokenizer, recipe.reading, training=False, **made)
     loaded = data[indices]
     assert not loaded.broken
     assert loaded.batch is not None
     return loaded.batch
-
-
-def shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """Batch norms with statistics as after some training, so that evaluation mode is not the identity."""
-    torch.manual_seed(1)
-    for part in model.modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-            part.running_mean.uniform_(-0.5, 0.5)
-            part.running_var.uniform_(0.5, 2)
-    return model

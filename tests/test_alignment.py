@@ -16,10 +16,9 @@ from signcl.data.annotation.span_table import read_spans, write_spans
 from signcl.data.batch import Sample, Span
 from signcl.data.corpora.folder import samples as folder_samples
 from signcl.data.features import write_store
-from signcl.data.loading import recipe_samples
 from signcl.inference.alignment import align_log_probs, align_run
 from signcl.training import fit
-from signcl.training.recipe import recipe_from_dict
+from signcl.training.recipe import recipe_from_dict, recipe_samples
 
 GLOSSES = ["HAUS", "REGEN", "WIND"]
 
@@ -157,7 +156,7 @@ def test_training_on_test_must_be_asked_for_and_is_said(run, corpus, tmp_path, c
     with pytest.raises(ValueError, match=r"--transductive needs a run that was trained with corpus\.transductive"):
         align_run(run, "test", tmp_path / "s.tsv", transductive=True, progress=False)
     leaky = recogniser(corpus, tmp_path / "leaky", transductive=True)
-    from signcl.training.run_folder import load_run
+    from signcl.training.runs import load_run
 
     assert len(recipe_samples(load_run(leaky).recipe, "train")) == 12  # 8 of train, 4 of test
     with pytest.raises(ValueError, match="was trained on the test split"):

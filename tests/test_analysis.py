@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from systems import having
 
 from signcl.data.annotation.span_table import attach_spans, write_spans
 from signcl.data.batch import Sample
-from signcl.data.loading import collate, recipe_samples
+from signcl.data.loading import collate
 from signcl.inference.run_density import run_density, run_label_free, sign_instances
 from signcl.training import fit
-from signcl.training.recipe import recipe_from_dict
-from signcl.training.run_folder import load_run
+from signcl.training.recipe import recipe_from_dict, recipe_samples
+from signcl.training.runs import load_run
 
 SPANS = "A:0-10 B:12-20 A:22-30 B:31-39"
 
@@ -33,8 +34,9 @@ def run(tmp_path_factory) -> Path:
         (root / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     out = tmp_path_factory.mktemp("runs")
     for stage, name in (("pretrain", "vlp"), ("finetune", "gfslt")):
-        small = {"conv_width": 8, "width": 8, "encoder_layers": 1, "decoder_layers": 1, "heads": 1, "ffn": 8,
+        every = {"conv_width": 8, "width": 8, "encoder_layers": 1, "decoder_layers": 1, "heads": 1, "ffn": 8,
                  "text_layers": 1, "text_heads": 1, "text_ffn": 8}  # fmt: skip
+        small = having(name, every)
         fit(
             recipe_from_dict(
                 {

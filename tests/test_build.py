@@ -2,17 +2,22 @@
 
 import pytest
 import torch
+from systems import having
 from transformers import MBartConfig, MBartForConditionalGeneration, ResNetConfig, ResNetModel
 
 from signcl.data.text import build_tokenizer
-from signcl.training.build import build_model, initialise, read_tensors
+from signcl.systems.parts.checkpoints import read_tensors
 from signcl.training.recipe import recipe_from_dict
+from signcl.training.runs import build_model, initialise
 
 TEXTS = ["am montag regen", "am dienstag sonne", "regen und sonne am montag"]
 TOKENIZER = build_tokenizer("sentencepiece", TEXTS, vocab_size=60)
 SIZES = {"visual": "resnet18", "conv_width": 32, "width": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2,
          "ffn": 64, "text_layers": 2, "text_heads": 4, "text_ffn": 64, "text_activation": "gelu",
          "max_positions": 64}  # fmt: skip
+
+
+SYSTEM = {"pretrain": "vlp", "finetune": "gfslt"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,11 @@ def resnet():
 
 def recipe(stage, **model):
     return recipe_from_dict(
-        {"stage": stage, "model": {"name": {"pretrain": "vlp", "finetune": "gfslt"}[stage], **SIZES, **model}}
+        {
+            "stage": stage,
+            "model": {"name": SYSTEM[stage], **having(SYSTEM[stage], SIZES), **model},
+            "decode": {"max_new_tokens": 20},
+        }
     )
 
 

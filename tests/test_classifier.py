@@ -7,23 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from systems import make, terms_on
 from torch.nn import functional as F
 
 from signcl import evaluate, fit
 from signcl.cli import main
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Sample, Span
-from signcl.data.loading import ClipDataset, collate, load_raw, recipe_samples, thin
+from signcl.data.loading import ClipDataset, collate, load_raw, thin
 from signcl.data.video.writing import write_video
 from signcl.metrics import score_classes
 from signcl.pages.report import report
 from signcl.systems.classifier import Classifier
 from signcl.systems.encoders import build_visual
-from signcl.systems.terms import compute_terms
-from signcl.training import run_folder
-from signcl.training.build import build_model, initialise
+from signcl.training import run_folder, runs
 from signcl.training.prepare import prepare
-from signcl.training.recipe import InputRecipe, LossRecipe, recipe_from_dict
+from signcl.training.recipe import InputRecipe, recipe_from_dict, recipe_samples
+from signcl.training.runs import build_model, initialise
 
 SIGNS = ["HAUS", "REGEN", "SONNE", "WIND", "NORD", "BERG", "SEE"]
 
@@ -120,7 +120,7 @@ def test_a_window_of_frames_is_in_a_row_and_the_middle_one_outside_training():
 
 def test_the_term_is_cross_entropy_and_an_unseen_gloss_is_left_out():
     torch.manual_seed(0)
-    model = Classifier(build_visual("identity", feature_dim=3), num_glosses=6, dropout=0.0)
+    model = make(Classifier, build_visual("identity", feature_dim=3), num_glosses=6, dropout=0.0)
     arrays = [np.random.default_rng(i).normal(size=(n, 3)).astype(np.float32) for i, n in enumerate((4, 9, 2))]
     batch = collate([Sample(f"c{i}", "x") for i in range(3)], arrays)
     batch.glosses, batch.gloss_lengths = torch.tensor([[5], [1], [2]]), torch.ones(3, dtype=torch.long)
@@ -129,11 +129,11 @@ def test_the_term_is_cross_entropy_and_an_unseen_gloss_is_left_out():
     torch.testing.assert_close(out.steps[:, 0], means)
     logits = means @ model.head.weight.T + model.head.bias
     torch.testing.assert_close(out.logits, logits)
-    loss = LossRecipe(weights={"classification": 1.0}, label_smoothing=0.0)
+    recipe = recipe_from_dict({"stage": "recognise", "model": {"name": "classifier"}, "loss": {"label_smoothing": 0.0}})
     expected = F.cross_entropy(logits[[0, 2]], torch.tensor([3, 0]))  # classes 5 and 2 without blank and unknown
-    torch.testing.assert_close(compute_terms(out, batch, loss, pad_id=0)["classification"], expected)
+    torch.testing.assert_close(terms_on(out, batch, recipe)["classification"], expected)
     batch.glosses[:] = 1
-    assert compute_terms(model(batch), batch, loss, pad_id=0)["classification"] == 0
+    assert terms_on(model(batch), batch, recipe)["classification"] == 0
     assert sum(p.numel() for p in model.parameters()) == 3 * 4 + 4
 
 
@@ -177,7 +177,7 @@ def test_the_frame_encoder_starts_another_system(run, corpus, tmp_path):
     material = prepare(r)
     model = build_model(r, material.tokenizer, material.feature_dim)
     said = initialise(model, r)
-    theirs = run_folder.load_run(run).model.visual.state_dict()
+    theirs = runs.load_run(run).model.visual.state_dict()
     assert f"every one of {len(theirs)} tensors (feature_mlp)" in said[0]
     assert all(torch.equal(value, theirs[name]) for name, value in model.visual.state_dict().items())
     data["model"]["visual_dim"] = 24
@@ -189,11 +189,11 @@ def test_the_frame_encoder_starts_another_system(run, corpus, tmp_path):
 
 
 def test_a_loaded_run_says_the_same(run, corpus, tmp_path):
-    loaded = run_folder.load_run(run)
-    data = ClipDataset(recipe_samples(loaded.recipe, "test"), None, loaded.recipe, training=False)
+    loaded = runs.load_run(run)
+    data = ClipDataset(recipe_samples(loaded.recipe, "test"), None, loaded.recipe.reading, training=False)
     batch = data[[0, 1, 2]].batch
     with torch.no_grad():
-        assert torch.equal(loaded.model(batch).logits, run_folder.load_run(run).model(batch).logits)
+        assert torch.equal(loaded.model(batch).logits, runs.load_run(run).model(batch).logits)
 
 
 def test_clips_of_several_signs_and_other_terms_are_refused(corpus, tmp_path):

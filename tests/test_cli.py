@@ -185,7 +185,7 @@ def test_wrong_corpora(corpus, tmp_path, capsys):
     assert "does not exist" in mistake(capsys, "fit", recipe, f"--corpus.root={tmp_path}/none", *options)
     (tmp_path / "empty").mkdir()
     assert "train.tsv" in mistake(capsys, "fit", recipe, f"--corpus.root={tmp_path}/empty", *options)
-    assert "did you mean 'folder'" in mistake(capsys, "fit", recipe, "--corpus.name=foldr", *options)
+    assert "did you mean folder" in mistake(capsys, "fit", recipe, "--corpus.name=foldr", *options)
     broken = tmp_path / "broken"
     shutil.copytree(corpus, broken)
     for clip in (broken / "clips").rglob("*.mp4"):
@@ -254,9 +254,7 @@ def test_help_is_fast_and_complete():
     done = subprocess.run([sys.executable, "-m", "signcl", "--help"], capture_output=True, text=True, check=True)
     for verb in ("demo", "fit", "evaluate", "compare", "density", "audit", "translate", "report", "corpus"):
         assert verb in done.stdout
-    keys = subprocess.run(
-        [sys.executable, "-m", "signcl", "fit", "x", "--keys"], capture_output=True, text=True, check=True
-    )
+    keys = subprocess.run([sys.executable, "-m", "signcl", "fit", "--keys"], capture_output=True, text=True, check=True)
     assert "loss.signcl.distance_margin" in keys.stdout
 
 

@@ -173,7 +173,7 @@ def test_a_missing_table_is_a_warning_and_no_table_an_error(healthy, tmp_path_fa
     assert [problem.level for problem in check_corpus(empty)] == ["error"] * 3
     with pytest.raises(ValueError, match="no such folder"):
         check_corpus(empty / "none")
-    with pytest.raises(ValueError, match=r"corpus\.name must be one of"):
+    with pytest.raises(ValueError, match=r"corpus\.name: needs one of"):
         check_corpus(empty, "nix")
 
 

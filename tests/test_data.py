@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signcl.data.batch import Sample, unpack
-from signcl.data.loading import ClipDataset, clip_loader, collate, count_frames, pad, plan_batches, select, thin
+from signcl.data.loading import ClipDataset, clip_loader, collate, count_frames, pad, select, thin
+from signcl.data.planning import plan_batches
 from signcl.data.text import VocabularyTokenizer
 from signcl.training.recipe import InputRecipe, Recipe, recipe_from_dict
 
@@ -26,7 +27,7 @@ def dataset(samples, *, training=False, stage="finetune", **recipe):
     return ClipDataset(
         samples,
         tokenizer,
-        recipe_from_dict({"stage": stage, "model": model, **recipe}),
+        recipe_from_dict({"stage": stage, "model": model, **recipe}).reading,
         training=training,
     )
 
@@ -118,7 +119,7 @@ def test_pinning_is_left_to_the_loader_since_a_worker_may_not_touch_the_gpu():
 def test_one_clip_of_another_size_does_not_make_the_others_wrong():
     odd, even = features(4, dim=7)[0], features(4, 5, dim=3)[1]
     samples = [odd, even]
-    data = ClipDataset(samples, None, recipe_from_dict({}), training=False, dim=3)
+    data = ClipDataset(samples, None, recipe_from_dict({}).reading, training=False, dim=3)
     loaded = data[[0, 1]]
     assert loaded.batch.names == ["clip1"]
     assert loaded.broken == [("clip0", "features of size 7, the other clips have 3")]

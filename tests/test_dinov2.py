@@ -10,9 +10,9 @@ from signcl.data.text import VocabularyTokenizer
 from signcl.systems.encoders import DINOV2_SIZES, DINOv2, build_visual
 from signcl.systems.targets import Targets
 from signcl.systems.targets.pseudo_glosses import PseudoGlosses
-from signcl.training import run_folder
-from signcl.training.build import build_model, initialise
+from signcl.training import run_folder, runs
 from signcl.training.recipe import recipe_from_dict
+from signcl.training.runs import build_model, initialise
 
 TINY = {**DINOV2_SIZES["tiny"], "num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 2}
 TARGETS = Targets({"pseudo_gloss": PseudoGlosses(["a", "b"], "words")})
@@ -93,7 +93,7 @@ def test_a_folder_of_transformers_starts_it_and_the_run_is_whole_without(tmp_pat
     torch.manual_seed(1)
     theirs = Dinov2Model(Dinov2Config(**TINY)).eval()
     theirs.save_pretrained(tmp_path / "dino")
-    r = recipe(visual_weights=f"pretrained:{tmp_path}/dino", pgp={"lora_blocks": 1})
+    r = recipe(visual_weights=f"pretrained:{tmp_path}/dino", dinov2={"lora_blocks": 1})
     model, said = started(r)
     assert len(said) == 1
     assert "all accounted for" in said[0]
@@ -107,7 +107,7 @@ def test_a_folder_of_transformers_starts_it_and_the_run_is_whole_without(tmp_pat
     for file in (tmp_path / "dino").iterdir():
         file.unlink()
     (tmp_path / "dino").rmdir()
-    loaded = run_folder.load_run(run)
+    loaded = runs.load_run(run)
     with torch.no_grad():
         assert torch.equal(loaded.model.visual(frames()), model.visual(frames()))
     assert json.loads((run / "architecture.json").read_text())["visual"]["hidden_size"] == 24
@@ -144,8 +144,8 @@ def test_the_names_of_the_first_release_start_it(tmp_path):
     with torch.no_grad():
         expected = theirs(normalized(frames())).last_hidden_state[:, 0]
         torch.testing.assert_close(model.visual(frames()), expected, atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"tensors do not fit this DINOv2, .*set model.pgp.vit to the size"):
-        started(recipe(visual_weights=f"pretrained:{tmp_path}/dinov2_pretrain.pth", pgp={"vit": "small"}))
+    with pytest.raises(ValueError, match=r"tensors do not fit this DINOv2, .*set model.dinov2.vit to the size"):
+        started(recipe(visual_weights=f"pretrained:{tmp_path}/dinov2_pretrain.pth", dinov2={"vit": "small"}))
     del names["blocks.1.norm1.bias"]
     torch.save(names, tmp_path / "broken.pth")
     with pytest.raises(ValueError, match=r"first encoder.layer.1.norm1.bias is missing"):

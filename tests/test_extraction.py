@@ -16,12 +16,12 @@ from systems import CASES, built, recipe_of, shaken, write_corpus
 from signcl import evaluate, extract, fit
 from signcl.cli import main
 from signcl.data.features import FeatureStore, write_store
-from signcl.data.loading import count_frames, load_raw, recipe_samples
+from signcl.data.loading import count_frames, load_raw
 from signcl.inference.extraction import tapped_clips
 from signcl.inference.run_density import run_density
 from signcl.systems.encoders import I3D
-from signcl.training import run_folder
-from signcl.training.recipe import recipe_from_dict
+from signcl.training import run_folder, runs
+from signcl.training.recipe import recipe_from_dict, recipe_samples
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,7 +44,7 @@ def made_run(label: str, corpora, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(corpora, tmp_path_factory) -> dict[str, Path]:
+def made_runs(corpora, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     made = {label: made_run(label, corpora, root / label) for label in ("gfslt", "vlp", "joint-slt")}
     case = next(c for c in CASES if str(c) == "slt-i3d")
@@ -52,10 +52,12 @@ def runs(corpora, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("label", ["gfslt", "vlp", "joint-slt", "slt-i3d"])
-def test_every_tap_is_what_the_model_says_of_the_clip_alone(label, runs, tmp_path):
-    run = run_folder.load_run(runs[label])
+def test_every_tap_is_what_the_model_says_of_the_clip_alone(label, made_runs, tmp_path):
+    run = runs.load_run(made_runs[label])
     for tap in run.model.TAPS:
-        found = extract(runs[label], tmp_path / tap, "train", tap=tap, dtype="float32", device="cpu", progress=False)
+        found = extract(
+            made_runs[label], tmp_path / tap, "train", tap=tap, dtype="float32", device="cpu", progress=False
+        )
         store = FeatureStore(tmp_path / tap)
         samples = recipe_samples(run.recipe, "train")
         assert sorted(store.names) == sorted(s.name for s in samples)
@@ -66,15 +68,21 @@ def test_every_tap_is_what_the_model_says_of_the_clip_alone(label, runs, tmp_pat
             np.testing.assert_allclose(store[sample.name], tapped.rows.numpy(), atol=1e-5)
             assert store.clock(sample.name) == (tapped.stride, tapped.first_centre)
         assert store.meta["tap"] == tap
-        assert store.meta["run"] == str(runs[label])
+        assert store.meta["run"] == str(made_runs[label])
         assert store.meta["split"] == "train"
 
 
 @pytest.mark.parametrize("label", ["joint-slt", "slt-i3d"])
-def test_batches_of_one_and_of_eight_agree(label, runs, tmp_path):
+def test_batches_of_one_and_of_eight_agree(label, made_runs, tmp_path):
     for size in (1, 8):
         extract(
-            runs[label], tmp_path / str(size), "train", dtype="float32", batch_size=size, device="cpu", progress=False
+            made_runs[label],
+            tmp_path / str(size),
+            "train",
+            dtype="float32",
+            batch_size=size,
+            device="cpu",
+            progress=False,
         )
     one, eight = FeatureStore(tmp_path / "1"), FeatureStore(tmp_path / "8")
     assert set(one.names) == set(eight.names)
@@ -86,10 +94,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_killed_in_the_middle_and_resumed_gives_the_same_files(runs, tmp_path):
-    words = ["-m", "signcl", "extract", str(runs["slt-i3d"]), "--batch-size", "2", "--shard-samples", "1",
+def test_killed_in_the_middle_and_resumed_gives_the_same_files(made_runs, tmp_path):
+    words = ["-m", "signcl", "extract", str(made_runs["slt-i3d"]), "--batch-size", "2", "--shard-samples", "1",
              "--device", "cpu"]  # fmt: skip
-    extract(runs["slt-i3d"], tmp_path / "whole", batch_size=2, shard_samples=1, device="cpu", progress=False)
+    extract(made_runs["slt-i3d"], tmp_path / "whole", batch_size=2, shard_samples=1, device="cpu", progress=False)
     cut = tmp_path / "cut"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen([sys.executable, *words, "-o", str(cut)], env=environment, stderr=subprocess.DEVNULL)
@@ -100,17 +108,17 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_files(runs, tmp_path):
     if not (cut / "index.json").exists():  # on a fast machine it may have been done already
         with pytest.raises(ValueError, match="is unfinished: run the command that writes it again"):
             FeatureStore(cut)
-        extract(runs["slt-i3d"], cut, batch_size=2, shard_samples=1, device="cpu", progress=False)
+        extract(made_runs["slt-i3d"], cut, batch_size=2, shard_samples=1, device="cpu", progress=False)
     for path in cut.glob(".*"):
         path.unlink()  # what the kill left of a file that was being written
     assert files(cut) == files(tmp_path / "whole")
 
 
-def test_stopped_at_every_shard_and_resumed_gives_the_same_files(runs, tmp_path, monkeypatch):
+def test_stopped_at_every_shard_and_resumed_gives_the_same_files(made_runs, tmp_path, monkeypatch):
     from signcl.data.features import store as module
 
     settings = {"batch_size": 3, "shard_samples": 2, "device": "cpu", "progress": False}
-    extract(runs["joint-slt"], tmp_path / "whole", **settings)
+    extract(made_runs["joint-slt"], tmp_path / "whole", **settings)
     write = module._write_shard
     for stops in range(1, 5):  # 8 clips, 4 shards; 4: stopped between the last shard and the index
         written = 0
@@ -124,15 +132,15 @@ def test_stopped_at_every_shard_and_resumed_gives_the_same_files(runs, tmp_path,
 
         monkeypatch.setattr(module, "_write_shard", stopping)
         with pytest.raises(KeyboardInterrupt):
-            extract(runs["joint-slt"], tmp_path / str(stops), **settings)
+            extract(made_runs["joint-slt"], tmp_path / str(stops), **settings)
         monkeypatch.setattr(module, "_write_shard", write)
-        extract(runs["joint-slt"], tmp_path / str(stops), **settings)
+        extract(made_runs["joint-slt"], tmp_path / str(stops), **settings)
         assert files(tmp_path / str(stops)) == files(tmp_path / "whole")
 
 
-def test_a_translation_trains_on_the_store_of_another_run(runs, corpora, tmp_path):
+def test_a_translation_trains_on_the_store_of_another_run(made_runs, corpora, tmp_path):
     for split in ("train", "dev", "test"):
-        assert main(["extract", str(runs["slt-i3d"]), "-o", f"{tmp_path}/i3d/{split}", "--split", split, "--tap",
+        assert main(["extract", str(made_runs["slt-i3d"]), "-o", f"{tmp_path}/i3d/{split}", "--split", split, "--tap",
                      "visual"]) == 0  # fmt: skip
     recipe = recipe_from_dict({
         "stage": "finetune",
@@ -226,8 +234,8 @@ def line(capsys) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_bad_input_is_answered_in_a_line(runs, corpora, tmp_path, capsys):
-    run, store = str(runs["joint-slt"]), str(tmp_path / "store")
+def test_bad_input_is_answered_in_a_line(made_runs, corpora, tmp_path, capsys):
+    run, store = str(made_runs["joint-slt"]), str(tmp_path / "store")
     assert main(["extract", run, "-o", store, "--tap", "convv"]) == 2
     assert line(capsys) == "signcl: tap=convv: this system has features, visual, embedding, layer1, layer2, steps"
     assert not (tmp_path / "store").exists()
@@ -248,7 +256,7 @@ def test_bad_input_is_answered_in_a_line(runs, corpora, tmp_path, capsys):
     assert "no run folder at" in line(capsys)
 
 
-def test_an_unfinished_store_of_another_tap_is_not_gone_on_with(runs, tmp_path, monkeypatch):
+def test_an_unfinished_store_of_another_tap_is_not_gone_on_with(made_runs, tmp_path, monkeypatch):
     from signcl.data.features import store as module
 
     def stopping(*arguments, write=module._write_shard):
@@ -259,26 +267,26 @@ def test_an_unfinished_store_of_another_tap_is_not_gone_on_with(runs, tmp_path, 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_write_shard", stopping)
         with pytest.raises(KeyboardInterrupt):
-            extract(runs["joint-slt"], tmp_path / "store", **settings)
+            extract(made_runs["joint-slt"], tmp_path / "store", **settings)
     with pytest.raises(ValueError, match="unfinished store with tap 'features', got 'layer1'; go on with the same"):
-        extract(runs["joint-slt"], tmp_path / "store", tap="layer1", **settings)
+        extract(made_runs["joint-slt"], tmp_path / "store", tap="layer1", **settings)
 
 
-def test_broken_clips_are_named_counted_and_the_others_written(runs, corpora, tmp_path, capsys):
+def test_broken_clips_are_named_counted_and_the_others_written(made_runs, corpora, tmp_path, capsys):
     import shutil
 
     root = tmp_path / "corpus"
     shutil.copytree(corpora[False], root)
     (root / "train2.npy").write_bytes(b"no array")
     (root / "train5.npy").unlink()
-    run, store = str(runs["joint-slt"]), str(tmp_path / "store")
+    run, store = str(made_runs["joint-slt"]), str(tmp_path / "store")
     assert main(["extract", run, "-o", store, "--root", str(root)]) == 2
     assert "signcl: 2 clips could not be read and are not in the store: " in line(capsys)
     assert set(FeatureStore(store).names) == {f"train{i}" for i in range(8)} - {"train2", "train5"}
     assert main(["extract", run, "-o", f"{store}2", "--root", str(root), "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
     assert set(found["broken"]) == {"train2", "train5"}
-    r = run_folder.load_run(run).recipe
+    r = runs.load_run(run).recipe
     r.corpus.features = store
     with pytest.raises(ValueError, match=r"lacks 2 of 8 clips, first train2, train5; it has 6"):
         recipe_samples(r, "train")
@@ -288,40 +296,40 @@ def test_broken_clips_are_named_counted_and_the_others_written(runs, corpora, tm
         extract(run, tmp_path / "none", root=str(root), device="cpu", progress=False)
 
 
-def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(runs, corpora, tmp_path):
-    r = run_folder.load_run(runs["joint-slt"]).recipe
+def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(made_runs, corpora, tmp_path):
+    r = runs.load_run(made_runs["joint-slt"]).recipe
     samples = recipe_samples(r, "test")
     write_store(tmp_path / "store", ((s.name, np.ones((9, 5))) for s in samples))
-    run = run_folder.load_run(runs["joint-slt"])
+    run = runs.load_run(made_runs["joint-slt"])
     r.corpus.features = str(tmp_path / "store")
-    run_folder.save_run_start(runs["joint-slt"].with_name("other"), r, run.tokenizer, run.glosses)
-    run_folder.save_weights(runs["joint-slt"].with_name("other"), run.model)
-    run_folder.save_card(runs["joint-slt"].with_name("other"), run.card)
+    run_folder.save_run_start(made_runs["joint-slt"].with_name("other"), r, run.tokenizer, run.glosses)
+    run_folder.save_weights(made_runs["joint-slt"].with_name("other"), run.model)
+    run_folder.save_card(made_runs["joint-slt"].with_name("other"), run.card)
     message = "the model reads features of size 12, and these clips have 5; extract them with what"
     with pytest.raises(ValueError, match=message):
-        evaluate(runs["joint-slt"].with_name("other"), "test", progress=False)
+        evaluate(made_runs["joint-slt"].with_name("other"), "test", progress=False)
     with pytest.raises(ValueError, match=message):
-        extract(runs["joint-slt"].with_name("other"), tmp_path / "out", "test", device="cpu", progress=False)
+        extract(made_runs["joint-slt"].with_name("other"), tmp_path / "out", "test", device="cpu", progress=False)
     assert count_frames(samples, r.input)  # the clips themselves are fine
 
 
-def test_density_of_a_store_is_that_of_the_run_at_the_tap(runs, corpora, tmp_path, capsys):
+def test_density_of_a_store_is_that_of_the_run_at_the_tap(made_runs, corpora, tmp_path, capsys):
     for label, tap in (("slt-i3d", "visual"), ("gfslt", "conv")):  # rows every 2 and every 4 frames
-        extract(runs[label], tmp_path / label, tap=tap, dtype="float32", device="cpu", progress=False)
-        run = run_folder.load_run(runs[label])
+        extract(made_runs[label], tmp_path / label, tap=tap, dtype="float32", device="cpu", progress=False)
+        run = runs.load_run(made_runs[label])
         lines = ["name\tgloss\tstart\tstop"]
         for sample in recipe_samples(run.recipe, "train"):
             lines += [f"{sample.name}\t{span.token}\t{span.start}\t{span.stop}" for span in sample.spans]
         (tmp_path / "spans.tsv").write_text("\n".join(lines) + "\n")
         assert main(["density", str(tmp_path / label), "--spans", str(tmp_path / "spans.tsv"), "--json"]) == 0
         of_store = json.loads(capsys.readouterr().out)
-        of_run = run_density(runs[label], "train", tap=tap, picture=False, progress=False)
+        of_run = run_density(made_runs[label], "train", tap=tap, picture=False, progress=False)
         assert of_store["instances"] == of_run["instances"] == len(lines) - 1
         assert of_store["sdr"] == pytest.approx(of_run["sdr"], rel=1e-4)
 
 
-def test_signs_are_cut_out_of_a_store_by_its_clock(runs, corpora, tmp_path):
-    extract(runs["slt-i3d"], tmp_path / "store", tap="visual", dtype="float32", device="cpu", progress=False)
+def test_signs_are_cut_out_of_a_store_by_its_clock(made_runs, corpora, tmp_path):
+    extract(made_runs["slt-i3d"], tmp_path / "store", tap="visual", dtype="float32", device="cpu", progress=False)
     store = FeatureStore(tmp_path / "store")
     recipe = recipe_from_dict({"corpus": {"name": "folder", "root": str(corpora[True]), "isolated": True}})
     frames = recipe_samples(recipe, "train")

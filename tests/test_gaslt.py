@@ -4,17 +4,19 @@ import gzip
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from systems import losses, make, terms_on
 from test_slt import DIM, SMALL, WORDS, some_batch, write_corpus
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from signcl import evaluate, fit
 from signcl.data.batch import Sample, frame_mask
-from signcl.data.loading import ClipDataset, collate, recipe_samples
+from signcl.data.loading import ClipDataset, collate
 from signcl.data.text import VocabularyTokenizer, build_tokenizer, is_spaced
 from signcl.data.text.word_vectors import read_vectors
 from signcl.inference.translation import load_model, translate
@@ -23,10 +25,10 @@ from signcl.systems.encoders import build_visual
 from signcl.systems.gaslt import GASLT, LocalAttention, neighbours
 from signcl.systems.targets.sentence_encoder import SentenceEncoder
 from signcl.systems.targets.sentences import PretrainedVectors, TfidfVectors
-from signcl.systems.terms import compute_terms, weighted_sum
-from signcl.training import run_folder
-from signcl.training.build import build_model, initialise
-from signcl.training.recipe import recipe_from_dict
+from signcl.systems.terms import weighted_sum
+from signcl.training import runs
+from signcl.training.recipe import recipe_from_dict, recipe_samples
+from signcl.training.runs import build_model, initialise
 
 LENGTHS = [1, 2, 9, 5, 12]
 T, WIDTH, HEADS = 12, 12, 3
@@ -166,7 +168,7 @@ def model_of(seed=0, **options):
     torch.manual_seed(seed)
     sizes = {"width": 32, "encoder_layers": 2, "decoder_layers": 2, "heads": 4, "ffn": 48, **options}
     visual = build_visual("identity", feature_dim=DIM)
-    return GASLT(visual, vocab_size=11, pad_id=0, start_id=1, end_id=2, **sizes).eval()
+    return make(GASLT, visual, vocab_size=11, pad_id=0, start_id=1, end_id=2, **sizes).eval()
 
 
 @pytest.mark.parametrize("options", [{}, {"edge": "wrap"}, {"word_dim": 10, "keys": 4}], ids=str)
@@ -190,7 +192,7 @@ def test_a_clip_alone_is_translated_as_in_a_padded_batch(options):
 
 def test_the_released_form_depends_on_the_padding_and_has_no_nan_for_one_frame():
     batch, samples, arrays, _ = some_batch([1, 23, 12])
-    model = model_of(edge="released")
+    model = model_of(form="as_released")
     together = model(batch)
     assert torch.isfinite(together.logits).all()
     assert torch.isfinite(model(collated(samples[:1], arrays[:1], batch)).logits).all()
@@ -211,7 +213,7 @@ def test_parameter_counts_by_formula_and_at_the_original_sizes():
     decoder = words + 2 * w + layers * (8 * w * w + 15 * w + 2 * w * f + f) + 2 * w + v * w
     with torch.device("meta"):
         visual = build_visual("identity", feature_dim=d)
-        model = GASLT(visual, vocab_size=v, pad_id=0, start_id=1, end_id=2, word_dim=e)
+        model = make(GASLT, visual, vocab_size=v, pad_id=0, start_id=1, end_id=2, word_dim=e)
     assert sum(p.numel() for p in model.parameters()) == encoder + decoder == 17_889_296
     assert model.encoder.layers[0].attention.first == -3
     assert model.encoder.dropout.p == 0.1
@@ -239,15 +241,15 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(form, tm
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
     r = recipe(four, tmp_path / "run", model={"form": form}, epochs=10, evaluate_every=10, bucket=False)
     folder = fit(r, progress=False)
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     data = ClipDataset(
-        recipe_samples(run.recipe, "dev"), run.tokenizer, run.recipe, training=False, targets=run.targets
+        recipe_samples(run.recipe, "dev"), run.tokenizer, run.recipe.reading, training=False, targets=run.targets
     )
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
-        terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
+        terms = losses(run.model, batch, run.recipe)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1
-    assert run_folder.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
+    assert runs.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
     assert evaluate(folder, "dev", bootstrap=0, progress=False)["bleu4"] == pytest.approx(100)
     said = translate(load_model(folder, device="cpu"), four / "train0.npy").text
     assert said == data.samples[0].text
@@ -288,15 +290,15 @@ def test_similarity_of_one_clip_is_exactly_zero_with_a_gradient():
 
 def test_the_term_pools_real_frames_alone_and_wants_its_targets():
     batch, *_ = some_batch([7, 23, 12])
-    model, loss = model_of(), recipe_from_dict({"model": {"name": "gaslt"}}).loss
+    model, recipe = model_of(), recipe_from_dict({"model": {"name": "gaslt"}})
     out = model(batch)
     with pytest.raises(ValueError, match=r"needs batch\.targets"):
-        compute_terms(out, batch, loss, pad_id=0)
+        terms_on(out, batch, recipe)
     batch.targets["sentence_similarity"] = torch.randn(3, 5)
-    found = compute_terms(out, batch, loss, pad_id=0)["sentence_similarity"]
+    found = terms_on(out, batch, recipe)["sentence_similarity"]
     means = torch.stack([out.steps[i, :n].mean(dim=0) for i, n in enumerate([7, 23, 12])])
     torch.testing.assert_close(found, sentence_similarity_loss(means, batch.targets["sentence_similarity"]))
-    again = compute_terms(out, batch, loss, pad_id=0, gather=lambda rows: torch.cat([rows, rows]))
+    again = terms_on(out, batch, recipe, gather=lambda rows: torch.cat([rows, rows]))
     twice = sentence_similarity_loss(torch.cat([means] * 2), torch.cat([batch.targets["sentence_similarity"]] * 2))
     torch.testing.assert_close(again["sentence_similarity"], twice)
 
@@ -391,14 +393,14 @@ def test_what_is_no_sentence_encoder_is_refused(tmp_path):
 def test_sentence_vectors_are_kept_in_the_run_folder_and_the_encoder_is_not_asked_again(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", {"train": 6, "dev": 3, "test": 3})
     encoder = write_encoder(tmp_path / "encoder")
-    model = {"gaslt": {"sentence_encoder": f"pretrained:{encoder}"}}
+    model = {"sentence_encoder": f"pretrained:{encoder}"}
     r = recipe(corpus, tmp_path / "run", model=model, max_steps=2, epochs=3)
     folder = fit(r, progress=False)
     again = PretrainedVectors.again(str(encoder), folder)
     sentences = {s.text for split in ("train", "dev") for s in recipe_samples(r, split)}
     assert set(again.known) == sentences
     shutil.move(encoder, tmp_path / "moved")
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     samples = recipe_samples(r, "dev")
     fresh = SentenceEncoder.load(str(tmp_path / "moved"))([s.text for s in samples])
     torch.testing.assert_close(run.targets(samples)["sentence_similarity"], fresh)
@@ -456,15 +458,15 @@ def test_the_word_table_starts_from_a_file(tmp_path):
     path = vectors_file(tmp_path / "v.txt", {"regen": [1.0, 2.0, 3.0], "wind": [4.0, 5.0, 6.0]})
     tokenizer = VocabularyTokenizer(["regen", "sonne", "wind"])
     own = {"word_dim": 3, "word_vectors": f"pretrained:{path}"}
-    r = recipe("corpus", "run", model={"visual": "identity", "gaslt": own})
+    r = recipe("corpus", "run", model={"visual": "identity", **own})
     model = build_model(r, tokenizer, DIM)
     before = model.decoder.words.weight.clone()
     (said,) = initialise(model, r, tokenizer)
     assert "2 of 8 words found; 6 keep random vectors, e.g. <unk> <mask> sonne" in said
     assert model.decoder.words.weight[[5, 7]].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert torch.equal(model.decoder.words.weight[6], before[6])
-    r.model.gaslt.word_dim = 4
-    with pytest.raises(ValueError, match=r"vectors of size 3, the word table has 4; set model\.gaslt\.word_dim=3"):
+    r = replace(r, model=replace(r.model, word_dim=4))
+    with pytest.raises(ValueError, match=r"vectors of size 3, the word table has 4; set model\.word_dim=3"):
         initialise(build_model(r, tokenizer, DIM), r, tokenizer)
     with pytest.raises(ValueError, match="has none of the 6 words"):
         initialise(model, r, VocabularyTokenizer(["schnee"]))
@@ -480,12 +482,12 @@ def test_pieces_are_named_as_word_vectors_name_them():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"gaslt": {"keys": 0}}, r"model\.gaslt\.keys: needs a number above 0, got 0"),
-        ({"gaslt": {"word_dim": -1}}, r"model\.gaslt\.word_dim: needs a number above 0"),
-        ({"gaslt": {"edge": "ring"}}, r"model\.gaslt\.edge: needs one of stop, wrap, got 'ring'"),
-        ({"gaslt": {"embedding_dropout": 2.0}}, r"embedding_dropout: needs a number from 0 to 1, got 2\.0"),
-        ({"gaslt": {"sentence_encoder": "bert"}}, "needs tfidf or pretrained:FOLDER, got 'bert'"),
-        ({"gaslt": {"word_vectors": "v.txt"}}, r"needs pretrained:FILE, got 'v\.txt'"),
+        ({"keys": 0}, r"model\.keys: needs a number from 1 to 1000, got 0"),
+        ({"word_dim": -1}, r"model\.word_dim: needs a number from 1 to 65536"),
+        ({"edge": "ring"}, r"model\.edge: needs one of stop, wrap, got 'ring'"),
+        ({"embedding_dropout": 2.0}, r"embedding_dropout: needs a number from 0 to 1, got 2\.0"),
+        ({"sentence_encoder": "bert"}, "needs tfidf or pretrained:FOLDER, got 'bert'"),
+        ({"word_vectors": "v.txt"}, r"needs pretrained:FILE, got 'v\.txt'"),
         ({"signcl_tap": "layer7"}, "needs one of embedding, layer1, layer2, got 'layer7'"),
     ],
 )

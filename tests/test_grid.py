@@ -11,7 +11,7 @@ from signcl.cli import main
 from signcl.cli.tables import grid_table
 from signcl.evaluation.grid import evaluate_grid, search_grid
 from signcl.evaluation.scoring import read_predictions
-from signcl.training import run_folder
+from signcl.training import runs
 
 BEAMS, ALPHAS = (1, 3), (-1.0, 0.0, 5.0)
 
@@ -70,8 +70,8 @@ def test_the_command_line_searches_the_published_grid(run, capsys):
 
 
 def test_the_grid_is_for_systems_with_its_penalty(run, tmp_path):
-    corpus = run_folder.load_run(run).recipe.corpus.root
+    corpus = runs.load_run(run).recipe.corpus.root
     weights, model = {"translation": 1.0}, {"conv_width": 32}
     other = fit(recipe(corpus, tmp_path / "gfslt", "gfslt", weights=weights, model=model, max_steps=1), progress=False)
     with pytest.raises(ValueError, match="is a run of gfslt; the grid is for slt and gaslt"):
-        search_grid(run_folder.load_run(other), progress=False)
+        search_grid(runs.load_run(other), progress=False)

@@ -2,15 +2,13 @@
 
 import pytest
 import torch
-from systems import CASES, batch_of, built, recipe_of, write_corpus
+from systems import CASES, batch_of, built, losses, recipe_of, write_corpus
 from torch.nn import functional as F
 
 from signcl.data.batch import Batch, pack_positions
-from signcl.systems.encoders import I3D, build_visual, load_i3d_weights
-from signcl.systems.terms import compute_terms, weighted_sum
-from signcl.training.build import initialise_visual
+from signcl.systems.encoders import I3D, build_visual, initialise_visual, load_i3d_weights
+from signcl.systems.terms import weighted_sum
 from signcl.training.recipe import recipe_from_dict
-from signcl.training.stages import decode
 
 TINY = {"window": 4, "stride": 2, "width_factor": 1 / 16}
 
@@ -249,7 +247,7 @@ def test_wrong_checkpoints_are_refused_in_a_line_and_change_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"visual": "i3d", "i3d": {"window": 0}}, "model.i3d.window: needs a number above 0, got 0"),
+        ({"visual": "i3d", "i3d": {"window": 0}}, "model.i3d.window: needs a number from 1 to 10000, got 0"),
         ({"visual": "i3d", "i3d": {"channels": "gbr"}}, "model.i3d.channels: needs one of rgb, bgr, got 'gbr'"),
         ({"visual": "small_cnn", "i3d": {"window": 16}}, "belong to model.visual=i3d, and model.visual is small_cnn"),
     ],
@@ -279,12 +277,11 @@ def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(80):
         optimizer.zero_grad()
-        terms = compute_terms(model(batch), batch, recipe.loss, pad_id=material.tokenizer.pad_id)
+        terms = losses(model, batch, recipe)
         weighted_sum(terms, recipe.loss.weights).backward()
         optimizer.step()
     model.eval()
     with torch.no_grad():
-        terms = compute_terms(model(batch), batch, recipe.loss, pad_id=material.tokenizer.pad_id)
+        terms = losses(model, batch, recipe)
     assert terms["translation"] < 0.1
-    said = decode(model, batch, material.tokenizer, recipe)
-    assert [said[name] for name in batch.names] == batch.texts
+    assert model.answer(batch, recipe.decode) == batch.texts

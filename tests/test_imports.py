@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "signcl"
+RINGS = ["data", "losses", "metrics", "density", "systems", "training", "inference", "evaluation", "testing", "pages",
+         "cli", "__main__"]  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:
@@ -24,6 +26,36 @@ def imports(path: Path) -> set[str]:
 
 
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" and "recipes" not in p.parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_come_from_the_left(path):
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for other in imports(path) - {here}:
+        assert RINGS.index(other) < RINGS.index(here), f"{path.name} imports signcl.{other}, from its right"
+
+
+def test_the_top_has_few_rooms():
+    entries = {p.name for p in PACKAGE.iterdir()} - {"__pycache__", "recipes"}
+    assert len(entries) <= 14, sorted(entries)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_own_modules_are_imported_at_the_top(path):
+    """A verb of the command line loads what it needs when it runs, so that `--help` stays fast; nobody else does."""
+    if path.relative_to(PACKAGE).parts[0] == "cli":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = [
+        f"line {node.lineno}: {node.module}"
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("signcl")
+        and node.module != "signcl.pages.app"  # it needs the extra `serve`
+    ]
+    assert inner == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from systems import make
 from torch.nn import functional as F
 
 from signcl.data.batch import Batch, pack_positions
-from signcl.systems import MODELS, model_class
+from signcl.systems import system_class, system_names
 from signcl.systems.encoders import Identity, ResNet, SmallCNN
 from signcl.systems.gfslt import GFSLT
 from signcl.systems.parts.transfer import load_language_model, transfer
@@ -57,17 +58,17 @@ def one_of(batch: Batch, row: int) -> Batch:
 
 def gfslt(seed: int = 0, dim: int = 12, visual: torch.nn.Module | None = None, **changes) -> GFSLT:
     torch.manual_seed(seed)
-    return GFSLT(visual or Identity(dim), **IDS, end_id=END, **(SMALL | changes))
+    return make(GFSLT, visual or Identity(dim), **IDS, end_id=END, **(SMALL | changes))
 
 
 def vlp(seed: int = 0, visual: torch.nn.Module | None = None, **changes) -> VLP:
     torch.manual_seed(seed)
-    return VLP(visual or Identity(12), **IDS, **(SMALL | TEXT | changes))
+    return make(VLP, visual or Identity(12), **IDS, **(SMALL | TEXT | changes))
 
 
 def test_gfslt_has_the_parameters_of_the_official_finetuning_log():
     with torch.device("meta"):
-        model = GFSLT(ResNet(18), vocab_size=2454, pad_id=1, start_id=2430, end_id=2)
+        model = make(GFSLT, ResNet(18), vocab_size=2454, pad_id=1, start_id=2430, end_id=2)
     assert sum(p.numel() for p in model.parameters()) == 115_412_544
 
 
@@ -75,8 +76,8 @@ def test_sizes_with_the_pretrained_decoder_and_on_csl_daily_are_those_of_the_sig
     # The logs print one number each; the vocabularies follow from it: 2308 rows in one table, 2 tables of 6036.
     with torch.device("meta"):
         sizes = {"decoder_layers": 12, "decoder_heads": 16, "activation": "gelu", "tie_embeddings": True}
-        finetuning = GFSLT(ResNet(18), vocab_size=2308, pad_id=1, start_id=2, end_id=2, **sizes)
-        pretraining = VLP(ResNet(18), vocab_size=6036, pad_id=1, start_id=2)
+        finetuning = make(GFSLT, ResNet(18), vocab_size=2308, pad_id=1, start_id=2, end_id=2, **sizes)
+        pretraining = make(VLP, ResNet(18), vocab_size=6036, pad_id=1, start_id=2)
     assert sum(p.numel() for p in finetuning.parameters()) == 263_920_192
     counted = [p for name, p in pretraining.named_parameters() if not name.startswith(("decoder.", "lm_head."))]
     assert sum(p.numel() for p in counted) == 223_511_105
@@ -84,8 +85,8 @@ def test_sizes_with_the_pretrained_decoder_and_on_csl_daily_are_those_of_the_sig
 
 def test_vlp_has_the_parameters_of_the_official_pretraining_log():
     with torch.device("meta"):
-        model = VLP(ResNet(18), vocab_size=2454, pad_id=1, start_id=2430)
-        contrast_only = VLP(ResNet(18), vocab_size=2454, pad_id=1, start_id=2430, masked_text=False)
+        model = make(VLP, ResNet(18), vocab_size=2454, pad_id=1, start_id=2430)
+        contrast_only = make(VLP, ResNet(18), vocab_size=2454, pad_id=1, start_id=2430, masked_text=False)
     sizes = {}
     for name, parameter in model.named_parameters():
         part = name.split(".")[0]
@@ -214,7 +215,7 @@ def test_every_parameter_has_a_gradient():
     batch = batch_of([9, 20])
     for model, loss_of in (
         (gfslt(tie_embeddings=True), lambda out: out.logits.square().mean()),
-        (gfslt(as_released=True), lambda out: out.logits.square().mean()),
+        (gfslt(form="as_released"), lambda out: out.logits.square().mean()),
         (vlp(masked_text=False), lambda out: (out.video_embedding * out.text_embedding).sum() * out.logit_scale),
         (
             vlp(sign_emb=True),
@@ -250,12 +251,12 @@ def test_half_precision_is_finite():
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_have_one_name_each_and_come_back(tmp_path, tied):
     batch = batch_of([9, 20])
-    for make in (gfslt, vlp):
-        model = make(tie_embeddings=tied).eval()
+    for system in (gfslt, vlp):
+        model = system(tie_embeddings=tied).eval()
         save_file(model.state_dict(), tmp_path / "model.safetensors")  # refuses two names for one tensor
-        other = make(seed=5, tie_embeddings=tied).eval()
+        other = system(seed=5, tie_embeddings=tied).eval()
         other.load_state_dict(load_file(tmp_path / "model.safetensors"))
-        field = "logits" if make is gfslt else "masked_logits"
+        field = "logits" if system is gfslt else "masked_logits"
         assert torch.equal(getattr(model(batch), field), getattr(other(batch), field))
 
 
@@ -373,14 +374,14 @@ def test_models_say_what_they_need():
         gfslt(max_positions=12)(batch_of([60]))
     with pytest.raises(ValueError, match=r"a sentence of 5 tokens needs model.max_positions"):
         gfslt(max_positions=4)(batch_of([9], [[5, 6, 7, 8, END]]))
-    with pytest.raises(ValueError, match=r"model.heads must divide model.width, got 5 and 32"):
+    with pytest.raises(ValueError, match=r"model.heads: 5 does not divide model.width 32"):
         gfslt(heads=5)
     with pytest.raises(ValueError, match=r"conv_width equal to model.width"):
         vlp(conv_width=16)
     with pytest.raises(ValueError, match="got 'gfslr'; did you mean gfslt"):
-        model_class("gfslr")
+        system_class("gfslr")
 
 
 def test_every_named_system_is_there():
     systems = {"gfslt": GFSLT, "recogniser": Recogniser, "slt": SLT, "vlp": VLP}
-    assert systems.items() <= {name: model_class(name) for name in MODELS}.items()
+    assert systems.items() <= {name: system_class(name) for name in system_names()}.items()

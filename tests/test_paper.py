@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from paper import jobs, output, statistics
 from paper.jobs import Extract, Fit, Place, folder_of, run_all
 from signcl.data.annotation.span_table import write_spans
-from signcl.data.loading import recipe_samples
 from signcl.metrics import bleu, seeded_bootstrap
-from signcl.training.run_folder import load_run
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import load_run
 
 TINY = ("corpus.name=folder", "train.max_steps=2", "train.epochs=1", "model.width=16", "model.heads=2", "model.ffn=16")
 

@@ -165,8 +165,8 @@ def test_spans_of_a_table_stand_in_for_the_corpus_and_an_aligner_for_both(argume
     from paper.jobs import Place, run_all
     from paper.settings import corpus_id
     from signcl.data.annotation.span_table import write_spans
-    from signcl.data.loading import recipe_samples
-    from signcl.training.run_folder import load_run
+    from signcl.training.recipe import recipe_samples
+    from signcl.training.runs import load_run
 
     root = Path(arguments[arguments.index("--root") + 1])
     bare = tmp_path / "bare"

@@ -196,7 +196,7 @@ def test_weights_that_are_missing_are_errors_and_hub_ids_are_not(few, tmp_path, 
     hub = [line for line in found["warnings"] if "asked of the hub" in line]
     assert len(hub) == 1
     assert hub[0].startswith("facebook/dinov2-small ")
-    assert any(line.startswith("pretrained/cc.de.300.vec is not there: model.pgp.vectors") for line in found["errors"])
+    assert any(line.startswith("pretrained/cc.de.300.vec is not there: model.vectors") for line in found["errors"])
     for where in WHERE.values():
         assert (Path(check.__file__).parents[1] / where.split()[0]).exists()
 

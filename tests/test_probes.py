@@ -256,14 +256,14 @@ def test_the_same_seed_gives_the_same_probe(runs):
 
 def test_another_clips_video_gives_that_clips_answer(runs, corpora):
     """Against the real thing: translate the clips with their files exchanged."""
-    from signcl.data.loading import recipe_samples
-    from signcl.evaluation.scoring import predict
-    from signcl.training import run_folder
+    from signcl.inference.answers import predict
+    from signcl.training.recipe import recipe_samples
+    from signcl.training.runs import load_run
 
     good, _ = runs
     probe(good, ["visual"], "test", bootstrap=0, progress=False)
     names, references, _ = read_predictions(good / "predictions.test.tsv")
-    run = run_folder.load_run(good)
+    run = load_run(good)
     samples = {s.name: s for s in recipe_samples(run.recipe, "test")}
     others = another_clip(references)
     swapped = [replace(samples[n], features=samples[names[o]].features, num_frames=None) for n, o in zip(names, others)]

@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.metrics import f1_score as sklearn_f1
 
 from signcl.data.batch import Sample
+from signcl.data.corpora import load_samples
 from signcl.losses import pseudo_gloss_log_probs, pseudo_gloss_loss
 from signcl.metrics import f1_score, mean_average_precision
 from signcl.systems.targets.pseudo_glosses import PseudoGlosses, lemmas
@@ -134,9 +135,13 @@ def test_the_vocabulary_is_that_of_training_and_leaks_only_as_released(tmp_path)
     samples = [Sample(f"train{i}", text) for i, text in enumerate(train)]
 
     def made(**pgp):
-        model = {"name": "pgp", "pgp": {"max_share": 1.0, "stop_length": 0, **pgp}}
+        model = {"name": "pgp", "max_share": 1.0, "stop_length": 0, **pgp}
         recipe = recipe_from_dict({"stage": "pretrain", "corpus": {"root": str(tmp_path)}, "model": model})
-        return PseudoGlosses.build(recipe, samples)
+
+        def texts_of(split):
+            return [s.text for s in load_samples("folder", tmp_path, split)]
+
+        return PseudoGlosses.build(recipe.model, samples, texts_of, tmp_path)
 
     (tmp_path / "x.npy").touch()
     assert set(made().vocabulary) == {"regen", "kommt", "sturm", "nicht"}
@@ -173,7 +178,7 @@ def test_word_vectors_are_read_by_name_and_what_is_missing_is_said(tmp_path):
     assert said == "3 of 4; random for hagel"
     torch.testing.assert_close(vectors[:3], torch.tensor([[0.6, 0, 0.8], [0, 1, 0], [0, 0, 1]]))
     assert vectors[3].norm().item() == pytest.approx(1)
-    with pytest.raises(ValueError, match=r"line 3: needs a word and 4 numbers \(model.pgp.prototype_dim\), got 3"):
+    with pytest.raises(ValueError, match=r"line 3: needs a word and 4 numbers \(model.prototype_dim\), got 3"):
         made.vectors(str(file), 4)
     with pytest.raises(ValueError, match="has none of the 1 pseudo-glosses"):
         PseudoGlosses(["nebel"], "words").vectors(str(file), 3)

@@ -3,12 +3,14 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from systems import having, losses, make
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -29,13 +31,12 @@ from signcl.data.text import VocabularyTokenizer, build_tokenizer, load_tokenize
 from signcl.inference.translation import load_model, translate
 from signcl.systems.encoders import DINOV2_SIZES, build_visual
 from signcl.systems.parts.adapted_lm import AdaptedLM, SignAdapter, attention_maps, decoder_layers
-from signcl.systems.sign2gpt import Sign2GPT
-from signcl.systems.terms import compute_terms
-from signcl.training import run_folder
-from signcl.training.build import build_model, initialise
+from signcl.systems.sign2gpt import LMConfig, Sign2GPT
+from signcl.training import run_folder, runs
 from signcl.training.optimizer import count_parameters, make_optimizer
 from signcl.training.prepare import prepare
 from signcl.training.recipe import TrainRecipe, recipe_from_dict
+from signcl.training.runs import build_model, initialise
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
 DIM, V, END, START, PAD = 6, 13, 2, 1, 0
@@ -57,9 +58,13 @@ def lm_of(name, seed=0):
 
 
 def model_of(name="gpt2", gate=0.7, seed=0, **options):
-    lm = lm_of(name, seed)
-    made = {"adapter_width": 8, "adapter_heads": 2, "gate": gate, **SIGNS, **options}
-    model = Sign2GPT(build_visual("identity", feature_dim=DIM), lm, pad_id=PAD, start_id=START, end_id=END, **made)
+    torch.manual_seed(seed)
+    own = {key: options.pop(key) for key in list(options) if key in LMConfig.__dataclass_fields__ and key not in SIGNS}
+    lm = LMConfig(**{"adapter_width": 8, "adapter_heads": 2, "gate": gate, **own})
+    ids = {"vocab_size": V, "pad_id": PAD, "start_id": START, "end_id": END}
+    decoder = {"decoder": CONFIGS[name].to_dict()}
+    visual = build_visual("identity", feature_dim=DIM)
+    model = make(Sign2GPT, visual, **ids, lm=lm, described=decoder, **(SIGNS | options))
     model.encoder.norm.running_mean.uniform_(-1, 1)
     model.encoder.norm.running_var.uniform_(0.5, 2)
     return model.eval()
@@ -184,10 +189,9 @@ def test_only_what_the_formula_counts_is_trained(name):
 
 def test_the_trained_count_at_the_published_size():
     with torch.device("meta"):
-        lm = AutoModelForCausalLM.from_config(
-            XGLMConfig(num_layers=24, d_model=2048, attention_heads=16, ffn_dim=8192, vocab_size=256008)
-        )
-        model = Sign2GPT(build_visual("identity", feature_dim=384), lm, pad_id=1, start_id=2, end_id=2)
+        sizes = XGLMConfig(num_layers=24, d_model=2048, attention_heads=16, ffn_dim=8192, vocab_size=256008)
+        visual, ids = build_visual("identity", feature_dim=384), {"pad_id": 1, "start_id": 2, "end_id": 2}
+        model = make(Sign2GPT, visual, **ids, described={"decoder": sizes.to_dict()})
     total, trained = count_parameters(model)
     assert trained == 13_338_624 + 131_840 + 1_572_864 + 28_477_464
     assert total - trained == 1_732_907_008  # facebook/xglm-1.7B
@@ -197,7 +201,7 @@ def test_a_language_model_without_lora_or_trained_whole():
     plain = model_of(lora_rank=0)
     assert not any(p.requires_grad for p in plain.decoder.lm.parameters())
     assert not any("lora" in name for name in plain.state_dict())
-    assert all(p.requires_grad for p in model_of(lora_rank=0, train_all=True).parameters())
+    assert all(p.requires_grad for p in model_of(lora_rank=0, train="all").parameters())
 
 
 def test_without_peft_the_answer_is_one_line(monkeypatch):
@@ -273,13 +277,14 @@ def recipe(corpus, out, name="sign2gpt", *, model=None, lm=None, pgp=None, text=
     sizes = {"visual": "feature_mlp", "visual_dim": 16, "width": 32, "heads": 2, "ffn": 48, "dropout": 0.0,
              "max_positions": 40}  # fmt: skip
     own = {"layer_scale": 1.0, "drop_path": 0.0, "prototype_dim": 8, "max_share": 1.0, "stop_length": 0, **(pgp or {})}
+    sizes |= own
     made = {"width": 32, "heads": 2, "ffn": 48, "adapter_width": 32, "adapter_heads": 2, "gate": 0.5, **(lm or {})}
     return recipe_from_dict({
         "stage": stage,
         "out": str(out),
         "corpus": {"name": "folder", "root": str(corpus)},
         "text": text or {},
-        "model": {"name": name, **sizes, "pgp": own, "lm": made, **(model or {})},
+        "model": {"name": name, **having(name, sizes | {"lm": made}), **(model or {})},
         "loss": {"label_smoothing": 0.0},
         "train": {"epochs": 1, "batch_size": 4, "device": "cpu", "lr": 3e-3, "weight_decay": 0.0,
                   "schedule": "constant", **train},
@@ -302,16 +307,14 @@ def test_pretraining_finds_the_words_and_translation_starts_from_it_and_is_learn
     said = run_folder.read_card(folder)["initialised"]
     assert len(said) == 1
     assert "left behind: head (4); start fresh: decoder" in said[0]
-    run = run_folder.load_run(folder)
-    data = ClipDataset(prepare(run.recipe).dev.samples, run.tokenizer, run.recipe, training=False)
+    run = runs.load_run(folder)
+    data = ClipDataset(prepare(run.recipe).dev.samples, run.tokenizer, run.recipe.reading, training=False)
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
-        terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
+        terms = losses(run.model, batch, run.recipe)
     assert float(terms["translation"]) < 0.1
     assert (
-        run_folder.load_run(folder)
-        .model.generate(batch, max_new_tokens=9)
-        .equal(run.model.generate(batch, max_new_tokens=9))
+        runs.load_run(folder).model.generate(batch, max_new_tokens=9).equal(run.model.generate(batch, max_new_tokens=9))
     )
     assert evaluate(folder, "dev", bootstrap=0, progress=False)["exact_match"] == 100
     assert translate(load_model(folder, device="cpu"), corpus / "dev0.npy").text == data.samples[0].text
@@ -327,7 +330,7 @@ def test_pretraining_hands_over_every_tensor_of_the_visual_side(corpus, tmp_path
     carried = [name for name in source if name.startswith(("visual.", "encoder."))]
     assert carried
     assert all(torch.equal(own[name], source[name]) for name in carried)
-    r.model.width = 48
+    r = replace(r, model=replace(r.model, width=48))
     with pytest.raises(ValueError, match="tensors do not fit from one stage to the next"):
         initialise(build_model(r, prepare(r).tokenizer, DIM), r)
     r = recipe(corpus, tmp_path / "other", "pgp", model={"init_from": str(tmp_path / "run2")})
@@ -391,12 +394,14 @@ def test_a_run_on_a_published_language_model_is_whole_without_its_folder(corpus,
     fused = "transformer.h.0.attn.c_attn."
     assert torch.equal(weights[f"decoder.lm.{fused}base_layer.weight"], theirs[f"{fused}weight"])
 
-    here = run_folder.load_run(folder)
-    batch = ClipDataset(prepare(here.recipe).dev.samples, here.tokenizer, here.recipe, training=False)[[0, 1]].batch
+    here = runs.load_run(folder)
+    batch = ClipDataset(prepare(here.recipe).dev.samples, here.tokenizer, here.recipe.reading, training=False)[
+        [0, 1]
+    ].batch
     expected = here.model(batch).logits
     assert expected.shape[2] == len(WORDS) + 2 + 3
     shutil.rmtree(tmp_path / "lm")
-    gone = run_folder.load_run(folder)
+    gone = runs.load_run(folder)
     assert torch.equal(gone.model(batch).logits, expected)
     assert gone.model.generate(batch, max_new_tokens=9).equal(here.model.generate(batch, max_new_tokens=9))
     assert json.loads((folder / "architecture.json").read_text())["decoder"]["model_type"] == "gpt2"
@@ -420,10 +425,12 @@ def test_language_models_that_do_not_fit_are_one_line(corpus, tmp_path):
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-TINY = ["model.width=32", "model.heads=2", "model.ffn=32", "model.pgp.prototype_dim=8", "model.pgp.lemmatiser=words",
+TINY = ["model.width=32", "model.heads=2", "model.ffn=32", "model.prototype_dim=8", "model.lemmatiser=words",
         "model.lm.adapter_width=16", "model.lm.adapter_heads=2", "train.max_steps=2", "train.device=cpu",
         "train.batch_size=2", "train.precision=32-true", "train.workers=0", "input.size=56", "input.crop=48",
         "decode.max_new_tokens=6"]  # fmt: skip
+FIRST = [change for change in TINY if "model.lm." not in change]
+SECOND = [change for change in TINY if "prototype" not in change and "lemmatiser" not in change]
 
 
 @pytest.mark.parametrize("variant", ["", "-signcl"])
@@ -448,13 +455,13 @@ def test_the_published_recipes_train_and_score_on_the_official_layout(variant, t
     lm = f"pretrained:{tmp_path}/lm"
     places = [f"corpus.root={tmp_path}/corpus", f"model.visual_weights=pretrained:{tmp_path}/dino"]
     first = load_recipe(RECIPES / f"phoenix14t/pgp{variant}.yaml", [
-        *places, *TINY, f"out={tmp_path}/pgp", f"model.pgp.vectors=pretrained:{tmp_path}/words.vec",
-        "model.pgp.max_share=1.0"])  # fmt: skip
+        *places, *FIRST, f"out={tmp_path}/pgp", f"model.vectors=pretrained:{tmp_path}/words.vec",
+        "model.max_share=1.0"])  # fmt: skip
     folder = fit(first, progress=False)
     assert "1 of 3; random for regen, wind" in run_folder.read_card(folder)["initialised"][1]
     assert run_folder.read_weights(folder)["head.vectors"].shape == (3, 8)
     second = load_recipe(RECIPES / f"phoenix14t/sign2gpt{variant}.yaml", [
-        *places, *TINY, f"out={tmp_path}/run", f"model.init_from={folder}", f"model.lm.name={lm}",
+        *places, *SECOND, f"out={tmp_path}/run", f"model.init_from={folder}", f"model.lm.name={lm}",
         f"text.tokenizer={lm}"])  # fmt: skip
     run = fit(second, progress=False)
     assert len(run_folder.read_card(run)["initialised"]) == 3
@@ -467,13 +474,13 @@ def test_the_published_recipes_train_and_score_on_the_official_layout(variant, t
         ({"lm": {"name": "pretrained:x/y"}}, r"text.tokenizer: .* needs pretrained:x/y, got 'word'"),
         ({"lm": {"name": "xglm"}}, r"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got 'xglm'"),
         ({"lm": {"width": 10, "heads": 4}}, "heads must divide width"),
-        ({"lm": {"lora_rank": -1}}, "model.lm.lora_rank: needs a number of at least 0, got -1"),
+        ({"lm": {"lora_rank": -1}}, "model.lm.lora_rank: needs a number from 0 to 4096, got -1"),
         ({"lm": {"architecture": "t5"}}, "model.lm.architecture: needs one of gpt2, xglm"),
-        ({"pgp": {"window": 4}}, "model.pgp.window: needs an odd number"),
-        ({"pgp": {"lemmatiser": "spacey:de"}}, "model.pgp.lemmatiser: needs words, .* or spacy:MODEL"),
-        ({"pgp": {"vectors": "cc.de.300.vec"}}, "model.pgp.vectors: needs pretrained:FILE"),
-        ({"pgp": {"drop_path": 1.0}}, "drop_path and lora_dropout need 0 to below 1"),
-        ({"pgp": {"vit": "giant"}}, "model.pgp.vit: needs one of tiny, small, base, large"),
+        ({"window": 4}, "model.window: needs an odd number"),
+        ({"name": "pgp", "lemmatiser": "spacey:de"}, "model.lemmatiser: needs words, .* or spacy:MODEL"),
+        ({"name": "pgp", "vectors": "cc.de.300.vec"}, "model.vectors: needs pretrained:FILE"),
+        ({"drop_path": 1.0}, "model.drop_path: needs a number of at least 0 and below 1, got 1.0"),
+        ({"dinov2": {"vit": "giant"}}, "model.dinov2.vit: needs one of tiny, small, base, large"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_with_what_to_do(change, message):

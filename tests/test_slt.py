@@ -7,23 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from systems import having, losses, make, terms_on
 
 from signcl import evaluate, fit, load_recipe
 from signcl.data.batch import Sample
 from signcl.data.features import with_features
-from signcl.data.loading import ClipDataset, collate, recipe_samples
+from signcl.data.loading import ClipDataset, collate
 from signcl.data.text import GlossVocabulary, VocabularyTokenizer
 from signcl.data.video.writing import write_video
-from signcl.evaluation.scoring import predict
+from signcl.inference.answers import predict
 from signcl.inference.translation import load_model, translate
 from signcl.systems.encoders import build_visual
 from signcl.systems.parts.search import ctc_prefix_beam
 from signcl.systems.slt import SLT
-from signcl.systems.terms import compute_terms, weighted_sum
-from signcl.training import run_folder
-from signcl.training.build import build_model
+from signcl.systems.terms import weighted_sum
+from signcl.training import run_folder, runs
 from signcl.training.prepare import prepare
-from signcl.training.recipe import recipe_from_dict
+from signcl.training.recipe import recipe_from_dict, recipe_samples
+from signcl.training.runs import build_model
 
 SIGNS = ["REGEN", "SONNE", "WIND", "MORGEN", "NORD", "UND"]
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
@@ -61,7 +62,7 @@ def recipe(corpus, out, name="slt", *, weights=None, model=None, loss=None, **tr
         "stage": stage,
         "out": str(out),
         "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {"name": name, **SMALL, **(model or {})},
+        "model": {"name": name, **having(name, SMALL), **(model or {})},
         "loss": {
             "weights": weights or default,
             "label_smoothing": 0.0,
@@ -91,7 +92,9 @@ def model_of(tap="embedding", glosses=8, seed=0, **options):
     torch.manual_seed(seed)
     sizes = {"width": 32, "encoder_layers": 2, "decoder_layers": 2, "heads": 4, "ffn": 48, **options}
     visual = build_visual("identity", feature_dim=DIM)
-    model = SLT(visual, vocab_size=11, pad_id=0, start_id=1, end_id=2, num_glosses=glosses, signcl_tap=tap, **sizes)
+    model = make(
+        SLT, visual, vocab_size=11, pad_id=0, start_id=1, end_id=2, num_glosses=glosses, signcl_tap=tap, **sizes
+    )
     return model.eval()
 
 
@@ -171,8 +174,8 @@ def test_the_parameter_counts_of_the_docstrings():
     decoder = v * w + 2 * w + layers * (8 * w * w + 15 * w + 2 * w * f + f) + 2 * w + v * w
     options = {"vocab_size": v, "pad_id": 0, "start_id": 1, "end_id": 2}
     with torch.device("meta"):
-        joint = SLT(build_visual("identity", feature_dim=d), num_glosses=c, **options)
-        nslt = SLT(build_visual("identity", feature_dim=d), num_glosses=None, **options)
+        joint = make(SLT, build_visual("identity", feature_dim=d), num_glosses=c, **options)
+        nslt = make(SLT, build_visual("identity", feature_dim=d), num_glosses=None, **options)
 
     def count(model):
         return sum(p.numel() for p in model.parameters())
@@ -188,8 +191,8 @@ def test_signcl_reaches_the_frame_encoder_at_every_tap(tap, corpus, tmp_path):
     material = prepare(r)
     batch = material.train[[0, 1, 2, 3]].batch
     torch.manual_seed(0)
-    model = build_model(r, material.tokenizer, DIM, len(material.glosses))
-    terms = compute_terms(model(batch), batch, r.loss, pad_id=material.tokenizer.pad_id)
+    model = build_model(r, material.tokenizer, DIM, material.glosses)
+    terms = losses(model, batch, r)
     assert terms.keys() == weights.keys()
     assert all(torch.isfinite(value) for value in terms.values())
     for name, term in terms.items():
@@ -209,15 +212,15 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(tmp_path
     (four / "dev.tsv").write_text("\n".join([header, *rows]) + "\n")
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
     folder = fit(recipe(four, tmp_path / "run", epochs=8, evaluate_every=8, bucket=False), progress=False)
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     data = ClipDataset(
-        recipe_samples(run.recipe, "dev"), run.tokenizer, run.recipe, training=False, glosses=run.glosses
+        recipe_samples(run.recipe, "dev"), run.tokenizer, run.recipe.reading, training=False, glosses=run.glosses
     )
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
-        terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=run.tokenizer.pad_id)
+        terms = losses(run.model, batch, run.recipe)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1
-    assert run_folder.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
+    assert runs.load_run(folder).model.generate(batch).equal(run.model.generate(batch))
     scores = evaluate(folder, "dev", bootstrap=20, progress=False)
     assert scores["bleu4"] == pytest.approx(100)
     assert scores["recognition"]["wer"] == 0
@@ -243,7 +246,7 @@ def test_a_recogniser_trains_and_is_scored_by_word_error_rate(corpus, tmp_path):
     assert scores["made"]["beams"] == 10
     assert (folder / "predictions.test.tsv").read_text().startswith("name\treference\thypothesis\n")
     with pytest.raises(ValueError, match="only a finetune run translates"):
-        predict(run_folder.load_run(folder), [])
+        predict(runs.load_run(folder), [])
 
 
 def test_half_precision_trains_finite_weights(corpus, tmp_path):
@@ -286,8 +289,8 @@ def test_a_batch_of_clips_too_short_gives_zero_and_not_nan():
     batch, *_ = some_batch([1, 1])
     batch.glosses, batch.gloss_lengths = torch.tensor([[2, 2], [3, 4]]), torch.tensor([2, 2])
     model = model_of()
-    loss = recipe_from_dict({"stage": "recognise", "model": {"name": "recogniser"}}).loss
-    term = compute_terms(model(batch), batch, loss, pad_id=0)["recognition"]
+    recipe = recipe_from_dict({"stage": "recognise", "model": {"name": "recogniser"}})
+    term = terms_on(model(batch), batch, recipe)["recognition"]
     term.backward()
     assert term.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -315,7 +318,7 @@ def test_a_corpus_without_gloss_is_refused_unless_the_run_only_translates(tmp_pa
         fit(recipe(root, tmp_path / "joint"), progress=False)
     folder = fit(recipe(root, tmp_path / "nslt", weights={"translation": 1.0}, max_steps=1), progress=False)
     assert not (folder / "glosses.json").exists()
-    assert run_folder.load_run(folder).glosses is None
+    assert runs.load_run(folder).glosses is None
 
 
 @pytest.mark.parametrize(
@@ -328,7 +331,10 @@ def test_a_corpus_without_gloss_is_refused_unless_the_run_only_translates(tmp_pa
         ),
         ({"model": {"name": "slt"}, "loss": {"weights": {"recognition": 1}}}, "needs a weight for translation"),
         ({"model": {"name": "slt", "signcl_tap": "layer9"}}, "needs one of embedding, layer1, layer2, got 'layer9'"),
-        ({"model": {"name": "gfslt", "signcl_tap": "layer1"}}, "recogniser, slt have taps"),
+        (
+            {"model": {"name": "gfslt", "signcl_tap": "layer1"}},
+            "model.signcl_tap belongs to .*recogniser, slt, not to gfslt",
+        ),
         ({"model": {"name": "slt", "activation": "tanh"}}, "slt knows relu and gelu, got 'tanh'"),
         ({"model": {"name": "slt", "form": "as_released"}}, "belongs to .*gfslt.*, not to slt"),
     ],
@@ -346,7 +352,7 @@ def test_features_extracted_before_replace_the_clips_of_any_corpus(corpus, tmp_p
         np.save(other / "dev" / f"dev{i}.npy", np.full((4, 3), i, np.float32))
     r.corpus.features = f"{other}/{{split}}"
     samples = recipe_samples(r, "dev")
-    data = ClipDataset(samples, None, r, training=False)
+    data = ClipDataset(samples, None, r.reading, training=False)
     assert data[[0, 1]].batch.inputs.shape == (8, 3)
     np.savez(tmp_path / "some.npz", **{s.name: np.ones((4, 3), np.float32) for s in samples[1:]})
     with pytest.raises(ValueError, match=r"lacks 1 of 6 clips, first dev0; it has 5"):

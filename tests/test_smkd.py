@@ -11,25 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from systems import Case, batch_of, built, recipe_of
+from systems import Case, batch_of, built, having, losses, make, recipe_of
 from torch import nn
 
 from signcl import evaluate, fit, load_recipe
 from signcl.cli import main
 from signcl.data.batch import Sample
 from signcl.data.features import write_store
-from signcl.data.loading import ClipDataset, collate, recipe_samples, thin
+from signcl.data.loading import ClipDataset, collate, thin
+from signcl.data.text import GlossVocabulary
 from signcl.inference.run_density import extract_features
 from signcl.losses import distillation_loss
 from signcl.systems.cnn_ctc import CNNCTC
 from signcl.systems.encoders import build_visual
 from signcl.systems.smkd import SMKD, UnitLinear
-from signcl.systems.terms import compute_terms, weighted_sum
-from signcl.training import run_folder
-from signcl.training.build import build_model, initialise
+from signcl.systems.terms import weighted_sum
+from signcl.training import run_folder, runs
 from signcl.training.optimizer import Adaptation, learning_rate, term_weights
 from signcl.training.prepare import prepare
-from signcl.training.recipe import AugmentRecipe, InputRecipe, TrainRecipe, recipe_from_dict
+from signcl.training.recipe import AugmentRecipe, InputRecipe, TrainRecipe, recipe_from_dict, recipe_samples
+from signcl.training.runs import build_model, initialise
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 BOTH = pytest.mark.parametrize("name", ["smkd", "cnn_ctc"])
@@ -44,7 +45,7 @@ def clips_of(*lengths, dim=4):
 def smkd(dim=4, seed=0, **changes) -> SMKD:
     torch.manual_seed(seed)
     sizes = {"num_glosses": 7, "width": 16, "conv_width": 16, "dropout": 0.0, **changes}
-    return SMKD(build_visual("identity", feature_dim=dim), **sizes)
+    return make(SMKD, build_visual("identity", feature_dim=dim), **sizes)
 
 
 # --- the models
@@ -59,9 +60,9 @@ def test_the_parameter_counts_of_the_docstrings():
     lstm = 2 * 2 * (2 * w * (w + w // 2) + 4 * w)
     with torch.device("meta"):
         visual = build_visual("identity", feature_dim=d)
-        shared = SMKD(visual, num_glosses=c)
-        vac = SMKD(visual, num_glosses=c, share_classifier=False, weight_norm=False)
-        local = CNNCTC(visual, num_glosses=c)
+        shared = make(SMKD, visual, num_glosses=c)
+        vac = make(SMKD, visual, num_glosses=c, share_classifier=False, weight_norm=False)
+        local = make(CNNCTC, visual, num_glosses=c)
     assert count(shared) == conv + lstm + w * c == 21_582_848
     assert count(vac) == conv + lstm + 2 * (w * c + c)
     assert count(local) == (5 * d * w + w) + 2 * w + (w * c + c) == 3_738_687
@@ -96,7 +97,7 @@ def test_a_shared_classifier_learns_from_both_heads_and_two_do_not():
         model = smkd(share_classifier=share)
         model(batch).conv_log_probs[:, :, 1].sum().backward()
         assert (model.classifier.weight.grad is not None) == share
-    with pytest.raises(ValueError, match="conv_width = width, got 8 and 16"):
+    with pytest.raises(ValueError, match=r"needs model.conv_width = model.width, got 8 and 16"):
         smkd(conv_width=8)
 
 
@@ -107,7 +108,7 @@ def test_taps_have_their_clocks():
     assert torch.equal(model.tapped(batch, "steps").rows, model(batch).steps)
     conv = model.tapped(batch, "conv")
     assert (conv.rows.shape, conv.stride, conv.first_centre) == ((2, 5, 16), 4.0, 2.0)  # frames -6 to 9: middle at 2
-    for system in (model, CNNCTC(build_visual("identity", feature_dim=4), num_glosses=3, width=8)):
+    for system in (model, make(CNNCTC, build_visual("identity", feature_dim=4), num_glosses=3, conv_width=8)):
         with pytest.raises(ValueError, match="tap=layer1: this system has features, frames"):
             system.tapped(batch, "layer1")
 
@@ -115,7 +116,7 @@ def test_taps_have_their_clocks():
 @pytest.mark.parametrize("window", [1, 5])
 def test_a_local_feature_sees_its_window_and_no_more(window):
     torch.manual_seed(0)
-    model = CNNCTC(build_visual("identity", feature_dim=4), num_glosses=3, width=64, window=window).eval()
+    model = make(CNNCTC, build_visual("identity", feature_dim=4), num_glosses=3, conv_width=64, window=window).eval()
     batch = clips_of(12, 20)
     before = model(batch)
     assert before.step_lengths.tolist() == [12, 20]
@@ -123,8 +124,8 @@ def test_a_local_feature_sees_its_window_and_no_more(window):
     moved = (model(batch).steps - before.steps).abs().sum(dim=2) > 1e-6
     half = window // 2
     assert moved.nonzero().tolist() == [[1, t] for t in range(8 - half, 9 + half)]
-    with pytest.raises(ValueError, match="odd number of frames, got 4"):
-        CNNCTC(build_visual("identity", feature_dim=4), num_glosses=3, window=4)
+    with pytest.raises(ValueError, match="odd number from 1 to 9999, got 4"):
+        make(CNNCTC, build_visual("identity", feature_dim=4), num_glosses=3, window=4)
 
 
 # --- the distillation
@@ -202,7 +203,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(name, co
     (four / "dev.tsv").write_text("\n".join([header, *rows[:4]]) + "\n")
     copies = [f"copy{n}-{row}" for n in range(10) for row in rows[:4]]  # few epochs: each writes a resumable state
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
-    wide = {"width": 96, "conv_width": 96}  # rows of unit length: logits reach as far as the states are long
+    wide = having(name, {"width": 96, "conv_width": 96})  # unit rows: logits reach as far as the states are long
     train = {"epochs": 25, "lr": 5e-3, "schedule": "cosine", "evaluate_every": 25}
     soft = {
         "smkd": {"recognition": 1.0, "auxiliary": 1.0, "distillation": 0.1}
@@ -210,18 +211,18 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(name, co
     recipe = recipe_of(Case(name, wide, soft.get(name, {})), {False: four}, tmp_path / "run", **train)
     del recipe.loss.weights["signcl"]
     folder = fit(recipe, progress=False)
-    run = run_folder.load_run(folder)
-    data = ClipDataset(prepare(recipe).dev.samples, None, run.recipe, training=False, glosses=run.glosses)
+    run = runs.load_run(folder)
+    data = ClipDataset(prepare(recipe).dev.samples, None, run.recipe.reading, training=False, glosses=run.glosses)
     batch = data[[0, 1, 2, 3]].batch
     with torch.no_grad():
-        terms = compute_terms(run.model(batch), batch, run.recipe.loss, pad_id=0)
+        terms = losses(run.model, batch, run.recipe)
     assert float(weighted_sum(terms, run.recipe.loss.weights)) < 0.1, terms
-    assert torch.equal(run_folder.load_run(folder).model.recognise(batch)[0], run.model.recognise(batch)[0])
+    assert torch.equal(runs.load_run(folder).model.recognise(batch)[0], run.model.recognise(batch)[0])
     assert evaluate(folder, "dev", bootstrap=0, progress=False)["wer"] == 0
 
 
 def test_a_term_outside_its_epochs_weighs_nothing_and_still_has_gradients(corpora, tmp_path):
-    recipe = recipe_of(Case("smkd", {"smkd": {"share_classifier": False}}), corpora, tmp_path / "run")
+    recipe = recipe_of(Case("smkd", {"share_classifier": False}), corpora, tmp_path / "run")
     recipe.loss.weights["distillation"] = 10.0
     recipe.loss.schedule = {"distillation": (2, 4), "auxiliary": (3, None)}
     weights = [term_weights(recipe, epoch, Adaptation()) for epoch in range(5)]
@@ -230,7 +231,7 @@ def test_a_term_outside_its_epochs_weighs_nothing_and_still_has_gradients(corpor
     assert all(w["recognition"] == w["signcl"] == 1 for w in weights)
     model, material = built(recipe)
     batch = batch_of(material, recipe, [0, 1, 2, 3])
-    terms = compute_terms(model(batch), batch, recipe.loss, pad_id=0)
+    terms = losses(model, batch, recipe)
     weighted_sum(terms, weights[0]).backward()
     assert all(p.grad is not None for p in model.parameters())  # a rank without one would let the others wait
     assert not model.conv_classifier.weight.grad.any()
@@ -276,13 +277,13 @@ def test_training_clips_are_rescaled_by_seed_epoch_and_clip_alone():
 def test_a_rescaled_clip_changes_with_the_epoch_and_not_with_its_batch():
     samples = [Sample(f"c{i}", "a", features=np.arange(60, dtype=np.float32)[:, None]) for i in range(3)]
     recipe = recipe_from_dict({"input": {"augment": {"temporal_rescale": 0.3}}})
-    data = ClipDataset(samples, None, recipe, training=True)
+    data = ClipDataset(samples, None, recipe.reading, training=True)
     together, alone = data[[0, 1, 2]].batch, data[[2]].batch
     assert torch.equal(together.inputs[-len(alone.inputs) :], alone.inputs)
     assert len(set(together.lengths.tolist())) > 1
     data.epoch = 1
     assert data[[0, 1, 2]].batch.lengths.tolist() != together.lengths.tolist()
-    assert ClipDataset(samples, None, recipe, training=False)[[0]].batch.lengths.tolist() == [60]
+    assert ClipDataset(samples, None, recipe.reading, training=False)[[0]].batch.lengths.tolist() == [60]
 
 
 # --- what cannot be
@@ -295,15 +296,18 @@ def test_a_rescaled_clip_changes_with_the_epoch_and_not_with_its_batch():
             {"model": {"name": "smkd", "conv_width": 64}},
             "share_classifier needs model.conv_width = model.width, got 64",
         ),
-        ({"model": {"name": "smkd", "width": 25, "heads": 1}}, "model.width: smkd needs an even number"),
-        ({"model": {"name": "smkd", "encoder_layers": 0}}, "model.encoder_layers: smkd needs at least 1 layer"),
+        ({"model": {"name": "smkd", "width": 25}}, "model.width: smkd needs an even number"),
         (
-            {"model": {"name": "smkd", "smkd": {"pixels": "symmetric"}}},
+            {"model": {"name": "smkd", "encoder_layers": 0}},
+            "model.encoder_layers: needs a number from 1 to 1000",
+        ),
+        (
+            {"model": {"name": "smkd", "pixels": "symmetric"}},
             "symmetric is for a ResNet, got model.visual=small",
         ),
         (
-            {"model": {"name": "cnn_ctc", "cnn_ctc": {"window": 4}}},
-            "model.cnn_ctc.window: needs an odd number of frames",
+            {"model": {"name": "cnn_ctc", "window": 4}},
+            "model.window: needs an odd number from 1 to 9999, got 4",
         ),
         ({"model": {"name": "cnn_ctc"}, "loss": {"weights": {"recognition": 1, "auxiliary": 1}}}, "smkd has auxiliary"),
         ({"model": {"name": "smkd"}, "loss": {"weights": {"auxiliary": 1}}}, "needs a weight for recognition"),
@@ -318,12 +322,15 @@ def test_a_rescaled_clip_changes_with_the_epoch_and_not_with_its_batch():
             "distillation_temperature: needs a number",
         ),
         ({"model": {"name": "smkd"}, "train": {"step_shares": [0.9, 0.2]}}, "train.step_shares: needs two shares"),
-        ({"model": {"name": "smkd"}, "input": {"augment": {"temporal_rescale": 1}}}, "temporal_rescale: needs a share"),
+        (
+            {"model": {"name": "smkd"}, "input": {"augment": {"temporal_rescale": 1}}},
+            "temporal_rescale: needs a number of at least 0",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_with_what_to_do(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        recipe_from_dict({"stage": "recognise", **change, "model": {"width": 256, **change["model"]}})
+        recipe_from_dict({"stage": "recognise", **change})
 
 
 @BOTH
@@ -405,8 +412,8 @@ def published(width=16, classes=9, seed=3) -> dict:
 
 
 def published_recipe(path, **changes):
-    model = {"name": "smkd", "visual": "resnet18", "width": 16, "conv_width": 16, "heads": 1, **changes}
-    model["smkd"] = {"weights": f"pretrained:{path}", "pixels": "symmetric"}
+    model = {"name": "smkd", "visual": "resnet18", "width": 16, "conv_width": 16, **changes}
+    model |= {"weights": f"pretrained:{path}", "pixels": "symmetric"}
     return recipe_from_dict({"stage": "recognise", "model": model})
 
 
@@ -414,7 +421,7 @@ def test_a_published_checkpoint_gives_the_states_of_its_own_network(tmp_path):
     data = published()
     torch.save(data, tmp_path / "smkd.pt")
     recipe = published_recipe(tmp_path / "smkd.pt")
-    model = build_model(recipe, None, None, 7).eval()
+    model = build_model(recipe, None, None, GlossVocabulary(list("ABCDE"))).eval()
     (said,) = initialise(model, recipe)
     assert "120 ResNet tensors loaded" in said
     assert "30 tensors of convolution and LSTM loaded" in said
@@ -446,9 +453,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(tmp_path)
     torch.save(data, tmp_path / "smkd.pt")
     recipe = published_recipe(tmp_path / "smkd.pt", encoder_layers=1)
     with pytest.raises(ValueError, match=r"with 1 LSTM layers: 0 tensors missing, 8 unknown \(first temporal_model"):
-        initialise(build_model(recipe, None, None, 7), recipe)
+        initialise(build_model(recipe, None, None, GlossVocabulary(list("ABCDE"))), recipe)
     recipe = published_recipe(tmp_path / "smkd.pt", width=32, conv_width=32)
-    model = build_model(recipe, None, None, 7)
+    model = build_model(recipe, None, None, GlossVocabulary(list("ABCDE")))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=r"has shape \[16, 512, 5\], this model needs \[32, 512, 5\]; set model.width"):
         initialise(model, recipe)
@@ -457,7 +464,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(tmp_path)
     torch.save(data, tmp_path / "less.pt")
     recipe = published_recipe(tmp_path / "less.pt")
     with pytest.raises(ValueError, match=r"1 tensors missing \(first temporal_model.rnn.bias_hh_l1\), 0 unknown"):
-        initialise(build_model(recipe, None, None, 7), recipe)
+        initialise(build_model(recipe, None, None, GlossVocabulary(list("ABCDE"))), recipe)
 
 
 def write_pami0(root: Path, split: str, clips: int) -> Path:
@@ -501,7 +508,7 @@ def test_nslt_trains_on_the_released_srp_features(way, tmp_path):
 
 @pytest.mark.parametrize(("name", "tap", "rows"), [("cnn_ctc", "steps", 1), ("smkd", "conv", 4), ("smkd", "frames", 1)])
 def test_features_of_a_run_become_the_input_of_a_translation_run(name, tap, rows, corpora, tmp_path):
-    run = run_folder.load_run(fit(recipe_of(Case(name), corpora, tmp_path / "run", max_steps=1), progress=False))
+    run = runs.load_run(fit(recipe_of(Case(name), corpora, tmp_path / "run", max_steps=1), progress=False))
     frames = {}
     for split in ("train", "dev"):
         samples = recipe_samples(run.recipe, split)
@@ -543,6 +550,6 @@ def test_a_report_of_a_recogniser_shows_its_word_error_rate_at_the_top(corpora, 
     assert "<th" in page
     top = page[page.index("Key numbers of each run") : page.index("Training")]
     assert "WER" in top
-    for name in ("Auxiliary loss", "Distillation loss"):
+    for name in ("Auxiliary CTC loss", "Distillation loss"):
         assert name in page
     assert "Length penalty" not in page

@@ -348,9 +348,9 @@ def test_a_killed_run_is_finished_by_the_next_and_gives_the_same(tiny, tmp_path)
 
 
 def test_an_interrupt_leaves_no_half_file(tmp_path, monkeypatch):
-    from signcl.data.corpora.synthetic import scene
+    from signcl.data.corpora.synthetic import making
 
-    drawn, original = [], scene.draw_clip
+    drawn, original = [], making.draw_clip
 
     def interrupted(plan, clip):
         drawn.append(clip)
@@ -358,7 +358,7 @@ def test_an_interrupt_leaves_no_half_file(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(plan, clip)
 
-    monkeypatch.setattr(scene, "draw_clip", interrupted)
+    monkeypatch.setattr(making, "draw_clip", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_corpus(tmp_path / "corpus", TINY, progress=False)
     names = {path.name for path in (tmp_path / "corpus").rglob("*") if path.is_file()}
@@ -386,14 +386,14 @@ def test_a_folder_with_something_else_in_it_is_refused(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ({"clips": 10}, "clips must be a whole number in 40..100000, got 10"),
-        ({"size": 50.0}, "size must be a whole number"),
+        ({"clips": 10}, "clips: needs a number from 40 to 100000, got 10"),
+        ({"size": 50.0}, "size: needs a whole number"),
         ({"size": 65}, "size must be even"),
-        ({"density": 1.5}, r"density must be a number in 0..1, got 1.5"),
-        ({"signs": 300}, r"signs must be a whole number in 16..240"),
+        ({"density": 1.5}, r"density: needs a number from 0 to 1, got 1.5"),
+        ({"signs": 300}, r"signs: needs a number from 16 to 240"),
         ({"dev_share": 0.0}, "every split needs a clip, .* 540 for train, 0 for dev"),
         ({"dev_share": 0.5, "test_share": 0.5}, "0 for train"),
-        ({"seed": True}, "seed must be a whole number"),
+        ({"seed": True}, "seed: needs a whole number"),
     ],
 )
 def test_impossible_settings_are_refused(knobs, words):

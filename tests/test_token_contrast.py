@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from systems import having, losses
 
 from signcl import fit, load_recipe
 from signcl.losses import clip_loss, token_clip_loss, token_similarity
-from signcl.systems.terms import compute_terms
-from signcl.training import run_folder
-from signcl.training.build import build_model
+from signcl.training import run_folder, runs
+from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.prepare import prepare
 from signcl.training.recipe import recipe_from_dict
-from signcl.training.stages import score, summarise
+from signcl.training.runs import build_model
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
 SCALE = torch.tensor(math.log(10.0))
@@ -221,7 +221,7 @@ def test_every_weight_of_the_model_is_trained_by_the_terms_it_was_built_for(corp
     material = prepare(r)
     batch = material.train[[0, 1, 2, 3]].batch
     model = build_model(r, material.tokenizer, 8)
-    terms = compute_terms(model(batch), batch, r.loss, pad_id=material.tokenizer.pad_id)
+    terms = losses(model, batch, r)
     assert terms.keys() == weights.keys()
     terms["token_clip"].backward(retain_graph=True)
     assert sum(float(p.grad.abs().sum()) for p in model.visual.parameters()) > 0
@@ -236,10 +236,10 @@ def test_token_contrast_alone_learns_which_sentence_is_whose_and_starts_a_transl
     assert dev["token_retrieval"] > 50  # chance: 17
     assert "retrieval" not in dev
     r = recipe(corpus, tmp_path / "next", {"token_clip": 1.0})
-    loaded = run_folder.load_run(run)
+    loaded = runs.load_run(run)
     batch = prepare(r).dev[[0, 1, 2]].batch
-    shares = [score(loaded.model, [prepare(r).dev[rows].batch], r, loaded.tokenizer) for rows in ([0, 1, 2], [3, 4, 5])]
-    assert summarise(shares)["token_retrieval"] == pytest.approx(dev["token_retrieval"])
+    shares = [score_batches(loaded.model, [prepare(r).dev[rows].batch], r) for rows in ([0, 1, 2], [3, 4, 5])]
+    assert summarise(shares, r)["token_retrieval"] == pytest.approx(dev["token_retrieval"])
     with torch.no_grad():
         alone = loaded.model.eval()(prepare(r).dev[[1]].batch)
         together = loaded.model(batch)
@@ -248,7 +248,7 @@ def test_token_contrast_alone_learns_which_sentence_is_whose_and_starts_a_transl
     torch.testing.assert_close(together.token_embeddings[1, :tokens], alone.token_embeddings[0], atol=1e-4, rtol=0)
     finetuning = recipe_from_dict({
         "stage": "finetune", "out": str(tmp_path / "slt"), "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {**MODEL, "name": "gfslt", "init_from": str(run)},
+        "model": {**having("gfslt", MODEL), "name": "gfslt", "init_from": str(run)},
         "train": {"max_steps": 1, "device": "cpu"},
     })  # fmt: skip
     said = run_folder.read_card(fit(finetuning, progress=False))["initialised"]

@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from systems import having, losses
 
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write
-from signcl.data.loading import collate, recipe_samples
+from signcl.data.loading import collate
 from signcl.data.text import load_tokenizer
-from signcl.systems.terms import TERMS, compute_terms, frame_margin, weighted_sum
-from signcl.training import fit, learning_rate, read_record, run_folder
-from signcl.training.build import build_model
+from signcl.systems.gfslt import GFSLT
+from signcl.systems.terms import Term, weighted_sum
+from signcl.systems.terms.shared import signcl_of, translation
+from signcl.training import fit, learning_rate, read_record, run_folder, runs
 from signcl.training.optimizer import Adaptation
 from signcl.training.prepare import prepare
-from signcl.training.recipe import TrainRecipe, recipe_from_dict
+from signcl.training.recipe import TrainRecipe, recipe_from_dict, recipe_samples
+from signcl.training.runs import build_model
 
 WORDS = ["null", "eins", "zwei", "drei", "vier", "fuenf"]
 TINY = {"visual": "feature_mlp", "visual_dim": 16, "conv_width": 32, "width": 32, "encoder_layers": 1,
@@ -58,7 +61,7 @@ def recipe(corpus, out, stage="finetune", *, model=None, smoothing=0.1, **train)
         "stage": stage,
         "out": str(out),
         "corpus": {"name": "folder", "root": str(corpus)},
-        "model": {"name": SYSTEM[stage], **TINY, **(model or {})},
+        "model": {"name": SYSTEM[stage], **having(SYSTEM[stage], TINY), **(model or {})},
         "loss": {
             "weights": weights[stage],
             "label_smoothing": smoothing,
@@ -83,7 +86,7 @@ def test_every_weighted_term_moves_the_frame_encoder(stage, corpus, tmp_path):
     def gradient(term_weights):
         torch.manual_seed(0)
         model = build_model(r, tokenizer, 8).eval()
-        terms = compute_terms(model(batch), batch, r.loss, pad_id=tokenizer.pad_id)
+        terms = losses(model, batch, r)
         assert all(torch.isfinite(value) for value in terms.values())
         weighted_sum(terms, term_weights).backward()
         return torch.cat([p.grad.flatten() for p in model.visual.parameters() if p.grad is not None])
@@ -107,7 +110,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
     dev = [line for line in lines if line["kind"] == "dev"]
     assert len(dev) == 2
     assert {"bleu4", "rouge_l", "exact_match", "loss", "signcl"} <= dev[-1].keys()
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     assert run.card["steps"] == 40 * 6
     assert run.card["best"] == pytest.approx(max(line["bleu4"] for line in dev))
 
@@ -210,7 +213,7 @@ def test_ctrl_c_while_dev_is_scored_scores_it_on_resumption(corpus, tmp_path, mo
             fit(r, progress=False)
     fit(r, progress=False)
     assert [line["kind"] for line in read_record(tmp_path / "run")].count("dev") == 1
-    assert run_folder.load_run(tmp_path / "run").card["best"] is not None
+    assert runs.load_run(tmp_path / "run").card["best"] is not None
 
 
 def test_ctrl_c_within_a_step_waits_for_its_end(corpus, tmp_path, monkeypatch, ctrl_c):
@@ -297,22 +300,20 @@ def test_a_recipe_key_that_came_since_does_not_end_a_run(corpus, tmp_path, capsy
     folder = fit(r, progress=False)
     path = folder / "state" / "last.pt"
     state = torch.load(path, weights_only=True)
-    del state["recipe"]["train"]["patience"], state["recipe"]["model"]["smkd"]
+    del state["recipe"]["train"]["patience"], state["recipe"]["model"]["freeze"]
     torch.save(state, path)
     fit(r, progress=False)
     assert "is finished" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_clips(corpus, tmp_path, monkeypatch):
-    honest = TERMS["translation"]
-
-    def poisoned(*given):
-        return honest(*given) * math.nan
+    def poisoned(outputs, batch, context):
+        return translation(outputs, batch, context) * math.nan
 
     r = recipe(corpus, tmp_path / "run", epochs=1)
     from signcl.training import loop
 
-    monkeypatch.setitem(TERMS, "translation", poisoned)
+    monkeypatch.setattr(GFSLT, "terms", {**GFSLT.terms, "translation": Term(poisoned)})
     made = loop.Loop(r, tmp_path / "run", None, progress=False)
     before = {k: v.clone() for k, v in made.model.state_dict().items() if v.is_floating_point() and "running" not in k}
     with pytest.raises(ValueError, match=r"not finite at step 0 \(.*translation nan.*\).*Clips of the batch: train\d+"):
@@ -352,8 +353,8 @@ def test_a_broken_clip_is_skipped_counted_and_named_or_stops(corpus, tmp_path, c
 
 
 def test_early_stopping_and_selection(corpus, tmp_path):
-    r = recipe(corpus, tmp_path / "run", epochs=9, patience=2, lr=1e-9, select="-loss")
-    r.model.dropout = 0.0
+    still = {"dropout": 0.0}
+    r = recipe(corpus, tmp_path / "run", epochs=9, patience=2, lr=1e-9, select="-loss", model=still)
     folder = fit(r, progress=False)
     assert json.loads((folder / "card.json").read_text())["epochs"] <= 9
     with pytest.raises(ValueError, match=r"train\.select=meteor: this stage scores bleu1"):
@@ -385,17 +386,17 @@ def test_a_real_full_disk(tmp_path):
 def test_damaged_and_foreign_runs_are_named(corpus, tmp_path):
     folder = fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
     with pytest.raises(FileNotFoundError, match="no run folder at"):
-        run_folder.load_run(tmp_path / "absent")
+        runs.load_run(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match=r"has no recipe\.yaml"):
-        run_folder.load_run(corpus)
+        runs.load_run(corpus)
     text = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(text.replace("conv_width: 32", "conv_width: 64"))
     with pytest.raises(ValueError, match="weights of another model"):
-        run_folder.load_run(folder)
+        runs.load_run(folder)
     (folder / "recipe.yaml").write_text(text)
     (folder / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="is damaged"):
-        run_folder.load_run(folder)
+        runs.load_run(folder)
     (folder / "state" / "last.pt").write_bytes(b"rubbish")
     with pytest.raises(ValueError, match=r"delete .*state to train from the start"):
         fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
@@ -443,6 +444,14 @@ def test_the_frame_margin_rules():
     ]
     batch = collate(samples, [s.features for s in samples])
     batch.tokens = torch.zeros(2, 21, dtype=torch.long)
+
+    def frame_margin(batch, recipe):
+        frames = -(-batch.max_length // 4) * 4 + 16  # as the term counts them
+        margin = signcl_of(recipe).frame_margin(
+            batch.lengths, batch.num_words, padded_frames=frames, padded_tokens=batch.tokens.shape[1]
+        )
+        return torch.as_tensor(margin, dtype=torch.float32).expand(len(batch))
+
     signcl = recipe_from_dict({}).loss.signcl
     assert frame_margin(batch, signcl).tolist() == pytest.approx([100 / 5 * 2.3, 10.0])
     signcl.frame_margin_rule = "released"
@@ -493,4 +502,4 @@ def test_a_dev_split_of_another_feature_size_is_named(corpus, tmp_path):
 )
 def test_negative_sizes_are_refused_by_key(corpus, tmp_path, key, value):
     with pytest.raises(ValueError, match=f"model.{key}: needs a number"):
-        recipe(corpus, tmp_path / "run", model={key: value})
+        recipe(corpus, tmp_path / "run", "pretrain", model={key: value})

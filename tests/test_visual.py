@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from signcl.data.sections import AugmentRecipe
 from signcl.systems.encoders import (
-    Augment,
     FeatureMLP,
     Identity,
     ResNet,
@@ -221,7 +221,7 @@ def test_every_frame_of_a_clip_is_changed_alike_and_clips_differ():
     picture = frames(1, 24, 20)
     inputs = picture.expand(6, -1, -1, -1)
     clip_index = torch.tensor([0, 0, 0, 1, 1, 2])
-    settings = Augment(probability=1, brightness=0.2, contrast=0.2, flip=True)
+    settings = AugmentRecipe(probability=1, brightness=0.2, contrast=0.2, flip=True)
     results = [augment(inputs, clip_index, 3, torch.Generator().manual_seed(5), settings) for _ in range(2)]
     out = results[0]
     assert (out.shape, out.dtype) == (inputs.shape, torch.uint8)
@@ -237,7 +237,7 @@ def test_each_kind_by_hand():
     def changed(probability: float = 1.0, **kinds: float) -> torch.Tensor:
         off = {"rotate": 0.0, "scale": 0.0, "translate": 0.0}
         generator = torch.Generator().manual_seed(3)
-        return augment(pixels, clip_index, 2, generator, Augment(probability, **(off | kinds)))
+        return augment(pixels, clip_index, 2, generator, AugmentRecipe(probability, **(off | kinds)))
 
     assert torch.equal(changed(), pixels)  # every kind at zero
     assert changed(probability=0.0, rotate=30.0) is pixels
@@ -251,7 +251,7 @@ def test_a_turned_frame_keeps_its_centre_and_its_area():
     frame = torch.zeros(1, 40, 60, 3, dtype=torch.uint8)
     frame[0, 15:25, 20:40] = 200  # 10 x 20 pixels in the middle of a frame that is not square
     for seed in range(4):
-        settings = Augment(1.0, rotate=90, scale=0, translate=0)
+        settings = AugmentRecipe(1.0, rotate=90, scale=0, translate=0)
         out = augment(frame, torch.tensor([0]), 1, torch.Generator().manual_seed(seed), settings).float()
         assert abs(out[..., 0].sum().item() / (200 * 200) - 1) < 0.03
         rows = (out[0, :, :, 0].sum(1) * torch.arange(40)).sum() / out[0, :, :, 0].sum()
@@ -261,7 +261,7 @@ def test_a_turned_frame_keeps_its_centre_and_its_area():
 def test_a_shift_moves_the_picture_by_no_more_than_its_share_of_the_side():
     pixels = torch.zeros(1, 40, 60, 3, dtype=torch.uint8)
     pixels[0, 20, 30] = 255
-    settings = Augment(1.0, rotate=0, scale=0, translate=0.1)  # at most 6 columns and 4 rows
+    settings = AugmentRecipe(1.0, rotate=0, scale=0, translate=0.1)  # at most 6 columns and 4 rows
     for seed in range(8):
         out = augment(pixels, torch.tensor([0]), 1, torch.Generator().manual_seed(seed), settings)[0, :, :, 0].float()
         row, column = divmod(int(out.argmax()), 60)

@@ -10,6 +10,7 @@ import sentencepiece
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systems import having
 from transformers import MBartConfig, MBartForConditionalGeneration, MBartTokenizer
 
 from signcl.cli import main
@@ -18,8 +19,8 @@ from signcl.data.corpora import load_samples
 from signcl.data.text import SentencePieceTokenizer, VocabularyTokenizer, build_tokenizer
 from signcl.data.text.checking import check_vocabulary
 from signcl.data.text.pieces import needed_pieces, trim_pieces
-from signcl.training.build import build_model, initialise
 from signcl.training.recipe import recipe_from_dict
+from signcl.training.runs import build_model, initialise
 from signcl.training.trimming import trim_language_model
 
 OTHERS = [
@@ -143,7 +144,9 @@ def test_a_trimmed_model_starts_gfslt_and_vlp(whole, tmp_path):
              "text_heads": 2, "text_ffn": 16, "text_activation": "gelu", "decoder_from": "language_model"}  # fmt: skip
     place = f"pretrained:{tmp_path / 'out'}"
     for stage, name in (("finetune", "gfslt"), ("pretrain", "vlp")):
-        recipe = recipe_from_dict({"stage": stage, "model": {"name": name, **sizes, "language_model": place}})
+        recipe = recipe_from_dict(
+            {"stage": stage, "model": {"name": name, **having(name, sizes), "language_model": place}}
+        )
         tokenizer = build_tokenizer(place, [])
         model = build_model(recipe, tokenizer, 8)
         said = initialise(model, recipe, tokenizer)

@@ -22,6 +22,7 @@ from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
 from signcl.cli.common import is_ours, message
+from signcl.data.registry import load_plugins
 
 __all__ = ["main"]
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options.overrides = rest
     try:
+        if options.plugins:
+            load_plugins(options.plugins)
         return int(options.run(options) or 0)
     except KeyboardInterrupt:
         print("signcl: stopped", file=sys.stderr)

@@ -17,6 +17,13 @@ def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], Any], te
     """A subcommand: `run` is called with the parsed options, its result is the exit code (None for 0)."""
     command = verbs.add_parser(name, help=text, description=text, formatter_class=_Help)
     command.add_argument("--traceback", action="store_true", help="show where an error came from")
+    command.add_argument(
+        "--plugins",
+        action="append",
+        default=[],
+        metavar="FILE.py|MODULE",
+        help="import this code first: it registers systems, corpora or loss terms; may be repeated",
+    )
     command.set_defaults(run=run)
     return command
 

@@ -52,7 +52,8 @@ def demo(out: Path, *, quick: bool = False) -> str:
     plans = {arm: _plan(out, corpus, suffix, quick) for arm, suffix in ARMS.items()}
     _train_side_by_side("training both systems", plans)
 
-    from signcl.cli.tables import comparison_table, table
+    from signcl.cli.tables import comparison_table
+    from signcl.data.text_tables import table
     from signcl.evaluation.comparison import compare
     from signcl.evaluation.scoring import evaluate
     from signcl.inference.run_density import run_density

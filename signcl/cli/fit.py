@@ -20,7 +20,11 @@ def add(verbs: Any, words: list[str]) -> None:
     command = add_verb(verbs, "fit", _fit, "train a run from a recipe, or go on with a stopped one")
     command.add_argument("recipe", nargs="?", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
     command.add_argument("--fresh", action="store_true", help="start anew where the run folder holds a run")
-    command.add_argument("--keys", action="store_true", help="list every recipe key with its default and meaning")
+    command.add_argument(
+        "--keys",
+        action="store_true",
+        help="list every recipe key of the recipe's system with its default, bounds and meaning",
+    )
     command.usage = "signcl fit RECIPE.yaml [--key.sub=value ...] [--fresh]"
     command.epilog = (
         "Any recipe key is a flag: --train.lr=0.001 --out=runs/mine. `signcl fit RECIPE --keys` lists them."
@@ -38,13 +42,16 @@ def _fit(options: argparse.Namespace) -> None:
     from signcl.training.recipe import describe_keys, load_recipe
 
     if options.keys:
-        print(describe_keys())
+        system = "gfslt"
+        if options.recipe is not None:
+            system = load_recipe(options.recipe, options.overrides, run_plugins=True).model.name
+        print(describe_keys(system=system))
         return
     if options.recipe is None:
         raise ValueError(
             "fit needs a recipe, e.g. `signcl fit recipes/synthetic/finetune.yaml`; --keys lists what it holds"
         )
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe = load_recipe(options.recipe, options.overrides, run_plugins=True)
     from signcl.training import fit
 
     print(fit(recipe, fresh=options.fresh))

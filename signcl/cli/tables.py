@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from signcl.data.text_tables import table
+from signcl.metrics.titles import SCORES
+
 __all__ = [
     "alignment_table",
     "audit_table",
@@ -12,30 +15,10 @@ __all__ = [
     "probes_table",
     "scores_table",
     "systems_table",
-    "table",
 ]
 
 
-def table(rows: list[list[str]], header: list[str]) -> str:
-    """Columns aligned: the first to the left, the others to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    drawn = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
-        for line in lines
-    ]
-    return "\n".join([drawn[0], "-" * len(drawn[0]), *drawn[1:]])
-
-
-SHOWN = (
-    ("bleu1", "BLEU-1"),
-    ("bleu2", "BLEU-2"),
-    ("bleu3", "BLEU-3"),
-    ("bleu4", "BLEU-4"),
-    ("rouge_l", "ROUGE-L"),
-    ("chrf", "chrF"),
-    ("exact_match", "exact match"),
-)
+SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match")
 
 
 def scores_table(scores: dict[str, Any]) -> str:
@@ -46,7 +29,7 @@ def scores_table(scores: dict[str, Any]) -> str:
         return table([[k, f"{v:.4f}"] for k, v in found.items()], [f"{made['split']} ({made['clips']} clips)", ""])
     lines = [grid_table(scores["grid"]), ""] if "grid" in scores else []
     columns = [("all", scores)] + ([("unseen sentences", scores["unseen"])] if "unseen" in scores else [])
-    rows = [[label, *(f"{part[key]:.2f}" for _, part in columns)] for key, label in SHOWN if key in scores]
+    rows = [[SCORES[key].title, *(f"{part[key]:.2f}" for _, part in columns)] for key in SHOWN if key in scores]
     made = scores["made"]
     seen = scores["seen_in_training"]
     lines.append(table(rows, [f"{made['split']} ({made['clips']} sentences)", *(name for name, _ in columns)]))

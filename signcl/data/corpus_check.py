@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from signcl.data.batch import Sample
-from signcl.data.corpora import SPLITS, reader
+from signcl.data.corpora import CORPORA, SPLITS
 from signcl.data.corpus_stats import CorpusStats, SplitStats, corpus_stats
+from signcl.data.features import count_feature_frames, read_features
 from signcl.data.progress import track
+from signcl.data.video import probe, read_frames
 
 __all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
 
@@ -116,7 +118,7 @@ def check_sample(sample: Sample, *, fast: bool = False) -> Iterator[Problem]:
 
 def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[list[Sample], list[Problem]]:
     """Samples of a split, with the broken rows as problems where the reader can go on behind them."""
-    samples = reader(name)
+    samples = CORPORA[name]
     problems: list[Problem] = []
 
     def collect(error: ValueError, level: str = "error") -> None:
@@ -139,13 +141,9 @@ def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[l
 def _frames(sample: Sample, fast: bool) -> int:
     """Frames that are really there; decodes them all unless `fast`. Raises what reading raises."""
     if sample.clip is not None:
-        from signcl.data.video import probe, read_frames
-
         return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL))
     if sample.features is None:
         raise ValueError("has neither a clip nor features")
-    from signcl.data.features import count_feature_frames, read_features
-
     if fast and isinstance(sample.features, Path):
         return count_feature_frames(sample.features, sample.name)
     return len(read_features(sample.features, sample.name))

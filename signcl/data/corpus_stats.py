@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from signcl.data.batch import Sample
-from signcl.data.corpora import SPLITS, load_samples, reader
+from signcl.data.corpora import CORPORA, SPLITS, load_samples
+from signcl.data.features import count_feature_frames
 from signcl.data.progress import track
 from signcl.data.text import count_words
+from signcl.data.video import probe
 
 __all__ = ["CorpusStats", "SplitStats", "corpus_stats", "frame_counts", "split_stats"]
 
@@ -108,7 +110,7 @@ def corpus_stats(
     Raises:
         ValueError: unknown corpus, no such folder, a broken row, or no split at all.
     """
-    reader(name)
+    CORPORA[name]  # refuses an unknown name before anything is read
     parts, missing = {}, []
     for split in splits:
         try:
@@ -178,9 +180,6 @@ def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStat
 
 def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
     """Frames of each clip; None where they cannot be counted."""
-    from signcl.data.features import count_feature_frames
-    from signcl.data.video import probe
-
     counts: list[int | None] = []
     unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
     with track("count frames", total=unknown, show=unknown > 200) as bar:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Batch, Sample, pack_positions
-from signcl.data.corpora import load_samples, reader
+from signcl.data.corpora import CORPORA, load_samples
+from signcl.data.features import count_feature_frames, read_features, with_features
 from signcl.data.planning import plan_batches
+from signcl.data.poses import read_pose
 from signcl.data.progress import track
+from signcl.data.sections import CorpusRecipe, InputRecipe, Reading
 from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
-from signcl.systems.targets import Targets
-from signcl.training.recipe import InputRecipe, LossRecipe, Recipe
+from signcl.data.video import probe, read_frames
 
 __all__ = [
     "ClipDataset",
@@ -33,12 +35,14 @@ __all__ = [
     "check_size",
     "clip_loader",
     "collate",
+    "corpus_samples",
     "count_frames",
     "feature_dim",
     "load_raw",
     "plan_batches",
-    "recipe_samples",
+    "read_batches",
     "select",
+    "usable",
 ]
 
 
@@ -70,7 +74,7 @@ class Loaded:
         return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
-def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -> list[Sample]:
+def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = None, *, seed: int = 0) -> list[Sample]:
     """The samples of a split as a recipe wants them, `corpus.fraction` of the training split included.
 
     A reader with a `fraction` of its own (imu_numbers, whose statistics must come from the used part only) is given
@@ -79,24 +83,22 @@ def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -
 
     Args:
         root: the corpus folder, where it is not the recipe's.
+        seed: of the share.
     """
-    corpus, share = recipe.corpus, recipe.corpus.fraction
-    options = dict(corpus.options)
-    own = "fraction" in inspect.signature(reader(corpus.name)).parameters
+    share, options = corpus.fraction, dict(corpus.options)
+    own = "fraction" in inspect.signature(CORPORA[corpus.name]).parameters
     if own and share < 1:
-        options = {"fraction": share, "seed": recipe.train.seed, **options}
+        options = {"fraction": share, "seed": seed, **options}
     samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
     if corpus.features:
-        from signcl.data.features import with_features
-
         samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
     if not own and share < 1 and split == "train":
-        order = np.random.default_rng(recipe.train.seed).permutation(len(samples))
+        order = np.random.default_rng(seed).permutation(len(samples))
         samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
     if corpus.isolated:
         samples = isolated(samples, f"split {split} of corpus {corpus.name}")
     if corpus.transductive and split == "train":
-        samples = samples + recipe_samples(recipe, "test", root)
+        samples = samples + corpus_samples(corpus, "test", root, seed=seed)
         if len({sample.name for sample in samples}) < len(samples):
             raise ValueError("corpus.transductive: the train and test splits share names, so they cannot be merged")
     return samples
@@ -140,12 +142,8 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         if isinstance(sample.features, np.ndarray):
             rows = sample.features
         elif sample.features.suffix.lower() == ".pose":
-            from signcl.data.poses import read_pose
-
             rows = read_pose(sample.features, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
         else:
-            from signcl.data.features import read_features
-
             rows = read_features(sample.features, sample.whole or sample.name)
         if sample.cut is not None:
             rows = rows[slice(*sample.cut)]
@@ -157,8 +155,6 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         return rows
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
-    from signcl.data.video import read_frames
-
     only = None if sample.cut is None else range(*sample.cut)
     return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
 
@@ -223,12 +219,8 @@ def _frames(sample: Sample) -> int:
         return len(sample.features)
     try:
         if isinstance(sample.features, Path):
-            from signcl.data.features import count_feature_frames
-
             return count_feature_frames(sample.features, sample.name)
         if sample.clip is not None:
-            from signcl.data.video import probe
-
             return probe(sample.clip).num_frames
     except (ValueError, OSError):
         pass
@@ -243,7 +235,8 @@ class ClipDataset(Dataset[Any]):
         tokenizer: None leaves the batch without tokens.
         training: random thinning, crops and masking, and the memory cache.
         glosses: None leaves the batch without glosses.
-        targets: None leaves `Batch.targets` empty.
+        reading: how clips and sentences are read.
+        targets: makes `Batch.targets` of samples; None leaves it empty.
         dim: size of features that fit the model, where it is known; None takes that of the first clip loaded.
     """
 
@@ -251,23 +244,20 @@ class ClipDataset(Dataset[Any]):
         self,
         samples: Sequence[Sample],
         tokenizer: Tokenizer | None,
-        recipe: Recipe,
+        reading: Reading,
         *,
         training: bool,
         cache_gb: float = 0.0,
         glosses: GlossVocabulary | None = None,
-        targets: Targets | None = None,
+        targets: Callable[[Sequence[Sample]], dict[str, Tensor]] | None = None,
         dim: int | None = None,
     ) -> None:
         self.samples = list(samples)
         self.glosses, self.targets = glosses, targets
         self.tokenizer = tokenizer
-        self.input: InputRecipe = recipe.input
-        self.loss: LossRecipe = recipe.loss
-        self.max_tokens = recipe.text.max_tokens
-        self.masked = recipe.stage == "pretrain" and "masked_text" in recipe.loss.weights
+        self.input, self.max_tokens = reading.input, reading.max_tokens
+        self.masking, self.seed = reading.masking, reading.seed
         self.training = training
-        self.seed = recipe.train.seed
         self.epoch = 0
         self.dim = dim
         self._room = cache_gb * 1e9
@@ -321,7 +311,7 @@ class ClipDataset(Dataset[Any]):
         if self.tokenizer is not None:
             tokens = [self._encode(s, cut) for s in samples]
             batch.tokens, batch.token_lengths = pad(tokens, self.tokenizer.pad_id)
-            if self.masked:
+            if self.masking is not None:
                 masked = [self._encode(s, cut, index) for s, index in zip(samples, indices)]
                 batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
         if self.glosses is not None:
@@ -333,9 +323,9 @@ class ClipDataset(Dataset[Any]):
     def _encode(self, sample: Sample, cut: set[str], index: int | None = None) -> list[int]:
         assert self.tokenizer is not None
         text = sample.text
-        if index is not None:
+        if index is not None and self.masking is not None:
             random = np.random.default_rng((self.seed, self.epoch if self.training else 0, index, 1))
-            text = mask_words(text, self.loss.mask_rate, random, kind=self.loss.mask_kind)
+            text = mask_words(text, self.masking.rate, random, kind=self.masking.kind)
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
             return ids
@@ -398,3 +388,50 @@ def clip_loader(
 
 def _as_it_is(loaded: Any) -> Any:
     return loaded
+
+
+def usable(loaded: Loaded, broken: dict[str, str], on_broken: str = "skip") -> Batch | None:
+    """The batch of what was loaded; clips that could not be read are added to `broken`.
+
+    Raises:
+        ValueError: a clip that cannot be read under `corpus.on_broken=stop`; clips that make no batch at all, such as
+            frames of several sizes.
+    """
+    for name, reason in loaded.checked().broken:
+        if on_broken == "stop":
+            raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
+        broken[name] = reason
+    return loaded.batch
+
+
+def read_batches(
+    data: ClipDataset,
+    plan: list[list[int]],
+    *,
+    device: torch.device | str,
+    broken: dict[str, str],
+    on_broken: str = "skip",
+    workers: int = 0,
+    what: str = "reading clips",
+    progress: bool = True,
+    on_host: Callable[[Batch], None] | None = None,
+) -> Iterator[Batch]:
+    """The one pass over clips outside a training step: evaluation, extraction, alignment, density and dev scoring.
+
+    Args:
+        plan: which clips make a batch, see `plan_batches`.
+        broken: clips that cannot be read are added here, with the reason; see `usable`.
+        what: beside the progress bar.
+        on_host: looks at every batch before it goes to the device.
+
+    Yields:
+        Batches on `device`, in the order of the plan.
+    """
+    with track(what, total=len(plan), show=progress) as bar:
+        for loaded in clip_loader(data, plan, workers=workers):
+            batch = usable(loaded, broken, on_broken)
+            if batch is not None:
+                if on_host is not None:
+                    on_host(batch)
+                yield batch.to(device)
+            bar.advance()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from signcl.data.batch import Sample
+from signcl.data.corpus_stats import frame_counts
 from signcl.data.text import count_words
 from signcl.losses import estimate_frame_margin, released_frame_margin
 
@@ -204,8 +205,6 @@ def run_audit(
     Raises:
         ValueError: an unknown rule, a stride below 1, a zipf or floor that is not positive, no spans at all.
     """
-    from signcl.data.corpus_stats import frame_counts
-
     wrong = [rule for rule in rules if rule not in RULES]
     if wrong or not rules:
         raise ValueError(f"rules must be of {', '.join(RULES)}, got {', '.join(wrong) or 'none'}")

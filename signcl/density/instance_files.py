@@ -14,6 +14,7 @@ from signcl.data.annotation import phoenix_states
 from signcl.data.annotation.span_table import is_choices, read_spans
 from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Sample, Span
+from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import load_samples
 from signcl.data.features import INDEX, Features, FeatureStore, open_features, read_features
 from signcl.data.progress import say
@@ -41,9 +42,9 @@ class Annotation:
     """Of `phoenix_alignments` and `corpus`; several with commas."""
     key: str | None = None
     """The array of an .npz that holds the features."""
-    stride: float | None = None
+    stride: float | None = bounded(None, above=0, high=1e6)
     """Frames per row of the features; None takes what a store recorded (`FeatureStore.clock`), else 1."""
-    first_centre: float | None = None
+    first_centre: float | None = bounded(None, low=-1e9, high=1e9)
     """Where the first row looks, in frames; None takes what a store recorded where `stride` does, else stride / 2."""
     log_probs: str | None = None
     """Log-probabilities of a recogniser for each clip, for frame "peak"."""
@@ -53,6 +54,7 @@ class Annotation:
     """Leave out annotated clips that have no features, instead of refusing."""
 
     def __post_init__(self) -> None:
+        check_bounds(self, "--")
         given = [n for n in ("spans", "glosses", "phoenix_alignments", "corpus") if getattr(self, n) is not None]
         if len(given) != 1:
             flags = [f"--{name.replace('_', '-')}" for name in given]
@@ -73,8 +75,6 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
     Raises:
         ValueError, OSError: a file missing or broken; names, rows or spans that do not fit (the first five listed).
     """
-    if annotation.stride is not None and not annotation.stride > 0:
-        raise ValueError(f"--stride needs a positive number of frames per row, got {annotation.stride:g}")
     if is_choices(annotation.spans):
         frames = ("centre",)  # of spans of one frame: the one that people chose
     rows = _rows(Path(path), annotation)

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.bounds import bounded, check_bounds
 from signcl.data.progress import say
 from signcl.density import (
     BETTER,
     Density,
+    capped_rows,
     compare_ratios,
     other_measures,
     ratio_interval,
+    sdr_interval,
     shuffle_baseline,
     sign_density_ratio,
     to_rows,
@@ -35,22 +38,26 @@ class Settings:
 
     distance: Distance = "euclidean"
     inter: Inter = "gloss"
-    min_count: int = 2
-    cap: int | None = None
+    min_count: int = bounded(2, low=2, high=10**9)
+    """Fewest instances of a gloss that is measured."""
+    cap: int | None = bounded(None, low=2, high=10**9)
     """Most instances of a gloss, drawn with `seed`."""
     weight: str = "even"
     """`even`, or `frames`: an instance counts as often as its sign has frames."""
     interval: Over = "glosses"
     """What the interval resamples."""
-    samples: int = 1000
+    samples: int = bounded(1000, low=1, high=10**7)
     """Resamples of intervals over glosses; a fifth of them where instances are resampled."""
-    seed: int = 0
+    seed: int = bounded(0, low=0, high=2**63 - 1)
     measures: bool = False
     """Also the measures beside the ratio."""
     baseline: bool = True
     """Also the ratio under shuffled glosses, which costs as much again."""
     distributed: bool = False
     """Share the pairs among the processes of `torch.distributed`."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "density: ")
 
 
 def measure_instances(
@@ -136,8 +143,6 @@ def _one(instances: Instances, settings: Settings, rank: int) -> tuple[Density, 
 def _interval(
     density: Density, instances: Instances, numbers: np.ndarray, settings: Settings, options: dict[str, Any]
 ) -> Any:
-    from signcl.density import sdr_interval
-
     if settings.interval == "glosses":
         return sdr_interval(density, samples=settings.samples, seed=settings.seed)
     draws = max(settings.samples // 5, 1)
@@ -166,8 +171,6 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
         cap = max(2, MANY // len(names))
         say(f"the other measures are taken on at most {cap} of {len(numbers)} instances per gloss")
     if cap is not None:
-        from signcl.density import capped_rows
-
         kept = capped_rows(numbers, cap, seed=settings.seed).numpy()
         features, numbers = features[kept], numbers[kept]
     found = other_measures(features, numbers, min_count=settings.min_count)

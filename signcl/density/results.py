@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from signcl.cli.tables import table
 from signcl.data.files import atomic_write, write_json, write_text
+from signcl.data.text_tables import table
 
 __all__ = [
     "Table",

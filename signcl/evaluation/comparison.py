@@ -9,7 +9,8 @@ from typing import Any
 
 from signcl.data.progress import say
 from signcl.evaluation.scoring import read_predictions
-from signcl.training.recipe import load_recipe
+from signcl.metrics import clean_phoenix_2014_trans, paired_bootstrap
+from signcl.training.runs import read_recipe
 
 __all__ = ["compare", "paired_predictions"]
 
@@ -23,7 +24,7 @@ def paired_predictions(
         ValueError, OSError: no predictions, or none in common.
     """
     for run in (run_a, run_b):
-        if (recipe := Path(run) / "recipe.yaml").is_file() and load_recipe(recipe).stage == "pretrain":
+        if (Path(run) / "recipe.yaml").is_file() and read_recipe(run).stage == "pretrain":
             raise ValueError(
                 f"{run} is a pretrain run, which answers nothing to compare; `signcl report` shows several"
             )
@@ -48,11 +49,9 @@ def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, sample
         For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value; for
         recognisers the same of the WER (fewest edits), for classifiers of the share of exact matches (top-1).
     """
-    from signcl.metrics import clean_phoenix_2014_trans, paired_bootstrap
-
     _, references, theirs, ours = paired_predictions(run_a, run_b, split)
     rows = []
-    recipe = load_recipe(Path(run_a) / "recipe.yaml")
+    recipe = read_recipe(run_a)
     tokenize = recipe.bleu_tokenize
     metrics = ["bleu4", "bleu1", "rouge_l", "chrf"]
     if recipe.stage == "recognise":

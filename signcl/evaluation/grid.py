@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from signcl.data.batch import Batch
-from signcl.data.loading import recipe_samples
 from signcl.data.progress import say
-from signcl.evaluation.scoring import answers, evaluate, keep_scores
+from signcl.evaluation.scoring import evaluate, keep_scores
+from signcl.inference.answers import answers
 from signcl.metrics import bleu
-from signcl.training import run_folder
-from signcl.training.run_folder import Run
+from signcl.training import runs
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import Run
 
 __all__ = ["ALPHAS", "BEAMS", "evaluate_grid", "search_grid"]
 
@@ -110,7 +111,7 @@ def evaluate_grid(
     Returns:
         The split's entry of `scores.json`, with the grid under `grid`.
     """
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     grid = search_grid(
         run, root=root, device=device, batch_size=batch_size, beams=beams, alphas=alphas, progress=progress
     )

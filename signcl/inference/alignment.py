@@ -20,14 +20,14 @@ from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Batch, Sample, Span
 from signcl.data.features import open_features
 from signcl.data.files import write_json
-from signcl.data.loading import ClipDataset, clip_loader, count_frames, plan_batches, recipe_samples, thin
-from signcl.data.progress import say, track
+from signcl.data.loading import count_frames, thin
 from signcl.data.text import GlossVocabulary, load_glosses
 from signcl.density.forced_align import alignment_quality, forced_align_batch, frame_spans, peak_frames
-from signcl.evaluation.scoring import pick_device
+from signcl.inference.clips import batches_of, say_skipped
 from signcl.metrics import score_glosses
 from signcl.systems.parts.search import ctc_prefix_beam
-from signcl.training import run_folder
+from signcl.training import run_folder, runs
+from signcl.training.recipe import recipe_samples
 
 __all__ = ["align_log_probs", "align_run", "gloss_samples"]
 
@@ -68,7 +68,7 @@ def align_run(
 
     Source: paper section A.3, whose aligner is trained on train and test merged (`corpus.transductive`).
     """
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     if run.glosses is None:
         raise ValueError(f"{run.folder} recognises no glosses; align with a run that weighs recognition")
     leaked = split == "test" and run.recipe.corpus.transductive
@@ -81,29 +81,24 @@ def align_run(
         )
     alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without the test clips
     samples = recipe_samples(alone, split, root)
-    place = pick_device(device)
-    run.model.to(place).eval()
     lengths = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))
     frames = {s.name: np.append(thin(n, run.recipe.input, None), n) for s, n in zip(samples, lengths)}
     by_name = {sample.name: sample for sample in samples}
-    plan = plan_batches(
-        count_frames(samples, run.recipe.input),
-        batch_size=run.recipe.train.batch_size,
-        batch_frames=run.recipe.train.batch_frames,
-        shuffle=False,
-    )
-    data = ClipDataset(samples, None, run.recipe, training=False, dim=run.card.get("feature_dim"))
     aligned, clock = _Aligned(run.glosses, fill, {}), None
-    with track("aligning", total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan):
-            aligned.broken.update(loaded.broken)
-            if loaded.batch is not None:
-                batch = loaded.batch.to(place)
-                clock = clock or _clock(run.model, batch)
-                found, steps = run.model.recognise(batch)  # type: ignore[operator]
-                for name, rows, length in zip(batch.names, found.cpu(), steps.tolist()):
-                    aligned.add(by_name[name], rows[:length], frames[name], clock)
-            bar.advance()
+    for batch in batches_of(
+        run.model,
+        run.recipe,
+        samples,
+        dim=run.feature_dim,
+        broken=aligned.broken,
+        what="aligning",
+        device=device,
+        progress=progress,
+    ):
+        clock = clock or _clock(run.model, batch)
+        found, steps = run.model.recognise(batch)
+        for name, rows, length in zip(batch.names, found.cpu(), steps.tolist()):
+            aligned.add(by_name[name], rows[:length], frames[name], clock)
     made = {
         "run": str(run.folder),
         "split": split,
@@ -256,8 +251,7 @@ class _Aligned:
             report["against_truth"] = {"clips": len(true), **asdict(quality)}
         write_spans(out, self.spans, peaks=self.peaks)
         write_json(out.with_suffix(".json"), report)
-        for name, reason in list(self.broken.items())[:5]:
-            say(f"left out {name}: {reason}")
+        say_skipped(self.broken, "left out")
         return report
 
 

@@ -21,22 +21,14 @@ from torch import Tensor, nn
 
 from signcl.data.batch import Batch, Sample
 from signcl.data.features import refuse_finished, stored_names, unfinished_meta, write_store
-from signcl.data.loading import (
-    ClipDataset,
-    check_size,
-    clip_loader,
-    count_frames,
-    feature_dim,
-    plan_batches,
-    recipe_samples,
-    thin,
-)
-from signcl.data.progress import say, track
-from signcl.evaluation.scoring import pick_device
+from signcl.data.loading import count_frames, feature_dim, thin
+from signcl.data.progress import say
+from signcl.inference.clips import batches_of, none_read, say_skipped
+from signcl.systems.encoders import initialise_visual
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
-from signcl.training import run_folder
-from signcl.training.build import build_frame_encoder, initialise_visual
-from signcl.training.recipe import Recipe, load_recipe
+from signcl.training import run_folder, runs
+from signcl.training.recipe import Recipe, load_recipe, recipe_samples
+from signcl.training.runs import build_recipe_encoder, earlier_run
 
 __all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
 
@@ -94,8 +86,8 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
     if path.suffix not in (".yaml", ".yml"):
         if overrides:
             raise ValueError(f"{overrides[0]}: recipe keys go with a recipe; the run {path} has its own")
-        run = run_folder.load_run(path)
-        return Extractor(str(path), run.model, run.recipe, run.card.get("feature_dim"), str(run.card.get("commit", "")))
+        run = runs.load_run(path)
+        return Extractor(str(path), run.model, run.recipe, run.feature_dim, str(run.card.get("commit", "")))
     recipe = load_recipe(path, list(overrides))
     m = recipe.model
     if not m.visual_weights:
@@ -107,8 +99,8 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
     dim = None
     if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
         dim = feature_dim(recipe_samples(recipe, split), recipe.input)
-    visual = build_frame_encoder(recipe, dim)
-    say(initialise_visual(visual, m.visual_weights))
+    visual = build_recipe_encoder(recipe, dim)
+    say(initialise_visual(visual, m.visual_weights, earlier_run))
     return Extractor(m.visual_weights, FrameEncoder(visual).eval(), recipe, dim)
 
 
@@ -136,7 +128,7 @@ def tapped_clips(
         workers: loader processes.
         known: names that are not needed again. A batch is passed over when all of its clips are known; the batches
             themselves do not depend on it, so that a clip gives the same bits with and without.
-        broken: clips that cannot be read are added here, with the reason, and said.
+        broken: clips that cannot be read are added here, with the reason; they are said at the end.
 
     Yields:
         (sample, tap -> states of the clip on the CPU as one row of `Tapped`).
@@ -145,37 +137,28 @@ def tapped_clips(
         ValueError: no such tap; a clip that cannot be read, where the recipe has corpus.on_broken=stop.
     """
     check_taps(model, taps)
-    check_size(samples, recipe.input, dim)
-    place = pick_device(device)
-    model.to(place).eval()
-    data = ClipDataset(samples, None, recipe, training=False, dim=dim)
-    plan = plan_batches(
-        count_frames(samples, recipe.input),
-        batch_size=recipe.train.batch_size if batch_size is None else batch_size,
-        batch_frames=recipe.train.batch_frames,
-        shuffle=False,
-    )
-    if known:
-        plan = [batch for batch in plan if not all(samples[i].name in known for i in batch)]
+    broken = {} if broken is None else broken
     by_name = {s.name: s for s in samples}
-    with track("extracting features", total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan, workers=workers):
-            for name, reason in loaded.checked().broken:
-                if recipe.corpus.on_broken == "stop":
-                    raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
-                say(f"skipped {name}: {reason}")
-                if broken is not None:
-                    broken[name] = reason
-            if loaded.batch is not None:
-                batch = loaded.batch.to(place)
-                seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}
-                for i, name in enumerate(batch.names):
-                    alone = {
-                        tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i])
-                        for tap, s in seen.items()
-                    }
-                    yield by_name[name], alone
-            bar.advance()
+    for batch in batches_of(
+        model,
+        recipe,
+        samples,
+        dim=dim,
+        broken=broken,
+        what="extracting features",
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        known=known or (),
+        progress=progress,
+    ):
+        seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}
+        for i, name in enumerate(batch.names):
+            alone = {
+                tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i]) for tap, s in seen.items()
+            }
+            yield by_name[name], alone
+    say_skipped(broken)
 
 
 def check_taps(model: nn.Module, taps: Sequence[str]) -> None:
@@ -273,8 +256,7 @@ def extract(
     elif earlier:  # stopped between the last shard and the index
         clock = {key: earlier[key] for key in ("stride", "first_centre")}
     else:
-        name, reason = next(iter(broken.items()), ("", "the split is empty"))
-        raise ValueError(f"no clip of split {split} can be read; the first: {name}: {reason}")
+        raise none_read(broken, f"split {split}")
 
     def items() -> Iterator[tuple[str, Tensor]]:
         for sample, seen in itertools.chain([first] if first is not None else [], clips):

@@ -18,19 +18,22 @@ import torch
 from signcl.data.annotation.span_table import attach_spans, is_choices
 from signcl.data.batch import Sample, Span
 from signcl.data.files import atomic_write, write_json
-from signcl.data.loading import count_frames, recipe_samples, thin
+from signcl.data.loading import count_frames, thin
 from signcl.data.progress import say
 from signcl.density import label_free_density, pool_spans, span_steps
 from signcl.density.against import GlossTable
+from signcl.density.figures import density_figure
 from signcl.density.forced_align import peak_frames
 from signcl.density.instance_files import Annotation, load_clips, load_instances
 from signcl.density.instances import Frame, Instances, Place, on_peaks
+from signcl.density.maps import tsne
 from signcl.density.measuring import Settings, measure_instances
 from signcl.density.results import write_result
 from signcl.inference.extraction import tapped_clips
 from signcl.systems.parts.frames import Tapped
-from signcl.training import run_folder
-from signcl.training.run_folder import Run
+from signcl.training import run_folder, runs
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import Run
 
 __all__ = ["extract_features", "feature_density", "run_density", "run_label_free", "sign_instances"]
 
@@ -58,7 +61,7 @@ def _extracted(
     run: Run, samples: list[Sample], taps: Sequence[str], *, device: str, progress: bool
 ) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
     """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
-    dim = run.card.get("feature_dim")
+    dim = run.feature_dim
     yield from tapped_clips(run.model, run.recipe, samples, taps, dim=dim, device=device, progress=progress)
 
 
@@ -199,7 +202,7 @@ def _of_run(
     device: str,
     progress: bool,
 ) -> tuple[Run, list[Instances]]:
-    run = run_folder.load_run(folder)
+    run = runs.load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
     if spans is not None:
         samples = attach_spans(samples, spans)
@@ -274,7 +277,7 @@ def run_label_free(
     if frame == "peak":
         raise ValueError("--frame peak needs glosses; without them choose centre, mean or medoid")
     if (Path(path) / "recipe.yaml").is_file():
-        run = run_folder.load_run(path)
+        run = runs.load_run(path)
         samples = recipe_samples(run.recipe, split, root)
         extracted = extract_features(run, samples, tap=tap, device=device, progress=progress)
         named = sorted(((s.name, seen.rows.numpy()) for s, seen in extracted), key=lambda clip: clip[0])
@@ -286,9 +289,6 @@ def run_label_free(
 
 def _picture(stem: Path, instances: Instances, seed: int) -> dict[str, Any]:
     """The t-SNE map, its picture, and its points for the report."""
-    from signcl.density.figures import density_figure
-    from signcl.density.maps import tsne
-
     features = torch.as_tensor(np.asarray(instances.features)).float()
     if len(features) > 3000:
         say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")

@@ -11,10 +11,11 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.features import FILE_SUFFIXES
 from signcl.data.loading import collate, load_raw, select
-from signcl.evaluation.scoring import pick_device
+from signcl.data.video import resize_frames
+from signcl.inference.answers import search_of
+from signcl.inference.clips import pick_device
 from signcl.training.recipe import InputRecipe
-from signcl.training.run_folder import Run, load_run
-from signcl.training.stages import decode
+from signcl.training.runs import Run, load_run
 
 __all__ = ["Model", "Translation", "load_model", "translate"]
 
@@ -50,7 +51,7 @@ def load_model(source: str | Path, *, device: str = "auto") -> Model:
     """
     place = pick_device(device)
     run = load_run(_fetched(source))
-    if run.recipe.stage != "finetune":
+    if run.model.answers != "sentences":
         raise ValueError(f"{source} is a {run.recipe.stage} run; `translate` needs a finetune run")
     run.model.to(place)
     return Model(run, str(place))
@@ -88,13 +89,13 @@ def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None 
     run = model.run
     name = "array" if isinstance(clip, np.ndarray) else Path(clip).name
     inputs = select(_frames(clip, run.recipe.input), run.recipe.input)
-    wants = run.card.get("feature_dim")
+    wants = run.feature_dim
     came = f"features of size {inputs.shape[1]}" if inputs.ndim == 2 else "video frames"
     if inputs.ndim != (4 if wants is None else 2) or (wants is not None and inputs.shape[1] != wants):
         needs = "video frames" if wants is None else f"features of size {wants}"
         raise ValueError(f"{name}: the model was trained on {needs}, this is {came}")
     batch = collate([Sample(name, "")], [inputs]).to(model.device)
-    sentence = decode(run.model, batch, run.tokenizer, run.recipe, beams=beams)[name]
+    (sentence,) = run.model.answer(batch, search_of(run, beams))
     return Translation(sentence, len(inputs), time.perf_counter() - started)
 
 
@@ -106,8 +107,6 @@ def _frames(clip: str | Path | np.ndarray, recipe: InputRecipe) -> np.ndarray:
             raise ValueError(f"a clip is uint8 RGB [T, H, W, 3] with T > 0, got {clip.dtype} {list(clip.shape)}")
         if recipe.size is None:
             return clip
-        from signcl.data.video import resize_frames
-
         return resize_frames(clip, (recipe.size, recipe.size))
     path = Path(clip)
     if not path.exists():

@@ -263,8 +263,10 @@ class SignCL(nn.Module):
         floor: float = 10,
         distance_margin_mode: MarginMode = "absolute",
         same_sign: float | None = None,
+        frame_margin_rule: str | None = None,
     ) -> None:
         super().__init__()
+        self.frame_margin_rule = frame_margin_rule
         if variant not in DISTANCE_MARGINS:
             raise ValueError(f"SignCL needs variant paper or released, got {variant!r}.")
         _check_options(variant, distance_margin_mode, same_sign)
@@ -278,7 +280,14 @@ class SignCL(nn.Module):
         self.floor = floor
 
     def forward(
-        self, features: Tensor, lengths: Tensor, num_words: Tensor, generator: torch.Generator | None = None
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        num_words: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        padded_frames: int | None = None,
+        padded_tokens: int | None = None,
     ) -> Tensor:
         """The unweighted loss of a batch; the paper adds 0.01 times it.
 
@@ -289,8 +298,13 @@ class SignCL(nn.Module):
             generator: for drawing negatives.
         """
         frame_margin: Tensor | float
-        if self.variant == "released":
-            frame_margin = released_frame_margin(features.shape[1], max(1, int(num_words.max())))
+        if (self.frame_margin_rule or self.variant) == "released":
+            frame_margin = max(
+                0,
+                released_frame_margin(
+                    padded_frames or features.shape[1], padded_tokens or max(1, int(num_words.max()))
+                ),
+            ) / (1 if self.variant == "released" else 2)
         else:
             frame_margin = estimate_frame_margin(lengths, num_words, self.words_per_gloss, self.floor)
         return signcl_loss(

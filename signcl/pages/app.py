@@ -22,8 +22,10 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.exceptions import HTTPException as AnyHTTPError  # also what no route answers
 
 from signcl.data.batch import Sample
+from signcl.inference.translation import translate
 from signcl.pages.guard import Guard
 from signcl.pages.markup import text
+from signcl.pages.report import report
 from signcl.pages.signs import clip_strip, span_view, strips
 from signcl.pages.task import Task
 from signcl.pages.uploads import Limits, Refused, read_upload
@@ -102,8 +104,6 @@ def _pages(app: FastAPI, site: Site) -> None:
             raise HTTPException(404, "no run is served: start `signcl serve RUN`")
         path = site.run / "report.html"
         if not path.is_file():
-            from signcl.pages.report import report
-
             try:
                 report([site.run], split=site.split)
             except (ValueError, OSError) as error:
@@ -239,8 +239,6 @@ def _translation(app: FastAPI, site: Site) -> None:
 
     def work(path: Path, name: str) -> Iterator[dict[str, Any]]:
         """The stages of a translation; the last one is done or failed."""
-        from signcl.inference.translation import translate
-
         if not turn.acquire(blocking=False):
             yield {"stage": "waiting"}
             turn.acquire()

@@ -11,18 +11,6 @@ from signcl.training.recipe import recipe_to_dict
 
 __all__ = ["cards_section", "flat", "what_was_trained"]
 
-SYSTEMS = {
-    "classifier": "Classifier of signs",
-    "cnn_ctc": "CNN and CTC",
-    "gaslt": "GASLT",
-    "gfslt": "GFSLT",
-    "pgp": "PGP",
-    "recogniser": "Recogniser",
-    "sign2gpt": "Sign2GPT",
-    "slt": "Sign Language Transformer",
-    "smkd": "SMKD",
-    "vlp": "VLP",
-}
 STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}
 NOT_DIFFERENCES = ("out",)  # every run has its own
 
@@ -32,7 +20,7 @@ def what_was_trained(runs: list[RunFiles]) -> str:
     facts, losses = [], []
     for run in runs:
         recipe, clips, frames = run.recipe, run.card.get("clips", {}), run.card.get("frames", {})
-        system = f"{SYSTEMS.get(recipe.model.name, recipe.model.name)} ({recipe.model.visual})"
+        system = f"{recipe.system.label or recipe.model.name} ({recipe.model.visual})"
         facts.append(
             f"{system}, {STAGES.get(recipe.stage, recipe.stage)} on {recipe.corpus.name}: "
             f"{decimals(clips.get('train'), 0)} training clips ({decimals(frames.get('train'), 0)} frames), "

@@ -12,44 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from signcl.metrics.titles import Score
 from signcl.pages.markup import data, decimals, gap, key, text
 from signcl.pages.report_runs import RunFiles
+from signcl.systems.terms import score_shown, shown_scores
 
 __all__ = ["Axis", "Series", "curves_section", "nice_axis", "thinned"]
 
-TITLES = {
-    "loss": ("Total loss", "weighted sum of the terms"),
-    "translation": ("Translation loss", "cross-entropy per token"),
-    "signcl": ("SignCL loss", "frame contrast, unweighted"),
-    "clip": ("CLIP loss", "clip–sentence contrast"),
-    "token_clip": ("Token contrast", "InfoNCE of steps and words"),
-    "masked_text": ("Masked-text loss", "cross-entropy per token"),
-    "pseudo_gloss": ("Pseudo-gloss loss", "cross-entropy per word and clip"),
-    "recognition": ("Recognition loss", "CTC per clip"),
-    "auxiliary": ("Auxiliary loss", "CTC after the convolution"),
-    "distillation": ("Distillation loss", "between the two heads"),
-    "classification": ("Classification loss", "cross-entropy per clip"),
-    "sentence_similarity": ("Sentence similarity", "squared error of cosines"),
-    "wer": ("WER", "dev, %"),
-    "gloss_wer": ("Gloss WER", "dev, %"),
-    "top1": ("Top-1", "dev, %"),
-    "top5": ("Top-5", "dev, %"),
-    "top1_per_gloss": ("Top-1 per gloss", "dev, %, mean over glosses"),
-    "bleu1": ("BLEU-1", "dev"),
-    "bleu2": ("BLEU-2", "dev"),
-    "bleu3": ("BLEU-3", "dev"),
-    "bleu4": ("BLEU-4", "dev"),
-    "rouge_l": ("ROUGE-L", "dev"),
-    "chrf": ("chrF", "dev"),
-    "exact_match": ("Exact match", "dev, % of sentences"),
-    "retrieval": ("Retrieval", "dev, % own sentence nearest"),
-    "token_retrieval": ("Retrieval by tokens", "dev, % own sentence nearest"),
-    "pseudo_gloss_map": ("Pseudo-gloss mAP", "dev, % mean average precision"),
-    "pseudo_gloss_f1": ("Pseudo-gloss F1", "dev, %, at probability 0.5"),
-    "lr": ("Learning rate", ""),
-    "gradient_norm": ("Gradient norm", "before clipping"),
-}
-LAST = ("lr", "gradient_norm")
+LAST = {"lr": Score("Learning rate"), "gradient_norm": Score("Gradient norm", "before clipping")}
 NOT_DRAWN = {"kind", "step", "epoch"}
 MOST_POINTS = 200  # a curve 300 pixels wide shows no more
 WIDTH, HEIGHT = 330, 190
@@ -133,15 +103,16 @@ def curves_section(runs: list[RunFiles]) -> str:
                     found.setdefault(name, []).append(Series(number, kind, *thinned(steps, epochs, values)))
     if not found:
         return gap("metrics.jsonl holds no values yet: the first step of", "signcl fit")
-    order = [*TITLES, *sorted(found.keys() - TITLES.keys())]
-    names = sorted(found, key=lambda name: (name in LAST, order.index(name)))
+    shown = shown_scores([run.recipe.system for run in runs]) | LAST
+    order = [*shown, *sorted(found.keys() - shown.keys())]
+    names = sorted(found, key=lambda n: (n in LAST, not score_shown(n, shown).loss, order.index(n)))
     high = max(s.steps[-1] for series in found.values() for s in series)
     across = nice_axis(0, high, count=5)
     across = Axis(0, high or 1.0, [tick for tick in across.ticks if tick <= high])  # no empty stretch to the right
     panels: list[str] = []
     hover: dict[str, dict[str, object]] = {}
     for name in names:
-        panel, hover[name] = _panel(name, found[name], across, runs)
+        panel, hover[name] = _panel(name, score_shown(name, shown), found[name], across, runs)
         panels.append(panel)
     notes = (
         "Left to right: training steps. A thin line is the loss of single training batches, a line with dots the dev "
@@ -159,7 +130,9 @@ def curves_section(runs: list[RunFiles]) -> str:
     )
 
 
-def _panel(name: str, series: list[Series], across: Axis, runs: list[RunFiles]) -> tuple[str, dict[str, object]]:
+def _panel(
+    name: str, shown: Score, series: list[Series], across: Axis, runs: list[RunFiles]
+) -> tuple[str, dict[str, object]]:
     values = [value for s in series for value in s.values]
     is_score = all(s.kind == "dev" for s in series)
     log = min(values) > 0 and max(values) > LOG_FROM * min(values) and not is_score and name != "lr"
@@ -182,7 +155,7 @@ def _panel(name: str, series: list[Series], across: Axis, runs: list[RunFiles]) 
             parts.append(
                 f'<circle class="kept r{s.run}" cx="{points[kept][0]:.1f}" cy="{points[kept][1]:.1f}" r="5.5"/>'
             )
-    title, explained = TITLES.get(name, (name, ""))
+    title, explained = shown.title, shown.explained
     ends = [s for s in series if s.kind == "dev"] or series
     last = ", ".join(f"{runs[s.run].label} {_short(s.values[-1])}" for s in ends)
     what = f"{title} over {across.high:.0f} training steps; last {'dev' if ends[0].kind == 'dev' else 'value'}: {last}"

@@ -27,10 +27,13 @@ from signcl.density.figures import density_panels
 from signcl.density.instance_files import Annotation, load_instances
 from signcl.density.instances import Frame, Instances
 from signcl.density.maps import Projection, tsne, umap
+from signcl.inference.run_density import sign_instances
 from signcl.pages.markup import data, text
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.report_runs import labels
 from signcl.pages.signs import strips
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import load_run
 
 __all__ = ["FeatureSet", "explore", "write_explorer"]
 
@@ -86,7 +89,7 @@ def explore(
         split: whose signs; its spans must be known.
         root: the corpus folder, where it has moved.
         spans: a table of spans or a file of choices, in place of the corpus's own; feature files need this or glosses.
-        glosses: of feature files: a gloss per row or clip, see `signcl.lab.Annotation`.
+        glosses: of feature files: a gloss per row or clip, see `signcl.density.instance_files.Annotation`.
         tap: where in the model to look, see `signcl.inference.run_density.extract_features`.
         frame: the one vector of a sign, see `signcl.density.pool_spans`.
         method: tsne or umap.
@@ -150,10 +153,6 @@ def _run_signs(
     progress: bool,
 ) -> tuple[Instances, list[Sample], dict[str, Any]]:
     """One vector per sign of a run, the clips, and how the vectors were made."""
-    from signcl.data.loading import recipe_samples
-    from signcl.inference.run_density import sign_instances
-    from signcl.training.run_folder import load_run
-
     if not folder.is_dir():
         raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
     run = load_run(folder)

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from signcl.training.recipe import Recipe, load_recipe
+from signcl.evaluation.scoring import read_predictions
+from signcl.training.recipe import Recipe
 from signcl.training.record import read_record
 from signcl.training.run_folder import read_card
+from signcl.training.runs import read_recipe
 
 __all__ = ["GlossRow", "RunFiles", "command", "labels", "read_run", "training_seconds"]
 
@@ -86,7 +88,7 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
         raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
     if not (folder / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = read_recipe(folder)
     scores = _json(folder / "scores.json", dict, "evaluate")
     predictions = folder / f"predictions.{split}.tsv"
     return RunFiles(
@@ -112,7 +114,7 @@ def training_seconds(run: RunFiles) -> tuple[float, float]:
         seen.add(source.resolve())
         try:
             before += float(read_card(source).get("seconds", 0.0))
-            recipe = load_recipe(source / "recipe.yaml")
+            recipe = read_recipe(source)
         except (OSError, ValueError):
             break
     return own, before
@@ -148,6 +150,4 @@ def _gloss_rows(path: Path) -> list[GlossRow] | None:
 
 
 def _predictions(path: Path) -> dict[str, tuple[str, str]]:
-    from signcl.evaluation.scoring import read_predictions
-
     return {name: (reference, hypothesis) for name, reference, hypothesis in zip(*read_predictions(path))}

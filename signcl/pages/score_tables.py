@@ -11,42 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from signcl.metrics import paired_bootstrap
+from signcl.metrics.titles import SCORES, Score
 from signcl.pages.markup import Cell, code, decimals, duration, gap, key, table, text
 from signcl.pages.report_runs import RunFiles, command, training_seconds
+from signcl.systems.terms import score_shown, shown_scores
 
 __all__ = ["Difference", "differences", "headline", "key_numbers", "scores_section"]
 
-SHOWN = {
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-    "exact_match": "Exact match",
-    "wer": "WER",
-    "top1": "Top-1",
-    "top5": "Top-5",
-    "top1_per_gloss": "Top-1, mean over glosses",
-    "retrieval": "Retrieval",
-    "token_retrieval": "Retrieval by tokens",
-    "pseudo_gloss_map": "Pseudo-gloss mAP",
-    "pseudo_gloss_f1": "Pseudo-gloss F1",
-    "loss": "Loss",
-    "translation": "Translation loss",
-    "sentence_similarity": "Sentence-similarity loss",
-    "recognition": "Recognition loss",
-    "auxiliary": "Auxiliary CTC loss",
-    "distillation": "Distillation loss",
-    "classification": "Classification loss",
-    "clip": "CLIP loss",
-    "token_clip": "Token contrast loss",
-    "masked_text": "Masked-text loss",
-    "pseudo_gloss": "Pseudo-gloss loss",
-    "signcl": "SignCL loss",
-}
-LOSSES = {"loss"} | {name for name, title in SHOWN.items() if title.endswith(" loss")}
-LOWER_IS_BETTER = LOSSES | {"sdr", "wer"}
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")
 COUNTS = {
@@ -86,6 +58,11 @@ class Difference:
     """What was resampled, e.g. `60 sentences`."""
 
     @property
+    def title(self) -> str:
+        """Of the metric."""
+        return SCORES[self.metric].title
+
+    @property
     def seen(self) -> bool:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
@@ -93,7 +70,7 @@ class Difference:
     @property
     def better(self) -> bool:
         """Whether the other run's value is the better one."""
-        return (self.b < self.a) == (self.metric in LOWER_IS_BETTER)
+        return (self.b < self.a) == SCORES[self.metric].lower_is_better
 
 
 def differences(runs: list[RunFiles]) -> list[Difference]:
@@ -132,8 +109,6 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
     common = [name for name in theirs if name in ours and ours[name][0] == theirs[name][0]]
     if not common:
         return []
-    from signcl.metrics import paired_bootstrap
-
     references = [theirs[name][0] for name in common]
     found = []
     for metric in PAIRED if a.recipe.stage == "finetune" else ("wer", "exact_match"):
@@ -156,11 +131,11 @@ def headline(runs: list[RunFiles], found: list[Difference]) -> str:
     for other in range(1, len(runs)):
         own = [d for d in found if d.other == other and d.metric in ("sdr", "bleu4", "rouge_l")]
         parts = [
-            f"<b>{_name(d)} {decimals(abs(d.b - d.a))} {'lower' if d.b < d.a else 'higher'}</b> ({_span(d)})"
+            f"<b>{d.title} {decimals(abs(d.b - d.a))} {'lower' if d.b < d.a else 'higher'}</b> ({_span(d)})"
             for d in own
             if d.seen
         ]
-        unseen = [f"{_name(d)} ({_signed(d.b - d.a)}; {_span(d)})" for d in own if not d.seen]
+        unseen = [f"{d.title} ({_signed(d.b - d.a)}; {_span(d)})" for d in own if not d.seen]
         if unseen:
             parts.append(f"no difference seen in {', '.join(unseen)}")
         if parts:
@@ -174,8 +149,10 @@ def headline(runs: list[RunFiles], found: list[Difference]) -> str:
     return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}<p class="note">{text(brackets)}</p></div>'
 
 
-def _name(d: Difference) -> str:
-    return {"sdr": "SDR", **SHOWN}[d.metric]
+def _shown(runs: list[RunFiles]) -> dict[str, Score]:
+    """Scores that tables show, in their order: SDR has a place of its own."""
+    shown = shown_scores([run.recipe.system for run in runs])
+    return {name: score for name, score in shown.items() if name != "sdr"}
 
 
 def _span(d: Difference) -> str:
@@ -184,12 +161,13 @@ def _span(d: Difference) -> str:
 
 def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     """The small table at the top: a row for each run, a column for each number."""
-    names = [n for n in SHOWN if any(_value(run.scores, n) is not None for run in runs)]
+    shown = _shown(runs)
+    names = [n for n in shown if any(_value(run.scores, n) is not None for run in runs)]
     if all(run.recipe.stage != "recognise" for run in runs):  # of sentences it is no headline
         names = [n for n in names if n != "wer"]
     if any(run.recipe.stage == "finetune" for run in runs):
-        names = [n for n in names if n not in LOSSES]
-    header = ["SDR %", *(SHOWN[n] for n in names), "Training", "Parameters"]
+        names = [n for n in names if not shown[n].loss]
+    header = ["SDR %", *(shown[n].title for n in names), "Training", "Parameters"]
     better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and len(runs) == 2}
     rows = []
     for number, run in enumerate(runs):
@@ -209,7 +187,7 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     lower = "SDR (Sign Density Ratio): lower is better, signs lie less crowded. "
     lower += "WER: lower is better. " if "wer" in names else ""
     lower += "The other scores: higher is better."
-    only_losses = names and all(n in LOSSES for n in names)
+    only_losses = names and all(shown[n].loss for n in names)
     return table(header, rows, caption="Key numbers of each run", kind="keys", name=f"{runs[0].split} split") + (
         f'<p class="note">{text(note)} {text("Losses: lower is better." if only_losses else lower)}</p>'
     )
@@ -227,8 +205,12 @@ def scores_section(runs: list[RunFiles], found: list[Difference]) -> str:
         columns.append((key(number, run.label), scores))
         if "unseen" in scores:
             columns.append((f"{key(number, run.label)}<small>unseen sentences</small>", scores["unseen"]))
-    names = [n for n in SHOWN if any(_value(scores, n) is not None for _, scores in columns)]
-    rows = [[text(SHOWN[n]), *(decimals(_value(scores, n), _places(n)) for _, scores in columns)] for n in names]
+    shown = _shown(runs)
+    names = [n for n in shown if any(_value(scores, n) is not None for _, scores in columns)]
+    rows = [
+        [text(shown[n].title), *(decimals(_value(scores, n), _places(shown[n])) for _, scores in columns)]
+        for n in names
+    ]
     whole = table([head for head, _ in columns], rows, caption="Scores of each run", kind="narrow", name="Score")
     parts.append(f'<div class="beside"><div><h3>All scores</h3>{whole}</div>{_differences_table(runs, found)}</div>')
     parts.append(_conventions([(number, run, scores) for number, run, scores in scored]))
@@ -240,7 +222,7 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
         return ""
     rows = [
         [
-            text("SDR %" if d.metric == "sdr" else SHOWN[d.metric]),
+            text("SDR %" if d.metric == "sdr" else d.title),
             *([key(d.other, runs[d.other].label)] if len(runs) > 2 else []),
             f"<b>{_signed(d.b - d.a)}</b>",
             _span(d),
@@ -275,16 +257,17 @@ def _verdict(d: Difference) -> Cell:
 def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
     """How the scores were made: signatures, counts, search, seed, commits; one row each."""
     rows: dict[str, list[Cell]] = {}
+    shown = _shown([run for _, run, _ in scored])
 
     def put(name: str, number: int, cell: Cell) -> None:
         rows.setdefault(name, ["–"] * len(scored))[number] = cell
 
     for column, (_, run, scores) in enumerate(scored):
         for name, signature in (scores.get("signatures") or {}).items():
-            put(f"{SHOWN.get(name, str(name).replace('_', ' '))} signature", column, code(signature))
-        for name in SHOWN:
+            put(f"{score_shown(name, shown).title} signature", column, code(signature))
+        for name, score in shown.items():
             if span := _interval(scores, name):
-                put(f"{SHOWN[name]}, 95 % interval", column, f"{decimals(span[0])} to {decimals(span[1])}")
+                put(f"{score.title}, 95 % interval", column, f"{decimals(span[0])} to {decimals(span[1])}")
         if resamples := (scores.get("intervals") or {}).get("samples"):
             put("Resamples of the intervals", column, text(resamples))
         if split := scores.get("wer_split"):
@@ -294,8 +277,8 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
                 put(COUNTS[name], column, decimals(value, 0))
         if dots := scores.get("final_dot"):
             ours, theirs = (f"{decimals(dots[side], 1)} %" for side in ("hypotheses", "references"))
-            shown = f"{ours} of translations, {theirs} of references"
-            put("Lines ending in “ .”", column, shown + ("" if dots["agree"] else "<small>these must agree</small>"))
+            lines = f"{ours} of translations, {theirs} of references"
+            put("Lines ending in “ .”", column, lines + ("" if dots["agree"] else "<small>these must agree</small>"))
         if seen := scores.get("seen_in_training"):
             put("Sentences also in training", column, f"{seen['sentences']} ({decimals(seen['percent'], 1)} %)")
         if trip := scores.get("vocabulary_round_trip"):
@@ -307,8 +290,8 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
                 short = str(value)[:10] + ("+changes" if "+" in str(value) else "") if "commit" in name else value
                 put(label, column, code(short) if "commit" in name else text(short))
         if skipped := scores.get("made", {}).get("skipped"):
-            shown = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-            put("Clips skipped", column, f"{len(skipped)}<small>{text(shown)}</small>")
+            first = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+            put("Clips skipped", column, f"{len(skipped)}<small>{text(first)}</small>")
     cells = [[text(name), *values] for name, values in rows.items()]
     header = [key(number, run.label) for number, run, _ in scored]
     conventions = table(header, cells, caption="How the scores were made", kind="words", name="How they were made")
@@ -330,8 +313,8 @@ def _interval(scores: dict[str, Any] | None, name: str) -> tuple[float, float] |
     return None
 
 
-def _places(name: str) -> int:
-    return 3 if name in LOSSES else 2
+def _places(score: Score) -> int:
+    return 3 if score.loss else 2
 
 
 def _number(value: float | None, below: str | None, best: bool) -> Cell:

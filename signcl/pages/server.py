@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from signcl.data.progress import say
+from signcl.inference.translation import load_model
 from signcl.pages.task import Task, make_task
 from signcl.pages.uploads import Limits
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import read_recipe
 
 __all__ = ["serve"]
 
@@ -103,25 +106,19 @@ def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, s
 
     if run is None:
         return Site(split=split)
-    from signcl.training.recipe import load_recipe
-
     folder = Path(run)
     if not (folder / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{folder} is not a run folder made by `signcl fit`: it has no recipe.yaml")
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = read_recipe(folder)
 
     @functools.cache
     def clips() -> dict[str, Any]:
-        from signcl.data.loading import recipe_samples
-
         return {sample.name: sample for sample in recipe_samples(recipe, split, root)}
 
     site = Site(run=folder, samples=clips, split=split)
     if recipe.stage != "finetune":
         site.why_no_model = f"{folder.name} is a {recipe.stage} run; a finetune run is needed"
         return site
-    from signcl.inference.translation import load_model
-
     say(f"loading {folder}")
     site.model = load_model(folder, device=device)
     return site
@@ -137,9 +134,7 @@ def _task(
     address: str,
 ) -> Task:
     if site.run is not None and root is None:
-        from signcl.training.recipe import load_recipe
-
-        recipe = load_recipe(site.run / "recipe.yaml")
+        recipe = read_recipe(site.run)
         corpus, root = corpus or recipe.corpus.name, recipe.corpus.root
     if root is None:
         raise ValueError("--annotate needs the clips: give --corpus folder --root DIR --split test, or a RUN")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from signcl.data.batch import Sample
 from signcl.data.loading import load_raw
+from signcl.data.sections import InputRecipe
 from signcl.data.video import contact_sheet, probe, read_frames, resize_frames
-from signcl.training.recipe import InputRecipe
 
 __all__ = ["clip_strip", "num_frames", "sheet", "span_view", "strips"]
 

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signcl.data.batch import Sample, Span
-from signcl.data.loading import load_raw, recipe_samples, thin
+from signcl.data.loading import load_raw, thin
+from signcl.data.video import contact_sheet, probe, read_frames
+from signcl.metrics import chrf
 from signcl.pages.markup import decimals, embedded, gap, key, text
 from signcl.pages.report_runs import RunFiles, command
+from signcl.training.recipe import recipe_samples
 
 __all__ = ["choose", "heat_strip", "marked", "film_strip", "translations_section"]
 
@@ -72,8 +75,6 @@ def choose(predictions: dict[str, tuple[str, str]], count: int = SHOWN) -> tuple
     Returns:
         Names, their chrF, and their ranks from 1 (worst), all from worst to best.
     """
-    from signcl.metrics import chrf
-
     names = list(predictions)
     quality = [float(chrf([predictions[name][1]], [predictions[name][0]])) for name in names]
     order = np.argsort(quality, kind="stable")
@@ -109,8 +110,6 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> st
 def film_strip(frames: Sequence[NDArray[np.uint8]]) -> bytes:
     """Frames in one row as a JPEG; small ones are enlarged smoothly here rather than by the browser."""
     import cv2
-
-    from signcl.data.video import contact_sheet
 
     height, width = frames[0].shape[:2]
     size = (FRAME_WIDTH, max(1, round(height * FRAME_WIDTH / width)))
@@ -203,8 +202,6 @@ def _pictures(sample: Sample | None, run: RunFiles) -> str:
 
 def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
     """Frames in the middle of FRAMES equal stretches of time, so that the strip is a time line."""
-    from signcl.data.video import probe, read_frames
-
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     total = probe(sample.clip).num_frames

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from signcl.data.batch import Sample
+from signcl.data.bounds import bounded, check_bounds
 from signcl.data.loading import load_raw
-from signcl.training.recipe import InputRecipe
+from signcl.data.sections import InputRecipe
+from signcl.data.video import probe
 
 __all__ = ["Limits", "Refused", "kind_of", "read_upload"]
 
@@ -26,14 +28,17 @@ KINDS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
 class Limits:
     """What an upload may be."""
 
-    megabytes: float = 64.0
+    megabytes: float = bounded(64.0, above=0, high=1e6)
     """Size of the file."""
-    frames: int = 3000
+    frames: int = bounded(3000, low=1, high=10**7)
     """Two minutes at 25 frames a second."""
-    side: int = 4096
+    side: int = bounded(4096, low=1, high=65_536)
     """Pixels of the longer side."""
-    unfolded_megabytes: float = 2000.0
+    unfolded_megabytes: float = bounded(2000.0, above=0, high=1e7)
     """Of all frames in memory."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "limit of an upload: ")
 
     @property
     def size(self) -> int:
@@ -103,8 +108,6 @@ def read_upload(path: Path, recipe: InputRecipe, wants_features: bool, limits: L
 def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:
     """Refuse what would be too long or too large once decoded."""
     import av
-
-    from signcl.data.video import probe
 
     info = probe(path)
     if max(info.height, info.width) > limits.side:

@@ -1,38 +1,39 @@
-"""Published systems, one file each. `MODELS` names them; a system is imported when it is built, not before."""
+"""Published systems, one file each, and the contract that makes a file a system.
 
-from __future__ import annotations
+`base` holds the contract; `encoders` the frame encoders, `terms` the loss terms, `targets` what terms need of
+sentences, `parts` the layers that several systems share. A system is imported when it is named, not before.
+"""
 
-import difflib
-import importlib
+from signcl.systems.base import (
+    SYSTEMS,
+    Decode,
+    Outputs,
+    Sizes,
+    Start,
+    System,
+    SystemConfig,
+    TransformerConfig,
+    register,
+    system_class,
+    system_names,
+)
+from signcl.systems.parts.frames import Tapped
+from signcl.systems.terms import Term, TermContext, register_term
 
-from torch import nn
-
-__all__ = ["MODELS", "model_class"]
-
-MODELS = {
-    "classifier": "signcl.systems.classifier:Classifier",
-    "gaslt": "signcl.systems.gaslt:GASLT",
-    "cnn_ctc": "signcl.systems.cnn_ctc:CNNCTC",
-    "gfslt": "signcl.systems.gfslt:GFSLT",
-    "pgp": "signcl.systems.pgp:PGP",
-    "recogniser": "signcl.systems.recogniser:Recogniser",
-    "sign2gpt": "signcl.systems.sign2gpt:Sign2GPT",
-    "slt": "signcl.systems.slt:SLT",
-    "smkd": "signcl.systems.smkd:SMKD",
-    "vlp": "signcl.systems.vlp:VLP",
-}
-
-
-def model_class(name: str) -> type[nn.Module]:
-    """The class of a system.
-
-    Raises:
-        ValueError: no system of that name.
-    """
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ValueError(f"model.name must be one of {', '.join(MODELS)}, got {name!r}{hint}")
-    module, _, attribute = MODELS[name].partition(":")
-    found: type[nn.Module] = getattr(importlib.import_module(module), attribute)
-    return found
+__all__ = [
+    "SYSTEMS",
+    "Decode",
+    "Outputs",
+    "Sizes",
+    "Start",
+    "System",
+    "SystemConfig",
+    "Tapped",
+    "Term",
+    "TermContext",
+    "TransformerConfig",
+    "register",
+    "register_term",
+    "system_class",
+    "system_names",
+]

@@ -1,24 +1,21 @@
 """The classifier of isolated signs: a clip of one sign to its gloss, the way the published I3D was trained (WLASL).
 
 Frame encoder, mean over time, one linear layer. It is there for its frame encoder, which then starts other systems
-(`model.visual_weights: pretrained:RUN`). Takes plain numbers, reads no file, computes no loss.
+(`model.visual_weights: pretrained:RUN`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.data.bounds import bounded
+from signcl.systems.base import Sizes, System, SystemConfig, register
+from signcl.systems.parts.frames import feature_lengths, feature_size, frame_features
+from signcl.systems.terms.shared import classification
 
 __all__ = ["Classifier", "ClassifierOutput"]
 
@@ -40,42 +37,41 @@ class ClassifierOutput:
     nor unknown. [B, C - 2]"""
 
 
-class Classifier(nn.Module):
+@register
+class Classifier(System):
     """Clips of one sign in, gloss scores out. D (C - 2) + C - 2 parameters beside the frame encoder's.
-
-    Args:
-        visual: frame encoder with attribute `dim`.
-        num_glosses: gloss classes C, blank and unknown included.
-        dropout: of the mean; 0.5 in the published I3D.
 
     Source: I3D's classifier, the mean over time of a convolution of size 1 (equal to ours, since both are linear).
     """
 
-    TAPS = ("features",)
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SystemConfig):
+        """`model` of a classifier."""
 
-    def __init__(self, visual: nn.Module, *, num_glosses: int, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.visual = visual
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(feature_size(visual), num_glosses - 2)
+        name: str = "classifier"
+        dropout: float = bounded(0.1, low=0, high=1)
+        """Of the mean; 0.5 in the published I3D."""
+
+    title: ClassVar = (
+        "one sign a clip to its gloss: how I3D was trained on isolated signs (WLASL), for any frame encoder"
+    )
+    label: ClassVar = "Classifier of signs"
+    needs: ClassVar = "frames (or features) of single signs, or spans to cut them out by, and glosses"
+    stage: ClassVar = "recognise"
+    terms: ClassVar = {"classification": classification}
+    needed: ClassVar = ("classification",)
+    answers: ClassVar = "classes"
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(feature_size(self.visual), sizes.classes() - 2)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """One step a clip. [B] -> [B]"""
         return feature_lengths(self.visual, lengths).clamp(max=1)
-
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
-
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """Frame features, the one tap.
-
-        Raises:
-            ValueError: another tap.
-        """
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
-        return tap_of_frames(self.visual, *frame_features(self.visual, batch))
 
     def forward(self, batch: Batch) -> ClassifierOutput:
         """Clips to the scores of their glosses."""

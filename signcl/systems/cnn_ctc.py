@@ -7,83 +7,69 @@ al. 2019), whose extraction code was never released: docs/systems/cnn_ctc.md say
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.data.bounds import bounded
+from signcl.systems.base import Sizes, System, SystemConfig, register
+from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.layers import MaskedBatchNorm1d
 from signcl.systems.recogniser import RecogniserOutput
+from signcl.systems.terms.shared import frame_contrast, recognition
 
 __all__ = ["CNNCTC"]
 
 
-class CNNCTC(nn.Module):
+@register
+class CNNCTC(System):
     """Clips in, gloss log-probabilities out, one step per frame.
 
     With frame features of size D, width w, a window of k frames and C gloss classes it has
     (k D w + w) + 2 w + (w C + C) parameters beside the frame encoder's.
-
-    Args:
-        visual: frame encoder with attribute `dim`.
-        num_glosses: gloss classes C, blank and unknown included.
-        width: size of a feature; 1024, as SRP's.
-        window: frames that a feature sees, odd; 1 sees its own alone.
-        dropout: before the classifier.
-        sync_norm: batch norm statistics over ranks.
     """
 
-    TAPS = ("features", "frames", "steps")
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SystemConfig):
+        """`model` of a cnn_ctc."""
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        num_glosses: int,
-        width: int = 1024,
-        window: int = 5,
-        dropout: float = 0.3,
-        sync_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        if window < 1 or window % 2 == 0:
-            raise ValueError(f"window needs an odd number of frames, got {window}.")
-        self.visual, self.window = visual, window
-        self.conv = nn.Conv1d(feature_size(visual), width, kernel_size=window)
-        self.norm = MaskedBatchNorm1d(width, sync=sync_norm)
-        self.dropout = nn.Dropout(dropout)
-        self.gloss_head = nn.Linear(width, num_glosses)
+        name: str = "cnn_ctc"
+        conv_width: int = bounded(256, low=1, high=65_536)
+        """Size of a local feature; 1024, as SRP's, in the recipes of the paper."""
+        window: int = bounded(5, low=1, high=9999, odd=True)
+        """Frames that a local feature sees; 1: its own frame alone."""
+        dropout: float = bounded(0.1, low=0, high=1)
+        """Before the classifier."""
 
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
+    title: ClassVar = "per-frame CNN with CTC: local gloss features of our own, a stand-in for SRP (Tables 1, 11)"
+    label: ClassVar = "CNN and CTC"
+    needs: ClassVar = "frames (or features) and glosses"
+    stage: ClassVar = "recognise"
+    terms: ClassVar = {"recognition": recognition, "signcl": frame_contrast}
+    needed: ClassVar = ("recognition",)
+    answers: ClassVar = "glosses"
+    TAPS: ClassVar = ("features", "frames", "steps")
 
-    def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give: as many as the frame encoder gives rows. [B] -> [B]"""
-        return feature_lengths(self.visual, lengths)
+    config: Config
 
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: frame features (both first names), or the local features under the classifier.
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.window = config.window
+        self.conv = nn.Conv1d(feature_size(self.visual), config.conv_width, kernel_size=config.window)
+        self.norm = MaskedBatchNorm1d(config.conv_width, sync=config.sync_norm)
+        self.dropout = nn.Dropout(config.dropout)
+        self.gloss_head = nn.Linear(config.conv_width, sizes.classes())
 
-        Raises:
-            ValueError: no such tap.
-        """
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """Frame features under their other name, or the local features under the classifier."""
         rows, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, rows, lengths)
-        return (
-            frames
-            if tap != "steps"
-            else Tapped(self._local(rows, lengths), lengths, frames.stride, frames.first_centre)
-        )
+        if name == "frames":
+            return frames
+        return Tapped(self._local(rows, lengths), lengths, frames.stride, frames.first_centre)
 
     def encode(self, batch: Batch) -> RecogniserOutput:
         """Clips to local features and gloss log-probabilities."""

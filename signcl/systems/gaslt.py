@@ -1,19 +1,26 @@
 """GASLT: the Sign Language Transformer with gloss attention, in which a frame attends to a few places near it.
 
 The encoder's self-attention costs O(T) in place of O(T^2): a frame looks at K places around it, moved by offsets that
-it predicts itself, between two frames where they fall there. Takes plain numbers, reads no file, computes no loss; the
-transfer of sentence similarity is a loss term (`signcl.losses.sentence_similarity_loss`).
+it predicts itself, between two frames where they fall there. The transfer of sentence similarity is a loss term
+(`signcl.losses.sentence_similarity_loss`).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from signcl.data.bounds import bounded
+from signcl.data.text import Tokenizer
+from signcl.data.text.word_vectors import read_vectors
+from signcl.systems.base import Start, register
 from signcl.systems.parts.transformer import Attention
 from signcl.systems.slt import SLT
+from signcl.systems.terms.shared import frame_contrast, sentence_similarity, translation
 
 __all__ = ["GASLT", "Edge", "LocalAttention", "neighbours"]
 
@@ -81,7 +88,7 @@ class LocalAttention(Attention):
     def __init__(self, width: int, heads: int, dropout: float, *, keys: int = 7, edge: Edge = "stop") -> None:
         super().__init__(width, heads, dropout)
         if keys < 1:
-            raise ValueError(f"model.gaslt.keys: needs at least 1 place to attend to, got {keys}.")
+            raise ValueError(f"model.keys: needs at least 1 place to attend to, got {keys}.")
         self.keys, self.edge = keys, edge
         self.first = -((keys + 1) // 2) if edge == "released" else -((keys - 1) // 2)
         self.offset = nn.Linear(width, heads * keys)
@@ -111,67 +118,103 @@ class LocalAttention(Attention):
         return out
 
 
+@register
 class GASLT(SLT):
     """Clips in, sentences out, through gloss attention.
 
     It has E (w H K + H K) parameters more than NSLT (see `SLT`; E encoder layers, width w, H heads, K keys), and with
-    words of size e in place of w it has V (w - e) - (e w + w) fewer.
-
-    Args:
-        visual: frame encoder with attribute `dim`; the original reads I3D features of windows.
-        keys, edge: of `LocalAttention`.
-        word_dim: size of a word vector, mapped to `width`; published 300.
-        vocab_size, pad_id, start_id, end_id, num_glosses, width, encoder_layers, decoder_layers, heads, decoder_heads,
-            ffn, dropout, attention_dropout, activation, tie_embeddings, signcl_tap, sync_norm, embedding_dropout: see
-            `SLT`. The original has no gloss head.
+    words of size e in place of w it has V (w - e) - (e w + w) fewer. The original reads I3D features of windows.
 
     Source: Yin et al. 2023, released code YinAoXiong/GASLT; defects in docs/paper-vs-code.md.
     """
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        vocab_size: int,
-        pad_id: int,
-        start_id: int,
-        end_id: int,
-        width: int = 512,
-        encoder_layers: int = 2,
-        decoder_layers: int = 2,
-        heads: int = 8,
-        decoder_heads: int | None = None,
-        ffn: int = 2048,
-        dropout: float = 0.5,
-        attention_dropout: float = 0.5,
-        activation: str = "relu",
-        tie_embeddings: bool = False,
-        signcl_tap: str = "embedding",
-        sync_norm: bool = False,
-        embedding_dropout: float | None = 0.1,
-        word_dim: int | None = None,
-        keys: int = 7,
-        edge: Edge = "stop",
-    ) -> None:
-        super().__init__(
-            visual,
-            vocab_size=vocab_size,
-            pad_id=pad_id,
-            start_id=start_id,
-            end_id=end_id,
-            width=width,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            heads=heads,
-            decoder_heads=decoder_heads,
-            ffn=ffn,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation=activation,
-            tie_embeddings=tie_embeddings,
-            signcl_tap=signcl_tap,
-            sync_norm=sync_norm,
-            embedding_dropout=embedding_dropout,
-            word_dim=word_dim,
-            attention=lambda: LocalAttention(width, heads, attention_dropout, keys=keys, edge=edge),
-        )
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SLT.Config):
+        """`model` of a GASLT: local gloss attention and the transfer of sentence similarity."""
+
+        name: str = "gaslt"
+        form: Literal["fixed", "as_released"] = "fixed"
+        """as_released: places outside the clip as the released code reads them (docs/systems/gaslt.md)."""
+        keys: int = bounded(7, low=1, high=1000)
+        """Places that a frame attends to in each head, around it and moved by offsets that it predicts."""
+        edge: Literal["stop", "wrap"] = "stop"
+        """A place outside the clip is its first or last frame, or comes in again at the other end (the published
+        formula). model.form=as_released has its own rule."""
+        embedding_dropout: float | None = bounded(None, low=0, high=1)
+        """Dropout of frame and word embeddings where it differs from model.dropout. Released: 0.1 beside 0.5."""
+        word_dim: int | None = bounded(None, low=1, high=65_536)
+        """Size of a word vector, mapped to model.width; None is model.width and no map. Released: 300."""
+        word_vectors: str = ""
+        """pretrained:FILE of word vectors that start the word table: word2vec text (.txt, .vec, also .gz) or binary
+        (.bin). Released: BPEmb, German, 25 000 pieces."""
+        sentence_encoder: str = "tfidf"
+        """What tells how alike two sentences are: tfidf (of the training sentences), or
+        pretrained:FOLDER_OR_HUB_ID of a transformers encoder, plain or as sentence-transformers lays it out. Released:
+        distiluse-base-multilingual-cased."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.sentence_encoder != "tfidf" and not self.sentence_encoder.startswith("pretrained:"):
+                raise ValueError(
+                    f"model.sentence_encoder: needs tfidf or pretrained:FOLDER, got {self.sentence_encoder!r}"
+                )
+            if self.word_vectors and not self.word_vectors.startswith("pretrained:"):
+                raise ValueError(f"model.word_vectors: needs pretrained:FILE, got {self.word_vectors!r}")
+
+    title: ClassVar = (
+        "GASLT: Sign Language Transformer with local gloss attention, taught how alike sentences are (Table 2)"
+    )
+    label: ClassVar = "GASLT"
+    needs: ClassVar = "features (or frames) and sentences; optionally word vectors and a pretrained sentence encoder"
+    terms: ClassVar = {
+        "translation": translation,
+        "sentence_similarity": sentence_similarity,
+        "signcl": frame_contrast,
+    }
+    default: ClassVar[tuple[str, ...]] = ("translation", "sentence_similarity")
+
+    config: Config
+
+    def attention(self) -> Callable[[], Attention]:
+        """Gloss attention in place of the encoder's self-attention."""
+        c = self.config
+        edge: Edge = "released" if c.form == "as_released" else c.edge
+        return lambda: LocalAttention(c.width, c.heads, c.attention_dropout, keys=c.keys, edge=edge)
+
+    def embedding_dropout(self) -> float | None:
+        """Of the config."""
+        return self.config.embedding_dropout
+
+    def word_dim(self) -> int | None:
+        """Of the config."""
+        return self.config.word_dim
+
+    def load_published(self, start: Start) -> list[str]:
+        """Rows of the word table from a file of word vectors; a word that the file lacks keeps its own."""
+        source = self.config.word_vectors
+        if not source:
+            return []
+        if start.tokenizer is None:
+            raise ValueError("model.word_vectors needs the tokenizer whose words it gives vectors to")
+        return [f"word table from {source}: {self._take_words(source, start.tokenizer)}"]
+
+    @torch.no_grad()
+    def _take_words(self, source: str, tokenizer: Tokenizer) -> str:
+        pieces, table = tokenizer.pieces(), self.decoder.words.weight
+        found = read_vectors(source.removeprefix("pretrained:"), set(pieces))
+        if not found:
+            raise ValueError(
+                f"model.word_vectors={source}: it has none of the {len(pieces)} words of this run's tokenizer; both "
+                f"must cut sentences alike, e.g. BPEmb vectors and BPEmb's SentencePiece model"
+            )
+        size = len(next(iter(found.values())))
+        if size != table.shape[1]:
+            raise ValueError(
+                f"model.word_vectors={source}: vectors of size {size}, the word table has {table.shape[1]}; set "
+                f"model.word_dim={size}"
+            )
+        known = [i for i, piece in enumerate(pieces) if piece in found and i != tokenizer.pad_id]
+        table[known] = torch.tensor([found[pieces[i]].tolist() for i in known], dtype=table.dtype)
+        absent = [piece for piece in pieces if piece not in found]
+        few = f", e.g. {' '.join(absent[-3:])}" if absent else ""
+        return f"{len(known)} of {len(pieces)} words found; {len(absent)} keep random vectors{few}"

@@ -1,7 +1,7 @@
 """GFSLT: gloss-free translation from frames to a sentence, the network of the finetuning stage (paper Table 5).
 
 Frame encoder, temporal convolution, a linear "sign embedding", and an mBART-shaped encoder and decoder with its own
-word head. Takes plain numbers, reads no file, computes no loss.
+word head.
 
 At the published sizes (ResNet-18, width 1024, 3+3 layers of 8 heads and 4096, trimmed vocabulary of 2454) it has the
 115,412,544 parameters of the official finetuning log:
@@ -18,8 +18,9 @@ At the published sizes (ResNet-18, width 1024, 3+3 layers of 8 heads and 4096, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +29,14 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 
 from signcl.data.batch import Batch, frame_mask
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.data.bounds import bounded
+from signcl.systems.base import EarlierRun, Sizes, Start, System, TransformerConfig, check_same_words, register
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.language_model import check_language_model, read_language_model
 from signcl.systems.parts.layers import MaskedBatchNorm1d, TemporalConv
+from signcl.systems.parts.module_names import check_parts
+from signcl.systems.parts.transfer import DECODER, load_language_model, transfer
+from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput", "SignEmbedding"]
 
@@ -110,116 +110,116 @@ class TiedHead(nn.Module):
         return nn.functional.linear(states, words.weight)
 
 
-class GFSLT(nn.Module):
+@register
+class GFSLT(System):
     """Clips in, sentences out.
 
     Words are embedded with the factor sqrt(width) and steps with the factor 1, as in the released model (its language
     model has `scale_embedding` on, which transformers applies to word ids only).
 
-    Args:
-        visual: frame encoder with attribute `dim`.
-        vocab_size: text tokens V.
-        pad_id: token id of padding.
-        start_id: what the decoder reads first (mBART: the language code).
-        end_id: token that ends a sentence.
-        width: of encoder, decoder and embeddings.
-        conv_width: of the temporal convolution.
-        encoder_layers: of the Transformer encoder over steps.
-        decoder_layers: of the text decoder.
-        heads: attention heads; must divide width.
-        decoder_heads: of the decoder where they differ (16 in the released LLMD configuration).
-        ffn: hidden size of the feed-forward layers.
-        dropout: on embeddings and layer outputs.
-        attention_dropout: on attention weights.
-        activation: of the feed-forward layers (relu; gelu in LLMD).
-        tie_embeddings: the word head uses the word table. The released model has its own head.
-        max_positions: longest input in steps and longest output in tokens.
-        as_released: padding seen by the batch norms, as in the released code.
-        sync_norm: batch norm statistics of `conv` and `sign_emb` summed over ranks.
-        adapter: the module `sign_emb`: sign_emb (linear, batch norm, ReLU), linear, or mlp (linear, GELU, linear).
-
     Source: paper Table 5 and section 4.1; released GFSLT-VLP.
     """
 
-    TAPS = ("features", "conv", "steps")
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TransformerConfig):
+        """`model` of a GFSLT. Published: width, conv_width 1024, 3 + 3 layers, 8 heads, ffn 4096."""
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        vocab_size: int,
-        pad_id: int,
-        start_id: int,
-        end_id: int,
-        width: int = 1024,
-        conv_width: int = 1024,
-        encoder_layers: int = 3,
-        decoder_layers: int = 3,
-        heads: int = 8,
-        decoder_heads: int | None = None,
-        ffn: int = 4096,
-        dropout: float = 0.1,
-        attention_dropout: float = 0.0,
-        activation: str = "relu",
-        tie_embeddings: bool = False,
-        max_positions: int = 1024,
-        as_released: bool = False,
-        sync_norm: bool = False,
-        adapter: str = "sign_emb",
-    ) -> None:
-        super().__init__()
-        self.pad_id, self.start_id, self.end_id, self.max_positions = pad_id, start_id, end_id, max_positions
-        self.visual = visual
-        self.conv = TemporalConv(feature_size(visual), conv_width, as_released=as_released, sync=sync_norm)
+        name: str = "gfslt"
+        conv_width: int = bounded(256, low=1, high=65_536)
+        """Of the temporal convolution."""
+        decoder_layers: int = bounded(2, low=0, high=1000)
+        """Of the text decoder."""
+        decoder_heads: int | None = bounded(None, low=1, high=1024)
+        """Heads of the decoder where they differ from the encoder's (16 in the released LLMD configuration)."""
+        tie_embeddings: bool = False
+        """The word head uses the word table. The released model has its own head."""
+        max_positions: int = bounded(1024, low=2, high=1_000_000)
+        """Longest input in steps and longest output in tokens."""
+        form: Literal["fixed", "as_released"] = "fixed"
+        """as_released restores the released code's padding and weight transfer (docs/paper-vs-code.md)."""
+        language_model: str = ""
+        """pretrained:FOLDER_OR_HUB_ID of an mBART, or of a vlp run whose text side then serves: it starts the word
+        table, and with encoder_from and decoder_from more of the model."""
+        encoder_from: Literal["init_from", "language_model"] = "init_from"
+        """Where the encoder over steps starts: init_from (at random without one), or the language model's encoder,
+        whole: then encoder_layers, heads, ffn, activation and max_positions are those of the language model."""
+        decoder_from: Literal["init_from", "language_model"] = "init_from"
+        """Where the text decoder starts. language_model takes its decoder whole: layers, cross-attention, layer norms,
+        positions, word table and word head (LLMD as released); the text decoder of init_from is then left behind."""
+        adapter: Literal["sign_emb", "linear", "mlp"] = "sign_emb"
+        """What stands between the convolution's steps and the encoder: GFSLT's linear-BN-ReLU, a linear layer, or
+        linear-GELU-linear. It is the module `sign_emb` in all three."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check_language_model_keys(self, ("encoder_from", "decoder_from"))
+            if self.adapter != "sign_emb" and self.form == "as_released":
+                raise ValueError(f"model.adapter={self.adapter}: the released form has sign_emb; set model.form=fixed")
+
+    title: ClassVar = "GFSLT: frames to a sentence (paper Tables 2, 3, 5)"
+    label: ClassVar = "GFSLT"
+    needs: ClassVar = "frames (or features) and sentences; starts from a vlp run or an mBART"
+    stage: ClassVar = "finetune"
+    terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
+    answers: ClassVar = "sentences"
+    TAPS: ClassVar = ("features", "conv", "steps")
+    starts_from: ClassVar = ("vlp",)
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        words = sizes.words()
+        self.pad_id, self.start_id, self.end_id = words.pad_id, words.start_id, words.end_id
+        self.max_positions = config.max_positions
+        as_released = config.form == "as_released"
+        self.conv = TemporalConv(
+            feature_size(self.visual), config.conv_width, as_released=as_released, sync=config.sync_norm
+        )
         self.sign_emb = (
-            SignEmbedding(conv_width, width, as_released=as_released, sync=sync_norm)
-            if adapter == "sign_emb"
-            else adapter_of(adapter, conv_width, width)
+            SignEmbedding(config.conv_width, config.width, as_released=as_released, sync=config.sync_norm)
+            if config.adapter == "sign_emb"
+            else adapter_of(config.adapter, config.conv_width, config.width)
         )
-        config = mbart_config(
-            vocab_size=vocab_size,
-            pad_id=pad_id,
-            width=width,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            heads=heads,
-            decoder_heads=decoder_heads,
-            ffn=ffn,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation=activation,
-            max_positions=max_positions,
+        self.mbart = MBartForConditionalGeneration(
+            mbart_config(
+                vocab_size=words.vocab_size,
+                pad_id=words.pad_id,
+                width=config.width,
+                encoder_layers=config.encoder_layers,
+                decoder_layers=config.decoder_layers,
+                heads=config.heads,
+                decoder_heads=config.decoder_heads,
+                ffn=config.ffn,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                activation=config.activation,
+                max_positions=config.max_positions,
+            )
         )
-        self.mbart = MBartForConditionalGeneration(config)
         self.mbart.model.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         share_words(self.mbart.model.decoder, self.mbart.model.shared)
         bias = self.mbart.final_logits_bias  # zeros that nothing trains: no weight, so no checkpoint carries them
         del self.mbart.final_logits_bias
         self.mbart.register_buffer("final_logits_bias", bias.detach(), persistent=False)
-        if tie_embeddings:
+        if config.tie_embeddings:
             self.mbart.lm_head = TiedHead(self.mbart.model.shared)
 
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
+    @classmethod
+    def check(cls, recipe: Any) -> None:
+        """Sentences no longer than the positions; no SignCL on a frame encoder that is held still."""
+        check_positions(recipe)
+        check_contrast_moves(recipe)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: frame features, steps after the convolution, or encoder states.
-
-        Raises:
-            ValueError: no such tap.
-        """
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """Steps after the convolution, or encoder states."""
         features, lengths = frame_features(self.visual, batch)
-        if tap == "features":
-            return tap_of_frames(self.visual, features, lengths)
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
         frames = tap_of_frames(self.visual, features, lengths)
-        if tap == "conv":
+        if name == "conv":
             steps, step_lengths = self.conv(features, lengths)
         else:
             encoding = self._encode(features, lengths)
@@ -311,6 +311,116 @@ class GFSLT(nn.Module):
             generation_config=settings,
         )
         return ids[:, 1:]
+
+    # -- weights of others --------------------------------------------------------------------------------------------
+
+    def load_published(self, start: Start) -> list[str]:
+        """The word table of an mBART, and its encoder and decoder where the config says so."""
+        c = self.config
+        if not c.language_model:
+            return []
+        found = read_language_model(c.language_model, earlier=start.earlier)
+        pairs: list[tuple[str, Any, str]] = [("width", c.width, "d_model")]
+        if c.encoder_from == "language_model":
+            pairs += [
+                ("encoder_layers", c.encoder_layers, "encoder_layers"),
+                ("heads", c.heads, "encoder_attention_heads"),
+                ("ffn", c.ffn, "encoder_ffn_dim"),
+                ("activation", c.activation, "activation_function"),
+            ]
+        if c.decoder_from == "language_model":
+            pairs += decoder_sizes(c)
+        whole = "language_model" in (c.encoder_from, c.decoder_from)
+        if whole:
+            pairs.append(("max_positions", c.max_positions, "max_position_embeddings"))
+        check_language_model(found, start.tokenizer, pairs, whole=whole)
+        taken = load_language_model(
+            self,
+            found.tensors,
+            encoder=c.encoder_from == "language_model",
+            decoder=c.decoder_from == "language_model",
+        )
+        self._raw = found.tensors if c.form == "as_released" else None
+        return [f"language model from {c.language_model}: {taken}{untold_words(found)}"]
+
+    def filled(self) -> Sequence[str]:
+        """What the language model has filled."""
+        encoder = ("mbart.model.encoder",) if self.config.encoder_from == "language_model" else ()
+        return (*encoder, *(DECODER if self.config.decoder_from == "language_model" else ()))
+
+    def take_over(self, earlier: EarlierRun, start: Start) -> str:
+        """From a run of its own, or from the pretraining stage; `form: as_released` drops what the release drops."""
+        if earlier.system != "vlp":
+            return super().take_over(earlier, start)
+        as_released = self.config.form == "as_released"
+        raw: dict[str, Tensor] = {}
+        if as_released:
+            tensors = getattr(self, "_raw", None)
+            if tensors is None:
+                raise ValueError(
+                    "model.form=as_released overwrites the transferred embeddings: set model.language_model too"
+                )
+            raw = {
+                "raw_words": _ending(tensors, "shared.weight"),
+                "raw_positions": _ending(tensors, "decoder.embed_positions.weight"),
+            }
+        check_parts(self, self.config.init_parts, "model.init_parts")
+        keep = self.filled()
+        report = transfer(
+            earlier.module().state_dict(),
+            self,
+            as_released=as_released,
+            keep=keep,
+            only=self.config.init_parts,
+            **raw,
+        )
+        if not keep or "mbart.model.shared.weight" in report.transferred:
+            check_same_words(earlier, start)
+        return str(report)
+
+
+def _ending(tensors: dict[str, Tensor], name: str) -> Tensor:
+    return next(value for key, value in tensors.items() if key.endswith(name))
+
+
+# -- what GFSLT and VLP share ---------------------------------------------------------------------------------------
+
+
+def check_language_model_keys(config: Any, keys: Sequence[str]) -> None:
+    """Refuse parts that a language model is to give where none is named."""
+    for key in keys:
+        if getattr(config, key) == "language_model" and not config.language_model:
+            raise ValueError(f"model.{key}=language_model needs model.language_model=pretrained:FOLDER_OR_HUB_ID")
+
+
+def check_positions(recipe: Any) -> None:
+    """Refuse answers that are longer than the model has positions, before hours of training have passed."""
+    longest, positions = recipe.decode.max_new_tokens, recipe.model.max_positions
+    if longest >= positions:
+        raise ValueError(
+            f"decode.max_new_tokens: needs a number from 1 to {positions - 1} (model.max_positions - 1), got {longest}"
+        )
+
+
+def check_contrast_moves(recipe: Any) -> None:
+    """Refuse a frame contrast where the frame encoder, which is all that it moves, is frozen."""
+    if "visual" in recipe.model.freeze and recipe.loss.weights.get("signcl", 0) > 0:
+        raise ValueError("loss.weights.signcl: model.freeze holds the frame encoder still, which is all it moves")
+
+
+def decoder_sizes(config: Any) -> list[tuple[str, Any, str]]:
+    """Sizes of a text decoder that a language model gives, for `check_language_model`."""
+    return [
+        ("decoder_layers", config.decoder_layers, "decoder_layers"),
+        ("decoder_heads", config.decoder_heads or config.heads, "decoder_attention_heads"),
+        ("ffn", config.ffn, "decoder_ffn_dim"),
+        ("activation", config.activation, "decoder_activation"),
+    ]
+
+
+def untold_words(found: Any) -> str:
+    """What is said of a language model that came without its tokenizer."""
+    return "" if found.tokenizer else "; no tokenizer beside it, so its rows are taken for this run's words"
 
 
 def mbart_config(

@@ -1,30 +1,29 @@
 """PGP: pseudo-gloss pretraining of Sign2GPT, the network of its first stage.
 
 Frame encoder, sign encoder, and a head that compares every step with a vector of each pseudo-gloss: which words of the
-sentence are signed, and when, without being told the latter. Takes plain numbers, reads no file, computes no loss.
+sentence are signed, and when, without being told the latter.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.data.bounds import bounded
+from signcl.systems.base import Sizes, Start, System, TransformerConfig, register
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.metaformer import SignEncoder
+from signcl.systems.terms.shared import frame_contrast, pseudo_gloss
 
-__all__ = ["PGP", "PGPOutput", "PrototypeHead", "tapped_steps"]
+__all__ = ["PGP", "PGPOutput", "PrototypeHead", "SignEncoderConfig", "sign_encoder", "tapped_steps"]
+
+LEMMATISERS = ("words", "rules:de", "rules:en", "characters", "bigrams")
 
 
 @dataclass(frozen=True)
@@ -76,75 +75,108 @@ class PrototypeHead(nn.Module):
         return F.normalize(self.project(steps).float(), dim=2) @ F.normalize(self.vectors.float(), dim=1).T
 
 
-class PGP(nn.Module):
-    """Clips in, cosines with pseudo-glosses out.
+@dataclass(frozen=True, kw_only=True)
+class SignEncoderConfig(TransformerConfig):
+    """The visual encoder of Sign2GPT, which its two stages share. Published: width 512, 8 heads, ffn 2048, gelu."""
 
-    Args:
-        visual: frame encoder with attribute `dim`.
-        num_glosses: pseudo-glosses P.
-        prototype_dim, temperature, learn_prototypes: see `PrototypeHead`.
-        width, heads, ffn, blocks, window, layer_scale, drop_path, dropout, activation, sync_norm: see `SignEncoder`.
+    blocks: tuple[int, int] = bounded((2, 2), low=0, high=1000)
+    """Blocks of the sign encoder before and after its steps are merged by two."""
+    window: int = bounded(7, low=1, high=9999, odd=True)
+    """Frames that a frame attends to, itself in the middle."""
+    layer_scale: float = bounded(1e-5, low=0, high=100)
+    drop_path: float = bounded(0.1, low=0, below=1)
+    """Share of clips for which the last block is left out in training; rises from 0 in the first."""
+
+
+def sign_encoder(config: SignEncoderConfig, dim: int) -> SignEncoder:
+    """The sign encoder over frame features of a size."""
+    return SignEncoder(
+        dim,
+        width=config.width,
+        heads=config.heads,
+        ffn=config.ffn,
+        blocks=config.blocks,
+        window=config.window,
+        layer_scale=config.layer_scale,
+        drop_path=config.drop_path,
+        dropout=config.dropout,
+        activation=config.activation,
+        sync_norm=config.sync_norm,
+    )
+
+
+@register
+class PGP(System):
+    """Clips in, cosines with pseudo-glosses out.
 
     Source: Sign2GPT (ICLR 2024), pseudo-gloss pretraining.
     """
 
-    TAPS = ("features", "embedding", "steps")
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SignEncoderConfig):
+        """`model` of a PGP."""
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        num_glosses: int,
-        prototype_dim: int = 300,
-        temperature: float = 0.1,
-        learn_prototypes: bool = False,
-        width: int = 512,
-        heads: int = 8,
-        ffn: int = 2048,
-        blocks: tuple[int, int] = (2, 2),
-        window: int = 7,
-        layer_scale: float = 1e-5,
-        drop_path: float = 0.1,
-        dropout: float = 0.0,
-        activation: str = "gelu",
-        sync_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        self.visual = visual
-        self.encoder = SignEncoder(
-            feature_size(visual),
-            width=width,
-            heads=heads,
-            ffn=ffn,
-            blocks=blocks,
-            window=window,
-            layer_scale=layer_scale,
-            drop_path=drop_path,
-            dropout=dropout,
-            activation=activation,
-            sync_norm=sync_norm,
-        )
+        name: str = "pgp"
+        prototype_dim: int = bounded(300, low=1, high=65_536)
+        """Size of a pseudo-gloss's vector."""
+        vectors: str = ""
+        """pretrained:FILE of word vectors as text (fastText .vec); empty: random ones, orthogonal where that goes."""
+        learn_prototypes: bool = False
+        """Train these vectors too."""
+        temperature: float = bounded(0.1, above=0, high=1000)
+        """What cosines are divided by, at first; learned."""
+        lemmatiser: str = "words"
+        """words | rules:de | rules:en | characters | bigrams | spacy:MODEL (content words' lemmas, as published)."""
+        max_share: float = bounded(0.4, above=0, high=1)
+        """Pseudo-glosses of more than this share of the sentences are dropped."""
+        min_count: int = bounded(1, low=1, high=1_000_000)
+        """Pseudo-glosses of fewer sentences are dropped."""
+        stop_length: int = bounded(3, low=0, high=1000)
+        """Words of at most so many letters in more than `stop_share` of the sentences are dropped; not with spacy."""
+        stop_share: float = bounded(0.05, low=0, high=1)
+        vocabulary: Literal["train", "as_released"] = "train"
+        """Sentences that the pseudo-glosses come from; as_released reads train, dev and test."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.vectors and not self.vectors.startswith("pretrained:"):
+                raise ValueError(f"model.vectors: needs pretrained:FILE, got {self.vectors!r}")
+            if self.lemmatiser not in LEMMATISERS and not self.lemmatiser.startswith("spacy:"):
+                raise ValueError(
+                    f"model.lemmatiser: needs {', '.join(LEMMATISERS)} or spacy:MODEL, got {self.lemmatiser!r}"
+                )
+
+    title: ClassVar = "PGP: pseudo-gloss pretraining of Sign2GPT, the sentence's words found in the clip (ICLR 2024)"
+    label: ClassVar = "PGP"
+    needs: ClassVar = "frames (or features) and sentences; a spaCy model and word vectors for the published form"
+    stage: ClassVar = "pretrain"
+    terms: ClassVar = {"pseudo_gloss": pseudo_gloss, "signcl": frame_contrast}
+    needed: ClassVar = ("pseudo_gloss",)
+    TAPS: ClassVar = ("features", "embedding", "steps")
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        maker = None if sizes.targets is None else sizes.targets.makers.get("pseudo_gloss")
+        if maker is None:
+            raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary decides its size")
+        self.encoder = sign_encoder(config, feature_size(self.visual))
         self.head = PrototypeHead(
-            width, num_glosses, dim=prototype_dim, temperature=temperature, learned=learn_prototypes
+            config.width,
+            len(maker),
+            dim=config.prototype_dim,
+            temperature=config.temperature,
+            learned=config.learn_prototypes,
         )
-
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give. [B] -> [B]"""
         return self.encoder.step_lengths(feature_lengths(self.visual, lengths))
 
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: frame features, the sign encoder's input, or its steps.
-
-        Raises:
-            ValueError: no such tap.
-        """
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
-        return tapped_steps(self.visual, self.encoder, batch, tap)
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """The sign encoder's input, or its steps."""
+        return tapped_steps(self.visual, self.encoder, batch, name)
 
     def encode(self, batch: Batch) -> PGPOutput:
         """Clips to steps and cosines."""
@@ -156,6 +188,17 @@ class PGP(nn.Module):
     def forward(self, batch: Batch) -> PGPOutput:
         """The same as `encode`."""
         return self.encode(batch)
+
+    @torch.no_grad()
+    def load_published(self, start: Start) -> list[str]:
+        """Word vectors of the pseudo-glosses."""
+        source = self.config.vectors
+        if not source or start.targets is None:
+            return []
+        maker = start.targets.makers["pseudo_gloss"]
+        vectors, text = maker.vectors(source.removeprefix("pretrained:"), self.config.prototype_dim)
+        self.head.vectors.copy_(vectors)
+        return [f"vectors of the pseudo-glosses from {source}: {text}"]
 
 
 def tapped_steps(visual: nn.Module, encoder: SignEncoder, batch: Batch, tap: str) -> Tapped:

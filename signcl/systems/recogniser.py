@@ -1,27 +1,23 @@
 """The recogniser: an encoder and a CTC head, the independent probe that gives a feature its word error rate.
 
 The same encoder as the Sign Language Transformer (`slt`), without a decoder. Paper Tables 1, 11 and 12 read the WER of
-a frame feature from such a network; which one is not said. Takes plain numbers, reads no file, computes no loss.
+a frame feature from such a network; which one is not said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.systems.base import Sizes, System, TransformerConfig, register
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.transformer import Attention, Encoder, xavier
+from signcl.systems.terms.shared import frame_contrast, recognition
 
 __all__ = ["Recogniser", "RecogniserOutput"]
 
@@ -42,60 +38,71 @@ class RecogniserOutput:
     """Log-softmax over gloss classes, 0 the blank; None for a model without gloss head. [B, S, C]"""
 
 
-class Recogniser(nn.Module):
+@register
+class Recogniser(System):
     """Clips in, gloss log-probabilities out.
 
     With frame features of size D, width w, feed-forward f, L layers and C gloss classes it has
     (D w + w) + 2 w + L (4 w^2 + 9 w + 2 w f + f) + 2 w + (w C + C) parameters, beside the frame encoder's.
 
-    Args:
-        visual: frame encoder with attribute `dim`.
-        num_glosses: gloss classes C, blank and unknown included; None leaves the gloss head out.
-        width, encoder_layers, heads, ffn, dropout, attention_dropout, activation: of the encoder.
-        signcl_tap: where SignCL looks: `embedding`, `layer1`, `layer2`, ...
-        sync_norm: batch norm statistics over ranks.
-        embedding_dropout, attention: of the encoder, see there.
-
     Source: paper Tables 1, 4 and 11; neccam/slt with its translation loss off.
     """
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        num_glosses: int | None,
-        width: int = 512,
-        encoder_layers: int = 3,
-        heads: int = 8,
-        ffn: int = 2048,
-        dropout: float = 0.3,
-        attention_dropout: float = 0.3,
-        activation: str = "gelu",
-        signcl_tap: str = "embedding",
-        sync_norm: bool = False,
-        embedding_dropout: float | None = None,
-        attention: Callable[[], Attention] | None = None,
-    ) -> None:
-        super().__init__()
-        self.visual = visual
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TransformerConfig):
+        """`model` of a recogniser."""
+
+        name: str = "recogniser"
+        signcl_tap: str = "embedding"
+        """Where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of it."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            taps = ["embedding", *(f"layer{k + 1}" for k in range(self.encoder_layers))]
+            if self.signcl_tap not in taps:
+                raise ValueError(f"model.signcl_tap: needs one of {', '.join(taps)}, got {self.signcl_tap!r}")
+            if self.activation not in ("relu", "gelu"):
+                raise ValueError(f"model.activation: {self.name} knows relu and gelu, got {self.activation!r}")
+
+    title: ClassVar = "the CTC probe that gives a feature its word error rate (Tables 1, 11, 12)"
+    label: ClassVar = "Recogniser"
+    needs: ClassVar = "features (or frames) and glosses"
+    stage: ClassVar[Any] = "recognise"
+    terms: ClassVar = {"recognition": recognition, "signcl": frame_contrast}
+    needed: ClassVar[tuple[str, ...]] = ("recognition",)
+    answers: ClassVar[Any] = "glosses"
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
         self.encoder = Encoder(
-            feature_size(visual),
-            width=width,
-            layers=encoder_layers,
-            heads=heads,
-            ffn=ffn,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation=activation,
-            tap=signcl_tap,
-            sync_norm=sync_norm,
-            embedding_dropout=embedding_dropout,
-            attention=attention,
+            feature_size(self.visual),
+            width=config.width,
+            layers=config.encoder_layers,
+            heads=config.heads,
+            ffn=config.ffn,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            activation=config.activation,
+            tap=config.signcl_tap,
+            sync_norm=config.sync_norm,
+            embedding_dropout=self.embedding_dropout(),
+            attention=self.attention(),
         )
-        self.gloss_head = None if num_glosses is None else nn.Linear(width, num_glosses)
+        glosses = sizes.num_glosses
+        self.gloss_head = None if glosses is None else nn.Linear(config.width, glosses)
         self.encoder.apply(xavier)
         if self.gloss_head is not None:
             xavier(self.gloss_head)
+
+    def attention(self) -> Callable[[], Attention] | None:
+        """Makes the attention of an encoder layer, where it is not the usual one."""
+        return None
+
+    def embedding_dropout(self) -> float | None:
+        """Dropout of the embeddings, where it differs from that of the layers."""
+        return None
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give: as many as the frame encoder gives rows. [B] -> [B]"""
@@ -106,19 +113,14 @@ class Recogniser(nn.Module):
         return self.encoder(*frame_features(self.visual, batch), only_tap=True)[0]
 
     @property
-    def TAPS(self) -> tuple[str, ...]:
+    def TAPS(self) -> tuple[str, ...]:  # type: ignore[override]
         """Where `tapped` can look; `features` is where SignCL does."""
         layers = [f"layer{number + 1}" for number in range(len(self.encoder.layers))]
         return ("features", "visual", "embedding", *layers, "steps")
 
     def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: the frame encoder's, the encoder's input or a layer's, or its last.
-
-        Raises:
-            ValueError: no such tap.
-        """
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
+        """States at a tap of `TAPS`: the frame encoder's, the encoder's input or a layer's, or its last."""
+        self.check_tap(tap)
         rows, lengths = frame_features(self.visual, batch)
         clock = tap_of_frames(self.visual, rows, lengths)
         if tap == "visual":

@@ -1,21 +1,29 @@
 """Sign2GPT: frames to a sentence through a frozen language model (the second stage; PGP is the first).
 
 Frame encoder and sign encoder as in PGP, then a causal language model that reads the steps through zero-gated adapters.
-Takes plain numbers and a language model, reads no file, computes no loss.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPT2Config, XGLMConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from signcl.data.batch import Batch
+from signcl.data.bounds import bounded
+from signcl.data.text import Tokenizer
+from signcl.systems.base import EarlierRun, Sizes, Start, System, register
 from signcl.systems.parts.adapted_lm import AdaptedLM
-from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, no_such_tap
-from signcl.systems.parts.metaformer import SignEncoder
-from signcl.systems.pgp import tapped_steps
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features
+from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
+from signcl.systems.parts.transfer import transfer_signs
+from signcl.systems.pgp import SignEncoderConfig, sign_encoder, tapped_steps
+from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["Sign2GPT", "Sign2GPTEncoding", "Sign2GPTOutput"]
 
@@ -42,98 +50,105 @@ class Sign2GPTOutput(Sign2GPTEncoding):
     """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
 
 
-class Sign2GPT(nn.Module):
+@dataclass(frozen=True)
+class LMConfig:
+    """The causal language model that writes the sentence, and its adapters."""
+
+    name: str = ""
+    """pretrained:FOLDER_OR_HUB_ID of any causal language model of transformers; empty: one that starts at random."""
+    architecture: Literal["gpt2", "xglm"] = "gpt2"
+    """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    layers: int = bounded(2, low=1, high=1000)
+    width: int = bounded(128, low=1, high=65_536)
+    heads: int = bounded(4, low=1, high=1024)
+    ffn: int = bounded(256, low=1, high=1_000_000)
+    train: Literal["adapters", "all"] = "adapters"
+    """all: the language model is trained too, for one that starts at random."""
+    lora_rank: int = bounded(4, low=0, high=4096)
+    """In query, key, value and output of every layer's attention; 0 leaves LoRA out."""
+    lora_alpha: float = bounded(4.0, above=0, high=1e6)
+    lora_dropout: float = bounded(0.1, low=0, below=1)
+    adapter_width: int = bounded(256, low=1, high=65_536)
+    """Of the gated attention by which each layer looks at the steps."""
+    adapter_heads: int = bounded(8, low=1, high=1024)
+    gate: float = bounded(0.0, low=-100, high=100)
+    """What the adapters' gates start at. 0, as published, lets nothing of the clip in before the first step."""
+
+    def __post_init__(self) -> None:
+        if self.name and not self.name.startswith("pretrained:"):
+            raise ValueError(f"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got {self.name!r}")
+        if self.width % self.heads or self.adapter_width % self.adapter_heads:
+            raise ValueError("model.lm: heads must divide width, and adapter_heads adapter_width")
+
+
+@register
+class Sign2GPT(System):
     """Clips in, sentences out.
 
     Trainable beside the frame encoder's: the sign encoder, the projection w a + a + 2 a, and in each of the L layers of
     the language model (width W) LoRA, rank * (in + out) for each of its attention maps, and a `SignAdapter`. With
     XGLM-1.7B (L = 24, W = 2048) and the defaults that is 13,338,624 + 131,840 + 1,572,864 + 28,477,464.
 
-    Args:
-        visual: frame encoder with attribute `dim`.
-        lm: a causal language model of transformers.
-        pad_id, start_id, end_id: token ids, see `AdaptedLM`.
-        adapter_width, adapter_heads, gate, lora_rank, lora_alpha, lora_dropout, train_all: see `AdaptedLM`.
-        width, heads, ffn, blocks, window, layer_scale, drop_path, dropout, activation, sync_norm: see `SignEncoder`.
-
     Source: Sign2GPT (ICLR 2024). How its zero-gated adapter is built differs: docs/systems/sign2gpt.md.
     """
 
-    TAPS = ("features", "embedding", "steps")
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SignEncoderConfig):
+        """`model` of a Sign2GPT."""
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        lm: nn.Module,
-        *,
-        pad_id: int,
-        start_id: int,
-        end_id: int,
-        adapter_width: int = 256,
-        adapter_heads: int = 8,
-        gate: float = 0.0,
-        lora_rank: int = 4,
-        lora_alpha: float = 4.0,
-        lora_dropout: float = 0.1,
-        train_all: bool = False,
-        width: int = 512,
-        heads: int = 8,
-        ffn: int = 2048,
-        blocks: tuple[int, int] = (2, 2),
-        window: int = 7,
-        layer_scale: float = 1e-5,
-        drop_path: float = 0.1,
-        dropout: float = 0.0,
-        activation: str = "gelu",
-        sync_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        self.visual = visual
-        self.encoder = SignEncoder(
-            feature_size(visual),
-            width=width,
-            heads=heads,
-            ffn=ffn,
-            blocks=blocks,
-            window=window,
-            layer_scale=layer_scale,
-            drop_path=drop_path,
-            dropout=dropout,
-            activation=activation,
-            sync_norm=sync_norm,
-        )
+        name: str = "sign2gpt"
+        lm: LMConfig = field(default_factory=LMConfig)
+        max_positions: int = bounded(1024, low=2, high=1_000_000)
+        """Longest sentence of a language model that starts at random."""
+
+    title: ClassVar = "Sign2GPT: frames to a sentence through a frozen language model (ICLR 2024); starts from pgp"
+    label: ClassVar = "Sign2GPT"
+    needs: ClassVar = "frames (or features) and sentences; starts from a pgp run and a causal language model"
+    stage: ClassVar = "finetune"
+    terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
+    answers: ClassVar = "sentences"
+    TAPS: ClassVar = ("features", "embedding", "steps")
+    starts_from: ClassVar = ("pgp",)
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        words, own = sizes.words(), config.lm
+        lm = language_model(config, words, sizes.described.get("decoder"))
+        self.encoder = sign_encoder(config, feature_size(self.visual))
         self.decoder = AdaptedLM(
             lm,
-            width,
-            pad_id=pad_id,
-            start_id=start_id,
-            end_id=end_id,
-            adapter_width=adapter_width,
-            adapter_heads=adapter_heads,
-            gate=gate,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-            lora_dropout=lora_dropout,
-            train_all=train_all,
+            config.width,
+            pad_id=words.pad_id,
+            start_id=words.start_id,
+            end_id=words.end_id,
+            adapter_width=own.adapter_width,
+            adapter_heads=own.adapter_heads,
+            gate=own.gate,
+            lora_rank=own.lora_rank,
+            lora_alpha=own.lora_alpha,
+            lora_dropout=own.lora_dropout,
+            train_all=own.train == "all",
         )
 
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
+    @classmethod
+    def check(cls, recipe: Any) -> None:
+        """A published language model with its own tokenizer."""
+        name, tokenizer = recipe.model.lm.name, recipe.text.tokenizer
+        if name and not tokenizer.startswith("pretrained:"):
+            raise ValueError(
+                f"text.tokenizer: the language model of model.lm.name knows the ids of its own tokenizer alone; needs "
+                f"{name}, got {tokenizer!r}"
+            )
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give. [B] -> [B]"""
         return self.encoder.step_lengths(feature_lengths(self.visual, lengths))
 
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: frame features, the sign encoder's input, or its steps.
-
-        Raises:
-            ValueError: no such tap.
-        """
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
-        return tapped_steps(self.visual, self.encoder, batch, tap)
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """The sign encoder's input, or its steps."""
+        return tapped_steps(self.visual, self.encoder, batch, name)
 
     def encode(self, batch: Batch) -> Sign2GPTEncoding:
         """Clips to steps."""
@@ -176,3 +191,70 @@ class Sign2GPT(nn.Module):
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
         )
+
+    def load_published(self, start: Start) -> list[str]:
+        """The weights of the language model; its adapters keep what they have."""
+        source = self.config.lm.name
+        if not source:
+            return []
+        name = source.removeprefix("pretrained:")
+        report = load_published_model(self.decoder.lm, AutoModelForCausalLM, name, "model.lm.name")
+        return [f"language model from {source}: {report}"]
+
+    def take_over(self, earlier: EarlierRun, start: Start) -> str:
+        """From a run of its own, or from the pseudo-gloss pretraining: frame encoder and sign encoder."""
+        if earlier.system != "pgp":
+            return super().take_over(earlier, start)
+        return str(transfer_signs(earlier.tensors, self))
+
+
+def language_model(config: Sign2GPT.Config, tokenizer: Tokenizer, described: Mapping[str, Any] | None) -> nn.Module:
+    """The causal language model of a config, with random weights.
+
+    Args:
+        described: its configuration, where a run folder has it; None reads it from where the config names it.
+
+    Raises:
+        ValueError: no such language model, or one whose vocabulary is smaller than the tokenizer's.
+    """
+    own = config.lm
+    if described is not None:
+        sizes = CONFIG_MAPPING[described["model_type"]].from_dict(dict(described))
+    elif own.name:
+        sizes = read_published_config(own.name.removeprefix("pretrained:"), "model.lm.name")
+    else:
+        sizes = _random_config(config, tokenizer)
+    words = getattr(tokenizer, "num_tokens", tokenizer.vocab_size)
+    rows = sizes.get_text_config(decoder=True).vocab_size
+    if rows < words:
+        raise ValueError(
+            f"model.lm: its vocabulary has {rows} rows and the tokenizer {words} tokens; set text.tokenizer to the "
+            f"folder or hub id of the language model itself"
+        )
+    try:
+        lm: nn.Module = AutoModelForCausalLM.from_config(sizes, dtype=torch.float32)
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"model.lm.name={own.name}: no causal language model of transformers: {one_line(error)}"
+        ) from None
+    return lm
+
+
+def _random_config(config: Sign2GPT.Config, tokenizer: Tokenizer) -> Any:
+    """A GPT-2 or XGLM of the config's sizes and the tokenizer's vocabulary."""
+    lm = config.lm
+    words: dict[str, Any] = {
+        "vocab_size": tokenizer.vocab_size,
+        "pad_token_id": None,
+        "bos_token_id": tokenizer.start_id,
+        "eos_token_id": tokenizer.end_id,
+    }
+    if lm.architecture == "gpt2":
+        return GPT2Config(
+            n_layer=lm.layers, n_embd=lm.width, n_head=lm.heads, n_inner=lm.ffn, n_positions=config.max_positions,
+            resid_pdrop=config.dropout, embd_pdrop=config.dropout, attn_pdrop=config.dropout, **words,
+        )  # fmt: skip
+    return XGLMConfig(
+        num_layers=lm.layers, d_model=lm.width, attention_heads=lm.heads, ffn_dim=lm.ffn, dropout=config.dropout,
+        attention_dropout=0.0, max_position_embeddings=config.max_positions, **words,
+    )  # fmt: skip

@@ -1,22 +1,25 @@
 """Sign Language Transformers: NSLT (translation alone) and Joint-SLT (recognition by CTC beside it), paper Table 4.
 
 Frame features, a linear embedding, a Transformer encoder with a gloss head for Joint-SLT, a Transformer decoder. What
-the paper calls NSLT is this network with the recognition loss off, not the recurrent one of 2018. Takes plain numbers,
-reads no file, computes no loss.
+the paper calls NSLT is this network with the recognition loss off, not the recurrent one of 2018.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask
+from signcl.data.bounds import bounded
+from signcl.systems.base import Sizes, register
 from signcl.systems.parts.search import beam_search_alphas
-from signcl.systems.parts.transformer import Attention, Decoder, Memory, xavier
+from signcl.systems.parts.transformer import Decoder, Memory, xavier
 from signcl.systems.recogniser import Recogniser, RecogniserOutput
+from signcl.systems.terms.shared import frame_contrast, recognition, translation
 
 __all__ = ["SLT", "SLTOutput"]
 
@@ -29,6 +32,7 @@ class SLTOutput(RecogniserOutput):
     """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
 
 
+@register
 class SLT(Recogniser):
     """Clips in, sentences out; glosses too, with a gloss head.
 
@@ -40,88 +44,65 @@ class SLT(Recogniser):
     parameters: 26,117,183 for Joint-SLT at Table 4's PHOENIX-2014T sizes (D = 1024, w = 512, f = 2048, 3 + 3 layers,
     1087 gloss classes, 2892 words), 25,559,552 for NSLT.
 
-    Args:
-        visual: frame encoder with attribute `dim`; `identity` for features extracted before.
-        vocab_size: text tokens V.
-        pad_id: token id of padding.
-        start_id: what the decoder reads first.
-        end_id: token that ends a sentence.
-        num_glosses: gloss classes C for Joint-SLT, None for NSLT.
-        decoder_layers: of the decoder.
-        decoder_heads: of the decoder where they differ.
-        tie_embeddings: the word head uses the word table; published: its own.
-        word_dim: size of a row of the word table, see `Decoder`.
-        width, encoder_layers, heads, ffn, dropout, attention_dropout, activation, signcl_tap, sync_norm,
-            embedding_dropout, attention: see `Recogniser`.
-
     Source: Camgoz et al. 2020, neccam/slt; paper Table 4. Released code: frames whose first feature is exactly 0 are
     taken for padding; here lengths decide.
     """
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        vocab_size: int,
-        pad_id: int,
-        start_id: int,
-        end_id: int,
-        num_glosses: int | None = None,
-        width: int = 512,
-        encoder_layers: int = 3,
-        decoder_layers: int = 3,
-        heads: int = 8,
-        decoder_heads: int | None = None,
-        ffn: int = 2048,
-        dropout: float = 0.3,
-        attention_dropout: float = 0.3,
-        activation: str = "gelu",
-        tie_embeddings: bool = False,
-        signcl_tap: str = "embedding",
-        sync_norm: bool = False,
-        embedding_dropout: float | None = None,
-        word_dim: int | None = None,
-        attention: Callable[[], Attention] | None = None,
-    ) -> None:
-        super().__init__(
-            visual,
-            num_glosses=num_glosses,
-            width=width,
-            encoder_layers=encoder_layers,
-            heads=heads,
-            ffn=ffn,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation=activation,
-            signcl_tap=signcl_tap,
-            sync_norm=sync_norm,
-            embedding_dropout=embedding_dropout,
-            attention=attention,
-        )
-        if tie_embeddings and word_dim not in (None, width):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Recogniser.Config):
+        """`model` of a Sign Language Transformer. Published: Table 4."""
+
+        name: str = "slt"
+        decoder_layers: int = bounded(2, low=0, high=1000)
+        decoder_heads: int | None = bounded(None, low=1, high=1024)
+        """Heads of the decoder where they differ from the encoder's."""
+        tie_embeddings: bool = False
+        """The word head uses the word table; published: its own."""
+
+    title: ClassVar = (
+        "Sign Language Transformer: NSLT, and Joint-SLT with a weight for recognition (Tables 1, 4, 11, 12)"
+    )
+    label: ClassVar = "Sign Language Transformer"
+    needs: ClassVar = "features (or frames) and sentences; glosses for Joint-SLT"
+    stage: ClassVar[Any] = "finetune"
+    terms: ClassVar = {"translation": translation, "recognition": recognition, "signcl": frame_contrast}
+    default: ClassVar[tuple[str, ...]] = ("translation",)
+    needed: ClassVar[tuple[str, ...]] = ("translation",)
+    answers: ClassVar[Any] = "sentences"
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        words, word_dim = sizes.words(), self.word_dim()
+        if config.tie_embeddings and word_dim not in (None, config.width):
             raise ValueError(
-                f"model.tie_embeddings needs word vectors of model.width {width}, got {word_dim}; switch it off."
+                f"model.tie_embeddings needs word vectors of model.width {config.width}, got {word_dim}; switch it off."
             )
-        self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
+        self.pad_id, self.start_id, self.end_id = words.pad_id, words.start_id, words.end_id
         self.decoder = Decoder(
-            vocab_size,
-            pad_id,
-            width=width,
-            layers=decoder_layers,
-            heads=decoder_heads or heads,
-            ffn=ffn,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation=activation,
-            sync_norm=sync_norm,
-            embedding_dropout=embedding_dropout,
+            words.vocab_size,
+            words.pad_id,
+            width=config.width,
+            layers=config.decoder_layers,
+            heads=config.decoder_heads or config.heads,
+            ffn=config.ffn,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            activation=config.activation,
+            sync_norm=config.sync_norm,
+            embedding_dropout=self.embedding_dropout(),
             word_dim=word_dim,
         )
         self.decoder.apply(xavier)
-        self.word_head = nn.Linear(width, vocab_size, bias=False)
+        self.word_head = nn.Linear(config.width, words.vocab_size, bias=False)
         xavier(self.word_head)
-        if tie_embeddings:
+        if config.tie_embeddings:
             self.word_head.weight = self.decoder.words.weight
+
+    def word_dim(self) -> int | None:
+        """Size of a row of the word table, where it is mapped to the width."""
+        return None
 
     def forward(self, batch: Batch) -> SLTOutput:
         """Clips and their sentences to token scores (teacher forcing), and glosses where there is a head.

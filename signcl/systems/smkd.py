@@ -2,7 +2,7 @@
 
 A frame encoder, the K5-P2-K5-P2 convolution, a two-way LSTM, and a gloss classifier on both of the latter: the one on
 the convolution (VAC) makes short-term features carry the glosses; SMKD lets both share one classifier with rows of unit
-length. Takes plain numbers, reads no published file, computes no loss; `load_published` takes tensors by name.
+length. `load_published` takes tensors of VAC_CSLR by name.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch
+from signcl.data.bounds import bounded
+from signcl.systems.base import Sizes, Start, System, SystemConfig, register
 from signcl.systems.encoders import ResNet, load_resnet_weights
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.systems.parts.checkpoints import read_tensors
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.layers import BiLSTM, TemporalConv
+from signcl.systems.terms.shared import auxiliary, distillation, frame_contrast, recognition
 
 __all__ = ["SMKD", "SMKDOutput", "UnitLinear", "load_published"]
 
@@ -67,7 +65,8 @@ class UnitLinear(nn.Module):
         return nn.functional.linear(states, nn.functional.normalize(self.weight, dim=1))
 
 
-class SMKD(nn.Module):
+@register
+class SMKD(System):
     """Clips in, gloss log-probabilities out, a quarter as many steps as frames.
 
     With frame features of size D, convolution width c, LSTM width w and C gloss classes it has
@@ -77,67 +76,83 @@ class SMKD(nn.Module):
     parameters beside the frame encoder's: 21,582,848 at D = 512, c = w = 1024, L = 2, C = 1087. A plain classifier adds
     C biases, one of its own for the convolution c C more.
 
-    Args:
-        visual: frame encoder with attribute `dim`.
-        num_glosses: gloss classes C, blank and unknown included.
-        width: LSTM states, both directions together.
-        conv_width: convolution; the same as `width` where the classifier is shared.
-        layers: of the LSTM.
-        dropout: between them.
-        share_classifier: one classifier for both heads (SMKD); VAC has two.
-        weight_norm: rows of unit length, no bias (SMKD); VAC has a plain linear layer.
-        sync_norm: batch norm statistics over ranks.
-
     Source: Min et al. 2021 (VAC), Hao et al. 2021 (SMKD), VAC_CSLR.
     """
 
-    TAPS = ("features", "frames", "conv", "steps")
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SystemConfig):
+        """`model` of an SMKD or VAC."""
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        num_glosses: int,
-        width: int = 1024,
-        conv_width: int = 1024,
-        layers: int = 2,
-        dropout: float = 0.3,
-        share_classifier: bool = True,
-        weight_norm: bool = True,
-        sync_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        if share_classifier and conv_width != width:
-            raise ValueError(f"a shared classifier needs conv_width = width, got {conv_width} and {width}.")
-        self.visual = visual
-        self.conv = TemporalConv(feature_size(visual), conv_width, edge="vac", sync=sync_norm)
-        self.lstm = BiLSTM(conv_width, width, layers=layers, dropout=dropout)
-        kind = UnitLinear if weight_norm else nn.Linear
-        self.classifier = kind(width, num_glosses)
-        self.conv_classifier = None if share_classifier else kind(conv_width, num_glosses)
+        name: str = "smkd"
+        width: int = bounded(256, low=2, high=65_536)
+        """LSTM states, both directions together: an even number."""
+        conv_width: int = bounded(256, low=1, high=65_536)
+        """Of the convolution; the same as `width` where the classifier is shared."""
+        encoder_layers: int = bounded(2, low=1, high=1000)
+        """Layers of the LSTM."""
+        dropout: float = bounded(0.1, low=0, high=1)
+        """Between the layers."""
+        share_classifier: bool = True
+        """One gloss classifier after the convolution and after the LSTM (SMKD); false: one each (VAC)."""
+        weight_norm: bool = True
+        """Rows of the classifier have length 1 (SMKD); false: a plain linear layer with bias (VAC)."""
+        pixels: Literal["imagenet", "symmetric"] = "imagenet"
+        """How a ResNet is given pixels: with the mean and deviation of ImageNet, or as VAC_CSLR, x / 127.5 - 1."""
+        weights: str = ""
+        """pretrained:FILE of a VAC_CSLR checkpoint: everything but its classifiers is loaded."""
 
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.width % 2:
+                raise ValueError(f"model.width: smkd needs an even number, half for each direction, got {self.width}")
+            if self.share_classifier and self.conv_width != self.width:
+                raise ValueError(
+                    f"model.share_classifier needs model.conv_width = model.width, got {self.conv_width} and "
+                    f"{self.width}; make them equal or set it to false"
+                )
+            if self.pixels == "symmetric" and not self.visual.startswith("resnet"):
+                raise ValueError(f"model.pixels=symmetric is for a ResNet, got model.visual={self.visual}")
+
+    title: ClassVar = "SMKD and VAC: ResNet, temporal convolution, BiLSTM, CTC on both (Tables 1, 11, 12)"
+    label: ClassVar = "SMKD"
+    needs: ClassVar = "frames (or features) and glosses; starts from an ImageNet ResNet or a VAC_CSLR checkpoint"
+    stage: ClassVar = "recognise"
+    terms: ClassVar = {
+        "recognition": recognition,
+        "auxiliary": auxiliary,
+        "distillation": distillation,
+        "signcl": frame_contrast,
+    }
+    needed: ClassVar = ("recognition",)
+    answers: ClassVar = "glosses"
+    TAPS: ClassVar = ("features", "frames", "conv", "steps")
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        if config.pixels == "symmetric":  # x / 127.5 - 1
+            visual: Any = self.visual
+            visual.mean.fill_(0.5)
+            visual.scale.fill_(2.0)
+        self.conv = TemporalConv(feature_size(self.visual), config.conv_width, edge="vac", sync=config.sync_norm)
+        self.lstm = BiLSTM(config.conv_width, config.width, layers=config.encoder_layers, dropout=config.dropout)
+        kind = UnitLinear if config.weight_norm else nn.Linear
+        self.classifier = kind(config.width, sizes.classes())
+        self.conv_classifier = None if config.share_classifier else kind(config.conv_width, sizes.classes())
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give: a quarter, rounded up. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: frame features (both first names), steps of the convolution, or of the LSTM.
-
-        Raises:
-            ValueError: no such tap.
-        """
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """Frame features under their other name, steps of the convolution, or of the LSTM."""
         rows, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, rows, lengths)
-        if tap in ("features", "frames"):
+        if name == "frames":
             return frames
         steps, step_lengths = self.conv(rows, lengths)
-        if tap == "steps":
+        if name == "steps":
             steps = self.lstm(steps, step_lengths)
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
@@ -162,6 +177,13 @@ class SMKD(nn.Module):
         [B, S, C], [B]"""
         out = self.encode(batch)
         return out.log_probs, out.step_lengths
+
+    def load_published(self, start: Start) -> list[str]:
+        """Everything but the classifiers of a VAC_CSLR checkpoint."""
+        source = self.config.weights
+        return (
+            [f"weights from {source}: {load_published(self, read_tensors(source, 'model.weights'))}"] if source else []
+        )
 
 
 def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
@@ -192,18 +214,18 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
     strange = [key for key in state if key not in heads and key not in names.values() and key[:7] != "conv2d."]
     if missing or strange:
         raise ValueError(
-            f"model.smkd.weights: not a checkpoint of VAC_CSLR with {len(model.lstm.forwards)} LSTM layers: "
+            f"model.weights: not a checkpoint of VAC_CSLR with {len(model.lstm.forwards)} LSTM layers: "
             f"{len(missing)} tensors missing{_first(missing)}, {len(strange)} unknown{_first(strange)}"
         )
     found = {here: state[there] for here, there in names.items() if there in state}
     for here, value in found.items():
         if value.shape != own[here].shape:
             raise ValueError(
-                f"model.smkd.weights: {names[here]} has shape {list(value.shape)}, this model needs "
+                f"model.weights: {names[here]} has shape {list(value.shape)}, this model needs "
                 f"{list(own[here].shape)}; set model.width, model.conv_width and model.visual to the checkpoint's"
             )
     if not isinstance(model.visual, ResNet):
-        raise ValueError("model.smkd.weights: a VAC_CSLR checkpoint holds a ResNet; set model.visual=resnet18")
+        raise ValueError("model.weights: a VAC_CSLR checkpoint holds a ResNet; set model.visual=resnet18")
     frames = load_resnet_weights(model.visual, {k: v for k, v in state.items() if k.startswith("conv2d.")})
     model.load_state_dict({**own, **model.visual.state_dict(prefix="visual."), **found})
     return (

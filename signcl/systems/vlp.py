@@ -1,7 +1,7 @@
 """VLP: visual-language pretraining of GFSLT, the network of the pretraining stage.
 
 A clip and its sentence become one vector each, to be brought together by a contrast (version 1, "V1"); version 2
-adds a decoder that restores the sentence from its masked form. Takes plain numbers, reads no file, computes no loss.
+adds a decoder that restores the sentence from its masked form.
 
 At the published sizes everything but the text decoder has the 216,175,169 parameters of the official pretraining log:
 
@@ -20,30 +20,34 @@ The text decoder of V2, which the released script optimizes apart and so does no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers.models.mbart.modeling_mbart import MBartDecoder, MBartEncoder
 
 from signcl.data.batch import Batch, frame_mask
+from signcl.data.bounds import bounded
+from signcl.systems.base import Sizes, Start, System, SystemConfig, TransformerConfig, register
 from signcl.systems.gfslt import (
     SignEmbedding,
     TiedHead,
+    check_contrast_moves,
+    check_language_model_keys,
     check_steps,
+    decoder_sizes,
     mbart_config,
     share_words,
     shift_right,
+    untold_words,
 )
-from signcl.systems.parts.frames import (
-    Tapped,
-    feature_lengths,
-    feature_size,
-    frame_features,
-    no_such_tap,
-    tap_of_frames,
-)
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.language_model import check_language_model, read_language_model
 from signcl.systems.parts.layers import TemporalConv
+from signcl.systems.parts.transfer import load_language_model
+from signcl.systems.terms.shared import clip, frame_contrast, masked_text, token_clip
 
 __all__ = ["VLP", "VLPOutput"]
 
@@ -74,158 +78,171 @@ class VLPOutput:
     """As `logit_scale`, of the contrast of tokens. Scalar"""
 
 
-class VLP(nn.Module):
+@register
+class VLP(System):
     """Clips and sentences in, one vector of each out.
-
-    Args:
-        visual: frame encoder with attribute `dim`.
-        vocab_size: text tokens V.
-        pad_id: token id of padding.
-        start_id: what the text decoder reads first.
-        width: of every Transformer here; a clip's and a sentence's vector have this size.
-        conv_width: of the temporal convolution. Without `sign_emb` it must equal width.
-        encoder_layers: of the Transformer over steps, which finetuning takes over.
-        heads: of that encoder and of the text decoder.
-        ffn: of both.
-        dropout: of both.
-        attention_dropout: of both.
-        activation: of both.
-        text_layers: of the text encoder. Published: the 12 layers, 16 heads, 4096, gelu, dropout 0.3, attention
-            dropout 0.1 of a trimmed mbart-large-cc25.
-        text_heads: of the text encoder.
-        text_ffn: of the text encoder.
-        text_dropout: of the text encoder.
-        text_attention_dropout: of the text encoder.
-        text_activation: of the text encoder.
-        masked_text: V2: add the text decoder, of `decoder_layers` layers.
-        decoder_layers: of the text decoder, which finetuning takes over.
-        decoder_heads: of the text decoder where they differ.
-        tie_embeddings: the text decoder's word head uses its word table.
-        masked_text_trains_encoder: the masked-text loss also reaches the text encoder. Off as in the released code,
-            whose text encoder learns from the contrast alone.
-        sign_emb: GFSLT's sign embedding already here, so that finetuning need not put an untrained layer between two
-            trained ones. Off as published.
-        clip_contrast: one vector a clip and a sentence is compared: a learned scale for it. Published: yes.
-        token_contrast: every step and every token is: the linear head is applied to each step too, and a second scale.
-        max_positions: longest input in steps (one is the clip's own token) and in tokens.
-        as_released: padding seen by the batch norms, as in the released code.
-        sync_norm: batch norm statistics summed over ranks.
 
     Source: GFSLT-VLP, which paper section 4.2 pretrains with SignCL. Released code: the masked-text loss has an
     optimizer of its own that steps every fifth batch; here it is a term with a weight. It cannot reach the frame
     encoder in either form: the decoder sees the masked sentence, not the clip.
     """
 
-    TAPS = ("features", "conv", "steps")
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TransformerConfig):
+        """`model` of a VLP. width, heads, ffn, dropout, activation are those of the clip encoder and the text decoder.
 
-    def __init__(
-        self,
-        visual: nn.Module,
-        *,
-        vocab_size: int,
-        pad_id: int,
-        start_id: int,
-        width: int = 1024,
-        conv_width: int = 1024,
-        encoder_layers: int = 3,
-        heads: int = 8,
-        ffn: int = 4096,
-        dropout: float = 0.1,
-        attention_dropout: float = 0.0,
-        activation: str = "relu",
-        text_layers: int = 12,
-        text_heads: int = 16,
-        text_ffn: int = 4096,
-        text_dropout: float = 0.3,
-        text_attention_dropout: float = 0.1,
-        text_activation: str = "gelu",
-        masked_text: bool = True,
-        decoder_layers: int = 3,
-        decoder_heads: int | None = None,
-        tie_embeddings: bool = False,
-        masked_text_trains_encoder: bool = False,
-        sign_emb: bool = False,
-        clip_contrast: bool = True,
-        token_contrast: bool = False,
-        max_positions: int = 1024,
-        as_released: bool = False,
-        sync_norm: bool = False,
-    ) -> None:
-        super().__init__()
-        if conv_width != width and not sign_emb:
-            raise ValueError(
-                f"vlp needs model.conv_width equal to model.width, because its encoder reads the convolution's steps, "
-                f"got {conv_width} and {width}."
-            )
-        self.pad_id, self.start_id, self.max_positions = pad_id, start_id, max_positions
-        self.masked_text_trains_encoder = masked_text_trains_encoder
-        sizes = {"vocab_size": vocab_size, "pad_id": pad_id, "width": width, "max_positions": max_positions}
-        config = mbart_config(
-            **sizes,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            heads=heads,
-            decoder_heads=decoder_heads,
-            ffn=ffn,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation=activation,
+        Published: width, conv_width 1024, 3 + 3 layers, 8 heads, ffn 4096; the text encoder is a trimmed
+        mbart-large-cc25: 12 layers, 16 heads, ffn 4096, gelu, dropout 0.3, attention dropout 0.1.
+        """
+
+        name: str = "vlp"
+        conv_width: int = bounded(256, low=1, high=65_536)
+        """Of the temporal convolution. Without `sign_emb` it must equal width."""
+        decoder_layers: int = bounded(2, low=0, high=1000)
+        """Of the text decoder, which finetuning takes over."""
+        decoder_heads: int | None = bounded(None, low=1, high=1024)
+        """Heads of the text decoder where they differ."""
+        tie_embeddings: bool = False
+        """The text decoder's word head uses its word table."""
+        text_layers: int = bounded(2, low=0, high=1000)
+        """Layers of the text encoder."""
+        text_heads: int = bounded(4, low=1, high=1024)
+        text_ffn: int = bounded(512, low=1, high=1_000_000)
+        text_dropout: float = bounded(0.1, low=0, high=1)
+        text_attention_dropout: float = bounded(0.0, low=0, high=1)
+        text_activation: str = "relu"
+        masked_text: bool = True
+        """VLP version 2: add the decoder that restores the masked sentence; without it, or without the weight of
+        `masked_text`, it is version 1, the contrast alone."""
+        masked_text_trains_encoder: bool = False
+        """The masked-text term also reaches the text encoder; off as in the released code, whose text encoder learns
+        from the contrast alone."""
+        sign_emb: bool = False
+        """GFSLT's sign embedding already in pretraining, so that no untrained layer stands between trained ones."""
+        max_positions: int = bounded(1024, low=2, high=1_000_000)
+        """Longest input in steps (one is the clip's own token) and in tokens."""
+        form: Literal["fixed", "as_released"] = "fixed"
+        """as_released: padding seen by the batch norms, as in the released code (docs/paper-vs-code.md)."""
+        language_model: str = ""
+        """pretrained:FOLDER_OR_HUB_ID of an mBART: it starts the text encoder and the word tables."""
+        decoder_from: Literal["init_from", "language_model"] = "init_from"
+        """Where the text decoder starts; language_model takes that model's decoder whole (LLMD as released)."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check_language_model_keys(self, ("decoder_from",))
+            if self.conv_width != self.width and not self.sign_emb:
+                raise ValueError(
+                    f"vlp needs model.conv_width equal to model.width, because its encoder reads the convolution's "
+                    f"steps, got {self.conv_width} and {self.width}."
+                )
+
+        def language_model_config(self) -> dict[str, Any]:
+            """Its text side as transformers describes an mBART, so that a run can stand in for one."""
+            return {
+                "model_type": "mbart",
+                "d_model": self.width,
+                "encoder_layers": self.text_layers,
+                "encoder_attention_heads": self.text_heads,
+                "encoder_ffn_dim": self.text_ffn,
+                "activation_function": self.text_activation,
+                "decoder_layers": self.decoder_layers,
+                "decoder_attention_heads": self.decoder_heads or self.heads,
+                "decoder_ffn_dim": self.ffn,
+                "decoder_activation": self.activation,
+                "max_position_embeddings": self.max_positions,
+                "scale_embedding": True,
+            }
+
+    title: ClassVar = "GFSLT-VLP: clips and sentences brought together before translation (Tables 2, 3, 8)"
+    label: ClassVar = "VLP"
+    needs: ClassVar = "frames (or features) and sentences; its text encoder starts from an mBART"
+    stage: ClassVar = "pretrain"
+    terms: ClassVar = {"clip": clip, "token_clip": token_clip, "masked_text": masked_text, "signcl": frame_contrast}
+    TAPS: ClassVar = ("features", "conv", "steps")
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        words, width = sizes.words(), config.width
+        self.pad_id, self.start_id, self.max_positions = words.pad_id, words.start_id, config.max_positions
+        self.masked_text_trains_encoder = config.masked_text_trains_encoder
+        shared = {
+            "vocab_size": words.vocab_size,
+            "pad_id": words.pad_id,
+            "width": width,
+            "max_positions": config.max_positions,
+        }
+        clip_config = mbart_config(
+            **shared,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            heads=config.heads,
+            decoder_heads=config.decoder_heads,
+            ffn=config.ffn,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            activation=config.activation,
         )
         text_config = mbart_config(
-            **sizes,
-            encoder_layers=text_layers,
+            **shared,
+            encoder_layers=config.text_layers,
             decoder_layers=0,
-            heads=text_heads,
-            ffn=text_ffn,
-            dropout=text_dropout,
-            attention_dropout=text_attention_dropout,
-            activation=text_activation,
+            heads=config.text_heads,
+            ffn=config.text_ffn,
+            dropout=config.text_dropout,
+            attention_dropout=config.text_attention_dropout,
+            activation=config.text_activation,
         )
-        self.visual = visual
-        self.conv = TemporalConv(feature_size(visual), conv_width, as_released=as_released, sync=sync_norm)
-        self.sign_emb = SignEmbedding(conv_width, width, as_released=as_released, sync=sync_norm) if sign_emb else None
+        as_released, sync = config.form == "as_released", config.sync_norm
+        self.conv = TemporalConv(feature_size(self.visual), config.conv_width, as_released=as_released, sync=sync)
+        self.sign_emb = (
+            SignEmbedding(config.conv_width, width, as_released=as_released, sync=sync) if config.sign_emb else None
+        )
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
-        self.encoder = MBartEncoder(config)
+        self.encoder = MBartEncoder(clip_config)
         self.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         self.head = nn.Linear(width, width, bias=False)
         self.text_encoder = MBartEncoder(text_config)
+        # parts that no term trains are left out: in DDP every rank would wait for their gradients
+        by_token = "token_clip" in sizes.terms
+        by_clip = "clip" in sizes.terms or not by_token
         start = torch.tensor(math.log(1 / 0.07))
-        self.logit_scale = nn.Parameter(start) if clip_contrast else None  # a weight that no term trains stalls DDP
-        self.token_logit_scale = nn.Parameter(start.clone()) if token_contrast else None
+        self.logit_scale = nn.Parameter(start) if by_clip else None
+        self.token_logit_scale = nn.Parameter(start.clone()) if by_token else None
         self.words: nn.Embedding | None = None
         self.decoder: MBartDecoder | None = None
         self.lm_head: nn.Module | None = None
-        if masked_text:
-            self.decoder = MBartDecoder(config)
+        if config.masked_text and ("masked_text" in sizes.terms or not sizes.terms):
+            self.decoder = MBartDecoder(clip_config)
             self.words = self.decoder.embed_tokens
             share_words(self.decoder, self.words)
-            if tie_embeddings:
+            if config.tie_embeddings:
                 self.lm_head = TiedHead(self.words)
             else:
-                self.lm_head = nn.Linear(width, vocab_size, bias=False)
-                nn.init.normal_(self.lm_head.weight, std=config.init_std)
+                self.lm_head = nn.Linear(width, words.vocab_size, bias=False)
+                nn.init.normal_(self.lm_head.weight, std=clip_config.init_std)
 
-    def features(self, batch: Batch) -> Tensor:
-        """Frame features, zero at padding: the tap of SignCL. [B, T, D]"""
-        return frame_features(self.visual, batch)[0]
+    @classmethod
+    def check(cls, recipe: Any) -> None:
+        """No SignCL on a frame encoder that is held still."""
+        check_contrast_moves(recipe)
+
+    @classmethod
+    def default_terms(cls, config: SystemConfig) -> tuple[str, ...]:
+        """The contrast, and in version 2 the masked text."""
+        return ("clip", "masked_text") if getattr(config, "masked_text", True) else ("clip",)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give, without the clip's own token. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
-    def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: frame features, steps after the convolution, or encoder states of those steps.
-
-        Raises:
-            ValueError: no such tap.
-        """
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """Steps after the convolution, or encoder states of those steps."""
         features, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, features, lengths)
-        if tap == "features":
-            return frames
-        if tap not in self.TAPS:
-            raise no_such_tap(tap, self.TAPS)
-        if tap == "conv":
+        if name == "conv":
             steps, step_lengths = self.conv(features, lengths)
         else:
             states, step_lengths = self._states(features, lengths)
@@ -302,3 +319,30 @@ class VLP(nn.Module):
         )
         logits: Tensor = self.lm_head(decoded.last_hidden_state)
         return logits
+
+    # -- weights of others ---------------------------------------------------------------------------------------------
+
+    def load_published(self, start: Start) -> list[str]:
+        """The text encoder and word tables of an mBART, and its decoder where the config says so."""
+        c = self.config
+        if not c.language_model:
+            return []
+        found = read_language_model(c.language_model, earlier=start.earlier)
+        pairs: list[tuple[str, Any, str]] = [
+            ("width", c.width, "d_model"),
+            ("text_layers", c.text_layers, "encoder_layers"),
+            ("text_heads", c.text_heads, "encoder_attention_heads"),
+            ("text_ffn", c.text_ffn, "encoder_ffn_dim"),
+            ("text_activation", c.text_activation, "activation_function"),
+        ]
+        whole = c.decoder_from == "language_model"
+        if whole:
+            pairs += decoder_sizes(c)
+        pairs.append(("max_positions", c.max_positions, "max_position_embeddings"))
+        check_language_model(found, start.tokenizer, pairs, whole=True)
+        taken = load_language_model(self, found.tensors, encoder=False, decoder=whole)
+        return [f"language model from {c.language_model}: {taken}{untold_words(found)}"]
+
+    def filled(self) -> Sequence[str]:
+        """What the language model has filled."""
+        return ("decoder", "words", "lm_head") if self.config.decoder_from == "language_model" else ()

@@ -1,24 +1,32 @@
 """What there is to train: every system with its stage, terms, taps, sizes and recipes, as `signcl systems` lists them.
 
-Sizes are counted on models built from the shipped recipes without memory for their weights.
+Sizes are counted on models that are built from the shipped recipes without memory for their weights. Building all of
+them takes half a minute, so the counts are kept beside the recipes in `sizes.json`; `python -m
+signcl.training.catalogue` writes it anew, and a test counts again.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import yaml
 
-from signcl.systems import model_class
+from signcl.data.files import write_json
+from signcl.data.text import GlossVocabulary
+from signcl.systems import SYSTEMS, System, system_class
+from signcl.systems.encoders import DINOV2_SIZES
 from signcl.systems.targets import Targets
-from signcl.training.build import build_model
-from signcl.training.recipe import GLOSS_TERMS, SYSTEMS, Recipe, load_recipe, shipped_recipes
+from signcl.training.recipe import Recipe, load_recipe, shipped_recipes
+from signcl.training.runs import build_model
 
-__all__ = ["describe_system", "list_systems"]
+__all__ = ["count_sizes", "describe_system", "list_systems"]
 
 SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
 PSEUDO_GLOSSES, FEATURES = 2500, {"imu_numbers": 36}
@@ -27,6 +35,7 @@ VOCABULARY, WORDS = 2454, {"phoenix14t": 2892, "synthetic": 130, "imu_numbers": 
 """Rows of the word table: of the trimmed German vocabulary of GFSLT; of the tokenizer `word`, marks included."""
 GLOSSES = {"phoenix14t": 1087, "synthetic": 50, "imu_numbers": 34, "folder": 2002}
 """Gloss classes with blank and <unk>; a folder is WLASL2000, and of others PHOENIX-2014T's count."""
+SIZES = "sizes.json"
 
 LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "facebook/xglm-1.7B": {
@@ -57,76 +66,99 @@ def list_systems(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     Raises:
         ValueError: no system of that name.
     """
-    for name in names:
-        model_class(name)
-    recipes = _recipes()
-    return [_row(name, recipes) for name in (names or SYSTEMS)]
+    return [_row(name, system_class(name)) for name in (names or SYSTEMS.names())]
 
 
 def describe_system(name: str) -> str:
     """The docstring of a system's class, for people."""
-    import inspect
-
-    return inspect.cleandoc(model_class(name).__doc__ or "")
+    return inspect.cleandoc(system_class(name).__doc__ or "")
 
 
-def _recipes() -> list[tuple[Path, Recipe]]:
-    return [(path, load_recipe(path)) for path in sorted(shipped_recipes().glob("*/*.yaml"))]
-
-
-def _row(name: str, recipes: list[tuple[Path, Recipe]]) -> dict[str, Any]:
-    system = SYSTEMS[name]
-    mine = [(path, recipe) for path, recipe in recipes if recipe.model.name == name]
+def _row(name: str, system: type[System]) -> dict[str, Any]:
+    taps = system.TAPS if isinstance(system.TAPS, tuple) else _TAPS_BY_LAYER
     row: dict[str, Any] = {
         "system": name,
         "what": system.title,
         "stage": system.stage,
         "terms": list(system.terms),
         "needs": system.needs,
-        "recipes": [f"{path.parent.name}/{path.name}" for path, _ in mine],
-        "taps": [],
+        "recipes": [recipe for recipe, trained in _recipes().items() if trained == name],
+        "taps": list(taps),
         "sizes": {},
     }
-    for label, corpora in (("small", SMALL), ("paper", PAPER)):
-        chosen = [(path, recipe) for corpus in corpora for path, recipe in mine if path.parent.name == corpus]
-        if not chosen:
-            continue
-        first = [(path, recipe) for path, recipe in chosen if path.parent == chosen[0][0].parent]
-        path, recipe = min(first, key=lambda found: len(found[0].name))  # the plain one of the variants
-        size: dict[str, Any] = {"recipe": f"{path.parent.name}/{path.name}"}
-        try:
-            model = _empty(recipe)
-        except (ValueError, OSError) as error:
-            size["parameters"], size["reason"] = None, " ".join(str(error).split())
-        else:
-            size["parameters"] = sum(p.numel() for p in model.parameters())
-            size["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-            row["taps"] = row["taps"] or list(model.TAPS)  # type: ignore[arg-type]
-        row["sizes"][label] = size
+    for label, recipe in _examples(name).items():
+        row["sizes"][label] = {"recipe": recipe, **_known_sizes().get(recipe, {"parameters": None})}
     return row
 
 
-def _empty(recipe: Recipe) -> nn.Module:
+_TAPS_BY_LAYER = ("features", "visual", "embedding", "layer1", "layer2", "...", "steps")
+"""Where systems with a tap for each layer of their encoder can be looked into."""
+
+
+@lru_cache
+def _recipes() -> dict[str, str]:
+    """Shipped recipes, corpus/file -> the system that each trains; read without being checked."""
+    found = {}
+    for path in sorted(shipped_recipes().glob("*/*.yaml")):
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        found[f"{path.parent.name}/{path.name}"] = str(data["model"]["name"])
+    return found
+
+
+@lru_cache
+def _known_sizes() -> dict[str, dict[str, int]]:
+    path = shipped_recipes() / SIZES
+    sizes: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return sizes
+
+
+def _examples(name: str) -> dict[str, str]:
+    """A small recipe of a system and one of the paper's sizes: the plain one of the first corpus that has any."""
+    chosen = {}
+    for label, corpora in (("small", SMALL), ("paper", PAPER)):
+        for corpus in corpora:
+            mine = [r for r, trained in _recipes().items() if trained == name and r.startswith(f"{corpus}/")]
+            if mine:
+                chosen[label] = min(mine, key=len)
+                break
+    return chosen
+
+
+def count_sizes() -> dict[str, dict[str, int]]:
+    """Parameters of the example recipes of every system of this package, and how many of them train."""
+    found = {}
+    for name in dict.fromkeys(_recipes().values()):
+        for recipe in _examples(name).values():
+            model = _empty(load_recipe(shipped_recipes() / recipe))
+            sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+            found[recipe] = {"parameters": sum(n for n, _ in sizes), "trained": sum(n for n, train in sizes if train)}
+    return found
+
+
+def _empty(recipe: Recipe) -> System:
     """The model of a recipe without memory for its weights."""
     features = recipe.model.visual in ("identity", "feature_mlp")
     dim = FEATURES.get(recipe.corpus.name, 1024) if features else None
     corpus, text = recipe.corpus.name, recipe.text
     glosses = None
-    if any(term in recipe.loss.weights for term in GLOSS_TERMS):
-        glosses = GLOSSES.get(corpus, GLOSSES["phoenix14t"])
+    if recipe.needs_glosses:
+        count = GLOSSES.get(corpus, GLOSSES["phoenix14t"])
+        glosses = GlossVocabulary([f"G{i}" for i in range(count - 2)])
     sizes = {"word": WORDS.get(corpus, VOCABULARY), "sentencepiece": text.vocab_size}
     words: Any = _Words(sizes.get(text.tokenizer, VOCABULARY))
-    targets = Targets({"pseudo_gloss": range(PSEUDO_GLOSSES)}) if "pseudo_gloss" in recipe.loss.weights else None
+    made = {name: range(PSEUDO_GLOSSES) for name, term in recipe.terms.items() if term.targets}
     with torch.device("meta"):
-        return build_model(recipe, words, dim, glosses, targets, _described(recipe))
+        return build_model(recipe, words, dim, glosses, Targets(made) if made else None, _described(recipe))
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:
     """Configurations of the published networks in a recipe, so that a list of systems asks no hub."""
-    from signcl.systems.encoders import DINOV2_SIZES
-
-    m = recipe.model
-    described: dict[str, Any] = {"visual": DINOV2_SIZES[m.pgp.vit]} if m.visual == "dinov2" else {}
-    if m.name == "sign2gpt" and m.lm.name:
-        described["decoder"] = LANGUAGE_MODELS.get(m.lm.name.removeprefix("pretrained:"))
+    m: Any = recipe.model
+    described: dict[str, Any] = {"visual": DINOV2_SIZES[m.dinov2.vit]} if m.visual == "dinov2" else {}
+    if (lm := getattr(m, "lm", None)) is not None and lm.name:
+        described["decoder"] = LANGUAGE_MODELS.get(lm.name.removeprefix("pretrained:"))
     return described
+
+
+if __name__ == "__main__":
+    write_json(Path(shipped_recipes() / SIZES), count_sizes())

@@ -1,46 +1,116 @@
-"""Scores of the dev split while training: losses, BLEU and its kin, WER, accuracy, from the shares of all ranks."""
+"""Scores of a split while training: losses and measures of terms, BLEU and its kin, WER, accuracy, over all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from signcl.data.batch import Sample
+import torch
+from torch import Tensor
+
+from signcl.data.batch import Batch, Sample
+from signcl.metrics import bleu, exact_match, rouge_l, score_classes, score_glosses
+from signcl.systems import System, TermContext
+from signcl.systems.terms import compute_terms, weighted_sum
 from signcl.training.recipe import Recipe
-from signcl.training.stages import Scored, summarise
 
-__all__ = ["dev_scores"]
+__all__ = ["Scored", "dev_scores", "score_batches", "summarise"]
 
 
-def dev_scores(parts: list[Scored], samples: Sequence[Sample], recipe: Recipe) -> dict[str, float]:
+@dataclass
+class Scored:
+    """One rank's share of a scoring; `dev_scores` joins the shares."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    """Each term and `loss`, summed over clips."""
+    clips: int = 0
+    sentences: dict[str, str] = field(default_factory=dict)
+    """Name -> sentence, of a system that answers sentences."""
+    glosses: dict[str, str] = field(default_factory=dict)
+    """Name -> glosses, of a system that recognises."""
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> the likeliest glosses, of a classifier."""
+    measured: dict[str, list[tuple[Tensor, ...]]] = field(default_factory=dict)
+    """Term -> what its measure keeps of each batch, on the CPU."""
+
+
+@torch.no_grad()
+def score_batches(model: System, batches: Iterable[Batch], recipe: Recipe, *, answers: bool = True) -> Scored:
+    """Losses, measures and answers of a model, without training.
+
+    Args:
+        answers: also let it answer, as while training (`decode.dev_beams`).
+    """
+    model.eval()
+    terms, decode = recipe.terms, recipe.decode.on_dev()
+    context = TermContext(recipe.loss, pad_id=getattr(model.tokenizer, "pad_id", 0))
+    sums: dict[str, Tensor] = {}
+    scored = Scored()
+    for batch in batches:
+        outputs = model(batch)
+        values = compute_terms(outputs, batch, terms, context)
+        values["loss"] = weighted_sum(values, recipe.loss.weights)
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.cpu().double() * len(batch)  # mps has no float64
+        scored.clips += len(batch)
+        for name, term in terms.items():
+            if term.measure is not None:
+                scored.measured.setdefault(name, []).append(term.measure.collect(outputs, batch))
+        if not answers:
+            continue
+        if model.answers == "sentences":
+            scored.sentences.update(zip(batch.names, model.answer(batch, decode)))
+        if model.answers == "classes":
+            scored.classes.update(zip(batch.names, model.ranked(outputs.logits)))
+        elif model.answers == "glosses" or model.recognises:
+            scored.glosses.update(zip(batch.names, model.recognised(batch, decode)))
+    scored.sums = {name: float(value) for name, value in sums.items()}
+    return scored
+
+
+@torch.no_grad()
+def summarise(parts: Sequence[Scored], recipe: Recipe) -> dict[str, float]:
+    """Losses and measures of a split from the shares of all ranks: means over clips, not over ranks.
+
+    Raises:
+        ValueError: no clip was scored.
+    """
+    clips = sum(part.clips for part in parts)
+    if not clips:
+        raise ValueError("no clip of the dev split can be used; run `signcl corpus check` on the corpus")
+    names = next(part.sums for part in parts if part.clips)
+    scores = {name: sum(part.sums.get(name, 0.0) for part in parts) / clips for name in names}
+    for name, term in recipe.terms.items():
+        rows = [row for part in parts for row in part.measured.get(name, [])]
+        if term.measure is not None and rows:
+            scores |= term.measure.summarise(rows, recipe.loss)
+    return scores
+
+
+def dev_scores(parts: Sequence[Scored], samples: Sequence[Sample], recipe: Recipe) -> dict[str, float]:
     """One set of scores over all ranks, each clip once.
 
     Args:
         parts: what each rank has scored.
         samples: the dev split, for the references.
     """
-    merged = summarise(parts)
-    hypotheses = {name: sentence for part in parts for name, sentence in part.hypotheses.items()}
-    if hypotheses:
-        from signcl.metrics import bleu, exact_match, rouge_l
-
-        kept = [s for s in samples if s.name in hypotheses]
-        found, texts = [hypotheses[s.name] for s in kept], [s.text for s in kept]
+    merged = summarise(parts, recipe)
+    sentences = {name: sentence for part in parts for name, sentence in part.sentences.items()}
+    if sentences:
+        kept = [s for s in samples if s.name in sentences]
+        found, texts = [sentences[s.name] for s in kept], [s.text for s in kept]
         measured = bleu(found, texts, tokenize=recipe.bleu_tokenize)
         merged |= {f"bleu{n}": getattr(measured, f"bleu{n}") for n in (1, 2, 3, 4)}
         merged |= {"rouge_l": rouge_l(found, texts), "exact_match": exact_match(found, texts)}
-    recognised = {name: glosses for part in parts for name, glosses in part.recognised.items()}
-    if recognised:
-        from signcl.metrics import score_glosses
-
-        clips = [s for s in samples if s.name in recognised]
-        found, true = [recognised[s.name] for s in clips], [" ".join(s.gloss) for s in clips]
+    glosses = {name: line for part in parts for name, line in part.glosses.items()}
+    if glosses:
+        kept = [s for s in samples if s.name in glosses]
+        found, true = [glosses[s.name] for s in kept], [" ".join(s.gloss) for s in kept]
         rate = score_glosses(found, true, phoenix=recipe.corpus.name == "phoenix14t")["wer"]
-        merged["wer" if recipe.stage == "recognise" else "gloss_wer"] = rate
-    ranked = {name: glosses for part in parts for name, glosses in part.ranked.items()}
-    if ranked:
-        from signcl.metrics import score_classes
-
-        clips = [s for s in samples if s.name in ranked]
-        accuracy = score_classes([ranked[s.name] for s in clips], [s.gloss[0] for s in clips])
+        merged["wer" if recipe.system.answers == "glosses" else "gloss_wer"] = rate
+    classes = {name: ranked for part in parts for name, ranked in part.classes.items()}
+    if classes:
+        kept = [s for s in samples if s.name in classes]
+        accuracy = score_classes([classes[s.name] for s in kept], [s.gloss[0] for s in kept])
         merged |= {name: value for name, value in accuracy.items() if isinstance(value, float)}
     return merged

@@ -10,6 +10,7 @@ from signcl.data.progress import say
 from signcl.training import run_folder
 from signcl.training.loop import Loop
 from signcl.training.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from signcl.training.recipe.old_recipes import of_today
 
 __all__ = ["fit"]
 
@@ -47,7 +48,7 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
 
 def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     with contextlib.suppress(ValueError):  # keys that came since take their defaults; one that went is a difference
-        old = recipe_to_dict(recipe_from_dict(old))
+        old = recipe_to_dict(recipe_from_dict(of_today(old)))
     a, b = _flat(old), _flat(new)
     changed = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in HARMLESS]
     if changed:

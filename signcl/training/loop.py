@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zlib
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch
-from signcl.data.loading import Loaded, clip_loader, plan_batches
+from signcl.data.loading import Loaded, clip_loader, read_batches, usable
+from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
+from signcl.data.registry import loaded_plugins
 from signcl.losses import ctc_too_long
+from signcl.systems.encoders import augment
 from signcl.systems.terms import weighted_sum
 from signcl.training import run_folder
-from signcl.training.build import build_model, initialise
-from signcl.training.dev_scores import dev_scores
+from signcl.training.dev_scores import Scored, dev_scores, score_batches
 from signcl.training.interrupts import whole_or_not
 from signcl.training.optimizer import (
     Adaptation,
@@ -36,7 +38,7 @@ from signcl.training.optimizer import (
 from signcl.training.prepare import prepare
 from signcl.training.recipe import Recipe, recipe_to_dict
 from signcl.training.record import Record
-from signcl.training.stages import Scored, score
+from signcl.training.runs import build_model, initialise
 
 __all__ = ["Loop"]
 
@@ -74,7 +76,7 @@ class Loop:
         torch.manual_seed(train.seed)  # every rank starts from the same weights
         data = self.material
         described = None if state is None else run_folder.read_architecture(folder)
-        self.model = build_model(recipe, data.tokenizer, data.feature_dim, self._classes(), data.targets, described)
+        self.model = build_model(recipe, data.tokenizer, data.feature_dim, data.glosses, data.targets, described)
         self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
         freeze_parts(self.model, recipe.model.freeze)
         if train.compile:
@@ -183,7 +185,7 @@ class Loop:
         for group in groups:
             if self.step >= self.total:
                 break
-            batches = [self._usable(next(loader), training=True) for _ in group]
+            batches = [self._usable(next(loader)) for _ in group]
             with whole_or_not():
                 self._train_step(batches)
                 self.step += 1
@@ -199,17 +201,14 @@ class Loop:
                 self._take(scores)
             self._save()
 
-    def _usable(self, loaded: Loaded, training: bool = False) -> Batch | None:
-        if training:
-            self.cut |= dict.fromkeys(loaded.cut, True)
-        for name, reason in loaded.checked().broken:
-            if self.recipe.corpus.on_broken == "stop":
-                raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
-            self.broken[name] = reason
-        if loaded.batch is None:
+    def _usable(self, loaded: Loaded) -> Batch | None:
+        """A training batch on the device; what its worker has found is kept."""
+        self.cut |= dict.fromkeys(loaded.cut, True)
+        batch = usable(loaded, self.broken, self.recipe.corpus.on_broken)
+        if batch is None:
             return None
-        self._note_too_short(loaded.batch)
-        return loaded.batch.to(self.fabric.device)
+        self._note_too_short(batch)
+        return batch.to(self.fabric.device)
 
     def _classes(self) -> int | None:
         return None if self.material.glosses is None else len(self.material.glosses)
@@ -281,13 +280,10 @@ class Loop:
         settings = self.recipe.input.augment
         if settings.probability == 0:
             return batch
-        from signcl.systems.encoders import Augment, augment
-
         if batch.inputs.ndim != 4:
             raise ValueError("input.augment works on frames, and this corpus gives features; set probability to 0")
         clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
-        kinds = Augment(**{f.name: getattr(settings, f.name) for f in fields(Augment)})
-        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, kinds))
+        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, settings))
 
     def _seed(self) -> None:
         torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)
@@ -304,10 +300,18 @@ class Loop:
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
-        loader = clip_loader(self.material.dev, plan, workers=recipe.train.workers)
-        with track("scoring dev", total=len(plan), show=self.progress and self.lead and len(plan) > 20) as bar:
-            usable = (batch for batch in map(bar.each, map(self._usable, loader)) if batch is not None)
-            scored = score(self.model, usable, recipe, self.material.tokenizer, self.material.glosses)
+        batches = read_batches(
+            self.material.dev,
+            plan,
+            device=self.fabric.device,
+            broken=self.broken,
+            on_broken=recipe.corpus.on_broken,
+            workers=recipe.train.workers,
+            what="scoring dev",
+            progress=self.progress and self.lead and len(plan) > 20,
+            on_host=self._note_too_short,
+        )
+        scored = score_batches(self.model, batches, recipe)
         if not scored.clips and self.broken and self.fabric.world_size == 1:
             raise ValueError(
                 f"no clip of the dev split can be used; the last: {': '.join(list(self.broken.items())[-1])}"
@@ -372,6 +376,7 @@ class Loop:
             "commit": run_folder.git_commit(),
             "versions": run_folder.versions(),
             **dict(zip(("parameters", "trained_parameters"), count_parameters(self.model))),
+            "plugins": {plugin: loaded_plugins().get(plugin, "") for plugin in self.recipe.plugins},
             "feature_dim": data.feature_dim,
             "clips": {"train": len(data.train), "dev": len(data.dev)},
             "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from signcl.data.batch import Batch
 from signcl.systems.parts.module_names import check_parts, under
-from signcl.systems.terms import Gather, compute_terms
+from signcl.systems.terms import Gather, TermContext, compute_terms
 from signcl.training.recipe import Recipe, TrainRecipe
 
 __all__ = [
@@ -64,7 +64,8 @@ class Objective(nn.Module):
 
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
-        self.model, self.loss, self.pad_id, self.gather = model, recipe.loss, pad_id, gather
+        self.model, self.terms = model, recipe.terms
+        self.context = TermContext(recipe.loss, pad_id, gather)
         self.frozen = tuple(recipe.model.freeze)
 
     def train(self, mode: bool = True) -> Objective:
@@ -77,7 +78,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms."""
-        return compute_terms(self.model(batch), batch, self.loss, pad_id=self.pad_id, gather=self.gather)
+        return compute_terms(self.model(batch), batch, self.terms, self.context)
 
 
 @dataclass

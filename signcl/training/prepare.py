@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from signcl.data.batch import Sample
-from signcl.data.loading import ClipDataset, count_frames, feature_dim, recipe_samples
+from signcl.data.corpora import load_samples
+from signcl.data.loading import ClipDataset, count_frames, feature_dim
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer
 from signcl.systems.targets import Targets, build_targets
-from signcl.training.recipe import GLOSS_TERMS, Recipe
+from signcl.training.recipe import Recipe, recipe_samples
 
 __all__ = ["Material", "build_glosses", "prepare"]
 
@@ -29,7 +31,7 @@ class Material:
     """Size of pre-extracted features, None for pixels."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
-    """Gloss classes, where the recipe weighs `recognition` or `classification`."""
+    """Gloss classes, where a term of the recipe needs them."""
 
 
 def prepare(recipe: Recipe) -> Material:
@@ -49,18 +51,26 @@ def prepare(recipe: Recipe) -> Material:
         min_count=text.min_count,
     )
     glosses = None
-    if wanted := [term for term in GLOSS_TERMS if term in recipe.loss.weights]:
-        if "classification" in wanted:
-            _check_single(train, dev)
+    if wanted := [name for name, term in recipe.terms.items() if "glosses" in term.needs]:
+        for name in wanted:
+            if "one_gloss" in recipe.terms[name].needs:
+                _check_single(train, dev, name)
         glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
-    dim, targets = feature_dim(train, recipe.input), build_targets(recipe, train)
+    dim = feature_dim(train, recipe.input)
+    targets = build_targets(
+        recipe.terms,
+        recipe.model,
+        train,
+        lambda split: [s.text for s in load_samples(*_whole_split(recipe, split), **recipe.corpus.options)],
+        Path(recipe.out),
+    )
     if targets is not None:
         targets.foresee(dev)
     made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}
     return Material(
-        train=ClipDataset(train, tokenizer, recipe, training=True, cache_gb=cache * 0.8, **made),
-        dev=ClipDataset(dev, tokenizer, recipe, training=False, cache_gb=cache * 0.2, **made),
+        train=ClipDataset(train, tokenizer, recipe.reading, training=True, cache_gb=cache * 0.8, **made),
+        dev=ClipDataset(dev, tokenizer, recipe.reading, training=False, cache_gb=cache * 0.2, **made),
         train_lengths=count_frames(train, recipe.input),
         dev_lengths=count_frames(dev, recipe.input),
         tokenizer=tokenizer,
@@ -70,13 +80,18 @@ def prepare(recipe: Recipe) -> Material:
     )
 
 
-def _check_single(train: Sequence[Sample], dev: Sequence[Sample]) -> None:
+def _whole_split(recipe: Recipe, split: str) -> tuple[str, Path, str]:
+    """A split of the corpus itself, whatever share of it the recipe uses."""
+    return recipe.corpus.name, Path(recipe.corpus.root), split
+
+
+def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> None:
     """Refuse clips of several signs where one is to be named."""
     for split, samples in (("training", train), ("dev", dev)):
         several = [s for s in samples if len(s.gloss) > 1]
         if several:
             raise ValueError(
-                f"loss.weights.classification needs one gloss a clip, but {len(several)} of the {len(samples)} {split} "
+                f"loss.weights.{term} needs one gloss a clip, but {len(several)} of the {len(samples)} {split} "
                 f"clips have more, first {several[0].name}: {' '.join(several[0].gloss)}; corpus.isolated=true cuts "
                 f"the signs out of clips whose spans are known"
             )

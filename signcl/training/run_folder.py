@@ -15,7 +15,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,12 @@ import torch
 from torch import nn
 
 from signcl.data.files import atomic_write, write_json
-from signcl.data.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
-from signcl.systems.targets import Targets, load_targets
-from signcl.training.recipe import GLOSS_TERMS, Recipe, load_recipe, save_recipe
+from signcl.data.text import GlossVocabulary, Tokenizer
+from signcl.systems.targets import Targets
+from signcl.training.recipe import Recipe, save_recipe
 
 __all__ = [
-    "Run",
     "clear_run",
-    "load_run",
     "load_state",
     "read_architecture",
     "read_card",
@@ -41,21 +38,6 @@ __all__ = [
     "save_weights",
     "versions",
 ]
-
-
-@dataclass
-class Run:
-    """A trained system, loaded from its folder."""
-
-    folder: Path
-    recipe: Recipe
-    model: nn.Module
-    tokenizer: Tokenizer
-    card: dict[str, Any]
-    glosses: GlossVocabulary | None = None
-    """Where the run recognises glosses."""
-    targets: Targets | None = None
-    """Where a term of the run needs more of a sentence than its tokens."""
 
 
 def save_run_start(
@@ -149,30 +131,6 @@ def load_weights(folder: Path, model: nn.Module) -> None:
             f"{k}: {tuple(found[k].shape)} in the file, {here} in this model"
         )
     load_model(model, str(folder / "model.safetensors"))
-
-
-def load_run(folder: str | Path) -> Run:
-    """Load a run folder, ready to evaluate on the CPU.
-
-    Raises:
-        FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
-    if not (folder / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
-    recipe = load_recipe(folder / "recipe.yaml")
-    tokenizer = load_tokenizer(folder)
-    card = read_card(folder)
-    from signcl.training.build import build_model
-
-    glosses = load_glosses(folder) if any(term in recipe.loss.weights for term in GLOSS_TERMS) else None
-    targets = load_targets(recipe, folder)
-    classes = None if glosses is None else len(glosses)
-    model = build_model(recipe, tokenizer, card.get("feature_dim"), classes, targets, read_architecture(folder))
-    load_weights(folder, model)
-    return Run(folder, recipe, model.eval(), tokenizer, card, glosses, targets)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from signcl.data.files import atomic_write, write_bytes, write_json
 from signcl.data.text import SentencePieceTokenizer, pretrained_sentencepiece
 from signcl.data.text.checking import SplitCheck, check_vocabulary
 from signcl.data.text.pieces import needed_pieces, own_forms, take_forms, trim_pieces
+from signcl.systems.parts.checkpoints import hub_file
+from signcl.systems.parts.language_model import LanguageModel, read_language_model
 from signcl.training import run_folder
-from signcl.training.build.language_model import LanguageModel, read_language_model
-from signcl.training.build.tensors import hub_file
 
 __all__ = ["Trimmed", "trim_language_model", "trim_table"]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample
+from signcl.data.pickles import load_pickle
 from signcl.data.progress import say
 
 __all__ = ["samples"]
@@ -81,8 +82,6 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
 
 def _release(root: Path, split: str, on_error: OnError) -> Iterator[tuple[str, dict[str, str]]]:
     """Records of the official pickle in its order, in the columns of the tables."""
-    from signcl.data.pickles import load_pickle
-
     path, split_path = root / PICKLE, root / SPLIT_FILE
     if not split_path.is_file():
         raise ValueError(f"{root}: csl_daily needs {SPLIT_FILE} beside {PICKLE}; docs/data.md says where from")

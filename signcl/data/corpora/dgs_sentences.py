@@ -21,6 +21,7 @@ import numpy as np
 
 from signcl.data.annotation.table_files import OnError, has_words, stop
 from signcl.data.batch import Sample, Span
+from signcl.data.poses import read_pose
 from signcl.data.progress import say
 
 __all__ = ["joined_signs", "samples"]
@@ -115,8 +116,6 @@ def joined_signs(points: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _pieces(pose: Path) -> tuple[int, list[tuple[int, int]]]:
-    from signcl.data.poses import read_pose
-
     points = read_pose(pose)
     return len(points), joined_signs(points)
 

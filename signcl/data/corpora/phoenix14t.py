@@ -20,6 +20,7 @@ from typing import Any
 
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample
+from signcl.data.pickles import load_pickle
 
 __all__ = ["samples"]
 
@@ -100,8 +101,6 @@ def _release(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any
 
 
 def _pickled(path: Path, on_error: OnError) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    from signcl.data.pickles import load_pickle
-
     loaded = load_pickle(path)
     records = list(loaded.values()) if isinstance(loaded, Mapping) else loaded
     if not isinstance(records, list):

@@ -15,6 +15,7 @@ import numpy as np
 from signcl.data.batch import Sample, Span
 from signcl.data.features.store import INDEX, FeatureStore, checked
 from signcl.data.pickles import load_pickle
+from signcl.data.poses import read_pose
 
 __all__ = [
     "FILE_SUFFIXES",
@@ -95,8 +96,6 @@ def open_features(path: Path | str) -> Features:
     if path.suffix.lower() in (".npy", ".npz"):
         return ArrayFeatures(_load_arrays(path), str(path))
     if path.suffix.lower() == ".pose":
-        from signcl.data.poses import read_pose
-
         return ArrayFeatures({path.stem: read_pose(path)}, str(path))
     return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
 

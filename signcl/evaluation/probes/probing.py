@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from signcl.data.batch import Batch, Sample
-from signcl.data.loading import recipe_samples
 from signcl.data.progress import say
 from signcl.evaluation.comparison import paired_predictions
 from signcl.evaluation.probes.altered_video import ALTERED, alter, another_clip, measure_look
@@ -19,12 +18,12 @@ from signcl.evaluation.probes.changes import By, changed_sentences
 from signcl.evaluation.probes.conventions import convention_table
 from signcl.evaluation.probes.overlap import overlap_table
 from signcl.evaluation.probes.probe_scores import against_intact, scored
-from signcl.evaluation.scoring import answers, evaluate, keep_scores, read_predictions
+from signcl.evaluation.scoring import evaluate, keep_scores, read_predictions
+from signcl.inference.answers import answers, search_of
 from signcl.metrics.scores import Tokenize
-from signcl.training import run_folder
-from signcl.training.recipe import load_recipe
-from signcl.training.run_folder import Run
-from signcl.training.stages import decode
+from signcl.training import runs
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import Run, read_recipe
 
 __all__ = ["PROBES", "changes", "probe"]
 
@@ -92,8 +91,8 @@ def probe(
     unknown = [name for name in names if name not in PROBES]
     if unknown or not names:
         raise ValueError(f"the probes are {', '.join(PROBES)}; got {', '.join(unknown) or 'none'}")
-    run = run_folder.load_run(folder)
-    if run.recipe.stage != "finetune":
+    run = runs.load_run(folder)
+    if run.model.answers != "sentences":
         raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only the scores of a finetune run are probed")
     if beams is not None or length_penalty is not None or not _is_fresh(run.folder, split):
         evaluate(
@@ -154,9 +153,7 @@ def _visual(asked: _Answers) -> dict[str, Any]:
     run = asked.run
     by_name = {s.name: s for s in recipe_samples(run.recipe, asked.split, asked.root)}
     samples = [by_name[name] for name in asked.names]
-    beams, penalty = asked.made["beams"], asked.made.get("length_penalty")
-    if penalty is not None:
-        run.recipe.decode.length_penalty = penalty
+    decode = search_of(run, asked.made["beams"], asked.made.get("length_penalty"))
     seen: list[torch.Tensor] = []
 
     def remember(batch: Batch) -> dict[str, str]:
@@ -169,11 +166,8 @@ def _visual(asked: _Answers) -> dict[str, Any]:
     seen.clear()
 
     def answer(batch: Batch) -> dict[str, dict[str, str]]:
-        told = {
-            kind: decode(run.model, alter(batch, kind, look, seed=asked.seed), run.tokenizer, run.recipe, beams=beams)
-            for kind in ALTERED
-        }
-        return {name: {kind: said[name] for kind, said in told.items()} for name in batch.names}
+        told = {kind: run.model.answer(alter(batch, kind, look, seed=asked.seed), decode) for kind in ALTERED}
+        return {name: {kind: said[i] for kind, said in told.items()} for i, name in enumerate(batch.names)}
 
     altered = _pass(asked, samples, answer, "translating altered videos")
     gone = [name for name in asked.names if name not in altered]
@@ -192,8 +186,8 @@ def _visual(asked: _Answers) -> dict[str, Any]:
         "rows": rows,
         "videos": {**ALTERED, "another": "the video of another clip, whose sentence is another"},
         "seed": asked.seed,
-        "beams": beams,
-        "length_penalty": run.recipe.decode.length_penalty,
+        "beams": decode.beams,
+        "length_penalty": decode.length_penalty,
     }
 
 
@@ -220,5 +214,5 @@ def changes(
         ValueError, OSError: no answers, or none in common.
     """
     names, references, a, b = paired_predictions(run_a, run_b, split)
-    tokenize = load_recipe(Path(run_a) / "recipe.yaml").bleu_tokenize
+    tokenize = read_recipe(run_a).bleu_tokenize
     return changed_sentences(names, references, a, b, by=by, tokenize=tokenize, examples=examples)

@@ -6,37 +6,14 @@ Everything runs on the device of the frames, in one sampling pass over the batch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Augment", "augment"]
+from signcl.data.sections import AugmentRecipe
 
-
-@dataclass(frozen=True)
-class Augment:
-    """How far each kind of change may go; each is applied to a clip with `probability`, on its own.
-
-    Source: released GFSLT (rotation of 30 degrees, translation of 10 pixels, probability 0.5; its resizing is undone
-    by the next resize, so `scale` is 0 there; no flip, no colour).
-    """
-
-    probability: float = 0.5
-    """0 leaves frames as they are."""
-    rotate: float = 30.0
-    """Degrees to either side."""
-    scale: float = 0.2
-    """Relative size to either side: 0.2 draws a factor from 0.8 to 1.2."""
-    translate: float = 0.05
-    """Share of the frame's side, to either side."""
-    brightness: float = 0.0
-    """A factor from 1 - brightness to 1 + brightness."""
-    contrast: float = 0.0
-    """A factor from 1 - contrast to 1 + contrast on the distance from the clip's mean."""
-    flip: bool = False
-    """Mirrors the clip. Off by default: mirroring swaps the dominant hand."""
+__all__ = ["augment"]
 
 
 def augment(
@@ -44,7 +21,7 @@ def augment(
     clip_index: Tensor,
     num_clips: int,
     generator: torch.Generator | None = None,
-    settings: Augment = Augment(),
+    settings: AugmentRecipe | None = None,
 ) -> Tensor:
     """Turn, scale, shift and recolour frames, every frame of a clip alike.
 
@@ -53,7 +30,7 @@ def augment(
         clip_index: clip of each frame, 0..num_clips-1. [N] long
         num_clips: B.
         generator: of any device; equal generators give equal frames. None draws from torch's own.
-        settings: kinds and sizes.
+        settings: kinds and sizes; None: those of a recipe, with the released probability of 0.5.
 
     Returns:
         uint8 RGB; pixels from beyond the edge repeat the edge. [N, H, W, 3]
@@ -66,6 +43,7 @@ def augment(
             f"augmentation needs uint8 frames [N, H, W, 3], got {inputs.dtype} {list(inputs.shape)}; "
             "set input.augment.probability to 0 for features."
         )
+    settings = settings or AugmentRecipe(probability=0.5)
     if settings.probability == 0:
         return inputs
     height, width = inputs.shape[1:3]

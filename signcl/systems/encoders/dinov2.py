@@ -1,6 +1,7 @@
 """DINOv2: a frozen vision transformer with low-rank adapters in its last blocks; the class token is the frame's vector.
 
-Published weights come under transformers' names (a folder or hub id, see `signcl.training.build`) or under those of
+Published weights come under transformers' names (a folder or hub id, see
+`load_published_dinov2`) or under those of
 the original release (`dinov2_vits14_pretrain.pth`), which `load_dinov2` maps name by name. Opens no file.
 """
 
@@ -8,14 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import Tensor
 
-from signcl.systems.encoders.frame_encoders import _Pixels
+from signcl.data.bounds import bounded
+from signcl.systems.encoders.frame_encoders import Pixels
+from signcl.systems.parts.checkpoints import read_tensors
 from signcl.systems.parts.lora import add_lora, without_lora_names
+from signcl.systems.parts.published_models import is_weight_file, load_published_model, read_published_config
 
-__all__ = ["DINOV2_SIZES", "DINOv2", "load_dinov2"]
+__all__ = ["DINOV2_SIZES", "DINOv2", "DINOv2Config", "load_dinov2", "load_published_dinov2"]
 
 PUBLISHED = {"image_size": 518, "patch_size": 14}
 DINOV2_SIZES: dict[str, dict[str, Any]] = {
@@ -29,7 +34,41 @@ DINOV2_SIZES: dict[str, dict[str, Any]] = {
 MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-class DINOv2(_Pixels):
+@dataclass(frozen=True)
+class DINOv2Config:
+    """visual=dinov2: its size and its adapters."""
+
+    vit: Literal["tiny", "small", "base", "large"] = "tiny"
+    """Its size where neither a folder nor a hub id of weights says it; small is the published ViT-S/14."""
+    lora_rank: int = bounded(4, low=0, high=4096)
+    """0 leaves it frozen."""
+    lora_alpha: float = bounded(4.0, above=0, high=1e6)
+    lora_dropout: float = bounded(0.1, low=0, below=1)
+    lora_blocks: int = bounded(3, low=0, high=1000)
+    """The last blocks that are adapted."""
+
+    def sizes(self, described: Mapping[str, Any] | None, weights: str) -> dict[str, Any]:
+        """Keyword arguments of transformers' Dinov2Config: from the run, from the published folder, or by `vit`.
+
+        A file of tensors alone (.pth, .safetensors) says no size: then `vit` does.
+
+        Args:
+            described: as a run folder keeps it.
+            weights: `model.visual_weights`.
+        """
+        name = weights.removeprefix("pretrained:")
+        if described is not None:
+            return dict(described)
+        if not name or is_weight_file(name):
+            return dict(DINOV2_SIZES[self.vit])
+        found = read_published_config(name, "model.visual_weights")
+        if found.model_type != "dinov2":
+            raise ValueError(f"model.visual_weights: {name} is a {found.model_type}, and dinov2 is needed")
+        sizes: dict[str, Any] = found.to_dict()
+        return sizes
+
+
+class DINOv2(Pixels):
     """DINOv2 without its own head. ViT-S/14 has 22,056,576 parameters, none of which is trained.
 
     LoRA stands in query, key, value and output of the attention of the last `lora_blocks` blocks: 8 * rank * width
@@ -66,7 +105,9 @@ class DINOv2(_Pixels):
         self.dim = int(self.config.hidden_size)
         blocks = self.config.num_hidden_layers
         if not 0 <= lora_blocks <= blocks:
-            raise ValueError(f"model.pgp.lora_blocks: needs 0 to the {blocks} blocks of this DINOv2, got {lora_blocks}")
+            raise ValueError(
+                f"model.dinov2.lora_blocks: needs 0 to the {blocks} blocks of this DINOv2, got {lora_blocks}"
+            )
         self.vit = Dinov2Model(self.config)
         names = [
             name
@@ -76,7 +117,21 @@ class DINOv2(_Pixels):
             and hit[2] in MAPS
         ]
         rank = lora_rank if names else 0
-        add_lora(self.vit, names, rank=rank, alpha=lora_alpha, dropout=lora_dropout, key="model.pgp")
+        add_lora(self.vit, names, rank=rank, alpha=lora_alpha, dropout=lora_dropout, key="model.dinov2")
+
+    @classmethod
+    def of(
+        cls, config: DINOv2Config, chunk: int | None, described: Mapping[str, Any] | None = None, weights: str = ""
+    ) -> DINOv2:
+        """With the values of a recipe; `described` and `weights` as of `DINOv2Config.sizes`."""
+        return cls(
+            config.sizes(described, weights),
+            lora_blocks=config.lora_blocks,
+            lora_rank=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            chunk=chunk,
+        )
 
     def described(self) -> dict[str, Any]:
         """The configuration, for the run folder."""
@@ -86,6 +141,16 @@ class DINOv2(_Pixels):
     def _encode(self, images: Tensor) -> Tensor:
         states: Tensor = self.vit(images.contiguous()).last_hidden_state
         return states[:, 0]
+
+
+def load_published_dinov2(encoder: DINOv2, source: str) -> str:
+    """The weights of a published DINOv2: a folder or hub id as transformers has it, or a file of the first release."""
+    name = source.removeprefix("pretrained:")
+    if is_weight_file(name):
+        return load_dinov2(encoder, read_tensors(source, "model.visual_weights"))
+    from transformers import Dinov2Model
+
+    return load_published_model(encoder.vit, Dinov2Model, name, "model.visual_weights")
 
 
 def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
@@ -114,7 +179,7 @@ def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
         problems = [f"{n} is missing" for n in missing[:2]] + [f"{n} is unknown" for n in strange[:2]] + wrong[:2]
         raise ValueError(
             f"model.visual_weights: {len(missing) + len(strange) + len(wrong)} tensors do not fit this DINOv2, first "
-            f"{'; '.join(problems)}; set model.pgp.vit to the size that the checkpoint has"
+            f"{'; '.join(problems)}; set model.dinov2.vit to the size that the checkpoint has"
         )
     encoder.vit.load_state_dict({**own, **{here[name]: value for name, value in given.items()}})
     return f"{len(given)} DINOv2 tensors loaded ({'original' if original else 'transformers'} names), all accounted for"

@@ -5,8 +5,7 @@ Pixels come as uint8 RGB and are normalized here, on whatever device they are; p
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,17 +14,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signcl.systems.parts.layers import MaskedBatchNorm1d
-from signcl.training.recipe import I3DRecipe
 
-__all__ = ["VISUALS", "FeatureMLP", "Identity", "ResNet", "SmallCNN", "build_visual"]
+__all__ = ["FeatureMLP", "Identity", "Pixels", "ResNet", "SmallCNN", "describe", "recomputed"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
 RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
-class _Pixels(nn.Module):
+class Pixels(nn.Module):
     """What encoders of pixels share: the door, the normalization, and passing frames in chunks."""
 
     dim: int
@@ -101,7 +98,7 @@ def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-class SmallCNN(_Pixels):
+class SmallCNN(Pixels):
     """Four strided convolutions and a 4 x 4 map, for CPU and frames of 48 to 96 pixels. 0.18 M parameters at dim 128.
 
     Group norm, not batch norm: a batch of one short clip is as good as any. The map keeps where in the frame
@@ -131,7 +128,7 @@ class SmallCNN(_Pixels):
         return torch.relu(self.head(self.pool(self.convs(images)).flatten(1)))
 
 
-class ResNet(_Pixels):
+class ResNet(Pixels):
     """ResNet-18 or -34 without its classifier: the mean over the last map, 512 numbers per frame.
 
     Args:
@@ -200,68 +197,6 @@ class FeatureMLP(nn.Module):
         rows = _checked_features(self, inputs, self.feature_dim)
         encoded: Tensor = self.layers(self.standardize(rows[:, :, None])[:, :, 0])
         return encoded
-
-
-def build_visual(
-    name: str,
-    *,
-    feature_dim: int | None = None,
-    dim: int | None = None,
-    chunk: int | None = None,
-    windows: I3DRecipe | None = None,
-    dinov2: Mapping[str, Any] | None = None,
-) -> nn.Module:
-    """The frame encoder of that name.
-
-    Args:
-        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d, dinov2 take pixels; feature_mlp, identity take
-            features, pose_stream key points.
-        feature_dim: size of the pre-extracted features, for the last three.
-        dim: size of a feature, for small_cnn, feature_mlp and pose_stream (128 if None); the others have their own.
-        chunk: frames of pixels encoded at a time, see `ResNet`.
-        windows: window, stride, width and channels of i3d; None takes the published ones.
-        dinov2: keyword arguments of `DINOv2`; None is the tiny size.
-
-    Raises:
-        ValueError: an unknown name, or a name that does not fit the inputs.
-    """
-    if name not in VISUALS:
-        near = difflib.get_close_matches(name, VISUALS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ValueError(f"model.visual must be one of {', '.join(VISUALS)}, got {name!r}{hint}")
-    takes_features = name in ("feature_mlp", "pose_stream", "identity")
-    if takes_features and feature_dim is None:
-        raise ValueError(
-            f"model.visual={name} needs a corpus of features, but this one has video frames; use resnet18."
-        )
-    if not takes_features and feature_dim is not None:
-        raise ValueError(
-            f"model.visual={name} needs video frames, but this corpus has features of size {feature_dim}; "
-            "use feature_mlp or identity."
-        )
-    if name == "pose_stream" and feature_dim is not None:
-        from signcl.systems.encoders.pose_stream import PoseStream
-
-        return PoseStream(feature_dim, dim or 128)
-    if feature_dim is not None:
-        return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim or 128)
-    if name == "i3d":
-        from signcl.systems.encoders.i3d import I3D
-
-        w = windows or I3DRecipe()
-        return I3D(
-            window=w.window,
-            stride=w.stride,
-            width_factor=w.width_factor,
-            channels=w.channels,
-            norm_momentum=w.norm_momentum,
-            chunk=chunk,
-        )
-    if name == "dinov2":
-        from signcl.systems.encoders.dinov2 import DINOV2_SIZES, DINOv2
-
-        return DINOv2(**{"config": DINOV2_SIZES["tiny"], "chunk": chunk, **(dinov2 or {})})
-    return SmallCNN(dim or 128, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
 
 
 def _checked_features(module: nn.Module, inputs: Tensor, dim: int) -> Tensor:

@@ -7,16 +7,35 @@ WLASL load by name. Its classifier (`logits`) is no part of a frame encoder: `si
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from signcl.data.batch import Batch, unpack
+from signcl.data.bounds import bounded
 from signcl.systems.encoders.frame_encoders import describe, recomputed
 
-__all__ = ["I3D"]
+__all__ = ["I3D", "I3DConfig"]
+
+
+@dataclass(frozen=True)
+class I3DConfig:
+    """visual=i3d: windows of frames through an Inception-I3D."""
+
+    window: int = bounded(8, low=1, high=10_000)
+    """Frames of a window. Published: 8 (GASLT); 8, 12 and 16 (TSPNet); 64 for training on isolated signs (WLASL)."""
+    stride: int = bounded(2, low=1, high=10_000)
+    """Frames from one window to the next."""
+    width_factor: float = bounded(1.0, above=0, high=100)
+    """All channels times this; 1 for published weights, 0.125 trains on a CPU."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the pixels' channels; bgr for checkpoints of the WLASL code, whose loader keeps OpenCV's order."""
+    norm_momentum: float = bounded(0.01, above=0, high=1)
+    """Of the batch norms; 0.1 for short runs, whose running statistics would lag behind the weights."""
+
 
 STEM = {
     "Conv3d_1a_7x7": (64, 7, 2),
@@ -106,6 +125,11 @@ class I3D(nn.Module):
             if isinstance(part, nn.BatchNorm3d):
                 part.momentum = norm_momentum
         _channels_last(self)
+
+    @classmethod
+    def of(cls, config: I3DConfig, chunk: int | None = None) -> I3D:
+        """With the values of a recipe."""
+        return cls(**asdict(config), chunk=chunk)
 
     def num_windows(self, frames: int) -> int:
         """Windows of a clip of so many frames."""

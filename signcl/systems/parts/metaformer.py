@@ -61,7 +61,7 @@ class LocalAttention(nn.Module):
                 f"model.heads: rotary positions need model.width / model.heads to be even, got {width} and {heads}."
             )
         if window < 1 or window % 2 == 0:
-            raise ValueError(f"model.pgp.window: needs an odd number of frames, got {window}.")
+            raise ValueError(f"model.window: needs an odd number of frames, got {window}.")
         self.heads, self.window = heads, window
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)

@@ -1,36 +1,35 @@
 """What a loss term needs of each sentence beside its tokens and glosses: sentence vectors, pseudo-glosses.
 
-Made from the training sentences once, kept in the run folder, and put into `Batch.targets` under the term's name.
-`TARGETS` names the maker of each such term; a maker is imported when its term is weighed, not before.
+Made from the training sentences once, kept in the run folder, and put into `Batch.targets` under the term's name. A
+term names its maker (`Term.targets`); a maker is imported when its term is weighed, not before.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from signcl.data.batch import Sample
-from signcl.training.recipe import Recipe
+from signcl.systems.terms import Term
 
-__all__ = ["TARGETS", "Maker", "Targets", "build_targets", "load_targets"]
-
-TARGETS: dict[str, str] = {
-    "pseudo_gloss": "signcl.systems.targets.pseudo_glosses:PseudoGlosses",
-    "sentence_similarity": "signcl.systems.targets.sentences:SentenceVectors",
-}
-"""Loss term -> `module:class` of its maker."""
+__all__ = ["Maker", "Targets", "build_targets", "load_targets"]
 
 
 class Maker(Protocol):
     """Targets of one loss term."""
 
     @classmethod
-    def build(cls, recipe: Recipe, samples: Sequence[Sample]) -> Maker:
+    def build(cls, config: Any, samples: Sequence[Sample], texts_of: Callable[[str], list[str]], folder: Path) -> Maker:
         """From the training samples.
+
+        Args:
+            config: of the system.
+            texts_of: the sentences of another split, for makers that read these too.
+            folder: of the run; an earlier start of the same run may have left its work there.
 
         Raises:
             ValueError, OSError: nothing to make targets from, or a model that is not there.
@@ -43,7 +42,7 @@ class Maker(Protocol):
         """Into a run folder."""
 
     @classmethod
-    def load(cls, recipe: Recipe, folder: Path) -> Maker:
+    def load(cls, config: Any, folder: Path) -> Maker:
         """From a run folder."""
 
 
@@ -69,19 +68,29 @@ class Targets:
             maker.save(folder)
 
 
-def build_targets(recipe: Recipe, samples: Sequence[Sample]) -> Targets | None:
-    """The targets of a recipe from its training samples; None where no term needs any."""
-    makers = {term: _maker(term).build(recipe, samples) for term in recipe.loss.weights if term in TARGETS}
+def build_targets(
+    terms: Mapping[str, Term],
+    config: Any,
+    samples: Sequence[Sample],
+    texts_of: Callable[[str], list[str]],
+    folder: Path,
+) -> Targets | None:
+    """The targets of a run's terms from its training samples, see `Maker.build`; None where no term needs any."""
+    makers = {
+        name: _maker(term.targets).build(config, samples, texts_of, folder)
+        for name, term in terms.items()
+        if term.targets
+    }
     return Targets(makers) if makers else None
 
 
-def load_targets(recipe: Recipe, folder: Path) -> Targets | None:
+def load_targets(terms: Mapping[str, Term], config: Any, folder: Path) -> Targets | None:
     """The targets of a run from its folder; None where no term needs any."""
-    makers = {term: _maker(term).load(recipe, folder) for term in recipe.loss.weights if term in TARGETS}
+    makers = {name: _maker(term.targets).load(config, folder) for name, term in terms.items() if term.targets}
     return Targets(makers) if makers else None
 
 
-def _maker(term: str) -> type[Maker]:
-    module, _, name = TARGETS[term].partition(":")
+def _maker(target: str) -> type[Maker]:
+    module, _, name = target.partition(":")
     found: type[Maker] = getattr(importlib.import_module(module), name)
     return found

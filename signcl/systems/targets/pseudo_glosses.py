@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from signcl.data.batch import Sample
-from signcl.data.corpora import load_samples
 from signcl.data.files import write_json
-from signcl.training.recipe import Recipe
 
 __all__ = ["PseudoGlosses", "lemmas"]
 
@@ -65,7 +64,7 @@ def lemmas(text: str, kind: str) -> list[str]:
     if kind in ("rules:de", "rules:en"):
         return [_stem(word, SUFFIXES[kind.removeprefix("rules:")]) for word in words]
     raise ValueError(
-        f"model.pgp.lemmatiser: needs words, rules:de, rules:en, characters, bigrams or spacy:MODEL, got {kind!r}"
+        f"model.lemmatiser: needs words, rules:de, rules:en, characters, bigrams or spacy:MODEL, got {kind!r}"
     )
 
 
@@ -91,7 +90,7 @@ def _spacy(name: str) -> Callable[[str], Iterable]:
     except OSError:
         what = f"its model {name} (python -m spacy download {name})"
     raise ValueError(
-        f"model.pgp.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, for Chinese, bigrams"
+        f"model.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, for Chinese, bigrams"
     )
 
 
@@ -112,24 +111,24 @@ class PseudoGlosses:
         return len(self.vocabulary)
 
     @classmethod
-    def build(cls, recipe: Recipe, samples: Sequence[Sample]) -> PseudoGlosses:
-        """From the training samples; `model.pgp.vocabulary=as_released` reads dev and test too, as published.
+    def build(
+        cls, config: Any, samples: Sequence[Sample], texts_of: Callable[[str], list[str]], folder: Path
+    ) -> PseudoGlosses:
+        """From the training samples; `model.vocabulary=as_released` reads dev and test too, as published.
 
         Raises:
             ValueError, OSError: nothing left, or a lemmatiser or split that is not there.
         """
-        p, corpus = recipe.model.pgp, recipe.corpus
         texts = [s.text for s in samples]
-        if p.vocabulary == "as_released":
-            for split in ("dev", "test"):
-                texts += [s.text for s in load_samples(corpus.name, Path(corpus.root), split, **corpus.options)]
+        if config.vocabulary == "as_released":
+            texts += [text for split in ("dev", "test") for text in texts_of(split)]
         return cls.train(
             texts,
-            p.lemmatiser,
-            max_share=p.max_share,
-            min_count=p.min_count,
-            stop_length=p.stop_length,
-            stop_share=p.stop_share,
+            config.lemmatiser,
+            max_share=config.max_share,
+            min_count=config.min_count,
+            stop_length=config.stop_length,
+            stop_share=config.stop_share,
         )
 
     @classmethod
@@ -166,7 +165,7 @@ class PseudoGlosses:
         ]
         if not kept:
             raise ValueError(
-                f"model.pgp: no pseudo-gloss is left of {len(counts)} in {len(texts)} sentences; raise max_share "
+                f"model: no pseudo-gloss is left of {len(counts)} in {len(texts)} sentences; raise max_share "
                 f"({max_share}), lower min_count ({min_count}) or stop_length ({stop_length})"
             )
         return cls(kept, kind)
@@ -190,7 +189,7 @@ class PseudoGlosses:
         write_json(folder / FILE, {"lemmatiser": self.kind, "vocabulary": self.vocabulary})
 
     @classmethod
-    def load(cls, recipe: Recipe, folder: Path) -> PseudoGlosses:
+    def load(cls, config: Any, folder: Path) -> PseudoGlosses:
         """From a run folder.
 
         Raises:
@@ -219,7 +218,7 @@ class PseudoGlosses:
         """
         path = Path(source)
         if not path.is_file():
-            raise FileNotFoundError(f"model.pgp.vectors: no file {path}; a text file of word vectors is needed")
+            raise FileNotFoundError(f"model.vectors: no file {path}; a text file of word vectors is needed")
         wanted = {form: word for word in self.vocabulary for form in (word.title(), word.lower(), word)}
         found: dict[str, Tensor] = {}
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -235,12 +234,12 @@ class PseudoGlosses:
                     continue  # "2000000 300", and 2000000 is a pseudo-gloss
                 if len(values) != dim or not all(map(math.isfinite, values)):
                     raise ValueError(
-                        f"model.pgp.vectors: {path}, line {number}: needs a word and {dim} numbers "
-                        f"(model.pgp.prototype_dim), got {len(values)}"
+                        f"model.vectors: {path}, line {number}: needs a word and {dim} numbers "
+                        f"(model.prototype_dim), got {len(values)}"
                     )
                 found[wanted[word]] = torch.tensor(values)
         if not found:
-            raise ValueError(f"model.pgp.vectors: {path} has none of the {len(self)} pseudo-glosses")
+            raise ValueError(f"model.vectors: {path} has none of the {len(self)} pseudo-glosses")
         generator = torch.Generator().manual_seed(0)
         rows = [found[w] if w in found else torch.randn(dim, generator=generator) for w in self.vocabulary]
         missing = [w for w in self.vocabulary if w not in found]

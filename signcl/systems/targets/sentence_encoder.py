@@ -55,7 +55,7 @@ class SentenceEncoder:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"model.gaslt.sentence_encoder=pretrained:{source}: no folder or hub id with a model and a tokenizer "
+                f"model.sentence_encoder=pretrained:{source}: no folder or hub id with a model and a tokenizer "
                 f"for transformers ({reason}); tfidf needs none"
             ) from None
         model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model

@@ -7,7 +7,7 @@ written without spaces (Chinese) the units are single characters and pairs of ne
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.text import is_spaced
 from signcl.systems.targets.sentence_encoder import SentenceEncoder, source_stamp
-from signcl.training.recipe import Recipe
 
 __all__ = ["PretrainedVectors", "SentenceVectors", "TfidfVectors"]
 
@@ -149,18 +148,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class SentenceVectors:
-    """The maker of `batch.targets["sentence_similarity"]`; `model.gaslt.sentence_encoder` chooses the kind."""
+    """The maker of `batch.targets["sentence_similarity"]`; `model.sentence_encoder` chooses the kind."""
 
     def __init__(self, vectors: TfidfVectors | PretrainedVectors) -> None:
         self.vectors = vectors
 
     @classmethod
-    def build(cls, recipe: Recipe, samples: Sequence[Sample]) -> SentenceVectors:
+    def build(
+        cls, config: Any, samples: Sequence[Sample], texts_of: Callable[[str], list[str]], folder: Path
+    ) -> SentenceVectors:
         """From the training samples; vectors in the run folder, made with the same encoder, are used again."""
-        texts, encoder = [s.text for s in samples], recipe.model.gaslt.sentence_encoder
+        texts, encoder = [s.text for s in samples], config.sentence_encoder
         if encoder == "tfidf":
             return cls(TfidfVectors.train(texts))
-        vectors = PretrainedVectors.again(encoder.removeprefix("pretrained:"), Path(recipe.out))
+        vectors = PretrainedVectors.again(encoder.removeprefix("pretrained:"), folder)
         vectors.learn(texts)
         return cls(vectors)
 
@@ -178,9 +179,9 @@ class SentenceVectors:
         self.vectors.save(folder)
 
     @classmethod
-    def load(cls, recipe: Recipe, folder: Path) -> SentenceVectors:
+    def load(cls, config: Any, folder: Path) -> SentenceVectors:
         """From a run folder; the encoder itself is not needed unless a new sentence comes."""
-        encoder = recipe.model.gaslt.sentence_encoder
+        encoder = config.sentence_encoder
         if encoder == "tfidf":
             return cls(TfidfVectors.load(folder))
         return cls(PretrainedVectors.load(encoder.removeprefix("pretrained:"), folder))

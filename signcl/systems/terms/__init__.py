@@ -1,205 +1,269 @@
-"""The loss terms by name: (model outputs, batch) -> one unweighted scalar each.
+"""Loss terms: what one is, how a recipe weighs them, and the one line that sums them.
 
-A recipe's `loss.weights` chooses among them; which system computes which stands in `signcl.training.recipe.SYSTEMS`.
-One line (`weighted_sum`) adds them, Eq. 6, so that no term can be logged and yet not trained: the released
-pretraining builds `total_loss` with SignCL in it and then back-propagates the contrast alone (docs/paper-vs-code.md).
+A term is a function (outputs, batch) -> scalar, or a `Term` where it has settings, a title or a measure of its own. A
+system lists the terms that it computes; a term that works with any system is registered by name (`register_term`).
+`weighted_sum` adds them, Eq. 6, so that no term can be logged and yet not trained: the released pretraining builds
+`total_loss` with SignCL in it and then back-propagates the contrast alone (docs/paper-vs-code.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from signcl.data.batch import Batch, frame_mask
-from signcl.losses import (
-    clip_loss,
-    ctc_loss,
-    distillation_loss,
-    estimate_frame_margin,
-    label_smoothed_cross_entropy,
-    pseudo_gloss_loss,
-    released_frame_margin,
-    sentence_similarity_loss,
-    signcl_loss,
-    token_clip_loss,
-    weighted_sum,
-)
-from signcl.training.recipe import LossRecipe, SignCLRecipe
+from signcl.data.batch import Batch
+from signcl.data.bounds import bounded, check_bounds, numbers_without_bounds
+from signcl.data.registry import Registry, did_you_mean
+from signcl.losses import weighted_sum
+from signcl.metrics.titles import SCORES, Score
 
-__all__ = ["TERMS", "Gather", "compute_terms", "frame_margin", "signcl_term", "weighted_sum"]
+__all__ = [
+    "TERMS",
+    "Gather",
+    "LossRecipe",
+    "Measure",
+    "SignCLRecipe",
+    "Term",
+    "TermContext",
+    "as_term",
+    "compute_terms",
+    "register_term",
+    "score_shown",
+    "shown_scores",
+    "terms_of",
+    "weighted_sum",
+]
 
 Gather = Callable[[Tensor], Tensor]
 """Rows of all ranks, with gradient."""
-Term = Callable[[Any, Batch, LossRecipe, int, Gather | None], Tensor]
-"""(outputs of the model, batch, the recipe's loss section, pad id, gather or None) -> scalar."""
 
 
-def frame_margin(batch: Batch, recipe: SignCLRecipe, lengths: Tensor | None = None) -> Tensor:
-    """The frame margin of each clip, by the recipe's rule. [B]
+@dataclass
+class SignCLRecipe:
+    """The frame contrast, paper Eq. 4-5 and sheet of switches in docs/paper-vs-code.md."""
 
-    `per_clip` is the paper's max(floor, frames / words * 2.3). `released` is one number for the batch from padded
-    sizes, g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), with T the padded frames including the
-    16 or more edge copies and U the padded tokens; the code passes g as it is, where Eq. 4 would double the margin.
-    """
-    lengths = batch.lengths if lengths is None else lengths
-    if recipe.frame_margin_rule == "per_clip":
-        return estimate_frame_margin(
-            lengths, batch.num_words, words_per_gloss=recipe.words_per_gloss, floor=recipe.frame_margin_floor
-        )
-    if batch.tokens is None:
-        raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
-    frames = -(-batch.max_length // 4) * 4 + 16
-    gap = max(0, released_frame_margin(frames, batch.tokens.shape[1]))
-    doubling = 1 if recipe.variant == "released" else 2  # `released` takes the gap itself, `paper` doubles
-    return torch.full_like(batch.num_words, gap / doubling)
+    variant: Literal["paper", "released"] = "paper"
+    distance_margin: float | None = bounded(None, above=0, high=1e9)
+    """m in feature units; None takes the variant's own: 64 (paper), 32 (released). A factor if relative; None: 1."""
+    distance_margin_mode: Literal["absolute", "relative"] = "absolute"
+    """relative (ours): m is distance_margin times the mean distance of the clip's own negatives, for any encoder."""
+    same_sign: float | None = bounded(None, above=0, high=1000)
+    """Ours: a negative nearer than this share of the mean distance of its clip's negatives looks like the same sign, is
+    pushed less than half. 0.75 is a start; None pushes all alike."""
+    negatives: int | None = bounded(None, low=1, high=1_000_000)
+    """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
+    words_per_gloss: float = bounded(2.3, above=0, high=1000)
+    """Spoken words per gloss, paper section 4.1."""
+    frame_margin_floor: float = bounded(10.0, low=0, high=1_000_000)
+    """Smallest frame margin, frames."""
+    frame_margin_rule: Literal["per_clip", "released"] = "per_clip"
+    """released: one margin per batch from padded lengths and token counts, doubled and clamped as the code does."""
+    start_epoch: int = bounded(0, low=0, high=1_000_000)
+    """Epochs before the term is switched on (released finetuning: 70)."""
+    decay: float = bounded(1.0, above=0, high=1)
+    """The weight is multiplied by this when the dev score stalls (released PHOENIX finetuning: 0.5)."""
+    decay_patience: int = bounded(10, low=0, high=1_000_000)
+    """Epochs without an improvement of `decay_delta` before a decay."""
+    decay_delta: float = bounded(2.0, low=0, high=1e9)
+    """Improvement of the dev score that counts, for the decay."""
 
-
-def signcl_term(features: Tensor, lengths: Tensor, batch: Batch, recipe: SignCLRecipe) -> Tensor:
-    """SignCL on frame features by the recipe; sampling draws from torch's generator. Scalar.
-
-    Args:
-        features: [B, T, D].
-        lengths: rows of each clip: its frames, or its windows where the frame encoder reads windows of frames. [B]
-    """
-    return signcl_loss(
-        features,
-        lengths,
-        frame_margin(batch, recipe, lengths),
-        variant=recipe.variant,
-        distance_margin=recipe.distance_margin,
-        negatives=recipe.negatives,
-        distance_margin_mode=recipe.distance_margin_mode,
-        same_sign=recipe.same_sign,
-    )
-
-
-def _signcl(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """The frame contrast on `out.features`, where the system lets SignCL look."""
-    return signcl_term(out.features, out.lengths, batch, loss.signcl)
+    def __post_init__(self) -> None:
+        check_bounds(self, "loss.signcl.")
+        if self.variant == "released" and (self.same_sign is not None or self.distance_margin_mode == "relative"):
+            raise ValueError(
+                "loss.signcl: same_sign and distance_margin_mode=relative need variant paper, got variant released, "
+                "which stays as released"
+            )
 
 
-def _translation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """Cross-entropy of the sentence, mean over tokens."""
-    assert batch.tokens is not None
-    return label_smoothed_cross_entropy(out.logits, batch.tokens, pad_id, loss.label_smoothing)
+@dataclass
+class LossRecipe:
+    """The weighted terms of Eq. 6. A term with settings of its own has a section under its name."""
+
+    weights: dict[str, float] = bounded({}, low=0, high=1e9)
+    """Term -> weight; `signcl systems NAME` lists the terms of a system. Leave a term out: off. Empty: the system's
+    own terms, each with weight 1."""
+    schedule: dict[str, tuple[int, int | None]] = bounded({}, low=0, high=1_000_000)
+    """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
+    is not named counts in every epoch; the `loss` of dev counts all terms in full."""
+    distillation_temperature: float = bounded(8.0, above=0, high=1e6)
+    """smkd: divides the logits of both heads before they are compared."""
+    signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
+    label_smoothing: float = bounded(0.2, low=0, high=1)
+    clip_target: Literal["one_hot", "released"] = "one_hot"
+    """released: KL divergence to softmax(10 I) as the released code has it."""
+    token_temperature: float = bounded(0.07, above=0, high=1e6)
+    """token_clip: temperature of the softmax over a sentence's words, and over a clip's steps. CiCo: 0.07."""
+    mask_rate: float = bounded(0.15, low=0, high=1)
+    """Share of words masked, at most, in the masked-text term."""
+    mask_kind: Literal["random", "omit_last"] = "random"
+    """omit_last masks the last words, as released."""
+    ctc_too_long: Literal["skip", "stop"] = "skip"
+    """A clip with fewer steps than its glosses need is named and left out of `recognition`, or stops the run."""
+    mask_duplicates: bool = True
+    """Equal sentences in a batch are no negatives of each other."""
+    sections: dict[str, Any] = field(default_factory=dict)
+    """Settings of terms from outside, by the name of the term; in a recipe they stand beside these keys."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "loss.")
+        for term, (first, end) in self.schedule.items():
+            if end is not None and end <= first:
+                raise ValueError(
+                    f"loss.schedule.{term}: needs [first epoch, first epoch without it] such as [0, 20], or [20, null] "
+                    f"to the end, got {[first, end]}"
+                )
 
 
-def _recognition(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
-    return _ctc(out.log_probs, out.step_lengths, batch, loss, "recognition")
+@dataclass(frozen=True)
+class TermContext:
+    """What a term may ask for beside outputs and batch."""
+
+    loss: LossRecipe
+    """The recipe's loss section."""
+    pad_id: int = 0
+    """Of the tokenizer."""
+    gather: Gather | None = None
+    """Collects rows over ranks with gradient, so that a contrast sees every clip of the step; None on one rank."""
+    settings: Any = None
+    """The term's own section, `loss.<term>`, where it has one."""
 
 
-def _auxiliary(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """The same CTC on the convolution's steps, so that these carry the glosses by themselves. Source: VAC."""
-    return _ctc(out.conv_log_probs, out.step_lengths, batch, loss, "auxiliary")
+@dataclass(frozen=True)
+class Measure:
+    """What a term can tell of a whole dev split beside its mean, such as a retrieval rate."""
+
+    collect: Callable[[Any, Batch], tuple[Tensor, ...]]
+    """What is kept of each batch, on the CPU."""
+    summarise: Callable[[list[tuple[Tensor, ...]], LossRecipe], dict[str, float]]
+    """Scores from what was kept of all batches of all ranks."""
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    """Their names and titles."""
 
 
-def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: LossRecipe, term: str) -> Tensor:
-    if log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
-        raise ValueError(f"loss.weights.{term} needs a model with a gloss head and a corpus with glosses")
-    too_long: Literal["error", "skip"] = "skip" if loss.ctc_too_long == "skip" else "error"
-    return ctc_loss(log_probs, batch.glosses, step_lengths, batch.gloss_lengths, too_long=too_long)
+@dataclass(frozen=True)
+class Term:
+    """One part of the loss."""
+
+    function: Callable[..., Tensor]
+    """(outputs, batch) -> scalar, or (outputs, batch, context) with a `TermContext`. Unweighted, a mean over clips."""
+    title: str = ""
+    """For curves and tables; empty: its name."""
+    explained: str = ""
+    """What it is a mean of, in a few words."""
+    settings: type | None = None
+    """A dataclass of its own recipe keys, with bounds beside each number: the section `loss.<name of the term>`."""
+    needs: tuple[str, ...] = ()
+    """`glosses`: the gloss vocabulary of training. `one_gloss`: also that every clip has one. `masked_tokens`."""
+    targets: str = ""
+    """`module:class` of what it needs of each sentence beside these, see `signcl.systems.targets`."""
+    measure: Measure | None = None
+    reaches_frames: bool = True
+    """Its gradient reaches the frame encoder; not so for a term of sentences alone."""
+
+    def __call__(self, outputs: Any, batch: Batch, context: TermContext) -> Tensor:
+        """The value. Scalar"""
+        plain = _arguments(self.function) == 2
+        value: Tensor = self.function(outputs, batch) if plain else self.function(outputs, batch, context)
+        return value
 
 
-def _distillation(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """The glosses after the LSTM teach those after the convolution. Source: VAC, visual alignment."""
-    return distillation_loss(
-        out.conv_log_probs, out.log_probs, out.step_lengths, temperature=loss.distillation_temperature
-    )
+@lru_cache
+def _arguments(function: Callable[..., Tensor]) -> int:
+    return len(inspect.signature(function).parameters)
 
 
-def _classification(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """Cross-entropy of the one gloss of each clip, mean over the clips whose gloss training has seen."""
-    if batch.glosses is None:
-        raise ValueError("loss.weights.classification needs a corpus with the gloss of each clip")
-    target = batch.glosses[:, 0] - 2  # the scores have no blank and no unknown gloss
-    sums = nn.functional.cross_entropy(
-        out.logits.float(), target.clamp(min=-1), ignore_index=-1, label_smoothing=loss.label_smoothing, reduction="sum"
-    )
-    return sums / (target >= 0).sum().clamp(min=1)
+TERMS: Registry[Term] = Registry("loss term", key="loss.weights", entry_points="signcl.terms")
+"""Terms that every system can be trained with, from plugins and installed packages; a system has its own beside."""
 
 
-def _clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """The contrast of clips and sentences; rows of all ranks take part. Source: GFSLT-VLP; paper section 4.2."""
-    video, text, ids = out.video_embedding, out.text_embedding, batch.sentence_ids
-    assert ids is not None
-    if gather is not None:
-        video, text, ids = gather(video), gather(text), gather(ids)
-    return clip_loss(
-        video, text, out.logit_scale, sentence_ids=ids if loss.mask_duplicates else None, target=loss.clip_target
-    )
-
-
-def _token_clip(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """The contrast of steps and words (CiCo's aggregation); steps and words of all ranks take part."""
-    assert batch.sentence_ids is not None
-    assert batch.token_lengths is not None
-    parts = [out.step_embeddings, out.step_lengths, out.token_embeddings, batch.token_lengths, batch.sentence_ids]
-    steps, step_lengths, tokens, token_lengths, ids = parts if gather is None else map(gather, parts)
-    return token_clip_loss(
-        steps,
-        step_lengths,
-        tokens,
-        token_lengths,
-        out.token_logit_scale,
-        sentence_ids=ids if loss.mask_duplicates else None,
-        temperature=loss.token_temperature,
-        target=loss.clip_target,
-    )
-
-
-def _masked_text(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """Cross-entropy of the whole sentence from its masked form (VLP version 2)."""
-    if out.masked_logits is None or batch.tokens is None:
-        raise ValueError("loss.weights.masked_text needs model.masked_text=true (VLP version 2)")
-    return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, pad_id, loss.label_smoothing)
-
-
-def _pseudo_gloss(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
-    return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
-
-
-def _sentence_similarity(out: Any, batch: Batch, loss: LossRecipe, pad_id: int, gather: Gather | None) -> Tensor:
-    """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
-    sentences = batch.targets.get("sentence_similarity")
-    if sentences is None:
-        raise ValueError(
-            "loss.weights.sentence_similarity needs batch.targets['sentence_similarity'], see signcl.systems.targets"
-        )
-    real = frame_mask(out.step_lengths, out.steps.shape[1])[:, :, None]
-    clips = out.steps.float().masked_fill(~real, 0.0).sum(dim=1) / out.step_lengths[:, None]
-    if gather is not None:
-        clips, sentences = gather(clips), gather(sentences)
-    return sentence_similarity_loss(clips, sentences)
-
-
-TERMS: dict[str, Term] = {
-    "auxiliary": _auxiliary,
-    "classification": _classification,
-    "clip": _clip,
-    "distillation": _distillation,
-    "masked_text": _masked_text,
-    "pseudo_gloss": _pseudo_gloss,
-    "recognition": _recognition,
-    "sentence_similarity": _sentence_similarity,
-    "signcl": _signcl,
-    "token_clip": _token_clip,
-    "translation": _translation,
-}
-
-
-def compute_terms(
-    out: Any, batch: Batch, loss: LossRecipe, *, pad_id: int, gather: Gather | None = None
-) -> dict[str, Tensor]:
-    """The terms that a recipe weighs, unweighted, by name.
+def register_term(
+    name: str, *, settings: type | None = None, title: str = "", **options: Any
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Make a function a loss term of every system: `@register_term("smooth") def smooth(outputs, batch): ...`.
 
     Args:
-        out: what the model made of the batch: an output dataclass of `signcl.systems`, or anything with its fields.
-        pad_id: of the tokenizer.
-        gather: collects rows over ranks with gradient, so that a contrast sees every clip of the step.
+        name: its key in `loss.weights`.
+        settings, title, options: see `Term`.
+
+    Raises:
+        ValueError: a name that another term has.
     """
-    return {name: TERMS[name](out, batch, loss, pad_id, gather) for name in loss.weights}
+
+    if settings is not None and (bare := numbers_without_bounds(settings)):
+        raise ValueError(f"settings of the term {name} without bounds: {', '.join(bare)}; use `bounded` for numbers")
+
+    def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        TERMS.add(name, dataclasses.replace(as_term(function), settings=settings, title=title, **options))
+        return function
+
+    return add
+
+
+def as_term(term: Term | Callable[..., Tensor]) -> Term:
+    """A term from what a system lists."""
+    return term if isinstance(term, Term) else Term(term)
+
+
+def terms_of(system: Any, names: Iterable[str], stage_mates: Iterable[Any] = ()) -> dict[str, Term]:
+    """The terms of these names: the system's own, or registered ones.
+
+    Args:
+        system: a class of `System`.
+        stage_mates: systems of the same stage, for the advice in the message.
+
+    Raises:
+        ValueError: a term that neither the system computes nor a plugin has registered.
+    """
+    own = system.terms
+    found = {}
+    for name in names:
+        if name in own:
+            found[name] = as_term(own[name])
+        elif name in TERMS:
+            found[name] = TERMS[name]
+        else:
+            known = [*own, *TERMS.names()]
+            able = [mate.Config().name for mate in stage_mates if name in mate.terms]
+            having = f"; {' and '.join(able)} {'has' if len(able) == 1 else 'have'} {name}" if able else ""
+            raise ValueError(
+                f"loss.weights.{name}: {system.Config().name} computes {', '.join(known)}"
+                f"{having or did_you_mean(name, known)}"
+            )
+    return found
+
+
+def compute_terms(outputs: Any, batch: Batch, terms: Mapping[str, Term], context: TermContext) -> dict[str, Tensor]:
+    """The terms that a recipe weighs, unweighted, by name."""
+    return {
+        name: term(outputs, batch, dataclasses.replace(context, settings=context.loss.sections.get(name)))
+        for name, term in terms.items()
+    }
+
+
+def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:
+    """How every number of these systems is shown: scores of answers, measures of terms, then losses."""
+    terms = {name: as_term(term) for system in systems for name, term in system.terms.items()}
+    terms |= {name: TERMS[name] for name in TERMS.names()}
+    measures = {n: s for term in terms.values() if term.measure is not None for n, s in term.measure.scores.items()}
+    losses = {"loss": Score("Loss", "weighted sum of the terms", lower_is_better=True, loss=True)}
+    losses |= {
+        name: Score(term.title or _titled(name), term.explained, lower_is_better=True, loss=True)
+        for name, term in terms.items()
+    }
+    return SCORES | measures | losses
+
+
+def score_shown(name: str, shown: Mapping[str, Score]) -> Score:
+    """One of these, or its name in words where nothing is known of it."""
+    return shown.get(name, Score(_titled(name)))
+
+
+def _titled(name: str) -> str:
+    return name.replace("_", " ").capitalize()

@@ -1,14 +1,14 @@
 """The recipe: one dataclass tree = one YAML file = the command line's `--key.sub=value`.
 
 A recipe says everything that a run depends on; the run folder keeps the complete, resolved form. Unknown keys are
-refused with the nearest known key. Nothing here imports torch.
+refused with the nearest known key. `model` is the config of the system that `model.name` names.
 """
 
 from signcl.training.recipe.describing import describe_keys, field_docs
 from signcl.training.recipe.fields import (
     AugmentRecipe,
     CorpusRecipe,
-    DecodeRecipe,
+    Decode,
     InputRecipe,
     LossRecipe,
     Recipe,
@@ -16,24 +16,18 @@ from signcl.training.recipe.fields import (
     TextRecipe,
     TrainRecipe,
 )
-from signcl.training.recipe.model import ModelRecipe
 from signcl.training.recipe.recipe_files import load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
+from signcl.training.recipe.samples import recipe_samples
 from signcl.training.recipe.shipped import recipe_path, shipped_recipes
-from signcl.training.recipe.system_list import GLOSS_TERMS, SYSTEMS, I3DRecipe, System
 
 __all__ = [
-    "GLOSS_TERMS",
-    "SYSTEMS",
     "AugmentRecipe",
     "CorpusRecipe",
-    "DecodeRecipe",
-    "I3DRecipe",
+    "Decode",
     "InputRecipe",
     "LossRecipe",
-    "ModelRecipe",
     "Recipe",
     "SignCLRecipe",
-    "System",
     "TextRecipe",
     "TrainRecipe",
     "describe_keys",
@@ -41,6 +35,7 @@ __all__ = [
     "load_recipe",
     "recipe_from_dict",
     "recipe_path",
+    "recipe_samples",
     "recipe_to_dict",
     "save_recipe",
     "shipped_recipes",

@@ -9,13 +9,24 @@ import textwrap
 import typing
 from typing import Literal
 
+from signcl.data.bounds import bounds_of
+from signcl.systems import SystemConfig, system_class
+from signcl.systems.terms import LossRecipe
 from signcl.training.recipe.fields import Recipe
 
 __all__ = ["describe_keys", "field_docs"]
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """What stands under each field of a dataclass, by field name; "" where nothing does."""
+    """What stands under each field of a dataclass, those it inherits among them, by name; "" where nothing does."""
+    docs: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(part):
+            docs |= {name: text for name, text in _own_docs(part).items() if text or name not in docs}
+    return docs
+
+
+def _own_docs(kind: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     docs: dict[str, str] = {}
     last = ""
@@ -29,21 +40,28 @@ def field_docs(kind: type) -> dict[str, str]:
     return docs
 
 
-def describe_keys(kind: type = Recipe, where: str = "") -> str:
-    """Every recipe key with its default and meaning, one per line, as `signcl fit --keys` prints them."""
+def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt") -> str:
+    """Every recipe key with its default, bounds and meaning, one per line, as `signcl fit --keys` prints them.
+
+    Args:
+        system: whose config `model` is.
+    """
     lines = []
     docs = field_docs(kind)
     hints = typing.get_type_hints(kind)
     for f in dataclasses.fields(kind):
+        if kind is LossRecipe and f.name == "sections":
+            continue
         if dataclasses.is_dataclass(hints[f.name]):
             section = typing.cast(type, hints[f.name])
-            lines += [
-                f"\n{where}{f.name}:  {(section.__doc__ or '').strip()}",
-                describe_keys(section, f"{where}{f.name}."),
-            ]
+            if section is SystemConfig:
+                section = system_class(system).Config
+            about = " ".join((section.__doc__ or "").split())
+            lines += [f"\n{where}{f.name}:  {about}", describe_keys(section, f"{where}{f.name}.")]
             continue
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
-        meaning = " ".join(part for part in (" | ".join(choices) + "." if choices else "", docs[f.name]) if part)
-        lines.append(f"  {where}{f.name} = {default!r:<12}  {meaning}".rstrip())
+        bounds = bounds_of(f)
+        parts = (" | ".join(choices) + "." if choices else "", docs[f.name], f"[{bounds.short()}]" if bounds else "")
+        lines.append(f"  {where}{f.name} = {default!r:<12}  {' '.join(part for part in parts if part)}".rstrip())
     return "\n".join(lines)

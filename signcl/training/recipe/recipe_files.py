@@ -6,18 +6,32 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from signcl.training.recipe.fields import Recipe, nearest
+from signcl.data.registry import did_you_mean, load_plugins, loaded_plugins
+from signcl.systems import SYSTEMS, SystemConfig, system_class
+from signcl.systems.terms import TERMS, LossRecipe, as_term
+from signcl.training.recipe.fields import Recipe
+from signcl.training.recipe.old_recipes import moved_key, of_today
+
+SHARED_KEYS = {f.name for f in dataclasses.fields(LossRecipe)}
 
 __all__ = ["load_recipe", "recipe_from_dict", "recipe_to_dict", "save_recipe"]
 
 
-def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, run_plugins: bool = False, of_run: bool = False
+) -> Recipe:
     """Read a YAML recipe and apply `key.sub=value` overrides (with or without leading dashes).
+
+    Args:
+        run_plugins: import the recipe's `plugins`, which runs their code; only for a recipe that the user has named to
+            be fitted. Without it they must have been imported before (`signcl.load_plugins`, `--plugins`).
+        of_run: the recipe of a run folder: keys of earlier versions are brought to today's form.
 
     Raises:
         FileNotFoundError: no such recipe.
@@ -33,23 +47,44 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
     for override in overrides:
-        key, equals, value = override.lstrip("-").partition("=")
-        if not equals:
-            raise ValueError(f"{override!r}: an override is written --key.sub=value")
-        node = data
-        *parents, last = key.split(".")
-        for parent in parents:
-            if not isinstance(node.setdefault(parent, {}), dict):
-                raise ValueError(f"--{key}: {parent} is a value in {path}, not a section")
-            node = node[parent]
-        try:
-            node[last] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError:
-            node[last] = value
+        _override(data, override, path)
+    if of_run:
+        data = of_today(data)
+    plugins = data.get("plugins") or []
+    if run_plugins and isinstance(plugins, list):
+        load_plugins([str(plugin) for plugin in plugins])
     try:
         return recipe_from_dict(data)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {_without_plugins(plugins)}{error}") from None
+
+
+def _override(data: dict[str, Any], override: str, path: Path) -> None:
+    key, equals, value = override.lstrip("-").partition("=")
+    if not equals:
+        raise ValueError(f"{override!r}: an override is written --key.sub=value")
+    node = data
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(node.setdefault(parent, {}), dict):
+            raise ValueError(f"--{key}: {parent} is a value in {path}, not a section")
+        node = node[parent]
+    try:
+        node[last] = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        node[last] = value
+
+
+def _without_plugins(plugins: Any) -> str:
+    """The start of an error about a recipe whose plugins have not been imported: what to do."""
+    missing = [str(plugin) for plugin in plugins if str(plugin) not in loaded_plugins()] if plugins else []
+    if not missing:
+        return ""
+    flags = " ".join(f"--plugins {plugin}" for plugin in missing)
+    return (
+        f"it needs the plugins {', '.join(missing)}, which are code and are never imported by themselves; if you trust "
+        f"them, add {flags}. Without them: "
+    )
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,19 +100,43 @@ _Loader.add_implicit_resolver(
 
 def recipe_from_dict(data: dict[str, Any]) -> Recipe:
     """A recipe from nested dicts; unknown keys and wrong types are refused by name."""
+    if isinstance(data.get("loss"), dict):
+        data = data | {"loss": _with_sections(data["loss"], _system_named(data.get("model")))}
     return typing.cast(Recipe, _build(Recipe, data, ""))
+
+
+def _system_named(model: Any) -> str:
+    return str(model.get("name", "gfslt")) if isinstance(model, dict) else "gfslt"
+
+
+def _with_sections(loss: dict[str, Any], system: str) -> dict[str, Any]:
+    """The loss section with the settings of terms that have their own gathered under `sections`."""
+    shared, sections = {}, {}
+    for key, value in loss.items():
+        settings = None
+        if key not in SHARED_KEYS:
+            own = system_class(system).terms.get(key)
+            term = TERMS.get(key) if own is None else as_term(own)
+            settings = None if term is None else term.settings
+        if settings is None:
+            shared[key] = value
+        else:
+            sections[key] = _build(settings, value, f"loss.{key}.")
+    return shared | ({"sections": sections} if sections else {})
 
 
 def recipe_to_dict(recipe: Any) -> dict[str, Any]:
     """The complete recipe as plain YAML values."""
-    return {
-        key: (list(value) if isinstance(value, tuple) else value) if not isinstance(value, dict) else _plain(value)
-        for key, value in dataclasses.asdict(recipe).items()
-    }
+    data: dict[str, Any] = _plain(dataclasses.asdict(recipe))
+    if isinstance(loss := data.get("loss"), dict):
+        loss |= loss.pop("sections", {})  # a term's settings stand beside the keys of all terms
+    return data
 
 
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: _plain(v) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else v for k, v in data.items()}
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
@@ -90,15 +149,20 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
             raise ValueError(f"{where.rstrip('.')}: a section of keys is needed, got {data!r}")
+        if kind is SystemConfig:
+            kind = system_class(_system_named(data)).Config
         fields = {f.name for f in dataclasses.fields(kind)}
         hints = typing.get_type_hints(kind)
         for key in data:
             if key not in fields:
-                raise ValueError(
-                    f"unknown recipe key {where}{key}{nearest(str(key), fields, where)}; "
-                    f"{where.rstrip('.') or 'a recipe'} has {', '.join(sorted(fields))}"
+                has = f"{where.rstrip('.') or 'a recipe'}{f' of {_system_named(data)}' if where == 'model.' else ''}"
+                hint = (
+                    moved_key(where, key) or _of_others(where, str(key), data) or did_you_mean(str(key), fields, where)
                 )
-        return kind(**{key: _build(hints[key], value, f"{where}{key}.") for key, value in data.items()})  # type: ignore[operator]
+                raise ValueError(
+                    f"unknown recipe key {where}{key}{hint}; {has} has {', '.join(sorted(fields - {'sections'}))}"
+                )
+        return kind(**{key: _build(hints[key], value, f"{where}{key}.") for key, value in data.items()})
     name = where.rstrip(".")
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -107,7 +171,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         if data not in arguments:
             raise ValueError(
                 f"{name}: needs one of {', '.join(map(str, arguments))}, got {data!r}"
-                f"{nearest(str(data), [str(a) for a in arguments])}"
+                f"{did_you_mean(str(data), [str(a) for a in arguments])}"
             )
         return data
     if origin in (typing.Union, types.UnionType):
@@ -134,3 +198,13 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
         raise ValueError(f"{name}: needs {wanted}, got {data!r}")
     return data
+
+
+def _of_others(where: str, key: str, data: dict[str, Any]) -> str:
+    """The end of an error about a key of `model` that other systems have: which."""
+    if where != "model.":
+        return ""
+    having = [
+        name for name in SYSTEMS.names() if key in {f.name for f in dataclasses.fields(system_class(name).Config)}
+    ]
+    return f": model.{key} belongs to {', '.join(having)}, not to {_system_named(data)}" if having else ""

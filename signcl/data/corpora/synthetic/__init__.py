@@ -13,6 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signcl.data.annotation import table_files as tables
+from signcl.data.corpora import folder
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign, build_lexicon, difference
 from signcl.data.corpora.synthetic.making import MadeCorpus, make_corpus
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus
@@ -49,9 +51,6 @@ def samples(root: Path, split: str, *, on_error: OnError | None = None) -> list[
     Raises:
         ValueError: no such corpus, or one whose making was interrupted.
     """
-    from signcl.data.annotation import table_files as tables
-    from signcl.data.corpora import folder
-
     root = Path(root)
     if (root / "corpus.json").exists() and split in ("train", "dev", "test") and not (root / f"{split}.tsv").exists():
         raise ValueError(f"{root}: this synthetic corpus is not finished; run `signcl corpus make` on it again")

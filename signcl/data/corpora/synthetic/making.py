@@ -20,7 +20,10 @@ from pathlib import Path
 
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus, table
+from signcl.data.corpora.synthetic.scene import draw_clip
 from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
+from signcl.data.files import write_bytes
+from signcl.data.video import write_video
 
 __all__ = ["MadeCorpus", "make_corpus"]
 
@@ -136,9 +139,6 @@ def _draw_all(folder: Path, plan: CorpusPlan, clips: list[ClipPlan], workers: in
 
 
 def _draw(folder: Path, plan: CorpusPlan, clips: list[ClipPlan]) -> int:
-    from signcl.data.corpora.synthetic.scene import draw_clip
-    from signcl.data.video import write_video
-
     for clip in clips:
         frames = draw_clip(plan, clip)
         write_video(folder / clip.path, frames, FPS, crf=plan.settings.crf, preset="veryfast")
@@ -183,8 +183,6 @@ def _json(content: object) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Write what is not there already."""
-    from signcl.data.files import write_bytes
-
     if not path.exists() or path.read_bytes() != content:
         write_bytes(path, content)
 

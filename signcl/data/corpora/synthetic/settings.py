@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from signcl.data.bounds import bounded, check_bounds
+
 __all__ = ["VERSION", "Dice", "SyntheticSettings"]
 
 VERSION = 1
@@ -19,57 +21,52 @@ Item = TypeVar("Item")
 class SyntheticSettings:
     """What kind of corpus to make. Equal settings give byte-identical tables on every machine."""
 
-    clips: int = 600
-    """Clips of all splits together, 40 to 100,000."""
-    dev_share: float = 0.1
+    clips: int = bounded(600, low=40, high=100_000)
+    """Clips of all splits together."""
+    dev_share: float = bounded(0.1, low=0, high=0.5)
     """Share of the clips in the dev split; its sentences occur in no other split."""
-    test_share: float = 0.1
+    test_share: float = bounded(0.1, low=0, high=0.5)
     """Share of the clips in the test split; its sentences occur in no other split."""
-    size: int = 64
-    """Height and width of the video in pixels, 48 to 224."""
-    signs: int = 48
-    """Entries of the lexicon, 16 to 240."""
-    density: float = 0.5
+    size: int = bounded(64, low=48, high=224)
+    """Height and width of the video in pixels."""
+    signs: int = bounded(48, low=16, high=240)
+    """Entries of the lexicon."""
+    density: float = bounded(0.5, low=0, high=1)
     """Share of the signs that have a twin differing in one parameter only (a minimal pair). 0 leaves none: then any
     two signs differ in at least two parameters. 1 gives every sign a twin."""
-    zipf: float = 1.0
+    zipf: float = bounded(1.0, low=0, high=3)
     """Frequency of the n-th sign of a word class is proportional to n ** -zipf; 0 makes all equally frequent."""
-    repetition: float = 0.25
+    repetition: float = bounded(0.25, low=0, high=1)
     """Share of the signs whose movement is made twice, so that a clip repeats near-identical frames within a sign."""
-    variation: float = 0.2
+    variation: float = bounded(0.2, low=0, high=1)
     """How often the text takes a free choice that the signs do not show: a synonym, the time at the end."""
-    looseness: float = 1.0
+    looseness: float = bounded(1.0, low=0, high=3)
     """How far each signing of a sign strays from its dictionary form; 0 is a robot."""
-    signers: int = 4
+    signers: int = bounded(4, low=1, high=1000)
     """Signers who sign in every split."""
-    unseen_signers: int = 1
+    unseen_signers: int = bounded(1, low=0, high=1000)
     """Further signers, who sign in the test split only."""
-    unseen_share: float = 0.5
+    unseen_share: float = bounded(0.5, low=0, high=1)
     """Share of the test clips that are signed by unseen signers."""
-    sign_frames: int = 9
-    """Usual frames of one sign, 6 to 40; the mean lies a little above, for repeated signs take longer."""
-    transition_frames: int = 4
-    """Usual frames between two signs, which belong to neither, 2 to 20."""
-    jitter: float = 1.0
+    sign_frames: int = bounded(9, low=6, high=40)
+    """Usual frames of one sign; the mean lies a little above, for repeated signs take longer."""
+    transition_frames: int = bounded(4, low=2, high=20)
+    """Usual frames between two signs, which belong to neither."""
+    jitter: float = bounded(1.0, low=0, high=10)
     """Unsteadiness of the camera; 0 is a tripod."""
-    noise: float = 3.0
+    noise: float = bounded(3.0, low=0, high=60)
     """Standard deviation of the sensor noise, in grey values of 0..255."""
-    crf: int = 23
-    """Loss of the h264 encoder, 0 to 51."""
-    seed: int = 0
+    crf: int = bounded(23, low=0, high=51)
+    """Loss of the h264 encoder."""
+    seed: int = bounded(0, low=0, high=2**63 - 1)
 
     def __post_init__(self) -> None:
-        whole = {"clips": (40, 100_000), "size": (48, 224), "signs": (16, 240), "signers": (1, 1000)}
-        whole |= {"unseen_signers": (0, 1000), "sign_frames": (6, 40), "transition_frames": (2, 20), "crf": (0, 51)}
-        whole |= {"seed": (0, 2**63 - 1)}
-        real = {"dev_share": (0, 0.5), "test_share": (0, 0.5), "density": (0, 1), "zipf": (0, 3), "repetition": (0, 1)}
-        real |= {"variation": (0, 1), "looseness": (0, 3), "unseen_share": (0, 1), "jitter": (0, 10), "noise": (0, 60)}
-        for name, (low, high) in (whole | real).items():
-            value = getattr(self, name)
-            kinds = (int,) if name in whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-                kind = "a whole number" if name in whole else "a number"
-                raise ValueError(f"synthetic corpus: {name} must be {kind} in {low}..{high}, got {value!r}")
+        for item in fields(self):  # Python knows the types, and so does everybody who calls this without a recipe
+            value, whole = getattr(self, item.name), item.type == "int"
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"synthetic corpus: {item.name}: needs {kind}, got {value!r}")
+        check_bounds(self, "synthetic corpus: ")
         if self.size % 2:
             raise ValueError(f"synthetic corpus: size must be even (video players need it), got {self.size}")
         if min(self.counts.values()) < 1:

@@ -7,16 +7,15 @@ has none, so there only the shapes of its tensors are held against the model's.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from signcl.data.text import SentencePieceTokenizer, Tokenizer, load_tokenizer, pretrained_sentencepiece
-from signcl.training import run_folder
-from signcl.training.build.tensors import hub_file, read_tensors
-from signcl.training.recipe import Recipe, load_recipe
+from signcl.data.text import SentencePieceTokenizer, Tokenizer, pretrained_sentencepiece
+from signcl.systems.parts.checkpoints import hub_file, read_tensors
 
 __all__ = ["LanguageModel", "check_language_model", "first_other_word", "read_language_model"]
 
@@ -45,16 +44,22 @@ class LanguageModel:
         raise ValueError(f"{KEY}: {self.source} has no word table; its first names are {', '.join(self.tensors)[:80]}")
 
 
-def read_language_model(source: str, key: str = KEY) -> LanguageModel:
+def read_language_model(
+    source: str, key: str = KEY, earlier: Callable[[str], Any] = lambda folder: None
+) -> LanguageModel:
     """An mBART from `pretrained:` and a folder, file or hub id, or from a vlp run folder.
+
+    Args:
+        earlier: the run in a folder (`signcl.systems.base.EarlierRun`), None where the folder holds none.
 
     Raises:
         ValueError, OSError: nothing there, no tokenizer beside it, or another architecture.
     """
     name = source.removeprefix("pretrained:")
     place = Path(name)
-    if (place / "recipe.yaml").is_file():
-        return _from_run(source, place, key)
+    run = earlier(name)
+    if run is not None:
+        return _from_run(source, run, key)
     config: dict[str, Any] = {}
     if not place.is_file():
         config = read_config(name, key)
@@ -100,76 +105,44 @@ def _tokenizer(place: Path, name: str, key: str) -> Tokenizer | None:
         raise ValueError(f"{key}: {error}; without it nobody knows which word a row stands for") from None
 
 
-def _from_run(source: str, folder: Path, key: str) -> LanguageModel:
-    recipe = load_recipe(folder / "recipe.yaml")
-    m = recipe.model
-    if m.name != "vlp" or "masked_text" not in recipe.loss.weights:
+def _from_run(source: str, run: Any, key: str) -> LanguageModel:
+    config = getattr(run.config, "language_model_config", None)
+    if config is None or "masked_text" not in run.terms:
         raise ValueError(
-            f"{key}: {folder} is a run of {m.name}; of the runs only vlp with the term masked_text has a text encoder "
-            f"and a text decoder"
+            f"{key}: {run.folder} is a run of {run.system}; of the runs only vlp with the term masked_text has a text "
+            f"encoder and a text decoder"
         )
-    state = run_folder.read_weights(folder)
     tensors = {
         new + name.removeprefix(old): value
-        for name, value in state.items()
+        for name, value in run.tensors.items()
         for old, new in VLP_PARTS.items()
         if name.startswith(old)
     }
-    tokenizer = load_tokenizer(folder)
-    config = {
-        "model_type": "mbart",
-        "vocab_size": tokenizer.vocab_size,
-        "d_model": m.width,
-        "encoder_layers": m.text_layers,
-        "encoder_attention_heads": m.text_heads,
-        "encoder_ffn_dim": m.text_ffn,
-        "activation_function": m.text_activation,
-        "decoder_layers": m.decoder_layers,
-        "decoder_attention_heads": m.decoder_heads or m.heads,
-        "decoder_ffn_dim": m.ffn,
-        "decoder_activation": m.activation,
-        "max_position_embeddings": m.max_positions,
-        "scale_embedding": True,
-    }
-    return LanguageModel(source, tensors, config, tokenizer)
+    return LanguageModel(source, tensors, {"vocab_size": run.tokenizer.vocab_size, **config()}, run.tokenizer)
 
 
-def check_language_model(found: LanguageModel, recipe: Recipe, tokenizer: Tokenizer | None) -> None:
-    """Whether a language model fits what the recipe takes from it: words always, encoder and decoder as it says.
+def check_language_model(
+    found: LanguageModel, tokenizer: Tokenizer | None, pairs: Sequence[tuple[str, Any, str]], *, whole: bool
+) -> None:
+    """Whether a language model fits what a system takes from it: its words always, and the sizes listed.
 
     Heads and activation leave no trace in the shapes of tensors: a model with other ones would load and be another.
+
+    Args:
+        tokenizer: of this run; None: words are not checked.
+        pairs: (key in the config of the system, its value, key in the language model's config).
+        whole: layers are taken over, not the word table alone.
 
     Raises:
         ValueError: names the recipe key, its value and the language model's.
     """
-    m = recipe.model
-    pretraining = m.name == "vlp"
     if tokenizer is not None:
         _check_words(found, tokenizer)
     config = found.config
     if not config:
         return
-    pairs: list[tuple[str, Any, Any]] = [("width", m.width, config.get("d_model"))]
-    whole = pretraining or m.encoder_from == "language_model" or m.decoder_from == "language_model"
-    if pretraining or m.encoder_from == "language_model":
-        t = "text_" if pretraining else ""
-        pairs += [
-            (f"{t}layers" if pretraining else "encoder_layers", m.text_layers if pretraining else m.encoder_layers,
-             config.get("encoder_layers")),
-            (f"{t}heads", getattr(m, f"{t}heads"), config.get("encoder_attention_heads")),
-            (f"{t}ffn", getattr(m, f"{t}ffn"), config.get("encoder_ffn_dim")),
-            (f"{t}activation", getattr(m, f"{t}activation"), config.get("activation_function")),
-        ]  # fmt: skip
-    if m.decoder_from == "language_model":
-        pairs += [
-            ("decoder_layers", m.decoder_layers, config.get("decoder_layers")),
-            ("decoder_heads", m.decoder_heads or m.heads, config.get("decoder_attention_heads")),
-            ("ffn", m.ffn, config.get("decoder_ffn_dim")),
-            ("activation", m.activation, config.get("decoder_activation", config.get("activation_function"))),
-        ]
-    if whole:
-        pairs.append(("max_positions", m.max_positions, config.get("max_position_embeddings")))
-    wrong = [(f"model.{key}", ours, theirs) for key, ours, theirs in pairs if theirs is not None and ours != theirs]
+    sizes = [(f"model.{key}", ours, _size(config, there)) for key, ours, there in pairs]
+    wrong = [(key, ours, theirs) for key, ours, theirs in sizes if theirs is not None and ours != theirs]
     if wrong:
         ours = ", ".join(f"{key}={value}" for key, value, _ in wrong)
         needed = ", ".join(f"{key}={value}" for key, _, value in wrong)
@@ -179,6 +152,11 @@ def check_language_model(found: LanguageModel, recipe: Recipe, tokenizer: Tokeni
             f"{KEY}: {found.source} does not scale its word embeddings (scale_embedding in config.json); mBART does, "
             f"and so does this model"
         )
+
+
+def _size(config: dict[str, Any], key: str) -> Any:
+    """A value of a config; the decoder's activation is that of all where it is not said."""
+    return config.get(key, config.get("activation_function") if key == "decoder_activation" else None)
 
 
 def _check_words(found: LanguageModel, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,16 @@
+"""Columns of text for a terminal."""
+
+from __future__ import annotations
+
+__all__ = ["table"]
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    drawn = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+        for line in lines
+    ]
+    return "\n".join([drawn[0], "-" * len(drawn[0]), *drawn[1:]])

@@ -1,0 +1,136 @@
+"""What a run says of clips: sentences, glosses, the gloss of a clip."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from signcl.data.batch import Batch, Sample
+from signcl.inference.clips import batches_of
+from signcl.systems import Decode
+from signcl.training.runs import Run
+
+__all__ = ["answers", "classify", "predict", "recognise", "search_of"]
+
+
+def search_of(
+    run: Run, beams: int | None = None, length_penalty: float | None = None, *, glosses: bool = False
+) -> Decode:
+    """How a run searches: as its recipe says, but for what is given here. The run's recipe stays as it is.
+
+    Raises:
+        ValueError: fewer than one beam.
+    """
+    decode, name = run.recipe.decode, "gloss_beams" if glosses else "beams"
+    if beams is not None and beams < 1:
+        raise ValueError(
+            f"beams: needs at least 1 (greedy), got {beams}; leave it out for the recipe's {getattr(decode, name)}"
+        )
+    changes: dict[str, Any] = {} if beams is None else {name: beams}
+    if length_penalty is not None:
+        changes["length_penalty"] = length_penalty
+    return dataclasses.replace(decode, **changes)
+
+
+def predict(
+    run: Run,
+    samples: Sequence[Sample],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    beams: int | None = None,
+    length_penalty: float | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Translate samples with a run that answers sentences.
+
+    Returns:
+        Sentences by name, in the order of `samples`; and the clips that could not be read, with the reason.
+    """
+    if run.model.answers != "sentences":
+        raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
+    decode = search_of(run, beams, length_penalty)
+    return answers(
+        run,
+        samples,
+        lambda batch: dict(zip(batch.names, run.model.answer(batch, decode))),
+        "translating",
+        device=device,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def recognise(
+    run: Run,
+    samples: Sequence[Sample],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    beams: int | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Recognise the glosses of samples with a run that weighs `recognition`.
+
+    Args:
+        beams: prefixes of the CTC search; None takes the recipe's `decode.gloss_beams`.
+
+    Returns:
+        Glosses by name, in the order of `samples`; and the clips that could not be read, with the reason.
+    """
+    if run.model.answers != "glosses" and not run.model.recognises:
+        raise ValueError(f"{run.folder} recognises no gloss sequences; train with loss.weights.recognition")
+    decode = search_of(run, beams, glosses=True)
+    return answers(
+        run,
+        samples,
+        lambda batch: dict(zip(batch.names, run.model.recognised(batch, decode))),
+        "recognising",
+        device=device,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def classify(
+    run: Run, samples: Sequence[Sample], *, device: str = "auto", batch_size: int | None = None, progress: bool = True
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The likeliest glosses of clips of one sign each, the best first; and the clips that could not be read."""
+
+    @torch.no_grad()
+    def ranked(batch: Batch) -> dict[str, list[str]]:
+        return dict(zip(batch.names, run.model.ranked(run.model(batch).logits)))
+
+    return answers(run, samples, ranked, "classifying", device=device, batch_size=batch_size, progress=progress)
+
+
+def answers(
+    run: Run,
+    samples: Sequence[Sample],
+    answer: Callable[[Batch], dict[str, Any]],
+    what: str,
+    *,
+    device: str,
+    batch_size: int | None,
+    progress: bool,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `answer` makes of every batch, by name in the order of `samples`; and the clips that could not be read."""
+    found: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    for batch in batches_of(
+        run.model,
+        run.recipe,
+        samples,
+        dim=run.feature_dim,
+        broken=broken,
+        what=what,
+        device=device,
+        batch_size=batch_size,
+        tokenizer=run.tokenizer,
+        progress=progress,
+    ):
+        found.update(answer(batch))
+    return {s.name: found[s.name] for s in samples if s.name in found}, broken

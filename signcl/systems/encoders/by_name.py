@@ -1,0 +1,92 @@
+"""From the name in a recipe to a frame encoder with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from signcl.data.registry import did_you_mean
+from signcl.systems.encoders.dinov2 import DINOv2, DINOv2Config
+from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
+from signcl.systems.encoders.i3d import I3D, I3DConfig
+from signcl.systems.encoders.pose_stream import PoseStream
+
+__all__ = ["VISUALS", "build_frame_encoder", "build_visual"]
+
+VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
+OF_FEATURES = ("feature_mlp", "pose_stream", "identity")
+
+
+def build_frame_encoder(config: Any, feature_dim: int | None, described: Mapping[str, Any] | None = None) -> nn.Module:
+    """The frame encoder that a system's config names.
+
+    Args:
+        config: a `signcl.systems.base.SystemConfig`.
+        feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+        described: the configuration of a published network, as a run folder keeps it.
+
+    Raises:
+        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+    """
+    return build_visual(
+        config.visual,
+        feature_dim=feature_dim,
+        dim=config.visual_dim,
+        chunk=config.chunk,
+        i3d=config.i3d,
+        dinov2=config.dinov2,
+        described=described,
+        weights=config.visual_weights,
+    )
+
+
+def build_visual(
+    name: str,
+    *,
+    feature_dim: int | None = None,
+    dim: int = 128,
+    chunk: int | None = None,
+    i3d: I3DConfig | None = None,
+    dinov2: DINOv2Config | None = None,
+    described: Mapping[str, Any] | None = None,
+    weights: str = "",
+) -> nn.Module:
+    """The frame encoder of that name.
+
+    Args:
+        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d, dinov2 take pixels; feature_mlp, identity take
+            features, pose_stream key points.
+        feature_dim: size of the pre-extracted features, for the last three.
+        dim: size of a feature, for small_cnn, feature_mlp and pose_stream; the others have their own.
+        chunk: frames of pixels encoded at a time, see `ResNet`.
+        i3d: windows, width and channels of i3d; None takes the published ones.
+        dinov2: size and adapters of dinov2; None is the tiny size.
+        described, weights: where a dinov2 has its sizes from, see `DINOv2Config.sizes`.
+
+    Raises:
+        ValueError: an unknown name, or a name that does not fit the inputs.
+    """
+    if name not in VISUALS:
+        raise ValueError(
+            f"model.visual must be one of {', '.join(VISUALS)}, got {name!r}{did_you_mean(name, VISUALS) or '.'}"
+        )
+    if name in OF_FEATURES:
+        if feature_dim is None:
+            raise ValueError(
+                f"model.visual={name} needs a corpus of features, but this one has video frames; use resnet18."
+            )
+        if name == "pose_stream":
+            return PoseStream(feature_dim, dim)
+        return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim)
+    if feature_dim is not None:
+        raise ValueError(
+            f"model.visual={name} needs video frames, but this corpus has features of size {feature_dim}; "
+            "use feature_mlp or identity."
+        )
+    if name == "i3d":
+        return I3D.of(i3d or I3DConfig(), chunk)
+    if name == "dinov2":
+        return DINOv2.of(dinov2 or DINOv2Config(), chunk, described, weights)
+    return SmallCNN(dim, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)

@@ -1,0 +1,86 @@
+"""Networks of transformers inside a system: their configuration, and their published weights.
+
+A configuration is read where the recipe names the network, and kept in the run folder (`architecture.json`), so that a
+run can be loaded where the published folder is not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.systems.parts.lora import without_lora_names
+
+__all__ = ["is_weight_file", "load_published_model", "one_line", "read_published_config"]
+
+
+def load_published_model(target: nn.Module, kind: Any, source: str, key: str) -> str:
+    """Fill a network with published weights, all or nothing; its adapters keep what they have.
+
+    Args:
+        target: a network of transformers, perhaps with LoRA in it.
+        kind: the class of transformers that reads it.
+        source: a folder or hub id.
+        key: the recipe key that names it.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        ValueError: no such weights, or tensors that do not fit.
+    """
+    from transformers.utils import logging as progress
+
+    shown = progress.is_progress_bar_enabled()
+    progress.disable_progress_bar()
+    try:
+        found, told = kind.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{key}: no weights can be read from {source}: {one_line(error)}") from None
+    finally:
+        if shown:
+            progress.enable_progress_bar()
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"{key}: {source} lacks {len(missing)} tensors, first {', '.join(missing[:3])}")
+    theirs: dict[str, Tensor] = found.state_dict()
+    own = target.state_dict()
+    here = without_lora_names(list(own))
+    wrong = [name for name in here if name not in theirs or theirs[name].shape != own[here[name]].shape]
+    if wrong or len(theirs) != len(here):
+        raise ValueError(
+            f"{key}: {len(wrong)} tensors of {source} do not fit this {type(target).__name__}, first "
+            f"{', '.join(wrong[:3]) or 'a tensor more than there is place for'}"
+        )
+    target.load_state_dict({**own, **{here[name]: value for name, value in theirs.items()}})
+    unused = sorted(told["unexpected_keys"])
+    left = f", left behind: {', '.join(unused[:3])}{' ...' if len(unused) > 3 else ''}" if unused else ""
+    return f"{len(theirs)} tensors of {type(found).__name__} loaded, all accounted for{left}"
+
+
+def read_published_config(source: str, key: str) -> Any:
+    """The configuration of a folder or hub id, as transformers reads it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{key}: no folder {source} with a config.json, and no such hub id: {one_line(error)}"
+        ) from None
+
+
+def is_weight_file(name: str) -> bool:
+    """Whether a name means a file of tensors, and no folder or hub id."""
+    return Path(name).is_file() or Path(name).suffix in (".pth", ".pt", ".bin", ".safetensors")
+
+
+def one_line(error: Exception) -> str:
+    """An error of transformers, shortened."""
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,265 @@
+"""The loss terms of the systems here, as `Term`s; the arithmetic is in `signcl.losses`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import Batch, frame_mask
+from signcl.losses import (
+    SignCL,
+    clip_loss,
+    ctc_loss,
+    distillation_loss,
+    label_smoothed_cross_entropy,
+    pseudo_gloss_log_probs,
+    pseudo_gloss_loss,
+    sentence_similarity_loss,
+    token_clip_loss,
+    token_similarity,
+)
+from signcl.metrics import f1_score, mean_average_precision
+from signcl.metrics.titles import Score
+from signcl.systems.terms import LossRecipe, Measure, SignCLRecipe, Term, TermContext
+
+__all__ = [
+    "auxiliary",
+    "classification",
+    "clip",
+    "distillation",
+    "frame_contrast",
+    "masked_text",
+    "pseudo_gloss",
+    "recognition",
+    "sentence_similarity",
+    "signcl_of",
+    "token_clip",
+    "translation",
+]
+
+
+def signcl_of(recipe: SignCLRecipe) -> SignCL:
+    """The public `SignCL` module with a recipe's values: what training uses."""
+    return SignCL(
+        variant=recipe.variant,
+        distance_margin=recipe.distance_margin,
+        negatives=recipe.negatives,
+        words_per_gloss=recipe.words_per_gloss,
+        floor=recipe.frame_margin_floor,
+        distance_margin_mode=recipe.distance_margin_mode,
+        same_sign=recipe.same_sign,
+        frame_margin_rule=recipe.frame_margin_rule,
+    )
+
+
+def _frame_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """SignCL on `out.features`, where the system lets it look; drawn negatives come from torch's generator."""
+    tokens = None if batch.tokens is None else batch.tokens.shape[1]
+    if context.loss.signcl.frame_margin_rule == "released" and tokens is None:
+        raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
+    return signcl_of(context.loss.signcl)(
+        out.features,
+        out.lengths,
+        batch.num_words,
+        padded_frames=-(-batch.max_length // 4) * 4 + 16,  # with the edge copies of the released loader
+        padded_tokens=tokens,
+    )
+
+
+def _translation(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """Cross-entropy of the sentence, mean over tokens."""
+    assert batch.tokens is not None
+    return label_smoothed_cross_entropy(out.logits, batch.tokens, context.pad_id, context.loss.label_smoothing)
+
+
+def _recognition(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
+    return _ctc(out.log_probs, out.step_lengths, batch, context.loss, "recognition")
+
+
+def _auxiliary(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """The same CTC on the convolution's steps, so that these carry the glosses by themselves. Source: VAC."""
+    return _ctc(out.conv_log_probs, out.step_lengths, batch, context.loss, "auxiliary")
+
+
+def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: LossRecipe, term: str) -> Tensor:
+    if log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
+        raise ValueError(f"loss.weights.{term} needs a model with a gloss head and a corpus with glosses")
+    too_long: Literal["error", "skip"] = "skip" if loss.ctc_too_long == "skip" else "error"
+    return ctc_loss(log_probs, batch.glosses, step_lengths, batch.gloss_lengths, too_long=too_long)
+
+
+def _distillation(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """The glosses after the LSTM teach those after the convolution. Source: VAC, visual alignment."""
+    return distillation_loss(
+        out.conv_log_probs, out.log_probs, out.step_lengths, temperature=context.loss.distillation_temperature
+    )
+
+
+def _classification(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """Cross-entropy of the one gloss of each clip, mean over the clips whose gloss training has seen."""
+    if batch.glosses is None:
+        raise ValueError("loss.weights.classification needs a corpus with the gloss of each clip")
+    target = batch.glosses[:, 0] - 2  # the scores have no blank and no unknown gloss
+    sums = nn.functional.cross_entropy(
+        out.logits.float(),
+        target.clamp(min=-1),
+        ignore_index=-1,
+        label_smoothing=context.loss.label_smoothing,
+        reduction="sum",
+    )
+    return sums / (target >= 0).sum().clamp(min=1)
+
+
+def _clip(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """The contrast of clips and sentences; rows of all ranks take part. Source: GFSLT-VLP; paper section 4.2."""
+    video, text, ids, gather = out.video_embedding, out.text_embedding, batch.sentence_ids, context.gather
+    assert ids is not None
+    if gather is not None:
+        video, text, ids = gather(video), gather(text), gather(ids)
+    different = ids if context.loss.mask_duplicates else None
+    return clip_loss(video, text, out.logit_scale, sentence_ids=different, target=context.loss.clip_target)
+
+
+def _token_clip(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """The contrast of steps and words (CiCo's aggregation); steps and words of all ranks take part."""
+    assert batch.sentence_ids is not None
+    assert batch.token_lengths is not None
+    loss, gather = context.loss, context.gather
+    parts = [out.step_embeddings, out.step_lengths, out.token_embeddings, batch.token_lengths, batch.sentence_ids]
+    steps, step_lengths, tokens, token_lengths, ids = parts if gather is None else map(gather, parts)
+    return token_clip_loss(
+        steps,
+        step_lengths,
+        tokens,
+        token_lengths,
+        out.token_logit_scale,
+        sentence_ids=ids if loss.mask_duplicates else None,
+        temperature=loss.token_temperature,
+        target=loss.clip_target,
+    )
+
+
+def _masked_text(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """Cross-entropy of the whole sentence from its masked form (VLP version 2)."""
+    if out.masked_logits is None or batch.tokens is None:
+        raise ValueError("loss.weights.masked_text needs model.masked_text=true (VLP version 2)")
+    return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, context.pad_id, context.loss.label_smoothing)
+
+
+def _pseudo_gloss(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
+    return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
+
+
+def _sentence_similarity(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
+    sentences = batch.targets.get("sentence_similarity")
+    if sentences is None:
+        raise ValueError(
+            "loss.weights.sentence_similarity needs batch.targets['sentence_similarity'], see signcl.systems.targets"
+        )
+    real = frame_mask(out.step_lengths, out.steps.shape[1])[:, :, None]
+    clips = out.steps.float().masked_fill(~real, 0.0).sum(dim=1) / out.step_lengths[:, None]
+    if context.gather is not None:
+        clips, sentences = context.gather(clips), context.gather(sentences)
+    return sentence_similarity_loss(clips, sentences)
+
+
+# -- what terms tell of a dev split ----------------------------------------------------------------------------------
+
+
+def _embeddings(out: Any, batch: Batch) -> tuple[Tensor, ...]:
+    assert batch.sentence_ids is not None
+    return out.video_embedding.float().cpu(), out.text_embedding.float().cpu(), batch.sentence_ids.cpu()
+
+
+def _retrieval(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, float]:
+    """Clips whose own sentence is nearest among all dev sentences, percent."""
+    video, text, ids = (torch.cat(column) for column in zip(*rows))
+    similarity = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).T
+    return {"retrieval": 100 * float((ids[similarity.argmax(dim=1)] == ids).double().mean())}
+
+
+def _tokens(out: Any, batch: Batch) -> tuple[Tensor, ...]:
+    assert batch.sentence_ids is not None
+    assert batch.token_lengths is not None
+    steps, tokens = out.step_embeddings.half().cpu(), out.token_embeddings.half().cpu()  # kept for a whole split
+    return steps, out.step_lengths.cpu(), tokens, batch.token_lengths.cpu(), batch.sentence_ids.cpu()
+
+
+def _token_retrieval(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, float]:
+    """The same by steps and words."""
+    steps, step_lengths, words, word_lengths, numbers = (joined(column) for column in zip(*rows))
+    by_steps, by_words = token_similarity(
+        steps.float(), step_lengths, words.float(), word_lengths, temperature=loss.token_temperature
+    )
+    found = numbers[(by_steps + by_words).argmax(dim=1)]
+    return {"token_retrieval": 100 * float((found == numbers).double().mean())}
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Batches one after the other; their second dimension is padded with 0 to the longest."""
+    if parts[0].dim() == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+
+
+def _tags(out: Any, batch: Batch) -> tuple[Tensor, ...]:
+    found, _ = pseudo_gloss_log_probs(out.similarity, out.step_lengths, out.log_temperature)
+    return found.exp().cpu(), batch.targets["pseudo_gloss"].cpu()
+
+
+def _tag_scores(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, float]:
+    """How well the sentence's pseudo-glosses are found, percent."""
+    found, true = (torch.cat(column) for column in zip(*rows))
+    return {"pseudo_gloss_map": mean_average_precision(found, true), "pseudo_gloss_f1": f1_score(found, true)}
+
+
+OWN_SENTENCE = "dev, % own sentence nearest"
+
+frame_contrast = Term(_frame_contrast, "SignCL loss", "frame contrast, unweighted")
+translation = Term(_translation, "Translation loss", "cross-entropy per token")
+recognition = Term(_recognition, "Recognition loss", "CTC per clip", needs=("glosses",))
+auxiliary = Term(_auxiliary, "Auxiliary CTC loss", "CTC after the convolution", needs=("glosses",))
+distillation = Term(_distillation, "Distillation loss", "between the two heads")
+classification = Term(_classification, "Classification loss", "cross-entropy per clip", needs=("glosses", "one_gloss"))
+clip = Term(
+    _clip,
+    "CLIP loss",
+    "clip–sentence contrast",
+    measure=Measure(_embeddings, _retrieval, {"retrieval": Score("Retrieval", OWN_SENTENCE)}),
+)
+token_clip = Term(
+    _token_clip,
+    "Token contrast loss",
+    "InfoNCE of steps and words",
+    measure=Measure(_tokens, _token_retrieval, {"token_retrieval": Score("Retrieval by tokens", OWN_SENTENCE)}),
+)
+masked_text = Term(
+    _masked_text, "Masked-text loss", "cross-entropy per token", needs=("masked_tokens",), reaches_frames=False
+)
+pseudo_gloss = Term(
+    _pseudo_gloss,
+    "Pseudo-gloss loss",
+    "cross-entropy per word and clip",
+    targets="signcl.systems.targets.pseudo_glosses:PseudoGlosses",
+    measure=Measure(
+        _tags,
+        _tag_scores,
+        {
+            "pseudo_gloss_map": Score("Pseudo-gloss mAP", "dev, % mean average precision"),
+            "pseudo_gloss_f1": Score("Pseudo-gloss F1", "dev, %, at probability 0.5"),
+        },
+    ),
+)
+sentence_similarity = Term(
+    _sentence_similarity,
+    "Sentence-similarity loss",
+    "squared error of cosines",
+    targets="signcl.systems.targets.sentences:SentenceVectors",
+)

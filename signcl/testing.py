@@ -1,0 +1,432 @@
+"""What every system and every corpus is tested for, as functions that the author of a new one can call.
+
+    from signcl.testing import check_system
+    check_system("my_system")                      # or the class; AssertionError says what is wrong
+
+The checks run on a tiny corpus that is made for them, on a CPU, in about ten seconds a system. The package's own
+systems go through the same functions (tests/test_systems.py).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import Batch, Sample
+from signcl.data.bounds import numbers_without_bounds
+from signcl.data.corpora import CORPORA, SPLITS
+from signcl.data.corpus_check import check_corpus as corpus_problems
+from signcl.data.loading import ClipDataset
+from signcl.inference.answers import answers
+from signcl.systems import SYSTEMS, System, TermContext, system_class
+from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.training import run_folder
+from signcl.training.fitting import fit
+from signcl.training.prepare import Material, prepare
+from signcl.training.recipe import Recipe, field_docs, recipe_from_dict
+from signcl.training.record import read_record
+from signcl.training.runs import build_model, load_run
+
+__all__ = ["CHECKS", "SMALL", "check_corpus", "check_system", "tiny_recipe", "write_tiny_corpus"]
+
+SIGNS = {"HAUS": "haus", "REGEN": "regen", "SONNE": "sonne", "WIND": "wind", "NORD": "norden"}
+SMALL: dict[str, Any] = {
+    **{"width": 32, "conv_width": 32, "encoder_layers": 2, "decoder_layers": 1, "heads": 4, "ffn": 48, "dropout": 0.0},
+    **{"text_layers": 1, "text_heads": 4, "text_ffn": 48, "text_dropout": 0.0},
+}
+"""Sizes that the checks give a system where its config has such keys."""
+OF_FEATURES = ("feature_mlp", "identity")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A system at a tiny size, its data, and a batch of four clips."""
+
+    recipe: Recipe
+    model: System
+    material: Material
+    folder: Path
+
+    def batch(self, rows: Sequence[int] = (0, 1, 2, 3)) -> Batch:
+        """Training clips as dev gives them: nothing drawn."""
+        data = ClipDataset(
+            self.material.train.samples,
+            self.material.tokenizer,
+            self.recipe.reading,
+            training=False,
+            glosses=self.material.glosses,
+            targets=self.material.targets,
+            dim=self.material.feature_dim,
+        )
+        loaded = data[list(rows)].checked()
+        assert loaded.batch is not None
+        return loaded.batch
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the recipe, unweighted."""
+        context = TermContext(self.recipe.loss, pad_id=self.material.tokenizer.pad_id)
+        return compute_terms(self.model(batch), batch, self.recipe.terms, context)
+
+
+def check_system(
+    system: type[System] | str,
+    recipe: Mapping[str, Any] | None = None,
+    *,
+    checks: Sequence[str] | None = None,
+    folder: Path | str | None = None,
+) -> list[str]:
+    """Check what users expect of every system.
+
+    Args:
+        system: a class, or the name of a registered one.
+        recipe: recipe keys that differ from the tiny ones, e.g. {"model": {"width": 16}, "loss": {"weights": ...}}.
+        checks: some of `CHECKS`; None runs all.
+        folder: where the corpus and runs of the checks go; None: a temporary folder.
+
+    Returns:
+        The names of the checks that were made.
+
+    Raises:
+        AssertionError: which check failed, and how.
+        ValueError: an unknown check, or a recipe that the system refuses.
+    """
+    kind = system_class(system) if isinstance(system, str) else system
+    unknown = [name for name in checks or () if name not in CHECKS]
+    if unknown:
+        raise ValueError(f"the checks are {', '.join(CHECKS)}; got {', '.join(unknown)}")
+    names = list(CHECKS if checks is None else checks)
+    name_of_config = str(kind.Config.__dataclass_fields__["name"].default)
+    with (
+        tempfile.TemporaryDirectory(prefix="signcl-check-") as temporary,
+        SYSTEMS.standing_in(name_of_config, kind),  # it need not be registered yet
+    ):
+        place = Path(temporary if folder is None else folder)
+        place.mkdir(parents=True, exist_ok=True)
+        whole = tiny_recipe(kind, place, recipe or {})
+        for name in names:
+            CHECKS[name](_subject(whole, place / name))
+    return names
+
+
+def _subject(recipe: Recipe, folder: Path) -> Subject:
+    recipe = replace(recipe, out=str(folder))
+    material = prepare(recipe)
+    torch.manual_seed(0)
+    model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
+    return Subject(recipe, model, material, folder)
+
+
+def tiny_recipe(system: type[System], folder: Path, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe of a system on the tiny corpus, which is written into `folder` where it is not there yet.
+
+    SignCL is weighed where the system has it.
+    """
+    config = system.Config()
+    model = dict(changes.get("model", {}))
+    visual = model.get("visual", "feature_mlp")
+    single = any("one_gloss" in getattr(term, "needs", ()) for term in system.terms.values())
+    pixels = visual not in OF_FEATURES
+    root = write_tiny_corpus(folder / ("pictures" if pixels else "features"), pixels=pixels)
+    weights = dict.fromkeys(system.default_terms(config), 1.0)
+    if "signcl" in system.terms:
+        weights["signcl"] = 1.0
+    sizes = {key: value for key, value in SMALL.items() if key in type(config).__dataclass_fields__}
+    data: dict[str, Any] = {
+        "stage": system.stage,
+        "out": str(folder / "run"),
+        "corpus": {"name": "folder", "root": str(root), "isolated": single},
+        "input": {"size": 24, "max_frames": 60},
+        "model": {"name": config.name, "visual": visual, "visual_dim": 16, **sizes},
+        "loss": {
+            "weights": weights,
+            "label_smoothing": 0.0,
+            "signcl": {"distance_margin": 4.0, "frame_margin_floor": 2, "words_per_gloss": 1.0},
+        },
+        "train": {
+            **{"epochs": 8, "batch_size": 4, "device": "cpu", "lr": 3e-3, "schedule": "constant"},
+            **{"evaluate_every": 8, "weight_decay": 0.0},
+        },
+        "decode": {"beams": 2, "max_new_tokens": 8, "gloss_beams": 3},
+    }
+    return recipe_from_dict(_merged(data, changes))
+
+
+def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(data)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping) and key != "weights":
+            merged[key] = _merged(inner, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def write_tiny_corpus(root: Path, *, pixels: bool = False) -> Path:
+    """Sentences of two to four signs, each sign a vector (or a place in the picture) held for 6 to 12 frames."""
+    if (root / "test.tsv").is_file():
+        return root
+    random = np.random.default_rng(0)
+    glosses, signs = list(SIGNS), random.normal(size=(len(SIGNS), 12))
+    root.mkdir(parents=True, exist_ok=True)
+    for split, clips in (("train", 8), ("dev", 4), ("test", 4)):
+        lines = ["name\tpath\ttext\tgloss\tspans"]
+        for i in range(clips):
+            chosen = random.permutation(len(glosses))[: 2 + i % 3]
+            frames, spans, at = [], [], 0
+            for c in chosen:
+                length = int(random.integers(6, 13))
+                spans.append(f"{glosses[c]}:{at}-{at + length}")
+                frames.append(np.tile(signs[c], (length, 1)))
+                at += length
+            rows = np.concatenate(frames) + 0.5 * random.normal(size=(at, 12))
+            name, gloss = f"{split}{i}", " ".join(glosses[c] for c in chosen)
+            text = " ".join(SIGNS[glosses[c]] for c in chosen)
+            if pixels:
+                _write_pictures(root / name, rows)
+            else:
+                np.save(root / f"{name}.npy", rows.astype(np.float32))
+            lines.append(f"{name}\t{name}{'' if pixels else '.npy'}\t{text}\t{gloss}\t{' '.join(spans)}")
+        (root / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def _write_pictures(folder: Path, rows: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, row in enumerate(rows):
+        picture = np.kron(row.reshape(3, 4), np.ones((8, 6)))[:, :, None] * 40 + [110, 128, 140]
+        if not cv2.imwrite(str(folder / f"{number:03d}.png"), picture.clip(0, 255).astype(np.uint8)):
+            raise OSError(f"{folder}: the pictures of the tiny corpus cannot be written")
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+def _documented(subject: Subject) -> None:
+    """It says what it is, and every number of its config has bounds."""
+    kind = type(subject.model)
+    for attribute in ("title", "needs"):
+        assert getattr(kind, attribute), f"{kind.__name__}.{attribute} is empty; `signcl systems` prints it"
+    assert kind.__doc__, f"{kind.__name__} needs a docstring"
+    bare = numbers_without_bounds(kind.Config)
+    assert not bare, (
+        f"numbers without bounds in {kind.__name__}.Config: {', '.join(bare)}; use signcl.data.bounds.bounded"
+    )
+    assert field_docs(kind.Config), f"{kind.__name__}.Config has no fields"
+
+
+def _terms(subject: Subject) -> None:
+    """Every term is a finite scalar, and reaches the frame encoder where it can."""
+    terms = subject.losses(subject.batch())
+    assert terms.keys() == subject.recipe.loss.weights.keys()
+    for name, value in terms.items():
+        assert value.dim() == 0, f"the term {name} is {list(value.shape)}, and must be a scalar"
+        assert torch.isfinite(value), f"the term {name} is {float(value)}"
+        if not subject.recipe.terms[name].reaches_frames:
+            continue
+        subject.model.zero_grad()
+        value.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        weights = [p for p in subject.model.visual.parameters() if p.requires_grad]
+        moved = sum(float(p.grad.abs().sum()) for p in weights if p.grad is not None)
+        assert not weights or moved > 0, f"the term {name} does not reach the frame encoder"
+
+
+def _padding(subject: Subject) -> None:
+    """A clip alone gives what it gives beside longer ones: outputs, taps and step lengths."""
+    model = shaken(subject.model).eval()
+    together = subject.batch()
+    assert len(set(together.lengths.tolist())) > 1
+    with torch.no_grad():
+        whole = model(together)
+        for row in range(4):
+            alone = subject.batch([row])
+            part = model(alone)
+            for tap in model.TAPS:
+                inside, single = model.tapped(together, tap), model.tapped(alone, tap)
+                length = int(inside.lengths[row])
+                assert int(single.lengths[0]) == length, f"tap {tap}: {int(single.lengths[0])} rows alone, {length} not"
+                _near(inside.rows[row, :length], single.rows[0, :length], f"tap {tap} depends on padding")
+            steps = model.step_lengths(together.lengths)
+            assert torch.equal(model.step_lengths(alone.lengths)[0], steps[row]), "step_lengths depends on the batch"
+            for name, value in vars(part).items():
+                if isinstance(value, Tensor) and value.ndim and value.is_floating_point():
+                    real = tuple(slice(0, size) for size in value[0].shape)
+                    _near(getattr(whole, name)[row][real], value[0], f"output {name} depends on padding")
+
+
+def _taps(subject: Subject) -> None:
+    """Every tap gives rows for every clip, on a clock."""
+    batch = subject.batch()
+    for tap in subject.model.TAPS:
+        seen = subject.model.eval().tapped(batch, tap)
+        assert seen.rows.dim() == 3, f"tap {tap}: rows are [B, L, D], got {list(seen.rows.shape)}"
+        assert len(seen.rows) == len(batch), f"tap {tap}: {len(seen.rows)} clips of {len(batch)}"
+        assert int(seen.lengths.max()) <= seen.rows.shape[1], f"tap {tap}: lengths beyond its rows"
+        assert seen.stride > 0, f"tap {tap}: stride {seen.stride}"
+
+
+def _saved(subject: Subject) -> None:
+    """Saved and loaded in a run folder it is the same."""
+    model = shaken(subject.model).eval()
+    data, folder = subject.material, subject.folder
+    run_folder.save_run_start(folder, subject.recipe, data.tokenizer, data.glosses, data.targets)
+    run_folder.save_weights(folder, model)
+    run_folder.save_card(folder, {"feature_dim": data.feature_dim})
+    torch.manual_seed(9)
+    again = load_run(folder).model
+    batch = subject.batch([0, 1])
+    with torch.no_grad():
+        before, after = model(batch), again(batch)
+    for name, value in vars(before).items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, getattr(after, name)), f"output {name} differs after saving and loading"
+
+
+def _half(subject: Subject) -> None:
+    """In bfloat16 it trains with finite gradients, and its loss stays near."""
+    model, batch, totals = subject.model, subject.batch(), []
+    model.eval()  # nothing drawn
+    for half in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            totals.append(weighted_sum(subject.losses(batch), subject.recipe.loss.weights))
+    totals[1].backward()  # type: ignore[no-untyped-call]
+    for name, parameter in model.named_parameters():
+        finite = parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
+        assert finite, f"the gradient of {name} is not finite in bfloat16"
+    torch.testing.assert_close(totals[1], totals[0], rtol=0.05, atol=0.05)
+
+
+def _by_heart(subject: Subject) -> None:
+    """Four clips are learned by heart: it answers them right; where it answers nothing its loss falls to a half."""
+    recipe = subject.recipe
+    weights = {name: weight for name, weight in recipe.loss.weights.items() if name != "signcl"}
+    own = replace(
+        recipe,
+        out=str(subject.folder / "run"),
+        corpus=replace(recipe.corpus, root=str(_four_clips(Path(recipe.corpus.root), subject.folder))),
+        loss=replace(recipe.loss, weights=weights),
+        train=replace(recipe.train, epochs=20, lr=5e-3, evaluate_every=20, schedule="cosine"),
+    )
+    torch.manual_seed(0)
+    run = load_run(fit(own, progress=False))
+    clips = prepare(own).dev.samples
+    if run.model.answers == "nothing":
+        lines = read_record(run.folder)
+        before = next(line["loss"] for line in lines if str(line["kind"]) == "train")
+        after = [line["loss"] for line in lines if str(line["kind"]) == "dev"][-1]
+        assert after < 0.5 * before, f"the loss of four clips is {before:.3f} before and {after:.3f} after training"
+        return
+    found, _ = answers(
+        run,
+        clips,
+        lambda batch: dict(zip(batch.names, run.model.answer(batch, own.decode))),
+        "answering",
+        device="cpu",
+        batch_size=None,
+        progress=False,
+    )
+    wanted = {clip.name: clip.text if run.model.answers == "sentences" else " ".join(clip.gloss) for clip in clips}
+    wrong = [f"{found[name]!r} for {text!r}" for name, text in wanted.items() if found[name] != text]
+    assert len(wrong) <= len(wanted) // 4, f"{len(wrong)} of {len(wanted)} clips learned by heart are wrong: {wrong}"
+
+
+def _four_clips(corpus: Path, folder: Path) -> Path:
+    """A corpus whose training is ten copies of four clips, and whose dev split is those."""
+    root = folder / "four"
+    root.mkdir(parents=True)
+    header, *rows = (corpus / "train.tsv").read_text(encoding="utf-8").splitlines()
+    for row in rows[:4]:
+        path = row.split("\t")[1]
+        (root / path).symlink_to((corpus / path).resolve())
+    copies = [f"copy{n}-{row}" for n in range(10) for row in rows[:4]]
+    for split, lines in (("train", copies), ("dev", rows[:4]), ("test", rows[:4])):
+        (root / f"{split}.tsv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return root
+
+
+def shaken(model: System) -> System:
+    """Batch norms with statistics as after some training, so that evaluation mode is not the identity."""
+    torch.manual_seed(1)
+    for part in model.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+            part.running_mean.uniform_(-0.5, 0.5)
+            assert part.running_var is not None
+            part.running_var.uniform_(0.5, 2)
+    return model
+
+
+def _near(a: Tensor, b: Tensor, what: str) -> None:
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0, msg=lambda message: f"{what}: {message}")
+
+
+CHECKS: dict[str, Callable[[Subject], None]] = {
+    "documented": _documented,
+    "terms": _terms,
+    "padding": _padding,
+    "taps": _taps,
+    "saved": _saved,
+    "half": _half,
+    "by_heart": _by_heart,
+}
+"""What `check_system` can check, by name."""
+
+
+def check_corpus(
+    name: str, root: Path | str, *, splits: Sequence[str] = SPLITS, fast: bool = False, **options: Any
+) -> list[Sample]:
+    """Check what the loader expects of every corpus: repeatable, one line for mistakes, every clip as it is described.
+
+    Args:
+        name: a registered corpus.
+        root: a folder of it.
+        splits: those that the folder has.
+        fast: read headers only, instead of decoding every frame.
+        options: of the reader.
+
+    Returns:
+        The samples of all splits.
+
+    Raises:
+        AssertionError: what is wrong; every problem of the clips is listed.
+    """
+    read = CORPORA[name]
+    found: list[Sample] = []
+    for split in splits:
+        samples = read(Path(root), split, **options)
+        assert samples, f"{name}: split {split} has no sentence"
+        again = read(Path(root), split, **options)
+        assert [s.name for s in samples] == [s.name for s in again], f"{name}: split {split} is read in another order"
+        names = [s.name for s in samples]
+        assert len(set(names)) == len(names), f"{name}: split {split} has a name twice"
+        for sample in samples:
+            one = (sample.clip is None) != (sample.features is None)
+            assert one, f"{name}: {sample.name} needs a clip or features, and not both"
+            assert isinstance(sample.text, str), f"{name}: the text of {sample.name} is {type(sample.text).__name__}"
+            assert isinstance(sample.gloss, tuple), f"{name}: the gloss of {sample.name} must be a tuple of strings"
+        found += samples
+    with tempfile.TemporaryDirectory(prefix="signcl-check-") as empty:
+        for place, split in ((Path(empty), splits[0]), (Path(root), "no_such_split")):
+            message = _refusal(read, place, split, options)
+            assert message is not None, f"{name}: {place}, split {split} is no corpus of it, and was read all the same"
+            assert "\n" not in message, f"{name}: a mistake is answered in one line, got {message!r}"
+    problems = corpus_problems(Path(root), name, fast=fast, splits=splits, options=options)
+    errors = [str(problem) for problem in problems if problem.level == "error"]
+    assert not errors, f"{name}: {len(errors)} problems: {'; '.join(errors[:5])}"
+    return found
+
+
+def _refusal(read: Callable[..., list[Sample]], root: Path, split: str, options: Mapping[str, Any]) -> str | None:
+    """What a reader says of a wrong place, None where it says nothing."""
+    try:
+        return None if read(root, split, **options) else "it has no sentence"
+    except (ValueError, OSError) as error:
+        return str(error)

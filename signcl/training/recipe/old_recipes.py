@@ -1,0 +1,63 @@
+"""Recipes of version 0.1 in today's form: a system's own keys stood in a section of its name then, or of another's.
+
+A run folder of that version is read as it is. In a recipe of a user an old key is an error that says its new name.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+from signcl.systems import SYSTEMS, system_class
+
+__all__ = ["moved_key", "of_today"]
+
+DINOV2 = ("vit", "lora_rank", "lora_alpha", "lora_dropout", "lora_blocks")
+OWN = {"smkd": "smkd", "cnn_ctc": "cnn_ctc", "gaslt": "gaslt", "pgp": "pgp"}
+"""Sections of `model` whose keys are keys of `model` now."""
+SHARED = (
+    *("name", "visual", "visual_weights", "visual_dim", "conv_width", "width", "encoder_layers", "decoder_layers"),
+    *("heads", "ffn", "decoder_heads", "dropout", "attention_dropout", "activation", "signcl_tap", "tie_embeddings"),
+    *("text_layers", "text_heads", "text_ffn", "text_dropout", "text_attention_dropout", "text_activation"),
+    *("masked_text", "masked_text_trains_encoder", "sign_emb", "max_positions", "sync_norm", "form"),
+    *("language_model", "encoder_from", "decoder_from", "adapter", "init_from", "init_parts", "freeze", "chunk"),
+)
+"""Keys that every recipe of version 0.1 wrote into a run folder, whatever the system."""
+
+
+def of_today(data: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a run folder with its `model` section in today's form; keys that its system never read go."""
+    model = data.get("model")
+    if not isinstance(model, dict) or not any(isinstance(model.get(section), dict) for section in OWN):
+        return data
+    data = copy.deepcopy(data)
+    name = str(model.get("name", "gfslt"))
+    if name not in SYSTEMS:
+        return data
+    fields = {f.name for f in dataclasses.fields(system_class(name).Config)}
+    flat = {key: value for key, value in model.items() if key not in OWN and key not in ("lm", "i3d")}
+    if "lm" in fields and "lm" in model:
+        flat["lm"] = model["lm"]
+    for section in OWN:
+        for key, value in (model.get(section) or {}).items():
+            if section == "pgp" and key in DINOV2:
+                if model.get("visual") == "dinov2":
+                    flat.setdefault("dinov2", {})[key] = value
+            elif section == name or (section, name) == ("pgp", "sign2gpt"):
+                flat[key] = value
+    if model.get("visual") == "i3d" and "i3d" in model:
+        flat["i3d"] = model["i3d"]
+    data["model"] = {key: value for key, value in flat.items() if key in fields or key not in SHARED}
+    if name == "sign2gpt":  # PGP's own keys stood in the section that both shared
+        pgp_only = {f.name for f in dataclasses.fields(system_class("pgp").Config)} - fields
+        data["model"] = {key: value for key, value in data["model"].items() if key not in pgp_only}
+    return data
+
+
+def moved_key(where: str, key: str) -> str:
+    """The end of an error about an old key: where its values are now, or nothing."""
+    if where != "model." or key not in OWN:
+        return ""
+    inner = " (of a DINOv2: model.dinov2)" if key == "pgp" else ""
+    return f": since version 0.2 the keys of model.{key} stand in model itself{inner}"

@@ -1,0 +1,20 @@
+"""The samples of a split as a recipe wants them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from signcl.data.batch import Sample
+from signcl.data.loading import corpus_samples
+from signcl.training.recipe.fields import Recipe
+
+__all__ = ["recipe_samples"]
+
+
+def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -> list[Sample]:
+    """The samples of a split, `corpus.fraction` of the training split included.
+
+    Args:
+        root: the corpus folder, where it is not the recipe's.
+    """
+    return corpus_samples(recipe.corpus, split, root, seed=recipe.train.seed)

@@ -1,0 +1,168 @@
+"""From a recipe or a run folder to a model: build it, fill in the weights that start it, load a trained one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from signcl.data.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
+from signcl.systems import Sizes, Start, System
+from signcl.systems.base import EarlierRun
+from signcl.systems.encoders import build_frame_encoder, initialise_visual
+from signcl.systems.targets import Targets, load_targets
+from signcl.training import run_folder
+from signcl.training.recipe import Recipe, load_recipe
+
+__all__ = ["Run", "build_model", "build_recipe_encoder", "earlier_run", "initialise", "load_run", "read_recipe"]
+
+
+@dataclass
+class Run:
+    """A trained system, loaded from its folder. Nothing that reads clips with it changes it."""
+
+    folder: Path
+    recipe: Recipe
+    model: System
+    tokenizer: Tokenizer
+    card: dict[str, Any]
+    glosses: GlossVocabulary | None = None
+    """Where the run recognises glosses."""
+    targets: Targets | None = None
+    """Where a term of the run needs more of a sentence than its tokens."""
+
+    @property
+    def feature_dim(self) -> int | None:
+        """Size of the features that it reads, None for pixels."""
+        dim: int | None = self.card.get("feature_dim")
+        return dim
+
+
+def build_model(
+    recipe: Recipe,
+    tokenizer: Tokenizer | None,
+    feature_dim: int | None,
+    glosses: GlossVocabulary | None = None,
+    targets: Targets | None = None,
+    described: dict[str, Any] | None = None,
+) -> System:
+    """The system that a recipe names, at its sizes, with random weights.
+
+    Args:
+        feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
+        glosses: gloss classes, where a term of the recipe needs them.
+        targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
+        described: configurations of published networks in it, as a run folder keeps them; None reads them where the
+            recipe names the networks.
+
+    Raises:
+        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+    """
+    described = dict(described or {})
+    described.setdefault("visual", _described_visual(recipe))
+    sizes = Sizes(
+        tokenizer=tokenizer,
+        feature_dim=feature_dim,
+        glosses=glosses,
+        terms=tuple(recipe.loss.weights),
+        targets=targets,
+        described=described,
+    )
+    return recipe.system(recipe.model, sizes)
+
+
+def _described_visual(recipe: Recipe) -> Any:
+    """The configuration of a DINOv2 that comes from an earlier run."""
+    folder = Path(recipe.model.visual_weights.removeprefix("pretrained:"))
+    if recipe.model.visual != "dinov2" or not (folder / "recipe.yaml").is_file():
+        return None
+    return (run_folder.read_architecture(folder) or {}).get("visual")
+
+
+def build_recipe_encoder(recipe: Recipe, feature_dim: int | None) -> Any:
+    """The frame encoder alone that a recipe names, with random weights."""
+    return build_frame_encoder(recipe.model, feature_dim, _described_visual(recipe))
+
+
+def initialise(
+    model: System, recipe: Recipe, tokenizer: Tokenizer | None = None, targets: Targets | None = None
+) -> list[str]:
+    """Fill a fresh model with the weights that its recipe names; what went where, a line each.
+
+    Args:
+        tokenizer: of this run; an earlier run must have given every word the same id. None: not checked.
+        targets: of this run, where published weights depend on them.
+
+    Raises:
+        ValueError, OSError: nothing at the place named, or tensors that do not fit. Nothing is passed over in silence.
+    """
+    config, start = recipe.model, Start(tokenizer, targets, earlier_run)
+    said = []
+    if config.visual_weights:
+        said.append(initialise_visual(model.visual, config.visual_weights, earlier_run))
+    said += model.load_published(start)
+    if config.init_from:
+        said.append(f"weights from {config.init_from}: {_from_run(model, recipe, start)}")
+    return said
+
+
+def _from_run(model: System, recipe: Recipe, start: Start) -> str:
+    place = Path(recipe.model.init_from)
+    folder = place.parent if place.is_file() else place
+    if not folder.is_dir():
+        raise FileNotFoundError(f"model.init_from={folder}: no such run folder; train the pretraining recipe first")
+    earlier = earlier_run(str(folder))
+    if earlier is None:
+        raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
+    able = (*model.starts_from, recipe.model.name)
+    if earlier.system not in able:
+        raise ValueError(
+            f"model.init_from={folder} is a run of {earlier.system}, which cannot start {recipe.model.name}; that "
+            f"starts from {' or '.join(able)}"
+        )
+    return model.take_over(earlier, start)
+
+
+def earlier_run(folder: str) -> EarlierRun | None:
+    """The run in a folder for one that starts from it; None where the folder holds none."""
+    place = Path(folder)
+    if not (place / "recipe.yaml").is_file():
+        return None
+    recipe = read_recipe(place)
+    return EarlierRun(
+        folder=place,
+        config=recipe.model,
+        terms=tuple(recipe.loss.weights),
+        read_tensors=lambda: run_folder.read_weights(place),
+        read_tokenizer=lambda: load_tokenizer(place),
+        module=lambda: load_run(place).model,
+        load_into=lambda model: run_folder.load_weights(place, model),
+    )
+
+
+def read_recipe(folder: str | Path) -> Recipe:
+    """The recipe of a run folder; its plugins must have been imported (`--plugins`), since they are code."""
+    return load_recipe(Path(folder) / "recipe.yaml", of_run=True)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Load a run folder, ready to evaluate on the CPU.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
+    if not (folder / "recipe.yaml").is_file():
+        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
+    recipe = read_recipe(folder)
+    tokenizer = load_tokenizer(folder)
+    card = run_folder.read_card(folder)
+    glosses = load_glosses(folder) if recipe.needs_glosses else None
+    targets = load_targets(recipe.terms, recipe.model, folder)
+    described = run_folder.read_architecture(folder)
+    model = build_model(recipe, tokenizer, card.get("feature_dim"), glosses, targets, described)
+    run_folder.load_weights(folder, model)
+    model.eval()
+    return Run(folder, recipe, model, tokenizer, card, glosses, targets)
