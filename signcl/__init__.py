@@ -42,7 +42,7 @@ NAMES = {
 }
 
 __all__ = [*NAMES]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
