@@ -1,6 +1,6 @@
 """The table of systems that tests/test_systems.py and tests/test_compile.py go through, and their tiny corpus.
 
-A further system is one more row of `CASES`.
+`CASES` has every system of the package: in the forms listed here, or else as its defaults make it.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import torch
 from signcl.data.batch import Batch
 from signcl.data.loading import ClipDataset
 from signcl.data.text import GlossVocabulary
-from signcl.systems import Sizes, System, system_class
+from signcl.systems import Sizes, System, system_class, system_names
 from signcl.systems.terms import TermContext, compute_terms
 from signcl.testing import SMALL, write_tiny_corpus
 from signcl.training.prepare import Material, prepare
@@ -91,6 +91,7 @@ CASES = [
     ),
     Case("cnn_ctc"),
 ]
+CASES += [Case(name) for name in system_names() if name not in {case.name for case in CASES}]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
 CONTRASTED = pytest.mark.parametrize("case", [c for c in CASES if "signcl" in system_class(c.name).terms], ids=str)
 """All but those whose clips are of one sign, where nothing is to be kept apart."""

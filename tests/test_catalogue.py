@@ -6,7 +6,7 @@ import pytest
 
 from signcl.cli import main
 from signcl.systems import system_names
-from signcl.training.catalogue import list_systems
+from signcl.training.catalogue import count_sizes, list_systems
 from signcl.training.recipe import shipped_recipes
 
 
@@ -22,6 +22,11 @@ def test_every_system_is_listed_with_a_recipe_for_the_cpu_and_one_for_the_paper(
         for size in row["sizes"].values():
             assert (shipped_recipes() / size["recipe"]).is_file()
             assert size["parameters"] or size["reason"]
+
+
+def test_the_kept_counts_are_those_of_the_models():
+    kept = json.loads((shipped_recipes() / "sizes.json").read_text())
+    assert kept == count_sizes(), "run python -m signcl.training.catalogue"
 
 
 def test_the_published_count_comes_out_of_the_shipped_recipe():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from systems import ALL, CASES, CONTRASTED, batch_of, built, recipe_of, terms_on
+from systems import ALL, CONTRASTED, batch_of, built, recipe_of, terms_on
 
 from signcl.data.bounds import numbers_without_bounds
 from signcl.density import sign_density_ratio
@@ -18,10 +18,6 @@ from signcl.systems import system_class, system_names
 from signcl.testing import check_system
 from signcl.training import fit, runs
 from signcl.training.recipe import Recipe, recipe_samples
-
-
-def test_every_system_has_a_row():
-    assert {case.name for case in CASES} == set(system_names())
 
 
 def density(run: runs.Run) -> float:
