@@ -1,12 +1,16 @@
 """Texts hold to the code: every import in them works, every file of the package that they name is there."""
 
+import dataclasses
 import importlib
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 import signcl
+from signcl.systems import system_class, system_names
+from signcl.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "paper").glob("*.md"),
@@ -31,6 +35,30 @@ def test_every_module_and_file_that_a_page_names_is_there(page):
         assert "NAME" in path or (ROOT / path).exists(), path
     for dotted in re.findall(r"`(signcl\.[a-z_.]+[a-z_])", text):
         assert resolves(dotted), dotted
+
+
+def keys_of(kind: type, prefix: str) -> set[str]:
+    """Dotted names of a dataclass's fields and of those inside them."""
+    found, hints = set(), typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        found.add(prefix + field.name)
+        for inner in (hints[field.name], *typing.get_args(hints[field.name])):
+            if dataclasses.is_dataclass(inner):
+                found |= keys_of(inner, f"{prefix}{field.name}.")
+    return found
+
+
+KEYS = keys_of(Recipe, "").union(*(keys_of(system_class(name).Config, "model.") for name in system_names()))
+SECTIONS = "|".join([field.name for field in dataclasses.fields(Recipe)] + system_names())
+NO_KEY = ("loss.weights.", "corpus.options.", "loss.norm", "train.tsv", "model.safetensors")
+"""Terms and options have any name; the loss of docs/adding-a-loss.md has a section; two are files."""
+
+
+@EACH
+def test_every_recipe_key_that_a_page_names_is_one(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(rf"`(?:--)?((?:{SECTIONS})\.[a-z][a-z_.0-9]*[a-z0-9])", text)
+    assert [key for key in named if key not in KEYS and not key.startswith(NO_KEY)] == []
 
 
 def resolves(dotted: str) -> bool:
