@@ -1,0 +1,231 @@
+"""The recurrent NSLT of 2018: GRU layers read the frames, a GRU decoder with attention writes the sentence.
+
+The first system that translated sign language videos end to end. The paper's "NSLT" is not this one but the Sign
+Language Transformer without recognition (`slt`); both appear in the paper's tables as earlier work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import Batch, frame_mask
+from signcl.data.bounds import bounded
+from signcl.systems.base import Outputs, Sizes, System, SystemConfig, register
+from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.search import beam_search
+from signcl.systems.terms.shared import frame_contrast, translation
+
+__all__ = ["NSLT2018"]
+
+
+@register
+class NSLT2018(System):
+    """Clips in, sentences out, through recurrent layers alone.
+
+    With frame features of size D, width w, L layers and V words it has
+        3 w (D + w + 2) + (L - 1) 3 w (2 w + 2)                    encoder
+        V w + 3 w (3 w + 2) + (L - 1) 3 w (2 w + 2)                decoder: words, GRU layers
+        w^2 + 2 w^2                                                attention: keys, and the state it gives
+        V w                                                        word head, without bias
+    parameters beside the frame encoder's, and w^2 + w more with Bahdanau's attention.
+
+    Source: Camgoz et al. 2018, neccam/nslt. Released code: AlexNet on frames of 227 x 227, trained with the rest; GRU
+    cells of TensorFlow, which reset the state before the product with it, where torch resets after it; a loss that is
+    the sum over a sentence's tokens, where the term `translation` is their mean.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SystemConfig):
+        """`model` of the recurrent NSLT. Published: width 1000, 4 layers, dropout 0.2."""
+
+        name: str = "nslt2018"
+        width: int = bounded(256, low=1, high=65_536)
+        """Size of a state, of a word vector, and of what attention gives."""
+        layers: int = bounded(2, low=1, high=100)
+        """GRU layers of the encoder, and as many of the decoder: each starts from the last state of its like."""
+        dropout: float = bounded(0.2, low=0, high=1)
+        """On what a layer reads."""
+        attention: Literal["luong", "bahdanau"] = "luong"
+        reverse: bool = True
+        """Read the frames from the last to the first, so that the decoder starts from a state that saw the first ones
+        last."""
+
+    title: ClassVar = "NSLT of 2018: GRU layers over reversed frames, a GRU decoder with attention (Tables 2, 3)"
+    label: ClassVar = "NSLT (2018)"
+    needs: ClassVar = "features (or frames) and sentences"
+    stage: ClassVar[Any] = "finetune"
+    terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
+    default: ClassVar[tuple[str, ...]] = ("translation",)
+    needed: ClassVar[tuple[str, ...]] = ("translation",)
+    answers: ClassVar[Any] = "sentences"
+    TAPS: ClassVar[tuple[str, ...]] = ("features", "steps")
+
+    config: Config
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        words, width, more = sizes.words(), config.width, range(config.layers - 1)
+        self.start_id, self.end_id, self.pad_id = words.start_id, words.end_id, words.pad_id
+        dim = feature_size(self.visual)
+        self.encoder = nn.ModuleList([_gru(dim, width), *(_gru(width, width) for _ in more)])
+        self.words = nn.Embedding(words.vocab_size, width, padding_idx=words.pad_id)
+        self.cells = nn.ModuleList([nn.GRUCell(2 * width, width), *(nn.GRUCell(width, width) for _ in more)])
+        self.attention = Attention(width, config.attention)
+        self.word_head = nn.Linear(width, words.vocab_size, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        for layers in (self.encoder, self.cells):
+            for name, value in layers.named_parameters():
+                if ".weight" in name:
+                    for gate in value.chunk(3):
+                        nn.init.xavier_normal_(gate)
+                else:
+                    nn.init.zeros_(value)
+                    if "bias_ih" in name:  # gates begin with a bias of 1, so that a state lasts, as in TensorFlow
+                        nn.init.ones_(value[: 2 * width])
+
+    def encode(self, batch: Batch) -> tuple[Outputs, list[Tensor]]:
+        """Frame features and states in the order of time, and the last state that each layer came to. [B, width]"""
+        features, lengths = frame_features(self.visual, batch)
+        # a clip is turned around within its own length, so that no layer reads padding before the clip has ended
+        order = torch.arange(features.shape[1], device=features.device)[None, :]
+        if self.config.reverse:
+            order = torch.where(order < lengths[:, None], lengths[:, None] - 1 - order, order)
+        order = order.expand(len(features), -1)[:, :, None]
+        states, final = features.gather(1, order.expand_as(features)), []
+        last = (lengths - 1)[:, None, None]
+        for number, layer in enumerate(self.encoder):
+            read, _ = layer(self.dropout(states))
+            final.append(read.gather(1, last.expand(-1, 1, read.shape[2]))[:, 0])
+            states = read if number == 0 else states + read
+        real = frame_mask(lengths, states.shape[1])[:, :, None]
+        states = states.gather(1, order.expand_as(states)).masked_fill(~real, 0.0)
+        return Outputs(features, lengths, states, lengths), final
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Clips and their sentences to token scores, each word read with the attention of the word before it.
+
+        Raises:
+            ValueError: a batch without tokens.
+        """
+        if batch.tokens is None:
+            raise ValueError("nslt2018 needs batch.tokens to score a sentence; to translate use `generate`.")
+        encoded, hidden = self.encode(batch)
+        memory = self.attention.remember(encoded.steps, encoded.step_lengths)
+        attended, found = torch.zeros_like(hidden[0]), []
+        start = batch.tokens.new_full((len(batch), 1), self.start_id)
+        # a loop over words, not frames: each word needs what attention gave for the word before
+        for word in self.words(torch.cat([start, batch.tokens[:, :-1]], dim=1)).unbind(dim=1):
+            attended, hidden = self.write(word, attended, hidden, memory)
+            found.append(attended)
+        logits = self.word_head(torch.stack(found, dim=1))
+        return Outputs(encoded.features, encoded.lengths, encoded.steps, encoded.step_lengths, logits=logits)
+
+    def write(
+        self, word: Tensor, attended: Tensor, hidden: list[Tensor], memory: Memory
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One step of the decoder: a word vector [B, width] to what attention gives, and the new states."""
+        state, new = torch.cat([word, attended], dim=1), []
+        for number, (cell, before) in enumerate(zip(self.cells, hidden)):
+            now = cell(self.dropout(state), before)
+            new.append(now)
+            state = now if number == 0 else state + now
+        return self.attention(state, memory), new
+
+    def tap(self, batch: Batch, name: str) -> Tapped:
+        """States of the top layer, one a frame feature."""
+        encoded, _ = self.encode(batch)
+        frames = tap_of_frames(self.visual, encoded.features, encoded.lengths)
+        return Tapped(encoded.steps, encoded.step_lengths, frames.stride, frames.first_centre)
+
+    @torch.no_grad()
+    def generate(
+        self, batch: Batch, *, num_beams: int = 3, length_penalty: float = 0.0, max_new_tokens: int = 50
+    ) -> Tensor:
+        """Translate; put the model in eval mode first.
+
+        Args:
+            batch: clips; its tokens are not read.
+            num_beams: 1 is greedy; published: 3.
+            length_penalty: alpha of ((5 + length) / 6) ** alpha, which divides the log-probability; published: 0.
+            max_new_tokens: longest sentence.
+
+        Returns:
+            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+        """
+        encoded, hidden = self.encode(batch)
+        hidden = [state.repeat_interleave(num_beams, dim=0) for state in hidden]
+        steps = encoded.steps.repeat_interleave(num_beams, dim=0)
+        # the beams of a clip stay together in the rows, so that the memory needs no reordering
+        memory = self.attention.remember(steps, encoded.step_lengths.repeat_interleave(num_beams, dim=0))
+        attended = torch.zeros_like(hidden[0])
+
+        def step(last: Tensor, rows: Tensor | None) -> Tensor:
+            nonlocal attended, hidden
+            if rows is not None:
+                attended, hidden = attended[rows], [state[rows] for state in hidden]
+            attended, hidden = self.write(self.words(last), attended, hidden, memory)
+            return self.word_head(attended).float().log_softmax(dim=1)
+
+        return beam_search(
+            step,
+            batch_size=len(batch),
+            start_id=self.start_id,
+            end_id=self.end_id,
+            pad_id=self.pad_id,
+            beams=num_beams,
+            alpha=length_penalty,
+            max_new_tokens=max_new_tokens,
+            device=steps.device,
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What attention looks into."""
+
+    values: Tensor
+    """[B, T, width]"""
+    keys: Tensor
+    """[B, T, width]"""
+    real: Tensor
+    """[B, T] bool"""
+
+
+class Attention(nn.Module):
+    """A state looks into the clip and becomes a new one of the same size. Source: Luong et al., Bahdanau et al. 2015.
+
+    As in the released code, the new state has no tanh: a linear map of the old one beside what was found.
+    """
+
+    def __init__(self, width: int, kind: Literal["luong", "bahdanau"]) -> None:
+        super().__init__()
+        self.key = nn.Linear(width, width, bias=False)
+        self.query = nn.Linear(width, width, bias=False) if kind == "bahdanau" else None
+        self.score = nn.Linear(width, 1, bias=False) if kind == "bahdanau" else None
+        self.out = nn.Linear(2 * width, width, bias=False)
+        for layer in (self.key, self.query, self.score, self.out):
+            if layer is not None:
+                nn.init.xavier_normal_(layer.weight)
+
+    def remember(self, steps: Tensor, lengths: Tensor) -> Memory:
+        """Clips, ready to be looked into. [B, T, width], [B]"""
+        return Memory(steps, self.key(steps), frame_mask(lengths, steps.shape[1]))
+
+    def forward(self, state: Tensor, memory: Memory) -> Tensor:
+        """[B, width] -> [B, width]"""
+        if self.query is None or self.score is None:
+            scores = (memory.keys @ state[:, :, None])[:, :, 0]
+        else:
+            scores = self.score((memory.keys + self.query(state)[:, None]).tanh())[:, :, 0]
+        weights = scores.float().masked_fill(~memory.real, -torch.inf).softmax(dim=1).to(memory.values.dtype)
+        found = (weights[:, None] @ memory.values)[:, 0]
+        return self.out(torch.cat([state, found], dim=1))
+
+
+def _gru(read: int, width: int) -> nn.GRU:
+    """A layer from a state of zeros."""
+    return nn.GRU(read, width, batch_first=True)
