@@ -26,8 +26,8 @@ def settings_of_the_package() -> list[type]:
         if module.name.endswith("__main__"):
             continue
         for name, kind in vars(importlib.import_module(module.name)).items():
-            own = getattr(kind, "__module__", "").startswith("signcl")
-            if own and isinstance(kind, type) and dataclasses.is_dataclass(kind) and SETTINGS.search(name):
+            own = isinstance(kind, type) and kind.__module__.startswith("signcl")
+            if own and dataclasses.is_dataclass(kind) and SETTINGS.search(name):
                 found.add(kind)
     return sorted(found | {system_class(name).Config for name in system_names()}, key=lambda kind: kind.__qualname__)
 

@@ -33,7 +33,7 @@ def test_every_module_and_file_that_a_page_names_is_there(page):
     text = page.read_text(encoding="utf-8")
     for path in re.findall(r"`((?:signcl|tests|paper|benchmarks|docs|recipes)/[\w/.-]+\.(?:py|md|yaml|json))", text):
         assert "NAME" in path or (ROOT / path).exists(), path
-    for dotted in re.findall(r"`(signcl\.[a-z_.]+[a-z_])", text):
+    for dotted in re.findall(r"`(signcl\.[a-z0-9_.]+[a-z0-9_])", text):
         assert resolves(dotted), dotted
 
 
