@@ -3,6 +3,7 @@
     python benchmarks/loss.py                 # time at three sizes, and the peak of tensor memory
     python benchmarks/loss.py --repeats 100   # steadier
     python benchmarks/loss.py --threads 1
+    python benchmarks/loss.py --launches      # kernel launches instead, the same on any device and at any size
 
 All candidates of a size run in turn, so that other load on the machine hits them alike; the fastest and the median run
 of each are printed with their ratio to the loop's. On a busy machine the loop suffers most (thousands of small parallel
@@ -17,6 +18,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from signcl.losses import signcl_loss
 
+# Views, allocations and conversions of Python numbers start no kernel of their own.
+NO_LAUNCH = [
+    "view", "expand", "expand_as", "reshape", "_reshape_alias", "_unsafe_view", "view_as", "flatten", "unfold", "alias",
+    "detach", "as_strided", "slice", "select", "split", "unbind", "chunk", "transpose", "mT", "permute", "unsqueeze",
+    "squeeze", "diagonal", "contiguous", "empty", "empty_like", "empty_strided", "resize_", "resolve_conj",
+    "resolve_neg", "lift_fresh", "to", "_to_copy", "result_type", "item", "_local_scalar_dense",
+]  # fmt: skip
 SIZES = [(4, 128, 512), (8, 128, 512), (4, 300, 512)]
 GAP = 40  # frames; twice the mean margin of PHOENIX-2014T's training clips, 19.8
 
@@ -66,6 +75,8 @@ def candidates(clips: int, frames: int) -> dict[str, Callable[[Tensor], Tensor]]
         "loop, released, 4 negatives": lambda x: released_loop(x, GAP),
         "torch.cdist, paper, all pairs": lambda x: plain_cdist(x, GAP),
         "signcl_loss, paper, all pairs": lambda x: signcl_loss(x, lengths, margins),
+        "signcl_loss, paper, relative": lambda x: signcl_loss(x, lengths, margins, distance_margin_mode="relative"),
+        "signcl_loss, paper, same_sign": lambda x: signcl_loss(x, lengths, margins, same_sign=0.75),
         "signcl_loss, paper, 4 negatives": lambda x: signcl_loss(x, lengths, margins, negatives=4),
         "signcl_loss, released, 4 negatives": lambda x: signcl_loss(x, lengths, GAP, variant="released", negatives=4),
     }
@@ -108,10 +119,30 @@ def peak_memory(loss: Callable[[Tensor], Tensor], features: Tensor) -> float:
     return peak / 2**20
 
 
+def launches(loss: Callable[[Tensor], Tensor], features: Tensor) -> int:
+    """Kernels that forward + backward start: the torch operators that run no other counted operator, but `NO_LAUNCH`.
+
+    Operators that a CPU and a GPU share are counted, hence the CPU's count is the GPU's, but for operators that either
+    runs as several kernels (a reduction in two passes, a batched product clip by clip).
+    """
+
+    def count(event: Any) -> int:
+        inner = sum(count(child) for child in event.cpu_children)
+        name = event.name.removeprefix("aten::")
+        return inner if name == event.name or name in NO_LAUNCH else max(1, inner)
+
+    step(loss, features)
+    features.grad = None
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        loss(features).backward()
+    return sum(count(event) for event in profiler.events() if event.cpu_parent is None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=50, help="turns per size")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--launches", action="store_true", help="count kernel launches, measure no time")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -120,6 +151,11 @@ def main() -> None:
     for size in SIZES:
         features = torch.randn(*size, generator=torch.Generator().manual_seed(0)).requires_grad_()
         runs = candidates(*size[:2])
+        if arguments.launches:
+            rows += [
+                {"size": list(size), "candidate": n, "launches": launches(run, features)} for n, run in runs.items()
+            ]
+            continue
         times = race(runs, features, arguments.repeats)
         loop = times["loop, released, 4 negatives"]
         for name, milliseconds in times.items():
@@ -137,6 +173,11 @@ def main() -> None:
             )
     if arguments.json:
         print(json.dumps(rows, indent=1))
+        return
+    if arguments.launches:
+        print("| [B, T, D] | what | launches |\n|---|---|---:|")
+        for row in rows:
+            print(f"| {row['size']} | {row['candidate']} | {row['launches']} |")
         return
     print("| [B, T, D] | what | fastest ms | median ms | x loop, fastest | x loop, median | peak MiB |")
     print("|---|---|---:|---:|---:|---:|---:|")

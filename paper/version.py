@@ -13,6 +13,7 @@ __all__ = ["code_version", "part_version", "without_words"]
 NOT_TRAINING = (
     "cli",
     "pages",
+    "testing.py",
     "training/catalogue.py",
     "density/figures.py",
     "density/audit.py",

@@ -1,5 +1,6 @@
 """The losses: by hand, by plain double loops, and every way in which batch, dtype or a short clip could break them."""
 
+import importlib.util
 import math
 import random
 import re
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from signcl.losses import (
     SignCL,
@@ -25,7 +28,7 @@ from signcl.losses import (
     signcl_loss,
     weighted_sum,
 )
-from signcl.losses.contrast import draw_negatives
+from signcl.losses.signcl import draw_negatives
 
 FRAME_LOSSES = [
     pytest.param(lambda *a, **k: signcl_loss(*a, distance_margin=4.0, **k), id="signcl"),
@@ -151,7 +154,7 @@ def test_paper_agrees_with_a_double_loop(dtype, m):
     torch.testing.assert_close(found, expected)
 
 
-def test_paper_agrees_with_a_double_loop_over_several_strips():
+def test_paper_agrees_with_plain_dense_tensors_on_long_clips():
     x = clips(2, 230, 3, dtype=torch.float64)
     lengths, margins = torch.tensor([230, 150]), torch.tensor([11.0, 17.5])
     found = value_and_gradient(signcl_loss(x, lengths, margins, distance_margin=2.0), x)
@@ -394,15 +397,47 @@ def test_nothing_waits_for_the_device(loss):
     assert x.grad.shape == x.shape
 
 
-def test_all_pairs_in_one_square_product_agree_with_strips(monkeypatch):
-    # What other devices run: one product for all frames, norms from its diagonal.
-    from signcl.losses import contrast
-
+def test_all_pairs_from_products_agree_with_all_pairs_subtracted_one_by_one():
+    # Listed negatives are subtracted, all pairs come from matrix products: list them all, and both must agree.
     x = clips(2, 40, 6)
     lengths, margins = torch.tensor([40, 31]), torch.tensor([4.0, 6.5])
-    expected = value_and_gradient(signcl_loss(x, lengths, margins, distance_margin=4.0), x)
-    monkeypatch.setattr(contrast, "in_strips", lambda x: False)
+    time = torch.arange(40)
+    far = (time[:, None] - time).abs() > 2 * margins[:, None, None]
+    listed = torch.where(far & (time < lengths[:, None, None]), time, -1)
+    expected = value_and_gradient(signcl_loss(x, lengths, 0, distance_margin=4.0, negatives=listed), x)
     torch.testing.assert_close(value_and_gradient(signcl_loss(x, lengths, margins, distance_margin=4.0), x), expected)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor that an operator made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [part.numel() for part in pytree.tree_leaves(made) if isinstance(part, Tensor)]
+        self.size = max([self.size, *sizes])
+        return made
+
+
+@pytest.mark.parametrize("loss", [*FRAME_LOSSES, *RELEASED_LOSSES])
+def test_no_tensor_holds_the_differences_of_all_pairs(loss):
+    # B T^2 distances are fine, B T^2 D differences are not.
+    x = clips(3, 40, 50)
+    with Largest() as largest:
+        loss(x, torch.tensor([40, 31, 12]), 2).backward()
+    assert largest.size == 3 * 40 * 50
+
+
+@pytest.mark.parametrize(("options", "most"), [({}, 44), ({"variant": "released"}, 62), ({"negatives": 4}, 138)])
+def test_signcl_needs_few_launches(options, most):
+    # docs/losses.md says how many. Every one costs a GPU's host about 10 microseconds, at any size of batch.
+    spec = importlib.util.spec_from_file_location("loss", Path(__file__).parents[1] / "benchmarks" / "loss.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    lengths, margins = torch.tensor([40, 31]), torch.tensor([4.0, 6.5])
+    for features in (clips(2, 40, 6), clips(2, 90, 6)):
+        assert benchmark.launches(lambda x: signcl_loss(x, lengths, margins, **options), features) <= most
 
 
 def test_a_second_derivative_is_refused_not_wrong():
@@ -511,6 +546,27 @@ def test_the_module_is_the_function_with_its_margins():
     assert "distance_margin=64.0" in repr(SignCL())
 
 
+def test_the_module_takes_the_released_margin_of_a_padded_batch():
+    # T = 116, U = 21: g = 26; paper doubles what it is given, 13. U = 8 words without tokens: 2 * 34, clamped to 43.
+    x, lengths, words = clips(2, 50, 4), torch.tensor([50, 44]), torch.tensor([8.0, 3.0])
+    padded = {"padded_frames": 116, "padded_tokens": 21}
+    for variant, gap in (("released", 26), ("paper", 13)):
+        module = SignCL(variant=variant, frame_margin_rule="released")
+        expected = signcl_loss(x, lengths, gap, variant=variant)
+        torch.testing.assert_close(module(x, lengths, words, **padded), expected)
+        assert module.frame_margin(lengths, words, 116, None).tolist() == [43 / (26 / gap)] * 2
+    # 20 frames: the released gap is -5, each frame a negative of itself; the rule, where it is asked for, stops at 0.
+    x, lengths = clips(2, 20, 4), torch.tensor([20, 20])
+    for rule, gap in ((None, -5), ("released", 0)):
+        module = SignCL(variant="released", frame_margin_rule=rule)
+        torch.testing.assert_close(module(x, lengths, words), signcl_loss(x, lengths, gap, variant="released"))
+    per_clip = SignCL(variant="released", frame_margin_rule="per_clip")(x, lengths, words)
+    margins = estimate_frame_margin(lengths, words)
+    torch.testing.assert_close(per_clip, signcl_loss(x, lengths, margins, variant="released"))
+    with pytest.raises(ValueError, match="frame_margin_rule per_clip, released or None, got 'paper'"):
+        SignCL(frame_margin_rule="paper")
+
+
 def test_a_few_steps_part_the_signs():
     # Four signs of 12 frames: after training neighbours lie nearer than far frames, which have reached the margin.
     torch.manual_seed(0)
@@ -527,11 +583,19 @@ def test_a_few_steps_part_the_signs():
     assert after.active < before.active
 
 
-@pytest.mark.parametrize("options", [{}, {"negatives": torch.arange(40).view(20, 2) % 20}, {"variant": "released"}])
-def test_torch_compile_gives_the_same(options):
+@pytest.mark.parametrize(
+    ("options", "backend"),
+    [
+        ({}, "aot_eager"),
+        ({"negatives": torch.arange(40).view(20, 2) % 20}, "eager"),
+        ({"variant": "released"}, "eager"),
+    ],
+)
+def test_torch_compile_gives_the_same(options, backend):
+    # One backend traces the backward as well; for the others it is shown that nothing breaks the graph.
     x = clips(2, 20, 8)
     lengths, margins = torch.tensor([20, 15]), torch.tensor([2.0, 3.5])
-    compiled = torch.compile(signcl_loss, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(signcl_loss, backend=backend, fullgraph=True)
     torch.testing.assert_close(
         value_and_gradient(compiled(x, lengths, margins, distance_margin=4.0, **options), x),
         value_and_gradient(signcl_loss(x, lengths, margins, distance_margin=4.0, **options), x),

@@ -447,9 +447,7 @@ def test_the_frame_margin_rules():
 
     def frame_margin(batch, recipe):
         frames = -(-batch.max_length // 4) * 4 + 16  # as the term counts them
-        margin = signcl_of(recipe).frame_margin(
-            batch.lengths, batch.num_words, padded_frames=frames, padded_tokens=batch.tokens.shape[1]
-        )
+        margin = signcl_of(recipe).frame_margin(batch.lengths, batch.num_words, frames, batch.tokens.shape[1])
         return torch.as_tensor(margin, dtype=torch.float32).expand(len(batch))
 
     signcl = recipe_from_dict({}).loss.signcl

@@ -4,6 +4,7 @@ Pure functions of tensors: no files, no configuration, no device moves. Each is 
 clips that neither padding nor batch size moves, and none is ever NaN for finite input.
 """
 
+from signcl.losses.distances import FrameDistances, frame_distances
 from signcl.losses.distillation import distillation_loss
 from signcl.losses.infonce import sign_infonce
 from signcl.losses.pseudo_gloss import pseudo_gloss_log_probs, pseudo_gloss_loss
@@ -15,14 +16,7 @@ from signcl.losses.sentence import (
     sentence_similarity_loss,
     weighted_sum,
 )
-from signcl.losses.signcl import (
-    FrameDistances,
-    SignCL,
-    estimate_frame_margin,
-    frame_distances,
-    released_frame_margin,
-    signcl_loss,
-)
+from signcl.losses.signcl import SignCL, estimate_frame_margin, released_frame_margin, signcl_loss
 from signcl.losses.tokens import TOKEN_TEMPERATURE, token_clip_loss, token_similarity
 
 __all__ = [

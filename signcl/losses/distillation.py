@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses.contrast import full_precision
+from signcl.losses.precision import full_precision
 
 __all__ = ["distillation_loss"]
 

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses import contrast
+from signcl.losses.precision import full_precision
+from signcl.losses.sentence import unit_rows
+from signcl.losses.signcl import check, listed_negatives
 
 NOTHING = -1e30  # log of no similarity at all; minus infinity would turn gradients into NaN
 
@@ -60,8 +62,8 @@ def sign_infonce(
     if temperature <= 0:
         raise ValueError(f"sign_infonce needs a positive temperature, got {temperature}; the released one is 0.1.")
     fixed = variant == "fixed"
-    gap, _ = contrast.check(features, lengths, frame_margin, negatives, 2 if fixed else 1)
-    with contrast.full_precision(features.device):
+    gap = check(features, lengths, frame_margin, negatives, doubled=fixed)
+    with full_precision(features.device):
         x = features if features.dtype == torch.float64 else features.float()
         clips, padded, _ = x.shape
         if padded < (2 if fixed else 5):
@@ -70,10 +72,10 @@ def sign_infonce(
         mask = frame_mask(lengths, padded)
         x = torch.where(mask[..., None], x, 0)
         if normalize:
-            x = contrast.unit_rows(x)
+            x = unit_rows(x)
         neighbour = (x[:, 1:] * x[:, :-1]).sum(dim=-1) / temperature  # [B, T-1]
         if fixed:
-            others = _far_similarity(x, lengths, gap.clamp(min=0), temperature, negatives, generator, 0, padded)
+            others = _far_similarity(x, lengths, gap, temperature, negatives, generator, 0, padded)
             pair = mask[:, 1:]  # (t, t+1) real; seen from t, and from t+1
             loss = F.softplus(F.pad(others[:, :-1] - neighbour, (0, 1))) * F.pad(pair, (0, 1))
             loss = loss + F.softplus(F.pad(others[:, 1:] - neighbour, (1, 0))) * F.pad(pair, (1, 0))
@@ -97,7 +99,7 @@ def _far_similarity(
     stop: int,
 ) -> Tensor:
     """log sum of exp(similarity) over each anchor's negatives, `NOTHING` without any. [B, A]"""
-    clips, padded, _ = x.shape
+    padded = x.shape[1]
     edge = 2 * first  # the released candidates leave out two frames at either end
     time = torch.arange(padded, device=x.device)
     anchor, last = time[first:stop], lengths[:, None] - 1 - edge
@@ -106,10 +108,7 @@ def _far_similarity(
         legal = (anchor[:, None] - time).abs() > gap[..., None]
         legal = legal & (time >= edge) & (time <= last[..., None])
     else:
-        if not isinstance(negatives, Tensor):
-            last = last[: len(gap)] if first else last  # released: drawn once for the whole batch
-            negatives = contrast.draw_negatives(anchor, edge, last, gap.long(), min(negatives, padded), generator)
-        listed = contrast.per_clip(negatives, clips, stop - first)
+        listed = listed_negatives(negatives, x, lengths, gap, not first, generator)
         legal = (listed >= 0) & (listed < lengths[:, None, None])
         similarity = similarity.gather(2, torch.where(legal, listed, 0))
     return similarity.masked_fill(~legal, NOTHING).logsumexp(dim=2).clamp(min=NOTHING)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses.contrast import full_precision
+from signcl.losses.precision import full_precision
 from signcl.losses.sentence import _Capped
 
 __all__ = ["pseudo_gloss_log_probs", "pseudo_gloss_loss"]

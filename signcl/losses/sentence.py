@@ -14,7 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses.contrast import full_precision, unit_rows
+from signcl.losses.precision import full_precision
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of length 1; a row of zeros stays zero and passes no gradient. [..., D]"""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.where(norm > 1e-12, norm, torch.inf)
 
 
 class _Capped(torch.autograd.Function):

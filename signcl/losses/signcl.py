@@ -1,4 +1,4 @@
-"""SignCL, the frame contrast of the paper: margins, the loss in its two variants, and the module for other models.
+"""SignCL, the frame contrast of the paper: frame margins, the loss in its two variants, and a module for other models.
 
 Neighbouring frames are pulled together; frames more than a gap apart, hence of other signs, are pushed away from each
 other. Paper section 4.1, Eq. 4-5. Where paper and released code differ: docs/paper-vs-code.md.
@@ -7,40 +7,33 @@ other. Paper section 4.1, Eq. 4-5. Where paper and released code differ: docs/pa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signcl.data.batch import frame_mask
-from signcl.losses import contrast
+from signcl.losses.precision import full_precision
 
 Variant = Literal["paper", "released"]
 MarginMode = Literal["absolute", "relative"]
 DISTANCE_MARGINS = {"paper": 64.0, "released": 32.0}  # m of Eq. 5, after SMKD's inter-gloss distance; M of the code
 ZIPF = 2.3  # spoken words per gloss, paper section 4.1
+WHOLE = 1e-3  # frames: a gap this near below a whole number is that number, so that 2 * 10 * 2.3 is 46 everywhere
+TINY = 1e-18  # equal frames are divided by it; no distance whose square is a float32 is as small
 
 
 def estimate_frame_margin(
     num_frames: Tensor | int, num_words: Tensor | int, words_per_gloss: float = ZIPF, floor: float = 10
 ) -> Tensor:
-    """About how many frames a sign of each clip lasts; negatives lie more than twice as far away.
-
-    margin = max(floor, frames / words * words_per_gloss), in frames and fractions of them, as the paper prints it:
-    whether |i-j| > 2 * margin is decided by `signcl_loss`.
+    """About how many frames a sign lasts: max(floor, frames / words * words_per_gloss). [B] float32, not rounded
 
     Args:
         num_frames: frames of each clip, without padding. [B]
-        num_words: spoken words of each sentence (`signcl.data.text.count_words`). For Chinese, 2.3 * characters / 2.18:
-            CSL-Daily writes 2.18 characters per gloss, so that the margin is frames per gloss there too. No words
-            count as one, and then no negatives are left. [B]
+        num_words: spoken words of each sentence (`signcl.data.text.count_words`; of Chinese 2.3 * characters / 2.18,
+            the characters per gloss of CSL-Daily). No words count as one, and then no negatives are left. [B]
         words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.
-        floor: smallest margin, frames.
-
-    Returns:
-        Margins. [B] float32 (scalar for two plain numbers)
+        floor: smallest margin, frames; negatives lie more than twice the margin away.
 
     Source: paper section 4.1. Released code: `released_frame_margin`.
     """
@@ -51,16 +44,10 @@ def estimate_frame_margin(
 
 
 def released_frame_margin(padded_frames: int, padded_tokens: int) -> int:
-    """The one gap that the released trainers pass for a whole batch; use it with `variant="released"` only.
+    """The one gap that the released trainers pass for a batch, doubled already; for `variant="released"` only.
 
-    g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)). It is doubled already; below 30 frames it is
-    negative, and then every frame is a negative of every other and of itself.
-
-    Args:
-        padded_frames: T, frames of the longest clip including the edge copies (16 or more). frames
-        padded_tokens: U, tokens of the longest sentence including end marks.
-
-    Source: released code, train_*_SignCL.py; paper: `estimate_frame_margin`.
+    T: frames of the longest clip with its edge copies (16 or more); U: tokens of the longest sentence with end marks.
+    Below 30 frames it is negative: every frame is a negative of all, itself too. Source: released train_*_SignCL.py.
     """
     return min(max(10, int((padded_frames // padded_tokens + 1) * 2.3)) * 2, int((padded_frames - 30) / 2))
 
@@ -77,7 +64,7 @@ def signcl_loss(
     distance_margin_mode: MarginMode = "absolute",
     same_sign: float | None = None,
 ) -> Tensor:
-    """How badly neighbouring frames lie apart and far frames together: lower means clearer signs.
+    """How badly neighbouring frames lie apart and far frames together: lower means clearer signs. Scalar
 
     paper:    1/B sum_b 1/N_b sum_t [ mean_{|i-t|=1} d(t,i) + mean_{|j-t|>2*frame_margin} max(0, m - d(t,j)) ], with
               d Euclidean and m = 64. Only frames below `lengths` take part; a frame without any legal negative adds
@@ -87,8 +74,9 @@ def signcl_loss(
               the batch twice, `lengths` ignored, as released. The code gives NaN where a frame has no negative and
               for T = 4; here such a frame adds its first half, and T <= 4 gives exactly 0.
 
-    Computed in float32 (float64 for float64), under autocast too. Never NaN for finite features: equal frames have
-    gradient 0, and what stands on padding, even NaN, changes nothing. Differentiable once.
+    In float32 (float64 for float64), under autocast too. Never NaN for finite features: equal frames have gradient 0,
+    and what stands on padding, even NaN, changes nothing. Differentiable once. Raises ValueError for shapes that do not
+    fit, impossible options and lengths beyond T.
 
     Args:
         features: one vector per frame. [B, T, D]
@@ -98,297 +86,302 @@ def signcl_loss(
         distance_margin: m or M, feature units; None = 64 (paper), 32 (released). With "relative" a factor; None = 1.
         negatives: None uses every legal pair; k draws k per anchor without replacement, fewer where fewer are legal
             ("released" with one margin for all draws them once for the whole batch, as the code does); a tensor
-            lists them, frame numbers per anchor, -1 = none, and then `frame_margin` is not asked. The anchors are
+            lists them, frame numbers per anchor, -1 = none, and then `frame_margin` is ignored. The anchors are
             all T frames (paper) or frames 1..T-3 (released: A = T-3). [A, k] or [B, A, k]
         generator: for drawing; None = torch's own.
-        distance_margin_mode: "relative" (paper variant) takes m = distance_margin * mean distance of the clip's own
-            negatives, a constant to the gradient: features c times as large give c times the loss.
-        same_sign: (paper variant) a negative at distance d counts 1 / (1 + (same_sign * r / d)^8), a constant to the
-            gradient, with r the mean distance of the clip's own negatives: a sign made twice in a clip is hardly
-            pushed away from itself. 0.75 lies between what the paper finds within a sign (SDR 0.62 to 0.69) and
-            between signs (1). None counts all.
+        distance_margin_mode: (paper) "relative": m = distance_margin * r, with r the mean distance of the clip's own
+            negatives, a constant to the gradient, so that features c times as large give c times the loss.
+        same_sign: (paper) a negative at distance d counts 1 / (1 + (same_sign * r / d)^8), a constant to the gradient:
+            a sign made twice in a clip is hardly pushed away from itself. 0.75 lies between what the paper finds within
+            a sign (SDR 0.62 to 0.69) and between signs (1). None counts all.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: shapes that do not fit, unknown variant, fewer than one negative, lengths beyond T.
-
-    Source: paper Eq. 4-5; `distance_margin_mode` and `same_sign` are ours (docs/systems/beyond.md).
-    Released code: other distance, other halves, one margin, no mask; docs/paper-vs-code.md.
+    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last two options: ours (docs/systems/beyond.md).
     """
-    if variant not in DISTANCE_MARGINS:
-        raise ValueError(f"signcl_loss needs variant paper or released, got {variant!r}.")
-    _check_options(variant, distance_margin_mode, same_sign)
-    margin = default_distance_margin(variant, distance_margin_mode) if distance_margin is None else distance_margin
-    gap, least_gap = contrast.check(features, lengths, frame_margin, negatives, 2 if variant == "paper" else 1)
-    with contrast.full_precision(features.device):
+    options = _options(variant, distance_margin, distance_margin_mode, same_sign)
+    gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
+    with full_precision(features.device):
         x = features if features.dtype == torch.float64 else features.float()
-        if x.shape[1] < (2 if variant == "paper" else 5):
+        if x.shape[1] < (2 if options.paper else 5):
             return x[:, :0].sum()  # zero, and connected to the features
-        if variant == "paper":
-            relative = distance_margin_mode == "relative"
-            gap, least_gap = gap.clamp(min=0), max(0, least_gap)
-            return _paper(x, lengths, gap, least_gap, float(margin), negatives, generator, relative, same_sign)
-        return _released(x, gap, float(margin), negatives, generator)
+        listed = None if negatives is None else listed_negatives(negatives, x, lengths, gap, options.paper, generator)
+        return _contrast(x, lengths, gap, listed, options)
 
 
-def default_distance_margin(variant: Variant, mode: MarginMode = "absolute") -> float:
-    """m or M where none is given: 64 and 32 feature units; relative to the mean distance of the negatives, 1."""
-    return 1.0 if mode == "relative" else DISTANCE_MARGINS[variant]
+class Options(NamedTuple):
+    """What `signcl_loss` was asked for. The last two need mean distances, see `scaled`."""
+
+    paper: bool
+    margin: float
+    relative: bool
+    same_sign: float | None
 
 
-def _check_options(variant: Variant, mode: MarginMode, same_sign: float | None) -> None:
+def _options(variant: Variant, margin: float | None, mode: MarginMode, same_sign: float | None) -> Options:
+    if variant not in DISTANCE_MARGINS:
+        raise ValueError(f"SignCL needs variant paper or released, got {variant!r}.")
     if mode not in ("absolute", "relative"):
-        raise ValueError(f"signcl_loss needs distance_margin_mode absolute or relative, got {mode!r}.")
+        raise ValueError(f"SignCL needs distance_margin_mode absolute or relative, got {mode!r}.")
     if same_sign is not None and not 0 < same_sign < math.inf:
-        raise ValueError(f"signcl_loss needs same_sign above 0, such as 0.75, or None to count all, got {same_sign}.")
+        raise ValueError(f"SignCL needs same_sign above 0, such as 0.75, or None to count all, got {same_sign}.")
     if variant == "released" and (mode == "relative" or same_sign is not None):
-        raise ValueError(
-            "signcl_loss has distance_margin_mode=relative and same_sign for variant paper only; variant released is "
-            "kept as released."
-        )
+        raise ValueError("SignCL has distance_margin_mode=relative and same_sign for variant paper only.")
+    margin = (1.0 if mode == "relative" else DISTANCE_MARGINS[variant]) if margin is None else float(margin)
+    return Options(variant == "paper", margin, mode == "relative", same_sign)
 
 
-def _paper(
-    x: Tensor,
-    lengths: Tensor,
-    gap: Tensor,
-    least_gap: int,
-    margin: float,
-    negatives: int | Tensor | None,
-    generator: torch.Generator | None,
-    relative: bool,
-    same_sign: float | None,
+def check(
+    features: Tensor, lengths: Tensor, frame_margin: Tensor | float, negatives: int | Tensor | None, *, doubled: bool
 ) -> Tensor:
-    def near(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        return distance, 1.0
-
-    def far(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        hinge = (m - distance).clamp(min=0)
-        if same is None:
-            return hinge, hinge.sign().neg_()
-        counted = contrast.different_signs(1 / distance.clamp(min=1e-30), same)
-        return hinge * counted, hinge.sign().neg_().mul_(counted)
-
-    m: Tensor | float = margin
-    same: Tensor | None = None
-    padded = x.shape[1]
-    lengths = lengths.clamp(0, padded)
-    at = contrast.places(lengths, padded, x.dtype)
-    anchors = contrast.every_frame(at, lengths)
-    wanted = x.requires_grad and torch.is_grad_enabled()
-    with torch.no_grad():
-        clean = contrast.without_padding(x, at.mask)
-        value, gradient = contrast.pull_neighbours(clean, anchors.neighbour, 2, near, wanted)
-        if negatives is None:
-            clean.sub_(clean[:, :1].clone())
-            if relative or same_sign is not None:
-                scale = contrast.mean_far(clean, at, gap, least_gap)[:, None, None]
-                m = margin * scale if relative else margin
-                same = None if same_sign is None else same_sign * scale
-            value = value + contrast.push_all(clean, at, anchors, gap, least_gap, m, gradient, same)
-        else:
-            last = lengths[:, None] - 1
-            if not isinstance(negatives, Tensor):
-                time = torch.arange(padded, device=x.device)
-                negatives = contrast.draw_negatives(time, 0, last, gap.long(), min(negatives, padded), generator)
-            listed = contrast.per_clip(negatives, x.shape[0], padded)
-            legal = (listed >= 0) & (listed <= last[..., None]) & at.mask[..., None]
-            if relative or same_sign is not None:
-                scale = contrast.mean_listed(clean, listed, legal)[:, None]
-                m = margin * scale if relative else margin
-                same = None if same_sign is None else same_sign * scale
-            value = value + contrast.push_listed(clean, anchors, listed, legal, 2, far, gradient)
-    return contrast.with_gradient(x, value, gradient)
+    """Validates the arguments; returns the gap, once or twice the margin, not rounded. [B, 1] or [1, 1]"""
+    if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
+        got = f"{features.dtype} {list(features.shape)}; one clip is features[None]"
+        raise ValueError(f"frame contrast needs float features [B, T, D] with B >= 1, got {got}.")
+    clips, padded, _ = features.shape
+    if lengths.shape != (clips,):
+        raise ValueError(f"frame contrast needs one length per clip, [{clips}], got {list(lengths.shape)}.")
+    if not isinstance(negatives, Tensor) and negatives is not None and negatives < 1:
+        raise ValueError(f"frame contrast needs at least 1 negative per anchor, got {negatives}; None uses them all.")
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling() and max(lengths.tolist()) > padded:
+        raise ValueError(f"frame contrast got lengths up to {max(lengths.tolist())} for features of {padded} frames.")
+    factor, least = (2, 0) if doubled else (1, -padded)
+    if not isinstance(frame_margin, Tensor):
+        return torch.full((1, 1), float(max(least, min(padded, frame_margin * factor + WHOLE))), device=features.device)
+    if frame_margin.dim() > 1 or frame_margin.numel() not in (1, clips):
+        shape = list(frame_margin.shape)
+        raise ValueError(f"frame contrast needs one frame_margin, or one per clip [{clips}], got {shape}.")
+    gaps = torch.rsub(frame_margin.detach().float(), WHOLE, alpha=-factor)  # WHOLE + factor * margin, in one launch
+    return gaps.clamp_(least, padded).to(features.device).view(-1, 1)
 
 
-def _released(
-    x: Tensor, gap: Tensor, margin: float, negatives: int | Tensor | None, generator: torch.Generator | None
-) -> Tensor:
-    def near(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        beyond = distance - margin
-        return F.softplus(beyond), beyond.sigmoid()
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient was found along with it: autograd keeps [B, T, D] and computes nothing again."""
 
-    def far(distance: Tensor) -> tuple[Tensor, Tensor | float]:
-        short = margin - distance
-        return F.softplus(short), short.sigmoid().neg_()
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.view_as(value)
 
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():  # `gradient` would pass for a constant, and second derivatives would be wrong
+            raise RuntimeError("signcl_loss can be differentiated once only; call backward without create_graph=True.")
+        return ctx.saved_tensors[0] * upstream, None, None
+
+
+def _contrast(x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, options: Options) -> Tensor:
     clips, padded, _ = x.shape
-    anchors = contrast.released_frames(clips, padded, x.device, x.dtype)
-    time = torch.arange(padded, device=x.device)
     wanted = x.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
-        clean = x.contiguous()
-        value, gradient = contrast.pull_neighbours(clean, anchors.neighbour, 1, near, wanted)
-        if negatives is not None:
-            if not isinstance(negatives, Tensor):
-                last = torch.full_like(gap, padded - 3, dtype=torch.long)
-                count = min(negatives, padded)
-                negatives = contrast.draw_negatives(time[1:-2], 2, last, gap.long(), count, generator)
-            listed = contrast.per_clip(negatives, clips, padded - 3)
-            legal = (listed >= 0) & (listed < padded)
-            value = value + contrast.push_listed(clean, anchors, listed, legal, 1, far, gradient)
-    value = contrast.with_gradient(x, value, gradient)
-    if negatives is not None:
+        # Weights hold every mean of the formula: `anchor` of an anchor's partners, `neighbour` of a pair (t, t+1), half
+        # an anchor from either side, or a whole one from a side that has no other neighbour.
+        time = torch.arange(padded + 1, dtype=x.dtype, device=x.device)
+        if options.paper:
+            left = lengths[:, None] - time  # frames of the clip from this one on; 0 and less is padding. [B, T + 1]
+            real = left > 0
+            anchor = real / (left[:, :1].clamp(1, padded) * clips)  # 1 / (B N), 0 on padding. [B, T + 1]
+            neighbour = torch.lerp(anchor[:, 1:-1], anchor[:, 2:], -0.5)  # half as much again before padding,
+            neighbour[:, 0].add_(anchor[:, 1], alpha=0.5)  # and at the start
+            anchor, left, first = anchor[:, :-1], left[:, :-1], 0
+            # Clips moved to the origin lose few digits in products. The mask is laid over the bits, as NaN * 0 is NaN;
+            # on a CPU that is six times as fast as torch.where.
+            bits = torch.int64 if x.dtype == torch.float64 else torch.int32
+            clean = (x - x[:, :1]).view(bits).bitwise_and_(-real[:, :-1, None].to(bits)).view(x.dtype)
+        else:
+            anchor = x.new_full((1, 1), 1 / (clips * clips * (padded - 4)))  # as released: by the batch twice
+            neighbour = anchor.repeat(1, padded - 1)
+            neighbour[:, :: padded - 3].mul_(0.5)  # anchors are frames 1..T-3: (0, 1) and (T-3, T-2) belong to one,
+            neighbour[:, -1] = 0  # (T-2, T-1) to none
+            clean, first = x.contiguous(), 1
+        push, gradient = None, torch.zeros_like(clean) if wanted and (listed is not None or not options.paper) else None
+        if listed is not None:
+            stop = lengths[:, None, None] if options.paper else padded
+            legal = (listed >= 0) & (listed < stop) & (anchor > 0)[..., None]
+            push = _push_listed(clean, first, listed, legal.to(x.dtype), anchor, options, gradient)
+        elif options.paper:
+            push, gradient = _push_all(clean, anchor, left, gap, options, wanted)
+        # The pull, on differences: neighbours may be so near that distances from products would be mostly rounding.
+        value, slope, steps = _pairs(clean[:, 1:] - clean[:, :-1], neighbour, options.margin, options.paper, True)
+        value = value if push is None else value.add_(push, alpha=1.0 if listed is not None else 0.5)
+        if gradient is not None:
+            gradient[:, 1:].addcmul_(steps, slope)
+            gradient[:, :-1].addcmul_(steps, slope, value=-1)
+    if gradient is not None:
+        value = _WithGradient.apply(x, value, gradient)  # type: ignore[no-untyped-call]
+    if options.paper or listed is not None:
         return value
-    legal = (time[1:-2, None] - time[2:-2]).abs() > gap[..., None]  # [1 or B, A, candidates]
-    weight = legal * (anchors.weight / legal.sum(dim=2).clamp(min=1))[..., None]
-    return value + (F.softplus(margin - torch.cdist(x[:, 1:-2], x[:, 2:-2], p=1.0)) * weight).sum()
+    # City-block distances are sums over D, a part at a time: torch.cdist's gradient makes [B, T, T, D] on CUDA.
+    legal = ((time[1:-3, None] - time[2:-3]).abs() > gap[..., None]).to(x.dtype)  # [1 or B, A, candidates]
+    weight = legal * (anchor / legal.sum(dim=2).clamp(min=1))[..., None]
+    parts = x.chunk(1 + x.numel() * padded // 2**26, dim=2)
+    distance = torch.stack([torch.cdist(part[:, 1:-2], part[:, 2:-2], p=1.0) for part in parts]).sum(dim=0)
+    return value + (F.softplus(options.margin - distance) * weight).sum()
+
+
+def _push_all(
+    x: Tensor, anchor: Tensor, left: Tensor, gap: Tensor, options: Options, wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Twice the push of all legal pairs (seen from i and from j) and, if wanted, its gradient: two matrix products."""
+    # Legal pairs are two real frames more than the gap apart. NaN compares false: padding is far from nothing.
+    place = F.threshold(left, 0, math.nan)
+    far = (place[:, :, None] - place[:, None]).abs_().gt_(gap[:, :, None])  # 1 = legal, 0 = not. [B, T, T]
+    share = anchor / far.sum(dim=2)  # of each partner in its anchor's mean; not finite where there is none. [B, T]
+    # Squared distances |a|^2 + |b|^2 - 2ab. The squares are the product's own: TF32 rounds all three terms alike.
+    product = torch.bmm(x, x.mT)
+    squares = product.diagonal(dim1=1, dim2=2)
+    squared = (squares[:, :, None] + squares[:, None]).sub_(product, alpha=2)
+    del product, squares  # a CPU is quicker where the next tensors take their memory
+    inverse = F.threshold(squared, 0, math.inf).rsqrt_()  # 1 / d; 0 for equal frames, which have no direction
+    m, counted = scaled(squared * inverse, far, options) if any(options[2:]) else (options.margin, None)
+    short = far.mul_(m).addcmul_(squared, inverse, value=-1)  # m - d; -d for illegal pairs, never above 0
+    weight = share[:, :, None] + share[:, None]  # of the pair, seen from both anchors
+    weight = weight if counted is None else weight.mul_(counted)
+    # The gradient of relu: the weight where `short` is above 0, else 0, in one launch where torch.where takes three.
+    active: Tensor = torch.ops.aten.threshold_backward(weight, short, 0)
+    value = torch.dot(active.view(-1), short.view(-1))
+    if not wanted:
+        return value, None
+    # With W_ij = active_ij / d_ij the gradient is sum_j W_ij (x_j - x_i): row sums on the diagonal, then one product.
+    active.mul_(inverse)
+    active.diagonal(dim1=1, dim2=2).sub_(active.sum(dim=2))
+    return value, torch.bmm(active, x)
+
+
+def _push_listed(
+    x: Tensor, first: int, listed: Tensor, legal: Tensor, anchor: Tensor, options: Options, gradient: Tensor | None
+) -> Tensor:
+    """The push of listed pairs, [B, A, k], of anchors first, first + 1, ..; adds its gradient to `gradient`."""
+    clips, padded, size = x.shape
+    own = slice(first, first + listed.shape[1])
+    starts = torch.arange(0, clips * padded, padded, device=x.device)[:, None, None]
+    rows = (listed.clamp(0, padded - 1) + starts).permute(2, 0, 1).flatten(1).contiguous()  # [k, B * A]
+    weight = legal * (anchor / -legal.sum(dim=2).clamp(min=1))[..., None]  # negative: the push is away
+
+    def differences(row: Tensor) -> Tensor:  # [B, A, 1, D]: one negative of every anchor at a time, never k of them
+        return x.view(-1, size).index_select(0, row).view(clips, -1, size).sub_(x[:, own])[:, :, None]
+
+    m: Tensor | float = options.margin
+    if any(options[2:]):
+        distance = torch.cat([torch.linalg.vector_norm(differences(row), dim=-1) for row in rows], dim=2)
+        m, counted = scaled(distance, legal, options)
+        weight = weight if counted is None else weight * counted
+    total = x.new_zeros(())
+    for row, share in zip(rows, weight.permute(2, 0, 1).contiguous()):
+        value, slope, steps = _pairs(differences(row), share[..., None], m, options.paper, False)
+        total.sub_(value)
+        if gradient is not None:
+            push = steps.mul_(slope)[:, :, 0]
+            gradient[:, own].sub_(push)
+            gradient.view(-1, size).index_add_(0, row, push.view(-1, size))
+    return total
+
+
+def _pairs(steps: Tensor, weight: Tensor, m: Tensor | float, paper: bool, pull: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of weight * term over pairs with differences `steps` [.., D]; its slope along them, and their directions."""
+    if paper:
+        distance = torch.linalg.vector_norm(steps, dim=-1)
+        term = distance if pull else (m - distance).clamp_(min=0)
+        slope = (weight if pull else torch.ops.aten.threshold_backward(weight, term, 0)) / distance.clamp(min=TINY)
+    else:
+        distance = steps.abs().sum(dim=-1)
+        beyond = distance - m if pull else m - distance
+        term, slope, steps = F.softplus(beyond), weight * beyond.sigmoid(), steps.sign_()
+    return torch.dot(weight.expand_as(term).reshape(-1), term.view(-1)), slope[..., None], steps
+
+
+def scaled(distance: Tensor, legal: Tensor, options: Options) -> tuple[Tensor | float, Tensor | None]:
+    """m, and how much each pair counts (None: fully), by the mean distance of each clip's legal pairs. [B, .., ..]"""
+    mean = (distance * legal).sum(dim=(1, 2), keepdim=True) / legal.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    m = options.margin * mean if options.relative else options.margin
+    if options.same_sign is None:
+        return m, None
+    near = options.same_sign * mean / distance.clamp(min=1e-30)
+    return m, near.pow_(8).add_(1).reciprocal_()  # a logistic of ln d; infinity gives 0, as it should
+
+
+def listed_negatives(
+    negatives: int | Tensor, x: Tensor, lengths: Tensor, gap: Tensor, whole: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Negatives as listed, or drawn for anchors 0..T-1 from each clip (`whole`), for 1..T-3 from 2..T-3. [B, A, k]"""
+    clips, padded = x.shape[:2]
+    anchor = torch.arange(padded, device=x.device)[slice(None) if whole else slice(1, -2)]
+    if not isinstance(negatives, Tensor):
+        last = lengths[:, None] - 1 if whole else torch.full_like(gap, padded - 3, dtype=torch.long)
+        negatives = draw_negatives(anchor, 0 if whole else 2, last, gap, min(negatives, padded), generator)
+    if negatives.is_floating_point() or negatives.dim() not in (2, 3) or negatives.shape[-2] != len(anchor):
+        shapes = f"[{len(anchor)}, k] or [{clips}, {len(anchor)}, k], got {negatives.dtype} {list(negatives.shape)}"
+        raise ValueError(f"frame contrast needs listed negatives as whole numbers {shapes}.")
+    return negatives.expand(clips, -1, -1)
+
+
+def draw_negatives(
+    anchor: Tensor, first: int, last: Tensor, gap: Tensor, count: int, generator: torch.Generator | None
+) -> Tensor:
+    """`count` different frames j of first..last with |i-j| > gap for every anchor i, each set equally likely.
+
+    Robert Floyd's sampling: no frame is looked at that is not drawn, so the cost does not grow with the clip.
+    Anchors [A]; last, gap [B, 1] or [1, 1]; below 0 it lets the anchor in. -1 where fewer are legal. [B, A, count]
+    """
+    stop, gap = last + 1, gap.floor().long()
+    left = (torch.minimum(anchor - gap, stop) - first).clamp_(min=0)  # candidates before the anchor
+    right_start = torch.maximum(anchor + gap + 1, left + first)
+    total = left + (stop - right_start).clamp_(min=0)
+    tops = total[..., None] + torch.arange(-count, 0, device=anchor.device)  # below 0: fewer than `count` are legal
+    uniform = torch.rand(tops.shape, generator=generator, device=(generator or anchor).device).to(anchor.device)
+    drawn = torch.minimum((uniform * (tops + 1)).long(), tops)
+    for slot in range(1, count):  # a number that was drawn before is replaced by the largest, which cannot have been
+        top, pick = tops[..., slot], drawn[..., slot]
+        pick.copy_(torch.where((drawn[..., :slot] == pick[..., None]).any(dim=2), top, pick))
+    frames = torch.where(drawn < left[..., None], drawn + first, drawn + (right_start - left)[..., None])
+    return torch.where(tops >= 0, frames, -1)
 
 
 class SignCL(nn.Module):
-    """`signcl_loss` with its margins, for any model that has one vector per frame; see docs/losses.md.
+    """`signcl_loss` with its frame margins, for any model that has one vector per frame; see docs/losses.md.
 
-    Args:
-        variant: "paper", or "released": then the gap is the released trainers' own, one per batch, from the padded
-            frames and the largest `num_words`, and `words_per_gloss` and `floor` are not used.
-        distance_margin: m, in units of your features; None = 64 (paper), 32 (released). `frame_distances` tells what
-            is large for them.
-        negatives: per anchor; None = every legal one.
-        words_per_gloss: paper section 4.1.
-        floor: smallest frame margin, frames.
-        distance_margin_mode: "relative": m is distance_margin (None = 1) times the mean distance of a clip's negatives,
-            so that it need not be found anew for every encoder.
-        same_sign: 0.75, say: negatives that look like the same sign push less, see `signcl_loss`.
+    The arguments are those of `signcl_loss` and `estimate_frame_margin`, and `frame_margin_rule`: "per_clip" is the
+    paper's, `estimate_frame_margin`; "released" is `released_frame_margin`, but at least 0 and given to every clip by
+    itself; None is the variant's own: "per_clip" for paper, for released the one gap of a batch exactly as released.
     """
 
     def __init__(
-        self,
-        *,
-        variant: Variant = "paper",
-        distance_margin: float | None = None,
-        negatives: int | None = None,
-        words_per_gloss: float = ZIPF,
-        floor: float = 10,
-        distance_margin_mode: MarginMode = "absolute",
-        same_sign: float | None = None,
-        frame_margin_rule: str | None = None,
-    ) -> None:
+        self, *, variant: Variant = "paper", distance_margin: float | None = None, negatives: int | None = None,
+        words_per_gloss: float = ZIPF, floor: float = 10, distance_margin_mode: MarginMode = "absolute",
+        same_sign: float | None = None, frame_margin_rule: Literal["per_clip", "released"] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.frame_margin_rule = frame_margin_rule
-        if variant not in DISTANCE_MARGINS:
-            raise ValueError(f"SignCL needs variant paper or released, got {variant!r}.")
-        _check_options(variant, distance_margin_mode, same_sign)
-        self.variant: Variant = variant
-        self.distance_margin_mode: MarginMode = distance_margin_mode
-        self.same_sign = same_sign
-        default = default_distance_margin(variant, distance_margin_mode)
-        self.distance_margin = default if distance_margin is None else distance_margin
-        self.negatives = negatives
-        self.words_per_gloss = words_per_gloss
-        self.floor = floor
+        if frame_margin_rule not in ("per_clip", "released", None):
+            raise ValueError(f"SignCL needs frame_margin_rule per_clip, released or None, got {frame_margin_rule!r}.")
+        self.distance_margin = _options(variant, distance_margin, distance_margin_mode, same_sign).margin
+        self.variant, self.negatives, self.frame_margin_rule = variant, negatives, frame_margin_rule
+        self.words_per_gloss, self.floor = words_per_gloss, floor
+        self.distance_margin_mode, self.same_sign = distance_margin_mode, same_sign
 
     def forward(
-        self,
-        features: Tensor,
-        lengths: Tensor,
-        num_words: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        padded_frames: int | None = None,
-        padded_tokens: int | None = None,
-    ) -> Tensor:
-        """The unweighted loss of a batch; the paper adds 0.01 times it.
+        self, features: Tensor, lengths: Tensor, num_words: Tensor, generator: torch.Generator | None = None, *,
+        padded_frames: int | None = None, padded_tokens: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The unweighted loss of a batch; the paper adds 0.01 times it. Scalar
 
         Args:
             features: one vector per frame. After temporal pooling by 4 margins count steps: give floor=2.5. [B, T, D]
-            lengths: [B]
             num_words: spoken words of each sentence. [B]
-            generator: for drawing negatives.
+            padded_frames: T of the released margin; None = frames of `features`.
+            padded_tokens: U of the released margin; None = the largest of `num_words`, which waits for the device.
         """
-        frame_margin: Tensor | float
-        if (self.frame_margin_rule or self.variant) == "released":
-            frame_margin = max(
-                0,
-                released_frame_margin(
-                    padded_frames or features.shape[1], padded_tokens or max(1, int(num_words.max()))
-                ),
-            ) / (1 if self.variant == "released" else 2)
-        else:
-            frame_margin = estimate_frame_margin(lengths, num_words, self.words_per_gloss, self.floor)
-        return signcl_loss(
-            features,
-            lengths,
-            frame_margin,
-            variant=self.variant,
-            distance_margin=self.distance_margin,
-            negatives=self.negatives,
-            generator=generator,
-            distance_margin_mode=self.distance_margin_mode,
-            same_sign=self.same_sign,
-        )
+        margin = self.frame_margin(lengths, num_words, padded_frames or features.shape[1], padded_tokens)
+        names = ("variant", "distance_margin", "negatives", "distance_margin_mode", "same_sign")
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return signcl_loss(features, lengths, margin, generator=generator, **options)
+
+    def frame_margin(self, lengths: Tensor, num_words: Tensor, frames: int, tokens: int | None) -> Tensor | float:
+        """The `frame_margin` of `signcl_loss` by this module's rule; arguments as in `forward`. [B] or one for all"""
+        if (self.frame_margin_rule or self.variant) in ("paper", "per_clip"):
+            return estimate_frame_margin(lengths, num_words, self.words_per_gloss, self.floor)
+        gap = released_frame_margin(frames, max(1, int(num_words.max())) if tokens is None else tokens)
+        if self.frame_margin_rule is None:
+            return gap
+        doubled = 2 if self.variant == "paper" else 1  # `signcl_loss` will double it; the released gap is so already
+        return torch.full_like(num_words, max(0, gap) / doubled, dtype=torch.float32)
 
     def extra_repr(self) -> str:
-        return (
-            f"variant={self.variant}, distance_margin={self.distance_margin}, negatives={self.negatives}, "
-            f"words_per_gloss={self.words_per_gloss}, floor={self.floor}, "
-            f"distance_margin_mode={self.distance_margin_mode}, same_sign={self.same_sign}"
-        )
-
-
-@dataclass(frozen=True)
-class FrameDistances:
-    """How far apart frames are, for choosing a distance margin and for logging. Means over clips that have any."""
-
-    neighbour: Tensor
-    """Mean distance of neighbouring frames."""
-    far: Tensor
-    """Mean distance of legal negative pairs."""
-    active: Tensor
-    """Share of the legal negative pairs that are nearer than the distance margin, 0..1."""
-    norm: Tensor
-    """Mean length of a feature vector."""
-    same: Tensor
-    """Share of the push that `same_sign` takes away from the legal negative pairs, 0..1; 0 without it."""
-
-
-@torch.no_grad()
-def frame_distances(
-    features: Tensor,
-    lengths: Tensor,
-    frame_margin: Tensor | float,
-    distance_margin: float = 64.0,
-    same_sign: float | None = None,
-) -> FrameDistances:
-    """What `signcl_loss` (paper variant) sees: with `active` at 0 nothing is pushed, at 1 nothing has reached m.
-
-    Args:
-        features: [B, T, D]
-        lengths: [B]
-        frame_margin: frames. [B] or number
-        distance_margin: m, feature units.
-        same_sign: as in `signcl_loss`.
-
-    Returns:
-        Five scalars, 0 where no clip has such a pair.
-    """
-    gap, _ = contrast.check(features, lengths, frame_margin, None, 2)
-    with contrast.full_precision(features.device):
-        x = features if features.dtype == torch.float64 else features.float()
-        mask = frame_mask(lengths, x.shape[1])
-        x = contrast.without_padding(x, mask)
-        time = torch.arange(x.shape[1], device=x.device)
-        both = mask[:, :, None] & mask[:, None, :]
-        far = both & ((time[:, None] - time).abs() > gap.clamp(min=0)[..., None])
-        distance = torch.cdist(x, x)
-        steps = torch.linalg.vector_norm(x[:, 1:] - x[:, :-1], dim=-1)
-        same = torch.zeros_like(distance)
-        if same_sign is not None:
-            scale = (distance * far).sum(dim=(1, 2), keepdim=True) / far.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-            same = 1 - contrast.different_signs(1 / distance.clamp(min=1e-30), same_sign * scale)
-        return FrameDistances(
-            neighbour=_mean_of(steps, mask[:, 1:]),
-            far=_mean_of(distance, far),
-            active=_mean_of((distance < distance_margin).to(x.dtype), far),
-            norm=_mean_of(torch.linalg.vector_norm(x, dim=-1), mask),
-            same=_mean_of(same, far),
-        )
-
-
-def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values of each clip, then over the clips that have any."""
-    values, chosen = values.flatten(1), chosen.flatten(1)
-    counts = chosen.sum(dim=1)
-    each = (values * chosen).sum(dim=1) / counts.clamp(min=1)
-    return each.sum() / counts.sign().sum().clamp(min=1)
+        return ", ".join(f"{k}={value}" for k, value in vars(self).items() if k[0] != "_" and k != "training")

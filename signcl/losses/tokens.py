@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from signcl.data.batch import frame_mask
-from signcl.losses.contrast import full_precision, unit_rows
-from signcl.losses.sentence import both_ways, capped_scale
+from signcl.losses.precision import full_precision
+from signcl.losses.sentence import both_ways, capped_scale, unit_rows
 
 __all__ = ["TOKEN_TEMPERATURE", "token_clip_loss", "token_similarity"]
 
