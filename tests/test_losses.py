@@ -232,6 +232,7 @@ def test_released_agrees_with_a_loop_over_all_candidates(gap):
     x = clips(2, 14, 4, dtype=torch.float64)
     found = signcl_loss(x, torch.tensor([14, 9]), gap, variant="released", distance_margin=4.0)
     torch.testing.assert_close(value_and_gradient(found, x), value_and_gradient(released_by_loop(x, gap, 4.0), x))
+    torch.testing.assert_close(found, released_by_loop(x, gap, 4.0), rtol=1e-12, atol=0)
 
 
 def test_released_agrees_with_a_loop_over_the_same_draws():
@@ -244,6 +245,7 @@ def test_released_agrees_with_a_loop_over_the_same_draws():
     torch.testing.assert_close(
         value_and_gradient(found, x), value_and_gradient(released_by_loop(x, 6, 32.0, listed), x)
     )
+    torch.testing.assert_close(found, released_by_loop(x, 6, 32.0, listed), rtol=1e-12, atol=0)
 
 
 def test_released_divides_by_the_batch_twice():
@@ -438,6 +440,19 @@ def test_signcl_needs_few_launches(options, most):
     lengths, margins = torch.tensor([40, 31]), torch.tensor([4.0, 6.5])
     for features in (clips(2, 40, 6), clips(2, 90, 6)):
         assert benchmark.launches(lambda x: signcl_loss(x, lengths, margins, **options), features) <= most
+
+
+@pytest.mark.parametrize("loss", [*FRAME_LOSSES, *RELEASED_LOSSES])
+def test_the_layout_in_memory_does_not_matter(loss):
+    # Encoders hand out features of time-first recurrent layers, of channels-first convolutions, and slices.
+    x, lengths = clips(3, 20, 6).detach(), torch.tensor([20, 11, 20])
+    plain = x.clone().requires_grad_()
+    expected = value_and_gradient(loss(plain, lengths, 2), plain)
+    wide = torch.zeros(3, 25, 9)
+    wide[:, 3:23, 2:8] = x
+    for turned in (x.transpose(0, 1).contiguous().transpose(0, 1), x.mT.contiguous().mT, wide[:, 3:23, 2:8]):
+        turned = turned.detach().requires_grad_()
+        torch.testing.assert_close(value_and_gradient(loss(turned, lengths, 2), turned), expected)
 
 
 def test_a_second_derivative_is_refused_not_wrong():

@@ -46,8 +46,9 @@ def estimate_frame_margin(
 def released_frame_margin(padded_frames: int, padded_tokens: int) -> int:
     """The one gap that the released trainers pass for a batch, doubled already; for `variant="released"` only.
 
-    T: frames of the longest clip with its edge copies (16 or more); U: tokens of the longest sentence with end marks.
-    Below 30 frames it is negative: every frame is a negative of all, itself too. Source: released train_*_SignCL.py.
+    g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), T the frames of the longest clip with its edge
+    copies (16 or more), U the tokens of the longest sentence with its end marks. Below 0 (T < 30) every frame is a
+    negative of every other and of itself. Source: released code, train_*_SignCL.py.
     """
     return min(max(10, int((padded_frames // padded_tokens + 1) * 2.3)) * 2, int((padded_frames - 30) / 2))
 
@@ -100,7 +101,7 @@ def signcl_loss(
     options = _options(variant, distance_margin, distance_margin_mode, same_sign)
     gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
     with full_precision(features.device):
-        x = features if features.dtype == torch.float64 else features.float()
+        x = (features if features.dtype == torch.float64 else features.float()).contiguous()
         if x.shape[1] < (2 if options.paper else 5):
             return x[:, :0].sum()  # zero, and connected to the features
         listed = None if negatives is None else listed_negatives(negatives, x, lengths, gap, options.paper, generator)
@@ -191,7 +192,7 @@ def _contrast(x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, op
             neighbour = anchor.repeat(1, padded - 1)
             neighbour[:, :: padded - 3].mul_(0.5)  # anchors are frames 1..T-3: (0, 1) and (T-3, T-2) belong to one,
             neighbour[:, -1] = 0  # (T-2, T-1) to none
-            clean, first = x.contiguous(), 1
+            clean, first = x, 1
         push, gradient = None, torch.zeros_like(clean) if wanted and (listed is not None or not options.paper) else None
         if listed is not None:
             stop = lengths[:, None, None] if options.paper else padded
@@ -338,9 +339,9 @@ def draw_negatives(
 class SignCL(nn.Module):
     """`signcl_loss` with its frame margins, for any model that has one vector per frame; see docs/losses.md.
 
-    The arguments are those of `signcl_loss` and `estimate_frame_margin`, and `frame_margin_rule`: "per_clip" is the
-    paper's, `estimate_frame_margin`; "released" is `released_frame_margin`, but at least 0 and given to every clip by
-    itself; None is the variant's own: "per_clip" for paper, for released the one gap of a batch exactly as released.
+    Arguments are those of `signcl_loss` (`distance_margin` in units of your features: `frame_distances` tells what is
+    large for them) and `estimate_frame_margin`. `frame_margin_rule` "per_clip" is the paper's; "released" takes
+    `released_frame_margin`, at least 0, for each clip; None is the variant's own, for released one gap for the batch.
     """
 
     def __init__(
