@@ -83,20 +83,20 @@ def test_a_broken_clip_is_left_out_and_named_by_every_verb(mixed, tmp_path, caps
         (root / "dev0.mp4").write_bytes(content)
 
 
-def test_a_recipe_that_stops_at_broken_clips_stops_every_verb(mixed, tmp_path):
+def test_a_recipe_that_stops_at_broken_clips_stops_extraction_alone(mixed, tmp_path):
+    # scores name the clips that they lack; features become training data
     run, root = mixed
     content = (root / "dev0.mp4").read_bytes()
     recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
     (root / "dev0.mp4").write_bytes(content[:200])
     (run / "recipe.yaml").write_text(recipe.replace("on_broken: skip", "on_broken: stop"), encoding="utf-8")
     try:
-        for call in (
-            lambda: evaluate(run, "dev", device="cpu", bootstrap=0, progress=False),
-            lambda: align_run(run, "dev", tmp_path / "spans.tsv", device="cpu", progress=False),
-            lambda: extract(run, tmp_path / "store", "dev", device="cpu", progress=False),
-        ):
-            with pytest.raises(ValueError, match="clip dev0 cannot be used: "):
-                call()
+        scores = evaluate(run, "dev", device="cpu", bootstrap=0, progress=False)
+        assert list(scores["made"]["skipped"]) == ["dev0"]
+        report = align_run(run, "dev", tmp_path / "spans.tsv", device="cpu", progress=False)
+        assert list(report["left_out"]) == ["dev0"]
+        with pytest.raises(ValueError, match="clip dev0 cannot be used: "):
+            extract(run, tmp_path / "store", "dev", device="cpu", progress=False)
     finally:
         (root / "dev0.mp4").write_bytes(content)
         (run / "recipe.yaml").write_text(recipe, encoding="utf-8")

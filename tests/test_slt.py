@@ -233,7 +233,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(tmp_path
 
 def test_a_recogniser_trains_and_is_scored_by_word_error_rate(corpus, tmp_path):
     weights = {"recognition": 1.0, "signcl": 0.01}
-    folder = fit(recipe(corpus, tmp_path / "run", "recogniser", weights=weights, epochs=25, evaluate_every=25),
+    folder = fit(recipe(corpus, tmp_path / "run", "recogniser", weights=weights, epochs=40, evaluate_every=40),
                  progress=False)  # fmt: skip
     card = run_folder.read_card(folder)
     assert card["gloss_classes"] == len(SIGNS) + 2

@@ -34,7 +34,8 @@ class CorpusRecipe:
     """recognise: train on the test split too, as the paper's aligner did (section A.3). Good for spans to analyse; the
     word error rate on test is then no test score, and says so."""
     on_broken: Literal["skip", "stop"] = "skip"
-    """A clip that cannot be read is skipped, counted and named at the end, or stops the run."""
+    """In training and extraction, a clip that cannot be read is skipped, counted and named at the end, or stops the
+    run. Scores and spans always go on, and name the clips that they lack."""
 
 
 @dataclass

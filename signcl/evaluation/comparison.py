@@ -24,7 +24,7 @@ def paired_predictions(
         ValueError, OSError: no predictions, or none in common.
     """
     for run in (run_a, run_b):
-        if (Path(run) / "recipe.yaml").is_file() and read_recipe(run).stage == "pretrain":
+        if (Path(run) / "recipe.yaml").is_file() and read_recipe(run).system.answers == "nothing":
             raise ValueError(
                 f"{run} is a pretrain run, which answers nothing to compare; `signcl report` shows several"
             )
@@ -53,13 +53,12 @@ def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, sample
     rows = []
     recipe = read_recipe(run_a)
     tokenize = recipe.bleu_tokenize
-    metrics = ["bleu4", "bleu1", "rouge_l", "chrf"]
-    if recipe.stage == "recognise":
-        metrics = ["exact_match"] if recipe.model.name == "classifier" else ["wer"]
-        if recipe.corpus.name == "phoenix14t":
-            references, theirs, ours = (
-                [clean_phoenix_2014_trans(line) for line in side] for side in (references, theirs, ours)
-            )
+    answers = recipe.system.answers
+    metrics = {"glosses": ["wer"], "classes": ["exact_match"]}.get(answers, ["bleu4", "bleu1", "rouge_l", "chrf"])
+    if answers != "sentences" and recipe.corpus.name == "phoenix14t":
+        references, theirs, ours = (
+            [clean_phoenix_2014_trans(line) for line in side] for side in (references, theirs, ours)
+        )
     for metric in metrics:
         c = paired_bootstrap(metric, ours, theirs, references, samples=samples, tokenize=tokenize)  # first minus second
         rows.append({**vars(c), "metric": metric, "a": c.b, "b": c.a})

@@ -202,6 +202,7 @@ def _score_losses(
         device=device,
         batch_size=batch_size,
         tokenizer=run.tokenizer,
+        glosses=run.glosses,
         targets=run.targets,
         progress=progress,
     )

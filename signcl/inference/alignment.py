@@ -69,7 +69,7 @@ def align_run(
     Source: paper section A.3, whose aligner is trained on train and test merged (`corpus.transductive`).
     """
     run = runs.load_run(folder)
-    if run.glosses is None:
+    if run.glosses is None or not run.model.recognises:
         raise ValueError(f"{run.folder} recognises no glosses; align with a run that weighs recognition")
     leaked = split == "test" and run.recipe.corpus.transductive
     if leaked != transductive:

@@ -1,4 +1,4 @@
-"""What a run says of clips: sentences, glosses, the gloss of a clip."""
+"""The answers of a run for clips: sentences, glosses, or the one gloss of a clip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["answers", "classify", "predict", "recognise", "search_of"]
 def search_of(
     run: Run, beams: int | None = None, length_penalty: float | None = None, *, glosses: bool = False
 ) -> Decode:
-    """How a run searches: as its recipe says, but for what is given here. The run's recipe stays as it is.
+    """The recipe's search settings, with the given values replaced. The run's recipe stays as it is.
 
     Raises:
         ValueError: fewer than one beam.
@@ -81,13 +81,13 @@ def recognise(
     Returns:
         Glosses by name, in the order of `samples`; and the clips that could not be read, with the reason.
     """
-    if run.model.answers != "glosses" and not run.model.recognises:
+    if not run.model.recognises:
         raise ValueError(f"{run.folder} recognises no gloss sequences; train with loss.weights.recognition")
     decode = search_of(run, beams, glosses=True)
     return answers(
         run,
         samples,
-        lambda batch: dict(zip(batch.names, run.model.recognised(batch, decode))),
+        lambda batch: dict(zip(batch.names, run.model.glosses_of(batch, decode))),
         "recognising",
         device=device,
         batch_size=batch_size,
@@ -100,9 +100,8 @@ def classify(
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """The likeliest glosses of clips of one sign each, the best first; and the clips that could not be read."""
 
-    @torch.no_grad()
     def ranked(batch: Batch) -> dict[str, list[str]]:
-        return dict(zip(batch.names, run.model.ranked(run.model(batch).logits)))
+        return dict(zip(batch.names, run.model.ranked(run.model(batch))))
 
     return answers(run, samples, ranked, "classifying", device=device, batch_size=batch_size, progress=progress)
 
@@ -132,5 +131,6 @@ def answers(
         tokenizer=run.tokenizer,
         progress=progress,
     ):
-        found.update(answer(batch))
+        with torch.no_grad():  # not around the loop: a generator would keep gradients off in its caller
+            found.update(answer(batch))
     return {s.name: found[s.name] for s in samples if s.name in found}, broken

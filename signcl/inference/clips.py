@@ -1,4 +1,4 @@
-"""The one loop over the clips of a run: batches on the device, and what becomes of clips that cannot be read."""
+"""The one loop over the clips of a run: batches on the device, and how unreadable clips are handled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from signcl.data.batch import Batch, Sample
 from signcl.data.loading import ClipDataset, check_size, count_frames, read_batches
 from signcl.data.planning import plan_batches
 from signcl.data.progress import say
-from signcl.data.text import Tokenizer
+from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.training.recipe import Recipe
 
 __all__ = ["batches_of", "none_read", "pick_device", "say_skipped"]
@@ -40,8 +40,10 @@ def batches_of(
     batch_size: int | None = None,
     workers: int = 0,
     tokenizer: Tokenizer | None = None,
+    glosses: GlossVocabulary | None = None,
     targets: Any = None,
     known: Collection[str] = (),
+    on_broken: str = "skip",
     progress: bool = True,
 ) -> Iterator[Batch]:
     """The clips of a split as a run reads them, in order of length, without augmentation, padding or repeats.
@@ -56,13 +58,15 @@ def batches_of(
         batch_size: clips of a batch; None takes the recipe's.
         workers: loader processes.
         tokenizer: None leaves batches without tokens.
+        glosses: classes of glosses; None leaves batches without them.
         targets: makes `Batch.targets`; None leaves it empty.
         known: names that are not needed again. A batch is passed over when all of its clips are known; the batches
             themselves do not depend on it, so that a clip gives the same bits with and without.
+        on_broken: "stop" raises at the first clip that cannot be read.
 
     Raises:
         ValueError: features of another size than the model reads; frames of several sizes in a batch; a clip that
-            cannot be read, where the recipe has corpus.on_broken=stop.
+            cannot be read, under `on_broken="stop"`.
     """
     check_size(samples, recipe.input, dim)
     place = pick_device(device)
@@ -76,11 +80,11 @@ def batches_of(
     if known:
         plan = [batch for batch in plan if not all(samples[i].name in known for i in batch)]
     yield from read_batches(
-        ClipDataset(samples, tokenizer, recipe.reading, training=False, dim=dim, targets=targets),
+        ClipDataset(samples, tokenizer, recipe.reading, training=False, glosses=glosses, dim=dim, targets=targets),
         plan,
         device=place,
         broken=broken,
-        on_broken=recipe.corpus.on_broken,
+        on_broken=on_broken,
         workers=workers,
         what=what,
         progress=progress,

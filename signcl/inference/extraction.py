@@ -150,6 +150,7 @@ def tapped_clips(
         batch_size=batch_size,
         workers=workers,
         known=known or (),
+        on_broken=recipe.corpus.on_broken,  # features become training data: a recipe may insist on all of them
         progress=progress,
     ):
         seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}

@@ -1,7 +1,7 @@
 """`run_density`: how crowded the signs lie in a run's feature space, on a split whose spans the corpus knows; and
 `feature_density`, the same for anybody's features.
 
-This file brings runs, features, annotation and `signcl.lab` together.
+This file brings runs, features, annotation and `signcl.density` together.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def sign_instances(
         ValueError: no spans; "peak" with spans that have none and a run that recognises no glosses.
     """
     told = all(span.peak is not None for sample in samples for span in sample.spans)
-    if "peak" in frames and run.glosses is None and not told:
+    if "peak" in frames and not run.model.recognises and not told:
         raise ValueError(
             f"--frame peak needs a run that recognises glosses, {run.folder} does not; train with "
             "loss.weights.recognition, give --spans with a frame of every sign in the column `peak`, or choose centre, "
@@ -230,7 +230,7 @@ def feature_density(
     picture: bool = False,
     rank: int = 0,
 ) -> dict[str, Any]:
-    """The same for features of any model, from files; see `signcl.lab`.
+    """The same for features of any model, from files; see `signcl.density`.
 
     Args:
         path: .npy, .npz, pickle or feature store, of sequences or of one row per sign.

@@ -40,8 +40,12 @@ MADE = {
 }
 
 
-UNSEARCHED = {"pretrain": ("beams", "length_penalty"), "recognise": ("length_penalty",)}
-"""What of these the stage has no use for."""
+UNSEARCHED = {
+    "nothing": ("beams", "length_penalty"),
+    "classes": ("beams", "length_penalty"),
+    "glosses": ("length_penalty",),
+}
+"""What of these a system with such answers has no use for."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
         return []
     references = [theirs[name][0] for name in common]
     found = []
-    for metric in PAIRED if a.recipe.stage == "finetune" else ("wer", "exact_match"):
+    for metric in PAIRED if a.recipe.system.answers == "sentences" else ("wer", "exact_match"):
         result = paired_bootstrap(
             metric,
             [ours[name][1] for name in common],  # what it calls a: the difference is a - b
@@ -163,9 +167,9 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     """The small table at the top: a row for each run, a column for each number."""
     shown = _shown(runs)
     names = [n for n in shown if any(_value(run.scores, n) is not None for run in runs)]
-    if all(run.recipe.stage != "recognise" for run in runs):  # of sentences it is no headline
+    if all(run.recipe.system.answers not in ("glosses", "classes") for run in runs):  # of sentences it is no headline
         names = [n for n in names if n != "wer"]
-    if any(run.recipe.stage == "finetune" for run in runs):
+    if any(run.recipe.system.answers == "sentences" for run in runs):
         names = [n for n in names if not shown[n].loss]
     header = ["SDR %", *(shown[n].title for n in names), "Training", "Parameters"]
     better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and len(runs) == 2}
@@ -284,7 +288,7 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
         if trip := scores.get("vocabulary_round_trip"):
             put("References the tokenizer cannot write", column, text(trip["changed_references"]))
         for name, label in MADE.items():
-            if name in UNSEARCHED.get(run.recipe.stage, ()):
+            if name in UNSEARCHED.get(run.recipe.system.answers, ()):
                 continue
             if (value := scores.get("made", {}).get(name)) not in (None, ""):
                 short = str(value)[:10] + ("+changes" if "+" in str(value) else "") if "commit" in name else value

@@ -116,7 +116,7 @@ def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, s
         return {sample.name: sample for sample in recipe_samples(recipe, split, root)}
 
     site = Site(run=folder, samples=clips, split=split)
-    if recipe.stage != "finetune":
+    if recipe.system.answers != "sentences":
         site.why_no_model = f"{folder.name} is a {recipe.stage} run; a finetune run is needed"
         return site
     say(f"loading {folder}")

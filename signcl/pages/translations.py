@@ -30,9 +30,10 @@ HEAT_ROWS, HEAT_COLUMNS = 64, 400
 
 def translations_section(runs: list[RunFiles]) -> str:
     """The section for the runs that translate; a pretraining run has none."""
-    translating = [(number, run) for number, run in enumerate(runs) if run.recipe.stage == "finetune"]
+    translating = [(number, run) for number, run in enumerate(runs) if run.recipe.system.answers == "sentences"]
     if not translating:
-        kind = "recogniser" if all(run.recipe.stage == "recognise" for run in runs) else "pretraining run"
+        recognise = all(run.recipe.system.answers in ("glosses", "classes") for run in runs)
+        kind = "recogniser" if recognise else "pretraining run"
         return f'<p class="gap">A {kind} does not translate; <code>signcl fit</code> a finetuning recipe.</p>'
     parts = [gap(f"{run.label} has no translations of the {run.split} split.", command("evaluate", run))
              for _, run in translating if not run.predictions]  # fmt: skip

@@ -57,7 +57,7 @@ Answers = Literal["sentences", "glosses", "classes", "nothing"]
 
 @dataclass(frozen=True, kw_only=True)
 class SystemConfig:
-    """What every system is told: its frame encoder, and the weights that start it. `model` in a recipe."""
+    """Settings shared by all systems: the frame encoder and initial weights. `model` in a recipe."""
 
     name: str = ""
     """A system by name; `signcl systems` lists them with the stage that trains each."""
@@ -210,6 +210,10 @@ class EarlierRun:
         """Its system by name."""
         return self.config.name
 
+    def is_a(self, name: str) -> bool:
+        """Whether its system is the one of that name, or derived from it."""
+        return isinstance(self.config, system_class(name).Config)
+
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Its weights by name; tensors that share memory have one name."""
@@ -223,7 +227,7 @@ class EarlierRun:
 
 @dataclass(frozen=True)
 class Start:
-    """What is at hand when a fresh system takes over weights: the data's side, and a reader of earlier runs."""
+    """What a new system may use to load weights: this run's tokenizer and targets, and a way to open earlier runs."""
 
     tokenizer: Tokenizer | None = None
     """Of this run; None: words are not checked."""
@@ -264,15 +268,19 @@ class System(nn.Module):
     """Score that chooses the kept weights, -NAME: lower wins. Empty: bleu4, -wer, top1 or -loss by `answers`."""
     TAPS: ClassVar[tuple[str, ...]] = ("features",)
     """Where `extract`, `density` and SignCL may look; `features` is where SignCL looks."""
+    gloss_term: ClassVar[str] = ""
+    """Of a system that answers sentences: the term that trains its gloss head. With a weight for it, `recognise` gives
+    gloss scores too, and evaluation scores them beside the sentences."""
     starts_from: ClassVar[tuple[str, ...]] = ()
-    """Other systems whose runs can start it; one of its own kind always can."""
+    """Other systems whose runs can start it, and with them those derived from them; one of its own kind always can."""
 
     config: SystemConfig
 
     def __init__(self, config: SystemConfig, sizes: Sizes) -> None:
         super().__init__()
         self.config, self.tokenizer, self.glosses = config, sizes.tokenizer, sizes.glosses
-        self.recognises = sizes.glosses is not None and "recognition" in sizes.terms
+        trained = self.gloss_term != "" and (not sizes.terms or self.gloss_term in sizes.terms)
+        self.recognises = sizes.glosses is not None and (self.answers == "glosses" or trained)
         given = sizes.visual
         self.visual: nn.Module = (
             build_frame_encoder(config, sizes.feature_dim, sizes.described.get("visual")) if given is None else given
@@ -282,7 +290,7 @@ class System(nn.Module):
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """Refuse recipe values that do not go together with this system's config.
+        """Refuse recipe values that conflict with this system's config.
 
         Args:
             recipe: the whole `signcl.training.recipe.Recipe`; its model section is a `Config` of this class.
@@ -340,7 +348,7 @@ class System(nn.Module):
 
     @torch.no_grad()
     def answer(self, batch: Batch, decode: Decode) -> list[str]:
-        """What it says of each clip; put it in eval mode first. Sentences from `generate`, glosses from `recognise`.
+        """The answer for each clip; put it in eval mode first. Sentences from `generate`, glosses from `recognise`.
 
         Raises:
             ValueError: a system that says nothing.
@@ -357,16 +365,26 @@ class System(nn.Module):
         if self.answers == "glosses":
             return self.recognised(batch, decode)
         if self.answers == "classes":
-            return [found[0] for found in self.ranked(self(batch).logits, most=1)]
+            return [found[0] for found in self.ranked(self(batch), most=1)]
         raise ValueError(f"{self.config.name} is trained by {self.stage}: it has no answers, it starts other systems")
 
     def generate(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Tensor:
         """Token ids of each clip's sentence, without the start token, padded with the pad id. [B, U] long"""
         raise TypeError(f"{type(self).__name__} answers sentences: it needs a method generate, or answer")
 
+    @torch.no_grad()
     def recognise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gloss log-probabilities, class 0 the blank, and steps of each clip. [B, S, C], [B]"""
-        raise TypeError(f"{type(self).__name__} answers glosses: it needs a method recognise, or answer")
+        """Gloss log-probabilities, class 0 the blank, and steps of each clip: `forward`'s; in eval mode.
+        [B, S, C], [B]"""
+        outputs = self(batch)
+        if getattr(outputs, "log_probs", None) is None:
+            raise TypeError(f"{type(self).__name__} answers glosses: its forward needs to give log_probs")
+        return outputs.log_probs, outputs.step_lengths
+
+    @torch.no_grad()
+    def glosses_of(self, batch: Batch, decode: Decode) -> list[str]:
+        """The glosses of each clip, of a system that answers glosses or has a gloss head beside its sentences."""
+        return self.answer(batch, decode) if self.answers == "glosses" else self.recognised(batch, decode)
 
     @torch.no_grad()
     def recognised(self, batch: Batch, decode: Decode) -> list[str]:
@@ -379,14 +397,15 @@ class System(nn.Module):
             paths = [found[0] for found in ctc_prefix_beam(log_probs, step_lengths, beams=decode.gloss_beams)]
         return [" ".join(self.glosses.decode(path.classes)) for path in paths]
 
-    def ranked(self, logits: Tensor, most: int = 5) -> list[list[str]]:
+    def ranked(self, outputs: Any, most: int = 5) -> list[list[str]]:
         """The likeliest glosses of each clip of one sign, the best first.
 
         Args:
-            logits: of `forward`, without blank and unknown. [B, C - 2]
+            outputs: of `forward`; its `logits` leave out the classes blank and unknown. [B, C - 2]
             most: how many, at most.
         """
         assert self.glosses is not None
+        logits = outputs.logits
         found = logits.float().topk(min(most, logits.shape[1]), dim=1).indices + 2
         return [self.glosses.decode(row) for row in found.tolist()]
 

@@ -91,11 +91,3 @@ class CNNCTC(System):
     def forward(self, batch: Batch) -> RecogniserOutput:
         """The same as `encode`."""
         return self.encode(batch)
-
-    @torch.no_grad()
-    def recognise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What `signcl.systems.parts.search` searches in: gloss log-probabilities and steps; put the model in eval
-        mode first."""
-        out = self.encode(batch)
-        assert out.log_probs is not None
-        return out.log_probs, out.step_lengths

@@ -20,13 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, MBartConfig, MBartForConditionalGeneration
-from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutput
 
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
@@ -37,6 +34,9 @@ from signcl.systems.parts.layers import MaskedBatchNorm1d, TemporalConv
 from signcl.systems.parts.module_names import check_parts
 from signcl.systems.parts.transfer import DECODER, load_language_model, transfer
 from signcl.systems.terms.shared import frame_contrast, translation
+
+if TYPE_CHECKING:
+    from transformers import MBartConfig
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput", "SignEmbedding"]
 
@@ -57,7 +57,7 @@ class GFSLTEncoding:
 
 @dataclass(frozen=True)
 class GFSLTOutput(GFSLTEncoding):
-    """A batch of clips and the decoder's opinion on their sentences."""
+    """A batch of clips with decoder logits."""
 
     logits: Tensor
     """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
@@ -181,6 +181,8 @@ class GFSLT(System):
             if config.adapter == "sign_emb"
             else adapter_of(config.adapter, config.conv_width, config.width)
         )
+        from transformers import MBartForConditionalGeneration
+
         self.mbart = MBartForConditionalGeneration(
             mbart_config(
                 vocab_size=words.vocab_size,
@@ -256,6 +258,8 @@ class GFSLT(System):
                 f"a sentence of {batch.tokens.shape[1]} tokens needs model.max_positions of at least that, "
                 f"got {self.max_positions}; lower text.max_tokens or raise it."
             )
+        from transformers.modeling_outputs import BaseModelOutput
+
         encoding = self.encode(batch)
         mask = frame_mask(encoding.step_lengths, encoding.steps.shape[1])
         decoded = self.mbart(
@@ -287,6 +291,9 @@ class GFSLT(System):
                 f"generate needs num_beams >= 1 and max_new_tokens in 1..{self.max_positions - 1} "
                 f"(model.max_positions - 1), got {num_beams} and {max_new_tokens}."
             )
+        from transformers import GenerationConfig
+        from transformers.modeling_outputs import BaseModelOutput
+
         encoding = self.encode(batch)
         # Everything is said here: transformers ignores such settings in a model's config, or has its own defaults
         # (mBART's forces token 2 at the end).
@@ -350,7 +357,7 @@ class GFSLT(System):
 
     def take_over(self, earlier: EarlierRun, start: Start) -> str:
         """From a run of its own, or from the pretraining stage; `form: as_released` drops what the release drops."""
-        if earlier.system != "vlp":
+        if not earlier.is_a("vlp"):
             return super().take_over(earlier, start)
         as_released = self.config.form == "as_released"
         raw: dict[str, Tensor] = {}
@@ -443,6 +450,9 @@ def mbart_config(
     Raises:
         ValueError: heads that do not divide width, an unknown activation, or a pad id outside the vocabulary.
     """
+    from transformers import MBartConfig
+    from transformers.activations import ACT2FN
+
     for name, count in (("heads", heads), ("decoder_heads", decoder_heads or heads)):
         if width % count:
             raise ValueError(f"model.{name} must divide model.width, got {count} and {width}.")

@@ -90,8 +90,7 @@ class Recogniser(System):
             embedding_dropout=self.embedding_dropout(),
             attention=self.attention(),
         )
-        glosses = sizes.num_glosses
-        self.gloss_head = None if glosses is None else nn.Linear(config.width, glosses)
+        self.gloss_head = nn.Linear(config.width, sizes.classes()) if self.recognises else None
         self.encoder.apply(xavier)
         if self.gloss_head is not None:
             xavier(self.gloss_head)

@@ -11,8 +11,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, XGLMConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from signcl.data.batch import Batch
 from signcl.data.bounds import bounded
@@ -44,7 +42,7 @@ class Sign2GPTEncoding:
 
 @dataclass(frozen=True)
 class Sign2GPTOutput(Sign2GPTEncoding):
-    """A batch of clips and the language model's opinion on their sentences."""
+    """A batch of clips with the language model's logits."""
 
     logits: Tensor
     """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
@@ -197,13 +195,15 @@ class Sign2GPT(System):
         source = self.config.lm.name
         if not source:
             return []
+        from transformers import AutoModelForCausalLM
+
         name = source.removeprefix("pretrained:")
         report = load_published_model(self.decoder.lm, AutoModelForCausalLM, name, "model.lm.name")
         return [f"language model from {source}: {report}"]
 
     def take_over(self, earlier: EarlierRun, start: Start) -> str:
         """From a run of its own, or from the pseudo-gloss pretraining: frame encoder and sign encoder."""
-        if earlier.system != "pgp":
+        if not earlier.is_a("pgp"):
             return super().take_over(earlier, start)
         return str(transfer_signs(earlier.tensors, self))
 
@@ -217,6 +217,9 @@ def language_model(config: Sign2GPT.Config, tokenizer: Tokenizer, described: Map
     Raises:
         ValueError: no such language model, or one whose vocabulary is smaller than the tokenizer's.
     """
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     own = config.lm
     if described is not None:
         sizes = CONFIG_MAPPING[described["model_type"]].from_dict(dict(described))
@@ -242,6 +245,8 @@ def language_model(config: Sign2GPT.Config, tokenizer: Tokenizer, described: Map
 
 def _random_config(config: Sign2GPT.Config, tokenizer: Tokenizer) -> Any:
     """A GPT-2 or XGLM of the config's sizes and the tokenizer's vocabulary."""
+    from transformers import GPT2Config, XGLMConfig
+
     lm = config.lm
     words: dict[str, Any] = {
         "vocab_size": tokenizer.vocab_size,

@@ -26,7 +26,7 @@ __all__ = ["SLT", "SLTOutput"]
 
 @dataclass(frozen=True)
 class SLTOutput(RecogniserOutput):
-    """A batch of clips and the decoder's opinion on their sentences."""
+    """A batch of clips with decoder logits."""
 
     logits: Tensor
     """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
@@ -69,6 +69,7 @@ class SLT(Recogniser):
     default: ClassVar[tuple[str, ...]] = ("translation",)
     needed: ClassVar[tuple[str, ...]] = ("translation",)
     answers: ClassVar[Any] = "sentences"
+    gloss_term: ClassVar[str] = "recognition"
 
     config: Config
 

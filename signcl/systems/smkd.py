@@ -171,13 +171,6 @@ class SMKD(System):
         """The same as `encode`."""
         return self.encode(batch)
 
-    @torch.no_grad()
-    def recognise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What `signcl.systems.parts.search` searches in: log-probabilities after the LSTM, steps; in eval mode.
-        [B, S, C], [B]"""
-        out = self.encode(batch)
-        return out.log_probs, out.step_lengths
-
     def load_published(self, start: Start) -> list[str]:
         """Everything but the classifiers of a VAC_CSLR checkpoint."""
         source = self.config.weights

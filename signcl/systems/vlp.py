@@ -26,7 +26,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers.models.mbart.modeling_mbart import MBartDecoder, MBartEncoder
 
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
@@ -201,6 +200,8 @@ class VLP(System):
             SignEmbedding(config.conv_width, width, as_released=as_released, sync=sync) if config.sign_emb else None
         )
         self.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        from transformers.models.mbart.modeling_mbart import MBartDecoder, MBartEncoder
+
         self.encoder = MBartEncoder(clip_config)
         self.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         self.head = nn.Linear(width, width, bias=False)

@@ -61,9 +61,9 @@ def score_batches(model: System, batches: Iterable[Batch], recipe: Recipe, *, an
         if model.answers == "sentences":
             scored.sentences.update(zip(batch.names, model.answer(batch, decode)))
         if model.answers == "classes":
-            scored.classes.update(zip(batch.names, model.ranked(outputs.logits)))
-        elif model.answers == "glosses" or model.recognises:
-            scored.glosses.update(zip(batch.names, model.recognised(batch, decode)))
+            scored.classes.update(zip(batch.names, model.ranked(outputs)))
+        elif model.recognises:
+            scored.glosses.update(zip(batch.names, model.glosses_of(batch, decode)))
     scored.sums = {name: float(value) for name, value in sums.items()}
     return scored
 

@@ -115,7 +115,7 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
     if earlier is None:
         raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
     able = (*model.starts_from, recipe.model.name)
-    if earlier.system not in able:
+    if not any(earlier.is_a(name) for name in able):
         raise ValueError(
             f"model.init_from={folder} is a run of {earlier.system}, which cannot start {recipe.model.name}; that "
             f"starts from {' or '.join(able)}"

@@ -8,7 +8,7 @@ line a decision, so that a killed server loses nothing and several people may wr
 
 `frame` counts from the start of the clip, like `start` and `stop`. `action` is choose, skip (no frame shows the sign)
 or undo (takes back this annotator's latest standing decision on this span). `role` is annotator, or judge for who
-settles differences. No page and no server here: see `signcl.web`.
+settles differences. No page and no server here: see `signcl.pages`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from signcl.data.batch import frame_mask
 from signcl.systems.parts.lora import add_lora
@@ -164,6 +163,8 @@ class AdaptedLM(nn.Module):
             raise ValueError(
                 f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}."
             )
+        from transformers import GenerationConfig
+
         self._check_length(max_new_tokens)
         settings = GenerationConfig(
             num_beams=num_beams,

@@ -161,7 +161,7 @@ class Recipe:
     def dev_scores(self) -> list[str]:
         """Names of the scores that training makes of the dev split, `loss` and the terms among them."""
         measured = [name for term in self.terms.values() if term.measure for name in term.measure.scores]
-        glosses = ["gloss_wer"] if self.system.answers == "sentences" and "recognition" in self.loss.weights else []
+        glosses = ["gloss_wer"] if self.system.gloss_term in self.loss.weights else []
         return [*ANSWER_SCORES[self.system.answers], *glosses, *measured, "loss", *self.loss.weights]
 
     def _check_stage(self, system: type[System]) -> None:

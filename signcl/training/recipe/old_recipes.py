@@ -1,4 +1,4 @@
-"""Recipes of version 0.1 in today's form: a system's own keys stood in a section of its name then, or of another's.
+"""Recipes of version 0.1 in today's form. In 0.1 a system's keys were in a section of its name, or of a related system.
 
 A run folder of that version is read as it is. In a recipe of a user an old key is an error that says its new name.
 """
