@@ -335,7 +335,7 @@ def test_transfer_refuses_other_sizes_by_name_and_changes_nothing():
 def test_a_published_language_model_starts_text_encoder_and_words():
     from transformers import MBartForConditionalGeneration
 
-    from signcl.systems.gfslt import mbart_config
+    from signcl.systems.parts.mbart import mbart_config
 
     sizes = {"vocab_size": VOCAB, "pad_id": PAD, "width": 32, "encoder_layers": 2, "decoder_layers": 1, "heads": 4}
     numbers = {"ffn": 64, "dropout": 0.1, "attention_dropout": 0.0, "activation": "gelu", "max_positions": 1024}

@@ -30,7 +30,10 @@ from torch import Tensor, nn
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, Start, System, SystemConfig, TransformerConfig, register
-from signcl.systems.gfslt import (
+from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.language_model import check_language_model, read_language_model
+from signcl.systems.parts.layers import TemporalConv
+from signcl.systems.parts.mbart import (
     SignEmbedding,
     TiedHead,
     check_contrast_moves,
@@ -42,9 +45,6 @@ from signcl.systems.gfslt import (
     shift_right,
     untold_words,
 )
-from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
-from signcl.systems.parts.language_model import check_language_model, read_language_model
-from signcl.systems.parts.layers import TemporalConv
 from signcl.systems.parts.transfer import load_language_model
 from signcl.systems.terms.shared import clip, frame_contrast, masked_text, token_clip
 

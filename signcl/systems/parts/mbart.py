@@ -1,0 +1,169 @@
+"""An mBART-shaped network as GFSLT and VLP build it: its configuration, shared tables, and checks of sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import frame_mask
+from signcl.systems.parts.layers import MaskedBatchNorm1d, TemporalConv
+
+if TYPE_CHECKING:
+    from transformers import MBartConfig
+
+__all__ = [
+    "SignEmbedding",
+    "TiedHead",
+    "check_contrast_moves",
+    "check_language_model_keys",
+    "check_positions",
+    "check_steps",
+    "decoder_sizes",
+    "mbart_config",
+    "share_words",
+    "shift_right",
+    "untold_words",
+]
+
+
+class SignEmbedding(nn.Module):
+    """Linear, batch norm over real steps, ReLU: from the convolution's steps to the encoder's inputs."""
+
+    def __init__(self, dim_in: int, width: int, *, as_released: bool = False, sync: bool = False) -> None:
+        super().__init__()
+        self.as_released = as_released
+        self.linear = nn.Linear(dim_in, width)
+        self.norm = MaskedBatchNorm1d(width, sync=sync)
+        nn.init.xavier_uniform_(self.linear.weight, gain=nn.init.calculate_gain("relu"))
+
+    def forward(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """[B, S, dim_in], [B] -> [B, S, width]"""
+        mask = None if self.as_released else frame_mask(step_lengths, steps.shape[1])
+        return torch.relu(self.norm(self.linear(steps).transpose(1, 2), mask)).transpose(1, 2)
+
+
+class TiedHead(nn.Module):
+    """Word scores from the word table itself; owns no parameter, so a state dict names the table once."""
+
+    def __init__(self, words: nn.Embedding) -> None:
+        super().__init__()
+        object.__setattr__(self, "words", words)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, U, width] -> [B, U, V]"""
+        words: Any = self.words
+        return nn.functional.linear(states, words.weight)
+
+
+def check_language_model_keys(config: Any, keys: Sequence[str]) -> None:
+    """Refuse parts that a language model is to give where none is named."""
+    for key in keys:
+        if getattr(config, key) == "language_model" and not config.language_model:
+            raise ValueError(f"model.{key}=language_model needs model.language_model=pretrained:FOLDER_OR_HUB_ID")
+
+
+def check_positions(recipe: Any) -> None:
+    """Refuse answers that are longer than the model has positions, before hours of training have passed."""
+    longest, positions = recipe.decode.max_new_tokens, recipe.model.max_positions
+    if longest >= positions:
+        raise ValueError(
+            f"decode.max_new_tokens: needs a number from 1 to {positions - 1} (model.max_positions - 1), got {longest}"
+        )
+
+
+def check_contrast_moves(recipe: Any) -> None:
+    """Refuse a frame contrast where the frame encoder, which is all that it moves, is frozen."""
+    if "visual" in recipe.model.freeze and recipe.loss.weights.get("signcl", 0) > 0:
+        raise ValueError("loss.weights.signcl: model.freeze holds the frame encoder still, which is all it moves")
+
+
+def decoder_sizes(config: Any) -> list[tuple[str, Any, str]]:
+    """Sizes of a text decoder that a language model gives, for `check_language_model`."""
+    return [
+        ("decoder_layers", config.decoder_layers, "decoder_layers"),
+        ("decoder_heads", config.decoder_heads or config.heads, "decoder_attention_heads"),
+        ("ffn", config.ffn, "decoder_ffn_dim"),
+        ("activation", config.activation, "decoder_activation"),
+    ]
+
+
+def untold_words(found: Any) -> str:
+    """What is said of a language model that came without its tokenizer."""
+    return "" if found.tokenizer else "; no tokenizer beside it, so its rows are taken for this run's words"
+
+
+def mbart_config(
+    *,
+    vocab_size: int,
+    pad_id: int,
+    width: int,
+    encoder_layers: int,
+    decoder_layers: int,
+    heads: int,
+    ffn: int,
+    dropout: float,
+    attention_dropout: float,
+    activation: str,
+    max_positions: int,
+    decoder_heads: int | None = None,
+) -> MBartConfig:
+    """transformers' description of an mBART of these sizes.
+
+    Raises:
+        ValueError: heads that do not divide width, an unknown activation, or a pad id outside the vocabulary.
+    """
+    from transformers import MBartConfig
+    from transformers.activations import ACT2FN
+
+    for name, count in (("heads", heads), ("decoder_heads", decoder_heads or heads)):
+        if width % count:
+            raise ValueError(f"model.{name} must divide model.width, got {count} and {width}.")
+    if activation not in ACT2FN:
+        raise ValueError(f"model.activation must be relu, gelu, silu or another of transformers', got {activation!r}.")
+    if not 0 <= pad_id < vocab_size:
+        raise ValueError(f"pad_id must lie in the vocabulary of {vocab_size}, got {pad_id}.")
+    return MBartConfig(
+        vocab_size=vocab_size,
+        d_model=width,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=decoder_heads or heads,
+        encoder_ffn_dim=ffn,
+        decoder_ffn_dim=ffn,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+        activation_dropout=0.0,
+        activation_function=activation,
+        scale_embedding=True,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=False,  # tables are shared by `share_words`, so that a state dict has each tensor once
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+        forced_eos_token_id=None,
+    )
+
+
+def share_words(decoder: nn.Module, words: nn.Embedding) -> None:
+    """Let an mBART decoder look words up in `words`, without owning it."""
+    del decoder.embed_tokens
+    object.__setattr__(decoder, "embed_tokens", words)  # past nn.Module's register, so parameters are named once
+
+
+def shift_right(tokens: Tensor, start_id: int) -> Tensor:
+    """What the decoder reads to predict `tokens`: the start token, then all but the last. [B, U] -> [B, U]"""
+    return torch.cat([tokens.new_full((len(tokens), 1), start_id), tokens[:, :-1]], dim=1)
+
+
+def check_steps(conv: TemporalConv, num_frames: int, max_positions: int) -> None:
+    """Refuse a clip that has more steps than the encoder has positions."""
+    steps = conv.num_steps(num_frames)
+    if steps > max_positions:
+        raise ValueError(
+            f"a clip of {num_frames} frames gives {steps} steps, but model.max_positions is {max_positions}; "
+            "lower input.max_frames or raise model.max_positions."
+        )
