@@ -84,3 +84,13 @@ def test_an_old_key_in_a_recipe_says_where_it_is_now(tmp_path):
     path.write_text("model: {name: slt, text_layers: 3}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"model\.text_layers belongs to vlp, not to slt"):
         load_recipe(path)
+
+
+def test_the_recipe_of_an_old_run_can_be_fitted_again(tmp_path):
+    model = old("gaslt", {"gaslt": {"keys": 3}})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"stage": "finetune", "model": model}), encoding="utf-8")
+    with pytest.raises(ValueError, match="model"):
+        load_recipe(path)
+    (tmp_path / "card.json").write_text("{}", encoding="utf-8")  # it lies in a run folder
+    assert load_recipe(path, ["out=elsewhere"]).model.keys == 3

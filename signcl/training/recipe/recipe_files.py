@@ -31,7 +31,8 @@ def load_recipe(
     Args:
         run_plugins: import the recipe's `plugins`, which runs their code; only for a recipe that the user has named to
             be fitted. Without it they must have been imported before (`signcl.load_plugins`, `--plugins`).
-        of_run: the recipe of a run folder: keys of earlier versions are brought to today's form.
+        of_run: the recipe of a run folder: keys of earlier versions are brought to today's form, as they are where a
+            run's card lies beside the recipe.
 
     Raises:
         FileNotFoundError: no such recipe.
@@ -48,7 +49,7 @@ def load_recipe(
         raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
     for override in overrides:
         _override(data, override, path)
-    if of_run:
+    if of_run or (path.parent / "card.json").is_file():
         data = of_today(data)
     plugins = data.get("plugins") or []
     if run_plugins and isinstance(plugins, list):
