@@ -23,6 +23,7 @@ from signcl.systems.terms.shared import translation
 from signcl.testing import tiny_recipe
 from signcl.training import fit
 from signcl.training.recipe import describe_keys, load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
+from signcl.training.runs import load_run
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,7 @@ def test_a_plugin_that_is_a_file_gives_its_targets_class_and_is_imported_once(ta
     recipe = tiny_recipe(system_class("gfslt"), tmp_path, {"loss": loss, "train": {"epochs": 1, "evaluate_every": 1}})
     run = fit(recipe, progress=False)
     assert (run / "lengths.txt").read_text() == "3.0"
+    assert load_run(run).targets.makers["lengths"].scale == 3.0
     assert Path("imported").read_text() == "x"
 
 
@@ -301,3 +303,9 @@ def test_a_gloss_system_whose_term_does_not_ask_for_glosses_says_what_to_write(t
     recipe = tiny_recipe(Silent, tmp_path, {"loss": {"weights": {"recognition": 1.0}}})
     with pytest.raises(ValueError, match=r'list the term as Term\(f, needs=\("glosses",\)\)'):
         fit(recipe, progress=False)
+
+
+def test_settings_that_have_no_file_are_listed_without_help():
+    Typed = dataclasses.make_dataclass("Typed", [("target", float, bounded(1.0, low=0, high=2))])
+    register_term("typed", settings=Typed)(zero)
+    assert "loss.typed.target = 1.0           [0 to 2]" in describe_keys()
