@@ -106,6 +106,8 @@ def test_nothing_is_imported_that_the_user_has_not_named(folder):
 @pytest.fixture
 def outside(folder, monkeypatch):
     """The example imported here, and forgotten afterwards."""
+    for name in SYSTEMS.names():
+        system_class(name)  # imported once: a later import would not register again
     kept = [(r, dict(r._things)) for r in (SYSTEMS, TERMS, registry_of_corpora())]
     monkeypatch.chdir(folder)
     load_plugins(["my_system.py"])

@@ -130,10 +130,17 @@ class Registry(Generic[Thing]):
 
 def _same(a: Any, b: Any) -> bool:
     """Whether two things are one: the same file may be imported under two names."""
+    a, b = _written(a), _written(b)
     return a is b or (_source(a) == _source(b) and getattr(a, "__qualname__", a) == getattr(b, "__qualname__", b))
 
 
+def _written(thing: Any) -> Any:
+    """What somebody wrote: of a loss term, its function."""
+    return getattr(thing, "written_as", thing)
+
+
 def _source(thing: Any) -> str:
+    thing = _written(thing)
     module = sys.modules.get(getattr(thing, "__module__", ""), None)
     return str(getattr(module, "__file__", getattr(thing, "__module__", "?")))
 

@@ -33,7 +33,7 @@ from signcl.systems.parts.language_model import first_other_word
 from signcl.systems.parts.module_names import check_parts
 from signcl.systems.parts.search import ctc_greedy, ctc_prefix_beam
 from signcl.systems.parts.transfer import transfer_parts
-from signcl.systems.terms import Term
+from signcl.systems.terms import Term, check_term_name
 
 __all__ = [
     "SYSTEMS",
@@ -162,6 +162,12 @@ class Sizes:
 
     def classes(self) -> int:
         """Gloss classes C, where a system cannot be built without them."""
+        if self.glosses is None and self.terms:  # of a recipe: nobody builds Sizes by hand
+            raise ValueError(
+                f"this system recognises glosses, but no weighed loss term ({', '.join(self.terms)}) asks for their "
+                f"vocabulary; weigh a term that does, or, in a system of yours, list the term as "
+                f'Term(f, needs=("glosses",))'
+            )
         if self.glosses is None:
             raise ValueError("this system recognises glosses, so it needs their vocabulary: Sizes(glosses=...)")
         return len(self.glosses)
@@ -484,6 +490,8 @@ def register(system: type[System]) -> type[System]:
     name = config.__dataclass_fields__["name"].default
     if not name:
         raise ValueError(f'{system.__name__}.Config needs a name for recipes: `name: str = "my_system"`')
+    for term in system.terms:
+        check_term_name(term, of_system=True)
     SYSTEMS.add(str(name), system)
     return system
 

@@ -64,15 +64,15 @@ class VLPOutput:
     text_embedding: Tensor
     """One vector per sentence, not normalized. [B, width]"""
     logit_scale: Tensor | None
-    """Logarithm of the factor on cosine similarities; the loss clamps it. None without `clip_contrast`. Scalar"""
+    """Logarithm of the factor on cosine similarities; the loss clamps it. None without the term clip. Scalar"""
     masked_logits: Tensor | None
     """Scores of `batch.tokens` given the masked sentence and the tokens before; None in V1. [B, U, V]"""
     step_lengths: Tensor
     """Steps of each clip. [B]"""
     step_embeddings: Tensor | None = None
-    """One vector per step, with `token_contrast`. [B, S, width]"""
+    """One vector per step, with the term token_clip. [B, S, width]"""
     token_embeddings: Tensor | None = None
-    """One vector per token of `batch.tokens`, with `token_contrast`. [B, U, width]"""
+    """One vector per token of `batch.tokens`, with the term token_clip. [B, U, width]"""
     token_logit_scale: Tensor | None = None
     """As `logit_scale`, of the contrast of tokens. Scalar"""
 

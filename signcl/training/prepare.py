@@ -64,6 +64,7 @@ def prepare(recipe: Recipe) -> Material:
         train,
         lambda split: [s.text for s in load_samples(*_whole_split(recipe, split), **recipe.corpus.options)],
         Path(recipe.out),
+        recipe.loss.sections,
     )
     if targets is not None:
         targets.foresee(dev)

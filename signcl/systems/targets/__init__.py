@@ -1,12 +1,11 @@
 """What a loss term needs of each sentence beside its tokens and glosses: sentence vectors, pseudo-glosses.
 
 Made from the training sentences once, kept in the run folder, and put into `Batch.targets` under the term's name. A
-term names its maker (`Term.targets`); a maker is imported when its term is weighed, not before.
+term gives its maker (`Term.targets`): the class, or a function that returns it, called when the term is weighed.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,13 +22,21 @@ class Maker(Protocol):
     """Targets of one loss term."""
 
     @classmethod
-    def build(cls, config: Any, samples: Sequence[Sample], texts_of: Callable[[str], list[str]], folder: Path) -> Maker:
+    def build(
+        cls,
+        config: Any,
+        samples: Sequence[Sample],
+        texts_of: Callable[[str], list[str]],
+        folder: Path,
+        settings: Any = None,
+    ) -> Maker:
         """From the training samples.
 
         Args:
             config: of the system.
             texts_of: the sentences of another split, for makers that read these too.
             folder: of the run; an earlier start of the same run may have left its work there.
+            settings: of the term, an instance of `Term.settings`; None for a term without.
 
         Raises:
             ValueError, OSError: nothing to make targets from, or a model that is not there.
@@ -74,23 +81,42 @@ def build_targets(
     samples: Sequence[Sample],
     texts_of: Callable[[str], list[str]],
     folder: Path,
+    sections: Mapping[str, Any] | None = None,
 ) -> Targets | None:
-    """The targets of a run's terms from its training samples, see `Maker.build`; None where no term needs any."""
+    """The targets of a run's terms from its training samples, see `Maker.build`; None where no term needs any.
+
+    Args:
+        sections: settings of terms, by term: `LossRecipe.sections`.
+    """
     makers = {
-        name: _maker(term.targets).build(config, samples, texts_of, folder)
+        name: maker.build(config, samples, texts_of, folder, settings=(sections or {}).get(name))
         for name, term in terms.items()
-        if term.targets
+        if (maker := _maker(name, term)) is not None
     }
     return Targets(makers) if makers else None
 
 
 def load_targets(terms: Mapping[str, Term], config: Any, folder: Path) -> Targets | None:
     """The targets of a run from its folder; None where no term needs any."""
-    makers = {name: _maker(term.targets).load(config, folder) for name, term in terms.items() if term.targets}
+    makers = {
+        name: maker.load(config, folder) for name, term in terms.items() if (maker := _maker(name, term)) is not None
+    }
     return Targets(makers) if makers else None
 
 
-def _maker(target: str) -> type[Maker]:
-    module, _, name = target.partition(":")
-    found: type[Maker] = getattr(importlib.import_module(module), name)
-    return found
+def _maker(name: str, term: Term) -> type[Maker] | None:
+    """The class of a term's targets, None where it needs none.
+
+    Raises:
+        ValueError: `Term.targets` is no class with the methods of a `Maker`, nor a function that returns one.
+    """
+    if term.targets is None:
+        return None
+    maker: Any = term.targets if isinstance(term.targets, type) else term.targets()
+    missing = [method for method in ("build", "save", "load") if not hasattr(maker, method)]
+    if not isinstance(maker, type) or missing:
+        raise ValueError(
+            f"targets of the loss term {name}: needs a class with build, __call__, save and load "
+            f"(signcl.systems.targets.Maker), got {maker!r}"
+        )
+    return maker

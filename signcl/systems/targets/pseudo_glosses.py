@@ -112,7 +112,12 @@ class PseudoGlosses:
 
     @classmethod
     def build(
-        cls, config: Any, samples: Sequence[Sample], texts_of: Callable[[str], list[str]], folder: Path
+        cls,
+        config: Any,
+        samples: Sequence[Sample],
+        texts_of: Callable[[str], list[str]],
+        folder: Path,
+        settings: Any = None,
     ) -> PseudoGlosses:
         """From the training samples; `model.vocabulary=as_released` reads dev and test too, as published.
 

@@ -155,7 +155,12 @@ class SentenceVectors:
 
     @classmethod
     def build(
-        cls, config: Any, samples: Sequence[Sample], texts_of: Callable[[str], list[str]], folder: Path
+        cls,
+        config: Any,
+        samples: Sequence[Sample],
+        texts_of: Callable[[str], list[str]],
+        folder: Path,
+        settings: Any = None,
     ) -> SentenceVectors:
         """From the training samples; vectors in the run folder, made with the same encoder, are used again."""
         texts, encoder = [s.text for s in samples], config.sentence_encoder

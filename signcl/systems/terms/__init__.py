@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
@@ -32,11 +32,13 @@ __all__ = [
     "Term",
     "TermContext",
     "as_term",
+    "check_term_name",
     "compute_terms",
     "register_term",
     "score_shown",
     "shown_scores",
     "terms_of",
+    "terms_with_settings",
     "weighted_sum",
 ]
 
@@ -132,12 +134,12 @@ class TermContext:
     gather: Gather | None = None
     """Collects rows over ranks with gradient, so that a contrast sees every clip of the step; None on one rank."""
     settings: Any = None
-    """The term's own section, `loss.<term>`, where it has one."""
+    """The term's own section, `loss.<term>`, with defaults where the recipe gives no value; None for a term without."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a term can tell of a whole dev split beside its mean, such as a retrieval rate."""
+    """Extra dev scores of a term, such as a retrieval rate."""
 
     collect: Callable[[Any, Batch], tuple[Tensor, ...]]
     """What is kept of each batch, on the CPU."""
@@ -147,60 +149,188 @@ class Measure:
     """Their names and titles."""
 
 
+NEEDS = ("glosses", "one_gloss", "masked_tokens")
+"""What `Term.needs` may hold."""
+
+
 @dataclass(frozen=True)
 class Term:
-    """One part of the loss."""
+    """One part of the loss.
+
+    Raises:
+        ValueError: a function of other arguments, settings that are no dataclass or have a field without default or
+            bounds, an unknown need, or targets given as text.
+    """
 
     function: Callable[..., Tensor]
-    """(outputs, batch) -> scalar, or (outputs, batch, context) with a `TermContext`. Unweighted, a mean over clips."""
+    """(outputs, batch) -> scalar, or (outputs, batch, context) with a `TermContext`. Unweighted, a mean over clips.
+    Further parameters keep their defaults."""
     title: str = ""
     """For curves and tables; empty: its name."""
     explained: str = ""
     """What it is a mean of, in a few words."""
     settings: type | None = None
-    """A dataclass of its own recipe keys, with bounds beside each number: the section `loss.<name of the term>`."""
+    """A dataclass of its own recipe keys, each with a default, and bounds beside each number: the section
+    `loss.<name of the term>`."""
     needs: tuple[str, ...] = ()
-    """`glosses`: the gloss vocabulary of training. `one_gloss`: also that every clip has one. `masked_tokens`."""
-    targets: str = ""
-    """`module:class` of what it needs of each sentence beside these, see `signcl.systems.targets`."""
+    """`glosses`: the gloss vocabulary of training. `one_gloss`, beside `glosses`: that every clip has one.
+    `masked_tokens`: sentences with masked words."""
+    targets: type | Callable[[], type] | None = None
+    """The class that makes tensors of each sentence (`signcl.systems.targets.Maker`), or a function without arguments
+    that returns it, for a class that is imported when its term is weighed, not before."""
     measure: Measure | None = None
     reaches_frames: bool = True
     """Its gradient reaches the frame encoder; not so for a term of sentences alone."""
 
+    def __post_init__(self) -> None:
+        _ = self.takes_context  # refuses other arguments
+        if self.settings is not None:
+            _check_settings(self.settings)
+        if not isinstance(self.needs, tuple):
+            raise ValueError(f'needs of a loss term: a tuple such as ("glosses",) is needed, got {self.needs!r}')
+        for need in self.needs:
+            if need not in NEEDS:
+                raise ValueError(
+                    f"needs of a loss term: known are {', '.join(NEEDS)}, got {need!r}{did_you_mean(str(need), NEEDS)}"
+                )
+        if "one_gloss" in self.needs and "glosses" not in self.needs:
+            raise ValueError('needs of a loss term: one_gloss needs glosses too; write needs=("glosses", "one_gloss")')
+        if self.targets is not None and not callable(self.targets):
+            raise ValueError(
+                f"targets of a loss term: the class itself is needed, or a function without arguments that returns it, "
+                f"got {self.targets!r}"
+            )
+
+    @property
+    def written_as(self) -> Callable[..., Tensor]:
+        """What its author wrote: the registry compares and names the file of the function, not this one."""
+        return self.function
+
+    @cached_property
+    def takes_context(self) -> bool:
+        """Whether its function takes a `TermContext` as third argument."""
+        return _takes_context(self.function)
+
     def __call__(self, outputs: Any, batch: Batch, context: TermContext) -> Tensor:
         """The value. Scalar"""
-        plain = _arguments(self.function) == 2
-        value: Tensor = self.function(outputs, batch) if plain else self.function(outputs, batch, context)
+        value: Tensor = self.function(outputs, batch, context) if self.takes_context else self.function(outputs, batch)
         return value
 
 
-@lru_cache
-def _arguments(function: Callable[..., Tensor]) -> int:
-    return len(inspect.signature(function).parameters)
+def _takes_context(function: Any) -> bool:
+    """Whether a term's function takes (outputs, batch, context), and not (outputs, batch).
+
+    A parameter with a default is not filled, but for a third one named context.
+
+    Raises:
+        ValueError: anything else.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    needed = "needs a function (outputs, batch) or (outputs, batch, context); give other parameters a default"
+    if not callable(function) or isinstance(function, type | Term):
+        raise ValueError(f"a loss term {needed}; got {name}")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        raise ValueError(f"the loss term {name} {needed}; its parameters cannot be read") from None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(required) not in (2, 3) or keywords:
+        raise ValueError(f"the loss term {name} {needed}; got ({', '.join(map(str, parameters))})")
+    return len(required) == 3 or (len(positional) > 2 and positional[2].name == "context")
+
+
+def _check_settings(settings: type) -> None:
+    name = getattr(settings, "__qualname__", repr(settings))
+    if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+        raise ValueError(f"settings of a loss term: a dataclass is needed, got {name}; write @dataclass above it")
+    missing = dataclasses.MISSING
+    bare = [f.name for f in dataclasses.fields(settings) if f.default is missing and f.default_factory is missing]
+    if bare:
+        raise ValueError(f"settings of a loss term: every field of {name} needs a default, {', '.join(bare)} has none")
+    if unbounded := numbers_without_bounds(settings):
+        raise ValueError(
+            f"settings of a loss term: every number of {name} needs bounds, {', '.join(unbounded)} has none; "
+            f"use `bounded`"
+        )
 
 
 TERMS: Registry[Term] = Registry("loss term", key="loss.weights", entry_points="signcl.terms")
 """Terms that every system can be trained with, from plugins and installed packages; a system has its own beside."""
 
 
+OWNED = (
+    *("translation", "signcl", "recognition", "auxiliary", "distillation", "classification", "clip", "token_clip"),
+    *("masked_text", "pseudo_gloss", "sentence_similarity"),
+)
+"""Terms that systems of this package have of their own; a registered one of that name would never be computed."""
+LOGGED = ("loss", "kind", "step", "epoch", "lr", "gradient_norm")
+"""Keys of metrics.jsonl beside terms and scores."""
+
+
+def check_term_name(name: str, *, of_system: bool = False) -> None:
+    """Refuse a name that a loss term cannot have.
+
+    Args:
+        of_system: a system lists the term as its own: it may use names of `OWNED`, such as translation.
+
+    Raises:
+        ValueError: no Python identifier, or a name that the log, a score, the loss section or a built-in term has.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"a loss term needs a name of letters, digits and _ that starts with a letter, got {name!r}")
+    if name in OWNED:
+        if of_system:
+            return
+        raise ValueError(
+            f"{name} is a loss term that systems of signcl have of their own: give yours another name, or list yours "
+            f"under `terms` of a system of yours"
+        )
+    keys = [f.name for f in dataclasses.fields(LossRecipe)]
+    for names, where in ((keys, "a key of the recipe's loss section"), (LOGGED, "a key of metrics.jsonl")):
+        if name in names:
+            raise ValueError(f"a loss term cannot be named {name}, which is {where}; give it another name")
+    if name in SCORES:
+        raise ValueError(f"a loss term cannot be named {name}, which is a score; give it another name")
+
+
 def register_term(
-    name: str, *, settings: type | None = None, title: str = "", **options: Any
+    name: str,
+    *,
+    title: str = "",
+    explained: str = "",
+    settings: type | None = None,
+    needs: tuple[str, ...] = (),
+    targets: type | Callable[[], type] | None = None,
+    measure: Measure | None = None,
+    reaches_frames: bool = True,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Make a function a loss term of every system: `@register_term("smooth") def smooth(outputs, batch): ...`.
 
+    A function of the same file and name replaces an earlier one, as when a cell of a notebook runs again.
+
     Args:
         name: its key in `loss.weights`.
-        settings, title, options: see `Term`.
+        title, explained, settings, needs, targets, measure, reaches_frames: see `Term`.
 
     Raises:
-        ValueError: a name that another term has.
+        ValueError: a name that another term has or that no term can have, or what `Term` refuses.
     """
-
-    if settings is not None and (bare := numbers_without_bounds(settings)):
-        raise ValueError(f"settings of the term {name} without bounds: {', '.join(bare)}; use `bounded` for numbers")
+    check_term_name(name)
 
     def add(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        TERMS.add(name, dataclasses.replace(as_term(function), settings=settings, title=title, **options))
+        term = Term(
+            function,
+            title=title,
+            explained=explained,
+            settings=settings,
+            needs=needs,
+            targets=targets,
+            measure=measure,
+            reaches_frames=reaches_frames,
+        )
+        TERMS.add(name, term)
         return function
 
     return add
@@ -227,7 +357,7 @@ def terms_of(system: Any, names: Iterable[str], stage_mates: Iterable[Any] = ())
         if name in own:
             found[name] = as_term(own[name])
         elif name in TERMS:
-            found[name] = TERMS[name]
+            found[name] = as_term(TERMS[name])  # an entry point may name a bare function
         else:
             known = [*own, *TERMS.names()]
             able = [mate.Config().name for mate in stage_mates if name in mate.terms]
@@ -239,18 +369,32 @@ def terms_of(system: Any, names: Iterable[str], stage_mates: Iterable[Any] = ())
     return found
 
 
+def terms_with_settings(system: Any) -> dict[str, type]:
+    """Settings classes of the terms that a system can be trained with, by term: its own and registered ones.
+
+    Args:
+        system: a class of `System`.
+    """
+    terms = terms_of(system, [*system.terms, *TERMS.names()])
+    return {name: term.settings for name, term in terms.items() if term.settings is not None}
+
+
 def compute_terms(outputs: Any, batch: Batch, terms: Mapping[str, Term], context: TermContext) -> dict[str, Tensor]:
     """The terms that a recipe weighs, unweighted, by name."""
-    return {
-        name: term(outputs, batch, dataclasses.replace(context, settings=context.loss.sections.get(name)))
-        for name, term in terms.items()
-    }
+    sections = context.loss.sections
+    values = {}
+    for name, term in terms.items():
+        settings = sections.get(name)
+        if settings is None and term.settings is not None:
+            settings = term.settings()
+        values[name] = term(outputs, batch, dataclasses.replace(context, settings=settings))
+    return values
 
 
 def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:
     """How every number of these systems is shown: scores of answers, measures of terms, then losses."""
     terms = {name: as_term(term) for system in systems for name, term in system.terms.items()}
-    terms |= {name: TERMS[name] for name in TERMS.names()}
+    terms |= {name: as_term(TERMS[name]) for name in TERMS.names()}
     measures = {n: s for term in terms.values() if term.measure is not None for n, s in term.measure.scores.items()}
     losses = {"loss": Score("Loss", "weighted sum of the terms", lower_is_better=True, loss=True)}
     losses |= {

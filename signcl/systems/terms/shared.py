@@ -23,6 +23,8 @@ from signcl.losses import (
 )
 from signcl.metrics import f1_score, mean_average_precision
 from signcl.metrics.titles import Score
+from signcl.systems.targets.pseudo_glosses import PseudoGlosses
+from signcl.systems.targets.sentences import SentenceVectors
 from signcl.systems.terms import LossRecipe, Measure, SignCLRecipe, Term, TermContext
 
 __all__ = [
@@ -247,7 +249,7 @@ pseudo_gloss = Term(
     _pseudo_gloss,
     "Pseudo-gloss loss",
     "cross-entropy per word and clip",
-    targets="signcl.systems.targets.pseudo_glosses:PseudoGlosses",
+    targets=PseudoGlosses,
     measure=Measure(
         _tags,
         _tag_scores,
@@ -261,5 +263,5 @@ sentence_similarity = Term(
     _sentence_similarity,
     "Sentence-similarity loss",
     "squared error of cosines",
-    targets="signcl.systems.targets.sentences:SentenceVectors",
+    targets=SentenceVectors,
 )

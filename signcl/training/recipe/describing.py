@@ -11,7 +11,7 @@ from typing import Literal
 
 from signcl.data.bounds import bounds_of
 from signcl.systems import SystemConfig, system_class
-from signcl.systems.terms import LossRecipe
+from signcl.systems.terms import LossRecipe, terms_with_settings
 from signcl.training.recipe.fields import Recipe
 
 __all__ = ["describe_keys", "field_docs"]
@@ -27,7 +27,10 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def _own_docs(kind: type) -> dict[str, str]:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    except (OSError, TypeError):  # a class typed into a console has no file
+        return {f.name: "" for f in dataclasses.fields(kind)}
     docs: dict[str, str] = {}
     last = ""
     for node in typing.cast(ast.ClassDef, tree).body:
@@ -44,20 +47,21 @@ def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt"
     """Every recipe key with its default, bounds and meaning, one per line, as `signcl fit --keys` prints them.
 
     Args:
-        system: whose config `model` is.
+        system: whose config `model` is, and whose terms have sections in `loss`.
     """
     lines = []
     docs = field_docs(kind)
     hints = typing.get_type_hints(kind)
     for f in dataclasses.fields(kind):
         if kind is LossRecipe and f.name == "sections":
+            sections = terms_with_settings(system_class(system))
+            lines += [_section(f"{where}{term}", settings, system) for term, settings in sections.items()]
             continue
         if dataclasses.is_dataclass(hints[f.name]):
             section = typing.cast(type, hints[f.name])
             if section is SystemConfig:
                 section = system_class(system).Config
-            about = " ".join((section.__doc__ or "").split())
-            lines += [f"\n{where}{f.name}:  {about}", describe_keys(section, f"{where}{f.name}.")]
+            lines.append(_section(f"{where}{f.name}", section, system))
             continue
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
@@ -65,3 +69,8 @@ def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt"
         parts = (" | ".join(choices) + "." if choices else "", docs[f.name], f"[{bounds.short()}]" if bounds else "")
         lines.append(f"  {where}{f.name} = {default!r:<12}  {' '.join(part for part in parts if part)}".rstrip())
     return "\n".join(lines)
+
+
+def _section(name: str, kind: type, system: str) -> str:
+    about = " ".join((kind.__doc__ or "").split())
+    return f"\n{name}:  {about}\n{describe_keys(kind, f'{name}.', system=system)}"

@@ -4,6 +4,7 @@ whole stand here, with the checks that need two keys.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -184,10 +185,28 @@ class Recipe:
                     f"loss.schedule.{term}: loss.weights has {', '.join(weights)}; give the term a weight or leave "
                     f"its epochs out"
                 )
-        for term, settings in self.loss.sections.items():
-            check_bounds(settings, f"loss.{term}.")
-            if term not in weights:
-                raise ValueError(f"loss.{term}: these settings need a weight for it: loss.weights.{term}")
+        for name in self.loss.sections:
+            if name not in weights:
+                raise ValueError(f"loss.{name}: these settings need a weight for it: loss.weights.{name}")
+        for name, weighed in self.terms.items():
+            self._complete_settings(name, weighed)
+            for score in weighed.measure.scores if weighed.measure else ():
+                if score in weights or score == "loss":
+                    raise ValueError(
+                        f"loss.weights: the term {name} has a dev score {score}, which is also the name of a loss; "
+                        f"rename one of them"
+                    )
+
+    def _complete_settings(self, name: str, term: Term) -> None:
+        """Check the settings of a weighed term; where the recipe has none, take defaults, so that it is complete."""
+        sections = self.loss.sections
+        if term.settings is not None:
+            sections.setdefault(name, term.settings())
+        if name not in sections:
+            return
+        if term.settings is None or not dataclasses.is_dataclass(sections[name]):
+            raise ValueError(f"loss.{name}: needs the settings class of the term {name}, got {sections[name]!r}")
+        check_bounds(sections[name], f"loss.{name}.")
 
     def _check_train(self) -> None:
         train = self.train

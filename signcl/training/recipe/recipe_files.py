@@ -14,11 +14,11 @@ import yaml
 
 from signcl.data.registry import did_you_mean, load_plugins, loaded_plugins
 from signcl.systems import SYSTEMS, SystemConfig, system_class
-from signcl.systems.terms import TERMS, LossRecipe, as_term
+from signcl.systems.terms import LossRecipe, terms_with_settings
 from signcl.training.recipe.fields import Recipe
 from signcl.training.recipe.old_recipes import moved_key, of_today
 
-SHARED_KEYS = {f.name for f in dataclasses.fields(LossRecipe)}
+SHARED_KEYS = {f.name for f in dataclasses.fields(LossRecipe)} - {"sections"}
 
 __all__ = ["load_recipe", "recipe_from_dict", "recipe_to_dict", "save_recipe"]
 
@@ -112,18 +112,18 @@ def _system_named(model: Any) -> str:
 
 def _with_sections(loss: dict[str, Any], system: str) -> dict[str, Any]:
     """The loss section with the settings of terms that have their own gathered under `sections`."""
-    shared, sections = {}, {}
-    for key, value in loss.items():
-        settings = None
-        if key not in SHARED_KEYS:
-            own = system_class(system).terms.get(key)
-            term = TERMS.get(key) if own is None else as_term(own)
-            settings = None if term is None else term.settings
-        if settings is None:
-            shared[key] = value
-        else:
-            sections[key] = _build(settings, value, f"loss.{key}.")
-    return shared | ({"sections": sections} if sections else {})
+    shared = {key: value for key, value in loss.items() if key in SHARED_KEYS}
+    others = {key: value for key, value in loss.items() if key not in SHARED_KEYS}
+    if not others:
+        return shared
+    kinds, sections = terms_with_settings(system_class(system)), {}
+    for key, value in others.items():
+        if key not in kinds:
+            known = [*SHARED_KEYS, *kinds]
+            hint = did_you_mean(str(key), known, "loss.")
+            raise ValueError(f"unknown recipe key loss.{key}{hint}; loss has {', '.join(sorted(known))}")
+        sections[key] = _build(kinds[key], value, f"loss.{key}.")
+    return shared | {"sections": sections}
 
 
 def recipe_to_dict(recipe: Any) -> dict[str, Any]:
