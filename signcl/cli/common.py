@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from signcl.data.registry import is_outside_module
+
 __all__ = ["add_json", "add_run_and_split", "add_verb", "is_ours", "message", "show"]
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -51,13 +53,16 @@ def show(options: argparse.Namespace, found: Any, table: Callable[[Any], object]
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether the message was written for the user: raised in this package, or an error of the file system."""
+    """Whether the message was written for the user: raised in this package or a plugin, or by the file system."""
     if isinstance(error, OSError):
         return True
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    return frame is not None and frame.tb_frame.f_code.co_filename.startswith(PACKAGE)
+    if frame is None:
+        return False
+    code, module = frame.tb_frame.f_code, str(frame.tb_frame.f_globals.get("__name__", ""))
+    return code.co_filename.startswith(PACKAGE) or is_outside_module(module)
 
 
 def message(error: BaseException) -> str:

@@ -44,7 +44,7 @@ def _fit(options: argparse.Namespace) -> None:
     if options.keys:
         system = "gfslt"
         if options.recipe is not None:
-            system = load_recipe(options.recipe, options.overrides, run_plugins=True).model.name
+            system = load_recipe(options.recipe, options.overrides).model.name  # a list of keys runs no plugin
         print(describe_keys(system=system))
         return
     if options.recipe is None:

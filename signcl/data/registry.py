@@ -12,15 +12,32 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Registry", "did_you_mean", "load_plugins", "loaded_plugins", "plugin_digest"]
+from signcl.data.progress import say
+
+__all__ = [
+    "Registry",
+    "did_you_mean",
+    "digest_of_loaded",
+    "is_outside_module",
+    "load_plugins",
+    "loaded_plugins",
+    "plugin_digest",
+    "plugins_as_list",
+    "with_loaded_plugins",
+]
 
 Thing = TypeVar("Thing")
+
+OF_FILE = "signcl_plugin_"
+"""How the modules of plugin files are named: this, the name of the file, a digest of its path."""
 
 
 class Registry(Generic[Thing]):
@@ -30,9 +47,10 @@ class Registry(Generic[Thing]):
         what: for messages: system, corpus, loss term.
         key: the recipe key that names one, for messages.
         package: a package whose modules are things of the same name, each registered by importing its module.
-        not_entries: modules of that package that are none.
+        not_entries: modules that are not entries.
         entry_points: the group in which installed packages announce theirs.
         of_module: makes a thing of a module of the package; None: the module registers it.
+        accept: makes a thing of what an entry point of a name gives, or says in a ValueError what is wrong with it.
     """
 
     def __init__(
@@ -44,10 +62,14 @@ class Registry(Generic[Thing]):
         package: str = "",
         not_entries: Sequence[str] = (),
         of_module: Callable[[Any], Thing] | None = None,
+        accept: Callable[[str, Any], Thing] | None = None,
     ) -> None:
         self.what, self.key, self.group = what, key, entry_points
         self._package, self._not_entries, self._of_module = package, tuple(not_entries), of_module
+        self.accept = accept
         self._things: dict[str, Thing] = {}
+        self._left_out: set[str] = set()
+        _REGISTRIES.add(self)
 
     def add(self, name: str, thing: Thing) -> None:
         """Register a thing.
@@ -64,7 +86,7 @@ class Registry(Generic[Thing]):
 
     @contextmanager
     def standing_in(self, name: str, thing: Thing) -> Iterator[None]:
-        """Let a thing have a name for a while, whoever else has it: for checks of things that are not registered."""
+        """Temporarily register a thing under a name that may be taken: for checks of things that are not registered."""
         before = self._things.get(name)
         self._things[name] = thing
         try:
@@ -80,37 +102,82 @@ class Registry(Generic[Thing]):
         own = self._own()
         return [*own, *sorted({*self._installed(), *self._things} - set(own))]
 
+    def loadable(self) -> list[tuple[str, Thing]]:
+        """Every name and thing, for listings and advice: one that cannot be loaded is left out, and named on stderr."""
+        found = []
+        for name in self.names():
+            try:
+                found.append((name, self[name]))
+            except ValueError as error:
+                if name not in self._left_out:  # say it once
+                    say(f"left out: {error}")
+                self._left_out.add(name)
+        return found
+
     def __contains__(self, name: object) -> bool:
         return name in self._things or name in self._own() or name in self._installed()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
 
     def __getitem__(self, name: str) -> Thing:
         if name not in self._things:
             if name in self._own():
-                module = importlib.import_module(f"{self._package}.{name}")
-                if self._of_module is not None:
-                    self._things.setdefault(name, self._of_module(module))
+                self._from_file(name)
             elif (entry := self._installed().get(name)) is not None:
                 self._from_entry(name, entry)
-        if name not in self._things:
+        self.check_name(name)
+        return self._things[name]
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that nothing has; nothing is imported.
+
+        Raises:
+            ValueError: says the recipe key and every name.
+        """
+        if name not in self:
             raise ValueError(
                 f"{self.key}: needs one of {', '.join(self.names())}, got {name!r}{did_you_mean(name, self.names())}"
             )
-        return self._things[name]
 
     def get(self, name: str) -> Thing | None:
         """The thing of a name, None where there is none."""
         return self[name] if name in self else None  # noqa: SIM401 (this is `get`)
 
+    def _from_file(self, name: str) -> None:
+        """Import the package's file of a name."""
+        where = f"{self._package}.{name}"
+        try:
+            module = importlib.import_module(where)
+        except Exception as error:  # a file that is being written
+            raise ValueError(f"the {self.what} {name!r} cannot be loaded: {_cause(error, where)}") from error
+        if self._of_module is not None and name not in self._things:
+            try:
+                self._things[name] = self._of_module(module)
+            except AttributeError as error:
+                raise ValueError(f"{name}.py gives no {self.what}: {error}") from None
+        if name not in self._things:
+            raise ValueError(f"{name}.py registers no {self.what} named {name}; give the file the registered name")
+
     def _from_entry(self, name: str, entry: EntryPoint) -> None:
+        """Load what an installed package announces: a module that registers, or the thing itself."""
+        start = f"the {self.what} {name!r} of the installed package {entry.dist.name if entry.dist else entry.value}"
         try:
             thing = entry.load()
         except Exception as error:  # somebody else's package: whatever it raises, the user needs its name
-            raise ValueError(
-                f"the {self.what} {name!r} of the installed package {entry.dist.name if entry.dist else entry.value} "
-                f"cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
-        if name not in self._things:  # a module that registers, or the thing itself
-            self._things[name] = thing
+            cause = _cause(error, entry.value.partition(":")[0].partition(".")[0])
+            raise ValueError(f"{start} cannot be loaded: {cause}") from error
+        if name in self._things:
+            return
+        if isinstance(thing, ModuleType):
+            raise ValueError(f"{start} cannot be used: {entry.value} registers no {self.what} named {name}")
+        try:
+            self._things[name] = thing if self.accept is None else self.accept(name, thing)
+        except ValueError as error:
+            raise ValueError(f"{start} cannot be used: {error}") from None
 
     def _own(self) -> list[str]:
         """Names of the package's own, from the names of its files: nothing is imported."""
@@ -126,6 +193,10 @@ class Registry(Generic[Thing]):
 
     def _installed(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group)}
+
+
+_REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
+"""All of them: whose code is registered, see `is_outside_module`."""
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -156,18 +227,18 @@ def did_you_mean(word: str, known: Iterable[str], where: str = "") -> str:
 
 
 _LOADED: dict[str, str] = {}
-"""Plugins that were imported, as they were named -> digest of the file, "" for a module of a package."""
+"""Plugins that were imported, as they were named -> digest of the file."""
 
 
 def load_plugins(plugins: Sequence[str]) -> None:
     """Import files (`my_system.py`) or modules (`package.module`) that register systems, corpora or terms.
 
-    This runs their code: call it for plugins that the user has named, never for names found in a file of a stranger.
+    This runs their code: call it for plugins that the user has named, never with names read from someone else's file.
 
     Raises:
-        ValueError: no such file or module, or one that fails while it is imported.
+        ValueError: no list, no such file or module, or one that fails while it is imported.
     """
-    for plugin in plugins:
+    for plugin in plugins_as_list(plugins):
         if plugin in _LOADED:
             continue
         try:
@@ -175,17 +246,36 @@ def load_plugins(plugins: Sequence[str]) -> None:
                 _import_file(Path(plugin))
             else:
                 importlib.import_module(plugin)
-        except ValueError:
-            raise
         except ModuleNotFoundError as error:
-            if error.name != plugin.partition(".")[0] and not plugin.startswith(f"{error.name}."):
-                raise ValueError(f"the plugin {plugin} needs the module {error.name}, which is not installed") from None
+            if error.name == plugin or (error.name and plugin.startswith(f"{error.name}.")):
+                raise ValueError(
+                    f"no plugin {plugin}: a file ends in .py, and no module of that name is installed"
+                ) from None
             raise ValueError(
-                f"no plugin {plugin}: a file ends in .py, and no module of that name is installed"
+                f"the plugin {plugin} needs the module {error.name or error}, which is not installed"
             ) from None
         except Exception as error:  # the user's own code: the line is worth more than our traceback
-            raise ValueError(f"the plugin {plugin} fails: {type(error).__name__}: {error}{_at(error)}") from error
+            if isinstance(error, ValueError) and _raised_in_signcl(error):
+                raise
+            raise ValueError(f"the plugin {plugin} fails: {_cause(error, _module_name(plugin))}") from error
         _LOADED[plugin] = plugin_digest(plugin)
+
+
+def plugins_as_list(plugins: Any) -> list[str]:
+    """The value of `plugins`, of a recipe or a call, as a list of names.
+
+    Raises:
+        ValueError: anything but a list of file or module names; says what to write.
+    """
+    if plugins is None:
+        return []
+    if isinstance(plugins, str | Path):
+        raise ValueError(f"plugins: needs a list of files or modules, got {str(plugins)!r}; write plugins: [{plugins}]")
+    if not isinstance(plugins, list | tuple) or not all(isinstance(p, str | Path) and str(p) for p in plugins):
+        raise ValueError(
+            f"plugins: needs a list of files or modules such as [my_system.py, package.module], got {plugins!r}"
+        )
+    return [str(plugin) for plugin in plugins]
 
 
 def loaded_plugins() -> dict[str, str]:
@@ -193,16 +283,60 @@ def loaded_plugins() -> dict[str, str]:
     return dict(_LOADED)
 
 
+def with_loaded_plugins(plugins: Sequence[str]) -> list[str]:
+    """These plugins and all others that were imported; a file that has two paths is named once."""
+    found = list(plugins)
+    for plugin in _LOADED:
+        if not any(_same_file(plugin, other) for other in found):
+            found.append(plugin)
+    return found
+
+
+def digest_of_loaded(plugin: str) -> str | None:
+    """The digest of a plugin as it was imported, None where it was not: the same name or path, else the same file name.
+
+    A run folder says `my_system.py`, and whoever reads the run later may have that file elsewhere.
+    """
+    alike = [other for other in _LOADED if _same_file(plugin, other)]
+    alike += [other for other in _LOADED if plugin.endswith(".py") and Path(other).name == Path(plugin).name]
+    return _LOADED[alike[0]] if alike else None
+
+
 def plugin_digest(plugin: str) -> str:
-    """A number that changes when the file of a plugin does; "" where it is a module, or not there."""
+    """A number that changes when the file of a plugin does; "" where there is no file."""
+    file = plugin if plugin.endswith(".py") else getattr(sys.modules.get(plugin), "__file__", None)
+    path = Path(file or "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
+def is_outside_module(module: str) -> bool:
+    """Whether a module is a plugin or has something registered, or belongs to a package that has."""
+    tops = {plugin.partition(".")[0] for plugin in _LOADED if not plugin.endswith(".py")}
+    for registry in _REGISTRIES:
+        things = [getattr(thing, "function", thing) for thing in registry._things.values()]  # a term holds its function
+        tops |= {str(getattr(thing, "__module__", "")).partition(".")[0] for thing in things}
+    return module.startswith(OF_FILE) or module.partition(".")[0] in tops
+
+
+def _same_file(a: str, b: str) -> bool:
+    return a == b or (a.endswith(".py") and b.endswith(".py") and Path(a).resolve() == Path(b).resolve())
+
+
+def _module_name(plugin: str) -> str:
+    """The name in `sys.modules` of a plugin's file, or the package that a module belongs to."""
+    if not plugin.endswith(".py"):
+        return plugin.partition(".")[0]
     path = Path(plugin)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if plugin.endswith(".py") and path.is_file() else ""
+    return f"{OF_FILE}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
 
 
 def _import_file(path: Path) -> None:
     if not path.is_file():
-        raise ValueError(f"no plugin at {path}: a Python file is needed that registers a system, corpus or term")
-    name = f"signcl_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+        relative = "" if path.is_absolute() else f"; the path is relative to the current folder, {Path.cwd()}"
+        raise ValueError(
+            f"no plugin at {path}{relative}; give the path of a Python file that registers a system, corpus or term"
+        )
+    name = _module_name(str(path))
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -217,9 +351,32 @@ def _import_file(path: Path) -> None:
         raise
 
 
-def _at(error: Exception) -> str:
-    """File and line of the innermost frame of an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+def _cause(error: Exception, module: str) -> str:
+    """An error as text, with the innermost line of a module (or of its package) that led to it."""
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{kind}: {error.msg} ({error.filename}, line {error.lineno})"
+    place = ""
+    for frame, line in _frames(error):
+        name = _name_of(frame)
+        if name == module or name.startswith(f"{module}."):
+            place = f" ({frame.f_code.co_filename}, line {line})"
+    return f"{kind}: {' '.join(str(error).split())}{place}"
+
+
+def _raised_in_signcl(error: Exception) -> bool:
+    frames = _frames(error)
+    return bool(frames) and _name_of(frames[-1][0]).partition(".")[0] == "signcl"
+
+
+def _name_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _frames(error: Exception) -> list[tuple[FrameType, int]]:
+    """Frames of an error with their lines, the innermost last."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append((trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
-    return "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
+    return frames

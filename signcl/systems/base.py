@@ -468,12 +468,35 @@ def check_same_words(earlier: EarlierRun, start: Start) -> None:
         )
 
 
+def _name_in_config(system: type[System]) -> str:
+    """The name of a system for recipes; refuses a class that cannot be one."""
+    config = getattr(system, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, SystemConfig)):
+        raise ValueError(f"{system.__name__} needs a class Config inside it, derived from System.Config")
+    if "__dataclass_fields__" not in vars(config):
+        raise ValueError(f"{system.__name__}.Config needs the line `@dataclass(frozen=True, kw_only=True)` above it")
+    name = config.__dataclass_fields__["name"].default
+    if not name or not isinstance(name, str):
+        raise ValueError(f'{system.__name__}.Config needs a name for recipes: `name: str = "my_system"`')
+    return name
+
+
+def _accept_system(name: str, system: Any) -> type[System]:
+    """What an entry point gives, as a system of that name."""
+    if not (isinstance(system, type) and issubclass(system, System)):
+        raise ValueError(f"a class derived from signcl.System is needed, got {system!r}")
+    if (own := _name_in_config(system)) != name:
+        raise ValueError(f"{system.__name__}.Config has the name {own!r}; call the entry point {own}")
+    return system
+
+
 SYSTEMS: Registry[type[System]] = Registry(
     "system",
     key="model.name",
     package="signcl.systems",
     not_entries=("base", "encoders", "parts", "targets", "terms"),
     entry_points="signcl.systems",
+    accept=_accept_system,
 )
 """Every system by its name: a file of this package, an installed entry point, or one that a plugin has registered."""
 
@@ -482,17 +505,12 @@ def register(system: type[System]) -> type[System]:
     """Make a system known by the name in its config: `@register class MySystem(System): ...`.
 
     Raises:
-        ValueError: a name that another system has, no name, or a `Config` that is no `SystemConfig`.
+        ValueError: a name that another system has, no name, or a `Config` that is no dataclass or no `SystemConfig`.
     """
-    config = getattr(system, "Config", None)
-    if not (isinstance(config, type) and issubclass(config, SystemConfig)):
-        raise ValueError(f"{system.__name__} needs a class Config inside it, derived from System.Config")
-    name = config.__dataclass_fields__["name"].default
-    if not name:
-        raise ValueError(f'{system.__name__}.Config needs a name for recipes: `name: str = "my_system"`')
+    name = _name_in_config(system)
     for term in system.terms:
         check_term_name(term, of_system=True)
-    SYSTEMS.add(str(name), system)
+    SYSTEMS.add(name, system)
     return system
 
 

@@ -63,10 +63,13 @@ class _Words:
 def list_systems(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every system, or those named: what it is, what trains it, where SignCL looks, how large it is, its recipes.
 
+    Of all systems, one of an installed package that cannot be loaded is left out, and named on stderr.
+
     Raises:
         ValueError: no system of that name.
     """
-    return [_row(name, system_class(name)) for name in (names or SYSTEMS.names())]
+    chosen = [(name, system_class(name)) for name in names] if names else SYSTEMS.loadable()
+    return [_row(name, system) for name, system in chosen]
 
 
 def describe_system(name: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from signcl.data.progress import say
+from signcl.data.registry import with_loaded_plugins
 from signcl.training import run_folder
 from signcl.training.loop import Loop
 from signcl.training.recipe import Recipe, recipe_from_dict, recipe_to_dict
@@ -14,12 +16,14 @@ from signcl.training.recipe.old_recipes import of_today
 
 __all__ = ["fit"]
 
-HARMLESS = {"out", "train.workers", "train.device", "train.save_every", "input.cache_gb"}
-"""Recipe values that may change between a run and its resumption."""
+HARMLESS = {"out", "plugins", "train.workers", "train.device", "train.save_every", "input.cache_gb"}
+"""Recipe values that may change between a run and its resumption. A plugin may have another path."""
 
 
 def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
     """Train one run to its end, or go on with one that was stopped.
+
+    Every plugin that has been imported is named in the run's recipe, also one that came from `--plugins`.
 
     Args:
         recipe: everything that the run depends on.
@@ -33,10 +37,13 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
         ValueError, OSError: a corpus, recipe or folder that cannot be used, or a loss that is not finite.
         KeyboardInterrupt: after the state has been written.
     """
+    if (plugins := with_loaded_plugins(recipe.plugins)) != recipe.plugins:
+        recipe = dataclasses.replace(recipe, plugins=plugins)
     folder = Path(recipe.out)
     state = None if fresh else run_folder.load_state(folder)
     if state is not None:
         _same_recipe(folder, state["recipe"], recipe_to_dict(recipe))
+        run_folder.say_changed_plugins(folder)
         if state["finished"]:
             say(f"{folder} is finished ({state['step']} steps); --fresh trains it again")
             return folder

@@ -22,6 +22,8 @@ import torch
 from torch import nn
 
 from signcl.data.files import atomic_write, write_json
+from signcl.data.progress import say
+from signcl.data.registry import digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.targets import Targets
 from signcl.training.recipe import Recipe, save_recipe
@@ -36,6 +38,7 @@ __all__ = [
     "save_run_start",
     "save_state",
     "save_weights",
+    "say_changed_plugins",
     "versions",
 ]
 
@@ -146,6 +149,16 @@ def read_card(folder: Path) -> dict[str, Any]:
 def save_card(folder: Path, card: dict[str, Any]) -> None:
     """Write `card.json`."""
     write_json(folder / "card.json", card)
+
+
+def say_changed_plugins(folder: Path) -> None:
+    """Say which plugin files are not those that the run was trained with, by the digests in its card."""
+    path = folder / "card.json"
+    trained: dict[str, str] = (read_card(folder).get("plugins") or {}) if path.is_file() else {}
+    for plugin, digest in trained.items():
+        now = digest_of_loaded(plugin)
+        if digest and now and digest != now:
+            say(f"{plugin} has changed since {folder} was trained with it (digest {digest} then, {now} now)")
 
 
 def save_state(folder: Path, state: dict[str, Any], save: Callable[..., None] = torch.save) -> None:

@@ -159,6 +159,7 @@ def load_run(folder: str | Path) -> Run:
     recipe = read_recipe(folder)
     tokenizer = load_tokenizer(folder)
     card = run_folder.read_card(folder)
+    run_folder.say_changed_plugins(folder)
     glosses = load_glosses(folder) if recipe.needs_glosses else None
     targets = load_targets(recipe.terms, recipe.model, folder)
     described = run_folder.read_architecture(folder)

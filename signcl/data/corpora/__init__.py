@@ -23,12 +23,34 @@ SPLITS = ("train", "dev", "test")
 Reader = Callable[..., "list[Sample]"]
 """(root, split, **options) -> samples."""
 
+
+def _accept_reader(name: str, samples: Any) -> Reader:
+    """A function as the reader of a corpus; refuses one whose options could not be given in a recipe."""
+    if not callable(samples) or isinstance(samples, type):
+        raise ValueError(f"corpus {name}: a function (root, split, *, options) is needed, got {samples!r}")
+    parameters = list(inspect.signature(samples).parameters.values())
+    called = getattr(samples, "__name__", name)
+    if len(parameters) < 2 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:2]):
+        got = ", ".join(map(str, parameters))
+        raise ValueError(f"corpus {name}: the function must take (root, split, *, options), got {called}({got})")
+    for option in parameters[2:]:
+        if option.kind is not option.KEYWORD_ONLY:
+            raise ValueError(
+                f"corpus {name}: options of its reader are keyword-only, got {str(option)!r} in {called}; write "
+                f"{called}(root, split, *, lowercase=False)"
+            )
+        if option.default is option.empty:
+            raise ValueError(f"corpus {name}: the option {option.name} of {called} needs a default")
+    return samples
+
+
 CORPORA: Registry[Reader] = Registry(
     "corpus",
     key="corpus.name",
     package="signcl.data.corpora",
     entry_points="signcl.corpora",
     of_module=lambda module: module.samples,
+    accept=_accept_reader,
 )
 """Every corpus by its name: a file of this package with a function `samples`, an installed entry point, or a function
 that a plugin has registered."""
@@ -38,11 +60,11 @@ def register_corpus(name: str) -> Callable[[Reader], Reader]:
     """Make a function a corpus: `@register_corpus("mine") def samples(root, split, *, option=1): ...`.
 
     Raises:
-        ValueError: a name that another corpus has.
+        ValueError: a name that another corpus has, or options that are not keyword-only.
     """
 
     def add(samples: Reader) -> Reader:
-        CORPORA.add(name, samples)
+        CORPORA.add(name, _accept_reader(name, samples))
         return samples
 
     return add

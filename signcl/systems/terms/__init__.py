@@ -256,7 +256,14 @@ def _check_settings(settings: type) -> None:
         )
 
 
-TERMS: Registry[Term] = Registry("loss term", key="loss.weights", entry_points="signcl.terms")
+def _accept_term(name: str, term: Any) -> Term:
+    """What an entry point gives, as a loss term: a `Term`, or the function of one."""
+    if not isinstance(term, Term) and (not callable(term) or isinstance(term, type)):
+        raise ValueError(f"a function (outputs, batch) or a signcl.systems.Term is needed, got {term!r}")
+    return as_term(term)
+
+
+TERMS: Registry[Term] = Registry("loss term", key="loss.weights", entry_points="signcl.terms", accept=_accept_term)
 """Terms that every system can be trained with, from plugins and installed packages; a system has its own beside."""
 
 

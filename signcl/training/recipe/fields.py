@@ -167,14 +167,14 @@ class Recipe:
 
     def _check_stage(self, system: type[System]) -> None:
         if system.stage != self.stage:
-            names = [name for name in SYSTEMS.names() if system_class(name).stage == self.stage]
+            names = [name for name, kind in SYSTEMS.loadable() if kind.stage == self.stage]
             raise ValueError(f"stage {self.stage} trains model.name={' or '.join(names)}, got {self.model.name}")
 
     def _check_terms(self, system: type[System]) -> None:
         """Refuse terms that the system cannot compute, and a system without a term that it needs."""
         weights = self.loss.weights
         if any(name not in system.terms for name in weights):  # the advice needs every system of the stage
-            mates = [c for c in map(system_class, SYSTEMS.names()) if c.stage == self.stage and c is not system]
+            mates = [c for _, c in SYSTEMS.loadable() if c.stage == self.stage and c is not system]
             terms_of(system, weights, mates)
         for term in system.needed:
             if term not in weights:

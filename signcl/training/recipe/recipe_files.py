@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
-from signcl.data.registry import did_you_mean, load_plugins, loaded_plugins
+from signcl.data.corpora import CORPORA
+from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
 from signcl.systems import SYSTEMS, SystemConfig, system_class
 from signcl.systems.terms import LossRecipe, terms_with_settings
 from signcl.training.recipe.fields import Recipe
@@ -51,13 +52,20 @@ def load_recipe(
         _override(data, override, path)
     if of_run or (path.parent / "card.json").is_file():
         data = of_today(data)
-    plugins = data.get("plugins") or []
-    if run_plugins and isinstance(plugins, list):
-        load_plugins([str(plugin) for plugin in plugins])
     try:
-        return recipe_from_dict(data)
+        plugins = plugins_as_list(data.get("plugins"))
     except ValueError as error:
-        raise ValueError(f"{path}: {_without_plugins(plugins)}{error}") from None
+        raise ValueError(f"{path}: {error}") from None
+    if run_plugins:
+        load_plugins(plugins)
+    advice = _without_plugins(plugins)
+    try:
+        recipe = recipe_from_dict(data)
+        if advice or not of_run:  # a report of a run needs no corpus
+            CORPORA.check_name(recipe.corpus.name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {advice}{error}") from None
+    return recipe
 
 
 def _override(data: dict[str, Any], override: str, path: Path) -> None:
@@ -76,15 +84,15 @@ def _override(data: dict[str, Any], override: str, path: Path) -> None:
         node[last] = value
 
 
-def _without_plugins(plugins: Any) -> str:
+def _without_plugins(plugins: Sequence[str]) -> str:
     """The start of an error about a recipe whose plugins have not been imported: what to do."""
-    missing = [str(plugin) for plugin in plugins if str(plugin) not in loaded_plugins()] if plugins else []
+    missing = [plugin for plugin in plugins if digest_of_loaded(plugin) is None]
     if not missing:
         return ""
     flags = " ".join(f"--plugins {plugin}" for plugin in missing)
     return (
         f"it needs the plugins {', '.join(missing)}, which are code and are never imported by themselves; if you trust "
-        f"them, add {flags}. Without them: "
+        f"them, add {flags} (in Python: signcl.load_plugins({missing})). Without them: "
     )
 
 
@@ -205,7 +213,5 @@ def _of_others(where: str, key: str, data: dict[str, Any]) -> str:
     """The end of an error about a key of `model` that other systems have: which."""
     if where != "model.":
         return ""
-    having = [
-        name for name in SYSTEMS.names() if key in {f.name for f in dataclasses.fields(system_class(name).Config)}
-    ]
+    having = [name for name, system in SYSTEMS.loadable() if key in {f.name for f in dataclasses.fields(system.Config)}]
     return f": model.{key} belongs to {', '.join(having)}, not to {_system_named(data)}" if having else ""
