@@ -265,4 +265,5 @@ def test_unknown_words_are_refused(capsys):
 
 
 def test_corpus_settings_are_checked(tmp_path, capsys):
-    assert "size must be" in mistake(capsys, "corpus", "make", str(tmp_path / "c"), "--size=20")
+    said = mistake(capsys, "corpus", "make", str(tmp_path / "c"), "--size=20")
+    assert "argument --size: needs a whole number from 48 to 224, got 20" in said

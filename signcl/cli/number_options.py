@@ -34,7 +34,7 @@ class Number:
             value = None
         if value is None or not self.bounds.hold(value):
             wanted = self.bounds.described(whole=self.kind is int)
-            raise argparse.ArgumentTypeError(f"needs {wanted}, got {shown(text)}")
+            raise argparse.ArgumentTypeError(f"needs {wanted}, got {shown(text if value is None else value)}")
         return value
 
 

@@ -173,13 +173,19 @@ def _numbers(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any, bool]
             yield from _numbers(value, int if whole else float, name)
         elif (typing.get_origin(fitting[0]) or fitting[0]) in (int, float, dict, list, tuple):
             yield from _numbers(value, fitting[0], name)  # else None, or the text of `int | str`
+    elif origin in (list, tuple) and not isinstance(value, list | tuple):
+        raise ValueError(f"{name}: needs a list of numbers, got {shown(value)}")
+    elif origin is dict and not isinstance(value, dict):
+        raise ValueError(f"{name}: needs numbers by name, got {shown(value)}")
     elif isinstance(value, dict) and hint not in (int, float):
         for key, inner in value.items():
             yield from _numbers(inner, arguments[1] if len(arguments) == 2 else Any, f"{name}.{key}")
     elif isinstance(value, list | tuple) and hint not in (int, float):
+        each = arguments[:1] if origin is list or Ellipsis in arguments else arguments
+        if len(each) > 1 and len(each) != len(value):
+            raise ValueError(f"{name}: needs {len(each)} numbers, got {shown(value)}")
         for i, inner in enumerate(value):
-            kind = Any if not arguments else arguments[i] if len(arguments) == len(value) else arguments[0]
-            yield from _numbers(inner, kind, name)
+            yield from _numbers(inner, each[min(i, len(each) - 1)] if each else Any, name)
     else:
         yield name, value, hint is int
 
