@@ -180,7 +180,7 @@ class Recipe:
         size, crop = self.input.size, self.input.crop
         if size is not None and crop is not None and crop > size:
             raise ValueError(
-                f"input.crop={crop}: needs a square within input.size={size}; make size larger, crop smaller"
+                f"input.crop={crop}: needs a square within input.size={size}; make crop smaller or size larger"
             )
 
     def _check_stage(self, system: type[System]) -> None:
