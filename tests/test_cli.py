@@ -209,7 +209,9 @@ def test_wrong_recipes(corpus, tmp_path, capsys):
     assert "needs a whole number, got 'many'" in mistake(capsys, "fit", recipe, "--train.epochs=many")
     out = [f"--out={tmp_path}/run", "--model.init_from="]
     assert "needs a corpus of features" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=identity")
-    assert "input.crop=99: needs a square within input.size=48" in mistake(capsys, "fit", recipe, root, *out, "--input.crop=99", *TINY)
+    assert "input.crop=99: needs a square within input.size=48" in mistake(
+        capsys, "fit", recipe, root, *out, "--input.crop=99", *TINY
+    )
     weights = f"--model.visual_weights=pretrained:{tmp_path}/no.pth"
     assert "fit its recipe first" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=resnet18", weights)
 
