@@ -6,6 +6,7 @@ from systems import having
 from transformers import MBartConfig, MBartForConditionalGeneration, ResNetConfig, ResNetModel
 
 from signcl.data.text import build_tokenizer
+from signcl.systems.encoders import initialise_visual
 from signcl.systems.parts.checkpoints import read_tensors
 from signcl.training.recipe import recipe_from_dict
 from signcl.training.runs import build_model, initialise
@@ -90,6 +91,12 @@ def test_the_frame_encoder_starts_from_a_resnet(resnet, form, tmp_path):
     with torch.no_grad():
         theirs = resnet.eval()(pixels).pooler_output.flatten(1)
         torch.testing.assert_close(model.visual(frames), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_frame_encoder_from_a_run_needs_the_prefix():
+    visual = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"^model.visual_weights: needs pretrained:FILE, pretrained:RUN .* 'runs/a'$"):
+        initialise_visual(visual, "runs/a", lambda folder: pytest.fail("the run was taken all the same"))
 
 
 def test_what_cannot_be_read_is_named(mbart, tmp_path):

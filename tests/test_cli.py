@@ -209,7 +209,9 @@ def test_wrong_recipes(corpus, tmp_path, capsys):
     assert "needs a whole number, got 'many'" in mistake(capsys, "fit", recipe, "--train.epochs=many")
     out = [f"--out={tmp_path}/run", "--model.init_from="]
     assert "needs a corpus of features" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=identity")
-    assert "input.crop=99 does not fit" in mistake(capsys, "fit", recipe, root, *out, "--input.crop=99", *TINY)
+    assert "input.crop=99: needs a square within input.size=48" in mistake(
+        capsys, "fit", recipe, root, *out, "--input.crop=99", *TINY
+    )
     weights = f"--model.visual_weights=pretrained:{tmp_path}/no.pth"
     assert "fit its recipe first" in mistake(capsys, "fit", recipe, root, *out, "--model.visual=resnet18", weights)
 
@@ -265,4 +267,5 @@ def test_unknown_words_are_refused(capsys):
 
 
 def test_corpus_settings_are_checked(tmp_path, capsys):
-    assert "size must be" in mistake(capsys, "corpus", "make", str(tmp_path / "c"), "--size=20")
+    said = mistake(capsys, "corpus", "make", str(tmp_path / "c"), "--size=20")
+    assert "argument --size: needs a whole number from 48 to 224, got 20" in said

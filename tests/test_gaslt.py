@@ -485,7 +485,7 @@ def test_pieces_are_named_as_word_vectors_name_them():
         ({"keys": 0}, r"model\.keys: needs a number from 1 to 1000, got 0"),
         ({"word_dim": -1}, r"model\.word_dim: needs a number from 1 to 65536"),
         ({"edge": "ring"}, r"model\.edge: needs one of stop, wrap, got 'ring'"),
-        ({"embedding_dropout": 2.0}, r"embedding_dropout: needs a number from 0 to 1, got 2\.0"),
+        ({"embedding_dropout": 2.0}, r"embedding_dropout: needs a number of at least 0 and below 1, got 2\.0"),
         ({"sentence_encoder": "bert"}, "needs tfidf or pretrained:FOLDER, got 'bert'"),
         ({"word_vectors": "v.txt"}, r"needs pretrained:FILE, got 'v\.txt'"),
         ({"signcl_tap": "layer7"}, "needs one of embedding, layer1, layer2, got 'layer7'"),

@@ -1,6 +1,7 @@
 """The one pass over the clips of a run: every verb treats broken clips and mixed sizes alike, and no run is changed."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from signcl.data.video import write_video
 from signcl.inference.alignment import align_run
 from signcl.inference.answers import predict, search_of
 from signcl.inference.run_density import run_density
+from signcl.inference.translation import load_model, translate
 from signcl.training.recipe import recipe_from_dict, recipe_samples, recipe_to_dict
 from signcl.training.runs import load_run
 
@@ -119,6 +121,28 @@ def test_asking_a_run_changes_nothing_of_it(corpora, tmp_path, monkeypatch):
     assert used == [1.0, 0.0, 1.0]
     predict(run, samples, device="cpu", beams=3, progress=False)
     assert recipe_to_dict(run.recipe) == before
+    assert evaluate(run.folder, device="cpu", bootstrap=0, progress=False)["made"]["length_penalty"] == 1.0
+    greedy = evaluate(run.folder, device="cpu", bootstrap=0, beams=1, progress=False)["made"]
+    assert greedy["beams"] == 1
+    assert "length_penalty" not in greedy
     assert search_of(run, 3) == dataclasses.replace(run.recipe.decode, beams=3)
-    with pytest.raises(ValueError, match="beams: needs at least 1"):
+    with pytest.raises(ValueError, match=r"^decode\.beams: needs a number from 1 to 1000, got 0"):
         search_of(run, 0)
+    for wrong in ({"length_penalty": math.nan}, {"beams": 10**8}, {"beams": 2.5}):
+        for ask in (evaluate, lambda folder, **options: predict(load_run(folder), samples, **options)):
+            with pytest.raises(ValueError, match=f"^decode.{next(iter(wrong))}: needs a ") as caught:
+                ask(run.folder, device="cpu", progress=False, **wrong)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^decode\.beams: needs a number from 1 to 1000, got 5000$"):
+        translate(load_model(run.folder, device="cpu"), "clip.mp4", beams=5000)
+
+
+@pytest.mark.parametrize(
+    ("case", "searched"),
+    [(Case("recogniser"), {"beams": 3}), (Case("classifier", corpus={"isolated": True}), {}), (Case("vlp"), {})],
+    ids=str,
+)
+def test_scores_tell_of_a_search_only_where_there_was_one(case, searched, corpora, tmp_path):
+    folder = fit(recipe_of(case, corpora, tmp_path / "run", max_steps=1), progress=False)
+    made = evaluate(folder, device="cpu", bootstrap=0, progress=False)["made"]
+    assert {key: made[key] for key in ("beams", "length_penalty") if key in made} == searched

@@ -371,9 +371,11 @@ def test_no_beams_is_an_error_and_not_the_recipes(corpora, tmp_path, capsys):
     folder = str(fit(recipe_of(Case("cnn_ctc"), corpora, tmp_path / "run", max_steps=1), progress=False))
     for beams in ("0", "-3"):
         capsys.readouterr()
-        assert main(["evaluate", folder, "--split=test", f"--beams={beams}", "--device=cpu"]) == 2
-        said = capsys.readouterr().err.strip().splitlines()
-        assert said == [f"signcl: beams: needs at least 1 (greedy), got {beams}; leave it out for the recipe's 3"]
+        with pytest.raises(SystemExit) as left:
+            main(["evaluate", folder, "--split=test", f"--beams={beams}", "--device=cpu"])
+        assert left.value.code == 2
+        (said,) = capsys.readouterr().err.strip().splitlines()
+        assert said.startswith(f"signcl: argument --beams: needs a whole number from 1 to 1000, got {beams}; ")
     assert main(["evaluate", folder, "--split=test", "--beams=1", "--device=cpu", "--bootstrap=0"]) == 0
     assert json.loads((tmp_path / "run" / "scores.json").read_text())["test"]["made"]["beams"] == 1
 

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from signcl.cli import align as alignment
 from signcl.cli import corpus, systems
@@ -59,8 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers wrong options in one line, as every other mistake is answered; the verbs are parsers of this kind too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"signcl: {message}; `{self.prog} --help` lists the options\n")
+
+
 def _parser(words: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="signcl",
         description="Gloss-free sign language translation: train, score, translate, measure representation density.",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
@@ -19,12 +20,16 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--split", default="test")
     command.add_argument("--fill", choices=("nearest", "label"), default="nearest", help="whose the blank frames are")
     command.add_argument("--transductive", action="store_true", help="the run was trained on test too, as the paper's")
-    command.add_argument("--tolerance", type=int, default=2, help="frames that a boundary may be off")
+    command.add_argument(
+        "--tolerance", type=whole(low=0, high=1_000_000), default=2, help="frames that a boundary may be off"
+    )
     command.add_argument("--device", default="auto")
     command.add_argument("--log-probs", metavar="SOURCE", help="in place of RUN: log-probabilities of any model")
     command.add_argument("--classes", metavar="FILE", help="with --log-probs: glosses.json, or a class a line")
     command.add_argument("--glosses", metavar="TSV", help="with --log-probs: a table name, gloss in place of --root")
-    command.add_argument("--stride", type=float, default=1.0, help="with --log-probs: frames from row to row")
+    command.add_argument(
+        "--stride", type=real(above=0, high=1e6), default=1.0, help="with --log-probs: frames from row to row"
+    )
     _corpus(command)
     add_json(command)
 
@@ -32,7 +37,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("source", metavar="FROM", nargs="?", help="TSV, .eaf, or a folder of .eaf files")
     command.add_argument("-o", "--out", required=True, metavar="TO", help="a .tsv table, or a folder for .eaf files")
     command.add_argument("--split", default="test")
-    command.add_argument("--fps", type=float, default=25.0, help="frames of a second, for ELAN")
+    command.add_argument("--fps", type=real(above=0, high=10_000), default=25.0, help="frames of a second, for ELAN")
     command.add_argument("--tier", help="ELAN tier to read or write")
     command.add_argument("--phoenix-alignments", metavar="DIR", help="from the HMM states of PHOENIX-2014T")
     _corpus(command)

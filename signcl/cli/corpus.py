@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.number_options import Number, whole
 
 __all__ = ["add"]
 
@@ -19,7 +20,9 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command = add_verb(corpus, "make", _make, "draw a synthetic signed corpus: videos, sentences, exact spans")
     command.add_argument("folder")
-    command.add_argument("--workers", type=int, default=1, help="processes; the result is the same for any number")
+    command.add_argument(
+        "--workers", type=whole(low=0, high=1024), default=1, help="processes; the result is the same for any number"
+    )
     if words[:2] == ["corpus", "make"]:  # only then, since the settings' module is not free to import
         _add_settings(command)
     for name, run, text in (
@@ -38,18 +41,20 @@ def _add_settings(command: Any) -> None:
     """One flag per field of `SyntheticSettings`, with its docstring as help."""
     from dataclasses import fields
 
+    from signcl.data.bounds import bounds_of
     from signcl.data.corpora.synthetic import SyntheticSettings
     from signcl.training.recipe import field_docs
 
     docs = field_docs(SyntheticSettings)
     for field in fields(SyntheticSettings):
         flag = f"--{field.name.replace('_', '-')}"
-        kind = type(field.default)
+        kind, bounds = type(field.default), bounds_of(field)
         if kind is bool:
             text = docs[field.name]
             command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         else:
-            command.add_argument(flag, type=kind, default=field.default, metavar=kind.__name__, help=docs[field.name])
+            number = kind if bounds is None else Number(kind, bounds)
+            command.add_argument(flag, type=number, default=field.default, metavar=kind.__name__, help=docs[field.name])
 
 
 def _make(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
@@ -30,9 +31,13 @@ def add(verbs: Any, words: list[str]) -> None:
     annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
     reading = command.add_argument_group("how features are read")
     reading.add_argument("--key", help="the array of an .npz that holds the features")
-    reading.add_argument("--stride", type=float, help="frames per row of the features; default: a store's own, else 1")
     reading.add_argument(
-        "--first-centre", type=float, help="where the first row looks, in frames; default: as --stride"
+        "--stride", type=real(above=0, high=1e6), help="frames per row of the features; default: a store's own, else 1"
+    )
+    reading.add_argument(
+        "--first-centre",
+        type=real(low=-1e9, high=1e9),
+        help="where the first row looks, in frames; default: as --stride",
     )
     reading.add_argument("--log-probs", metavar="FILE", help="of a recogniser for each clip, for --frame peak")
     reading.add_argument("--classes", metavar="FILE", help="its glosses, one per line, blank first")
@@ -44,19 +49,25 @@ def add(verbs: Any, words: list[str]) -> None:
     measure.add_argument("--frame", nargs="+", choices=frames, default=["centre"], help="a sign's one vector")
     measure.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
     measure.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
-    measure.add_argument("--min-count", type=int, default=2, help="glosses with fewer instances have no ratio")
-    measure.add_argument("--cap", type=int, help="keep at most so many instances of a gloss, drawn by --seed")
+    measure.add_argument(
+        "--min-count", type=whole(low=2, high=10**9), default=2, help="glosses with fewer instances have no ratio"
+    )
+    measure.add_argument(
+        "--cap", type=whole(low=2, high=10**9), help="keep at most so many instances of a gloss, drawn by --seed"
+    )
     measure.add_argument("--weight", choices=("even", "frames"), default="even", help="what an instance counts")
     measure.add_argument("--interval", choices=("glosses", "instances", "both"), default="glosses")
-    measure.add_argument("--samples", type=int, default=1000, help="resamples of intervals")
-    measure.add_argument("--seed", type=int, default=0)
+    measure.add_argument("--samples", type=whole(low=1, high=10**7), default=1000, help="resamples of intervals")
+    measure.add_argument("--seed", type=whole(low=0, high=2**63 - 1), default=0)
     measure.add_argument("--no-baseline", action="store_true", help="leave out the ratio under shuffled glosses")
     measure.add_argument("--measures", action="store_true", help="also silhouette, neighbours, Fisher, entropy, ...")
     measure.add_argument("--against", metavar="SCORES", help="a recogniser's predictions.tsv, or gloss and score")
-    measure.add_argument("--bins", type=int, default=9, help="of glosses by SDR, for --against")
+    measure.add_argument("--bins", type=whole(low=1, high=10_000), default=9, help="of glosses by SDR, for --against")
     measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
     measure.add_argument("--label-free", action="store_true", help="estimates without glosses; needs sequences")
-    measure.add_argument("--frames-per-sign", type=float, default=15.0, help="rows per segment of --label-free")
+    measure.add_argument(
+        "--frames-per-sign", type=real(low=1, high=1e6), default=15.0, help="rows per segment of --label-free"
+    )
     command.add_argument("-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md, .tex; a run has its own")
     command.add_argument("--picture", action=argparse.BooleanOptionalAction, help="the t-SNE map; default with a run")
     add_json(command)
@@ -68,10 +79,16 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--spans", metavar="TSV", help="take the spans from a table: name, gloss, start, stop")
     command.add_argument("--split", default="train")
     command.add_argument("--rule", nargs="+", default=["paper", "released", "fixed"], help="margin rules")
-    command.add_argument("--stride", nargs="+", type=int, default=[1, 2, 4], help="keep every n-th frame")
-    command.add_argument("--zipf", nargs="+", type=float, default=[2.3], help="spoken words per gloss")
-    command.add_argument("--floor", type=float, default=10.0, help="smallest margin, in kept frames")
-    command.add_argument("--pieces-per-word", type=float, default=1.53, help="tokens per word, for the rule released")
+    command.add_argument(
+        "--stride", nargs="+", type=whole(low=1, high=10_000), default=[1, 2, 4], help="keep every n-th frame"
+    )
+    command.add_argument(
+        "--zipf", nargs="+", type=real(above=0, high=1000), default=[2.3], help="spoken words per gloss"
+    )
+    command.add_argument("--floor", type=real(low=0, high=1e6), default=10.0, help="smallest margin, in kept frames")
+    command.add_argument(
+        "--pieces-per-word", type=real(above=0, high=1000), default=1.53, help="tokens per word, for the rule released"
+    )
     add_json(command)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_run_and_split, add_verb, show
+from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
@@ -17,25 +18,34 @@ def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     command = add_verb(verbs, "evaluate", _evaluate, "translate a split and score it against the raw references")
     add_run_and_split(command)
-    command.add_argument("--beams", type=int)
-    command.add_argument("--length-penalty", type=float)
-    command.add_argument("--batch-size", type=int)
-    command.add_argument("--bootstrap", type=int, default=1000, help="resamples for the interval of BLEU-4")
+    command.add_argument("--beams", type=whole(low=1, high=1000))
+    command.add_argument("--length-penalty", type=real(low=-100, high=100))
+    command.add_argument("--batch-size", type=whole(low=1, high=1_000_000))
+    command.add_argument(
+        "--bootstrap", type=whole(low=0, high=10**7), default=1000, help="resamples for the interval of BLEU-4"
+    )
     text = "choose 1 to 10 beams and length penalty -1 to 5 on dev first, by BLEU-4 (slt, gaslt)"
     command.add_argument("--grid", action="store_true", help=text)
     text = "can the score be trusted: overlap (sentences seen in training), visual (altered video), dot (conventions)"
     command.add_argument("--probe", nargs="+", choices=PROBES, metavar="NAME", help=text)
     command.add_argument(
-        "--near", type=float, default=0.75, help="overlap: share of tokens in place of a near-duplicate"
+        "--near", type=real(above=0, high=1), default=0.75, help="overlap: share of tokens in place of a near-duplicate"
     )
-    command.add_argument("--probe-seed", type=int, default=0, help="of altered videos and their intervals")
+    command.add_argument(
+        "--probe-seed", type=whole(low=0, high=2**32 - 1), default=0, help="of altered videos and their intervals"
+    )
 
     command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
     command.add_argument("run_a", metavar="RUN_A")
     command.add_argument("run_b", metavar="RUN_B")
     command.add_argument("--split", default="test")
-    command.add_argument("--samples", type=int, default=1000)
-    command.add_argument("--examples", type=int, metavar="N", help="also the N sentences that changed most, both ways")
+    command.add_argument("--samples", type=whole(low=1, high=10**7), default=1000)
+    command.add_argument(
+        "--examples",
+        type=whole(low=1, high=1_000_000),
+        metavar="N",
+        help="also the N sentences that changed most, both ways",
+    )
     command.add_argument("--by", choices=("rouge_l", "bleu"), default="rouge_l", help="the score of a sentence")
     add_json(command)
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb
+from signcl.cli.number_options import whole
 
 __all__ = ["add"]
 
@@ -23,10 +24,16 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
     command.add_argument("--root", help="the corpus folder, where it has moved")
     command.add_argument("--device", default="auto")
-    command.add_argument("--batch-size", type=int, help="clips of a batch; the recipe's where not given")
-    command.add_argument("--workers", type=int, help="loader processes; the recipe's where not given")
+    command.add_argument(
+        "--batch-size", type=whole(low=1, high=1_000_000), help="clips of a batch; the recipe's where not given"
+    )
+    command.add_argument(
+        "--workers", type=whole(low=0, high=1024), help="loader processes; the recipe's where not given"
+    )
     command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
-    command.add_argument("--shard-samples", type=int, default=500, help="clips of a shard: what a stop may lose")
+    command.add_argument(
+        "--shard-samples", type=whole(low=1, high=1_000_000), default=500, help="clips of a shard: what a stop may lose"
+    )
     command.usage = (
         "signcl extract RUN -o STORE [--split S] [--tap T] ...   or   RECIPE.yaml -o STORE [--key.sub=value]"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_verb
+from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
@@ -28,8 +29,10 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--root", help="the corpus folder; default that of the run")
     command.add_argument("--split", default="test")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no password")
-    command.add_argument("--port", type=int, default=8765, help="0 takes any free one")
-    command.add_argument("--max-upload", type=float, default=64.0, metavar="MB", help="largest clip that is taken")
+    command.add_argument("--port", type=whole(low=0, high=65_535), default=8765, help="0 takes any free one")
+    command.add_argument(
+        "--max-upload", type=real(above=0, high=1e6), default=64.0, metavar="MB", help="largest clip that is taken"
+    )
     command.add_argument("--device", default="auto")
 
     command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
@@ -44,10 +47,16 @@ def add(verbs: Any, words: list[str]) -> None:
         "--frame", choices=("centre", "peak", "mean", "medoid"), default="centre", help="a sign's one vector"
     )
     command.add_argument("--method", choices=("tsne", "umap"), default="tsne")
-    command.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE; neighbours of UMAP")
-    command.add_argument("--pca", type=int, default=50, help="principal components that enter the map")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--thumbnails", type=int, default=600, help="most filmstrips put into the page")
+    command.add_argument(
+        "--perplexity", type=real(above=0, high=1e6), default=30.0, help="of t-SNE; neighbours of UMAP"
+    )
+    command.add_argument(
+        "--pca", type=whole(low=1, high=1_000_000), default=50, help="principal components that enter the map"
+    )
+    command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0)
+    command.add_argument(
+        "--thumbnails", type=whole(low=0, high=1_000_000), default=600, help="most filmstrips put into the page"
+    )
     command.add_argument("--figure", metavar="FILE", help="also the maps as .pdf, .svg or .png, for a paper")
     command.add_argument("--device", default="auto")
 

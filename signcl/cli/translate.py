@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, is_ours, message
+from signcl.cli.number_options import whole
 
 __all__ = ["add"]
 
@@ -17,7 +18,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
     command.add_argument("model", metavar="RUN", help="a finetuned run folder")
     command.add_argument("clips", metavar="CLIP", nargs="+", help="video file, folder of frames, or features")
-    command.add_argument("--beams", type=int)
+    command.add_argument("--beams", type=whole(low=1, high=1000))
     command.add_argument("--device", default="auto")
     add_json(command)
 

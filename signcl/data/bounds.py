@@ -6,15 +6,17 @@ the field's metadata, so that the check, the error and the help say the same.
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
-import math
+import numbers
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["Bounds", "bounded", "bounds_of", "check_bounds", "numbers_without_bounds"]
+__all__ = ["Bounds", "bounded", "bounds_of", "check_bounds", "numbers_without_bounds", "shown"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,12 @@ class Bounds:
         assert (self.high is None) != (self.below is None), "a number needs one upper end: high or below"
 
     def hold(self, value: float) -> bool:
-        """Whether a number lies within; NaN and infinity never do."""
+        """Whether a number lies within. NaN and infinity never do, since both sides have an end.
+
+        Nothing is converted: an int may be too large for a float.
+        """
         return (
-            math.isfinite(value)
-            and (self.low is None or value >= self.low)
+            (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -53,6 +57,23 @@ class Bounds:
         else:
             end = f" and at most {self.high:.15g}" if self.high is not None else f" and below {self.below:.15g}"
         return f"{kind} {start}{end}"
+
+    def refuse(self, value: Any, name: str, *, whole: bool = False) -> None:
+        """Raise the error about a value that is no number, not whole where it must be, or out of bounds.
+
+        Raises:
+            ValueError: names the value's `name`, the bounds and the value.
+        """
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if number and (isinstance(value, numbers.Integral) or not whole):
+            if not self.hold(value):
+                raise ValueError(f"{name}: needs {self}, got {shown(value)}")
+            return
+        raise ValueError(f"{name}: needs {self.described(whole=whole)}, got {shown(value)}")
+
+    def described(self, *, whole: bool) -> str:
+        """What a message asks for: `a whole number from 1 to 8`."""
+        return str(self).replace("a number", "a whole number") if whole else str(self)
 
     def short(self) -> str:
         """In a bracket of a help text: `0 to 1`, `above 0 to 1000`."""
@@ -92,8 +113,19 @@ def bounds_of(field: dataclasses.Field[Any]) -> Bounds | None:
     return field.metadata.get("bounds")
 
 
+def shown(value: Any) -> str:
+    """A value as an error shows it: in full, or its start where it is long."""
+    try:
+        text = str(value) if isinstance(value, numbers.Number) else repr(value)
+    except ValueError:  # Python writes no int of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:20]}... ({len(text)} characters)"
+
+
 def check_bounds(settings: Any, where: str = "") -> None:
     """Refuse a number outside its bounds, in a dataclass and in those within it.
+
+    A field with bounds must hold numbers, whole ones where its type hint says int.
 
     Args:
         where: what stands before a field's name in the message, such as `train.`.
@@ -101,41 +133,94 @@ def check_bounds(settings: Any, where: str = "") -> None:
     Raises:
         ValueError: names the field, its bounds and the value.
     """
+    hints = _hints(typing.cast(Any, type(settings)))
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            check_bounds(value, f"{where}{field.name}.")
-        elif (bounds := bounds_of(field)) is not None:
-            for name, number in _numbers(value, f"{where}{field.name}"):
-                if not bounds.hold(number):
-                    raise ValueError(f"{name}: needs {bounds}, got {number}")
+        value, name, hint = getattr(settings, field.name), f"{where}{field.name}", hints[field.name]
+        bounds = bounds_of(field)
+        if bounds is None or _is_settings(value):
+            for inner_name, inner in _inner_settings(value, hint, name):
+                check_bounds(inner, f"{inner_name}.")
+        else:
+            for inner_name, number, whole in _numbers(value, hint, name):
+                bounds.refuse(number, inner_name, whole=whole)
 
 
-def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(inner, f"{name}.{key}")
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _numbers(inner, name)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+@lru_cache(maxsize=1024)
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _is_settings(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _inner_settings(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The dataclasses in a field: its value, or those that its type hint promises in a list or dict."""
+    if _is_settings(value):
         yield name, value
+    elif isinstance(value, dict | list | tuple) and any(map(dataclasses.is_dataclass, _types_in(hint))):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _inner_settings(inner, hint, f"{name}.{key}")
+
+
+def _numbers(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any, bool]]:
+    """What stands where a field has its numbers: name, value, and whether it must be whole."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        fitting = [member for member in arguments if _is_of(value, member)]
+        if not fitting:
+            whole = int in arguments and float not in arguments
+            yield from _numbers(value, int if whole else float, name)
+        elif (typing.get_origin(fitting[0]) or fitting[0]) in (int, float, dict, list, tuple):
+            yield from _numbers(value, fitting[0], name)  # else None, or the text of `int | str`
+    elif origin in (list, tuple) and not isinstance(value, list | tuple):
+        raise ValueError(f"{name}: needs a list of numbers, got {shown(value)}")
+    elif origin is dict and not isinstance(value, dict):
+        raise ValueError(f"{name}: needs numbers by name, got {shown(value)}")
+    elif isinstance(value, dict) and hint not in (int, float):
+        for key, inner in value.items():
+            yield from _numbers(inner, arguments[1] if len(arguments) == 2 else Any, f"{name}.{key}")
+    elif isinstance(value, list | tuple) and hint not in (int, float):
+        each = arguments[:1] if origin is list or Ellipsis in arguments else arguments
+        if len(each) > 1 and len(each) != len(value):
+            raise ValueError(f"{name}: needs {len(each)} numbers, got {shown(value)}")
+        for i, inner in enumerate(value):
+            yield from _numbers(inner, each[min(i, len(each) - 1)] if each else Any, name)
+    else:
+        yield name, value, hint is int
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value belongs to a member of a union; list and tuple are one, since YAML has lists only."""
+    kind = typing.get_origin(hint) or hint
+    if kind is typing.Literal:
+        return value in typing.get_args(hint)
+    return isinstance(value, list | tuple if kind in (list, tuple) else kind) if isinstance(kind, type) else False
 
 
 def numbers_without_bounds(kind: type, where: str = "") -> list[str]:
     """Fields of a dataclass, and of those within it, that hold numbers and have no bounds: there should be none."""
-    hints = typing.get_type_hints(kind)
+    return _bare(kind, where, ())
+
+
+def _bare(kind: Any, where: str, outer: tuple[Any, ...]) -> list[str]:
+    hints = _hints(kind)
     bare = []
     for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            bare += numbers_without_bounds(typing.cast(type, hint), f"{where}{field.name}.")
-        elif _holds_numbers(hint) and bounds_of(field) is None:
+        held = list(_types_in(hints[field.name]))
+        for inner in held:
+            if dataclasses.is_dataclass(inner) and inner not in (*outer, kind):
+                bare += _bare(inner, f"{where}{field.name}.", (*outer, kind))
+        if (int in held or float in held) and bounds_of(field) is None:
             bare.append(where + field.name)
     return bare
 
 
-def _holds_numbers(hint: Any) -> bool:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType, dict, list, tuple):
-        return any(map(_holds_numbers, typing.get_args(hint)))
-    return hint in (int, float)
+def _types_in(hint: Any) -> Iterator[Any]:
+    """The plain types in a type hint: int and str of `dict[str, int | None]`. What a function takes is no value."""
+    origin = typing.get_origin(hint)
+    if origin is None:
+        yield hint
+    elif origin not in (typing.Literal, type, collections.abc.Callable):
+        for argument in typing.get_args(hint):
+            yield from _types_in(argument)

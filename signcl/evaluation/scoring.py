@@ -18,6 +18,7 @@ from signcl.data.progress import say
 from signcl.inference.answers import classify, predict, recognise, search_of
 from signcl.inference.clips import batches_of, none_read, pick_device, say_skipped
 from signcl.metrics import score_all, score_classes, score_glosses
+from signcl.systems import Decode
 from signcl.training import run_folder
 from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.recipe import recipe_samples
@@ -56,6 +57,7 @@ def evaluate(
     how: dict[str, Any] = {"device": device, "batch_size": batch_size, "progress": progress}
     file = run.folder / f"predictions.{split}.tsv"
     kind = run.model.answers
+    decode = search_of(run, beams, length_penalty, glosses=kind == "glosses")
     if kind == "nothing":
         scores, broken = _score_losses(run, samples, split, **how)
     elif kind == "classes":
@@ -74,15 +76,13 @@ def evaluate(
     say_skipped(broken)
     if run.recipe.corpus.transductive and split == "test":
         say("this run was trained on the test split (corpus.transductive): these are no test scores")
-    decode = search_of(run, beams, length_penalty, glosses=kind == "glosses")
     scores["made"] = {
         "split": split,
         "trained_on_this_split": split == "train" or (split == "test" and run.recipe.corpus.transductive),
         "clips": sum(s.name not in broken for s in samples),
         "skipped": broken,
         "seconds": round(time.perf_counter() - started, 2),
-        "beams": {"classes": 1, "glosses": decode.gloss_beams}.get(kind, decode.beams),
-        "length_penalty": decode.length_penalty,
+        **_searched(kind, decode),
         "seed": run.recipe.train.seed,
         "trained_with_commit": run.card.get("commit", ""),
         "scored_with_commit": run_folder.git_commit(),
@@ -90,6 +90,15 @@ def evaluate(
     }
     keep_scores(run.folder, split, scores)
     return scores
+
+
+def _searched(kind: str, decode: Decode) -> dict[str, float]:
+    """Beams and length penalty, where answers of this kind are searched for with them; one beam asks no penalty."""
+    if kind == "glosses":
+        return {"beams": decode.gloss_beams}
+    if kind != "sentences":
+        return {}
+    return {"beams": decode.beams} | ({"length_penalty": decode.length_penalty} if decode.beams > 1 else {})
 
 
 def _kept(samples: list[Sample], found: dict[str, Any], broken: dict[str, str], split: str) -> list[Sample]:

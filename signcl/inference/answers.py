@@ -22,13 +22,9 @@ def search_of(
     """The recipe's search settings, with the given values replaced. The run's recipe stays as it is.
 
     Raises:
-        ValueError: fewer than one beam.
+        ValueError: beams or a length penalty out of the bounds of `Decode`.
     """
     decode, name = run.recipe.decode, "gloss_beams" if glosses else "beams"
-    if beams is not None and beams < 1:
-        raise ValueError(
-            f"beams: needs at least 1 (greedy), got {beams}; leave it out for the recipe's {getattr(decode, name)}"
-        )
     changes: dict[str, Any] = {} if beams is None else {name: beams}
     if length_penalty is not None:
         changes["length_penalty"] = length_penalty

@@ -83,10 +83,12 @@ def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None 
         beams: beam size; None takes the recipe's.
 
     Raises:
-        ValueError, OSError: the clip cannot be read, has no frames, or is of a kind the model was not trained on.
+        ValueError, OSError: the clip cannot be read, has no frames, or is of a kind the model was not trained on; beams
+            out of the bounds of `Decode`.
     """
     started = time.perf_counter()
     run = model.run
+    decode = search_of(run, beams)
     name = "array" if isinstance(clip, np.ndarray) else Path(clip).name
     inputs = select(_frames(clip, run.recipe.input), run.recipe.input)
     wants = run.feature_dim
@@ -95,7 +97,7 @@ def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None 
         needs = "video frames" if wants is None else f"features of size {wants}"
         raise ValueError(f"{name}: the model was trained on {needs}, this is {came}")
     batch = collate([Sample(name, "")], [inputs]).to(model.device)
-    (sentence,) = run.model.answer(batch, search_of(run, beams))
+    (sentence,) = run.model.answer(batch, decode)
     return Translation(sentence, len(inputs), time.perf_counter() - started)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch
-from signcl.data.bounds import bounded, check_bounds
+from signcl.data.bounds import bounded, check_bounds, numbers_without_bounds
 from signcl.data.registry import Registry
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.encoders import DINOv2Config, I3DConfig, build_frame_encoder
@@ -106,8 +106,8 @@ class TransformerConfig(SystemConfig):
     """Attention heads; must divide width."""
     ffn: int = bounded(512, low=1, high=1_000_000)
     """Hidden size of the feed-forward layers."""
-    dropout: float = bounded(0.1, low=0, high=1)
-    attention_dropout: float = bounded(0.0, low=0, high=1)
+    dropout: float = bounded(0.1, low=0, below=1)
+    attention_dropout: float = bounded(0.0, low=0, below=1)
     activation: str = "relu"
 
     def __post_init__(self) -> None:
@@ -130,6 +130,9 @@ class Decode:
     """Beams while training."""
     gloss_beams: int = bounded(10, low=1, high=1000)
     """Prefixes of the CTC search; 1 takes the best class of each step."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "decode.")
 
     def on_dev(self) -> Decode:
         """The search while training."""
@@ -505,9 +508,15 @@ def register(system: type[System]) -> type[System]:
     """Make a system known by the name in its config: `@register class MySystem(System): ...`.
 
     Raises:
-        ValueError: a name that another system has, no name, or a `Config` that is no dataclass or no `SystemConfig`.
+        ValueError: a name that another system has, no name, or a `Config` that is no dataclass, no `SystemConfig`, or
+            has numbers without bounds.
     """
     name = _name_in_config(system)
+    if bare := numbers_without_bounds(system.Config):
+        raise ValueError(
+            f"{system.__name__}.Config: {', '.join(bare)} needs bounds, since a recipe may give any number; write "
+            f"`{bare[0].split('.')[-1]}: ... = bounded(DEFAULT, low=0, high=1)` with signcl.data.bounds.bounded"
+        )
     for term in system.terms:
         check_term_name(term, of_system=True)
     SYSTEMS.add(name, system)

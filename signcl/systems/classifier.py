@@ -49,7 +49,7 @@ class Classifier(System):
         """`model` of a classifier."""
 
         name: str = "classifier"
-        dropout: float = bounded(0.1, low=0, high=1)
+        dropout: float = bounded(0.1, low=0, below=1)
         """Of the mean; 0.5 in the published I3D."""
 
     title: ClassVar = (

@@ -41,7 +41,7 @@ class CNNCTC(System):
         """Size of a local feature; 1024, as SRP's, in the recipes of the paper."""
         window: int = bounded(5, low=1, high=9999, odd=True)
         """Frames that a local feature sees; 1: its own frame alone."""
-        dropout: float = bounded(0.1, low=0, high=1)
+        dropout: float = bounded(0.1, low=0, below=1)
         """Before the classifier."""
 
     title: ClassVar = "per-frame CNN with CTC: local gloss features of our own, a stand-in for SRP (Tables 1, 11)"

@@ -140,7 +140,7 @@ class GASLT(SLT):
         edge: Literal["stop", "wrap"] = "stop"
         """A place outside the clip is its first or last frame, or comes in again at the other end (the published
         formula). model.form=as_released has its own rule."""
-        embedding_dropout: float | None = bounded(None, low=0, high=1)
+        embedding_dropout: float | None = bounded(None, low=0, below=1)
         """Dropout of frame and word embeddings where it differs from model.dropout. Released: 0.1 beside 0.5."""
         word_dim: int | None = bounded(None, low=1, high=65_536)
         """Size of a word vector, mapped to model.width; None is model.width and no map. Released: 300."""

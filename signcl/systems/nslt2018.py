@@ -47,7 +47,7 @@ class NSLT2018(System):
         """Size of a state, of a word vector, and of what attention gives."""
         layers: int = bounded(2, low=1, high=100)
         """GRU layers of the encoder, and as many of the decoder: each starts from the last state of its like."""
-        dropout: float = bounded(0.2, low=0, high=1)
+        dropout: float = bounded(0.2, low=0, below=1)
         """On what a layer reads."""
         attention: Literal["luong", "bahdanau"] = "luong"
         reverse: bool = True

@@ -90,7 +90,7 @@ class SMKD(System):
         """Of the convolution; the same as `width` where the classifier is shared."""
         encoder_layers: int = bounded(2, low=1, high=1000)
         """Layers of the LSTM."""
-        dropout: float = bounded(0.1, low=0, high=1)
+        dropout: float = bounded(0.1, low=0, below=1)
         """Between the layers."""
         share_classifier: bool = True
         """One gloss classifier after the convolution and after the LSTM (SMKD); false: one each (VAC)."""

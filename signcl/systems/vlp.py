@@ -107,8 +107,8 @@ class VLP(System):
         """Layers of the text encoder."""
         text_heads: int = bounded(4, low=1, high=1024)
         text_ffn: int = bounded(512, low=1, high=1_000_000)
-        text_dropout: float = bounded(0.1, low=0, high=1)
-        text_attention_dropout: float = bounded(0.0, low=0, high=1)
+        text_dropout: float = bounded(0.1, low=0, below=1)
+        text_attention_dropout: float = bounded(0.0, low=0, below=1)
         text_activation: str = "relu"
         masked_text: bool = True
         """VLP version 2: add the decoder that restores the masked sentence; without it, or without the weight of

@@ -27,6 +27,8 @@ def initialise_visual(visual: nn.Module, source: str, earlier: Callable[[str], A
         ValueError, OSError: nothing there, or tensors that do not fit.
     """
     key, name = "model.visual_weights", source.removeprefix("pretrained:")
+    if name == source:
+        raise ValueError(f"{key}: needs pretrained:FILE, pretrained:RUN or pretrained:HUB_ID, got {source!r}")
     run = earlier(name)
     if run is not None:
         theirs = {k.removeprefix("visual."): v for k, v in run.tensors.items() if k.startswith("visual.")}

@@ -97,7 +97,7 @@ class LossRecipe:
     distillation_temperature: float = bounded(8.0, above=0, high=1e6)
     """smkd: divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
-    label_smoothing: float = bounded(0.2, low=0, high=1)
+    label_smoothing: float = bounded(0.2, low=0, below=1)
     clip_target: Literal["one_hot", "released"] = "one_hot"
     """released: KL divergence to softmax(10 I) as the released code has it."""
     token_temperature: float = bounded(0.07, above=0, high=1e6)

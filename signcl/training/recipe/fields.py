@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from signcl.data.bounds import bounded, check_bounds
+from signcl.data.bounds import bounded, check_bounds, shown
 from signcl.data.registry import did_you_mean
 from signcl.data.sections import AugmentRecipe, CorpusRecipe, InputRecipe, Masking, Reading, TextRecipe
 from signcl.systems import SYSTEMS, Decode, System, SystemConfig, system_class
@@ -116,7 +116,9 @@ class Recipe:
     bleu_tokenize: Literal["none", "13a", "zh", "char"] = "none"
 
     def __post_init__(self) -> None:
+        self._check_scales()
         check_bounds(self)
+        self._check_input()
         system = self.system
         self._check_stage(system)
         if not self.loss.weights:
@@ -164,6 +166,23 @@ class Recipe:
         measured = [name for term in self.terms.values() if term.measure for name in term.measure.scores]
         glosses = ["gloss_wer"] if self.system.gloss_term in self.loss.weights else []
         return [*ANSWER_SCORES[self.system.answers], *glosses, *measured, "loss", *self.loss.weights]
+
+    def _check_scales(self) -> None:
+        """Refuse a factor of 0 with what to do: whoever writes it wants a part to stand still."""
+        scales = self.train.lr_scale
+        for part, factor in scales.items() if isinstance(scales, dict) else ():
+            if isinstance(factor, int | float) and factor <= 0:
+                raise ValueError(
+                    f"train.lr_scale.{part}: needs a factor above 0, got {shown(factor)}; model.freeze=[{part}] "
+                    f"stops it"
+                )
+
+    def _check_input(self) -> None:
+        size, crop = self.input.size, self.input.crop
+        if size is not None and crop is not None and crop > size:
+            raise ValueError(
+                f"input.crop={crop}: needs a square within input.size={size}; make crop smaller or size larger"
+            )
 
     def _check_stage(self, system: type[System]) -> None:
         if system.stage != self.stage:
@@ -214,6 +233,11 @@ class Recipe:
             raise ValueError(
                 f"train.select={train.select}: this stage scores {', '.join(sorted(self.dev_scores))}"
                 f"{did_you_mean(train.select.removeprefix('-'), self.dev_scores)}"
+            )
+        if train.schedule in ("cosine", "onecycle") and train.min_lr > train.lr:  # the other schedules never read it
+            raise ValueError(
+                f"train.min_lr={train.min_lr}: {train.schedule} falls to it from train.lr={train.lr}; make min_lr at "
+                f"most lr"
             )
         if train.step_shares[0] > train.step_shares[1]:
             raise ValueError(f"train.step_shares: needs two shares from 0 to 1 in order, got {list(train.step_shares)}")

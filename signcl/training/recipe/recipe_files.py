@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from signcl.data.bounds import shown
 from signcl.data.corpora import CORPORA
 from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
 from signcl.systems import SYSTEMS, SystemConfig, system_class
@@ -44,7 +45,7 @@ def load_recipe(
         raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date, an int of 4300 digits
         raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
@@ -80,7 +81,7 @@ def _override(data: dict[str, Any], override: str, path: Path) -> None:
         node = node[parent]
     try:
         node[last] = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date or an int and is none
         node[last] = value
 
 
@@ -164,13 +165,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         hints = typing.get_type_hints(kind)
         for key in data:
             if key not in fields:
-                has = f"{where.rstrip('.') or 'a recipe'}{f' of {_system_named(data)}' if where == 'model.' else ''}"
-                hint = (
-                    moved_key(where, key) or _of_others(where, str(key), data) or did_you_mean(str(key), fields, where)
-                )
-                raise ValueError(
-                    f"unknown recipe key {where}{key}{hint}; {has} has {', '.join(sorted(fields - {'sections'}))}"
-                )
+                raise _unknown_key(kind, key, data, where)
         return kind(**{key: _build(hints[key], value, f"{where}{key}.") for key, value in data.items()})
     name = where.rstrip(".")
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -202,11 +197,22 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if kind is str and (data is None or (isinstance(data, int | float) and not isinstance(data, bool))):
         return "" if data is None else str(data)  # `--model.init_from=` and `--out=7` mean text
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:  # an int beyond every bound: the bounds refuse it as it is
+            return data
     if isinstance(data, bool) != (kind is bool) or not isinstance(data, kind):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-        raise ValueError(f"{name}: needs {wanted}, got {data!r}")
+        raise ValueError(f"{name}: needs {wanted}, got {shown(data)}")
     return data
+
+
+def _unknown_key(kind: Any, key: Any, data: dict[str, Any], where: str) -> ValueError:
+    """The error about a key that a section does not have."""
+    fields = {f.name for f in dataclasses.fields(kind)} - {"sections"}
+    has = f"{where.rstrip('.') or 'a recipe'}{f' of {_system_named(data)}' if where == 'model.' else ''}"
+    hint = moved_key(where, key) or _of_others(where, str(key), data) or did_you_mean(str(key), fields, where)
+    return ValueError(f"unknown recipe key {where}{key}{hint}; {has} has {', '.join(sorted(fields))}")
 
 
 def _of_others(where: str, key: str, data: dict[str, Any]) -> str:
