@@ -11,7 +11,7 @@ from signcl import evaluate, fit
 from signcl.data.text import GlossVocabulary
 from signcl.evaluation.comparison import compare
 from signcl.inference.alignment import align_run
-from signcl.systems import SYSTEMS, Sizes, System, SystemConfig, Term, system_class
+from signcl.systems import SYSTEMS, Sizes, System, SystemConfig, system_class
 from signcl.systems.base import Outputs
 from signcl.systems.encoders import build_visual
 from signcl.systems.parts.frames import feature_size, frame_features
@@ -143,8 +143,6 @@ def test_a_pretraining_with_glosses_trains_and_is_scored(corpora, tmp_path):
 
 def test_a_gloss_head_is_built_where_a_term_trains_it():
     visual, glosses = build_visual("identity", feature_dim=8), GlossVocabulary(["A", "B"])
-    other = Term(recognition, "another", "of glosses", needs=("glosses",))
-    assert other.needs == ("glosses",)
     for terms, built in ((("translation", "recognition"), True), (("translation", "another"), False)):
         model = SLT(SLT.Config(), Sizes(tokenizer=Words(), glosses=glosses, terms=terms, visual=visual))
         assert (model.gloss_head is not None) == model.recognises == built

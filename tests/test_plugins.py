@@ -22,7 +22,7 @@ from signcl.data import registry
 from signcl.data.corpora import CORPORA, register_corpus
 from signcl.data.registry import Registry
 from signcl.systems import SYSTEMS, System, register, system_class
-from signcl.systems.terms import TERMS
+from signcl.systems.terms import TERMS, shown_scores
 from signcl.testing import check_system
 from signcl.training.recipe import recipe_from_dict, recipe_to_dict
 from signcl.training.runs import load_run
@@ -354,6 +354,11 @@ def test_a_broken_installed_package_does_not_break_what_does_not_need_it(monkeyp
     assert "gfslt" in shown.out
     assert "broken" not in shown.out
     assert shown.err.count("left out: the system 'broken' of the installed package") == 1
+    announce(monkeypatch, EntryPoint("broken", "no_such_package.here:thing", "signcl.terms"))
+    assert "bleu4" in shown_scores([])
+    assert recipe_from_dict({"loss": {"weights": {"translation": 1.0}}}).terms.keys() == {"translation"}
+    assert "left out: the loss term 'broken' of the installed package" in capsys.readouterr().err
+    announce(monkeypatch, EntryPoint("broken", "no_such_package.here:Thing", "signcl.systems"))
     for recipe, message in (
         ({"model": {"lm": {}}}, r"unknown recipe key model\.lm: model\.lm belongs to"),
         ({"stage": "pretrain", "model": {"name": "gfslt"}}, r"stage pretrain trains model\.name=pgp or vlp, got gfslt"),

@@ -269,7 +269,7 @@ class System(nn.Module):
     """Loss terms that it can compute, by name: (outputs, batch) -> scalar, or a `Term`."""
     default: ClassVar[tuple[str, ...]] = ()
     """Terms with weight 1 where a recipe weighs none; empty: all but signcl."""
-    needed: ClassVar[tuple[str, ...]] = ()
+    required_terms: ClassVar[tuple[str, ...]] = ()
     """Terms without which it does not train."""
     answers: ClassVar[Answers] = "nothing"
     """What it says of a clip: a sentence, glosses, the one gloss of a clip, or nothing (pretraining)."""

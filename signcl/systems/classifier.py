@@ -59,7 +59,7 @@ class Classifier(System):
     needs: ClassVar = "frames (or features) of single signs, or spans to cut them out by, and glosses"
     stage: ClassVar = "recognise"
     terms: ClassVar = {"classification": classification}
-    needed: ClassVar = ("classification",)
+    required_terms: ClassVar = ("classification",)
     answers: ClassVar = "classes"
 
     config: Config

@@ -49,7 +49,7 @@ class CNNCTC(System):
     needs: ClassVar = "frames (or features) and glosses"
     stage: ClassVar = "recognise"
     terms: ClassVar = {"recognition": recognition, "signcl": frame_contrast}
-    needed: ClassVar = ("recognition",)
+    required_terms: ClassVar = ("recognition",)
     answers: ClassVar = "glosses"
     TAPS: ClassVar = ("features", "frames", "steps")
 

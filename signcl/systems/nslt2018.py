@@ -60,7 +60,7 @@ class NSLT2018(System):
     stage: ClassVar[Any] = "finetune"
     terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
     default: ClassVar[tuple[str, ...]] = ("translation",)
-    needed: ClassVar[tuple[str, ...]] = ("translation",)
+    required_terms: ClassVar[tuple[str, ...]] = ("translation",)
     answers: ClassVar[Any] = "sentences"
     TAPS: ClassVar[tuple[str, ...]] = ("features", "steps")
 

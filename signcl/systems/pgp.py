@@ -151,7 +151,7 @@ class PGP(System):
     needs: ClassVar = "frames (or features) and sentences; a spaCy model and word vectors for the published form"
     stage: ClassVar = "pretrain"
     terms: ClassVar = {"pseudo_gloss": pseudo_gloss, "signcl": frame_contrast}
-    needed: ClassVar = ("pseudo_gloss",)
+    required_terms: ClassVar = ("pseudo_gloss",)
     TAPS: ClassVar = ("features", "embedding", "steps")
 
     config: Config

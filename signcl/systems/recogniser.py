@@ -69,7 +69,7 @@ class Recogniser(System):
     needs: ClassVar = "features (or frames) and glosses"
     stage: ClassVar[Any] = "recognise"
     terms: ClassVar = {"recognition": recognition, "signcl": frame_contrast}
-    needed: ClassVar[tuple[str, ...]] = ("recognition",)
+    required_terms: ClassVar[tuple[str, ...]] = ("recognition",)
     answers: ClassVar[Any] = "glosses"
 
     config: Config

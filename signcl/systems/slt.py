@@ -67,7 +67,7 @@ class SLT(Recogniser):
     stage: ClassVar[Any] = "finetune"
     terms: ClassVar = {"translation": translation, "recognition": recognition, "signcl": frame_contrast}
     default: ClassVar[tuple[str, ...]] = ("translation",)
-    needed: ClassVar[tuple[str, ...]] = ("translation",)
+    required_terms: ClassVar[tuple[str, ...]] = ("translation",)
     answers: ClassVar[Any] = "sentences"
     gloss_term: ClassVar[str] = "recognition"
 

@@ -123,7 +123,7 @@ class SMKD(System):
         "distillation": distillation,
         "signcl": frame_contrast,
     }
-    needed: ClassVar = ("recognition",)
+    required_terms: ClassVar = ("recognition",)
     answers: ClassVar = "glosses"
     TAPS: ClassVar = ("features", "frames", "conv", "steps")
 

@@ -364,7 +364,7 @@ def terms_of(system: Any, names: Iterable[str], stage_mates: Iterable[Any] = ())
         if name in own:
             found[name] = as_term(own[name])
         elif name in TERMS:
-            found[name] = as_term(TERMS[name])  # an entry point may name a bare function
+            found[name] = TERMS[name]
         else:
             known = [*own, *TERMS.names()]
             able = [mate.Config().name for mate in stage_mates if name in mate.terms]
@@ -382,7 +382,7 @@ def terms_with_settings(system: Any) -> dict[str, type]:
     Args:
         system: a class of `System`.
     """
-    terms = terms_of(system, [*system.terms, *TERMS.names()])
+    terms = terms_of(system, [*system.terms, *(name for name, _ in TERMS.loadable())])
     return {name: term.settings for name, term in terms.items() if term.settings is not None}
 
 
@@ -401,7 +401,7 @@ def compute_terms(outputs: Any, batch: Batch, terms: Mapping[str, Term], context
 def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:
     """How every number of these systems is shown: scores of answers, measures of terms, then losses."""
     terms = {name: as_term(term) for system in systems for name, term in system.terms.items()}
-    terms |= {name: as_term(TERMS[name]) for name in TERMS.names()}
+    terms |= dict(TERMS.loadable())
     measures = {n: s for term in terms.values() if term.measure is not None for n, s in term.measure.scores.items()}
     losses = {"loss": Score("Loss", "weighted sum of the terms", lower_is_better=True, loss=True)}
     losses |= {

@@ -195,7 +195,7 @@ class Recipe:
         if any(name not in system.terms for name in weights):  # the advice needs every system of the stage
             mates = [c for _, c in SYSTEMS.loadable() if c.stage == self.stage and c is not system]
             terms_of(system, weights, mates)
-        for term in system.needed:
+        for term in system.required_terms:
             if term not in weights:
                 raise ValueError(f"loss.weights: {self.model.name} in stage {self.stage} needs a weight for {term}")
         for term in self.loss.schedule:
