@@ -101,7 +101,7 @@ def test_no_group_is_made_where_nothing_is_asked_for(corpus, tmp_path):
         ({"freeze": ["visual", "conv", "sign_emb", "mbart"]}, {}, "leaves nothing to train"),
         ({}, {"lr_scale": {"decoder": 0.1}}, "train.lr_scale: this model has visual, conv, sign_emb, mbart"),
         ({"freeze": ["conv"]}, {"lr_scale": {"conv": 0.1}}, "train.lr_scale.conv: none of its weights trains"),
-        ({}, {"lr_scale": {"conv": 0.0}}, r"train.lr_scale.conv: needs a number above 0 and at most 1000000, got 0.0"),
+        ({}, {"lr_scale": {"conv": 0.0}}, r"conv: needs a factor above 0, got 0.0; model.freeze=\[conv\] stops it"),
     ],
 )  # fmt: skip
 def test_a_module_that_is_not_there_is_named(corpus, tmp_path, model, train, message):

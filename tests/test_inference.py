@@ -123,8 +123,7 @@ def test_asking_a_run_changes_nothing_of_it(corpora, tmp_path, monkeypatch):
     assert recipe_to_dict(run.recipe) == before
     assert evaluate(run.folder, device="cpu", bootstrap=0, progress=False)["made"]["length_penalty"] == 1.0
     greedy = evaluate(run.folder, device="cpu", bootstrap=0, beams=1, progress=False)["made"]
-    assert greedy["beams"] == 1
-    assert "length_penalty" not in greedy
+    assert (greedy["beams"], greedy["length_penalty"]) == (1, 1.0)
     assert search_of(run, 3) == dataclasses.replace(run.recipe.decode, beams=3)
     with pytest.raises(ValueError, match=r"^decode\.beams: needs a number from 1 to 1000, got 0"):
         search_of(run, 0)

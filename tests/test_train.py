@@ -354,7 +354,7 @@ def test_a_broken_clip_is_skipped_counted_and_named_or_stops(corpus, tmp_path, c
 
 def test_early_stopping_and_selection(corpus, tmp_path):
     still = {"dropout": 0.0}
-    r = recipe(corpus, tmp_path / "run", epochs=9, patience=2, lr=1e-9, select="-loss", model=still)
+    r = recipe(corpus, tmp_path / "run", epochs=9, patience=2, lr=1e-9, min_lr=0.0, select="-loss", model=still)
     folder = fit(r, progress=False)
     assert json.loads((folder / "card.json").read_text())["epochs"] <= 9
     with pytest.raises(ValueError, match=r"train\.select=meteor: this stage scores bleu1"):

@@ -93,12 +93,12 @@ def evaluate(
 
 
 def _searched(kind: str, decode: Decode) -> dict[str, float]:
-    """Beams and length penalty, where answers of this kind are searched for with them; one beam asks no penalty."""
+    """Beams and length penalty, where answers of this kind are searched for with them."""
     if kind == "glosses":
         return {"beams": decode.gloss_beams}
     if kind != "sentences":
         return {}
-    return {"beams": decode.beams} | ({"length_penalty": decode.length_penalty} if decode.beams > 1 else {})
+    return {"beams": decode.beams, "length_penalty": decode.length_penalty}
 
 
 def _kept(samples: list[Sample], found: dict[str, Any], broken: dict[str, str], split: str) -> list[Sample]:
