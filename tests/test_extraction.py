@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from systems import CASES, built, recipe_of, shaken, write_corpus
+from systems import CASES, built, recipe_of, write_corpus
 
 from signcl import evaluate, extract, fit
 from signcl.cli import main
@@ -20,6 +20,7 @@ from signcl.data.loading import count_frames, load_raw
 from signcl.inference.extraction import tapped_clips
 from signcl.inference.run_density import run_density
 from signcl.systems.encoders import I3D
+from signcl.testing import shaken
 from signcl.training import run_folder, runs
 from signcl.training.recipe import recipe_from_dict, recipe_samples
 

@@ -114,6 +114,9 @@
     count();
     say(standing());
     view = null;
+    // until its own frames are there, those of the sign before must not stand under this one's name
+    $("strip").replaceChildren();
+    $("act-choose").disabled = true;
     let found;
     try {
       found = await fetched(p);
