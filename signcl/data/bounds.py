@@ -1,7 +1,7 @@
 """Bounds of a number, written beside its field, and the one check that holds all of them.
 
-A number of a recipe, a command or a corpus has bounds on both sides; NaN and infinity never pass. The bounds stand in
-the field's metadata, so that the check, the error and the help say the same.
+Every number in a recipe, command or corpus setting has a lower and an upper bound; NaN and infinity never pass. The
+bounds are field metadata, so that the check, the error message and the help text agree.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _inner_settings(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any
 
 
 def _numbers(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any, bool]]:
-    """What stands where a field has its numbers: name, value, and whether it must be whole."""
+    """The values of a field that must be numbers: name, value, and whether it must be whole."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         fitting = [member for member in arguments if _is_of(value, member)]

@@ -144,7 +144,7 @@ class Registry(Generic[Thing]):
             )
 
     def get(self, name: str) -> Thing | None:
-        """The thing of a name, None where there is none."""
+        """Look a name up; None if it is unknown."""
         return self[name] if name in self else None  # noqa: SIM401 (this is `get`)
 
     def _from_file(self, name: str) -> None:
@@ -313,7 +313,7 @@ def is_outside_module(module: str) -> bool:
     """Whether a module is a plugin or has something registered, or belongs to a package that has."""
     tops = {plugin.partition(".")[0] for plugin in _LOADED if not plugin.endswith(".py")}
     for registry in _REGISTRIES:
-        things = [getattr(thing, "function", thing) for thing in registry._things.values()]  # a term holds its function
+        things = map(_written, registry._things.values())
         tops |= {str(getattr(thing, "__module__", "")).partition(".")[0] for thing in things}
     return module.startswith(OF_FILE) or module.partition(".")[0] in tops
 

@@ -158,11 +158,6 @@ class Sizes:
     visual: nn.Module | None = None
     """A frame encoder in place of the one that the config names."""
 
-    @property
-    def num_glosses(self) -> int | None:
-        """Gloss classes C, None where there are none."""
-        return None if self.glosses is None else len(self.glosses)
-
     def classes(self) -> int:
         """Gloss classes C, where a system cannot be built without them."""
         if self.glosses is None and self.terms:  # of a recipe: nobody builds Sizes by hand

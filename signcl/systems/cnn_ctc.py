@@ -71,7 +71,7 @@ class CNNCTC(System):
             return frames
         return Tapped(self._local(rows, lengths), lengths, frames.stride, frames.first_centre)
 
-    def encode(self, batch: Batch) -> RecogniserOutput:
+    def forward(self, batch: Batch) -> RecogniserOutput:
         """Clips to local features and gloss log-probabilities."""
         rows, lengths = frame_features(self.visual, batch)
         steps = self._local(rows, lengths)
@@ -87,7 +87,3 @@ class CNNCTC(System):
         real = frame_mask(lengths, longest)
         hidden = torch.relu(self.norm(self.conv(wide.transpose(1, 2)), real))  # [B, width, T]
         return hidden.transpose(1, 2) * real[:, :, None]
-
-    def forward(self, batch: Batch) -> RecogniserOutput:
-        """The same as `encode`."""
-        return self.encode(batch)

@@ -207,8 +207,7 @@ class GFSLT(System):
         else:
             encoding = self._encode(features, lengths)
             steps, step_lengths = encoding.steps, encoding.step_lengths
-        stride, centre = self.conv.geometry(frames.stride, frames.first_centre)
-        return Tapped(steps, step_lengths, stride, centre)
+        return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
     def encode(self, batch: Batch) -> GFSLTEncoding:
         """Clips to encoder states.

@@ -178,16 +178,12 @@ class PGP(System):
         """The sign encoder's input, or its steps."""
         return tapped_steps(self.visual, self.encoder, batch, name)
 
-    def encode(self, batch: Batch) -> PGPOutput:
+    def forward(self, batch: Batch) -> PGPOutput:
         """Clips to steps and cosines."""
         features, lengths = frame_features(self.visual, batch)
         steps, step_lengths = self.encoder(features, lengths)
         similarity = self.head(steps)
         return PGPOutput(features, lengths, steps, step_lengths, similarity, self.head.log_temperature)
-
-    def forward(self, batch: Batch) -> PGPOutput:
-        """The same as `encode`."""
-        return self.encode(batch)
 
     @torch.no_grad()
     def load_published(self, start: Start) -> list[str]:

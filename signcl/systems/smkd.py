@@ -156,7 +156,7 @@ class SMKD(System):
             steps = self.lstm(steps, step_lengths)
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
-    def encode(self, batch: Batch) -> SMKDOutput:
+    def forward(self, batch: Batch) -> SMKDOutput:
         """Clips to states and gloss log-probabilities of both heads."""
         rows, lengths = frame_features(self.visual, batch)
         short, step_lengths = self.conv(rows, lengths)
@@ -166,10 +166,6 @@ class SMKD(System):
             logits.float().log_softmax(dim=2) for logits in (self.classifier(states), head(short))
         )
         return SMKDOutput(rows, lengths, states, step_lengths, log_probs, conv_log_probs)
-
-    def forward(self, batch: Batch) -> SMKDOutput:
-        """The same as `encode`."""
-        return self.encode(batch)
 
     def load_published(self, start: Start) -> list[str]:
         """Everything but the classifiers of a VAC_CSLR checkpoint."""

@@ -248,8 +248,7 @@ class VLP(System):
         else:
             states, step_lengths = self._states(features, lengths)
             steps = states[:, 1:]
-        stride, centre = self.conv.geometry(frames.stride, frames.first_centre)
-        return Tapped(steps, step_lengths, stride, centre)
+        return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
     def _states(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder states of the clip's own token and then its steps; the number of steps. [B, 1 + S, width], [B]"""
