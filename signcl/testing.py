@@ -27,6 +27,7 @@ from signcl.data.corpus_check import check_corpus as corpus_problems
 from signcl.data.loading import ClipDataset
 from signcl.inference.answers import answers
 from signcl.systems import SYSTEMS, System, TermContext, system_class
+from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.terms import compute_terms, weighted_sum
 from signcl.training import run_folder
 from signcl.training.fitting import fit
@@ -299,7 +300,7 @@ def _half(subject: Subject) -> None:
     model.eval()  # nothing drawn
     for half in (False, True):
         torch.manual_seed(0)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half), cpu_half():
             totals.append(weighted_sum(subject.losses(batch), subject.recipe.loss.weights))
     totals[1].backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from signcl.data.batch import frame_mask
+from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.layers import BiLSTM, MaskedBatchNorm1d, TemporalConv
 
 
@@ -244,3 +245,13 @@ def test_norm_over_two_ranks_is_the_norm_of_the_whole_batch(tmp_path):
         torch.testing.assert_close(theirs[0], out[rank])
         torch.testing.assert_close(grad[0], whole.grad[rank], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(running_var, norm.running_var)
+
+
+def test_recurrent_layers_run_in_bfloat16_on_any_cpu():
+    layer, rows = nn.LSTM(8, 8, batch_first=True), torch.randn(2, 5, 8)
+    before = torch.backends.mkldnn.enabled
+    with torch.autocast("cpu", torch.bfloat16), cpu_half():
+        states, _ = layer(rows)
+    states.float().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    assert torch.backends.mkldnn.enabled == before

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch
+from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.module_names import check_parts, under
 from signcl.systems.terms import Gather, TermContext, compute_terms
 from signcl.training.recipe import Recipe, TrainRecipe
@@ -78,7 +79,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms."""
-        return compute_terms(self.model(batch), batch, self.terms, self.context)
+        with cpu_half():
+            return compute_terms(self.model(batch), batch, self.terms, self.context)
 
 
 @dataclass
