@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from signcl.cli import align as alignment
-from signcl.cli import corpus, systems
+from signcl.cli import corpus, official, systems
 from signcl.cli import density_verbs as density
 from signcl.cli import evaluate as scoring
 from signcl.cli import extract as extraction
@@ -27,7 +27,7 @@ from signcl.data.registry import load_plugins
 
 __all__ = ["main"]
 
-GROUPS = (training, scoring, alignment, density, extraction, clips, pages, corpus, vocabulary, systems)
+GROUPS = (training, official, scoring, alignment, density, extraction, clips, pages, corpus, vocabulary, systems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

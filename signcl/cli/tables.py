@@ -31,7 +31,6 @@ def scores_table(scores: dict[str, Any]) -> str:
     columns = [("all", scores)] + ([("unseen sentences", scores["unseen"])] if "unseen" in scores else [])
     rows = [[SCORES[key].title, *(f"{part[key]:.2f}" for _, part in columns)] for key in SHOWN if key in scores]
     made = scores["made"]
-    seen = scores["seen_in_training"]
     lines.append(table(rows, [f"{made['split']} ({made['clips']} sentences)", *(name for name, _ in columns)]))
     if intervals := scores.get("intervals"):
         low, high = intervals["bleu4"]
@@ -39,7 +38,8 @@ def scores_table(scores: dict[str, Any]) -> str:
     if recognition := scores.get("recognition"):
         split = ", ".join(f"{kind} {value:.2f}" for kind, value in recognition["wer_split"].items())
         lines.append(f"gloss WER: {recognition['wer']:.2f} ({split})")
-    lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
+    if seen := scores.get("seen_in_training"):  # absent where an imported run has no training split
+        lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
     if made["skipped"]:
         lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")
     lines.append(f"BLEU: {scores['signatures']['bleu']}")

@@ -31,6 +31,7 @@ from signcl.systems.parts.frames import (
 )
 from signcl.systems.parts.language_model import first_other_word
 from signcl.systems.parts.module_names import check_parts
+from signcl.systems.parts.official import Checkpoint, Published
 from signcl.systems.parts.search import ctc_greedy, ctc_prefix_beam
 from signcl.systems.parts.transfer import transfer_parts
 from signcl.systems.terms import Term, check_term_name
@@ -277,6 +278,10 @@ class System(nn.Module):
     gloss scores too, and evaluation scores them beside the sentences."""
     starts_from: ClassVar[tuple[str, ...]] = ()
     """Other systems whose runs can start it, and with them those derived from them; one of its own kind always can."""
+    checkpoint: ClassVar[str] = ""
+    """What `signcl import` calls the official checkpoints that `published` reads; empty: it reads none."""
+    checkpoint_marks: ClassVar[tuple[str, ...]] = ()
+    """Tensors that every such checkpoint has, by the ends of their names; they tell its kind from others."""
 
     config: SystemConfig
 
@@ -414,6 +419,16 @@ class System(nn.Module):
         return [self.glosses.decode(row) for row in found.tolist()]
 
     # -- weights of others ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """An official checkpoint of this system in our terms: sizes, tensors under our names, vocabularies.
+
+        Raises:
+            ValueError: tensors that no released model has, a configuration that is not built here, a vocabulary that
+                does not fit.
+        """
+        raise TypeError(f"{cls.__name__} names a checkpoint {cls.checkpoint!r} and has no method published")
 
     def load_published(self, start: Start) -> list[str]:
         """Fill in the published weights that the config names, beside those of the frame encoder.

@@ -45,7 +45,9 @@ from signcl.systems.parts.mbart import (
     untold_words,
 )
 from signcl.systems.parts.module_names import check_parts
-from signcl.systems.parts.transfer import DECODER, load_language_model, transfer
+from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
+from signcl.systems.parts.official_gfslt import released_input, visual_names, visual_sizes
+from signcl.systems.parts.transfer import DECODER, OFFSET, load_language_model, transfer
 from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput"]
@@ -145,6 +147,8 @@ class GFSLT(System):
     answers: ClassVar = "sentences"
     TAPS: ClassVar = ("features", "conv", "steps")
     starts_from: ClassVar = ("vlp",)
+    checkpoint: ClassVar = "gfslt"
+    checkpoint_marks: ClassVar = ("backbone.conv_1d.temporal_conv.0.weight", "mbart.model.decoder.embed_tokens.weight")
 
     config: Config
 
@@ -300,6 +304,53 @@ class GFSLT(System):
         return ids[:, 1:]
 
     # -- weights of others --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A finetuning checkpoint of GFSLT-VLP or SignCL (`best_checkpoint.pth`)."""
+        state, mbart = given.tensors, "mbart.model."
+        words = state[f"{mbart}decoder.embed_tokens.weight"]  # what the decoder reads; in training all three are one
+        head = state["mbart.lm_head.weight"]
+        tied = head.shape == words.shape and bool((head == words).all())
+        table: dict[str, Name] = {
+            **visual_names(r"backbone\."),
+            r"sign_emb\.src_emb\.(.+)": r"sign_emb.linear.\1",
+            r"sign_emb\.bn_ac\.0\.(.+)": r"sign_emb.norm.\1",
+            r"mbart\.model\.decoder\.embed_tokens\.weight": "mbart.model.shared.weight",
+            r"(mbart\.model\.(?:encoder|decoder)\..+)": r"\1",
+            r"(mbart\.lm_head\.weight)": r"\1",
+        }
+        left = {
+            r"mbart\.model\.shared\.weight": "the decoder's word table, a second time",
+            r"mbart\.model\.encoder\.embed_tokens\.weight": "the encoder reads steps, never words",
+            r"mbart\.final_logits_bias": "zeros that nothing trains",
+            **({r"mbart\.lm_head\.weight": "tied: the word table, a second time"} if tied else {}),
+        }
+        if bool(state.get("mbart.final_logits_bias", torch.zeros(1)).any()):
+            raise ValueError(f"{given.file}: mbart.final_logits_bias is not zero, and this package has no such bias")
+        layers = count_layers(state, r"mbart\.model\.decoder\.layers\.(\d+)\.")
+        whole = layers >= 12  # LLMD: the decoder of mbart-large
+        positions = len(state[f"{mbart}decoder.embed_positions.weight"]) - OFFSET
+        return Published(
+            take(state, table, left, "a gfslt checkpoint"),
+            model={
+                **visual_sizes(state, "backbone."),
+                "width": words.shape[1],
+                "encoder_layers": count_layers(state, r"mbart\.model\.encoder\.layers\.(\d+)\."),
+                "decoder_layers": layers,
+                "ffn": len(state[f"{mbart}decoder.layers.0.fc1.bias"]),
+                "max_positions": positions,
+                "tie_embeddings": tied,
+                "form": "as_released",
+            },
+            assumed={
+                "heads": 8,
+                "decoder_heads": 16 if whole else 8,
+                "activation": "gelu" if whole else "relu",
+                "dropout": 0.5 if whole else 0.1,
+            },
+            recipe={**released_input(given), "decode.max_new_tokens": min(150, positions - 1), "decode.dev_beams": 4},
+        )
 
     def load_published(self, start: Start) -> list[str]:
         """The word table of an mBART, and its encoder and decoder where the config says so."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, register
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_slt import published_slt
 from signcl.systems.parts.search import beam_search_alphas
 from signcl.systems.parts.transformer import Decoder, Memory, xavier
 from signcl.systems.recogniser import Recogniser, RecogniserOutput
@@ -70,6 +72,8 @@ class SLT(Recogniser):
     required_terms: ClassVar[tuple[str, ...]] = ("translation",)
     answers: ClassVar[Any] = "sentences"
     gloss_term: ClassVar[str] = "recognition"
+    checkpoint: ClassVar[str] = "slt"
+    checkpoint_marks: ClassVar[tuple[str, ...]] = ("sgn_embed.ln.weight",)
 
     config: Config
 
@@ -100,6 +104,11 @@ class SLT(Recogniser):
         xavier(self.word_head)
         if config.tie_embeddings:
             self.word_head.weight = self.decoder.words.weight
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of neccam/slt (`best.ckpt`, beside it `txt.vocab`, `gls.vocab`, `config.yaml`)."""
+        return published_slt(given, cls.checkpoint)
 
     def word_dim(self) -> int | None:
         """Size of a row of the word table, where it is mapped to the width."""

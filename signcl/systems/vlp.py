@@ -45,7 +45,9 @@ from signcl.systems.parts.mbart import (
     shift_right,
     untold_words,
 )
-from signcl.systems.parts.transfer import load_language_model
+from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
+from signcl.systems.parts.official_gfslt import released_input, visual_names, visual_sizes
+from signcl.systems.parts.transfer import OFFSET, load_language_model
 from signcl.systems.terms.shared import clip, frame_contrast, masked_text, token_clip
 
 __all__ = ["VLP", "VLPOutput"]
@@ -159,6 +161,8 @@ class VLP(System):
     stage: ClassVar = "pretrain"
     terms: ClassVar = {"clip": clip, "token_clip": token_clip, "masked_text": masked_text, "signcl": frame_contrast}
     TAPS: ClassVar = ("features", "conv", "steps")
+    checkpoint: ClassVar = "vlp"
+    checkpoint_marks: ClassVar = ("model_images.cls_token", "model_txt.model_txt.embed_tokens.weight")
 
     config: Config
 
@@ -321,6 +325,64 @@ class VLP(System):
         return logits
 
     # -- weights of others ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A pretraining checkpoint of GFSLT-VLP, version 1 or 2, or of SignCL."""
+        state = given.tensors
+        images, text = "model_images.trans_encoder.", "model_txt.model_txt."
+        table: dict[str, Name] = {
+            **visual_names(r"model_images\.model\."),
+            r"model_images\.cls_token": "cls_token",
+            r"model_images\.lm_head\.(weight)": r"head.\1",
+            r"model_images\.trans_encoder\.(.+)": r"encoder.\1",
+            r"model_txt\.model_txt\.(.+)": r"text_encoder.\1",
+            r"logit_scale": "logit_scale",
+        }
+        left = {r"model_images\.trans_encoder\.embed_tokens\.weight": "the clip encoder reads steps, never words"}
+        taken = take(state, table, left, "a vlp checkpoint")
+        decoder = given.parts.get("text_decoder", {})
+        if decoder:
+            decoder_table = {
+                r"text_decoder\.embed_tokens\.weight": "words.weight",
+                r"text_decoder\.(.+)": r"decoder.\1",
+                r"lm_head\.(weight)": r"lm_head.\1",
+            }
+            zeros = {r"final_logits_bias": "zeros that nothing trains"}
+            taken |= take(decoder, decoder_table, zeros, "the text decoder of a vlp checkpoint")
+        layers = count_layers(decoder, r"text_decoder\.layers\.(\d+)\.")
+        return Published(
+            taken,
+            model={
+                **visual_sizes(state, "model_images.model."),
+                "width": state["model_images.cls_token"].shape[2],
+                "encoder_layers": count_layers(state, rf"{images}layers\.(\d+)\."),
+                "decoder_layers": layers,
+                "ffn": len(state[f"{images}layers.0.fc1.bias"]),
+                "max_positions": len(state[f"{images}embed_positions.weight"]) - OFFSET,
+                "text_layers": count_layers(state, rf"{text}layers\.(\d+)\."),
+                "text_ffn": len(state[f"{text}layers.0.fc1.bias"]),
+                "masked_text": bool(decoder),
+                "form": "as_released",
+            },
+            assumed={
+                "heads": 8,
+                "activation": "relu",
+                "dropout": 0.1,
+                "text_heads": 16,
+                "text_activation": "gelu",
+                "text_dropout": 0.3,
+                "text_attention_dropout": 0.1,
+            },
+            recipe={
+                **released_input(given),
+                "loss.weights": {"clip": 1.0, "masked_text": 1.0} if decoder else {"clip": 1.0},
+                "loss.clip_target": "released",
+                "loss.mask_kind": "omit_last",
+                "loss.mask_duplicates": False,
+                "loss.label_smoothing": 0.2,
+            },
+        )
 
     def load_published(self, start: Start) -> list[str]:
         """The text encoder and word tables of an mBART, and its decoder where the config says so."""

@@ -64,19 +64,45 @@ class Tokenizer(Protocol):
 
 
 class VocabularyTokenizer:
-    """Words between spaces, or characters: the vocabulary of the training sentences, most frequent first."""
+    """Words between spaces, characters, or the pieces of a SentencePiece model: a vocabulary, most frequent first.
+
+    Args:
+        words: in the order of their ids, which follow the special tokens.
+        level: `word`, `character` or `piece`.
+        lowercase: sentences are put in lower case first.
+        specials: in the order of their ids; neccam/slt has `<unk> <pad> <s> </s>`, without `<mask>`.
+        model: the SentencePiece model that cuts sentences, for `piece`.
+    """
 
     SPECIALS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")
-    pad_id, start_id, end_id, unk_id, mask_id = range(5)
 
-    def __init__(self, words: Sequence[str], *, level: str = "word", lowercase: bool = False) -> None:
-        self.words = list(words)
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        level: str = "word",
+        lowercase: bool = False,
+        specials: Sequence[str] = SPECIALS,
+        model: bytes | None = None,
+    ) -> None:
+        if lacking := set(self.SPECIALS[:4]) - set(specials):
+            raise ValueError(f"a vocabulary needs the special tokens {', '.join(sorted(lacking))} among its specials")
+        self.words, self.specials = list(words), tuple(specials)
         self.level = level
         self.lowercase = lowercase
-        self._ids = {word: i for i, word in enumerate((*self.SPECIALS, *self.words))}
+        self._ids = {word: i for i, word in enumerate((*self.specials, *self.words))}
         self.vocab_size = len(self._ids)
-        if self.vocab_size != len(self.SPECIALS) + len(self.words):
+        if self.vocab_size != len(self.specials) + len(self.words):
             raise ValueError("the vocabulary lists a word twice, or a special token as a word")
+        self.pad_id, self.start_id, self.end_id, self.unk_id = (self._ids[name] for name in self.SPECIALS[:4])
+        self.mask_id = self._ids.get("<mask>", self.unk_id)
+        self.model, self._pieces = model, None
+        if level == "piece":
+            import sentencepiece
+
+            if model is None:
+                raise ValueError("a vocabulary of pieces needs the SentencePiece model that cuts sentences into them")
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
 
     @classmethod
     def train(
@@ -101,7 +127,8 @@ class VocabularyTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the sentence, ending with `</s>`."""
-        pieces = self._split(text.lower() if self.lowercase else text, self.level)
+        text = text.lower() if self.lowercase else text
+        pieces = self._split(text, self.level) if self._pieces is None else self._pieces.encode(text, out_type=str)
         return [
             self.mask_id if piece == "<mask>" else self._ids.get(piece, self.unk_id) for piece in _join_mask(pieces)
         ] + [self.end_id]
@@ -112,17 +139,26 @@ class VocabularyTokenizer:
         for i in ids:
             if i == self.end_id and words:
                 break
-            if i not in (self.pad_id, self.start_id, self.end_id, self.mask_id):
-                words.append("<unk>" if i == self.unk_id else self.words[i - len(self.SPECIALS)])
+            if i == self.unk_id:
+                words.append("<unk>")
+            elif i not in (self.pad_id, self.start_id, self.end_id, self.mask_id):
+                words.append(self.words[i - len(self.specials)])
+        if self.level == "piece":
+            return "".join(words).replace("▁", " ").strip()
         return (" " if self.level == "word" else "").join(words)
 
     def pieces(self) -> list[str]:
         """What each id stands for: specials, then the vocabulary. [vocab_size]"""
-        return [*self.SPECIALS, *self.words]
+        return [*self.specials, *self.words]
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`."""
-        data = {"kind": "vocabulary", "level": self.level, "lowercase": self.lowercase, "words": self.words}
+        """Write `tokenizer.json`, and the SentencePiece model of a vocabulary of pieces."""
+        data: dict[str, Any] = {"kind": "vocabulary", "level": self.level, "lowercase": self.lowercase}
+        if self.specials != self.SPECIALS:
+            data["specials"] = self.specials
+        if self.model is not None:
+            (folder / "sentencepiece.bpe.model").write_bytes(self.model)
+        data["words"] = self.words
         (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False, indent=0), encoding="utf-8")
 
 
@@ -299,7 +335,13 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if data["kind"] == "pretrained":
         return PretrainedTokenizer.load(folder)
     if data["kind"] == "vocabulary":
-        return VocabularyTokenizer(data["words"], level=data["level"], lowercase=data["lowercase"])
+        return VocabularyTokenizer(
+            data["words"],
+            level=data["level"],
+            lowercase=data["lowercase"],
+            specials=data.get("specials", VocabularyTokenizer.SPECIALS),
+            model=(folder / "sentencepiece.bpe.model").read_bytes() if data["level"] == "piece" else None,
+        )
     return SentencePieceTokenizer((folder / "sentencepiece.bpe.model").read_bytes(), data["language"])
 
 

@@ -7,7 +7,7 @@ Takes state dicts, opens no file. Every key is loaded, dropped with a reason, or
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from signcl.systems.encoders.frame_encoders import ResNet
 from signcl.systems.encoders.i3d import I3D
 
-__all__ = ["WeightReport", "load_i3d_weights", "load_resnet_weights"]
+__all__ = ["WeightReport", "load_i3d_weights", "load_resnet_weights", "resnet_name", "resnet_of"]
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,39 @@ def _torchvision_name(key: str) -> str:
     inner = re.sub(r"layer\.(\d)\.convolution", lambda hit: f"conv{int(hit[1]) + 1}", inner)
     inner = re.sub(r"layer\.(\d)\.normalization", lambda hit: f"bn{int(hit[1]) + 1}", inner)
     return f"layer{int(stage) + 1}.{block}.{inner}"
+
+
+def resnet_name(torchvision: str) -> str:
+    """torchvision's name of a ResNet tensor -> ours, which is transformers'."""
+    stem = {"conv1": "convolution", "bn1": "normalization"}
+    first, _, rest = torchvision.partition(".")
+    if first in stem:
+        return f"embedder.embedder.{stem[first]}.{rest}"
+    stage, block, part, end = re.fullmatch(r"layer(\d)\.(\d+)\.(downsample\.\d|[a-z]+\d)\.(.+)", torchvision).groups()  # type: ignore[union-attr]
+    if part.startswith("downsample"):
+        inner = "shortcut." + ("convolution" if part.endswith("0") else "normalization")
+    else:
+        inner = f"layer.{int(part[-1]) - 1}." + ("convolution" if part.startswith("conv") else "normalization")
+    return f"encoder.stages.{int(stage) - 1}.layers.{block}.{inner}.{end}"
+
+
+def resnet_of(names: Iterable[str]) -> str:
+    """The frame encoder, by the torchvision names of its tensors: `resnet18`, `resnet34`, `resnet50` or `resnet101`.
+
+    Raises:
+        ValueError: another network.
+    """
+    names = set(names)
+    blocks = tuple(
+        len({hit[1] for name in names if (hit := re.match(rf"layer{stage}\.(\d+)\.", name))}) for stage in (1, 2, 3, 4)
+    )
+    known = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50 if "layer1.0.conv3.weight" in names else 34, (3, 4, 23, 3): 101}
+    if blocks not in known:
+        raise ValueError(
+            f"its frame encoder has {blocks} blocks in its stages, which is no ResNet-18, 34, 50 or 101 as torchvision "
+            f"names them"
+        )
+    return f"resnet{known[blocks]}"
 
 
 def _some(names: list[str], what: str) -> str:

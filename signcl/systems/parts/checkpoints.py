@@ -5,23 +5,35 @@ A checkpoint is data: nothing in it is run.
 
 from __future__ import annotations
 
+import re
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["hub_file", "read_tensors"]
+__all__ = ["hub_file", "read_data", "read_tensors"]
 
+
+def _path(*parts: str) -> str:
+    """What a pathlib.Path becomes: text."""
+    return "/".join(parts).replace("//", "/", 1)
+
+
+_scalar = np.float64(0).__reduce__()[0]
 _rebuild = np.ndarray.__reduce__(np.empty(0))[0]  # how numpy says that an array is made; its module has moved
-PLAIN_ARRAYS: list[Any] = [
+PLAIN: list[Any] = [
+    Namespace,
+    *((_path, f"pathlib.{kind}") for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
     *((_rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     np.ndarray,
     np.dtype,
     *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
 ]
-"""What torch's restricted unpickler may build beside tensors: arrays of numbers, since training checkpoints such as
-VAC_CSLR's keep the state of numpy's generator next to their weights."""
+"""What torch's restricted unpickler may build beside tensors: arrays and numbers of numpy, arguments of argparse, paths
+as text. Training checkpoints keep such values next to their weights."""
 
 
 def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
@@ -49,19 +61,7 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
             path = hub_file(name, "model.safetensors", key)
         except FileNotFoundError:
             path = hub_file(name, "pytorch_model.bin", key)  # mbart-large-cc25 has nothing else
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with torch.serialization.safe_globals(PLAIN_ARRAYS):
-            data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{key}: {path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})"
-        ) from None
+    data = read_data(path, key)
     for inner in ("model", "state_dict", "model_state_dict"):
         if isinstance(data, dict) and isinstance(data.get(inner), dict):
             data = data[inner]
@@ -69,6 +69,36 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
     if not tensors:
         raise ValueError(f"{key}: {path} holds no tensors by name")
     return tensors
+
+
+def read_data(path: Path, key: str = "") -> Any:
+    """What a checkpoint file holds: tensors, arrays, numbers, text, containers, and arguments of argparse.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, cut short, or asking for anything else, since that could run code.
+    """
+    where = f"{key}: {path}" if key else str(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{where}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(PLAIN):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if asked := re.search(r"(?:GLOBAL|type|class) (\w+(?:\.\w+)+)", reason):
+            raise ValueError(
+                f"{where} asks for {asked[1]}, which is neither a tensor nor a plain value and could run code; a "
+                f"checkpoint is read as data only"
+            ) from None
+        more = f" ({reason[:90]})" if re.search("[a-z]", reason) else ""
+        raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or cut short{more}") from None
 
 
 def hub_file(name: str, file: str, key: str) -> Path:

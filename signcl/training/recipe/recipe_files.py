@@ -22,7 +22,7 @@ from signcl.training.recipe.old_recipes import moved_key, of_today
 
 SHARED_KEYS = {f.name for f in dataclasses.fields(LossRecipe)} - {"sections"}
 
-__all__ = ["load_recipe", "recipe_from_dict", "recipe_to_dict", "save_recipe"]
+__all__ = ["load_recipe", "put", "read_yaml", "recipe_from_dict", "recipe_to_dict", "save_recipe"]
 
 
 def load_recipe(
@@ -41,16 +41,9 @@ def load_recipe(
         ValueError: not YAML, an unknown key (the nearest known one is named), or a value of the wrong type.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date, an int of 4300 digits
-        raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
+    data = read_yaml(path)
     for override in overrides:
-        _override(data, override, path)
+        put(data, override, path)
     if of_run or (path.parent / "card.json").is_file():
         data = of_today(data)
     try:
@@ -69,7 +62,33 @@ def load_recipe(
     return recipe
 
 
-def _override(data: dict[str, Any], override: str, path: Path) -> None:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The nested dicts of a recipe file, unchecked.
+
+    Raises:
+        FileNotFoundError: no such recipe.
+        ValueError: not YAML, or no mapping.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date, an int of 4300 digits
+        raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
+    return data
+
+
+def put(data: dict[str, Any], override: str, path: str | Path) -> None:
+    """Set one value in the nested dicts of a recipe, `key.sub=value` with or without leading dashes.
+
+    Args:
+        path: what to call the recipe in a message.
+
+    Raises:
+        ValueError: no `=`, or a key under a value.
+    """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals:
         raise ValueError(f"{override!r}: an override is written --key.sub=value")

@@ -1,0 +1,54 @@
+"""The verb that makes a run of an official checkpoint: `import`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+
+__all__ = ["add"]
+
+FILES = {
+    "words": "vocabulary of sentences (slt, gaslt: txt.vocab)",
+    "glosses": "gloss vocabulary (slt: gls.vocab, vac: gloss_dict.npy, i3d: the class list)",
+    "config": "configuration (slt, gaslt: config.yaml)",
+    "pieces": "SentencePiece model (gaslt)",
+}
+"""Files that belong to a checkpoint, where they do not lie in its folder under their usual names."""
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verb."""
+    command = add_verb(
+        verbs, "import", _import, "an official checkpoint of others -> a run folder that every verb takes"
+    )
+    command.add_argument(
+        "kind", metavar="KIND", help="gfslt, vlp, slt, gaslt, vac, i3d, sign2gpt, pgp; a wrong one is told"
+    )
+    command.add_argument("file", metavar="FILE", help="the checkpoint; it is read as data, nothing in it is run")
+    command.add_argument("-o", "--out", default="", help="the run folder; default runs/imported/KIND-FILE")
+    command.add_argument(
+        "--recipe", metavar="FILE.yaml", help="values that a checkpoint does not tell: corpus, text, ..."
+    )
+    for what, text in FILES.items():
+        command.add_argument(f"--{what}", metavar="FILE", help=text)
+    add_json(command)
+    command.usage = "signcl import KIND FILE [-o RUN] [--recipe FILE.yaml] [--key.sub=value ...]"
+    command.epilog = (
+        "Any recipe key is a flag: --corpus.name=phoenix14t --corpus.root=data/phoenix14t "
+        "--text.tokenizer=pretrained:MBart_trimmed"
+    )
+    command.set_defaults(takes_overrides=True)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from signcl.training.importing import import_checkpoint
+
+    beside = {what: getattr(options, what) for what in FILES if getattr(options, what)}
+    found = import_checkpoint(
+        options.kind, options.file, options.out, recipe=options.recipe, overrides=options.overrides, beside=beside
+    )
+    show(options, asdict(found) if options.json else found, str)

@@ -1,0 +1,250 @@
+"""An official checkpoint into a run folder, which every verb then takes: `signcl import`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.registry import did_you_mean
+from signcl.data.text import Tokenizer, build_tokenizer
+from signcl.systems import SYSTEMS, System, system_class
+from signcl.systems.parts.official import Checkpoint, Published, read_checkpoint
+from signcl.training import run_folder
+from signcl.training.optimizer import count_parameters
+from signcl.training.recipe import Recipe, recipe_from_dict
+from signcl.training.recipe.recipe_files import put, read_yaml
+from signcl.training.runs import build_model
+
+__all__ = ["Imported", "checkpoint_kinds", "import_checkpoint"]
+
+COUNTERS = r".*num_batches_tracked"
+"""Batch counters, which old files do not have and nothing reads."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A run folder made of an official checkpoint, and what became of every tensor."""
+
+    folder: Path
+    kind: str
+    """Of the checkpoint."""
+    system: str
+    file: str
+    mapped: Mapping[str, str]
+    """Our name -> theirs."""
+    left: Mapping[str, str]
+    """Their name -> why it has no place here."""
+    fresh: Mapping[str, str]
+    """Our name -> why the checkpoint has no value for it."""
+    assumed: Mapping[str, Any]
+    """Recipe values that the file does not tell, as published."""
+    parameters: int
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in [*self.mapped.values(), *self.left, *self.fresh])
+        lines = [f"{theirs:<{width}}  ->  {ours}" for ours, theirs in self.mapped.items()]
+        lines += [f"{theirs:<{width}}  left behind: {why}" for theirs, why in self.left.items()]
+        lines += [f"{ours:<{width}}  fresh: {why}" for ours, why in self.fresh.items()]
+        lines.append(
+            f"{self.folder}: {self.system}, {self.parameters:,} parameters; {len(self.mapped)} tensors mapped, "
+            f"{len(self.left)} left behind, {len(self.fresh)} fresh"
+        )
+        if self.assumed:
+            told = ", ".join(f"--model.{key}={value}" for key, value in self.assumed.items())
+            lines.append(f"not told by the file, taken as published: {told}")
+        return "\n".join(lines)
+
+
+def checkpoint_kinds() -> dict[str, type[System]]:
+    """Kinds of official checkpoints -> the system that reads each."""
+    return {system.checkpoint: system for _, system in SYSTEMS.loadable() if system.checkpoint}
+
+
+def import_checkpoint(
+    kind: str,
+    file: str | Path,
+    out: str | Path = "",
+    *,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    beside: Mapping[str, str | Path] | None = None,
+) -> Imported:
+    """Make a run folder of an official checkpoint.
+
+    Args:
+        kind: one of `checkpoint_kinds`.
+        file: the checkpoint; it is read as data, nothing in it is run.
+        out: the run folder; must not hold a run. Empty: runs/imported/KIND-FILE.
+        recipe: a recipe file for what a checkpoint does not tell: corpus, text, training.
+        overrides: `key.sub=value`, as of `signcl fit`.
+        beside: files that belong to the checkpoint, by what they are: `words`, `glosses`, `config`, `pieces`.
+
+    Raises:
+        FileNotFoundError: a file that is not there.
+        ValueError: a checkpoint of another kind (which is named), damaged, incomplete or with code in it, a vocabulary
+            that does not fit, a folder that holds a run.
+    """
+    kinds, file = checkpoint_kinds(), Path(file)
+    if kind not in kinds:
+        raise ValueError(f"{kind!r} is no kind of checkpoint; known are {', '.join(kinds)}{did_you_mean(kind, kinds)}")
+    folder = Path(out or f"runs/imported/{kind}-{file.stem}")
+    if (folder / "recipe.yaml").exists():
+        raise ValueError(f"{folder} holds a run already; choose another folder with --out")
+    given = read_checkpoint(file, {what: Path(path) for what, path in (beside or {}).items()})
+    _check_kind(given, kind, kinds)
+    try:
+        found = kinds[kind].published(given)
+    except KeyError as error:
+        raise ValueError(f"{file} lacks {error.args[0]}, which every checkpoint of kind {kind} has") from None
+    whole = _recipe(found, kinds[kind], folder, recipe, overrides)
+    tokenizer = found.tokenizer or _tokenizer(whole, file)
+    model = build_model(
+        whole, tokenizer, found.feature_dim, found.glosses, found.targets, dict(found.described) or None
+    )
+    fresh = _load(model, found, file)
+    run_folder.save_run_start(folder, whole, tokenizer, found.glosses, found.targets)
+    run_folder.save_weights(folder, model)
+    given_values = {override.lstrip("-").partition("=")[0].removeprefix("model.") for override in overrides}
+    done = Imported(
+        folder=folder,
+        kind=kind,
+        system=whole.model.name,
+        file=str(file),
+        mapped=found.taken.names,
+        left=found.taken.left,
+        fresh=fresh,
+        assumed={key: value for key, value in found.assumed.items() if key not in given_values},
+        parameters=count_parameters(model)[0],
+    )
+    run_folder.save_card(folder, _card(done, whole, given, found))
+    return done
+
+
+def _check_kind(given: Checkpoint, kind: str, kinds: Mapping[str, type[System]]) -> None:
+    """Refuse a checkpoint of another kind, and name that kind where it is known."""
+    if _fits(given, kinds[kind]):
+        better = [
+            other
+            for other, system in kinds.items()
+            if _fits(given, system) and len(system.checkpoint_marks) > len(kinds[kind].checkpoint_marks)
+        ]
+        if not better or issubclass(kinds[kind], kinds[better[0]]):
+            return
+        raise ValueError(f"{given.file} is a checkpoint of kind {better[0]}, not {kind}: signcl import {better[0]} ...")
+    others = [other for other, system in kinds.items() if _fits(given, system)]
+    if others:
+        best = max(others, key=lambda other: len(kinds[other].checkpoint_marks))
+        raise ValueError(f"{given.file} is a checkpoint of kind {best}, not {kind}: signcl import {best} ...")
+    lacking = [mark for mark in kinds[kind].checkpoint_marks if not _has(given, mark)]
+    raise ValueError(
+        f"{given.file} is no checkpoint of kind {kind}, nor of any other that is known ({', '.join(kinds)}): it has no "
+        f"{lacking[0]}; its first tensors are {', '.join(list(given.tensors)[:3])}"
+    )
+
+
+def _fits(given: Checkpoint, system: type[System]) -> bool:
+    return all(_has(given, mark) for mark in system.checkpoint_marks)
+
+
+def _has(given: Checkpoint, mark: str) -> bool:
+    return any(name.endswith(mark) for name in given.tensors)
+
+
+def _recipe(
+    found: Published, system: type[System], folder: Path, base: str | Path | None, overrides: Sequence[str]
+) -> Recipe:
+    """The recipe of the run: the base file's, what the checkpoint tells, then the user's own values."""
+    data: dict[str, Any] = {} if base is None else read_yaml(Path(base))
+    name = found.system or str(system.Config().name)
+    data |= {"stage": system_class(name).stage, "out": str(folder)}
+    data["model"] = {"name": name, **found.assumed, **found.model}
+    for key, value in found.recipe.items():
+        *parents, last = key.split(".")
+        node = data
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    for override in overrides:
+        put(data, override, "the imported recipe")
+    try:
+        return recipe_from_dict(data)
+    except ValueError as error:
+        raise ValueError(f"the imported recipe: {error}") from None
+
+
+def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
+    """The published tokenizer that the recipe names, for checkpoints that do not carry their own."""
+    text = recipe.text
+    if not text.tokenizer.startswith("pretrained:"):
+        raise ValueError(
+            f"{file} does not hold its tokenizer; name the folder that it was trained with: "
+            f"--text.tokenizer=pretrained:FOLDER (GFSLT-VLP: pretrain_models/MBart_trimmed)"
+        )
+    return build_tokenizer(text.tokenizer, [], lowercase=text.lowercase, language=text.language)
+
+
+def _load(model: nn.Module, found: Published, file: Path) -> dict[str, str]:
+    """Fill the model, all or nothing; the tensors that stay fresh, with the reason of each."""
+    own, new = model.state_dict(), found.taken.tensors
+    names = found.taken.names
+    wrong = [
+        f"{names[name]} has shape {list(value.shape)}"
+        + (f", {name} of this model {list(own[name].shape)}" if name in own else f", and this model has no {name}")
+        for name, value in new.items()
+        if name not in own or own[name].shape != value.shape
+    ]
+    if wrong:
+        raise ValueError(f"{file}: {len(wrong)} of {len(new)} tensors do not fit, first {wrong[0]}{_advice(wrong[0])}")
+    places = {_place(own[name]) for name in new}
+    reasons = {COUNTERS: "a batch counter, which the file does not have", **found.fresh}
+    fresh: dict[str, str] = {}
+    missing = []
+    for name in own:
+        if name in new or _place(own[name]) in places:  # a shared tensor has several names
+            continue
+        reason = next((why for pattern, why in reasons.items() if re.fullmatch(pattern, name)), None)
+        if reason is None:
+            missing.append(name)
+        else:
+            fresh[name] = reason
+    if missing:
+        raise ValueError(
+            f"{file} lacks {len(missing)} of the {len(own)} tensors of this model, first {', '.join(missing[:3])}"
+        )
+    model.load_state_dict({**own, **{name: value.to(own[name].dtype) for name, value in new.items()}})
+    return fresh
+
+
+def _place(tensor: Tensor) -> tuple[int, torch.Size]:
+    return tensor.data_ptr(), tensor.shape
+
+
+def _advice(wrong: str) -> str:
+    if any(part in wrong for part in ("shared.weight", "lm_head", "embed_tokens", "words.weight")):
+        return "; the first number is that of words: name the tokenizer that the checkpoint was trained with"
+    return ""
+
+
+def _card(done: Imported, recipe: Recipe, given: Checkpoint, found: Published) -> dict[str, Any]:
+    told = asdict(done) | {"folder": str(done.folder), "sha256": _digest(given.file)}
+    plain = {key: value for key, value in given.values.items() if isinstance(value, int | float | str)}
+    return {
+        "stage": recipe.stage,
+        "versions": run_folder.versions(),
+        "parameters": done.parameters,
+        "feature_dim": found.feature_dim,
+        "initialised": [f"official checkpoint {given.file} ({done.kind})"],
+        "imported": {**told, "told": plain, "commit": run_folder.git_commit()},
+    }
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,57 @@
+"""Outputs of official code on made-up weights, as numbers, and the weights themselves, made again from their names.
+
+A reference file holds inputs and outputs; its metadata says which code made them (repository, commit, what was run) and
+lists the names and shapes of the weights. Weights are drawn by numpy's frozen generator, seeded by their name, so that
+the file stays small and the official layout is kept at its published widths.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+FOLDER = Path(__file__).parent
+
+
+def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """The values of one tensor: near 1 for scales of norms, small otherwise; counters are 0."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.long)
+    if name.endswith("final_logits_bias"):
+        return torch.zeros(shape)
+    if name.endswith("running_var"):
+        return torch.from_numpy(random.uniform(0.5, 1.5, shape)).float()
+    if len(shape) < 2:
+        values = 0.1 * random.standard_normal(shape)
+        is_scale = name.endswith("weight")
+        return torch.from_numpy(np.asarray(values + is_scale)).float()
+    fan = int(np.prod(shape[1:]))
+    return torch.from_numpy(random.standard_normal(shape) / np.sqrt(fan)).float()
+
+
+class Reference:
+    """One reference file."""
+
+    def __init__(self, name: str) -> None:
+        with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
+            self.about = file.metadata()
+            self.tensors = {key: file.get_tensor(key) for key in file.keys()}
+        self.shapes = json.loads(self.about.get("weights", "{}"))
+        """Name of a weight -> its shape, or the name of the weight that it shares its values with."""
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.tensors[name]
+
+    def weights(self, prefix: str = "") -> dict[str, torch.Tensor]:
+        """The official state dict that the outputs belong to; `prefix` picks one of several and is taken off."""
+        return {name.removeprefix(prefix): self._weight(name) for name in self.shapes if name.startswith(prefix)}
+
+    def _weight(self, name: str) -> torch.Tensor:
+        if f"weight.{name}" in self.tensors:
+            return self.tensors[f"weight.{name}"]
+        shape = self.shapes[name]
+        return self._weight(shape) if isinstance(shape, str) else drawn(name, tuple(shape))
