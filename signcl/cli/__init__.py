@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from signcl.cli import align as alignment
-from signcl.cli import corpus, official, systems
+from signcl.cli import corpus, systems
 from signcl.cli import density_verbs as density
 from signcl.cli import evaluate as scoring
 from signcl.cli import extract as extraction
 from signcl.cli import fit as training
+from signcl.cli import official_checkpoints as checkpoints
 from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
@@ -27,7 +28,7 @@ from signcl.data.registry import load_plugins
 
 __all__ = ["main"]
 
-GROUPS = (training, official, scoring, alignment, density, extraction, clips, pages, corpus, vocabulary, systems)
+GROUPS = (training, checkpoints, scoring, alignment, density, extraction, clips, pages, corpus, vocabulary, systems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

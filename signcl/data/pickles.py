@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["load_pickle", "read_pickle"]
+__all__ = ["load_pickle", "read_npy", "read_pickle"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -139,6 +139,28 @@ def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
     except Exception as error:  # a broken or hostile pickle can raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{where}: not a readable pickle ({reason[:200]})") from None
+
+
+def read_npy(path: Path | str) -> Any:
+    """The array in a .npy file; one of objects (a dictionary saved by `np.save`) is read as a pickle is, see above.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: refused or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a .npy file is needed")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if "Object arrays" not in str(error):
+            raise ValueError(f"{path}: not a readable .npy file ({str(error)[:200]})") from None
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read(file)
+        return read_pickle(file, str(path))
 
 
 def load_pickle(path: Path | str) -> Any:

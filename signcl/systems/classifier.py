@@ -7,14 +7,17 @@ Frame encoder, mean over time, one linear layer. It is there for its frame encod
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
+from signcl.data.text import GlossVocabulary
 from signcl.systems.base import Sizes, System, SystemConfig, register
 from signcl.systems.parts.frames import feature_lengths, feature_size, frame_features
+from signcl.systems.parts.official import Checkpoint, Published, take
 from signcl.systems.terms.shared import classification
 
 __all__ = ["Classifier", "ClassifierOutput"]
@@ -62,7 +65,36 @@ class Classifier(System):
     required_terms: ClassVar = ("classification",)
     answers: ClassVar = "classes"
 
+    checkpoint: ClassVar = "i3d"
+    checkpoint_marks: ClassVar = ("Conv3d_1a_7x7.conv3d.weight", "logits.conv3d.weight")
+
     config: Config
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """An Inception-I3D with its classifier (WLASL), and its list of classes: a line `NUMBER TAB GLOSS` each.
+
+        The released code takes the maximum over time of scores in windows; this takes scores of the mean over time.
+        They are equal for clips of one window, 9 to 16 frames.
+        """
+        names = list(given.tensors)
+        prefix = next(name for name in names if name.endswith("logits.conv3d.bias")).removesuffix("logits.conv3d.bias")
+        inner = {name.removeprefix(prefix): value for name, value in given.tensors.items() if name.startswith(prefix)}
+        taken = take(
+            inner,
+            {r"logits\.conv3d\.(weight|bias)": r"head.\1", r"((?:Conv3d|Mixed)_.+)": r"visual.\1"},
+            {},
+            "an i3d checkpoint",
+        )
+        taken.tensors["head.weight"] = taken.tensors["head.weight"].flatten(1)  # a convolution of size 1
+        rows = len(taken.tensors["head.bias"])
+        return Published(
+            taken,
+            model={"visual": "i3d", "i3d": {"window": 64, "stride": 64, "channels": "bgr"}},
+            assumed={"dropout": 0.5},
+            recipe={"input.size": 256, "input.crop": 224, "input.max_frames": 64, "input.thinning": "window"},
+            glosses=_classes(given.needs("glosses", "wlasl_class_list.txt"), rows),
+        )
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -80,3 +112,21 @@ class Classifier(System):
         mean = (features * real).sum(dim=1, keepdim=True) / lengths[:, None, None]  # [B, 1, D]
         logits = self.head(self.dropout(mean[:, 0]))
         return ClassifierOutput(features, lengths, mean, self.step_lengths(batch.lengths), logits)
+
+
+def _classes(path: Path, rows: int) -> GlossVocabulary:
+    """The glosses of a class list, of which a checkpoint for fewer glosses has the first.
+
+    Raises:
+        ValueError: no such list, or one that is too short.
+    """
+    try:
+        pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        numbered = {int(number): gloss.strip() for number, gloss in pairs}
+    except (UnicodeDecodeError, ValueError):
+        raise ValueError(f"{path}: a line for each class is needed, its number and its gloss") from None
+    if any(number not in numbered for number in range(rows)):
+        raise ValueError(
+            f"{path} has {len(numbered)} classes, and the classifier {rows}: it belongs to another checkpoint"
+        )
+    return GlossVocabulary([numbered[number] for number in range(rows)])

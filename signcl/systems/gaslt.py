@@ -8,7 +8,7 @@ it predicts itself, between two frames where they fall there. The transfer of se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -18,6 +18,8 @@ from signcl.data.bounds import bounded
 from signcl.data.text import Tokenizer
 from signcl.data.text.word_vectors import read_vectors
 from signcl.systems.base import Start, register
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_slt import published_slt
 from signcl.systems.parts.transformer import Attention
 from signcl.systems.slt import SLT
 from signcl.systems.terms.shared import frame_contrast, sentence_similarity, translation
@@ -173,13 +175,37 @@ class GASLT(SLT):
     }
     default: ClassVar[tuple[str, ...]] = ("translation", "sentence_similarity")
 
+    checkpoint: ClassVar[str] = "gaslt"
+    checkpoint_marks: ClassVar[tuple[str, ...]] = (
+        "sgn_embed.ln.weight",
+        "encoder.layers.0.src_src_att.sample_offsets.weight",
+    )
+
     config: Config
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of GASLT: as neccam/slt saves them, and the SentencePiece model of its words."""
+        found = published_slt(given, cls.checkpoint)
+        state, width = given.tensors, found.model["width"]
+        offsets = len(state["encoder.layers.0.src_src_att.sample_offsets.bias"])
+        size = state["txt_embed.lut.weight"].shape[1]
+        own = {
+            "keys": offsets // found.model["heads"],
+            "word_dim": None if size == width else size,
+            "form": "as_released",
+        }
+        return replace(found, model={**found.model, **own})
 
     def attention(self) -> Callable[[], Attention]:
         """Gloss attention in place of the encoder's self-attention."""
         c = self.config
         edge: Edge = "released" if c.form == "as_released" else c.edge
         return lambda: LocalAttention(c.width, c.heads, c.attention_dropout, keys=c.keys, edge=edge)
+
+    def keeps_padding(self) -> bool:
+        """The released attention reads a little past a clip's end."""
+        return self.config.form == "as_released"
 
     def embedding_dropout(self) -> float | None:
         """Of the config."""

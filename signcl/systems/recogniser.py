@@ -89,6 +89,7 @@ class Recogniser(System):
             sync_norm=config.sync_norm,
             embedding_dropout=self.embedding_dropout(),
             attention=self.attention(),
+            keep_padding=self.keeps_padding(),
         )
         self.gloss_head = nn.Linear(config.width, sizes.classes()) if self.recognises else None
         self.encoder.apply(xavier)
@@ -98,6 +99,10 @@ class Recogniser(System):
     def attention(self) -> Callable[[], Attention] | None:
         """Makes the attention of an encoder layer, where it is not the usual one."""
         return None
+
+    def keeps_padding(self) -> bool:
+        """Whether the encoder's attention finds at padding what the released code has there."""
+        return False
 
     def embedding_dropout(self) -> float | None:
         """Dropout of the embeddings, where it differs from that of the layers."""

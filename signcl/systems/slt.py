@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, register
 from signcl.systems.parts.official import Checkpoint, Published
 from signcl.systems.parts.official_slt import published_slt
-from signcl.systems.parts.search import beam_search_alphas
+from signcl.systems.parts.search import beam_search_alphas, beam_search_released
 from signcl.systems.parts.transformer import Decoder, Memory, xavier
 from signcl.systems.recogniser import Recogniser, RecogniserOutput
 from signcl.systems.terms.shared import frame_contrast, recognition, translation
@@ -60,6 +60,9 @@ class SLT(Recogniser):
         """Heads of the decoder where they differ from the encoder's."""
         tie_embeddings: bool = False
         """The word head uses the word table; published: its own."""
+        search: Literal["exact", "released"] = "exact"
+        """How beams are searched: exact goes on until no hypothesis can become better; released stops where the search
+        of neccam/slt stops, as soon as the likeliest hypothesis ends."""
 
     title: ClassVar = (
         "Sign Language Transformer: NSLT, and Joint-SLT with a weight for recognition (Tables 1, 4, 11, 12)"
@@ -174,7 +177,8 @@ class SLT(Recogniser):
             states = self.decoder(last[:, None], torch.ones_like(last, dtype=torch.bool)[:, None], memory)
             return self.word_head(states[:, -1]).float().log_softmax(dim=1)
 
-        return beam_search_alphas(
+        search = beam_search_released if self.config.search == "released" and beams > 1 else beam_search_alphas
+        return search(
             step,
             batch_size=len(memory.mask),
             start_id=self.start_id,

@@ -10,21 +10,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch
 from signcl.data.bounds import bounded
+from signcl.data.pickles import read_npy
+from signcl.data.text import GlossVocabulary
 from signcl.systems.base import Sizes, Start, System, SystemConfig, register
 from signcl.systems.encoders import ResNet, load_resnet_weights
+from signcl.systems.encoders.published_weights import resnet_name, resnet_of
 from signcl.systems.parts.checkpoints import read_tensors
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.layers import BiLSTM, TemporalConv
+from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
+from signcl.systems.parts.official_gfslt import CONV
 from signcl.systems.terms.shared import auxiliary, distillation, frame_contrast, recognition
 
 __all__ = ["SMKD", "SMKDOutput", "UnitLinear", "load_published"]
+
+NEVER = -1e4
+"""Score of a class that nothing can win: its probability is 0 in float32, and its logarithm is finite."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class SMKD(System):
         """One gloss classifier after the convolution and after the LSTM (SMKD); false: one each (VAC)."""
         weight_norm: bool = True
         """Rows of the classifier have length 1 (SMKD); false: a plain linear layer with bias (VAC)."""
+        unknown_class: bool = True
+        """A class for glosses that training lacks. VAC_CSLR has none; then that class has probability 0."""
         pixels: Literal["imagenet", "symmetric"] = "imagenet"
         """How a ResNet is given pixels: with the mean and deviation of ImageNet, or as VAC_CSLR, x / 127.5 - 1."""
         weights: str = ""
@@ -126,6 +138,12 @@ class SMKD(System):
     required_terms: ClassVar = ("recognition",)
     answers: ClassVar = "glosses"
     TAPS: ClassVar = ("features", "frames", "conv", "steps")
+    checkpoint: ClassVar = "vac"
+    checkpoint_marks: ClassVar = (
+        "conv1d.temporal_conv.0.weight",
+        "temporal_model.rnn.weight_ih_l0",
+        "classifier.weight",
+    )
 
     config: Config
 
@@ -138,8 +156,9 @@ class SMKD(System):
         self.conv = TemporalConv(feature_size(self.visual), config.conv_width, edge="vac", sync=config.sync_norm)
         self.lstm = BiLSTM(config.conv_width, config.width, layers=config.encoder_layers, dropout=config.dropout)
         kind = UnitLinear if config.weight_norm else nn.Linear
-        self.classifier = kind(config.width, sizes.classes())
-        self.conv_classifier = None if config.share_classifier else kind(config.conv_width, sizes.classes())
+        classes = sizes.classes() - (not config.unknown_class)
+        self.classifier = kind(config.width, classes)
+        self.conv_classifier = None if config.share_classifier else kind(config.conv_width, classes)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give: a quarter, rounded up. [B] -> [B]"""
@@ -163,9 +182,60 @@ class SMKD(System):
         states = self.lstm(short, step_lengths)
         head = self.classifier if self.conv_classifier is None else self.conv_classifier
         log_probs, conv_log_probs = (
-            logits.float().log_softmax(dim=2) for logits in (self.classifier(states), head(short))
+            self._with_unknown(logits.float()).log_softmax(dim=2) for logits in (self.classifier(states), head(short))
         )
         return SMKDOutput(rows, lengths, states, step_lengths, log_probs, conv_log_probs)
+
+    def _with_unknown(self, logits: Tensor) -> Tensor:
+        """Scores with a class for the unknown gloss, which nothing can win where the classifier lacks it. [B, S, C]"""
+        if self.config.unknown_class:
+            return logits
+        never = logits.new_full((*logits.shape[:2], 1), NEVER)
+        return torch.cat([logits[..., :1], never, logits[..., 1:]], dim=2)
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of VAC_CSLR with its classifiers, and its `gloss_dict.npy`."""
+        state = given.tensors
+        weight, own = state["classifier.weight"], state.get("conv1d.fc.weight")
+        normed = "classifier.bias" not in state
+        shared = own is None or (own.shape == weight.shape and bool((own == weight).all()))
+        table: dict[str, Name] = {
+            r"conv2d\.(.+)": lambda hit: f"visual.resnet.{resnet_name(hit[1])}",
+            r"conv1d\.temporal_conv\.([0145])\.(.+)": lambda hit: f"conv.{CONV[hit[1]]}.{hit[2]}",
+            r"temporal_model\.rnn\.(\w+)_l(\d+)_reverse": r"lstm.backwards.\2.\1_l0",
+            r"temporal_model\.rnn\.(\w+)_l(\d+)": r"lstm.forwards.\2.\1_l0",
+            r"classifier\.(.+)": r"classifier.\1",
+            r"conv1d\.fc\.(.+)": r"conv_classifier.\1",
+        }
+        left = {r"conv1d\.fc\..+": "shared: the classifier, a second time"} if shared else {}
+        taken = take(state, table, left, "a vac checkpoint")
+        if normed:  # theirs stand the other way round
+            for name in ("classifier.weight", "conv_classifier.weight"):
+                if name in taken.tensors:
+                    taken.tensors[name] = taken.tensors[name].T.contiguous()
+        glosses = _official_glosses(given.needs("glosses", "gloss_dict.npy"), weight.shape[1 if normed else 0])
+        return Published(
+            taken,
+            model={
+                "visual": resnet_of(name.removeprefix("conv2d.") for name in state if name.startswith("conv2d.")),
+                "conv_width": len(state["conv1d.temporal_conv.0.bias"]),
+                "width": 2 * state["temporal_model.rnn.weight_hh_l0"].shape[1],
+                "encoder_layers": count_layers(state, r"temporal_model\.rnn\.weight_ih_l(\d+)"),
+                "share_classifier": shared,
+                "weight_norm": normed,
+                "unknown_class": False,
+                "pixels": "symmetric",
+            },
+            assumed={"dropout": 0.3},
+            recipe={
+                "input.size": 256,
+                "input.crop": 224,
+                "loss.weights": {"recognition": 1.0, **({} if shared and own is None else {"auxiliary": 1.0})},
+                "decode.gloss_beams": 10,
+            },
+            glosses=glosses,
+        )
 
     def load_published(self, start: Start) -> list[str]:
         """Everything but the classifiers of a VAC_CSLR checkpoint."""
@@ -173,6 +243,28 @@ class SMKD(System):
         return (
             [f"weights from {source}: {load_published(self, read_tensors(source, 'model.weights'))}"] if source else []
         )
+
+
+def _official_glosses(path: Path, classes: int) -> GlossVocabulary:
+    """The gloss dictionary of VAC_CSLR, gloss -> [class, occurrences], in the order of its classes.
+
+    Raises:
+        ValueError: no such dictionary, or one of another size.
+    """
+    found = read_npy(path)
+    found = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found
+    try:
+        numbers = {str(gloss): int(entry[0]) for gloss, entry in found.items()}
+    except (AttributeError, TypeError, ValueError, IndexError):
+        raise ValueError(
+            f"{path}: a dictionary of gloss -> [class, occurrences] is needed, as VAC_CSLR makes it"
+        ) from None
+    if sorted(numbers.values()) != list(range(1, classes)):
+        raise ValueError(
+            f"{path} has {len(numbers)} glosses, and the classifier {classes - 1} beside the blank: it belongs to "
+            f"another checkpoint"
+        )
+    return GlossVocabulary(sorted(numbers, key=lambda gloss: numbers[gloss]))
 
 
 def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:

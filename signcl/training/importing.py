@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.data.registry import did_you_mean
-from signcl.data.text import Tokenizer, build_tokenizer
+from signcl.data.text import Tokenizer, VocabularyTokenizer, build_tokenizer
 from signcl.systems import SYSTEMS, System, system_class
 from signcl.systems.parts.official import Checkpoint, Published, read_checkpoint
 from signcl.training import run_folder
@@ -182,6 +182,8 @@ def _recipe(
 def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
     """The published tokenizer that the recipe names, for checkpoints that do not carry their own."""
     text = recipe.text
+    if recipe.system.answers in ("glosses", "classes"):  # it never writes a sentence
+        return VocabularyTokenizer([])
     if not text.tokenizer.startswith("pretrained:"):
         raise ValueError(
             f"{file} does not hold its tokenizer; name the folder that it was trained with: "

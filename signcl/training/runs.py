@@ -107,8 +107,14 @@ def initialise(
 
 
 def _from_run(model: System, recipe: Recipe, start: Start) -> str:
-    place = Path(recipe.model.init_from)
-    folder = place.parent if place.is_file() else place
+    folder = place = Path(recipe.model.init_from)
+    if place.is_file():
+        if place.name != "model.safetensors" or not (place.parent / "recipe.yaml").is_file():
+            raise ValueError(
+                f"model.init_from={place} is a file, and a run folder is needed; make one of an official checkpoint "
+                f"first: signcl import KIND {place} -o RUN, then model.init_from=RUN"
+            )
+        folder = place.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"model.init_from={folder}: no such run folder; train the pretraining recipe first")
     earlier = earlier_run(str(folder))

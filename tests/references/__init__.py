@@ -39,7 +39,7 @@ class Reference:
     def __init__(self, name: str) -> None:
         with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
             self.about = file.metadata()
-            self.tensors = {key: file.get_tensor(key) for key in file.keys()}
+            self.tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         self.shapes = json.loads(self.about.get("weights", "{}"))
         """Name of a weight -> its shape, or the name of the weight that it shares its values with."""
 

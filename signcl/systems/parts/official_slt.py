@@ -44,8 +44,11 @@ TABLE: dict[str, Name] = {
     _attention(r"encoder\.layers\.(\d+)\.src_src_att"): lambda hit: (
         f"encoder.layers.{hit[1]}.attention.{ATTENTION[hit[2]]}.{hit[3]}"
     ),
-    _attention(r"decoder\.layers\.(\d+)\.(trg_trg|src_trg)_att"): lambda hit: (
-        f"decoder.layers.{hit[1]}.{'attention' if hit[2] == 'trg_trg' else 'clip_attention'}.{ATTENTION[hit[3]]}.{hit[4]}"
+    _attention(r"decoder\.layers\.(\d+)\.trg_trg_att"): lambda hit: (
+        f"decoder.layers.{hit[1]}.attention.{ATTENTION[hit[2]]}.{hit[3]}"
+    ),
+    _attention(r"decoder\.layers\.(\d+)\.src_trg_att"): lambda hit: (
+        f"decoder.layers.{hit[1]}.clip_attention.{ATTENTION[hit[2]]}.{hit[3]}"
     ),
     r"((?:en|de)coder\.layers\.\d+)\.feed_forward\.(layer_norm|pwff_layer\.[03])\.(.+)": lambda hit: (
         f"{hit[1]}.forward_part.{FEED_FORWARD[hit[2]]}.{hit[3]}"
@@ -90,6 +93,7 @@ def published_slt(given: Checkpoint, kind: str) -> Published:
             "decoder_layers": count_layers(state, r"decoder\.layers\.(\d+)\."),
             "decoder_heads": int(decoder["num_heads"]),
             "tie_embeddings": tied,
+            "search": "released",
         }
     training = config.get("training", {})
     weights = {"translation": 1.0} if translates else {}

@@ -11,9 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["GlossPath", "beam_search", "beam_search_alphas", "ctc_greedy", "ctc_prefix_beam", "length_divisor"]
+__all__ = [
+    "GlossPath",
+    "beam_search",
+    "beam_search_alphas",
+    "beam_search_released",
+    "ctc_greedy",
+    "ctc_prefix_beam",
+    "length_divisor",
+]
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
 """(last token of each row [R], row that each continues [R] or None at the start) -> log-probabilities [R, V]."""
@@ -245,3 +253,60 @@ def beam_search_alphas(
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
     return [answer[:, : int((answer != pad_id).sum(dim=1).max())] for answer in answers]
+
+
+@torch.no_grad()
+def beam_search_released(
+    step: Step,
+    *,
+    batch_size: int,
+    start_id: int,
+    end_id: int,
+    pad_id: int,
+    beams: int,
+    alphas: Sequence[float],
+    max_new_tokens: int,
+    device: torch.device | str = "cpu",
+) -> list[Tensor]:
+    """The search of neccam/slt, for comparisons with its numbers; arguments and result as of `beam_search_alphas`.
+
+    It differs from ours in three ways. A hypothesis that ends stays in the beam and is continued. A clip is done as
+    soon as its likeliest hypothesis ends; all others then count as they are, whole or not. Padding can be generated.
+    """
+    words = torch.full((batch_size, beams, 0), pad_id, dtype=torch.long, device=device)
+    alive = torch.full((batch_size, beams), -torch.inf, device=device)
+    alive[:, 0] = 0.0
+    ends = torch.zeros((batch_size, beams), dtype=torch.long, device=device)
+    done = torch.zeros(batch_size, dtype=torch.bool, device=device)
+    best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
+    answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
+    last = torch.full((batch_size * beams,), start_id, dtype=torch.long, device=device)
+    first_row = torch.arange(batch_size, device=device)[:, None] * beams  # [B, 1]
+    rows = None
+    for length in range(1, max_new_tokens + 1):
+        log_probs = step(last, rows).float().view(batch_size, beams, -1)
+        alive, chosen = (alive[:, :, None] + log_probs).flatten(1).topk(beams, dim=1)  # [B, K]
+        origin, tokens = chosen // log_probs.shape[2], chosen % log_probs.shape[2]
+        words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, words.shape[2])), tokens[:, :, None]], 2)
+        ends = ends.gather(1, origin) + (tokens == end_id)
+        complete = (tokens[:, 0] == end_id) | (length == max_new_tokens)  # [B]
+        counts = ((tokens == end_id) | complete[:, None]) & (ends < 2) & ~done[:, None]
+        top, which = alive.masked_fill(~counts, -torch.inf).max(dim=1)
+        divisor = torch.tensor([length_divisor(length, alpha) for alpha in alphas], device=device)[:, None]
+        better = top / divisor > best  # [A, B]
+        best = torch.where(better, top / divisor, best)
+        sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
+        after = (sentence == end_id).cumsum(dim=1) - (sentence == end_id).long() > 0
+        sentence = nn.functional.pad(sentence.masked_fill(after, pad_id), (0, max_new_tokens - length), value=pad_id)
+        answers = torch.where(better[:, :, None], sentence, answers)
+        done |= complete
+        if bool(done.all()):
+            break
+        last, rows = tokens.flatten(), (first_row + origin).flatten()
+    return [answer[:, : _last_column(answer != pad_id)] for answer in answers]
+
+
+def _last_column(kept: Tensor) -> int:
+    """How many columns there are up to the last one that holds anything."""
+    columns = kept.any(dim=0).nonzero()
+    return int(columns[-1]) + 1 if len(columns) else 0

@@ -41,15 +41,21 @@ class NormedEmbedding(nn.Module):
     Args:
         width: channels.
         sync: share the statistics over ranks.
+        keep_padding: what stands at padding goes on as the released code has it (normed in evaluation, as it came in
+            training), for an attention that can read it; else it becomes zero.
     """
 
-    def __init__(self, width: int, *, sync: bool = False) -> None:
+    def __init__(self, width: int, *, sync: bool = False, keep_padding: bool = False) -> None:
         super().__init__()
+        self.keep_padding = keep_padding
         self.norm = MaskedBatchNorm1d(width, sync=sync)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Values in (-1, 1), zero at padding. [B, L, width], [B, L] -> [B, L, width]"""
-        return F.softsign(self.norm(values.transpose(1, 2), mask).transpose(1, 2)) * mask[:, :, None]
+        normed, real = self.norm(values.transpose(1, 2), mask).transpose(1, 2), mask[:, :, None]
+        if self.keep_padding:
+            return F.softsign(torch.where(real, normed, values) if self.training else normed)
+        return F.softsign(normed) * real
 
 
 class Attention(nn.Module):
@@ -152,6 +158,7 @@ class Encoder(nn.Module):
         sync_norm: batch norm statistics over ranks.
         embedding_dropout: of the embedding, where it differs from the layers' `dropout`.
         attention: makes the self-attention of a layer; None is attention to every frame of the clip.
+        keep_padding: of `NormedEmbedding`.
     """
 
     def __init__(
@@ -169,13 +176,14 @@ class Encoder(nn.Module):
         sync_norm: bool = False,
         embedding_dropout: float | None = None,
         attention: Callable[[], Attention] | None = None,
+        keep_padding: bool = False,
     ) -> None:
         super().__init__()
         attention = attention or (lambda: Attention(width, heads, attention_dropout))
         self.tap = _tap_number(tap, layers)
         self.dim, self.width = dim, width
         self.linear = nn.Linear(dim, width)
-        self.embedding = NormedEmbedding(width, sync=sync_norm)
+        self.embedding = NormedEmbedding(width, sync=sync_norm, keep_padding=keep_padding)
         self.dropout = nn.Dropout(dropout if embedding_dropout is None else embedding_dropout)
         self.layers = nn.ModuleList(EncoderLayer(attention(), width, ffn, dropout, activation) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -197,7 +205,7 @@ class Encoder(nn.Module):
         mask = frame_mask(lengths, features.shape[1])
         at = self.tap if tap is None else _tap_number(tap, len(self.layers))
         states = self.embedding(self.linear(features), mask)
-        tapped = states
+        tapped = states * mask[:, :, None] if self.embedding.keep_padding else states
         if not (only_tap and at == 0):
             states = self.dropout(states + sinusoids(states.shape[1], self.width, device=states.device).to(states))
             for number, layer in enumerate(self.layers, start=1):
