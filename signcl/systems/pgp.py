@@ -18,6 +18,8 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, Start, System, TransformerConfig, register
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.metaformer import SignEncoder
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_sign2gpt import published_pgp
 from signcl.systems.terms.shared import frame_contrast, pseudo_gloss
 
 __all__ = ["PGP", "PGPOutput", "PrototypeHead", "SignEncoderConfig", "sign_encoder", "tapped_steps"]
@@ -179,6 +181,8 @@ class PGP(System):
     terms: ClassVar = {"pseudo_gloss": pseudo_gloss, "signcl": frame_contrast}
     required_terms: ClassVar = ("pseudo_gloss",)
     TAPS: ClassVar = ("features", "embedding", "steps")
+    checkpoint: ClassVar = "pgp"
+    checkpoint_marks: ClassVar = ("sign_model.spatial_model.lin.weight", "post_model.vocab_embedding")
 
     config: Config
 
@@ -213,6 +217,11 @@ class PGP(System):
         similarity = self.head(steps)
         temperatures = self.head.class_temperature, self.head.time_temperature
         return PGPOutput(features, lengths, steps, step_lengths, similarity, *temperatures)
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of the first stage of Sign2GPT, with its pseudo-glosses (`processed_words.phx_pkl`)."""
+        return published_pgp(given)
 
     @torch.no_grad()
     def load_published(self, start: Start) -> list[str]:

@@ -18,6 +18,8 @@ from signcl.data.text import Tokenizer
 from signcl.systems.base import EarlierRun, Sizes, Start, System, register
 from signcl.systems.parts.adapted_lm import AdaptedLM
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_sign2gpt import published_sign2gpt
 from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
 from signcl.systems.parts.transfer import transfer_signs
 from signcl.systems.pgp import SignEncoderConfig, sign_encoder, tapped_steps
@@ -120,6 +122,8 @@ class Sign2GPT(System):
     terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
     answers: ClassVar = "sentences"
     TAPS: ClassVar = ("features", "embedding", "steps")
+    checkpoint: ClassVar = "sign2gpt"
+    checkpoint_marks: ClassVar = ("sign_model.spatial_model.lin.weight", "lang_model.model.embed_tokens.weight")
     starts_from: ClassVar = ("pgp",)
 
     config: Config
@@ -204,6 +208,11 @@ class Sign2GPT(System):
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
         )
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of the second stage of Sign2GPT, its XGLM in it."""
+        return published_sign2gpt(given)
 
     def load_published(self, start: Start) -> list[str]:
         """The weights of the language model; its adapters keep what they have."""
