@@ -31,10 +31,13 @@ from signcl.data.batch import Sample, frame_mask
 from signcl.data.loading import ClipDataset, collate
 from signcl.data.text import VocabularyTokenizer, build_tokenizer, load_tokenizer
 from signcl.inference.translation import load_model, translate
-from signcl.systems.encoders import DINOV2_SIZES, build_visual
+from signcl.systems.encoders import DINOV2_SIZES, DINOv2, build_visual
 from signcl.systems.parts.adapted_lm import AdaptedLM, SignAdapter, attention_maps, decoder_layers
 from signcl.systems.parts.signs_in_attention import SignAttention, open_gate
+from signcl.systems.pgp import PGP
 from signcl.systems.sign2gpt import LMConfig, Sign2GPT
+from signcl.systems.targets import Targets
+from signcl.systems.targets.pseudo_glosses import PseudoGlosses
 from signcl.training import run_folder, runs
 from signcl.training.optimizer import count_parameters, make_optimizer
 from signcl.training.prepare import prepare
@@ -230,14 +233,20 @@ def test_only_what_the_formula_counts_is_trained(name):
     assert len(optimizer.state) == sum(p.requires_grad for p in model.parameters())
 
 
-def test_the_trained_count_at_the_published_size():
+def test_the_counts_at_the_published_sizes_are_those_of_the_released_modules():
     with torch.device("meta"):
         sizes = XGLMConfig(num_layers=24, d_model=2048, attention_heads=16, ffn_dim=8192, vocab_size=256008)
         visual, ids = build_visual("identity", feature_dim=384), {"pad_id": 1, "start_id": 2, "end_id": 2}
         model = make(Sign2GPT, visual, **ids, described={"decoder": sizes.to_dict()})
-    total, trained = count_parameters(model)
-    assert trained == 12_811_776 + 1_050_624 + 2_752_896
-    assert total - trained == 1_732_907_008  # facebook/xglm-1.7B
+        model.visual = DINOv2(DINOV2_SIZES["small"])
+        targets = Targets({"pseudo_gloss": PseudoGlosses([f"w{i}" for i in range(2306)], "words")})
+        first = make(PGP, DINOv2(DINOV2_SIZES["small"]), targets=targets, terms=("pseudo_gloss",))
+    dinov2, lora, signs, xglm = 22_056_576, 73_728, 12_811_776, 1_732_907_008
+    trained = lora + signs + 153_902
+    assert count_parameters(first) == (dinov2 + trained, trained) == (35_095_982, 13_039_406)
+    assert first.head.vectors.numel() == 691_800  # beside them: with these the released modules count 35,787,782
+    trained = lora + signs + 1_050_624 + 2_752_896
+    assert count_parameters(model) == (dinov2 + xglm + trained, trained) == (1_771_652_608, 16_689_024)
 
 
 def test_a_language_model_without_lora_or_trained_whole():
