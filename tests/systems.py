@@ -52,23 +52,24 @@ CASES = [
     Case("pgp", {"layer_scale": 0.1, "prototype_dim": 16, "max_share": 1.0}, visual="dinov2", label="pgp-dinov2"),
     Case(
         "sign2gpt",
-        {"layer_scale": 0.1, "lm": {"width": 32, "adapter_width": 16, "adapter_heads": 2, "gate": 0.5}},
-    ),
-    Case(
-        "sign2gpt",
         {
             "layer_scale": 0.1,
             "lm": {
-                "architecture": "xglm",
-                "train": "all",
-                "lora_rank": 0,
+                "adapters": "hook",
+                "architecture": "gpt2",
                 "width": 32,
                 "adapter_width": 16,
                 "adapter_heads": 2,
                 "gate": 0.5,
             },
         },
-        label="sign2gpt-xglm",
+        label="sign2gpt-hook",
+    ),
+    Case("sign2gpt", {"layer_scale": 0.1, "lm": {"width": 32, "gate": 0.5}}),
+    Case(
+        "sign2gpt",
+        {"layer_scale": 0.1, "lm": {"train": "all", "lora_rank": 0, "width": 32, "gate": 0.5}},
+        label="sign2gpt-all",
     ),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
@@ -143,7 +144,7 @@ class Words:
 MBART = {"width": 1024, "conv_width": 1024, "encoder_layers": 3, "decoder_layers": 3, "heads": 8, "ffn": 4096}
 SLT = {"width": 512, "encoder_layers": 3, "decoder_layers": 3, "heads": 8, "ffn": 2048, "dropout": 0.3,
        "attention_dropout": 0.3, "activation": "gelu"}  # fmt: skip
-SIGNS2 = {"width": 512, "heads": 8, "ffn": 2048, "dropout": 0.0, "activation": "gelu"}
+SIGNS2 = {"width": 512, "heads": 8, "ffn": 2048, "dropout": 0.1, "activation": "gelu"}
 PUBLISHED = {
     "gfslt": MBART,
     "vlp": MBART | {"text_layers": 12, "text_heads": 16, "text_ffn": 4096, "text_dropout": 0.3,

@@ -37,21 +37,34 @@ def test_the_published_size_trains_its_adapters_alone():
     frozen = sum(p.numel() for p in encoder.parameters() if not p.requires_grad)
     assert encoder.dim == 384
     assert frozen == 22_056_576  # ViT-S/14 with its 37 x 37 positions
-    assert sum(trained.values()) == 3 * 4 * 4 * (384 + 384) == 36_864
+    assert sum(trained.values()) == 3 * 4 * (6 * 384 + 2 * (384 + 1536)) == 73_728
     assert all(any(f"layer.{i}." in name for i in (9, 10, 11)) and ".lora_" in name for name in trained)
+
+
+def plain_of(encoder):
+    """transformers' own, with the weights of ours."""
+    plain = Dinov2Model(Dinov2Config(**TINY)).eval()
+    plain.load_state_dict({k: v for k, v in encoder.vit.state_dict().items() if ".lora_" not in k})
+    return plain
 
 
 def test_the_class_token_is_the_frame_vector():
     torch.manual_seed(0)
     encoder = DINOv2(TINY).eval()
-    plain = Dinov2Model(Dinov2Config(**TINY)).eval()
-    plain.load_state_dict(
-        {k.replace(".base_layer.", "."): v for k, v in encoder.vit.state_dict().items() if "lora" not in k}
-    )
     with torch.no_grad():
-        for size in (48, 56):  # the trained grid and another, for which positions are interpolated
-            theirs = plain(normalized(frames(size=size))).last_hidden_state[:, 0]
-            torch.testing.assert_close(encoder(frames(size=size)), theirs, atol=1e-5, rtol=1e-4)
+        theirs = plain_of(encoder)(normalized(frames())).last_hidden_state[:, 0]
+        torch.testing.assert_close(encoder(frames()), theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_positions_of_another_size_are_interpolated_as_in_the_first_release(monkeypatch):
+    torch.manual_seed(0)
+    encoder = DINOv2(TINY).eval()
+    with torch.no_grad():
+        theirs = plain_of(encoder)(normalized(frames(size=56))).last_hidden_state[:, 0]
+        ours = encoder(frames(size=56))
+        monkeypatch.setattr("signcl.systems.encoders.dinov2.GRID_OFFSET", 0.0)  # what transformers does
+        torch.testing.assert_close(encoder(frames(size=56)), theirs, atol=1e-5, rtol=1e-4)
+    assert 1e-5 < (ours - theirs).abs().max() < 0.1
 
 
 def test_chunks_recompute_the_same_dropout_and_the_same_gradient():
@@ -60,7 +73,7 @@ def test_chunks_recompute_the_same_dropout_and_the_same_gradient():
     names = [name for name, p in encoder.named_parameters() if p.requires_grad]
     with torch.no_grad():
         for name, p in encoder.named_parameters():
-            if ".lora_B" in name:
+            if name.endswith(".up.weight"):
                 p.normal_(std=0.5)
     gradients = []
     for recompute in (True, False):

@@ -1,11 +1,12 @@
-"""The sign encoder of Sign2GPT: local attention as a plain loop has it, rotary positions, merging, lengths honoured."""
+"""The sign encoder of Sign2GPT: local attention as a plain loop has it, rotary positions, averages, padding."""
 
 import cmath
 
 import pytest
 import torch
 
-from signcl.systems.parts.metaformer import LocalAttention, MergePairs, MetaformerBlock, SignEncoder, rotate
+from signcl.systems.parts.metaformer import LocalAttention, MetaformerBlock, SignEncoder, average_pairs, rotate
+from signcl.systems.parts.transformer import sinusoids
 
 
 def test_rotary_positions_turn_pairs_and_know_distances_alone():
@@ -54,20 +55,44 @@ def test_a_frame_does_not_see_beyond_its_window():
     assert reached.nonzero().flatten().tolist() == list(range(7, 14))
 
 
-def test_an_odd_last_frame_is_paired_with_itself():
-    merge = MergePairs(2)
-    rows = torch.arange(10.0).view(1, 5, 2)
-    steps, lengths = merge(rows, torch.tensor([5]))
-    assert (steps.shape, lengths.tolist()) == ((1, 3, 2), [3])
-    twice = merge(torch.cat([rows, rows[:, -1:]], dim=1), torch.tensor([6]))[0]
-    torch.testing.assert_close(steps, twice)
-    padded = torch.cat([rows, torch.full((1, 3, 2), 1e9)], dim=1)
-    torch.testing.assert_close(merge(padded, torch.tensor([5]))[0][:, :3], steps)
+def test_a_row_at_padding_attends_to_itself_and_to_real_rows():
+    torch.manual_seed(0)
+    layer = LocalAttention(8, 2, 3).eval()
+    rows = torch.randn(1, 6, 8)
+    mask = torch.arange(6)[None] < 3
+    found = layer(rows, mask)
+    value = layer.out(layer.qkv(rows).chunk(3, dim=2)[2])
+    torch.testing.assert_close(found[0, 4:], value[0, 4:])  # rows 4 and 5 have no real neighbour
+    assert (found[0, 3] - value[0, 3]).abs().max() > 1e-3  # row 3 sees row 2
+
+
+def test_a_step_is_a_third_of_three_rows():
+    # By hand: (0 + 3 + 6) / 3 = 3 at the edge, then (6 + 9 + 12) / 3 = 9, then (12 + 15 + 0) / 3 = 9.
+    rows = torch.tensor([3.0, 6, 9, 12, 15]).view(1, 5, 1)
+    assert average_pairs(rows).flatten().tolist() == [3, 9, 9]
+
+
+def test_an_even_clip_has_a_step_beyond_its_end():
+    torch.manual_seed(0)
+    encoder = SignEncoder(6, width=16, heads=2, ffn=24, layer_scale=1.0, blocks=(0, 0), dropout=0.0).eval()
+    rows = torch.randn(1, 4, 6)
+    steps, lengths = encoder(rows, torch.tensor([4]))
+    assert lengths.tolist() == [3] == encoder.step_lengths(torch.tensor([4])).tolist()
+    placed = torch.cat([encoder.embed(rows, torch.tensor([4])), torch.zeros(1, 2, 16)], dim=1) + sinusoids(6, 16)
+    torch.testing.assert_close(steps[0, 2], placed[0, 3:6].sum(dim=0) / 3)
+
+
+def test_a_block_norms_the_sum():
+    torch.manual_seed(0)
+    block = MetaformerBlock(4, 2, 8, window=3, layer_scale=0.3, drop_path=0.5, dropout=0.5, activation="gelu").eval()
+    rows, mask = torch.randn(1, 5, 4), torch.ones(1, 5, dtype=torch.bool)
+    first = block.norm1(rows + 0.3 * block.attention(rows, mask))
+    torch.testing.assert_close(block(rows, mask), block.norm2(first + 0.3 * block.feed_forward(first)))
 
 
 def test_padding_changes_neither_steps_nor_training_statistics():
     torch.manual_seed(0)
-    encoder = SignEncoder(6, width=16, heads=2, ffn=24, layer_scale=1.0, drop_path=0.0)
+    encoder = SignEncoder(6, width=16, heads=2, ffn=24, layer_scale=1.0, drop_path=0.0, dropout=0.0)
     encoder.norm.running_mean.uniform_(-1, 1)
     encoder.norm.running_var.uniform_(0.5, 2)
     rows = torch.randn(2, 11, 6)
@@ -76,12 +101,12 @@ def test_padding_changes_neither_steps_nor_training_statistics():
     for training in (False, True):
         encoder.train(training)
         steps, step_lengths = encoder(rows, lengths)
-        assert step_lengths.tolist() == [6, 2] == encoder.step_lengths(lengths).tolist()
-        assert not steps[1, 2:].any()
+        assert step_lengths.tolist() == [6, 3] == encoder.step_lengths(lengths).tolist()
+        assert not steps[1, 3:].any()
         torch.testing.assert_close(encoder(wide, lengths)[0][:, :6], steps, atol=1e-5, rtol=0)
     encoder.eval()
     alone, _ = encoder(rows[1:, :4], torch.tensor([4]))
-    torch.testing.assert_close(encoder(rows, lengths)[0][1, :2], alone[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder(rows, lengths)[0][1, :3], alone[0], atol=1e-5, rtol=0)
 
 
 def test_the_parameter_counts_of_the_docstrings():
@@ -89,9 +114,8 @@ def test_the_parameter_counts_of_the_docstrings():
     with torch.device("meta"):
         encoder = SignEncoder(d, width=w, ffn=f)
     counted = sum(p.numel() for p in encoder.parameters())
-    block, merge = 4 * w * w + 11 * w + 2 * w * f + f, 2 * w * w + 5 * w
-    assert counted == (d * w + 3 * w) + n * block + merge == 13_338_624
-    assert sum(p.numel() for p in encoder.merge.parameters()) == merge
+    block = 4 * w * w + 11 * w + 2 * w * f + f
+    assert counted == (d * w + 3 * w) + n * block == 12_811_776
 
 
 def test_drop_path_leaves_parts_out_for_whole_clips_and_keeps_the_mean():

@@ -35,8 +35,6 @@ CHANGES = {
     "gaslt": ("finetune", {"gaslt": {"keys": 5, "word_dim": 20}}, {"keys": 5, "word_dim": 20}),
     "smkd": ("recognise", {"smkd": {"weight_norm": False}}, {"weight_norm": False}),
     "cnn_ctc": ("recognise", {"cnn_ctc": {"window": 7}}, {"window": 7}),
-    "pgp": ("pretrain", {"pgp": {"prototype_dim": 16, "window": 9}}, {"prototype_dim": 16, "window": 9}),
-    "sign2gpt": ("finetune", {"lm": {"layers": 3}, "pgp": {"window": 9}}, {"window": 9}),
     "recogniser": ("recognise", {"signcl_tap": "layer1"}, {"signcl_tap": "layer1"}),
     "slt": ("finetune", {"decoder_heads": 2}, {"decoder_heads": 2}),
     "classifier": ("recognise", {"dropout": 0.5}, {"dropout": 0.5}),
@@ -60,16 +58,22 @@ def test_a_run_of_version_0_1_keeps_its_values(name, tmp_path):
     assert recipe.model.visual_dim == 16
     for key, value in kept.items():
         assert getattr(recipe.model, key) == value
-    if name == "sign2gpt":
-        assert recipe.model.lm.layers == 3
     today = recipe_to_dict(recipe)
     assert of_today(today) == today
 
 
-def test_a_dinov2_of_version_0_1_keeps_its_adapters(tmp_path):
-    model = old("pgp", {"visual": "dinov2", "pgp": {"vit": "small", "lora_blocks": 2}})
+@pytest.mark.parametrize(("name", "stage"), [("pgp", "pretrain"), ("sign2gpt", "finetune")])
+def test_a_run_of_version_0_1_with_another_network_is_refused_in_a_line(name, stage, tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"stage": "pretrain", "model": model}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"stage": stage, "model": old(name, {})}), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"a run of {name} of version 0\.1 holds another network .*; train it again"):
+        load_recipe(path, of_run=True)
+
+
+def test_a_dinov2_of_version_0_1_keeps_its_adapters(tmp_path):
+    model = old("gfslt", {"visual": "dinov2", "pgp": {"vit": "small", "lora_blocks": 2}})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"stage": "finetune", "model": model}), encoding="utf-8")
     found = load_recipe(path, of_run=True).model.dinov2
     assert (found.vit, found.lora_blocks) == ("small", 2)
 

@@ -14,7 +14,8 @@ from signcl.metrics import f1_score, mean_average_precision
 from signcl.systems.targets.pseudo_glosses import PseudoGlosses, lemmas
 from signcl.training.recipe import recipe_from_dict
 
-TENTH = torch.tensor(math.log(0.1), dtype=torch.float64)
+TENTH = torch.tensor(0.1, dtype=torch.float64)
+BOTH = (TENTH, TENTH)
 
 
 def some(b=3, s=6, p=5, seed=0):
@@ -28,7 +29,7 @@ def test_one_step_and_one_gloss_by_hand():
     # One step: softmax over time is 1. z = 0.1 ln 3 / 0.1 = ln 3 against the null class's 0: p = 3 / 4.
     similarity = torch.tensor([[[0.1 * math.log(3.0)]]])
     for truth, expected in ((1.0, -math.log(0.75)), (0.0, -math.log(0.25))):
-        loss = pseudo_gloss_loss(similarity, torch.tensor([1]), torch.tensor([[truth]]), TENTH)
+        loss = pseudo_gloss_loss(similarity, torch.tensor([1]), torch.tensor([[truth]]), *BOTH)
         assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -36,52 +37,60 @@ def test_the_loss_is_a_plain_loop_of_probabilities():
     similarity, lengths, targets = some()
     total = 0.0
     for b in range(3):
-        z = similarity[b, : lengths[b]] / 0.1
-        over_classes = torch.cat([z, torch.zeros(len(z), 1)], dim=1).softmax(dim=1)[:, :-1]
-        p = (over_classes * z.softmax(dim=0)).sum(dim=0)
+        z = similarity[b, : lengths[b]]
+        over_classes = torch.cat([z / 0.1, torch.zeros(len(z), 1)], dim=1).softmax(dim=1)[:, :-1]
+        p = (over_classes * (z / 0.3).softmax(dim=0)).sum(dim=0)
         total += torch.nn.functional.binary_cross_entropy(p, targets[b]).item() / 3
-    assert pseudo_gloss_loss(similarity, lengths, targets, TENTH).item() == pytest.approx(total, rel=1e-9)
-    found, absent = pseudo_gloss_log_probs(similarity, lengths, TENTH)
+    heats = TENTH, 3 * TENTH
+    assert pseudo_gloss_loss(similarity, lengths, targets, *heats).item() == pytest.approx(total, rel=1e-9)
+    found, absent = pseudo_gloss_log_probs(similarity, lengths, *heats)
     torch.testing.assert_close(found.exp() + absent.exp(), torch.ones_like(found))
 
 
 def test_neither_padding_nor_batch_size_changes_it():
     similarity, lengths, targets = some()
-    loss = pseudo_gloss_loss(similarity, lengths, targets, TENTH)
+    loss = pseudo_gloss_loss(similarity, lengths, targets, *BOTH)
     padded = torch.cat([similarity, torch.full((3, 4, 5), 0.99, dtype=torch.float64)], dim=1)
-    torch.testing.assert_close(pseudo_gloss_loss(padded, lengths, targets, TENTH), loss)
-    doubled = pseudo_gloss_loss(similarity.repeat(2, 1, 1), lengths.repeat(2), targets.repeat(2, 1), TENTH)
+    torch.testing.assert_close(pseudo_gloss_loss(padded, lengths, targets, *BOTH), loss)
+    doubled = pseudo_gloss_loss(similarity.repeat(2, 1, 1), lengths.repeat(2), targets.repeat(2, 1), *BOTH)
     torch.testing.assert_close(doubled, loss)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01, 1e-6])
 def test_extreme_cosines_give_finite_losses_and_gradients(temperature):
     similarity = torch.tensor([[[1.0, -1.0], [1.0, -1.0]], [[-1.0, 1.0], [0.0, 0.0]]], requires_grad=True)
-    heat = torch.tensor(math.log(temperature), requires_grad=True)
+    heat = torch.tensor(temperature, requires_grad=True)
     for targets in (torch.zeros(2, 2), torch.ones(2, 2), torch.eye(2)):
-        loss = pseudo_gloss_loss(similarity, torch.tensor([2, 1]), targets, heat)
+        loss = pseudo_gloss_loss(similarity, torch.tensor([2, 1]), targets, heat, heat)
         gradient, heating = torch.autograd.grad(loss, (similarity, heat))
         assert torch.isfinite(loss)
         assert torch.isfinite(gradient).all()
         assert torch.isfinite(heating)
     # wrong and sure: 1 - p = 1 / (1 + e^(1 / temperature)), which float32 cannot form for the colder ones
-    worst = pseudo_gloss_loss(torch.ones(1, 1, 1), torch.tensor([1]), torch.zeros(1, 1), heat)
+    worst = pseudo_gloss_loss(torch.ones(1, 1, 1), torch.tensor([1]), torch.zeros(1, 1), heat, heat)
     assert worst.item() == pytest.approx(1 / max(temperature, 0.01) + math.log1p(math.exp(-1 / max(temperature, 0.01))))
 
 
-def test_a_temperature_below_its_floor_can_rise_again():
+@pytest.mark.parametrize(("start", "held", "sign"), [(1e-4, 0.01, -1), (3.0, 1.0, 1)])
+def test_a_temperature_beyond_its_bounds_is_held_and_can_come_back(start, held, sign):
     similarity, lengths, targets = some()
-    heat = torch.tensor(math.log(1e-4), requires_grad=True)
-    pseudo_gloss_loss(similarity, lengths, 1 - targets, heat).backward()
-    assert heat.grad < 0  # a step against the gradient warms
+    heats = [torch.tensor(start, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    wrong = 1 - targets if sign < 0 else (similarity.amax(dim=1) > 0.5).double()
+    loss = pseudo_gloss_loss(similarity, lengths, wrong, *heats)
+    bound = torch.tensor(held, dtype=torch.float64)
+    assert loss.item() == pseudo_gloss_loss(similarity, lengths, wrong, bound, bound).item()
+    loss.backward()
+    moved = [heat.grad for heat in heats]
+    assert any(gradient * sign > 0 for gradient in moved)  # a step against the gradient brings it back
+    assert all(gradient * sign >= 0 for gradient in moved)
 
 
 def test_what_does_not_fit_is_refused():
     similarity, lengths, targets = some()
     with pytest.raises(ValueError, match=r"targets \[B, P\] that fit similarity \[3, 6, 5\]"):
-        pseudo_gloss_loss(similarity, lengths, targets[:, :4], TENTH)
+        pseudo_gloss_loss(similarity, lengths, targets[:, :4], *BOTH)
     with pytest.raises(ValueError, match=r"step_lengths \[B\], got \[3, 6, 5\] and \[2\]"):
-        pseudo_gloss_loss(similarity, lengths[:2], targets, TENTH)
+        pseudo_gloss_loss(similarity, lengths[:2], targets, *BOTH)
 
 
 def test_average_precision_and_f1_are_those_of_scikit_learn():

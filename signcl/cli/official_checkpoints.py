@@ -10,7 +10,7 @@ from signcl.cli.common import add_json, add_verb, show
 __all__ = ["add"]
 
 FILES = {
-    "words": "vocabulary of sentences (slt, gaslt: txt.vocab)",
+    "words": "vocabulary (slt, gaslt: of sentences, txt.vocab; pgp: of pseudo-glosses, processed_words.phx_pkl)",
     "glosses": "gloss vocabulary (slt: gls.vocab, vac: gloss_dict.npy, i3d: the class list)",
     "config": "configuration (slt, gaslt: config.yaml)",
     "pieces": "SentencePiece model (gaslt)",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,26 +12,32 @@ from signcl.losses.sentence import _Capped
 
 __all__ = ["pseudo_gloss_log_probs", "pseudo_gloss_loss"]
 
-COLDEST = 0.01  # of the temperature: cosines then reach +-100, which float32 still tells apart
+COLDEST, HOTTEST = 0.01, 1.0  # that a temperature is held between
 
 
-def pseudo_gloss_log_probs(similarity: Tensor, step_lengths: Tensor, log_temperature: Tensor) -> tuple[Tensor, Tensor]:
+def pseudo_gloss_log_probs(
+    similarity: Tensor, step_lengths: Tensor, class_temperature: Tensor, time_temperature: Tensor
+) -> tuple[Tensor, Tensor]:
     """How sure it is that each pseudo-gloss is signed in the clip, and that it is not, as logarithms.
 
-        p(g) = sum_s softmax over time(z)_{s, g} * softmax over classes(z)_{s, g},   z = similarity / temperature
+        p(g) = sum_s softmax over time(cosine / time_temperature)_{s, g}
+                     * softmax over classes(cosine / class_temperature)_{s, g}
 
-    with a null class of z = 0 among the classes. As p is a weighted mean of class probabilities, 1 - p is the same mean
-    of theirs not being the class, so that both logarithms are sums of exponentials: no 1 - p is ever formed. Float32.
+    with a null class of cosine 0 among the classes. As p is a weighted mean of class probabilities, 1 - p is the same
+    mean of theirs not being the class, so that both logarithms are sums of exponentials: no 1 - p is ever formed.
+    Float32.
 
     Args:
         similarity: cosines. [B, S, P]
         step_lengths: real steps, at least 1. [B]
-        log_temperature: scalar; held at or above ln 0.01.
+        class_temperature, time_temperature: scalars, or one number each; held between 0.01 and 1. One that lies
+            outside still gets the gradient that brings it back (released code: none).
 
     Returns:
         ln p and ln (1 - p). Twice [B, P]
 
-    Source: Sign2GPT (ICLR 2024). One temperature in both softmaxes.
+    Source: Sign2GPT (ICLR 2024). Released code holds p itself between 1e-8 and 1 - 1e-8, so that a loss of a word is at
+    most 18.4.
     """
     if similarity.dim() != 3 or step_lengths.shape != similarity.shape[:1]:
         raise ValueError(
@@ -42,8 +46,8 @@ def pseudo_gloss_log_probs(similarity: Tensor, step_lengths: Tensor, log_tempera
         )
     with full_precision(similarity.device):
         dtype = torch.promote_types(similarity.dtype, torch.float32)
-        cooling: Tensor = _Capped.apply(-log_temperature.to(dtype), -math.log(COLDEST))  # type: ignore[no-untyped-call]
-        logits = similarity.to(dtype) * cooling.exp()  # [B, S, P]
+        cosines = similarity.to(dtype)  # [B, S, P]
+        logits = cosines / _held(class_temperature.to(dtype))
         classes = F.pad(logits, (0, 1))  # the null class is last; [B, S, P + 1]
         total = classes.logsumexp(dim=2, keepdim=True)
         in_class = logits - total
@@ -53,11 +57,20 @@ def pseudo_gloss_log_probs(similarity: Tensor, step_lengths: Tensor, log_tempera
         is_top = top[:, :, :-1]
         other = torch.where(is_top, rest, torch.log(-torch.expm1(in_class.masked_fill(is_top, -1.0))))
         real = frame_mask(step_lengths, logits.shape[1])[:, :, None]
-        in_time = logits.masked_fill(~real, -torch.inf).log_softmax(dim=1)
+        in_time = (cosines / _held(time_temperature.to(dtype))).masked_fill(~real, -torch.inf).log_softmax(dim=1)
         return (in_time + in_class).logsumexp(dim=1), (in_time + other).logsumexp(dim=1)
 
 
-def pseudo_gloss_loss(similarity: Tensor, step_lengths: Tensor, targets: Tensor, log_temperature: Tensor) -> Tensor:
+def _held(temperature: Tensor) -> Tensor:
+    """The temperature between its bounds, with the gradient that brings it back."""
+    warm: Tensor = -_Capped.apply(-temperature, -COLDEST)  # type: ignore[no-untyped-call]
+    held: Tensor = _Capped.apply(warm, HOTTEST)  # type: ignore[no-untyped-call]
+    return held
+
+
+def pseudo_gloss_loss(
+    similarity: Tensor, step_lengths: Tensor, targets: Tensor, class_temperature: Tensor, time_temperature: Tensor
+) -> Tensor:
     """How badly the words of the sentence are found in the clip: 0 is perfect.
 
     -mean over clips and pseudo-glosses of y ln p + (1 - y) ln (1 - p), with p of `pseudo_gloss_log_probs`.
@@ -66,7 +79,7 @@ def pseudo_gloss_loss(similarity: Tensor, step_lengths: Tensor, targets: Tensor,
         similarity: cosines of steps and pseudo-glosses. [B, S, P]
         step_lengths: real steps. [B]
         targets: 1 where the sentence has the pseudo-gloss, else 0. [B, P]
-        log_temperature: scalar.
+        class_temperature, time_temperature: see `pseudo_gloss_log_probs`.
 
     Returns:
         Scalar. The published term is 10 times this: give it the weight 10.
@@ -81,6 +94,6 @@ def pseudo_gloss_loss(similarity: Tensor, step_lengths: Tensor, targets: Tensor,
             f"pseudo_gloss_loss needs targets [B, P] that fit similarity {list(similarity.shape)}, P >= 1, got "
             f"{list(targets.shape)}."
         )
-    found, absent = pseudo_gloss_log_probs(similarity, step_lengths, log_temperature)
+    found, absent = pseudo_gloss_log_probs(similarity, step_lengths, class_temperature, time_temperature)
     with full_precision(similarity.device):
         return -torch.where(targets > 0.5, found, absent).mean()

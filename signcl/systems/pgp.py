@@ -6,7 +6,6 @@ sentence are signed, and when, without being told the latter.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,6 +18,8 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, Start, System, TransformerConfig, register
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.metaformer import SignEncoder
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_sign2gpt import published_pgp
 from signcl.systems.terms.shared import frame_contrast, pseudo_gloss
 
 __all__ = ["PGP", "PGPOutput", "PrototypeHead", "SignEncoderConfig", "sign_encoder", "tapped_steps"]
@@ -35,34 +36,54 @@ class PGPOutput:
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """States of the sign encoder, one per step of about two frames. [B, S, width]"""
+    """States of the sign encoder, one for every two frames. [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
     similarity: Tensor
     """Cosine of each step with each pseudo-gloss's vector; what stands at padding means nothing. [B, S, P]"""
-    log_temperature: Tensor
-    """Logarithm of what cosines are divided by before a softmax. Scalar"""
+    class_temperature: Tensor
+    """What cosines are divided by before the softmax over pseudo-glosses. Scalar"""
+    time_temperature: Tensor
+    """The same before the softmax over time. Scalar"""
 
 
 class PrototypeHead(nn.Module):
     """Steps to cosines with one vector per pseudo-gloss.
 
-    width * E + E parameters, one temperature, and P * E numbers of the vectors, which count only when learned.
+    width * E + E parameters, two temperatures, and P * E numbers of the vectors, which count only when learned.
 
     Args:
         width: of a step.
         num_glosses: pseudo-glosses P. The null class, a zero vector, has cosine 0 with everything; the loss adds it.
         dim: size E of a vector. Published: 300, fastText.
-        temperature: what it starts at; it is learned.
+        dropout: on the steps.
+        temperature: what both temperatures start at.
+        learn_temperatures: they are trained; else they stay.
         learned: the vectors are trained; else they stay as they begin (random, orthogonal where P <= E) or are loaded.
     """
 
     def __init__(
-        self, width: int, num_glosses: int, *, dim: int = 300, temperature: float = 0.1, learned: bool = False
+        self,
+        width: int,
+        num_glosses: int,
+        *,
+        dim: int = 300,
+        dropout: float = 0.2,
+        temperature: float = 0.1,
+        learn_temperatures: bool = True,
+        learned: bool = False,
     ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(width, dim)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.class_temperature: Tensor
+        self.time_temperature: Tensor
+        for name in ("class_temperature", "time_temperature"):
+            value = torch.tensor(temperature)
+            if learn_temperatures:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
         vectors = F.normalize(nn.init.orthogonal_(torch.empty(num_glosses, dim)), dim=1)
         self.vectors: Tensor
         if learned:
@@ -72,15 +93,18 @@ class PrototypeHead(nn.Module):
 
     def forward(self, steps: Tensor) -> Tensor:
         """[B, S, width] -> [B, S, P], in -1..1"""
-        return F.normalize(self.project(steps).float(), dim=2) @ F.normalize(self.vectors.float(), dim=1).T
+        projected = self.project(self.dropout(steps))
+        single = torch.promote_types(projected.dtype, torch.float32)
+        return F.normalize(projected.to(single), dim=2) @ F.normalize(self.vectors.to(single), dim=1).T
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignEncoderConfig(TransformerConfig):
-    """The visual encoder of Sign2GPT, which its two stages share. Published: width 512, 8 heads, ffn 2048, gelu."""
+    """The visual encoder of Sign2GPT, which its two stages share. Published: width 512, 8 heads, ffn 2048, dropout 0.1
+    and gelu."""
 
     blocks: tuple[int, int] = bounded((2, 2), low=0, high=1000)
-    """Blocks of the sign encoder before and after its steps are merged by two."""
+    """Blocks of the sign encoder before and after time is halved."""
     window: int = bounded(7, low=1, high=9999, odd=True)
     """Frames that a frame attends to, itself in the middle."""
     layer_scale: float = bounded(1e-5, low=0, high=100)
@@ -109,7 +133,7 @@ def sign_encoder(config: SignEncoderConfig, dim: int) -> SignEncoder:
 class PGP(System):
     """Clips in, cosines with pseudo-glosses out.
 
-    Source: Sign2GPT (ICLR 2024), pseudo-gloss pretraining.
+    Source: Sign2GPT (ICLR 2024), pseudo-gloss pretraining, in the form of the released code.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -123,8 +147,12 @@ class PGP(System):
         """pretrained:FILE of word vectors as text (fastText .vec); empty: random ones, orthogonal where that goes."""
         learn_prototypes: bool = False
         """Train these vectors too."""
-        temperature: float = bounded(0.1, above=0, high=1000)
-        """What cosines are divided by, at first; learned."""
+        head_dropout: float = bounded(0.2, low=0, below=1)
+        """On the steps that the head reads."""
+        start_temperature: float = bounded(0.1, low=0.01, high=1)
+        """What cosines are divided by at first, over pseudo-glosses and over time."""
+        learn_temperatures: bool = True
+        """Train both; false, as released for CSL-Daily, leaves them."""
         lemmatiser: str = "words"
         """words | rules:de | rules:en | characters | bigrams | spacy:MODEL (content words' lemmas, as published)."""
         max_share: float = bounded(0.4, above=0, high=1)
@@ -153,6 +181,8 @@ class PGP(System):
     terms: ClassVar = {"pseudo_gloss": pseudo_gloss, "signcl": frame_contrast}
     required_terms: ClassVar = ("pseudo_gloss",)
     TAPS: ClassVar = ("features", "embedding", "steps")
+    checkpoint: ClassVar = "pgp"
+    checkpoint_marks: ClassVar = ("sign_model.spatial_model.lin.weight", "post_model.vocab_embedding")
 
     config: Config
 
@@ -166,7 +196,9 @@ class PGP(System):
             config.width,
             len(maker),
             dim=config.prototype_dim,
-            temperature=config.temperature,
+            dropout=config.head_dropout,
+            temperature=config.start_temperature,
+            learn_temperatures=config.learn_temperatures,
             learned=config.learn_prototypes,
         )
 
@@ -183,7 +215,13 @@ class PGP(System):
         features, lengths = frame_features(self.visual, batch)
         steps, step_lengths = self.encoder(features, lengths)
         similarity = self.head(steps)
-        return PGPOutput(features, lengths, steps, step_lengths, similarity, self.head.log_temperature)
+        temperatures = self.head.class_temperature, self.head.time_temperature
+        return PGPOutput(features, lengths, steps, step_lengths, similarity, *temperatures)
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of the first stage of Sign2GPT, with its pseudo-glosses (`processed_words.phx_pkl`)."""
+        return published_pgp(given)
 
     @torch.no_grad()
     def load_published(self, start: Start) -> list[str]:
@@ -206,4 +244,6 @@ def tapped_steps(visual: nn.Module, encoder: SignEncoder, batch: Batch, tap: str
     if tap == "embedding":
         return Tapped(encoder.embed(features, lengths), lengths, frames.stride, frames.first_centre)
     steps, step_lengths = encoder(features, lengths)
-    return Tapped(steps, step_lengths, 2 * frames.stride, frames.first_centre + 0.5 * frames.stride)
+    return Tapped(
+        steps, step_lengths, 2 * frames.stride, frames.first_centre
+    )  # a step is centred at every second frame

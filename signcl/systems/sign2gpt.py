@@ -18,6 +18,8 @@ from signcl.data.text import Tokenizer
 from signcl.systems.base import EarlierRun, Sizes, Start, System, register
 from signcl.systems.parts.adapted_lm import AdaptedLM
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_sign2gpt import published_sign2gpt
 from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
 from signcl.systems.parts.transfer import transfer_signs
 from signcl.systems.pgp import SignEncoderConfig, sign_encoder, tapped_steps
@@ -35,7 +37,7 @@ class Sign2GPTEncoding:
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """States of the sign encoder, one per step of about two frames. [B, S, width]"""
+    """States of the sign encoder, one for every two frames. [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
 
@@ -54,7 +56,10 @@ class LMConfig:
 
     name: str = ""
     """pretrained:FOLDER_OR_HUB_ID of any causal language model of transformers; empty: one that starts at random."""
-    architecture: Literal["gpt2", "xglm"] = "gpt2"
+    adapters: Literal["inside", "hook"] = "inside"
+    """How layers look at the steps. inside, as released: in their own attention, for XGLM. hook: before each layer, by
+    a narrow attention of its own, for any model."""
+    architecture: Literal["gpt2", "xglm"] = "xglm"
     """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
     layers: int = bounded(2, low=1, high=1000)
     width: int = bounded(128, low=1, high=65_536)
@@ -63,31 +68,42 @@ class LMConfig:
     train: Literal["adapters", "all"] = "adapters"
     """all: the language model is trained too, for one that starts at random."""
     lora_rank: int = bounded(4, low=0, high=4096)
-    """In query, key, value and output of every layer's attention; 0 leaves LoRA out."""
+    """In query, key, value and output of every layer's attention, inside in its look at the steps too; 0 leaves LoRA
+    out."""
     lora_alpha: float = bounded(4.0, above=0, high=1e6)
     lora_dropout: float = bounded(0.1, low=0, below=1)
     adapter_width: int = bounded(256, low=1, high=65_536)
-    """Of the gated attention by which each layer looks at the steps."""
+    """Of hook: width of the gated attention by which each layer looks at the steps."""
     adapter_heads: int = bounded(8, low=1, high=1024)
     gate: float = bounded(0.0, low=-100, high=100)
-    """What the adapters' gates start at. 0, as published, lets nothing of the clip in before the first step."""
+    """What the gates start at, inside one for each head, held between 0 and 1; of hook one, through tanh. 0, as
+    published, lets nothing of the clip in before the first step."""
 
     def __post_init__(self) -> None:
         if self.name and not self.name.startswith("pretrained:"):
             raise ValueError(f"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got {self.name!r}")
         if self.width % self.heads or self.adapter_width % self.adapter_heads:
             raise ValueError("model.lm: heads must divide width, and adapter_heads adapter_width")
+        if self.adapters == "inside" and not self.name and self.architecture != "xglm":
+            raise ValueError(
+                f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is for xglm alone"
+            )
+        if self.adapters == "inside" and (self.adapter_width, self.adapter_heads) != (256, 8):
+            raise ValueError(
+                "model.lm: adapter_width and adapter_heads belong to adapters=hook; inside has the heads of the "
+                "language model"
+            )
 
 
 @register
 class Sign2GPT(System):
     """Clips in, sentences out.
 
-    Trainable beside the frame encoder's: the sign encoder, the projection w a + a + 2 a, and in each of the L layers of
-    the language model (width W) LoRA, rank * (in + out) for each of its attention maps, and a `SignAdapter`. With
-    XGLM-1.7B (L = 24, W = 2048) and the defaults that is 13,338,624 + 131,840 + 1,572,864 + 28,477,464.
+    Trained beside the frame encoder's: the sign encoder, the linear map w W + W of steps to the width W of the language
+    model, and 14 r W + H in each of its L layers of H heads. With XGLM-1.7B (L = 24, W = 2048, H = 16) and the defaults
+    that is 12,811,776 + 1,050,624 + 2,752,896.
 
-    Source: Sign2GPT (ICLR 2024). How its zero-gated adapter is built differs: docs/systems/sign2gpt.md.
+    Source: Sign2GPT (ICLR 2024), in the form of the released code; docs/paper-vs-code.md has what differs.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -106,6 +122,8 @@ class Sign2GPT(System):
     terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
     answers: ClassVar = "sentences"
     TAPS: ClassVar = ("features", "embedding", "steps")
+    checkpoint: ClassVar = "sign2gpt"
+    checkpoint_marks: ClassVar = ("sign_model.spatial_model.lin.weight", "lang_model.model.embed_tokens.weight")
     starts_from: ClassVar = ("pgp",)
 
     config: Config
@@ -121,6 +139,7 @@ class Sign2GPT(System):
             pad_id=words.pad_id,
             start_id=words.start_id,
             end_id=words.end_id,
+            adapters=own.adapters,
             adapter_width=own.adapter_width,
             adapter_heads=own.adapter_heads,
             gate=own.gate,
@@ -189,6 +208,11 @@ class Sign2GPT(System):
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
         )
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """A checkpoint of the second stage of Sign2GPT, its XGLM in it."""
+        return published_sign2gpt(given)
 
     def load_published(self, start: Start) -> list[str]:
         """The weights of the language model; its adapters keep what they have."""

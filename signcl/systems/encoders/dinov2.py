@@ -1,8 +1,7 @@
 """DINOv2: a frozen vision transformer with low-rank adapters in its last blocks; the class token is the frame's vector.
 
-Published weights come under transformers' names (a folder or hub id, see
-`load_published_dinov2`) or under those of
-the original release (`dinov2_vits14_pretrain.pth`), which `load_dinov2` maps name by name. Opens no file.
+Published weights come under transformers' names (a folder or hub id, see `load_published_dinov2`) or under those of
+the original release (`dinov2_vits14_pretrain.pth`), which `load_dinov2` maps name by name.
 """
 
 from __future__ import annotations
@@ -12,15 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from signcl.data.bounds import bounded
 from signcl.systems.encoders.frame_encoders import Pixels
 from signcl.systems.parts.checkpoints import read_tensors
-from signcl.systems.parts.lora import add_lora, without_lora_names
+from signcl.systems.parts.lora import LowRank, published_names
 from signcl.systems.parts.published_models import is_weight_file, load_published_model, read_published_config
 
-__all__ = ["DINOV2_SIZES", "DINOv2", "DINOv2Config", "load_dinov2", "load_published_dinov2"]
+__all__ = [
+    "DINOV2_SIZES",
+    "DINOv2",
+    "DINOv2Config",
+    "dinov2_tensors",
+    "load_dinov2",
+    "load_published_dinov2",
+]
 
 PUBLISHED = {"image_size": 518, "patch_size": 14}
 DINOV2_SIZES: dict[str, dict[str, Any]] = {
@@ -31,7 +39,9 @@ DINOV2_SIZES: dict[str, dict[str, Any]] = {
     "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, **PUBLISHED},
 }  # fmt: skip
 """Keyword arguments of transformers' Dinov2Config: a size for CPU, and the published ViT-S/14, ViT-B/14, ViT-L/14."""
-MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
+GRID_OFFSET = 0.1
+"""Rows and columns by which the first release of DINOv2 enlarges a grid of positions before it is interpolated."""
+LORA_SPREAD = 0.02  # standard deviation of the thin matrices that start at random, as Sign2GPT has it
 
 
 @dataclass(frozen=True)
@@ -68,22 +78,82 @@ class DINOv2Config:
         return sizes
 
 
+class AdaptedAttention(nn.Module):
+    """The attention of a DINOv2 block with LoRA: one product for query, key and value together, one for the output.
+
+    6 * rank * width parameters beside those of the block, which keep their names.
+
+    Args:
+        attention: transformers' Dinov2Attention, whose maps are taken over.
+        rank, alpha, dropout: see `signcl.systems.parts.lora.LowRank`.
+    """
+
+    def __init__(self, attention: Any, rank: int, alpha: float, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.attention_dropout = attention.num_attention_heads, attention.attention_dropout
+        self.q_proj, self.k_proj, self.v_proj = attention.q_proj, attention.k_proj, attention.v_proj
+        self.o_proj = attention.o_proj
+        width = self.o_proj.out_features
+        self.lora_qkv = LowRank(width, 3 * width, rank, alpha=alpha, dropout=dropout, spread=LORA_SPREAD)
+        self.lora_out = LowRank(width, width, rank, alpha=alpha, dropout=dropout, spread=LORA_SPREAD)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """[B, L, width] -> the same; None in place of the weights that transformers' own gives."""
+        maps = (self.q_proj, self.k_proj, self.v_proj)
+        parts = zip(maps, self.lora_qkv(hidden_states).chunk(3, dim=2))
+        query, key, value = (
+            (of(hidden_states) + change).unflatten(2, (self.heads, -1)).transpose(1, 2) for of, change in parts
+        )
+        drop = self.attention_dropout if self.training else 0.0
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=drop)
+        seen = seen.transpose(1, 2).flatten(2)
+        return self.o_proj(seen) + self.lora_out(seen), None
+
+
+class AdaptedMLP(nn.Module):
+    """The feed-forward part of a DINOv2 block with LoRA in both maps: 2 * rank * (width + hidden) parameters.
+
+    Args:
+        mlp: transformers' Dinov2MLP, whose maps are taken over.
+        rank, alpha, dropout: see `signcl.systems.parts.lora.LowRank`.
+    """
+
+    def __init__(self, mlp: Any, rank: int, alpha: float, dropout: float) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.activation = mlp.fc1, mlp.fc2, mlp.activation_fn
+        width, hidden = self.fc1.in_features, self.fc1.out_features
+        self.lora_fc1 = LowRank(width, hidden, rank, alpha=alpha, dropout=dropout, spread=LORA_SPREAD)
+        self.lora_fc2 = LowRank(hidden, width, rank, alpha=alpha, dropout=dropout, spread=LORA_SPREAD)
+
+    def forward(self, hidden_state: Tensor) -> Tensor:
+        """[B, L, width] -> the same"""
+        hidden = self.activation(self.fc1(hidden_state) + self.lora_fc1(hidden_state))
+        changed: Tensor = self.fc2(hidden) + self.lora_fc2(hidden)
+        return changed
+
+
 class DINOv2(Pixels):
     """DINOv2 without its own head. ViT-S/14 has 22,056,576 parameters, none of which is trained.
 
-    LoRA stands in query, key, value and output of the attention of the last `lora_blocks` blocks: 8 * rank * width
-    parameters each, 36,864 at the published rank 4, width 384 and 3 blocks.
+    LoRA stands in the attention and the feed-forward part of the last `lora_blocks` blocks: rank * (6 * width + 2 *
+    (width + hidden)) parameters a block, 73,728 in all at the published rank 4, width 384, hidden 1536 and 3 blocks.
+
+    Positions of a picture that has not the trained size are interpolated as in the first release: by the factor
+    (grid + 0.1) / trained grid. transformers takes the exact factor, which moves every position a little.
 
     Args:
         config: keyword arguments of transformers' Dinov2Config, e.g. a row of `DINOV2_SIZES`.
         lora_blocks: how many of the last blocks have adapters.
-        lora_rank, lora_alpha, lora_dropout: see `signcl.systems.parts.lora.add_lora`; rank 0 leaves all frozen.
+        lora_rank, lora_alpha, lora_dropout: see `signcl.systems.parts.lora.LowRank`; rank 0 leaves all frozen.
         chunk: frames encoded at a time, see `ResNet`.
 
     Raises:
-        ValueError: more blocks with adapters than there are, or peft is missing.
+        ValueError: more blocks with adapters than there are, or blocks that LoRA is not known for.
 
-    Source: Sign2GPT (ICLR 2024): ViT-S/14, rank 4, alpha 4, dropout 0.1, 3 blocks.
+    Source: Sign2GPT (ICLR 2024): ViT-S/14, rank 4, alpha 4, dropout 0.1, 3 blocks; equal to the released code
+    (tests/references/pgp.safetensors).
     """
 
     draws = True
@@ -109,15 +179,15 @@ class DINOv2(Pixels):
                 f"model.dinov2.lora_blocks: needs 0 to the {blocks} blocks of this DINOv2, got {lora_blocks}"
             )
         self.vit = Dinov2Model(self.config)
-        names = [
-            name
-            for name, _ in self.vit.named_modules()
-            if (hit := re.search(r"layer\.(\d+)\..*attention.*\.(\w+)$", name))
-            and int(hit[1]) >= blocks - lora_blocks
-            and hit[2] in MAPS
-        ]
-        rank = lora_rank if names else 0
-        add_lora(self.vit, names, rank=rank, alpha=lora_alpha, dropout=lora_dropout, key="model.dinov2")
+        self.vit.requires_grad_(False)
+        for layer in list(self.vit.encoder.layer)[blocks - lora_blocks :] if lora_rank else ():
+            if not hasattr(layer.mlp, "fc1"):
+                raise ValueError(
+                    f"model.dinov2.lora_rank: LoRA needs feed-forward parts of two linear maps, and this DINOv2 has "
+                    f"{type(layer.mlp).__name__}; set it to 0"
+                )
+            layer.attention = AdaptedAttention(layer.attention, lora_rank, lora_alpha, lora_dropout)
+            layer.mlp = AdaptedMLP(layer.mlp, lora_rank, lora_alpha, lora_dropout)
 
     @classmethod
     def of(
@@ -139,8 +209,26 @@ class DINOv2(Pixels):
         return described
 
     def _encode(self, images: Tensor) -> Tensor:
-        states: Tensor = self.vit(images.contiguous()).last_hidden_state
-        return states[:, 0]
+        embeddings = self.vit.embeddings
+        patches = embeddings.patch_embeddings(images.contiguous())  # [N, patches, D]
+        states = torch.cat([embeddings.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        size = embeddings.patch_embeddings.patch_size
+        grid = images.shape[2] // size[0], images.shape[3] // size[1]
+        states = embeddings.dropout(states + _positions(embeddings.position_embeddings, grid).to(states.dtype))
+        states = self.vit.encoder(states).last_hidden_state
+        token: Tensor = self.vit.layernorm(states[:, 0])
+        return token
+
+
+def _positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positions of the class token and of a grid of patches. [1, 1 + trained patches, D] -> [1, 1 + patches, D]"""
+    trained = round((table.shape[1] - 1) ** 0.5)
+    if grid == (trained, trained):
+        return table
+    square = table[:, 1:].float().unflatten(1, (trained, trained)).permute(0, 3, 1, 2)
+    factors = [(side + GRID_OFFSET) / trained for side in grid]
+    moved = F.interpolate(square, scale_factor=factors, mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1], moved.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
 
 def load_published_dinov2(encoder: DINOv2, source: str) -> str:
@@ -166,9 +254,9 @@ def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
         ValueError: a tensor that is missing, unknown or of another shape.
     """
     own = encoder.vit.state_dict()
-    here = without_lora_names(list(own))
+    here = published_names(list(own))
     original = "patch_embed.proj.weight" in state
-    given = _from_original(state) if original else dict(state)
+    given = dinov2_tensors(state) if original else dict(state)
     missing, strange = [n for n in here if n not in given], [n for n in given if n not in here]
     wrong = [
         f"{n}: {list(given[n].shape)} in the checkpoint, {list(own[here[n]].shape)} here"
@@ -185,8 +273,11 @@ def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
     return f"{len(given)} DINOv2 tensors loaded ({'original' if original else 'transformers'} names), all accounted for"
 
 
-def _from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of facebookresearch/dinov2 under transformers' names; its query, key and value stand in one matrix."""
+def dinov2_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of facebookresearch/dinov2 under transformers' names; its query, key and value stand in one matrix.
+
+    Adapters of the released Sign2GPT, which stand in the same blocks, get the names of ours.
+    """
     found: dict[str, Tensor] = {}
     outer = {
         "cls_token": "embeddings.cls_token",
@@ -197,7 +288,11 @@ def _from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "norm.weight": "layernorm.weight",
         "norm.bias": "layernorm.bias",
     }
-    inner = {"attn.proj": "attention.o_proj", "ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}
+    inner = {
+        **{"attn.proj": "attention.o_proj", "ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"},
+        **{"attn.lora_w1_l": "attention.lora_qkv.l", "attn.lora_w2_l": "attention.lora_out.l"},
+        **{"mlp.lora_w1_l": "mlp.lora_fc1.l", "mlp.lora_w2_l": "mlp.lora_fc2.l", ".l1.": ".down.", ".l2.": ".up."},
+    }
     for name, value in state.items():
         block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
         if block is None:

@@ -1,13 +1,15 @@
 """A causal language model that reads signs: adapters let every layer look at the steps of a clip, gates start closed.
 
-Works with any decoder-only model of transformers whose layers stand in one list and take their states first (GPT-2,
-XGLM, OPT, Llama, Mistral, Qwen, ...): a hook before each layer adds what its adapter has seen, so that no layer has to
-be rewritten and every published tensor keeps its name. Takes a model, reads no file, computes no loss.
+Two forms. `inside` is the released one: the attention of each layer reads the steps with its own maps, for XGLM. `hook`
+works with any decoder-only model of transformers whose layers stand in one list and take their states first (GPT-2,
+OPT, Llama, Mistral, Qwen, ...): a hook before each layer adds what its adapter has seen. In both every published tensor
+keeps its name. Takes a model, reads no file, computes no loss.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
 from signcl.systems.parts.lora import add_lora
+from signcl.systems.parts.signs_in_attention import SignAttention
+from signcl.systems.parts.transformer import sinusoids
 
 __all__ = ["AdaptedLM", "SignAdapter", "attention_maps", "decoder_layers"]
 
@@ -27,7 +31,7 @@ MAPS = (
 
 
 class SignAdapter(nn.Module):
-    """One layer's look at the steps: attention in a narrow width, times the tanh of a learned gate.
+    """One layer's look at the steps in the form `hook`: attention in a narrow width, times the tanh of a learned gate.
 
     states + tanh(gate) * out(attention(query(norm(states)), key(steps), value(steps)))
 
@@ -84,7 +88,11 @@ class SignAdapter(nn.Module):
 
 
 class AdaptedLM(nn.Module):
-    """A causal language model with LoRA in its attention and a `SignAdapter` before every layer.
+    """A causal language model with LoRA in its attention, each of whose layers looks at the steps of a clip.
+
+    `inside`: steps with sine positions -> linear to the model's width W -> `SignAttention` in every layer;
+    step_width * W + W parameters for the linear map. `hook`: steps -> linear and layer norm -> a `SignAdapter` before
+    every layer.
 
     Args:
         lm: a causal language model of transformers; changed in place.
@@ -92,12 +100,14 @@ class AdaptedLM(nn.Module):
         pad_id: marks padding in tokens; may lie beyond the model's vocabulary, as GPT-2 has no such token.
         start_id: what the model reads first.
         end_id: token that ends a sentence.
-        adapter_width, adapter_heads, gate: see `SignAdapter`.
-        lora_rank, lora_alpha, lora_dropout: see `signcl.systems.parts.lora.add_lora`; rank 0 leaves LoRA out.
+        adapters: inside (XGLM) or hook (any model).
+        adapter_width, adapter_heads: of hook, see `SignAdapter`.
+        gate: what the gates start at.
+        lora_rank, lora_alpha, lora_dropout: of inside see `SignAttention`, of hook `add_lora`; rank 0 leaves LoRA out.
         train_all: the language model itself is trained too, for one that starts at random.
 
     Raises:
-        ValueError: a model in which layers or attention cannot be found.
+        ValueError: a model in which layers or attention cannot be found, or no XGLM for inside.
     """
 
     def __init__(
@@ -108,6 +118,7 @@ class AdaptedLM(nn.Module):
         pad_id: int,
         start_id: int,
         end_id: int,
+        adapters: Literal["inside", "hook"] = "inside",
         adapter_width: int = 256,
         adapter_heads: int = 8,
         gate: float = 0.0,
@@ -122,16 +133,40 @@ class AdaptedLM(nn.Module):
         self.config = config
         text: Any = config.get_text_config(decoder=True)
         self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
-        layers = decoder_layers(lm)
+        layers: list[Any] = decoder_layers(lm)
+        lm.requires_grad_(train_all)
+        self.inside = adapters == "inside"
+        self.lm: Any = lm
+        self.project: nn.Module
+        if self.inside:
+            if config.model_type != "xglm":
+                raise ValueError(
+                    f"model.lm.adapters=inside needs an XGLM, as published, got {config.model_type}; set it to hook, "
+                    f"which any decoder-only model takes"
+                )
+            self.project = nn.Linear(step_width, text.hidden_size)
+            for layer in layers:
+                layer.self_attn = SignAttention(
+                    layer.self_attn,
+                    layer.self_attn_layer_norm,
+                    gate=gate,
+                    rank=lora_rank,
+                    alpha=lora_alpha,
+                    dropout=lora_dropout,
+                )
+            return
         maps = attention_maps(lm) if lora_rank else []
         add_lora(lm, maps, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, key="model.lm")
         if train_all:
             lm.requires_grad_(True)
-        self.lm: Any = lm
         self.project = nn.Sequential(nn.Linear(step_width, adapter_width), nn.LayerNorm(adapter_width))
         self.adapters = nn.ModuleList(SignAdapter(text.hidden_size, adapter_width, adapter_heads, gate) for _ in layers)
         for layer, adapter in zip(layers, self.adapters):
             layer.register_forward_pre_hook(adapter.before_layer, with_kwargs=True)  # type: ignore[arg-type]
+
+    def readers(self) -> Sequence[Any]:
+        """What looks at the steps, one for each layer: `SignAttention` or `SignAdapter`."""
+        return [layer.self_attn for layer in decoder_layers(self.lm)] if self.inside else list(self.adapters)  # type: ignore[union-attr]
 
     def described(self) -> dict[str, Any]:
         """The language model's configuration, for the run folder."""
@@ -199,16 +234,18 @@ class AdaptedLM(nn.Module):
             )
 
     def _remember(self, steps: Tensor, step_lengths: Tensor) -> None:
+        if self.inside:
+            steps = steps + sinusoids(steps.shape[1], steps.shape[2], device=steps.device).to(steps.dtype)
         projected, mask = self.project(steps), frame_mask(step_lengths, steps.shape[1])
-        for adapter in self.adapters:
-            adapter.remember(projected, mask)  # type: ignore[operator]
+        for reader in self.readers():
+            reader.remember(projected, mask)
 
     def _forget(self) -> None:
-        for adapter in self.adapters:
-            adapter.forget()  # type: ignore[operator]
+        for reader in self.readers():
+            reader.forget()
 
 
-def decoder_layers(lm: nn.Module) -> list[nn.Module]:
+def decoder_layers(lm: nn.Module) -> list[Any]:
     """The layers of a causal language model, in order: the one list of modules as long as its configuration says.
 
     Raises:

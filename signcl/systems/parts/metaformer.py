@@ -1,10 +1,9 @@
 """The sign encoder of Sign2GPT: frame vectors to fewer steps, each of which has looked a few frames around itself.
 
-Linear and batch norm, two stages of metaformer blocks with local attention, pairs of frames merged in between. No
+Linear and batch norm, positions, two stages of metaformer blocks with local attention, frames averaged in between. No
 tensor is [T, T]: a frame meets the `window` frames around it and no others. Takes plain numbers, computes no loss.
 
-Source: Sign2GPT (ICLR 2024). Where the published description is silent the choice is named beside the class, and in
-docs/systems/sign2gpt.md.
+Source: Sign2GPT (ICLR 2024), in the form of the released code: tests/references/pgp.safetensors holds its outputs.
 """
 
 from __future__ import annotations
@@ -15,10 +14,13 @@ from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
 from signcl.systems.parts.layers import MaskedBatchNorm1d
+from signcl.systems.parts.transformer import sinusoids
 
-__all__ = ["LocalAttention", "MergePairs", "MetaformerBlock", "SignEncoder", "rotate"]
+__all__ = ["LocalAttention", "MetaformerBlock", "SignEncoder", "average_pairs", "rotate"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+BEYOND = 2
+"""Rows after the end of a clip that the last average reads where the clip has an even number of frames."""
 
 
 def rotate(values: Tensor, base: float = 10000.0) -> Tensor:
@@ -66,23 +68,30 @@ class LocalAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
+        for third in self.qkv.weight.chunk(3):  # query, key and value are three maps, so each has its own bound
+            nn.init.xavier_uniform_(third)
+        nn.init.xavier_uniform_(self.out.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Attend; what stands at padding is never attended to.
+        """Attend to the real rows around, and to oneself; a row at padding is attended to by itself alone.
 
         Args:
             rows: [B, T, width].
             mask: True = real. [B, T]
 
         Returns:
-            [B, T, width]; finite and meaningless at padding.
+            [B, T, width]
         """
         query, key, value = (self._split(part) for part in self.qkv(rows).chunk(3, dim=2))  # [B, heads, T, d]
         query, key = rotate(query), rotate(key)
         near = self._windows(mask[:, None, :, None].to(key.dtype))[:, :, :, 0] > 0  # [B, 1, T, window]
+        near = near | (torch.arange(self.window, device=near.device) == self.window // 2)
         scores = torch.einsum("bhtd,bhtdw->bhtw", query, self._windows(key)) * query.shape[-1] ** -0.5
-        scores = scores.float().masked_fill(~near, torch.finfo(torch.float32).min)  # finite: padding sees only padding
-        weights = self.dropout(scores.softmax(dim=3)).to(value.dtype)
+        scores = scores.masked_fill(~near, -torch.inf)
+        weights = self.dropout(scores.softmax(dim=3, dtype=torch.promote_types(scores.dtype, torch.float32)))
+        weights = weights.to(value.dtype)
         seen = torch.einsum("bhtw,bhtdw->bhtd", weights, self._windows(value))
         out: Tensor = self.out(seen.transpose(1, 2).flatten(2))
         return out
@@ -97,20 +106,18 @@ class LocalAttention(nn.Module):
 
 
 class MetaformerBlock(nn.Module):
-    """Local attention and a feed-forward part, each normed after it, scaled, dropped for whole clips, and added.
+    """Local attention and a feed-forward part, each scaled, dropped for whole clips, added, and the sum normed.
 
-        x = x + drop(scale_1 * norm_1(attention(x)));  x = x + drop(scale_2 * norm_2(feed_forward(x)))
+        x = norm_1(x + drop(scale_1 * attention(x)));  x = norm_2(x + drop(scale_2 * feed_forward(x)))
 
-    Post-norm is read as the norm of what a part gives, before it is added (as in Swin V2), since the layer scale of
-    1e-5 can only then start the block near the identity. 4 w^2 + 11 w + 2 w f + f parameters, as
-    (4 w^2 + 4 w) + (2 w f + f + w) + 4 w + 2 w.
+    4 w^2 + 11 w + 2 w f + f parameters, as (4 w^2 + 4 w) + (2 w f + f + w) + 4 w + 2 w.
 
     Args:
         width, heads, window: see `LocalAttention`.
         ffn: hidden size f of the feed-forward part.
         layer_scale: what the scales start at.
         drop_path: share of clips for which a part is left out in training.
-        dropout: on attention weights and in the feed-forward part.
+        dropout: on attention weights, inside the feed-forward part, and on what either part gives.
         activation: of the feed-forward part: relu or gelu.
     """
 
@@ -131,17 +138,23 @@ class MetaformerBlock(nn.Module):
             raise ValueError(f"model.activation: needs one of {', '.join(ACTIVATIONS)}, got {activation!r}.")
         self.drop_path = drop_path
         self.attention = LocalAttention(width, heads, window, dropout)
+        self.dropout = nn.Dropout(dropout)
         self.feed_forward = nn.Sequential(
             nn.Linear(width, ffn), ACTIVATIONS[activation](), nn.Dropout(dropout), nn.Linear(ffn, width)
         )
+        for part in self.feed_forward:
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                nn.init.zeros_(part.bias)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.scale1 = nn.Parameter(torch.full((width,), layer_scale))
         self.scale2 = nn.Parameter(torch.full((width,), layer_scale))
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """[B, T, width], [B, T] -> [B, T, width]"""
-        rows = rows + self._dropped(self.scale1 * self.norm1(self.attention(rows, mask)))
-        return rows + self._dropped(self.scale2 * self.norm2(self.feed_forward(rows)))
+        rows = self.norm1(rows + self._dropped(self.scale1 * self.dropout(self.attention(rows, mask))))
+        rows = self.norm2(rows + self._dropped(self.scale2 * self.dropout(self.feed_forward(rows))))
+        return rows
 
     def _dropped(self, part: Tensor) -> Tensor:
         """The part for the clips that keep it, larger by 1 / (1 - drop_path) so that the mean stays."""
@@ -151,38 +164,30 @@ class MetaformerBlock(nn.Module):
         return part * (kept / (1 - self.drop_path)).to(part.dtype)
 
 
-class MergePairs(nn.Module):
-    """Two neighbouring rows become one: side by side, layer norm, linear. A clip's odd last row is paired with itself.
+def average_pairs(rows: Tensor) -> Tensor:
+    """Half as many rows: step s is (row 2s - 1 + row 2s + row 2s + 1) / 3, where a row before the first counts as 0.
 
-    2 w^2 + 5 w parameters.
+    So the first step is a third too small, as released. [B, T, width] -> [B, T // 2 + T % 2, width]
     """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(2 * width)
-        self.linear = nn.Linear(2 * width, width)
-
-    def forward(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, width], [B] -> [B, ceil(T / 2), width], [B]"""
-        first = torch.arange(0, rows.shape[1], 2, device=rows.device)[None, :]  # [1, ceil(T / 2)]
-        last = (lengths - 1)[:, None]
-        pairs = [rows.gather(1, torch.minimum(at, last)[:, :, None].expand(-1, -1, rows.shape[2]))
-                 for at in (first, first + 1)]  # fmt: skip
-        merged: Tensor = self.linear(self.norm(torch.cat(pairs, dim=2)))
-        return merged, (lengths + 1) // 2
+    return F.avg_pool1d(rows.transpose(1, 2), kernel_size=3, stride=2, padding=1).transpose(1, 2)
 
 
 class SignEncoder(nn.Module):
-    """Frame features to steps of about two frames.
+    """Frame features to steps, one for every two frames.
 
-    Linear and batch norm over real frames, `blocks[0]` blocks, pairs merged, `blocks[1]` blocks. With features of size
-    D, width w, feed-forward f and n blocks it has (D w + 3 w) + n (4 w^2 + 11 w + 2 w f + f) + (2 w^2 + 5 w)
-    parameters: 13,338,624 at D = 384, w = 512, f = 2048, n = 4.
+    Linear and batch norm over real frames, sine positions, `blocks[0]` blocks, averages over three frames at every
+    second one, `blocks[1]` blocks. With features of size D, width w, feed-forward f and n blocks it has
+    (D w + 3 w) + n (4 w^2 + 11 w + 2 w f + f) parameters: 12,811,776 at D = 384, w = 512, f = 2048, n = 4.
+
+    A clip of T frames has T // 2 + 1 steps. If T is even the last of them is a third of its last frame and two thirds
+    of the two rows after it, which hold nothing but positions and what they have seen of the clip: released code pads
+    every clip to 512 frames, and its average reads over the end. The rows beyond are made here for each clip, so that
+    a clip has the same steps in every batch.
 
     Args:
         dim: size D of a frame feature.
         width, heads, ffn, window, layer_scale, dropout, activation: see `MetaformerBlock`.
-        blocks: before and after the merging.
+        blocks: before and after the averages.
         drop_path: of the last block; it rises evenly from 0 in the first.
         sync_norm: batch norm statistics over ranks.
     """
@@ -198,7 +203,7 @@ class SignEncoder(nn.Module):
         window: int = 7,
         layer_scale: float = 1e-5,
         drop_path: float = 0.1,
-        dropout: float = 0.0,
+        dropout: float = 0.1,
         activation: str = "gelu",
         sync_norm: bool = False,
     ) -> None:
@@ -214,15 +219,14 @@ class SignEncoder(nn.Module):
             for rate in rates
         ]  # fmt: skip
         self.before = nn.ModuleList(made[: blocks[0]])
-        self.merge = MergePairs(width)
         self.after = nn.ModuleList(made[blocks[0] :])
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frame features give. [B] -> [B]"""
-        return (lengths + 1) // 2
+        return lengths // 2 + 1
 
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """What the blocks begin with, zero at padding. [B, T, dim], [B] -> [B, T, width]"""
+        """What the blocks begin with but for positions, zero at padding. [B, T, dim], [B] -> [B, T, width]"""
         mask = frame_mask(lengths, features.shape[1])
         embedded: Tensor = self.norm(self.linear(features).transpose(1, 2), mask).transpose(1, 2)
         return embedded * mask[:, :, None]
@@ -235,12 +239,15 @@ class SignEncoder(nn.Module):
             lengths: real frames, at least 1. [B]
 
         Returns:
-            Steps, zero at padding [B, S, width], and their number [B]; S = ceil(T / 2).
+            Steps, zero at padding [B, S, width], and their number [B]; S = T // 2 + 1.
         """
-        rows, mask = self.embed(features, lengths), frame_mask(lengths, features.shape[1])
+        frames = features.shape[1]
+        rows = F.pad(self.embed(features, lengths), (0, 0, 0, BEYOND))
+        rows = rows + sinusoids(rows.shape[1], rows.shape[2], device=rows.device).to(rows.dtype)
+        mask = frame_mask(lengths, rows.shape[1])
         for block in self.before:
             rows = block(rows, mask)
-        steps, step_lengths = self.merge(rows, lengths)
+        steps, step_lengths = average_pairs(rows)[:, : frames // 2 + 1], self.step_lengths(lengths)
         mask = frame_mask(step_lengths, steps.shape[1])
         for block in self.after:
             steps = block(steps, mask)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from signcl.systems.parts.lora import without_lora_names
+from signcl.systems.parts.lora import published_names
 
 __all__ = ["is_weight_file", "load_published_model", "one_line", "read_published_config"]
 
@@ -21,7 +21,7 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
     """Fill a network with published weights, all or nothing; its adapters keep what they have.
 
     Args:
-        target: a network of transformers, perhaps with LoRA in it.
+        target: a network of transformers, perhaps with adapters in it.
         kind: the class of transformers that reads it.
         source: a folder or hub id.
         key: the recipe key that names it.
@@ -47,7 +47,7 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
         raise ValueError(f"{key}: {source} lacks {len(missing)} tensors, first {', '.join(missing[:3])}")
     theirs: dict[str, Tensor] = found.state_dict()
     own = target.state_dict()
-    here = without_lora_names(list(own))
+    here = published_names(list(own))
     wrong = [name for name in here if name not in theirs or theirs[name].shape != own[here[name]].shape]
     if wrong or len(theirs) != len(here):
         raise ValueError(

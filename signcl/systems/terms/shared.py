@@ -154,7 +154,8 @@ def _masked_text(out: Any, batch: Batch, context: TermContext) -> Tensor:
 
 def _pseudo_gloss(out: Any, batch: Batch, context: TermContext) -> Tensor:
     """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
-    return pseudo_gloss_loss(out.similarity, out.step_lengths, batch.targets["pseudo_gloss"], out.log_temperature)
+    targets = batch.targets["pseudo_gloss"]
+    return pseudo_gloss_loss(out.similarity, out.step_lengths, targets, out.class_temperature, out.time_temperature)
 
 
 def _sentence_similarity(out: Any, batch: Batch, context: TermContext) -> Tensor:
@@ -212,7 +213,7 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _tags(out: Any, batch: Batch) -> tuple[Tensor, ...]:
-    found, _ = pseudo_gloss_log_probs(out.similarity, out.step_lengths, out.log_temperature)
+    found, _ = pseudo_gloss_log_probs(out.similarity, out.step_lengths, out.class_temperature, out.time_temperature)
     return found.exp().cpu(), batch.targets["pseudo_gloss"].cpu()
 
 

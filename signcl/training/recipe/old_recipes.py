@@ -16,6 +16,8 @@ __all__ = ["moved_key", "of_today"]
 DINOV2 = ("vit", "lora_rank", "lora_alpha", "lora_dropout", "lora_blocks")
 OWN = {"smkd": "smkd", "cnn_ctc": "cnn_ctc", "gaslt": "gaslt", "pgp": "pgp"}
 """Sections of `model` whose keys are keys of `model` now."""
+NEW_NETWORK = ("pgp", "sign2gpt")
+"""Systems whose network has changed, so that no run of version 0.1 can be loaded."""
 SHARED = (
     *("name", "visual", "visual_weights", "visual_dim", "conv_width", "width", "encoder_layers", "decoder_layers"),
     *("heads", "ffn", "decoder_heads", "dropout", "attention_dropout", "activation", "signcl_tap", "tie_embeddings"),
@@ -35,23 +37,23 @@ def of_today(data: dict[str, Any]) -> dict[str, Any]:
     name = str(model.get("name", "gfslt"))
     if name not in SYSTEMS:
         return data
+    if name in NEW_NETWORK:
+        raise ValueError(
+            f"a run of {name} of version 0.1 holds another network than the released one, which {name} is since version "
+            f"0.2; train it again: signcl fit recipes/.../{name}.yaml"
+        )
     fields = {f.name for f in dataclasses.fields(system_class(name).Config)}
     flat = {key: value for key, value in model.items() if key not in OWN and key not in ("lm", "i3d")}
-    if "lm" in fields and "lm" in model:
-        flat["lm"] = model["lm"]
     for section in OWN:
         for key, value in (model.get(section) or {}).items():
             if section == "pgp" and key in DINOV2:
                 if model.get("visual") == "dinov2":
                     flat.setdefault("dinov2", {})[key] = value
-            elif section == name or (section, name) == ("pgp", "sign2gpt"):
+            elif section == name:
                 flat[key] = value
     if model.get("visual") == "i3d" and "i3d" in model:
         flat["i3d"] = model["i3d"]
     data["model"] = {key: value for key, value in flat.items() if key in fields or key not in SHARED}
-    if name == "sign2gpt":  # PGP's own keys stood in the section that both shared
-        pgp_only = {f.name for f in dataclasses.fields(system_class("pgp").Config)} - fields
-        data["model"] = {key: value for key, value in data["model"].items() if key not in pgp_only}
     return data
 
 
