@@ -569,12 +569,12 @@ def test_the_module_takes_the_released_margin_of_a_padded_batch():
         module = SignCL(variant=variant, frame_margin_rule="released")
         expected = signcl_loss(x, lengths, gap, variant=variant)
         torch.testing.assert_close(module(x, lengths, words, **padded), expected)
-        assert module.frame_margin(lengths, words, 116, None).tolist() == [43 / (26 / gap)] * 2
-    # 20 frames: the released gap is -5, each frame a negative of itself; the rule, where it is asked for, stops at 0.
+        assert module.frame_margin(lengths, words, 116, None) == 43 / (26 / gap)
+    # 20 frames: the released gap is -5, each frame a negative of itself; the paper's form stops at 0.
     x, lengths = clips(2, 20, 4), torch.tensor([20, 20])
-    for rule, gap in ((None, -5), ("released", 0)):
-        module = SignCL(variant="released", frame_margin_rule=rule)
-        torch.testing.assert_close(module(x, lengths, words), signcl_loss(x, lengths, gap, variant="released"))
+    for variant, rule, gap in (("released", None, -5), ("released", "released", -5), ("paper", "released", 0)):
+        module = SignCL(variant=variant, frame_margin_rule=rule)
+        torch.testing.assert_close(module(x, lengths, words), signcl_loss(x, lengths, gap, variant=variant))
     per_clip = SignCL(variant="released", frame_margin_rule="per_clip")(x, lengths, words)
     margins = estimate_frame_margin(lengths, words)
     torch.testing.assert_close(per_clip, signcl_loss(x, lengths, margins, variant="released"))

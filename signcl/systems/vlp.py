@@ -38,8 +38,8 @@ from signcl.systems.parts.mbart import (
     TiedHead,
     check_contrast_moves,
     check_language_model_keys,
-    check_steps,
     decoder_sizes,
+    frames_and_steps,
     mbart_config,
     share_words,
     shift_right,
@@ -77,6 +77,8 @@ class VLPOutput:
     """One vector per token of `batch.tokens`, with the term token_clip. [B, U, width]"""
     token_logit_scale: Tensor | None = None
     """As `logit_scale`, of the contrast of tokens. Scalar"""
+    contrast: tuple[Tensor, Tensor] | None = None
+    """As released, what SignCL sees instead of `features` and `lengths`: with edge copies and 1 at padding."""
 
 
 @register
@@ -123,7 +125,8 @@ class VLP(System):
         max_positions: int = bounded(1024, low=2, high=1_000_000)
         """Longest input in steps (one is the clip's own token) and in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released: padding seen by the batch norms, as in the released code (docs/paper-vs-code.md)."""
+        """as_released restores the released code's padding and the frames that it gives to SignCL: copies of edge
+        frames, and 1 at padding, both seen by batch norms (docs/paper-vs-code.md)."""
         language_model: str = ""
         """pretrained:FOLDER_OR_HUB_ID of an mBART: it starts the text encoder and the word tables."""
         decoder_from: Literal["init_from", "language_model"] = "init_from"
@@ -247,23 +250,20 @@ class VLP(System):
         """Steps after the convolution, or encoder states of those steps."""
         features, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, features, lengths)
-        if name == "conv":
-            steps, step_lengths = self.conv(features, lengths)
-        else:
-            states, step_lengths = self._states(features, lengths)
-            steps = states[:, 1:]
+        steps, step_lengths = self.conv(features, lengths)
+        if name != "conv":
+            steps = self._states(steps, step_lengths)[:, 1:]
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
-    def _states(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder states of the clip's own token and then its steps; the number of steps. [B, 1 + S, width], [B]"""
-        steps, step_lengths = self.conv(features, lengths)
+    def _states(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Encoder states of the clip's own token and then its steps. [B, 1 + S, width]"""
         if self.sign_emb is not None:
             steps = self.sign_emb(steps, step_lengths)
         cls = self.cls_token.to(steps.dtype).expand(len(steps), -1, -1)
         inputs = torch.cat([cls, steps], dim=1)
         mask = frame_mask(step_lengths + 1, inputs.shape[1])
         states: Tensor = self.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
-        return states, step_lengths
+        return states
 
     def encode_text(self, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """States of the text encoder. [B, U], [B] -> [B, U, width]"""
@@ -288,22 +288,22 @@ class VLP(System):
         """
         if batch.tokens is None or batch.token_lengths is None:
             raise ValueError("VLP needs batch.tokens and batch.token_lengths: it compares clips with their sentences.")
-        features, lengths = frame_features(self.visual, batch)
-        check_steps(self.conv, features.shape[1], self.max_positions - 1)
-        states, step_lengths = self._states(features, lengths)
+        clips = frames_and_steps(self.visual, self.conv, batch, self.max_positions - 1)
+        states = self._states(clips.steps, clips.step_lengths)
         text_states = self.encode_text(batch.tokens, batch.token_lengths)
         by_token = self.token_logit_scale is not None
         return VLPOutput(
-            features=features,
-            lengths=lengths,
+            features=clips.features,
+            lengths=clips.lengths,
             video_embedding=self.head(states[:, 0]),
             text_embedding=self._last(text_states, batch.token_lengths),
             logit_scale=self.logit_scale,
             masked_logits=None if self.decoder is None else self._restore(batch, batch.tokens),
-            step_lengths=step_lengths,
+            step_lengths=clips.step_lengths,
             step_embeddings=self.head(states[:, 1:]) if by_token else None,
             token_embeddings=text_states if by_token else None,
             token_logit_scale=self.token_logit_scale,
+            contrast=clips.contrast,
         )
 
     def _restore(self, batch: Batch, tokens: Tensor) -> Tensor:

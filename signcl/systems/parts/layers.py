@@ -161,12 +161,15 @@ class TemporalConv(nn.Module):
         Returns:
             Steps [B, S, width], exactly zero at padding unless as_released, and their number for each clip [B].
         """
-        if features.shape[-1] != self.dim_in:
+        return self.shorten(*self.lengthen(features, lengths))
+
+    def shorten(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Shorten clips that have their edge copies already; arguments are what `lengthen` returns."""
+        if frames.shape[-1] != self.dim_in:
             raise ValueError(
-                f"TemporalConv needs frame features of size {self.dim_in}, got {features.shape[-1]}; "
+                f"TemporalConv needs frame features of size {self.dim_in}, got {frames.shape[-1]}; "
                 "set its dim_in to the frame encoder's `dim`."
             )
-        frames, real = self._lengthen(features, lengths)  # [B, L, dim_in], [B]
         hidden = self.conv1(frames.transpose(1, 2))  # [B, width, L-4]
         real = real - 4
         hidden = self._pool(self.norm1, hidden, real)
@@ -182,8 +185,11 @@ class TemporalConv(nn.Module):
         mask = None if self.as_released else frame_mask(real, hidden.shape[2])
         return nn.functional.max_pool1d(torch.relu(norm(hidden, mask)), 2)
 
-    def _lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop."""
+    def lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop.
+
+        What stands behind a clip is a copy of its last frame, or the value 1 where `as_released`. [B, L, dim_in], [B]
+        """
         longest = features.shape[1]  # a host number, so the output size needs no question to the device
         if self.edge in EDGES:
             left, copies = EDGES[self.edge]
