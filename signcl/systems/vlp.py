@@ -125,8 +125,8 @@ class VLP(System):
         max_positions: int = bounded(1024, low=2, high=1_000_000)
         """Longest input in steps (one is the clip's own token) and in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released restores the released code's padding and the frames that it gives to SignCL: copies of edge
-        frames, and 1 at padding, both seen by batch norms (docs/paper-vs-code.md)."""
+        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames, and
+        1 at padding, both seen by batch norms) and its text decoder without dropout (docs/paper-vs-code.md)."""
         language_model: str = ""
         """pretrained:FOLDER_OR_HUB_ID of an mBART: it starts the text encoder and the word tables."""
         decoder_from: Literal["init_from", "language_model"] = "init_from"
@@ -180,17 +180,17 @@ class VLP(System):
             "width": width,
             "max_positions": config.max_positions,
         }
-        clip_config = mbart_config(
+        as_released, sync = config.form == "as_released", config.sync_norm
+        clip_sizes = {
             **shared,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            heads=config.heads,
-            decoder_heads=config.decoder_heads,
-            ffn=config.ffn,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
-            activation=config.activation,
-        )
+            "encoder_layers": config.encoder_layers,
+            "decoder_layers": config.decoder_layers,
+            "heads": config.heads,
+            "decoder_heads": config.decoder_heads,
+            "ffn": config.ffn,
+            "activation": config.activation,
+        }
+        clip_config = mbart_config(**clip_sizes, dropout=config.dropout, attention_dropout=config.attention_dropout)
         text_config = mbart_config(
             **shared,
             encoder_layers=config.text_layers,
@@ -201,7 +201,6 @@ class VLP(System):
             attention_dropout=config.text_attention_dropout,
             activation=config.text_activation,
         )
-        as_released, sync = config.form == "as_released", config.sync_norm
         self.conv = TemporalConv(feature_size(self.visual), config.conv_width, as_released=as_released, sync=sync)
         self.sign_emb = (
             SignEmbedding(config.conv_width, width, as_released=as_released, sync=sync) if config.sign_emb else None
@@ -223,7 +222,9 @@ class VLP(System):
         self.decoder: MBartDecoder | None = None
         self.lm_head: nn.Module | None = None
         if config.masked_text and ("masked_text" in sizes.terms or not sizes.terms):
-            self.decoder = MBartDecoder(clip_config)
+            # the released text decoder is loaded in evaluation mode and stays there: nothing in it is dropped
+            undropped = mbart_config(**clip_sizes, dropout=0.0, attention_dropout=0.0)
+            self.decoder = MBartDecoder(undropped if as_released else clip_config)
             self.words = self.decoder.embed_tokens
             share_words(self.decoder, self.words)
             if config.tie_embeddings:
