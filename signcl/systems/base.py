@@ -75,7 +75,7 @@ class SystemConfig:
     i3d: I3DConfig = field(default_factory=I3DConfig)
     dinov2: DINOv2Config = field(default_factory=DINOv2Config)
     sync_norm: bool = False
-    """Statistics of the batch norms after the frame encoder over all ranks; GFSLT-VLP and SignCL have it, with the frame
+    """Statistics of the batch norms after the frame encoder over all ranks; GFSLT-VLP has it, with the frame
     encoder's too."""
     init_from: str = ""
     """A run folder whose weights start this one, e.g. the pretraining run of a finetuning."""

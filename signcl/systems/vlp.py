@@ -19,6 +19,7 @@ The text decoder of V2, which the released script optimizes apart and so does no
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,8 +126,8 @@ class VLP(System):
         max_positions: int = bounded(1024, low=2, high=1_000_000)
         """Longest input in steps (one is the clip's own token) and in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames, and
-        1 at padding, both seen by batch norms) and its text decoder without dropout (docs/paper-vs-code.md)."""
+        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames,
+        and 1 at padding, both seen by batch norms) and its text decoder without dropout (docs/paper-vs-code.md)."""
         language_model: str = ""
         """pretrained:FOLDER_OR_HUB_ID of an mBART: it starts the text encoder and the word tables."""
         decoder_from: Literal["init_from", "language_model"] = "init_from"
@@ -181,16 +182,17 @@ class VLP(System):
             "max_positions": config.max_positions,
         }
         as_released, sync = config.form == "as_released", config.sync_norm
-        clip_sizes = {
+        clip_config = mbart_config(
             **shared,
-            "encoder_layers": config.encoder_layers,
-            "decoder_layers": config.decoder_layers,
-            "heads": config.heads,
-            "decoder_heads": config.decoder_heads,
-            "ffn": config.ffn,
-            "activation": config.activation,
-        }
-        clip_config = mbart_config(**clip_sizes, dropout=config.dropout, attention_dropout=config.attention_dropout)
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            heads=config.heads,
+            decoder_heads=config.decoder_heads,
+            ffn=config.ffn,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            activation=config.activation,
+        )
         text_config = mbart_config(
             **shared,
             encoder_layers=config.text_layers,
@@ -222,9 +224,10 @@ class VLP(System):
         self.decoder: MBartDecoder | None = None
         self.lm_head: nn.Module | None = None
         if config.masked_text and ("masked_text" in sizes.terms or not sizes.terms):
-            # the released text decoder is loaded in evaluation mode and stays there: nothing in it is dropped
-            undropped = mbart_config(**clip_sizes, dropout=0.0, attention_dropout=0.0)
-            self.decoder = MBartDecoder(undropped if as_released else clip_config)
+            decoder_config = copy.deepcopy(clip_config)
+            if as_released:  # loaded in evaluation mode, and nobody puts it into training mode
+                decoder_config.dropout = decoder_config.attention_dropout = 0.0
+            self.decoder = MBartDecoder(decoder_config)
             self.words = self.decoder.embed_tokens
             share_words(self.decoder, self.words)
             if config.tie_embeddings:
