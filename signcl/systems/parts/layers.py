@@ -151,25 +151,23 @@ class TemporalConv(nn.Module):
         """
         return 4 * stride, first_centre + (7.5 - EDGES.get(self.edge, (0, 0))[0]) * stride
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, lengths: Tensor, *, lengthened: bool = False) -> tuple[Tensor, Tensor]:
         """Shorten time.
 
         Args:
             features: padded frame features; what stands at padding is never read. [B, T, dim_in]
             lengths: real frames of each clip, at least 1. [B]
+            lengthened: the clips have their edge copies already, as `lengthen` returns them; padding is read then.
 
         Returns:
             Steps [B, S, width], exactly zero at padding unless as_released, and their number for each clip [B].
         """
-        return self.shorten(*self.lengthen(features, lengths))
-
-    def shorten(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Shorten clips that have their edge copies already; arguments are what `lengthen` returns."""
-        if frames.shape[-1] != self.dim_in:
+        if features.shape[-1] != self.dim_in:
             raise ValueError(
-                f"TemporalConv needs frame features of size {self.dim_in}, got {frames.shape[-1]}; "
+                f"TemporalConv needs frame features of size {self.dim_in}, got {features.shape[-1]}; "
                 "set its dim_in to the frame encoder's `dim`."
             )
+        frames, real = (features, lengths) if lengthened else self.lengthen(features, lengths)  # [B, L, dim_in], [B]
         hidden = self.conv1(frames.transpose(1, 2))  # [B, width, L-4]
         real = real - 4
         hidden = self._pool(self.norm1, hidden, real)

@@ -209,7 +209,11 @@ def frames_and_steps(visual: nn.Module, conv: TemporalConv, batch: Batch, max_st
     Raises:
         ValueError: a clip with more steps than the encoder has positions.
     """
-    if conv.as_released and visual.training and not hasattr(visual, "encode_clips"):  # copies would move I3D's windows
+    if not conv.as_released:
+        features, lengths = frame_features(visual, batch)
+        check_steps(conv, features.shape[1], max_steps)
+        return FramesAndSteps(features, lengths, *conv(features, lengths))
+    if visual.training and not hasattr(visual, "encode_clips"):  # copies would move I3D's windows
         check_steps(conv, batch.max_length, max_steps)
         frames, real = frame_features(visual, with_edge_copies(batch))
         left = EDGES["replicate"][0]
@@ -220,8 +224,8 @@ def frames_and_steps(visual: nn.Module, conv: TemporalConv, batch: Batch, max_st
         features, lengths = frame_features(visual, batch)
         check_steps(conv, features.shape[1], max_steps)
         frames, real = conv.lengthen(features, lengths)
-    steps, step_lengths = conv.shorten(frames, real)
-    return FramesAndSteps(features, lengths, steps, step_lengths, (frames, real) if conv.as_released else None)
+    steps, step_lengths = conv(frames, real, lengthened=True)
+    return FramesAndSteps(features, lengths, steps, step_lengths, contrast=(frames, real))
 
 
 def check_steps(conv: TemporalConv, num_frames: int, max_positions: int) -> None:
