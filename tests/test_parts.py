@@ -160,3 +160,25 @@ def test_a_part_that_cannot_train_is_refused(parts, model, message, corpus, tmp_
 def test_settings_of_a_part_are_checked(part, message):
     with pytest.raises(ValueError, match=message):
         recipe_from_dict({"stage": "pretrain", "model": {"name": "vlp"}, "train": {"parts": {"d": part}}})
+
+
+def test_a_loss_scale_is_taken_off_once_for_all_parts():
+    # 16-mixed scales the loss; were the parts stepped one by one, the second would take its gradients for scaled anew.
+    train, x = train_of(), torch.randn(4, 3)
+    results = []
+    for scaler in (torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1), None):
+        model = two_layers()
+        optimizer = make_optimizer(model, train)
+        for _ in range(3):
+            loss = model(x).square().sum()
+            (loss if scaler is None else scaler.scale(loss)).backward()
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.unscale_(optimizer)
+                scaler.step(optimizer)
+                scaler.update()
+            optimizer.zero_grad()
+        results.append(list(model.parameters()))
+    for scaled, plain in zip(*results, strict=True):
+        torch.testing.assert_close(scaled, plain)
