@@ -88,7 +88,8 @@ class VLP(System):
 
     Source: GFSLT-VLP, which paper section 4.2 pretrains with SignCL. Released code: the masked-text loss has an
     optimizer of its own that steps every fifth batch; here it is a term with a weight, and `train.parts` gives its
-    decoder such an optimizer. It cannot reach the frame encoder in either form: the decoder sees the masked sentence, not the clip.
+    decoder such an optimizer. It cannot reach the frame encoder in either form: the decoder sees the masked sentence,
+    not the clip.
     """
 
     @dataclass(frozen=True, kw_only=True)
