@@ -569,12 +569,12 @@ def test_the_module_takes_the_released_margin_of_a_padded_batch():
         module = SignCL(variant=variant, frame_margin_rule="released")
         expected = signcl_loss(x, lengths, gap, variant=variant)
         torch.testing.assert_close(module(x, lengths, words, **padded), expected)
-        assert module.frame_margin(lengths, words, 116, None).tolist() == [43 / (26 / gap)] * 2
-    # 20 frames: the released gap is -5, each frame a negative of itself; the rule, where it is asked for, stops at 0.
+        assert module.frame_margin(lengths, words, 116, None) == 43 / (26 / gap)
+    # 20 frames: the released gap is -5, each frame a negative of itself; the paper's form stops at 0.
     x, lengths = clips(2, 20, 4), torch.tensor([20, 20])
-    for rule, gap in ((None, -5), ("released", 0)):
-        module = SignCL(variant="released", frame_margin_rule=rule)
-        torch.testing.assert_close(module(x, lengths, words), signcl_loss(x, lengths, gap, variant="released"))
+    for variant, rule, gap in (("released", None, -5), ("released", "released", -5), ("paper", "released", 0)):
+        module = SignCL(variant=variant, frame_margin_rule=rule)
+        torch.testing.assert_close(module(x, lengths, words), signcl_loss(x, lengths, gap, variant=variant))
     per_clip = SignCL(variant="released", frame_margin_rule="per_clip")(x, lengths, words)
     margins = estimate_frame_margin(lengths, words)
     torch.testing.assert_close(per_clip, signcl_loss(x, lengths, margins, variant="released"))
@@ -839,6 +839,23 @@ def test_ctc_refuses_blanks_and_unknown_classes_in_targets():
         ctc_loss(log_probs, torch.tensor([[1]]), torch.tensor([5]), torch.tensor([1]))
     with pytest.raises(ValueError, match="too_long"):
         ctc_loss(log_probs, torch.tensor([[1]]), torch.tensor([4]), torch.tensor([1]), too_long="drop")
+    with pytest.raises(ValueError, match="reduction clip or gloss, got 'mean'"):
+        ctc_loss(log_probs, torch.tensor([[1]]), torch.tensor([4]), torch.tensor([1]), reduction="mean")
+
+
+def test_ctc_per_gloss_divides_each_clip_by_its_glosses():
+    # Two clips of 1 and 3 glosses with losses a and b: (a + b / 3) / 2; clips that are too short do not count in it.
+    log_probs = torch.randn(3, 6, 5).log_softmax(-1)
+    targets, steps, glosses = (
+        torch.tensor([[1, 0, 0], [1, 2, 3], [4, 4, 4]]),
+        torch.tensor([6, 6, 2]),
+        torch.tensor([1, 3, 3]),
+    )
+    a, b = (ctc_loss(log_probs[i : i + 1], targets[i : i + 1], steps[i : i + 1], glosses[i : i + 1]) for i in (0, 1))
+    loss = ctc_loss(log_probs, targets, steps, glosses, reduction="gloss", too_long="skip")
+    torch.testing.assert_close(loss, (a + b / 3) / 2)
+    none = ctc_loss(log_probs[:1], targets[:1], steps[:1], torch.tensor([0]), reduction="gloss")  # counts as one
+    torch.testing.assert_close(none, ctc_loss(log_probs[:1], targets[:1], steps[:1], torch.tensor([0])))
 
 
 # --- cross-entropy and the sum -----------------------------------------------------------------------------------

@@ -98,3 +98,16 @@ def test_the_recipe_of_an_old_run_can_be_fitted_again(tmp_path):
         load_recipe(path)
     (tmp_path / "card.json").write_text("{}", encoding="utf-8")  # it lies in a run folder
     assert load_recipe(path, ["out=elsewhere"]).model.keys == 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "select", "kept"),
+    [("pretrain", "", "-loss"), ("pretrain", "retrieval", "retrieval"), ("finetune", "", "")],
+)
+def test_a_run_from_before_ctc_reduction_keeps_its_meaning(stage, select, kept):
+    # CTC was per clip, and pretraining was kept by the lowest loss, whatever was in it.
+    old_run = {"stage": stage, "loss": {"weights": {"signcl": 1.0}}, "train": {"select": select, "epochs": 3}}
+    now = of_today(old_run)
+    assert now["loss"] == {"weights": {"signcl": 1.0}, "ctc_reduction": "clip"}
+    assert now["train"] == {"select": kept, "epochs": 3}
+    assert of_today(now) == now

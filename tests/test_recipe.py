@@ -27,6 +27,8 @@ def test_every_recipe_loads_and_names_its_command(path):
     assert f"signcl fit recipes/{path.parent.name}/{path.name}" in head, "the head of a recipe shows its command"
     assert "Ours" in head or path.parent.name == "synthetic"
     assert recipe.out.startswith("runs/")
+    if recipe.stage == "pretrain":  # never by a sum with SignCL in it
+        assert recipe.select in ("-clip", "-token_clip", "-masked_text", "-pseudo_gloss")
     assert recipe.corpus.name == path.parent.name
 
 
@@ -64,7 +66,10 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path):
         ({"train": {"betas": [2, 3]}}, "train.betas: needs a number of at least 0 and below 1"),
         ({"train": {"optimizer": "sgd", "momentum": 0}}, "train.momentum: sgd with Nesterov momentum needs"),
         ({"train": {"select": "bleu"}}, "train.select=bleu: this stage scores bleu1, bleu2, bleu3, bleu4"),
-        ({"loss": {"sections": {"a": 1}}}, "unknown recipe key loss.sections; loss has clip_target, ctc_too_long"),
+        (
+            {"loss": {"sections": {"a": 1}}},
+            "unknown recipe key loss.sections; did you mean loss.ctc_reduction?; loss has clip_target, ctc",
+        ),
         ({"train": {"min_lr": 0.5, "lr": 1e-3}}, "train.min_lr=0.5: cosine falls to it from train.lr=0.001"),
         ({"train": {"min_lr": 0.5, "schedule": "onecycle"}}, "train.min_lr=0.5: onecycle falls to it from train.lr"),
         ({"input": {"size": 200, "crop": 300}}, "input.crop=300: needs a square within input.size=200"),
@@ -122,3 +127,27 @@ def test_every_key_is_described():
         assert f.name in text
     assert "loss.signcl.frame_margin_floor = 10.0" in text
     assert field_docs(Recipe)["out"] == "The run folder."
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "select"),
+    [
+        ("vlp", {"clip": 1, "masked_text": 1, "signcl": 0.1}, "-clip"),
+        ("vlp", {"signcl": 0.1, "token_clip": 1, "masked_text": 1}, "-token_clip"),
+        ("vlp", {"clip": 0, "token_clip": 1}, "-token_clip"),
+        ("vlp", {"masked_text": 1, "signcl": 0.1}, "-masked_text"),
+        ("vlp", {"signcl": 0.1}, "-loss"),  # nothing else is there
+        ("vlp", {}, "-clip"),
+        ("pgp", {"pseudo_gloss": 10, "signcl": 0.1}, "-pseudo_gloss"),
+    ],
+)
+def test_pretraining_is_kept_by_the_term_that_pretrains_and_never_by_signcl(model, weights, select):
+    recipe = recipe_from_dict({"stage": "pretrain", "model": {"name": model}, "loss": {"weights": weights}})
+    assert recipe.select == select
+    assert recipe.select.lstrip("-") in recipe.dev_scores
+
+
+def test_the_keys_of_a_part_are_listed():
+    keys = describe_keys(system="vlp")
+    assert "train.parts.NAME.every = 1" in keys
+    assert "-clip (-token_clip or" in keys

@@ -172,30 +172,37 @@ def ctc_loss(
     step_lengths: Tensor,
     target_lengths: Tensor,
     *,
+    reduction: Literal["clip", "gloss"] = "clip",
     too_long: Literal["error", "skip"] = "error",
 ) -> Tensor:
-    """How improbable the gloss sequence is, over all its alignments: mean over clips of -ln p(glosses | clip).
+    """How improbable the gloss sequence is, over all its alignments; lower is better.
 
-    Per clip, not per gloss, as neccam/slt and VAC count it. Class 0 is the blank. torch's `zero_infinity` is on: a clip
-    whose probability underflows to 0 adds 0 instead of infinity. Clips too short for their glosses would be such a
-    case and so vanish from training in silence; here they are an error, or skipped by your word and not counted in
-    the mean. Looking for them waits for the device. Float32.
+    clip:  mean over clips of -ln p(glosses | clip), as VAC counts it.
+    gloss: mean over clips of -ln p(glosses | clip) / G, with G the number of the clip's glosses (at least 1): torch's
+           default, hence neccam/slt's. About G times smaller, and a clip weighs the same however many glosses it has.
+
+    Class 0 is the blank. torch's `zero_infinity` is on: a clip whose probability underflows to 0 adds 0 instead of
+    infinity. Clips too short for their glosses would be such a case and so vanish from training in silence; here they
+    are an error, or skipped by your word and not counted in the mean. Looking for them waits for the device. Float32.
 
     Args:
         log_probs: log-softmax over classes. [B, S, C]
         targets: gloss classes 1..C-1, padded with anything. [B, G]
         step_lengths: [B]
         target_lengths: [B]
+        reduction: what a clip's loss is divided by: nothing, or the number of its glosses.
         too_long: what to do with clips that `ctc_too_long` names.
 
     Returns:
         Scalar; 0 where every clip is skipped.
 
     Raises:
-        ValueError: clips too short for their glosses (`too_long="error"`), a class out of range.
+        ValueError: clips too short for their glosses (`too_long="error"`), a class out of range, an unknown option.
 
     Source: neccam/slt; VAC_CSLR.
     """
+    if reduction not in ("clip", "gloss"):
+        raise ValueError(f"ctc_loss needs reduction clip or gloss, got {reduction!r}.")
     if too_long not in ("error", "skip"):
         raise ValueError(f"ctc_loss needs too_long error or skip, got {too_long!r}.")
     _, steps, classes = log_probs.shape
@@ -223,6 +230,8 @@ def ctc_loss(
         reduction="none",
         zero_infinity=True,
     )
+    if reduction == "gloss":
+        losses = losses / target_lengths.clamp(min=1)
     return losses.masked_fill(short, 0.0).sum() / (~short).sum().clamp(min=1)
 
 

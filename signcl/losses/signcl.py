@@ -341,7 +341,7 @@ class SignCL(nn.Module):
 
     Arguments are those of `signcl_loss` (`distance_margin` in units of your features: `frame_distances` tells what is
     large for them) and `estimate_frame_margin`. `frame_margin_rule` "per_clip" is the paper's; "released" takes
-    `released_frame_margin`, at least 0, for each clip; None is the variant's own, for released one gap for the batch.
+    `released_frame_margin`, one gap for the batch, for the paper variant at least 0; None is the variant's own.
     """
 
     def __init__(
@@ -379,10 +379,8 @@ class SignCL(nn.Module):
         if (self.frame_margin_rule or self.variant) in ("paper", "per_clip"):
             return estimate_frame_margin(lengths, num_words, self.words_per_gloss, self.floor)
         gap = released_frame_margin(frames, max(1, int(num_words.max())) if tokens is None else tokens)
-        if self.frame_margin_rule is None:
-            return gap
-        doubled = 2 if self.variant == "paper" else 1  # `signcl_loss` will double it; the released gap is so already
-        return torch.full_like(num_words, max(0, gap) / doubled, dtype=torch.float32)
+        # one number, so that the released variant draws negatives once for the batch; `signcl_loss` doubles the paper's
+        return gap if self.variant == "released" else max(0, gap) / 2
 
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={value}" for k, value in vars(self).items() if k[0] != "_" and k != "training")

@@ -75,7 +75,8 @@ class SystemConfig:
     i3d: I3DConfig = field(default_factory=I3DConfig)
     dinov2: DINOv2Config = field(default_factory=DINOv2Config)
     sync_norm: bool = False
-    """Batch norm statistics over all ranks; off as released."""
+    """Statistics of the batch norms after the frame encoder over all ranks; GFSLT-VLP has it, with the frame
+    encoder's too."""
     init_from: str = ""
     """A run folder whose weights start this one, e.g. the pretraining run of a finetuning."""
     init_parts: list[str] = field(default_factory=list)
@@ -194,6 +195,8 @@ class Outputs:
     """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
     log_probs: Tensor | None = None
     """Log-softmax over gloss classes, 0 the blank. [B, S, C]"""
+    contrast: tuple[Tensor, Tensor] | None = None
+    """Frames and rows of each clip that SignCL sees, where they are not `features` and `lengths`. [B, L, D], [B]"""
 
 
 @dataclass(frozen=True)
@@ -270,7 +273,8 @@ class System(nn.Module):
     answers: ClassVar[Answers] = "nothing"
     """What it says of a clip: a sentence, glosses, the one gloss of a clip, or nothing (pretraining)."""
     select: ClassVar[str] = ""
-    """Score that chooses the kept weights, -NAME: lower wins. Empty: bleu4, -wer, top1 or -loss by `answers`."""
+    """Score that chooses the kept weights, -NAME: lower wins. Empty: bleu4, -wer or top1 by `answers`; of a system
+    without answers its first weighed term, see `select_by`."""
     TAPS: ClassVar[tuple[str, ...]] = ("features",)
     """Where `extract`, `density` and SignCL may look; `features` is where SignCL looks."""
     gloss_term: ClassVar[str] = ""
@@ -309,10 +313,18 @@ class System(nn.Module):
         """
 
     @classmethod
-    def select_by(cls) -> str:
-        """The score that chooses the kept weights."""
-        by_answer = {"sentences": "bleu4", "glosses": "-wer", "classes": "top1", "nothing": "-loss"}
-        return cls.select or by_answer[cls.answers]
+    def select_by(cls, weights: Mapping[str, float]) -> str:
+        """The score that chooses the kept weights of a recipe with these `loss.weights`.
+
+        A system without answers (pretraining) is chosen by the dev value of one term: the first of its own, in the
+        order of `terms`, that has a weight above 0. That is never SignCL, nor a sum with SignCL in it: runs with and
+        without it, or with other weights of it, then keep their epoch by the same measure. `-loss` where it weighs no
+        other term of its own.
+        """
+        by_answer = {"sentences": "bleu4", "glosses": "-wer", "classes": "top1"}
+        weighed = [name for name in cls.terms if name != "signcl" and weights.get(name, 0) > 0]
+        own = f"-{weighed[0]}" if weighed else "-loss"
+        return cls.select or by_answer.get(cls.answers, own)
 
     @classmethod
     def default_terms(cls, config: SystemConfig) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from signcl.systems.parts.mbart import (
     check_positions,
     check_steps,
     decoder_sizes,
+    frames_and_steps,
     mbart_config,
     share_words,
     shift_right,
@@ -65,6 +66,8 @@ class GFSLTEncoding:
     """Encoder states, one per step of about four frames. [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
+    contrast: tuple[Tensor, Tensor] | None
+    """As released, what SignCL sees instead of `features` and `lengths`: with edge copies and 1 at padding."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class GFSLT(System):
         max_positions: int = bounded(1024, low=2, high=1_000_000)
         """Longest input in steps and longest output in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released restores the released code's padding and weight transfer (docs/paper-vs-code.md)."""
+        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames,
+        and 1 at padding, both seen by batch norms) and its weight transfer (docs/paper-vs-code.md)."""
         language_model: str = ""
         """pretrained:FOLDER_OR_HUB_ID of an mBART, or of a vlp run whose text side then serves: it starts the word
         table, and with encoder_from and decoder_from more of the model."""
@@ -206,11 +210,11 @@ class GFSLT(System):
         """Steps after the convolution, or encoder states."""
         features, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, features, lengths)
-        if name == "conv":
-            steps, step_lengths = self.conv(features, lengths)
-        else:
-            encoding = self._encode(features, lengths)
-            steps, step_lengths = encoding.steps, encoding.step_lengths
+        if name != "conv":
+            check_steps(self.conv, features.shape[1], self.max_positions)
+        steps, step_lengths = self.conv(features, lengths)
+        if name != "conv":
+            steps = self._states(steps, step_lengths)
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
     def encode(self, batch: Batch) -> GFSLTEncoding:
@@ -219,15 +223,15 @@ class GFSLT(System):
         Raises:
             ValueError: a clip with more steps than the model has positions.
         """
-        return self._encode(*frame_features(self.visual, batch))
+        clips = frames_and_steps(self.visual, self.conv, batch, self.max_positions)
+        states = self._states(clips.steps, clips.step_lengths)
+        return GFSLTEncoding(clips.features, clips.lengths, states, clips.step_lengths, clips.contrast)
 
-    def _encode(self, features: Tensor, lengths: Tensor) -> GFSLTEncoding:
-        check_steps(self.conv, features.shape[1], self.max_positions)
-        steps, step_lengths = self.conv(features, lengths)
+    def _states(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
         embedded = self.sign_emb(steps, step_lengths)
         mask = frame_mask(step_lengths, steps.shape[1])
-        states = self.mbart.model.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        return GFSLTEncoding(features, lengths, states, step_lengths)
+        states: Tensor = self.mbart.model.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        return states
 
     def forward(self, batch: Batch) -> GFSLTOutput:
         """Clips and their sentences to token scores (teacher forcing).

@@ -19,6 +19,7 @@ The text decoder of V2, which the released script optimizes apart and so does no
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ from signcl.systems.parts.mbart import (
     TiedHead,
     check_contrast_moves,
     check_language_model_keys,
-    check_steps,
     decoder_sizes,
+    frames_and_steps,
     mbart_config,
     share_words,
     shift_right,
@@ -77,6 +78,8 @@ class VLPOutput:
     """One vector per token of `batch.tokens`, with the term token_clip. [B, U, width]"""
     token_logit_scale: Tensor | None = None
     """As `logit_scale`, of the contrast of tokens. Scalar"""
+    contrast: tuple[Tensor, Tensor] | None = None
+    """As released, what SignCL sees instead of `features` and `lengths`: with edge copies and 1 at padding."""
 
 
 @register
@@ -84,8 +87,9 @@ class VLP(System):
     """Clips and sentences in, one vector of each out.
 
     Source: GFSLT-VLP, which paper section 4.2 pretrains with SignCL. Released code: the masked-text loss has an
-    optimizer of its own that steps every fifth batch; here it is a term with a weight. It cannot reach the frame
-    encoder in either form: the decoder sees the masked sentence, not the clip.
+    optimizer of its own that steps every fifth batch; here it is a term with a weight, and `train.parts` gives its
+    decoder such an optimizer. It cannot reach the frame encoder in either form: the decoder sees the masked sentence,
+    not the clip.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -123,7 +127,8 @@ class VLP(System):
         max_positions: int = bounded(1024, low=2, high=1_000_000)
         """Longest input in steps (one is the clip's own token) and in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released: padding seen by the batch norms, as in the released code (docs/paper-vs-code.md)."""
+        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames,
+        and 1 at padding, both seen by batch norms) and its text decoder without dropout (docs/paper-vs-code.md)."""
         language_model: str = ""
         """pretrained:FOLDER_OR_HUB_ID of an mBART: it starts the text encoder and the word tables."""
         decoder_from: Literal["init_from", "language_model"] = "init_from"
@@ -177,6 +182,7 @@ class VLP(System):
             "width": width,
             "max_positions": config.max_positions,
         }
+        as_released, sync = config.form == "as_released", config.sync_norm
         clip_config = mbart_config(
             **shared,
             encoder_layers=config.encoder_layers,
@@ -198,7 +204,6 @@ class VLP(System):
             attention_dropout=config.text_attention_dropout,
             activation=config.text_activation,
         )
-        as_released, sync = config.form == "as_released", config.sync_norm
         self.conv = TemporalConv(feature_size(self.visual), config.conv_width, as_released=as_released, sync=sync)
         self.sign_emb = (
             SignEmbedding(config.conv_width, width, as_released=as_released, sync=sync) if config.sign_emb else None
@@ -220,7 +225,10 @@ class VLP(System):
         self.decoder: MBartDecoder | None = None
         self.lm_head: nn.Module | None = None
         if config.masked_text and ("masked_text" in sizes.terms or not sizes.terms):
-            self.decoder = MBartDecoder(clip_config)
+            decoder_config = copy.deepcopy(clip_config)
+            if as_released:  # loaded in evaluation mode, and nobody puts it into training mode
+                decoder_config.dropout = decoder_config.attention_dropout = 0.0
+            self.decoder = MBartDecoder(decoder_config)
             self.words = self.decoder.embed_tokens
             share_words(self.decoder, self.words)
             if config.tie_embeddings:
@@ -247,23 +255,20 @@ class VLP(System):
         """Steps after the convolution, or encoder states of those steps."""
         features, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, features, lengths)
-        if name == "conv":
-            steps, step_lengths = self.conv(features, lengths)
-        else:
-            states, step_lengths = self._states(features, lengths)
-            steps = states[:, 1:]
+        steps, step_lengths = self.conv(features, lengths)
+        if name != "conv":
+            steps = self._states(steps, step_lengths)[:, 1:]
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
-    def _states(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder states of the clip's own token and then its steps; the number of steps. [B, 1 + S, width], [B]"""
-        steps, step_lengths = self.conv(features, lengths)
+    def _states(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Encoder states of the clip's own token and then its steps. [B, 1 + S, width]"""
         if self.sign_emb is not None:
             steps = self.sign_emb(steps, step_lengths)
         cls = self.cls_token.to(steps.dtype).expand(len(steps), -1, -1)
         inputs = torch.cat([cls, steps], dim=1)
         mask = frame_mask(step_lengths + 1, inputs.shape[1])
         states: Tensor = self.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
-        return states, step_lengths
+        return states
 
     def encode_text(self, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """States of the text encoder. [B, U], [B] -> [B, U, width]"""
@@ -288,22 +293,22 @@ class VLP(System):
         """
         if batch.tokens is None or batch.token_lengths is None:
             raise ValueError("VLP needs batch.tokens and batch.token_lengths: it compares clips with their sentences.")
-        features, lengths = frame_features(self.visual, batch)
-        check_steps(self.conv, features.shape[1], self.max_positions - 1)
-        states, step_lengths = self._states(features, lengths)
+        clips = frames_and_steps(self.visual, self.conv, batch, self.max_positions - 1)
+        states = self._states(clips.steps, clips.step_lengths)
         text_states = self.encode_text(batch.tokens, batch.token_lengths)
         by_token = self.token_logit_scale is not None
         return VLPOutput(
-            features=features,
-            lengths=lengths,
+            features=clips.features,
+            lengths=clips.lengths,
             video_embedding=self.head(states[:, 0]),
             text_embedding=self._last(text_states, batch.token_lengths),
             logit_scale=self.logit_scale,
             masked_logits=None if self.decoder is None else self._restore(batch, batch.tokens),
-            step_lengths=step_lengths,
+            step_lengths=clips.step_lengths,
             step_embeddings=self.head(states[:, 1:]) if by_token else None,
             token_embeddings=text_states if by_token else None,
             token_logit_scale=self.token_logit_scale,
+            contrast=clips.contrast,
         )
 
     def _restore(self, batch: Batch, tokens: Tensor) -> Tensor:

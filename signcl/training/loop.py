@@ -29,10 +29,11 @@ from signcl.training.optimizer import (
     FiniteFlag,
     Objective,
     count_parameters,
+    drop_waiting,
     freeze_parts,
     gather_rows,
-    learning_rate,
     make_optimizer,
+    set_rates,
     term_weights,
 )
 from signcl.training.prepare import prepare
@@ -238,9 +239,7 @@ class Loop:
             return
         self.wrapped.train()
         self._seed()
-        rate = learning_rate(self.step, self.total, train) * self.adaptation.rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+        rate = set_rates(self.optimizer, self.step, self.total, train, self.adaptation.rate)
         seen: dict[str, Tensor] = {}
         weights = term_weights(self.recipe, self.epoch, self.adaptation)
         for i, batch in enumerate(batches):
@@ -258,6 +257,7 @@ class Loop:
                     )
             for name, value in (*terms.items(), ("loss", total)):
                 seen[name] = seen.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
+        drop_waiting(self.optimizer, self.step - self.epoch * self.steps_per_epoch, train)
         norm = None
         if train.clip_norm is not None:
             norm = fabric.clip_gradients(
@@ -384,7 +384,7 @@ class Loop:
             "steps": self.step,
             "epochs": self.epoch,
             "seconds": round(self.seconds, 1),
-            "select": self.recipe.train.select,
+            "select": self.recipe.select,
             "best": self.best,
             "device": str(self.fabric.device),
             "ranks": self.fabric.world_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,18 +14,21 @@ from signcl.data.batch import Batch
 from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.module_names import check_parts, under
 from signcl.systems.terms import Gather, TermContext, compute_terms
-from signcl.training.recipe import Recipe, TrainRecipe
+from signcl.training.recipe import PartRecipe, Recipe, TrainRecipe
 
 __all__ = [
     "Adaptation",
     "FiniteFlag",
     "Objective",
+    "PartOptimizers",
     "count_parameters",
+    "drop_waiting",
     "freeze_parts",
     "gather_rows",
     "learning_rate",
     "make_optimizer",
     "parameter_groups",
+    "set_rates",
     "term_weights",
 ]
 
@@ -136,38 +139,133 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
 
 
 def parameter_groups(model: nn.Module, train: TrainRecipe) -> list[dict[str, Any]]:
-    """The weights that train, by the factor on their learning rate (`scale`) and by whether they decay.
+    """The weights that train, by their part, the factor on their learning rate (`scale`) and whether they decay.
 
     Weight decay applies to matrices only, except for sgd, where the released code decays everything.
 
     Raises:
-        ValueError: train.lr_scale names no module, or a frozen one.
+        ValueError: train.lr_scale or train.parts names no module, or a frozen one, or a module is in two parts.
     """
     check_parts(model, train.lr_scale, "train.lr_scale")
-    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    part_of = _modules_of_parts(model, train)
+    found: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     moved: set[str] = set()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = under(name, train.lr_scale)
-            moved.add(part)
-            decays = train.optimizer == "sgd" or parameter.ndim > 1
-            found.setdefault((train.lr_scale.get(part, 1.0), decays), []).append(parameter)
-    for part in train.lr_scale:
-        if part not in moved:
-            raise ValueError(f"train.lr_scale.{part}: none of its weights trains by this factor; model.freeze holds it")
+            scaled, module = under(name, train.lr_scale), under(name, part_of)
+            moved |= {f"lr_scale.{scaled}", f"parts.{part_of.get(module, '')}"}
+            part = part_of.get(module, "")
+            settings = train.parts.get(part, train)
+            decays = settings.optimizer == "sgd" or parameter.ndim > 1
+            found.setdefault((part, train.lr_scale.get(scaled, 1.0), decays), []).append(parameter)
+    for key in (*(f"lr_scale.{name}" for name in train.lr_scale), *(f"parts.{name}" for name in train.parts)):
+        if key not in moved:
+            what = "this factor" if key.startswith("lr_scale") else "this optimizer"
+            raise ValueError(f"train.{key}: none of its weights trains by {what}; model.freeze holds it")
     return [
-        {"params": parameters, "weight_decay": train.weight_decay if decays else 0.0, "scale": scale}
-        for (scale, decays), parameters in sorted(found.items(), key=lambda group: (-group[0][0], not group[0][1]))
+        {
+            "params": parameters,
+            "weight_decay": train.parts.get(part, train).weight_decay if decays else 0.0,
+            "scale": scale,
+            **({"part": part} if train.parts else {}),
+        }
+        for (part, scale, decays), parameters in sorted(found.items(), key=lambda group: _order(*group[0]))
     ]
 
 
+def _order(part: str, scale: float, decays: bool) -> tuple[str, float, bool]:
+    return part, -scale, not decays
+
+
+def _modules_of_parts(model: nn.Module, train: TrainRecipe) -> dict[str, str]:
+    """Module -> the part of `train.parts` that it belongs to."""
+    part_of: dict[str, str] = {}
+    for name, part in train.parts.items():
+        modules = part.modules or [name]
+        check_parts(model, modules, f"train.parts.{name}")
+        for module in modules:
+            if module in part_of:
+                raise ValueError(
+                    f"train.parts: {module} is in {part_of[module]} and in {name}; leave it in one of them"
+                )
+            part_of[module] = name
+    return part_of
+
+
+class PartOptimizers(torch.optim.Optimizer):
+    """The optimizers of `train.parts` and that of the other weights as one, for Fabric and its loss scale.
+
+    Each keeps its own state; parameters without a gradient are left as they are (`drop_waiting`).
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        super().__init__([group for optimizer in self.optimizers for group in optimizer.param_groups], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """Its groups are theirs, so that a rate set here is theirs too."""
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """A step of each."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each, in order."""
+        return {"parts": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for optimizer, state in zip(self.optimizers, state_dict["parts"], strict=True):
+            optimizer.load_state_dict(state)
+        self._share_groups()
+
+
 def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over `parameter_groups`."""
+    """The recipe's optimizer over `parameter_groups`; with `train.parts` several as one."""
     groups = parameter_groups(model, train)
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=True)
-    kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=train.lr, betas=train.betas, eps=train.eps)
+    if not train.parts:
+        return _optimizer_of(groups, train)
+    kinds: dict[str, TrainRecipe | PartRecipe] = {"": train, **train.parts}
+    by_part = {name: [group for group in groups if group["part"] == name] for name in kinds}
+    return PartOptimizers([_optimizer_of(own, kinds[name]) for name, own in by_part.items() if own])
+
+
+def _optimizer_of(groups: list[dict[str, Any]], settings: TrainRecipe | PartRecipe) -> torch.optim.Optimizer:
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=True)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+
+def set_rates(optimizer: Any, step: int, total: int, train: TrainRecipe, factor: float) -> float:
+    """Give every group of weights its learning rate of this step; that of weights in no part and with no scale.
+
+    Args:
+        step: optimizer steps before this one.
+        total: of the run.
+        factor: what a plateau has made of the rate.
+    """
+    rates = {name: learning_rate(step, total, replace(train, lr=part.lr)) for name, part in train.parts.items()}
+    rates[""] = learning_rate(step, total, train)
+    for group in optimizer.param_groups:
+        group["lr"] = rates[group.get("part", "")] * factor * group.get("scale", 1.0)
+    return rates[""] * factor
+
+
+def drop_waiting(optimizer: Any, step: int, train: TrainRecipe) -> None:
+    """Drop the gradients of the parts that do not move in this step, so that they neither add up nor count as norm.
+
+    Args:
+        step: optimizer steps of the epoch before this one.
+    """
+    for group in optimizer.param_groups if train.parts else ():
+        part = train.parts.get(group["part"])
+        if part is not None and step % part.every:
+            for parameter in group["params"]:
+                parameter.grad = None
 
 
 class FiniteFlag:

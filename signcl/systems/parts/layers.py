@@ -151,12 +151,13 @@ class TemporalConv(nn.Module):
         """
         return 4 * stride, first_centre + (7.5 - EDGES.get(self.edge, (0, 0))[0]) * stride
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, lengths: Tensor, *, lengthened: bool = False) -> tuple[Tensor, Tensor]:
         """Shorten time.
 
         Args:
             features: padded frame features; what stands at padding is never read. [B, T, dim_in]
             lengths: real frames of each clip, at least 1. [B]
+            lengthened: the clips have their edge copies already, as `lengthen` returns them; padding is read then.
 
         Returns:
             Steps [B, S, width], exactly zero at padding unless as_released, and their number for each clip [B].
@@ -166,7 +167,7 @@ class TemporalConv(nn.Module):
                 f"TemporalConv needs frame features of size {self.dim_in}, got {features.shape[-1]}; "
                 "set its dim_in to the frame encoder's `dim`."
             )
-        frames, real = self._lengthen(features, lengths)  # [B, L, dim_in], [B]
+        frames, real = (features, lengths) if lengthened else self.lengthen(features, lengths)  # [B, L, dim_in], [B]
         hidden = self.conv1(frames.transpose(1, 2))  # [B, width, L-4]
         real = real - 4
         hidden = self._pool(self.norm1, hidden, real)
@@ -182,8 +183,11 @@ class TemporalConv(nn.Module):
         mask = None if self.as_released else frame_mask(real, hidden.shape[2])
         return nn.functional.max_pool1d(torch.relu(norm(hidden, mask)), 2)
 
-    def _lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop."""
+    def lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop.
+
+        What stands behind a clip is a copy of its last frame, or the value 1 where `as_released`. [B, L, dim_in], [B]
+        """
         longest = features.shape[1]  # a host number, so the output size needs no question to the device
         if self.edge in EDGES:
             left, copies = EDGES[self.edge]

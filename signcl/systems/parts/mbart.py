@@ -1,20 +1,23 @@
-"""An mBART-shaped network as GFSLT and VLP build it: its configuration, shared tables, and checks of sizes."""
+"""What GFSLT and VLP share: clips to steps, the configuration of their mBARTs, shared tables, and checks of sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from signcl.data.batch import frame_mask
-from signcl.systems.parts.layers import MaskedBatchNorm1d, TemporalConv
+from signcl.data.batch import Batch, frame_mask, pack_positions
+from signcl.systems.parts.frames import frame_features
+from signcl.systems.parts.layers import EDGES, PAD_VALUE, MaskedBatchNorm1d, TemporalConv
 
 if TYPE_CHECKING:
     from transformers import MBartConfig
 
 __all__ = [
+    "FramesAndSteps",
     "SignEmbedding",
     "TiedHead",
     "check_contrast_moves",
@@ -22,6 +25,7 @@ __all__ = [
     "check_positions",
     "check_steps",
     "decoder_sizes",
+    "frames_and_steps",
     "mbart_config",
     "share_words",
     "shift_right",
@@ -157,6 +161,71 @@ def share_words(decoder: nn.Module, words: nn.Embedding) -> None:
 def shift_right(tokens: Tensor, start_id: int) -> Tensor:
     """What the decoder reads to predict `tokens`: the start token, then all but the last. [B, U] -> [B, U]"""
     return torch.cat([tokens.new_full((len(tokens), 1), start_id), tokens[:, :-1]], dim=1)
+
+
+@torch.compiler.disable  # the numbers of frames are the host's: compiled, each batch would be a graph of its own
+def with_edge_copies(batch: Batch) -> Batch:
+    """The same clips with the copies of their first and last frames that the released loader makes of images."""
+    left, copies = EDGES["replicate"]
+    lengths = [-(-length // 4) * 4 + copies for length in batch.host_lengths]
+    rows, start = [], 0
+    for length, longer in zip(batch.host_lengths, lengths):
+        rows.append((torch.arange(longer) - left).clamp(0, length - 1) + start)
+        start += length
+    device = batch.inputs.device
+    return replace(
+        batch,
+        inputs=batch.inputs[torch.cat(rows).to(device, non_blocking=True)],
+        positions=pack_positions(lengths).to(device, non_blocking=True),
+        lengths=torch.tensor(lengths).to(batch.lengths),
+        max_length=max(lengths),
+        host_lengths=tuple(lengths),
+    )
+
+
+@dataclass(frozen=True)
+class FramesAndSteps:
+    """A batch of clips after the temporal convolution."""
+
+    features: Tensor
+    """Frame features, zero at padding. [B, T, D]"""
+    lengths: Tensor
+    """[B]"""
+    steps: Tensor
+    """[B, S, width]"""
+    step_lengths: Tensor
+    """[B]"""
+    contrast: tuple[Tensor, Tensor] | None = None
+    """As released, what SignCL sees: features with copies of edge frames and 1 at padding, and the rows of each clip.
+    [B, L, D], [B]"""
+
+
+def frames_and_steps(visual: nn.Module, conv: TemporalConv, batch: Batch, max_steps: int) -> FramesAndSteps:
+    """Clips through the frame encoder and the temporal convolution.
+
+    As released, images are copied in training, so that batch norms of the frame encoder count the copies too. In
+    evaluation copies of features are the same and cost nothing.
+
+    Raises:
+        ValueError: a clip with more steps than the encoder has positions.
+    """
+    if not conv.as_released:
+        features, lengths = frame_features(visual, batch)
+        check_steps(conv, features.shape[1], max_steps)
+        return FramesAndSteps(features, lengths, *conv(features, lengths))
+    if visual.training and not hasattr(visual, "encode_clips"):  # copies would move I3D's windows
+        check_steps(conv, batch.max_length, max_steps)
+        frames, real = frame_features(visual, with_edge_copies(batch))
+        left = EDGES["replicate"][0]
+        features, lengths = frames[:, left : left + batch.max_length], batch.lengths
+        features = features * frame_mask(lengths, batch.max_length)[:, :, None]
+        frames = frames.masked_fill(~frame_mask(real, frames.shape[1])[:, :, None], PAD_VALUE)
+    else:
+        features, lengths = frame_features(visual, batch)
+        check_steps(conv, features.shape[1], max_steps)
+        frames, real = conv.lengthen(features, lengths)
+    steps, step_lengths = conv(frames, real, lengthened=True)
+    return FramesAndSteps(features, lengths, steps, step_lengths, contrast=(frames, real))
 
 
 def check_steps(conv: TemporalConv, num_frames: int, max_positions: int) -> None:

@@ -106,6 +106,9 @@ class LossRecipe:
     """Share of words masked, at most, in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
     """omit_last masks the last words, as released."""
+    ctc_reduction: Literal["clip", "gloss"] = "clip"
+    """What a clip's CTC loss (`recognition`, `auxiliary`) is divided by before the mean over clips: nothing (VAC), or
+    the number of its glosses (neccam/slt), which makes it about 8 times smaller on PHOENIX-2014T."""
     ctc_too_long: Literal["skip", "stop"] = "skip"
     """A clip with fewer steps than its glosses need is named and left out of `recognition`, or stops the run."""
     mask_duplicates: bool = True

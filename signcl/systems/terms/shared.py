@@ -58,13 +58,17 @@ def signcl_of(recipe: SignCLRecipe) -> SignCL:
 
 
 def _frame_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """SignCL on `out.features`, where the system lets it look; drawn negatives come from torch's generator."""
+    """SignCL where the system lets it look: `out.contrast` if it has one, else `out.features`.
+
+    Drawn negatives come from torch's generator.
+    """
     tokens = None if batch.tokens is None else batch.tokens.shape[1]
     if context.loss.signcl.frame_margin_rule == "released" and tokens is None:
         raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
+    features, lengths = getattr(out, "contrast", None) or (out.features, out.lengths)
     return signcl_of(context.loss.signcl)(
-        out.features,
-        out.lengths,
+        features,
+        lengths,
         batch.num_words,
         padded_frames=-(-batch.max_length // 4) * 4 + 16,  # with the edge copies of the released loader
         padded_tokens=tokens,
@@ -78,7 +82,10 @@ def _translation(out: Any, batch: Batch, context: TermContext) -> Tensor:
 
 
 def _recognition(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """CTC of the glosses, mean over clips; clips with too few steps are left out, or stop by `loss.ctc_too_long`."""
+    """CTC of the glosses, mean over clips, by `loss.ctc_reduction` of each clip's loss per gloss.
+
+    Clips with too few steps are left out, or stop the run, by `loss.ctc_too_long`.
+    """
     return _ctc(out.log_probs, out.step_lengths, batch, context.loss, "recognition")
 
 
@@ -91,7 +98,14 @@ def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: Los
     if log_probs is None or batch.glosses is None or batch.gloss_lengths is None:
         raise ValueError(f"loss.weights.{term} needs a model with a gloss head and a corpus with glosses")
     too_long: Literal["error", "skip"] = "skip" if loss.ctc_too_long == "skip" else "error"
-    return ctc_loss(log_probs, batch.glosses, step_lengths, batch.gloss_lengths, too_long=too_long)
+    return ctc_loss(
+        log_probs,
+        batch.glosses,
+        step_lengths,
+        batch.gloss_lengths,
+        reduction=loss.ctc_reduction,
+        too_long=too_long,
+    )
 
 
 def _distillation(out: Any, batch: Batch, context: TermContext) -> Tensor:
@@ -227,7 +241,7 @@ OWN_SENTENCE = "dev, % own sentence nearest"
 
 frame_contrast = Term(_frame_contrast, "SignCL loss", "frame contrast, unweighted")
 translation = Term(_translation, "Translation loss", "cross-entropy per token")
-recognition = Term(_recognition, "Recognition loss", "CTC per clip", needs=("glosses",))
+recognition = Term(_recognition, "Recognition loss", "CTC, mean over clips", needs=("glosses",))
 auxiliary = Term(_auxiliary, "Auxiliary CTC loss", "CTC after the convolution", needs=("glosses",))
 distillation = Term(_distillation, "Distillation loss", "between the two heads")
 classification = Term(_classification, "Classification loss", "cross-entropy per clip", needs=("glosses", "one_gloss"))

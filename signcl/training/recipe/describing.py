@@ -63,11 +63,13 @@ def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt"
                 section = system_class(system).Config
             lines.append(_section(f"{where}{f.name}", section, system))
             continue
+        named = [t for t in typing.get_args(hints[f.name]) if dataclasses.is_dataclass(t)]  # settings by a name
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
         bounds = bounds_of(f)
         parts = (" | ".join(choices) + "." if choices else "", docs[f.name], f"[{bounds.short()}]" if bounds else "")
         lines.append(f"  {where}{f.name} = {default!r:<12}  {' '.join(part for part in parts if part)}".rstrip())
+        lines += [_section(f"{where}{f.name}.NAME", typing.cast(type, kind_of), system) for kind_of in named]
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Decode",
     "InputRecipe",
     "LossRecipe",
+    "PartRecipe",
     "Recipe",
     "SignCLRecipe",
     "TextRecipe",
@@ -34,6 +35,23 @@ ANSWER_SCORES = {
     "nothing": (),
 }
 """Scores of the dev split by what a system answers."""
+
+
+@dataclass
+class PartRecipe:
+    """An optimizer of its own for a part of the model. Its learning rate follows the schedule of the run."""
+
+    modules: list[str] = field(default_factory=list)
+    """The modules of the part, e.g. [decoder, words, lm_head]; empty: the module of its name."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = bounded(1e-3, above=0, high=1000)
+    betas: tuple[float, float] = bounded((0.9, 0.98), low=0, below=1)
+    eps: float = bounded(1e-8, above=0, high=1)
+    momentum: float = bounded(0.9, above=0, below=1)
+    """For sgd, Nesterov."""
+    weight_decay: float = bounded(0.01, low=0, high=1000)
+    every: int = bounded(1, low=1, high=1_000_000)
+    """It moves in the first optimizer step of an epoch and then in every so many, by that step's gradient alone."""
 
 
 @dataclass
@@ -86,14 +104,18 @@ class TrainRecipe:
     evaluate_every: int = bounded(1, low=1, high=1_000_000)
     """Epochs between scorings of the dev split."""
     select: str = ""
-    """Score that chooses the kept weights, -NAME where lower wins. Empty: the system's own, by what it answers: bleu4,
-    -wer, top1 of a classifier, -loss in pretraining."""
+    """Score that chooses the kept weights, -NAME where lower wins. Empty: the system's own: bleu4 of sentences, -wer
+    of glosses, top1 of a classifier; in pretraining the term that pretrains, without SignCL: -clip (-token_clip or
+    -masked_text where those alone are weighed) of vlp, -pseudo_gloss of pgp."""
     patience: int | None = bounded(None, low=1, high=1_000_000)
     """Stop after this many scorings without a better `select`; None never stops early."""
     save_every: int = bounded(200, low=1, high=10**9)
     """Optimizer steps between resumable states, beside one at every epoch's end."""
     compile: bool = False
     """Through torch.compile: pays off on long runs; needs a C++ compiler (CPU) or Triton (GPU)."""
+    parts: dict[str, PartRecipe] = field(default_factory=dict)
+    """Name of a part -> its own optimizer, e.g. {text: {modules: [decoder, words, lm_head], lr: 0.001, every: 5}}. The
+    other weights train as the keys above say; lr_scale holds within parts too."""
 
 
 @dataclass
@@ -151,7 +173,7 @@ class Recipe:
     @property
     def select(self) -> str:
         """The score that chooses the kept weights: the recipe's, or its system's."""
-        return self.train.select or self.system.select_by()
+        return self.train.select or self.system.select_by(self.loss.weights)
 
     @property
     def reading(self) -> Reading:
@@ -239,6 +261,12 @@ class Recipe:
                 f"train.min_lr={train.min_lr}: {train.schedule} falls to it from train.lr={train.lr}; make min_lr at "
                 f"most lr"
             )
+        for name, part in train.parts.items():
+            if train.schedule in ("cosine", "onecycle") and train.min_lr > part.lr:
+                raise ValueError(
+                    f"train.parts.{name}.lr={part.lr}: {train.schedule} falls from it to train.min_lr={train.min_lr}; "
+                    f"make min_lr at most lr"
+                )
         if train.step_shares[0] > train.step_shares[1]:
             raise ValueError(f"train.step_shares: needs two shares from 0 to 1 in order, got {list(train.step_shares)}")
         if train.optimizer == "sgd" and not train.momentum > 0:

@@ -1,6 +1,7 @@
-"""Recipes of version 0.1 in today's form. In 0.1 a system's keys were in a section of its name, or of a related system.
+"""Recipes of earlier run folders in today's form, with the meaning that they had.
 
-A run folder of that version is read as it is. In a recipe of a user an old key is an error that says its new name.
+In version 0.1 a system's keys were in a section of its name, or of a related system. In a recipe of a user an old key
+is an error that says its new name.
 """
 
 from __future__ import annotations
@@ -29,7 +30,22 @@ SHARED = (
 
 
 def of_today(data: dict[str, Any]) -> dict[str, Any]:
-    """The recipe of a run folder with its `model` section in today's form; keys that its system never read go."""
+    """The recipe of a run folder in today's form; keys that its system never read go."""
+    return _with_earlier_defaults(_with_flat_model(data))
+
+
+def _with_earlier_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """What a complete recipe without `loss.ctc_reduction` meant: CTC per clip, pretraining kept by the whole loss."""
+    loss, train = data.get("loss"), data.get("train")
+    if not isinstance(loss, dict) or "weights" not in loss or "ctc_reduction" in loss:
+        return data
+    data = data | {"loss": loss | {"ctc_reduction": "clip"}}
+    if data.get("stage") == "pretrain" and isinstance(train, dict) and not train.get("select"):
+        data["train"] = train | {"select": "-loss"}
+    return data
+
+
+def _with_flat_model(data: dict[str, Any]) -> dict[str, Any]:
     model = data.get("model")
     if not isinstance(model, dict) or not any(isinstance(model.get(section), dict) for section in OWN):
         return data
