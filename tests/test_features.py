@@ -248,3 +248,11 @@ def test_features_that_lie_column_by_column_in_memory_are_stored_as_they_read(tm
     store = write_store(tmp_path / "s", [("a", rows.T), ("b", rows.T.numpy() + 1)], dtype="float32")
     assert np.array_equal(store["a"], rows.T.numpy())
     assert np.array_equal(store["b"], rows.T.numpy() + 1)
+
+
+def test_the_clock_of_thinned_rows_counts_from_the_first_frame_used(tmp_path):
+    # stride 3 from frame 1: frames 1, 4, 7, ..., 91 (31 of them); thinned to 16, frames 1, 7, 13, ...
+    meta = {"stride": 3, "first_centre": 1.5, "offset": 1, "thinned": {"long": [31, 16]}}
+    store = write_store(tmp_path, [("long", np.ones((16, 2))), ("short", np.ones((4, 2)))], meta=meta)
+    assert store.clock("long") == (6.0, 1.5)
+    assert store.clock("short") == (3.0, 1.5)

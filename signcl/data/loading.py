@@ -104,8 +104,19 @@ def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = N
     return samples
 
 
+def first_frame(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> int:
+    """The frame at which every `stride`-th one begins, by `stride_from`; the last one of a clip that is too short."""
+    if recipe.stride_from == "first" or recipe.stride == 1:
+        return 0
+    drawn = random is not None and recipe.stride_from == "random"
+    first = int(random.integers(recipe.stride)) if drawn and random is not None else (recipe.stride - 1) // 2
+    return min(first, num_frames - 1)
+
+
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
     """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
+
+    Where the strides begin is `first_frame`. neccam/slt leaves nothing of a clip that ends before its first frame.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
     otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
@@ -114,7 +125,7 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
     With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
     are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
     """
-    kept = np.arange(0, num_frames, recipe.stride)
+    kept = np.arange(first_frame(num_frames, recipe, random), num_frames, recipe.stride)
     limit = recipe.max_frames
     if limit is not None and len(kept) > limit and recipe.thinning == "window":
         room = len(kept) - limit
@@ -175,7 +186,10 @@ def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | N
 
 def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
     """The frames of a clip that a model gets; `random` is given in training only."""
-    return np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+    frames = np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+    if random is not None and (count := int(len(frames) * recipe.augment.mask_frames)):
+        frames[random.choice(len(frames), size=count, replace=False)] = 0  # `thin` has made a copy of `raw`
+    return frames
 
 
 def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:

@@ -59,6 +59,9 @@ class AugmentRecipe:
     temporal_rescale: float = bounded(0.0, low=0, below=1)
     """Every training clip (features too, whatever `probability` says) is made up to this share longer or shorter, by
     frames drawn anew in every epoch; VAC: 0.2. `train.batch_frames` counts frames before it."""
+    mask_frames: float = bounded(0.0, low=0, below=1)
+    """This share of the frames of every training clip (features too, whatever `probability` says), rounded down, is set
+    to 0, black in pixels; which ones is drawn anew in every epoch. neccam/slt: random_frame_masking_ratio."""
 
 
 @dataclass
@@ -76,6 +79,10 @@ class InputRecipe:
     from a random place in training, the middle otherwise."""
     stride: int = bounded(1, low=1, high=10_000)
     """Use every n-th frame."""
+    stride_from: Literal["first", "middle", "random"] = "first"
+    """Where every n-th frame begins: the first frame; frame (n - 1) // 2, the middle of the first n; or in training one
+    of the first n, drawn anew in every epoch, and the middle otherwise. neccam/slt: frame_subsampling_ratio is
+    `middle`, with random_frame_subsampling `random`. `train.batch_frames` counts frames from the middle."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     pose_dims: int = bounded(2, low=2, high=3)
     """Of .pose files: x and y, or 3 for the estimated depth too."""

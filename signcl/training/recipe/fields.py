@@ -183,6 +183,11 @@ class Recipe:
             raise ValueError(
                 f"input.crop={crop}: needs a square within input.size={size}; make crop smaller or size larger"
             )
+        if self.input.stride_from != "first" and self.input.stride == 1:
+            raise ValueError(
+                f"input.stride_from={self.input.stride_from}: needs input.stride of at least 2, got 1, where every "
+                f"frame is used"
+            )
 
     def _check_stage(self, system: type[System]) -> None:
         if system.stage != self.stage:
