@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Batch, Sample, pack_positions
 from signcl.data.corpora import CORPORA, load_samples
-from signcl.data.features import count_feature_frames, read_features, with_features
+from signcl.data.features import count_feature_frames, read_features, side_by_side, with_features
 from signcl.data.planning import plan_batches
 from signcl.data.poses import read_pose
 from signcl.data.progress import track
@@ -91,7 +91,8 @@ def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = N
         options = {"fraction": share, "seed": seed, **options}
     samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
     if corpus.features:
-        samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
+        sources = [corpus.features] if isinstance(corpus.features, str) else corpus.features
+        samples = with_features(samples, *(Path(source.replace("{split}", split)) for source in sources))
     if not own and share < 1 and split == "train":
         order = np.random.default_rng(seed).permutation(len(samples))
         samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
@@ -152,10 +153,11 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
     if sample.features is not None:
         if isinstance(sample.features, np.ndarray):
             rows = sample.features
-        elif sample.features.suffix.lower() == ".pose":
-            rows = read_pose(sample.features, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
+        elif isinstance(sample.features, tuple):
+            parts = [_rows(path, sample, recipe) for path in sample.features]
+            rows = side_by_side(parts, sample.features, sample.whole or sample.name)
         else:
-            rows = read_features(sample.features, sample.whole or sample.name)
+            rows = _rows(sample.features, sample, recipe)
         if sample.cut is not None:
             rows = rows[slice(*sample.cut)]
         rows = np.asarray(rows, dtype=np.float32)
@@ -168,6 +170,13 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     only = None if sample.cut is None else range(*sample.cut)
     return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
+
+
+def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
+    """Features of a sample from one source. [T, D]"""
+    if path.suffix.lower() == ".pose":
+        return read_pose(path, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
+    return read_features(path, sample.whole or sample.name)
 
 
 def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
@@ -229,10 +238,8 @@ def _frames(sample: Sample) -> int:
     """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read."""
     if sample.num_frames is not None:
         return sample.num_frames
-    if isinstance(sample.features, np.ndarray):
-        return len(sample.features)
     try:
-        if isinstance(sample.features, Path):
+        if sample.features is not None:
             return count_feature_frames(sample.features, sample.name)
         if sample.clip is not None:
             return probe(sample.clip).num_frames

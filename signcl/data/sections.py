@@ -26,8 +26,9 @@ class CorpusRecipe:
     """Keyword arguments of that corpus's `samples` function, e.g. {text: digits}."""
     fraction: float = bounded(1.0, above=0, high=1)
     """Share of the training clips to use, nested: the 10 % lie within the 25 %."""
-    features: str = ""
-    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled."""
+    features: str | list[str] = ""
+    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled. A
+    list such as [a, b] puts the features of several sources side by side, frame by frame."""
     isolated: bool = False
     """Every span of the corpus becomes a clip of its own, of one sign, for training on isolated signs."""
     transductive: bool = False

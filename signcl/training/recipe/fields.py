@@ -178,6 +178,11 @@ class Recipe:
                 )
 
     def _check_input(self) -> None:
+        several = self.corpus.features
+        if isinstance(several, list) and not (several and all(several)):
+            raise ValueError(f"corpus.features: needs a path or a list of paths, got {several}")
+        if isinstance(several, str) and several.startswith("["):  # YAML reads {split} in a list as a mapping
+            raise ValueError(f'corpus.features: in a list each path needs quotes, ["a/{{split}}", "b"], got {several}')
         size, crop = self.input.size, self.input.crop
         if size is not None and crop is not None and crop > size:
             raise ValueError(
