@@ -99,7 +99,7 @@ def align_run(
         clock = clock or _clock(run.model, batch)
         found, steps = run.model.recognise(batch)
         for name, rows, length in zip(batch.names, found.cpu(), steps.tolist()):
-            aligned.add(by_name[name], rows[:length], frames[name], clock)
+            aligned.add(by_name[name], *_of_the_clip(rows[:length], frames[name], clock))
     made = {
         "run": str(run.folder),
         "split": split,
@@ -107,6 +107,16 @@ def align_run(
         "trained_with_commit": run.card.get("commit", ""),
     }
     return aligned.write(Path(out), made, run.recipe.corpus.name, tolerance)
+
+
+def _of_the_clip(rows: torch.Tensor, frames: np.ndarray, clock: Clock) -> tuple[torch.Tensor, np.ndarray, Clock]:
+    """Without the steps that stand for no frame of the clip: a convolution reads copies before and behind it."""
+    stride, centre = clock
+    edges = np.floor(centre - stride / 2 + np.arange(len(rows) + 1) * stride - 0.5) + 1  # as in `frame_spans`
+    edges = edges.clip(0, len(frames) - 1)
+    steps = np.flatnonzero(edges[1:] > edges[:-1])
+    first, last = int(steps[0]), int(steps[-1])
+    return rows[first : last + 1], frames, (stride, centre + first * stride)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from signcl.systems.base import Sizes, Start, System, SystemConfig, register
 from signcl.systems.encoders import ResNet, load_resnet_weights
 from signcl.systems.parts.checkpoints import read_tensors
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
-from signcl.systems.parts.layers import BiLSTM, TemporalConv
+from signcl.systems.parts.layers import CONVS, BiLSTM, ConvKind, TemporalConv
 from signcl.systems.terms.shared import auxiliary, distillation, frame_contrast, recognition
 
 __all__ = ["SMKD", "SMKDOutput", "UnitLinear", "load_published"]
@@ -67,14 +67,14 @@ class UnitLinear(nn.Module):
 
 @register
 class SMKD(System):
-    """Clips in, gloss log-probabilities out, a quarter as many steps as frames.
+    """Clips in, gloss log-probabilities out, a quarter as many steps as frames (`conv: k5p2k5p2`).
 
     With frame features of size D, convolution width c, LSTM width w and C gloss classes it has
         (5 D c + c) + 2 c + (5 c^2 + c) + 2 c                            convolution
         2 (2 w (c + w/2) + 4 w) + (L - 1) 2 (2 w (w + w/2) + 4 w)        L layers of LSTM
         w C                                                              one shared classifier with unit rows
     parameters beside the frame encoder's: 21,582,848 at D = 512, c = w = 1024, L = 2, C = 1087. A plain classifier adds
-    C biases, one of its own for the convolution c C more.
+    C biases, one of its own for the convolution c C more. `conv: k5p2` has 5 D c + 3 c in row 1, k3 3 D c + 3 c.
 
     Source: Min et al. 2021 (VAC), Hao et al. 2021 (SMKD), VAC_CSLR.
     """
@@ -88,6 +88,8 @@ class SMKD(System):
         """LSTM states, both directions together: an even number."""
         conv_width: int = bounded(256, low=1, high=65_536)
         """Of the convolution; the same as `width` where the classifier is shared."""
+        conv: ConvKind = "k5p2k5p2"
+        """Kernels and pools of the convolution: a step for 4, 2 (k5p2) or 1 frame (k3). Released: conv_type 2, 1, 0."""
         encoder_layers: int = bounded(2, low=1, high=1000)
         """Layers of the LSTM."""
         dropout: float = bounded(0.1, low=0, below=1)
@@ -135,14 +137,16 @@ class SMKD(System):
             visual: Any = self.visual
             visual.mean.fill_(0.5)
             visual.scale.fill_(2.0)
-        self.conv = TemporalConv(feature_size(self.visual), config.conv_width, edge="vac", sync=config.sync_norm)
+        self.conv = TemporalConv(
+            feature_size(self.visual), config.conv_width, kind=config.conv, edge="vac", sync=config.sync_norm
+        )
         self.lstm = BiLSTM(config.conv_width, config.width, layers=config.encoder_layers, dropout=config.dropout)
         kind = UnitLinear if config.weight_norm else nn.Linear
         self.classifier = kind(config.width, sizes.classes())
         self.conv_classifier = None if config.share_classifier else kind(config.conv_width, sizes.classes())
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give: a quarter, rounded up. [B] -> [B]"""
+        """Steps that clips of so many frames give; with k5p2k5p2 a quarter, rounded up. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
@@ -189,6 +193,7 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
         ValueError: a tensor missing, unknown or of another shape.
     """
     state = {key.replace(".module.", ".").removeprefix("module."): value for key, value in state.items()}
+    _check_conv(model, state)
     own, names = model.state_dict(), {}
     for here, there in (("conv1", "0"), ("norm1", "1"), ("conv2", "4"), ("norm2", "5")):
         for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
@@ -221,6 +226,19 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
         f"{frames}; {len(found)} tensors of convolution and LSTM loaded; left behind, since its glosses have other "
         f"numbers: {', '.join(heads) or 'none'}"
     )
+
+
+def _check_conv(model: SMKD, state: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint of another convolution than the model's, by its first kernel and whether it has a second."""
+    first = state.get("conv1d.temporal_conv.0.weight")
+    if first is None or first.ndim != 3:
+        return  # named as missing, or by its shape
+    kernels = [first.shape[2]] + [5] * ("conv1d.temporal_conv.4.weight" in state)
+    kind = next((kind for kind, rounds in CONVS.items() if [kernel for kernel, _ in rounds] == kernels), "unknown")
+    if kind != model.conv.kind:
+        raise ValueError(
+            f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv to it"
+        )
 
 
 def _first(names: list[str]) -> str:
