@@ -160,6 +160,26 @@ def test_a_broken_clip_is_named_and_the_others_are_used(tmp_path):
     assert dataset([bad])[[0]].batch is None
 
 
+def test_masked_sentences_are_shuffled_in_training_alone_by_seed_epoch_and_clip():
+    samples = [Sample(f"c{i}", "ein satz mit vielen worten darin", features=np.ones((4, 2))) for i in range(8)]
+    weights = {"weights": {"clip": 1.0, "masked_text": 1.0}, "mask_kind": "omit_last"}
+    every = list(range(8))
+
+    def ids(training, epoch=0, **loss):
+        data = dataset(samples, training=training, stage="pretrain", loss={**weights, **loss})
+        data.epoch = epoch
+        return data[every].batch.masked_tokens
+
+    assert torch.equal(ids(False, mask_shuffle=1.0), ids(False))
+    mixed, plain = ids(True, mask_shuffle=1.0), ids(True)
+    assert not torch.equal(mixed, plain)
+    assert torch.equal(mixed.sort(dim=1).values, plain.sort(dim=1).values)
+    assert torch.equal(mixed, ids(True, mask_shuffle=1.0))
+    assert not torch.equal(mixed, ids(True, epoch=1, mask_shuffle=1.0))
+    with pytest.raises(ValueError, match=r"loss\.mask_shuffle=0\.5: needs a term .* loss\.weights has translation"):
+        recipe_from_dict({"loss": {"mask_shuffle": 0.5}})
+
+
 def test_masked_text_is_only_made_where_it_is_trained():
     samples = features(4, 5)
     assert dataset(samples)[[0, 1]].batch.masked_tokens is None

@@ -346,7 +346,8 @@ class ClipDataset(Dataset[Any]):
         text = sample.text
         if index is not None and self.masking is not None:
             random = np.random.default_rng((self.seed, self.epoch if self.training else 0, index, 1))
-            text = mask_words(text, self.masking.rate, random, kind=self.masking.kind)
+            shuffle = self.masking.shuffle if self.training else 0.0
+            text = mask_words(text, self.masking.rate, random, kind=self.masking.kind, shuffle=shuffle)
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
             return ids

@@ -118,6 +118,8 @@ class Masking:
     rate: float
     """Share of the words, at most."""
     kind: Literal["random", "omit_last"]
+    shuffle: float = 0.0
+    """Probability that the words of a masked training sentence are shuffled, masks among them."""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ class LossRecipe:
     """Share of words masked, at most, in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
     """omit_last masks the last words, as released."""
+    mask_shuffle: float = bounded(0.0, low=0, high=1)
+    """Probability that the words and masks of a masked training sentence are shuffled. Released command: 0.5."""
     ctc_too_long: Literal["skip", "stop"] = "skip"
     """A clip with fewer steps than its glosses need is named and left out of `recognition`, or stops the run."""
     mask_duplicates: bool = True

@@ -171,7 +171,7 @@ class Recipe:
     def reading(self) -> Reading:
         """What the loader needs of it."""
         masked = any("masked_tokens" in term.needs for term in self.terms.values())
-        masking = Masking(self.loss.mask_rate, self.loss.mask_kind) if masked else None
+        masking = Masking(self.loss.mask_rate, self.loss.mask_kind, self.loss.mask_shuffle) if masked else None
         return Reading(self.input, self.text.max_tokens, self.train.seed, masking)
 
     @property
@@ -228,6 +228,11 @@ class Recipe:
                     f"loss.schedule.{term}: loss.weights has {', '.join(weights)}; give the term a weight or leave "
                     f"its epochs out"
                 )
+        if self.loss.mask_shuffle and not any("masked_tokens" in term.needs for term in self.terms.values()):
+            raise ValueError(
+                f"loss.mask_shuffle={self.loss.mask_shuffle}: needs a term that reads masked sentences, such as "
+                f"masked_text of vlp; loss.weights has {', '.join(weights)}"
+            )
         for name in self.loss.sections:
             if name not in weights:
                 raise ValueError(f"loss.{name}: these settings need a weight for it: loss.weights.{name}")
