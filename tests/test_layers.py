@@ -11,7 +11,7 @@ from torch import nn
 
 from signcl.data.batch import frame_mask
 from signcl.systems.parts.cpu_half import cpu_half
-from signcl.systems.parts.layers import CONVS, BiLSTM, MaskedBatchNorm1d, TemporalConv
+from signcl.systems.parts.layers import CONVS, BiLSTM, MaskedBatchNorm1d, TemporalConv, kind_of
 
 REFERENCES = Path(__file__).parent / "references"
 
@@ -298,3 +298,13 @@ def test_recurrent_layers_run_in_bfloat16_on_any_cpu():
     states.float().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
     assert torch.backends.mkldnn.enabled == before
+
+
+def test_the_kind_of_a_checkpoint_is_told_by_its_kernels():
+    for number, kind in enumerate(("k3", "k5p2", "k5p2k5p2")):
+        assert (
+            kind_of(load_file(REFERENCES / "temporal_convs.safetensors"), f"vac.{number}.weights.temporal_conv.")
+            == kind
+        )
+    with pytest.raises(ValueError, match=r"has the kernels \[7\]; k5p2k5p2, k5p2, k3 are known"):
+        kind_of({"0.weight": torch.zeros(2, 2, 7)}, "")

@@ -21,7 +21,7 @@ from signcl.systems.base import Sizes, Start, System, SystemConfig, register
 from signcl.systems.encoders import ResNet, load_resnet_weights
 from signcl.systems.parts.checkpoints import read_tensors
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
-from signcl.systems.parts.layers import CONVS, BiLSTM, ConvKind, TemporalConv
+from signcl.systems.parts.layers import BiLSTM, ConvKind, TemporalConv, kind_of
 from signcl.systems.terms.shared import auxiliary, distillation, frame_contrast, recognition
 
 __all__ = ["SMKD", "SMKDOutput", "UnitLinear", "load_published"]
@@ -229,13 +229,11 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
 
 
 def _check_conv(model: SMKD, state: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint of another convolution than the model's, by its first kernel and whether it has a second."""
-    first = state.get("conv1d.temporal_conv.0.weight")
-    if first is None or first.ndim != 3:
-        return  # named as missing, or by its shape
-    kernels = [first.shape[2]] + [5] * ("conv1d.temporal_conv.4.weight" in state)
-    kind = next((kind for kind, rounds in CONVS.items() if [kernel for kernel, _ in rounds] == kernels), "unknown")
-    if kind != model.conv.kind:
+    """Refuse a checkpoint of another convolution than the model's."""
+    if (
+        "conv1d.temporal_conv.0.weight" in state
+        and (kind := kind_of(state, "conv1d.temporal_conv.")) != model.conv.kind
+    ):
         raise ValueError(
             f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv to it"
         )

@@ -6,6 +6,7 @@ would have if every clip were alone. Source of the sizes: paper Table 5; of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
 
-__all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv"]
+__all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv", "kind_of"]
 
 ConvKind = Literal["k5p2k5p2", "k5p2", "k3"]
 CONVS: dict[str, tuple[tuple[int, int], ...]] = {"k5p2k5p2": ((5, 2), (5, 2)), "k5p2": ((5, 2),), "k3": ((3, 1),)}
@@ -227,6 +228,19 @@ class TemporalConv(nn.Module):
         if self.as_released:
             frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
         return frames, real
+
+
+def kind_of(state: Mapping[str, Tensor], prefix: str) -> str:
+    """The kind of a released temporal convolution, by the kernels of its tensors `PREFIX0.weight`, `PREFIX4.weight`.
+
+    Raises:
+        ValueError: no kind has those kernels.
+    """
+    kernels = [state[f"{prefix}{place}.weight"].shape[-1] for place in (0, 4) if f"{prefix}{place}.weight" in state]
+    for kind, rounds in CONVS.items():
+        if [kernel for kernel, _ in rounds] == kernels:
+            return kind
+    raise ValueError(f"its temporal convolution has the kernels {kernels}; {', '.join(CONVS)} are known")
 
 
 class BiLSTM(nn.Module):
