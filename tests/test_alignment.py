@@ -15,7 +15,7 @@ from signcl.data.annotation.elan import read_elan, write_elan
 from signcl.data.annotation.span_table import read_spans, write_spans
 from signcl.data.batch import Sample, Span
 from signcl.data.corpora.folder import samples as folder_samples
-from signcl.data.features import write_store
+from signcl.data.features import count_feature_frames, write_store
 from signcl.inference.alignment import align_log_probs, align_run
 from signcl.training import fit
 from signcl.training.recipe import recipe_from_dict, recipe_samples
@@ -210,3 +210,21 @@ def test_the_verb_spans_converts(corpus, tmp_path, capsys):
     assert main(["spans", str(tmp_path / "none.tsv"), "-o", str(folder)]) == 2
     assert "has a header but no rows" in capsys.readouterr().err
     assert main(["align", "-o", str(table)]) == 2
+
+
+@pytest.mark.parametrize("conv", ["k3", "k5p2"])
+def test_steps_that_see_copies_alone_hold_no_sign(corpus, tmp_path, conv):
+    """The convolution has 5 and 2 steps before the first frame; frames 1, 4, 7, ... stand for those beside them."""
+    run = fit(recipe_from_dict({
+        "stage": "recognise",
+        "out": str(tmp_path / "run"),
+        "corpus": {"name": "folder", "root": str(corpus)},
+        "input": {"stride": 3, "stride_from": "middle"},
+        "model": {"name": "smkd", "visual": "identity", "width": 8, "conv_width": 8, "encoder_layers": 1, "conv": conv},
+        "train": {"max_steps": 1, "device": "cpu"},
+    }), progress=False)  # fmt: skip
+    align_run(run, "train", tmp_path / "s.tsv", device="cpu", progress=False)
+    lengths = {s.name: count_feature_frames(s.features) for s in folder_samples(corpus, "train")}
+    for name, found in read_spans(tmp_path / "s.tsv", lengths=lengths).items():
+        assert (found[0].start, found[-1].stop) == (0, lengths[name])
+        assert all(a.stop == b.start and a.stop % 3 == 0 for a, b in pairwise(found))

@@ -142,3 +142,26 @@ def test_as_released_needs_the_language_model_that_overwrites(tmp_path):
     fine = recipe("finetune", visual="small_cnn", visual_dim=16, init_from=str(run), form="as_released")
     with pytest.raises(ValueError, match=r"set model\.language_model too"):
         initialise(build_model(fine, TOKENIZER, None), fine)
+
+
+def test_finetuning_needs_the_convolution_of_its_pretraining(tmp_path):
+    from signcl.training import run_folder
+
+    sizes = {"visual": "small_cnn", "visual_dim": 16}
+    r, run = recipe("pretrain", conv="k5p2", **sizes), tmp_path / "pre"
+    source = build_model(r, TOKENIZER, None)
+    run_folder.save_run_start(run, r, TOKENIZER)
+    run_folder.save_weights(run, source)
+    run_folder.save_card(run, {"feature_dim": None})
+    for kind in ("k3", "k5p2k5p2"):
+        fine = recipe("finetune", conv=kind, init_from=str(run), **sizes)
+        with pytest.raises(
+            ValueError, match=rf"^model\.conv={kind}: the convolution of model\.init_from is k5p2; give"
+        ):
+            initialise(build_model(fine, TOKENIZER, None), fine)
+    fine = recipe("finetune", conv="k5p2", init_from=str(run), **sizes)
+    model = build_model(fine, TOKENIZER, None)
+    initialise(model, fine)
+    assert torch.equal(model.conv.conv1.weight, source.conv.conv1.weight)
+    fine = recipe("finetune", conv="k3", init_from=str(run), init_parts=["visual"], **sizes)
+    initialise(build_model(fine, TOKENIZER, None), fine)

@@ -160,6 +160,26 @@ def test_a_broken_clip_is_named_and_the_others_are_used(tmp_path):
     assert dataset([bad])[[0]].batch is None
 
 
+def test_masked_sentences_are_shuffled_in_training_alone_by_seed_epoch_and_clip():
+    samples = [Sample(f"c{i}", "ein satz mit vielen worten darin", features=np.ones((4, 2))) for i in range(8)]
+    weights = {"weights": {"clip": 1.0, "masked_text": 1.0}, "mask_kind": "omit_last"}
+    every = list(range(8))
+
+    def ids(training, epoch=0, **loss):
+        data = dataset(samples, training=training, stage="pretrain", loss={**weights, **loss})
+        data.epoch = epoch
+        return data[every].batch.masked_tokens
+
+    assert torch.equal(ids(False, mask_shuffle=1.0), ids(False))
+    mixed, plain = ids(True, mask_shuffle=1.0), ids(True)
+    assert not torch.equal(mixed, plain)
+    assert torch.equal(mixed.sort(dim=1).values, plain.sort(dim=1).values)
+    assert torch.equal(mixed, ids(True, mask_shuffle=1.0))
+    assert not torch.equal(mixed, ids(True, epoch=1, mask_shuffle=1.0))
+    with pytest.raises(ValueError, match=r"loss\.mask_shuffle=0\.5: needs a term .* loss\.weights has translation"):
+        recipe_from_dict({"loss": {"mask_shuffle": 0.5}})
+
+
 def test_masked_text_is_only_made_where_it_is_trained():
     samples = features(4, 5)
     assert dataset(samples)[[0, 1]].batch.masked_tokens is None
@@ -197,3 +217,42 @@ def test_padding_of_ids():
     padded, lengths = pad([[5, 6, 2], [7, 2]], 0)
     assert padded.tolist() == [[5, 6, 2], [7, 2, 0]]
     assert lengths.tolist() == [3, 2]
+
+
+def test_strides_begin_at_the_middle_or_at_random_as_asked():
+    # stride 5 from the middle of the first five frames, (5 - 1) // 2 = 2
+    assert thin(13, InputRecipe(stride=5), None).tolist() == [0, 5, 10]
+    assert thin(13, InputRecipe(stride=5, stride_from="middle"), None).tolist() == [2, 7, 12]
+    assert thin(13, InputRecipe(stride=5, stride_from="middle"), np.random.default_rng(0)).tolist() == [2, 7, 12]
+    drawn = InputRecipe(stride=5, stride_from="random")
+    assert thin(13, drawn, None).tolist() == [2, 7, 12]
+    found = {tuple(thin(13, drawn, np.random.default_rng(seed)).tolist()) for seed in range(60)}
+    assert found == {tuple(range(first, 13, 5)) for first in range(5)}
+    assert thin(2, drawn, None).tolist() == [1], "a clip that ends before its first frame keeps its last one"
+    assert count_frames(features(13, 2), drawn) == [3, 1]
+    with pytest.raises(ValueError, match=r"input\.stride_from=random: needs input\.stride of at least 2, got 1"):
+        recipe_from_dict({"input": {"stride_from": "random"}})
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_masked_frames_are_zero_in_training_and_drawn_by_seed_epoch_and_clip(pixels):
+    shape = (11, 4, 4, 3) if pixels else (11, 3)
+    ones = np.ones(shape, np.uint8 if pixels else np.float32)
+    recipe = InputRecipe(max_frames=None, stride=2, augment=recipe_from_dict(
+        {"input": {"augment": {"mask_frames": 0.4}}}).input.augment)  # fmt: skip
+    masked = select(ones, recipe, np.random.default_rng(0)).reshape(6, -1)
+    assert (masked == 0).all(axis=1).sum() == 2  # floor(0.4 * 6), the others as they are
+    assert (masked == 1).all(axis=1).sum() == 4
+    assert select(ones, recipe).all(), "dev and test see every frame"
+    assert ones.all(), "the cached clip is not touched"
+
+
+def test_masks_change_with_the_epoch_and_not_with_the_batch():
+    samples = [Sample(f"c{i}", "a", features=np.ones((20, 2), np.float32)) for i in range(3)]
+    options = {"stride": 2, "stride_from": "random", "augment": {"mask_frames": 0.5}}
+    data = dataset(samples, training=True, input=options)
+    first = data[[0, 1, 2]].batch
+    assert torch.equal(first.inputs[20:], data[[2]].batch.inputs)
+    assert torch.equal(first.inputs, dataset(samples, training=True, input=options)[[0, 1, 2]].batch.inputs)
+    data.epoch = 1
+    assert not torch.equal(first.inputs, data[[0, 1, 2]].batch.inputs)

@@ -342,3 +342,41 @@ def test_signs_are_cut_out_of_a_store_by_its_clock(made_runs, corpora, tmp_path)
         start, stop = of_frames.cut
         inside = [r for r in range(store.lengths[of_rows.whole]) if start <= 2 + 2 * r < stop]
         assert np.array_equal(load_raw(of_rows, recipe.input), store[of_rows.whole][inside])
+
+
+def test_every_command_reads_features_side_by_side(corpora, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    plain = recipe_from_dict({"corpus": {"name": "folder", "root": str(corpora[False])}})
+    for split in ("train", "dev", "test"):
+        rows = [(s.name, load_raw(s, plain.input)) for s in recipe_samples(plain, split)]
+        write_store(tmp_path / "a" / split, rows, dtype="float32")
+        write_store(tmp_path / "b" / split, [(name, random.normal(size=(len(r), 3))) for name, r in rows])
+    dim = rows[0][1].shape[1]
+    (tmp_path / "r.yaml").write_text(f"""
+corpus: {{name: folder, root: "{corpora[False]}"}}
+out: "{tmp_path}/run"
+model: {{name: slt, visual: identity, width: 8, encoder_layers: 1, decoder_layers: 1, heads: 1, ffn: 8}}
+train: {{max_steps: 1, device: cpu}}
+decode: {{max_new_tokens: 4}}
+""")
+    both = f'--corpus.features=["{tmp_path}/a/{{split}}", "{tmp_path}/b/{{split}}"]'
+    assert main(["fit", str(tmp_path / "r.yaml"), both]) == 0
+    run = str(tmp_path / "run")
+    assert run_folder.read_card(tmp_path / "run")["feature_dim"] == dim + 3
+    assert runs.load_run(tmp_path / "run").recipe.corpus.features == [f"{tmp_path}/{x}/{{split}}" for x in "ab"]
+    assert evaluate(run, "dev", bootstrap=0, device="cpu", progress=False)["made"]["clips"] == 4
+    taken = ["--split", "test", "--tap", "visual", "--dtype", "float32", "--device", "cpu"]
+    assert main(["extract", run, "-o", f"{tmp_path}/found", *taken]) == 0
+    store = FeatureStore(tmp_path / "found")
+    np.testing.assert_allclose(store[store.names[0]][:, :dim], FeatureStore(tmp_path / "a/test")[store.names[0]])
+    assert run_density(run, "train", picture=False, device="cpu", progress=False)["instances"] > 8
+    for x in "ab":
+        np.save(tmp_path / f"{x}.npy", FeatureStore(tmp_path / x / "dev")[FeatureStore(tmp_path / "a/dev").names[0]])
+    capsys.readouterr()
+    assert main(["translate", run, f"{tmp_path}/a.npy,{tmp_path}/b.npy", "--device", "cpu"]) == 0
+    assert main(["translate", run, f"{tmp_path}/a.npy", "--device", "cpu"]) == 2
+    assert f"features of size {dim + 3}, this is features of size {dim}" in capsys.readouterr().err
+    assert main(["fit", str(tmp_path / "r.yaml"), both.replace('"', "")]) == 2
+    assert 'in a list each path needs quotes, ["a/{split}", "b"], got [' in capsys.readouterr().err
+    assert main(["fit", str(tmp_path / "r.yaml"), "--corpus.features=[]"]) == 2
+    assert "corpus.features: needs a path or a list of paths, got []" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import gzip
 import json
 import multiprocessing
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from signcl.data.batch import Sample, Span
 from signcl.data.features import (
     FeatureStore,
     count_feature_frames,
     open_features,
     read_features,
     stored_names,
+    with_features,
     write_store,
 )
+from signcl.data.loading import load_raw
+from signcl.data.sections import InputRecipe
 
 
 def clips(number, dim=4, seed=0):
@@ -248,3 +253,56 @@ def test_features_that_lie_column_by_column_in_memory_are_stored_as_they_read(tm
     store = write_store(tmp_path / "s", [("a", rows.T), ("b", rows.T.numpy() + 1)], dtype="float32")
     assert np.array_equal(store["a"], rows.T.numpy())
     assert np.array_equal(store["b"], rows.T.numpy() + 1)
+
+
+def test_the_clock_of_thinned_rows_counts_from_the_first_frame_used(tmp_path):
+    # stride 3 from frame 1: frames 1, 4, 7, ..., 91 (31 of them); thinned to 16, frames 1, 7, 13, ...
+    meta = {"stride": 3, "first_centre": 1.5, "offset": 1, "thinned": {"long": [31, 16]}}
+    store = write_store(tmp_path, [("long", np.ones((16, 2))), ("short", np.ones((4, 2)))], meta=meta)
+    assert store.clock("long") == (6.0, 1.5)
+    assert store.clock("short") == (3.0, 1.5)
+
+
+def test_features_of_several_sources_stand_side_by_side(tmp_path):
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(5, 2)).astype(np.float32), random.normal(size=(5, 3)).astype(np.float32)
+    write_store(tmp_path / "a", [("c", a)], dtype="float32")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps({"c": b}))
+    (tmp_path / "n").mkdir()
+    np.save(tmp_path / "n" / "c.npy", b[:, :1])
+    (sample,) = with_features([Sample("c", "x")], tmp_path / "a", tmp_path / "b.pkl", tmp_path / "n")
+    np.testing.assert_array_equal(load_raw(sample, InputRecipe()), np.concatenate([a, b, b[:, :1]], axis=1))
+    np.testing.assert_array_equal(read_features(sample.features, "c"), load_raw(sample, InputRecipe()))
+    assert count_feature_frames(sample.features, "c") == 5
+    cut = replace(sample, name="c#0", whole="c", cut=(1, 3))
+    np.testing.assert_array_equal(load_raw(cut, InputRecipe())[:, :2], a[1:3])
+
+
+def test_sources_of_other_lengths_are_refused_with_clip_source_and_lengths(tmp_path):
+    write_store(tmp_path / "a", [("c", np.ones((5, 2)))])
+    write_store(tmp_path / "b", [("c", np.ones((4, 2)))])
+    with pytest.raises(ValueError, match=r"corpus\.features: .* c has 5 rows in \S*a and 4 in \S*b; extract both"):
+        with_features([Sample("c", "x")], tmp_path / "a", tmp_path / "b")
+    np.save(tmp_path / "c.npy", np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"c has 5 rows in \S*a and 4 in \S*c\.npy"):
+        load_raw(Sample("c", "x", features=(tmp_path / "a", tmp_path / "c.npy")), InputRecipe())
+
+
+def test_a_slower_source_gives_each_row_the_one_nearest_in_time(tmp_path):
+    # Ten frames; windows of 4 every 2 have their middles at 2, 4, 6, 8. Frame t has its middle at t + 0.5.
+    write_store(tmp_path / "frames", [("c", np.arange(10.0)[:, None])])
+    slow = {"stride": 2, "first_centre": 2}
+    write_store(tmp_path / "windows", [("c", np.array([[2.0], [4.0], [6.0], [8.0]]))], meta=slow)
+    spans = (Span("A", 2, 6),)
+    (sample,) = with_features([Sample("c", "x", spans=spans)], tmp_path / "frames", tmp_path / "windows")
+    joined = load_raw(sample, InputRecipe())
+    assert joined[:, 0].tolist() == list(range(10))
+    assert joined[:, 1].tolist() == [2, 2, 2, 4, 4, 6, 6, 8, 8, 8]
+    assert sample.spans == spans
+    (other,) = with_features([Sample("c", "x", spans=spans)], tmp_path / "windows", tmp_path / "frames")
+    assert load_raw(other, InputRecipe())[:, 0].tolist() == [2, 4, 6, 8]
+    assert np.abs(load_raw(other, InputRecipe()) @ [1, -1] - 0.5).max() <= 0.5  # frames whose middle is nearest
+    assert other.spans == (Span("A", 0, 2),), "spans are on the clock of the first"
+    write_store(tmp_path / "short", [("c", np.ones((3, 1)))], meta=slow)
+    with pytest.raises(ValueError, match=r"c has about 10 frames by the clock of \S*frames and 8 by that of \S*short"):
+        with_features([Sample("c", "x")], tmp_path / "frames", tmp_path / "short")

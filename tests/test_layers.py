@@ -1,14 +1,19 @@
 """The temporal convolution and its batch norm: padding changes nothing, and a plain computation agrees."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 
 from signcl.data.batch import frame_mask
 from signcl.systems.parts.cpu_half import cpu_half
-from signcl.systems.parts.layers import BiLSTM, MaskedBatchNorm1d, TemporalConv
+from signcl.systems.parts.layers import CONVS, BiLSTM, MaskedBatchNorm1d, TemporalConv, kind_of
+
+REFERENCES = Path(__file__).parent / "references"
 
 
 def clip(frames: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
@@ -51,22 +56,47 @@ def test_conv_agrees_with_a_plain_one_on_every_length():
         assert (steps[row, count:] == 0).all()
 
 
-@settings(max_examples=10, deadline=None)
+@pytest.mark.parametrize(("official", "edge"), [("gfslt", "replicate"), ("vac", "vac")])
+@pytest.mark.parametrize(("number", "kind"), [(0, "k3"), (1, "k5p2"), (2, "k5p2k5p2")])
+def test_every_kind_gives_the_steps_of_the_official_loader_and_convolution(official, edge, number, kind):
+    kept = load_file(REFERENCES / "temporal_convs.safetensors")
+    conv = TemporalConv(3, 4, kind=kind, edge=edge).double().eval()
+    names = {"0": "conv1", "1": "norm1", "4": "conv2", "5": "norm2"}  # of their nn.Sequential
+    prefix = f"{official}.{number}.weights.temporal_conv."
+    state = {}
+    for key, value in kept.items():
+        if key.startswith(prefix):
+            layer, part = key.removeprefix(prefix).split(".")
+            state[f"{names[layer]}.{part}"] = value
+    conv.load_state_dict(state)
+    lengths = [1, 3, 4, 5, 10, 21]
+    clips = [kept[f"clip.{n}"].double() for n in lengths]
+    steps, step_lengths = conv(padded(clips).double(), torch.tensor(lengths))
+    assert step_lengths.tolist() == conv.step_lengths(torch.tensor(lengths)).tolist()
+    assert step_lengths.tolist() == [conv.num_steps(n) for n in lengths]
+    for row, n in enumerate(lengths):
+        wanted = kept[f"{official}.{number}.steps.{n}"]
+        assert step_lengths[row] == len(wanted)
+        torch.testing.assert_close(steps[row, : len(wanted)], wanted, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.integers(1, 24), min_size=1, max_size=4),
     st.integers(0, 9),
     st.sampled_from(["replicate", "vac", "none"]),
+    st.sampled_from(sorted(CONVS)),
 )
-def test_more_padding_changes_nothing_in_training_either(lengths, extra, edge):
+def test_more_padding_changes_nothing_in_training_either(lengths, extra, edge, kind):
     clips = [clip(n, seed=i) for i, n in enumerate(lengths)]
     results = []
     for more in (0, extra):
         torch.manual_seed(0)
-        conv = TemporalConv(3, 4, edge=edge)
+        conv = TemporalConv(3, 4, edge=edge, kind=kind)
         steps, step_lengths = conv(padded(clips, more), torch.tensor(lengths))
         steps = steps[:, : int(step_lengths.max())]
         steps.square().sum().backward()
-        results.append((steps, conv.norm1.running_var.clone(), conv.norm2.running_mean.clone(), conv.conv1.weight.grad))
+        results.append((steps, conv.norm1.running_var.clone(), [*conv.buffers()][-2], conv.conv1.weight.grad))
     for one, other in zip(*results, strict=True):
         assert one.isfinite().all()
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -84,17 +114,18 @@ def test_the_edges_of_vac_give_a_step_for_four_frames():
 
 
 @pytest.mark.parametrize("edge", ["replicate", "vac", "none"])
-def test_a_step_stands_in_the_middle_of_the_frames_that_it_sees(edge):
+@pytest.mark.parametrize(("kind", "seen", "step"), [("k5p2k5p2", 16, 5), ("k5p2", 6, 9), ("k3", 3, 12)])
+def test_a_step_stands_in_the_middle_of_the_frames_that_it_sees(edge, kind, seen, step):
     torch.manual_seed(0)
-    conv = TemporalConv(3, 64, edge=edge).eval()
-    frames, step = clip(48), 5
+    conv = TemporalConv(3, 64, edge=edge, kind=kind).eval()
+    frames = clip(48)
     lengths = torch.tensor([48])
     frames = frames.clone().requires_grad_()
     conv(frames[None], lengths)[0][0, step].sum().backward()
-    seen = frames.grad.abs().sum(dim=1).nonzero().flatten()
+    found = frames.grad.abs().sum(dim=1).nonzero().flatten()
     stride, centre = conv.geometry()
-    assert len(seen) == 16
-    assert (float(seen[0]) + float(seen[-1]) + 1) / 2 == centre + step * stride
+    assert len(found) == seen
+    assert (float(found[0]) + float(found[-1]) + 1) / 2 == centre + step * stride
 
 
 def packed(lstm: nn.LSTM, steps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -146,6 +177,16 @@ def test_without_edge_copies_steps_follow_the_plain_rule():
     assert steps.shape[1] == 22
 
 
+def test_the_shortest_clip_without_copies_is_as_long_as_a_step_sees():
+    # k5p2: (n - 4) // 2 of at least 6; k3: n - 2 of at least 3
+    lengths = torch.tensor([1, 3, 5, 6, 7, 8, 20])
+    assert TemporalConv(3, 4, kind="k5p2", edge="none").step_lengths(lengths).tolist() == [1, 1, 1, 1, 1, 2, 8]
+    conv = TemporalConv(3, 4, kind="k3", edge="none").eval()
+    steps, step_lengths = conv(torch.randn(7, 20, 3), lengths)
+    assert step_lengths.tolist() == [1, 1, 3, 4, 5, 6, 18]
+    assert steps.shape[1] == 18
+
+
 def test_as_released_pads_with_one_and_normalizes_padding_too():
     torch.manual_seed(0)
     released = TemporalConv(3, 4, as_released=True)
@@ -170,6 +211,8 @@ def test_conv_refuses_features_of_another_size():
         TemporalConv(3, 4)(torch.zeros(1, 5, 4), torch.tensor([5]))
     with pytest.raises(ValueError, match="'replicate', 'vac' or 'none', got 'zero'"):
         TemporalConv(3, 4, edge="zero")
+    with pytest.raises(ValueError, match="one of k5p2k5p2, k5p2, k3, got 'k7'"):
+        TemporalConv(3, 4, kind="k7")
 
 
 def test_norm_without_padding_is_torchs_own():
@@ -255,3 +298,13 @@ def test_recurrent_layers_run_in_bfloat16_on_any_cpu():
     states.float().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
     assert torch.backends.mkldnn.enabled == before
+
+
+def test_the_kind_of_a_checkpoint_is_told_by_its_kernels():
+    for number, kind in enumerate(("k3", "k5p2", "k5p2k5p2")):
+        assert (
+            kind_of(load_file(REFERENCES / "temporal_convs.safetensors"), f"vac.{number}.weights.temporal_conv.")
+            == kind
+        )
+    with pytest.raises(ValueError, match=r"has the kernels \[7\]; k5p2k5p2, k5p2, k3 are known"):
+        kind_of({"0.weight": torch.zeros(2, 2, 7)}, "")

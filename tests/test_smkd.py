@@ -383,7 +383,7 @@ def test_no_beams_is_an_error_and_not_the_recipes(corpora, tmp_path, capsys):
 # --- published weights and features
 
 
-def published(width=16, classes=9, seed=3) -> dict:
+def published(width=16, classes=9, seed=3, kernels=(5, 5)) -> dict:
     """A checkpoint with the keys and shapes of VAC_CSLR, trained on several GPUs, as its `save_model` writes it."""
     from transformers import ResNetConfig, ResNetModel
 
@@ -392,8 +392,11 @@ def published(width=16, classes=9, seed=3) -> dict:
     torch.manual_seed(seed)
     config = ResNetConfig(depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic")
     resnet = {_torchvision_name(key): value for key, value in ResNetModel(config).state_dict().items()}
-    conv = nn.Sequential(nn.Conv1d(512, width, 5), nn.BatchNorm1d(width), nn.ReLU(), nn.MaxPool1d(2),
-                         nn.Conv1d(width, width, 5), nn.BatchNorm1d(width), nn.ReLU(), nn.MaxPool1d(2))  # fmt: skip
+    layers = []
+    for kernel in kernels:
+        layers += [nn.Conv1d(width if layers else 512, width, kernel), nn.BatchNorm1d(width), nn.ReLU()]
+        layers += [nn.MaxPool1d(2)]
+    conv = nn.Sequential(*layers)
     rnn = nn.LSTM(width, width // 2, num_layers=2, bidirectional=True)
     state = {f"conv2d.module.{key}": value for key, value in resnet.items()}
     state |= {f"conv1d.temporal_conv.{key}": value for key, value in conv.state_dict().items()}
@@ -448,6 +451,21 @@ def test_a_published_checkpoint_gives_the_states_of_its_own_network(tmp_path):
         prefix = "temporal_model.rnn."
         rnn.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         torch.testing.assert_close(found.steps[0], rnn(hidden[0].T[:, None])[0][:, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "kernels", "other"), [("k5p2", (5,), "k5p2k5p2"), ("k3", (3,), "k5p2")])
+def test_checkpoints_of_other_convolutions_load_into_their_own_kind(tmp_path, kind, kernels, other):
+    data = published(kernels=kernels)
+    torch.save(data, tmp_path / "vac.pt")
+    recipe = published_recipe(tmp_path / "vac.pt", conv=kind)
+    model = build_model(recipe, None, None, GlossVocabulary(list("ABCDE"))).eval()
+    (said,) = initialise(model, recipe)
+    assert "23 tensors of convolution and LSTM loaded" in said  # 7 of one convolution and its norm, 16 of the LSTM
+    theirs = data["model_state_dict"]["conv1d.temporal_conv.0.weight"]
+    assert torch.equal(model.conv.conv1.weight, theirs)
+    recipe = published_recipe(tmp_path / "vac.pt", conv=other)
+    with pytest.raises(ValueError, match=rf"model\.conv={other}: the convolution of model\.weights is {kind}; set"):
+        initialise(build_model(recipe, None, None, GlossVocabulary(list("ABCDE"))), recipe)
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):

@@ -121,3 +121,22 @@ def test_gloss_classes():
     assert len(vocabulary) == 4
     assert vocabulary.encode(["REGEN", "MONTAG", "WIND"]) == [2, 3, 1]
     assert vocabulary.decode([0, 2, 0, 3]) == ["REGEN", "MONTAG"]
+
+
+@pytest.mark.parametrize(
+    ("text", "split"), [("am montag regen und wind im norden", str.split), ("他今年四岁了吗", list)]
+)
+def test_a_shuffled_sentence_has_the_same_words_and_masks_in_another_order(text, split):
+    def parts(masked: str) -> list[str]:
+        return split(masked.replace("<mask>", "M"))  # one letter, so that characters can be told apart
+
+    moved = 0
+    for seed in range(200):
+        plain = mask_words(text, 0.4, np.random.default_rng(seed), kind="omit_last")
+        mixed = mask_words(text, 0.4, np.random.default_rng(seed), kind="omit_last", shuffle=0.5)
+        assert sorted(parts(mixed)) == sorted(parts(plain))
+        moved += mixed != plain
+        assert mask_words(text, 0.4, np.random.default_rng(seed), kind="omit_last", shuffle=0.0) == plain
+    assert 70 < moved < 130  # half of 200, seven words in a random order being nearly always another one
+    always = [mask_words(text, 0.4, np.random.default_rng(seed), kind="omit_last", shuffle=1.0) for seed in range(40)]
+    assert any(parts(mixed)[-1] != "M" for mixed in always), "masks are shuffled too"

@@ -402,6 +402,43 @@ def test_damaged_and_foreign_runs_are_named(corpus, tmp_path):
         fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
 
 
+def test_noam_is_the_published_formula_from_the_end_of_its_warm_up():
+    hidden, warmup, factor = 512, 40, 2.0
+    train = TrainRecipe(schedule="noam", warmup_steps=warmup, lr=factor / (hidden * warmup) ** 0.5)
+    for step in (40, 41, 100, 5000):
+        published = factor * hidden**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        assert learning_rate(step, 6000, train) == pytest.approx(published, rel=1e-12)
+    rates = [learning_rate(step, 6000, train) for step in range(80)]
+    assert max(rates) == rates[40] == pytest.approx(train.lr)
+    with pytest.raises(ValueError, match=r"train\.warmup_steps: noam needs at least 1, .* got 0"):
+        recipe_from_dict({"train": {"schedule": "noam"}})
+
+
+@pytest.mark.parametrize("growth", [1, 2, 3])
+def test_restarts_are_torchs_own(growth):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 7, growth, eta_min=0.01)
+    train = TrainRecipe(schedule="restarts", lr=0.1, min_lr=0.01, restart_steps=7, restart_growth=growth)
+    for step in range(60):
+        assert learning_rate(step, 60, train) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+    warm = TrainRecipe(schedule="restarts", lr=0.1, min_lr=0.01, restart_steps=7, warmup_steps=5)
+    assert learning_rate(5 + 7, 60, warm) == pytest.approx(0.1)  # the second cosine begins 7 steps after the warm-up
+
+
+def test_exponential_is_torchs_own_at_the_end_of_every_epoch():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    train = TrainRecipe(schedule="exponential", lr=0.1, min_lr=0.03, decay_factor=0.9, decay_steps=25)
+    for epoch in range(20):
+        assert learning_rate(25 * epoch, 500, train) == pytest.approx(max(0.03, theirs.get_last_lr()[0]), rel=1e-9)
+        optimizer.step()
+        theirs.step()
+    with pytest.raises(ValueError, match=r"train\.min_lr=1\.0: exponential falls to it from train\.lr=0\.5"):
+        recipe_from_dict({"train": {"schedule": "exponential", "lr": 0.5, "min_lr": 1.0}})
+
+
 def test_learning_rates_by_hand():
     train = TrainRecipe(lr=1.0, min_lr=0.0, schedule="cosine", warmup_steps=2)
     assert [round(learning_rate(s, 12, train), 4) for s in (0, 1, 2, 7, 12)] == [0.3333, 0.6667, 1.0, 0.5, 0.0]

@@ -51,7 +51,7 @@ def torchvision_weights() -> dict[str, torch.Tensor]:
 
 
 def resnet_by_hand(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """ResNet-18 as torchvision defines it, straight from the names of its weights."""
+    """ResNet as torchvision defines it, straight from the names of its weights."""
 
     def norm(name: str, x: torch.Tensor) -> torch.Tensor:
         parts = [state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
@@ -60,20 +60,29 @@ def resnet_by_hand(state: dict[str, torch.Tensor], images: torch.Tensor) -> torc
     x = torch.relu(norm("bn1", F.conv2d(images, state["conv1.weight"], stride=2, padding=3)))
     x = F.max_pool2d(x, 3, stride=2, padding=1)
     for stage in range(1, 5):
-        for block in range(2):
+        for block in range(sum(key.startswith(f"layer{stage}.") and key.endswith("conv1.weight") for key in state)):
             name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
-            y = F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1)
-            y = F.conv2d(torch.relu(norm(f"{name}.bn1", y)), state[f"{name}.conv2.weight"], padding=1)
+            deep = f"{name}.conv3.weight" in state
+            if deep:
+                y = F.conv2d(x, state[f"{name}.conv1.weight"])
+                y = F.conv2d(torch.relu(norm(f"{name}.bn1", y)), state[f"{name}.conv2.weight"], None, stride, 1)
+                y = F.conv2d(torch.relu(norm(f"{name}.bn2", y)), state[f"{name}.conv3.weight"])
+            else:
+                y = F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1)
+                y = F.conv2d(torch.relu(norm(f"{name}.bn1", y)), state[f"{name}.conv2.weight"], padding=1)
             if f"{name}.downsample.0.weight" in state:
                 x = norm(f"{name}.downsample.1", F.conv2d(x, state[f"{name}.downsample.0.weight"], stride=stride))
-            x = torch.relu(norm(f"{name}.bn2", y) + x)
+            x = torch.relu(norm(f"{name}.bn{3 if deep else 2}", y) + x)
     return x.mean(dim=(2, 3))
 
 
 def test_published_sizes():
     with torch.device("meta"):
-        sizes = {depth: sum(p.numel() for p in ResNet(depth).parameters()) for depth in (18, 34)}
-    assert sizes == {18: 11_176_512, 34: 21_284_672}  # torchvision's 11,689,512 and 21,797,672 less the classifier
+        made = {depth: build_visual(f"resnet{depth}") for depth in (18, 34, 50, 101)}
+    sizes = {depth: sum(p.numel() for p in encoder.parameters()) for depth, encoder in made.items()}
+    # torchvision's 11,689,512, 21,797,672, 25,557,032 and 44,549,160 less the classifier
+    assert sizes == {18: 11_176_512, 34: 21_284_672, 50: 23_508_032, 101: 42_500_160}
+    assert [encoder.dim for encoder in made.values()] == [512, 512, 2048, 2048]
     assert sum(p.numel() for p in SmallCNN().parameters()) == 178_800
     assert sum(p.numel() for p in FeatureMLP(36).parameters()) == 21_832
 
@@ -90,6 +99,50 @@ def test_torchvision_weights_give_torchvisions_features(torchvision_weights):
     with torch.no_grad():
         features = encoder(pixels)
     torch.testing.assert_close(features, resnet_by_hand(torchvision_weights, images), rtol=1e-3, atol=1e-3)
+
+
+def bottleneck_weights() -> dict[str, torch.Tensor]:
+    """A made-up ResNet-50 checkpoint with torchvision's names and shapes."""
+    generator = torch.Generator().manual_seed(2)
+    state = {}
+
+    def layer(conv: str, norm: str, size: tuple[int, int, int]) -> None:
+        out, into, kernel = size
+        state[f"{conv}.weight"] = torch.randn(out, into, kernel, kernel, generator=generator) / (into**0.5 * kernel)
+        for part in ("weight", "running_var"):
+            state[f"{norm}.{part}"] = torch.rand(out, generator=generator) + 0.5
+        for part in ("bias", "running_mean"):
+            state[f"{norm}.{part}"] = torch.randn(out, generator=generator) * 0.1
+        state[f"{norm}.num_batches_tracked"] = torch.tensor(7)
+
+    layer("conv1", "bn1", (64, 3, 7))
+    before = 64
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        inner = 64 * 2**stage
+        for block in range(blocks):
+            name = f"layer{stage + 1}.{block}"
+            layer(f"{name}.conv1", f"{name}.bn1", (inner, before, 1))
+            layer(f"{name}.conv2", f"{name}.bn2", (inner, inner, 3))
+            layer(f"{name}.conv3", f"{name}.bn3", (4 * inner, inner, 1))
+            if block == 0:
+                layer(f"{name}.downsample.0", f"{name}.downsample.1", (4 * inner, before, 1))
+            before = 4 * inner
+    return state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+
+
+def test_a_resnet50_of_torchvision_gives_torchvisions_features():
+    state, encoder = bottleneck_weights(), ResNet(50).eval()
+    report = load_resnet_weights(encoder, state)
+    assert (report.source, len(report.loaded), report.outside, report.kept) == ("torchvision", 318, (), ())
+    pixels = frames(2, 64)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        features = encoder(pixels)
+    assert features.shape == (2, 2048)
+    torch.testing.assert_close(features, resnet_by_hand(state, images), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"resnet34 and the checkpoint differ.*set model.visual to the depth"):
+        load_resnet_weights(ResNet(34), state)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "backbone.conv_2d.resnet.", "model_images.model.conv_2d.resnet."])
@@ -208,8 +261,8 @@ def test_the_door_names_what_is_needed():
         build_visual("identity")
     with pytest.raises(ValueError, match="small_cnn needs video frames, but this corpus has features of size 36"):
         build_visual("small_cnn", feature_dim=36)
-    with pytest.raises(ValueError, match="depth 18 or 34, got 50"):
-        ResNet(50)
+    with pytest.raises(ValueError, match="depth 18 or 34 or 50 or 101, got 152"):
+        ResNet(152)
     with pytest.raises(ValueError, match="at least 1 frame, got 0"):
         SmallCNN(chunk=0)
     assert build_visual("feature_mlp", feature_dim=36, dim=64).dim == 64

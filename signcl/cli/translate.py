@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, is_ours, message
@@ -17,7 +18,9 @@ def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
     command.add_argument("model", metavar="RUN", help="a finetuned run folder")
-    command.add_argument("clips", metavar="CLIP", nargs="+", help="video file, folder of frames, or features")
+    command.add_argument(
+        "clips", metavar="CLIP", nargs="+", help="video file, folder of frames, or features; A.npy,B.npy: side by side"
+    )
     command.add_argument("--beams", type=whole(low=1, high=1000))
     command.add_argument("--device", default="auto")
     add_json(command)
@@ -30,7 +33,8 @@ def _translate(options: argparse.Namespace) -> int:
     failed = 0
     for clip in options.clips:
         try:
-            found = translate(model, clip, beams=options.beams)
+            several = "," in clip and not Path(clip).exists()
+            found = translate(model, clip.split(",") if several else clip, beams=options.beams)
         except (ValueError, OSError) as error:
             if options.traceback or not is_ours(error):
                 raise

@@ -54,8 +54,8 @@ class Sample:
     """The sentence as the corpus writes it: never tokenized, never round-tripped."""
     clip: Path | None = None
     """A video file or a folder of frame images."""
-    features: Path | np.ndarray | None = field(default=None, repr=False, compare=False)
-    """A .npy/.npz/.pose file or feature store, or the array itself. [T, D]"""
+    features: Path | tuple[Path, ...] | np.ndarray | None = field(default=None, repr=False, compare=False)
+    """A .npy/.npz/.pose file or feature store, or the array itself. [T, D] Several are put side by side."""
     gloss: tuple[str, ...] = ()
     """Gloss annotation where the corpus has one; never used in gloss-free training."""
     signer: str = ""

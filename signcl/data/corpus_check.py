@@ -144,7 +144,7 @@ def _frames(sample: Sample, fast: bool) -> int:
         return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL))
     if sample.features is None:
         raise ValueError("has neither a clip nor features")
-    if fast and isinstance(sample.features, Path):
+    if fast and isinstance(sample.features, Path | tuple):
         return count_feature_frames(sample.features, sample.name)
     return len(read_features(sample.features, sample.name))
 

@@ -192,7 +192,7 @@ def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
                 try:
                     if sample.clip is not None:
                         length = probe(sample.clip).num_frames
-                    elif isinstance(sample.features, Path):
+                    elif sample.features is not None:
                         length = count_feature_frames(sample.features, sample.name)
                 except (OSError, ValueError):
                     length = None

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Batch, Sample, pack_positions
 from signcl.data.corpora import CORPORA, load_samples
-from signcl.data.features import count_feature_frames, read_features, with_features
+from signcl.data.features import count_feature_frames, read_features, side_by_side, with_features
 from signcl.data.planning import plan_batches
 from signcl.data.poses import read_pose
 from signcl.data.progress import track
@@ -91,7 +91,8 @@ def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = N
         options = {"fraction": share, "seed": seed, **options}
     samples = load_samples(corpus.name, Path(root or corpus.root), split, **options)
     if corpus.features:
-        samples = with_features(samples, Path(corpus.features.replace("{split}", split)))
+        sources = [corpus.features] if isinstance(corpus.features, str) else corpus.features
+        samples = with_features(samples, *(Path(source.replace("{split}", split)) for source in sources))
     if not own and share < 1 and split == "train":
         order = np.random.default_rng(seed).permutation(len(samples))
         samples = [samples[i] for i in sorted(order[: max(1, round(share * len(samples)))].tolist())]
@@ -104,8 +105,19 @@ def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = N
     return samples
 
 
+def first_frame(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> int:
+    """The frame at which every `stride`-th one begins, by `stride_from`; the last one of a clip that is too short."""
+    if recipe.stride_from == "first" or recipe.stride == 1:
+        return 0
+    drawn = random is not None and recipe.stride_from == "random"
+    first = int(random.integers(recipe.stride)) if drawn and random is not None else (recipe.stride - 1) // 2
+    return min(first, num_frames - 1)
+
+
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
     """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
+
+    Where the strides begin is `first_frame`. neccam/slt leaves nothing of a clip that ends before its first frame.
 
     A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
     otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
@@ -114,7 +126,7 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
     With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
     are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
     """
-    kept = np.arange(0, num_frames, recipe.stride)
+    kept = np.arange(first_frame(num_frames, recipe, random), num_frames, recipe.stride)
     limit = recipe.max_frames
     if limit is not None and len(kept) > limit and recipe.thinning == "window":
         room = len(kept) - limit
@@ -141,10 +153,11 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
     if sample.features is not None:
         if isinstance(sample.features, np.ndarray):
             rows = sample.features
-        elif sample.features.suffix.lower() == ".pose":
-            rows = read_pose(sample.features, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
+        elif isinstance(sample.features, tuple):
+            parts = [_rows(path, sample, recipe) for path in sample.features]
+            rows = side_by_side(parts, sample.features, sample.whole or sample.name)
         else:
-            rows = read_features(sample.features, sample.whole or sample.name)
+            rows = _rows(sample.features, sample, recipe)
         if sample.cut is not None:
             rows = rows[slice(*sample.cut)]
         rows = np.asarray(rows, dtype=np.float32)
@@ -157,6 +170,13 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     only = None if sample.cut is None else range(*sample.cut)
     return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
+
+
+def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
+    """Features of a sample from one source. [T, D]"""
+    if path.suffix.lower() == ".pose":
+        return read_pose(path, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
+    return read_features(path, sample.whole or sample.name)
 
 
 def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
@@ -175,7 +195,10 @@ def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | N
 
 def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
     """The frames of a clip that a model gets; `random` is given in training only."""
-    return np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+    frames = np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+    if random is not None and (count := int(len(frames) * recipe.augment.mask_frames)):
+        frames[random.choice(len(frames), size=count, replace=False)] = 0  # `thin` has made a copy of `raw`
+    return frames
 
 
 def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
@@ -215,10 +238,8 @@ def _frames(sample: Sample) -> int:
     """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read."""
     if sample.num_frames is not None:
         return sample.num_frames
-    if isinstance(sample.features, np.ndarray):
-        return len(sample.features)
     try:
-        if isinstance(sample.features, Path):
+        if sample.features is not None:
             return count_feature_frames(sample.features, sample.name)
         if sample.clip is not None:
             return probe(sample.clip).num_frames
@@ -325,7 +346,8 @@ class ClipDataset(Dataset[Any]):
         text = sample.text
         if index is not None and self.masking is not None:
             random = np.random.default_rng((self.seed, self.epoch if self.training else 0, index, 1))
-            text = mask_words(text, self.masking.rate, random, kind=self.masking.kind)
+            shuffle = self.masking.shuffle if self.training else 0.0
+            text = mask_words(text, self.masking.rate, random, kind=self.masking.kind, shuffle=shuffle)
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
             return ids

@@ -26,8 +26,9 @@ class CorpusRecipe:
     """Keyword arguments of that corpus's `samples` function, e.g. {text: digits}."""
     fraction: float = bounded(1.0, above=0, high=1)
     """Share of the training clips to use, nested: the 10 % lie within the 25 %."""
-    features: str = ""
-    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled."""
+    features: str | list[str] = ""
+    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled. A
+    list such as [a, b] puts the features of several sources side by side, frame by frame."""
     isolated: bool = False
     """Every span of the corpus becomes a clip of its own, of one sign, for training on isolated signs."""
     transductive: bool = False
@@ -59,6 +60,9 @@ class AugmentRecipe:
     temporal_rescale: float = bounded(0.0, low=0, below=1)
     """Every training clip (features too, whatever `probability` says) is made up to this share longer or shorter, by
     frames drawn anew in every epoch; VAC: 0.2. `train.batch_frames` counts frames before it."""
+    mask_frames: float = bounded(0.0, low=0, below=1)
+    """This share of the frames of every training clip (features too, whatever `probability` says), rounded down, is set
+    to 0, black in pixels; which ones is drawn anew in every epoch. neccam/slt: random_frame_masking_ratio."""
 
 
 @dataclass
@@ -76,6 +80,10 @@ class InputRecipe:
     from a random place in training, the middle otherwise."""
     stride: int = bounded(1, low=1, high=10_000)
     """Use every n-th frame."""
+    stride_from: Literal["first", "middle", "random"] = "first"
+    """Where every n-th frame begins: the first frame; frame (n - 1) // 2, the middle of the first n; or in training one
+    of the first n, drawn anew in every epoch, and the middle otherwise. neccam/slt: frame_subsampling_ratio is
+    `middle`, with random_frame_subsampling `random`. `train.batch_frames` counts frames from the middle."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     pose_dims: int = bounded(2, low=2, high=3)
     """Of .pose files: x and y, or 3 for the estimated depth too."""
@@ -110,6 +118,8 @@ class Masking:
     rate: float
     """Share of the words, at most."""
     kind: Literal["random", "omit_last"]
+    shuffle: float = 0.0
+    """Probability that the words of a masked training sentence are shuffled, masks among them."""
 
 
 @dataclass(frozen=True)

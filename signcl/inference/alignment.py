@@ -20,7 +20,7 @@ from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Batch, Sample, Span
 from signcl.data.features import open_features
 from signcl.data.files import write_json
-from signcl.data.loading import count_frames, thin
+from signcl.data.loading import count_frames, first_frame, thin
 from signcl.data.text import GlossVocabulary, load_glosses
 from signcl.density.forced_align import alignment_quality, forced_align_batch, frame_spans, peak_frames
 from signcl.inference.clips import batches_of, say_skipped
@@ -84,7 +84,8 @@ def align_run(
     lengths = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))
     frames = {s.name: np.append(thin(n, run.recipe.input, None), n) for s, n in zip(samples, lengths)}
     by_name = {sample.name: sample for sample in samples}
-    aligned, clock = _Aligned(run.glosses, fill, {}), None
+    stride = run.recipe.input.stride
+    aligned, clock = _Aligned(run.glosses, fill, {}, first_frame(stride, run.recipe.input, None)), None
     for batch in batches_of(
         run.model,
         run.recipe,
@@ -98,7 +99,7 @@ def align_run(
         clock = clock or _clock(run.model, batch)
         found, steps = run.model.recognise(batch)
         for name, rows, length in zip(batch.names, found.cpu(), steps.tolist()):
-            aligned.add(by_name[name], rows[:length], frames[name], clock)
+            aligned.add(by_name[name], *_of_the_clip(rows[:length], frames[name], clock))
     made = {
         "run": str(run.folder),
         "split": split,
@@ -106,6 +107,16 @@ def align_run(
         "trained_with_commit": run.card.get("commit", ""),
     }
     return aligned.write(Path(out), made, run.recipe.corpus.name, tolerance)
+
+
+def _of_the_clip(rows: torch.Tensor, frames: np.ndarray, clock: Clock) -> tuple[torch.Tensor, np.ndarray, Clock]:
+    """Without the steps that stand for no frame of the clip: a convolution reads copies before and behind it."""
+    stride, centre = clock
+    edges = np.floor(centre - stride / 2 + np.arange(len(rows) + 1) * stride - 0.5) + 1  # as in `frame_spans`
+    edges = edges.clip(0, len(frames) - 1)
+    steps = np.flatnonzero(edges[1:] > edges[:-1])
+    first, last = int(steps[0]), int(steps[-1])
+    return rows[first : last + 1], frames, (stride, centre + first * stride)
 
 
 @torch.no_grad()
@@ -179,10 +190,14 @@ def gloss_samples(path: str | Path) -> list[Sample]:
 
 
 class _Aligned:
-    """Clips as they are aligned, in batches; `write` makes the table and the report."""
+    """Clips as they are aligned, in batches; `write` makes the table and the report.
 
-    def __init__(self, glosses: GlossVocabulary, fill: Fill, broken: dict[str, str]) -> None:
-        self.glosses, self.fill, self.broken = glosses, fill, broken
+    Args:
+        before: frames before one that the model saw, for which it stands too (`input.stride_from`).
+    """
+
+    def __init__(self, glosses: GlossVocabulary, fill: Fill, broken: dict[str, str], before: int = 0) -> None:
+        self.glosses, self.fill, self.broken, self.before = glosses, fill, broken, before
         self.samples: dict[str, Sample] = {}
         self.spans: dict[str, tuple[Span, ...]] = {}
         self.peaks: dict[str, list[int]] = {}
@@ -213,10 +228,12 @@ class _Aligned:
         found = forced_align_batch(padded, steps, [tokens for *_, tokens in usable], fill=self.fill)
         searched = ctc_prefix_beam(padded, steps, beams=10)
         for (sample, rows, frames, (stride, centre), _), spans, paths in zip(usable, found, searched):
-            seen = len(frames) - 1  # frames that the model saw; frame k stands for those up to the next one seen
+            seen = len(frames) - 1  # frames that the model saw
             moved = frame_spans(spans, seen, stride=stride, first_centre=centre)
+            # frame k stands for those from `before` it up to where the next one begins, the last for the rest
+            edges = np.append((frames[:-1] - self.before).clip(min=0), frames[-1])
             self.spans[sample.name] = tuple(
-                Span(gloss, int(frames[s.start]), int(frames[s.stop]), s.score) for gloss, s in zip(sample.gloss, moved)
+                Span(gloss, int(edges[s.start]), int(edges[s.stop]), s.score) for gloss, s in zip(sample.gloss, moved)
             )
             tops = [min(max(int(centre + stride * peak), 0), seen - 1) for peak in peak_frames(rows, spans)]
             self.peaks[sample.name] = [int(frames[top]) for top in tops]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from signcl.data.batch import Batch, Sample
 from signcl.data.features import refuse_finished, stored_names, unfinished_meta, write_store
-from signcl.data.loading import count_frames, feature_dim, thin
+from signcl.data.loading import count_frames, feature_dim, first_frame, thin
 from signcl.data.progress import say
 from signcl.inference.clips import batches_of, none_read, say_skipped
 from signcl.systems.encoders import initialise_visual
@@ -250,12 +250,15 @@ def extract(
     earlier = unfinished_meta(store)
     if first is not None:
         stride = recipe.input.stride  # rows are counted in frames that were used, the clock in frames of the clip
+        offset = first_frame(stride, recipe.input, None)
         clock = {
             "stride": first[1][tap].stride * stride,
-            "first_centre": (first[1][tap].first_centre - 0.5) * stride + 0.5,
+            "first_centre": (first[1][tap].first_centre - 0.5) * stride + 0.5 + offset,
         }
+        if offset:
+            clock["offset"] = offset
     elif earlier:  # stopped between the last shard and the index
-        clock = {key: earlier[key] for key in ("stride", "first_centre")}
+        clock = {key: earlier[key] for key in ("stride", "first_centre", "offset") if key in earlier}
     else:
         raise none_read(broken, f"split {split}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +74,16 @@ def _fetched(source: str | Path) -> Path:
         raise FileNotFoundError(f"no run folder at {source}, and no such hub repository can be had: {reason}") from None
 
 
-def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None = None) -> Translation:
+def translate(
+    model: Model, clip: str | Path | np.ndarray | Sequence[str | Path], *, beams: int | None = None
+) -> Translation:
     """Translate one clip.
 
     Args:
         model: from `load_model`.
         clip: a video file, a folder of frames, a file of features (.npy, .npz, .pose); or an array, uint8 RGB
-            [T, H, W, 3] or float features [T, D].
+            [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of the
+            run's `corpus.features`.
         beams: beam size; None takes the recipe's.
 
     Raises:
@@ -89,7 +93,7 @@ def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None 
     started = time.perf_counter()
     run = model.run
     decode = search_of(run, beams)
-    name = "array" if isinstance(clip, np.ndarray) else Path(clip).name
+    name = "array" if isinstance(clip, np.ndarray) else " and ".join(path.name for path in _paths(clip))
     inputs = select(_frames(clip, run.recipe.input), run.recipe.input)
     wants = run.feature_dim
     came = f"features of size {inputs.shape[1]}" if inputs.ndim == 2 else "video frames"
@@ -101,7 +105,11 @@ def translate(model: Model, clip: str | Path | np.ndarray, *, beams: int | None 
     return Translation(sentence, len(inputs), time.perf_counter() - started)
 
 
-def _frames(clip: str | Path | np.ndarray, recipe: InputRecipe) -> np.ndarray:
+def _paths(clip: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    return (Path(clip),) if isinstance(clip, str | Path) else tuple(map(Path, clip))
+
+
+def _frames(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> np.ndarray:
     if isinstance(clip, np.ndarray):
         if clip.ndim == 2:
             return load_raw(Sample("array", "", features=clip), recipe)
@@ -110,8 +118,16 @@ def _frames(clip: str | Path | np.ndarray, recipe: InputRecipe) -> np.ndarray:
         if recipe.size is None:
             return clip
         return resize_frames(clip, (recipe.size, recipe.size))
-    path = Path(clip)
-    if not path.exists():
-        raise FileNotFoundError(f"no clip at {path}")
+    paths = _paths(clip)
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"no clip at {path}")
+        if len(paths) > 1 and path.suffix.lower() not in FILE_SUFFIXES:
+            raise ValueError(
+                f"{path}: side by side stand files of features ({', '.join(FILE_SUFFIXES)}), one of a clip"
+            )
+    if len(paths) > 1:
+        return load_raw(Sample(paths[0].stem, "", features=paths), recipe)
+    path = paths[0]
     is_features = path.suffix.lower() in FILE_SUFFIXES
     return load_raw(Sample(path.name, "", features=path if is_features else None, clip=path), recipe)

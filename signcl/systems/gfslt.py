@@ -30,7 +30,7 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import EarlierRun, Sizes, Start, System, TransformerConfig, check_same_words, register
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.language_model import check_language_model, read_language_model
-from signcl.systems.parts.layers import TemporalConv
+from signcl.systems.parts.layers import ConvKind, TemporalConv
 from signcl.systems.parts.mbart import (
     SignEmbedding,
     TiedHead,
@@ -113,6 +113,9 @@ class GFSLT(System):
         name: str = "gfslt"
         conv_width: int = bounded(256, low=1, high=65_536)
         """Of the temporal convolution."""
+        conv: ConvKind = "k5p2k5p2"
+        """Kernels and pools of the temporal convolution: a step for 4, 2 (k5p2) or 1 frames (k3). Released: conv_type
+        2, 1, 0."""
         decoder_layers: int = bounded(2, low=0, high=1000)
         """Of the text decoder."""
         decoder_heads: int | None = bounded(None, low=1, high=1024)
@@ -163,7 +166,11 @@ class GFSLT(System):
         self.max_positions = config.max_positions
         as_released = config.form == "as_released"
         self.conv = TemporalConv(
-            feature_size(self.visual), config.conv_width, as_released=as_released, sync=config.sync_norm
+            feature_size(self.visual),
+            config.conv_width,
+            kind=config.conv,
+            as_released=as_released,
+            sync=config.sync_norm,
         )
         self.sign_emb = (
             SignEmbedding(config.conv_width, config.width, as_released=as_released, sync=config.sync_norm)
@@ -394,6 +401,12 @@ class GFSLT(System):
         """From a run of its own, or from the pretraining stage; `form: as_released` drops what the release drops."""
         if not earlier.is_a("vlp"):
             return super().take_over(earlier, start)
+        theirs, parts = getattr(earlier.config, "conv", ""), self.config.init_parts
+        if theirs != self.config.conv and (not parts or any(part.split(".")[0] == "conv" for part in parts)):
+            raise ValueError(
+                f"model.conv={self.config.conv}: the convolution of model.init_from is {theirs}; give both stages the "
+                f"same"
+            )
         as_released = self.config.form == "as_released"
         raw: dict[str, Tensor] = {}
         if as_released:

@@ -26,7 +26,7 @@ from signcl.systems.encoders import ResNet, load_resnet_weights
 from signcl.systems.encoders.published_weights import resnet_name, resnet_of
 from signcl.systems.parts.checkpoints import read_tensors
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
-from signcl.systems.parts.layers import BiLSTM, TemporalConv
+from signcl.systems.parts.layers import BiLSTM, ConvKind, TemporalConv, kind_of
 from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
 from signcl.systems.parts.official_gfslt import CONV
 from signcl.systems.terms.shared import auxiliary, distillation, frame_contrast, recognition
@@ -77,14 +77,14 @@ class UnitLinear(nn.Module):
 
 @register
 class SMKD(System):
-    """Clips in, gloss log-probabilities out, a quarter as many steps as frames.
+    """Clips in, gloss log-probabilities out, a quarter as many steps as frames (`conv: k5p2k5p2`).
 
     With frame features of size D, convolution width c, LSTM width w and C gloss classes it has
         (5 D c + c) + 2 c + (5 c^2 + c) + 2 c                            convolution
         2 (2 w (c + w/2) + 4 w) + (L - 1) 2 (2 w (w + w/2) + 4 w)        L layers of LSTM
         w C                                                              one shared classifier with unit rows
     parameters beside the frame encoder's: 21,582,848 at D = 512, c = w = 1024, L = 2, C = 1087. A plain classifier adds
-    C biases, one of its own for the convolution c C more.
+    C biases, one of its own for the convolution c C more. `conv: k5p2` has 5 D c + 3 c in row 1, k3 3 D c + 3 c.
 
     Source: Min et al. 2021 (VAC), Hao et al. 2021 (SMKD), VAC_CSLR.
     """
@@ -98,6 +98,8 @@ class SMKD(System):
         """LSTM states, both directions together: an even number."""
         conv_width: int = bounded(256, low=1, high=65_536)
         """Of the convolution; the same as `width` where the classifier is shared."""
+        conv: ConvKind = "k5p2k5p2"
+        """Kernels and pools of the convolution: a step for 4, 2 (k5p2) or 1 frame (k3). Released: conv_type 2, 1, 0."""
         encoder_layers: int = bounded(2, low=1, high=1000)
         """Layers of the LSTM."""
         dropout: float = bounded(0.1, low=0, below=1)
@@ -153,7 +155,9 @@ class SMKD(System):
             visual: Any = self.visual
             visual.mean.fill_(0.5)
             visual.scale.fill_(2.0)
-        self.conv = TemporalConv(feature_size(self.visual), config.conv_width, edge="vac", sync=config.sync_norm)
+        self.conv = TemporalConv(
+            feature_size(self.visual), config.conv_width, kind=config.conv, edge="vac", sync=config.sync_norm
+        )
         self.lstm = BiLSTM(config.conv_width, config.width, layers=config.encoder_layers, dropout=config.dropout)
         kind = UnitLinear if config.weight_norm else nn.Linear
         classes = sizes.classes() - (not config.unknown_class)
@@ -161,7 +165,7 @@ class SMKD(System):
         self.conv_classifier = None if config.share_classifier else kind(config.conv_width, classes)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give: a quarter, rounded up. [B] -> [B]"""
+        """Steps that clips of so many frames give; with k5p2k5p2 a quarter, rounded up. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
@@ -219,6 +223,7 @@ class SMKD(System):
             taken,
             model={
                 "visual": resnet_of(name.removeprefix("conv2d.") for name in state if name.startswith("conv2d.")),
+                "conv": kind_of(state, "conv1d.temporal_conv."),
                 "conv_width": len(state["conv1d.temporal_conv.0.bias"]),
                 "width": 2 * state["temporal_model.rnn.weight_hh_l0"].shape[1],
                 "encoder_layers": count_layers(state, r"temporal_model\.rnn\.weight_ih_l(\d+)"),
@@ -281,6 +286,7 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
         ValueError: a tensor missing, unknown or of another shape.
     """
     state = {key.replace(".module.", ".").removeprefix("module."): value for key, value in state.items()}
+    _check_conv(model, state)
     own, names = model.state_dict(), {}
     for here, there in (("conv1", "0"), ("norm1", "1"), ("conv2", "4"), ("norm2", "5")):
         for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
@@ -313,6 +319,17 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
         f"{frames}; {len(found)} tensors of convolution and LSTM loaded; left behind, since its glosses have other "
         f"numbers: {', '.join(heads) or 'none'}"
     )
+
+
+def _check_conv(model: SMKD, state: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint of another convolution than the model's."""
+    if (
+        "conv1d.temporal_conv.0.weight" in state
+        and (kind := kind_of(state, "conv1d.temporal_conv.")) != model.conv.kind
+    ):
+        raise ValueError(
+            f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv to it"
+        )
 
 
 def _first(names: list[str]) -> str:

@@ -33,7 +33,7 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, Start, System, SystemConfig, TransformerConfig, register
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.language_model import check_language_model, read_language_model
-from signcl.systems.parts.layers import TemporalConv
+from signcl.systems.parts.layers import ConvKind, TemporalConv
 from signcl.systems.parts.mbart import (
     SignEmbedding,
     TiedHead,
@@ -103,6 +103,8 @@ class VLP(System):
         name: str = "vlp"
         conv_width: int = bounded(256, low=1, high=65_536)
         """Of the temporal convolution. Without `sign_emb` it must equal width."""
+        conv: ConvKind = "k5p2k5p2"
+        """Kernels and pools of the temporal convolution, as in gfslt; finetuning needs the same."""
         decoder_layers: int = bounded(2, low=0, high=1000)
         """Of the text decoder, which finetuning takes over."""
         decoder_heads: int | None = bounded(None, low=1, high=1024)
@@ -204,7 +206,9 @@ class VLP(System):
             attention_dropout=config.text_attention_dropout,
             activation=config.text_activation,
         )
-        self.conv = TemporalConv(feature_size(self.visual), config.conv_width, as_released=as_released, sync=sync)
+        self.conv = TemporalConv(
+            feature_size(self.visual), config.conv_width, kind=config.conv, as_released=as_released, sync=sync
+        )
         self.sign_emb = (
             SignEmbedding(config.conv_width, width, as_released=as_released, sync=sync) if config.sign_emb else None
         )

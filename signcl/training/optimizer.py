@@ -34,7 +34,7 @@ __all__ = [
 
 
 def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
-    """The learning rate of an optimizer step (0-based) under the cosine, one-cycle, steps or constant schedule."""
+    """The learning rate of an optimizer step (0-based) by `train.schedule`; on a plateau `Adaptation` lowers it too."""
     if step < train.warmup_steps:
         return train.lr * (step + 1) / (train.warmup_steps + 1)
     share = min(1.0, (step - train.warmup_steps) / max(1, total - train.warmup_steps))
@@ -47,6 +47,18 @@ def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
         return train.min_lr + (train.lr - train.min_lr) * 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
     if train.schedule == "steps":
         return train.lr * train.step_factor ** sum(step >= at * total for at in train.step_shares)
+    after = step - train.warmup_steps
+    if train.schedule == "noam":
+        return train.lr * math.sqrt(train.warmup_steps / step)
+    if train.schedule == "exponential":
+        return max(train.min_lr, train.lr * train.decay_factor ** (after / train.decay_steps))
+    if train.schedule == "restarts":
+        length = train.restart_steps
+        if train.restart_growth == 1:
+            after %= length
+        while after >= length:
+            after, length = after - length, length * train.restart_growth
+        return train.min_lr + (train.lr - train.min_lr) * 0.5 * (1 + math.cos(math.pi * after / length))
     return train.lr
 
 

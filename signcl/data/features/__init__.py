@@ -10,6 +10,7 @@ from signcl.data.features.feature_files import (
     count_feature_frames,
     open_features,
     read_features,
+    side_by_side,
     with_features,
 )
 from signcl.data.features.store import (
@@ -31,6 +32,7 @@ __all__ = [
     "open_features",
     "read_features",
     "refuse_finished",
+    "side_by_side",
     "stored_names",
     "unfinished_meta",
     "with_features",

@@ -24,6 +24,7 @@ __all__ = [
     "count_feature_frames",
     "open_features",
     "read_features",
+    "side_by_side",
     "with_features",
 ]
 
@@ -100,11 +101,11 @@ def open_features(path: Path | str) -> Features:
     return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
 
 
-def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.ndarray:
+def read_features(path: Path | str | np.ndarray | tuple[Path, ...], name: str | None = None) -> np.ndarray:
     """Features of one clip, from where `Sample.features` points.
 
     Args:
-        path: a store, .npy, .npz or pickle; or the array itself.
+        path: a store, .npy, .npz or pickle; or the array itself. Several sources are put side by side.
         name: which clip; may be left out where there is only one. In an .npz with a single array it is not used.
 
     Returns:
@@ -116,20 +117,92 @@ def read_features(path: Path | str | np.ndarray, name: str | None = None) -> np.
     """
     if isinstance(path, np.ndarray):
         return checked(path, name or "array", "features").astype(np.float32, copy=False)
+    if isinstance(path, tuple):
+        return side_by_side([read_features(part, name) for part in path], path, name or "the clip")
     source = _source(Path(path))
     return source[_which(source, Path(path), name)]
 
 
-def with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
-    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
-    or NAME.pose.
+def side_by_side(parts: Sequence[np.ndarray], paths: Sequence[Path], name: str) -> np.ndarray:
+    """Features of one clip from several sources, joined row by row on the clock of the first.
 
-    Where the rows of a store are further apart than frames (`FeatureStore.clock`), spans are given in rows.
+    Sources need as many rows as the first. Only a store whose clock differs from that of the first
+    (`FeatureStore.clock`; a row of other sources is a frame) may have another number: each row of the first is then
+    joined to the row of the other whose middle is nearest in time.
+
+    Args:
+        parts: [T, D] each.
+        paths: where they are from.
+        name: the clip.
+
+    Returns:
+        [T of the first, sum of D] float32
+
+    Raises:
+        ValueError: other numbers of rows, or clocks by which the clip has other lengths; names clip, sources, lengths.
+    """
+    rows = _matching_rows(paths, [len(part) for part in parts], name)
+    return np.concatenate([part[index] for part, index in zip(parts, rows)], axis=1, dtype=np.float32)
+
+
+def _matching_rows(paths: Sequence[Path], lengths: Sequence[int], name: str) -> list[np.ndarray]:
+    """Which rows of each source stand beside those of the first. See `side_by_side`."""
+    clocks = [_clock(path, name) for path in paths]
+    (stride, first), length = clocks[0], lengths[0]
+    found = []
+    for path, (other_stride, other_first), other in zip(paths, clocks, lengths):
+        same = (other_stride, other_first) == (stride, first)
+        if same:
+            fits, how = other == length, f"{length} rows in {paths[0]} and {other} in {path}"
+        else:
+            # the frames before the middle of the first row and after that of the last are as many
+            frames, others = 2 * first + stride * (length - 1), 2 * other_first + other_stride * (other - 1)
+            fits = abs(frames - others) < max(stride, other_stride)
+            how = f"about {frames:g} frames by the clock of {paths[0]} and {others:g} by that of {path}"
+        if not fits:
+            raise ValueError(
+                f"corpus.features: sources side by side need clips of one length, {name} has {how}; extract both from "
+                f"the same frames"
+            )
+        middles = first + stride * np.arange(length)
+        nearest = np.arange(length) if same else np.rint((middles - other_first) / other_stride).astype(int)
+        found.append(nearest.clip(0, other - 1))
+    return found
+
+
+def _clock(path: Path, name: str) -> tuple[float, float]:
+    """Frames from one row of a clip to the next, and the middle of its first row."""
+    source = _source(path) if path.is_dir() else None
+    return source.clock(name) if isinstance(source, FeatureStore) else (1.0, 0.5)
+
+
+def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
+    or NAME.pose; of several, the features are put side by side (`side_by_side`).
+
+    Where the rows of a store, the first of several, are further apart than frames (`FeatureStore.clock`), spans are
+    given in rows.
 
     Raises:
         FileNotFoundError: nothing there.
-        ValueError: a store or pickle that lacks clips; they are counted and named.
+        ValueError: a store or pickle that lacks clips; they are counted and named. Sources whose clips differ in
+            length, where they say it without being read.
     """
+    if len(paths) == 1:
+        return _with_features(samples, paths[0])
+    each = [_with_features(samples, path) for path in paths]
+    joined = []
+    for several in zip(*each):
+        sources = tuple(s.features for s in several if isinstance(s.features, Path))
+        if not any(source.suffix.lower() in FILE_SUFFIXES for source in sources):
+            name = several[0].name
+            _matching_rows(sources, [count_feature_frames(source, name) for source in sources], name)
+        joined.append(replace(several[0], features=sources))
+    return joined
+
+
+def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
+    """The same sentences with features from one source."""
     for suffix in (".npy", ".pose"):
         if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
             return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
@@ -164,12 +237,14 @@ def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, 
     return found
 
 
-def count_feature_frames(path: Path | str, name: str | None = None) -> int:
+def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name: str | None = None) -> int:
     """Frames of one clip, without reading its features where the source is a store or a .npy.
 
-    Arguments and errors as in `read_features`.
+    Of several sources side by side, those of the first. Arguments and errors as in `read_features`.
     """
-    path = Path(path)
+    if isinstance(path, np.ndarray):
+        return len(path)
+    path = Path(path[0] if isinstance(path, tuple) else path)
     if path.suffix.lower() == ".npy" and path.is_file():
         try:
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape

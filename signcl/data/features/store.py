@@ -42,7 +42,7 @@ class FeatureStore:
         self.dtype: str = index["dtype"]
         self.meta: dict[str, Any] = index["meta"]
         """What the writer recorded. `signcl extract`: `run`, `tap`, `split`, `commit`, `recipe`, `weights`, and when
-        the rows are: `stride`, `first_centre`, `thinned` (see `clock`)."""
+        the rows are: `stride`, `first_centre`, `offset`, `thinned` (see `clock`)."""
         self._shards: list[str] = index["shards"]
         self._entries: dict[str, tuple[int, int, int]] = {
             name: (shard, start, length) for name, shard, start, length in index["entries"]
@@ -97,12 +97,13 @@ class FeatureStore:
 
         Frame t of the clip lasts from t to t + 1. From `meta["stride"]` and `meta["first_centre"]` (1 and 0.5 where the
         writer recorded none: a row a frame); a clip that was thinned to fewer frames has rows further apart, by
-        `meta["thinned"]`, name -> (its frames, those used).
+        `meta["thinned"]`, name -> (its frames, those used), counted from `meta["offset"]`, the first frame used.
         """
         stride, first = float(self.meta.get("stride", 1.0)), float(self.meta.get("first_centre", 0.5))
         frames, used = self.meta.get("thinned", {}).get(name, (1, 1))
         factor = (frames - 1) / (used - 1) if used > 1 else 1.0
-        return stride * factor, (first - 0.5) * factor + 0.5
+        start = float(self.meta.get("offset", 0)) + 0.5  # the middle of the first frame used
+        return stride * factor, (first - start) * factor + start
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}

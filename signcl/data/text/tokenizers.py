@@ -400,7 +400,7 @@ def count_words(text: str) -> float:
     return float(max(1, sum(any(c.isalnum() for c in word) for word in text.split())))
 
 
-def mask_words(text: str, rate: float, random: Any, *, kind: str = "random") -> str:
+def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shuffle: float = 0.0) -> str:
     """Replace words by `<mask>`, for the masked-text term of VLP.
 
     Args:
@@ -408,6 +408,7 @@ def mask_words(text: str, rate: float, random: Any, *, kind: str = "random") -> 
         random: a numpy Generator.
         kind: `random` masks words anywhere; `omit_last` the last ones, as the released code does (its NoiseInjecting
             splits at spaces, so that an unspaced Chinese sentence is masked whole; here it is split in characters).
+        shuffle: probability that the words, masks among them, are put in a random order.
     """
     spaced = not _CJK.search(text)
     words = text.split() if spaced else list(text)
@@ -420,4 +421,6 @@ def mask_words(text: str, rate: float, random: Any, *, kind: str = "random") -> 
         chosen = random.choice(len(words), size=count, replace=False)
     for i in chosen:
         words[i] = "<mask>"
+    if shuffle and random.random() < shuffle:
+        words = [words[i] for i in random.permutation(len(words))]
     return (" " if spaced else "").join(words)

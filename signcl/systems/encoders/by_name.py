@@ -15,7 +15,8 @@ from signcl.systems.encoders.pose_stream import PoseStream
 
 __all__ = ["VISUALS", "build_frame_encoder", "build_visual"]
 
-VISUALS = ("small_cnn", "resnet18", "resnet34", "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+VISUALS = ("small_cnn", *RESNETS, "i3d", "dinov2", "feature_mlp", "pose_stream", "identity")
 OF_FEATURES = ("feature_mlp", "pose_stream", "identity")
 
 
@@ -56,8 +57,8 @@ def build_visual(
     """The frame encoder of that name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, resnet18, resnet34, i3d, dinov2 take pixels; feature_mlp, identity take
-            features, pose_stream key points.
+        name: one of `VISUALS`: small_cnn, the ResNets, i3d, dinov2 take pixels; feature_mlp, identity take features,
+            pose_stream key points.
         feature_dim: size of the pre-extracted features, for the last three.
         dim: size of a feature, for small_cnn, feature_mlp and pose_stream; the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
@@ -89,4 +90,4 @@ def build_visual(
         return I3D.of(i3d or I3DConfig(), chunk)
     if name == "dinov2":
         return DINOv2.of(dinov2 or DINOv2Config(), chunk, described, weights)
-    return SmallCNN(dim, chunk=chunk) if name == "small_cnn" else ResNet(int(name[-2:]), chunk=chunk)
+    return SmallCNN(dim, chunk=chunk) if name == "small_cnn" else ResNet(int(name.removeprefix("resnet")), chunk=chunk)

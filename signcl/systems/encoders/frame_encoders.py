@@ -19,7 +19,7 @@ __all__ = ["FeatureMLP", "Identity", "Pixels", "ResNet", "SmallCNN", "describe",
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class Pixels(nn.Module):
@@ -129,10 +129,12 @@ class SmallCNN(Pixels):
 
 
 class ResNet(Pixels):
-    """ResNet-18 or -34 without its classifier: the mean over the last map, 512 numbers per frame.
+    """ResNet without its classifier: the mean over the last map, 512 numbers per frame; 2048 from depth 50 on.
+
+    From depth 50 on its blocks are bottlenecks (1 x 1, 3 x 3, 1 x 1), with the stride in the 3 x 3 as in torchvision.
 
     Args:
-        depth: 18 (11,176,512 parameters) or 34 (21,284,672).
+        depth: 18 (11,176,512 parameters), 34 (21,284,672), 50 (23,508,032) or 101 (42,500,160).
         chunk: frames encoded at a time, so that memory does not grow with the clip: in training each chunk is
             recomputed in the backward pass, and its batch norm sees the statistics of that chunk only (in
             evaluation chunks change nothing).
@@ -140,16 +142,19 @@ class ResNet(Pixels):
     Source: paper Table 5 "Resnet w/o fc". Released code: torchvision's resnet18 with ImageNet weights.
     """
 
-    dim = 512
-
     def __init__(self, depth: int = 18, chunk: int | None = None) -> None:
         super().__init__(chunk)
         if depth not in RESNET_DEPTHS:
             raise ValueError(f"ResNet needs depth {' or '.join(map(str, RESNET_DEPTHS))}, got {depth}.")
         from transformers import ResNetConfig, ResNetModel
 
-        config = ResNetConfig(depths=list(RESNET_DEPTHS[depth]), hidden_sizes=[64, 128, 256, 512], layer_type="basic")
-        self.depth = depth
+        deep = depth >= 50
+        self.depth, self.dim = depth, 2048 if deep else 512
+        config = ResNetConfig(
+            depths=list(RESNET_DEPTHS[depth]),
+            hidden_sizes=[self.dim // 8, self.dim // 4, self.dim // 2, self.dim],
+            layer_type="bottleneck" if deep else "basic",
+        )
         self.resnet = _channels_last(ResNetModel(config))
 
     def _encode(self, images: Tensor) -> Tensor:

@@ -51,6 +51,5 @@ def initialise_visual(visual: nn.Module, source: str, earlier: Callable[[str], A
     if isinstance(visual, ResNet):
         return f"frame encoder from {source}: {load_resnet_weights(visual, tensors)}"
     raise ValueError(
-        f"{key}={source}: published weights are known for resnet18, resnet34, i3d and dinov2, not for this frame "
-        f"encoder"
+        f"{key}={source}: published weights are known for the ResNets, i3d and dinov2, not for this frame encoder"
     )

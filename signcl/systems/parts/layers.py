@@ -1,4 +1,4 @@
-"""Layers that shorten, normalize or read time without seeing padding: K5-P2-K5-P2, its batch norm, a two-way LSTM.
+"""Layers that shorten, normalize or read time without seeing padding: convolutions, their batch norm, a two-way LSTM.
 
 Each takes a padded tensor with the lengths that say what in it is real, and gives real positions the values they
 would have if every clip were alone. Source of the sizes: paper Table 5; of the released behaviour: GFSLT-VLP.
@@ -6,18 +6,24 @@ would have if every clip were alone. Source of the sizes: paper Table 5; of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
 
-__all__ = ["BiLSTM", "MaskedBatchNorm1d", "TemporalConv"]
+__all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv", "kind_of"]
 
+ConvKind = Literal["k5p2k5p2", "k5p2", "k3"]
+CONVS: dict[str, tuple[tuple[int, int], ...]] = {"k5p2k5p2": ((5, 2), (5, 2)), "k5p2": ((5, 2),), "k3": ((3, 1),)}
+"""The rounds of a temporal convolution: kernel, then max-pool. `conv_type` 2, 1 and 0 of GFSLT-VLP and VAC_CSLR."""
 EDGES = {"replicate": (8, 16), "vac": (6, 12)}
 """Copies of the first frame before a clip, and all copies of a clip whose length is a multiple of 4: in the released
-loaders of GFSLT-VLP and of VAC."""
-SHORTEST = 16  # frames that K5-P2-K5-P2 needs for one step
+loaders of GFSLT-VLP and of VAC, whatever convolution follows."""
+Length = TypeVar("Length", int, Tensor)
 PAD_VALUE = 1.0  # the released code pads frame features with its text pad id
 
 
@@ -94,62 +100,96 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
 
 class TemporalConv(nn.Module):
-    """Two rounds of [convolution of 5, batch norm, ReLU, max-pool of 2]: about four frames become one step.
+    """Rounds of [convolution, batch norm, ReLU, max-pool]: by default two of 5 and 2, four frames become one step.
 
     The convolutions add no padding of their own. Instead each clip is lengthened by copies of its edge frames
     (8 of the first on the left; of the last on the right until ceil(n/4)*4 + 16 frames), so a clip of n frames gives
     ceil(n/4) + 1 steps, one frame gives two, and no step depends on the other clips of the batch.
 
+    | kind | steps of L = ceil(n/4)*4 frames, "replicate" | "vac" | a step sees | one every |
+    |---|---|---|---|---|
+    | k5p2k5p2 | L/4 + 1 | L/4 | 16 frames | 4 frames |
+    | k5p2 | L/2 + 6 | L/2 + 4 | 6 frames | 2 frames |
+    | k3 | L + 14 | L + 10 | 3 frames | 1 frame |
+
+    Steps before the first frame and after the last see copies alone. With k5p2 and k3 there are several of them, as in
+    the released loaders, whose copies are the same for every kind; `geometry` says where each step stands.
+
     Args:
         dim_in: size of a frame feature (512 for ResNet-18).
-        width: channels of both convolutions and of a step (1024 in Table 5).
-        edge: "replicate" as above; "vac": 6 copies on the left, on the right until ceil(n/4)*4 + 12, ceil(n/4) steps;
-            or "none": frames as they are, floor((floor((n-4)/2)-4)/2) steps, where a clip shorter than 16 frames is
-            first lengthened to 16 by its last frame.
+        width: channels of the convolutions and of a step (1024 in Table 5).
+        kind: the rounds, a name of `CONVS`.
+        edge: "replicate" as above; "vac": 6 copies on the left, on the right until ceil(n/4)*4 + 12; or "none": frames
+            as they are (k5p2k5p2: floor((floor((n-4)/2)-4)/2) steps), where a clip shorter than a step sees is first
+            lengthened by its last frame.
         as_released: pad shorter clips with the value 1 and let the batch norm see those positions, as GFSLT-VLP does.
             Real positions are the same up to the statistics; in evaluation nothing differs.
         sync: share the batch norm's statistics over ranks.
+
+    Raises:
+        ValueError: an unknown kind or edge.
 
     Source: paper Table 5. Released code: edge copies are made of images, before the frame encoder; copying features
     gives the same steps for a deterministic encoder and costs no convolution over copies.
     """
 
     def __init__(
-        self, dim_in: int, width: int, *, edge: str = "replicate", as_released: bool = False, sync: bool = False
+        self,
+        dim_in: int,
+        width: int,
+        *,
+        kind: str = "k5p2k5p2",
+        edge: str = "replicate",
+        as_released: bool = False,
+        sync: bool = False,
     ) -> None:
         super().__init__()
         if edge not in ("none", *EDGES):
             raise ValueError(
                 f"edge must be 'replicate', 'vac' or 'none', got {edge!r}; 'replicate' is GFSLT's form, 'vac' SMKD's."
             )
+        if kind not in CONVS:
+            raise ValueError(f"kind of a TemporalConv must be one of {', '.join(CONVS)}, got {kind!r}")
         self.dim_in, self.width, self.edge, self.as_released = dim_in, width, edge, as_released
-        self.conv1 = nn.Conv1d(dim_in, width, kernel_size=5)
-        self.norm1 = MaskedBatchNorm1d(width, sync=sync)
-        self.conv2 = nn.Conv1d(width, width, kernel_size=5)
-        self.norm2 = MaskedBatchNorm1d(width, sync=sync)
+        self.kind, self.rounds = kind, CONVS[kind]
+        self.seen, self.pace = 1, 1  # rows that a step sees, rows from one step to the next
+        for number, (kernel, pool) in enumerate(self.rounds, 1):
+            self.add_module(f"conv{number}", nn.Conv1d(dim_in if number == 1 else width, width, kernel_size=kernel))
+            self.add_module(f"norm{number}", MaskedBatchNorm1d(width, sync=sync))
+            self.seen += (kernel - 1 + pool - 1) * self.pace
+            self.pace *= pool
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of `lengths` frames give. [B] -> [B]"""
-        if self.edge in EDGES:
-            return (lengths + 3) // 4 + EDGES[self.edge][1] // 4 - 3
-        return ((lengths.clamp(min=SHORTEST) - 4) // 2 - 4) // 2
+        return self._steps(lengths)
 
     def num_steps(self, num_frames: int) -> int:
         """The same rule for one number known on the host."""
+        return self._steps(num_frames)
+
+    def _steps(self, frames: Length) -> Length:
+        length = self._with_copies(frames)
+        for kernel, pool in self.rounds:
+            length = (length - (kernel - 1)) // pool
+        return length
+
+    def _with_copies(self, frames: Length) -> Length:
+        """Rows of a clip of so many frames with its edge copies."""
         if self.edge in EDGES:
-            return (num_frames + 3) // 4 + EDGES[self.edge][1] // 4 - 3
-        return ((max(num_frames, SHORTEST) - 4) // 2 - 4) // 2
+            return (frames + 3) // 4 * 4 + EDGES[self.edge][1]
+        return frames.clamp(min=self.seen) if isinstance(frames, Tensor) else max(frames, self.seen)
 
     def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
         """Where steps stand in time: frames from one to the next, and the middle of the first.
 
-        A step sees 16 rows: the first one rows -8 to 7 with `edge="replicate"`, -6 to 9 with "vac", else 0 to 15.
+        The first step sees rows -8 to 7 with k5p2k5p2 and `edge="replicate"`, -6 to 9 with "vac", else 0 to 15.
         Frame t lasts from t to t + 1, so its middle is t + 0.5.
 
         Args:
             stride, first_centre: the same of the rows that go in.
         """
-        return 4 * stride, first_centre + (7.5 - EDGES.get(self.edge, (0, 0))[0]) * stride
+        left = EDGES.get(self.edge, (0, 0))[0]
+        return self.pace * stride, first_centre + ((self.seen - 1) / 2 - left) * stride
 
     def forward(self, features: Tensor, lengths: Tensor, *, lengthened: bool = False) -> tuple[Tensor, Tensor]:
         """Shorten time.
@@ -168,20 +208,16 @@ class TemporalConv(nn.Module):
                 "set its dim_in to the frame encoder's `dim`."
             )
         frames, real = (features, lengths) if lengthened else self.lengthen(features, lengths)  # [B, L, dim_in], [B]
-        hidden = self.conv1(frames.transpose(1, 2))  # [B, width, L-4]
-        real = real - 4
-        hidden = self._pool(self.norm1, hidden, real)
-        hidden, real = self.conv2(hidden), real // 2 - 4
-        hidden = self._pool(self.norm2, hidden, real)  # [B, width, S]
-        step_lengths = real // 2
-        steps = hidden.transpose(1, 2)
+        hidden = frames.transpose(1, 2)
+        for number, (kernel, pool) in enumerate(self.rounds, 1):
+            hidden, real = self.get_submodule(f"conv{number}")(hidden), real - (kernel - 1)  # [B, width, L-kernel+1]
+            mask = None if self.as_released else frame_mask(real, hidden.shape[2])
+            hidden = torch.relu(self.get_submodule(f"norm{number}")(hidden, mask))
+            hidden, real = nn.functional.max_pool1d(hidden, pool) if pool > 1 else hidden, real // pool
+        steps = hidden.transpose(1, 2)  # [B, S, width]
         if not self.as_released:
-            steps = steps * frame_mask(step_lengths, steps.shape[1])[:, :, None]
-        return steps, step_lengths
-
-    def _pool(self, norm: MaskedBatchNorm1d, hidden: Tensor, real: Tensor) -> Tensor:
-        mask = None if self.as_released else frame_mask(real, hidden.shape[2])
-        return nn.functional.max_pool1d(torch.relu(norm(hidden, mask)), 2)
+            steps = steps * frame_mask(real, steps.shape[1])[:, :, None]
+        return steps, real
 
     def lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop.
@@ -189,18 +225,26 @@ class TemporalConv(nn.Module):
         What stands behind a clip is a copy of its last frame, or the value 1 where `as_released`. [B, L, dim_in], [B]
         """
         longest = features.shape[1]  # a host number, so the output size needs no question to the device
-        if self.edge in EDGES:
-            left, copies = EDGES[self.edge]
-            size, real = (longest + 3) // 4 * 4 + copies, (lengths + 3) // 4 * 4 + copies
-        else:
-            left, size = 0, max(longest, SHORTEST)
-            real = lengths.clamp(min=SHORTEST)
+        left, size, real = EDGES.get(self.edge, (0, 0))[0], self._with_copies(longest), self._with_copies(lengths)
         index = torch.arange(size, device=features.device)[None, :] - left  # [1, L]
         index = torch.minimum(index.clamp(min=0), lengths[:, None] - 1)  # [B, L], always a real frame
         frames = features.gather(1, index[:, :, None].expand(-1, -1, features.shape[2]))
         if self.as_released:
             frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
         return frames, real
+
+
+def kind_of(state: Mapping[str, Tensor], prefix: str) -> str:
+    """The kind of a released temporal convolution, by the kernels of its tensors `PREFIX0.weight`, `PREFIX4.weight`.
+
+    Raises:
+        ValueError: no kind has those kernels.
+    """
+    kernels = [state[f"{prefix}{place}.weight"].shape[-1] for place in (0, 4) if f"{prefix}{place}.weight" in state]
+    for kind, rounds in CONVS.items():
+        if [kernel for kernel, _ in rounds] == kernels:
+            return kind
+    raise ValueError(f"its temporal convolution has the kernels {kernels}; {', '.join(CONVS)} are known")
 
 
 class BiLSTM(nn.Module):

@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from signcl.systems.encoders.published_weights import resnet_name, resnet_of
+from signcl.systems.parts.layers import kind_of
 from signcl.systems.parts.official import Checkpoint, Name
 
 __all__ = ["released_input", "visual_names", "visual_sizes"]
 
 CONV = {"0": "conv1", "1": "norm1", "4": "conv2", "5": "norm2"}
-"""Modules of the released temporal convolution, [K5, P2, K5, P2], by their place in its list."""
+"""Modules of the released temporal convolution, [K5, P2, K5, P2] or less, by their place in its list."""
 
 
 def visual_names(prefix: str) -> dict[str, Name]:
@@ -28,7 +29,8 @@ def visual_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     """Recipe values of frame encoder and convolution."""
     frames = f"{prefix}conv_2d.resnet."
     names = (name.removeprefix(frames) for name in state if name.startswith(frames))
-    return {"visual": resnet_of(names), "conv_width": len(state[f"{prefix}conv_1d.temporal_conv.0.bias"])}
+    conv = f"{prefix}conv_1d.temporal_conv."
+    return {"visual": resnet_of(names), "conv": kind_of(state, conv), "conv_width": len(state[f"{conv}0.bias"])}
 
 
 def released_input(given: Checkpoint) -> dict[str, Any]:

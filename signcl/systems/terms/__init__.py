@@ -109,6 +109,8 @@ class LossRecipe:
     ctc_reduction: Literal["clip", "gloss"] = "clip"
     """What a clip's CTC loss (`recognition`, `auxiliary`) is divided by before the mean over clips: nothing (VAC), or
     the number of its glosses (neccam/slt), which makes it about 8 times smaller on PHOENIX-2014T."""
+    mask_shuffle: float = bounded(0.0, low=0, high=1)
+    """Probability that the words and masks of a masked training sentence are shuffled. Released command: 0.5."""
     ctc_too_long: Literal["skip", "stop"] = "skip"
     """A clip with fewer steps than its glosses need is named and left out of `recognition`, or stops the run."""
     mask_duplicates: bool = True

@@ -79,10 +79,24 @@ class TrainRecipe:
     momentum: float = bounded(0.9, low=0, below=1)
     """For sgd, Nesterov."""
     weight_decay: float = bounded(0.01, low=0, high=1000)
-    schedule: Literal["cosine", "onecycle", "plateau", "steps", "constant"] = "cosine"
+    schedule: Literal["cosine", "onecycle", "plateau", "steps", "constant", "noam", "exponential", "restarts"] = (
+        "cosine"
+    )
+    """After the warm-up, from `lr` on: noam falls with 1 / sqrt(step), exponential by `decay_factor` in `decay_steps`,
+    restarts as a cosine that begins anew after `restart_steps`."""
     warmup_steps: int = bounded(0, low=0, high=10**12)
+    """Steps in which the learning rate rises to `lr`; `noam` needs some, since it falls from there as their square
+    root. neccam/slt's noam: lr = factor / sqrt(hidden size x warm-up)."""
     min_lr: float = bounded(1e-8, low=0, high=1)
-    """What the learning rate falls to, for `cosine` and `onecycle`."""
+    """What the learning rate falls to, for `cosine`, `onecycle`, `restarts`, and at most for `exponential`."""
+    decay_factor: float = bounded(0.99, above=0, high=1)
+    """For `exponential`: what the learning rate is multiplied by over `decay_steps`."""
+    decay_steps: int = bounded(1000, low=1, high=10**12)
+    """For `exponential`: optimizer steps; those of an epoch for a decay by the epoch."""
+    restart_steps: int = bounded(1000, low=1, high=10**12)
+    """For `restarts`: optimizer steps of the first cosine. neccam/slt: t_init."""
+    restart_growth: int = bounded(2, low=1, high=1000)
+    """For `restarts`: each cosine is so many times as long as the one before. neccam/slt: t_mult."""
     plateau_patience: int = bounded(5, low=0, high=1_000_000)
     """For `plateau`: scorings without a better one before the learning rate falls."""
     plateau_factor: float = bounded(0.7, above=0, high=1)
@@ -179,7 +193,7 @@ class Recipe:
     def reading(self) -> Reading:
         """What the loader needs of it."""
         masked = any("masked_tokens" in term.needs for term in self.terms.values())
-        masking = Masking(self.loss.mask_rate, self.loss.mask_kind) if masked else None
+        masking = Masking(self.loss.mask_rate, self.loss.mask_kind, self.loss.mask_shuffle) if masked else None
         return Reading(self.input, self.text.max_tokens, self.train.seed, masking)
 
     @property
@@ -200,10 +214,20 @@ class Recipe:
                 )
 
     def _check_input(self) -> None:
+        several = self.corpus.features
+        if isinstance(several, list) and not (several and all(several)):
+            raise ValueError(f"corpus.features: needs a path or a list of paths, got {several}")
+        if isinstance(several, str) and several.startswith("["):  # YAML reads {split} in a list as a mapping
+            raise ValueError(f'corpus.features: in a list each path needs quotes, ["a/{{split}}", "b"], got {several}')
         size, crop = self.input.size, self.input.crop
         if size is not None and crop is not None and crop > size:
             raise ValueError(
                 f"input.crop={crop}: needs a square within input.size={size}; make crop smaller or size larger"
+            )
+        if self.input.stride_from != "first" and self.input.stride == 1:
+            raise ValueError(
+                f"input.stride_from={self.input.stride_from}: needs input.stride of at least 2, got 1, where every "
+                f"frame is used"
             )
 
     def _check_stage(self, system: type[System]) -> None:
@@ -226,6 +250,11 @@ class Recipe:
                     f"loss.schedule.{term}: loss.weights has {', '.join(weights)}; give the term a weight or leave "
                     f"its epochs out"
                 )
+        if self.loss.mask_shuffle and not any("masked_tokens" in term.needs for term in self.terms.values()):
+            raise ValueError(
+                f"loss.mask_shuffle={self.loss.mask_shuffle}: needs a term that reads masked sentences, such as "
+                f"masked_text of vlp; loss.weights has {', '.join(weights)}"
+            )
         for name in self.loss.sections:
             if name not in weights:
                 raise ValueError(f"loss.{name}: these settings need a weight for it: loss.weights.{name}")
@@ -256,7 +285,8 @@ class Recipe:
                 f"train.select={train.select}: this stage scores {', '.join(sorted(self.dev_scores))}"
                 f"{did_you_mean(train.select.removeprefix('-'), self.dev_scores)}"
             )
-        if train.schedule in ("cosine", "onecycle") and train.min_lr > train.lr:  # the other schedules never read it
+        falling = ("cosine", "onecycle", "exponential", "restarts")  # the other schedules never read min_lr
+        if train.schedule in falling and train.min_lr > train.lr:
             raise ValueError(
                 f"train.min_lr={train.min_lr}: {train.schedule} falls to it from train.lr={train.lr}; make min_lr at "
                 f"most lr"
@@ -267,6 +297,8 @@ class Recipe:
                     f"train.parts.{name}.lr={part.lr}: {train.schedule} falls from it to train.min_lr={train.min_lr}; "
                     f"make min_lr at most lr"
                 )
+        if train.schedule == "noam" and not train.warmup_steps:
+            raise ValueError("train.warmup_steps: noam needs at least 1, from which the learning rate falls, got 0")
         if train.step_shares[0] > train.step_shares[1]:
             raise ValueError(f"train.step_shares: needs two shares from 0 to 1 in order, got {list(train.step_shares)}")
         if train.optimizer == "sgd" and not train.momentum > 0:

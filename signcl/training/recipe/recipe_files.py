@@ -198,9 +198,10 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             )
         return data
     if origin in (typing.Union, types.UnionType):
-        if data is None:
+        if data is None and type(None) in arguments:
             return None
-        return _build(next(a for a in arguments if a is not type(None)), data, where)
+        members = [a for a in arguments if a is not type(None)]
+        return _build(next((a for a in members if _is_shaped(data, a)), members[0]), data, where)
     if origin is dict:
         if not isinstance(data, dict):
             raise ValueError(f"{name}: a mapping is needed, got {data!r}")
@@ -224,6 +225,16 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
         raise ValueError(f"{name}: needs {wanted}, got {shown(data)}")
     return data
+
+
+def _is_shaped(data: Any, kind: Any) -> bool:
+    """Whether a value has the shape of a member of a union: a list, a mapping, or a single value."""
+    outer = typing.get_origin(kind) or kind
+    if outer in (list, tuple):
+        return isinstance(data, list | tuple)
+    if outer is dict or dataclasses.is_dataclass(outer):
+        return isinstance(data, dict)
+    return isinstance(data, outer) if isinstance(outer, type) else False
 
 
 def _unknown_key(kind: Any, key: Any, data: dict[str, Any], where: str) -> ValueError:
