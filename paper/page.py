@@ -80,6 +80,8 @@ def topic_of(name: str, text: str) -> str:
     for names, topic in of_tables.items():
         if name in names:
             return topic
+    if text.startswith("baseline "):
+        return "Against the systems that Tables 2 and 3 quote"
     if "SignCL" in text:
         return "Does SignCL lower density?" if "SDR" in text else "Does SignCL translate or recognise better?"
     return "What VLP brings" if text.startswith("VLP") else "Denser features: recognised and translated worse?"
@@ -90,6 +92,7 @@ TOPICS = (
     "Does SignCL lower density?",
     "Denser features: recognised and translated worse?",
     "What VLP brings",
+    "Against the systems that Tables 2 and 3 quote",
     "What else might help: options of this package",
     "Margins and weight of SignCL",
     "Does the score come from the video?",
