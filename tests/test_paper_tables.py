@@ -86,7 +86,7 @@ def test_table_1_trains_every_probe_on_the_features_of_every_extractor(tmp_path,
     assert read.density["sdr"] == pytest.approx(own.density["sdr"], abs=0.1)
     assert "sdr" in next(iter(probe.values())).density
     options.extractors = ["i3d"]
-    with pytest.raises(ValueError, match="--extractors: synthetic has srp, smkd, .*, got i3d"):
+    with pytest.raises(ValueError, match=r"--extractors: synthetic has srp, smkd, .*, got i3d"):
         table1.table(options, place)
 
 
@@ -140,7 +140,7 @@ def test_every_row_has_a_plan_and_a_command(tmp_path, capsys, script, option, fi
 
 def test_the_systems_that_table_2_quotes_are_rows_of_it(tmp_path, place):
     tiny = (*TINY, "model.visual=feature_mlp", "model.visual_weights=", "input.size=null", "model.conv_width=16",
-            "model.decoder_layers=1", "model.layers=1", "model.prototype_dim=8")  # fmt: skip
+            "model.decoder_layers=1", "model.layers=1", "model.prototype_dim=8", "model.max_share=1")  # fmt: skip
     options = options_of(tmp_path, "synthetic", "--seeds", "1", "--changes", *tiny)
     options.systems = ["nslt2018", "gaslt", "gfslt", "sign2gpt"]
     wanted = table2.planned(options, place)
