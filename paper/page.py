@@ -101,8 +101,8 @@ TOPICS = (
 """What claims are about, in the order of the page."""
 ABOUT_SIGNCL = (
     "These runs could hardly have shown a gain: the pairs that SignCL is about are rare in the clips, the features are "
-    "not dense to begin with, and the seeds are few (the head of this page has the figures). A row that says *not seen* "
-    "is no evidence against SignCL."
+    "not dense to begin with, and the seeds are few (the head of this page has the figures). A row that says *not "
+    "seen* is no evidence against SignCL."
 )
 NOTES = {TOPICS[0]: ABOUT_SIGNCL}
 """What must be read with the claims of a topic."""
