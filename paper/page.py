@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from paper.extractors import KINDS, title
+from paper.table2 import SYSTEMS
 from signcl.data.files import write_text
 
 __all__ = ["ORDER", "TOPICS", "read_tables", "topic_of", "write_page"]
@@ -63,7 +65,8 @@ def read_tables(results: Path) -> list[tuple[Path, dict[str, Any]]]:
 def write_page(results: Path, page: Path, head: Path) -> str:
     """Write the page of all results; its text."""
     tables = read_tables(results)
-    text = "\n".join([head.read_text(encoding="utf-8").rstrip(), "", *_claims(tables), *_tables(tables, page), ""])
+    parts = [*_claims(tables), *_tables(tables, page), *_not_run(tables)]
+    text = "\n".join([head.read_text(encoding="utf-8").rstrip(), "", *parts, ""])
     write_text(page, text)
     return text
 
@@ -144,6 +147,34 @@ def _tables(tables: list[tuple[Path, dict[str, Any]]], page: Path) -> list[str]:
         made = ", ".join(f"{key} {value}" for key, value in table["made"].items() if key != "corpus")
         lines.append(f"| {_cell(table['title'])} | {path.parent.name} | {files} | {_cell(made)} |")
     return lines
+
+
+ROWS = {
+    "table1": ("extractors", {kind: title(kind, "synthetic") for kind in KINDS if not kind.startswith("gfslt")}),
+    "figure2": ("extractors", {kind: title(kind, "synthetic") for kind in ("srp", "smkd", "i3d", "vlp", "vlp-signcl")}),
+    "table2": ("systems", SYSTEMS),
+}
+"""Scripts whose rows can be made one by one: the option that chooses them, what it calls each, and the table."""
+
+
+def _not_run(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """Rows of the synthetic corpus that no table has, each with its command; nothing on a page without any table."""
+    lines = []
+    for script, (option, rows) in ROWS.items():
+        made = [
+            row[0]
+            for path, table in tables
+            if path.parent.name == "synthetic" and table["name"].split("-")[0] == script
+            for row in table.get("rows", ())
+        ]
+        lines += [
+            f"| {name} | {script} | not run | `python -m paper.{script} --corpus synthetic --{option} {row}` |"
+            for row, name in rows.items()
+            if made and name not in made
+        ]
+    if not lines:
+        return []
+    return ["", "## Not run", "", "| row | of | here | command |", "|---|---|---|---|", *lines]
 
 
 def _link(file: Path, page: Path) -> str:
