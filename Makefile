@@ -22,7 +22,7 @@ test: $(VENV)/ready  ## linters, types and the whole suite
 	$(BIN)/mypy signcl
 	$(BIN)/pytest -n 2 --dist loadfile
 
-paper: $(VENV)/ready  ## every table and figure that this machine can make; 169 minutes measured on 2 cores, resumable
+paper: $(VENV)/ready  ## every table and figure that this machine can make; hours on 2 cores, resumable
 	$(BIN)/python -m paper
 
 clean:

@@ -17,7 +17,8 @@ from pathlib import Path
 from paper.check import SCRIPTS
 from paper.page import write_page
 from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
-from paper.settings import CORPORA, PRESETS, add_arguments, has_corpus, jobs_at_a_time, positive
+from paper.settings import CORPORA, JOBS, PRESETS, SEEDS, add_arguments, has_corpus, jobs_at_a_time
+from signcl.cli.number_options import real
 
 __all__ = ["main"]
 
@@ -35,9 +36,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--spans", help="a table of its spans, for density; {split} is filled")
     parser.add_argument("--plan", action="store_true", help="say what is missing and how long it takes, run nothing")
     parser.add_argument("--page", action="store_true", help="write the page of what is there, run nothing")
-    parser.add_argument("--minutes", type=float, help="begin no further script after so many minutes")
-    parser.add_argument("--seeds", type=positive, help="default: 3, on the number signs 5")
-    parser.add_argument("--jobs", type=positive, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
+    parser.add_argument("--minutes", type=real(low=0, high=1e6), help="begin no further script after so many minutes")
+    parser.add_argument("--seeds", type=SEEDS, help="default: 3, on the number signs 5")
+    parser.add_argument("--jobs", type=JOBS, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
     parser.add_argument("--device", help="default: that of the preset")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data")))

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper.jobs import Extract, missing, recipe_of
+from paper.extractors import KINDS
+from paper.jobs import Extract, Files, missing, recipe_of
 from paper.plan import Step, runs_of
 from paper.published import EXPECTED, NOISE
-from paper.settings import CORPORA, add_arguments
+from paper.settings import CORPORA, SEEDS, add_arguments
 from signcl.cli.tables import table as drawn
 from signcl.data.batch import Sample
 from signcl.training.recipe import Recipe, load_recipe, recipe_path, recipe_to_dict
@@ -48,6 +49,8 @@ PARAMETERS = {
     "csl_daily": {"vlp": 281.1e6, "gfslt": 122.7e6, "slt": 26.0e6, "recogniser": 11.0e6, "smkd": 33.7e6},
 }
 """By system, as docs/models.md counts them (CSL-Daily: its word tables and gloss heads)."""
+BASELINE_PARAMETERS = {"nslt2018": 59.9e6, "gaslt": 17.9e6, "pgp": 35.6e6, "sign2gpt": 1798.5e6}
+"""The same of PHOENIX-2014T in recipes/sizes.json, for either corpus."""
 FEATURE_DIM = 512
 LOCAL = re.compile(r"(pretrained|runs|weights|data)/|[/.~]|.*/.*/|.*\.(pth|pt|bin|safetensors|vec|txt|gz)$")
 """What is a path and no hub id."""
@@ -100,7 +103,10 @@ def check(corpus: str, root: Path, *, seeds: int = 3, out: Path = Path("runs/pap
     _texts(parts, report)
     _clips(parts, every, report)
     recipes = {name: load_recipe(recipe_path(name)) for name in dict.fromkeys(CORPORA[corpus].recipes.values())}
-    _weights(recipes, report)
+    _weights(recipes, report, report.errors)
+    extra = dict.fromkeys(CORPORA[corpus].extra.values())
+    _weights({name: load_recipe(recipe_path(name)) for name in extra}, report, report.warnings, OPTIONAL)
+    _published(corpus, root, report)
     runs, features = _runs(corpus, ["--root", str(root), "--seeds", str(seeds), "--out", str(out)], report)
     _devices(corpus, recipes, runs, report)
     held = [s.num_frames for samples in parts.values() for s in samples if s.num_frames]
@@ -206,8 +212,27 @@ def _pretrained(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield above + key, value.removeprefix("pretrained:")
 
 
-def _weights(recipes: dict[str, Recipe], report: Report) -> None:
-    """Whether what the recipes start from is there. Paths are those of the folder that scripts are run in."""
+OPTIONAL = " Without it leave its row out: --systems of paper.table2, --extractors of paper.table1 and paper.figure2."
+"""Of rows that tables can do without."""
+
+
+def _published(corpus: str, root: Path, report: Report) -> None:
+    """Whether the features that others published are there."""
+    for kind, pattern in CORPORA[corpus].published.items():
+        if missing_files := Files(pattern).missing(root):
+            report.warnings.append(
+                f"{missing_files[0].name} is not in {root}: the {KINDS[kind]} features of Tables 1, 11 and Figure 2. "
+                f"See docs/systems/cnn_ctc.md.{OPTIONAL}"
+            )
+
+
+def _weights(recipes: dict[str, Recipe], report: Report, lines: list[str], more: str = "") -> None:
+    """Whether what the recipes start from is there. Paths are those of the folder that scripts are run in.
+
+    Args:
+        lines: where what is missing is said: errors or warnings.
+        more: what to do without it.
+    """
     wanted: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, recipe in recipes.items():
         for key, source in _pretrained(recipe_to_dict(recipe)):
@@ -220,12 +245,12 @@ def _weights(recipes: dict[str, Recipe], report: Report) -> None:
             there.append(source)
         elif path.is_dir() or LOCAL.match(source):
             docs = dict.fromkeys(next(text for start, text in WHERE.items() if key.startswith(start)) for key in keys)
-            report.errors.append(
-                f"{source} is {'empty' if path.is_dir() else 'not there'}: {needed}. See {', '.join(docs)}"
-            )
+            state = "empty" if path.is_dir() else "not there"
+            lines.append(f"{source} is {state}: {needed}. See {', '.join(docs)}{'.' if more else ''}{more}")
         else:
             report.warnings.append(f"{source} will be asked of the hub, or found in its cache: {needed}")
-    report.facts.append(("pretrained weights", f"{len(there)} of {len(wanted)} are there"))
+    what = "pretrained weights of optional rows" if more else "pretrained weights"
+    report.facts.append((what, f"{len(there)} of {len(wanted)} are there"))
 
 
 def _runs(corpus: str, words: list[str], report: Report) -> tuple[dict[Path, Recipe], int]:
@@ -309,7 +334,8 @@ def _costs(corpus: str, frames: float, runs: dict[Path, Recipe], features: int, 
     for recipe in runs.values():
         kinds[recipe.model.name] += 1
         moments = 1 if recipe.train.optimizer == "sgd" else 2
-        checkpoints += 4 * (2 + moments) * PARAMETERS[corpus][recipe.model.name]  # best; last, and its optimizer's
+        size = (PARAMETERS[corpus] | BASELINE_PARAMETERS)[recipe.model.name]
+        checkpoints += 4 * (2 + moments) * size  # best; last, and its optimizer's
     room = features * frames * FEATURE_DIM * 2
     place = next(folder for folder in (out, *out.parents) if folder.exists())
     free = shutil.disk_usage(place).free
@@ -337,7 +363,7 @@ def _costs(corpus: str, frames: float, runs: dict[Path, Recipe], features: int, 
         ("one pretraining", f"{PRETRAIN_HOURS * scale:.0f} GPU hours (3090)"),
         ("one finetuning", f"{FINETUNE_HOURS * scale:.0f} GPU hours (3090)"),
         (f"{timed} runs of VLP and GFSLT", f"{hours:,.0f} GPU hours (3090), by their epochs"),
-        (f"{len(runs) - timed} others", "SMKD, and small ones on features: no published time"),
+        (f"{len(runs) - timed} others", "SMKD, other systems and small ones on features: no published time"),
         ("the paper's own figure", "96 GPU hours (8 A800, about 12 hours; of which runs is not said)"),
         ("basis", "GFSLT-VLP#6: 4 x 3090, 24 h and 36 h on PHOENIX-2014T; scaled by frames. Not measured here"),
     ]
@@ -364,7 +390,7 @@ def main(words: Sequence[str] | None = None) -> int:
     licensed = [name for name, setting in CORPORA.items() if setting.licensed]
     parser.add_argument("--corpus", choices=licensed, required=True)
     parser.add_argument("--root", type=Path, help="the corpus folder, where it is not the usual one")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=SEEDS, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs would go")
     parser.add_argument("--all", action="store_true", help="open every clip")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

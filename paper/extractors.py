@@ -1,20 +1,54 @@
 """Frame features and their probes: what Tables 1, 9 and 10 and Figures 2 and 3 are made of, defined once.
 
-A kind of features is a trained run and its frame encoder's output. `probe` is the recogniser on such features, with
-the recipe of the corpus's recogniser: its WER is the "SLR" column of Table 1, its answers give each gloss its accuracy.
+A kind of features is a trained run and its frame encoder's output; `SRP` and `I3D` are files or an encoder that others
+published, where the corpus has such. `probe` is the recogniser on features, with the recipe of the corpus's recogniser:
+its WER is the "SLR" column of Table 1, its answers give each gloss its accuracy.
+
+SRP: the paper's features come from a CNN-LSTM-HMM trained on glosses, whose code was never released. On PHOENIX-2014T
+the released files are read. On the synthetic corpus a stand-in is trained in their place, `cnn_ctc`: a frame encoder
+that learns glosses by CTC, without the tricks of SMKD (docs/systems/cnn_ctc.md). I3D: a classifier of isolated signs of
+another vocabulary, WLASL's there, another lexicon's here (docs/systems/i3d.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
 
-from paper.jobs import Extract, Fit
-from paper.settings import CORPORA
+from paper.jobs import Extract, Files, Fit, Place, Result
+from paper.settings import CORPORA, make_i3d
 
-__all__ = ["KINDS", "aligner", "extractors", "probe", "runs_of_kinds", "translators"]
+__all__ = [
+    "KINDS",
+    "add_kinds",
+    "aligner",
+    "borrowed",
+    "chosen",
+    "extractors",
+    "look",
+    "measured",
+    "probe",
+    "ready",
+    "runs_of_kinds",
+    "title",
+    "translators",
+    "windows",
+]
 
-KINDS = {"smkd": "SMKD", "vlp": "VLP", "vlp-signcl": "VLP + SignCL", "gfslt": "GFSLT", "gfslt-signcl": "GFSLT + SignCL"}
+KINDS = {
+    "srp": "SRP",
+    "smkd": "SMKD",
+    "smkd-signcl": "SMKD + SignCL",
+    "i3d": "I3D",
+    "vlp": "VLP",
+    "vlp-signcl": "VLP + SignCL",
+    "gfslt": "GFSLT",
+    "gfslt-signcl": "GFSLT + SignCL",
+}
 """What each kind is called in a table."""
+STAND_IN = {"synthetic": "SRP (cnn_ctc)"}
+"""What SRP is called where the released features do not exist and another network stands in."""
 
 
 def runs_of_kinds(corpus: str, changes: Sequence[str] = ()) -> dict[str, Fit]:
@@ -33,7 +67,98 @@ def extractors(corpus: str, changes: Sequence[str] = ()) -> dict[str, Extract]:
     return {kind: Extract(run) for kind, run in runs_of_kinds(corpus, changes).items()}
 
 
-def probe(corpus: str, features: Extract, changes: Sequence[str] = ()) -> Fit:
+def borrowed(corpus: str, place: Place | None, changes: Sequence[str] = ()) -> dict[str, Extract | Files]:
+    """SRP and I3D, those of them that the corpus has."""
+    setting, found = CORPORA[corpus], dict[str, Extract | Files]()
+    if "srp" in setting.published:
+        found["srp"] = Files(setting.published["srp"])
+    elif "srp" in setting.extra:
+        found["srp"] = Extract(Fit(setting.extra["srp"], tuple(changes)))
+    if "i3d" in setting.extra:
+        found["i3d"] = windows(setting.extra["i3d"], place, changes)
+    return found
+
+
+def windows(recipe: str, place: Place | None, changes: Sequence[str] = ()) -> Extract:
+    """Features of an I3D that is taken as it is: the weights of its recipe, or the run that stands in for them."""
+    own = (f"model.visual_weights=pretrained:{place.i3d}", "model.visual=i3d") if place and place.i3d else ()
+    return Extract(Fit(recipe, (*own, *changes)), trained=False)
+
+
+def title(kind: str, corpus: str) -> str:
+    """A kind in a table of a corpus."""
+    return STAND_IN.get(corpus, KINDS[kind]) if kind == "srp" else KINDS[kind]
+
+
+def look(corpus: str, features: Extract | Files, changes: Sequence[str] = ()) -> tuple[Fit, str]:
+    """The run and the tap where the density of features is measured: their own run, else the input of their probe."""
+    if isinstance(features, Extract) and features.trained:
+        return features.run, features.tap
+    return probe(corpus, features, changes), "visual"
+
+
+def measured(found: Sequence[Result], tap: str, place: Place) -> list[Result]:
+    """Results with the density of a tap; those of the tap `features` have it already."""
+    return list(found) if tap == "features" else [_measured(result, tap, place) for result in found]
+
+
+def _measured(result: Result, tap: str, place: Place) -> Result:
+    from signcl.data.annotation.span_table import attach_spans
+    from signcl.density import sign_density_ratio
+    from signcl.inference.run_density import sign_instances
+    from signcl.training.recipe import recipe_samples
+    from signcl.training.runs import load_run
+
+    run = load_run(result.folder)
+    samples = recipe_samples(run.recipe, "test")
+    if place.spans is not None:
+        samples = attach_spans(samples, place.spans.replace("{split}", "test"))
+    samples = [sample for sample in samples if sample.spans]
+    if not samples:
+        return dataclasses.replace(result, density=None)
+    signs = sign_instances(run, samples, ["centre"], tap=tap, device=place.device, progress=False)[0]
+    ratio = sign_density_ratio(signs.features, signs.numbers()[1])
+    return dataclasses.replace(result, density={"sdr": 100 * ratio.mean})
+
+
+def ready(kinds: Mapping[str, Extract | Files], options: argparse.Namespace, place: Place) -> None:
+    """Train the I3D where it is missing, and ask for published files.
+
+    Raises:
+        ValueError: files that are not there.
+    """
+    for kind, features in kinds.items():
+        if isinstance(features, Files) and (files := features.missing(place.root)):
+            others = " ".join(other for other in kinds if other != kind)
+            raise ValueError(
+                f"{KINDS[kind]} features of {options.corpus} are the files {features.pattern} in {place.root}, and "
+                f"{files[0].name} is not there; docs/systems/cnn_ctc.md says where from, or leave them out with "
+                f"--extractors {others}"
+            )
+    if "i3d" in kinds:
+        make_i3d(options, place)
+
+
+def add_kinds(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses extractors."""
+    kinds = [kind for kind in KINDS if not kind.startswith("gfslt")]
+    parser.add_argument("--extractors", nargs="+", choices=kinds, metavar="NAME",
+                        help=f"only these rows, in a table of their own, of: {', '.join(kinds)}")  # fmt: skip
+
+
+def chosen(kinds: Mapping[str, Extract | Files], options: argparse.Namespace) -> dict[str, Extract | Files]:
+    """Those that the options name; all where they name none.
+
+    Raises:
+        ValueError: one that the corpus does not have.
+    """
+    names = getattr(options, "extractors", None) or list(kinds)
+    if unknown := [name for name in names if name not in kinds]:
+        raise ValueError(f"--extractors: {options.corpus} has {', '.join(kinds)}, got {', '.join(unknown)}")
+    return {name: features for name, features in kinds.items() if name in names}
+
+
+def probe(corpus: str, features: Extract | Files, changes: Sequence[str] = ()) -> Fit:
     """The recogniser on extracted features."""
     recipes = CORPORA[corpus].recipes
     recipe = recipes.get("features-recogniser", recipes["recogniser"])

@@ -19,7 +19,7 @@ import numpy as np
 from paper.extractors import aligner
 from paper.jobs import Place, Result, run_all
 from paper.output import Table
-from paper.script import command_of, run_script
+from paper.script import Rows, command_of, run_script
 from paper.version import part_version
 from signcl.data.batch import Sample
 from signcl.density.instances import Instances
@@ -156,6 +156,7 @@ def run_analysis(
     words: Sequence[str] | None,
     table: Callable[[argparse.Namespace, Place, str], Table],
     more: Callable[[argparse.ArgumentParser], None] | None = None,
+    rows: tuple[str, Rows] | None = None,
 ) -> Table:
     """`run_script` for a table that looks at signs: where their spans come from, and which frame is a sign.
 
@@ -163,6 +164,7 @@ def run_analysis(
         about: the docstring of the script.
         table: from the options, where runs go, and the command in words.
         more: adds the script's own options.
+        rows: see `run_script`.
     """
 
     def own(parser: argparse.ArgumentParser) -> None:
@@ -173,4 +175,4 @@ def run_analysis(
     def with_command(options: argparse.Namespace, place: Place) -> Table:
         return table(options, place, command_of(name, options))
 
-    return run_script(name, about, with_command, corpora, words, more=own)
+    return run_script(name, about, with_command, corpora, words, more=own, rows=rows)

@@ -27,7 +27,7 @@ from typing import Any
 
 from paper.version import code_version
 
-__all__ = ["Extract", "Fit", "Place", "Result", "folder_of", "missing", "recipe_of", "run_all"]
+__all__ = ["Extract", "Files", "Fit", "Place", "Result", "folder_of", "missing", "recipe_of", "run_all"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Fit:
     """Overrides, `key.sub=value`."""
     start: Fit | None = None
     """The run whose weights start this one (`model.init_from`)."""
-    features: Extract | None = None
+    features: Extract | Files | None = None
     """Features that replace the clips (`corpus.features`)."""
 
     def seeded(self, seed: int) -> Fit:
@@ -59,10 +59,29 @@ class Extract:
 
     run: Fit
     tap: str = "features"
+    trained: bool = True
+    """False: nothing is trained, the recipe's frame encoder is taken as its `model.visual_weights` are."""
 
     def seeded(self, seed: int) -> Extract:
-        """The same of the run with another seed."""
-        return Extract(self.run.seeded(seed), self.tap)
+        """The same of the run with another seed; an encoder that is taken as it is knows no seed."""
+        return Extract(self.run.seeded(seed), self.tap) if self.trained else self
+
+
+@dataclass(frozen=True)
+class Files:
+    """Features that somebody published, as files below the corpus folder."""
+
+    pattern: str
+    """Their name, with `{split}`."""
+
+    def seeded(self, seed: int) -> Files:
+        """They are what they are."""
+        return self
+
+    def missing(self, root: Path) -> list[Path]:
+        """Those that are not in the corpus folder."""
+        files = [root / self.pattern.replace("{split}", split) for split in SPLITS]
+        return [file for file in files if not file.exists()]
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,9 @@ class Place:
     paper; its name holds the number of its content. None: what the recipes say."""
     spans: str | None = None
     """A table of the frames of each sign, for density where the corpus knows none; `{split}` is filled."""
+    i3d: Path | None = None
+    """The run on isolated signs of another lexicon whose I3D gives the features of that name; its name holds the number
+    of its content. None: the weights that the recipe of the features names."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,17 @@ def recipe_of(job: Fit, place: Place) -> Any:
     """The recipe of a run, complete but for its folder."""
     from signcl.training.recipe import load_recipe, recipe_path
 
+    changes = _values_of(job, place)
+    recipe = load_recipe(recipe_path(job.recipe), changes)
+    if recipe.train.devices == 1:
+        return recipe
+    # every run on one device, the batch of several by accumulation: a script starts its runs itself
+    alone = [f"train.accumulate={recipe.train.accumulate * recipe.train.devices}", "train.devices=1"]
+    return load_recipe(recipe_path(job.recipe), [*changes, *alone, "train.nodes=1", "train.strategy=auto"])
+
+
+def _values_of(job: Fit, place: Place) -> list[str]:
+    """The recipe values that make a run: where it is trained, what it starts from, its own."""
     preset = place.clips if job.features is None else ()
     encoder = [f"model.visual_weights=pretrained:{place.encoder}"] if place.encoder and _from_pixels(job) else []
     own = _applicable(job.recipe, job.changes)
@@ -117,13 +150,10 @@ def recipe_of(job: Fit, place: Place) -> Any:
     if job.start is not None:
         changes.append(f"model.init_from={folder_of(job.start, place)}")
     if job.features is not None:
-        changes.append(f"corpus.features={folder_of(job.features, place)}/{{split}}")
-    recipe = load_recipe(recipe_path(job.recipe), changes)
-    if recipe.train.devices == 1:
-        return recipe
-    # every run on one device, the batch of several by accumulation: a script starts its runs itself
-    alone = [f"train.accumulate={recipe.train.accumulate * recipe.train.devices}", "train.devices=1"]
-    return load_recipe(recipe_path(job.recipe), [*changes, *alone, "train.nodes=1", "train.strategy=auto"])
+        files = isinstance(job.features, Files)
+        where = place.root / job.features.pattern if files else folder_of(job.features, place) / "{split}"
+        changes.append(f"corpus.features={where}")
+    return changes
 
 
 @functools.lru_cache
@@ -158,9 +188,10 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
     seed = recipe["train"]["seed"]
     recipe.pop("out")
     recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
-    recipe["corpus"]["features"] = job.features and folder_of(job.features, place).parent.name + job.features.tap
-    if place.encoder and recipe["model"]["visual_weights"] == f"pretrained:{place.encoder}":
-        recipe["model"]["visual_weights"] = place.encoder.name
+    recipe["corpus"]["features"] = job.features and _name_of(job.features, place)
+    for run in (place.encoder, place.i3d):
+        if run and recipe["model"]["visual_weights"] == f"pretrained:{run}":
+            recipe["model"]["visual_weights"] = run.name
     recipe["corpus"].pop("root")
     recipe["train"].pop("device")
     content = json.dumps([recipe, place.corpus_id, code_version()], sort_keys=True)
@@ -168,11 +199,18 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
     return place.out / f"{stem}-{hashlib.sha1(content.encode()).hexdigest()[:10]}-seed{seed}"
 
 
+def _name_of(features: Extract | Files, place: Place) -> str:
+    """What features are, wherever they lie."""
+    if isinstance(features, Files):
+        return features.pattern
+    return folder_of(features, place).parent.name + features.tap
+
+
 def _before(job: Fit | Extract) -> list[Fit | Extract]:
     """What must be there first."""
     if isinstance(job, Extract):
-        return [job.run]
-    return [part for part in (job.start, job.features) if part is not None]
+        return [job.run] if job.trained else []
+    return [part for part in (job.start, job.features) if part is not None and not isinstance(part, Files)]
 
 
 def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
@@ -317,10 +355,14 @@ def _work(job: Fit | Extract, folder: Path, place: Place) -> None:
 
 def _extract(job: Extract, folder: Path, place: Place) -> None:
     from signcl.inference.extraction import extract
+    from signcl.training.recipe import recipe_path
 
+    source, values = folder_of(job.run, place), []
+    if not job.trained:  # the recipe stands for its frame encoder
+        source, values = recipe_path(job.run.recipe), _values_of(job.run, place)
     for split in SPLITS:
         if not (folder / split / "index.json").is_file():
-            extract(folder_of(job.run, place), folder / split, split, tap=job.tap, device=place.device, progress=False)
+            extract(source, folder / split, split, tap=job.tap, overrides=values, device=place.device, progress=False)
 
 
 def _fit(job: Fit, folder: Path, place: Place) -> None:

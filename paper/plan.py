@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper.jobs import Fit, Place, missing
-from paper.settings import core_seconds, encoder_job, has_corpus, place_of
+from paper.jobs import Extract, Fit, Place, missing
+from paper.settings import core_seconds, encoder_job, has_corpus, i3d_job, place_of
 
-__all__ = ["STEPS", "Estimate", "Step", "estimate", "plans", "reason_not_to_run"]
+__all__ = ["STEPS", "Estimate", "Step", "estimate", "estimate_runs", "plans", "reason_not_to_run", "with_encoders"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,19 @@ def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
     wanted: Iterable[Fit] = module.planned(options, where[0]).values()
     first = getattr(module, "FIRST_SEED", 0)
     seeded = [job.seeded(first + seed) for job in wanted for seed in range(options.seeds)]
-    found = dict.fromkeys(where, seeded)
-    if any(place.encoder for place in where):
+    return with_encoders(dict.fromkeys(where, seeded), options)
+
+
+def with_encoders(wanted: dict[Place, list[Fit]], options: argparse.Namespace) -> dict[Place, list[Fit]]:
+    """Runs by place, and those whose frame encoders they start from or read."""
+    found = dict(wanted)
+    if any(place.encoder for place in wanted):
         job, place = encoder_job(options, make=False)
         found[place] = [job]
+    read = [job.features for jobs in wanted.values() for job in jobs]
+    if any(place.i3d for place in wanted) and any(isinstance(f, Extract) and not f.trained for f in read):
+        job, place = i3d_job(options)
+        found[place] = [*found.get(place, ()), job]
     return found
 
 
@@ -105,10 +114,12 @@ class Estimate:
 
 def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Estimate:
     """What a script still has to train, but for the runs that are `counted` already; they are added to it."""
-    if not step.trains:
-        return Estimate(0, 0.0, 0)
+    return estimate_runs(runs_of(step, options), counted) if step.trains else Estimate(0, 0.0, 0)
+
+
+def estimate_runs(wanted: dict[Place, list[Fit]], counted: set[Path]) -> Estimate:
+    """The same of runs by place."""
     total, runs, unknown = 0.0, 0, 0
-    wanted = runs_of(step, options)
     for place, jobs in wanted.items():
         for folder, job in missing(jobs, place).items():
             if folder in counted:

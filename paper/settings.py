@@ -14,16 +14,19 @@ import argparse
 import hashlib
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from paper.jobs import Extract, Fit, Place, folder_of, recipe_of, run_all
 from paper.version import code_version, part_version
+from signcl.cli.number_options import whole
 
 __all__ = [
     "CORPORA",
+    "JOBS",
     "PRESETS",
+    "SEEDS",
     "Preset",
     "Setting",
     "Sweep",
@@ -32,6 +35,8 @@ __all__ = [
     "describe",
     "encoder_job",
     "has_corpus",
+    "i3d_job",
+    "make_i3d",
     "place_of",
 ]
 
@@ -49,6 +54,11 @@ class Setting:
     licensed: bool = False
     clips: int = 0
     """Training clips, for plans."""
+    published: dict[str, str] = field(default_factory=dict)
+    """Kind of features -> the files that others published, below the corpus folder, with `{split}`."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Part -> recipe of rows that a table can leave out (`--extractors`, `--systems`): srp, nslt2018, gaslt, pgp,
+    sign2gpt; i3d and windows: whose frame encoder is taken as its weights are, for its own row and for GASLT."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,12 @@ COSTS = {
     "finetune-signcl": 0.27,
     "isolated": 0.28,
     "smkd": 0.23,
+    "cnn_ctc": 0.22,
+    "isolated-i3d": 0.20,
+    "nslt2018": 0.25,
+    "gaslt": 0.25,
+    "pgp": 0.30,
+    "sign2gpt": 0.30,
     "recogniser": 0.25,
     "joint-slt": 0.30,
     "features-recogniser": 0.03,
@@ -158,6 +174,8 @@ def core_seconds(job: Fit | Extract, place: Place) -> float | None:
     return OVERHEAD + cost * min(steps, recipe.train.max_steps or steps)
 
 
+BASELINES = ("nslt2018", "gaslt", "pgp", "sign2gpt")
+"""Recipes of the systems that Tables 2 and 3 quote, but for GFSLT, which is an arm of Table 8."""
 CORPORA = {
     "synthetic": Setting(
         "synthetic corpus",
@@ -177,6 +195,11 @@ CORPORA = {
         },
         0.01,
         clips=480,
+        extra={
+            "srp": "synthetic/cnn_ctc.yaml",
+            "i3d": "synthetic/i3d-features.yaml",
+            **{part: f"synthetic/{part}.yaml" for part in BASELINES},
+        },
     ),
     "imu_numbers": Setting(
         "Persian number signs (sensor glove)",
@@ -214,6 +237,12 @@ CORPORA = {
         0.01,
         licensed=True,
         clips=7096,
+        published={"srp": "phoenix14t.pami0.{split}"},
+        extra={
+            "i3d": "phoenix14t/i3d-features.yaml",
+            "windows": "phoenix14t/i3d-features.yaml",
+            **{part: f"phoenix14t/{part}.yaml" for part in BASELINES},
+        },
     ),
     "csl_daily": Setting(
         "CSL-Daily",
@@ -236,29 +265,30 @@ CORPORA = {
         0.01,
         licensed=True,
         clips=18401,
+        extra={
+            "windows": "csl_daily/i3d-features.yaml",
+            **{part: f"csl_daily/{part}.yaml" for part in BASELINES},
+        },
     ),
 }
+
+
+SEEDS, JOBS = whole(low=1, high=1000), whole(low=1, high=256)
+"""The types of `--seeds` and `--jobs`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tuple(CORPORA), seeds: int = 3) -> None:
     """The options that every script has."""
     parser.add_argument("--corpus", choices=corpora, default=corpora[0])
     parser.add_argument("--root", help="the corpus folder, where it is not the usual one")
-    parser.add_argument("--seeds", type=positive, default=seeds)
-    parser.add_argument("--jobs", type=positive, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
+    parser.add_argument("--seeds", type=SEEDS, default=seeds)
+    parser.add_argument("--jobs", type=JOBS, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
     parser.add_argument("--device", help="default: that of the preset")
     parser.add_argument("--spans", help="a table of spans in place of the corpus's own, for density; {split} is filled")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
     parser.add_argument("--results", type=Path, default=Path("paper/results"), help="where the tables go")
     parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe values for every run")
-
-
-def positive(text: str) -> int:
-    """A number of seeds or jobs."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text}")
-    return int(text)
 
 
 def jobs_at_a_time(jobs: int | None, device: str) -> int:
@@ -287,8 +317,9 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     device, clips = options.device or preset.device, preset.clips if synthetic else ()
     jobs = jobs_at_a_time(options.jobs, device)
     encoder = encoder_run(options, make=make) if synthetic and preset.encoder else None
+    i3d = folder_of(*i3d_job(options)) if synthetic and preset.encoder else None
     if not make and not root.is_dir():
-        return Place(out, root, "", device, jobs, clips, encoder)
+        return Place(out, root, "", device, jobs, clips, encoder, i3d=i3d)
     if make and synthetic and options.root is None:
         make_synthetic(root, **(preset.corpus | other))
     if not root.is_dir():
@@ -296,7 +327,7 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     if setting.licensed and options.device is None and device == "cpu":
         raise SystemExit(f"{options.corpus} on a CPU would take months: --device cuda, or --device cpu if it is meant")
     content = corpus_id(root, options.corpus if setting.licensed else "")
-    return Place(out, root, content, device, jobs, clips, encoder, options.spans)
+    return Place(out, root, content, device, jobs, clips, encoder, options.spans, i3d)
 
 
 def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
@@ -318,6 +349,23 @@ def encoder_run(options: argparse.Namespace, *, make: bool = True) -> Path:
     if make:
         run_all([job], place)
     return folder_of(job, place)
+
+
+def i3d_job(options: argparse.Namespace) -> tuple[Fit, Place]:
+    """The training of the I3D that gives the features of that name: isolated signs of the other lexicon, one seed.
+
+    The paper's came once too, from other people's signs (WLASL), and then read PHOENIX-2014T as it was.
+    """
+    _, place = encoder_job(options, make=False)
+    size = PRESETS[options.preset].corpus["size"]
+    return Fit("synthetic/isolated-i3d.yaml", (f"input.size={size}",)), replace(place, clips=())
+
+
+def make_i3d(options: argparse.Namespace, place: Place) -> None:
+    """Train it where it is missing and a run of `place` needs it."""
+    if place.i3d is not None:
+        job, where = i3d_job(options)
+        run_all([job], where)
 
 
 def default_of(options: argparse.Namespace, knob: str) -> Any:

@@ -1,8 +1,8 @@
 """Table 11 is the PHOENIX-2014T part of Table 1: `python -m paper.table1`, with that corpus unless another is named.
 
-Its rows SRP and I3D are features that others published; they are not trained.
+Its rows SRP and I3D are features that others published: phoenix14t.pami0.* of neccam/slt, and an I3D checkpoint.
 
-python -m paper.table11 [--corpus phoenix14t] [--root FOLDER]
+python -m paper.table11 [--corpus phoenix14t] [--root FOLDER] [--extractors srp smkd i3d vlp] [--plan]
 """
 
 from __future__ import annotations

@@ -150,20 +150,21 @@ def test_room_is_that_of_every_script_but_shared_and_finished_runs_count_once(fe
     monkeypatch.setattr(check, "SCRIPTS", ("table8", "table2", "table6"))
     monkeypatch.setattr(check.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1e9})())
     _, found = facts(capsys, words)
-    # Table 2 is four arms of Table 8; Table 6 is six finetunings of 80 epochs from Table 8's VLP
+    # Table 2 is five arms of Table 8, NSLT, PGP, Sign2GPT, and GASLT on one set of features
+    # Table 6 is six finetunings of 80 epochs from Table 8's VLP
     name = "to make for 1 seeds, each once"
-    assert found["facts"][name] == "17 trainings, 0 sets of features: table8 11, table2 0, table6 6"
-    # 12 bytes x (3 x 270.1 + 14 x 115.4) M = 29.1 GB
+    assert found["facts"][name] == "21 trainings, 1 sets of features: table8 11, table2 4, table6 6"
+    # 12 bytes x (3 x 270.1 + 14 x 115.4) M = 29.1 GB; 16 x (59.9 + 17.9 + 35.6 + 1798.5) M = 30.6 GB
     assert any(
-        w.startswith("29 GB are needed for what all scripts still have to make, 1 GB") for w in found["warnings"]
+        w.startswith("60 GB are needed for what all scripts still have to make, 1 GB") for w in found["warnings"]
     )
     # 3 x 96 h + 8 x 144 h + 6 x 144 h x 80 / 200 epochs, as many frames a clip as PHOENIX's
     assert found["facts"]["17 runs of VLP and GFSLT"].startswith("1,786 GPU hours")
     monkeypatch.setattr(check, "SCRIPTS", ("table1",))
     _, found = facts(capsys, words)
-    assert found["facts"][name] == "22 trainings, 4 sets of features: table1 22"
-    # 4 sets x 10 clips x 116.6 frames x 512 x 2 bytes: the frames of a made-up corpus
-    assert found["facts"]["room for their features"].startswith("0.0 GB (4 x 1,166 frames x 512 x 2 bytes)")
+    assert found["facts"][name] == "30 trainings, 5 sets of features: table1 30"
+    # 5 sets x 10 clips x 116.6 frames x 512 x 2 bytes: the frames of a made-up corpus
+    assert found["facts"]["room for their features"].startswith("0.0 GB (5 x 1,166 frames x 512 x 2 bytes)")
 
 
 def test_every_script_that_trains_on_a_licensed_corpus_is_counted():
