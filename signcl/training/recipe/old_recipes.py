@@ -55,8 +55,8 @@ def _with_flat_model(data: dict[str, Any]) -> dict[str, Any]:
         return data
     if name in NEW_NETWORK:
         raise ValueError(
-            f"a run of {name} of version 0.1 holds another network than the released one, which {name} is since version "
-            f"0.2; train it again: signcl fit recipes/.../{name}.yaml"
+            f"a run of {name} of version 0.1 holds another network than the released one, which {name} is since "
+            f"version 0.2; train it again: signcl fit recipes/.../{name}.yaml"
         )
     fields = {f.name for f in dataclasses.fields(system_class(name).Config)}
     flat = {key: value for key, value in model.items() if key not in OWN and key not in ("lm", "i3d")}
