@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_named(mbart, tmp_path):
     with pytest.raises(FileNotFoundError, match="has none of"):
         read_tensors(f"pretrained:{tmp_path}", "model.visual_weights")
     (tmp_path / "rubbish.pth").write_bytes(b"rubbish")
-    with pytest.raises(ValueError, match="posix.system.*read as data only"):
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_tensors(f"pretrained:{tmp_path}/rubbish.pth", "model.visual_weights")
     torch.save({"epoch": 3}, tmp_path / "nothing.pth")
     with pytest.raises(ValueError, match="holds no tensors"):
