@@ -126,7 +126,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     import os
 
     torch.save({"state_dict": Harmful()}, tmp_path / "harm.pth")
-    with pytest.raises(ValueError, match="posix.system.*read as data only"):
+    with pytest.raises(ValueError, match=r"posix\.system.*read as data only"):
         read_tensors(f"pretrained:{tmp_path}/harm.pth", "model.visual_weights")
     assert not os.path.exists("/tmp/signcl-harmed")
 

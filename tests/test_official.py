@@ -16,10 +16,12 @@ from signcl.cli import main
 from signcl.data.batch import Batch
 from signcl.data.text import SentencePieceTokenizer, VocabularyTokenizer
 from signcl.data.text.pieces import trim_pieces
+from signcl.evaluation.scoring import evaluate
 from signcl.losses import clip_loss, ctc_loss, label_smoothed_cross_entropy
-from signcl.metrics import bleu
+from signcl.metrics import bleu, score_glosses
 from signcl.systems import Sizes, system_class
 from signcl.systems.parts.official import Checkpoint
+from signcl.systems.parts.search import ctc_prefix_beam
 from signcl.systems.vlp import VLP
 from signcl.training.importing import checkpoint_kinds, import_checkpoint
 from signcl.training.recipe import load_recipe
@@ -322,6 +324,28 @@ def test_vac_and_smkd_keep_their_classifiers_and_give_the_official_scores(tmp_pa
     assert torch.isfinite(alone)
     close(ours, reference["loss_SeqCTC"])
     assert run.glosses.decode([2, 5]) == ["ABEND", "WIND"]
+    if form == "smkd":
+        check_word_errors(made.folder, reference, tmp_path)
+
+
+def check_word_errors(folder: Path, reference: Reference, place: Path) -> None:
+    """The WER that `signcl evaluate` says is that of the glosses in the official scores."""
+    names = {number: gloss for gloss, (number, _) in json.loads(reference.about["glosses"]).items()}
+    paths = ctc_prefix_beam(reference["logits"].log_softmax(2), reference["feat_len"], beams=10)
+    theirs = [" ".join(names[i] for i in found[0].classes) for found in paths]
+    true = [
+        " ".join(names[i] for i in row[:n])
+        for row, n in zip(reference["labels"].tolist(), reference["label_lengths"].tolist())
+    ]
+    corpus = write_frames(place / "corpus", reference, [""] * 3)
+    lines = [f"c{i}\tc{i}\tx\t{gloss}" for i, gloss in enumerate(true)]
+    (corpus / "test.tsv").write_text("\n".join(["name\tpath\ttext\tgloss", *lines]) + "\n", encoding="utf-8")
+    with (folder / "recipe.yaml").open() as file:
+        recipe = yaml.safe_load(file)
+    recipe["input"] |= {"size": 32, "crop": 32}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    found = evaluate(folder, "test", root=str(corpus), device="cpu", bootstrap=0)
+    assert found["wer"] == pytest.approx(score_glosses(theirs, true)["wer"])
 
 
 def test_i3d_keeps_its_classifier_and_gives_the_official_scores(tmp_path):

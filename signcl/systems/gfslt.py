@@ -360,7 +360,12 @@ class GFSLT(System):
                 "activation": "gelu" if whole else "relu",
                 "dropout": 0.5 if whole else 0.1,
             },
-            recipe={**released_input(given), "decode.max_new_tokens": min(150, positions - 1), "decode.dev_beams": 4},
+            recipe={
+                **released_input(given),
+                "loss.label_smoothing": 0.2,
+                "decode.max_new_tokens": min(150, positions - 1),
+                "decode.dev_beams": 4,
+            },
         )
 
     def load_published(self, start: Start) -> list[str]:

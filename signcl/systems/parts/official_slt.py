@@ -103,6 +103,7 @@ def published_slt(given: Checkpoint, kind: str) -> Published:
         recipe={
             "input.max_frames": int(data.get("max_sent_length", 400)),
             "loss.weights": weights | ({"recognition": 1.0} if recognises else {}),
+            "loss.ctc_reduction": "gloss",
             "loss.label_smoothing": float(training.get("label_smoothing", 0.0)),
             **(
                 {"decode.max_new_tokens": int(training.get("translation_max_output_length") or 30)}

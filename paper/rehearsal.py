@@ -1,0 +1,295 @@
+"""A rehearsal of the paper's trainings at full size, on made-up data: `python -m paper.rehearsal [--device cuda]`.
+
+Each stage trains for some steps, is killed once and resumed, and is evaluated. The table says clips per second, peak
+memory, how busy the GPU was, and the hours that the whole published training would take on this machine. No score
+means anything: nothing is signed. The same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from paper.made_up import FULL, SMALL, SPLITS, write_release, write_weights
+from signcl.cli.number_options import real, whole
+from signcl.cli.tables import table
+from signcl.data.files import write_json
+from signcl.evaluation.scoring import evaluate
+from signcl.inference.extraction import extract
+from signcl.training import fit
+from signcl.training.recipe import load_recipe, recipe_path
+
+__all__ = ["STAGES", "Rehearsed", "main", "rehearse"]
+
+STAGES = ("vlp-signcl", "gfslt-vlp-signcl", "smkd", "joint-slt", "pgp", "sign2gpt")
+"""Recipes of PHOENIX-2014T in the order in which one starts the next."""
+NEEDS = {"gfslt-vlp-signcl": "vlp-signcl", "joint-slt": "smkd", "sign2gpt": "pgp"}
+TINY = [
+    "model.width=32", "model.conv_width=32", "model.heads=2", "model.ffn=32", "model.encoder_layers=1",
+    "model.decoder_layers=1", "model.text_layers=1", "model.text_heads=2", "model.text_ffn=32",
+    "model.max_positions=160", "input.size=40", "input.crop=32", "decode.max_new_tokens=8", "decode.beams=2",
+    "decode.dev_beams=1",
+]  # fmt: skip
+"""Changes of every recipe for the small form, where its system has the key."""
+SMALL_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a stage came to."""
+
+    stage: str
+    steps: int
+    clips_per_second: float
+    """Of training steps, loading included, set-up and scoring left out as far as the run's own clock does."""
+    peak_gib: float
+    """Device memory, or on a CPU the largest resident size of a process so far."""
+    busy_percent: float | None
+    """Mean utilisation of the GPU as its driver says; None on a CPU."""
+    published_hours: float
+    """The recipe's epochs over 7096 clips at this rate, on one device."""
+    resumed: bool
+    """It was killed once and went on."""
+    evaluated_clips: int
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Rehearse; 2 for wrong options, 1 where a stage failed."""
+    parser = argparse.ArgumentParser(prog="python -m paper.rehearsal", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--minutes", type=real(low=0.01, high=1e5), default=6.0, help="begin no stage after so many")
+    parser.add_argument("--share", type=real(above=0, high=1), help="of the release; default 0.01, small: the least")
+    parser.add_argument("--steps", type=whole(low=4, high=10**6), help="of each stage; default 40, small: 6")
+    parser.add_argument("--small", action="store_true", help="tiny pictures and networks, for a CPU")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
+    parser.add_argument("--out", type=Path, default=Path("runs/rehearsal"))
+    options = parser.parse_args(words)
+    done = rehearse(
+        options.out,
+        device=options.device,
+        small=options.small,
+        share=options.share,
+        steps=options.steps,
+        stages=options.stages,
+        minutes=options.minutes,
+    )
+    print(told(done))
+    return 0 if len(done) == len(options.stages) else 1
+
+
+def rehearse(
+    out: Path,
+    *,
+    device: str = "cpu",
+    small: bool = False,
+    share: float | None = None,
+    steps: int | None = None,
+    stages: Sequence[str] = STAGES,
+    minutes: float = 6.0,
+) -> list[Rehearsed]:
+    """Every stage in turn; results are kept in `out/rehearsal.json`, and finished stages are passed over."""
+    shapes, steps = SMALL if small else FULL, steps or (6 if small else 40)
+    share = share if share is not None else 1e-9 if small else 0.01
+    ends, kept = time.monotonic() + 60 * minutes, out / "rehearsal.json"
+    finished = [Rehearsed(**row) for row in json.loads(kept.read_text())] if kept.is_file() else []
+    root, weights = out / "PHOENIX-2014-T", out / "pretrained"
+    write_release(root, share, shapes, threads=os.cpu_count() or 1)
+    write_weights(weights, root, shapes, of=stages)
+    for stage in stages:
+        if any(row.stage == stage for row in finished):
+            continue
+        if time.monotonic() > ends:
+            _say(f"{stage}: not begun, --minutes {minutes:g} are over; the same command goes on")
+            break
+        try:
+            finished.append(_stage(stage, out, device, small, steps))
+        except (RuntimeError, ValueError, OSError) as error:
+            _say(f"{stage}: failed: {error}")
+            break
+        write_json(kept, [asdict(row) for row in finished])
+    return [row for row in finished if row.stage in stages]
+
+
+def told(rows: Sequence[Rehearsed]) -> str:
+    """The table."""
+    cells = [
+        [
+            row.stage,
+            str(row.steps),
+            f"{row.clips_per_second:.2f}",
+            f"{row.peak_gib:.2f}",
+            "–" if row.busy_percent is None else f"{row.busy_percent:.0f}",
+            f"{row.published_hours:.1f}",
+            "yes" if row.resumed else "no",
+            str(row.evaluated_clips),
+        ]
+        for row in rows
+    ]
+    head = ["stage", "steps", "clips/s", "peak GiB", "GPU busy %", "published training, h", "killed, resumed", "scored"]
+    return table(cells, head)
+
+
+def _stage(stage: str, out: Path, device: str, small: bool, steps: int) -> Rehearsed:
+    run = out / "runs" / stage
+    if stage == "joint-slt":
+        for split in ("train", "dev", "test"):
+            extract(out / "runs" / "smkd", out / "features" / split, split=split, tap="steps", device=device)
+    path, changes = recipe_path(f"phoenix14t/{stage}.yaml"), _changes(stage, out, device, small, steps)
+    with _Watch(device) as watch:
+        killed = _killed_in_the_middle(["fit", str(path), *changes], run)
+        fit(load_recipe(path, changes))
+    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+    scored = evaluate(run, "test", device=device, bootstrap=0)
+    recipe = load_recipe(path)
+    rate = card["steps"] * recipe.train.batch_size * recipe.train.accumulate / max(card["seconds"], 1e-9)
+    if small:
+        rate *= SMALL_BATCH / recipe.train.batch_size
+    return Rehearsed(
+        stage=stage,
+        steps=card["steps"],
+        clips_per_second=rate,
+        peak_gib=watch.peak_gib,
+        busy_percent=watch.busy,
+        published_hours=recipe.train.epochs * SPLITS["train"] / rate / 3600,
+        resumed=killed,
+        evaluated_clips=int(scored["made"]["clips"]),
+    )
+
+
+def _changes(stage: str, out: Path, device: str, small: bool, steps: int) -> list[str]:
+    """Recipe values of a rehearsal: made-up data and weights, one device, few steps."""
+    weights = out / "pretrained"
+    recipe = load_recipe(recipe_path(f"phoenix14t/{stage}.yaml"))
+    own = {field: getattr(recipe.model, field) for field in recipe.model.__dataclass_fields__}
+    workers = min(14, max(0, (os.cpu_count() or 1) - 2))
+    changes = [
+        f"out={out / 'runs' / stage}", f"corpus.root={out / 'PHOENIX-2014-T'}", f"train.max_steps={steps}",
+        f"train.epochs={steps}", f"train.device={device}", "train.devices=1", "train.strategy=auto",
+        f"train.save_every={max(1, steps // 3)}", f"train.evaluate_every={steps}", f"train.workers={workers}",
+        f"train.precision={'bf16-mixed' if device == 'cuda' else '32-true'}",
+    ]  # fmt: skip
+    if own.get("visual") == "resnet18" and not recipe.model.init_from:
+        changes.append(f"model.visual_weights=pretrained:{weights / 'resnet18.pth'}")
+    if own.get("visual") == "dinov2":
+        changes.append(f"model.visual_weights=pretrained:{weights / 'dinov2-small'}")
+    if own.get("language_model"):
+        changes.append(f"model.language_model=pretrained:{weights / 'MBart_trimmed'}")
+    if "MBart" in recipe.text.tokenizer:
+        changes.append(f"text.tokenizer=pretrained:{weights / 'MBart_trimmed'}")
+    if stage == "pgp":
+        changes += ["model.lemmatiser=rules:de", "model.vectors="]
+    if stage == "sign2gpt":
+        xglm = weights / "xglm-1.7B"
+        changes += [f"model.lm.name=pretrained:{xglm}", f"text.tokenizer=pretrained:{xglm}"]
+    if stage == "joint-slt":
+        changes.append(f"corpus.features={out / 'features' / '{split}'}")
+    if stage in NEEDS and stage != "joint-slt":
+        changes.append(f"model.init_from={out / 'runs' / NEEDS[stage]}")
+    if small:
+        sections = {"model": own, "input": vars(recipe.input), "decode": vars(recipe.decode)}
+        changes += [c for c in TINY if c.split("=")[0].split(".")[1] in sections[c.split(".")[0]]]
+        changes += [f"train.batch_size={SMALL_BATCH}", "train.warmup_steps=0", "train.workers=0"]
+    return [f"--{change}" for change in changes]
+
+
+def _killed_in_the_middle(words: list[str], run: Path) -> bool:
+    """Begin a training and kill it once it has saved a state in the middle; whether there was a middle."""
+    if (run / "state" / "last.pt").is_file():
+        return True  # an earlier rehearsal was stopped here
+    process = subprocess.Popen(_command(words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_environment())
+    try:
+        while process.poll() is None:
+            if (run / "state" / "last.pt").is_file():
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return True
+            time.sleep(0.05)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    if process.returncode:
+        raise RuntimeError(_last_line(process.stderr.read().decode() if process.stderr else ""))
+    return False
+
+
+def _command(words: list[str]) -> list[str]:
+    return [sys.executable, "-m", "signcl", *words]
+
+
+def _environment() -> dict[str, str]:
+    """The child finds the same package, from a source tree too."""
+    here = str(Path(__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))}
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+class _Watch:
+    """Peak memory and utilisation while a stage trains: of the GPU by its driver, else of the child processes."""
+
+    def __init__(self, device: str) -> None:
+        self.on_gpu = device.startswith("cuda")
+        self.used: list[float] = []
+        self.memory: list[float] = [0.0]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.5):
+            if self.on_gpu:
+                query = [
+                    "nvidia-smi",
+                    "--query-gpu=utilization.gpu,memory.used",
+                    "--format=csv,noheader,nounits",
+                    "-i",
+                    "0",
+                ]
+                said = subprocess.run([*query, "-i", "0"], capture_output=True, text=True).stdout
+                if hit := re.match(r"\s*(\d+), (\d+)", said):
+                    self.used.append(float(hit[1]))
+                    self.memory.append(float(hit[2]) / 1024)
+
+    @property
+    def busy(self) -> float | None:
+        """Mean utilisation, percent."""
+        return sum(self.used) / len(self.used) if self.used else None
+
+    @property
+    def peak_gib(self) -> float:
+        """The most memory that was seen."""
+        if self.on_gpu:
+            return max(self.memory)
+        import resource
+
+        most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return most / 2**20
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
