@@ -29,7 +29,7 @@ from paper import (
     table8,
     trust,
 )
-from paper.jobs import Place
+from paper.jobs import Fit, Place
 from signcl.data.batch import Sample
 from signcl.training.recipe import load_recipe, recipe_path, recipe_to_dict
 from signcl.training.run_folder import read_card
@@ -375,9 +375,16 @@ def test_halves_of_a_training_are_counted_in_its_epochs(tmp_path, place):
 
 
 def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
-    preset = settings.Preset("tiny", {"clips": 20, "size": 48, "signs": 16}, surface_steps=1,
-                             encoder={"clips": 20, "signs": 16, "seed": 1})  # fmt: skip
+    preset = settings.Preset("tiny", {"clips": 40, "size": 48, "signs": 16}, surface_steps=1,
+                             encoder={"clips": 40, "signs": 16, "seed": 1})  # fmt: skip
     monkeypatch.setitem(settings.PRESETS, "cpu", preset)
+    whole = settings.encoder_job
+
+    def short(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
+        job, place = whole(options, make=make)
+        return Fit(job.recipe, ("train.max_steps=1",)), place
+
+    monkeypatch.setattr(settings, "encoder_job", short)
     monkeypatch.setattr(surface, "DENSITIES", (0.0, 0.5))
     monkeypatch.setattr(surface, "FRACTIONS", (0.3,))
     tiny = (*SIZES, "model.conv_width=16", "model.decoder_layers=1", "decode.max_new_tokens=4", "input.max_frames=16")
@@ -390,7 +397,7 @@ def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
     assert places[0.0].corpus_id != places[0.5].corpus_id
     assert places[0.0].encoder == places[0.5].encoder
     made = surface.table(options, places[0.5])
-    assert [row[1] for row in made.rows] == ["5 (30%)"] * 2
+    assert [row[1] for row in made.rows] == ["10 (30%)"] * 2
     run = next(places[0.5].out.glob("finetune-*"))
     assert any("frame encoder from the run" in line for line in read_card(run)["initialised"])
     assert all(row[-1] == "not seen" for row in made.rows)  # no star without seeds to speak of
