@@ -151,7 +151,7 @@ COSTS = {
 }
 """Seconds of an optimizer step at the CPU sizes, by recipe of the synthetic corpus, and of any on the number signs: one
 thread, two runs side by side on 2 cores and nothing else (November 2026). `isolated-i3d`, like `isolated`, is per step
-of as many clips, each of which holds several signs. Those of nslt2018, gaslt, pgp and sign2gpt are guesses, as `finetune`.
+of as many clips, each of which holds several signs. Those of nslt2018, gaslt, pgp and sign2gpt are guesses.
 """
 OVERHEAD = 8.0
 """Seconds of a run beside its steps: start, scoring dev and test, density."""
