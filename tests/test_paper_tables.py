@@ -208,7 +208,7 @@ def test_a_command_that_cannot_run_says_why_and_ends_with_2(tmp_path, monkeypatc
 
 
 def test_the_published_order_of_table_1():
-    # By hand: WER of SMKD+SignCL, SMKD, SRP, VLP+SignCL, VLP is 24.76, 25.38, 29.59, 63.33, 69.72, in the order of density.
+    # By hand: WER of SMKD+SignCL, SMKD, SRP, VLP+SignCL, VLP is 24.76, 25.38, 29.59, 63.33, 69.72, as SDR orders them.
     # I3D alone is out of order: denser than VLP+SignCL (83.33, 81.30) and recognised better (61.74, 63.33).
     rows = table1.THEIRS["phoenix14t"]
     by_density, by_errors = (sorted(rows, key=lambda kind: rows[kind][column]) for column in (0, 1))
