@@ -133,8 +133,8 @@ COSTS = {
     "finetune-signcl": 0.27,
     "isolated": 0.28,
     "smkd": 0.23,
-    "cnn_ctc": 0.22,
-    "isolated-i3d": 0.20,
+    "cnn_ctc": 0.25,
+    "isolated-i3d": 1.4,
     "nslt2018": 0.25,
     "gaslt": 0.25,
     "pgp": 0.30,
@@ -150,7 +150,9 @@ COSTS = {
     "imu_numbers/finetune-signcl": 0.095,
 }
 """Seconds of an optimizer step at the CPU sizes, by recipe of the synthetic corpus, and of any on the number signs: one
-thread, two runs side by side on 2 cores and nothing else (November 2026)."""
+thread, two runs side by side on 2 cores and nothing else (November 2026). `isolated-i3d`, like `isolated`, is per step
+of as many clips, each of which holds several signs. Those of nslt2018, gaslt, pgp and sign2gpt are guesses.
+"""
 OVERHEAD = 8.0
 """Seconds of a run beside its steps: start, scoring dev and test, density."""
 EXTRACTING = 10.0

@@ -41,9 +41,9 @@ class Effect:
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over seeds."""
-    spread = statistics.stdev(values) if len(values) > 1 else math.nan
-    return f"{statistics.mean(values):.2f} ± {spread:.2f}"
+    """Mean ± standard deviation over seeds; of one seed its number alone."""
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
 def values_of(metric: str, found: Sequence[Result]) -> list[float]:

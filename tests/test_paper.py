@@ -186,6 +186,7 @@ def test_intervals_over_seeds_are_students():
     assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2])) == "supported"
     assert statistics.verdict(statistics.seed_interval([2.0, 2.1, 2.2]), -1) == "contradicted"
     assert statistics.verdict(statistics.seed_interval([5.0])) == "not seen"  # one seed says nothing of seeds
+    assert (statistics.mean_and_spread([1.0, 3.0]), statistics.mean_and_spread([5.0])) == ("2.00 ± 1.41", "5.00")
 
 
 def test_independent_numbers_are_compared_by_welch():

@@ -171,7 +171,7 @@ def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path, capsys):
                      for g, a in (("REGEN", 0), ("SONNE", 3), ("REGEN", 5))))  # fmt: skip
     options.spans = str(tmp_path / "spans.{split}.tsv")
     again = table8.table(options, settings.place_of(options))
-    assert all("±" in row[3] for row in again.rows)
+    assert all(float(row[3]) > 0 for row in again.rows)
     assert [row[5] for row in again.rows] == [row[5] for row in made.rows], "the same runs"
     words = ["--corpus", "phoenix14t", "--root", f"{place}/phoenix", "--out", str(tmp_path / "runs"), "--plan"]
     assert everything.main(words) == 2

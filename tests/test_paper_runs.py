@@ -170,6 +170,11 @@ def test_rows_that_were_not_run_are_named_with_their_command(tmp_path):
     text = write_page(tmp_path / "results", tmp_path / "README.md", head)
     assert "| NSLT (2018) | table2 | not run | `python -m paper.table2 --corpus synthetic --systems nslt2018` |" in text
     assert "| GASLT | table2 | not run" not in text
+    alone = Claim("SignCL raises BLEU-4", "+1", "+1 (-inf to +inf)", "not seen")
+    Table("table2", "Table 2", "python -m paper.table2", ["system"], [["GFSLT-VLP"]], [], [alone], {"seeds": 1}).write(
+        tmp_path / "results" / "synthetic"
+    )
+    assert "SignCL raises" not in write_page(tmp_path / "results", tmp_path / "README.md", head), "one seed"
     assert "| GFSLT-VLP | table2 | not run" not in text
     assert "| SMKD | table1 | not run" not in text, "of tables that are not there nothing is listed"
 

@@ -29,7 +29,7 @@ from paper import (
     table8,
     trust,
 )
-from paper.jobs import Place
+from paper.jobs import Fit, Place
 from signcl.data.batch import Sample
 from signcl.training.recipe import load_recipe, recipe_path, recipe_to_dict
 from signcl.training.run_folder import read_card
@@ -208,9 +208,12 @@ def test_a_command_that_cannot_run_says_why_and_ends_with_2(tmp_path, monkeypatc
 
 
 def test_the_published_order_of_table_1():
-    # By hand: WER of SMKD+SignCL, SMKD, VLP+SignCL, VLP is 24.76, 25.38, 63.33, 69.72, in the order of density.
+    # By hand: WER of SMKD+SignCL, SMKD, SRP, VLP+SignCL, VLP is 24.76, 25.38, 29.59, 63.33, 69.72, as SDR orders them.
+    # I3D alone is out of order: denser than VLP+SignCL (83.33, 81.30) and recognised better (61.74, 63.33).
     rows = table1.THEIRS["phoenix14t"]
-    assert sorted(rows, key=lambda k: rows[k][0]) == sorted(rows, key=lambda k: rows[k][1])
+    by_density, by_errors = (sorted(rows, key=lambda kind: rows[kind][column]) for column in (0, 1))
+    assert by_density == ["smkd-signcl", "smkd", "srp", "vlp-signcl", "i3d", "vlp"]
+    assert by_errors == ["smkd-signcl", "smkd", "srp", "i3d", "vlp-signcl", "vlp"]
 
 
 def test_the_sweeps_share_the_arm_of_the_recipe(tmp_path, place):
@@ -375,9 +378,16 @@ def test_halves_of_a_training_are_counted_in_its_epochs(tmp_path, place):
 
 
 def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
-    preset = settings.Preset("tiny", {"clips": 20, "size": 48, "signs": 16}, surface_steps=1,
-                             encoder={"clips": 20, "signs": 16, "seed": 1})  # fmt: skip
+    preset = settings.Preset("tiny", {"clips": 40, "size": 48, "signs": 16}, surface_steps=1,
+                             encoder={"clips": 40, "signs": 16, "seed": 1})  # fmt: skip
     monkeypatch.setitem(settings.PRESETS, "cpu", preset)
+    whole = settings.encoder_job
+
+    def short(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
+        job, place = whole(options, make=make)
+        return Fit(job.recipe, ("train.max_steps=1",)), place
+
+    monkeypatch.setattr(settings, "encoder_job", short)
     monkeypatch.setattr(surface, "DENSITIES", (0.0, 0.5))
     monkeypatch.setattr(surface, "FRACTIONS", (0.3,))
     tiny = (*SIZES, "model.conv_width=16", "model.decoder_layers=1", "decode.max_new_tokens=4", "input.max_frames=16")
@@ -390,7 +400,7 @@ def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
     assert places[0.0].corpus_id != places[0.5].corpus_id
     assert places[0.0].encoder == places[0.5].encoder
     made = surface.table(options, places[0.5])
-    assert [row[1] for row in made.rows] == ["5 (30%)"] * 2
+    assert [row[1] for row in made.rows] == ["10 (30%)"] * 2
     run = next(places[0.5].out.glob("finetune-*"))
     assert any("frame encoder from the run" in line for line in read_card(run)["initialised"])
     assert all(row[-1] == "not seen" for row in made.rows)  # no star without seeds to speak of
