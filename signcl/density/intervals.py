@@ -105,6 +105,7 @@ def ratio_interval(
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
     block: int | None = None,
+    device: torch.device | str | None = None,
 ) -> SdrInterval:
     """How far the mean ratio would move with other instances of the same glosses ("instances"), or of others ("both").
 
@@ -113,7 +114,7 @@ def ratio_interval(
     rare glosses make the interval too narrow.
 
     Args:
-        features, glosses, distance, inter, min_count, others, cap, weights, block: as in `sign_density_ratio`.
+        features, glosses, distance, inter, min_count, others, cap, weights, block, device: as in `sign_density_ratio`.
         over: "instances" within their glosses, "glosses", or "both".
         samples: resamples.
         seed: of the resampling and of `cap`.
@@ -132,9 +133,9 @@ def ratio_interval(
         "seed": seed,
     }
     if over == "glosses":
-        plain = sign_density_ratio(features, glosses, weights=weights, block=block, **options)
+        plain = sign_density_ratio(features, glosses, weights=weights, block=block, device=device, **options)
         return sdr_interval(plain, samples=samples, seed=seed, level=level)
-    ratios = _replicates(features, glosses, weights, samples, options, block)
+    ratios = _replicates(features, glosses, weights, samples, options, block, device)
     means = _mean_over_glosses(ratios[:, 1:], over, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return SdrInterval(float(ratios[:, 0].mean()), float(low), float(high), level, samples, seed, over)
@@ -156,6 +157,7 @@ def compare_ratios(
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
     block: int | None = None,
+    device: torch.device | str | None = None,
 ) -> SdrComparison:
     """Are features `b` less crowded than `a` on the same sign instances? Both see the same resamples.
 
@@ -163,7 +165,7 @@ def compare_ratios(
         a: features of the instances under one model. [N, D]
         b: under another; any size. [N, D']
         glosses: gloss number of each row of both. [N]
-        over, samples, seed, level, distance, inter, min_count, others, cap, weights, block: as in `ratio_interval`.
+        over, samples, seed, level, distance, inter, min_count, others, cap, weights, block, device: as in `ratio_interval`.
 
     Raises:
         ValueError: as `ratio_interval`; matrices of different numbers of rows.
@@ -182,7 +184,7 @@ def compare_ratios(
         "seed": seed,
     }
     drawn = 0 if over == "glosses" else samples
-    one, two = (_replicates(x, glosses, weights, drawn, options, block) for x in (a, b))
+    one, two = (_replicates(x, glosses, weights, drawn, options, block, device) for x in (a, b))
     ratios = (two - one)[:, 1:] if drawn else (two - one).expand(-1, samples)
     differences = _mean_over_glosses(ratios, over, seed)
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
@@ -217,6 +219,7 @@ def _replicates(
     samples: int,
     options: _Options,
     block: int | None,
+    device: torch.device | str | None,
 ) -> Tensor:
     """The ratio of each gloss as it is (column 0) and under `samples` random weightings of its rows. [K, R + 1]"""
     check_options(options["distance"], options["inter"], options["min_count"])
@@ -234,6 +237,7 @@ def _replicates(
         cap=options["cap"],
         seed=options["seed"],
         weights=drawn,
+        device=device,
     )
     assert data.weights is not None
     mass = data.weights.new_zeros(len(data.counts), samples + 1).index_add_(0, data.labels, data.weights)

@@ -9,7 +9,8 @@ computed again from their differences. Squared and cosine distances need no pair
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,7 @@ CLOSE = {torch.float32: 1e-2, torch.float64: 1e-9}
 FEW = 1 / 64  # share of close pairs in a block up to which they are mended pair by pair
 PANEL = 16  # blocks of rows that are gathered and cast at once
 SMALL = 32  # rows of a gloss up to which direct differences beat a matrix product
+SMALL_DEVICE = 512  # the same on an accelerator, where every step of a loop over glosses has a price
 
 
 class _Panel:
@@ -112,7 +114,12 @@ class Pairs(NamedTuple):
 
 
 def distance_blocks(
-    rows: Rows, glosses: Tensor, block: int, progress: Progress | None = None, share: Share = ALONE
+    rows: Rows,
+    glosses: Tensor,
+    edges: Sequence[int],
+    block: int,
+    progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> Iterator[Pairs]:
     """Every distance between rows of different glosses, above the diagonal, block by block.
 
@@ -120,7 +127,8 @@ def distance_blocks(
 
     Args:
         rows: the rows, sorted by gloss. [N, D]
-        glosses: gloss of each row, ascending. [N]
+        glosses: gloss of each row, ascending, on the device of the rows. [N]
+        edges: first row of each gloss, known to the host, so that no block has to ask the device.
         block: rows of a block.
         progress: told after every pair of panels.
         share: the pairs of panels to yield the blocks of.
@@ -131,7 +139,7 @@ def distance_blocks(
         blocks = min(PANEL, max(1, math.ceil(total / block) // (4 * share.world)))
     size = blocks * block
     starts = range(0, total, size)
-    buffer = torch.empty(block * block, dtype=rows.dtype, device=rows.order.device)
+    buffer = torch.empty(block * block, dtype=rows.dtype, device=rows.device)
     pairs = len(starts) * (len(starts) + 1) // 2
     number = done = 0
     mine = len(range(share.rank, pairs, share.world))
@@ -147,7 +155,8 @@ def distance_blocks(
                 for j in range(max(side, i), min(side + size, total), block):
                     here, there = slice(i, min(i + block, total)), slice(j, min(j + block, total))
                     height, width = here.stop - i, there.stop - j
-                    shared = glosses[j] <= glosses[here.stop - 1]  # sorted: only then can a gloss be in both
+                    # sorted: only where the last row here and the first one there are of one gloss can both have it
+                    shared = bisect_right(edges, j) <= bisect_right(edges, here.stop - 1)
                     same = glosses[here, None] == glosses[None, there] if shared else None
                     out = buffer[: height * width].view(height, width)
                     part, other = slice(i - top, here.stop - top), slice(j - side, there.stop - side)
@@ -179,18 +188,15 @@ def within_sums(
         weights: of each row, or of each in R replicates; default 1. [N] or [N, R] float64
         share: the part of the work to do; the sums of all parts add up to the whole.
     """
-    sums = torch.zeros(len(starts), *(() if weights is None else weights.shape[1:]), dtype=torch.float64)
+    sums = torch.zeros(
+        len(starts), *(() if weights is None else weights.shape[1:]), dtype=torch.float64, device=rows.device
+    )
+    small = SMALL if rows.device.type == "cpu" else SMALL_DEVICE
+    few = [k for k, (start, stop) in enumerate(zip(starts, stops, strict=True)) if stop - start <= small]
+    _small_sums(sums, rows, few[share.rank :: share.world], starts, stops, weights)
     number = 0
     for k, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        if stop - start <= SMALL:
-            number += 1
-            if (number - 1) % share.world == share.rank:
-                wide = rows.centred(rows.raw(slice(start, stop)), torch.float64)
-                if weights is None:
-                    sums[k] = 2 * torch.pdist(wide).sum()
-                else:
-                    apart = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")
-                    sums[k] = _weighted(apart, weights[start:stop], weights[start:stop])
+        if stop - start <= small:
             continue
         parts = [(i, min(i + block, stop)) for i in range(start, stop, block)]
         part_sums = [rows.centred(rows.raw(slice(*part)), torch.float64).sum(dim=0) for part in parts]
@@ -212,6 +218,38 @@ def within_sums(
                     total = _weighted(apart, weights[slice(*one)], weights[slice(*other)])
                 sums[k] += total if i == j else 2 * total
     return sums * rows.scale
+
+
+def _small_sums(
+    sums: Tensor, rows: Rows, few: list[int], starts: list[int], stops: list[int], weights: Tensor | None
+) -> None:
+    """Fill in the sums of the glosses `few` by direct differences, many glosses of like size at once."""
+    few = sorted(few, key=lambda k: stops[k] - starts[k])
+    while few:
+        # As many as fit, padded to the size of the largest, which is at most twice that of the smallest.
+        least = stops[few[0]] - starts[few[0]]
+        taken = 1
+        while taken < len(few):
+            size = stops[few[taken]] - starts[few[taken]]
+            if size > 2 * least or (taken + 1) * size > CHUNK:
+                break
+            taken += 1
+        now, few = few[:taken], few[taken:]
+        size = stops[now[-1]] - starts[now[-1]]
+        first = torch.tensor([starts[k] for k in now], device=rows.device)[:, None]
+        count = torch.tensor([stops[k] - starts[k] for k in now], device=rows.device)[:, None]
+        place = torch.arange(size, device=rows.device)
+        index = first + torch.minimum(place, count - 1)  # [g, P]; padding repeats the last row and does not count
+        wide = rows.centred(rows.raw(index.flatten()), torch.float64).view(len(now), size, -1)  # [g, P, D]
+        apart = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")  # [g, P, P]
+        real = (place < count).to(apart)
+        if weights is None:
+            found = torch.einsum("gi,gij,gj->g", real, apart, real)
+        else:
+            own = weights[index] * (real if weights.ndim == 1 else real[:, :, None])  # [g, P] or [g, P, R]
+            columns = own if own.ndim == 3 else own[:, :, None]
+            found = (columns * (apart @ columns)).sum(dim=1).view(len(now), *weights.shape[1:])
+        sums[torch.tensor(now, device=rows.device)] = found
 
 
 def _weighted(apart: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ are summed without an N x N matrix is in `pairs`.
 
 from __future__ import annotations
 
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +37,10 @@ BLOCK_DEVICE = 8192  # the same on an accelerator, where large products are chea
 
 @dataclass(frozen=True)
 class Density:
-    """Inter, intra and their ratio for every gloss that has enough rows. All distances are float64."""
+    """Inter, intra and their ratio for every gloss that has enough rows. All distances are float64.
+
+    Every tensor is on the CPU, wherever the rows were measured: a number per gloss goes into tables.
+    """
 
     gloss_ids: Tensor
     """The measured glosses, ascending. [K] long"""
@@ -55,7 +61,7 @@ class Density:
 
 @dataclass(frozen=True)
 class GlossDistances:
-    """Mean distance between every two glosses."""
+    """Mean distance between every two glosses; every tensor is on the CPU."""
 
     gloss_ids: Tensor
     """Ascending. [K] long"""
@@ -77,6 +83,7 @@ def sign_density_ratio(
     seed: int = 0,
     weights: Tensor | np.ndarray | None = None,
     block: int | None = None,
+    device: torch.device | str | None = None,
     distributed: bool = False,
     progress: Progress | None = None,
 ) -> Density:
@@ -100,6 +107,8 @@ def sign_density_ratio(
         weights: of each row, such as the frames of its sign: a pair then weighs the product of its two weights, in the
             numerator and, under inter="instance", between glosses. Default: every row weighs the same (paper). [N]
         block: rows multiplied at once; changes speed and memory, not the result. Default 512, or 8192 off the CPU.
+        device: where to measure, such as "cuda"; default: where the features are (an array is on the CPU). Features of
+            the CPU are brought there a panel at a time, in their own type.
         distributed: share the pairs with the other processes of `torch.distributed`, all of which must make this very
             call; every one returns the whole result.
         progress: called with (done, all) as the pairs are worked off.
@@ -116,8 +125,9 @@ def sign_density_ratio(
     check_options(distance, inter, min_count)
     if weights is not None and np.ndim(weights) != 1:
         raise ValueError(f"sign_density_ratio needs one weight per row [N], got shape {tuple(np.shape(weights))}.")
-    data = sort_rows(features, glosses, min_count, others, cap=cap, seed=seed, weights=weights)
+    data = sort_rows(features, glosses, min_count, others, cap=cap, seed=seed, weights=weights, device=device)
     mean_intra, mean_inter = measure(data, distance, inter, block=block, distributed=distributed, progress=progress)
+    mean_intra, mean_inter = mean_intra.cpu(), mean_inter.cpu()
     sdr = mean_intra / mean_inter
     settings: dict[str, str | int | bool] = {
         "distance": distance,
@@ -132,8 +142,8 @@ def sign_density_ratio(
         settings |= {"cap": cap, "seed": seed}
     if weights is not None:
         settings["weighted"] = True
-    kept = data.kept
-    return Density(data.gloss_ids[kept], data.counts[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings)
+    kept = data.kept.cpu()
+    return Density(data.gloss_ids[kept], data.counts.cpu()[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings)
 
 
 def check_options(distance: str, inter: str, min_count: int) -> None:
@@ -154,6 +164,7 @@ def gloss_distances(
     glosses: Tensor | np.ndarray,
     *,
     block: int | None = None,
+    device: torch.device | str | None = None,
     distributed: bool = False,
     progress: Progress | None = None,
 ) -> GlossDistances:
@@ -162,7 +173,7 @@ def gloss_distances(
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
-        block: rows multiplied at once.
+        block, device: as in `sign_density_ratio`.
         distributed: as in `sign_density_ratio`.
         progress: called with (done, all).
 
@@ -171,24 +182,27 @@ def gloss_distances(
 
     Source: paper Eq. 1 (off the diagonal) and Eq. 2 (on it).
     """
-    data = sort_rows(features, glosses, 1, True)
-    counts, labels = data.counts, data.labels
+    data = sort_rows(features, glosses, 1, True, device=device)
+    counts, labels, edges = data.counts, data.labels, data.edges
     share, size = _share(distributed), block or _block(counts)
     sums = torch.zeros(len(counts), len(counts), dtype=torch.float64, device=labels.device)
-    for here, there, distances, mirrored in distance_blocks(data.rows, labels, size, progress, share):
-        i, j = labels[here], labels[there]
-        member = torch.nn.functional.one_hot(j - j[0]).to(distances)  # [columns, glosses of this block]
-        by_row = (distances @ member).double()
-        part = torch.zeros(int(i[-1] - i[0]) + 1, by_row.shape[1], dtype=torch.float64, device=labels.device)
-        part.index_add_(0, i - i[0], by_row)
-        sums[i[0] : i[-1] + 1, j[0] : j[-1] + 1] += part
-        if mirrored:
-            sums[j[0] : j[-1] + 1, i[0] : i[-1] + 1] += part.T
-    sums = _all_sum(sums, share) * data.rows.scale
-    several = (counts > 1).nonzero().flatten()
-    mean = sums / torch.outer(counts, counts)
-    mean[several, several] = _within(data, several, None, size, share)
-    return GlossDistances(data.gloss_ids, counts, mean)
+    with _exact(labels.device):
+        for here, there, distances, mirrored in distance_blocks(data.rows, labels, edges, size, progress, share):
+            # The glosses of a block are a run of numbers, which the host knows.
+            above = slice(bisect_right(edges, here.start) - 1, bisect_right(edges, here.stop - 1))
+            beside = slice(bisect_right(edges, there.start) - 1, bisect_right(edges, there.stop - 1))
+            member = torch.nn.functional.one_hot(labels[there] - beside.start, beside.stop - beside.start)
+            by_row = (distances @ member.to(distances)).double()  # [rows, glosses of the columns]
+            part = torch.zeros(above.stop - above.start, by_row.shape[1], dtype=torch.float64, device=labels.device)
+            part.index_add_(0, labels[here] - above.start, by_row)
+            sums[above, beside] += part
+            if mirrored:
+                sums[beside, above] += part.T
+        sums = _all_sum(sums, share) * data.rows.scale
+        several = (counts > 1).nonzero().flatten()
+        mean = sums / torch.outer(counts, counts)
+        mean[several, several] = _within(data, several, None, size, share)
+    return GlossDistances(data.gloss_ids, counts.cpu(), mean.cpu())
 
 
 def shuffle_baseline(
@@ -203,6 +217,7 @@ def shuffle_baseline(
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
     block: int | None = None,
+    device: torch.device | str | None = None,
     distributed: bool = False,
 ) -> Density:
     """The same measure after the glosses were dealt out again at random: about 1 in expectation.
@@ -213,10 +228,10 @@ def shuffle_baseline(
         features: as in `sign_density_ratio`. [N, D]
         glosses: as there. [N]
         seed: of the permutation, and of `cap`.
-        distance, inter, min_count, others, cap, weights, block, distributed: as there.
+        distance, inter, min_count, others, cap, weights, block, device, distributed: as there.
     """
     labels = torch.as_tensor(glosses)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed), device="cpu").to(labels.device)
     return sign_density_ratio(
         features,
         labels[order],
@@ -228,6 +243,7 @@ def shuffle_baseline(
         seed=seed,
         weights=weights,
         block=block,
+        device=device,
         distributed=distributed,
     )
 
@@ -271,13 +287,25 @@ def measure(
     """
     share = _share(distributed)
     weights = data.weights
-    with torch.autocast(data.counts.device.type, enabled=False):  # a measure is not for half precision
+    with _exact(data.counts.device):
         if distance == "euclidean":
             return _euclidean(data, inter, block or _block(data.counts), progress, share)
         if weights is None or weights.ndim == 1:
             return _squared(data, inter, weights, unit=distance == "cosine")
         found = [_squared(data, inter, column, unit=distance == "cosine") for column in weights.unbind(dim=1)]
     return torch.stack([intra for intra, _ in found], dim=1), torch.stack([inter_ for _, inter_ in found], dim=1)
+
+
+@contextlib.contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
+    """Products as written: no half precision under autocast, no TF32 or bfloat16 where a program has allowed them."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _block(like: Tensor) -> int:
@@ -298,7 +326,10 @@ def _share(distributed: bool) -> Share:
 def _all_sum(sums: Tensor, share: Share) -> Tensor:
     """The sum over all processes."""
     if share.world > 1:
-        torch.distributed.all_reduce(sums)
+        by_host = torch.distributed.get_backend() == "gloo"  # which adds up on the CPU
+        total = sums.cpu() if by_host else sums
+        torch.distributed.all_reduce(total)
+        return total.to(sums.device)
     return sums
 
 
@@ -310,12 +341,12 @@ def _by_gloss(data: Sorted, rows: Tensor) -> Tensor:
 def _euclidean(data: Sorted, inter: str, block: int, progress: Progress | None, share: Share) -> tuple[Tensor, Tensor]:
     """From every pair of rows. A row x of weight w(x) stands in the mean of its gloss with w(x) / mass."""
     labels, kept = data.labels, data.kept
-    own = data.weights if data.weights is not None else torch.ones(len(labels), dtype=torch.float64).to(labels.device)
+    own = data.weights if data.weights is not None else torch.ones(len(labels), dtype=torch.float64, device=labels.device)
     mass = _by_gloss(data, own)
     weight = own / mass[labels] if inter == "gloss" else own  # of a row among the others
     part = weight.to(data.rows.dtype)
     sums = torch.zeros_like(weight)  # over y: weight(y) |x - y|
-    for here, there, distances, mirrored in distance_blocks(data.rows, labels, block, progress, share):
+    for here, there, distances, mirrored in distance_blocks(data.rows, labels, data.edges, block, progress, share):
         sums[here] += distances @ part[there]
         if mirrored:
             sums[there] += distances.T @ part[here]
@@ -327,7 +358,7 @@ def _euclidean(data: Sorted, inter: str, block: int, progress: Progress | None, 
 def _squared(data: Sorted, inter: str, weights: Tensor | None, unit: bool) -> tuple[Tensor, Tensor]:
     """The same for squared distances, or for 1 - cosine = |x - y|^2 / 2 of `unit` rows: means and spreads suffice."""
     kept = data.kept
-    own = weights if weights is not None else torch.ones(len(data.labels), dtype=torch.float64).to(data.labels.device)
+    own = weights if weights is not None else torch.ones_like(data.labels, dtype=torch.float64)
     mass, squares = _by_gloss(data, own), _by_gloss(data, own.square())
     mean, spread = Moments.of(data, unit, own, mass)
     around = spread + mean.square().sum(dim=1)  # mean squared distance from the common centre [all glosses]
@@ -345,8 +376,9 @@ def _squared(data: Sorted, inter: str, weights: Tensor | None, unit: bool) -> tu
 
 def _within(data: Sorted, kept: Tensor, weights: Tensor | None, block: int, share: Share) -> Tensor:
     """Mean Euclidean distance between different rows of the glosses `kept`. [K] or [K, R] float64"""
-    starts, stops = data.starts[kept].tolist(), (data.starts + data.counts)[kept].tolist()
-    sums = within_sums(data.rows, starts, stops, block, weights=weights, share=share).to(data.counts.device)
+    chosen = kept.tolist()
+    starts, stops = [data.edges[k] for k in chosen], [data.edges[k + 1] for k in chosen]
+    sums = within_sums(data.rows, starts, stops, block, weights=weights, share=share)
     sums = _all_sum(sums, share)
     if weights is None:
         return sums / (data.counts * (data.counts - 1))[kept]

@@ -1,6 +1,8 @@
 """The rows of a labelled feature matrix, checked, weighted and put in the order of their glosses.
 
-Rows are gathered on demand, so that a memory-mapped matrix larger than memory can be measured.
+Rows are gathered on demand where they lie and brought to the device that measures a panel at a time, so that a
+memory-mapped matrix larger than memory can be measured. Labels are sorted on the host, which then knows where each
+gloss begins without asking the device.
 """
 
 from __future__ import annotations
@@ -20,18 +22,20 @@ CHUNK = 4096  # rows looked at at once where no pairs are formed
 class Rows:
     """The rows of a feature matrix in the order of their glosses: gathered on demand, never copied whole."""
 
-    def __init__(self, features: Tensor | np.ndarray, order: Tensor) -> None:
+    def __init__(self, features: Tensor | np.ndarray, order: Tensor, device: torch.device) -> None:
         """Look at every row once: refuse NaN and infinity, find the centre and the scale.
 
         Args:
             features: any float or integer type; a memory-mapped array is read panel by panel. [N, D]
-            order: row numbers, sorted by gloss. [n]
+            order: row numbers, sorted by gloss, on the CPU. [n]
+            device: where rows are measured.
 
         Raises:
             ValueError: rows with NaN or infinity (counted), or all rows equal.
         """
-        self.features, self.order = features, order
-        size, device = features.shape[1], order.device
+        self.features, self.device = features, device
+        self.order = order.to(features.device) if isinstance(features, Tensor) else order
+        size = features.shape[1]
         total = torch.zeros(size, dtype=torch.float64, device=device)
         low, high = torch.full_like(total, math.inf), torch.full_like(total, -math.inf)
         broken: list[int] = []
@@ -44,7 +48,7 @@ class Rows:
             finite = torch.isfinite(chunk).all(dim=1)
             if not finite.all():
                 count += int((~finite).sum())
-                broken += order[start : start + CHUNK][~finite].tolist()
+                broken += order[start : start + CHUNK][~finite.cpu()].tolist()
                 broken = sorted(broken)[:5]
                 continue
             total += chunk.sum(dim=0, dtype=torch.float64)
@@ -67,19 +71,18 @@ class Rows:
         self.centre = centre / self.scale
         given = self.raw(slice(0, 1)).dtype
         single = (given.is_floating_point or given in (torch.uint8, torch.int8)) and given != torch.float64
-        # float32 products only where they are that: not under TF32 or bfloat16 "high" precision, not near overflow.
-        single = single and torch.get_float32_matmul_precision() == "highest" and 2.0**-60 < self.scale < 2.0**60
+        single = single and 2.0**-60 < self.scale < 2.0**60  # not near overflow
         self.dtype = torch.float32 if single else torch.float64
 
     def __len__(self) -> int:
         return len(self.order)
 
     def raw(self, part: slice | Tensor) -> Tensor:
-        """Rows as they were given, by their place in the order. [n, D]"""
-        index = self.order[part]
+        """Rows as they were given, by their place in the order; they cross to the device in their own type. [n, D]"""
+        index = self.order[part if isinstance(part, slice) else part.to(self.order.device)]
         if isinstance(self.features, np.ndarray):
-            return torch.from_numpy(np.ascontiguousarray(self.features[index.numpy()]))
-        return self.features[index]
+            return torch.from_numpy(np.ascontiguousarray(self.features[index.numpy()])).to(self.device)
+        return self.features[index].to(self.device)
 
     def centred(self, raw: Tensor, dtype: torch.dtype) -> Tensor:
         """Rows less the common centre, in units of `scale`. [n, D]"""
@@ -87,11 +90,11 @@ class Rows:
 
 
 class Sorted(NamedTuple):
-    """What `sort_rows` gives."""
+    """What `sort_rows` gives. Tensors are on the device that measures, but `gloss_ids`."""
 
     rows: Rows
     gloss_ids: Tensor
-    """Ascending. [K] long"""
+    """Ascending, on the CPU. [K] long"""
     counts: Tensor
     """Rows of each, after capping. [K] long"""
     labels: Tensor
@@ -102,6 +105,8 @@ class Sorted(NamedTuple):
     """Glosses that have a ratio: at least `min_count` rows before capping. [K'] long"""
     weights: Tensor | None
     """Of each sorted row, or of each in each of R replicates. [N] or [N, R] float64"""
+    edges: list[int]
+    """First sorted row of each gloss, and the number of rows, known to the host. [K + 1]"""
 
 
 def capped_rows(glosses: Tensor | np.ndarray, cap: int, *, seed: int = 0) -> Tensor:
@@ -136,6 +141,7 @@ def sort_rows(
     cap: int | None = None,
     seed: int = 0,
     weights: Tensor | np.ndarray | None = None,
+    device: torch.device | str | None = None,
 ) -> Sorted:
     """Check the input and put the rows in the order of their glosses; the arguments are `sign_density_ratio`'s."""
     labels = torch.as_tensor(glosses)
@@ -146,9 +152,10 @@ def sort_rows(
         )
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"density needs glosses as whole numbers, got {labels.dtype}; number the glosses first.")
+    labels = labels.cpu()
     if isinstance(features, Tensor):
         features = features.detach()
-        labels = labels.to(features.device)
+    place = _measuring_device(features, device)
     gloss_ids, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     order = inverse.argsort(stable=True)
     enough = counts >= min_count
@@ -159,7 +166,7 @@ def sort_rows(
         )
     if cap is not None:
         chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
-        chosen[capped_rows(inverse, cap, seed=seed).to(labels.device)] = True
+        chosen[capped_rows(inverse, cap, seed=seed)] = True
         order = order[chosen[order]]
         counts = counts.clamp(max=cap)
     if not others:
@@ -170,9 +177,29 @@ def sort_rows(
             f"density needs at least 2 glosses to compare, got {len(counts)}; give instances of more than one sign."
         )
     group = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    sorted_weights = None if weights is None else _checked(weights, len(labels)).to(labels.device)[order]
+    sorted_weights = None
+    if weights is not None:
+        given = _checked(weights, len(labels))
+        sorted_weights = given[order.to(given.device)].to(place)
     starts = counts.cumsum(0) - counts
-    return Sorted(Rows(features, order), gloss_ids, counts, group, starts, enough.nonzero().flatten(), sorted_weights)
+    return Sorted(
+        rows=Rows(features, order, place),
+        gloss_ids=gloss_ids,
+        counts=counts.to(place),
+        labels=group.to(place),
+        starts=starts.to(place),
+        kept=enough.nonzero().flatten().to(place),
+        weights=sorted_weights,
+        edges=[*starts.tolist(), len(order)],
+    )
+
+
+def _measuring_device(features: Tensor | np.ndarray, device: torch.device | str | None) -> torch.device:
+    """Where rows are measured: as asked, else where they are."""
+    if device is None:
+        device = features.device if isinstance(features, Tensor) else "cpu"
+    place = torch.device(device)
+    return torch.device("cpu") if place.type == "mps" else place  # mps has no float64
 
 
 def _checked(weights: Tensor | np.ndarray, rows: int) -> Tensor:
