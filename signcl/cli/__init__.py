@@ -24,6 +24,7 @@ from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
 from signcl.cli.common import is_ours, message
+from signcl.data.installed import version_of
 from signcl.data.registry import load_plugins
 
 __all__ = ["main"]
@@ -73,14 +74,8 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         prog="signcl",
         description="Gloss-free sign language translation: train, score, translate, measure representation density.",
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=f"signcl {version_of('signcl')}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     for group in GROUPS:
         group.add(verbs, words)
     return parser
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"signcl {version('signcl')}"

@@ -43,7 +43,7 @@ def add(verbs: Any, words: list[str]) -> None:
     reading.add_argument("--classes", metavar="FILE", help="its glosses, one per line, blank first")
     reading.add_argument("--tap", default="features", help="of a run: `signcl systems` lists a system's taps")
     reading.add_argument("--root", help="the corpus folder of a run, where it has moved")
-    reading.add_argument("--device", default="auto", help="of a run's model")
+    reading.add_argument("--device", default="auto", help="of a run's model, and where the distances are computed")
     measure = command.add_argument_group("what is measured")
     frames = ("centre", "peak", "mean", "medoid")
     measure.add_argument("--frame", nargs="+", choices=frames, default=["centre"], help="a sign's one vector")
@@ -147,11 +147,12 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
         "bins": options.bins,
         "versus": options.versus,
         "rank": rank,
+        "device": options.device,
     }
     # A folder that is neither a run nor a store goes the way of runs, whose messages say what a run folder is.
     is_file = folder.is_file() or folder.suffix in (".npy", ".npz", ".pkl", ".pickle")
     if is_run or not (given or is_file or (folder / "index.json").is_file()):
-        shared |= {"root": options.root, "device": options.device, "tap": options.tap, "spans": options.spans}
+        shared |= {"root": options.root, "tap": options.tap, "spans": options.spans}
         return run_density(folder, options.split, picture=options.picture is not False, **shared), density_text
     annotation = Annotation(
         **{name: getattr(options, name) for name in places},

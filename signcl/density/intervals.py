@@ -165,7 +165,8 @@ def compare_ratios(
         a: features of the instances under one model. [N, D]
         b: under another; any size. [N, D']
         glosses: gloss number of each row of both. [N]
-        over, samples, seed, level, distance, inter, min_count, others, cap, weights, block, device: as in `ratio_interval`.
+        over, samples, seed, level, distance, inter, min_count, others, cap, weights, block, device: as in
+            `ratio_interval`.
 
     Raises:
         ValueError: as `ratio_interval`; matrices of different numbers of rows.
@@ -219,7 +220,7 @@ def _replicates(
     samples: int,
     options: _Options,
     block: int | None,
-    device: torch.device | str | None,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """The ratio of each gloss as it is (column 0) and under `samples` random weightings of its rows. [K, R + 1]"""
     check_options(options["distance"], options["inter"], options["min_count"])

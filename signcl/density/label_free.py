@@ -15,6 +15,7 @@ import torch
 
 from signcl.data.batch import Span
 from signcl.density.ratio import sign_density_ratio
+from signcl.density.rows import as_array
 from signcl.density.spans import Choice, pool_spans
 
 __all__ = ["LabelFree", "label_free_density", "segment_clip"]
@@ -100,7 +101,7 @@ def label_free_density(
     within = step = 0.0
     parted = 0
     for number, given in enumerate(clips):
-        clip = np.asarray(given, dtype=np.float32)
+        clip = as_array(given, np.float32)
         if clip.ndim != 2 or clip.shape[1] != size or not len(clip) or not np.isfinite(clip).all():
             raise ValueError(
                 f"label_free_density needs finite features [T, {size}] of every clip, clip {number} (counted from 0) "

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from signcl.density.rows import as_array
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -120,7 +122,7 @@ def _prepared(
     """The rows that enter a map: checked, centred, scaled, reduced; and what was done to them."""
     from sklearn.decomposition import PCA
 
-    rows = np.asarray(features.detach().cpu().float() if hasattr(features, "detach") else features, dtype=np.float64)
+    rows = as_array(features, np.float64)
     if rows.ndim != 2 or len(rows) < 3 or not rows.shape[1]:
         raise ValueError(f"{name} needs features [N, D] with at least 3 rows, got shape {rows.shape}.")
     if not np.isfinite(rows).all():

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from signcl.density.rows import as_array
+
 __all__ = [
     "BETTER",
     "Measures",
@@ -201,7 +203,7 @@ def kde_entropy(features: np.ndarray, dims: int = 10) -> float:
 
 
 def _checked(features: np.ndarray, glosses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, labels = np.asarray(features, dtype=np.float64), np.asarray(glosses)
+    rows, labels = as_array(features, np.float64), as_array(glosses)
     if rows.ndim != 2 or 0 in rows.shape or labels.shape != (len(rows),) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"measures need features [N, D] and whole gloss numbers [N], got {rows.shape} and {labels.dtype} "

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.progress import say
@@ -68,6 +69,7 @@ def measure_instances(
     bins: int = 9,
     versus: Instances | None = None,
     rank: int = 0,
+    device: torch.device | str | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Ratio with interval and baseline under every choice of frame; the rest under the first choice.
 
@@ -77,6 +79,7 @@ def measure_instances(
         scores: an accuracy for each gloss, to correlate with density.
         bins: groups of glosses by ratio.
         versus: the same instances in another feature space, to compare with.
+        device: where pairs of rows are measured; None: where the rows are.
         rank: number of this process; only rank 0 does what is not shared, the others return nothing.
 
     Returns:
@@ -87,7 +90,7 @@ def measure_instances(
     """
     if settings.weight not in ("even", "frames"):
         raise ValueError(f"--weight must be even or frames, got {settings.weight!r}")
-    found = [_one(instances, settings, rank) for instances in choices]
+    found = [_one(instances, settings, rank, device) for instances in choices]
     if rank:
         return {}, []
     first, (density, summary) = choices[0], found[0]
@@ -112,11 +115,13 @@ def measure_instances(
     if scores is not None:
         result["against"] = against(rows, scores, bins=bins, samples=settings.samples, seed=settings.seed)
     if versus is not None:
-        result["versus"] = _versus(first, versus, settings)
+        result["versus"] = _versus(first, versus, settings, device)
     return result, rows
 
 
-def _one(instances: Instances, settings: Settings, rank: int) -> tuple[Density, dict[str, Any]]:
+def _one(
+    instances: Instances, settings: Settings, rank: int, device: torch.device | str | None
+) -> tuple[Density, dict[str, Any]]:
     """One choice of frame."""
     _, numbers = instances.numbers()
     options: dict[str, Any] = {
@@ -126,6 +131,7 @@ def _one(instances: Instances, settings: Settings, rank: int) -> tuple[Density, 
         "cap": settings.cap,
         "seed": settings.seed,
         "weights": _weights(instances, settings),
+        "device": device,
     }
     density = sign_density_ratio(instances.features, numbers, distributed=settings.distributed, **options)
     summary: dict[str, Any] = {"frame": instances.frame, "sdr": 100 * density.mean}
@@ -184,7 +190,7 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
     return {"values": shown, "settings": found.settings | {"cap": cap}}
 
 
-def _versus(one: Instances, other: Instances, settings: Settings) -> dict[str, Any]:
+def _versus(one: Instances, other: Instances, settings: Settings, device: torch.device | str | None) -> dict[str, Any]:
     if one.where != other.where or one.glosses != other.glosses:
         mine, theirs = set(zip(one.where, one.glosses)), set(zip(other.where, other.glosses))
         strange = sorted(mine ^ theirs)
@@ -207,6 +213,7 @@ def _versus(one: Instances, other: Instances, settings: Settings) -> dict[str, A
         cap=settings.cap,
         seed=settings.seed,
         weights=_weights(one, settings),
+        device=device,
     )
     percent = {key: 100 * getattr(compared, key) for key in ("difference", "low", "high", "a", "b")}
     return {**asdict(compared), **percent}

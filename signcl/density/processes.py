@@ -16,8 +16,11 @@ def joined() -> Iterator[tuple[int, int]]:
     if world == 1:
         yield 0, 1
         return
+    import torch
     import torch.distributed as dist
 
+    if torch.cuda.is_available():  # a GPU each, as far as they go
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("gloo")
     try:
         yield dist.get_rank(), dist.get_world_size()

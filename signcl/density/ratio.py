@@ -143,7 +143,9 @@ def sign_density_ratio(
     if weights is not None:
         settings["weighted"] = True
     kept = data.kept.cpu()
-    return Density(data.gloss_ids[kept], data.counts.cpu()[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings)
+    return Density(
+        data.gloss_ids[kept], data.counts.cpu()[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings
+    )
 
 
 def check_options(distance: str, inter: str, min_count: int) -> None:
@@ -341,7 +343,9 @@ def _by_gloss(data: Sorted, rows: Tensor) -> Tensor:
 def _euclidean(data: Sorted, inter: str, block: int, progress: Progress | None, share: Share) -> tuple[Tensor, Tensor]:
     """From every pair of rows. A row x of weight w(x) stands in the mean of its gloss with w(x) / mass."""
     labels, kept = data.labels, data.kept
-    own = data.weights if data.weights is not None else torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    own = (
+        data.weights if data.weights is not None else torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    )
     mass = _by_gloss(data, own)
     weight = own / mass[labels] if inter == "gloss" else own  # of a row among the others
     part = weight.to(data.rows.dtype)

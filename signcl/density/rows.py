@@ -14,9 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "Rows", "Sorted", "capped_rows", "sort_rows"]
+__all__ = ["CHUNK", "Rows", "Sorted", "as_array", "capped_rows", "sort_rows"]
 
 CHUNK = 4096  # rows looked at at once where no pairs are formed
+
+
+def as_array(values: Tensor | np.ndarray, dtype: type[np.generic] | None = None) -> np.ndarray:
+    """Values as an array of the CPU, from tensors of any device and also of bfloat16, which numpy lacks."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return np.asarray(values, dtype=dtype)
 
 
 class Rows:

@@ -27,6 +27,7 @@ from signcl.inference.clips import batches_of, say_skipped
 from signcl.metrics import score_glosses
 from signcl.systems.parts.search import ctc_prefix_beam
 from signcl.training import run_folder, runs
+from signcl.training.devices import memory_advice
 from signcl.training.recipe import recipe_samples
 
 __all__ = ["align_log_probs", "align_run", "gloss_samples"]
@@ -96,8 +97,9 @@ def align_run(
         device=device,
         progress=progress,
     ):
-        clock = clock or _clock(run.model, batch)
-        found, steps = run.model.recognise(batch)
+        with memory_advice(run.recipe, batch, "aligning"):
+            clock = clock or _clock(run.model, batch)
+            found, steps = run.model.recognise(batch)
         for name, rows, length in zip(batch.names, found.cpu(), steps.tolist()):
             aligned.add(by_name[name], *_of_the_clip(rows[:length], frames[name], clock))
     made = {

@@ -11,6 +11,7 @@ import torch
 from signcl.data.batch import Batch, Sample
 from signcl.inference.clips import batches_of
 from signcl.systems import Decode
+from signcl.training.devices import memory_advice
 from signcl.training.runs import Run
 
 __all__ = ["answers", "classify", "predict", "recognise", "search_of"]
@@ -127,6 +128,7 @@ def answers(
         tokenizer=run.tokenizer,
         progress=progress,
     ):
-        with torch.no_grad():  # not around the loop: a generator would keep gradients off in its caller
+        out_of_memory = memory_advice(run.recipe, batch, what, batch_size=batch_size)
+        with out_of_memory, torch.no_grad():  # not around the loop: a generator would keep gradients off in its caller
             found.update(answer(batch))
     return {s.name: found[s.name] for s in samples if s.name in found}, broken

@@ -27,6 +27,7 @@ from signcl.inference.clips import batches_of, none_read, say_skipped
 from signcl.systems.encoders import initialise_visual
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
+from signcl.training.devices import memory_advice
 from signcl.training.recipe import Recipe, load_recipe, recipe_samples
 from signcl.training.runs import build_recipe_encoder, earlier_run
 
@@ -153,7 +154,8 @@ def tapped_clips(
         on_broken=recipe.corpus.on_broken,  # features become training data: a recipe may insist on all of them
         progress=progress,
     ):
-        seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}
+        with memory_advice(recipe, batch, "extracting features", batch_size=batch_size):
+            seen = {tap: _on_cpu(_states(model, batch, tap)) for tap in taps}
         for i, name in enumerate(batch.names):
             alone = {
                 tap: replace(s, rows=s.rows[i, : int(s.lengths[i])], lengths=s.lengths[i]) for tap, s in seen.items()

@@ -29,6 +29,7 @@ from signcl.density.instances import Frame, Instances, Place, on_peaks
 from signcl.density.maps import tsne
 from signcl.density.measuring import Settings, measure_instances
 from signcl.density.results import write_result
+from signcl.inference.clips import pick_device
 from signcl.inference.extraction import tapped_clips
 from signcl.systems.parts.frames import Tapped
 from signcl.training import run_folder, runs
@@ -178,7 +179,9 @@ def run_density(
     frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
     run, choices = _of_run(folder, split, root, frames, tap, spans, device, progress)
     other = None if versus is None else _of_run(versus, split, root, frames[:1], tap, spans, device, progress)[1][0]
-    found, rows = measure_instances(choices, settings, scores=scores, bins=bins, versus=other, rank=rank)
+    found, rows = measure_instances(
+        choices, settings, scores=scores, bins=bins, versus=other, rank=rank, device=pick_device(device)
+    )
     if rank:
         return {}
     found = {"split": split, **found}
@@ -229,6 +232,7 @@ def feature_density(
     out: str | Path | None = None,
     picture: bool = False,
     rank: int = 0,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """The same for features of any model, from files; see `signcl.density`.
 
@@ -238,12 +242,15 @@ def feature_density(
         versus: other features of the same instances.
         out: write `out.{json,csv,md,tex}`, and with `picture` the t-SNE map; nothing is written without it.
         frame, settings, scores, bins: as in `run_density`.
+        device: where the pairs are multiplied; `auto` is the GPU where there is one.
     """
     settings = settings or Settings()
     frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
     choices = load_instances(path, annotation, frames)
     other = None if versus is None else load_instances(versus, annotation, frames[:1])[0]
-    found, rows = measure_instances(choices, settings, scores=scores, bins=bins, versus=other, rank=rank)
+    found, rows = measure_instances(
+        choices, settings, scores=scores, bins=bins, versus=other, rank=rank, device=pick_device(device)
+    )
     if rank:
         return {}
     given = {key: value for key, value in asdict(annotation).items() if value not in (None, False)}

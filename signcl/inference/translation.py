@@ -15,6 +15,7 @@ from signcl.data.loading import collate, load_raw, select
 from signcl.data.video import resize_frames
 from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
+from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
 
@@ -100,8 +101,9 @@ def translate(
     if inputs.ndim != (4 if wants is None else 2) or (wants is not None and inputs.shape[1] != wants):
         needs = "video frames" if wants is None else f"features of size {wants}"
         raise ValueError(f"{name}: the model was trained on {needs}, this is {came}")
-    batch = collate([Sample(name, "")], [inputs]).to(model.device)
-    (sentence,) = run.model.answer(batch, decode)
+    batch = collate([Sample(name, "")], [inputs])
+    with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
+        (sentence,) = run.model.answer(batch.to(model.device), decode)
     return Translation(sentence, len(inputs), time.perf_counter() - started)
 
 

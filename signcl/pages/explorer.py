@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from signcl.data.installed import version_of
 from signcl.data.annotation.span_table import attach_spans, is_choices
 from signcl.data.batch import Sample
 from signcl.data.files import write_text
@@ -356,7 +356,7 @@ def _page(content: dict[str, Any]) -> str:
         "style": style,
         "data": data("explorer", content),
         "script": (STATIC / "explorer.js").read_text(encoding="utf-8"),
-        "version": text(version("signcl")),
+        "version": text(version_of("signcl")),
     }
     page = (STATIC / "explorer.html").read_text(encoding="utf-8")
     for name, value in fills.items():

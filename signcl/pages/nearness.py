@@ -46,9 +46,10 @@ def nearest(features: Tensor, k: int) -> np.ndarray:
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
         apart = torch.cdist(part, rows)
-        apart[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf
+        own = torch.arange(len(part), device=rows.device)
+        apart[own, own + start] = torch.inf
         found.append(apart.topk(count, largest=False).indices)
-    return torch.cat(found).numpy()
+    return torch.cat(found).cpu().numpy()
 
 
 def medoids(features: Tensor, glosses: Tensor) -> list[int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
+from signcl.data.installed import version_of
 from signcl.data.files import atomic_write
 from signcl.pages.cards import cards_section, quoted, what_was_trained
 from signcl.pages.crowding import density_section, map_section
@@ -95,7 +95,7 @@ def _page(runs: list[RunFiles], split: str) -> str:
 <main>
 {body}
 </main>
-<footer>Made by signcl {text(version("signcl"))} with {code(quoted(runs))} from the files of the run folders.</footer>
+<footer>Made by signcl {text(version_of("signcl"))} with {code(quoted(runs))} from the files of the run folders.</footer>
 <div id="tip" role="status" hidden></div>
 <script>
 {script}</script>

@@ -23,6 +23,7 @@ from signcl.systems.encoders import augment
 from signcl.systems.terms import weighted_sum
 from signcl.training import run_folder
 from signcl.training.dev_scores import Scored, dev_scores, score_batches
+from signcl.training.devices import check_device, memory_advice
 from signcl.training.interrupts import whole_or_not
 from signcl.training.optimizer import (
     Adaptation,
@@ -56,9 +57,8 @@ class Loop:
 
         self.recipe, self.folder, self.progress = recipe, folder, progress
         train = recipe.train
-        device = train.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
-        if device == "cpu" and train.precision == "16-mixed":
-            raise ValueError("train.precision=16-mixed needs a GPU, and this is a CPU; take bf16-mixed or 32-true")
+        device = check_device(train)
+        torch.set_float32_matmul_precision(train.matmul_precision)  # before Fabric, which warns where nobody has chosen
         try:
             self.fabric = Fabric(
                 accelerator=device,
@@ -131,7 +131,7 @@ class Loop:
             frozen = "" if trained == parameters else f", {trained:,} of them trained"
             say(
                 f"{self.recipe.stage}: {len(self.material.train)} clips, {len(self.material.dev)} dev, "
-                f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device}"
+                f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device} in {self._numbers()}"
                 + (f", from step {self.step}" if self.step else "")
             )
         try:
@@ -149,6 +149,12 @@ class Loop:
             self.record.close()
             self._tell()
         return self.folder
+
+    def _numbers(self) -> str:
+        """The precision of the run, in words."""
+        train = self.recipe.train
+        products = f", float32 products {train.matmul_precision}" if self.fabric.device.type == "cuda" else ""
+        return f"{train.precision}{products}"
 
     def _stalled(self) -> bool:
         return self.bad >= (self.recipe.train.patience or math.inf)
@@ -243,8 +249,9 @@ class Loop:
         seen: dict[str, Tensor] = {}
         weights = term_weights(self.recipe, self.epoch, self.adaptation)
         for i, batch in enumerate(batches):
-            batch = self._augmented(batch)
-            with fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
+            out_of_memory = memory_advice(self.recipe, batch, f"step {self.step} of training", training=True)
+            with out_of_memory, fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
+                batch = self._augmented(batch)
                 terms = self.wrapped(batch)
                 total = weighted_sum(terms, weights)
                 flag = FiniteFlag(total, fabric)  # read while the backward pass runs
@@ -268,7 +275,8 @@ class Loop:
                     f"the gradient is not finite at step {self.step}; nothing was updated. "
                     f"Clips of the step: {', '.join(name for batch in batches for name in batch.names)}"
                 )
-        self.optimizer.step()
+        with memory_advice(self.recipe, batches[-1], f"the optimizer at step {self.step}", training=True):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.lead and ((self.step + 1) % LOG_EVERY == 0 or self.step == 0):
             logged = {name: float(value) for name, value in seen.items()} | {"lr": rate}
@@ -311,7 +319,8 @@ class Loop:
             progress=self.progress and self.lead and len(plan) > 20,
             on_host=self._note_too_short,
         )
-        scored = score_batches(self.model, batches, recipe)
+        with memory_advice(recipe, None, "scoring dev", training=True):
+            scored = score_batches(self.model, batches, recipe)
         if not scored.clips and self.broken and self.fabric.world_size == 1:
             raise ValueError(
                 f"no clip of the dev split can be used; the last: {': '.join(list(self.broken.items())[-1])}"

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from signcl.data.files import atomic_write, write_json
+from signcl.data.installed import version_of
 from signcl.data.progress import say
 from signcl.data.registry import digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
@@ -182,9 +183,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Versions and machine, for the card."""
-    from importlib.metadata import version
-
-    found = {name: version(name) for name in ("signcl", "torch", "transformers", "lightning-fabric", "sacrebleu")}
+    found = {name: version_of(name) for name in ("signcl", "torch", "transformers", "lightning-fabric", "sacrebleu")}
     return {"python": platform.python_version(), **found, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
 
 
