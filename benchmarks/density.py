@@ -1,6 +1,7 @@
 """How fast and how large: the Sign Density Ratio against the bare product X.X^T, scikit-learn, and a million rows.
 
     python benchmarks/density.py                    # N = 12,000 and 20,000 x 512: ratios to X.X^T, error in float32
+    python benchmarks/density.py --device cuda --rows 200000     # on a GPU; its peak memory too
     python benchmarks/density.py --sklearn          # the same, and sklearn.pairwise_distances + group sums
     python benchmarks/density.py --per-pair         # time per pair from N = 16,384 to 204,800 (a sample of the pairs)
     python benchmarks/density.py --million          # memory and time per pair at 1,000,000 x 512 float16, memory-mapped
@@ -48,18 +49,23 @@ def race(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str,
     return {name: min(values) for name, values in seconds.items()}
 
 
-def ratios(rows: int, glosses: int, repeats: int, with_sklearn: bool) -> None:
+def ratios(rows: int, glosses: int, repeats: int, with_sklearn: bool, device: str = "cpu") -> None:
     features, labels = made_up(rows, glosses)
-    product = torch.empty(rows, rows)
+    features, labels = features.to(device), labels.to(device)
+    block = 1024 if device == "cpu" else 8192
 
     def blocked() -> None:
-        for i in range(0, rows, 1024):
-            for j in range(0, rows, 1024):
-                torch.mm(features[i : i + 1024], features[j : j + 1024].T)
+        for i in range(0, rows, block):
+            for j in range(0, rows, block):
+                torch.mm(features[i : i + block], features[j : j + block].T)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
-    candidates: dict[str, Callable[[], object]] = {
-        "X.X^T in one call, memory ready": lambda: torch.mm(features, features.T, out=product),
-        "X.X^T in blocks": blocked,
+    candidates: dict[str, Callable[[], object]] = {"X.X^T in blocks": blocked}
+    if device == "cpu":
+        product = torch.empty(rows, rows)
+        candidates["X.X^T in one call, memory ready"] = lambda: torch.mm(features, features.T, out=product)
+    candidates |= {
         "sign_density_ratio": lambda: sign_density_ratio(features, labels),
         "gloss_distances (K x K)": lambda: gloss_distances(features, labels),
     }
@@ -69,6 +75,8 @@ def ratios(rows: int, glosses: int, repeats: int, with_sklearn: bool) -> None:
     bare = min(value for name, value in seconds.items() if name.startswith("X.X^T"))
     for name, value in seconds.items():
         print(f"N = {rows:6d}  K = {glosses:4d}  {name:40s} {value:8.3f} s  {value / bare:5.2f} x product", flush=True)
+    if device == "cuda":
+        print(f"N = {rows:6d}  peak memory of the GPU {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB", flush=True)
     if rows <= 12_000:
         single, double = sign_density_ratio(features, labels), sign_density_ratio(features.double(), labels)
         error = ((single.sdr - double.sdr) / double.sdr).abs().max()
@@ -149,6 +157,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sklearn", action="store_true")
     parser.add_argument("--per-pair", action="store_true")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for the ratios")
     parser.add_argument("--million", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -167,7 +176,7 @@ def main() -> None:
             show_pairs(size, found[size])
     else:
         for rows in arguments.rows:
-            ratios(rows, arguments.glosses, arguments.repeats, arguments.sklearn)
+            ratios(rows, arguments.glosses, arguments.repeats, arguments.sklearn, arguments.device)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_every_other_loss_works_on_another_device():
             functions.pseudo_gloss_loss(f.clamp(-1, 1), n, move((x[:, 0] > 0).float()), move(scale), move(scale)),
         )
         yield "frame margin", functions.estimate_frame_margin(n, move(torch.tensor([5.0, 7.0])))
-        layer = functions.SignCL(frame_margin_floor=2)
+        layer = functions.SignCL(floor=2)
         yield "SignCL", layer(f, n, num_words=move(torch.tensor([5.0, 7.0])))
 
     expected = dict(every(lambda value: value))
@@ -381,6 +381,20 @@ def test_the_precision_of_products_is_chosen_by_the_recipe(corpora, tmp_path):
             assert torch.get_float32_matmul_precision() == asked
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_the_tests_for_a_gpu_run():
+    """A part of them on the CPU; the whole file is imported and collected."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "gpu", "-k", "around or alignment or cnn_ctc"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "SIGNCL_GPU_TESTS_ON": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "..." in done.stdout  # not skipped
 
 
 # -- from a source tree ------------------------------------------------------------------------------------------------

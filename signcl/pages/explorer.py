@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signcl.data.installed import version_of
 from signcl.data.annotation.span_table import attach_spans, is_choices
 from signcl.data.batch import Sample
 from signcl.data.files import write_text
+from signcl.data.installed import version_of
 from signcl.data.progress import say, track
 from signcl.density import sdr_interval, sign_density_ratio
 from signcl.density.figures import density_panels

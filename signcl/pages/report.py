@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from signcl.data.installed import version_of
 from signcl.data.files import atomic_write
+from signcl.data.installed import version_of
 from signcl.pages.cards import cards_section, quoted, what_was_trained
 from signcl.pages.crowding import density_section, map_section
 from signcl.pages.curves import curves_section
@@ -71,6 +71,7 @@ def _page(runs: list[RunFiles], split: str) -> str:
         for anchor, heading, content in sections
     )
     style = (HERE / "style.css").read_text(encoding="utf-8")
+    made_by = version_of("signcl")
     script = (HERE / "page.js").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
@@ -95,7 +96,7 @@ def _page(runs: list[RunFiles], split: str) -> str:
 <main>
 {body}
 </main>
-<footer>Made by signcl {text(version_of("signcl"))} with {code(quoted(runs))} from the files of the run folders.</footer>
+<footer>Made by signcl {text(made_by)} with {code(quoted(runs))} from the files of the run folders.</footer>
 <div id="tip" role="status" hidden></div>
 <script>
 {script}</script>
