@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch
-from signcl.data.loading import Loaded, clip_loader, read_batches, usable
+from signcl.data.loading import ClipLoader, Loaded, read_batches, usable
 from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
 from signcl.data.registry import loaded_plugins
@@ -86,6 +86,12 @@ class Loop:
         objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
         self.wrapped, self.optimizer = self.fabric.setup(objective, make_optimizer(self.model, train))
 
+        self.loader = ClipLoader(
+            [data.train, data.dev],
+            workers=train.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+            hold=train.accumulate,
+        )
         self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
         self.total = self.steps_per_epoch * train.epochs
         if train.max_steps is not None:
@@ -144,6 +150,8 @@ class Loop:
             if self.lead:
                 say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
             raise
+        finally:
+            self.loader.close()
         self._save(finished=True)
         if self.lead:
             self.record.close()
@@ -175,14 +183,7 @@ class Loop:
         groups = (groups * 2)[: self.steps_per_epoch]
         groups = groups[self.step - self.epoch * self.steps_per_epoch :]
         data.epoch = self.epoch
-        loader = iter(
-            clip_loader(
-                data,
-                [batch for group in groups for batch in group],
-                workers=train.workers,
-                pin_memory=self.fabric.device.type == "cuda",
-            )
-        )
+        loader = self.loader.batches(data, [batch for group in groups for batch in group])
         for group in groups:
             if self.step >= self.total:
                 break
@@ -306,7 +307,7 @@ class Loop:
             device=self.fabric.device,
             broken=self.broken,
             on_broken=recipe.corpus.on_broken,
-            workers=recipe.train.workers,
+            loader=self.loader,
             what="scoring dev",
             progress=self.progress and self.lead and len(plan) > 20,
             on_host=self._note_too_short,
