@@ -2,8 +2,8 @@
 
     python benchmarks/loader.py [--clips 12] [--frames 117] [--workers 0] [--rounds 3]
 
-Made-up clips of PHOENIX's kind: 210 x 260 pixels, smooth moving pictures with a little noise, resized to 256, cropped to
-224. "before" is what the loader did until 0.1: all frames stacked, thinned, cropped to a new array, joined to a batch.
+Made-up clips of PHOENIX's kind: 210 x 260 pixels, smooth moving pictures with a little noise, resized to 256, cropped
+to 224. "before" is what the loader of 0.1 did: frames stacked, thinned, cropped to a new array, joined to a batch.
 Rounds alternate between the two, so that their ratio holds on a busy machine; frames are counted per second of CPU
 time too. Packs are written by `signcl.data.packing`.
 """
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,10 +94,10 @@ def after(data: ClipDataset, plan: list[list[int]], loader: ClipLoader) -> int:
     return sum(len(loaded.batch.inputs) for loaded in loader.batches(data, plan) if loaded.batch is not None)
 
 
-def rate(run: Callable[[], int]) -> tuple[float, float]:
+def rate(run: Callable[..., int], *arguments: Any) -> tuple[float, float]:
     """Frames per second by the clock and by this process's CPU time."""
     clock, cpu = time.perf_counter(), time.process_time()
-    frames = run()
+    frames = run(*arguments)
     return frames / (time.perf_counter() - clock), frames / max(1e-9, time.process_time() - cpu)
 
 
@@ -121,10 +122,7 @@ def main() -> None:
             data = ClipDataset(samples, None, reading, training=True)
             with ClipLoader([data], workers=options.workers) as loader:
                 after(data, plan, loader)  # warm files and workers
-                rounds = [
-                    (rate(lambda: before(data, plan)), rate(lambda: after(data, plan, loader)))
-                    for _ in range(options.rounds)
-                ]
+                rounds = [(rate(before, data, plan), rate(after, data, plan, loader)) for _ in range(options.rounds)]
             old, new, old_cpu, new_cpu = (statistics.median(r[k][j] for r in rounds) for j in (0, 1) for k in (0, 1))
             by_cpu = "" if options.workers else f" {old_cpu:.0f} | {new_cpu:.0f} | {new_cpu / old_cpu:.2f}"
             print(f"| {form} | {old:.0f} | {new:.0f} | {new / old:.2f} |{by_cpu} |", flush=True)

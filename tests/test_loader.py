@@ -1,4 +1,4 @@
-"""Workers read clips straight into the batch: the same batches as one process, whatever happens to a clip or a worker."""
+"""Workers read clips straight into the batch: the same batches as one process, whatever happens to a clip or worker."""
 
 import os
 import signal

@@ -408,9 +408,9 @@ class ClipDataset:
         if sample.features is not None:
             own = sample.features.shape[-1] if isinstance(sample.features, np.ndarray) else self.dim
             row: tuple[int, ...] | None = None if own is None else (own,)
-            dtype = np.dtype(np.float32)
+            dtype: np.dtype[Any] = np.dtype(np.float32)
         else:
-            row, dtype = self._pixels(sample), np.dtype(np.uint8)
+            row, dtype = self._pixels(sample), np.dtype("uint8")
         if row is None:
             return None
         count = self._raw_lengths[index] if sample.cut is None else sample.cut[1] - sample.cut[0]

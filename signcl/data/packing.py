@@ -1,4 +1,4 @@
-"""A corpus written once at the size that training reads: `signcl corpus pack`. `signcl.data.video.shards` reads it back.
+"""A corpus written once at the size that training reads: `signcl corpus pack`; `signcl.data.video.shards` reads it.
 
     DIR/pack.json                        what was packed and how; "finished" when all of it is there
     DIR/SPLIT.tsv                        the table of the split, in the format of the corpus `folder`
@@ -41,8 +41,8 @@ class PackSettings:
     """How clips are stored in a pack."""
 
     form: Form = "mp4"
-    """mp4: h264, smallest; jpeg: one picture a frame; uint8: as in memory, fastest and largest (height x width x 3 bytes a
-    frame)."""
+    """mp4: h264, smallest; jpeg: a picture for each frame; uint8: as in memory, fastest and largest, height x width x 3
+    bytes a frame."""
     size: int | None = bounded(256, low=1, high=8192)
     """Side of the square that frames are resized to, pixels, as `input.size` of the recipe; None keeps the file's."""
     crf: int = bounded(18, low=0, high=51)
@@ -89,7 +89,12 @@ def pack_corpus(
     check_bounds(settings)
     if settings.form not in SUFFIXES:
         raise ValueError(f"a pack is mp4, jpeg or uint8, got {settings.form!r}")
-    plan = {"corpus": name, "options": dict(options or {}), "splits": list(splits), "settings": asdict(settings)}
+    plan: dict[str, Any] = {
+        "corpus": name,
+        "options": dict(options or {}),
+        "splits": list(splits),
+        "settings": asdict(settings),
+    }
     if _begun(folder, plan):
         say(f"{folder} is a finished pack of {name}; nothing was done")
         return folder
@@ -178,20 +183,19 @@ def _write_shard(
     """Write a shard and then its index, and read every clip back."""
     clips: dict[str, list[Any]] = {}
     index_path(shard).unlink(missing_ok=True)
-    with atomic_write(shard) as temporary:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, sample, (files, shape) in zip(keys, samples, _encoded(samples, settings, pool)):
-                stem, suffix = key.split(".")
-                offset, crc = 0, 0
-                for number, content in enumerate(files):
-                    name = key if settings.form != "jpeg" else f"{stem}.{number:06}.{suffix}"
-                    start = tar.offset + tarfile.BLOCKSIZE
-                    offset = offset or start
-                    crc = zlib.crc32(content, crc)
-                    _add(tar, name, content)
-                clips[key] = [offset, [len(content) for content in files], *shape, crc]
-                about = {"name": sample.name, "text": sample.text, "gloss": sample.gloss, "signer": sample.signer}
-                _add(tar, f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())
+    with atomic_write(shard) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, sample, (files, shape) in zip(keys, samples, _encoded(samples, settings, pool)):
+            stem, suffix = key.split(".")
+            offset, crc = 0, 0
+            for number, content in enumerate(files):
+                name = key if settings.form != "jpeg" else f"{stem}.{number:06}.{suffix}"
+                start = tar.offset + tarfile.BLOCKSIZE
+                offset = offset or start
+                crc = zlib.crc32(content, crc)
+                _add(tar, name, content)
+            clips[key] = [offset, [len(content) for content in files], *shape, crc]
+            about = {"name": sample.name, "text": sample.text, "gloss": sample.gloss, "signer": sample.signer}
+            _add(tar, f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())
     size = shard.stat().st_size
     write_text(index_path(shard), json.dumps({"tar_bytes": size, "clips": clips}) + "\n")
     for key in keys:

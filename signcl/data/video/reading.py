@@ -277,7 +277,7 @@ def _open(path: Path, source: Path | io.BytesIO | None = None) -> av.container.I
     if not in_memory and path.stat().st_size == 0:
         raise ValueError(f"{path}: empty file (0 bytes); copy or make it again")
     try:
-        container = av.open(source if in_memory else str(path), metadata_errors="replace")
+        container = av.open(source if in_memory else str(path), "r", metadata_errors="replace")
     except PermissionError:
         raise
     except (av.error.FFmpegError, OSError) as error:

@@ -1,7 +1,7 @@
 """Clips inside tar shards, found by byte offset: what `signcl corpus pack` writes, read back.
 
-A clip in a shard has the path SHARD.tar/KEY.mp4, .jpg or .rgb, as if the shard were a folder. SHARD.index.json beside it
-says where each clip begins, so that nothing is searched; the tar itself is of webdataset's layout and any tar reads it.
+A clip in a shard has the path SHARD.tar/KEY.mp4, .jpg or .rgb, as if the shard were a folder. SHARD.index.json beside
+it says where each clip begins, so that nothing is searched; the tar is of webdataset's layout and any tool reads it.
 
     KEY.mp4                      a video                KEY.rgb    [T, H, W, 3] uint8, as it lies in memory
     KEY.000000.jpg, KEY.000001.jpg, ...    its frames   KEY.json   name, text, glosses
@@ -73,19 +73,19 @@ def find_entry(path: Path) -> Entry:
     shard = path.parent
     if not shard.is_file():
         raise FileNotFoundError(f"{shard}: no such shard; copy the pack again or run `signcl corpus pack` again")
-    status = shard.stat()
-    found = _index(str(shard), status.st_size, status.st_mtime_ns).get(path.name)
+    if not (index := index_path(shard)).is_file():
+        raise FileNotFoundError(f"{index}: the shard has no index; run `signcl corpus pack` again, which makes it anew")
+    ages = shard.stat().st_mtime_ns, index.stat().st_mtime_ns
+    found = _index(str(shard), shard.stat().st_size, ages).get(path.name)
     if found is None:
         raise FileNotFoundError(f"{path}: the index of the shard has no such clip; pack the corpus again")
     return found
 
 
 @functools.lru_cache(maxsize=256)
-def _index(shard: str, size: int, age: int) -> dict[str, Entry]:
-    """The index of a shard of `size` bytes; `age` makes a changed shard be looked at again."""
+def _index(shard: str, size: int, ages: tuple[int, int]) -> dict[str, Entry]:
+    """The index of a shard of `size` bytes; `ages` make changed files be looked at again."""
     path = index_path(Path(shard))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: the shard has no index; run `signcl corpus pack` again, which makes it anew")
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
         told = int(read["tar_bytes"])
