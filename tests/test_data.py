@@ -106,16 +106,6 @@ def test_batches_that_all_hold_one_clip_do_not_become_one_large_batch(count):
         assert max(map(len, plan)) <= 3
 
 
-def test_pinning_is_left_to_the_loader_since_a_worker_may_not_touch_the_gpu():
-    data = dataset(features(4))
-    loader = clip_loader(data, [[0]], workers=2, pin_memory=True)
-    loaded = data[[0]]
-    assert loader.pin_memory
-    assert loader.collate_fn(loaded) is loaded
-    broken = type(loaded)(None, [("a", "why")])
-    assert broken.pin_memory() == broken
-
-
 def test_one_clip_of_another_size_does_not_make_the_others_wrong():
     odd, even = features(4, dim=7)[0], features(4, 5, dim=3)[1]
     samples = [odd, even]

@@ -1,4 +1,4 @@
-"""The verbs of `signcl corpus`: `make`, `check`, `stats`."""
+"""The verbs of `signcl corpus`: `make`, `check`, `stats`, `pack`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    corpus = verbs.add_parser("corpus", help="make, check or describe a corpus").add_subparsers(
+    corpus = verbs.add_parser("corpus", help="make, check, describe or pack a corpus").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
     command = add_verb(corpus, "make", _make, "draw a synthetic signed corpus: videos, sentences, exact spans")
@@ -25,6 +25,18 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     if words[:2] == ["corpus", "make"]:  # only then, since the settings' module is not free to import
         _add_settings(command)
+    command = add_verb(corpus, "pack", _pack, "write a corpus once at a recipe's size, as tar shards that read fast")
+    command.add_argument(
+        "corpora", nargs="+", metavar="CORPUS", help="a recipe (its corpus, options and input.size), or a corpus folder"
+    )
+    command.add_argument("-o", "--out", required=True, help="the pack; of several corpora, OUT/NAME of each")
+    command.add_argument("--corpus", default="folder", help="kind of the corpus folders: folder, phoenix14t, ...")
+    command.add_argument("--splits", default="train,dev,test", help="which to pack, separated by commas")
+    command.add_argument(
+        "--workers", type=whole(low=1, high=1024), default=1, help="threads; the result is the same for any number"
+    )
+    if words[:2] == ["corpus", "pack"]:
+        _add_pack_settings(command)
     for name, run, text in (
         ("check", _check, "find every problem of a corpus; exit code 1 when there is one"),
         ("stats", _stats, "counts, lengths, words per gloss, margins"),
@@ -55,6 +67,43 @@ def _add_settings(command: Any) -> None:
         else:
             number = kind if bounds is None else Number(kind, bounds)
             command.add_argument(flag, type=number, default=field.default, metavar=kind.__name__, help=docs[field.name])
+
+
+def _add_pack_settings(command: Any) -> None:
+    """One flag per field of `PackSettings`; left out, the recipe's `input.size` or the field's default counts."""
+    from dataclasses import fields
+
+    from signcl.data.bounds import bounds_of
+    from signcl.data.packing import PackSettings
+    from signcl.training.recipe import field_docs
+
+    docs = field_docs(PackSettings)
+    for field in fields(PackSettings):
+        flag, bounds = f"--{field.name.replace('_', '-')}", bounds_of(field)
+        if bounds is None:
+            command.add_argument(flag, choices=("mp4", "jpeg", "uint8"), help=docs[field.name])
+        else:
+            command.add_argument(flag, type=Number(int, bounds), metavar="int", help=docs[field.name])
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from signcl.data.packing import PackSettings, pack_corpus
+    from signcl.training.recipe import load_recipe
+
+    given = {field.name: getattr(options, field.name) for field in fields(PackSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    for source in options.corpora:
+        name, root, how, found = options.corpus, source, {}, Path(source).name
+        settings = PackSettings(**given)
+        if source.endswith((".yaml", ".yml")):
+            recipe = load_recipe(source)
+            name, root, how, found = recipe.corpus.name, recipe.corpus.root, recipe.corpus.options, Path(source).stem
+            settings = PackSettings(**{"size": recipe.input.size, **given})
+        out = Path(options.out) / found if len(options.corpora) > 1 else Path(options.out)
+        splits = [split for split in options.splits.split(",") if split]
+        print(pack_corpus(root, out, name, settings, options=how, splits=splits, workers=options.workers))
 
 
 def _make(options: argparse.Namespace) -> None:

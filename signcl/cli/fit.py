@@ -21,6 +21,11 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("recipe", nargs="?", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
     command.add_argument("--fresh", action="store_true", help="start anew where the run folder holds a run")
     command.add_argument(
+        "--profile",
+        action="store_true",
+        help="print where the time goes, and write it to profile.json in the run folder",
+    )
+    command.add_argument(
         "--keys",
         action="store_true",
         help="list every recipe key of the recipe's system with its default, bounds and meaning",
@@ -54,4 +59,4 @@ def _fit(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe, options.overrides, run_plugins=True)
     from signcl.training import fit
 
-    print(fit(recipe, fresh=options.fresh))
+    print(fit(recipe, fresh=options.fresh, profile=options.profile))

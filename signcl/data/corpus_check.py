@@ -22,6 +22,7 @@ from signcl.data.corpus_stats import CorpusStats, SplitStats, corpus_stats
 from signcl.data.features import count_feature_frames, read_features
 from signcl.data.progress import track
 from signcl.data.video import probe, read_frames
+from signcl.data.video.shards import check_shard, in_shard
 
 __all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
 
@@ -141,6 +142,8 @@ def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[l
 def _frames(sample: Sample, fast: bool) -> int:
     """Frames that are really there; decodes them all unless `fast`. Raises what reading raises."""
     if sample.clip is not None:
+        if in_shard(sample.clip) and not fast:
+            check_shard(sample.clip)
         return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL))
     if sample.features is None:
         raise ValueError("has neither a clip nor features")

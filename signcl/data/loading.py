@@ -6,17 +6,18 @@ run, another number of workers or another cache size sees exactly the same batch
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Batch, Sample, pack_positions
@@ -27,10 +28,13 @@ from signcl.data.poses import read_pose
 from signcl.data.progress import track
 from signcl.data.sections import CorpusRecipe, InputRecipe, Reading
 from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
-from signcl.data.video import probe, read_frames
+from signcl.data.video import count_clip_frames, probe, read_frames, read_into
+from signcl.data.workers import ClipLoader, batch_memory
 
 __all__ = [
+    "Clip",
     "ClipDataset",
+    "ClipLoader",
     "Loaded",
     "check_size",
     "clip_loader",
@@ -41,6 +45,7 @@ __all__ = [
     "load_raw",
     "plan_batches",
     "read_batches",
+    "read_selected",
     "select",
     "usable",
 ]
@@ -48,7 +53,7 @@ __all__ = [
 
 @dataclass
 class Loaded:
-    """What a loader yields: a batch, the clips that could not be read, and whatever else a worker has to tell."""
+    """What a loader yields: a batch, the clips that could not be read, and what else the readers have to tell."""
 
     batch: Batch | None
     """None when every clip of the batch was broken."""
@@ -70,7 +75,7 @@ class Loaded:
         return self
 
     def pin_memory(self) -> Loaded:
-        """The same in page-locked memory (called by torch's DataLoader, never in a worker: it would touch the GPU)."""
+        """The same in page-locked memory; never in a worker, which may not touch the GPU."""
         return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
@@ -179,25 +184,96 @@ def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
     return read_features(path, sample.whole or sample.name)
 
 
-def cut(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
-    """The crop of a clip: the same window in all frames, at random in training, central otherwise."""
-    if recipe.crop is None or frames.ndim != 4:
-        return frames
-    height, width = frames.shape[1:3]
+def window(height: int, width: int, recipe: InputRecipe, random: np.random.Generator | None) -> tuple[int, int]:
+    """Top and left pixel of the crop of a clip: the same in all frames, at random in training, central otherwise."""
+    if recipe.crop is None:
+        return 0, 0
     if min(height, width) < recipe.crop:
         raise ValueError(
             f"input.crop={recipe.crop} does not fit into frames of {width}x{height}; lower it or set input.size"
         )
     room = (height - recipe.crop, width - recipe.crop)
-    top, left = (r // 2 for r in room) if random is None else (int(random.integers(r + 1)) for r in room)
-    return frames[:, top : top + recipe.crop, left : left + recipe.crop]
+    if random is None:
+        return room[0] // 2, room[1] // 2
+    return int(random.integers(room[0] + 1)), int(random.integers(room[1] + 1))
 
 
-def select(raw: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None = None) -> np.ndarray:
-    """The frames of a clip that a model gets; `random` is given in training only."""
-    frames = np.ascontiguousarray(cut(raw[thin(len(raw), recipe, random)], recipe, random))
+def select(
+    raw: np.ndarray,
+    recipe: InputRecipe,
+    random: np.random.Generator | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """The frames of a clip that a model gets; `random` is given in training only.
+
+    Args:
+        out: where they are written if they fit exactly; None, or memory of another shape, leaves it untouched.
+    """
+    kept = thin(len(raw), recipe, random)
+    if raw.ndim == 4:
+        top, left = window(raw.shape[1], raw.shape[2], recipe, random)
+        raw = raw[:, top : top + (recipe.crop or raw.shape[1]), left : left + (recipe.crop or raw.shape[2])]
+    frames = _memory((len(kept), *raw.shape[1:]), raw.dtype, out)
+    step = int(kept[1] - kept[0]) if len(kept) > 1 else 1
+    if step > 0 and (np.diff(kept) == step).all():
+        frames[:] = raw[kept[0] : kept[-1] + 1 : step]
+    else:
+        for row, frame in enumerate(kept):
+            frames[row] = raw[frame]
+    _mask(frames, recipe, random)
+    return frames
+
+
+def _memory(shape: tuple[int, ...], dtype: Any, out: np.ndarray | None) -> np.ndarray:
+    """`out` where it is just this, else new memory."""
+    fits = out is not None and out.shape == shape and out.dtype == dtype
+    return out if fits and out is not None else np.empty(shape, dtype)
+
+
+def _mask(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> None:
+    """Set `augment.mask_frames` of the frames to 0, in place."""
     if random is not None and (count := int(len(frames) * recipe.augment.mask_frames)):
-        frames[random.choice(len(frames), size=count, replace=False)] = 0  # `thin` has made a copy of `raw`
+        frames[random.choice(len(frames), size=count, replace=False)] = 0
+
+
+def read_selected(
+    sample: Sample,
+    recipe: InputRecipe,
+    draw: Callable[[], np.random.Generator | None] = lambda: None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """`select` of `load_raw`, without the detour: frames go from the decoder to their place and are not copied again.
+
+    Args:
+        draw: the generator of this clip and epoch, anew at each call.
+        out: as of `select`.
+
+    Raises:
+        ValueError, OSError: as of `load_raw`. A frame that is not selected may not be broken either.
+    """
+    if sample.features is not None or sample.clip is None:
+        return select(load_raw(sample, recipe), recipe, draw(), out)
+    random: np.random.Generator | None = None
+    placed = False
+
+    def choose(num_frames: int) -> np.ndarray:
+        nonlocal random, placed
+        random, placed = draw(), False
+        return thin(num_frames, recipe, random)
+
+    def allocate(count: int, height: int, width: int) -> tuple[np.ndarray, int, int]:
+        nonlocal placed
+        placed = True
+        top, left = window(height, width, recipe, random)
+        shape = (count, recipe.crop or height, recipe.crop or width, 3)
+        return _memory(shape, np.uint8, out), top, left
+
+    only = None if sample.cut is None else range(*sample.cut)
+    size = recipe.size and (recipe.size, recipe.size)
+    frames = read_into(sample.clip, choose, allocate, only=only, every=True, size=size)
+    if not placed:  # the header promised more frames, so what was drawn was drawn for another length
+        return select(load_raw(sample, recipe), recipe, draw(), out)
+    _mask(frames, recipe, random)
     return frames
 
 
@@ -228,10 +304,14 @@ def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
 
     A clip that cannot be opened counts as 1 frame; it is reported when it is loaded.
     """
+    return [len(thin(count, recipe, None)) for count in _count_raw(samples)]
+
+
+def _count_raw(samples: Sequence[Sample]) -> list[int]:
+    """Frames of each sample before thinning, at least 1."""
     unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
     with track("counting frames", total=len(samples), show=unknown > 500) as bar:
-        frames = [bar.each(_frames(sample)) for sample in samples]
-    return [len(thin(max(count, 1), recipe, None)) for count in frames]
+        return [max(1, bar.each(_frames(sample))) for sample in samples]
 
 
 def _frames(sample: Sample) -> int:
@@ -242,14 +322,31 @@ def _frames(sample: Sample) -> int:
         if sample.features is not None:
             return count_feature_frames(sample.features, sample.name)
         if sample.clip is not None:
-            return probe(sample.clip).num_frames
+            return count_clip_frames(sample.clip)
     except (ValueError, OSError):
         pass
     return 1
 
 
-class ClipDataset(Dataset[Any]):
-    """Index lists in, `Loaded` batches out (the DataLoader's own batching is off).
+@dataclass
+class Clip:
+    """One clip as a worker hands it over."""
+
+    frames: np.ndarray | None = None
+    """Its frames, where they are not in the memory that was given for them."""
+    shape: tuple[int, ...] = ()
+    """Of its frames."""
+    reason: str = ""
+    """Why it cannot be used."""
+    tokens: list[int] | None = None
+    masked: list[int] | None = None
+    glosses: list[int] | None = None
+    cut: bool = False
+    """The sentence was cut to `text.max_tokens`."""
+
+
+class ClipDataset:
+    """The clips of a split, read one by one and put together as batches: `data[[3, 7]]` is a `Loaded`.
 
     Args:
         samples: the sentences of a split.
@@ -283,86 +380,167 @@ class ClipDataset(Dataset[Any]):
         self.dim = dim
         self._room = cache_gb * 1e9
         self._cache: dict[int, np.ndarray] = {}
+        self._raw_lengths: dict[int, int] = {}
+        self._frame_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def _raw(self, index: int) -> np.ndarray:
-        if index in self._cache:
-            return self._cache[index]
-        raw = load_raw(self.samples[index], self.input)
-        if raw.nbytes <= self._room:
-            self._room -= raw.nbytes
-            self._cache[index] = raw
-        return raw
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Frames of each clip after thinning, as `count_frames` gives them."""
+        self._raw_lengths = dict(enumerate(_count_raw(self.samples)))
+        return [len(thin(count, self.input, None)) for count in self._raw_lengths.values()]
 
-    def _random(self, index: int) -> np.random.Generator | None:
-        return np.random.default_rng((self.seed, self.epoch, index)) if self.training else None
+    def _random(self, index: int, epoch: int) -> np.random.Generator | None:
+        return np.random.default_rng((self.seed, epoch, index)) if self.training else None
 
-    def __getitem__(self, indices: list[int]) -> Loaded:
-        chosen, inputs, broken = [], [], []
-        for index in indices:
-            sample = self.samples[index]
-            try:
-                frames = select(self._raw(index), self.input, self._random(index))
-            except (ValueError, OSError) as error:
-                broken.append((sample.name, str(error)))
-                continue
-            if frames.ndim == 2:
-                self.dim = self.dim or frames.shape[1]
-                if frames.shape[1] != self.dim:
-                    broken.append((sample.name, f"features of size {frames.shape[1]}, the other clips have {self.dim}"))
-                    continue
-            chosen.append(index)
-            inputs.append(frames)
-        if not chosen:
-            return Loaded(None, broken)
-        shapes = {frames.shape[1:] for frames in inputs}
-        if len(shapes) > 1:
-            sizes = " and ".join("x".join(map(str, shape[1::-1])) for shape in sorted(shapes))
-            names = ", ".join(self.samples[i].name for i in chosen[:3])
-            why = f"clips of one batch differ in frame size, {sizes} ({names}, ...); set input.size in the recipe"
-            return Loaded(None, broken, error=why)
-        cut: set[str] = set()
-        return Loaded(self._collate(chosen, inputs, cut), broken, sorted(cut))
+    # -- where frames go -----------------------------------------------------------------------------------------------
 
-    def _collate(self, indices: list[int], inputs: list[np.ndarray], cut: set[str]) -> Batch:
-        samples = [self.samples[i] for i in indices]
-        batch = collate(samples, inputs)
+    def memory_of(self, index: int, epoch: int | None = None) -> tuple[tuple[int, ...], np.dtype] | None:
+        """Shape and type of a clip's frames in this epoch, without reading it; None where only reading can tell.
+
+        It is a forecast: a clip whose header is wrong comes in memory of its own, and is copied.
+        """
+        sample, epoch = self.samples[index], self.epoch if epoch is None else epoch
+        if index not in self._raw_lengths:
+            self._raw_lengths[index] = max(1, _frames(sample))
+        if sample.features is not None:
+            own = sample.features.shape[-1] if isinstance(sample.features, np.ndarray) else self.dim
+            row: tuple[int, ...] | None = None if own is None else (own,)
+            dtype: np.dtype[Any] = np.dtype(np.float32)
+        else:
+            row, dtype = self._pixels(sample), np.dtype("uint8")
+        if row is None:
+            return None
+        count = self._raw_lengths[index] if sample.cut is None else sample.cut[1] - sample.cut[0]
+        return (len(thin(count, self.input, self._random(index, epoch))), *row), dtype
+
+    def _pixels(self, sample: Sample) -> tuple[int, ...] | None:
+        """Shape of a frame; without a size in the recipe that of the first clip that can be opened."""
+        side = self.input.crop or self.input.size
+        if side is not None:
+            return side, side, 3
+        if self._frame_size is None and sample.clip is not None:
+            with contextlib.suppress(ValueError, OSError):
+                info = probe(sample.clip)
+                self._frame_size = info.height, info.width
+        return None if self._frame_size is None else (*self._frame_size, 3)
+
+    # -- one clip ------------------------------------------------------------------------------------------------------
+
+    def read(self, index: int, epoch: int, out: np.ndarray | None = None) -> Clip:
+        """One clip and its sentence; its frames go to `out` where they fit it exactly. Workers do nothing else."""
+        sample = self.samples[index]
+        try:
+            frames = self._selected(index, epoch, out)
+        except (ValueError, OSError) as error:
+            return Clip(reason=str(error))
+        clip = Clip(None if frames is out else frames, frames.shape)
         if self.tokenizer is not None:
-            tokens = [self._encode(s, cut) for s in samples]
-            batch.tokens, batch.token_lengths = pad(tokens, self.tokenizer.pad_id)
+            clip.tokens, cut = self._encode(sample.text)
+            clip.cut = cut
             if self.masking is not None:
-                masked = [self._encode(s, cut, index) for s, index in zip(samples, indices)]
-                batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
+                random = np.random.default_rng((self.seed, epoch if self.training else 0, index, 1))
+                shuffle = self.masking.shuffle if self.training else 0.0
+                text = mask_words(sample.text, self.masking.rate, random, kind=self.masking.kind, shuffle=shuffle)
+                clip.masked, cut = self._encode(text)
+                clip.cut |= cut
         if self.glosses is not None:
-            batch.glosses, batch.gloss_lengths = pad([self.glosses.encode(s.gloss) for s in samples], 0)
-        if self.targets is not None:
-            batch.targets = self.targets(samples)
-        return batch
+            clip.glosses = self.glosses.encode(sample.gloss)
+        return clip
 
-    def _encode(self, sample: Sample, cut: set[str], index: int | None = None) -> list[int]:
+    def _selected(self, index: int, epoch: int, out: np.ndarray | None) -> np.ndarray:
+        """Frames of a clip, from the cache as long as it has room."""
+        sample = self.samples[index]
+        if index not in self._cache and self._room <= 0:
+            return read_selected(sample, self.input, lambda: self._random(index, epoch), out)
+        raw = self._cache[index] if index in self._cache else load_raw(sample, self.input)
+        if index not in self._cache:
+            self._room -= raw.nbytes
+            if self._room >= 0:
+                self._cache[index] = raw
+        return select(raw, self.input, self._random(index, epoch), out)
+
+    def _encode(self, text: str) -> tuple[list[int], bool]:
+        """Ids of a sentence, and whether it was cut."""
         assert self.tokenizer is not None
-        text = sample.text
-        if index is not None and self.masking is not None:
-            random = np.random.default_rng((self.seed, self.epoch if self.training else 0, index, 1))
-            shuffle = self.masking.shuffle if self.training else 0.0
-            text = mask_words(text, self.masking.rate, random, kind=self.masking.kind, shuffle=shuffle)
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
-            return ids
-        cut.add(sample.name)
+            return ids, False
         ends = 2 if ids[-1] == self.tokenizer.start_id else 1  # keep </s> (and mBART's language code)
-        return ids[: self.max_tokens - ends] + ids[-ends:]
+        return ids[: self.max_tokens - ends] + ids[-ends:], True
+
+    # -- a batch -------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, indices: list[int]) -> Loaded:
+        memory = batch_memory([self.memory_of(index) for index in indices])
+        whole = None if memory is None else memory.of()
+        parts = [None] * len(indices) if memory is None or whole is None else memory.parts(whole)
+        clips = [self.read(index, self.epoch, part) for index, part in zip(indices, parts)]
+        return self.assemble(indices, clips, whole, parts)
+
+    def assemble(
+        self,
+        indices: Sequence[int],
+        clips: Sequence[Clip],
+        whole: np.ndarray | None,
+        parts: Sequence[np.ndarray | None],
+    ) -> Loaded:
+        """A batch of clips that have been read.
+
+        Args:
+            whole: the memory of all of them.
+            parts: that of each. A clip has filled its part, or brings its own `frames`.
+        """
+        chosen, kept, pieces, broken = [], [], [], []
+        for index, clip, part in zip(indices, clips, parts):
+            name = self.samples[index].name
+            if not clip.reason and len(clip.shape) == 2:
+                self.dim = self.dim or clip.shape[1]
+                if clip.shape[1] != self.dim:
+                    clip.reason = f"features of size {clip.shape[1]}, the other clips have {self.dim}"
+            if clip.reason:
+                broken.append((name, clip.reason))
+                continue
+            chosen.append(index)
+            kept.append(clip)
+            pieces.append(part if clip.frames is None else clip.frames)
+        if not chosen:
+            return Loaded(None, broken)
+        samples = [self.samples[i] for i in chosen]
+        shapes = {clip.shape[1:] for clip in kept}
+        if len(shapes) > 1:
+            sizes = " and ".join("x".join(map(str, shape[1::-1])) for shape in sorted(shapes))
+            names = ", ".join(sample.name for sample in samples[:3])
+            why = f"clips of one batch differ in frame size, {sizes} ({names}, ...); set input.size in the recipe"
+            return Loaded(None, broken, error=why)
+        in_place = whole is not None and not broken and all(clip.frames is None for clip in kept)
+        inputs = whole if in_place and whole is not None else np.concatenate([p for p in pieces if p is not None])
+        batch = _batch(samples, inputs, [clip.shape[0] for clip in kept])
+        if self.tokenizer is not None:
+            batch.tokens, batch.token_lengths = pad([clip.tokens or [] for clip in kept], self.tokenizer.pad_id)
+            if self.masking is not None:
+                masked = [clip.masked or [] for clip in kept]
+                batch.masked_tokens, batch.masked_token_lengths = pad(masked, self.tokenizer.pad_id)
+        if self.glosses is not None:
+            batch.glosses, batch.gloss_lengths = pad([clip.glosses or [] for clip in kept], 0)
+        if self.targets is not None:
+            batch.targets = self.targets(samples)
+        return Loaded(batch, broken, sorted(s.name for s, clip in zip(samples, kept) if clip.cut))
 
 
 def collate(samples: Sequence[Sample], inputs: Sequence[np.ndarray]) -> Batch:
     """Clips and sentences as one batch, without tokens. Frames are packed, not padded."""
-    lengths = [len(frames) for frames in inputs]
+    return _batch(samples, np.concatenate(inputs), [len(frames) for frames in inputs])
+
+
+def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) -> Batch:
+    """Packed frames and their sentences, without tokens."""
     return Batch(
         names=[s.name for s in samples],
         texts=[s.text for s in samples],
-        inputs=torch.from_numpy(np.concatenate(inputs)),
+        inputs=torch.from_numpy(inputs),
         positions=pack_positions(lengths),
         lengths=torch.tensor(lengths),
         max_length=max(lengths),
@@ -380,36 +558,12 @@ def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     return padded, lengths
 
 
-class _Batches:
-    """A batch sampler over a fixed list."""
-
-    def __init__(self, batches: list[list[int]]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
 def clip_loader(
     dataset: ClipDataset, batches: list[list[int]], *, workers: int = 0, pin_memory: bool = False
-) -> DataLoader[Any]:
-    """A DataLoader that yields one `Loaded` per planned batch, in order."""
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=_Batches(batches),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        collate_fn=_as_it_is,
-        prefetch_factor=4 if workers else None,
-    )
-
-
-def _as_it_is(loaded: Any) -> Any:
-    return loaded
+) -> Iterator[Loaded]:
+    """One `Loaded` per planned batch, in order, by workers that end with the pass; see `ClipLoader`."""
+    with ClipLoader([dataset], workers=workers, pin_memory=pin_memory) as loader:
+        yield from loader.batches(dataset, batches)
 
 
 def usable(loaded: Loaded, broken: dict[str, str], on_broken: str = "skip") -> Batch | None:
@@ -434,6 +588,7 @@ def read_batches(
     broken: dict[str, str],
     on_broken: str = "skip",
     workers: int = 0,
+    loader: ClipLoader | None = None,
     what: str = "reading clips",
     progress: bool = True,
     on_host: Callable[[Batch], None] | None = None,
@@ -443,6 +598,7 @@ def read_batches(
     Args:
         plan: which clips make a batch, see `plan_batches`.
         broken: clips that cannot be read are added here, with the reason; see `usable`.
+        loader: whose workers read; None starts `workers` for this pass alone.
         what: beside the progress bar.
         on_host: looks at every batch before it goes to the device.
 
@@ -450,7 +606,8 @@ def read_batches(
         Batches on `device`, in the order of the plan.
     """
     with track(what, total=len(plan), show=progress) as bar:
-        for loaded in clip_loader(data, plan, workers=workers):
+        passed = clip_loader(data, plan, workers=workers) if loader is None else loader.batches(data, plan)
+        for loaded in passed:
             batch = usable(loaded, broken, on_broken)
             if batch is not None:
                 if on_host is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from signcl.data.batch import Batch, Sample
-from signcl.data.loading import ClipDataset, check_size, count_frames, read_batches
+from signcl.data.loading import ClipDataset, check_size, read_batches
 from signcl.data.planning import plan_batches
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer
@@ -71,8 +71,9 @@ def batches_of(
     check_size(samples, recipe.input, dim)
     place = pick_device(device)
     model.to(place).eval()
+    data = ClipDataset(samples, tokenizer, recipe.reading, training=False, glosses=glosses, dim=dim, targets=targets)
     plan = plan_batches(
-        count_frames(samples, recipe.input),
+        data.lengths,
         batch_size=recipe.train.batch_size if batch_size is None else batch_size,
         batch_frames=recipe.train.batch_frames,
         shuffle=False,
@@ -80,7 +81,7 @@ def batches_of(
     if known:
         plan = [batch for batch in plan if not all(samples[i].name in known for i in batch)]
     yield from read_batches(
-        ClipDataset(samples, tokenizer, recipe.reading, training=False, glosses=glosses, dim=dim, targets=targets),
+        data,
         plan,
         device=place,
         broken=broken,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,7 @@ from signcl.systems import System, TermContext
 from signcl.systems.terms import compute_terms, weighted_sum
 from signcl.training.recipe import Recipe
 
-__all__ = ["Scored", "dev_scores", "score_batches", "summarise"]
+__all__ = ["Scored", "dev_scores", "score_batches", "scoring_limits", "summarise"]
 
 
 @dataclass
@@ -34,12 +35,41 @@ class Scored:
     """Term -> what its measure keeps of each batch, on the CPU."""
 
 
+SCORED_CLIPS = 4
+"""Times the clips of a training batch may be scored at once: a beam search holds each clip's states once a beam."""
+
+
+def scoring_limits(plan: Sequence[Sequence[int]], lengths: Sequence[int], recipe: Recipe) -> tuple[int, int | None]:
+    """Most clips and frames of a batch while dev is scored: as many frames as the largest training batch has, since
+    those are known to fit, so that short clips are scored many at a time.
+
+    In pretraining it stays at twice the clips of a training batch: a contrast depends on who is in the batch.
+
+    Args:
+        plan: the training batches of an epoch.
+        lengths: frames of each training clip.
+    """
+    train = recipe.train
+    if recipe.stage == "pretrain":
+        return train.batch_size * 2, train.batch_frames
+    frames = max((sum(lengths[i] for i in batch) for batch in plan), default=None)
+    return train.batch_size * SCORED_CLIPS, train.batch_frames or frames
+
+
 @torch.no_grad()
-def score_batches(model: System, batches: Iterable[Batch], recipe: Recipe, *, answers: bool = True) -> Scored:
+def score_batches(
+    model: System,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    *,
+    answers: bool = True,
+    precision: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Scored:
     """Losses, measures and answers of a model, without training.
 
     Args:
         answers: also let it answer, as while training (`decode.dev_beams`).
+        precision: makes the context that a pass runs in, such as `Fabric.autocast`; as it is where not given.
     """
     model.eval()
     terms, decode = recipe.terms, recipe.decode.on_dev()
@@ -47,9 +77,10 @@ def score_batches(model: System, batches: Iterable[Batch], recipe: Recipe, *, an
     sums: dict[str, Tensor] = {}
     scored = Scored()
     for batch in batches:
-        outputs = model(batch)
-        values = compute_terms(outputs, batch, terms, context)
-        values["loss"] = weighted_sum(values, recipe.loss.weights)
+        with precision():
+            outputs = model(batch)
+            values = compute_terms(outputs, batch, terms, context)
+            values["loss"] = weighted_sum(values, recipe.loss.weights)
         for name, value in values.items():
             sums[name] = sums.get(name, 0) + value.cpu().double() * len(batch)  # mps has no float64
         scored.clips += len(batch)
@@ -58,12 +89,13 @@ def score_batches(model: System, batches: Iterable[Batch], recipe: Recipe, *, an
                 scored.measured.setdefault(name, []).append(term.measure.collect(outputs, batch))
         if not answers:
             continue
-        if model.answers == "sentences":
-            scored.sentences.update(zip(batch.names, model.answer(batch, decode)))
-        if model.answers == "classes":
-            scored.classes.update(zip(batch.names, model.ranked(outputs)))
-        elif model.recognises:
-            scored.glosses.update(zip(batch.names, model.glosses_of(batch, decode)))
+        with precision():
+            if model.answers == "sentences":
+                scored.sentences.update(zip(batch.names, model.answer(batch, decode)))
+            if model.answers == "classes":
+                scored.classes.update(zip(batch.names, model.ranked(outputs)))
+            elif model.recognises:
+                scored.glosses.update(zip(batch.names, model.glosses_of(batch, decode)))
     scored.sums = {name: float(value) for name, value in sums.items()}
     return scored
 

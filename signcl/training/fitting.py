@@ -20,7 +20,7 @@ HARMLESS = {"out", "plugins", "train.workers", "train.device", "train.save_every
 """Recipe values that may change between a run and its resumption. A plugin may have another path."""
 
 
-def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
+def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: bool = False) -> Path:
     """Train one run to its end, or go on with one that was stopped.
 
     Every plugin that has been imported is named in the run's recipe, also one that came from `--plugins`.
@@ -29,6 +29,7 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
         recipe: everything that the run depends on.
         fresh: start from the beginning even where `recipe.out` holds a run.
         progress: bars on stderr.
+        profile: say at the end where the time of a step went, and write `profile.json`; see `Profile`.
 
     Returns:
         The run folder.
@@ -47,7 +48,7 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True) -> Path:
         if state["finished"]:
             say(f"{folder} is finished ({state['step']} steps); --fresh trains it again")
             return folder
-    loop = Loop(recipe, folder, state, progress=progress)
+    loop = Loop(recipe, folder, state, progress=progress, profile=profile)
     if fresh and loop.lead:
         run_folder.clear_run(folder)  # not before everything that the new run needs has been found
     return loop.run()

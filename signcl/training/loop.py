@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch
-from signcl.data.loading import Loaded, clip_loader, read_batches, usable
+from signcl.data.loading import ClipLoader, Loaded, read_batches, usable
 from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
 from signcl.data.registry import loaded_plugins
@@ -22,7 +22,7 @@ from signcl.losses import ctc_too_long
 from signcl.systems.encoders import augment
 from signcl.systems.terms import weighted_sum
 from signcl.training import run_folder
-from signcl.training.dev_scores import Scored, dev_scores, score_batches
+from signcl.training.dev_scores import Scored, dev_scores, score_batches, scoring_limits
 from signcl.training.devices import check_device, memory_advice
 from signcl.training.interrupts import whole_or_not
 from signcl.training.optimizer import (
@@ -38,6 +38,7 @@ from signcl.training.optimizer import (
     term_weights,
 )
 from signcl.training.prepare import prepare
+from signcl.training.profile import Profile
 from signcl.training.recipe import Recipe, recipe_to_dict
 from signcl.training.record import Record
 from signcl.training.runs import build_model, initialise
@@ -52,7 +53,9 @@ RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
 class Loop:
     """One run in the making; see `signcl.training.fit`."""
 
-    def __init__(self, recipe: Recipe, folder: Path, state: dict[str, Any] | None, *, progress: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, state: dict[str, Any] | None, *, progress: bool, profile: bool = False
+    ) -> None:
         from lightning_fabric import Fabric
 
         self.recipe, self.folder, self.progress = recipe, folder, progress
@@ -73,6 +76,7 @@ class Loop:
             ) from None
         self.fabric.launch()
         self.lead = self.fabric.global_rank == 0
+        self.profile = Profile(self.fabric.device, on=profile)
         self.material = prepare(recipe)
         torch.manual_seed(train.seed)  # every rank starts from the same weights
         data = self.material
@@ -86,6 +90,12 @@ class Loop:
         objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
         self.wrapped, self.optimizer = self.fabric.setup(objective, make_optimizer(self.model, train))
 
+        self.loader = ClipLoader(
+            [data.train, data.dev],
+            workers=train.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+            hold=train.accumulate,
+        )
         self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
         self.total = self.steps_per_epoch * train.epochs
         if train.max_steps is not None:
@@ -144,10 +154,13 @@ class Loop:
             if self.lead:
                 say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
             raise
+        finally:
+            self.loader.close()
         self._save(finished=True)
         if self.lead:
             self.record.close()
             self._tell()
+            self.profile.tell(self.folder)
         return self.folder
 
     def _numbers(self) -> str:
@@ -181,27 +194,25 @@ class Loop:
         groups = (groups * 2)[: self.steps_per_epoch]
         groups = groups[self.step - self.epoch * self.steps_per_epoch :]
         data.epoch = self.epoch
-        loader = iter(
-            clip_loader(
-                data,
-                [batch for group in groups for batch in group],
-                workers=train.workers,
-                pin_memory=self.fabric.device.type == "cuda",
-            )
-        )
+        loader = self.loader.batches(data, [batch for group in groups for batch in group])
         for group in groups:
             if self.step >= self.total:
                 break
-            batches = [self._usable(next(loader)) for _ in group]
+            with self.profile("waiting for data"):
+                batches = [self._usable(next(loader)) for _ in group]
             with whole_or_not():
                 self._train_step(batches)
                 self.step += 1
+            self.profile.step_done()
             bar.advance()
             if self.step % train.save_every == 0 and self.step % self.steps_per_epoch:
                 self._save()
         if self.too_short.issuperset(sample.name for sample in data.samples):
             raise ValueError("every training clip has fewer steps than its glosses need for CTC; lower input.stride")
-        scores = self._score() if (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total else None
+        scores = None
+        if (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total:
+            with self.profile("scoring"):
+                scores = self._score()
         with whole_or_not():
             self.epoch += 1
             if scores is not None:
@@ -249,13 +260,16 @@ class Loop:
         seen: dict[str, Tensor] = {}
         weights = term_weights(self.recipe, self.epoch, self.adaptation)
         for i, batch in enumerate(batches):
+            with self.profile("augmentation"):
+                batch = self._augmented(batch)
             out_of_memory = memory_advice(self.recipe, batch, f"step {self.step} of training", training=True)
             with out_of_memory, fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
-                batch = self._augmented(batch)
-                terms = self.wrapped(batch)
-                total = weighted_sum(terms, weights)
+                with self.profile("forward"):
+                    terms = self.wrapped(batch)
+                    total = weighted_sum(terms, weights)
                 flag = FiniteFlag(total, fabric)  # read while the backward pass runs
-                fabric.backward(total / len(batches))
+                with self.profile("backward"):
+                    fabric.backward(total / len(batches))
                 if not flag.finite():
                     values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
                     raise ValueError(
@@ -275,9 +289,12 @@ class Loop:
                     f"the gradient is not finite at step {self.step}; nothing was updated. "
                     f"Clips of the step: {', '.join(name for batch in batches for name in batch.names)}"
                 )
-        with memory_advice(self.recipe, batches[-1], f"the optimizer at step {self.step}", training=True):
+        with (
+            self.profile("optimizer"),
+            memory_advice(self.recipe, batches[-1], f"the optimizer at step {self.step}", training=True),
+        ):
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
         if self.lead and ((self.step + 1) % LOG_EVERY == 0 or self.step == 0):
             logged = {name: float(value) for name, value in seen.items()} | {"lr": rate}
             if norm is not None:
@@ -300,10 +317,11 @@ class Loop:
         """Scores of the dev split."""
         recipe = self.recipe
         self._seed()  # for drawn negatives, so that a resumed run draws the same
+        clips, frames = scoring_limits(self._plan(0), self.material.train_lengths, recipe)
         plan = plan_batches(
             self.material.dev_lengths,
-            batch_size=recipe.train.batch_size * 2,
-            batch_frames=recipe.train.batch_frames,
+            batch_size=clips,
+            batch_frames=frames,
             shuffle=False,
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
@@ -314,13 +332,13 @@ class Loop:
             device=self.fabric.device,
             broken=self.broken,
             on_broken=recipe.corpus.on_broken,
-            workers=recipe.train.workers,
+            loader=self.loader,
             what="scoring dev",
             progress=self.progress and self.lead and len(plan) > 20,
             on_host=self._note_too_short,
         )
         with memory_advice(recipe, None, "scoring dev", training=True):
-            scored = score_batches(self.model, batches, recipe)
+            scored = score_batches(self.model, batches, recipe, precision=self.fabric.autocast)
         if not scored.clips and self.broken and self.fabric.world_size == 1:
             raise ValueError(
                 f"no clip of the dev split can be used; the last: {': '.join(list(self.broken.items())[-1])}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
-from signcl.data.loading import ClipDataset, count_frames, feature_dim
+from signcl.data.loading import ClipDataset, feature_dim
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer
 from signcl.systems.targets import Targets, build_targets
@@ -69,11 +69,13 @@ def prepare(recipe: Recipe) -> Material:
     if targets is not None:
         targets.foresee(dev)
     made: dict[str, Any] = {"dim": dim, "glosses": glosses, "targets": targets}
+    train_clips = ClipDataset(train, tokenizer, recipe.reading, training=True, cache_gb=cache * 0.8, **made)
+    dev_clips = ClipDataset(dev, tokenizer, recipe.reading, training=False, cache_gb=cache * 0.2, **made)
     return Material(
-        train=ClipDataset(train, tokenizer, recipe.reading, training=True, cache_gb=cache * 0.8, **made),
-        dev=ClipDataset(dev, tokenizer, recipe.reading, training=False, cache_gb=cache * 0.2, **made),
-        train_lengths=count_frames(train, recipe.input),
-        dev_lengths=count_frames(dev, recipe.input),
+        train=train_clips,
+        dev=dev_clips,
+        train_lengths=train_clips.lengths,
+        dev_lengths=dev_clips.lengths,
         tokenizer=tokenizer,
         feature_dim=dim,
         glosses=glosses,

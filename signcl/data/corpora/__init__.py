@@ -7,6 +7,7 @@ something is wrong. docs/adding-a-corpus.md says how to add one, docs/data.md wh
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,12 @@ from signcl.data.registry import Registry, did_you_mean
 if TYPE_CHECKING:
     from signcl.data.batch import Sample
 
-__all__ = ["CORPORA", "SPLITS", "load_samples", "register_corpus"]
+__all__ = ["CORPORA", "PACK", "SPLITS", "load_samples", "register_corpus"]
 
 SPLITS = ("train", "dev", "test")
+
+PACK = "pack.json"
+"""The file that makes a folder a pack of a corpus, written by `signcl corpus pack`."""
 
 Reader = Callable[..., "list[Sample]"]
 """(root, split, **options) -> samples."""
@@ -80,7 +84,8 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
         options: what that corpus's `samples` takes beside, see docs/data.md.
 
     Raises:
-        ValueError: unknown corpus or option, no such folder, or what the reader finds wrong.
+        ValueError: unknown corpus or option, no such folder, a pack that is unfinished or of another corpus, or what
+            the reader finds wrong.
     """
     samples = CORPORA[name]
     accepted = [key for key, p in inspect.signature(samples).parameters.items() if p.kind is p.KEYWORD_ONLY]
@@ -95,4 +100,26 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
         raise ValueError(
             f"corpus.root {root} {what}; give the folder of the corpus {name} (docs/data.md says how to get it)"
         )
+    if (root / PACK).is_file():
+        _check_pack(name, root, split, options)
+        samples, options = CORPORA["folder"], {key: value for key, value in options.items() if key == "on_error"}
     return samples(root, split, **options)
+
+
+def _check_pack(name: str, root: Path, split: str, options: dict[str, Any]) -> None:
+    """Refuse a pack that is half written, of another corpus, or made with other options."""
+    path = root / PACK
+    try:
+        pack = json.loads(path.read_text(encoding="utf-8"))
+        finished, corpus, packed = pack["finished"], pack["corpus"], pack["options"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: is damaged; delete {root} and pack the corpus again") from None
+    if not finished:
+        raise ValueError(f"{root}: a half-written pack; run the same `signcl corpus pack` again, it goes on from there")
+    if name != corpus:
+        raise ValueError(f"{root}: is a pack of corpus {corpus}, got corpus.name={name}; set corpus.name={corpus}")
+    given = {key: value for key, value in options.items() if key != "on_error"}
+    if given != packed:
+        raise ValueError(f"{root}: was packed with corpus.options {packed}, got {given}; use those, or pack it again")
+    if split not in pack["splits"]:
+        raise ValueError(f"{root}: the pack holds the splits {', '.join(pack['splits'])}, got {split!r}; pack it too")

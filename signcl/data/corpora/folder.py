@@ -5,7 +5,8 @@
         signer  gloss  num_frames  spans optional
 
 `path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy`, `.npz` or `.pose` file of
-features, or the folder of a feature store, in which the row's `name` is the key (write the same path in every row).
+features, the folder of a feature store, in which the row's `name` is the key (write the same path in every row), or a
+clip inside a tar shard, SHARD.tar/KEY.mp4 (`signcl corpus pack`).
 `gloss` is separated by spaces; `spans` is `GLOSS:start-stop` separated by spaces, stop exclusive, in order of time.
 """
 
@@ -116,7 +117,7 @@ def _is_features(path: str, stores: dict[str, bool]) -> bool:
     suffix = os.path.splitext(path)[1].lower()
     if suffix in FEATURE_SUFFIXES:
         return True
-    if suffix in VIDEO_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES or os.path.dirname(path).endswith(".tar"):
         return False
     if path not in stores:
         stores[path] = os.path.isfile(f"{path}/{STORE_INDEX}")

@@ -6,8 +6,16 @@ of it could be read. Nothing here augments or normalizes; that happens in batche
 """
 
 from signcl.data.video.pictures import Frames, contact_sheet, resize_frames, sample_indices
-from signcl.data.video.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoInfo, probe, read_frames
-from signcl.data.video.writing import write_video
+from signcl.data.video.reading import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    VideoInfo,
+    count_clip_frames,
+    probe,
+    read_frames,
+    read_into,
+)
+from signcl.data.video.writing import video_bytes, write_video
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -15,9 +23,12 @@ __all__ = [
     "Frames",
     "VideoInfo",
     "contact_sheet",
+    "count_clip_frames",
     "probe",
     "read_frames",
+    "read_into",
     "resize_frames",
     "sample_indices",
+    "video_bytes",
     "write_video",
 ]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fit", "Frames", "Indices", "contact_sheet", "resize_frames", "sample_indices"]
+__all__ = ["Fit", "Frames", "Indices", "contact_sheet", "resize_frame", "resize_frames", "sample_indices"]
 
 Frames = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -65,7 +65,7 @@ def resize_frames(frames: Frames, size: int | tuple[int, int], fit: Fit = "stret
         raise ValueError(f"need a size of at least 1 pixel and fit stretch, crop or pad; got size={size}, fit={fit!r}")
     if frames.shape[1:3] == (height, width):
         return frames
-    return np.stack([_resize(frame, height, width, fit) for frame in frames])
+    return np.stack([resize_frame(frame, (height, width), fit) for frame in frames])
 
 
 def contact_sheet(frames: Frames | Sequence[Frames], columns: int, *, gap: int = 2, background: int = 255) -> Frames:
@@ -94,9 +94,20 @@ def contact_sheet(frames: Frames | Sequence[Frames], columns: int, *, gap: int =
     return sheet
 
 
-def _resize(frame: Frames, height: int, width: int, fit: Fit) -> Frames:
+def resize_frame(frame: Frames, size: tuple[int, int], fit: Fit = "stretch", out: Frames | None = None) -> Frames:
+    """One frame brought to a size, see `resize_frames`.
+
+    Args:
+        out: memory of that size, contiguous, to write to; None takes new memory.
+
+    Returns:
+        [height, width, 3] uint8; `out` where it was given.
+    """
     import cv2
 
+    height, width = size
+    if min(height, width) < 1 or fit not in ("stretch", "crop", "pad"):
+        raise ValueError(f"need a size of at least 1 pixel and fit stretch, crop or pad; got size={size}, fit={fit!r}")
     old_height, old_width = frame.shape[:2]
     new_height, new_width = height, width
     if fit != "stretch":
@@ -105,13 +116,15 @@ def _resize(frame: Frames, height: int, width: int, fit: Fit) -> Frames:
         new_height, new_width = max(1, round(old_height * scale)), max(1, round(old_width * scale))
     shrinks = new_height * new_width < old_height * old_width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if fit == "stretch":
+        return np.asarray(cv2.resize(frame, (width, height), dst=out, interpolation=method), np.uint8)
     image = np.asarray(cv2.resize(frame, (new_width, new_height), interpolation=method), np.uint8)
+    out = np.empty((height, width, 3), np.uint8) if out is None else out
     if fit == "crop":
         top, left = (new_height - height) // 2, (new_width - width) // 2
-        return image[top : top + height, left : left + width]
-    if fit == "pad":
-        canvas = np.zeros((height, width, 3), np.uint8)
+        out[:] = image[top : top + height, left : left + width]
+    else:
+        out[:] = 0
         top, left = (height - new_height) // 2, (width - new_width) // 2
-        canvas[top : top + new_height, left : left + new_width] = image
-        return canvas
-    return image
+        out[top : top + new_height, left : left + new_width] = image
+    return out

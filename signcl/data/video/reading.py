@@ -5,21 +5,23 @@ Whatever can be wrong with a clip ends in one line that names it: missing, empty
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signcl.data.video.pictures import Fit, Frames, Indices, resize_frames, sample_indices
+from signcl.data.video.pictures import Fit, Frames, Indices, resize_frame, sample_indices
+from signcl.data.video.shards import find_entry, in_shard, open_member
 
 if TYPE_CHECKING:
     import av.container
     import av.video.stream
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "VideoInfo", "probe", "read_frames"]
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "VideoInfo", "count_clip_frames", "probe", "read_frames", "read_into"]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mov", ".mkv", ".m4v", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -53,9 +55,12 @@ def probe(path: str | Path) -> VideoInfo:
         ValueError: not a video, no frames, or so truncated that its header is gone.
     """
     path = Path(path)
+    if in_shard(path):
+        entry = find_entry(path)
+        return VideoInfo(entry.frames, entry.height, entry.width, None)
     if path.is_dir():
         images = _images(path)
-        height, width = _read_image(images[0]).shape[:2]
+        height, width = _read_image(str(images[0]), images[0]).shape[:2]
         return VideoInfo(len(images), height, width, None)
     with _open(path) as container:
         stream = _video_stream(container, path)
@@ -64,6 +69,16 @@ def probe(path: str | Path) -> VideoInfo:
             raise ValueError(f"{path}: no frames in this video; make it again or take it out of the corpus")
         rate = stream.average_rate or stream.guessed_rate
         return VideoInfo(num_frames, stream.height, stream.width, float(rate) if rate else None)
+
+
+def count_clip_frames(path: str | Path) -> int:
+    """Frames of a clip by its header; of a folder without opening an image, which `probe` does for the size.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `probe`.
+    """
+    path = Path(path)
+    return len(_images(path)) if not in_shard(path) and path.is_dir() else probe(path).num_frames
 
 
 def read_frames(
@@ -99,8 +114,6 @@ def read_frames(
         ValueError: not a video, no frames, truncated, images of different sizes, or an index beyond the end.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_folder(path, max_frames, indices, size, fit, generator)
     seed = None if generator is None else int(generator.integers(2**62))
 
     def choose(num_frames: int) -> Indices:
@@ -108,19 +121,137 @@ def read_frames(
             return _checked_indices(indices, num_frames, path)
         return sample_indices(num_frames, max_frames, None if seed is None else np.random.default_rng(seed))
 
-    wanted, total = None, None
-    if indices is not None or max_frames is not None:
-        # Converting to RGB costs more than decoding, so frames that are not wanted are never converted. This trusts
-        # the count in the header; where that proves wrong the clip is decoded once more with the true count.
-        total = probe(path).num_frames
-        wanted = choose(total)
-    frames, decoded = _decode(path, wanted, size, fit, strict, threads)
-    if wanted is not None and decoded != total:
-        wanted = choose(decoded)
-        frames, _ = _decode(path, wanted, size, fit, strict, threads)
-    if wanted is None:
-        return np.stack([frames[index] for index in range(decoded)])
-    return np.stack([frames[int(index)] for index in wanted])
+    return read_into(path, choose, size=size, fit=fit, strict=strict, threads=threads)
+
+
+def _fresh(count: int, height: int, width: int) -> tuple[Frames, int, int]:
+    """New memory for whole frames."""
+    return np.empty((count, height, width, 3), np.uint8), 0, 0
+
+
+def read_into(
+    path: str | Path,
+    choose: Callable[[int], Indices],
+    allocate: Callable[[int, int, int], tuple[Frames, int, int]] = _fresh,
+    *,
+    only: range | None = None,
+    every: bool = False,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    strict: bool = True,
+    threads: int = 1,
+) -> Frames:
+    """Chosen frames of a clip, each written once: from the decoder into the place where it is wanted.
+
+    Args:
+        path: as of `read_frames`.
+        choose: number of frames -> which of them, in any order, repeats allowed. It is asked again where a video turns
+            out to have another number of frames than its header says, so it must answer alike for equal numbers.
+        allocate: (count, height, width) of the frames after resizing -> memory [count, h, w, 3] and the top and left
+            pixel of the window of h x w pixels that is kept.
+        only: the part of the clip that `choose` chooses from; None is all of it.
+        every: of a folder, decode the images that are not chosen too, so that a broken one is found in every epoch.
+        size, fit, strict, threads: as of `read_frames`.
+
+    Returns:
+        The memory that `allocate` gave, or its beginning where the clip is shorter than its header says.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_frames`.
+    """
+    path = Path(path)
+    if in_shard(path):
+        member = open_member(path)
+        if member.rows is not None:
+            return _place_all(member.rows, _chosen(choose, only, len(member.rows), path), allocate, size, fit, path)
+        if member.images:
+            pictures = [(f"{path} frame {number}", data) for number, data in enumerate(member.images)]
+            return _read_images(pictures, choose, allocate, only, every, size, fit, path)
+        return _read_video(io.BytesIO(member.data), path, choose, allocate, only, size, fit, strict, threads)
+    if path.is_dir():
+        images = [(str(image), image) for image in _images(path)]
+        return _read_images(images, choose, allocate, only, every, size, fit, path)
+    return _read_video(path, path, choose, allocate, only, size, fit, strict, threads)
+
+
+def _chosen(choose: Callable[[int], Indices], only: range | None, num_frames: int, path: Path) -> Indices:
+    """Which frames of the whole clip are wanted."""
+    if only is None:
+        return np.asarray(choose(num_frames), dtype=np.int64)
+    inside = _checked_indices(only, num_frames, path)
+    return inside[choose(len(inside))]
+
+
+class _Places:
+    """Where frames go: memory is asked for when the size of the first frame is known."""
+
+    def __init__(
+        self,
+        wanted: Indices,
+        allocate: Callable[[int, int, int], tuple[Frames, int, int]],
+        size: int | tuple[int, int] | None,
+        fit: Fit,
+    ) -> None:
+        self.size = None if size is None else (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.fit, self.allocate, self.count = fit, allocate, len(wanted)
+        self.rows: Frames | None = None
+        self.shape: tuple[int, ...] = ()
+        self._scratch: Frames | None = None
+        self._places: dict[int, list[int]] = {}
+        for row, frame in enumerate(wanted.tolist()):
+            self._places.setdefault(frame, []).append(row)
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._places
+
+    def put(self, frame: int, pixels: Frames, label: str) -> None:
+        """Resize and crop a decoded frame to every row that wants it."""
+        if self.rows is None:
+            self.shape = pixels.shape
+            height, width = self.size or pixels.shape[:2]
+            self.rows, self.top, self.left = self.allocate(self.count, height, width)
+            self.whole = self.rows.shape[1:3] == (height, width)
+        else:
+            self.check(pixels, label)
+        first, *others = self._places[frame]
+        row = self.rows[first]
+        if self.size is None or pixels.shape[:2] == self.size:
+            row[:] = pixels[self.top : self.top + row.shape[0], self.left : self.left + row.shape[1]]
+        elif self.whole and row.flags.c_contiguous:
+            resize_frame(pixels, self.size, self.fit, out=row)
+        else:
+            self._scratch = resize_frame(pixels, self.size, self.fit, out=self._scratch)
+            row[:] = self._scratch[self.top : self.top + row.shape[0], self.left : self.left + row.shape[1]]
+        for other in others:
+            self.rows[other] = row
+
+    def check(self, pixels: Frames, label: str) -> None:
+        """Refuse a frame of another size than those before it, where nothing brings them to one."""
+        if self.size is None and self.shape and pixels.shape != self.shape:
+            raise ValueError(
+                f"{label}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but the frames before it have "
+                f"{self.shape[0]} x {self.shape[1]}; give a size to bring them to one"
+            )
+
+    def filled(self) -> Frames:
+        """The memory, of a clip whose chosen frames have all been put."""
+        assert self.rows is not None
+        return self.rows
+
+
+def _place_all(
+    frames: Frames,
+    wanted: Indices,
+    allocate: Callable[[int, int, int], tuple[Frames, int, int]],
+    size: int | tuple[int, int] | None,
+    fit: Fit,
+    path: Path,
+) -> Frames:
+    """Frames that lie in a file as they are."""
+    places = _Places(wanted, allocate, size, fit)
+    for frame in sorted(set(wanted.tolist())):
+        places.put(frame, frames[frame], str(path))
+    return places.filled()
 
 
 def _checked_indices(indices: Sequence[int] | Indices, num_frames: int, path: Path) -> Indices:
@@ -136,20 +267,21 @@ def _checked_indices(indices: Sequence[int] | Indices, num_frames: int, path: Pa
 # --- video files -----------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> av.container.InputContainer:
-    """Open a video file, or say in one line why that cannot be done."""
+def _open(path: Path, source: Path | io.BytesIO | None = None) -> av.container.InputContainer:
+    """Open a video file, or its bytes, or say in one line why that cannot be done."""
     import av
 
-    if not path.exists():
+    in_memory = isinstance(source, io.BytesIO)
+    if not in_memory and not path.exists():
         raise FileNotFoundError(f"{path}: no such clip; check the path and the folder it is relative to")
-    if path.stat().st_size == 0:
+    if not in_memory and path.stat().st_size == 0:
         raise ValueError(f"{path}: empty file (0 bytes); copy or make it again")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(source if in_memory else str(path), "r", metadata_errors="replace")
     except PermissionError:
         raise
     except (av.error.FFmpegError, OSError) as error:
-        cut = _lacks_mp4_index(path)
+        cut = not in_memory and _lacks_mp4_index(path)
         reason = "truncated (its index, the 'moov' atom, is missing); copy it again" if cut else "not a readable video"
         raise ValueError(f"{path}: {reason} ({type(error).__name__})") from error
     if container.format.name == "tty":  # ffmpeg takes any text for terminal art
@@ -194,30 +326,51 @@ def _count_packets(container: av.container.InputContainer, stream: av.video.stre
         return 0
 
 
-def _decode(
+def _read_video(
+    source: Path | io.BytesIO,
     path: Path,
-    wanted: Indices | None,
+    choose: Callable[[int], Indices],
+    allocate: Callable[[int, int, int], tuple[Frames, int, int]],
+    only: range | None,
     size: int | tuple[int, int] | None,
     fit: Fit,
     strict: bool,
     threads: int,
-) -> tuple[dict[int, Frames], int]:
-    """Decode a whole file; convert the wanted frames. Returns them by number, and how many frames there are."""
+) -> Frames:
+    """The chosen frames of a video. Trusts the count of its header, and decodes once more where that proves wrong."""
+    with _open(path, source) as container:
+        stream = _video_stream(container, path)
+        total = stream.frames or _count_packets(container, stream)
+    if total == 0:
+        raise ValueError(f"{path}: no frame could be read; copy it again or take it out of the corpus")
+    wanted = _chosen(choose, only, total, path)
+    while True:
+        places = _Places(wanted, allocate, size, fit)
+        decoded = _decode(source, path, places, strict, threads)
+        if decoded == total:
+            return places.filled()
+        total, before, wanted = decoded, wanted, _chosen(choose, only, decoded, path)
+        if len(wanted) and np.array_equal(wanted, before[: len(wanted)]):
+            return places.filled()[: len(wanted)]
+
+
+def _decode(source: Path | io.BytesIO, path: Path, places: _Places, strict: bool, threads: int) -> int:
+    """Decode a whole file, convert and place the wanted frames; how many frames there are."""
     import av
     from av.video.reformatter import VideoReformatter
 
-    keep = None if wanted is None else {int(index) for index in wanted}
-    frames: dict[int, Frames] = {}
     decoded = 0
     problem = ""
-    with _open(path) as container:
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    with _open(path, source) as container:
         stream = _video_stream(container, path)
         stream.thread_count = threads
         reformatter = VideoReformatter()  # kept: a new one for each frame makes decoding 2-3 times slower
         try:
             for frame in container.decode(stream):
-                if keep is None or decoded in keep:
-                    frames[decoded] = _to_rgb(frame, reformatter, size, fit)
+                if decoded in places:  # converting to RGB costs more than decoding
+                    places.put(decoded, _to_rgb(frame, reformatter), f"{path} frame {decoded}")
                 decoded += 1
         except (av.error.FFmpegError, OSError) as error:
             problem = f" ({type(error).__name__})"
@@ -232,7 +385,7 @@ def _decode(
             f"{path}: truncated or damaged, {decoded} of {promised or 'an unknown number of'} frames could be "
             f"read{problem}; copy it again, or read what is there with strict=False"
         )
-    return frames, decoded
+    return decoded
 
 
 def _promised_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int:
@@ -250,11 +403,16 @@ def _ends_with(path: Path, mark: bytes) -> bool:
         return file.read().rstrip(b"\0").endswith(mark)
 
 
-def _to_rgb(frame: Any, reformatter: Any, size: int | tuple[int, int] | None, fit: Fit) -> Frames:
-    pixels: Frames = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()  # 1: twice as fast when small
+def _to_rgb(frame: Any, reformatter: Any) -> Frames:
+    """A decoded frame as RGB, a view into the converter's memory. [H, W, 3]"""
+    converted = reformatter.reformat(frame, format="rgb24", threads=1)  # 1: twice as fast when small
+    plane = converted.planes[0]
+    # Lines are padded to a multiple of some bytes, so the view has its own stride; `to_ndarray` would copy.
+    shape, strides = (converted.height, converted.width, 3), (plane.line_size, 3, 1)
+    pixels: Frames = np.ndarray(shape, np.uint8, buffer=plane, strides=strides)
     if frame.rotation:  # phones store the picture as the chip saw it, and how to turn it
         pixels = np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
-    return pixels if size is None else resize_frames(pixels[None], size, fit)[0]
+    return pixels
 
 
 # --- folders of images -----------------------------------------------------------------------------------------------
@@ -273,42 +431,32 @@ def _images(folder: Path) -> list[Path]:
     return sorted(found, key=natural)
 
 
-def _read_image(path: Path) -> Frames:
+def _read_image(label: str, image: Path | bytes | memoryview) -> Frames:
     import cv2
 
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image: Any = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
-    if image is None:
-        raise ValueError(f"{path}: not a readable image (empty, truncated or of another format); copy it again")
-    return np.asarray(image, np.uint8)
+    data = np.frombuffer(image.read_bytes() if isinstance(image, Path) else image, np.uint8)
+    pixels: Any = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    if pixels is None:
+        raise ValueError(f"{label}: not a readable image (empty, truncated or of another format); copy it again")
+    return np.asarray(pixels, np.uint8)
 
 
-def _read_folder(
-    folder: Path,
-    max_frames: int | None,
-    indices: Sequence[int] | Indices | None,
+def _read_images(
+    images: Sequence[tuple[str, Path | memoryview]],
+    choose: Callable[[int], Indices],
+    allocate: Callable[[int, int, int], tuple[Frames, int, int]],
+    only: range | None,
+    every: bool,
     size: int | tuple[int, int] | None,
     fit: Fit,
-    generator: np.random.Generator | None,
+    path: Path,
 ) -> Frames:
-    images = _images(folder)
-    if indices is None:
-        wanted = sample_indices(len(images), max_frames, generator)
-    else:
-        wanted = _checked_indices(indices, len(images), folder)
-
-    def load() -> Iterator[Frames]:
-        first: tuple[int, ...] | None = None
-        for index in wanted:
-            image = _read_image(images[index])
-            first = first or image.shape
-            if size is not None:
-                image = resize_frames(image[None], size, fit)[0]
-            elif image.shape != first:
-                raise ValueError(
-                    f"{images[index]}: {image.shape[0]} x {image.shape[1]} pixels, but the frames before it have "
-                    f"{first[0]} x {first[1]}; give a size to bring them to one"
-                )
-            yield image
-
-    return np.stack(list(load()))
+    wanted = _chosen(choose, only, len(images), path)
+    places = _Places(wanted, allocate, size, fit)
+    for number in only or range(len(images)) if every else sorted(set(wanted.tolist())):
+        pixels = _read_image(*images[number])
+        if number in places:
+            places.put(number, pixels, images[number][0])
+        else:
+            places.check(pixels, images[number][0])
+    return places.filled()

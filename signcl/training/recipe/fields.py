@@ -118,7 +118,7 @@ class TrainRecipe:
     nodes: int = bounded(1, low=1, high=10_000)
     seed: int = bounded(0, low=0, high=2**32 - 1)
     workers: int = bounded(0, low=0, high=1024)
-    """Loader processes; 0 loads in the training process (fastest with the memory cache)."""
+    """Loader processes, for all epochs and scorings; 0 loads in the training process, fastest with the memory cache."""
     evaluate_every: int = bounded(1, low=1, high=1_000_000)
     """Epochs between scorings of the dev split."""
     select: str = ""

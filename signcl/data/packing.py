@@ -1,0 +1,264 @@
+"""A corpus written once at the size that training reads: `signcl corpus pack`; `signcl.data.video.shards` reads it.
+
+    DIR/pack.json                        what was packed and how; "finished" when all of it is there
+    DIR/SPLIT.tsv                        the table of the split, in the format of the corpus `folder`
+    DIR/SPLIT-00000.tar                  clips, in webdataset's layout
+    DIR/SPLIT-00000.index.json           where each clip begins
+
+A shard appears whole or not at all, its index after it, so that a stopped pack goes on after the last whole shard.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from signcl.data.batch import Sample
+from signcl.data.bounds import bounded, check_bounds
+from signcl.data.corpora import PACK, load_samples
+from signcl.data.files import atomic_write, write_json, write_text
+from signcl.data.progress import say, track
+from signcl.data.video import Frames, read_frames, video_bytes
+from signcl.data.video.shards import check_shard, find_entry, index_path
+
+__all__ = ["PackSettings", "pack_corpus"]
+
+Form = Literal["mp4", "jpeg", "uint8"]
+PRESET = "ultrafast"
+"""Of x264, for a pack: without CABAC and deblocking it decodes more than twice as fast as `medium` at the same crf; files
+of real footage are larger."""
+SUFFIXES: dict[str, str] = {"mp4": ".mp4", "jpeg": ".jpg", "uint8": ".rgb"}
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """How clips are stored in a pack."""
+
+    form: Form = "mp4"
+    """mp4: h264, smallest; jpeg: a picture for each frame; uint8: as in memory, fastest and largest, height x width x 3
+    bytes a frame."""
+    size: int | None = bounded(256, low=1, high=8192)
+    """Side of the square that frames are resized to, pixels, as `input.size` of the recipe; None keeps the file's."""
+    crf: int = bounded(18, low=0, high=51)
+    """Loss of mp4; 18 looks like the original."""
+    quality: int = bounded(95, low=1, high=100)
+    """Of JPEG."""
+    shard_clips: int = bounded(200, low=1, high=1_000_000)
+    """Clips in a shard; at most that many are packed again after a stop."""
+
+
+def pack_corpus(
+    root: Path | str,
+    folder: Path | str,
+    name: str = "folder",
+    settings: PackSettings | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    splits: Sequence[str] = ("train", "dev", "test"),
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Write the clips of a corpus as tar shards, with their tables; stopped, the same call goes on.
+
+    Read it back with the same `corpus.name` and `corpus.root` set to the folder.
+
+    Args:
+        root: the corpus folder.
+        folder: made where it is missing; must be empty, or hold the same pack unfinished.
+        name: a key of `CORPORA`.
+        settings: how clips are stored; None takes the defaults.
+        options: keyword arguments of that corpus's `samples`; they are part of the pack.
+        splits: which to pack.
+        workers: decoding threads; the result is the same for any number.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: another pack or other files in the folder, a corpus of features, a clip that cannot be read, or a
+            sentence that a table cannot hold.
+    """
+    root, folder = Path(root), Path(folder)
+    settings = settings or PackSettings()
+    check_bounds(settings)
+    if settings.form not in SUFFIXES:
+        raise ValueError(f"a pack is mp4, jpeg or uint8, got {settings.form!r}")
+    plan: dict[str, Any] = {
+        "corpus": name,
+        "options": dict(options or {}),
+        "splits": list(splits),
+        "settings": asdict(settings),
+    }
+    if _begun(folder, plan):
+        say(f"{folder} is a finished pack of {name}; nothing was done")
+        return folder
+    every = {split: load_samples(name, root, split, **plan["options"]) for split in splits}
+    _check_samples(every)
+    write_json(folder / PACK, {"finished": False, **plan})
+    total = sum(map(len, every.values()))
+    with track("packing", total=total, show=progress) as bar, ThreadPoolExecutor(workers) as pool:
+        for split, samples in every.items():
+            rows: list[str] = ["name\tpath\ttext\tsigner\tgloss\tnum_frames\tspans"]
+            for start in range(0, len(samples), settings.shard_clips):
+                part = samples[start : start + settings.shard_clips]
+                shard = folder / f"{split}-{start // settings.shard_clips:05}.tar"
+                keys = [f"{start + i:08}{SUFFIXES[settings.form]}" for i in range(len(part))]
+                if not _whole(shard, keys):
+                    _write_shard(shard, keys, part, settings, pool)
+                rows += [_row(sample, shard, key) for sample, key in zip(part, keys)]
+                bar.advance(len(part))
+            write_text(folder / f"{split}.tsv", "\n".join(rows) + "\n")
+    write_json(folder / PACK, {"finished": True, **plan})
+    _compare(every, folder, name, plan["options"])
+    return folder
+
+
+def _begun(folder: Path, plan: dict[str, Any]) -> bool:
+    """Whether the folder holds this pack, finished.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a folder is needed, and there is a file of that name; choose another with -o")
+    path = folder / PACK
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{folder}: is not empty and holds no pack; choose another folder with -o")
+        return False
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        finished = old.pop("finished")
+    except (json.JSONDecodeError, KeyError, AttributeError):
+        raise ValueError(f"{path}: is damaged; delete {folder} and pack the corpus again") from None
+    for key, value in plan.items():
+        if old.get(key) != value:
+            raise ValueError(
+                f"{folder} holds another pack ({key}: {old.get(key)} there, {value} here); choose another -o"
+            )
+    return bool(finished)
+
+
+def _check_samples(every: dict[str, list[Sample]]) -> None:
+    for split, samples in every.items():
+        for sample in samples:
+            if sample.clip is None:
+                raise ValueError(f"split {split}: {sample.name} has features, not frames; only clips can be packed")
+            cells = (sample.name, sample.text, sample.signer, *sample.gloss)
+            if any(set(cell) & set("\t\n\r") for cell in cells):
+                raise ValueError(
+                    f"split {split}: {sample.name} has a tab or line break in its annotation; mend it first"
+                )
+
+
+def _row(sample: Sample, shard: Path, key: str) -> str:
+    spans = " ".join(f"{span.token}:{span.start}-{span.stop}" for span in sample.spans)
+    frames = find_entry(shard / key).frames
+    return "\t".join(
+        (sample.name, f"{shard.name}/{key}", sample.text, sample.signer, " ".join(sample.gloss), str(frames), spans)
+    )
+
+
+def _whole(shard: Path, keys: Sequence[str]) -> bool:
+    """Whether a shard and its index are there and fit."""
+    if not shard.is_file() or not index_path(shard).is_file():
+        return False
+    try:
+        for key in keys:
+            find_entry(shard / key)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _write_shard(
+    shard: Path, keys: Sequence[str], samples: Sequence[Sample], settings: PackSettings, pool: ThreadPoolExecutor
+) -> None:
+    """Write a shard and then its index, and read every clip back."""
+    clips: dict[str, list[Any]] = {}
+    index_path(shard).unlink(missing_ok=True)
+    with atomic_write(shard) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, sample, (files, shape) in zip(keys, samples, _encoded(samples, settings, pool)):
+            stem, suffix = key.split(".")
+            offset, crc = 0, 0
+            for number, content in enumerate(files):
+                name = key if settings.form != "jpeg" else f"{stem}.{number:06}.{suffix}"
+                start = tar.offset + tarfile.BLOCKSIZE
+                offset = offset or start
+                crc = zlib.crc32(content, crc)
+                _add(tar, name, content)
+            clips[key] = [offset, [len(content) for content in files], *shape, crc]
+            about = {"name": sample.name, "text": sample.text, "gloss": sample.gloss, "signer": sample.signer}
+            _add(tar, f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())
+    size = shard.stat().st_size
+    write_text(index_path(shard), json.dumps({"tar_bytes": size, "clips": clips}) + "\n")
+    for key in keys:
+        check_shard(shard / key)
+        there, promised = len(read_frames(shard / key, strict=False)), clips[key][2]
+        if there != promised:
+            index_path(shard).unlink()
+            raise ValueError(f"{shard / key}: {there} of {promised} frames come back; pack the corpus as jpeg or uint8")
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes | memoryview) -> None:
+    """A file without time or owner, so that equal clips give equal shards."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _encoded(samples: Sequence[Sample], settings: PackSettings, pool: ThreadPoolExecutor) -> Any:
+    """Files of each clip and its (frames, height, width), a few ahead."""
+    ahead = [pool.submit(_encode, sample, settings) for sample in samples[:8]]
+    for number in range(len(samples)):
+        if number + 8 < len(samples):
+            ahead.append(pool.submit(_encode, samples[number + 8], settings))
+        yield ahead[number].result()
+        ahead[number] = None  # type: ignore[call-overload]
+
+
+def _encode(sample: Sample, settings: PackSettings) -> tuple[list[bytes | memoryview], tuple[int, int, int]]:
+    """A clip as the contents of its files."""
+    only = None if sample.cut is None else range(*sample.cut)
+    assert sample.clip is not None
+    frames = read_frames(sample.clip, indices=only, size=settings.size)
+    shape = frames.shape[0], frames.shape[1], frames.shape[2]
+    if settings.form == "uint8":
+        return [frames.reshape(-1).data], shape
+    if settings.form == "jpeg":
+        return [_jpeg(frame, settings.quality, sample) for frame in frames], shape
+    return [video_bytes(frames, crf=settings.crf, preset=PRESET)], shape
+
+
+def _jpeg(frame: Frames, quality: int, sample: Sample) -> bytes:
+    import cv2
+
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"{sample.name}: a frame of {frame.shape} cannot be written as JPEG; pack it as uint8")
+    return bytes(data)
+
+
+def _compare(every: dict[str, list[Sample]], folder: Path, name: str, options: dict[str, Any]) -> None:
+    """Refuse a pack that does not say what the corpus says."""
+    for split, samples in every.items():
+        back = load_samples(name, folder, split, **options)
+        for one, other in zip(samples, back, strict=True):
+            for key in ("name", "text", "gloss", "signer", "spans"):
+                if getattr(one, key) != getattr(other, key):
+                    raise ValueError(
+                        f"{folder}, split {split}: {one.name} comes back with another {key} ({getattr(one, key)!r} in "
+                        f"the corpus, {getattr(other, key)!r} in the pack); its annotation does not fit a table"
+                    )
+            frames = find_entry(other.clip).frames if other.clip is not None else 0
+            if one.num_frames is not None and one.cut is None and one.num_frames != frames:
+                say(f"{one.name} has {frames} frames, the corpus says {one.num_frames}; the pack's table says {frames}")

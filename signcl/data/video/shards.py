@@ -1,0 +1,154 @@
+"""Clips inside tar shards, found by byte offset: what `signcl corpus pack` writes, read back.
+
+A clip in a shard has the path SHARD.tar/KEY.mp4, .jpg or .rgb, as if the shard were a folder. SHARD.index.json beside
+it says where each clip begins, so that nothing is searched; the tar is of webdataset's layout and any tool reads it.
+
+    KEY.mp4                      a video                KEY.rgb    [T, H, W, 3] uint8, as it lies in memory
+    KEY.000000.jpg, KEY.000001.jpg, ...    its frames   KEY.json   name, text, glosses
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from signcl.data.video.pictures import Frames
+
+__all__ = ["Entry", "Member", "check_shard", "find_entry", "in_shard", "index_path", "open_member"]
+
+BLOCK = 512
+"""Bytes of a tar block: a header is one, and every file is filled up to a whole number of them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a clip lies in its shard."""
+
+    offset: int
+    """First byte of the first file's content."""
+    sizes: tuple[int, ...]
+    """Bytes of each of its files: one, or one for each JPEG."""
+    frames: int
+    height: int
+    width: int
+    crc: int
+    """CRC-32 of the contents."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """The content of a clip in a shard; one of the three is there."""
+
+    rows: Frames | None = None
+    """Frames as they lie in the file, mapped, not read. [T, H, W, 3]"""
+    images: tuple[memoryview, ...] = ()
+    """JPEG of each frame."""
+    data: bytes = b""
+    """A video file."""
+
+
+def in_shard(path: Path) -> bool:
+    """Whether a clip's path leads into a tar shard."""
+    return path.parent.suffix == ".tar"
+
+
+def index_path(shard: Path) -> Path:
+    """The index of a shard."""
+    return shard.with_suffix(".index.json")
+
+
+def find_entry(path: Path) -> Entry:
+    """Where a clip lies in its shard.
+
+    Raises:
+        FileNotFoundError: no shard, no index, or no such clip in it.
+        ValueError: an index that is damaged or does not fit its tar.
+    """
+    shard = path.parent
+    if not shard.is_file():
+        raise FileNotFoundError(f"{shard}: no such shard; copy the pack again or run `signcl corpus pack` again")
+    if not (index := index_path(shard)).is_file():
+        raise FileNotFoundError(f"{index}: the shard has no index; run `signcl corpus pack` again, which makes it anew")
+    ages = shard.stat().st_mtime_ns, index.stat().st_mtime_ns
+    found = _index(str(shard), shard.stat().st_size, ages).get(path.name)
+    if found is None:
+        raise FileNotFoundError(f"{path}: the index of the shard has no such clip; pack the corpus again")
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _index(shard: str, size: int, ages: tuple[int, int]) -> dict[str, Entry]:
+    """The index of a shard of `size` bytes; `ages` make changed files be looked at again."""
+    path = index_path(Path(shard))
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        told = int(read["tar_bytes"])
+        clips = {
+            key: Entry(int(offset), tuple(map(int, sizes)), int(frames), int(height), int(width), int(crc))
+            for key, (offset, sizes, frames, height, width, crc) in read["clips"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path}: not an index of a shard; delete it and run `signcl corpus pack` again") from None
+    end = max((entry.offset + _stretch(entry.sizes) for entry in clips.values()), default=0)
+    if told != size or end > size:
+        raise ValueError(
+            f"{path}: does not fit its tar: the index is of a file of {max(told, end):,} bytes, {Path(shard).name} has "
+            f"{size:,}; copy both again, or delete both and run `signcl corpus pack` again"
+        )
+    return clips
+
+
+def _stretch(sizes: tuple[int, ...]) -> int:
+    """Bytes from the content of the first file to the end of the last one's."""
+    return sum(-(-size // BLOCK) * BLOCK + BLOCK for size in sizes[:-1]) + sizes[-1]
+
+
+def open_member(path: Path) -> Member:
+    """The content of a clip in a shard.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `find_entry`; or what lies at the offset is not this clip.
+    """
+    entry = find_entry(path)
+    with path.parent.open("rb", buffering=0) as file:
+        header = os.pread(file.fileno(), BLOCK, entry.offset - BLOCK)
+        key = path.stem if path.suffix == ".jpg" else path.name
+        if not header.startswith(key.encode()):
+            raise ValueError(
+                f"{path}: the index does not fit its tar, another file lies at byte {entry.offset}; copy both again"
+            )
+        if path.suffix == ".rgb":
+            shape = (entry.frames, entry.height, entry.width, 3)
+            return Member(rows=np.memmap(file, np.uint8, "r", entry.offset, shape))
+        data = os.pread(file.fileno(), _stretch(entry.sizes), entry.offset)
+    if path.suffix != ".jpg":
+        return Member(data=data)
+    images, start, view = [], 0, memoryview(data)
+    for size in entry.sizes:
+        images.append(view[start : start + size])
+        start += -(-size // BLOCK) * BLOCK + BLOCK
+    return Member(images=tuple(images))
+
+
+def checksum(member: Member) -> int:
+    """CRC-32 of a clip's content, the JPEGs one after the other."""
+    crc = 0
+    for part in member.images or (member.data if member.rows is None else member.rows.reshape(-1).data,):
+        crc = zlib.crc32(part, crc)
+    return crc
+
+
+def check_shard(path: Path) -> None:
+    """Read a clip of a shard and compare its checksum.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `open_member`; or the bytes have changed.
+    """
+    if checksum(open_member(path)) != find_entry(path).crc:
+        raise ValueError(f"{path}: its bytes have changed since it was packed (CRC-32); copy or pack the shard again")

@@ -1,0 +1,110 @@
+"""Where the time of a run goes: `signcl fit --profile`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from signcl.data.files import write_json
+from signcl.data.progress import say
+
+__all__ = ["Profile"]
+
+WARM_UP = 3
+"""Steps that are not counted: the first ones start workers, allocate memory and choose kernels."""
+LOOK = 50  # steps between readings of the device's events
+
+
+class Profile:
+    """A clock for the parts of a run. Off, it does nothing and costs nothing.
+
+    Each part is timed by the clock of the host. On a GPU its work is timed on the device too, by events that are read
+    every 50 steps, so that timing makes nobody wait: the device's share of a part is what it computes; where the host
+    takes longer than the device, the launches are the limit. Not run on a GPU here.
+    """
+
+    def __init__(self, device: torch.device, *, on: bool) -> None:
+        self.on, self.events_on = on, on and device.type == "cuda"
+        self.host: dict[str, list[float]] = defaultdict(list)
+        self.device: dict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, Any, Any]] = []
+        self.steps = 0
+        self._began = time.perf_counter()
+        self._scoring = 0.0
+        self._warm = 0
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Time a block as a part of the run; `scoring` is counted on its own, the others by step."""
+        if not self.on:
+            yield
+            return
+        events: list[Any] = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self.events_on else []
+        if events:
+            events[0].record()
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        if part == "scoring":
+            self._scoring += seconds
+        if self._warm >= WARM_UP:
+            self.host[part].append(seconds)
+            if events:
+                events[1].record()
+                self._events.append((part, events[0], events[1]))
+
+    def step_done(self) -> None:
+        """The end of an optimizer step."""
+        if not self.on:
+            return
+        self._warm += 1
+        if self._warm == WARM_UP:
+            self._began, self._scoring = time.perf_counter(), 0.0
+        if self._warm > WARM_UP:
+            self.steps += 1
+            if self.steps % LOOK == 0:
+                self._read_events()
+
+    def _read_events(self) -> None:
+        if self._events:
+            self._events[-1][2].synchronize()
+        for part, begin, end in self._events:
+            self.device[part] += begin.elapsed_time(end) / 1000
+        self._events.clear()
+
+    def result(self) -> dict[str, Any]:
+        """Seconds by part, of the counted steps, and everything else as `other`."""
+        self._read_events()
+        whole = time.perf_counter() - self._began
+        parts = {name: {"seconds": sum(times), "device_seconds": self.device.get(name) if self.events_on else None}
+                 for name, times in self.host.items()}  # fmt: skip
+        other = whole - sum(part["seconds"] or 0.0 for part in parts.values())
+        parts["other"] = {"seconds": other, "device_seconds": None}
+        return {"steps": self.steps, "seconds": whole, "warm_up_steps": WARM_UP, "parts": parts}
+
+    def tell(self, folder: Path) -> None:
+        """Print the table, and write `profile.json`."""
+        if not self.on:
+            return
+        found = self.result()
+        write_json(folder / "profile.json", found)
+        if not found["steps"]:
+            say(f"profile: needs more than {WARM_UP} steps, the run took {self._warm}; raise train.epochs")
+            return
+        steps = found["steps"]
+        say(
+            f"profile of {steps} steps, {1000 * (found['seconds'] - self._scoring) / steps:.1f} ms each without scoring"
+        )
+        say(f"{'part':18}{'seconds':>9}{'share':>8}{'ms/step':>9}" + (f"{'GPU ms':>9}" if self.events_on else ""))
+        for name, part in sorted(found["parts"].items(), key=lambda item: -item[1]["seconds"]):
+            line = f"{name:18}{part['seconds']:9.2f}{part['seconds'] / found['seconds']:8.1%}"
+            line += f"{1000 * part['seconds'] / steps:9.1f}"
+            if self.events_on:
+                line += f"{1000 * (part['device_seconds'] or 0.0) / steps:9.1f}"
+            say(line)
