@@ -3,6 +3,7 @@
 Also what is said where a device, a precision or its memory is not there. What only a real GPU shows is in tests/gpu.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -383,18 +384,18 @@ def test_the_precision_of_products_is_chosen_by_the_recipe(corpora, tmp_path):
         torch.set_float32_matmul_precision(before)
 
 
-def test_the_tests_for_a_gpu_run():
-    """A part of them on the CPU; the whole file is imported and collected."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "gpu", "-k", "around or alignment or cnn_ctc"],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "SIGNCL_GPU_TESTS_ON": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "..." in done.stdout  # not skipped
+def test_the_tests_for_a_gpu_run(corpora, tmp_path, monkeypatch):
+    """Some of them on the CPU; the whole file is imported."""
+    monkeypatch.setenv("SIGNCL_GPU_TESTS_ON", "cpu")
+    spec = importlib.util.spec_from_file_location("gpu_tests", Path(__file__).parent / "gpu" / "test_gpu.py")
+    tests = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tests)
+    assert tests.ON == "cpu"
+    tests.test_signcl_loss_is_that_of_the_cpu({"variant": "paper"}, 5)
+    tests.test_density_around_the_ratio_is_that_of_the_cpu()
+    tests.test_alignment_and_augmentation_are_those_of_the_cpu()
+    tests.test_a_step_of_every_system_is_that_of_the_cpu(ONE_OF_EACH["recogniser"], corpora, tmp_path)
+    tests.test_nothing_warns_about_the_precision_of_products(corpora, tmp_path / "warned")
 
 
 # -- from a source tree ------------------------------------------------------------------------------------------------
