@@ -34,8 +34,8 @@ __all__ = ["PackSettings", "pack_corpus"]
 
 Form = Literal["mp4", "jpeg", "uint8"]
 PRESET = "ultrafast"
-"""Of x264, for a pack: without CABAC and deblocking it decodes more than twice as fast as `medium` at the same crf; files
-of real footage are larger."""
+"""Of x264, for a pack: without CABAC and deblocking it decodes more than twice as fast as `medium` at the same crf
+(made-up clips, benchmarks/loader.py); files of real footage may be larger."""
 SUFFIXES: dict[str, str] = {"mp4": ".mp4", "jpeg": ".jpg", "uint8": ".rgb"}
 
 

@@ -180,7 +180,10 @@ class ClipLoader:
         if dataset not in self.datasets:
             self.datasets.append(dataset)
             self.close()
-        sizes = [memory.nbytes for batch in plan if (memory := _memory(dataset, batch)) is not None]
+        lengths = vars(dataset).get("lengths")  # where they are known, to draw every clip's frames here is spared
+        heaviest = plan if lengths is None else sorted(plan, key=lambda batch: sum(lengths[i] for i in batch))[-1:]
+        stretch = 1 + dataset.input.augment.temporal_rescale
+        sizes = [int(stretch * m.nbytes) for batch in heaviest if (m := _memory(dataset, batch)) is not None]
         clips = sum(map(len, plan)) / max(1, len(plan))
         ahead = 1 + -(-AHEAD * self.workers // max(1, round(clips)))
         largest = -(-max(sizes, default=0) // PAGE) * PAGE
