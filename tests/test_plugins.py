@@ -464,16 +464,16 @@ def test_a_config_without_dataclass_is_named():
 
 
 def test_options_of_a_corpus_are_keyword_only():
-    message = (
-        r"corpus unregistered: options of its reader are keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
-    )
+    message = r"corpus unregistered: options of its reader are keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
     with pytest.raises(ValueError, match=message):
 
         @register_corpus("unregistered")
         def read(root, split, clips=3):
             return []
 
-    with pytest.raises(ValueError, match=r"corpus unregistered: the function must take \(root, split, \*, options\), got"):
+    with pytest.raises(
+        ValueError, match=r"corpus unregistered: the function must take \(root, split, \*, options\), got"
+    ):
         register_corpus("unregistered")(lambda root: [])
     with pytest.raises(ValueError, match=r"the option clips of .* needs a default"):
         register_corpus("unregistered")(lambda root, split, *, clips: [])
