@@ -464,20 +464,20 @@ def test_a_config_without_dataclass_is_named():
 
 
 def test_options_of_a_corpus_are_keyword_only():
-    message = r"corpus unregistered: options of its reader are keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
+    message = (
+        r"corpus absent: options of its reader are keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
+    )
     with pytest.raises(ValueError, match=message):
 
-        @register_corpus("unregistered")
+        @register_corpus("absent")
         def read(root, split, clips=3):
             return []
 
-    with pytest.raises(
-        ValueError, match=r"corpus unregistered: the function must take \(root, split, \*, options\), got"
-    ):
-        register_corpus("unregistered")(lambda root: [])
+    with pytest.raises(ValueError, match=r"corpus absent: the function must take \(root, split, \*, options\), got"):
+        register_corpus("absent")(lambda root: [])
     with pytest.raises(ValueError, match=r"the option clips of .* needs a default"):
-        register_corpus("unregistered")(lambda root, split, *, clips: [])
-    assert "unregistered" not in CORPORA
+        register_corpus("absent")(lambda root, split, *, clips: [])
+    assert "absent" not in CORPORA
 
 
 def test_a_registry_lists_its_names():
