@@ -42,6 +42,11 @@ ROWS = 200_000
 STEP = {"clips": 4, "frames": 120, "size": 224}
 """What the goals are about: 4 clips of 120 frames of 224 pixels."""
 
+TINY = ["model.width=32", "model.conv_width=32", "model.ffn=32", "model.heads=2", "model.visual=small_cnn"]
+TINY += ["model.encoder_layers=1", "model.decoder_layers=1"]
+TINY_TEXT = ["model.text_layers=1", "model.text_heads=2", "model.text_ffn=32"]
+"""Recipe values of a dry run; the last ones are of VLP's text encoder."""
+
 
 @dataclass
 class Row:
@@ -212,16 +217,9 @@ def steps(bench: Bench) -> None:
 
 def one_step(bench: Bench, stage: str, precision: str, compiled: bool) -> None:
     """Milliseconds of forward, backward and optimizer, with the recipe's sizes and random weights."""
-    small = ["model.width=32", "model.conv_width=32", "model.ffn=32", "model.heads=2", "model.visual=small_cnn"]
-    small += ["model.encoder_layers=1", "model.decoder_layers=1"]
     changes = ["model.init_from=", "model.visual_weights=", "model.language_model="]
-    changes = [change for change in changes if stage == "vlp-signcl" or "language_model" not in change]
     if bench.tiny:
-        changes += [
-            *small,
-            *(["model.text_layers=1", "model.text_heads=2", "model.text_ffn=32"] if stage == "vlp-signcl" else []),
-        ]
-    changes = [change for change in changes if stage == "vlp-signcl" or "text_" not in change]
+        changes += TINY + (TINY_TEXT if stage == "vlp-signcl" else [])
     recipe = load_recipe(recipe_path(f"phoenix14t/{stage}.yaml"), [f"--{change}" for change in changes])
     torch.manual_seed(0)
     system = system_class(recipe.model.name)

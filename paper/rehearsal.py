@@ -42,7 +42,6 @@ TINY = [
     "decode.dev_beams=1",
 ]  # fmt: skip
 """Changes of every recipe for the small form, where its system has the key."""
-SMALL_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -148,20 +147,18 @@ def _stage(stage: str, out: Path, device: str, small: bool, steps: int) -> Rehea
     path, changes = recipe_path(f"phoenix14t/{stage}.yaml"), _changes(stage, out, device, small, steps)
     with _Watch(device) as watch:
         killed = _killed_in_the_middle(["fit", str(path), *changes], run)
-        fit(load_recipe(path, changes))
+        trained = load_recipe(path, changes)
+        fit(trained)
     card = json.loads((run / "card.json").read_text(encoding="utf-8"))
     scored = evaluate(run, "test", device=device, bootstrap=0)
-    recipe = load_recipe(path)
-    rate = card["steps"] * recipe.train.batch_size * recipe.train.accumulate / max(card["seconds"], 1e-9)
-    if small:
-        rate *= SMALL_BATCH / recipe.train.batch_size
+    rate = card["steps"] * trained.train.batch_size * trained.train.accumulate / max(card["seconds"], 1e-9)
     return Rehearsed(
         stage=stage,
         steps=card["steps"],
         clips_per_second=rate,
         peak_gib=watch.peak_gib,
         busy_percent=watch.busy,
-        published_hours=recipe.train.epochs * SPLITS["train"] / rate / 3600,
+        published_hours=load_recipe(path).train.epochs * SPLITS["train"] / rate / 3600,
         resumed=killed,
         evaluated_clips=int(scored["made"]["clips"]),
     )
@@ -199,7 +196,7 @@ def _changes(stage: str, out: Path, device: str, small: bool, steps: int) -> lis
     if small:
         sections = {"model": own, "input": vars(recipe.input), "decode": vars(recipe.decode)}
         changes += [c for c in TINY if c.split("=")[0].split(".")[1] in sections[c.split(".")[0]]]
-        changes += [f"train.batch_size={SMALL_BATCH}", "train.warmup_steps=0", "train.workers=0"]
+        changes += ["train.batch_size=2", "train.warmup_steps=0", "train.workers=0"]
     return [f"--{change}" for change in changes]
 
 

@@ -8,6 +8,7 @@ length. `load_published` takes tensors of VAC_CSLR by name.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,11 +205,10 @@ class SMKD(System):
         weight, own = state["classifier.weight"], state.get("conv1d.fc.weight")
         normed = "classifier.bias" not in state
         shared = own is None or (own.shape == weight.shape and bool((own == weight).all()))
+        layers = count_layers(state, r"temporal_model\.rnn\.weight_ih_l(\d+)")
         table: dict[str, Name] = {
             r"conv2d\.(.+)": lambda hit: f"visual.resnet.{resnet_name(hit[1])}",
-            r"conv1d\.temporal_conv\.([0145])\.(.+)": lambda hit: f"conv.{CONV[hit[1]]}.{hit[2]}",
-            r"temporal_model\.rnn\.(\w+)_l(\d+)_reverse": r"lstm.backwards.\2.\1_l0",
-            r"temporal_model\.rnn\.(\w+)_l(\d+)": r"lstm.forwards.\2.\1_l0",
+            **{re.escape(theirs): ours for ours, theirs in released_names(layers).items()},
             r"classifier\.(.+)": r"classifier.\1",
             r"conv1d\.fc\.(.+)": r"conv_classifier.\1",
         }
@@ -226,7 +226,7 @@ class SMKD(System):
                 "conv": kind_of(state, "conv1d.temporal_conv."),
                 "conv_width": len(state["conv1d.temporal_conv.0.bias"]),
                 "width": 2 * state["temporal_model.rnn.weight_hh_l0"].shape[1],
-                "encoder_layers": count_layers(state, r"temporal_model\.rnn\.weight_ih_l(\d+)"),
+                "encoder_layers": layers,
                 "share_classifier": shared,
                 "weight_norm": normed,
                 "unknown_class": False,
@@ -248,6 +248,20 @@ class SMKD(System):
         return (
             [f"weights from {source}: {load_published(self, read_tensors(source, 'model.weights'))}"] if source else []
         )
+
+
+def released_names(layers: int) -> dict[str, str]:
+    """Our names of convolution and LSTM -> those of VAC_CSLR, for so many LSTM layers."""
+    names = {
+        f"conv.{ours}.{part}": f"conv1d.temporal_conv.{place}.{part}"
+        for place, ours in CONV.items()
+        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
+    for layer in range(layers):
+        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            names[f"lstm.forwards.{layer}.{part}_l0"] = f"temporal_model.rnn.{part}_l{layer}"
+            names[f"lstm.backwards.{layer}.{part}_l0"] = f"temporal_model.rnn.{part}_l{layer}_reverse"
+    return names
 
 
 def _official_glosses(path: Path, classes: int) -> GlossVocabulary:
@@ -287,15 +301,8 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
     """
     state = {key.replace(".module.", ".").removeprefix("module."): value for key, value in state.items()}
     _check_conv(model, state)
-    own, names = model.state_dict(), {}
-    for here, there in (("conv1", "0"), ("norm1", "1"), ("conv2", "4"), ("norm2", "5")):
-        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-            names[f"conv.{here}.{part}"] = f"conv1d.temporal_conv.{there}.{part}"
-    for layer in range(len(model.lstm.forwards)):
-        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            names[f"lstm.forwards.{layer}.{part}_l0"] = f"temporal_model.rnn.{part}_l{layer}"
-            names[f"lstm.backwards.{layer}.{part}_l0"] = f"temporal_model.rnn.{part}_l{layer}_reverse"
-    names = {here: there for here, there in names.items() if here in own}
+    own = model.state_dict()
+    names = {here: there for here, there in released_names(len(model.lstm.forwards)).items() if here in own}
     missing = [there for there in names.values() if there not in state and not there.endswith("num_batches_tracked")]
     heads = [key for key in state if key.startswith(("classifier.", "conv1d.fc."))]
     strange = [key for key in state if key not in heads and key not in names.values() and key[:7] != "conv2d."]

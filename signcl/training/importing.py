@@ -19,7 +19,7 @@ from signcl.systems.parts.official import Checkpoint, Published, read_checkpoint
 from signcl.training import run_folder
 from signcl.training.optimizer import count_parameters
 from signcl.training.recipe import Recipe, recipe_from_dict
-from signcl.training.recipe.recipe_files import put, read_yaml
+from signcl.training.recipe.recipe_files import put, read_yaml, section_of
 from signcl.training.runs import build_model
 
 __all__ = ["Imported", "checkpoint_kinds", "import_checkpoint"]
@@ -129,18 +129,12 @@ def import_checkpoint(
 
 def _check_kind(given: Checkpoint, kind: str, kinds: Mapping[str, type[System]]) -> None:
     """Refuse a checkpoint of another kind, and name that kind where it is known."""
-    if _fits(given, kinds[kind]):
-        better = [
-            other
-            for other, system in kinds.items()
-            if _fits(given, system) and len(system.checkpoint_marks) > len(kinds[kind].checkpoint_marks)
-        ]
-        if not better or issubclass(kinds[kind], kinds[better[0]]):
+    # GASLT has every mark of neccam/slt and more: the kind with the most marks is the right one
+    fitting = {other: len(system.checkpoint_marks) for other, system in kinds.items() if _fits(given, system)}
+    if fitting:
+        best = max(fitting, key=lambda other: (fitting[other], other == kind))
+        if best == kind:
             return
-        raise ValueError(f"{given.file} is a checkpoint of kind {better[0]}, not {kind}: signcl import {better[0]} ...")
-    others = [other for other, system in kinds.items() if _fits(given, system)]
-    if others:
-        best = max(others, key=lambda other: len(kinds[other].checkpoint_marks))
         raise ValueError(f"{given.file} is a checkpoint of kind {best}, not {kind}: signcl import {best} ...")
     lacking = [mark for mark in kinds[kind].checkpoint_marks if not _has(given, mark)]
     raise ValueError(
@@ -166,11 +160,8 @@ def _recipe(
     data |= {"stage": system_class(name).stage, "out": str(folder)}
     data["model"] = {"name": name, **found.assumed, **found.model}
     for key, value in found.recipe.items():
-        *parents, last = key.split(".")
-        node = data
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
+        section, last = section_of(data, key, "the imported recipe")
+        section[last] = value
     for override in overrides:
         put(data, override, "the imported recipe")
     try:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from signcl.systems.encoders.frame_encoders import ResNet
 from signcl.systems.encoders.i3d import I3D
+from signcl.systems.parts.checkpoints import tensors_of
 
 __all__ = ["WeightReport", "load_i3d_weights", "load_resnet_weights", "resnet_name", "resnet_of"]
 
@@ -61,7 +62,7 @@ def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> Weigh
     Raises:
         ValueError: no ResNet in there, two of them, another depth, or a tensor of another shape.
     """
-    state = _tensors(state_dict)
+    state = tensors_of(state_dict)
     own: dict[str, Tensor] = encoder.resnet.state_dict()
     source, prefix = _find(state)
     name_of = {_torchvision_name(key) if source == "torchvision" else key: key for key in own}
@@ -110,7 +111,7 @@ def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightRepor
         ValueError: no I3D in there, two of them, a flow network, or a tensor that is missing, unknown or of another
             shape.
     """
-    state = _tensors(state_dict)
+    state = tensors_of(state_dict)
     stem = "Conv3d_1a_7x7.conv3d.weight"
     own: dict[str, Tensor] = encoder.state_dict()
     prefixes = [key.removesuffix(stem) for key in state if key.endswith(stem)]
@@ -151,15 +152,6 @@ def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightRepor
         network="I3D",
         classes=heads[0] if heads else None,
     )
-
-
-def _tensors(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """The state dict itself, also where a training checkpoint wraps it."""
-    for wrapper in ("model", "state_dict"):
-        inner = state.get(wrapper)
-        if isinstance(inner, Mapping):
-            state = inner
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def _find(state: Mapping[str, Tensor]) -> tuple[str, str]:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["hub_file", "read_data", "read_tensors"]
+__all__ = ["hub_file", "place_of_weights", "read_data", "read_tensors", "tensors_of"]
+
+WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
+"""Where training scripts keep the weights in their checkpoints."""
 
 
 def _path(*parts: str) -> str:
@@ -62,13 +66,24 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
         except FileNotFoundError:
             path = hub_file(name, "pytorch_model.bin", key)  # mbart-large-cc25 has nothing else
     data = read_data(path, key)
-    for inner in ("model", "state_dict", "model_state_dict"):
-        if isinstance(data, dict) and isinstance(data.get(inner), dict):
-            data = data[inner]
-    tensors = {k: v for k, v in data.items() if isinstance(v, torch.Tensor)} if isinstance(data, dict) else {}
+    tensors = tensors_of(data)
     if not tensors:
         raise ValueError(f"{key}: {path} holds no tensors by name")
     return tensors
+
+
+def place_of_weights(data: Mapping[Any, Any]) -> str | None:
+    """The key under which a checkpoint keeps its weights; None where it is the weights itself."""
+    return next((key for key in WEIGHTS if isinstance(data.get(key), Mapping)), None)
+
+
+def tensors_of(data: Any) -> dict[str, torch.Tensor]:
+    """Tensors by name, from a state dict or from a checkpoint that wraps one; empty where there are none."""
+    if not isinstance(data, Mapping):
+        return {}
+    if (place := place_of_weights(data)) is not None:
+        return tensors_of(data[place])
+    return {str(name): value for name, value in data.items() if isinstance(value, torch.Tensor)}
 
 
 def read_data(path: Path, key: str = "") -> Any:

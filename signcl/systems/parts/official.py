@@ -15,12 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from signcl.data.text import GlossVocabulary, Tokenizer
-from signcl.systems.parts.checkpoints import read_data
+from signcl.systems.parts.checkpoints import place_of_weights, read_data, tensors_of
 
 __all__ = ["Checkpoint", "Name", "Published", "Taken", "count_layers", "mapping", "read_checkpoint", "take"]
-
-WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
-"""Where official training scripts keep the weights in their checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Checkpoint:
     values: Mapping[str, Any] = field(default_factory=dict)
     """What else the file holds: `epoch`, `args` (an argparse.Namespace), scores."""
     beside: Mapping[str, Path] = field(default_factory=dict)
-    """Files that belong to it, by what they are: `words`, `glosses`, `config`."""
+    """Files that belong to it, by what they are: `words`, `glosses`, `config`, `pieces`."""
 
     def argument(self, name: str, default: Any = None) -> Any:
         """A value of the script's arguments, where the checkpoint has kept them."""
@@ -178,14 +175,13 @@ def read_checkpoint(file: str | Path, beside: Mapping[str, Path] | None = None) 
     data = read_data(file)
     if not isinstance(data, Mapping):
         raise ValueError(f"{file}: a checkpoint is a dictionary with tensors by name, this is {type(data).__name__}")
-    place = next((key for key in WEIGHTS if isinstance(data.get(key), Mapping)), None)
-    weights = _tensors(data if place is None else data[place])
+    place, weights = place_of_weights(data), tensors_of(data)
     if not weights:
         raise ValueError(
             f"{file} holds no tensors by name; its keys are {', '.join(map(str, list(data)[:5])) or 'none at all'}"
         )
     others = {} if place is None else {key: value for key, value in data.items() if key != place}
-    parts = {key: _tensors(value) for key, value in others.items() if isinstance(value, Mapping)}
+    parts = {key: tensors_of(value) for key, value in others.items() if isinstance(value, Mapping)}
     return Checkpoint(
         file,
         {re.sub(r"(^|\.)module\.", r"\1", name): value for name, value in weights.items()},
@@ -193,7 +189,3 @@ def read_checkpoint(file: str | Path, beside: Mapping[str, Path] | None = None) 
         {key: value for key, value in others.items() if not isinstance(value, Mapping)},
         dict(beside or {}),
     )
-
-
-def _tensors(found: Mapping[Any, Any]) -> dict[str, Tensor]:
-    return {str(key): value for key, value in found.items() if isinstance(value, Tensor)}

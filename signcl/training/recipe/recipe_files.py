@@ -22,7 +22,7 @@ from signcl.training.recipe.old_recipes import moved_key, of_today
 
 SHARED_KEYS = {f.name for f in dataclasses.fields(LossRecipe)} - {"sections"}
 
-__all__ = ["load_recipe", "put", "read_yaml", "recipe_from_dict", "recipe_to_dict", "save_recipe"]
+__all__ = ["load_recipe", "put", "read_yaml", "recipe_from_dict", "recipe_to_dict", "save_recipe", "section_of"]
 
 
 def load_recipe(
@@ -92,16 +92,25 @@ def put(data: dict[str, Any], override: str, path: str | Path) -> None:
     key, equals, value = override.lstrip("-").partition("=")
     if not equals:
         raise ValueError(f"{override!r}: an override is written --key.sub=value")
-    node = data
-    *parents, last = key.split(".")
-    for parent in parents:
-        if not isinstance(node.setdefault(parent, {}), dict):
-            raise ValueError(f"--{key}: {parent} is a value in {path}, not a section")
-        node = node[parent]
+    node, last = section_of(data, key, path)
     try:
         node[last] = yaml.load(value, Loader=_Loader)
     except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date or an int and is none
         node[last] = value
+
+
+def section_of(data: dict[str, Any], key: str, path: str | Path) -> tuple[dict[str, Any], str]:
+    """The section that a dotted key is in, made where it is missing, and the key's name in it.
+
+    Raises:
+        ValueError: a key under a value.
+    """
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(data.setdefault(parent, {}), dict):
+            raise ValueError(f"--{key}: {parent} is a value in {path}, not a section")
+        data = data[parent]
+    return data, last
 
 
 def _without_plugins(plugins: Sequence[str]) -> str:
