@@ -173,4 +173,9 @@ def local_optimizer_state(optimizer: Any, state: dict[str, Any]) -> dict[str, An
         for number, weight in zip(numbers, weights, strict=True)
         if number in state["state"]
     }
-    return {**state, "state": kept}
+    # how a step is computed is of this machine, not of the state
+    groups = [
+        {**group, "fused": own.get("fused"), "foreach": own.get("foreach")}
+        for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {"state": kept, "param_groups": groups}
