@@ -204,11 +204,9 @@ class Loop:
             loaded = data[largest].batch
             if loaded is not None:
                 self.objective.train()
-                batch = padded_to(loaded, train.pad_to, self.objective.context.pad_id).to(self.fabric.device)
-                activations = activation_bytes(self.objective, batch, self.fabric.autocast())
-        return memory_of(
-            self.optimizer, self.model, train, ranks=self.fabric.world_size, activations=activations
-        )
+                batch = padded_to(loaded, train.pad_to, self.objective.context.pad_id)
+                activations = activation_bytes(self.objective, batch)
+        return memory_of(self.optimizer, self.model, train, ranks=self.fabric.world_size, activations=activations)
 
     def _stalled(self) -> bool:
         return self.bad >= (self.recipe.train.patience or math.inf)
@@ -341,9 +339,7 @@ class Loop:
         if len(batches) == 1 and self.fabric.world_size == 1:
             return []
         terms = self.recipe.terms
-        return [
-            dict(zip(terms, shares)) for shares in shares_of(batches, terms, self.objective.context, self.fabric)
-        ]
+        return [dict(zip(terms, shares)) for shares in shares_of(batches, terms, self.objective.context, self.fabric)]
 
     def _log(self, seen: dict[str, Tensor], rate: float, norm: Any) -> None:
         """A line of the step's losses over all batches and ranks; here the host waits for the device."""

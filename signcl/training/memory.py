@@ -1,6 +1,6 @@
 """How much memory a run needs on each device: weights, gradients, optimizer state, and what the backward pass keeps.
 
-The first three are counted. The last is found by a forward pass over tensors without data (torch's fake tensors), so it
+The first three are counted. The last is found by a forward pass over tensors without data (torch's meta tensors), so it
 costs neither memory nor arithmetic; buffers of libraries, of the loader and of communication come on top.
 """
 
@@ -76,38 +76,31 @@ def memory_of(
     return Memory(weights // shared + buffers, gradients // shared, state // shared, activations)
 
 
-def activation_bytes(objective: nn.Module, batch: Batch, autocast: Any) -> int | None:
+def activation_bytes(objective: nn.Module, batch: Batch, dtype: torch.dtype | None = None) -> int | None:
     """Bytes that the forward pass over a batch keeps for the backward pass; None where it reads values on the host.
 
-    Weights are not counted; a tensor that several operations keep is counted once.
+    Weights are not counted; memory that several operations keep is counted once. Counted in float32, with attention
+    that keeps its weights: mixed precision and attention in blocks keep less, so it is an upper bound.
 
     Args:
-        objective: batch -> terms, in training mode.
-        batch: the shapes of the largest batch.
-        autocast: context of the run's precision.
+        objective: batch -> terms, in training mode; it is not changed.
+        batch: of the shapes of the largest.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    weights = {id(p) for p in objective.parameters()}
-    kept: dict[int, Tensor] = {}
-    storages: dict[int, int] = {}
+    kept: dict[int, Tensor] = {}  # tensors too: a storage that is gone would lend its number to another
 
     def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in weights and not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            kept[id(tensor)] = tensor  # so that no address is used twice
-            storages[key] = storage.nbytes()
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
 
+    state = dict([*objective.named_parameters(), *objective.named_buffers()])
+    shapes = {
+        name: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+        for name, tensor in state.items()
+    }
+    own = {tensor.untyped_storage()._cdata for tensor in shapes.values()}
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            fake = batch._map(mode.from_tensor)
-            weights |= {id(mode.from_tensor(p)) for p in objective.parameters()}
-            statistics = {id(mode.from_tensor(b).untyped_storage()) for b in objective.buffers()}
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
-                objective(fake)
-        del statistics
-    except Exception:  # an estimate never stops a run: some networks read values, which such tensors do not have
-        return None
-    return sum(storages.values())
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            torch.func.functional_call(objective, shapes, (batch.to("meta"),))
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None  # an estimate never stops a run: some networks read values, which these tensors do not have
+    return sum(tensor.untyped_storage().nbytes() for number, tensor in kept.items() if number not in own)

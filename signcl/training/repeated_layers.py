@@ -25,6 +25,8 @@ __all__ = [
     "whole_tensors",
 ]
 
+BACKEND = "inductor"
+"""Of torch.compile."""
 VARIANTS = 64
 """Compiled forms of one layer at most: by training and evaluation, its place (first, last), and sizes of the network."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -69,7 +71,7 @@ def compile_layers(model: nn.Module, mode: str | None, device_type: str) -> int:
     layers = [part for part in repeated_layers(model) if device_type != "cpu" or not _has_norm_statistics(part)]
     for layer in layers:
         plain = layer.forward
-        compiled = torch.compile(plain, dynamic=True, mode=mode, recompile_limit=VARIANTS)
+        compiled = torch.compile(plain, backend=BACKEND, dynamic=True, mode=mode, recompile_limit=VARIANTS)
         layer.forward = _while_training(plain, compiled)
     return len(layers)
 
