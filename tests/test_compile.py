@@ -50,13 +50,13 @@ def test_a_compiled_run_compiles_each_kind_of_layer_once(name, corpora, tmp_path
         torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-5)
     kinds = {type(layer) for layer in repeated_layers.repeated_layers(loop.model)}
     assert captured[:4] == [0] * 4
-    assert 1 <= captured[4] <= 2 * len(kinds)
-    assert captured[-1] == captured[4], "another batch was compiled anew"
+    assert 1 <= captured[5] <= 2 * len(kinds)
+    assert captured[-1] == captured[5], "another batch was compiled anew"  # sizes that differ become symbols
 
 
 def test_a_mode_of_compiling_needs_its_device(corpora, tmp_path):
     recipe = recipe_of(Case("slt"), corpora, tmp_path, compile=True, compile_mode="reduce-overhead")
     with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
         Loop(recipe, tmp_path, None, progress=False)
-    with pytest.raises(ValueError, match="needs train.compile=true"):
+    with pytest.raises(ValueError, match=r"needs train\.compile=true"):
         recipe_of(Case("slt"), corpora, tmp_path, compile_mode="reduce-overhead")

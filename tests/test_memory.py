@@ -52,7 +52,10 @@ def test_weights_gradients_and_optimizer_state_are_counted(optimizer, corpora, t
     needed = loop._memory(0)
     loop.optimizer.zero_grad = lambda **_: None
     loop._train_step([loop.material.train[[0, 1]].batch])
-    size = lambda tensors: sum(t.numel() * t.element_size() for t in tensors)
+
+    def size(tensors):
+        return sum(t.numel() * t.element_size() for t in tensors)
+
     assert needed.weights == size([*loop.model.parameters(), *loop.model.buffers()])
     assert needed.gradients == size(p.grad for p in loop.model.parameters() if p.grad is not None)
     state = loop.optimizer.state_dict()["state"].values()
@@ -97,7 +100,7 @@ def test_frozen_matrices_in_bfloat16_train_the_rest_and_load_again(corpora, tmp_
     assert halves
     assert not any("lora" in name for name in halves)
     assert runs.load_run(folder).model is not None
-    with pytest.raises(ValueError, match="needs train.precision=bf16-mixed, got 32-true"):
+    with pytest.raises(ValueError, match=r"needs train\.precision=bf16-mixed, got 32-true"):
         recipe_of(frozen, corpora, tmp_path, frozen_precision="bf16")
 
 

@@ -169,7 +169,8 @@ def padded_to(batch: Batch, multiple: int, pad_id: int) -> Batch:
     longest = -(-batch.max_length // multiple) * multiple
     clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
     positions = batch.positions + clips * (longest - batch.max_length)
-    texts, few = {}, max(1, multiple // 4)
+    texts: dict[str, Any] = {}
+    few = max(1, multiple // 4)
     for name in ("tokens", "masked_tokens"):
         tokens = getattr(batch, name)
         if tokens is not None:

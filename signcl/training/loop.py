@@ -116,7 +116,7 @@ class Loop:
         gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
         self.objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
         self.wrapped = self.fabric.setup_module(self.objective)
-        self.optimizer = self.fabric.setup_optimizers(make_optimizer(self.model, train))
+        self.optimizer: Any = self.fabric.setup_optimizers(make_optimizer(self.model, train))
 
         self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
         self.total = self.steps_per_epoch * train.epochs
@@ -318,7 +318,7 @@ class Loop:
             for name, value in (*parts.items(), ("loss", total)):
                 seen[name] = seen[name] + value.detach() if name in seen else value.detach()
         drop_waiting(self.optimizer, self.step - self.epoch * self.steps_per_epoch, train)
-        norm = None
+        norm: Any = None
         if train.clip_norm is not None:
             norm = fabric.clip_gradients(
                 self.wrapped, self.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
@@ -343,7 +343,7 @@ class Loop:
 
     def _log(self, seen: dict[str, Tensor], rate: float, norm: Any) -> None:
         """A line of the step's losses over all batches and ranks; here the host waits for the device."""
-        values = torch.stack([value.float() for value in seen.values()])
+        values: Any = torch.stack([value.float() for value in seen.values()])
         if self.fabric.world_size > 1:
             values = self.fabric.all_reduce(values, reduce_op="mean")  # a share has the number of ranks in it
         if not self.lead:

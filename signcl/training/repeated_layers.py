@@ -28,7 +28,7 @@ __all__ = [
 BACKEND = "inductor"
 """Of torch.compile."""
 VARIANTS = 64
-"""Compiled forms of one layer at most: by training and evaluation, its place (first, last), and sizes of the network."""
+"""Compiled forms of one kind of layer, at most: by its sizes, its place and what needs a gradient."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -68,10 +68,13 @@ def compile_layers(model: nn.Module, mode: str | None, device_type: str) -> int:
     Args:
         mode: of torch.compile; reduce-overhead replays CUDA graphs, one for each set of shapes.
     """
+    import torch._dynamo.config as dynamo  # heavy
+
+    dynamo.recompile_limit = max(dynamo.recompile_limit, VARIANTS)
     layers = [part for part in repeated_layers(model) if device_type != "cpu" or not _has_norm_statistics(part)]
     for layer in layers:
         plain = layer.forward
-        compiled = torch.compile(plain, backend=BACKEND, dynamic=True, mode=mode, recompile_limit=VARIANTS)
+        compiled = torch.compile(plain, backend=BACKEND, dynamic=True, mode=mode)
         layer.forward = _while_training(plain, compiled)
     return len(layers)
 

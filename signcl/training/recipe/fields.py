@@ -110,8 +110,8 @@ class TrainRecipe:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = bounded(1, low=1, high=10_000)
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """Of several devices. ddp: each holds the model. fsdp: each holds a share of weights, gradients and optimizer state,
-    and the layer at work whole. auto: ddp where there are several."""
+    """Of several devices. ddp: each holds the model. fsdp: each holds a share of weights, gradients and optimizer
+    state, and the layer at work whole. auto: ddp where there are several."""
     nodes: int = bounded(1, low=1, high=10_000)
     seed: int = bounded(0, low=0, high=2**32 - 1)
     workers: int = bounded(0, low=0, high=1024)
