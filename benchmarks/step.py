@@ -1,9 +1,10 @@
 """Seconds of a training step of any recipe, by number of threads; how OpenMP's threads wait is set from outside.
 
     python benchmarks/step.py recipes/imu_numbers/finetune-signcl.yaml --threads 1 --corpus.root=DIR
+    python benchmarks/step.py recipes/imu_numbers/finetune-signcl.yaml --against --corpus.root=DIR   # and compiled
     OMP_WAIT_POLICY=PASSIVE python benchmarks/step.py recipes/imu_numbers/finetune-signcl.yaml --threads 2 ...
 
-Nothing is kept: the run folder is temporary.
+With each time stand the operators of a step (torch's profiler; on a GPU about as many launches). Nothing is kept.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,14 +24,31 @@ from signcl.training.loop import Loop
 
 
 def main() -> None:
-    """Time ten steps after two for warming up, and print their median."""
+    """Time ten steps after two for warming up, and print their median; with --against also compiled, and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--against", action="store_true", help="compare with train.compile=true")
     options, overrides = parser.parse_known_args()
     torch.set_num_threads(options.threads)
+    found = []
+    for compiled in (False, True) if options.against else (False,):
+        more = ["--train.compile=true"] if compiled else []
+        seconds, operators, frames = measure(options.recipe, [*overrides, *more])
+        found.append((seconds, operators))
+        print(
+            f"{'compiled, ' if compiled else ''}{options.threads} threads: {seconds:.3f} s a step, {operators} "
+            f"operators ({frames:.0f} frames on average)"
+        )
+    if options.against:
+        (before, many), (after, few) = found
+        print(f"compiled / eager: time {after / before:.2f}, operators {few / many:.2f}")
+
+
+def measure(name: str, overrides: list[str]) -> tuple[float, int, float]:
+    """Median seconds of a step, operators of the last, mean frames of a batch."""
     with tempfile.TemporaryDirectory() as folder:
-        recipe = load_recipe(options.recipe, [*overrides, f"--out={folder}/run"])
+        recipe = load_recipe(name, [*overrides, f"--out={folder}/run"])
         loop = Loop(recipe, Path(recipe.out), None, progress=False)
         loop.lead = False  # nothing is written
         loaded = clip_loader(loop.material.train, loop._plan(0)[:12])
@@ -39,8 +58,30 @@ def main() -> None:
             started = time.perf_counter()
             loop._train_step([batch])
             seconds.append(time.perf_counter() - started)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            loop._train_step([batches[-1]])
     frames = statistics.mean(int(batch.lengths.sum()) for batch in batches)
-    print(f"{options.threads} threads: {statistics.median(seconds[2:]):.3f} s a step ({frames:.0f} frames on average)")
+    return statistics.median(seconds[2:]), computing(profile.events()), frames
+
+
+def computing(events: Any) -> int:
+    """Operators and compiled kernels that call no other one: what a GPU would be launched for, views left out."""
+    views = (
+        "view",
+        "reshape",
+        "expand",
+        "permute",
+        "transpose",
+        "as_strided",
+        "detach",
+        "slice",
+        "select",
+        "alias",
+        "t",
+    )
+    names = [event.name for event in events if not any(child.name.startswith("aten::") for child in event.cpu_children)]
+    leaves = [name for name in names if name.startswith(("aten::", "cpp_fused", "triton_"))]
+    return sum(name.removeprefix("aten::").rstrip("_") not in (*views, "empty", "empty_strided") for name in leaves)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
-from systems import CASES, batch_of, built, recipe_of
+from systems import CASES, Case, batch_of, built, recipe_of
+
+from signcl.training import repeated_layers
+from signcl.training.loop import Loop
 
 FIRST = {case.name: case for case in reversed(CASES)}
 """One row of each system: capturing takes seconds, and what a row differs in is mostly the same graph."""
@@ -22,3 +25,38 @@ def test_torch_compile_gives_the_same(case, corpora, tmp_path):
             for name, value in vars(eager).items():
                 if isinstance(value, torch.Tensor) and value.is_floating_point():
                     torch.testing.assert_close(getattr(captured, name), value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gfslt", "vlp", "slt"])
+def test_a_compiled_run_compiles_each_kind_of_layer_once(name, corpora, tmp_path, monkeypatch):
+    # Compiling whole models did not end in nine minutes. Here capture alone is tested; code generation is torch's own.
+    monkeypatch.setattr(repeated_layers, "BACKEND", "eager")
+    case, steps = Case(name), [[0, 1, 2], [3, 4], [5, 6, 7, 1], [2, 3, 4, 5, 6]]
+    weights, captured = [], []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        torch.manual_seed(0)
+        recipe = recipe_of(case, corpora, tmp_path / str(compiled), compile=compiled, optimizer="sgd", lr=0.01)
+        loop = Loop(recipe, tmp_path, None, progress=False)
+        loop._log = lambda *_: None
+        for clips in steps:
+            loop._train_step([loop.material.train[clips].batch])
+            captured.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+            loop.step += 1
+        weights.append(loop.model.state_dict())
+    assert weights[0].keys() == weights[1].keys()
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-5)
+    kinds = {type(layer) for layer in repeated_layers.repeated_layers(loop.model)}
+    assert captured[:4] == [0] * 4
+    assert 1 <= captured[5] <= 2 * len(kinds)
+    assert captured[-1] == captured[5], "another batch was compiled anew"  # sizes that differ become symbols
+
+
+def test_a_mode_of_compiling_needs_its_device(corpora, tmp_path):
+    recipe = recipe_of(Case("slt"), corpora, tmp_path, compile=True, compile_mode="reduce-overhead")
+    with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
+        Loop(recipe, tmp_path, None, progress=False)
+    with pytest.raises(ValueError, match=r"needs train\.compile=true"):
+        recipe_of(Case("slt"), corpora, tmp_path, compile_mode="reduce-overhead")

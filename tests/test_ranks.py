@@ -1,13 +1,20 @@
 """Several processes: contrast and similarity over all ranks have the gradient of one batch, with unequal shares too."""
 
+import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 import torch
+from systems import Case, recipe_of
 
 from signcl.losses import clip_loss, sentence_similarity_loss
+from signcl.training import run_folder
+from signcl.training.loop import Loop
+from signcl.training.recipe import recipe_from_dict, recipe_to_dict
 
 SCRIPT = """
 import sys, torch
@@ -68,3 +75,76 @@ def test_gradients_over_two_ranks_are_those_of_one_batch(tmp_path):
     for name, tower in (("video", video), ("text", text), ("clips", alike)):
         for part in ("weight", "bias"):
             torch.testing.assert_close(gradients[f"{name}.{part}"], getattr(tower, part).grad)
+
+
+STILL = {"freeze": ["visual.standardize", "encoder.embedding.norm", "decoder.embedding.norm"]}
+"""Batch norms that see each rank's share by itself."""
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["signcl.training.loop", "lightning_fabric", "torch.distributed.fsdp"])
+
+
+def three_steps(rank, port, given, shares, folder, resumed):
+    """What one process does, started as by torchrun: steps on its clips, a scoring, the state."""
+    ranks = len(shares)
+    if ranks > 1:
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+        place |= {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+        os.environ.update({name: str(value) for name, value in place.items()})
+    torch.set_num_threads(1)
+    state = None if resumed is None else run_folder.load_state(resumed)
+    loop = Loop(recipe_from_dict(given), folder, state, progress=False)
+    loop.started, loop._log = 0.0, lambda *_: None
+    for _ in range(3):
+        loop._train_step([loop.material.train[clips].batch for clips in shares[rank]])
+        loop.step += 1
+    scores = loop._score()  # ranks have other numbers of batches
+    loop._save()
+    tensors = loop._whole(loop.model.state_dict())  # every rank needs to ask
+    if rank == 0:
+        run_folder.save_weights(folder, loop.model, tensors if loop.sharded else None)
+        (folder / "scores.json").write_text(json.dumps(scores))
+
+
+def trained(corpora, folder, shares, resumed=None, **train):
+    """The state after three steps on these clips of each rank, and the dev scores."""
+    case = Case("slt", STILL, {"translation": 1.0, "recognition": 0.1})
+    settings = {"optimizer": "sgd", "lr": 0.01, "clip_norm": 1.0, "devices": len(shares), "batch_size": 1, **train}
+    given = recipe_to_dict(recipe_of(case, corpora, folder, **settings))
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = [
+        PROCESSES.Process(target=three_steps, args=(rank, port, given, shares, folder, resumed))
+        for rank in range(len(shares))
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+        assert process.exitcode == 0
+    return run_folder.load_state(folder), json.loads((folder / "scores.json").read_text())
+
+
+def assert_same(state, expected):
+    for name, value in expected["model"].items():
+        torch.testing.assert_close(state["model"][name], value, rtol=1e-5, atol=1e-5)
+    for number, moments in expected["optimizer"]["state"].items():
+        for name, value in moments.items():
+            torch.testing.assert_close(state["optimizer"]["state"][number][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_are_one_big_batch_whole_or_sharded(corpora, tmp_path):
+    """Ranks hold other numbers of clips, tokens and glosses, in accumulated batches of unequal size."""
+    all_clips, shares = [[[0, 1, 2, 3, 4, 5]]], [[[0], [1, 2]], [[3, 4], [5]]]
+    one, scores = trained(corpora, tmp_path / "one", all_clips)
+    for strategy in ("ddp", "fsdp"):
+        two, scores_of_two = trained(corpora, tmp_path / strategy, shares, strategy=strategy)
+        assert_same(two, one)
+        assert scores_of_two["loss"] == pytest.approx(scores["loss"], rel=1e-5)
+    files = [run_folder.read_weights(tmp_path / name) for name in ("one", "fsdp")]
+    assert files[0].keys() == files[1].keys()
+    # a sharded run goes on in one process, and the other way round
+    after, _ = trained(corpora, tmp_path / "one-on", all_clips, tmp_path / "fsdp")
+    sharded, _ = trained(corpora, tmp_path / "fsdp-on", shares, tmp_path / "one", strategy="fsdp")
+    assert_same(sharded, after)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["Batch", "Sample", "Span", "frame_mask", "pack_positions", "unpack"]
+__all__ = ["Batch", "Sample", "Span", "frame_mask", "pack_positions", "padded_to", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -157,3 +157,22 @@ def unpack(rows: Tensor, positions: Tensor, batch_size: int, max_length: int) ->
     """
     padded = rows.new_zeros(batch_size * max_length, rows.shape[-1])
     return padded.index_copy(0, positions, rows).view(batch_size, max_length, -1)
+
+
+def padded_to(batch: Batch, multiple: int, pad_id: int) -> Batch:
+    """The same clips with T a multiple of so many frames, and U of a fourth of it, so that shapes repeat.
+
+    Packed frames stay as they are, without padding. 1 changes nothing.
+    """
+    if multiple == 1:
+        return batch
+    longest = -(-batch.max_length // multiple) * multiple
+    clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
+    positions = batch.positions + clips * (longest - batch.max_length)
+    texts: dict[str, Any] = {}
+    few = max(1, multiple // 4)
+    for name in ("tokens", "masked_tokens"):
+        tokens = getattr(batch, name)
+        if tokens is not None:
+            texts[name] = torch.nn.functional.pad(tokens, (0, -tokens.shape[1] % few), value=pad_id)
+    return replace(batch, positions=positions, max_length=longest, **texts)

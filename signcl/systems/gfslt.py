@@ -34,6 +34,8 @@ from signcl.systems.parts.layers import ConvKind, TemporalConv
 from signcl.systems.parts.mbart import (
     SignEmbedding,
     TiedHead,
+    attention_mask,
+    causal_mask,
     check_contrast_moves,
     check_language_model_keys,
     check_positions,
@@ -236,7 +238,7 @@ class GFSLT(System):
 
     def _states(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
         embedded = self.sign_emb(steps, step_lengths)
-        mask = frame_mask(step_lengths, steps.shape[1])
+        mask = attention_mask(step_lengths, steps.shape[1], steps.shape[1])
         states: Tensor = self.mbart.model.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
         return states
 
@@ -256,11 +258,12 @@ class GFSLT(System):
         from transformers.modeling_outputs import BaseModelOutput
 
         encoding = self.encode(batch)
-        mask = frame_mask(encoding.step_lengths, encoding.steps.shape[1])
+        mask = attention_mask(encoding.step_lengths, encoding.steps.shape[1], batch.tokens.shape[1])
         decoded = self.mbart(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoding.steps),
             attention_mask=mask,
             decoder_input_ids=shift_right(batch.tokens, self.start_id),  # padding stands right: causality hides it
+            decoder_attention_mask=causal_mask(batch.tokens),
             use_cache=False,
         )
         return GFSLTOutput(**vars(encoding), logits=decoded.logits)

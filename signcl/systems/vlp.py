@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from signcl.data.batch import Batch, frame_mask
+from signcl.data.batch import Batch
 from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, Start, System, SystemConfig, TransformerConfig, register
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
@@ -37,6 +37,8 @@ from signcl.systems.parts.layers import ConvKind, TemporalConv
 from signcl.systems.parts.mbart import (
     SignEmbedding,
     TiedHead,
+    attention_mask,
+    causal_mask,
     check_contrast_moves,
     check_language_model_keys,
     decoder_sizes,
@@ -270,7 +272,7 @@ class VLP(System):
             steps = self.sign_emb(steps, step_lengths)
         cls = self.cls_token.to(steps.dtype).expand(len(steps), -1, -1)
         inputs = torch.cat([cls, steps], dim=1)
-        mask = frame_mask(step_lengths + 1, inputs.shape[1])
+        mask = attention_mask(step_lengths + 1, inputs.shape[1], inputs.shape[1])
         states: Tensor = self.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
         return states
 
@@ -281,7 +283,7 @@ class VLP(System):
                 f"a sentence of {tokens.shape[1]} tokens needs model.max_positions of at least that, "
                 f"got {self.max_positions}; lower text.max_tokens or raise it."
             )
-        mask = frame_mask(token_lengths, tokens.shape[1])
+        mask = attention_mask(token_lengths, tokens.shape[1], tokens.shape[1])
         states: Tensor = self.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         return states
 
@@ -323,9 +325,10 @@ class VLP(System):
             raise ValueError("VLP with masked_text needs batch.masked_tokens; set model.masked_text to false for V1.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.masked_text_trains_encoder):
             states = self.encode_text(batch.masked_tokens, batch.masked_token_lengths)
-        mask = frame_mask(batch.masked_token_lengths, states.shape[1])
+        mask = attention_mask(batch.masked_token_lengths, states.shape[1], tokens.shape[1])
         decoded = self.decoder(
             input_ids=shift_right(tokens, self.start_id),
+            attention_mask=causal_mask(tokens),
             encoder_hidden_states=states,
             encoder_attention_mask=mask,
             use_cache=False,

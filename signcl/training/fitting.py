@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,13 @@ from signcl.training.recipe.old_recipes import of_today
 
 __all__ = ["fit"]
 
-HARMLESS = {"out", "plugins", "train.workers", "train.device", "train.save_every", "input.cache_gb"}
+HARMLESS = {
+    *("out", "plugins", "train.workers", "train.device", "train.save_every", "input.cache_gb"),
+    *("train.strategy", "train.compile", "train.compile_mode", "train.recompute"),
+}
 """Recipe values that may change between a run and its resumption. A plugin may have another path."""
+IN_A_STEP = ("train.devices", "train.nodes", "train.accumulate")
+"""They may change too, as long as their product, the batches of a step, stays the same."""
 
 
 def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: bool = False) -> Path:
@@ -58,7 +64,9 @@ def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
     with contextlib.suppress(ValueError):  # keys that came since take their defaults; one that went is a difference
         old = recipe_to_dict(recipe_from_dict(of_today(old)))
     a, b = _flat(old), _flat(new)
-    changed = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in HARMLESS]
+    same_step = math.prod(a.get(k, 1) for k in IN_A_STEP) == math.prod(b.get(k, 1) for k in IN_A_STEP)
+    free = HARMLESS | set(IN_A_STEP if same_step else ())
+    changed = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in free]
     if changed:
         key = changed[0]
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""

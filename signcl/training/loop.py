@@ -6,6 +6,7 @@ import math
 import sys
 import time
 import zlib
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from signcl.data.batch import Batch
+from signcl.data.batch import Batch, padded_to
 from signcl.data.loading import ClipLoader, Loaded, read_batches, usable
 from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
@@ -25,6 +26,7 @@ from signcl.training import run_folder
 from signcl.training.dev_scores import Scored, dev_scores, score_batches, scoring_limits
 from signcl.training.devices import check_device, memory_advice
 from signcl.training.interrupts import whole_or_not
+from signcl.training.memory import Memory, activation_bytes, memory_of
 from signcl.training.optimizer import (
     Adaptation,
     FiniteFlag,
@@ -33,14 +35,24 @@ from signcl.training.optimizer import (
     drop_waiting,
     freeze_parts,
     gather_rows,
+    keep_frozen_in_bf16,
     make_optimizer,
     set_rates,
+    shares_of,
     term_weights,
 )
 from signcl.training.prepare import prepare
 from signcl.training.profile import Profile
-from signcl.training.recipe import Recipe, recipe_to_dict
+from signcl.training.recipe import Recipe, TrainRecipe, recipe_to_dict
 from signcl.training.record import Record
+from signcl.training.repeated_layers import (
+    compile_layers,
+    local_optimizer_state,
+    recompute_layers,
+    shard_model,
+    unsharded,
+    whole_tensors,
+)
 from signcl.training.runs import build_model, initialise
 
 __all__ = ["Loop"]
@@ -48,6 +60,21 @@ __all__ = ["Loop"]
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
+
+
+LARGE = 10_000_000
+"""Parameters from which on activations are estimated before training, which takes a few seconds."""
+
+
+def _sharding(train: TrainRecipe) -> Any:
+    """Fabric's strategy for weights that are shared out over all ranks (FSDP2; on CPUs too, through gloo)."""
+    from lightning_fabric.strategies import ModelParallelStrategy
+
+    return ModelParallelStrategy(
+        lambda module, mesh: shard_model(module, mesh["data_parallel"]),
+        data_parallel_size=train.devices * train.nodes,
+        tensor_parallel_size=1,
+    )
 
 
 class Loop:
@@ -62,12 +89,13 @@ class Loop:
         train = recipe.train
         device = check_device(train)
         torch.set_float32_matmul_precision(train.matmul_precision)  # before Fabric, which warns where nobody has chosen
+        self.sharded = train.strategy == "fsdp"
         try:
             self.fabric = Fabric(
                 accelerator=device,
                 devices=train.devices,
                 num_nodes=train.nodes,
-                strategy=train.strategy,
+                strategy=_sharding(train) if self.sharded else train.strategy,
                 precision=train.precision,
             )
         except (RuntimeError, TypeError, ValueError) as error:
@@ -84,11 +112,15 @@ class Loop:
         self.model = build_model(recipe, data.tokenizer, data.feature_dim, data.glosses, data.targets, described)
         self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
         freeze_parts(self.model, recipe.model.freeze)
-        if train.compile:
-            self.model.compile()
+        if train.frozen_precision == "bf16":
+            keep_frozen_in_bf16(self.model)
+        if state is not None:
+            self.model.load_state_dict(state["model"])  # before it is sharded
+        self._prepare_layers()
         gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
-        objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
-        self.wrapped, self.optimizer = self.fabric.setup(objective, make_optimizer(self.model, train))
+        self.objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
+        self.wrapped = self.fabric.setup_module(self.objective)
+        self.optimizer: Any = self.fabric.setup_optimizers(make_optimizer(self.model, train))
 
         self.loader = ClipLoader(
             [data.train, data.dev],
@@ -110,14 +142,26 @@ class Loop:
         if state is not None:
             self._restore(state)
 
+    def _prepare_layers(self) -> None:
+        """Compile and recompute the repeated layers, as the recipe says."""
+        train = self.recipe.train
+        if train.compile:
+            mode = None if train.compile_mode == "default" else train.compile_mode
+            if mode is not None and self.fabric.device.type != "cuda":
+                raise ValueError(
+                    f"train.compile_mode={mode}: needs a CUDA device, got {self.fabric.device}; set it to default"
+                )
+            compile_layers(self.model, mode, self.fabric.device.type)
+        if train.recompute:
+            recompute_layers(self.model)
+
     def _restore(self, state: dict[str, Any]) -> None:
         if state.get("corpus", self._corpus()) != self._corpus():
             raise ValueError(
                 f"the training split of {self.recipe.corpus.root} has changed since {self.folder} was begun; put it "
                 f"back, choose another folder with --out=, or train anew with --fresh"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(local_optimizer_state(self.optimizer, state["optimizer"]))
         self.fabric._precision.load_state_dict(state.get("precision", {}))  # the loss scale of 16-mixed
         self.adaptation = Adaptation(**state["adaptation"])
         self.initialised = state["initialised"]
@@ -144,6 +188,7 @@ class Loop:
                 f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device} in {self._numbers()}"
                 + (f", from step {self.step}" if self.step else "")
             )
+            say(str(self._memory(parameters)))
         try:
             with track("training", total=self.total, done=self.step, show=self.progress and self.lead) as bar:
                 # by epochs, not steps: a run that was stopped while it scored still has to score
@@ -168,6 +213,19 @@ class Loop:
         train = self.recipe.train
         products = f", float32 products {train.matmul_precision}" if self.fabric.device.type == "cuda" else ""
         return f"{train.precision}{products}"
+
+    def _memory(self, parameters: int) -> Memory:
+        """What the run needs on each device. Activations are estimated for models of a size where memory matters."""
+        train, data, activations = self.recipe.train, self.material.train, None
+        if parameters >= LARGE and not self.sharded and not train.compile:
+            lengths = self.material.train_lengths
+            largest = max(self._plan(0), key=lambda batch: max(lengths[i] for i in batch) * len(batch))
+            loaded = data[largest].batch
+            if loaded is not None:
+                self.objective.train()
+                batch = padded_to(loaded, train.pad_to, self.objective.context.pad_id)
+                activations = activation_bytes(self.objective, batch)
+        return memory_of(self.optimizer, self.model, train, ranks=self.fabric.world_size, activations=activations)
 
     def _stalled(self) -> bool:
         return self.bad >= (self.recipe.train.patience or math.inf)
@@ -226,7 +284,7 @@ class Loop:
         if batch is None:
             return None
         self._note_too_short(batch)
-        return batch.to(self.fabric.device)
+        return padded_to(batch, self.recipe.train.pad_to, self.objective.context.pad_id).to(self.fabric.device)
 
     def _classes(self) -> int | None:
         return None if self.material.glosses is None else len(self.material.glosses)
@@ -259,6 +317,7 @@ class Loop:
         rate = set_rates(self.optimizer, self.step, self.total, train, self.adaptation.rate)
         seen: dict[str, Tensor] = {}
         weights = term_weights(self.recipe, self.epoch, self.adaptation)
+        shares = self._shares(batches)
         for i, batch in enumerate(batches):
             with self.profile("augmentation"):
                 batch = self._augmented(batch)
@@ -266,24 +325,26 @@ class Loop:
             with out_of_memory, fabric.no_backward_sync(self.wrapped, enabled=i + 1 < len(batches)):
                 with self.profile("forward"):
                     terms = self.wrapped(batch)
-                    total = weighted_sum(terms, weights)
+                    parts = {name: value * shares[i][name] for name, value in terms.items()} if shares else terms
+                    total = weighted_sum(parts, weights)
                 flag = FiniteFlag(total, fabric)  # read while the backward pass runs
                 with self.profile("backward"):
-                    fabric.backward(total / len(batches))
+                    fabric.backward(total)
                 if not flag.finite():
                     values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
                     raise ValueError(
                         f"the loss is not finite at step {self.step} ({values}); nothing was updated. "
                         f"Clips of the batch: {', '.join(batch.names)}"
                     )
-            for name, value in (*terms.items(), ("loss", total)):
-                seen[name] = seen.get(name, torch.zeros_like(value)) + value.detach() / len(batches)
+            for name, value in (*parts.items(), ("loss", total)):
+                seen[name] = seen[name] + value.detach() if name in seen else value.detach()
         drop_waiting(self.optimizer, self.step - self.epoch * self.steps_per_epoch, train)
-        norm = None
+        norm: Any = None
         if train.clip_norm is not None:
             norm = fabric.clip_gradients(
                 self.wrapped, self.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
             )
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of all shards
             if fabric.device.type == "cpu" and norm is not None and not math.isfinite(float(norm)):  # a GPU would wait
                 raise ValueError(
                     f"the gradient is not finite at step {self.step}; nothing was updated. "
@@ -295,11 +356,27 @@ class Loop:
         ):
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        if self.lead and ((self.step + 1) % LOG_EVERY == 0 or self.step == 0):
-            logged = {name: float(value) for name, value in seen.items()} | {"lr": rate}
-            if norm is not None:
-                logged["gradient_norm"] = float(norm)
-            self.record.log("train", self.step + 1, self.epoch, logged)
+        if (self.step + 1) % LOG_EVERY == 0 or self.step == 0:
+            self._log(seen, rate, norm)
+
+    def _shares(self, batches: list[Batch]) -> list[dict[str, Tensor]]:
+        """What each batch counts for in each term; nothing for a step of one batch on one rank, whose shares are 1."""
+        if len(batches) == 1 and self.fabric.world_size == 1:
+            return []
+        terms = self.recipe.terms
+        return [dict(zip(terms, shares)) for shares in shares_of(batches, terms, self.objective.context, self.fabric)]
+
+    def _log(self, seen: dict[str, Tensor], rate: float, norm: Any) -> None:
+        """A line of the step's losses over all batches and ranks; here the host waits for the device."""
+        values: Any = torch.stack([value.float() for value in seen.values()])
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")  # a share has the number of ranks in it
+        if not self.lead:
+            return
+        logged = dict(zip(seen, values.tolist())) | {"lr": rate}
+        if norm is not None:
+            logged["gradient_norm"] = float(norm)
+        self.record.log("train", self.step + 1, self.epoch, logged)
 
     def _augmented(self, batch: Batch) -> Batch:
         settings = self.recipe.input.augment
@@ -337,7 +414,8 @@ class Loop:
             progress=self.progress and self.lead and len(plan) > 20,
             on_host=self._note_too_short,
         )
-        with memory_advice(recipe, None, "scoring dev", training=True):
+        whole = unsharded(self.wrapped) if self.sharded else nullcontext()
+        with memory_advice(recipe, None, "scoring dev", training=True), whole:
             scored = score_batches(self.model, batches, recipe, precision=self.fabric.autocast)
         if not scored.clips and self.broken and self.fabric.world_size == 1:
             raise ValueError(
@@ -355,8 +433,9 @@ class Loop:
         self.bad += 1
         if self.best is None or value > self.best:
             self.best, self.bad = value, 0
+            tensors = self._whole(self.model.state_dict()) if self.sharded else None
             if self.lead:
-                run_folder.save_weights(self.folder, self.model)
+                run_folder.save_weights(self.folder, self.model, tensors)
         self.adaptation.update(value, recipe)
         if self.lead:
             self.record.log("dev", self.step, self.epoch, scores)
@@ -378,13 +457,14 @@ class Loop:
             torch.distributed.all_gather_object(parts, (self.broken, self.cut))
             self.broken = {name: reason for broken, _ in parts for name, reason in broken.items()}
             self.cut = {name: True for _, cut in parts for name in cut}
+        model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
         if not self.lead:
             return
         state = {
             "recipe": recipe_to_dict(self.recipe),
             "finished": finished,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": model,
+            "optimizer": optimizer,
             "precision": self.fabric._precision.state_dict(),
             "corpus": self._corpus(),
             "adaptation": asdict(self.adaptation),
@@ -393,6 +473,11 @@ class Loop:
         }
         run_folder.save_state(self.folder, state)
         run_folder.save_card(self.folder, self._card())
+
+    def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state as one process would have it; every rank of a sharded run needs to ask."""
+        whole: dict[str, Any] = whole_tensors(state) if self.sharded else state
+        return whole
 
     def _card(self) -> dict[str, Any]:
         data = self.material

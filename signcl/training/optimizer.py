@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from signcl.data.batch import Batch
 from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.module_names import check_parts, under
-from signcl.systems.terms import Gather, TermContext, compute_terms
+from signcl.systems.terms import Gather, Term, TermContext, compute_terms, term_counts
 from signcl.training.recipe import PartRecipe, Recipe, TrainRecipe
 
 __all__ = [
@@ -25,10 +25,12 @@ __all__ = [
     "drop_waiting",
     "freeze_parts",
     "gather_rows",
+    "keep_frozen_in_bf16",
     "learning_rate",
     "make_optimizer",
     "parameter_groups",
     "set_rates",
+    "shares_of",
     "term_weights",
 ]
 
@@ -81,7 +83,7 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
         self.model, self.terms = model, recipe.terms
-        self.context = TermContext(recipe.loss, pad_id, gather)
+        self.context = TermContext(recipe.loss, pad_id, gather, step_lengths=getattr(model, "step_lengths", None))
         self.frozen = tuple(recipe.model.freeze)
 
     def train(self, mode: bool = True) -> Objective:
@@ -96,6 +98,27 @@ class Objective(nn.Module):
         """Named, unweighted terms."""
         with cpu_half():
             return compute_terms(self.model(batch), batch, self.terms, self.context)
+
+
+def shares_of(batches: Sequence[Batch], terms: Mapping[str, Term], context: TermContext, fabric: Any) -> list[Tensor]:
+    """What each batch of a step counts for in each term, so that all of them are one big batch.
+
+    A term is a mean over tokens, clips or whatever it counts (`Term.counts`). Batch b of rank r counts for
+    `ranks * counts[r, b] / sum of all counts`, since gradients are averaged over ranks. The counts are known before
+    the first forward pass and never leave the device.
+
+    A contrast over the rows of all ranks has the same value on each: the shares of one batch sum to the number of
+    ranks, so its gradient is that of one batch too. Accumulated batches stay apart in it: the batch is its question.
+
+    Returns:
+        A tensor for each batch, in the order of `terms`. [terms] float
+    """
+    counts = torch.stack([term_counts(batch, terms, context) for batch in batches])  # [batches, terms]
+    total = counts.sum(dim=0)
+    if fabric.world_size > 1:
+        total = fabric.all_reduce(total, reduce_op="sum")
+    shares = fabric.world_size * counts / total.clamp(min=1)  # a term that counts nothing has the value 0
+    return list(shares.float())
 
 
 @dataclass
@@ -148,6 +171,19 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
             parameter.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"model.freeze={list(parts)} leaves nothing to train")
+
+
+def keep_frozen_in_bf16(model: nn.Module) -> int:
+    """Hold the matrices that do not train in bfloat16, half the memory; vectors (norms, biases) stay. Bytes saved
+
+    The products around them run in bfloat16 under autocast anyway, so only the table of weights is rounded.
+    """
+    saved = 0
+    for parameter in model.parameters():
+        if not parameter.requires_grad and parameter.ndim > 1 and parameter.dtype == torch.float32:
+            saved += 2 * parameter.numel()
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return saved
 
 
 def parameter_groups(model: nn.Module, train: TrainRecipe) -> list[dict[str, Any]]:
@@ -238,18 +274,33 @@ class PartOptimizers(torch.optim.Optimizer):
 def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over `parameter_groups`; with `train.parts` several as one."""
     groups = parameter_groups(model, train)
+    fast = _fast(model, train)
     if not train.parts:
-        return _optimizer_of(groups, train)
+        return _optimizer_of(groups, train, fast)
     kinds: dict[str, TrainRecipe | PartRecipe] = {"": train, **train.parts}
     by_part = {name: [group for group in groups if group["part"] == name] for name in kinds}
-    return PartOptimizers([_optimizer_of(own, kinds[name]) for name, own in by_part.items() if own])
+    return PartOptimizers([_optimizer_of(own, kinds[name], fast) for name, own in by_part.items() if own])
 
 
-def _optimizer_of(groups: list[dict[str, Any]], settings: TrainRecipe | PartRecipe) -> torch.optim.Optimizer:
+def _fast(model: nn.Module, train: TrainRecipe) -> dict[str, bool]:
+    """One launch for all weights where torch has it for this device, else one for each operation.
+
+    Not fused with 16-mixed: a fused optimizer divides by the loss scale itself, and gradients could not be clipped. Not
+    with fsdp: torch has no fused sgd of shards.
+    """
+    device = next(model.parameters()).device.type
+    if device in ("cuda", "cpu") and train.precision != "16-mixed" and train.strategy != "fsdp":
+        return {"fused": True}
+    return {"foreach": True} if device == "cuda" else {}
+
+
+def _optimizer_of(
+    groups: list[dict[str, Any]], settings: TrainRecipe | PartRecipe, fast: dict[str, bool]
+) -> torch.optim.Optimizer:
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=True)
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=True, **fast)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    return kind(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, **fast)
 
 
 def set_rates(optimizer: Any, step: int, total: int, train: TrainRecipe, factor: float) -> float:

@@ -79,20 +79,28 @@ def clear_run(folder: Path) -> None:
             path.unlink()
 
 
-def save_weights(folder: Path, model: nn.Module) -> None:
+def save_weights(folder: Path, model: nn.Module, tensors: dict[str, torch.Tensor] | None = None) -> None:
     """Write `model.safetensors` (shared tensors once), and `architecture.json` where networks of others are in it.
 
     The latter holds their configurations by the name of the module, so that the weights can be loaded where the
     published folders are not.
+
+    Args:
+        tensors: its state, where the model holds only a share of its weights.
     """
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file, save_model
 
     parts: dict[str, Any] = dict(model.named_children())
     described = {name: part.described() for name, part in parts.items() if hasattr(part, "described")}
     if described:
         write_json(folder / "architecture.json", described)
     with atomic_write(folder / "model.safetensors") as temporary:
-        save_model(model, str(temporary))
+        if tensors is None:
+            save_model(model, str(temporary))
+            return
+        again = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        again -= {name for name, _ in model.named_parameters()}  # further names of a shared weight
+        save_file({k: v.contiguous() for k, v in tensors.items() if k not in again}, str(temporary))
 
 
 def read_architecture(folder: Path) -> dict[str, Any] | None:

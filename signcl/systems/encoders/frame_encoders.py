@@ -66,10 +66,19 @@ class Pixels(nn.Module):
         return torch.cat([recomputed(self, self._from_pixels, part, draws=self.draws) for part in parts])
 
     def _from_pixels(self, inputs: Tensor) -> Tensor:
+        return self._encode(self.normalized(inputs))
+
+    def normalized(self, inputs: Tensor) -> Tensor:
+        """Pixels as the network takes them, in the working precision. [n, H, W, 3] -> [n, 3, H, W]"""
         images = inputs.permute(0, 3, 1, 2)  # a view whose memory already is channels_last: 1.3 x faster on CPU
+        shift, factor = -self.mean * self.scale, self.scale
         if not inputs.is_floating_point():
-            images = images.to(self.mean.dtype) / 255
-        return self._encode((images - self.mean) * self.scale)
+            images, factor = images.to(self.mean.dtype), factor / 255
+        images = torch.addcmul(shift, images, factor)  # one pass over the frames
+        kind = inputs.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            images = images.to(torch.get_autocast_dtype(kind))
+        return images
 
 
 def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor, draws: bool = False) -> Tensor:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
+from signcl.losses.precision import full_precision
 
 __all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv", "kind_of"]
 
@@ -59,7 +60,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         real = values.new_ones(values.shape[0], 1, values.shape[2]) if mask is None else mask[:, None, :]
         single = values.float()  # half precision cannot hold the sums
         real = real.to(single)
-        with torch.autocast(values.device.type, enabled=False):
+        with full_precision(values.device):
             count = self._total(real.sum())
             mean = self._total((single * real).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
             centred = (single - mean[:, None]) * real

@@ -20,6 +20,8 @@ __all__ = [
     "FramesAndSteps",
     "SignEmbedding",
     "TiedHead",
+    "attention_mask",
+    "causal_mask",
     "check_contrast_moves",
     "check_language_model_keys",
     "check_positions",
@@ -161,6 +163,18 @@ def share_words(decoder: nn.Module, words: nn.Embedding) -> None:
 def shift_right(tokens: Tensor, start_id: int) -> Tensor:
     """What the decoder reads to predict `tokens`: the start token, then all but the last. [B, U] -> [B, U]"""
     return torch.cat([tokens.new_full((len(tokens), 1), start_id), tokens[:, :-1]], dim=1)
+
+
+def attention_mask(lengths: Tensor, size: int, queries: int) -> Tensor:
+    """Where each query may look: at real positions. Complete, since transformers would ask the device whether a mask
+    of two dimensions hides anything, and every step would wait for the answer. [B] -> [B, 1, queries, size]"""
+    return frame_mask(lengths, size)[:, None, None, :].expand(-1, 1, queries, -1)
+
+
+def causal_mask(tokens: Tensor) -> Tensor:
+    """Where each word may look: at itself and those before; complete for the same reason. [B, U] -> [B, 1, U, U]"""
+    words = tokens.shape[1]
+    return torch.ones(words, words, dtype=torch.bool, device=tokens.device).tril().expand(len(tokens), 1, -1, -1)
 
 
 @torch.compiler.disable  # the numbers of frames are the host's: compiled, each batch would be a graph of its own

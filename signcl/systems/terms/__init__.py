@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch
@@ -37,6 +38,7 @@ __all__ = [
     "register_term",
     "score_shown",
     "shown_scores",
+    "term_counts",
     "terms_of",
     "terms_with_settings",
     "weighted_sum",
@@ -140,6 +142,8 @@ class TermContext:
     """Collects rows over ranks with gradient, so that a contrast sees every clip of the step; None on one rank."""
     settings: Any = None
     """The term's own section, `loss.<term>`, with defaults where the recipe gives no value; None for a term without."""
+    step_lengths: Callable[[Tensor], Tensor] | None = None
+    """Steps that clips of so many frames give in this model, for `Term.counts`. [B] -> [B]"""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,9 @@ class Term:
     measure: Measure | None = None
     reaches_frames: bool = True
     """Its gradient reaches the frame encoder; not so for a term of sentences alone."""
+    counts: Callable[[Batch, TermContext], Tensor | float] | None = None
+    """(batch, context) -> how many things its value is a mean of: a number, or a scalar on the device of the batch.
+    None: the clips. Accumulated batches and ranks are weighed by it, so that they give the mean of one big batch."""
 
     def __post_init__(self) -> None:
         _ = self.takes_context  # refuses other arguments
@@ -200,6 +207,8 @@ class Term:
                 )
         if "one_gloss" in self.needs and "glosses" not in self.needs:
             raise ValueError('needs of a loss term: one_gloss needs glosses too; write needs=("glosses", "one_gloss")')
+        if self.counts is not None and not callable(self.counts):
+            raise ValueError(f"counts of a loss term: a function (batch, context) is needed, got {self.counts!r}")
         if self.targets is not None and not callable(self.targets):
             raise ValueError(
                 f"targets of a loss term: the class itself is needed, or a function without arguments that returns it, "
@@ -317,6 +326,7 @@ def register_term(
     targets: type | Callable[[], type] | None = None,
     measure: Measure | None = None,
     reaches_frames: bool = True,
+    counts: Callable[[Batch, TermContext], Tensor | float] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Make a function a loss term of every system: `@register_term("smooth") def smooth(outputs, batch): ...`.
 
@@ -324,7 +334,7 @@ def register_term(
 
     Args:
         name: its key in `loss.weights`.
-        title, explained, settings, needs, targets, measure, reaches_frames: see `Term`.
+        title, explained, settings, needs, targets, measure, reaches_frames, counts: see `Term`.
 
     Raises:
         ValueError: a name that another term has or that no term can have, or what `Term` refuses.
@@ -341,6 +351,7 @@ def register_term(
             targets=targets,
             measure=measure,
             reaches_frames=reaches_frames,
+            counts=counts,
         )
         TERMS.add(name, term)
         return function
@@ -393,14 +404,30 @@ def terms_with_settings(system: Any) -> dict[str, type]:
 
 def compute_terms(outputs: Any, batch: Batch, terms: Mapping[str, Term], context: TermContext) -> dict[str, Tensor]:
     """The terms that a recipe weighs, unweighted, by name."""
-    sections = context.loss.sections
-    values = {}
-    for name, term in terms.items():
-        settings = sections.get(name)
-        if settings is None and term.settings is not None:
-            settings = term.settings()
-        values[name] = term(outputs, batch, dataclasses.replace(context, settings=settings))
-    return values
+    return {name: term(outputs, batch, _own(context, name, term)) for name, term in terms.items()}
+
+
+def term_counts(batch: Batch, terms: Mapping[str, Term], context: TermContext) -> Tensor:
+    """What the value of each term is a mean of: tokens, clips and so on; nothing waits for the device.
+
+    Returns:
+        In the order of `terms`, on the device of the batch. [terms] float64, on mps float32
+    """
+    device = batch.lengths.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    counts = [
+        torch.as_tensor(len(batch) if term.counts is None else term.counts(batch, _own(context, name, term)))
+        for name, term in terms.items()
+    ]
+    return torch.stack([count.to(device=device, dtype=dtype, non_blocking=True).reshape(()) for count in counts])
+
+
+def _own(context: TermContext, name: str, term: Term) -> TermContext:
+    """The context with the settings of one term."""
+    settings = context.loss.sections.get(name)
+    if settings is None and term.settings is not None:
+        settings = term.settings()
+    return dataclasses.replace(context, settings=settings)
 
 
 def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:

@@ -13,6 +13,7 @@ from signcl.losses import (
     SignCL,
     clip_loss,
     ctc_loss,
+    ctc_too_long,
     distillation_loss,
     label_smoothed_cross_entropy,
     pseudo_gloss_log_probs,
@@ -186,6 +187,27 @@ def _sentence_similarity(out: Any, batch: Batch, context: TermContext) -> Tensor
     return sentence_similarity_loss(clips, sentences)
 
 
+# -- what the means are over -----------------------------------------------------------------------------------------
+
+
+def _count_tokens(batch: Batch, context: TermContext) -> Tensor | float:
+    """Tokens that are no padding."""
+    return 0.0 if batch.tokens is None else (batch.tokens != context.pad_id).sum()
+
+
+def _count_alignable(batch: Batch, context: TermContext) -> Tensor | float:
+    """Clips with enough steps for their glosses: the others are left out of CTC's mean."""
+    if batch.glosses is None or batch.gloss_lengths is None:
+        return 0.0
+    steps = batch.lengths if context.step_lengths is None else context.step_lengths(batch.lengths)
+    return (~ctc_too_long(batch.glosses, steps, batch.gloss_lengths)).sum()
+
+
+def _count_known(batch: Batch, context: TermContext) -> Tensor | float:
+    """Clips whose gloss training has seen."""
+    return 0.0 if batch.glosses is None else (batch.glosses[:, 0] >= 2).sum()
+
+
 # -- what terms tell of a dev split ----------------------------------------------------------------------------------
 
 
@@ -240,11 +262,21 @@ def _tag_scores(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, f
 OWN_SENTENCE = "dev, % own sentence nearest"
 
 frame_contrast = Term(_frame_contrast, "SignCL loss", "frame contrast, unweighted")
-translation = Term(_translation, "Translation loss", "cross-entropy per token")
-recognition = Term(_recognition, "Recognition loss", "CTC, mean over clips", needs=("glosses",))
-auxiliary = Term(_auxiliary, "Auxiliary CTC loss", "CTC after the convolution", needs=("glosses",))
+translation = Term(_translation, "Translation loss", "cross-entropy per token", counts=_count_tokens)
+recognition = Term(
+    _recognition, "Recognition loss", "CTC, mean over clips", needs=("glosses",), counts=_count_alignable
+)
+auxiliary = Term(
+    _auxiliary, "Auxiliary CTC loss", "CTC after the convolution", needs=("glosses",), counts=_count_alignable
+)
 distillation = Term(_distillation, "Distillation loss", "between the two heads")
-classification = Term(_classification, "Classification loss", "cross-entropy per clip", needs=("glosses", "one_gloss"))
+classification = Term(
+    _classification,
+    "Classification loss",
+    "cross-entropy per clip",
+    needs=("glosses", "one_gloss"),
+    counts=_count_known,
+)
 clip = Term(
     _clip,
     "CLIP loss",
@@ -258,7 +290,12 @@ token_clip = Term(
     measure=Measure(_tokens, _token_retrieval, {"token_retrieval": Score("Retrieval by tokens", OWN_SENTENCE)}),
 )
 masked_text = Term(
-    _masked_text, "Masked-text loss", "cross-entropy per token", needs=("masked_tokens",), reaches_frames=False
+    _masked_text,
+    "Masked-text loss",
+    "cross-entropy per token",
+    needs=("masked_tokens",),
+    reaches_frames=False,
+    counts=_count_tokens,
 )
 pseudo_gloss = Term(
     _pseudo_gloss,

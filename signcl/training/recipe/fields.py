@@ -113,8 +113,9 @@ class TrainRecipe:
     times faster under 32-true. Under bf16-mixed and 16-mixed little is left in float32, and it hardly matters."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = bounded(1, low=1, high=10_000)
-    strategy: str = "auto"
-    """auto | ddp."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Of several devices. ddp: each holds the model. fsdp: each holds a share of weights, gradients and optimizer
+    state, and the layer at work whole. auto: ddp where there are several."""
     nodes: int = bounded(1, low=1, high=10_000)
     seed: int = bounded(0, low=0, high=2**32 - 1)
     workers: int = bounded(0, low=0, high=1024)
@@ -130,7 +131,19 @@ class TrainRecipe:
     save_every: int = bounded(200, low=1, high=10**9)
     """Optimizer steps between resumable states, beside one at every epoch's end."""
     compile: bool = False
-    """Through torch.compile: pays off on long runs; needs a C++ compiler (CPU) or Triton (GPU)."""
+    """Compile the repeated layers by torch.compile, once for each kind: pays off on long runs; needs a C++ compiler
+    (CPU) or Triton (GPU)."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
+    """reduce-overhead replays CUDA graphs, one for each set of shapes: set `pad_to` too. On a GPU only."""
+    pad_to: int = bounded(1, low=1, high=1_000_000)
+    """Clips are padded to a multiple of so many frames, and sentences of as many tokens / 4, so that shapes repeat.
+    Padding changes no value, but for form=as_released and frame_margin_rule=released, which read padded lengths."""
+    recompute: bool = False
+    """The repeated layers keep their inputs alone and are computed again in the backward pass (activation
+    checkpointing): about a third more time, far less memory. For frame encoders with batch norm: `model.chunk`."""
+    frozen_precision: Literal["32", "bf16"] = "32"
+    """bf16: matrices that do not train are held in bfloat16, half the memory; needs precision bf16-mixed. So a LoRA
+    model of 8 B parameters holds 16 GB of weights."""
     parts: dict[str, PartRecipe] = field(default_factory=dict)
     """Name of a part -> its own optimizer, e.g. {text: {modules: [decoder, words, lm_head], lr: 0.001, every: 5}}. The
     other weights train as the keys above say; lr_scale holds within parts too."""
@@ -301,6 +314,15 @@ class Recipe:
                     f"train.parts.{name}.lr={part.lr}: {train.schedule} falls from it to train.min_lr={train.min_lr}; "
                     f"make min_lr at most lr"
                 )
+        if train.frozen_precision == "bf16" and train.precision != "bf16-mixed":
+            raise ValueError(
+                f"train.frozen_precision=bf16: needs train.precision=bf16-mixed, got {train.precision}, whose products "
+                f"need float32 weights"
+            )
+        if train.compile_mode != "default" and not train.compile:
+            raise ValueError(f"train.compile_mode={train.compile_mode}: needs train.compile=true, got false")
+        if train.strategy == "fsdp" and train.precision == "16-mixed":
+            raise ValueError("train.strategy=fsdp: needs train.precision=bf16-mixed or 32-true, got 16-mixed")
         if train.schedule == "noam" and not train.warmup_steps:
             raise ValueError("train.warmup_steps: noam needs at least 1, from which the learning rate falls, got 0")
         if train.step_shares[0] > train.step_shares[1]:
