@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -284,8 +284,7 @@ def _make(todo: dict[Path, Fit | Extract], place: Place) -> None:
     running: dict[Future[None], Path] = {}
     failed: dict[Path, str] = {}
     started, total = time.perf_counter(), len(todo)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(place.jobs, mp_context=context, initializer=_end_with_parent) as pool:
+    with _InThisProcess() if place.jobs == 1 else _processes(place.jobs) as pool:
         while waiting or running:
             blocked = {*waiting, *running.values(), *failed}
             for folder in [folder for folder in waiting if not needs[folder] & blocked]:
@@ -310,6 +309,39 @@ def _make(todo: dict[Path, Fit | Extract], place: Place) -> None:
     if failed:
         folder, reason = next(iter(failed.items()))
         raise RuntimeError(f"{len(failed)} runs failed, the first {folder}: {reason}")
+
+
+EVERY_RUN = (
+    *("paper.jobs", "signcl.training.fitting", "signcl.evaluation.scoring", "signcl.inference.run_density"),
+    *("signcl.inference.extraction", "signcl.systems.gfslt", "signcl.systems.slt", "signcl.systems.vlp"),
+    *("lightning_fabric", "sacrebleu", "scipy.stats", "torch.utils.tensorboard"),
+    "transformers.models.mbart.modeling_mbart",
+)
+"""Modules that a run imports."""
+
+
+class _InThisProcess(Executor):
+    """One run at a time needs no other process, and pays for its imports once."""
+
+    def submit(self, fn: Callable[..., None], /, *args: Any, **kwargs: Any) -> Future[None]:  # type: ignore[override]
+        """Run it now."""
+        future: Future[None] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
+    """Processes that know nothing of this one, from a server that has imported what every run needs, where there are
+    such; a run then starts at once. The server never touches a device, so a child may use any."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_forkserver_preload(list(EVERY_RUN))
+        context: Any = multiprocessing.get_context("forkserver")
+    else:
+        context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:
@@ -340,12 +372,20 @@ def _work(job: Fit | Extract, folder: Path, place: Place) -> None:
         raise RuntimeError(
             "the code or a recipe has changed since this command began; start it again, finished runs are kept"
         )
-    import contextlib
-
     import torch
 
-    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _logged(job, folder, place)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _logged(job: Fit | Extract, folder: Path, place: Place) -> None:
+    import contextlib
+
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
         if isinstance(job, Extract):
             _extract(job, folder, place)

@@ -21,8 +21,10 @@ from signcl.metrics import (
     paired_bootstrap,
     rouge_l,
     score_all,
+    scores,
     wer,
 )
+from signcl.metrics.from_counts import bleu_of_sums, chrf_of_sums
 
 # Two decimals, as the training log prints them (signjoey-phoenix14t-outputs/train.log.tail).
 LOGGED = {
@@ -396,3 +398,29 @@ def test_empty_sentences_are_scored_not_refused():
 def test_unknown_choices_list_the_known_ones(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("smoothing", ["exp", "none", "floor", "add-k"])
+@pytest.mark.parametrize("order", [1, 4])
+def test_bleu_of_many_sums_is_sacrebleus(smoothing, order):
+    scorer = scores.sacrebleu_metric("none", smoothing, order=order)
+    generator = np.random.default_rng(0)
+    total = np.sort(generator.integers(0, 9, size=(400, order)), axis=1)[:, ::-1]  # fewer n-grams of higher orders
+    correct = generator.integers(0, 9, size=(400, order)) * (generator.random((400, order)) < 0.6)
+    lengths = np.stack([total[:, 0], generator.integers(1, 12, size=400)], axis=1)
+    sums = np.concatenate([lengths, np.minimum(correct, total), total], axis=1)
+    theirs = [scorer._compute_score_from_stats(row.tolist()).score for row in sums]
+    np.testing.assert_allclose(bleu_of_sums(sums, scorer), theirs, rtol=1e-12, atol=1e-12)
+    assert 0 < np.count_nonzero(theirs) < 400
+
+
+def test_chrf_of_many_sums_is_sacrebleus():
+    from sacrebleu.metrics.chrf import CHRF
+
+    scorer = CHRF()
+    generator = np.random.default_rng(0)
+    sides = generator.integers(0, 5, size=(400, scorer.order, 2))
+    match = np.minimum(generator.integers(0, 5, size=(400, scorer.order)), sides.min(axis=2))
+    sums = np.concatenate([sides, match[:, :, None]], axis=2).reshape(400, -1)
+    theirs = [scorer._compute_score_from_stats(row.tolist()).score for row in sums]
+    np.testing.assert_allclose(chrf_of_sums(sums, scorer), theirs, rtol=1e-12, atol=1e-12)

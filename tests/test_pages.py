@@ -1,6 +1,7 @@
 """The pages in a real browser: clicks, keys, a server killed between two choices, narrow, dark, nothing from afar."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,22 @@ def new_page(browser):
         page.on("request", lambda r: page.elsewhere.append(r.url))
         return page
 
+    def close():
+        while contexts:
+            contexts.pop().close()
+
+    make.close = close
     yield make
-    for context in contexts:
-        context.close()
+    close()
     assert complaints == []
+
+
+@contextmanager
+def serving(new_page, *words):
+    """A server whose pages are closed before it is: a page that fetches ahead would complain about a server gone."""
+    with Server(*words) as server:
+        yield server
+        new_page.close()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +98,7 @@ def shows(page, sign: int) -> None:
 
 def test_choosing_by_keyboard_and_going_on_later(place, tmp_path, new_page):
     choices = tmp_path / "choices.jsonl"
-    with Server(*words(place, choices)) as server:
+    with serving(new_page, *words(place, choices)) as server:
         page = new_page()
         page.goto(f"{server.address}/annotate")
         page.fill("#name", "ada")
@@ -118,7 +131,7 @@ def test_choosing_by_keyboard_and_going_on_later(place, tmp_path, new_page):
     assert [d.action for d in decisions] == ["choose", "skip", "undo", "choose", "choose"]
     spans = [d.span for d in decisions]
     assert read_choices(choices) == {spans[0]: first + 2, spans[3]: spans[3].stop - 1, spans[4]: spans[4].start + 1}
-    with Server(*words(place, choices)) as server:
+    with serving(new_page, *words(place, choices)) as server:
         page = new_page()
         page.goto(f"{server.address}/annotate?annotator=ada")
         shows(page, 4)
@@ -150,7 +163,7 @@ def test_a_server_killed_between_two_choices_loses_nothing(place, tmp_path, new_
 
 def test_two_people_and_a_judge(place, tmp_path, new_page):
     choices = tmp_path / "choices.jsonl"
-    with Server(*words(place, choices)) as server:
+    with serving(new_page, *words(place, choices)) as server:
         for name, steps in (("ada", 0), ("bob", 3)):
             page = new_page()
             page.goto(f"{server.address}/annotate?annotator={name}")
@@ -268,7 +281,7 @@ def _luminance(colour) -> float:
 def test_sensor_readings_are_annotated_as_curves(real_data, tmp_path, new_page):
     root = real_data / "imu-number-signs"
     choices = tmp_path / "c.jsonl"
-    with Server("--annotate", "--corpus=imu_numbers", f"--root={root}", f"--choices={choices}") as server:
+    with serving(new_page, "--annotate", "--corpus=imu_numbers", f"--root={root}", f"--choices={choices}") as server:
         page = new_page()
         page.goto(f"{server.address}/annotate?annotator=ada")
         page.wait_for_selector("svg.plot")

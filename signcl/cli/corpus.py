@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, show
-from signcl.cli.number_options import Number, whole
+from signcl.cli.number_options import Number, real, whole
 
 __all__ = ["add"]
 
@@ -46,6 +46,13 @@ def add(verbs: Any, words: list[str]) -> None:
         command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, phoenix14t, ...")
         if name == "check":
             command.add_argument("--fast", action="store_true", help="read headers only instead of every frame")
+        else:
+            command.add_argument(
+                "--words-per-gloss", type=real(above=0, high=1000), default=2.3, help="of SignCL's frame margin"
+            )
+            command.add_argument(
+                "--frame-margin-floor", type=real(low=0, high=1_000_000), default=10, help="smallest margin, frames"
+            )
         add_json(command)
 
 
@@ -132,5 +139,10 @@ def _stats(options: argparse.Namespace) -> None:
 
     from signcl.data.corpus_check import corpus_stats
 
-    stats = corpus_stats(Path(options.folder), name=options.corpus)
+    stats = corpus_stats(
+        Path(options.folder),
+        name=options.corpus,
+        words_per_gloss=options.words_per_gloss,
+        frame_margin_floor=options.frame_margin_floor,
+    )
     show(options, asdict(stats), lambda _: stats)

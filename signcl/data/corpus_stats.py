@@ -15,6 +15,7 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.corpora import CORPORA, SPLITS, load_samples
 from signcl.data.features import count_feature_frames
+from signcl.data.pair_labels import corpus_pairs
 from signcl.data.progress import track
 from signcl.data.text import count_words
 from signcl.data.video import probe
@@ -23,6 +24,17 @@ __all__ = ["CorpusStats", "SplitStats", "corpus_stats", "frame_counts", "split_s
 
 WORDS_PER_GLOSS = 2.3  # paper section 4.1
 MARGIN_FLOOR = 10  # frames, Eq. 5
+SHARES = (
+    "unknown_share",
+    "margin_at_floor",
+    "without_negative",
+    "sign_frames_share",
+    "frames_without_negative",
+    "signs_with_sign_negative",
+    "transition_negatives",
+    "same_gloss_negatives",
+)
+"""Fields that are printed as percent."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,17 @@ class SplitStats:
     """Share of clips where the floor of 10 frames decides."""
     without_negative: float | None
     """Share of clips so short that no frame has a legal negative: SignCL's push does nothing there."""
+    sign_frames_share: float | None
+    """Share of frames that belong to a sign, of clips with spans; so are the four below."""
+    frames_without_negative: float | None
+    """Share of frames without any legal negative."""
+    signs_with_sign_negative: float | None
+    """Share of sign frames that have a frame of a sign among their negatives. PHOENIX-2014T: 0.89."""
+    transition_negatives: float | None
+    """Share of negative pairs with a frame outside all signs: there the loss tells signs from transitions, not from
+    each other. PHOENIX-2014T: 0.08."""
+    same_gloss_negatives: float | None
+    """Share of negative pairs of one gloss: there the loss pushes a sign away from itself."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +120,13 @@ class CorpusStats:
 
 
 def corpus_stats(
-    root: Path | str, name: str = "folder", *, splits: Sequence[str] = SPLITS, options: Mapping[str, Any] | None = None
+    root: Path | str,
+    name: str = "folder",
+    *,
+    splits: Sequence[str] = SPLITS,
+    options: Mapping[str, Any] | None = None,
+    words_per_gloss: float = WORDS_PER_GLOSS,
+    frame_margin_floor: float = MARGIN_FLOOR,
 ) -> CorpusStats:
     """Count a corpus. Opens the clips only where neither table nor feature store tells their lengths.
 
@@ -106,6 +135,8 @@ def corpus_stats(
         name: a key of `CORPORA`.
         splits: which to count; those that are not there are left out.
         options: keyword arguments of that corpus's `samples`.
+        words_per_gloss: of SignCL's frame margin, as the recipe's `loss.signcl.words_per_gloss`.
+        frame_margin_floor: as the recipe's `loss.signcl.frame_margin_floor`.
 
     Raises:
         ValueError: unknown corpus, no such folder, a broken row, or no split at all.
@@ -123,10 +154,19 @@ def corpus_stats(
     if not parts:
         raise missing[0]
     train = parts.get("train", [])
-    return CorpusStats(name, str(root), {split: split_stats(part, train) for split, part in parts.items()})
+    return CorpusStats(
+        name,
+        str(root),
+        {split: split_stats(part, train, words_per_gloss, frame_margin_floor) for split, part in parts.items()},
+    )
 
 
-def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStats:
+def split_stats(
+    samples: Sequence[Sample],
+    train: Sequence[Sample],
+    words_per_gloss: float = WORDS_PER_GLOSS,
+    frame_margin_floor: float = MARGIN_FLOOR,
+) -> SplitStats:
     """Count one split; `train` says what was seen (give the same list for train itself)."""
     frames = frame_counts(samples)
     counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
@@ -141,9 +181,12 @@ def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStat
     framed = [(sample, length) for sample, length in glossed if length]
     spans = [span.stop - span.start for sample in samples for span in sample.spans]
     signers = {sample.signer for sample in samples if sample.signer}
-    margins = [max(MARGIN_FLOOR, length / count_words(s.text) * WORDS_PER_GLOSS) for s, length in counted]
+    margins = [
+        max(frame_margin_floor, length / max(1.0, count_words(s.text)) * words_per_gloss) for s, length in counted
+    ]
     # The first frame has the farthest partner, at distance length - 1.
     stuck = [length - 1 <= 2 * margin for (_, length), margin in zip(counted, margins, strict=True)]
+    pairs = corpus_pairs((sample, length, margin) for (sample, length), margin in zip(counted, margins, strict=True))
     return SplitStats(
         sentences=len(samples),
         distinct_sentences=len({sample.text for sample in samples}),
@@ -173,8 +216,13 @@ def split_stats(samples: Sequence[Sample], train: Sequence[Sample]) -> SplitStat
         margin_mean=fmean(margins) if margins else None,
         margin_median=float(median(margins)) if margins else None,
         margin_max=max(margins, default=None),
-        margin_at_floor=fmean(margin == MARGIN_FLOOR for margin in margins) if margins else None,
+        margin_at_floor=fmean(margin == frame_margin_floor for margin in margins) if margins else None,
         without_negative=fmean(stuck) if stuck else None,
+        sign_frames_share=pairs.sign_share if pairs else None,
+        frames_without_negative=pairs.stuck_share if pairs else None,
+        signs_with_sign_negative=pairs.sign_to_sign_share if pairs else None,
+        transition_negatives=pairs.transition_share if pairs else None,
+        same_gloss_negatives=pairs.same_gloss_share if pairs else None,
     )
 
 
@@ -213,6 +261,6 @@ def _label(name: str) -> str:
 def _cell(name: str, value: float | None) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    if name in ("unknown_share", "margin_at_floor", "without_negative"):
+    if name in SHARES:
         return f"{value:.1%}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"

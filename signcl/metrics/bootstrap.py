@@ -1,6 +1,7 @@
 """How far a score can be trusted: bootstrap over sentences, for one system and for two on the same sentences.
 
-A resample of a corpus score is a sum of per-sentence counts, so a thousand resamples cost less than one scoring.
+A resample of a corpus score is a sum of per-sentence counts: how often each sentence was drawn, times its counts. So
+all resamples are one matrix product, and cost less than one scoring.
 `seeded_bootstrap` draws training seeds as well; the others speak of one run each.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from signcl.metrics import scores
+from signcl.metrics.from_counts import bleu_of_sums, chrf_of_sums
 from signcl.metrics.scores import Smoothing, Tokenize, Unit
 
 __all__ = ["Comparison", "Interval", "bootstrap_interval", "paired_bootstrap", "seeded_bootstrap"]
@@ -91,10 +93,10 @@ def paired_bootstrap(
     _check_sampling(samples, level)
     of_a = _resampler(metric, a, references, tokenize, smoothing)
     of_b = _resampler(metric, b, references, tokenize, smoothing)
-    everything = np.arange(len(references))
-    score_a, score_b = of_a(everything), of_b(everything)
-    draws = list(_draws(len(references), samples, seed))
-    differences = np.array([of_a(draw) - of_b(draw) for draw in draws])
+    everything = np.ones((1, len(references)), dtype=np.int64)
+    score_a, score_b = float(of_a(everything)[0]), float(of_b(everything)[0])
+    draws = _draws(len(references), samples, seed)
+    differences = np.concatenate([of_a(times) - of_b(times) for times in draws])
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     beyond = min((differences <= 0).sum(), (differences >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (samples + 1))
@@ -150,8 +152,8 @@ def seeded_bootstrap(
     _check_sampling(samples, level)
     of_a = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in a]
     of_b = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in b]
-    everything = np.arange(len(references))
-    score_a, score_b = (np.array([one(everything) for one in side]) for side in (of_a, of_b))
+    everything = np.ones((1, len(references)), dtype=np.int64)
+    score_a, score_b = (np.array([float(one(everything)[0]) for one in side]) for side in (of_a, of_b))
     observed = float((score_a - score_b).mean())
     if together is not None and len(together) != len(references):
         raise ValueError(f"seeded_bootstrap needs a name for each of {len(references)} sentences, got {len(together)}.")
@@ -163,8 +165,9 @@ def seeded_bootstrap(
     seeds = len(whole)
     error = float(np.std(whole, ddof=1)) / np.sqrt(seeds) if seeds > 1 else 0.0
     differences = error * _student(seeds - 1, samples, seed) if seeds > 1 else np.zeros(samples)
-    for number, draw in enumerate(draws):
-        differences[number] += np.mean([one(draw) - other(draw) for one, other in zip(of_a, of_b)])
+    differences = differences + np.concatenate(
+        [np.mean([one(times) - other(times) for one, other in zip(of_a, of_b)], axis=0) for times in draws]
+    )
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     beyond = min((differences <= 0).sum(), (differences >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (samples + 1))
@@ -201,9 +204,10 @@ def bootstrap_interval(
     scores.check(hypotheses, references)
     _check_sampling(samples, level)
     score = _resampler(metric, hypotheses, references, tokenize, smoothing)
-    values = np.array([score(draw) for draw in _draws(len(references), samples, seed)])
+    values = np.concatenate([score(times) for times in _draws(len(references), samples, seed)])
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(score(np.arange(len(references))), float(low), float(high), level, samples, seed)
+    whole = float(score(np.ones((1, len(references)), dtype=np.int64))[0])
+    return Interval(whole, float(low), float(high), level, samples, seed)
 
 
 def _check_sampling(samples: int, level: float) -> None:
@@ -213,8 +217,8 @@ def _check_sampling(samples: int, level: float) -> None:
 
 def _resampler(
     metric: Metric, hypotheses: Sequence[str], references: Sequence[str], tokenize: Tokenize, smoothing: Smoothing
-) -> Callable[[np.ndarray], float]:
-    """A function from sentence numbers to the corpus score of these sentences."""
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from how often each sentence was drawn, [R, sentences], to the corpus score of each row, [R]."""
     unit: Unit = "character" if tokenize in ("zh", "char") else "word"
     own = {
         scores.bleu: "bleu4",
@@ -225,25 +229,26 @@ def _resampler(
     }
     name = metric if isinstance(metric, str) else own.get(metric)
     if name is None and callable(metric):
-        return lambda draw: float(metric([hypotheses[i] for i in draw], [references[i] for i in draw]))
+        return lambda times: np.array([_called(metric, hypotheses, references, row) for row in times])
     if name == "rouge_l":
         shares = scores.rouge_rows(hypotheses, references, 1.2, unit)
-        return lambda draw: float(shares[draw].mean()) * 100
+        return lambda times: 100 * (times @ shares) / times.sum(axis=1)
     if name == "exact_match":
         right = scores.exact_rows(hypotheses, references)
-        return lambda draw: float(right[draw].mean()) * 100
+        return lambda times: 100 * (times @ right) / times.sum(axis=1)
     if name == "wer":
         edits = scores.edit_rows(hypotheses, references, "plain", unit)
-        return lambda draw: 100 * float(edits[draw, :3].sum()) / max(int(edits[draw, 3].sum()), 1)
+        return lambda times: 100 * (times @ edits[:, :3].sum(axis=1)) / np.maximum(times @ edits[:, 3], 1)
     if name in ("bleu1", "bleu2", "bleu3", "bleu4", "chrf"):
-        scorer = scores.sacrebleu_metric(tokenize, smoothing, order=4 if name == "chrf" else int(name[-1]))
         if name == "chrf":
             from sacrebleu.metrics.chrf import CHRF
 
-            scorer = CHRF()
+            scorer, of_sums = CHRF(), chrf_of_sums
+        else:
+            scorer, of_sums = scores.sacrebleu_metric(tokenize, smoothing, order=int(name[-1])), bleu_of_sums
         # What sacreBLEU's own bootstrap uses; a test holds it to the public corpus_score.
-        statistics = np.array(scorer._extract_corpus_statistics(list(hypotheses), [list(references)]))
-        return lambda draw: float(scorer._compute_score_from_stats(statistics[draw].sum(axis=0).tolist()).score)
+        counts = np.array(scorer._extract_corpus_statistics(list(hypotheses), [list(references)]), dtype=np.float64)
+        return lambda times: of_sums(times @ counts, scorer)
     raise ValueError(
         "a bootstrap needs a function or one of bleu1, bleu2, bleu3, bleu4, chrf, rouge_l, wer, exact_match, "
         f"got {metric!r}."
@@ -259,16 +264,25 @@ def _student(freedom: int, samples: int, seed: int) -> np.ndarray:
     return found
 
 
+def _called(metric: Callable[..., Any], hypotheses: Sequence[str], references: Sequence[str], row: np.ndarray) -> float:
+    draw = np.repeat(np.arange(len(row)), row).tolist()
+    return float(metric([hypotheses[i] for i in draw], [references[i] for i in draw]))
+
+
+BLOCK = 1 << 22  # numbers held at a time: 32 MB
+
+
 def _draws(sentences: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Sentence numbers of each resample."""
+    """How often each sentence is in each resample, some resamples at a time. [R, sentences]"""
     generator = np.random.default_rng(seed)
-    return (generator.integers(sentences, size=sentences) for _ in range(samples))
+    rows = max(1, BLOCK // sentences)
+    for start in range(0, samples, rows):
+        drawn = [generator.integers(sentences, size=sentences) for _ in range(min(rows, samples - start))]
+        yield np.stack([np.bincount(draw, minlength=sentences) for draw in drawn])
 
 
 def _cluster_draws(names: Sequence[str], samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Sentence numbers of each resample, where sentences of the same name come and go together."""
+    """The same where sentences of one name come and go together."""
     _, cluster = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
-    members = [np.flatnonzero(cluster == number) for number in range(cluster.max() + 1)]
-    generator = np.random.default_rng(seed)
-    for _ in range(samples):
-        yield np.concatenate([members[i] for i in generator.integers(len(members), size=len(members))])
+    for times in _draws(int(cluster.max()) + 1, samples, seed):
+        yield times[:, cluster]

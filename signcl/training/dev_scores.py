@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from signcl.data.batch import Batch, Sample
 from signcl.metrics import bleu, exact_match, rouge_l, score_classes, score_glosses
 from signcl.systems import System, TermContext
-from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.systems.terms import compute_terms, term_counts
 from signcl.training.recipe import Recipe
 
 __all__ = ["Scored", "dev_scores", "score_batches", "scoring_limits", "summarise"]
@@ -23,7 +24,9 @@ class Scored:
     """One rank's share of a scoring; `dev_scores` joins the shares."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    """Each term and `loss`, summed over clips."""
+    """Each term times what it counts (`Term.counts`), summed over batches."""
+    counts: dict[str, float] = field(default_factory=dict)
+    """What each term counts: tokens, clips and so on, so that its mean does not depend on the batches."""
     clips: int = 0
     sentences: dict[str, str] = field(default_factory=dict)
     """Name -> sentence, of a system that answers sentences."""
@@ -73,16 +76,18 @@ def score_batches(
     """
     model.eval()
     terms, decode = recipe.terms, recipe.decode.on_dev()
-    context = TermContext(recipe.loss, pad_id=getattr(model.tokenizer, "pad_id", 0))
+    step_lengths: Any = model.step_lengths
+    context = TermContext(recipe.loss, pad_id=getattr(model.tokenizer, "pad_id", 0), step_lengths=step_lengths)
     sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
     scored = Scored()
     for batch in batches:
         with precision():
             outputs = model(batch)
             values = compute_terms(outputs, batch, terms, context)
-            values["loss"] = weighted_sum(values, recipe.loss.weights)
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value.cpu().double() * len(batch)  # mps has no float64
+        for (name, value), count in zip(values.items(), term_counts(batch, terms, context).cpu().double()):
+            sums[name] = sums.get(name, 0) + value.cpu().double() * count  # mps has no float64
+            counts[name] = counts.get(name, 0) + count
         scored.clips += len(batch)
         for name, term in terms.items():
             if term.measure is not None:
@@ -97,12 +102,14 @@ def score_batches(
             elif model.recognises:
                 scored.glosses.update(zip(batch.names, model.glosses_of(batch, decode)))
     scored.sums = {name: float(value) for name, value in sums.items()}
+    scored.counts = {name: float(value) for name, value in counts.items()}
     return scored
 
 
 @torch.no_grad()
 def summarise(parts: Sequence[Scored], recipe: Recipe) -> dict[str, float]:
-    """Losses and measures of a split from the shares of all ranks: means over clips, not over ranks.
+    """Losses and measures of a split from the shares of all ranks. A loss is the mean over what its term counts, and
+    `loss` their weighted sum, so neither depends on how the split was divided.
 
     Raises:
         ValueError: no clip was scored.
@@ -110,8 +117,12 @@ def summarise(parts: Sequence[Scored], recipe: Recipe) -> dict[str, float]:
     clips = sum(part.clips for part in parts)
     if not clips:
         raise ValueError("no clip of the dev split can be used; run `signcl corpus check` on the corpus")
-    names = next(part.sums for part in parts if part.clips)
-    scores = {name: sum(part.sums.get(name, 0.0) for part in parts) / clips for name in names}
+    scores = {
+        name: sum(part.sums.get(name, 0.0) for part in parts)
+        / max(1.0, sum(part.counts.get(name, 0.0) for part in parts))
+        for name in recipe.terms
+    }
+    scores["loss"] = sum(recipe.loss.weights[name] * value for name, value in scores.items())
     for name, term in recipe.terms.items():
         rows = [row for part in parts for row in part.measured.get(name, [])]
         if term.measure is not None and rows:

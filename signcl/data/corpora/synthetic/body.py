@@ -264,14 +264,18 @@ def _mouth(clip: ClipPlan, lexicon: list[Sign], signer: Signer) -> Array:
 
 def _brows(clip: ClipPlan, signer: Signer) -> Array:
     track = np.zeros((clip.num_frames, 1))
-    track[clip.spans[0][0] - 2 : clip.spans[-1][1] + 1] = BROWS[clip.sentence.brows] * signer.face
+    for clause in clip.sentence.clauses:
+        start, stop = clip.spans[clause.first][0] - 2, clip.spans[clause.last][1] + 1
+        track[start:stop] = BROWS[clause.brows] * signer.face
     return _smooth(_smooth(track))
 
 
 def _head(clip: ClipPlan, signer: Signer, dice: Dice, looseness: float) -> Array:
     track = _wander(dice, clip.num_frames, 2, 0.12 * looseness)
-    if clip.sentence.shake is not None:
-        start, stop = clip.spans[clip.sentence.shake[0]][0] - 2, clip.spans[clip.sentence.shake[1]][1]
+    for clause in clip.sentence.clauses:
+        if clause.shake is None:
+            continue
+        start, stop = clip.spans[clause.shake][0] - 2, clip.spans[clause.last][1]
         swing = np.sin(2 * np.pi * np.arange(stop - start) / (8 * 100 / signer.speed))
         track[start:stop, 0] += signer.face * swing
     return track

@@ -1,9 +1,10 @@
-"""A small language pair: sentences as signs (gloss order) and as English (word order).
+"""A small language pair: sentences of one or several clauses, as signs (gloss order) and as English (word order).
 
 Signed: TIME PLACE OBJECT (ADJECTIVE) (NUMBER) SUBJECT (ADJECTIVE) VERB NOT/WH. English: subject, verb, object, place,
 with articles, prepositions, agreement, tense and do-support that no sign shows. A plural without a number is signed
 by repeating the noun sideways, a yes/no question by raised brows alone, a negation by NOT and a shaken head; glosses
-show neither plural nor question, as real glosses mostly do not.
+show neither plural nor question, as real glosses mostly do not. Clauses are joined by the sign of a conjunction or by
+a pause, which is a full stop in the text; after a question always by a pause.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from signcl.data.corpora.synthetic.lexicon import Sign, zipf_weights
 from signcl.data.corpora.synthetic.settings import Dice, SyntheticSettings
 from signcl.data.corpora.synthetic.words import Entry, Form
 
-__all__ = ["Grammar", "Sentence", "Token"]
+__all__ = ["Face", "Grammar", "Sentence", "Token"]
 
 BE = {"i": ("am", "was"), "you": ("are", "were"), "we": ("are", "were"), "they": ("are", "were")}
-Kind = str  # of a sentence: transitive, intransitive, property, place, what, who, where
+PAUSED = 0.3  # share of the joints between statements that are a pause, not a conjunction
+Kind = str  # of a clause: transitive, intransitive, property, place, what, who, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,20 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Face:
+    """What the face and the head do over one clause."""
+
+    first: int
+    """Its first token."""
+    last: int
+    """Its last token."""
+    brows: str
+    """neutral; raised, in yes/no questions; lowered, in wh-questions."""
+    shake: int | None
+    """The token from which the head shakes to the end of a negation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sentence:
     """The same sentence as signs and as English."""
 
@@ -38,10 +54,10 @@ class Sentence:
     text: str
     canonical: str
     """The text without free choices: equal for sentences of equal meaning."""
-    brows: str
-    """neutral; raised, in yes/no questions; lowered, in wh-questions."""
-    shake: tuple[int, int] | None
-    """First and last token under the shaken head of a negation."""
+    clauses: tuple[Face, ...]
+    """Face and head of each clause."""
+    pauses: frozenset[int] = frozenset()
+    """Tokens before which the signer pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,7 @@ class Grammar:
 
     def __init__(self, lexicon: list[Sign], settings: SyntheticSettings) -> None:
         self.number_of = {sign.gloss: number for number, sign in enumerate(lexicon)}
-        self.variation = settings.variation
+        self.variation, self.clauses = settings.variation, settings.clauses
         self.entries: dict[str, list[Entry]] = {}
         for sign in lexicon:
             self.entries.setdefault(sign.entry.word_class, []).append(sign.entry)
@@ -75,6 +91,38 @@ class Grammar:
 
     def draw(self, dice: Dice) -> Sentence:
         """One sentence."""
+        sentence = self._draw_clause(dice)
+        more = int(self.clauses) - 1
+        if self.clauses > int(self.clauses):  # no draw for whole numbers, so that one clause is drawn as it ever was
+            more += dice.chance(self.clauses - int(self.clauses))
+        for _ in range(more):
+            sentence = self._joined(dice, sentence, self._draw_clause(dice))
+        return sentence
+
+    def _joined(self, dice: Dice, one: Sentence, other: Sentence) -> Sentence:
+        asks = one.clauses[-1].brows != "neutral"
+        paused = dice.chance(PAUSED) or asks or other.clauses[0].brows != "neutral"
+        conjunction = None if paused else self._entry(dice, "conjunction")
+        between = () if conjunction is None else (Token(self.number_of[conjunction.gloss]),)
+        word = "" if conjunction is None else f" {conjunction.forms[0].base}"
+        start = len(one.tokens) + len(between)
+        moved = [
+            Face(face.first + start, face.last + start, face.brows, None if face.shake is None else face.shake + start)
+            for face in other.clauses
+        ]
+
+        def text(before: str, after: str) -> str:
+            return f"{before if conjunction is None else before.removesuffix(' .')}{word} {after}"
+
+        return Sentence(
+            tokens=(*one.tokens, *between, *other.tokens),
+            text=text(one.text, other.text),
+            canonical=text(one.canonical, other.canonical),
+            clauses=(*one.clauses, *moved),
+            pauses=one.pauses | ({start} if paused else frozenset()),
+        )
+
+    def _draw_clause(self, dice: Dice) -> Sentence:
         questions = [entry.forms[0].base for entry in self.entries["question"]]
         kinds = ["transitive", "intransitive", "property", "place", *questions]
         kind = dice.weighted(kinds, [50, 16, 12, 10] + [12 // len(questions)] * len(questions))
@@ -100,8 +148,14 @@ class Grammar:
             tokens=tokens,
             text=_english(clause, dice, self.variation),
             canonical=_english(clause, dice, 0.0),
-            brows="raised" if asked else "neutral" if statement else "lowered",
-            shake=(first_of_verb, len(tokens) - 1) if negated else None,
+            clauses=(
+                Face(
+                    first=0,
+                    last=len(tokens) - 1,
+                    brows="raised" if asked else "neutral" if statement else "lowered",
+                    shake=first_of_verb if negated else None,
+                ),
+            ),
         )
 
     def _entry(self, dice: Dice, word_class: str) -> Entry:

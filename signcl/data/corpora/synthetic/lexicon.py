@@ -72,10 +72,10 @@ def build_lexicon(settings: SyntheticSettings) -> list[Sign]:
     word class where that is possible, so that the sentence around them does not tell which is meant.
 
     Args:
-        settings: `signs`, `density`, `repetition` and `seed` are used.
+        settings: `signs`, `density`, `repetition`, `seed` and whether `clauses` is above 1 are used.
     """
     dice = Dice(settings.seed, "lexicon")
-    entries = choose_entries(settings.signs)
+    entries = choose_entries(settings.signs, conjunctions=settings.clauses > 1)
     partner = _pair_up(entries, round(settings.density * len(entries) / 2), dice)
     signs: dict[str, Sign] = {}
     contrasts = _balanced_contrasts(dice)

@@ -121,6 +121,7 @@ def _plan_clip(
         if position:
             apart = lexicon[sentence.tokens[position - 1].sign].location != sign.location
             frame += max(2, _paced(settings.transition_frames + dice.below(3) - 1 + (1 if apart else -1), speed))
+            frame += _paced(settings.sign_frames // 2, speed) if position in sentence.pauses else 0
         usual = settings.sign_frames + sign.extra_frames + dice.below(4) + dice.below(4) - 3
         usual += settings.sign_frames // 5 * (sign.repeats - 1) + settings.sign_frames // 3 * token.plural
         length = max(4, _paced(usual, speed))

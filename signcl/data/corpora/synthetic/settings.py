@@ -27,6 +27,9 @@ class SyntheticSettings:
     """Share of the clips in the dev split; its sentences occur in no other split."""
     test_share: float = bounded(0.1, low=0, high=0.5)
     """Share of the clips in the test split; its sentences occur in no other split."""
+    clauses: float = bounded(1.0, low=1, high=4)
+    """Clauses of a sentence, on average: each sentence has this many, rounded up or down. A conjunction joins two, or a
+    pause, which the text shows as a full stop. Above 1 the lexicon has conjunctions."""
     size: int = bounded(64, low=48, high=224)
     """Height and width of the video in pixels."""
     signs: int = bounded(48, low=16, high=240)

@@ -44,12 +44,13 @@ WORDS = {
     "intransitive": "sleep:slept|doze, work|labour, dance, laugh, wait, sing:sang, run:ran, cry|weep:wept, travel, "
     "rest, walk, swim:swam, jump|leap, fall:fell, shout|yell, smile, fight:fought, study, argue",
 }  # fmt: skip
+CONJUNCTIONS = "and, but, then, because, or"  # a class of its own where sentences have several clauses
 CLASSES = tuple(WORDS)
 # Signs of each class in a lexicon of 48, and the fewest that the grammar can do with.
 SHARES = {"pronoun": 3, "negation": 1, "question": 2, "number": 3, "time": 4, "place": 4, "person": 7, "thing": 9}
-SHARES |= {"adjective": 6, "transitive": 6, "intransitive": 3}
+SHARES |= {"adjective": 6, "transitive": 6, "intransitive": 3, "conjunction": 2}
 FEWEST = {"pronoun": 1, "negation": 1, "question": 1, "number": 1, "time": 2, "place": 1, "person": 2, "thing": 2}
-FEWEST |= {"adjective": 2, "transitive": 2, "intransitive": 1}
+FEWEST |= {"adjective": 2, "transitive": 2, "intransitive": 1, "conjunction": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +77,25 @@ class Entry:
     """Of a time: past, present or future."""
 
 
-def choose_entries(count: int) -> list[Entry]:
+def choose_entries(count: int, *, conjunctions: bool = False) -> list[Entry]:
     """The `count` entries of a lexicon, class by class, the most frequent of each class first.
 
     Raises:
         ValueError: more signs than there are words.
     """
-    available = {name: WORDS[name].split(", ") for name in CLASSES}
+    words = WORDS | ({"conjunction": CONJUNCTIONS} if conjunctions else {})
+    available = {name: some.split(", ") for name, some in words.items()}
     total = sum(map(len, available.values()))
-    if not sum(FEWEST.values()) <= count <= total:
-        raise ValueError(f"synthetic corpus: signs must be in {sum(FEWEST.values())}..{total}, got {count}")
-    sizes = dict(FEWEST)
+    sizes = {name: FEWEST[name] for name in words}
+    if not sum(sizes.values()) <= count <= total:
+        raise ValueError(f"synthetic corpus: signs must be in {sum(sizes.values())}..{total}, got {count}")
+    order = list(words)
     while sum(sizes.values()) < count:
         # The class that is furthest below its share gets the next sign; whole numbers, so the same everywhere.
-        open_classes = [name for name in CLASSES if sizes[name] < len(available[name])]
-        shortest = min(open_classes, key=lambda name: (sizes[name] * 1000 // SHARES[name], CLASSES.index(name)))
+        open_classes = [name for name in order if sizes[name] < len(available[name])]
+        shortest = min(open_classes, key=lambda name: (sizes[name] * 1000 // SHARES[name], order.index(name)))
         sizes[shortest] += 1
-    return [_entry(text, name) for name in CLASSES for text in available[name][: sizes[name]]]
+    return [_entry(text, name) for name in order for text in available[name][: sizes[name]]]
 
 
 def _entry(text: str, word_class: str) -> Entry:

@@ -1,0 +1,100 @@
+"""What SignCL's pairs are, by the spans of a corpus: signs against signs, or signs against transitions.
+
+The loss does not know signs: it pulls neighbouring frames together and pushes frames apart that are more than twice the
+frame margin away. Where spans are known, this says what that did: how often a sign has another sign to be pushed from.
+Paper section 4.1, Eq. 4-5; the loss itself is `signcl.losses.signcl_loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from signcl.data.batch import Sample, Span
+
+__all__ = ["PairLabels", "corpus_pairs", "count_pairs"]
+
+WHOLE = 1e-3  # frames; a gap this near below a whole number is that number, as in `signcl.losses.signcl`
+
+
+@dataclass(frozen=True)
+class PairLabels:
+    """Counts over clips with spans; they add up. A pair is counted from both of its frames."""
+
+    frames: int = 0
+    sign_frames: int = 0
+    """Frames that belong to a sign."""
+    without_negative: int = 0
+    """Frames from which no other is more than the gap away."""
+    sign_frames_with_sign: int = 0
+    """Sign frames with a frame of a sign among their negatives."""
+    negatives: int = 0
+    """Negative pairs."""
+    transition_negatives: int = 0
+    """Negative pairs with a frame outside all signs."""
+    same_gloss_negatives: int = 0
+    """Negative pairs of two frames of one gloss: the loss pushes a sign away from itself."""
+
+    def __add__(self, other: PairLabels) -> PairLabels:
+        return PairLabels(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    @property
+    def sign_share(self) -> float:
+        """Frames that belong to a sign, 0..1."""
+        return self.sign_frames / max(1, self.frames)
+
+    @property
+    def stuck_share(self) -> float:
+        """Frames without any negative, 0..1: there only the pull acts."""
+        return self.without_negative / max(1, self.frames)
+
+    @property
+    def sign_to_sign_share(self) -> float:
+        """Sign frames with a frame of a sign among their negatives, 0..1."""
+        return self.sign_frames_with_sign / max(1, self.sign_frames)
+
+    @property
+    def transition_share(self) -> float:
+        """Negative pairs with a frame outside all signs, 0..1."""
+        return self.transition_negatives / max(1, self.negatives)
+
+    @property
+    def same_gloss_share(self) -> float:
+        """Negative pairs of one gloss, 0..1."""
+        return self.same_gloss_negatives / max(1, self.negatives)
+
+
+def count_pairs(spans: Sequence[Span], num_frames: int, frame_margin: float) -> PairLabels:
+    """Label the pairs of one clip. Two frames are a negative pair where |i - j| > 2 * frame_margin.
+
+    Args:
+        spans: the signs; frames outside them are transitions or rest. Overlapping signs each count as a sign.
+        num_frames: T of the clip.
+        frame_margin: frames, as `estimate_frame_margin` gives it.
+    """
+    glosses = sorted({str(span.token) for span in spans})
+    member = np.zeros((len(glosses), num_frames), dtype=np.float32)  # float, for a fast product
+    for span in spans:
+        member[glosses.index(str(span.token)), max(0, span.start) : span.stop] = 1
+    sign = member.sum(axis=0) > 0
+    frame = np.arange(num_frames)
+    far = np.abs(frame[:, None] - frame) > 2 * frame_margin + WHOLE  # the negatives. [T, T]
+    between_signs = far & sign[:, None] & sign
+    same_gloss = far & (member.T @ member > 0)
+    return PairLabels(
+        frames=num_frames,
+        sign_frames=int(sign.sum()),
+        without_negative=int((~far.any(axis=1)).sum()),
+        sign_frames_with_sign=int(between_signs.any(axis=1).sum()),
+        negatives=int(far.sum()),
+        transition_negatives=int(far.sum() - between_signs.sum()),
+        same_gloss_negatives=int(same_gloss.sum()),
+    )
+
+
+def corpus_pairs(clips: Iterable[tuple[Sample, int, float]]) -> PairLabels | None:
+    """Labels of all clips with spans: sample, frames, frame margin of each. None where no clip has spans."""
+    labelled = [count_pairs(sample.spans, frames, margin) for sample, frames, margin in clips if sample.spans]
+    return sum(labelled, PairLabels()) if labelled else None
