@@ -1,17 +1,17 @@
-"""Every system can be captured by torch.compile, whatever the sizes of a batch."""
+"""What `train.compile` does, and that a whole model can be captured by torch.compile, whatever the sizes of a batch.
+
+Capturing a whole model takes ten seconds and more: two systems stand for all, one of frames and one that is recurrent.
+"""
 
 import pytest
 import torch
-from systems import CASES, Case, batch_of, built, recipe_of
+from systems import Case, batch_of, built, recipe_of
 
 from signcl.training import repeated_layers
 from signcl.training.loop import Loop
 
-FIRST = {case.name: case for case in reversed(CASES)}
-"""One row of each system: capturing takes seconds, and what a row differs in is mostly the same graph."""
 
-
-@pytest.mark.parametrize("case", FIRST.values(), ids=str)
+@pytest.mark.parametrize("case", [Case("gfslt"), Case("nslt2018")], ids=str)
 def test_torch_compile_gives_the_same(case, corpora, tmp_path):
     recipe = recipe_of(case, corpora, tmp_path / "run")
     model, material = built(recipe)

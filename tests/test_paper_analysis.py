@@ -19,9 +19,9 @@ from signcl.density import density_bins
 
 TINY = [
     "corpus.name=folder",
-    "train.max_steps=30",
-    "train.epochs=15",
-    "train.evaluate_every=15",
+    "train.max_steps=10",
+    "train.epochs=5",
+    "train.evaluate_every=5",
     "train.schedule=constant",
     "model.width=16",
     "model.conv_width=16",

@@ -13,6 +13,7 @@ import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import fresh_process
 import numpy as np
 import pytest
 
@@ -37,8 +38,7 @@ def blocks(page: str, kind: str) -> list[str]:
 
 
 def command(*words: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*SIGNCL, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+    done = fresh_process.run(words, cwd)
     assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done

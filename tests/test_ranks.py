@@ -1,7 +1,6 @@
 """Several processes: contrast and similarity over all ranks have the gradient of one batch, with unequal shares too."""
 
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -9,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from fresh_process import PROCESSES
 from systems import Case, recipe_of
 
 from signcl.losses import clip_loss, sentence_similarity_loss
@@ -79,8 +79,6 @@ def test_gradients_over_two_ranks_are_those_of_one_batch(tmp_path):
 
 STILL = {"freeze": ["visual.standardize", "encoder.embedding.norm", "decoder.embedding.norm"]}
 """Batch norms that see each rank's share by itself."""
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["signcl.training.loop", "lightning_fabric", "torch.distributed.fsdp"])
 
 
 def three_steps(rank, port, given, shares, folder, resumed):

@@ -230,7 +230,8 @@ class Loop:
     def _stalled(self) -> bool:
         return self.bad >= (self.recipe.train.patience or math.inf)
 
-    def _plan(self, epoch: int) -> list[list[int]]:
+    def _plan(self, epoch: int, *, every_rank: bool = False) -> list[list[int]]:
+        """The training batches of an epoch: of this rank, or of every rank, which is the same on each."""
         train = self.recipe.train
         return plan_batches(
             self.material.train_lengths,
@@ -239,8 +240,8 @@ class Loop:
             bucket=train.bucket,
             seed=train.seed,
             epoch=epoch,
-            rank=self.fabric.global_rank,
-            ranks=self.fabric.world_size,
+            rank=0 if every_rank else self.fabric.global_rank,
+            ranks=1 if every_rank else self.fabric.world_size,
             drop_single=self.recipe.stage == "pretrain",
         )
 
@@ -394,7 +395,7 @@ class Loop:
         """Scores of the dev split."""
         recipe = self.recipe
         self._seed()  # for drawn negatives, so that a resumed run draws the same
-        clips, frames = scoring_limits(self._plan(0), self.material.train_lengths, recipe)
+        clips, frames = scoring_limits(self._plan(0, every_rank=True), self.material.train_lengths, recipe)
         plan = plan_batches(
             self.material.dev_lengths,
             batch_size=clips,

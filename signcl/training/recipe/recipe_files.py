@@ -125,7 +125,7 @@ def _without_plugins(plugins: Sequence[str]) -> str:
     )
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML 1.1 reads `1e-3` as a string; recipes mean a number."""
 
 

@@ -1,0 +1,50 @@
+"""`signcl ...` in a process of its own, as a user's is, without a user's wait: a server that has torch forks it."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["signcl.cli", "signcl.training.loop", "signcl.evaluation.scoring", "lightning_fabric", "torch.distributed.fsdp"]
+)
+
+
+def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    """What `python -m signcl WORDS` gives in a folder: exit code, stdout and stderr."""
+    with tempfile.TemporaryDirectory() as place:
+        process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), place, environment or {}))
+        process.start()
+        process.join(300)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError(f"signcl {' '.join(map(str, words))} did not end")
+        said = [Path(place, name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+    return subprocess.CompletedProcess(["signcl", *words], process.exitcode, *said)
+
+
+def _run(words: list[str], cwd: str, place: str, environment: dict[str, str]) -> None:
+    from signcl.cli import main
+
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        file = os.open(os.path.join(place, name), os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+    # multiprocessing gives the child the parent's arguments and path; a command has its own
+    sys.argv, sys.path[:] = ["signcl", *words], [entry for entry in sys.path if entry not in ("", os.getcwd())]
+    os.environ.update(environment)
+    os.chdir(cwd)
+    code = 1
+    try:
+        code = main(words)
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
