@@ -203,7 +203,9 @@ def test_wrong_recipes(corpus, tmp_path, capsys):
     assert "model.activation must be" in mistake(
         capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--model.activation=foo"
     )
-    assert "train.strategy=foo" in mistake(capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--train.strategy=foo")
+    assert "train.strategy: needs one of auto, ddp, fsdp, got 'foo'" in mistake(
+        capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--train.strategy=foo"
+    )
     assert "leaves no word" in mistake(capsys, "fit", recipe, root, f"--out={tmp_path}/a", "--text.min_count=999")
     assert "did you mean train.epochs" in mistake(capsys, "fit", recipe, "--train.epoch=3")
     assert "needs a whole number, got 'many'" in mistake(capsys, "fit", recipe, "--train.epochs=many")

@@ -98,7 +98,6 @@ def test_every_planted_fault_is_found_with_its_file_and_nothing_else(healthy):
         ("frames/broken", "images2.png"),
         ("clips/one.mp4", "has 1 frame; a signed sentence needs at least 2"),
         ("clips/late.mp4", "span A:3-7 ends after the clip's 6 frames"),
-        ("clips/cross.mp4", "span B:3-6 begins before the one before it ends (4)"),
         ("clips/differ.mp4", "spans name the signs A C, gloss says A B"),
     ]
     problems = check_corpus(healthy)
@@ -108,7 +107,8 @@ def test_every_planted_fault_is_found_with_its_file_and_nothing_else(healthy):
         assert file in error
         assert reason in error
         assert "\n" not in error
-    (warning,) = what(problems, "warning")
+    crossing, warning = sorted(what(problems, "warning"), key=len, reverse=True)
+    assert "span B:3-6 begins before the one before it ends (4)" in crossing, "two hands may"
     assert warning == f"{clips / 'count.mp4'} (count): warning: has 6 frames, the table says 9"
 
 

@@ -145,7 +145,7 @@ def test_the_interval_over_instances_is_as_wide_as_new_draws_of_instances_scatte
     both = ratio_interval(*draw(0), over="both", samples=300)
     assert both.high - both.low > interval.high - interval.low, "other glosses add to it"
     assert ratio_interval(*draw(0), over="glosses").over == "glosses"
-    with pytest.raises(ValueError, match="over 'glosses', 'instances' or 'both'"):
+    with pytest.raises(ValueError, match="over 'glosses', 'instances', 'both' or 'signers'"):
         ratio_interval(*draw(0), over="rows")
 
 

@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signcl.data.annotation import phoenix_states
+from signcl.data.annotation.elan import read_elan, write_elan
 from signcl.data.annotation.phoenix_states import SILENCE, collapse, decode_states, read_unit_glosses
 from signcl.data.annotation.span_table import attach_spans, read_spans, write_spans
 from signcl.data.batch import Sample, Span
+from signcl.density.audit import run_audit
+from signcl.density.instances import Instances
+from signcl.density.measuring import Settings, measure_instances
+from signcl.density.results import density_text
 from signcl.metrics import wer
 
 
@@ -152,7 +157,6 @@ def test_order_score_and_further_columns_are_free(tmp_path):
         (["\tA\t1\t5"], "needs a name and a gloss"),
         (["a\tA\t1\t5\tsure"], "number or nothing as score, got 'sure'"),
         (["a\tA\t1\t5\tnan"], "number or nothing as score"),
-        (["a\tA\t0\t5", "a\tB\t4\t6"], "1 overlapping spans: a A:0-5 and B:4-6"),
         (["a\tA\t0\t11"], "1 spans beyond the clip: a A:0-11 of 10 frames"),
         ([f"z{i}\tA\t0\t1" for i in range(7)], "7 names that are no clip: z0; z1; z2; z3; z4 and 2 more"),
     ],
@@ -185,3 +189,22 @@ def test_what_a_table_cannot_hold_is_refused(tmp_path, spans):
     with pytest.raises(ValueError, match="0 <= start < stop"):
         write_spans(tmp_path / "spans.tsv", {"a": [Span("A", 2, 2)]})
     assert not list(tmp_path.iterdir())
+
+
+def test_overlapping_spans_are_kept_everywhere_and_said(tmp_path, capsys):
+    """Two hands or coarticulated signs overlap: one rule for tables, folder corpora, ELAN and density."""
+    both = (Span("A", 0, 6), Span("B", 4, 9), Span("C", 6, 8))
+    write_spans(tmp_path / "spans.tsv", {"a": both})
+    assert read_spans(tmp_path / "spans.tsv") == {"a": both}
+    write_elan(tmp_path / "elan", {"a": both}, fps=25)
+    assert read_elan(tmp_path / "elan", fps=25) == {"a": both}  # B is on a tier of its own, `gloss 2`
+    sample = Sample("a", "x y z", gloss=("A", "B", "C"), num_frames=10, spans=both)
+    run_audit([sample, sample], rules=["fixed"], strides=[1])
+    assert "4 signs begin before another ends; a frame of both counts for the later one" in capsys.readouterr().err
+    draw = np.random.default_rng(0)
+    instances = Instances(
+        draw.normal(size=(6, 4)), ["A", "B", "C"] * 2, [(c, s.start, s.stop) for c in "ab" for s in both], "centre"
+    )
+    found, _ = measure_instances([instances], Settings())
+    assert found["overlapping"] == 4
+    assert "4 signs overlap another in time" in density_text(found)

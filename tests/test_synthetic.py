@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from signcl.data.corpora.synthetic import SyntheticSettings, difference, make_corpus, plan_corpus, samples
-from signcl.data.corpora.synthetic.grammar import Grammar, Sentence, Token
+from signcl.data.corpora.synthetic.grammar import Face, Grammar, Sentence, Token
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, build_lexicon, zipf_weights
 from signcl.data.corpora.synthetic.plan import ClipPlan, table
 from signcl.data.corpora.synthetic.scene import draw_clip
@@ -175,13 +175,14 @@ def test_translation_needs_more_than_naming_the_signs():
     pairs = {sentence.canonical: (gloss, sentence) for gloss, sentence in sentences(20_000)}
     gloss, negated = pairs["i do not buy a book ."]
     assert gloss == "BOOK I BUY NOT"  # object first, negation last, no article, no helping verb
-    assert negated.shake == (2, 3)
+    (face,) = negated.clauses
+    assert (face.shake, face.last) == (2, 3)
     assert pairs["yesterday i saw a book ."][0] == "YESTERDAY BOOK I SEE"  # the tense stands in the time alone
     gloss, question = pairs["do you see a book ?"]
     assert gloss == "BOOK YOU SEE"  # nothing but the brows makes it a question
-    assert question.brows == "raised"
+    assert question.clauses[0].brows == "raised"
     assert pairs["you see a book ."][0] == gloss
-    assert pairs["you see a book ."][1].brows == "neutral"
+    assert pairs["you see a book ."][1].clauses[0].brows == "neutral"
     gloss, plural = pairs["i see books ."]
     assert gloss == "BOOK I SEE"
     assert plural.tokens[0].plural  # signed by repeating
@@ -237,14 +238,44 @@ def test_a_signer_may_be_left_out_of_the_unseen(plan):
     assert any(signer.left_handed for signer in plan.signers[:4])
 
 
+def test_several_clauses_are_joined_by_conjunctions_and_pauses():
+    drawn = sentences(4000, clauses=2.3, signs=96)
+    counts = Counter(len(sentence.clauses) for _, sentence in drawn)
+    assert set(counts) == {2, 3}
+    assert counts[3] / 4000 == pytest.approx(0.3, abs=0.03)
+    for gloss, sentence in drawn:
+        first, *later = sentence.clauses
+        assert first.first == 0
+        assert later[-1].last == len(sentence.tokens) - 1
+        assert sentence.text.count(".") + sentence.text.count("?") == 1 + len(sentence.pauses), (
+            "a pause ends a sentence"
+        )
+        joints = {clause.first for clause in later}
+        assert sentence.pauses <= joints
+        for start in joints - sentence.pauses:
+            assert gloss.split()[start - 1] in ("AND", "BUT", "THEN", "BECAUSE", "OR")
+    paused = sum(len(sentence.pauses) for _, sentence in drawn) / sum(len(s.clauses) - 1 for _, s in drawn)
+    assert 0.3 < paused < 0.7, "questions end with a pause, statements in three of ten"
+
+
+def test_long_sentences_keep_their_faces_and_pauses_in_the_video_plan():
+    long = plan_corpus(SyntheticSettings(clips=60, signs=96, clauses=2, sign_frames=12, transition_frames=2))
+    clip = next(c for c in long.clips["train"] if c.sentence.pauses)
+    (start,) = clip.sentence.pauses
+    assert clip.spans[start][0] - clip.spans[start - 1][1] >= 5, "half a sign's length more"
+    frames = draw_clip(long, clip)
+    assert len(frames) == clip.num_frames
+
+
 # --- what is drawn -------------------------------------------------------------------------------------------------
 
 
 def lone(sign: int, signer: int = 0, **sentence) -> ClipPlan:
     """A clip of one sign."""
     sentence = {"brows": "neutral", "shake": None, "plural": False} | sentence
-    token = Token(sign, sentence.pop("plural"))
-    return ClipPlan("lone", "train", "lone.mp4", signer, Sentence((token,), "", "", **sentence), ((8, 20),), 28)
+    token = Token(sign, sentence["plural"])
+    face = Face(0, 0, sentence["brows"], None if sentence["shake"] is None else sentence["shake"][0])
+    return ClipPlan("lone", "train", "lone.mp4", signer, Sentence((token,), "", "", (face,)), ((8, 20),), 28)
 
 
 def test_each_half_of_a_minimal_pair_looks_different_and_mostly_where_they_differ():

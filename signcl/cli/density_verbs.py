@@ -28,6 +28,7 @@ def add(verbs: Any, words: list[str]) -> None:
     annotation.add_argument("--phoenix-alignments", metavar="DIR", help="the HMM states of PHOENIX-2014T")
     annotation.add_argument("--corpus", metavar="KIND", help="SOURCE is a corpus folder with features and spans")
     annotation.add_argument("--split", default="test", help="of a run, alignments or a corpus")
+    annotation.add_argument("--signers", metavar="TSV", help="who signs: name, signer of each clip; .txt: of each row")
     annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
     reading = command.add_argument_group("how features are read")
     reading.add_argument("--key", help="the array of an .npz that holds the features")
@@ -55,12 +56,23 @@ def add(verbs: Any, words: list[str]) -> None:
     measure.add_argument(
         "--cap", type=whole(low=2, high=10**9), help="keep at most so many instances of a gloss, drawn by --seed"
     )
-    measure.add_argument("--weight", choices=("even", "frames"), default="even", help="what an instance counts")
-    measure.add_argument("--interval", choices=("glosses", "instances", "both"), default="glosses")
+    measure.add_argument(
+        "--weight", choices=("even", "frames", "signers"), default="even", help="what an instance counts"
+    )
+    measure.add_argument("--by", choices=("signer",), help="also within and across signers, and of each")
+    measure.add_argument(
+        "--interval",
+        choices=("glosses", "instances", "both", "signers"),
+        default="glosses",
+        help="what is resampled; of several signers, take signers",
+    )
     measure.add_argument("--samples", type=whole(low=1, high=10**7), default=1000, help="resamples of intervals")
     measure.add_argument("--seed", type=whole(low=0, high=2**63 - 1), default=0)
     measure.add_argument("--no-baseline", action="store_true", help="leave out the ratio under shuffled glosses")
-    measure.add_argument("--measures", action="store_true", help="also silhouette, neighbours, Fisher, entropy, ...")
+    measure.add_argument("--no-retrieval", action="store_true", help="leave out retrieval and nearest glosses")
+    measure.add_argument(
+        "--measures", action="store_true", help="also shares of variance, a linear probe, silhouette, Fisher, ..."
+    )
     measure.add_argument("--against", metavar="SCORES", help="a recogniser's predictions.tsv, or gloss and score")
     measure.add_argument("--bins", type=whole(low=1, high=10_000), default=9, help="of glosses by SDR, for --against")
     measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
@@ -71,6 +83,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md, .tex; a run has its own")
     command.add_argument("--picture", action=argparse.BooleanOptionalAction, help="the t-SNE map; default with a run")
     add_json(command)
+    command.set_defaults(given=_given(command, words) if words[:1] == ["density"] else [])
 
     command = add_verb(verbs, "audit", _audit, "how often SignCL's positives share a sign and its negatives do not")
     command.add_argument("folder", metavar="CORPUS", nargs="?", help="a corpus folder whose spans are known")
@@ -92,6 +105,40 @@ def add(verbs: Any, words: list[str]) -> None:
     add_json(command)
 
 
+WITHOUT_LABELS = {
+    *("--label-free", "--frames-per-sign", "--split", "--root", "--device", "--tap", "--key", "--frame", "--seed"),
+    *("--out", "--json"),
+}
+"""Options that act on the estimates without glosses."""
+
+
+def _given(command: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """The options on the command line, by their long names; argparse takes a unique beginning of one too."""
+    long = {flag: action.option_strings[-1] for action in command._actions for flag in action.option_strings}
+    long = {flag: name for flag, name in long.items() if name.startswith("--")}
+    names = []
+    for word in (word.partition("=")[0] for word in words if word.startswith("-")):
+        begun = [name for flag, name in long.items() if len(word) > 3 and flag.startswith(word)]
+        names += [long[word]] if word in long else begun
+    return names
+
+
+def _check_combination(options: argparse.Namespace) -> None:
+    """Refuse options that would do nothing: each one acts, or is refused."""
+    if options.label_free:
+        idle = [name for name in options.given if name not in WITHOUT_LABELS]
+        if idle or len(options.frame) > 1:
+            what = ", ".join(idle) or f"--frame {' '.join(options.frame)}"
+            raise ValueError(
+                f"{what}: does nothing with --label-free, which knows no glosses and takes one --frame; leave it out, "
+                "or measure with glosses"
+            )
+        return
+    for option, needed in (("--frames-per-sign", "--label-free"), ("--bins", "--against")):
+        if option in options.given and needed not in options.given:
+            raise ValueError(f"{option}: does nothing without {needed}")
+
+
 def _density(options: argparse.Namespace) -> None:
     from signcl.density.processes import joined
 
@@ -108,6 +155,7 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
     from signcl.density.results import density_text, label_free_text
     from signcl.inference.run_density import feature_density, run_density, run_label_free
 
+    _check_combination(options)
     folder = Path(options.folder)
     places = ("spans", "glosses", "phoenix_alignments", "corpus")
     given = [name for name in places if getattr(options, name) is not None]
@@ -123,10 +171,13 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
             frame=options.frame[0],
             frames_per_sign=options.frames_per_sign,
             seed=options.seed,
+            out=options.out,
         )
         return found, label_free_text
     if is_run and (strange := [f"--{name.replace('_', '-')}" for name in given if name != "spans"]):
         raise ValueError(f"{folder} is a run, which takes its glosses from its corpus or --spans, not {strange[0]}")
+    if is_run and options.signers:
+        raise ValueError(f"{folder} is a run, whose corpus says who signs (column signer); --signers is for features")
     settings = Settings(
         distance=options.distance,
         inter=options.inter,
@@ -136,6 +187,8 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
         interval=options.interval,
         samples=options.samples,
         seed=options.seed,
+        by=options.by or "",
+        retrieval=not options.no_retrieval,
         measures=options.measures,
         baseline=not options.no_baseline,
         distributed=world > 1,
@@ -162,6 +215,7 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
         first_centre=options.first_centre,
         log_probs=options.log_probs,
         classes=options.classes,
+        signers=options.signers,
         partial=options.partial,
     )
     return feature_density(folder, annotation, out=options.out, picture=bool(options.picture), **shared), density_text

@@ -116,9 +116,12 @@ def _probe(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from signcl.cli.tables import changes_table, comparison_table
-    from signcl.evaluation.comparison import compare
+    from signcl.data.progress import say
+    from signcl.evaluation.comparison import compare, density_line
 
     rows = compare(options.run_a, options.run_b, options.split, samples=options.samples)
+    if line := density_line(options.run_a, options.run_b, options.split):
+        say(f"B against A: {line}")
     if options.examples is None:
         show(options, rows, comparison_table)
         return

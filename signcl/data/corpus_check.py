@@ -106,12 +106,11 @@ def check_sample(sample: Sample, *, fast: bool = False) -> Iterator[Problem]:
     stop = 0
     for span in sample.spans:
         if span.start < stop:
-            yield Problem(
-                file, f"span {span.token}:{span.start}-{span.stop} begins before the one before it ends ({stop})"
-            )
+            what = f"span {span.token}:{span.start}-{span.stop} begins before the one before it ends ({stop})"
+            yield Problem(file, what, "warning")  # two hands, or coarticulation; density counts them
         if length is not None and span.stop > length:
             yield Problem(file, f"span {span.token}:{span.start}-{span.stop} ends after the clip's {length} frames")
-        stop = span.stop
+        stop = max(stop, span.stop)
     tokens = tuple(str(span.token) for span in sample.spans)
     if tokens and sample.gloss and tokens != sample.gloss:
         yield Problem(file, f"spans name the signs {' '.join(tokens)}, gloss says {' '.join(sample.gloss)}")

@@ -1,10 +1,13 @@
 """The density lab: one row per sign (`spans`), how crowded the signs lie (`ratio`; its sums in `pairs`, its rows in
-`rows`), how sure that is (`intervals`), other `measures` of the same, `statistics` over glosses, and what can be said
-without glosses (`label_free`).
+`rows`), how sure that is (`intervals`), whether signs are found again (`retrieval`) and told from their nearest gloss
+(`confusable`), what the `variance` is spent on, a `linear_probe`, other `measures`, `statistics` over glosses, and what
+can be said without glosses (`label_free`).
 """
 
+from signcl.density.confusable import Confusable, confusable_glosses
 from signcl.density.intervals import SdrComparison, SdrInterval, compare_ratios, ratio_interval, sdr_interval
 from signcl.density.label_free import LabelFree, label_free_density
+from signcl.density.linear_probe import LinearProbe, linear_probe
 from signcl.density.measures import BETTER, Measures, other_measures
 from signcl.density.ratio import (
     Density,
@@ -14,32 +17,52 @@ from signcl.density.ratio import (
     sign_density_ratio,
     to_rows,
 )
+from signcl.density.retrieval import (
+    Retrieval,
+    RetrievalInterval,
+    retrieval,
+    retrieval_interval,
+    shuffled_retrieval,
+)
 from signcl.density.rows import capped_rows
 from signcl.density.spans import pool_spans, span_steps
 from signcl.density.statistics import Bin, Correlation, correlate, density_bins
+from signcl.density.variance import VarianceShares, rank_me, variance_shares
 
 __all__ = [
     "BETTER",
     "Bin",
+    "Confusable",
     "Correlation",
     "Density",
     "GlossDistances",
     "LabelFree",
+    "LinearProbe",
     "Measures",
+    "Retrieval",
+    "RetrievalInterval",
     "SdrComparison",
     "SdrInterval",
+    "VarianceShares",
     "capped_rows",
     "compare_ratios",
+    "confusable_glosses",
     "correlate",
     "density_bins",
     "gloss_distances",
     "label_free_density",
+    "linear_probe",
     "other_measures",
     "pool_spans",
+    "rank_me",
     "ratio_interval",
+    "retrieval",
+    "retrieval_interval",
     "sdr_interval",
     "shuffle_baseline",
+    "shuffled_retrieval",
     "sign_density_ratio",
     "span_steps",
     "to_rows",
+    "variance_shares",
 ]

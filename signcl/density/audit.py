@@ -16,6 +16,7 @@ import torch
 
 from signcl.data.batch import Sample
 from signcl.data.corpus_stats import frame_counts
+from signcl.data.progress import say
 from signcl.data.text import count_words
 from signcl.losses import estimate_frame_margin, released_frame_margin
 
@@ -225,6 +226,13 @@ def run_audit(
         )
     counted = [(sample, count) for sample, count in zip(spanned, frame_counts(spanned), strict=True) if count]
     labels, _ = frame_labels([sample for sample, _ in counted], [count for _, count in counted])
+    overlapping = sum(
+        span.start < max((other.stop for other in sample.spans[:place]), default=0)
+        for sample, _ in counted
+        for place, span in enumerate(sample.spans)
+    )
+    if overlapping:
+        say(f"{overlapping} signs begin before another ends; a frame of both counts for the later one")
     words = np.array([count_words(sample.text) for sample, _ in counted])
     rows: list[dict[str, Any]] = []
     for stride in strides:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import load_samples
 from signcl.data.features import INDEX, Features, FeatureStore, open_features, read_features
 from signcl.data.progress import say
-from signcl.density.instances import Frame, Instances, Place, pick_rows
+from signcl.density.instances import Frame, Instances, Place, known_signers, pick_rows
 from signcl.density.spans import clip_frames
 
 __all__ = ["Annotation", "load_clips", "load_instances"]
@@ -50,6 +50,8 @@ class Annotation:
     """Log-probabilities of a recogniser for each clip, for frame "peak"."""
     classes: str | None = None
     """Its classes: one gloss per line, the first being class 0 (blank)."""
+    signers: str | None = None
+    """A table of who signs: columns name and signer, of clips; or a signer per row, .txt, where a row is a sign."""
     partial: bool = False
     """Leave out annotated clips that have no features, instead of refusing."""
 
@@ -79,14 +81,16 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
         frames = ("centre",)  # of spans of one frame: the one that people chose
     rows = _rows(Path(path), annotation)
     if rows is not None:
-        return [rows]
+        return [rows if annotation.signers is None else replace(rows, signers=_signers_of_rows(annotation, rows))]
+    known = None if annotation.signers is None else _signers_of_clips(Path(annotation.signers))
     log_probs = None if annotation.log_probs is None else open_features(annotation.log_probs)
     classes = None if annotation.classes is None else _classes(Path(annotation.classes))
     picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
     glosses: list[str] = []
     where: list[Place] = []
+    signers: list[str | None] = []
     store = FeatureStore(path) if (Path(path) / INDEX).is_file() else None
-    for name, features, spans in _clips(Path(path), annotation):
+    for name, features, spans, signer in _clips(Path(path), annotation):
         said = None if log_probs is None else torch.from_numpy(log_probs[name])
         rows_of_clip, clock = torch.from_numpy(features), _clock(annotation, store, name)
         for frame in frames:
@@ -97,9 +101,29 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
             picked[frame].append(row)
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
+        if known is not None and name not in known:
+            raise ValueError(f"{annotation.signers}: has no row for the clip {name}; it has {_some(known)}")
+        signers += [signer if known is None else known[name]] * len(spans)
+    people = known_signers(signers)
     if is_choices(annotation.spans):
-        return [Instances(torch.cat(picked["centre"]), glosses, where, "people")]
-    return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+        return [Instances(torch.cat(picked["centre"]), glosses, where, "people", people)]
+    return [Instances(torch.cat(picked[frame]), glosses, where, frame, people) for frame in frames]
+
+
+def _signers_of_clips(path: Path) -> dict[str, str]:
+    quoted = path.suffix.lower() == ".csv"
+    rows = list(read_table(path, ("name", "signer"), delimiter="," if quoted else "\t", quoted=quoted))
+    return {row.cells["name"]: row.cells["signer"] for row in rows}
+
+
+def _signers_of_rows(annotation: Annotation, rows: Instances) -> list[str]:
+    path = Path(str(annotation.signers))
+    if not path.is_file():
+        raise FileNotFoundError(f"no signers at {path}; a .txt with one signer per row is needed")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    if len(lines) != len(rows.glosses) or not all(lines):
+        raise ValueError(f"{path}: needs one signer for each of {len(rows.glosses)} rows, got {len(lines)} lines")
+    return lines
 
 
 def load_clips(path: str | Path, key: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -117,8 +141,8 @@ def load_clips(path: str | Path, key: str | None = None) -> Iterator[tuple[str, 
 # -- sequences ---------------------------------------------------------------------------------------------------------
 
 
-def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span]]]:
-    """(name, features [T, D], spans) of every annotated clip."""
+def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
+    """(name, features [T, D], spans, signer where known) of every annotated clip."""
     if annotation.corpus is not None:
         yield from _corpus_clips(path, annotation)
         return
@@ -129,6 +153,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
     lengths: dict[str, int | None] = {
         n: clip_frames(rows, **_clock(annotation, source, n)) for n, rows in source.lengths.items()
     }
+    people: Mapping[str, str | None] = {}
     if annotation.spans is not None:
         names = list(read_spans(annotation.spans)) if annotation.partial else None  # then any clip may be annotated
         spans: Mapping[str, Sequence[Span]] = read_spans(annotation.spans, lengths=lengths, names=names)
@@ -137,6 +162,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
         file = str(annotation.phoenix_alignments)
         samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split, merge=True)]
         spans = {s.name: s.spans for s in samples if s.spans}
+        people = {s.name: s.signer or None for s in samples}
         _check_lengths(file, samples, lengths)
     shared = [name for name in source.names if name in spans]
     if not shared:
@@ -145,7 +171,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
         )
     if len(shared) < len(source.names) or (annotation.partial and len(shared) < len(spans)):
         say(f"{len(shared)} clips have both; features of {len(source.names)}, annotation of {len(spans)}")
-    yield from ((name, source[name], spans[name]) for name in shared)
+    yield from ((name, source[name], spans[name], people.get(name)) for name in shared)
 
 
 def _check_lengths(file: str, samples: Sequence[Sample], lengths: Mapping[str, int | None]) -> None:
@@ -161,7 +187,7 @@ def _check_lengths(file: str, samples: Sequence[Sample], lengths: Mapping[str, i
         )
 
 
-def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span]]]:
+def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
     found = False
     for split in _splits(annotation):
         for sample in load_samples(str(annotation.corpus), path, split):
@@ -172,19 +198,20 @@ def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.
                 )
             if sample.spans:
                 found = True
-                yield sample.name, read_features(sample.features, sample.name), sample.spans
+                yield sample.name, read_features(sample.features, sample.name), sample.spans, sample.signer or None
     if not found:
         raise ValueError(f"{path}: no clip of split {annotation.split} has spans; give them by --spans TSV")
 
 
-def _sign_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span]]]:
+def _sign_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
     """Clips of a single sign each: by name from a store or pickle, or by place from an array [N, T, ...]."""
     labels, names = _labels(annotation, path)
     if names is None:
         array = _array(path, annotation.key)
         for i, (clip, gloss) in enumerate(zip(array.reshape(*array.shape[:2], -1), labels)):
             _finite(clip, f"{path}: clip {i}")
-            yield str(i), clip.astype(np.float32), (Span(gloss, 0, clip_frames(len(clip), **_clock(annotation))),)
+            whole = Span(gloss, 0, clip_frames(len(clip), **_clock(annotation)))
+            yield str(i), clip.astype(np.float32), (whole,), None
         return
     source = open_features(path)
     missing = [name for name in names if name not in source.lengths]
@@ -196,7 +223,8 @@ def _sign_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.nd
     for name, gloss in zip(names, labels):
         if name in source.lengths:
             rows = source[name]
-            yield name, rows, (Span(gloss, 0, clip_frames(len(rows), **_clock(annotation, source, name))),)
+            whole = Span(gloss, 0, clip_frames(len(rows), **_clock(annotation, source, name)))
+            yield name, rows, (whole,), None
 
 
 def _clock(annotation: Annotation, source: Features | None = None, name: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from signcl.data.batch import Span
 from signcl.density.forced_align import peak_frames
 from signcl.density.spans import pool_spans, span_steps
 
-__all__ = ["FRAMES", "Frame", "Instances", "Place", "on_peaks", "pick_rows"]
+__all__ = ["FRAMES", "Frame", "Instances", "Place", "known_signers", "on_peaks", "pick_rows"]
 
 Frame = Literal["centre", "peak", "mean", "medoid"]
 FRAMES: tuple[Frame, ...] = ("centre", "peak", "mean", "medoid")
@@ -35,16 +35,38 @@ class Instances:
     frame: str
     """How the vector of a sign was chosen; "row" where the features had one row per sign, "people" where people
     chose its frame."""
+    signers: list[str] | None = None
+    """Who signs each; None where it is not known. [N]"""
+
+    @property
+    def clips(self) -> list[str]:
+        """The clip of each sign; where a row is a sign, each is a clip of its own. [N]"""
+        return [f"{clip} {start}" if self.frame == "row" else clip for clip, start, _ in self.where]
 
     @property
     def frames(self) -> np.ndarray:
         """Frames of each sign. [N]"""
         return np.array([stop - start for _, start, stop in self.where])
 
+    def overlapping(self) -> int:
+        """Signs that begin before another sign of their clip ends, as two hands or annotators have them."""
+        reached: dict[str, int] = {}
+        count = 0
+        for clip, start, stop in sorted(self.where):
+            count += start < reached.get(clip, 0)
+            reached[clip] = max(stop, reached.get(clip, 0))
+        return count
+
     def numbers(self) -> tuple[list[str], np.ndarray]:
         """The glosses in alphabetical order, and the place of each instance's gloss among them. [K], [N]"""
         names, numbers = np.unique(np.array(self.glosses, dtype=object).astype(str), return_inverse=True)
         return [str(name) for name in names], numbers.astype(np.int64)
+
+
+def known_signers(signers: Sequence[str | None]) -> list[str] | None:
+    """The signers of all instances; None where one is not known."""
+    known = [signer for signer in signers if signer]
+    return known if known and len(known) == len(signers) else None
 
 
 def on_peaks(spans: Sequence[Span]) -> list[Span] | None:

@@ -1,5 +1,5 @@
-"""How sure is a ratio: bootstrap over glosses, over the instances within them, over both; and two feature sets compared
-on the same instances.
+"""How sure is a ratio: bootstrap over glosses, over the instances within them, over both, or over signers; and two
+feature sets compared on the same instances.
 
 Instances are resampled by Bayesian bootstrap (Rubin 1981): each gets a random weight, exponential and scaled to a mean
 of 1 within its gloss, and the weighted ratio is measured again. Drawing rows with replacement would pair a row with its
@@ -8,6 +8,7 @@ own copy, at distance 0, and glosses of two rows would lose their ratio in half 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -20,7 +21,7 @@ from signcl.density.rows import sort_rows
 
 __all__ = ["Over", "SdrComparison", "SdrInterval", "compare_ratios", "ratio_interval", "sdr_interval"]
 
-Over = Literal["glosses", "instances", "both"]
+Over = Literal["glosses", "instances", "both", "signers"]
 
 
 class _Options(TypedDict):
@@ -44,7 +45,7 @@ class SdrInterval:
     samples: int
     seed: int
     over: str = "glosses"
-    """What was resampled: glosses, instances (within glosses), or both."""
+    """What was resampled: glosses, instances (within glosses), both, or signers."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def ratio_interval(
     others: bool = True,
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | None = None,
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrInterval:
@@ -115,7 +117,10 @@ def ratio_interval(
 
     Args:
         features, glosses, distance, inter, min_count, others, cap, weights, block, device: as in `sign_density_ratio`.
-        over: "instances" within their glosses, "glosses", or "both".
+        over: "instances" within their glosses, "glosses", "both", or "signers": all instances of a signer get one
+            weight, so that the interval speaks of other people. Where several people sign, it is the honest one: over
+            instances it is several times too narrow.
+        signers: of each row, for over="signers". [N]
         samples: resamples.
         seed: of the resampling and of `cap`.
         level: coverage of the percentile interval.
@@ -135,7 +140,8 @@ def ratio_interval(
     if over == "glosses":
         plain = sign_density_ratio(features, glosses, weights=weights, block=block, device=device, **options)
         return sdr_interval(plain, samples=samples, seed=seed, level=level)
-    ratios = _replicates(features, glosses, weights, samples, options, block, device)
+    groups = _groups(over, signers, len(features))
+    ratios = _replicates(features, glosses, weights, samples, options, block, device, groups)
     means = _mean_over_glosses(ratios[:, 1:], over, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return SdrInterval(float(ratios[:, 0].mean()), float(low), float(high), level, samples, seed, over)
@@ -156,6 +162,7 @@ def compare_ratios(
     others: bool = True,
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | None = None,
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrComparison:
@@ -165,7 +172,7 @@ def compare_ratios(
         a: features of the instances under one model. [N, D]
         b: under another; any size. [N, D']
         glosses: gloss number of each row of both. [N]
-        over, samples, seed, level, distance, inter, min_count, others, cap, weights, block, device: as in
+        over, samples, seed, level, distance, inter, min_count, others, cap, weights, signers, block, device: as in
             `ratio_interval`.
 
     Raises:
@@ -185,7 +192,8 @@ def compare_ratios(
         "seed": seed,
     }
     drawn = 0 if over == "glosses" else samples
-    one, two = (_replicates(x, glosses, weights, drawn, options, block, device) for x in (a, b))
+    groups = _groups(over, signers, len(a))
+    one, two = (_replicates(x, glosses, weights, drawn, options, block, device, groups) for x in (a, b))
     ratios = (two - one)[:, 1:] if drawn else (two - one).expand(-1, samples)
     differences = _mean_over_glosses(ratios, over, seed)
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
@@ -206,11 +214,26 @@ def compare_ratios(
 
 
 def _check(samples: int, level: float, over: str = "glosses") -> None:
-    if samples < 1 or not 0 < level < 1 or over not in ("glosses", "instances", "both"):
+    if samples < 1 or not 0 < level < 1 or over not in ("glosses", "instances", "both", "signers"):
         raise ValueError(
-            f"an interval needs samples >= 1, a level between 0 and 1, and over 'glosses', 'instances' or 'both', got "
-            f"{samples}, {level} and {over!r}."
+            f"an interval needs samples >= 1, a level between 0 and 1, and over 'glosses', 'instances', 'both' or "
+            f"'signers', got {samples}, {level} and {over!r}."
         )
+
+
+def _groups(over: str, signers: Sequence[object] | np.ndarray | None, rows: int) -> np.ndarray | None:
+    """The number of each row's signer, where these are resampled."""
+    if over != "signers":
+        return None
+    if signers is None:
+        raise ValueError("an interval over signers needs the signer of each row; give `signers`.")
+    _, numbers = np.unique(np.asarray(signers, dtype=object).astype(str), return_inverse=True)
+    if len(numbers) != rows or numbers.max() < 1:
+        raise ValueError(
+            f"an interval over signers needs a signer of each of {rows} rows and at least 2 of them, got "
+            f"{len(numbers)} rows of {int(numbers.max()) + 1}."
+        )
+    return np.asarray(numbers)
 
 
 def _replicates(
@@ -221,12 +244,18 @@ def _replicates(
     options: _Options,
     block: int | None,
     device: torch.device | str | None = None,
+    groups: np.ndarray | None = None,
 ) -> Tensor:
-    """The ratio of each gloss as it is (column 0) and under `samples` random weightings of its rows. [K, R + 1]"""
+    """The ratio of each gloss as it is (column 0) and under `samples` random weightings of its rows. [K, R + 1]
+
+    Rows of one group, where there are groups, get the same weight.
+    """
     check_options(options["distance"], options["inter"], options["min_count"])
     rows = len(torch.as_tensor(glosses))
     generator = torch.Generator().manual_seed(options["seed"])
-    drawn = torch.empty(rows, samples + 1, dtype=torch.float64).exponential_(generator=generator).clamp_(min=1e-9)
+    units = rows if groups is None else int(groups.max()) + 1
+    drawn = torch.empty(units, samples + 1, dtype=torch.float64).exponential_(generator=generator).clamp_(min=1e-9)
+    drawn = drawn if groups is None else drawn[torch.from_numpy(groups)]
     drawn[:, 0] = 1
     if weights is not None:
         drawn *= torch.as_tensor(weights).cpu().double()[:, None]
@@ -250,7 +279,7 @@ def _replicates(
 def _mean_over_glosses(ratios: Tensor, over: str, seed: int) -> np.ndarray:
     """Mean over the glosses of each replicate, or over glosses drawn anew. [K, R] -> [R]"""
     values = ratios.numpy()
-    if over == "instances":
+    if over in ("instances", "signers"):
         return values.mean(axis=0)
     draws = np.random.default_rng(seed).integers(len(values), size=values.shape)
     return np.take_along_axis(values, draws, axis=0).mean(axis=0)

@@ -1,7 +1,8 @@
 """Density without glosses: segments instead of signs, clusters instead of glosses, and how a clip resembles itself.
 
-None of these is the Sign Density Ratio. How well they follow it, where both can be measured, stands in docs/density.md;
-they compare feature sets of one corpus, and say nothing across corpora.
+None of these is the Sign Density Ratio, and none can replace it: a diagnostic. How well they follow it, where both can
+be measured, stands in docs/density.md. Where clips or signers differ by more than their signs do, the estimates take
+that for clearness; the result then says that they cannot be trusted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from signcl.density.rows import as_array
 from signcl.density.spans import Choice, pool_spans
 
 __all__ = ["LabelFree", "label_free_density", "segment_clip"]
+
+UNTRUSTED = 0.3  # share of the variance between clips above which the estimates are not to be trusted
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class LabelFree:
     """cluster_ratio / cluster_null."""
     step_ratio: float
     """Mean distance of neighbouring frames over that of any two frames of a clip: how smooth the features are."""
+    clip_share: float
+    """Share of the variance of segments that is between clips, less what chance would give, 0..1; where signers are
+    known, after each signer's mean was taken out."""
+    signer_share: float | None
+    """The share between signers, before it was taken out; None where signers are not known."""
+    trusted: bool
+    """False where more than `UNTRUSTED` of the variance is between clips: the estimates then speak of cameras, light
+    and people."""
     clips: int
     segments: int
     settings: dict[str, int | float | str]
@@ -75,6 +86,7 @@ def label_free_density(
     frame: Choice = "centre",
     most: int = 5000,
     seed: int = 0,
+    signers: Sequence[str] | None = None,
 ) -> LabelFree:
     """How crowded features seem to be, without knowing a gloss.
 
@@ -85,6 +97,8 @@ def label_free_density(
         frame: which vector of a segment stands for it.
         most: segments that are clustered and compared; more are drawn down to so many.
         seed: of the draw, the clusters and the Gaussian rows.
+        signers: of each clip, where known: each signer's mean is then taken out first, since a constant offset per
+            signer would make any features look clear.
 
     Raises:
         ValueError: no two clips, clips that do not fit together or are not finite, fewer than four segments, rows that
@@ -95,6 +109,8 @@ def label_free_density(
             f"label_free_density needs at least 2 clips and frames_per_sign of at least 1, got {len(clips)} clips and "
             f"{frames_per_sign}."
         )
+    if signers is not None and len(signers) != len(clips):
+        raise ValueError(f"label_free_density needs a signer per clip, got {len(signers)} for {len(clips)} clips.")
     size = clips[0].shape[-1]
     rows: list[np.ndarray] = []
     owner: list[int] = []
@@ -128,6 +144,12 @@ def label_free_density(
             f"label_free_density needs at least 4 segments and a clip of several, got {found} segments of {len(clips)} "
             f"clips; lower frames_per_sign (now {frames_per_sign:g})."
         )
+    signer_share = None
+    if signers is not None and len(set(signers)) > 1:
+        people = np.unique(np.array(signers, dtype=object).astype(str), return_inverse=True)[1][clip_of]
+        signer_share = _between(points, people)
+        points = points - _group_means(points, people)
+    clip_share = _between(points, clip_of)
     if found > most:
         kept = np.sort(np.random.default_rng(seed).permutation(found)[:most])
         points, clip_of = points[kept], clip_of[kept]
@@ -140,10 +162,31 @@ def label_free_density(
         cluster_null=null,
         cluster_excess=ratio / null,
         step_ratio=step / parted,
+        clip_share=clip_share,
+        signer_share=signer_share,
+        trusted=clip_share <= UNTRUSTED,
         clips=len(clips),
         segments=found,
         settings={"frames_per_sign": frames_per_sign, "clusters": number, "frame": frame, "seed": seed, "most": most},
     )
+
+
+def _group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+    sums = np.zeros((int(group.max()) + 1, rows.shape[1]))
+    np.add.at(sums, group, rows)
+    means: np.ndarray = (sums / np.maximum(np.bincount(group), 1)[:, None])[group].astype(rows.dtype)
+    return means
+
+
+def _between(rows: np.ndarray, group: np.ndarray) -> float:
+    """Share of the variance between groups, less what groups of rows without structure would have (epsilon squared)."""
+    centred = rows - rows.mean(axis=0)
+    total = float((centred**2).sum())
+    count, groups = len(rows), len(np.unique(group))
+    if total == 0 or count <= groups:
+        return 0.0
+    rest = float(((centred - _group_means(centred, group)) ** 2).sum())
+    return max(0.0, 1 - rest / total * (count - 1) / (count - groups))
 
 
 def _clustered(points: np.ndarray, clusters: int, seed: int) -> float:

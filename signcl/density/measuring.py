@@ -16,17 +16,27 @@ from signcl.density import (
     Density,
     capped_rows,
     compare_ratios,
+    confusable_glosses,
+    linear_probe,
     other_measures,
+    rank_me,
     ratio_interval,
+    retrieval,
+    retrieval_interval,
     sdr_interval,
     shuffle_baseline,
+    shuffled_retrieval,
     sign_density_ratio,
     to_rows,
+    variance_shares,
 )
 from signcl.density.against import GlossTable, against
 from signcl.density.instances import Instances
 from signcl.density.intervals import Over
 from signcl.density.ratio import Distance, Inter
+from signcl.density.retrieval import group_bootstrap
+from signcl.density.by_signer import balanced_weights, signer_ratios
+from signcl.density.verdicts import HARD, compared_line, notes_on
 
 __all__ = ["Settings", "measure_instances"]
 
@@ -44,14 +54,19 @@ class Settings:
     cap: int | None = bounded(None, low=2, high=10**9)
     """Most instances of a gloss, drawn with `seed`."""
     weight: str = "even"
-    """`even`, or `frames`: an instance counts as often as its sign has frames."""
+    """`even`; `frames`: an instance counts as often as its sign has frames; `signers`: each signer of a gloss counts
+    the same."""
     interval: Over = "glosses"
     """What the interval resamples."""
     samples: int = bounded(1000, low=1, high=10**7)
     """Resamples of intervals over glosses; a fifth of them where instances are resampled."""
     seed: int = bounded(0, low=0, high=2**63 - 1)
+    by: str = ""
+    """`signer`: also the ratio within and across signers, and of each."""
+    retrieval: bool = True
+    """Also whether signs are found again in other clips, and told from their nearest gloss."""
     measures: bool = False
-    """Also the measures beside the ratio."""
+    """Also what the variance is spent on, a linear probe, and the other measures beside the ratio."""
     baseline: bool = True
     """Also the ratio under shuffled glosses, which costs as much again."""
     distributed: bool = False
@@ -88,8 +103,11 @@ def measure_instances(
     Raises:
         ValueError: as `sign_density_ratio`; `versus` with other instances.
     """
-    if settings.weight not in ("even", "frames"):
-        raise ValueError(f"--weight must be even or frames, got {settings.weight!r}")
+    if settings.weight not in ("even", "frames", "signers"):
+        raise ValueError(f"--weight must be even, frames or signers, got {settings.weight!r}")
+    if settings.by not in ("", "signer"):
+        raise ValueError(f"--by must be signer, got {settings.by!r}")
+    _check_signers(choices[0], settings)
     found = [_one(instances, settings, rank, device) for instances in choices]
     if rank:
         return {}, []
@@ -103,6 +121,7 @@ def measure_instances(
         "glosses": len(rows),
         "glosses_left_out": int((counts < settings.min_count).sum()),
         "instances": len(first.glosses),
+        "overlapping": first.overlapping(),
         "measured": density.settings["rows"],
         "densest": rows[:5],
         "sparsest": rows[:-6:-1],
@@ -110,13 +129,195 @@ def measure_instances(
         "made": {"frame": first.frame, **asdict(settings)},
     }
     place = {row["gloss"]: row for row in rows}
+    if settings.retrieval:
+        result |= _found_again(first, settings, device, place)
+    if settings.by:
+        result["signers"] = _by_signer(first, device)
     if settings.measures:
+        result |= _spent(first, settings)
         result["measures"] = _measures(first, settings, place)
     if scores is not None:
         result["against"] = against(rows, scores, bins=bins, samples=settings.samples, seed=settings.seed)
     if versus is not None:
         result["versus"] = _versus(first, versus, settings, device)
+        if settings.retrieval:
+            theirs = _found_again(versus, settings, device, {})
+            result["versus"]["retrieval"] = _difference(first, versus, settings, device)
+            line = compared_line(result, {"sdr": result["versus"]["b"], **theirs})
+            result["versus"]["notes"] = [line] if line else []
+    result["notes"] = notes_on(result)
     return result, rows
+
+
+def _check_signers(instances: Instances, settings: Settings) -> None:
+    """Refuse what needs signers that are not known."""
+    asked = [
+        flag
+        for flag, given in (
+            ("--by signer", settings.by),
+            ("--interval signers", settings.interval == "signers"),
+            ("--weight signers", settings.weight == "signers"),
+        )
+        if given
+    ]
+    known = sorted(set(instances.signers or []))
+    if asked and len(known) < 2:
+        has = f"all signs are of {known[0]}" if known else "no signer is known"
+        raise ValueError(
+            f"{asked[0]} needs at least 2 signers, and {has}; a corpus names them in its table (column signer), for "
+            "features give --signers TSV with the columns name and signer"
+        )
+
+
+def _capped(instances: Instances, settings: Settings, what: str) -> np.ndarray:
+    """Rows for what takes N x N work, all of them or a capped part."""
+    names, numbers = instances.numbers()
+    cap = settings.cap
+    if cap is None and len(numbers) > MANY:
+        cap = max(2, MANY // len(names))
+        say(f"{what} is taken on at most {cap} of {len(numbers)} instances per gloss")
+    if cap is None:
+        return np.arange(len(numbers))
+    kept: np.ndarray = capped_rows(numbers, cap, seed=settings.seed).numpy()
+    return kept
+
+
+def _found_again(
+    instances: Instances, settings: Settings, device: torch.device | str | None, place: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Retrieval in other clips and of other signers, and each gloss against its nearest one."""
+    names, numbers = instances.numbers()
+    kept = _capped(instances, settings, "retrieval")
+    features, labels = np.asarray(instances.features)[kept], numbers[kept]
+    clips = np.array(instances.clips, dtype=object)[kept]
+    signers = None if instances.signers is None else np.array(instances.signers, dtype=object)[kept]
+    found: dict[str, Any] = {"retrieval": {"clips": _retrieved(features, labels, clips, None, settings, device)}}
+    if signers is not None and len(set(signers)) > 1:
+        found["retrieval"]["signers"] = _retrieved(features, labels, clips, signers, settings, device)
+    for number, value in found["retrieval"]["clips"].pop("by_gloss", []):
+        if names[number] in place:
+            place[names[number]]["map"] = value
+    nearest = confusable_glosses(features, labels, device=device)
+    for number, other, ratio, auc, d_prime in zip(
+        nearest.gloss_ids.tolist(), nearest.nearest.tolist(), nearest.ratio, nearest.auc, nearest.d_prime, strict=True
+    ):
+        row = place.get(names[number])
+        if row is not None:
+            row |= {
+                "nearest": names[other],
+                "nearest_ratio": float(ratio),
+                "auc": float(auc),
+                "d_prime": float(d_prime),
+            }
+    found["nearest"] = {
+        "ratio": 100 * float(nearest.ratio.mean()),
+        "auc": float(nearest.auc.mean()),
+        "d_prime": float(nearest.d_prime.mean()),
+        "glosses": len(nearest.auc),
+        "hard": int((nearest.auc < HARD).sum()),
+        "pairs": [{"gloss": names[one], "nearest": names[other], "auc": auc} for one, other, auc in nearest.pairs[:5]],
+    }
+    return found
+
+
+def _retrieved(
+    features: np.ndarray,
+    labels: np.ndarray,
+    clips: np.ndarray,
+    signers: np.ndarray | None,
+    settings: Settings,
+    device: torch.device | str | None,
+) -> dict[str, Any]:
+    distance = "cosine" if settings.distance == "cosine" else "euclidean"
+    options: dict[str, Any] = {"signers": signers, "distance": distance, "device": device}
+    try:
+        found = retrieval(features, labels, clips, **options)
+    except ValueError as error:  # one clip a gloss: nothing to find, and the result says so
+        return {"why": str(error)}
+    drawn = signers if signers is not None else clips
+    interval = retrieval_interval(found, drawn, samples=settings.samples, seed=settings.seed)
+    result = {
+        "map": 100 * found.map,
+        "map_interval": [100 * end for end in interval.map],
+        "one_nn": 100 * found.one_nn,
+        "one_nn_interval": [100 * end for end in interval.one_nn],
+        "recall": {str(k): 100 * value for k, value in found.recall.items()},
+        "hubness": found.hubness,
+        "queries": found.queries,
+        "without_match": found.without_match,
+        "by_gloss": list(zip(found.gloss_ids.tolist(), found.by_gloss.tolist(), strict=True)),
+    }
+    if settings.baseline:
+        shuffled = shuffled_retrieval(features, labels, clips, seed=settings.seed, **options)
+        result |= {"shuffled_map": 100 * shuffled.map, "shuffled_one_nn": 100 * shuffled.one_nn}
+    if signers is not None:
+        result.pop("by_gloss")
+    return result
+
+
+def _difference(
+    one: Instances, other: Instances, settings: Settings, device: torch.device | str | None
+) -> dict[str, Any]:
+    """Retrieval in both feature sets, and the difference with an interval over clips."""
+    _, numbers = one.numbers()
+    kept = _capped(one, settings, "retrieval")
+    clips = np.array(one.clips, dtype=object)[kept]
+    distance = "cosine" if settings.distance == "cosine" else "euclidean"
+    try:
+        a, b = (
+            retrieval(np.asarray(x.features)[kept], numbers[kept], clips, distance=distance, device=device)
+            for x in (one, other)
+        )
+    except ValueError as error:
+        return {"why": str(error)}
+    gains = (b.average_precision - a.average_precision)[:, None]
+    drawn = group_bootstrap(gains, clips[a.asked].astype(str), settings.samples, settings.seed)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    percent = {"a": a.map, "b": b.map, "difference": b.map - a.map, "low": float(low), "high": float(high)}
+    return {key: 100 * value for key, value in percent.items()}
+
+
+def _by_signer(instances: Instances, device: torch.device | str | None) -> dict[str, Any]:
+    _, numbers = instances.numbers()
+    found = signer_ratios(np.asarray(instances.features), numbers, instances.signers or [], device=device)
+    rows = [
+        {
+            "signer": name,
+            "signs": int(count),
+            "glosses": int(glosses),
+            "sdr": None if np.isnan(sdr) else 100 * float(sdr),
+        }
+        for name, count, glosses, sdr in zip(found.signers, found.rows, found.glosses, found.sdr, strict=True)
+    ]
+    return {
+        "within": None if found.within is None else 100 * found.within,
+        "across": None if found.across is None else 100 * found.across,
+        "glosses_across": found.glosses_across,
+        "each": rows,
+    }
+
+
+def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
+    """Shares of variance, rank and a linear probe."""
+    _, numbers = instances.numbers()
+    kept = _capped(instances, settings, "the share of variance")
+    features, labels = np.asarray(instances.features)[kept], numbers[kept]
+    clips = np.array(instances.clips, dtype=object)[kept]
+    signers = None if instances.signers is None else np.array(instances.signers, dtype=object)[kept]
+    if signers is not None and len(set(signers)) < 2:
+        signers = None
+    shares = variance_shares(features, labels, clips, signers)
+    variance = {name: getattr(shares, name) for name in ("signer", "clip", "gloss", "rest")}
+    result: dict[str, Any] = {
+        "variance": {name: None if value is None else 100 * value for name, value in variance.items()},
+        "rank_me": rank_me(features),
+    }
+    result["variance"]["by_chance"] = {name: 100 * value for name, value in shares.by_chance.items()}
+    try:
+        result["probe"] = asdict(linear_probe(features, labels, clips, seed=settings.seed))
+    except ValueError as error:
+        result["probe"] = {"why": str(error)}
+    return result
 
 
 def _one(
@@ -152,10 +353,15 @@ def _interval(
     if settings.interval == "glosses":
         return sdr_interval(density, samples=settings.samples, seed=settings.seed)
     draws = max(settings.samples // 5, 1)
-    return ratio_interval(instances.features, numbers, over=settings.interval, samples=draws, **options)
+    signers = instances.signers
+    return ratio_interval(
+        instances.features, numbers, over=settings.interval, samples=draws, signers=signers, **options
+    )
 
 
 def _weights(instances: Instances, settings: Settings) -> np.ndarray | None:
+    if settings.weight == "signers":
+        return balanced_weights(instances.glosses, instances.signers or [])
     return instances.frames if settings.weight == "frames" else None
 
 
@@ -172,13 +378,8 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
     """The measures beside the ratio; those per gloss go into its row of the table."""
     names, numbers = instances.numbers()
     features = np.asarray(instances.features)
-    cap = settings.cap
-    if cap is None and len(numbers) > MANY:
-        cap = max(2, MANY // len(names))
-        say(f"the other measures are taken on at most {cap} of {len(numbers)} instances per gloss")
-    if cap is not None:
-        kept = capped_rows(numbers, cap, seed=settings.seed).numpy()
-        features, numbers = features[kept], numbers[kept]
+    kept = _capped(instances, settings, "every other measure")
+    features, numbers = features[kept], numbers[kept]
     found = other_measures(features, numbers, min_count=settings.min_count)
     if found.settings["zero_rows"]:
         say(f"no alignment and uniformity: {found.settings['zero_rows']} rows are all zeros and have no direction")
@@ -187,7 +388,7 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
             if names[number] in place:
                 place[names[number]][measure] = float(value)
     shown = [{"measure": name, "value": value, "better": BETTER[name]} for name, value in found.values.items()]
-    return {"values": shown, "settings": found.settings | {"cap": cap}}
+    return {"values": shown, "settings": found.settings | {"instances": len(kept)}}
 
 
 def _versus(one: Instances, other: Instances, settings: Settings, device: torch.device | str | None) -> dict[str, Any]:
@@ -213,6 +414,7 @@ def _versus(one: Instances, other: Instances, settings: Settings, device: torch.
         cap=settings.cap,
         seed=settings.seed,
         weights=_weights(one, settings),
+        signers=one.signers,
         device=device,
     )
     percent = {key: 100 * getattr(compared, key) for key in ("difference", "low", "high", "a", "b")}

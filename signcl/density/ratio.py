@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from signcl.density.pairs import ALONE, Moments, Progress, Share, distance_blocks, within_sums
-from signcl.density.rows import Sorted, sort_rows
+from signcl.density.rows import Sorted, gloss_numbers, sort_rows
 
 __all__ = [
     "Density",
@@ -57,6 +57,16 @@ class Density:
     settings: dict[str, str | int | bool]
     """What moves the number: distance, inter, min_count, others, rows, glosses, rare_glosses (below min_count), and cap
     with its seed, and weighted, where given."""
+    names: tuple[str, ...] | None = None
+    """Where glosses were given as text: their names, in alphabetical order; `gloss_ids` count them."""
+
+    def __str__(self) -> str:
+        rare = f", {self.settings['rare_glosses']} rarer ones without a ratio" if self.settings["rare_glosses"] else ""
+        return (
+            f"SDR {100 * self.mean:.2f} % ({self.settings['distance']}; {self.settings['rows']} signs of "
+            f"{len(self.sdr)} glosses{rare}; within {float(self.intra.mean()):.4g}, to others "
+            f"{float(self.inter.mean()):.4g})"
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class GlossDistances:
 
 def sign_density_ratio(
     features: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     *,
     distance: Distance = "euclidean",
     inter: Inter = "gloss",
@@ -97,7 +107,7 @@ def sign_density_ratio(
 
     Args:
         features: one row per sign instance; a memory-mapped array is read piece by piece. [N, D]
-        glosses: gloss number of each row. [N]
+        glosses: gloss of each row, as a number or as text. [N]
         distance: "euclidean" (paper), "squared" or "cosine" (1 - cosine); the last two need no pairs and are fast.
         inter: "gloss": the mean over the other glosses, each weighing the same (paper). "instance": over their rows.
         min_count: a gloss with fewer rows has no ratio (at least 2: one row has no neighbour of its own).
@@ -125,6 +135,7 @@ def sign_density_ratio(
     check_options(distance, inter, min_count)
     if weights is not None and np.ndim(weights) != 1:
         raise ValueError(f"sign_density_ratio needs one weight per row [N], got shape {tuple(np.shape(weights))}.")
+    names, glosses = gloss_numbers(glosses)
     data = sort_rows(features, glosses, min_count, others, cap=cap, seed=seed, weights=weights, device=device)
     mean_intra, mean_inter = measure(data, distance, inter, block=block, distributed=distributed, progress=progress)
     mean_intra, mean_inter = mean_intra.cpu(), mean_inter.cpu()
@@ -144,7 +155,7 @@ def sign_density_ratio(
         settings["weighted"] = True
     kept = data.kept.cpu()
     return Density(
-        data.gloss_ids[kept], data.counts.cpu()[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings
+        data.gloss_ids[kept], data.counts.cpu()[kept], mean_intra, mean_inter, sdr, float(sdr.mean()), settings, names
     )
 
 
@@ -209,7 +220,7 @@ def gloss_distances(
 
 def shuffle_baseline(
     features: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     *,
     seed: int = 0,
     distance: Distance = "euclidean",
@@ -232,7 +243,7 @@ def shuffle_baseline(
         seed: of the permutation, and of `cap`.
         distance, inter, min_count, others, cap, weights, block, device, distributed: as there.
     """
-    labels = torch.as_tensor(glosses)
+    labels = torch.as_tensor(gloss_numbers(glosses)[1])
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed), device="cpu").to(labels.device)
     return sign_density_ratio(
         features,
@@ -250,12 +261,14 @@ def shuffle_baseline(
     )
 
 
-def to_rows(density: Density, names: dict[int, str] | list[str] | None = None) -> list[dict[str, str | int | float]]:
+def to_rows(
+    density: Density, names: dict[int, str] | Sequence[str] | None = None
+) -> list[dict[str, str | int | float]]:
     """One dictionary per gloss, most crowded first, for a table or a CSV file.
 
     Args:
         density: what was measured.
-        names: written gloss of each gloss number; without it the number stands.
+        names: written gloss of each gloss number; without it the density's own names, or the number.
 
     Raises:
         ValueError: a gloss number that `names` does not know.
@@ -264,6 +277,7 @@ def to_rows(density: Density, names: dict[int, str] | list[str] | None = None) -
     order = density.sdr.argsort(descending=True, stable=True).tolist()
     ids, counts = density.gloss_ids.tolist(), density.counts.tolist()
     intra, inter, sdr = density.intra.tolist(), density.inter.tolist(), density.sdr.tolist()
+    names = density.names if names is None else names
     known = names if isinstance(names, dict) else dict(enumerate(names)) if names is not None else None
     for k in order:
         if known is not None and ids[k] not in known:

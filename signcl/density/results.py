@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from signcl.data.files import atomic_write, write_json, write_text
 from signcl.data.text_tables import table
+from signcl.density.verdicts import HARD
 
 __all__ = [
     "Table",
@@ -37,10 +38,23 @@ def density_text(found: dict[str, Any]) -> str:
 
 def label_free_text(found: dict[str, Any]) -> str:
     """What `signcl density --label-free` prints."""
-    rows = [[key.replace("_", " "), f"{100 * value:.1f} %"] for key, value in found.items() if isinstance(value, float)]
+    shares = {key: found[key] for key in ("signer_share", "clip_share") if found[key] is not None}
+    rows = [
+        [key.replace("_", " "), f"{100 * value:.1f} %"]
+        for key, value in found.items()
+        if isinstance(value, float) and key not in shares
+    ]
+    told = ", ".join(f"between {key.split('_')[0]}s {100 * value:.0f} %" for key, value in shares.items())
+    text = table(rows, [f"{found['segments']} segments of {found['clips']} clips", "higher is denser"])
+    text += f"\nShare of the variance {told}."
+    if not found["trusted"]:
+        text += (
+            "\nNot to be trusted here: clips differ by more than their signs do (camera, light, signer), and the "
+            "estimates take that for clear signs."
+        )
     return (
-        table(rows, [f"{found['segments']} segments of {found['clips']} clips", "higher is denser"])
-        + "\nNone of these is the SDR; docs/density.md says how well each follows it. Compare within one corpus only."
+        text + "\nA diagnostic: none of these is the SDR, and on a corpus of several signers none followed it well "
+        "(docs/density.md). Compare within one corpus only."
     )
 
 
@@ -65,6 +79,11 @@ def result_tables(found: dict[str, Any]) -> list[Table]:
         for d, s in zip(found["densest"], found["sparsest"])
     ]
     tables.append(Table("Glosses", ["densest", "signs", "SDR %", "sparsest", "signs", "SDR %"], rows))
+    tables += _retrieval_tables(found)
+    if "signers" in found:
+        tables += _signer_tables(found["signers"])
+    if "variance" in found:
+        tables.append(_spent_table(found))
     if "measures" in found:
         rows = [[m["measure"], f"{m['value']:.4g}", m["better"]] for m in found["measures"]["values"]]
         tables.append(Table("Other measures", ["measure", "value", "better"], rows))
@@ -76,7 +95,72 @@ def result_tables(found: dict[str, Any]) -> list[Table]:
         row += [f"{v['p_value']:.3g}", f"{100 * v['glosses_lower']:.0f} %"]
         header = ["SDR % of A", "of B", "B - A", f"95 % over {v['over']}", "p", "glosses lower in B"]
         tables.append(Table("A versus B, same sign instances", header, [row]))
+        if "a" in v.get("retrieval", {}):
+            r = v["retrieval"]
+            row = [f"{r['a']:.2f}", f"{r['b']:.2f}", f"{r['difference']:+.2f}", f"{r['low']:+.2f} to {r['high']:+.2f}"]
+            header = ["mAP % of A", "of B", "B - A", "95 % over clips"]
+            tables.append(Table("Retrieval, A versus B", header, [row]))
     return tables
+
+
+def _retrieval_tables(found: dict[str, Any]) -> list[Table]:
+    if "retrieval" not in found:
+        return []
+    rows = []
+    for kind, part in found["retrieval"].items():
+        if "why" in part:
+            rows.append([f"other {kind}", f"not measured: {part['why']}", *[""] * 5])
+            continue
+        shuffled = f"{part['shuffled_map']:.1f}, {part['shuffled_one_nn']:.1f}" if "shuffled_map" in part else "-"
+        rows.append([
+            f"other {kind}",
+            f"{part['map']:.1f} ({part['map_interval'][0]:.1f} to {part['map_interval'][1]:.1f})",
+            f"{part['one_nn']:.1f} ({part['one_nn_interval'][0]:.1f} to {part['one_nn_interval'][1]:.1f})",
+            ", ".join(f"{part['recall'][k]:.1f}" for k in ("5", "10")),
+            shuffled,
+            f"{part['hubness']:.2f}",
+            f"{part['queries']} ({part['without_match']} without)",
+        ])  # fmt: skip
+    header = ["same sign among", "mAP %", "nearest %", "among 5, 10 %", "shuffled mAP, nearest", "hubness", "signs"]
+    near = found["nearest"]
+    pairs = ", ".join(f"{p['gloss']}–{p['nearest']} {p['auc']:.2f}" for p in near["pairs"])
+    cells = [f"{near['ratio']:.1f}", f"{near['auc']:.3f}", f"{near['d_prime']:.2f}", str(near["hard"]), pairs]
+    return [
+        Table("Retrieval: higher is better", header, rows),
+        Table(
+            "Each gloss against its nearest one",
+            ["ratio %, lower is better", "AUC", "d'", f"AUC below {HARD}", "hardest pairs, AUC"],
+            [cells],
+        ),
+    ]
+
+
+def _signer_tables(found: dict[str, Any]) -> list[Table]:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    rows = [["within a signer, mean", "", "", shown(found["within"])]]
+    rows.append(["across signers", "", str(found["glosses_across"]), shown(found["across"])])
+    rows += [[r["signer"], str(r["signs"]), str(r["glosses"]), shown(r["sdr"])] for r in found["each"]]
+    return [Table("By signer", ["signer", "signs", "glosses", "SDR %"], rows)]
+
+
+def _spent_table(found: dict[str, Any]) -> Table:
+    shares, probe = found["variance"], found["probe"]
+    chance = shares["by_chance"]
+    rows = [
+        [f"variance: {name}", f"{shares[name]:.1f} %", f"{chance[name]:.1f} % by chance"]
+        for name in ("signer", "clip", "gloss")
+        if shares[name] is not None
+    ]
+    rows.append(["variance: rest", f"{shares['rest']:.1f} %", ""])
+    rows.append(["directions in use (RankMe)", f"{found['rank_me']:.1f}", ""])
+    if "why" in probe:
+        rows.append(["linear probe", "-", probe["why"]])
+    else:
+        text = f"of {probe['entropy']:.2f}; names {100 * probe['accuracy']:.1f} % of {probe['signs']} held-out signs"
+        rows.append(["linear probe, bits a sign", f"{probe['bits']:.2f}", text])
+    return Table("What the features hold", ["", "value", ""], rows)
 
 
 def _head(found: dict[str, Any]) -> str:
@@ -93,6 +177,8 @@ def _head(found: dict[str, Any]) -> str:
             f"{found['instances']} signs of {found['glosses']} glosses{split} "
             f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
             ", ".join(parts),
+            *([f"{found['overlapping']} signs overlap another in time"] if found.get("overlapping") else []),
+            *(f"Note: {note}" for note in (*found.get("notes", []), *found.get("versus", {}).get("notes", []))),
         ]
     )
 
@@ -110,7 +196,7 @@ def _against(found: dict[str, Any]) -> list[Table]:
     tables = [Table(title + f"frequency: {found['frequency']}", header, rows)]
     rows = [
         [str(i + 1), str(b["glosses"]), f"{100 * b['low']:.1f} to {100 * b['high']:.1f}", f"{100 * b['sdr']:.1f}",
-         f"{b['accuracy']:.1f}", f"{b['error']:.1f}"]
+         f"{b['accuracy']:.4g}", f"{b['error']:.3g}"]
         for i, b in enumerate(found["bins"])
     ]  # fmt: skip
     header = ["bin", "glosses", "SDR % from", "mean SDR %", "mean accuracy", "standard error"]

@@ -8,15 +8,29 @@ gloss begins without asking the device.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "Rows", "Sorted", "as_array", "capped_rows", "sort_rows"]
+__all__ = ["CHUNK", "Rows", "Sorted", "as_array", "capped_rows", "gloss_numbers", "sort_rows"]
 
 CHUNK = 4096  # rows looked at at once where no pairs are formed
+
+
+def gloss_numbers(
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
+) -> tuple[tuple[str, ...] | None, Tensor | np.ndarray]:
+    """Glosses as numbers, and their names in alphabetical order where they were text."""
+    if isinstance(glosses, Tensor):
+        return None, glosses
+    given = np.asarray(glosses)
+    if given.dtype.kind not in "UO":
+        return None, given
+    names, numbers = np.unique(given.astype(str), return_inverse=True)
+    return tuple(names.tolist()), np.asarray(numbers.astype(np.int64))
 
 
 def as_array(values: Tensor | np.ndarray, dtype: type[np.generic] | None = None) -> np.ndarray:

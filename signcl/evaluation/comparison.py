@@ -4,15 +4,29 @@ by side with the interval of the difference. Sentence by sentence: `signcl.evalu
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from signcl.data.progress import say
+from signcl.density.verdicts import compared_line
 from signcl.evaluation.scoring import read_predictions
 from signcl.metrics import clean_phoenix_2014_trans, paired_bootstrap
 from signcl.training.runs import read_recipe
 
-__all__ = ["compare", "paired_predictions"]
+__all__ = ["compare", "density_line", "paired_predictions"]
+
+
+def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> str | None:
+    """Where the densities of two runs were measured alike and SDR and retrieval disagree, the sentence that says so."""
+    found = []
+    for run in (run_a, run_b):
+        path = Path(run) / f"density.{split}.json"
+        if not path.is_file():
+            return None
+        found.append(json.loads(path.read_text(encoding="utf-8")))
+    alike = all(found[0]["made"].get(k) == found[1]["made"].get(k) for k in ("frame", "tap", "distance", "inter"))
+    return compared_line(*found) if alike else None
 
 
 def paired_predictions(

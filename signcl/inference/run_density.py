@@ -25,7 +25,7 @@ from signcl.density.against import GlossTable
 from signcl.density.figures import density_figure
 from signcl.density.forced_align import peak_frames
 from signcl.density.instance_files import Annotation, load_clips, load_instances
-from signcl.density.instances import Frame, Instances, Place, on_peaks
+from signcl.density.instances import Frame, Instances, Place, known_signers, on_peaks
 from signcl.density.maps import tsne
 from signcl.density.measuring import Settings, measure_instances
 from signcl.density.results import write_result
@@ -88,6 +88,7 @@ def sign_instances(
     picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
     glosses: list[str] = []
     where: list[Place] = []
+    signers: list[str | None] = []
     unknown: set[str] = set()
     samples = [s for s in samples if s.spans]
     counts = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
@@ -108,12 +109,13 @@ def sign_instances(
             picked[frame].append(rows)
         glosses += [str(span.token) for span, _ in both]
         where += [(sample.name, span.start, span.stop) for span, _ in both]
+        signers += [sample.signer or None] * len(both)
     if not glosses:
         raise ValueError("no clip of this split has spans; run `signcl corpus stats` to see what the corpus holds")
     if unknown:
         first = ", ".join(sorted(unknown)[:5])
         say(f"{len(unknown)} glosses have no class in this run; their peak is the centre: {first}")
-    return [Instances(torch.cat(picked[frame]), glosses, where, frame) for frame in frames]
+    return [Instances(torch.cat(picked[frame]), glosses, where, frame, known_signers(signers)) for frame in frames]
 
 
 def _among(span: Span, kept: np.ndarray) -> Span:
@@ -278,20 +280,33 @@ def run_label_free(
     frame: Frame = "centre",
     frames_per_sign: float = 15.0,
     seed: int = 0,
+    out: str | Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """`signcl.density.label_free_density` of a run's features on a split, or of a feature file of sequences."""
+    """`signcl.density.label_free_density` of a run's features on a split, or of a feature file of sequences.
+
+    A run's corpus says who signs; with `out` the result is written to `out.json`.
+    """
     if frame == "peak":
         raise ValueError("--frame peak needs glosses; without them choose centre, mean or medoid")
+    signers: list[str] | None = None
     if (Path(path) / "recipe.yaml").is_file():
         run = runs.load_run(path)
         samples = recipe_samples(run.recipe, split, root)
         extracted = extract_features(run, samples, tap=tap, device=device, progress=progress)
         named = sorted(((s.name, seen.rows.numpy()) for s, seen in extracted), key=lambda clip: clip[0])
+        of_clip = {s.name: s.signer or None for s in samples}
+        signers = known_signers([of_clip[name] for name, _ in named])
     else:
         named = list(load_clips(path, key))
-    found = label_free_density([c for _, c in named], frames_per_sign=frames_per_sign, frame=frame, seed=seed)
-    return asdict(found)
+    found = asdict(
+        label_free_density(
+            [c for _, c in named], frames_per_sign=frames_per_sign, frame=frame, seed=seed, signers=signers
+        )
+    )
+    if out is not None:
+        write_json(Path(out).with_name(Path(out).name + ".json"), found)
+    return found
 
 
 def _picture(stem: Path, instances: Instances, seed: int) -> dict[str, Any]:

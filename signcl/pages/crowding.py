@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.density.verdicts import compared_line
 from signcl.pages.markup import data, decimals, gap, key, table, text
 from signcl.pages.report_runs import RunFiles, command
 from signcl.pages.score_tables import same_measure
@@ -30,8 +31,29 @@ def density_section(runs: list[RunFiles]) -> str:
     parts.append(_summary(measured))
     if any(not same_measure(measured[0][1], run) for _, run in measured):
         parts.append('<p class="gap">The runs were measured in different ways (last rows): do not compare them.</p>')
+    parts += [f'<p class="gap">{text(line)}.</p>' for line in _disagreements(measured)]
     parts.append(bars(measured))
     return "".join(parts)
+
+
+def _disagreements(measured: list[tuple[int, RunFiles]]) -> list[str]:
+    """What a reader of SDR alone would miss: the notes of each run, and where a later run's retrieval disagrees."""
+    first = measured[0][1].density or {}
+    lines = []
+    for number, run in measured:
+        found = run.density or {}
+        lines += [f"{run.label}: {note}" for note in found.get("notes", [])]
+        if number and same_measure(measured[0][1], run) and (line := compared_line(first, found)):
+            lines.append(f"{run.label} against {measured[0][1].label}: {line}")
+    return lines
+
+
+def _retrieved(found: dict[str, Any], key: str) -> str:
+    part = found.get("retrieval", {}).get("clips", {})
+    if key not in part:
+        return "–"
+    low, high = part[f"{key}_interval"]
+    return f"{decimals(part[key])} ({decimals(low)} to {decimals(high)})"
 
 
 def _summary(measured: list[tuple[int, RunFiles]]) -> str:
@@ -40,6 +62,9 @@ def _summary(measured: list[tuple[int, RunFiles]]) -> str:
         ("SDR %", lambda d: f"<b>{decimals(d['sdr'])}</b>"),
         ("95 % interval over glosses", lambda d: " to ".join(decimals(v) for v in d["interval"])),
         ("SDR % with shuffled labels", lambda d: decimals(d["shuffled"])),
+        ("Retrieval in other clips, mAP %", lambda d: _retrieved(d, "map")),
+        ("Same sign nearest in other clips, %", lambda d: _retrieved(d, "one_nn")),
+        ("Told from the nearest gloss, AUC", lambda d: decimals(d.get("nearest", {}).get("auc"), 3)),
         ("Mean distance within a gloss", lambda d: decimals(d["intra"], 3)),
         ("Mean distance to other glosses", lambda d: decimals(d["inter"], 3)),
         ("Mean feature norm", lambda d: decimals(d["feature_norm"], 3)),
@@ -54,7 +79,9 @@ def _summary(measured: list[tuple[int, RunFiles]]) -> str:
     note = (
         "Sign Density Ratio: SDR of a gloss is the mean distance between its own instances, divided by their mean "
         "distance to the instances of other glosses. Lower is better: signs of one kind lie together, apart from the "
-        "others. At 100 % a sign lies as near to any other sign as to its own kind; shuffled labels show that level."
+        "others. At 100 % a sign lies as near to any other sign as to its own kind; shuffled labels show that level. "
+        "Retrieval ranks the signs of other clips by distance and asks whether the same sign comes first: higher is "
+        "better, and it notices signs that coincide, which a mean over all other glosses does not."
     )
     return f'<div class="beside">{whole}<p class="note">{text(note)}</p></div>'
 

@@ -7,6 +7,7 @@ fit into it, come from `signcl serve RUN`.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,11 +23,12 @@ from signcl.data.batch import Sample
 from signcl.data.files import write_text
 from signcl.data.installed import version_of
 from signcl.data.progress import say, track
-from signcl.density import sdr_interval, sign_density_ratio
+from signcl.density import retrieval, sdr_interval, sign_density_ratio
 from signcl.density.figures import density_panels
 from signcl.density.instance_files import Annotation, load_instances
 from signcl.density.instances import Frame, Instances
 from signcl.density.maps import Projection, tsne, umap
+from signcl.density.verdicts import compared_line
 from signcl.inference.run_density import sign_instances
 from signcl.pages.markup import data, text
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
@@ -41,6 +43,7 @@ STATIC = Path(__file__).parent / "static"
 REPORT_STYLE = Path(__file__).parent / "style.css"
 NEIGHBOURS = 8
 PAIRS = 40
+MOST_RETRIEVED = 5000  # signs beyond which the page leaves retrieval to `signcl density`
 GRID = 10_000  # coordinates are whole numbers 0..GRID in the page
 
 Where = tuple[str, int, int]
@@ -224,8 +227,15 @@ def write_explorer(
         sign for one in shown for sign in (*one["medoid"], *_best(one["medoid"], one["pairs"])) if sign is not None
     ]
     wanted = list(dict.fromkeys([*first, *range(len(signs))]))[: max(0, thumbnails)]
+    line = None
+    if len(shown) == 2:
+        both = [
+            {"sdr": one["summary"]["sdr"], "retrieval": {"clips": {"map": one["summary"].get("map")}}} for one in shown
+        ]
+        line = compared_line(*both) if all(part["sdr"] is not None for part in both) else None
     content = {
         "split": split,
+        "disagree": "" if line is None else f"{shown[1]['label']} against {shown[0]['label']}: {line}.",
         "glosses": glosses,
         "clips": clips,
         "texts": [samples[name].text if samples and name in samples else "" for name in clips],
@@ -282,6 +292,11 @@ def _set(
         for i, gloss in enumerate(density.gloss_ids.tolist()):
             for name in table:
                 table[name][present[gloss]] = _short(float(getattr(density, name)[i]))
+        if len(features) <= MOST_RETRIEVED:
+            with contextlib.suppress(ValueError):  # one clip a gloss: nothing can be found in another
+                clips = [f"{clip} {start}" if clip == "row" else clip for clip, start, _ in one.where]
+                again = retrieval(features, ids, clips)
+                summary |= {"map": _short(100 * again.map), "nearest": _short(100 * again.one_nn)}
     typical: list[int | None] = [None] * count
     for i, row in enumerate(medoids(features, ids)):
         typical[present[i]] = rows[row]

@@ -30,6 +30,8 @@ def write_elan(
 ) -> list[Path]:
     """One .eaf for each clip; folders in clip names become folders.
 
+    Annotations of one tier cannot overlap, so a sign that begins before another ends goes to a further tier: `gloss 2`.
+
     Args:
         folder: where the files go; existing ones of the same clips are replaced.
         spans: clip name -> its spans, frames.
@@ -52,11 +54,17 @@ def write_elan(
         document.add_tier(tier)
         if clips and name in clips:
             document.add_linked_file(str(clips[name]), mimetype="video/mp4")
-        for span in found:
+        reached = [0]  # where each tier's last annotation ends, frames
+        for span in sorted(found, key=lambda span: (span.start, span.stop)):
             if not 0 <= span.start < span.stop:
                 raise ValueError(f"{name}: span {span.token}:{span.start}-{span.stop} needs 0 <= start < stop")
+            number = next((n for n, end in enumerate(reached) if end <= span.start), len(reached))
+            if number == len(reached):
+                reached.append(0)
+                document.add_tier(_further(tier, number))
+            reached[number] = span.stop
             start, stop = (round(1000 * frame / fps) for frame in (span.start, span.stop))
-            document.add_annotation(tier, start, stop, str(span.token))
+            document.add_annotation(_further(tier, number), start, stop, str(span.token))
         path = Path(folder) / f"{name}.eaf"
         with tempfile.TemporaryDirectory() as place:  # pympi writes to a path, and keeps a .bak of what was there
             document.to_file(f"{place}/one.eaf")
@@ -71,7 +79,7 @@ def read_elan(path: Path | str, *, fps: float, tier: str | None = None) -> dict[
     Args:
         path: a file, whose clip is named by its stem, or a folder, whose clips are named by their paths in it.
         fps: frames of a second of the videos.
-        tier: the tier to take; None takes the only one with annotations.
+        tier: the tier to take; None takes the only one with annotations. Its further tiers (`gloss 2`) belong to it.
 
     Returns:
         Clip name -> spans in order of time; empty annotations are no signs.
@@ -101,6 +109,7 @@ def _spans(document: Any, file: Path, fps: float, tier: str | None) -> tuple[Spa
     tiers = list(document.get_tier_names())
     if tier is None:
         used = [t for t in tiers if document.get_annotation_data_for_tier(t)]
+        used = [t for t in used if not any(t in _all_further(other, tiers) for other in used)]
         if len(used) > 1:
             raise ValueError(f"{file}: has annotations on several tiers ({', '.join(used)}); name one with --tier")
         if not used:
@@ -109,7 +118,8 @@ def _spans(document: Any, file: Path, fps: float, tier: str | None) -> tuple[Spa
     if tier not in tiers:
         raise ValueError(f"{file}: has no tier {tier!r}; it has {', '.join(tiers) or 'none'}")
     spans = []
-    for start, stop, value, *_ in sorted(document.get_annotation_data_for_tier(tier)):
+    parts = [document.get_annotation_data_for_tier(name) for name in (tier, *_all_further(tier, tiers))]
+    for start, stop, value, *_ in sorted(row for part in parts for row in part):
         if not value.strip():
             continue
         first, last = round(start * fps / 1000), round(stop * fps / 1000)
@@ -119,6 +129,15 @@ def _spans(document: Any, file: Path, fps: float, tier: str | None) -> tuple[Spa
             )
         spans.append(Span(value.strip(), first, last))
     return tuple(spans)
+
+
+def _further(tier: str, number: int) -> str:
+    """The name of the tier for what overlaps; 0 is the tier itself."""
+    return tier if number == 0 else f"{tier} {number + 1}"
+
+
+def _all_further(tier: str, tiers: list[str]) -> list[str]:
+    return [name for number in range(1, len(tiers)) if (name := _further(tier, number)) in tiers]
 
 
 def _check_rate(fps: float) -> None:

@@ -491,10 +491,12 @@
 
   // -- head and foot ------------------------------------------------------------------------------------------------
   $("summary").append(...sets.map((set, number) => {
-    const { sdr, interval, note } = set.summary;
+    const { sdr, interval, note, map, nearest } = set.summary;
     const numbers = sdr == null ? note : `SDR ${decimals(sdr, 2)} % (95 % over glosses ${decimals(interval[0], 2)} to ${decimals(interval[1], 2)})`;
-    return make("p", "facts", key(number, set.label), ` ${numbers}; ${percent(set.same)} % of the ${set.near.find((n) => n.length)?.length ?? 0} nearest neighbours are of the same gloss`);
+    const again = map == null ? "" : `; in other clips the same sign is nearest for ${decimals(nearest, 1)} % (mAP ${decimals(map, 1)} %)`;
+    return make("p", "facts", key(number, set.label), ` ${numbers}${again}; ${percent(set.same)} % of the ${set.near.find((n) => n.length)?.length ?? 0} nearest neighbours are of the same gloss`);
   }));
+  if (all.disagree) $("summary").append(make("p", "facts", all.disagree));
   $("how").textContent = sets.map((set) => `${set.label}: ${set.size[0]} rows of ${set.size[1]} numbers${set.made ? ` (${set.made})` : ""}; ${set.map}.`).join(" ");
   pairs();
   coloured();

@@ -1,0 +1,97 @@
+"""Which gloss lies nearest to each gloss, and can the two be told apart?
+
+SDR divides by the mean distance to *all* other glosses. One gloss that lies on top of another is invisible there; here
+each gloss is held against its nearest one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from signcl.density.ratio import gloss_distances
+from signcl.density.retrieval import checked_rows
+
+__all__ = ["Confusable", "confusable_glosses"]
+
+MOST = 300  # instances of a gloss whose pairs are compared, the first ones; 45,000 pairs
+FARTHEST = 100.0  # d' of pairs without spread that differ
+
+
+@dataclass(frozen=True)
+class Confusable:
+    """Each gloss and its nearest other one."""
+
+    gloss_ids: np.ndarray
+    """Glosses with at least two rows, ascending. [K]"""
+    nearest: np.ndarray
+    """The other gloss with the smallest mean distance. [K]"""
+    ratio: np.ndarray
+    """D(G_i) over the mean distance to the nearest gloss; near 1 the two coincide. Lower is better. [K]"""
+    auc: np.ndarray
+    """Chance that a pair within the gloss is nearer than a pair with the nearest gloss; 0.5 is no difference. [K]"""
+    d_prime: np.ndarray
+    """(mean between - mean within) / sqrt of the mean of their variances. Higher is better. [K]"""
+
+    @property
+    def pairs(self) -> list[tuple[int, int, float]]:
+        """(gloss, its nearest, auc), the hardest to tell apart first; each pair once."""
+        listed: dict[frozenset[int], tuple[int, int, float]] = {}
+        for k in np.argsort(self.auc, kind="stable"):
+            one, other = int(self.gloss_ids[k]), int(self.nearest[k])
+            listed.setdefault(frozenset((one, other)), (one, other, float(self.auc[k])))
+        return list(listed.values())
+
+
+def confusable_glosses(
+    features: np.ndarray | torch.Tensor,
+    glosses: Sequence[int] | np.ndarray | torch.Tensor,
+    *,
+    device: torch.device | str | None = None,
+) -> Confusable:
+    """Hold each gloss against its nearest other gloss, by Euclidean distance.
+
+    Args:
+        features: one row per sign instance. [N, D]
+        glosses: gloss number of each row. [N]
+        device: as in `gloss_distances`.
+
+    Raises:
+        ValueError: shapes that do not fit, rows that are not finite, fewer than two glosses, none with two rows.
+    """
+    rows, labels = checked_rows(features, glosses)
+    found = gloss_distances(torch.from_numpy(rows), torch.from_numpy(labels), device=device)
+    ids, counts, mean = found.gloss_ids.numpy(), found.counts.numpy(), found.mean.numpy()
+    several = np.flatnonzero(counts > 1)
+    if not len(several):
+        raise ValueError("confusable glosses need a gloss with at least 2 rows, got none.")
+    between = mean.copy()
+    np.fill_diagonal(between, np.inf)
+    nearest = between.argmin(axis=1)
+    centred = rows - rows.mean(axis=0)
+    compared = {*several.tolist(), *nearest[several].tolist()}
+    members = {k: centred[np.flatnonzero(labels == ids[k])[:MOST]] for k in compared}
+    told = [_told_apart(members[k], members[nearest[k]]) for k in several.tolist()]
+    auc, d_prime = (np.array(column) for column in zip(*told, strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = mean[several, several] / mean[several, nearest[several]]
+    return Confusable(ids[several], ids[nearest[several]], np.nan_to_num(ratio, nan=1.0, posinf=1e12), auc, d_prime)
+
+
+def _told_apart(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """AUC and d' of distances within `own` against those to `other`."""
+    from scipy.spatial.distance import cdist, pdist
+
+    within, between = pdist(own), cdist(own, other).ravel()
+    ordered = np.sort(between)
+    # A pair within beats the pairs between that are farther, and half of those at the same distance.
+    farther = len(between) - np.searchsorted(ordered, within, side="right")
+    equal = np.searchsorted(ordered, within, side="right") - np.searchsorted(ordered, within, side="left")
+    auc = float((farther + 0.5 * equal).mean() / len(between))
+    gap, spread = between.mean() - within.mean(), np.sqrt((within.var() + between.var()) / 2)
+    if spread == 0:
+        return auc, FARTHEST * float(np.sign(gap))
+    return auc, float(np.clip(gap / spread, -FARTHEST, FARTHEST))

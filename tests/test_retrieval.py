@@ -1,0 +1,221 @@
+"""Retrieval, nearest glosses, shares of variance, a linear probe; and the cases that fool the ratio."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from signcl.density import (
+    confusable_glosses,
+    linear_probe,
+    rank_me,
+    retrieval,
+    retrieval_interval,
+    shuffled_retrieval,
+    sign_density_ratio,
+    variance_shares,
+)
+
+
+def signs(glosses=12, clips=15, dims=16, spread=0.3, seed=0):
+    """Rows, glosses, clips: each clip holds some glosses, each a point with noise."""
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(glosses, dims))
+    labels = np.array([draw.choice(glosses, size=glosses // 2, replace=False) for _ in range(clips)]).ravel()
+    rows = centres[labels] + spread * draw.normal(size=(len(labels), dims))
+    return rows, labels, np.repeat(np.arange(clips), glosses // 2)
+
+
+# -- retrieval -----------------------------------------------------------------------------------------------------
+
+
+def test_four_signs_on_a_line():
+    # Clip 0: A at 0, B at 10. Clip 1: A at 1, B at 3. Query A0: candidates A1 (1), B1 (3): AP 1. Query B0: B1 (7), A1
+    # (9): 1. Query A1: A0 (1), B0 (9): 1. Query B1: A0 (3), B0 (7): AP 1/2.
+    found = retrieval([[0.0], [10.0], [1.0], [3.0]], [0, 1, 0, 1], [0, 0, 1, 1])
+    assert found.average_precision.tolist() == [1, 1, 1, 0.5]
+    assert (found.map, found.one_nn, found.recall[5]) == (0.875, 0.75, 1.0)
+    assert found.by_gloss.tolist() == [1.0, 0.75]
+
+
+def naive(rows, labels, groups):
+    """Average precision by a plain double loop, wrong candidates first where distances are equal."""
+    values = []
+    for q in range(len(rows)):
+        others = [i for i in range(len(rows)) if groups[i] != groups[q]]
+        others.sort(key=lambda i: (np.sum((rows[i] - rows[q]) ** 2), labels[i] == labels[q]))
+        right = [rank for rank, i in enumerate(others, 1) if labels[i] == labels[q]]
+        if right:
+            values.append(np.mean([(n + 1) / rank for n, rank in enumerate(right)]))
+    return np.array(values)
+
+
+def test_a_double_loop_agrees():
+    rows, labels, clips = signs(spread=0.8)
+    rows = rows.round(0)  # ties
+    found = retrieval(rows, labels, clips)
+    np.testing.assert_allclose(found.average_precision, naive(rows, labels, clips), rtol=1e-12)
+
+
+def test_average_precision_is_scikit_learns():
+    from sklearn.metrics import average_precision_score
+
+    rows, labels, clips = signs(spread=1.0)
+    found = retrieval(rows, labels, clips)
+    for precision, q in zip(found.average_precision, found.asked):
+        others = clips != clips[q]
+        apart = np.linalg.norm(rows[others] - rows[q], axis=1)
+        assert precision == pytest.approx(average_precision_score(labels[others] == labels[q], -apart), abs=1e-9)
+
+
+def test_other_signers_are_stricter_than_other_clips():
+    # Two signers far apart: within a signer signs are found, across signers the offset hides nothing of the order.
+    rows, labels, clips = signs(spread=0.1)
+    signers = clips % 2
+    offset = np.zeros(rows.shape[1])
+    offset[0] = 50
+    moved = rows + np.outer(signers, offset) * np.random.default_rng(1).normal(size=(len(rows), 1))
+    assert retrieval(rows, labels, clips, signers=signers).map > 0.99
+    assert retrieval(moved, labels, clips, signers=signers).map < retrieval(rows, labels, clips).map
+
+
+def test_features_that_are_all_equal_find_nothing():
+    _, labels, clips = signs()
+    found = retrieval(np.ones((len(labels), 3)), labels, clips)
+    assert found.one_nn == 0
+    assert found.map < 0.2
+    assert found.hubness == found.hubness
+
+
+def test_what_cannot_be_asked_is_counted_or_refused():
+    rows = np.random.default_rng(0).normal(size=(5, 2))
+    found = retrieval(rows, [0, 0, 1, 1, 2], ["a", "b", "a", "a", "b"])
+    assert (found.queries, found.without_match) == (2, 3)
+    with pytest.raises(ValueError, match="needs a gloss in two clips, got 5 instances of 5 glosses"):
+        retrieval(rows, [0, 1, 2, 3, 4], list("abcde"))
+    with pytest.raises(ValueError, match="made by two signers"):
+        retrieval(rows, [0, 0, 1, 1, 2], list("abcde"), signers=["x"] * 5)
+    with pytest.raises(ValueError, match="a clip of each of 5 rows is needed, got 2"):
+        retrieval(rows, [0] * 5, ["a", "b"])
+    rows[1, 1] = math.nan
+    with pytest.raises(ValueError, match="needs finite features, got 1"):
+        retrieval(rows, [0] * 5, list("abcde"))
+
+
+def test_shuffled_glosses_are_found_by_chance_alone():
+    rows, labels, clips = signs(clips=40)
+    assert retrieval(rows, labels, clips).map > 0.95
+    assert shuffled_retrieval(rows, labels, clips).map < 0.2
+
+
+def test_the_interval_draws_whole_groups():
+    rows, labels, clips = signs(spread=1.2, clips=30)
+    found = retrieval(rows, labels, clips)
+    by_clip = retrieval_interval(found, clips)
+    assert by_clip.map[0] < found.map < by_clip.map[1]
+    lone = retrieval_interval(found, np.zeros(len(rows)))
+    assert lone.map == (pytest.approx(found.map), pytest.approx(found.map)), "one group is all there is"
+
+
+def test_hubs_are_seen():
+    draw = np.random.default_rng(0)
+    wide = draw.normal(size=(400, 200))  # in many dimensions some points are near to everything
+    labels, clips = draw.integers(20, size=400), np.arange(400)
+    assert retrieval(wide, labels, clips).hubness > 2 * abs(retrieval(wide[:, :2], labels, clips).hubness)
+
+
+# -- nearest glosses -------------------------------------------------------------------------------------------------
+
+
+def test_two_near_glosses_and_a_far_one():
+    # Distances: within 0: 1; within 1: 1; between 0 and 1: 2, 3, 1, 2, mean 2. Gloss 2 is 99 away.
+    found = confusable_glosses([[0.0], [1.0], [2.0], [3.0], [100.0], [101.0]], [0, 0, 1, 1, 2, 2])
+    assert found.nearest.tolist() == [1, 0, 1]
+    assert found.ratio[:2].tolist() == [0.5, 0.5]
+    # one pair within (1) against 2, 3, 1, 2: beats three, ties with one.
+    assert found.auc[:2].tolist() == [0.875, 0.875]
+    assert found.d_prime[0] == pytest.approx(1 / math.sqrt(0.5 / 2))
+    assert found.auc[2] == 1.0
+    assert found.pairs[0] == (0, 1, 0.875)
+
+
+def test_the_auc_is_that_of_mann_whitney():
+    from scipy.spatial.distance import cdist, pdist
+    from scipy.stats import mannwhitneyu
+
+    rows, labels, _ = signs(spread=1.0)
+    found = confusable_glosses(rows, labels)
+    for gloss, nearest, auc in zip(found.gloss_ids, found.nearest, found.auc):
+        within, between = pdist(rows[labels == gloss]), cdist(rows[labels == gloss], rows[labels == nearest]).ravel()
+        assert auc == pytest.approx(mannwhitneyu(between, within).statistic / len(within) / len(between))
+
+
+# -- variance and rank -----------------------------------------------------------------------------------------------
+
+
+def test_shares_of_a_case_by_hand():
+    # Signers at -4 and 4, their clips 1 beside, their glosses 0.5 beside: sums of squares 16, 1 and 0.25 a row.
+    rows = [[s + c + g] for s in (-4, 4) for c in (-1, 1) for g in (-0.5, 0.5)]
+    found = variance_shares(rows, [0, 1] * 4, [0, 0, 1, 1, 2, 2, 3, 3], [0] * 4 + [1] * 4)
+    total = 16 + 1 + 0.25
+    assert (found.signer, found.clip, found.gloss) == (
+        pytest.approx(16 / total), pytest.approx(1 / total), pytest.approx(0.25 / total),
+    )  # fmt: skip
+    assert found.rest == pytest.approx(0, abs=1e-12)
+    assert found.by_chance == {"signer": 1 / 7, "clip": 2 / 7, "gloss": 1 / 7}
+
+
+def test_noise_has_the_shares_of_chance():
+    draw = np.random.default_rng(0)
+    clips, signers = np.repeat(np.arange(60), 8), np.repeat(np.arange(6), 80)
+    found = variance_shares(draw.normal(size=(480, 200)), draw.integers(15, size=480), clips, signers)
+    for name in ("signer", "clip", "gloss"):
+        assert getattr(found, name) == pytest.approx(found.by_chance[name], rel=0.25)
+
+
+def test_a_clip_has_one_signer():
+    with pytest.raises(ValueError, match="one signer per clip"):
+        variance_shares(np.eye(4), [0, 1, 0, 1], [0, 0, 1, 1], ["x", "y", "x", "x"])
+
+
+def test_the_rank_counts_directions():
+    draw = np.random.default_rng(0)
+    square = np.linalg.qr(draw.normal(size=(64, 64)))[0]
+    assert rank_me(square) == pytest.approx(64, rel=1e-3)
+    assert rank_me(square[:, :1] @ np.ones((1, 8))) == pytest.approx(1, rel=1e-3)
+    assert rank_me(torch.zeros(4, 3)) == 0
+
+
+def test_the_probe_reads_what_is_there_and_nothing_of_noise():
+    rows, labels, clips = signs(spread=0.3, clips=30)
+    knows = linear_probe(rows, labels, clips)
+    assert knows.accuracy > 0.95
+    assert knows.bits > 0.7 * knows.entropy
+    assert knows.entropy == pytest.approx(math.log2(12), abs=0.1)
+    assert linear_probe(np.random.default_rng(1).normal(size=rows.shape), labels, clips).bits < 0.2
+
+
+# -- what fools the ratio -------------------------------------------------------------------------------------------
+
+
+def test_coinciding_signs_look_better_to_the_ratio_and_retrieval_sees_them():
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(40, 16))
+    labels = np.tile(np.arange(40), 10)
+    clips = np.repeat(np.arange(10), 40)
+    noise = draw.normal(size=(400, 16))
+    apart = centres[labels] + 0.6 * noise
+    coinciding = 2 * centres[labels // 2] + 0.6 * noise  # twenty pairs of signs at one place each, all of them far
+    assert sign_density_ratio(coinciding, labels).mean < sign_density_ratio(apart, labels).mean
+    assert retrieval(coinciding, labels, clips).map < 0.7 < retrieval(apart, labels, clips).map
+    assert confusable_glosses(coinciding, labels).auc.mean() < 0.55 < confusable_glosses(apart, labels).auc.mean()
+
+
+def test_noise_dimensions_look_dense_to_the_ratio_and_signs_are_found():
+    draw = np.random.default_rng(0)
+    centres, labels, clips = draw.normal(size=(40, 16)), np.tile(np.arange(40), 10), np.repeat(np.arange(10), 40)
+    clear = centres[labels] + 0.1 * draw.normal(size=(400, 16))
+    noisy = np.concatenate([clear, 0.35 * draw.normal(size=(400, 512))], axis=1)
+    assert sign_density_ratio(noisy, labels).mean > 0.85
+    assert retrieval(noisy, labels, clips).one_nn > 0.95
