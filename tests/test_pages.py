@@ -222,8 +222,7 @@ def test_the_explorer_shows_a_sign_its_neighbours_and_sorts(explorer, new_page):
     page.wait_for_timeout(300)
     x, y = page.evaluate("explorer.planes[0].place(7)")
     page.mouse.move(0, 0)
-    box = page.locator("canvas.over").bounding_box()
-    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.locator("canvas.over").click(position={"x": x, "y": y})  # scrolled to: the map is higher than the window
     page.wait_for_selector("#sign .near li")
     assert page.locator("#sign .near li").count() == 8
     page.click("#sign .near li:nth-child(2) button")
