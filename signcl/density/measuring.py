@@ -31,11 +31,11 @@ from signcl.density import (
     variance_shares,
 )
 from signcl.density.against import GlossTable, against
+from signcl.density.by_signer import balanced_weights, signer_ratios
 from signcl.density.instances import Instances
 from signcl.density.intervals import Over
 from signcl.density.ratio import Distance, Inter
 from signcl.density.retrieval import group_bootstrap
-from signcl.density.by_signer import balanced_weights, signer_ratios
 from signcl.density.verdicts import HARD, compared_line, notes_on
 
 __all__ = ["Settings", "measure_instances"]

@@ -1,4 +1,4 @@
-"""The losses: SignCL and its InfoNCE relative on frames; contrast, CTC, distillation, cross-entropy on sentences.
+"""The losses: SignCL and others on frames; contrast, CTC, distillation, cross-entropy on sentences.
 
 Pure functions of tensors: no files, no configuration, no device moves. Each is a scalar, per-clip ones are means over
 clips that neither padding nor batch size moves, and none is ever NaN for finite input.
@@ -8,6 +8,7 @@ from signcl.losses.distances import FrameDistances, frame_distances
 from signcl.losses.distillation import distillation_loss
 from signcl.losses.infonce import sign_infonce
 from signcl.losses.pseudo_gloss import pseudo_gloss_log_probs, pseudo_gloss_loss
+from signcl.losses.regularisers import invariance_loss, normalized_frames, sigreg_loss, slow_loss
 from signcl.losses.sentence import (
     clip_loss,
     ctc_loss,
@@ -29,13 +30,17 @@ __all__ = [
     "distillation_loss",
     "estimate_frame_margin",
     "frame_distances",
+    "invariance_loss",
     "label_smoothed_cross_entropy",
+    "normalized_frames",
     "pseudo_gloss_log_probs",
     "pseudo_gloss_loss",
     "released_frame_margin",
     "sentence_similarity_loss",
+    "sigreg_loss",
     "sign_infonce",
     "signcl_loss",
+    "slow_loss",
     "token_clip_loss",
     "token_similarity",
     "weighted_sum",

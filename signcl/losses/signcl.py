@@ -17,6 +17,7 @@ from signcl.losses.precision import full_precision
 
 Variant = Literal["paper", "released"]
 MarginMode = Literal["absolute", "relative"]
+Part = Literal["both", "pull", "push"]
 DISTANCE_MARGINS = {"paper": 64.0, "released": 32.0}  # m of Eq. 5, after SMKD's inter-gloss distance; M of the code
 ZIPF = 2.3  # spoken words per gloss, paper section 4.1
 WHOLE = 1e-3  # frames: a gap this near below a whole number is that number, so that 2 * 10 * 2.3 is 46 everywhere
@@ -64,6 +65,7 @@ def signcl_loss(
     generator: torch.Generator | None = None,
     distance_margin_mode: MarginMode = "absolute",
     same_sign: float | None = None,
+    part: Part = "both",
 ) -> Tensor:
     """How badly neighbouring frames lie apart and far frames together: lower means clearer signs. Scalar
 
@@ -95,10 +97,11 @@ def signcl_loss(
         same_sign: (paper) a negative at distance d counts 1 / (1 + (same_sign * r / d)^8), a constant to the gradient:
             a sign made twice in a clip is hardly pushed away from itself. 0.75 lies between what the paper finds within
             a sign (SDR 0.62 to 0.69) and between signs (1). None counts all.
+        part: (paper) "pull" or "push" takes one half of the formula alone, to ask which of them helps.
 
-    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last two options: ours (docs/systems/beyond.md).
+    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last three options: ours (docs/systems/beyond.md).
     """
-    options = _options(variant, distance_margin, distance_margin_mode, same_sign)
+    options = _options(variant, distance_margin, distance_margin_mode, same_sign, part)
     gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
     with full_precision(features.device):
         x = (features if features.dtype == torch.float64 else features.float()).contiguous()
@@ -109,25 +112,36 @@ def signcl_loss(
 
 
 class Options(NamedTuple):
-    """What `signcl_loss` was asked for. The last two need mean distances, see `scaled`."""
+    """What `signcl_loss` was asked for."""
 
     paper: bool
     margin: float
     relative: bool
     same_sign: float | None
+    pull: bool = True
+    push: bool = True
+
+    @property
+    def by_mean(self) -> bool:
+        """Whether it needs mean distances, see `scaled`."""
+        return self.relative or self.same_sign is not None
 
 
-def _options(variant: Variant, margin: float | None, mode: MarginMode, same_sign: float | None) -> Options:
+def _options(
+    variant: Variant, margin: float | None, mode: MarginMode, same_sign: float | None, part: Part = "both"
+) -> Options:
     if variant not in DISTANCE_MARGINS:
         raise ValueError(f"SignCL needs variant paper or released, got {variant!r}.")
     if mode not in ("absolute", "relative"):
         raise ValueError(f"SignCL needs distance_margin_mode absolute or relative, got {mode!r}.")
     if same_sign is not None and not 0 < same_sign < math.inf:
         raise ValueError(f"SignCL needs same_sign above 0, such as 0.75, or None to count all, got {same_sign}.")
-    if variant == "released" and (mode == "relative" or same_sign is not None):
-        raise ValueError("SignCL has distance_margin_mode=relative and same_sign for variant paper only.")
+    if part not in ("both", "pull", "push"):
+        raise ValueError(f"SignCL needs part both, pull or push, got {part!r}.")
+    if variant == "released" and (mode == "relative" or same_sign is not None or part != "both"):
+        raise ValueError("SignCL has distance_margin_mode=relative, same_sign and part for variant paper only.")
     margin = (1.0 if mode == "relative" else DISTANCE_MARGINS[variant]) if margin is None else float(margin)
-    return Options(variant == "paper", margin, mode == "relative", same_sign)
+    return Options(variant == "paper", margin, mode == "relative", same_sign, part != "push", part != "pull")
 
 
 def check(
@@ -193,17 +207,19 @@ def _contrast(x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, op
             neighbour[:, :: padded - 3].mul_(0.5)  # anchors are frames 1..T-3: (0, 1) and (T-3, T-2) belong to one,
             neighbour[:, -1] = 0  # (T-2, T-1) to none
             clean, first = x, 1
-        push, gradient = None, torch.zeros_like(clean) if wanted and (listed is not None or not options.paper) else None
-        if listed is not None:
+        apart = options.paper and options.push and listed is None  # finds its gradient itself
+        push, gradient = None, torch.zeros_like(clean) if wanted and not apart else None
+        if listed is not None and options.push:
             stop = lengths[:, None, None] if options.paper else padded
             legal = (listed >= 0) & (listed < stop) & (anchor > 0)[..., None]
             push = _push_listed(clean, first, listed, legal.to(x.dtype), anchor, options, gradient)
-        elif options.paper:
+        elif apart:
             push, gradient = _push_all(clean, anchor, left, gap, options, wanted)
         # The pull, on differences: neighbours may be so near that distances from products would be mostly rounding.
+        neighbour = neighbour if options.pull else torch.zeros_like(neighbour)
         value, slope, steps = _pairs(clean[:, 1:] - clean[:, :-1], neighbour, options.margin, options.paper, True)
         value = value if push is None else value.add_(push, alpha=1.0 if listed is not None else 0.5)
-        if gradient is not None:
+        if gradient is not None and options.pull:
             gradient[:, 1:].addcmul_(steps, slope)
             gradient[:, :-1].addcmul_(steps, slope, value=-1)
     if gradient is not None:
@@ -232,7 +248,7 @@ def _push_all(
     squared = (squares[:, :, None] + squares[:, None]).sub_(product, alpha=2)
     del product, squares  # a CPU is quicker where the next tensors take their memory
     inverse = F.threshold(squared, 0, math.inf).rsqrt_()  # 1 / d; 0 for equal frames, which have no direction
-    m, counted = scaled(squared * inverse, far, options) if any(options[2:]) else (options.margin, None)
+    m, counted = scaled(squared * inverse, far, options) if options.by_mean else (options.margin, None)
     short = far.mul_(m).addcmul_(squared, inverse, value=-1)  # m - d; -d for illegal pairs, never above 0
     weight = share[:, :, None] + share[:, None]  # of the pair, seen from both anchors
     weight = weight if counted is None else weight.mul_(counted)
@@ -261,7 +277,7 @@ def _push_listed(
         return x.view(-1, size).index_select(0, row).view(clips, -1, size).sub_(x[:, own])[:, :, None]
 
     m: Tensor | float = options.margin
-    if any(options[2:]):
+    if options.by_mean:
         distance = torch.cat([torch.linalg.vector_norm(differences(row), dim=-1) for row in rows], dim=2)
         m, counted = scaled(distance, legal, options)
         weight = weight if counted is None else weight * counted
@@ -348,14 +364,15 @@ class SignCL(nn.Module):
         self, *, variant: Variant = "paper", distance_margin: float | None = None, negatives: int | None = None,
         words_per_gloss: float = ZIPF, floor: float = 10, distance_margin_mode: MarginMode = "absolute",
         same_sign: float | None = None, frame_margin_rule: Literal["per_clip", "released"] | None = None,
+        part: Part = "both",
     ) -> None:  # fmt: skip
         super().__init__()
         if frame_margin_rule not in ("per_clip", "released", None):
             raise ValueError(f"SignCL needs frame_margin_rule per_clip, released or None, got {frame_margin_rule!r}.")
-        self.distance_margin = _options(variant, distance_margin, distance_margin_mode, same_sign).margin
+        self.distance_margin = _options(variant, distance_margin, distance_margin_mode, same_sign, part).margin
         self.variant, self.negatives, self.frame_margin_rule = variant, negatives, frame_margin_rule
         self.words_per_gloss, self.floor = words_per_gloss, floor
-        self.distance_margin_mode, self.same_sign = distance_margin_mode, same_sign
+        self.distance_margin_mode, self.same_sign, self.part = distance_margin_mode, same_sign, part
 
     def forward(
         self, features: Tensor, lengths: Tensor, num_words: Tensor, generator: torch.Generator | None = None, *,
@@ -370,7 +387,7 @@ class SignCL(nn.Module):
             padded_tokens: U of the released margin; None = the largest of `num_words`, which waits for the device.
         """
         margin = self.frame_margin(lengths, num_words, padded_frames or features.shape[1], padded_tokens)
-        names = ("variant", "distance_margin", "negatives", "distance_margin_mode", "same_sign")
+        names = ("variant", "distance_margin", "negatives", "distance_margin_mode", "same_sign", "part")
         options: dict[str, Any] = {name: getattr(self, name) for name in names}
         return signcl_loss(features, lengths, margin, generator=generator, **options)
 

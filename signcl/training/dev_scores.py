@@ -15,6 +15,7 @@ from signcl.metrics import bleu, exact_match, rouge_l, score_classes, score_glos
 from signcl.systems import System, TermContext
 from signcl.systems.terms import compute_terms, term_counts
 from signcl.training.recipe import Recipe
+from signcl.training.views import views_of
 
 __all__ = ["Scored", "dev_scores", "score_batches", "scoring_limits", "summarise"]
 
@@ -77,7 +78,12 @@ def score_batches(
     model.eval()
     terms, decode = recipe.terms, recipe.decode.on_dev()
     step_lengths: Any = model.step_lengths
-    context = TermContext(recipe.loss, pad_id=getattr(model.tokenizer, "pad_id", 0), step_lengths=step_lengths)
+    context = TermContext(
+        recipe.loss,
+        pad_id=getattr(model.tokenizer, "pad_id", 0),
+        view=views_of(model, recipe.input.augment),
+        step_lengths=step_lengths,
+    )
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     scored = Scored()

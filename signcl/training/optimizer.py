@@ -15,6 +15,7 @@ from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.module_names import check_parts, under
 from signcl.systems.terms import Gather, Term, TermContext, compute_terms, term_counts
 from signcl.training.recipe import PartRecipe, Recipe, TrainRecipe
+from signcl.training.views import views_of
 
 __all__ = [
     "Adaptation",
@@ -83,7 +84,13 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
         self.model, self.terms = model, recipe.terms
-        self.context = TermContext(recipe.loss, pad_id, gather, step_lengths=getattr(model, "step_lengths", None))
+        self.context = TermContext(
+            recipe.loss,
+            pad_id,
+            gather,
+            view=views_of(model, recipe.input.augment),
+            step_lengths=getattr(model, "step_lengths", None),
+        )
         self.frozen = tuple(recipe.model.freeze)
 
     def train(self, mode: bool = True) -> Objective:

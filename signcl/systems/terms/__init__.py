@@ -60,6 +60,8 @@ class SignCLRecipe:
     same_sign: float | None = bounded(None, above=0, high=1000)
     """Ours: a negative nearer than this share of the mean distance of its clip's negatives looks like the same sign, is
     pushed less than half. 0.75 is a start; None pushes all alike."""
+    part: Literal["both", "pull", "push"] = "both"
+    """Ours: one half of the loss alone: neighbours together (pull), or far frames apart (push)."""
     negatives: int | None = bounded(None, low=1, high=1_000_000)
     """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
     words_per_gloss: float = bounded(2.3, above=0, high=1000)
@@ -79,10 +81,11 @@ class SignCLRecipe:
 
     def __post_init__(self) -> None:
         check_bounds(self, "loss.signcl.")
-        if self.variant == "released" and (self.same_sign is not None or self.distance_margin_mode == "relative"):
+        ours = self.same_sign is not None or self.distance_margin_mode == "relative" or self.part != "both"
+        if self.variant == "released" and ours:
             raise ValueError(
-                "loss.signcl: same_sign and distance_margin_mode=relative need variant paper, got variant released, "
-                "which stays as released"
+                "loss.signcl: same_sign, distance_margin_mode=relative and part need variant paper, got variant "
+                "released, which stays as released"
             )
 
 
@@ -142,6 +145,8 @@ class TermContext:
     """Collects rows over ranks with gradient, so that a contrast sees every clip of the step; None on one rank."""
     settings: Any = None
     """The term's own section, `loss.<term>`, with defaults where the recipe gives no value; None for a term without."""
+    view: Callable[[Batch], Tensor] | None = None
+    """The features of a batch in a second view, drawn anew, with gradient. [B, T, D]"""
     step_lengths: Callable[[Tensor], Tensor] | None = None
     """Steps that clips of so many frames give in this model, for `Term.counts`. [B] -> [B]"""
 

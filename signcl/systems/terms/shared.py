@@ -27,6 +27,7 @@ from signcl.metrics.titles import Score
 from signcl.systems.targets.pseudo_glosses import PseudoGlosses
 from signcl.systems.targets.sentences import SentenceVectors
 from signcl.systems.terms import LossRecipe, Measure, SignCLRecipe, Term, TermContext
+from signcl.systems.terms.frame_terms import contrast_of
 
 __all__ = [
     "auxiliary",
@@ -54,6 +55,7 @@ def signcl_of(recipe: SignCLRecipe) -> SignCL:
         floor=recipe.frame_margin_floor,
         distance_margin_mode=recipe.distance_margin_mode,
         same_sign=recipe.same_sign,
+        part=recipe.part,
         frame_margin_rule=recipe.frame_margin_rule,
     )
 
@@ -66,7 +68,7 @@ def _frame_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
     tokens = None if batch.tokens is None else batch.tokens.shape[1]
     if context.loss.signcl.frame_margin_rule == "released" and tokens is None:
         raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
-    features, lengths = getattr(out, "contrast", None) or (out.features, out.lengths)
+    features, lengths = contrast_of(out)
     return signcl_of(context.loss.signcl)(
         features,
         lengths,

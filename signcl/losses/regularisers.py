@@ -1,0 +1,131 @@
+"""Losses on frame features that ask for slow, robust and evenly spread features, without any negative pair.
+
+They take the place of SignCL's push: `slow_loss` and `invariance_loss` alone would let all features collapse into one
+point, `sigreg_loss` alone keeps them spread like a Gaussian cloud. Whether they help is in docs/findings.md.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from signcl.data.batch import frame_mask
+from signcl.losses.precision import full_precision
+
+__all__ = ["invariance_loss", "normalized_frames", "sigreg_loss", "slow_loss"]
+
+KNOTS, WIDEST = 17, 5.0  # points at which the characteristic functions are compared, and the farthest
+
+
+def normalized_frames(features: Tensor) -> Tensor:
+    """Each frame with mean 0 and variance 1 over its D numbers, in float32 or more: what these losses look at."""
+    wide = features if features.dtype == torch.float64 else features.float()
+    return F.layer_norm(wide, wide.shape[-1:])
+
+
+def slow_loss(features: Tensor, lengths: Tensor) -> Tensor:
+    """How far each frame is from the next one: lower is smoother. Scalar
+
+    mean over clips of mean_t |z_t - z_{t+1}|^2 / D, with z the layer-normalized frames. A clip of one frame adds 0.
+
+    Args:
+        features: one vector per frame. [B, T, D]
+        lengths: frames without padding. [B]
+
+    Source: slow feature analysis (Wiskott and Sejnowski 2002), in this form ours.
+    """
+    check_frames(features, lengths, "slow_loss")
+    with full_precision(features.device):
+        z = normalized_frames(clean_frames(features, lengths))
+        apart = (z[:, 1:] - z[:, :-1]).square().mean(dim=2)  # [B, T - 1]
+        real = frame_mask(lengths - 1, apart.shape[1])  # a pair belongs to the clip if its later frame does
+        return ((apart * real).sum(dim=1) / (lengths - 1).clamp(min=1)).mean()
+
+
+def invariance_loss(features: Tensor, other: Tensor, lengths: Tensor) -> Tensor:
+    """How far a frame is from itself under another augmentation: lower is more robust. Scalar
+
+    mean over clips of mean_t |z_t - z'_t|^2 / D, with z and z' the layer-normalized frames of two views.
+
+    Args:
+        features: one vector per frame. [B, T, D]
+        other: of the same frames in another view. [B, T, D]
+        lengths: frames without padding. [B]
+
+    Source: as in VICReg (Bardes et al. 2022), per frame.
+    """
+    check_frames(features, lengths, "invariance_loss")
+    if other.shape != features.shape:
+        raise ValueError(
+            f"invariance_loss needs two views of one shape, got {list(features.shape)} and {list(other.shape)}."
+        )
+    with full_precision(features.device):
+        z, views = (normalized_frames(clean_frames(x, lengths)) for x in (features, other))
+        apart = (z - views).square().mean(dim=2) * frame_mask(lengths, z.shape[1])
+        return (apart.sum(dim=1) / lengths.clamp(min=1)).mean()
+
+
+def sigreg_loss(
+    features: Tensor,
+    lengths: Tensor,
+    *,
+    directions: int = 64,
+    frames: int | None = 512,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """How far the frames of a batch are from an isotropic Gaussian: lower is more evenly spread. Scalar
+
+    mean over random unit directions a of  int |phi(u) - exp(-u^2 / 2)|^2 exp(-u^2 / 2) du,  with phi the empirical
+    characteristic function of a^T z over the frames, by the trapezoidal rule on 17 points of [-5, 5].
+
+    It sees the batch as one cloud, so it depends on which clips are in it, as a contrast does. Frames are drawn with
+    replacement where there are more than `frames`.
+
+    Args:
+        features: one vector per frame, layer-normalized here. [B, T, D]
+        lengths: frames without padding. [B]
+        directions: random directions; fresh ones in each call.
+        frames: frames of the batch that are looked at; None takes all.
+        generator: for directions and the draw; None is torch's own.
+
+    Source: SIGReg of LeJEPA (arXiv 2511.08544), on frames.
+    """
+    check_frames(features, lengths, "sigreg_loss")
+    if directions < 1 or (frames is not None and frames < 1):
+        raise ValueError(f"sigreg_loss needs at least 1 direction and frame, got {directions} and {frames}.")
+    place = features.device
+    drawn_on = place if generator is None else generator.device
+    with full_precision(place):
+        z = normalized_frames(clean_frames(features, lengths)).flatten(0, 1)  # [B * T, D]
+        real = frame_mask(lengths, features.shape[1]).flatten().to(z.dtype)
+        if frames is not None and len(z) > frames:
+            # The r-th real frame is where the running count of real frames passes r: no waiting for the device.
+            running = real.cumsum(0)
+            rank = torch.rand(frames, generator=generator, device=drawn_on).to(place) * running[-1]
+            z = z[torch.searchsorted(running, rank.to(running.dtype), right=True).clamp(max=len(z) - 1)]
+            real = z.new_ones(frames)
+        axes = torch.randn(z.shape[1], directions, generator=generator, device=drawn_on).to(z)
+        seen = z @ F.normalize(axes, dim=0)  # [N, directions]
+        knots = torch.linspace(-WIDEST, WIDEST, KNOTS, dtype=z.dtype, device=place)
+        angle = seen[:, :, None] * knots  # [N, directions, knots]
+        weight = (real / real.sum().clamp(min=1))[:, None, None]
+        cosine, sine = (angle.cos() * weight).sum(dim=0), (angle.sin() * weight).sum(dim=0)
+        gaussian = torch.exp(-knots.square() / 2)
+        off = ((cosine - gaussian).square() + sine.square()) * gaussian
+        return torch.trapezoid(off, knots, dim=1).mean()
+
+
+def check_frames(features: Tensor, lengths: Tensor, name: str) -> None:
+    """Refuse shapes that do not fit."""
+    if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
+        raise ValueError(
+            f"{name} needs float features [B, T, D] with B >= 1, got {features.dtype} {list(features.shape)}."
+        )
+    if lengths.shape != features.shape[:1]:
+        raise ValueError(f"{name} needs one length per clip, [{len(features)}], got {list(lengths.shape)}.")
+
+
+def clean_frames(features: Tensor, lengths: Tensor) -> Tensor:
+    """The frames with zeros on padding, so that what stands there, even NaN, changes nothing."""
+    return features.masked_fill(~frame_mask(lengths, features.shape[1])[..., None], 0)
