@@ -194,9 +194,19 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
             recipe["model"]["visual_weights"] = run.name
     recipe["corpus"].pop("root")
     recipe["train"].pop("device")
-    content = json.dumps([recipe, place.corpus_id, code_version()], sort_keys=True)
+    system, corpus = _modules_of(job, place)
+    content = json.dumps([recipe, place.corpus_id, code_version(system, corpus)], sort_keys=True)
     stem = Path(job.recipe).stem
     return place.out / f"{stem}-{hashlib.sha1(content.encode()).hexdigest()[:10]}-seed{seed}"
+
+
+def _modules_of(job: Fit, place: Place) -> tuple[str, str]:
+    """The modules of a run's system and corpus, whose changes make it another run."""
+    from signcl.data.corpora import CORPORA
+
+    recipe = recipe_of(job, place)
+    corpus = CORPORA[recipe.corpus.name]
+    return recipe.system.__module__, getattr(corpus, "__module__", None) or corpus.__name__
 
 
 def _name_of(features: Extract | Files, place: Place) -> str:
@@ -213,8 +223,11 @@ def _before(job: Fit | Extract) -> list[Fit | Extract]:
     return [part for part in (job.start, job.features) if part is not None and not isinstance(part, Files)]
 
 
-def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
+def run_all(jobs: Iterable[Fit], place: Place, *, until: float | None = None) -> dict[Fit, Result]:
     """Train, score and measure all jobs and what they need; the results by job.
+
+    Args:
+        until: begin no run after this moment of `time.monotonic()`; what is not finished has no result then.
 
     Raises:
         RuntimeError: a run failed; the others that do not need it are finished first.
@@ -227,8 +240,9 @@ def run_all(jobs: Iterable[Fit], place: Place) -> dict[Fit, Result]:
             f"{len(everything) - len(todo)} of {len(everything)} runs are there; {len(todo)} to make", file=sys.stderr
         )
         with _alone(place.out):
-            _make(todo, place)
-    return {job: _result(folder_of(job, place), place) for job in wanted}
+            _make(todo, place, until)
+    done = wanted if until is None else [job for job in wanted if _done(job, folder_of(job, place))]
+    return {job: _result(folder_of(job, place), place) for job in done}
 
 
 @contextmanager
@@ -275,7 +289,7 @@ def _done(job: Fit | Extract, folder: Path) -> bool:
 SPLITS = ("train", "dev", "test")
 
 
-def _make(todo: dict[Path, Fit | Extract], place: Place) -> None:
+def _make(todo: dict[Path, Fit | Extract], place: Place, until: float | None = None) -> None:
     """Make jobs in worker processes, each as soon as what it needs is there."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -286,13 +300,17 @@ def _make(todo: dict[Path, Fit | Extract], place: Place) -> None:
     started, total = time.perf_counter(), len(todo)
     with _InThisProcess() if place.jobs == 1 else _processes(place.jobs) as pool:
         while waiting or running:
+            if until is not None and time.monotonic() > until:
+                waiting.clear()
             blocked = {*waiting, *running.values(), *failed}
             for folder in [folder for folder in waiting if not needs[folder] & blocked]:
                 if len(running) >= place.jobs:
                     break
+                if until is not None and time.monotonic() > until:  # one run at a time is made as it is submitted
+                    break
                 waiting.remove(folder)
                 running[pool.submit(_work, todo[folder], folder, place)] = folder
-            if not running:  # what is left needs a run that failed
+            if not running:  # what is left needs a run that failed, or the time is over
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["code_version", "part_version", "without_words"]
+__all__ = ["code_version", "imported_files", "part_version", "without_words"]
 
 NOT_TRAINING = (
     "cli",
@@ -25,16 +26,67 @@ NOT_TRAINING = (
 """Parts of the package that no number of a run depends on; what is made by them later names them by `part_version`."""
 
 
+EVERY_RUN = (
+    "signcl.training.fitting",
+    "signcl.evaluation.scoring",
+    "signcl.inference.run_density",
+    "signcl.inference.extraction",
+)
+"""Modules that every run goes through; what they import belongs to it."""
+
+
 @lru_cache
-def code_version() -> str:
-    """A number of the code that training, scoring and density run through; comments and docstrings do not count."""
+def code_version(system: str | None = None, corpus: str | None = None) -> str:
+    """A number of the code that a run goes through: data, its corpus, its system, losses, training, scoring, density.
+
+    Comments and docstrings do not count, and neither does what such a run does not import: pages, other systems.
+
+    Args:
+        system: the module of the run's system; None takes the whole package but for what no number depends on.
+        corpus: the module of its corpus.
+    """
     package = Path(__import__("signcl").__file__).parent
+    if system is None:
+        files = sorted(package.rglob("*.py"))
+    else:
+        files = imported_files(package.parent, [*EVERY_RUN, system, *([corpus] if corpus else [])])
     digest = hashlib.sha1()
-    for path in sorted(package.rglob("*.py")):
+    for path in files:
         name = path.relative_to(package)
         if not any(name.is_relative_to(part) for part in NOT_TRAINING):
             digest.update(f"{name.as_posix()}\0{without_words(path.read_text(encoding='utf-8'))}".encode())
     return digest.hexdigest()[:8]
+
+
+def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
+    """The files of these modules and of all that they import of their own package, directly or not.
+
+    Args:
+        root: the folder that the package lies in.
+        modules: dotted names.
+    """
+    found: dict[Path, None] = {}
+    waiting = list(modules)
+    package = modules[0].partition(".")[0]
+    seen = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module.partition(".")[0] != package:
+            continue
+        seen.add(module)
+        if "." in module:
+            waiting.append(module.rpartition(".")[0])  # a package's own file runs first
+        stem = root.joinpath(*module.split("."))
+        path = stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
+        if not path.is_file():  # a name of a module, not a module
+            continue
+        found[path] = None
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return sorted(found)
 
 
 @lru_cache

@@ -32,6 +32,7 @@ SHARES = (
     "frames_without_negative",
     "signs_with_sign_negative",
     "transition_negatives",
+    "rest_negatives",
     "same_gloss_negatives",
 )
 """Fields that are printed as percent."""
@@ -91,7 +92,10 @@ class SplitStats:
     """Share of sign frames that have a frame of a sign among their negatives. PHOENIX-2014T: 0.89."""
     transition_negatives: float | None
     """Share of negative pairs with a frame outside all signs: there the loss tells signs from transitions, not from
-    each other. PHOENIX-2014T: 0.08."""
+    each other."""
+    rest_negatives: float | None
+    """Share of negative pairs with a frame before the first or after the last sign. Forced alignments divide the
+    transition between two signs among them: there it is the share above, and PHOENIX-2014T has 0.08."""
     same_gloss_negatives: float | None
     """Share of negative pairs of one gloss: there the loss pushes a sign away from itself."""
 
@@ -222,6 +226,7 @@ def split_stats(
         frames_without_negative=pairs.stuck_share if pairs else None,
         signs_with_sign_negative=pairs.sign_to_sign_share if pairs else None,
         transition_negatives=pairs.transition_share if pairs else None,
+        rest_negatives=pairs.rest_share if pairs else None,
         same_gloss_negatives=pairs.same_gloss_share if pairs else None,
     )
 

@@ -36,6 +36,9 @@ class PairLabels:
     """Negative pairs with a frame outside all signs."""
     same_gloss_negatives: int = 0
     """Negative pairs of two frames of one gloss: the loss pushes a sign away from itself."""
+    rest_negatives: int = 0
+    """Negative pairs with a frame before the first or after the last sign: what is left where the transition between
+    two signs is divided between them, as a forced alignment does."""
 
     def __add__(self, other: PairLabels) -> PairLabels:
         return PairLabels(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -61,6 +64,11 @@ class PairLabels:
         return self.transition_negatives / max(1, self.negatives)
 
     @property
+    def rest_share(self) -> float:
+        """Negative pairs with a frame before the first or after the last sign, 0..1."""
+        return self.rest_negatives / max(1, self.negatives)
+
+    @property
     def same_gloss_share(self) -> float:
         """Negative pairs of one gloss, 0..1."""
         return self.same_gloss_negatives / max(1, self.negatives)
@@ -82,6 +90,8 @@ def count_pairs(spans: Sequence[Span], num_frames: int, frame_margin: float) -> 
     frame = np.arange(num_frames)
     far = np.abs(frame[:, None] - frame) > 2 * frame_margin + WHOLE  # the negatives. [T, T]
     between_signs = far & sign[:, None] & sign
+    signing = np.cumsum(sign) * np.cumsum(sign[::-1])[::-1] > 0  # from the first sign to the last
+    during = far & signing[:, None] & signing
     same_gloss = far & (member.T @ member > 0)
     return PairLabels(
         frames=num_frames,
@@ -91,6 +101,7 @@ def count_pairs(spans: Sequence[Span], num_frames: int, frame_margin: float) -> 
         negatives=int(far.sum()),
         transition_negatives=int(far.sum() - between_signs.sum()),
         same_gloss_negatives=int(same_gloss.sum()),
+        rest_negatives=int(far.sum() - during.sum()),
     )
 
 

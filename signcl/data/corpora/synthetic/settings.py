@@ -53,8 +53,8 @@ class SyntheticSettings:
     """Share of the test clips that are signed by unseen signers."""
     sign_frames: int = bounded(9, low=6, high=40)
     """Usual frames of one sign; the mean lies a little above, for repeated signs take longer."""
-    transition_frames: int = bounded(4, low=2, high=20)
-    """Usual frames between two signs, which belong to neither."""
+    transition_frames: int = bounded(4, low=1, high=20)
+    """Usual frames between two signs (never below 2), before the first and after the last; they belong to no sign."""
     jitter: float = bounded(1.0, low=0, high=10)
     """Unsteadiness of the camera; 0 is a tripod."""
     noise: float = bounded(3.0, low=0, high=60)

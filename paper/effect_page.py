@@ -1,0 +1,255 @@
+"""The analysis of `paper.density_effect`, fixed before its runs: contrasts, mediation, a picture, one page.
+
+Everything is computed from `runs.csv` and `predictions.tsv.gz`, so the page can be made again in seconds, byte for byte.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paper.pooled import Contrast, fit_model, holm
+from paper.raw_results import Answers, Key, Rows, read_rows
+from signcl.data.files import atomic_write, write_text
+
+__all__ = ["PREREGISTERED", "PRIMARY", "analyse", "write_effect_page"]
+
+PREREGISTERED = ""
+"""The commit that fixed the design, older than every run; empty until then."""
+PRIMARY = (("both", "none"), ("both", "pull"))
+"""The primary contrasts, in each start; Holm corrects for all of them together."""
+SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
+CHALLENGING = ("slow + SIGReg", "slow + invariance + SIGReg")
+RESAMPLES = 1000
+SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
+
+
+def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict[str, Any]:
+    """Every table of the page.
+
+    Args:
+        rows: of one block: core or challengers, told apart by their seeds.
+    """
+    arms = _by_arm(rows)
+    names = list(arms)
+    pairs = [(start, a, b) for start in _starts(rows) for a, b in PRIMARY if {(start, a), (start, b)} <= set(names)]
+    challenges = [
+        (start, a, b)
+        for start in _starts(rows)
+        for a in CHALLENGING
+        for b in ("none", "both")
+        if {(start, a), (start, b)} <= set(names)
+    ]
+    primary = challenges or pairs
+    rest = [(start, a, b) for start in _starts(rows) for a, b in SECONDARY if {(start, a), (start, b)} <= set(names)]
+    found: dict[str, Any] = {"seeds": sorted({key[2] for key in rows}), "runs": len(rows)}
+    drawn = _resampled(answers, references)
+    for metric, _ in SHOWN:
+        model = fit_model({"|".join(arm): {s: r[metric] for s, r in runs.items()} for arm, runs in arms.items()})
+        made = []
+        for start, a, b in (*primary, *rest):
+            weights = {f"{start}|{a}": 1.0, f"{start}|{b}": -1.0}
+            sentences = _sentence_variance(drawn, start, a, b) if metric == "bleu4" else 0.0
+            made.append(model.contrast(f"{start}: {a} − {b}", weights, sentences))
+        found[metric] = [*holm(made[: len(primary)]), *made[len(primary) :]]
+        found[f"{metric}_rest"] = math.sqrt(model.variance) if model.freedom > 0 else math.nan
+    found["primary"] = len(primary)
+    found["arms"] = {
+        arm: {metric: _spread([row[metric] for row in runs.values()]) for metric, _ in SHOWN}
+        for arm, runs in arms.items()
+    }
+    found["mediation"] = _mediation(rows)
+    return found
+
+
+def _starts(rows: Rows) -> list[str]:
+    return sorted({start for start, _, _ in rows})
+
+
+def _by_arm(rows: Rows) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
+    arms: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for (start, arm, seed), row in sorted(rows.items()):
+        arms.setdefault((start, arm), {})[seed] = row
+    return arms
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def _resampled(answers: Answers, references: Mapping[str, str]) -> dict[Key, np.ndarray]:
+    """BLEU-4 of each run on the same resamples of test sentences. [RESAMPLES] each"""
+    from signcl.metrics.from_counts import bleu_of_sums
+    from signcl.metrics.scores import sacrebleu_metric
+
+    if not answers:
+        return {}
+    names = sorted(references)
+    times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    scorer = sacrebleu_metric("none", "exp")
+    truth = [references[name] for name in names]
+    drawn = {}
+    for key, told in answers.items():
+        counts = np.array(scorer._extract_corpus_statistics([told[name] for name in names], [truth]), dtype=float)
+        drawn[key] = bleu_of_sums(times @ counts, scorer)
+    return drawn
+
+
+def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, a: str, b: str) -> float:
+    """Variance of the difference of two arms' means over resamples of the sentences."""
+    one, other = ([v for (s, arm, _), v in drawn.items() if (s, arm) == (start, name)] for name in (a, b))
+    if not one or not other:
+        return 0.0
+    return float(np.var(np.mean(one, axis=0) - np.mean(other, axis=0), ddof=1))
+
+
+def _mediation(rows: Rows) -> list[dict[str, float | str]]:
+    """What goes with BLEU-4 over all runs: its slope on SDR and on retrieval, alone and together, starts apart."""
+    from scipy.stats import t
+
+    y = np.array([row["bleu4"] for row in rows.values()])
+    starts = _starts(rows)
+    base = np.array([[float(key[0] == start) for start in starts] for key in rows])
+    columns = {"sdr": "SDR, points", "map": "mAP, points"}
+    made: list[dict[str, float | str]] = []
+    for chosen in (("sdr",), ("map",), ("sdr", "map")):
+        x = np.concatenate([base, np.array([[row[name] for name in chosen] for row in rows.values()])], axis=1)
+        freedom = len(y) - x.shape[1]
+        if freedom < 2:
+            continue
+        solution, *_ = np.linalg.lstsq(x, y, rcond=None)
+        rest = float(((y - x @ solution) ** 2).sum()) / freedom
+        errors = np.sqrt(np.diag(np.linalg.pinv(x.T @ x)) * rest)
+        for place, name in enumerate(chosen, start=len(starts)):
+            half = float(t.ppf(0.975, freedom)) * float(errors[place])
+            made.append({
+                "model": " and ".join(columns[c] for c in chosen),
+                "slope of": columns[name],
+                "estimate": float(solution[place]),
+                "low": float(solution[place]) - half,
+                "high": float(solution[place]) + half,
+            })  # fmt: skip
+    return made
+
+
+def write_effect_page(results: Path, page: Path, title: str) -> None:
+    """The page, the contrasts as CSV, and the picture, from the committed numbers.
+
+    Raises:
+        ValueError: no runs yet.
+    """
+    rows, answers, references = read_rows(results)
+    if not rows:
+        raise ValueError(f"no runs at {results}; run `python -m paper.density_effect --minutes 60` first")
+    blocks = {
+        name: {key: row for key, row in rows.items() if (key[2] >= 100) == fresh}
+        for name, fresh in (("core", False), ("challengers", True))
+    }
+    parts = [_head(title, rows)]
+    for name, block in blocks.items():
+        if not block:
+            continue
+        told = {key: answers[key] for key in block if key in answers}
+        found = analyse(block, told, references)
+        parts.append(_block(name, found))
+        _write_contrasts(results / f"contrasts-{name}.csv", found)
+        _picture(results / f"gains-{name}.png", block)
+        where = f"results/{results.name}" if page.parent != results else "."
+        parts.append(f"![gain in BLEU-4 against change in SDR and in retrieval]({where}/gains-{name}.png)\n")
+    write_text(page, "\n".join(parts))
+
+
+def _head(title: str, rows: Rows) -> str:
+    before = f"commit `{PREREGISTERED}`, before its runs" if PREREGISTERED else "not yet"
+    hours = sum(row["seconds"] for row in rows.values()) / 3600
+    return (
+        "# Does a lower density translate better?\n\n"
+        f"`python -m paper.density_effect --from-results` writes this page from `runs.csv` and `predictions.tsv.gz` "
+        f"({len(rows)} runs, {hours:.1f} hours of training on one core each; {title}). The design was fixed in "
+        f"[preregistered.md](preregistered.md) ({before}).\n"
+    )
+
+
+def _block(name: str, found: dict[str, Any]) -> str:
+    seeds = f"seeds {found['seeds'][0]} to {found['seeds'][-1]}"
+    lines = [f"## {'The core' if name == 'core' else 'The challengers, with fresh seeds'}", ""]
+    lines += [f"{found['runs']} runs, {seeds}. Mean ± standard deviation over seeds, on test.", ""]
+    lines += ["| start | arm | " + " | ".join(shown for _, shown in SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
+    for (start, arm), values in found["arms"].items():
+        cells = [f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}") for mean, sd in values.values()]
+        lines.append(f"| {start} | {arm} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Contrasts: one linear model over all runs, seeds as blocks, pooled residuals; BLEU-4 with the",
+    ]
+    lines += ["variance over sentences. The first rows are primary: their p-values are corrected by Holm.", ""]
+    lines += ["| contrast | BLEU-4 | p | p, Holm | could have seen | SDR | mAP |", "|---|---|---|---|---|---|---|"]
+    for place, (b, s, m) in enumerate(zip(found["bleu4"], found["sdr"], found["map"], strict=True)):
+        corrected = f"**{b.p_holm:.3f}**" if place < found["primary"] else "–"
+        lines.append(f"| {b.name} | {b} | {b.p_value:.3f} | {corrected} | {b.could_see:.2f} | {s} | {m} |")
+    lines += ["", "What goes with BLEU-4 over all runs (slopes, starts apart):", ""]
+    lines += ["| model | slope of | BLEU-4 a point |", "|---|---|---|"]
+    for row in found["mediation"]:
+        lines.append(
+            f"| {row['model']} | {row['slope of']} | {row['estimate']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}) |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _write_contrasts(path: Path, found: dict[str, Any]) -> None:
+    lines = ["metric,contrast,estimate,low,high,p,p_holm,could_see,freedom"]
+    for metric, _ in SHOWN:
+        made: list[Contrast] = found[metric]
+        lines += [
+            f"{metric},{c.name},{c.estimate:.6g},{c.low:.6g},{c.high:.6g},{c.p_value:.6g},{c.p_holm:.6g},"
+            f"{c.could_see:.6g},{c.freedom}"
+            for c in made
+        ]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+COLOURS = {"pull": "#0072B2", "push": "#D55E00", "both": "#009E73", "paper": "#CC79A7"}
+MARKS = {"random": "o", "signs": "^"}
+
+
+def _picture(path: Path, rows: Rows) -> None:
+    """Gain in BLEU-4 over the run of the same start and seed without SignCL, against its change in SDR and in mAP."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 4.0), sharey=True, layout="constrained")
+    spare = iter(("#E69F00", "#56B4E9", "#555555"))
+    seen: dict[str, str] = {}
+    for (start, arm, seed), row in sorted(rows.items()):
+        base = rows.get((start, "none", seed))
+        if arm == "none" or base is None:
+            continue
+        colour = seen.setdefault(arm, COLOURS.get(arm) or next(spare, "#555555"))
+        gain = row["bleu4"] - base["bleu4"]
+        for axes, name in ((left, "sdr"), (right, "map")):
+            axes.plot(row[name] - base[name], gain, MARKS.get(start, "s"), color=colour, markersize=6, alpha=0.85)
+    for axes, shown in (
+        (left, "change in SDR, points (left is less dense)"),
+        (right, "change in retrieval, mAP points"),
+    ):
+        axes.axhline(0, color="#777777", linewidth=0.8)
+        axes.axvline(0, color="#777777", linewidth=0.8)
+        axes.set_xlabel(shown)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_ylabel("gain in BLEU-4 over none, same seed")
+    handles = [plt.Line2D([], [], marker="s", linestyle="", color=colour, label=arm) for arm, colour in seen.items()]
+    handles += [
+        plt.Line2D([], [], marker=mark, linestyle="", color="#777777", label=f"start: {start}")
+        for start, mark in MARKS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+    plt.close(figure)

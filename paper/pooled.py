@@ -1,0 +1,125 @@
+"""Contrasts of a balanced design, from one model over all of its runs: pooled residuals, Holm, what could be seen.
+
+A pair of arms compared by itself with a few seeds has an interval of few degrees of freedom. All arms share their
+seeds, so one linear model, value = arm + seed + rest, estimates the rest from every run. Sentences are a second source
+of chance: their share of a contrast's variance is drawn by bootstrap and added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+__all__ = ["Contrast", "Model", "fit_model", "holm"]
+
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of arms' means."""
+
+    name: str
+    estimate: float
+    low: float
+    """Lower end of the 95 % interval, over seeds and, where drawn, sentences."""
+    high: float
+    p_value: float
+    """Two-sided, of this contrast alone."""
+    p_holm: float
+    """Corrected for the primary contrasts; that of the contrast alone where it is not primary."""
+    could_see: float
+    """The difference that such an interval would exclude 0 for in 4 of 5 repetitions."""
+    freedom: int
+    """Degrees of freedom of the pooled residual."""
+
+    def __str__(self) -> str:
+        return f"{self.estimate:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+
+
+@dataclass(frozen=True)
+class Model:
+    """value = arm + seed + rest, by least squares."""
+
+    arms: tuple[str, ...]
+    means: np.ndarray
+    """Of each arm, adjusted for seeds where some are missing. [A]"""
+    covariance: np.ndarray
+    """Of `means`, in units of the residual variance. [A, A]"""
+    variance: float
+    """Of the rest."""
+    freedom: int
+
+    def contrast(self, name: str, weights: Mapping[str, float], sentences: float = 0.0) -> Contrast:
+        """The estimate of sum_a weights[a] * mean[a] with its interval.
+
+        Args:
+            name: what it asks.
+            weights: by arm; they add up to 0.
+            sentences: variance of the contrast over sentences, from `sentence_variance`.
+
+        Raises:
+            ValueError: an arm that is not there, or weights that do not add up to 0.
+        """
+        from scipy.stats import t
+
+        strange = sorted(set(weights) - set(self.arms))
+        if strange or abs(sum(weights.values())) > 1e-9:
+            raise ValueError(f"the contrast {name} needs weights of the arms that add up to 0, got {dict(weights)}")
+        c = np.array([weights.get(arm, 0.0) for arm in self.arms])
+        estimate = float(c @ self.means)
+        error = math.sqrt(self.variance * float(c @ self.covariance @ c) + sentences)
+        if self.freedom < 1 or error == 0:
+            ends = (estimate, estimate) if self.freedom >= 1 else (-math.inf, math.inf)
+            return Contrast(name, estimate, *ends, 1.0, 1.0, math.inf if self.freedom < 1 else 0.0, self.freedom)
+        half = float(t.ppf(0.975, self.freedom)) * error
+        p_value = float(2 * t.sf(abs(estimate) / error, self.freedom))
+        could_see = half + float(t.ppf(POWER, self.freedom)) * error
+        return Contrast(name, estimate, estimate - half, estimate + half, p_value, p_value, could_see, self.freedom)
+
+
+def fit_model(values: Mapping[str, Mapping[int, float]]) -> Model:
+    """Fit value = arm + seed + rest.
+
+    Args:
+        values: arm -> seed -> value; seeds may be missing, and then the means are adjusted for the others.
+
+    Raises:
+        ValueError: no arm, or an arm without a run.
+    """
+    empty = [arm for arm, runs in values.items() if not runs]
+    if not values or empty:
+        raise ValueError(f"a model needs a run of every arm, got none of {', '.join(empty) or 'any arm'}")
+    arms = tuple(values)
+    seeds = sorted({seed for runs in values.values() for seed in runs})
+    rows, measured = [], []
+    for a, arm in enumerate(arms):
+        for seed, value in values[arm].items():
+            row = np.zeros(len(arms) + len(seeds))
+            row[a] = row[len(arms) + seeds.index(seed)] = 1
+            rows.append(row)
+            measured.append(value)
+    # Seeds sum to 0: the last one is minus the others, so that an arm's coefficient is its mean.
+    design = np.array(rows)
+    effects = design[:, len(arms) : -1] - design[:, -1:]
+    whole = np.concatenate([design[:, : len(arms)], effects], axis=1)
+    y = np.array(measured, dtype=float)
+    inverse = np.linalg.pinv(whole.T @ whole)
+    solution = inverse @ whole.T @ y
+    freedom = len(y) - int(np.linalg.matrix_rank(whole))
+    rest = float(((y - whole @ solution) ** 2).sum())
+    variance = rest / freedom if freedom > 0 else math.nan
+    return Model(arms, solution[: len(arms)], inverse[: len(arms), : len(arms)], variance, freedom)
+
+
+def holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """The same contrasts with p-values corrected for how many there are (Holm 1979)."""
+    order = np.argsort([c.p_value for c in contrasts], kind="stable")
+    corrected, largest = [1.0] * len(contrasts), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(contrasts) - rank) * contrasts[i].p_value))
+        corrected[i] = largest
+    return [replace(c, p_holm=p) for c, p in zip(contrasts, corrected, strict=True)]

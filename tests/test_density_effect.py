@@ -1,0 +1,154 @@
+"""The preregistered experiment: its analysis by hand and against scipy, its raw numbers, its arms."""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
+
+from paper import density_effect, effect_page
+from paper.pooled import fit_model, holm
+from paper.raw_results import read_rows, write_rows
+from paper.version import code_version, imported_files
+
+
+def test_two_arms_and_two_seeds_by_hand():
+    # Differences by seed: 2 and 4. Mean 3; the residuals are -.5, .5, .5, -.5, so the variance is 1 on 1 degree.
+    model = fit_model({"a": {0: 1.0, 1: 2.0}, "b": {0: 3.0, 1: 6.0}})
+    found = model.contrast("b - a", {"b": 1.0, "a": -1.0})
+    assert (found.estimate, found.freedom) == (pytest.approx(3.0), 1)
+    assert model.variance == pytest.approx(1.0)
+    half = 12.7062 * math.sqrt(1.0 * (1 / 2 + 1 / 2))
+    assert (found.low, found.high) == (pytest.approx(3 - half, rel=1e-4), pytest.approx(3 + half, rel=1e-4))
+
+
+def test_a_pair_of_arms_is_the_paired_t_test():
+    from scipy.stats import ttest_rel
+
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=8), draw.normal(size=8) + 0.5
+    found = fit_model({"a": dict(enumerate(a)), "b": dict(enumerate(b))}).contrast("", {"b": 1.0, "a": -1.0})
+    theirs = ttest_rel(b, a)
+    low, high = theirs.confidence_interval()
+    assert (found.p_value, found.low, found.high) == pytest.approx((theirs.pvalue, low, high))
+
+
+def test_pooling_narrows_and_keeps_its_level():
+    draw, misses, narrower = np.random.default_rng(1), 0, 0
+    for _ in range(300):
+        values = {arm: dict(enumerate(draw.normal(size=4))) for arm in "abcdef"}
+        found = fit_model(values).contrast("", {"a": 1.0, "b": -1.0})
+        alone = fit_model({arm: values[arm] for arm in "ab"}).contrast("", {"a": 1.0, "b": -1.0})
+        misses += not found.low <= 0 <= found.high
+        narrower += found.high - found.low < alone.high - alone.low
+    assert 0.02 <= misses / 300 <= 0.09
+    assert narrower > 200
+
+
+def test_a_missing_run_is_adjusted_for_its_seed():
+    # Seed 1 is 10 better for everybody: without its run of b the raw means would say -4.
+    model = fit_model({"a": {0: 0.0, 1: 10.0, 2: 0.0}, "b": {0: 1.0, 2: 1.0}})
+    assert model.contrast("", {"b": 1.0, "a": -1.0}).estimate == pytest.approx(1.0)
+
+
+def test_sentences_widen_and_power_is_said():
+    model = fit_model({"a": {0: 1.0, 1: 2.0, 2: 4.0}, "b": {0: 3.0, 1: 6.0, 2: 5.0}})
+    narrow, wide = (model.contrast("", {"b": 1.0, "a": -1.0}, sentences=s) for s in (0.0, 4.0))
+    assert wide.high - wide.low > narrow.high - narrow.low
+    assert narrow.could_see > (narrow.high - narrow.low) / 2
+    with pytest.raises(ValueError, match="weights of the arms that add up to 0"):
+        model.contrast("", {"b": 1.0})
+    with pytest.raises(ValueError, match="a run of every arm, got none of b"):
+        fit_model({"a": {0: 1.0}, "b": {}})
+
+
+def test_holm_by_hand():
+    # p = .01, .04, .03, .005 of four: .03, .06, .06, .02.
+    model = fit_model({"a": {0: 1.0, 1: 2.0}, "b": {0: 3.0, 1: 6.0}})
+    from dataclasses import replace
+
+    base = model.contrast("", {"b": 1.0, "a": -1.0})
+    found = holm([replace(base, p_value=p) for p in (0.01, 0.04, 0.03, 0.005)])
+    assert [c.p_holm for c in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def made_up(seeds=4):
+    """Runs in which retrieval helps and density does nothing."""
+    draw, rows, answers = np.random.default_rng(0), {}, {}
+    words = ["the", "woman", "buys", "a", "red", "book", "and", "the", "man", "sleeps"]
+    references = {f"test-{i}": " ".join(draw.permutation(words)) for i in range(30)}
+    for start in density_effect.STARTS:
+        for arm in density_effect.ARMS:
+            for seed in range(seeds):
+                found, dense = 60 + 10 * draw.random(), 40 + 30 * draw.random()
+                bleu = 0.5 * found + draw.normal() + (5 if arm == "both" else 0)
+                values = {"bleu1": bleu, "bleu2": bleu, "bleu3": bleu, "bleu4": bleu, "rouge_l": bleu, "chrf": bleu}
+                row = {"start": start, "arm": arm, "seed": seed, **values, "exact_match": 0.0, "sdr": dense}
+                row |= {"inter": 5.0, "map": found, "one_nn": found, "auc": 0.8, "hubness": 0.5, "norm": 9.0}
+                rows[start, arm, seed] = row | {"seconds": 100.0, "steps": 10, "run": f"finetune-x-seed{seed}"}
+                answers[start, arm, seed] = dict(references)
+    return rows, answers, references
+
+
+def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
+    write_rows(tmp_path / "density_effect", *made_up())
+    again = read_rows(tmp_path / "density_effect")
+    assert again[0]["random", "both", 2]["run"] == "finetune-x-seed2"
+    assert again[1:] == made_up()[1:]
+    files = {}
+    for _ in range(2):
+        assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
+        now = {p.name: p.read_bytes() for p in (tmp_path / "density_effect").iterdir()}
+        assert not files or files == now
+        files = now
+    assert set(files) == {"runs.csv", "predictions.tsv.gz", "contrasts-core.csv", "gains-core.png", "README.md"}
+    page = files["README.md"].decode()
+    assert "random: both − none" in page
+    assert page.count("**") == 2 * 4, "four primary contrasts"
+
+
+def test_mediation_finds_what_goes_with_translation():
+    rows, answers, references = made_up(seeds=8)
+    plain = {key: row | {"bleu4": row["bleu4"] - 5 * (key[1] == "both")} for key, row in rows.items()}
+    found = effect_page.analyse(plain, answers, references)["mediation"]
+    slopes = {(row["model"], row["slope of"]): row["estimate"] for row in found}
+    assert slopes["SDR, points and mAP, points", "mAP, points"] == pytest.approx(0.5, abs=0.1)
+    assert slopes["SDR, points and mAP, points", "SDR, points"] == pytest.approx(0, abs=0.05)
+
+
+def test_without_runs_it_says_what_to_do(tmp_path, capsys):
+    assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 2
+    assert "run `python -m paper.density_effect --minutes 60` first" in capsys.readouterr().err
+
+
+def test_arms_are_recipes(tmp_path):
+    options = argparse.Namespace(preset="cpu", jobs=1, device=None, out=tmp_path, challengers=False)
+    from paper.jobs import Place, recipe_of
+
+    where = Place(tmp_path, tmp_path, "", "cpu", 1)
+    recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
+    assert len(recipes) == len(density_effect.STARTS) * len(density_effect.ARMS)
+    assert recipes["random", "pull"].loss.signcl.part == "pull"
+    assert recipes["random", "paper"].loss.weights == {"translation": 1.0, "signcl": 0.01}
+    assert recipes["random", "paper"].loss.signcl.distance_margin == 64
+    assert recipes["random", "none"].loss.weights == {"translation": 1.0}
+    assert "pretrained:" in recipes["signs", "none"].model.visual_weights
+    options.challengers = True
+    recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
+    assert recipes["signs", "slow + SIGReg"].loss.weights == {"translation": 1.0, "slow": 0.3, "sigreg": 3.0}
+
+
+# -- which code a run is known by -------------------------------------------------------------------------------------
+
+
+def test_a_run_is_known_by_the_code_that_it_goes_through(tmp_path):
+    package = Path(__import__("signcl").__file__).parent
+    roots = ["signcl.training.fitting", "signcl.evaluation.scoring", "signcl.systems.slt"]
+    files = {path.relative_to(package).as_posix() for path in imported_files(package.parent, roots)}
+    assert {"systems/slt.py", "losses/signcl.py", "training/loop.py", "data/loading.py"} <= files
+    assert not {"systems/smkd.py", "systems/sign2gpt.py", "systems/gaslt.py", "cli/fit.py"} & files
+    assert not [name for name in files if name.startswith("pages/")]
+    assert code_version("signcl.systems.slt") != code_version("signcl.systems.smkd")
+    assert code_version("signcl.systems.slt") == code_version("signcl.systems.slt", None)
