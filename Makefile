@@ -20,7 +20,7 @@ test: $(VENV)/ready  ## linters, types and the whole suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy signcl
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 paper: $(VENV)/ready  ## every table and figure that this machine can make; hours on 2 cores, resumable
 	$(BIN)/python -m paper

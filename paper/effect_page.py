@@ -1,6 +1,6 @@
 """The analysis of `paper.density_effect`, fixed before its runs: contrasts, mediation, a picture, one page.
 
-Everything is computed from `runs.csv` and `predictions.tsv.gz`, so the page can be made again in seconds, byte for byte.
+All of it is computed from `runs.csv` and `predictions.tsv.gz`, so the page can be made again in seconds, byte for byte.
 """
 
 from __future__ import annotations

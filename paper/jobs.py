@@ -184,7 +184,8 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
         return folder_of(job.run, place) / f"features-{job.tap}"
     from signcl.training.recipe import recipe_to_dict
 
-    recipe = recipe_to_dict(recipe_of(job, place))
+    whole = recipe_of(job, place)
+    recipe = recipe_to_dict(whole)
     seed = recipe["train"]["seed"]
     recipe.pop("out")
     recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
@@ -194,17 +195,16 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
             recipe["model"]["visual_weights"] = run.name
     recipe["corpus"].pop("root")
     recipe["train"].pop("device")
-    system, corpus = _modules_of(job, place)
+    system, corpus = _modules_of(whole)
     content = json.dumps([recipe, place.corpus_id, code_version(system, corpus)], sort_keys=True)
     stem = Path(job.recipe).stem
     return place.out / f"{stem}-{hashlib.sha1(content.encode()).hexdigest()[:10]}-seed{seed}"
 
 
-def _modules_of(job: Fit, place: Place) -> tuple[str, str]:
+def _modules_of(recipe: Any) -> tuple[str, str]:
     """The modules of a run's system and corpus, whose changes make it another run."""
     from signcl.data.corpora import CORPORA
 
-    recipe = recipe_of(job, place)
     corpus = CORPORA[recipe.corpus.name]
     return recipe.system.__module__, getattr(corpus, "__module__", None) or corpus.__name__
 

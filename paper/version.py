@@ -6,7 +6,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 __all__ = ["code_version", "imported_files", "part_version", "without_words"]
@@ -54,8 +54,21 @@ def code_version(system: str | None = None, corpus: str | None = None) -> str:
     for path in files:
         name = path.relative_to(package)
         if not any(name.is_relative_to(part) for part in NOT_TRAINING):
-            digest.update(f"{name.as_posix()}\0{without_words(path.read_text(encoding='utf-8'))}".encode())
+            digest.update(f"{name.as_posix()}\0{_read(path)[0]}".encode())
     return digest.hexdigest()[:8]
+
+
+@cache
+def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+    """What a module does, and what it may import; read once by a process."""
+    source = path.read_text(encoding="utf-8")
+    imports: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+    return hashlib.sha1(without_words(source).encode()).hexdigest(), tuple(imports)
 
 
 def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
@@ -81,11 +94,7 @@ def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
         if not path.is_file():  # a name of a module, not a module
             continue
         found[path] = None
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
+        waiting += _read(path)[1]
     return sorted(found)
 
 

@@ -25,3 +25,18 @@ def corpora(tmp_path_factory) -> dict[bool, Path]:
 
     root = tmp_path_factory.mktemp("systems")
     return {pixels: write_corpus(root / f"pixels{pixels}", pixels=pixels) for pixels in (False, True)}
+
+
+LONG = (
+    *("test_paper_tables", "test_systems", "test_train", "test_pages", "test_paper_analysis", "test_web"),
+    *("test_paper_recipes", "test_paper_runs", "test_compile", "test_paper_check", "test_cli", "test_official"),
+    *("test_plugins", "test_rehearsal", "test_sign2gpt", "test_token_contrast", "test_ranks", "test_synthetic"),
+    *("test_smkd", "test_pose", "test_extraction", "test_i3d", "test_freezing", "test_probes", "test_contract"),
+)
+"""Files that take longest, longest first: two workers that take whole files in this order end at the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))

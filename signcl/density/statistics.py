@@ -138,15 +138,15 @@ def correlate(
     draws = np.random.default_rng(seed).integers(len(one), size=(samples, len(one)))
     found = []
     for ranked in (False, True):
-        value = _coefficient(rankdata(values, axis=1) if ranked else values)
+        value = float(_coefficients(rankdata(values, axis=1)[None] if ranked else values[None])[0])
         if np.isnan(value):
             raise ValueError(
                 "correlate needs quantities that differ between the glosses"
                 + (" by more than the controls do" if len(fixed) else "")
                 + "; one of them is the same for all."
             )
-        resampled = (values[:, draw] for draw in draws)
-        spread = np.array([_coefficient(rankdata(part, axis=1) if ranked else part) for part in resampled])
+        resampled = values[:, draws].transpose(1, 0, 2)  # [samples, 2 + C, K]
+        spread = _coefficients(rankdata(resampled, axis=2) if ranked else resampled)
         spread = spread[~np.isnan(spread)]
         low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2]) if len(spread) else (np.nan, np.nan)
         statistic = abs(value) * np.sqrt(freedom / max(1 - value**2, 1e-300))
@@ -154,18 +154,20 @@ def correlate(
     return Correlation(found[0], found[1], len(one), len(fixed), level, samples, seed)
 
 
-def _coefficient(values: np.ndarray) -> float:
-    """Correlation of the first two rows, the others held fixed; nan where one of them does not vary. [2 + C, K]"""
-    rest = values - values.mean(axis=1, keepdims=True)
-    first, second = rest[:2]
-    if len(values) > 2:
-        fixed = rest[2:].T
-        first, second = (row - fixed @ np.linalg.lstsq(fixed, row, rcond=None)[0] for row in (first, second))
+def _coefficients(values: np.ndarray) -> np.ndarray:
+    """Correlations of the first two rows, the others held fixed; nan where one does not vary. [R, 2 + C, K] -> [R]"""
+    rest = values - values.mean(axis=2, keepdims=True)
+    pair = rest[:, :2]
+    if values.shape[1] > 2:
+        fixed = rest[:, 2:]  # [R, C, K]
+        pair = pair - pair @ np.linalg.pinv(fixed) @ fixed  # less its least-squares line through the controls
+    sizes, whole = (pair**2).sum(axis=2), (rest[:, :2] ** 2).sum(axis=2)
     # Below this share of the variance before the controls, what is left is rounding.
-    sizes = (first @ first, second @ second)
-    if any(size <= 1e-20 * max(row @ row, 1e-300) for size, row in zip(sizes, rest[:2])):
-        return float("nan")
-    return float(np.clip(first @ second / np.sqrt(sizes[0] * sizes[1]), -1, 1))
+    same = (sizes <= 1e-20 * np.maximum(whole, 1e-300)).any(axis=1)
+    product = (pair[:, 0] * pair[:, 1]).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.clip(product / np.sqrt(sizes[:, 0] * sizes[:, 1]), -1, 1)
+    return np.where(same, np.nan, found)
 
 
 def _pair(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
