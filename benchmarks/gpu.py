@@ -36,6 +36,7 @@ from signcl.losses import signcl_loss
 from signcl.systems import Sizes, system_class
 from signcl.systems.terms import TermContext, compute_terms, terms_of, weighted_sum
 from signcl.training.recipe import load_recipe, recipe_path
+from signcl.training.repeated_layers import compile_layers
 
 LOSSES = [(4, 128, 512), (4, 300, 512), (16, 300, 512)]
 ROWS = 200_000
@@ -226,7 +227,7 @@ def one_step(bench: Bench, stage: str, precision: str, compiled: bool) -> None:
     words = Words()
     model = system(recipe.model, Sizes(tokenizer=words, terms=tuple(recipe.loss.weights))).to(bench.device)
     if compiled:
-        model.compile()
+        compile_layers(model, None, bench.device.split(":")[0])  # as `train.compile: true` does
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
     batch, terms = made_up_batch(bench, words), terms_of(system, recipe.loss.weights)
     context = TermContext(recipe.loss, words.pad_id)

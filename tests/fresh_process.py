@@ -14,6 +14,14 @@ PROCESSES.set_forkserver_preload(
 )
 
 
+def start(words, cwd: Path, place: Path):
+    """The same without waiting; stdout and stderr go to files in `place`."""
+    place.mkdir(exist_ok=True)
+    process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), str(place), {}))
+    process.start()
+    return process
+
+
 def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     """What `python -m signcl WORDS` gives in a folder: exit code, stdout and stderr."""
     with tempfile.TemporaryDirectory() as place:

@@ -4,9 +4,7 @@ Every command runs in a new process, as a user's would.
 """
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -52,16 +50,14 @@ def folder(tmp_path_factory) -> Path:
     (place / "recipe.yaml").write_text(blocks("adding-a-system.md", "yaml")[0], encoding="utf-8")
     (place / "data").mkdir()
     (place / "data/counting").touch()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    fit = [*SIGNCL, "fit", "recipe.yaml"]
-    first = subprocess.Popen(fit, cwd=place, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    first = fresh_process.start(["fit", "recipe.yaml"], place, place / "said")
     state = place / "runs/recurrent/state/last.pt"
     for _ in range(1200):
-        if state.is_file() or first.poll() is not None:
+        if state.is_file() or not first.is_alive():
             break
         time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     assert state.is_file()
     again = command("fit", "recipe.yaml", cwd=place)
     assert "from step" in again.stderr
