@@ -1,6 +1,6 @@
 """What `train.compile` does, and that a whole model can be captured by torch.compile, whatever the sizes of a batch.
 
-Capturing a whole model takes ten seconds and more: two systems stand for all, one of frames and one that is recurrent.
+Capturing a whole GFSLT takes twenty seconds: the recurrent system stands for all.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from signcl.training import repeated_layers
 from signcl.training.loop import Loop
 
 
-@pytest.mark.parametrize("case", [Case("gfslt"), Case("nslt2018")], ids=str)
+@pytest.mark.parametrize("case", [Case("nslt2018")], ids=str)
 def test_torch_compile_gives_the_same(case, corpora, tmp_path):
     recipe = recipe_of(case, corpora, tmp_path / "run")
     model, material = built(recipe)

@@ -37,10 +37,10 @@ def notes_on(found: dict[str, Any]) -> list[str]:
             "clips: dimensions that the glosses do not use make the features look dense"
         )
     across = found.get("retrieval", {}).get("signers", {})
-    if clips.get("map") and across.get("map") and across["map"] < 0.5 * clips["map"]:
+    if "one_nn" in clips and across.get("one_nn", 100.0) < 0.5 * clips["one_nn"]:
         notes.append(
-            f"signs are found in other clips (mAP {clips['map']:.1f} %) but not of other signers "
-            f"(mAP {across['map']:.1f} %): the features say who signs"
+            f"the nearest sign is the same sign for {clips['one_nn']:.0f} % in other clips, but for "
+            f"{across['one_nn']:.0f} % of other signers: the features say who signs"
         )
     shares = found.get("variance", {})
     if (shares.get("signer") or 0) > 100 * SIGNER:
