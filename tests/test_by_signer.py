@@ -9,6 +9,7 @@ from signcl.cli import main
 from signcl.density import label_free_density, ratio_interval, sign_density_ratio, to_rows
 from signcl.density.by_signer import balanced_weights, signer_ratios
 from signcl.density.verdicts import compared_line, notes_on
+from signcl.evaluation.comparison import density_line
 
 
 def signed(signers=6, glosses=8, takes=4, offset=2.0, seed=0, dims=12):
@@ -236,3 +237,15 @@ def test_label_free_writes_where_it_is_told(tmp_path, capsys):
     assert "A diagnostic: none of these is the SDR" in capsys.readouterr().out
     assert main(["density", str(tmp_path / "clips.npz"), "--frames-per-sign", "9"]) == 2
     assert "--frames-per-sign: does nothing without --label-free" in capsys.readouterr().err
+
+
+def test_compare_and_report_say_it_of_runs(tmp_path):
+    made = {"frame": "centre", "tap": "features", "distance": "euclidean", "inter": "gloss"}
+    for name, sdr, found in (("a", 56.0, 66.0), ("b", 20.0, 55.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "density.test.json").write_text(json.dumps(result(sdr, found) | {"made": made}))
+    assert density_line(tmp_path / "a", tmp_path / "b").startswith("SDR is lower, but signs are harder to find")
+    assert density_line(tmp_path / "a", tmp_path / "none") is None
+    other = result(20.0, 55.0) | {"made": made | {"frame": "mean"}}
+    (tmp_path / "b" / "density.test.json").write_text(json.dumps(other))
+    assert density_line(tmp_path / "a", tmp_path / "b") is None, "measured in another way"
