@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,3 +57,34 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str]) ->
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def place_of_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The environment that torchrun gives one of so many processes on this machine."""
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    place |= {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+    return {name: str(value) for name, value in place.items()}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
+    """Run a script in so many processes, as `torchrun script WORDS` does."""
+    port = free_port()
+    processes = [PROCESSES.Process(target=_rank, args=(rank, ranks, port, script, words)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+        assert process.exitcode == 0
+
+
+def _rank(rank: int, ranks: int, port: int, script: str, words: tuple) -> None:
+    os.environ.update(place_of_rank(rank, ranks, port))
+    sys.argv = ["script", *map(str, words)]
+    exec(compile(script, "script", "exec"), {"__name__": "__main__"})

@@ -2,13 +2,10 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
-from fresh_process import PROCESSES
+from fresh_process import PROCESSES, free_port, place_of_rank, run_on_ranks
 from systems import Case, recipe_of
 
 from signcl.losses import clip_loss, sentence_similarity_loss
@@ -59,13 +56,8 @@ if fabric.global_rank == 0:
 
 @pytest.mark.slow
 def test_gradients_over_two_ranks_are_those_of_one_batch(tmp_path):
-    script, found = tmp_path / "ranks.py", tmp_path / "gradients.pt"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(found)], capture_output=True, text=True, timeout=240, env=environment
-    )
-    assert done.returncode == 0, done.stderr
+    found = tmp_path / "gradients.pt"
+    run_on_ranks(SCRIPT, found)
     torch.manual_seed(0)
     video, text, alike = (torch.nn.Linear(4, 3) for _ in range(3))
     clips, sentences, ids = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 1, 4])
@@ -85,9 +77,7 @@ def three_steps(rank, port, given, shares, folder, resumed):
     """What one process does, started as by torchrun: steps on its clips, a scoring, the state."""
     ranks = len(shares)
     if ranks > 1:
-        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-        place |= {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
-        os.environ.update({name: str(value) for name, value in place.items()})
+        os.environ.update(place_of_rank(rank, ranks, port))
     torch.set_num_threads(1)
     state = None if resumed is None else run_folder.load_state(resumed)
     loop = Loop(recipe_from_dict(given), folder, state, progress=False)
@@ -109,9 +99,7 @@ def trained(corpora, folder, shares, resumed=None, **train):
     settings = {"optimizer": "sgd", "lr": 0.01, "clip_norm": 1.0, "devices": len(shares), "batch_size": 1, **train}
     given = recipe_to_dict(recipe_of(case, corpora, folder, **settings))
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     started = [
         PROCESSES.Process(target=three_steps, args=(rank, port, given, shares, folder, resumed))
         for rank in range(len(shares))

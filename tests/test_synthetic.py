@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signcl.data.corpora.synthetic import SyntheticSettings, difference, make_corpus, plan_corpus, samples
+from signcl.data.corpora.synthetic import SyntheticSettings, difference, make_corpus, making, plan_corpus, samples
 from signcl.data.corpora.synthetic.grammar import Face, Grammar, Sentence, Token
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, build_lexicon, zipf_weights
 from signcl.data.corpora.synthetic.plan import ClipPlan, table
@@ -349,7 +350,8 @@ def test_what_is_made_says_what_it_is(tiny):
     assert not {sample.signer for sample in samples(tiny, "train")} & set(about["unseen_signers"])
 
 
-def test_two_workers_make_the_same_corpus(tiny, tmp_path):
+def test_two_workers_make_the_same_corpus(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "FEW", 0)  # so few clips are usually drawn in this process
     make_corpus(tmp_path / "corpus", TINY, progress=False, workers=2)
     assert contents(tmp_path / "corpus") == contents(tiny)
 
@@ -394,6 +396,17 @@ def test_an_interrupt_leaves_no_half_file(tmp_path, monkeypatch):
         make_corpus(tmp_path / "corpus", TINY, progress=False)
     names = {path.name for path in (tmp_path / "corpus").rglob("*") if path.is_file()}
     assert names == {"corpus.json", "lexicon.json", "train-000000.mp4", "train-000001.mp4"}
+
+
+def test_a_corpus_from_before_a_knob_is_finished_as_if_it_stood_at_its_default(tiny, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(tiny, folder)
+    card = json.loads((folder / "corpus.json").read_text())
+    del card["settings"]["clauses"]
+    (folder / "corpus.json").write_text(json.dumps(card))
+    assert make_corpus(folder, TINY, progress=False).drawn == 0
+    with pytest.raises(ValueError, match=r"other settings: clauses=1.0 \(now 2.0\)"):
+        make_corpus(folder, replace(TINY, clauses=2.0), progress=False)
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tiny, tmp_path):

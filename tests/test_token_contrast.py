@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fresh_process import run_on_ranks
 from systems import having, losses
 
 from signcl import fit, load_recipe
@@ -159,17 +157,12 @@ if fabric.global_rank == 0:
 
 @pytest.mark.slow
 def test_gradients_over_two_ranks_of_other_lengths_are_those_of_one_batch(tmp_path):
-    script, found, given = tmp_path / "ranks.py", tmp_path / "gradients.pt", tmp_path / "data.pt"
-    script.write_text(SCRIPT)
+    found, given = tmp_path / "gradients.pt", tmp_path / "data.pt"
     torch.manual_seed(1)
     data = (torch.randn(5, 6, 4), torch.tensor([6, 2, 5, 3, 1]), torch.randn(5, 4, 4), torch.tensor([1, 3, 2, 2, 4]),
             torch.tensor([0, 1, 2, 1, 4]))  # fmt: skip
     torch.save(data, given)
-    done = subprocess.run(
-        [sys.executable, str(script), str(found), str(given)], capture_output=True, text=True, timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_on_ranks(SCRIPT, found, given)
     torch.manual_seed(0)
     video, text = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
     token_clip_loss(video(data[0]), data[1], text(data[2]), data[3], torch.tensor(1.0), sentence_ids=data[4]).backward()

@@ -30,6 +30,7 @@ __all__ = ["MadeCorpus", "make_corpus"]
 FORMAT = "signcl synthetic corpus"
 FPS = 25
 BATCH = 8  # clips that a worker process is given at a time
+FEW = 60  # clips that are drawn in this process whatever workers says: others take longer to start
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def make_corpus(
         folder: where to; new, empty, or holding a corpus of the same settings, of which only what is missing is made.
         settings: what kind of corpus; None takes the defaults.
         progress: show a bar on stderr.
-        workers: processes that draw clips; 0 draws in this one. The result is the same. They start afresh, so a
-            script that asks for them needs the usual `if __name__ == "__main__":`.
+        workers: processes that draw clips; 0 draws in this one, and so are a few clips (60). The result is the same.
+            They start afresh, so a script that asks for them needs the usual `if __name__ == "__main__":`.
 
     Returns:
         What was done.
@@ -125,7 +126,7 @@ def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
 def _draw_all(folder: Path, plan: CorpusPlan, clips: list[ClipPlan], workers: int) -> Iterator[int]:
     """Draw clips; yields how many are done each time some are."""
     light = replace(plan, clips={})  # a worker is told its clips one batch at a time
-    if workers == 0 or len(clips) == 0:
+    if workers == 0 or len(clips) <= FEW:
         for clip in clips:
             yield _draw(folder, light, [clip])
         return
