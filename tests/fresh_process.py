@@ -15,10 +15,10 @@ PROCESSES.set_forkserver_preload(
 )
 
 
-def start(words, cwd: Path, place: Path):
+def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = None):
     """The same without waiting; stdout and stderr go to files in `place`."""
     place.mkdir(exist_ok=True)
-    process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), str(place), {}))
+    process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), str(place), environment or {}))
     process.start()
     return process
 
@@ -42,6 +42,7 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str]) ->
     for name, number in (("stdout", 1), ("stderr", 2)):
         file = os.open(os.path.join(place, name), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
+    sys.stdout.reconfigure(line_buffering=True)
     # multiprocessing gives the child the parent's arguments and path; a command has its own
     sys.argv, sys.path[:] = ["signcl", *words], [entry for entry in sys.path if entry not in ("", os.getcwd())]
     os.environ.update(environment)
@@ -84,7 +85,19 @@ def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
         assert process.exitcode == 0
 
 
-def _rank(rank: int, ranks: int, port: int, script: str, words: tuple) -> None:
-    os.environ.update(place_of_rank(rank, ranks, port))
+def run_script(script: str, *words) -> int | None:
+    """The exit code of `python -c script WORDS`; below 0 a signal."""
+    process = PROCESSES.Process(target=_script, args=(script, words))
+    process.start()
+    process.join(240)
+    return process.exitcode
+
+
+def _script(script: str, words: tuple) -> None:
     sys.argv = ["script", *map(str, words)]
     exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+
+
+def _rank(rank: int, ranks: int, port: int, script: str, words: tuple) -> None:
+    os.environ.update(place_of_rank(rank, ranks, port))
+    _script(script, words)

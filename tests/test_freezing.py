@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from fresh_process import run_script
 from test_train import KILLED, corpus, recipe, weights
 
 from signcl import evaluate
@@ -115,8 +114,7 @@ def test_killed_and_resumed_with_frozen_parts_and_rates_equals_unbroken(corpus, 
     fit(whole, progress=False)
     broken = changed(recipe(corpus, tmp_path / "broken", epochs=3), **options)
     save_recipe(broken, tmp_path / "recipe.yaml")
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), "11"])
-    assert process.wait(timeout=120) == -signal.SIGKILL
+    assert run_script(KILLED, tmp_path / "recipe.yaml", 11) == -signal.SIGKILL
     assert 0 < run_folder.load_state(Path(broken.out))["step"] < 11
     fit(broken, progress=False)
     a, b = weights(Path(whole.out)), weights(Path(broken.out))

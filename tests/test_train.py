@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fresh_process import run_script
 from systems import having, losses
 
 from signcl.data.batch import Sample
@@ -138,8 +139,7 @@ def test_killed_and_resumed_equals_unbroken(stage, corpus, tmp_path):
     from signcl.training.recipe import save_recipe
 
     save_recipe(broken, tmp_path / "recipe.yaml")
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), "11"])
-    assert process.wait(timeout=120) == -signal.SIGKILL
+    assert run_script(KILLED, tmp_path / "recipe.yaml", 11) == -signal.SIGKILL
     state = run_folder.load_state(Path(broken.out))
     assert 0 < state["step"] < 11
     assert not state["finished"]

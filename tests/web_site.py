@@ -1,13 +1,11 @@
 """What the tests of the pages share: a tiny corpus with its run, and a real server process."""
 
-import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
+import tempfile
 import time
 from pathlib import Path
+
+import fresh_process
 
 from signcl.cli import main
 
@@ -40,29 +38,26 @@ class Server:
     """`signcl serve` as its own process; `address` once it answers, `said` everything it printed for people."""
 
     def __init__(self, *words: object, port: int = 0) -> None:
-        command = [sys.executable, "-m", "signcl", "serve", *map(str, words), f"--port={port}", "--device=cpu"]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        self.said: list[str] = []
-        lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=lambda: lines.put(self.process.stdout.readline()), daemon=True).start()
-        try:
-            self.address = lines.get(timeout=120).strip()
-        except queue.Empty:
-            self.kill()
-        assert self.address.startswith("http://"), "".join(self.said)
+        self.place = Path(tempfile.mkdtemp(prefix="server"))
+        command = ["serve", *map(str, words), f"--port={port}", "--device=cpu"]
+        self.process = fresh_process.start(command, Path.cwd(), self.place, {"OMP_NUM_THREADS": "1"})
+        until = time.monotonic() + 120
+        while not (answered := self._read("stdout")).endswith("\n") and time.monotonic() < until:
+            assert self.process.is_alive(), self._read("stderr")
+            time.sleep(0.02)
+        self.address = answered.partition("\n")[0]
+        assert self.address.startswith("http://"), self._read("stderr")
         self.address = self.address.removesuffix("/annotate")
         self.port = int(self.address.rpartition(":")[2])
 
-    def _listen(self) -> None:
-        for line in self.process.stderr:
-            self.said.append(line)
+    def _read(self, name: str) -> str:
+        file = self.place / name
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+    @property
+    def said(self) -> list[str]:
+        """Lines on stderr so far."""
+        return self._read("stderr").splitlines(keepends=True)
 
     def says(self, *parts: str, seconds: float = 30) -> bool:
         """Whether a line with all these parts comes on stderr in time."""
@@ -76,7 +71,7 @@ class Server:
     def kill(self) -> None:
         """At once and without a word, as a power cut would."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
     def __enter__(self) -> "Server":
         return self
