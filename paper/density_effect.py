@@ -146,20 +146,16 @@ def accepted(root: Path) -> dict[str, tuple[float, str, bool]]:
     """Label statistics of the training clips: name -> value, what is asked, whether it holds."""
     train = load_samples("synthetic", root, "train")
     stats = split_stats(train, train)
-    asked = {
-        "frames a clip": (stats.frames_mean, "100 to 130", 100 <= (stats.frames_mean or 0) <= 130),
-        "frames without any negative": (stats.frames_without_negative, "at most 10 %", None),
-        "sign frames with a sign among their negatives": (stats.signs_with_sign_negative, "at least 85 %", None),
-        "negative pairs with a transition frame": (stats.transition_negatives, "reported", True),
-        "negative pairs with a rest frame, transitions shared": (stats.rest_negatives, "at most 15 %", None),
-    }
-    holds = {
-        "frames without any negative": (stats.frames_without_negative or 1) <= 0.10,
-        "sign frames with a sign among their negatives": (stats.signs_with_sign_negative or 0) >= 0.85,
-        "negative pairs with a rest frame, transitions shared": (stats.rest_negatives or 1) <= 0.15,
-    }
+    frames, stuck = stats.frames_mean or 0.0, stats.frames_without_negative
+    signs, rest = stats.signs_with_sign_negative, stats.rest_negatives
+    if stuck is None or signs is None or rest is None or stats.transition_negatives is None:
+        raise ValueError(f"the corpus at {root} has no spans, so its pairs cannot be judged")
     return {
-        name: (float(value or 0), wanted, bool(holds.get(name, held))) for name, (value, wanted, held) in asked.items()
+        "frames a clip": (frames, "100 to 130", 100 <= frames <= 130),
+        "frames without any negative": (stuck, "at most 10 %", stuck <= 0.10),
+        "sign frames with a sign among their negatives": (signs, "at least 85 %", signs >= 0.85),
+        "negative pairs with a transition frame": (stats.transition_negatives, "reported", True),
+        "negative pairs with a rest frame, transitions shared": (rest, "at most 15 %", rest <= 0.15),
     }
 
 

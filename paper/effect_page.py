@@ -6,8 +6,7 @@ All of it is computed from `runs.csv` and `predictions.tsv.gz`, so the page can 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ import numpy as np
 
 from paper.pooled import Contrast, fit_model, holm
 from paper.raw_results import Answers, Key, Rows, read_rows
+from paper.statistics import mean_and_spread
 from signcl.data.files import atomic_write, write_text
+from signcl.metrics.bootstrap import resampled_score
 
 __all__ = ["PREREGISTERED", "PRIMARY", "analyse", "write_effect_page"]
 
@@ -60,7 +61,7 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
         found[f"{metric}_rest"] = math.sqrt(model.variance) if model.freedom > 0 else math.nan
     found["primary"] = len(primary)
     found["arms"] = {
-        arm: {metric: _spread([row[metric] for row in runs.values()]) for metric, _ in SHOWN}
+        arm: {metric: mean_and_spread([row[metric] for row in runs.values()]) for metric, _ in SHOWN}
         for arm, runs in arms.items()
     }
     found["mediation"] = _mediation(rows)
@@ -78,26 +79,17 @@ def _by_arm(rows: Rows) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
     return arms
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
-
-
 def _resampled(answers: Answers, references: Mapping[str, str]) -> dict[Key, np.ndarray]:
     """BLEU-4 of each run on the same resamples of test sentences. [RESAMPLES] each"""
-    from signcl.metrics.from_counts import bleu_of_sums
-    from signcl.metrics.scores import sacrebleu_metric
-
     if not answers:
         return {}
     names = sorted(references)
     times = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    scorer = sacrebleu_metric("none", "exp")
     truth = [references[name] for name in names]
-    drawn = {}
-    for key, told in answers.items():
-        counts = np.array(scorer._extract_corpus_statistics([told[name] for name in names], [truth]), dtype=float)
-        drawn[key] = bleu_of_sums(times @ counts, scorer)
-    return drawn
+    return {
+        key: resampled_score("bleu4", [told[name] for name in names], truth, "none", "exp")(times)
+        for key, told in answers.items()
+    }
 
 
 def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, a: str, b: str) -> float:
@@ -181,8 +173,7 @@ def _block(name: str, found: dict[str, Any]) -> str:
     lines += [f"{found['runs']} runs, {seeds}. Mean ± standard deviation over seeds, on test.", ""]
     lines += ["| start | arm | " + " | ".join(shown for _, shown in SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
     for (start, arm), values in found["arms"].items():
-        cells = [f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}") for mean, sd in values.values()]
-        lines.append(f"| {start} | {arm} | " + " | ".join(cells) + " |")
+        lines.append(f"| {start} | {arm} | " + " | ".join(values.values()) + " |")
     lines += [
         "",
         "Contrasts: one linear model over all runs, seeds as blocks, pooled residuals; BLEU-4 with the",

@@ -25,7 +25,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from paper.version import code_version
+from paper.version import EVERY_RUN, code_version
 
 __all__ = ["Extract", "Files", "Fit", "Place", "Result", "folder_of", "missing", "recipe_of", "run_all"]
 
@@ -300,13 +300,9 @@ def _make(todo: dict[Path, Fit | Extract], place: Place, until: float | None = N
     started, total = time.perf_counter(), len(todo)
     with _InThisProcess() if place.jobs == 1 else _processes(place.jobs) as pool:
         while waiting or running:
-            if until is not None and time.monotonic() > until:
-                waiting.clear()
             blocked = {*waiting, *running.values(), *failed}
             for folder in [folder for folder in waiting if not needs[folder] & blocked]:
-                if len(running) >= place.jobs:
-                    break
-                if until is not None and time.monotonic() > until:  # one run at a time is made as it is submitted
+                if len(running) >= place.jobs or (until is not None and time.monotonic() > until):
                     break
                 waiting.remove(folder)
                 running[pool.submit(_work, todo[folder], folder, place)] = folder
@@ -329,13 +325,12 @@ def _make(todo: dict[Path, Fit | Extract], place: Place, until: float | None = N
         raise RuntimeError(f"{len(failed)} runs failed, the first {folder}: {reason}")
 
 
-EVERY_RUN = (
-    *("paper.jobs", "signcl.training.fitting", "signcl.evaluation.scoring", "signcl.inference.run_density"),
-    *("signcl.inference.extraction", "signcl.systems.gfslt", "signcl.systems.slt", "signcl.systems.vlp"),
+PRELOADED = (
+    *("paper.jobs", *EVERY_RUN, "signcl.systems.gfslt", "signcl.systems.slt", "signcl.systems.vlp"),
     *("lightning_fabric", "sacrebleu", "scipy.stats", "torch.utils.tensorboard"),
     "transformers.models.mbart.modeling_mbart",
 )
-"""Modules that a run imports."""
+"""What the server of processes has imported before it makes one."""
 
 
 class _InThisProcess(Executor):
@@ -355,7 +350,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
     """Processes that know nothing of this one, from a server that has imported what every run needs, where there are
     such; a run then starts at once. The server never touches a device, so a child may use any."""
     if "forkserver" in multiprocessing.get_all_start_methods():
-        multiprocessing.set_forkserver_preload(list(EVERY_RUN))
+        multiprocessing.set_forkserver_preload(list(PRELOADED))
         context: Any = multiprocessing.get_context("forkserver")
     else:
         context = multiprocessing.get_context("spawn")

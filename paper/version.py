@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
-__all__ = ["code_version", "imported_files", "part_version", "without_words"]
+__all__ = ["EVERY_RUN", "code_version", "imported_files", "part_version", "without_words"]
 
 NOT_TRAINING = (
     "cli",

@@ -17,7 +17,7 @@ PROCESSES.set_forkserver_preload(
 
 def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = None):
     """The same without waiting; stdout and stderr go to files in `place`."""
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), str(place), environment or {}))
     process.start()
     return process
@@ -26,8 +26,7 @@ def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = No
 def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     """What `python -m signcl WORDS` gives in a folder: exit code, stdout and stderr."""
     with tempfile.TemporaryDirectory() as place:
-        process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), place, environment or {}))
-        process.start()
+        process = start(words, cwd, Path(place), environment)
         process.join(300)
         if process.is_alive():
             process.kill()

@@ -177,7 +177,9 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
     if is_run and (strange := [f"--{name.replace('_', '-')}" for name in given if name != "spans"]):
         raise ValueError(f"{folder} is a run, which takes its glosses from its corpus or --spans, not {strange[0]}")
     if is_run and options.signers:
-        raise ValueError(f"{folder} is a run, whose corpus says who signs (column signer); --signers is for features")
+        raise ValueError(
+            f"--signers is for feature files; the run {folder} takes signers from its corpus (column signer)"
+        )
     settings = Settings(
         distance=options.distance,
         inter=options.inter,

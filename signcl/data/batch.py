@@ -105,6 +105,11 @@ class Batch:
     host_lengths: tuple[int, ...] = ()
     """`lengths` again, made from it, for sizes that the host must know: a batch on a device keeps the host's copy."""
 
+    @property
+    def clip_of_row(self) -> Tensor:
+        """The clip of each packed row. [N] long"""
+        return torch.div(self.positions, self.max_length, rounding_mode="floor")
+
     def __post_init__(self) -> None:
         if self.lengths.device.type == "cpu" or len(self.host_lengths) != len(self.lengths):
             self.host_lengths = tuple(self.lengths.tolist())
@@ -167,8 +172,7 @@ def padded_to(batch: Batch, multiple: int, pad_id: int) -> Batch:
     if multiple == 1:
         return batch
     longest = -(-batch.max_length // multiple) * multiple
-    clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
-    positions = batch.positions + clips * (longest - batch.max_length)
+    positions = batch.positions + batch.clip_of_row * (longest - batch.max_length)
     texts: dict[str, Any] = {}
     few = max(1, multiple // 4)
     for name in ("tokens", "masked_tokens"):

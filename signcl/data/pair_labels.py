@@ -1,7 +1,7 @@
 """What SignCL's pairs are, by the spans of a corpus: signs against signs, or signs against transitions.
 
 The loss does not know signs: it pulls neighbouring frames together and pushes frames apart that are more than twice the
-frame margin away. Where spans are known, this says what that did: how often a sign has another sign to be pushed from.
+frame margin away. Where spans are known, this counts those pairs: how often a sign is pushed away from another sign.
 Paper section 4.1, Eq. 4-5; the loss itself is `signcl.losses.signcl_loss`.
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from signcl.density.ratio import gloss_distances, sign_density_ratio
-from signcl.density.retrieval import checked_rows, numbered
+from signcl.density.rows import checked_rows, numbered
 
 __all__ = ["SignerRatios", "balanced_weights", "signer_ratios"]
 
@@ -29,7 +29,7 @@ class SignerRatios:
     glosses: np.ndarray
     """Glosses of each that have a ratio. [S]"""
     sdr: np.ndarray
-    """The ratio of each; NaN where there is none. [S]"""
+    """Ratio of each signer; NaN for a signer without a ratio. [S]"""
     glosses_across: int
     """Glosses that two signers make: those of `across`."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from signcl.density.ratio import gloss_distances
-from signcl.density.retrieval import checked_rows
+from signcl.density.rows import checked_rows
 
 __all__ = ["Confusable", "confusable_glosses"]
 

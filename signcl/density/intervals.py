@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from signcl.density.ratio import Density, Distance, Inter, check_options, measure, sign_density_ratio
-from signcl.density.rows import sort_rows
+from signcl.density.rows import numbered, sort_rows
 
 __all__ = ["Over", "SdrComparison", "SdrInterval", "compare_ratios", "ratio_interval", "sdr_interval"]
 
@@ -118,8 +118,8 @@ def ratio_interval(
     Args:
         features, glosses, distance, inter, min_count, others, cap, weights, block, device: as in `sign_density_ratio`.
         over: "instances" within their glosses, "glosses", "both", or "signers": all instances of a signer get one
-            weight, so that the interval speaks of other people. Where several people sign, it is the honest one: over
-            instances it is several times too narrow.
+            weight, so that the interval speaks of other people. Where several people sign, take this one: over
+            instances it is too narrow.
         signers: of each row, for over="signers". [N]
         samples: resamples.
         seed: of the resampling and of `cap`.
@@ -227,13 +227,13 @@ def _groups(over: str, signers: Sequence[object] | np.ndarray | None, rows: int)
         return None
     if signers is None:
         raise ValueError("an interval over signers needs the signer of each row; give `signers`.")
-    _, numbers = np.unique(np.asarray(signers, dtype=object).astype(str), return_inverse=True)
+    numbers = numbered(signers)
     if len(numbers) != rows or numbers.max() < 1:
         raise ValueError(
             f"an interval over signers needs a signer of each of {rows} rows and at least 2 of them, got "
             f"{len(numbers)} rows of {int(numbers.max()) + 1}."
         )
-    return np.asarray(numbers)
+    return numbers
 
 
 def _replicates(

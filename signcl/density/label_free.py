@@ -16,7 +16,7 @@ import torch
 
 from signcl.data.batch import Span
 from signcl.density.ratio import sign_density_ratio
-from signcl.density.rows import as_array
+from signcl.density.rows import as_array, group_means, numbered
 from signcl.density.spans import Choice, pool_spans
 
 __all__ = ["LabelFree", "label_free_density", "segment_clip"]
@@ -146,9 +146,9 @@ def label_free_density(
         )
     signer_share = None
     if signers is not None and len(set(signers)) > 1:
-        people = np.unique(np.array(signers, dtype=object).astype(str), return_inverse=True)[1][clip_of]
+        people = numbered(signers)[clip_of]
         signer_share = _between(points, people)
-        points = points - _group_means(points, people)
+        points = points - group_means(points, people)[people].astype(points.dtype)
     clip_share = _between(points, clip_of)
     if found > most:
         kept = np.sort(np.random.default_rng(seed).permutation(found)[:most])
@@ -171,13 +171,6 @@ def label_free_density(
     )
 
 
-def _group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
-    sums = np.zeros((int(group.max()) + 1, rows.shape[1]))
-    np.add.at(sums, group, rows)
-    means: np.ndarray = (sums / np.maximum(np.bincount(group), 1)[:, None])[group].astype(rows.dtype)
-    return means
-
-
 def _between(rows: np.ndarray, group: np.ndarray) -> float:
     """Share of the variance between groups, less what groups of rows without structure would have (epsilon squared)."""
     centred = rows - rows.mean(axis=0)
@@ -185,7 +178,7 @@ def _between(rows: np.ndarray, group: np.ndarray) -> float:
     count, groups = len(rows), len(np.unique(group))
     if total == 0 or count <= groups:
         return 0.0
-    rest = float(((centred - _group_means(centred, group)) ** 2).sum())
+    rest = float(((centred - group_means(centred, group)[group]) ** 2).sum())
     return max(0.0, 1 - rest / total * (count - 1) / (count - groups))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from signcl.density.retrieval import checked_rows, numbered
+from signcl.density.rows import checked_rows, numbered
 
 __all__ = ["LinearProbe", "linear_probe"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from signcl.density.rows import as_array
+from signcl.density.rows import checked_rows, group_means
 
 __all__ = [
     "BETTER",
@@ -66,7 +66,7 @@ def other_measures(
     """
     from sklearn.metrics import davies_bouldin_score, silhouette_samples
 
-    rows, labels = _checked(features, glosses)
+    rows, labels = checked_rows(features, glosses)
     ids, counts = np.unique(labels, return_counts=True)
     keep = np.isin(labels, ids[counts >= max(min_count, 2)])
     rows, labels = rows[keep], labels[keep]
@@ -108,11 +108,9 @@ def fisher_ratio(features: np.ndarray, glosses: np.ndarray) -> np.ndarray:
         features: [N, D]
         glosses: numbers 0..K-1, each with at least one row. [N]
     """
-    rows, labels = _checked(features, glosses)
+    rows, labels = checked_rows(features, glosses)
     counts = np.bincount(labels)
-    means = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(means, labels, rows)
-    means /= counts[:, None]
+    means = group_means(rows, labels)
     spread = np.bincount(labels, ((rows - means[labels]) ** 2).sum(axis=1)) / counts
     squares = (means**2).sum(axis=1)
     apart = np.maximum(squares[:, None] + squares - 2 * means @ means.T, 0)
@@ -133,7 +131,7 @@ def neighbour_purity(features: np.ndarray, glosses: np.ndarray, neighbours: int 
     """
     from sklearn.neighbors import NearestNeighbors
 
-    rows, labels = _checked(features, glosses)
+    rows, labels = checked_rows(features, glosses)
     if neighbours < 1:
         raise ValueError(f"neighbour_purity needs at least 1 neighbour, got {neighbours}.")
     asked = np.minimum(neighbours, np.bincount(labels)[labels] - 1)
@@ -155,7 +153,7 @@ def alignment_uniformity(features: np.ndarray, glosses: np.ndarray) -> tuple[flo
 
     Source: Wang & Isola 2020.
     """
-    rows, labels = _checked(features, glosses)
+    rows, labels = checked_rows(features, glosses)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError(
@@ -164,9 +162,7 @@ def alignment_uniformity(features: np.ndarray, glosses: np.ndarray) -> tuple[flo
         )
     rows = rows / lengths
     counts = np.bincount(labels)
-    means = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(means, labels, rows)
-    means /= counts[:, None]
+    means = group_means(rows, labels)
     spread = 1 - (means**2).sum(axis=1)  # mean squared distance of unit rows from their mean
     alignment = float(np.mean(2 * np.maximum(spread, 0) * counts / (counts - 1)))
     total = 0.0
@@ -192,7 +188,7 @@ def kde_entropy(features: np.ndarray, dims: int = 10) -> float:
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KernelDensity
 
-    rows, _ = _checked(features, np.zeros(len(features), dtype=np.int64))
+    rows, _ = checked_rows(features, np.zeros(len(features), dtype=np.int64))
     if dims < 1:
         raise ValueError(f"kde_entropy needs at least 1 dimension, got {dims}.")
     if not np.ptp(rows, axis=0).any():
@@ -200,19 +196,3 @@ def kde_entropy(features: np.ndarray, dims: int = 10) -> float:
     kept = PCA(min(dims, *rows.shape), svd_solver="full" if len(rows) < 500 else "covariance_eigh").fit_transform(rows)
     kept = kept / np.sqrt((kept**2).mean())
     return -float(KernelDensity(bandwidth="scott").fit(kept).score_samples(kept).mean())
-
-
-def _checked(features: np.ndarray, glosses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, labels = as_array(features, np.float64), as_array(glosses)
-    if rows.ndim != 2 or 0 in rows.shape or labels.shape != (len(rows),) or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"measures need features [N, D] and whole gloss numbers [N], got {rows.shape} and {labels.dtype} "
-            f"{labels.shape}."
-        )
-    if not np.isfinite(rows).all():
-        broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-        raise ValueError(
-            f"measures need finite features, got NaN or infinity in {len(broken)} of {len(rows)} rows, first "
-            f"{broken[:5].tolist()}."
-        )
-    return rows, labels

@@ -36,7 +36,7 @@ from signcl.density.instances import Instances
 from signcl.density.intervals import Over
 from signcl.density.ratio import Distance, Inter
 from signcl.density.retrieval import group_bootstrap
-from signcl.density.verdicts import HARD, compared_line, notes_on
+from signcl.density.verdicts import HARD, disagreement, notes_on
 
 __all__ = ["Settings", "measure_instances"]
 
@@ -141,10 +141,9 @@ def measure_instances(
     if versus is not None:
         result["versus"] = _versus(first, versus, settings, device)
         if settings.retrieval:
-            theirs = _found_again(versus, settings, device, {})
-            result["versus"]["retrieval"] = _difference(first, versus, settings, device)
-            line = compared_line(result, {"sdr": result["versus"]["b"], **theirs})
-            result["versus"]["notes"] = [line] if line else []
+            v, both = result["versus"], _difference(first, versus, settings, device)
+            line = None if "why" in both else disagreement((v["a"], v["b"]), (both["a"], both["b"]))
+            result["versus"] |= {"retrieval": both, "notes": [line] if line else []}
     result["notes"] = notes_on(result)
     return result, rows
 

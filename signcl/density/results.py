@@ -53,8 +53,8 @@ def label_free_text(found: dict[str, Any]) -> str:
             "estimates take that for clear signs."
         )
     return (
-        text + "\nA diagnostic: none of these is the SDR, and on a corpus of several signers none followed it well "
-        "(docs/density.md). Compare within one corpus only."
+        text + "\nA diagnostic: none of these is the SDR; docs/density.md says how well each follows it. Compare "
+        "within one corpus only."
     )
 
 

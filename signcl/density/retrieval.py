@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from signcl.density.rows import as_array, gloss_numbers
+from signcl.density.rows import as_array, checked_rows, gloss_numbers, numbered
 
 __all__ = ["RECALL_AT", "Retrieval", "RetrievalInterval", "retrieval", "retrieval_interval", "shuffled_retrieval"]
 
@@ -208,26 +208,3 @@ def group_bootstrap(values: np.ndarray, groups: np.ndarray, samples: int, seed: 
     sizes = np.bincount(number, minlength=count).astype(float)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
     return np.asarray((drawn @ sums) / np.maximum(drawn @ sizes, 1)[:, None])
-
-
-def checked_rows(
-    features: np.ndarray | torch.Tensor, glosses: Sequence[int] | np.ndarray | torch.Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features as float64 [N, D] and labels [N], after a look at both."""
-    rows, labels = as_array(features, np.float64), as_array(gloss_numbers(glosses)[1])
-    if rows.ndim != 2 or labels.shape != (len(rows),) or not len(rows):
-        raise ValueError(
-            f"this measure needs features [N, D] and one gloss per row [N], got {list(rows.shape)} and "
-            f"{list(labels.shape)}."
-        )
-    if not np.isfinite(rows).all():
-        raise ValueError(f"this measure needs finite features, got {int((~np.isfinite(rows)).sum())} that are not.")
-    return rows, labels
-
-
-def numbered(names: Sequence[object] | np.ndarray, rows: int | None, what: str) -> np.ndarray:
-    """A whole number for each different name. [N]"""
-    _, numbers = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
-    if rows is not None and len(numbers) != rows:
-        raise ValueError(f"a {what} of each of {rows} rows is needed, got {len(numbers)}.")
-    return np.asarray(numbers.astype(np.int64))

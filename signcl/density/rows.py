@@ -15,7 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "Rows", "Sorted", "as_array", "capped_rows", "gloss_numbers", "sort_rows"]
+__all__ = [
+    "CHUNK",
+    "Rows",
+    "Sorted",
+    "as_array",
+    "capped_rows",
+    "checked_rows",
+    "gloss_numbers",
+    "group_means",
+    "numbered",
+    "sort_rows",
+]
 
 CHUNK = 4096  # rows looked at at once where no pairs are formed
 
@@ -31,6 +42,49 @@ def gloss_numbers(
         return None, given
     names, numbers = np.unique(given.astype(str), return_inverse=True)
     return tuple(names.tolist()), np.asarray(numbers.astype(np.int64))
+
+
+def numbered(names: Sequence[object] | np.ndarray, rows: int | None = None, what: str = "name") -> np.ndarray:
+    """A whole number for each different name, by the order of their texts. [N]
+
+    Raises:
+        ValueError: not as many names as `rows`; `what` says what they are.
+    """
+    _, numbers = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
+    if rows is not None and len(numbers) != rows:
+        raise ValueError(f"a {what} of each of {rows} rows is needed, got {len(numbers)}.")
+    return np.asarray(numbers.astype(np.int64))
+
+
+def checked_rows(
+    features: Tensor | np.ndarray, glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features as float64 [N, D] and gloss numbers [N], after a look at both.
+
+    Raises:
+        ValueError: shapes that do not fit, labels that are no whole numbers, rows that are not finite.
+    """
+    rows, labels = as_array(features, np.float64), as_array(gloss_numbers(glosses)[1])
+    if rows.ndim != 2 or 0 in rows.shape or labels.shape != (len(rows),) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"measures need features [N, D] and whole gloss numbers [N], got {rows.shape} and {labels.dtype} "
+            f"{labels.shape}."
+        )
+    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(broken):
+        raise ValueError(
+            f"a measure needs finite features, got {len(broken)} of {len(rows)} rows, first {broken[:5].tolist()}, "
+            "with NaN or infinity."
+        )
+    return rows, labels
+
+
+def group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The mean of each group of rows, 0 for a number that no row has. [N, D], [N] -> [groups, D]"""
+    sums = np.zeros((int(group.max()) + 1, rows.shape[1]))
+    np.add.at(sums, group, rows)
+    means: np.ndarray = sums / np.maximum(np.bincount(group), 1)[:, None]
+    return means
 
 
 def as_array(values: Tensor | np.ndarray, dtype: type[np.generic] | None = None) -> np.ndarray:

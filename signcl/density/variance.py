@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from signcl.density.retrieval import checked_rows, numbered
+from signcl.density.rows import checked_rows, group_means, numbered
 
 __all__ = ["VarianceShares", "rank_me", "variance_shares"]
 
@@ -62,12 +62,12 @@ def variance_shares(
     total = float((centred**2).sum())
     if total == 0:
         raise ValueError("variance shares need rows that differ, got rows that are all equal.")
-    of_signer = _means(centred, signer)
-    of_clip = _means(centred, clip)
+    of_signer = group_means(centred, signer)[signer]
+    of_clip = group_means(centred, clip)[clip]
     within = centred - of_clip
     _, number = np.unique(labels, return_inverse=True)
     member = np.eye(int(number.max()) + 1)[number]
-    member -= _means(member, clip)
+    member -= group_means(member, clip)[clip]
     # An orthonormal basis of what the glosses say within clips; directions without weight are rounding.
     left, sizes, _ = np.linalg.svd(member, full_matrices=False)
     basis = left[:, sizes > 1e-9 * max(float(sizes.max(initial=0)), 1.0)]
@@ -95,10 +95,3 @@ def rank_me(features: np.ndarray | torch.Tensor) -> float:
         return 0.0
     share = sizes / sizes.sum() + 1e-7  # as published
     return float(np.exp(-(share * np.log(share)).sum()))
-
-
-def _means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The mean of its group for each row. [N, D]"""
-    sums = np.zeros((int(group.max()) + 1, rows.shape[1]))
-    np.add.at(sums, group, rows)
-    return np.asarray((sums / np.bincount(group)[:, None])[group])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HARD", "compared_line", "notes_on"]
+__all__ = ["HARD", "compared_line", "disagreement", "measured_alike", "notes_on"]
 
 HARD = 0.6  # AUC below which a gloss can hardly be told from its nearest one; 0.5 is not at all
 DENSE, FOUND = 0.85, 0.8  # share of the shuffled ratio, and of signs that are found first
@@ -48,6 +48,11 @@ def notes_on(found: dict[str, Any]) -> list[str]:
     return notes
 
 
+def measured_alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two results were measured in the same way, so that they may be compared."""
+    return all(a["made"].get(key) == b["made"].get(key) for key in ("frame", "tap", "distance", "inter"))
+
+
 def compared_line(a: dict[str, Any], b: dict[str, Any]) -> str | None:
     """Where SDR and retrieval disagree between two results, the sentence that says so; None where they agree.
 
@@ -55,11 +60,14 @@ def compared_line(a: dict[str, Any], b: dict[str, Any]) -> str | None:
         a, b: results of the same signs; `b` is spoken of.
     """
     one, two = (found.get("retrieval", {}).get("clips", {}).get("map") for found in (a, b))
-    if one is None or two is None:
-        return None
-    sdr, found = f"SDR {a['sdr']:.1f} to {b['sdr']:.1f} %", f"mAP {one:.1f} to {two:.1f} %"
-    if b["sdr"] < a["sdr"] and two < one:
-        return f"SDR is lower, but signs are harder to find ({sdr}, {found})"
-    if b["sdr"] > a["sdr"] and two > one:
-        return f"SDR is higher, but signs are easier to find ({sdr}, {found})"
+    return None if one is None or two is None else disagreement((a["sdr"], b["sdr"]), (one, two))
+
+
+def disagreement(sdr: tuple[float, float], found: tuple[float, float]) -> str | None:
+    """The sentence of `compared_line` from SDR and mAP of the two, in percent."""
+    shown = f"(SDR {sdr[0]:.1f} to {sdr[1]:.1f} %, mAP {found[0]:.1f} to {found[1]:.1f} %)"
+    if sdr[1] < sdr[0] and found[1] < found[0]:
+        return f"SDR is lower, but signs are harder to find {shown}"
+    if sdr[1] > sdr[0] and found[1] > found[0]:
+        return f"SDR is higher, but signs are easier to find {shown}"
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.data.progress import say
-from signcl.density.verdicts import compared_line
+from signcl.density.verdicts import compared_line, measured_alike
 from signcl.evaluation.scoring import read_predictions
 from signcl.metrics import clean_phoenix_2014_trans, paired_bootstrap
 from signcl.training.runs import read_recipe
@@ -25,8 +25,7 @@ def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> s
         if not path.is_file():
             return None
         found.append(json.loads(path.read_text(encoding="utf-8")))
-    alike = all(found[0]["made"].get(k) == found[1]["made"].get(k) for k in ("frame", "tap", "distance", "inter"))
-    return compared_line(*found) if alike else None
+    return compared_line(*found) if measured_alike(*found) else None
 
 
 def paired_predictions(

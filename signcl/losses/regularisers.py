@@ -1,7 +1,7 @@
 """Losses on frame features that ask for slow, robust and evenly spread features, without any negative pair.
 
 They take the place of SignCL's push: `slow_loss` and `invariance_loss` alone would let all features collapse into one
-point, `sigreg_loss` alone keeps them spread like a Gaussian cloud. Whether they help is in docs/findings.md.
+point, `sigreg_loss` alone keeps them spread like a Gaussian cloud. Whether they help translation is not measured yet.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ def label_smoothed_cross_entropy(logits: Tensor, tokens: Tensor, pad_id: int, sm
     return total / (tokens != pad_id).sum().clamp(min=1)
 
 
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> Tensor:
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The loss that is trained, Eq. 6: every named term times its weight. Scalar.
 
     Raises:

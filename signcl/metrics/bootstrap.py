@@ -17,7 +17,14 @@ from signcl.metrics import scores
 from signcl.metrics.from_counts import bleu_of_sums, chrf_of_sums
 from signcl.metrics.scores import Smoothing, Tokenize, Unit
 
-__all__ = ["Comparison", "Interval", "bootstrap_interval", "paired_bootstrap", "seeded_bootstrap"]
+__all__ = [
+    "Comparison",
+    "Interval",
+    "bootstrap_interval",
+    "paired_bootstrap",
+    "resampled_score",
+    "seeded_bootstrap",
+]
 
 Metric = str | Callable[..., Any]
 
@@ -91,8 +98,8 @@ def paired_bootstrap(
     scores.check(a, references)
     scores.check(b, references)
     _check_sampling(samples, level)
-    of_a = _resampler(metric, a, references, tokenize, smoothing)
-    of_b = _resampler(metric, b, references, tokenize, smoothing)
+    of_a = resampled_score(metric, a, references, tokenize, smoothing)
+    of_b = resampled_score(metric, b, references, tokenize, smoothing)
     everything = np.ones((1, len(references)), dtype=np.int64)
     score_a, score_b = float(of_a(everything)[0]), float(of_b(everything)[0])
     draws = _draws(len(references), samples, seed)
@@ -150,8 +157,8 @@ def seeded_bootstrap(
         for hypotheses in side:
             scores.check(hypotheses, references)
     _check_sampling(samples, level)
-    of_a = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in a]
-    of_b = [_resampler(metric, hypotheses, references, tokenize, smoothing) for hypotheses in b]
+    of_a = [resampled_score(metric, hypotheses, references, tokenize, smoothing) for hypotheses in a]
+    of_b = [resampled_score(metric, hypotheses, references, tokenize, smoothing) for hypotheses in b]
     everything = np.ones((1, len(references)), dtype=np.int64)
     score_a, score_b = (np.array([float(one(everything)[0]) for one in side]) for side in (of_a, of_b))
     observed = float((score_a - score_b).mean())
@@ -203,7 +210,7 @@ def bootstrap_interval(
     """
     scores.check(hypotheses, references)
     _check_sampling(samples, level)
-    score = _resampler(metric, hypotheses, references, tokenize, smoothing)
+    score = resampled_score(metric, hypotheses, references, tokenize, smoothing)
     values = np.concatenate([score(times) for times in _draws(len(references), samples, seed)])
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     whole = float(score(np.ones((1, len(references)), dtype=np.int64))[0])
@@ -215,10 +222,16 @@ def _check_sampling(samples: int, level: float) -> None:
         raise ValueError(f"a bootstrap needs samples >= 1 and a level between 0 and 1, got {samples} and {level}.")
 
 
-def _resampler(
+def resampled_score(
     metric: Metric, hypotheses: Sequence[str], references: Sequence[str], tokenize: Tokenize, smoothing: Smoothing
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from how often each sentence was drawn, [R, sentences], to the corpus score of each row, [R]."""
+    """A function from how often each sentence was drawn, [R, sentences], to the corpus score of each row, [R].
+
+    Args:
+        metric, tokenize, smoothing: as in `paired_bootstrap`.
+        hypotheses: one sentence each.
+        references: one per hypothesis.
+    """
     unit: Unit = "character" if tokenize in ("zh", "char") else "word"
     own = {
         scores.bleu: "bleu4",

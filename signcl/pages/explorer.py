@@ -28,7 +28,7 @@ from signcl.density.figures import density_panels
 from signcl.density.instance_files import Annotation, load_instances
 from signcl.density.instances import Frame, Instances
 from signcl.density.maps import Projection, tsne, umap
-from signcl.density.verdicts import compared_line
+from signcl.density.verdicts import disagreement
 from signcl.inference.run_density import sign_instances
 from signcl.pages.markup import data, text
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
@@ -229,10 +229,9 @@ def write_explorer(
     wanted = list(dict.fromkeys([*first, *range(len(signs))]))[: max(0, thumbnails)]
     line = None
     if len(shown) == 2:
-        both = [
-            {"sdr": one["summary"]["sdr"], "retrieval": {"clips": {"map": one["summary"].get("map")}}} for one in shown
-        ]
-        line = compared_line(*both) if all(part["sdr"] is not None for part in both) else None
+        one, two = (part["summary"] for part in shown)
+        if "map" in one and "map" in two:  # there is an SDR then too
+            line = disagreement((one["sdr"], two["sdr"]), (one["map"], two["map"]))
     content = {
         "split": split,
         "disagree": "" if line is None else f"{shown[1]['label']} against {shown[0]['label']}: {line}.",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.density.verdicts import measured_alike
 from signcl.metrics import paired_bootstrap
 from signcl.metrics.titles import SCORES, Score
 from signcl.pages.markup import Cell, code, decimals, duration, gap, key, table, text
@@ -91,7 +92,7 @@ def same_measure(a: RunFiles, b: RunFiles) -> bool:
     """Whether two densities were measured alike, so that they may be compared."""
     if a.density is None or b.density is None:
         return False
-    return all(a.density["made"].get(k) == b.density["made"].get(k) for k in ("frame", "tap", "distance", "inter"))
+    return measured_alike(a.density, b.density)
 
 
 def _density_difference(a: RunFiles, b: RunFiles, other: int) -> Difference | None:

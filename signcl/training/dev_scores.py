@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch, Sample
 from signcl.metrics import bleu, exact_match, rouge_l, score_classes, score_glosses
-from signcl.systems import System, TermContext
+from signcl.systems import System
 from signcl.systems.terms import compute_terms, term_counts
+from signcl.training.optimizer import term_context
 from signcl.training.recipe import Recipe
-from signcl.training.views import views_of
 
 __all__ = ["Scored", "dev_scores", "score_batches", "scoring_limits", "summarise"]
 
@@ -77,13 +76,7 @@ def score_batches(
     """
     model.eval()
     terms, decode = recipe.terms, recipe.decode.on_dev()
-    step_lengths: Any = model.step_lengths
-    context = TermContext(
-        recipe.loss,
-        pad_id=getattr(model.tokenizer, "pad_id", 0),
-        view=views_of(model, recipe.input.augment),
-        step_lengths=step_lengths,
-    )
+    context = term_context(model, recipe, getattr(model.tokenizer, "pad_id", 0))
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     scored = Scored()

@@ -7,7 +7,7 @@ import sys
 import time
 import zlib
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
 from signcl.data.registry import loaded_plugins
 from signcl.losses import ctc_too_long
-from signcl.systems.encoders import augment
 from signcl.systems.terms import weighted_sum
 from signcl.training import run_folder
 from signcl.training.dev_scores import Scored, dev_scores, score_batches, scoring_limits
@@ -54,6 +53,7 @@ from signcl.training.repeated_layers import (
     whole_tensors,
 )
 from signcl.training.runs import build_model, initialise
+from signcl.training.views import augmented
 
 __all__ = ["Loop"]
 
@@ -385,8 +385,7 @@ class Loop:
             return batch
         if batch.inputs.ndim != 4:
             raise ValueError("input.augment works on frames, and this corpus gives features; set probability to 0")
-        clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
-        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, settings))
+        return augmented(batch, settings)
 
     def _seed(self) -> None:
         torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)

@@ -32,6 +32,7 @@ __all__ = [
     "parameter_groups",
     "set_rates",
     "shares_of",
+    "term_context",
     "term_weights",
 ]
 
@@ -78,19 +79,24 @@ def term_weights(recipe: Recipe, epoch: int, adaptation: Adaptation) -> dict[str
     return weights
 
 
+def term_context(model: Any, recipe: Recipe, pad_id: int, gather: Gather | None = None) -> TermContext:
+    """What the terms of a recipe may ask for when this model is trained or scored."""
+    return TermContext(
+        recipe.loss,
+        pad_id,
+        gather,
+        view=views_of(model, recipe.input.augment),
+        step_lengths=getattr(model, "step_lengths", None),
+    )
+
+
 class Objective(nn.Module):
     """The model and its stage as one module, batch to terms, so that Fabric wraps (precision, DDP) all of it."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
         self.model, self.terms = model, recipe.terms
-        self.context = TermContext(
-            recipe.loss,
-            pad_id,
-            gather,
-            view=views_of(model, recipe.input.augment),
-            step_lengths=getattr(model, "step_lengths", None),
-        )
+        self.context = term_context(model, recipe, pad_id, gather)
         self.frozen = tuple(recipe.model.freeze)
 
     def train(self, mode: bool = True) -> Objective:

@@ -1,4 +1,4 @@
-"""A second view of a batch, for losses that ask features to be the same under another augmentation."""
+"""Augmented batches: those of training, and a second view for losses that want features to stay the same."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from signcl.data.batch import Batch
 from signcl.data.sections import AugmentRecipe
 from signcl.systems.encoders import augment
 
-__all__ = ["second_view", "views_of"]
+__all__ = ["augmented", "second_view", "views_of"]
 
 NOISE = 0.1  # of each number's deviation over the batch, where the input is no pixels
 USUAL = AugmentRecipe(probability=0.5)  # where a recipe augments nothing
 
 
+def augmented(batch: Batch, settings: AugmentRecipe) -> Batch:
+    """A batch of frames with its pixels augmented, every frame of a clip alike."""
+    return replace(batch, inputs=augment(batch.inputs, batch.clip_of_row, len(batch), None, settings))
+
+
 def second_view(batch: Batch, settings: AugmentRecipe) -> Batch:
     """The same clips, augmented once more: pixels as `input.augment` says, other numbers with Gaussian noise."""
     if batch.inputs.ndim == 4:
-        clips = torch.div(batch.positions, batch.max_length, rounding_mode="floor")
-        return replace(batch, inputs=augment(batch.inputs, clips, len(batch), None, settings))
+        return augmented(batch, settings)
     spread = batch.inputs.float().std(dim=0, correction=0)
     noise = torch.randn_like(batch.inputs, dtype=spread.dtype) * spread * NOISE
     return replace(batch, inputs=batch.inputs + noise.to(batch.inputs.dtype))

@@ -55,7 +55,7 @@ def read_spans(
     path: Path | str, *, lengths: Mapping[str, int | None] | None = None, names: Collection[str] | None = None
 ) -> dict[str, tuple[Span, ...]]:
     """Spans of each clip, in order of time. They may overlap, as two hands or coarticulated signs do: density measures
-    each by itself and counts them; what needs one sign a frame says what it does.
+    each by itself and counts the overlaps; code that needs one sign per frame documents which one it takes.
 
     Args:
         path: a TSV as `write_spans` makes it, plain or gzip; other columns are passed over. Or a file of choices
@@ -64,7 +64,7 @@ def read_spans(
         names: clips that may occur; default all of `lengths`, or any.
 
     Raises:
-        ValueError: no such file, columns missing, no rows, a number that is none, an empty span, spans
+        ValueError: no such file, missing columns, no rows, a cell that should be a number, an empty span, spans
             beyond their clips or of unknown clips (the first five listed, with how many there are).
     """
     path = Path(path)
