@@ -130,15 +130,23 @@ class Result:
 
 def recipe_of(job: Fit, place: Place) -> Any:
     """The recipe of a run, complete but for its folder."""
-    from signcl.training.recipe import load_recipe, recipe_path
+    from signcl.training.recipe import recipe_path
 
-    changes = _values_of(job, place)
-    recipe = load_recipe(recipe_path(job.recipe), changes)
+    changes, path = _values_of(job, place), recipe_path(job.recipe)
+    recipe = _loaded(path, path.stat().st_mtime_ns, *changes)
     if recipe.train.devices == 1:
         return recipe
     # every run on one device, the batch of several by accumulation: a script starts its runs itself
     alone = [f"train.accumulate={recipe.train.accumulate * recipe.train.devices}", "train.devices=1"]
-    return load_recipe(recipe_path(job.recipe), [*changes, *alone, "train.nodes=1", "train.strategy=auto"])
+    return _loaded(path, path.stat().st_mtime_ns, *changes, *alone, "train.nodes=1", "train.strategy=auto")
+
+
+@functools.lru_cache(maxsize=4096)
+def _loaded(path: Path, written: int, *changes: str) -> Any:
+    """A recipe with changes, read once for each state of its file: a plan asks for the same ones hundreds of times."""
+    from signcl.training.recipe import load_recipe
+
+    return load_recipe(path, changes)
 
 
 def _values_of(job: Fit, place: Place) -> list[str]:

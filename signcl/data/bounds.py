@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Bounds", "bounded", "bounds_of", "check_bounds", "numbers_without_bounds", "shown"]
+__all__ = ["Bounds", "bounded", "bounds_of", "check_bounds", "hints_of", "numbers_without_bounds", "shown"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def check_bounds(settings: Any, where: str = "") -> None:
     Raises:
         ValueError: names the field, its bounds and the value.
     """
-    hints = _hints(typing.cast(Any, type(settings)))
+    hints = hints_of(typing.cast(Any, type(settings)))
     for field in dataclasses.fields(settings):
         value, name, hint = getattr(settings, field.name), f"{where}{field.name}", hints[field.name]
         bounds = bounds_of(field)
@@ -146,7 +146,8 @@ def check_bounds(settings: Any, where: str = "") -> None:
 
 
 @lru_cache(maxsize=1024)
-def _hints(kind: Any) -> dict[str, Any]:
+def hints_of(kind: Any) -> dict[str, Any]:
+    """The type hints of a dataclass, worked out once."""
     return typing.get_type_hints(kind)
 
 
@@ -204,7 +205,7 @@ def numbers_without_bounds(kind: type, where: str = "") -> list[str]:
 
 
 def _bare(kind: Any, where: str, outer: tuple[Any, ...]) -> list[str]:
-    hints = _hints(kind)
+    hints = hints_of(kind)
     bare = []
     for field in dataclasses.fields(kind):
         held = list(_types_in(hints[field.name]))

@@ -290,8 +290,10 @@ def _draws(sentences: int, samples: int, seed: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(seed)
     rows = max(1, BLOCK // sentences)
     for start in range(0, samples, rows):
-        drawn = [generator.integers(sentences, size=sentences) for _ in range(min(rows, samples - start))]
-        yield np.stack([np.bincount(draw, minlength=sentences) for draw in drawn])
+        some = min(rows, samples - start)
+        drawn = generator.integers(sentences, size=(some, sentences))
+        drawn += sentences * np.arange(some)[:, None]  # one count for all: each resample has numbers of its own
+        yield np.bincount(drawn.ravel(), minlength=some * sentences).reshape(some, sentences)
 
 
 def _cluster_draws(names: Sequence[str], samples: int, seed: int) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,14 +190,19 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         ) from None
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions and machine, for the card."""
     found = {name: version_of(name) for name in ("signcl", "torch", "transformers", "lightning-fabric", "sacrebleu")}
     return {"python": platform.python_version(), **found, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
 
 
+@cache
 def git_commit() -> str:
-    """The commit of this checkout, with "+changes" where tracked files differ from it; "" for an installed package."""
+    """The commit of this checkout, with "+changes" where tracked files differ from it; "" for an installed package.
+
+    Asked once by a process: a later commit is not the code that it has loaded.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -98,8 +98,6 @@ class I3D(nn.Module):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        if I3D._uncompiled is None:  # now, not at import: the compiler takes two seconds to import
-            I3D._uncompiled = torch.compiler.disable(I3D._encode_clips)
         if window < 1 or stride < 1:
             raise ValueError(
                 f"I3D needs windows of at least 1 frame and a stride of at least 1, got {window}, {stride}."
@@ -141,20 +139,12 @@ class I3D(nn.Module):
         """Windows of clips of so many frames. [B] -> [B]"""
         return (lengths.clamp(min=self.window) - self.window) // self.stride + 1
 
-    _uncompiled: ClassVar[Any] = None
-    """`_encode_clips` outside compiled graphs: every batch has another number of windows, known on the host, and each
-    number would be compiled anew."""
-
     def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """All windows of all clips, zero at padding, and how many each clip has. [B, W, dim], [B]
 
         Raises:
             ValueError: a batch without pixels.
         """
-        rows, lengths = self._uncompiled(batch)
-        return rows, lengths
-
-    def _encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
         frames, lengths = batch.inputs, batch.lengths
         if frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(

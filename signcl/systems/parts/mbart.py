@@ -177,7 +177,6 @@ def causal_mask(tokens: Tensor) -> Tensor:
     return torch.ones(words, words, dtype=torch.bool, device=tokens.device).tril().expand(len(tokens), 1, -1, -1)
 
 
-@torch.compiler.disable  # the numbers of frames are the host's: compiled, each batch would be a graph of its own
 def with_edge_copies(batch: Batch) -> Batch:
     """The same clips with the copies of their first and last frames that the released loader makes of images."""
     left, copies = EDGES["replicate"]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from signcl.data.bounds import shown
+from signcl.data.bounds import hints_of, shown
 from signcl.data.corpora import CORPORA
 from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
 from signcl.systems import SYSTEMS, SystemConfig, system_class
@@ -189,8 +189,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             raise ValueError(f"{where.rstrip('.')}: a section of keys is needed, got {data!r}")
         if kind is SystemConfig:
             kind = system_class(_system_named(data)).Config
-        fields = {f.name for f in dataclasses.fields(kind)}
-        hints = typing.get_type_hints(kind)
+        fields, hints = {f.name for f in dataclasses.fields(kind)}, hints_of(kind)
         for key in data:
             if key not in fields:
                 raise _unknown_key(kind, key, data, where)
