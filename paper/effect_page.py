@@ -6,7 +6,7 @@ All of it is computed from `runs.csv` and `predictions.tsv.gz`, so the page can 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ __all__ = ["PREREGISTERED", "PRIMARY", "analyse", "write_effect_page"]
 
 PREREGISTERED = ""
 """The commit that fixed the design, older than every run; empty until then."""
-PRIMARY = (("both", "none"), ("both", "pull"))
-"""The primary contrasts, in each start; Holm corrects for all of them together."""
+PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
+"""The primary contrasts of the core, in each start; Holm corrects for all of them together."""
+CHALLENGES = tuple(("slow + invariance + SIGReg", other) for other in ("none", "both", "slow + SIGReg"))
+"""Those of the challengers' block."""
 SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
-CHALLENGING = ("slow + SIGReg", "slow + invariance + SIGReg")
 RESAMPLES = 1000
 SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
 
@@ -37,17 +38,13 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
         rows: of one block: core or challengers, told apart by their seeds.
     """
     arms = _by_arm(rows)
-    names = list(arms)
-    pairs = [(start, a, b) for start in _starts(rows) for a, b in PRIMARY if {(start, a), (start, b)} <= set(names)]
-    challenges = [
-        (start, a, b)
-        for start in _starts(rows)
-        for a in CHALLENGING
-        for b in ("none", "both")
-        if {(start, a), (start, b)} <= set(names)
-    ]
-    primary = challenges or pairs
-    rest = [(start, a, b) for start in _starts(rows) for a, b in SECONDARY if {(start, a), (start, b)} <= set(names)]
+
+    def among(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+        """(start, arm, arm) of the pairs that were trained."""
+        return [(s, a, b) for s in _starts(rows) for a, b in pairs if {(s, a), (s, b)} <= arms.keys()]
+
+    primary = among(CHALLENGES) or among(PRIMARY)
+    rest = among(SECONDARY)
     found: dict[str, Any] = {"seeds": sorted({key[2] for key in rows}), "runs": len(rows)}
     drawn = _resampled(answers, references)
     for metric, _ in SHOWN:

@@ -106,7 +106,7 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
     assert set(files) == {"runs.csv", "predictions.tsv.gz", "contrasts-core.csv", "gains-core.png", "README.md"}
     page = files["README.md"].decode()
     assert "random: both − none" in page
-    assert page.count("**") == 2 * 4, "four primary contrasts"
+    assert page.count("**") == 2 * 8, "eight primary contrasts"
 
 
 def test_mediation_finds_what_goes_with_translation():
@@ -137,7 +137,9 @@ def test_arms_are_recipes(tmp_path):
     assert "pretrained:" in recipes["signs", "none"].model.visual_weights
     options.challengers = True
     recipes = {key: recipe_of(job, where) for key, job in density_effect.planned(options).items()}
-    assert recipes["signs", "slow + SIGReg"].loss.weights == {"translation": 1.0, "slow": 0.3, "sigreg": 3.0}
+    assert len(recipes) == 2 * 4
+    weights = {"translation": 1.0, "slow": 0.3, "invariance": 0.3, "sigreg": 3.0}
+    assert recipes["signs", "slow + invariance + SIGReg"].loss.weights == weights
 
 
 # -- which code a run is known by -------------------------------------------------------------------------------------
