@@ -138,8 +138,8 @@ def planned(options: argparse.Namespace) -> dict[tuple[str, str], Fit]:
     return {
         (start, name): Fit(
             "synthetic/finetune-signcl.yaml",
-            ("model.init_from=", f"model.visual_weights={weights[start]}", f"input.size={preset.pixels}", *preset.values,
-             "loss.signcl.words_per_gloss=2.3", *arm.changes(preset.margins[start])),
+            ("model.init_from=", f"model.visual_weights={weights[start]}", f"input.size={preset.pixels}",
+             *preset.values, "loss.signcl.words_per_gloss=2.3", *arm.changes(preset.margins[start])),
         )
         for start in STARTS
         for name, arm in arms.items()

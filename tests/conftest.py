@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
-torch.set_num_threads(1)  # tensors are tiny: a second thread only waits, and pytest-xdist uses the other core
+# tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
