@@ -94,8 +94,8 @@ PRESETS = {
         CORPUS,
         OTHER_SIGNS,
         (*MODEL, "train.epochs=10", "train.batch_size=4", "train.lr=0.001", "train.warmup_steps=100",
-         "train.evaluate_every=5"),
-        {"random": 8.0, "signs": 8.0},
+         "train.evaluate_every=10"),
+        {"random": 10.0, "signs": 33.0},
         pixels=32,
     ),
     "gpu": EffectPreset(

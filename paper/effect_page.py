@@ -164,10 +164,23 @@ def _head(title: str, rows: Rows) -> str:
     )
 
 
+RUNS = {"core": 96, "challengers": 64}
+"""What the design asks for: 8 seeds of each arm in each start."""
+
+
+def verdict(contrast: Contrast) -> str:
+    """What a primary contrast says, in the words of the design."""
+    if contrast.p_holm >= 0.05:
+        return "not seen"
+    return "supported" if contrast.estimate > 0 else "contradicted"
+
+
 def _block(name: str, found: dict[str, Any]) -> str:
     seeds = f"seeds {found['seeds'][0]} to {found['seeds'][-1]}"
     lines = [f"## {'The core' if name == 'core' else 'The challengers, with fresh seeds'}", ""]
-    lines += [f"{found['runs']} runs, {seeds}. Mean ± standard deviation over seeds, on test.", ""]
+    whole = found["runs"] >= RUNS[name]
+    runs = f"{found['runs']} runs" if whole else f"{found['runs']} of {RUNS[name]} runs, so no verdict yet"
+    lines += [f"{runs}; {seeds}. Mean ± standard deviation over seeds, on test.", ""]
     lines += ["| start | arm | " + " | ".join(shown for _, shown in SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
     for (start, arm), values in found["arms"].items():
         lines.append(f"| {start} | {arm} | " + " | ".join(values.values()) + " |")
@@ -176,10 +189,14 @@ def _block(name: str, found: dict[str, Any]) -> str:
         "Contrasts: one linear model over all runs, seeds as blocks, pooled residuals; BLEU-4 with the",
     ]
     lines += ["variance over sentences. The first rows are primary: their p-values are corrected by Holm.", ""]
-    lines += ["| contrast | BLEU-4 | p | p, Holm | could have seen | SDR | mAP |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "| contrast | BLEU-4 | p | p, Holm | verdict | could have seen | SDR | mAP |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for place, (b, s, m) in enumerate(zip(found["bleu4"], found["sdr"], found["map"], strict=True)):
-        corrected = f"**{b.p_holm:.3f}**" if place < found["primary"] else "–"
-        lines.append(f"| {b.name} | {b} | {b.p_value:.3f} | {corrected} | {b.could_see:.2f} | {s} | {m} |")
+        primary = place < found["primary"]
+        corrected, said = (f"**{b.p_holm:.3f}**", verdict(b) if whole else "–") if primary else ("–", "–")
+        lines.append(f"| {b.name} | {b} | {b.p_value:.3f} | {corrected} | {said} | {b.could_see:.2f} | {s} | {m} |")
     lines += ["", "What goes with BLEU-4 over all runs (slopes, starts apart):", ""]
     lines += ["| model | slope of | BLEU-4 a point |", "|---|---|---|"]
     for row in found["mediation"]:

@@ -8,7 +8,7 @@ import pytest
 # tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)
 

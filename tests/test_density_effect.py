@@ -107,6 +107,18 @@ def test_raw_numbers_come_back_and_the_page_is_the_same_bytes(tmp_path):
     page = files["README.md"].decode()
     assert "random: both − none" in page
     assert page.count("**") == 2 * 8, "eight primary contrasts"
+    assert "48 of 96 runs, so no verdict yet" in page
+    assert "supported" not in page
+
+
+def test_verdicts_wait_for_every_run(tmp_path):
+    write_rows(tmp_path / "density_effect", *made_up(seeds=8))
+    assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
+    lines = (tmp_path / "density_effect/README.md").read_text().splitlines()
+    said = {line.split("|")[1].strip(): line.split("|")[5].strip() for line in lines if " − " in line}
+    assert len(said) == 14
+    assert said["random: slow + SIGReg − none"] == "not seen"
+    assert said["random: push − none"] == "–"
 
 
 def test_mediation_finds_what_goes_with_translation():
