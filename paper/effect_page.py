@@ -20,8 +20,8 @@ from signcl.metrics.bootstrap import resampled_score
 
 __all__ = ["PREREGISTERED", "PRIMARY", "analyse", "write_effect_page"]
 
-PREREGISTERED = ""
-"""The commit that fixed the design, older than every run; empty until then."""
+PREREGISTERED = "5d601f7"
+"""The commit that fixed the design, older than every run."""
 PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
 """The primary contrasts of the core, in each start; Holm corrects for all of them together."""
 CHALLENGES = tuple(("slow + invariance + SIGReg", other) for other in ("none", "both", "slow + SIGReg"))
