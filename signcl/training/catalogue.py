@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from signcl.data.files import write_json
+from signcl.data.safe_yaml import parse_yaml
 from signcl.data.text import GlossVocabulary
 from signcl.systems import SYSTEMS, System, system_class
 from signcl.systems.encoders import DINOV2_SIZES
@@ -103,7 +103,7 @@ def _recipes() -> dict[str, str]:
     """Shipped recipes, corpus/file -> the system that each trains; read without being checked."""
     found = {}
     for path in sorted(shipped_recipes().glob("*/*.yaml")):
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        data = parse_yaml(path.read_text(encoding="utf-8"))
         found[f"{path.parent.name}/{path.name}"] = str(data["model"]["name"])
     return found
 

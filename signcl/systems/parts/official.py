@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from signcl.data.safe_yaml import parse_yaml
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.parts.checkpoints import place_of_weights, read_data, tensors_of
 
@@ -150,11 +151,9 @@ def mapping(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: not YAML, or no mapping.
     """
-    import yaml
-
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8 is one too
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: a configuration is a mapping of keys to values, got {type(found).__name__}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import types
 import typing
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import yaml
 from signcl.data.bounds import hints_of, shown
 from signcl.data.corpora import CORPORA
 from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
+from signcl.data.safe_yaml import parse_yaml
 from signcl.systems import SYSTEMS, SystemConfig, system_class
 from signcl.systems.terms import LossRecipe, terms_with_settings
 from signcl.training.recipe.fields import Recipe
@@ -72,8 +72,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date, an int of 4300 digits
+        data = parse_yaml(path.read_text(encoding="utf-8")) or {}
+    except ValueError as error:  # not UTF-8 is one too
         raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
@@ -94,8 +94,8 @@ def put(data: dict[str, Any], override: str, path: str | Path) -> None:
         raise ValueError(f"{override!r}: an override is written --key.sub=value")
     node, last = section_of(data, key, path)
     try:
-        node[last] = yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date or an int and is none
+        node[last] = parse_yaml(value)
+    except ValueError:  # text such as `a: b: c`
         node[last] = value
 
 
@@ -123,17 +123,6 @@ def _without_plugins(plugins: Sequence[str]) -> str:
         f"it needs the plugins {', '.join(missing)}, which are code and are never imported by themselves; if you trust "
         f"them, add {flags} (in Python: signcl.load_plugins({missing})). Without them: "
     )
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.1 reads `1e-3` as a string; recipes mean a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
 
 
 def recipe_from_dict(data: dict[str, Any]) -> Recipe:
