@@ -258,7 +258,7 @@ def test_a_corpus_that_has_changed_is_not_resumed(corpus, tmp_path):
     state = run_folder.load_state(folder)
     run_folder.save_state(folder, {**state, "finished": False})
     (root / "train.tsv").write_text((root / "train.tsv").read_text().replace("eins", "einzig"))
-    with pytest.raises(ValueError, match=r"training split of .* has changed since .*--fresh"):
+    with pytest.raises(ValueError, match=r"corpus has changed since .*run was begun \(train\); .*--fresh"):
         fit(r, progress=False)
 
 
@@ -395,6 +395,9 @@ def test_damaged_and_foreign_runs_are_named(corpus, tmp_path):
         runs.load_run(folder)
     (folder / "recipe.yaml").write_text(text)
     (folder / "model.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(ValueError, match="is not what this run wrote"):
+        runs.load_run(folder)
+    (folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match="is damaged"):
         runs.load_run(folder)
     (folder / "state" / "last.pt").write_bytes(b"rubbish")

@@ -49,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plugins:
             load_plugins(options.plugins)
         return int(options.run(options) or 0)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("signcl: stopped", file=sys.stderr)
-        return 130
+        return 143 if type(stopped).__name__ == "Terminated" else 130  # 128 and the number of the signal
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

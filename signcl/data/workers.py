@@ -360,6 +360,7 @@ def _end(pipes: list[Any], processes: list[Any]) -> None:
 def _serve(pipe: connection.Connection, others: list[Any], datasets: list[ClipDataset], memory: mmap.mmap) -> None:
     """A worker: clips in, frames into the ring, the rest back through the pipe, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it closes the pipe
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the main process made of it
     for other in others:  # inherited ends of the other pipes would keep those open when the main process is gone
         other.close()
     torch.set_num_threads(1)

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from signcl.data.folder_lock import only_writer
 from signcl.data.progress import say
 from signcl.data.registry import with_loaded_plugins
 from signcl.training import run_folder
@@ -47,25 +48,39 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: 
     if (plugins := with_loaded_plugins(recipe.plugins)) != recipe.plugins:
         recipe = dataclasses.replace(recipe, plugins=plugins)
     folder = Path(recipe.out)
+    stamp = run_folder.state_stamp(folder)
     state = None if fresh else run_folder.load_state(folder)
     if state is not None:
-        _same_recipe(folder, state["recipe"], recipe_to_dict(recipe))
+        longer = _same_recipe(folder, state["recipe"], recipe_to_dict(recipe))
         run_folder.say_changed_plugins(folder)
-        if state["finished"]:
-            say(f"{folder} is finished ({state['step']} steps); --fresh trains it again")
+        if state["finished"] and not longer:
+            say(
+                f"{folder} is finished ({state['step']} steps); a larger --train.epochs= trains it longer, --fresh "
+                f"trains it again"
+            )
             return folder
+        if longer:
+            say(f"{folder} goes on from step {state['step']} with {longer}; the schedule of rates is the longer one's")
     loop = Loop(recipe, folder, state, progress=progress, profile=profile)
-    if fresh and loop.lead:
-        run_folder.clear_run(folder)  # not before everything that the new run needs has been found
-    return loop.run()
+    with only_writer(folder, "is training") if loop.lead else contextlib.nullcontext():
+        if loop.lead and run_folder.state_stamp(folder) != stamp:
+            raise ValueError(f"another process trained {folder} while this one was starting; run the command again")
+        if fresh and loop.lead:
+            run_folder.clear_run(folder)  # not before everything that the new run needs has been found
+        return loop.run()
 
 
-def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+LONGER = ("train.epochs", "train.max_steps")
+
+
+def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Refuse a recipe that would make another run; what is larger where it only trains longer, else ""."""
     with contextlib.suppress(ValueError):  # keys that came since take their defaults; one that went is a difference
         old = recipe_to_dict(recipe_from_dict(of_today(old)))
     a, b = _flat(old), _flat(new)
     same_step = math.prod(a.get(k, 1) for k in IN_A_STEP) == math.prod(b.get(k, 1) for k in IN_A_STEP)
-    free = HARMLESS | set(IN_A_STEP if same_step else ())
+    grown = [k for k in LONGER if a.get(k) != b.get(k) and _at_least(b.get(k), a.get(k))]
+    free = HARMLESS | set(IN_A_STEP if same_step else ()) | set(grown)
     changed = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in free]
     if changed:
         key = changed[0]
@@ -74,6 +89,12 @@ def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
             f"{folder} holds a run with another recipe ({key}: {a.get(key)} there, {b.get(key)} here{more}); "
             f"choose another folder with --out=, or train anew with --fresh"
         )
+    return " and ".join(f"{key}={b.get(key)} (before: {a.get(key)})" for key in grown)
+
+
+def _at_least(new: int | None, old: int | None) -> bool:
+    """Whether a limit is no lower than before; None is no limit."""
+    return new is None or (old is not None and new >= old)
 
 
 def _flat(data: dict[str, Any], where: str = "") -> dict[str, Any]:

@@ -24,7 +24,8 @@ from signcl.systems.terms import weighted_sum
 from signcl.training import run_folder
 from signcl.training.dev_scores import Scored, dev_scores, score_batches, scoring_limits
 from signcl.training.devices import check_device, memory_advice
-from signcl.training.interrupts import whole_or_not
+from signcl.training.interrupts import sigterm_stops, whole_or_not
+from signcl.training.manifest import changed_data, data_fingerprints, save_fingerprints
 from signcl.training.memory import Memory, activation_bytes, memory_of
 from signcl.training.optimizer import (
     Adaptation,
@@ -139,6 +140,7 @@ class Loop:
         self.cut: dict[str, bool] = {}  # a dict for its order; training clips whose sentence was cut
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
+        self.fingerprints = self._fingerprints()
         if state is not None:
             self._restore(state)
 
@@ -156,9 +158,14 @@ class Loop:
             recompute_layers(self.model)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state.get("corpus", self._corpus()) != self._corpus():
+        before = state.get("corpus", {})
+        if isinstance(before, int):  # a run of version 0.1 knows names and sentences alone
+            changed = [] if before == self._names_and_sentences() else ["train"]
+        else:
+            changed = changed_data(before, self.fingerprints)
+        if changed:
             raise ValueError(
-                f"the training split of {self.recipe.corpus.root} has changed since {self.folder} was begun; put it "
+                f"{self.recipe.corpus.root} has changed since {self.folder} was begun ({', '.join(changed)}); put it "
                 f"back, choose another folder with --out=, or train anew with --fresh"
             )
         self.optimizer.load_state_dict(local_optimizer_state(self.optimizer, state["optimizer"]))
@@ -167,9 +174,16 @@ class Loop:
         self.initialised = state["initialised"]
         for name in RESTORED:
             setattr(self, name, state.get(name, getattr(self, name)))
+        if self.step < self.epoch * self.steps_per_epoch:  # max_steps ended it in an epoch, which goes on now
+            self.epoch = self.step // self.steps_per_epoch
 
-    def _corpus(self) -> int:
-        """A number that changes when the names or sentences of the training split do."""
+    def _fingerprints(self) -> dict[str, str]:
+        """What the training depends on in its corpus."""
+        data = self.material
+        classes = None if data.glosses is None else data.glosses.glosses
+        return data_fingerprints(data.train.samples, data.dev.samples, classes)
+
+    def _names_and_sentences(self) -> int:
         return zlib.crc32("\n".join(f"{s.name}\t{s.text}" for s in self.material.train.samples).encode())
 
     def run(self) -> Path:
@@ -178,6 +192,7 @@ class Loop:
         if self.lead:
             data = self.material
             run_folder.save_run_start(self.folder, self.recipe, data.tokenizer, data.glosses, data.targets)
+            save_fingerprints(self.folder, self.fingerprints, self._plugins())
             self.record = Record(self.folder, self.step)
             for line in self.initialised:
                 say(line)
@@ -190,7 +205,8 @@ class Loop:
             )
             say(str(self._memory(parameters)))
         try:
-            with track("training", total=self.total, done=self.step, show=self.progress and self.lead) as bar:
+            bar_of_steps = track("training", total=self.total, done=self.step, show=self.progress and self.lead)
+            with sigterm_stops(), bar_of_steps as bar:
                 # by epochs, not steps: a run that was stopped while it scored still has to score
                 while self.epoch * self.steps_per_epoch < self.total and not self._stalled():
                     self._epoch(bar)
@@ -466,7 +482,7 @@ class Loop:
             "model": model,
             "optimizer": optimizer,
             "precision": self.fabric._precision.state_dict(),
-            "corpus": self._corpus(),
+            "corpus": self.fingerprints,
             "adaptation": asdict(self.adaptation),
             "initialised": self.initialised,
             **{name: getattr(self, name) for name in RESTORED},
@@ -479,6 +495,10 @@ class Loop:
         whole: dict[str, Any] = whole_tensors(state) if self.sharded else state
         return whole
 
+    def _plugins(self) -> dict[str, str]:
+        """Digests of the run's plugins."""
+        return {plugin: loaded_plugins().get(plugin, "") for plugin in self.recipe.plugins}
+
     def _card(self) -> dict[str, Any]:
         data = self.material
         return {
@@ -488,7 +508,7 @@ class Loop:
             "commit": run_folder.git_commit(),
             "versions": run_folder.versions(),
             **dict(zip(("parameters", "trained_parameters"), count_parameters(self.model))),
-            "plugins": {plugin: loaded_plugins().get(plugin, "") for plugin in self.recipe.plugins},
+            "plugins": self._plugins(),
             "feature_dim": data.feature_dim,
             "clips": {"train": len(data.train), "dev": len(data.dev)},
             "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},

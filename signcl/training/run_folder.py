@@ -1,7 +1,7 @@
 """The run folder: everything needed to use a trained model again, or to go on training it.
 
     recipe.yaml  model.safetensors  architecture.json  tokenizer.json (+ sentencepiece.bpe.model)  glosses.json
-    card.json  state/last.pt
+    manifest.json  card.json  state/last.pt
     metrics.jsonl  scores.json  predictions.<split>.tsv  report.html  TensorBoard events
 
 Every file is written beside its place and moved there, so that a full disk, a kill or a power cut leaves the old one.
@@ -28,6 +28,7 @@ from signcl.data.progress import say
 from signcl.data.registry import digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.targets import Targets
+from signcl.training.manifest import checked_write, note_files, verify
 from signcl.training.recipe import Recipe, save_recipe
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "save_run_start",
     "save_state",
     "save_weights",
+    "state_stamp",
     "say_changed_plugins",
     "versions",
 ]
@@ -62,6 +64,7 @@ def save_run_start(
             glosses.save(folder)
         if targets is not None:
             targets.save(folder)
+        note_files(folder)
     except PermissionError as error:
         raise PermissionError(
             errno.EACCES,
@@ -73,7 +76,15 @@ def save_run_start(
 
 def clear_run(folder: Path) -> None:
     """Remove what an earlier run left in its folder, so that no old score or weight passes for the new run's."""
-    made = ("model.safetensors", "architecture.json", "scores.json", "metrics.jsonl", "report.html", "state/last.pt")
+    made = (
+        "model.safetensors",
+        "architecture.json",
+        "manifest.json",
+        "scores.json",
+        "metrics.jsonl",
+        "report.html",
+        "state/last.pt",
+    )
     patterns = (*made, "predictions.*.tsv", "density.*.csv", "density.*.json", "density.*.png", "events.out.tfevents.*")
     for pattern in patterns:
         for path in folder.glob(pattern):
@@ -95,7 +106,8 @@ def save_weights(folder: Path, model: nn.Module, tensors: dict[str, torch.Tensor
     described = {name: part.described() for name, part in parts.items() if hasattr(part, "described")}
     if described:
         write_json(folder / "architecture.json", described)
-    with atomic_write(folder / "model.safetensors") as temporary:
+        note_files(folder, ["architecture.json"])
+    with checked_write(folder / "model.safetensors") as temporary:
         if tensors is None:
             save_model(model, str(temporary))
             return
@@ -123,6 +135,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(
             f"{folder} has no model.safetensors; a run folder in which `signcl fit` has scored once is needed"
         )
+    verify(folder, [path.name])
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -169,6 +182,12 @@ def say_changed_plugins(folder: Path) -> None:
         now = digest_of_loaded(plugin)
         if digest and now and digest != now:
             say(f"{plugin} has changed since {folder} was trained with it (digest {digest} then, {now} now)")
+
+
+def state_stamp(folder: Path) -> int | None:
+    """A number that changes whenever the resumable state is written; None where there is none."""
+    path = folder / "state" / "last.pt"
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def save_state(folder: Path, state: dict[str, Any], save: Callable[..., None] = torch.save) -> None:

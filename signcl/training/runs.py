@@ -12,6 +12,7 @@ from signcl.systems.base import EarlierRun
 from signcl.systems.encoders import build_frame_encoder, initialise_visual
 from signcl.systems.targets import Targets, load_targets
 from signcl.training import run_folder
+from signcl.training.manifest import BESIDE_WEIGHTS, verify
 from signcl.training.recipe import Recipe, load_recipe
 
 __all__ = ["Run", "build_model", "build_recipe_encoder", "earlier_run", "initialise", "load_run", "read_recipe"]
@@ -163,6 +164,7 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
     recipe = read_recipe(folder)
+    verify(folder, BESIDE_WEIGHTS)
     tokenizer = load_tokenizer(folder)
     card = run_folder.read_card(folder)
     run_folder.say_changed_plugins(folder)

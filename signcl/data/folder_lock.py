@@ -1,0 +1,50 @@
+"""One writer a folder: the lock ends with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["LOCK", "only_writer"]
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path, what: str) -> Iterator[None]:
+    """Be the only process that writes a folder while the block runs.
+
+    Args:
+        what: what it does there, e.g. "trains in"; shown to the next process that wants the folder.
+
+    Raises:
+        ValueError: another process holds the folder; the message names it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where two writers are not told apart
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read(300).strip() or "another process"
+            raise ValueError(f"{holder} {folder}; wait for it, stop it, or choose another folder") from None
+        except OSError:  # a file system without locks, such as some network mounts
+            yield
+            return
+        lock.truncate(0)
+        began = time.strftime("%Y-%m-%d %H:%M:%S")
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} (since {began}) {what}")
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)  # the file stays: removing it could unlock a folder that the next process has just locked

@@ -1,0 +1,153 @@
+"""What a run was trained on and what its files must contain: fingerprints and checksums in `manifest.json`.
+
+A run that goes on with other data is refused, and so is a file that has changed since it was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signcl.data.batch import Sample
+from signcl.data.files import atomic_write, write_json
+
+__all__ = [
+    "BESIDE_WEIGHTS",
+    "MANIFEST",
+    "changed_data",
+    "checked_write",
+    "data_fingerprints",
+    "note_files",
+    "save_fingerprints",
+    "verify",
+]
+
+MANIFEST = "manifest.json"
+BESIDE_WEIGHTS = (
+    *("tokenizer.json", "sentencepiece.bpe.model", "glosses.json", "architecture.json"),
+    *("pseudo_glosses.json", "sentence_similarity.json", "sentence_vectors.json"),
+)
+"""Files of a run that its weights mean nothing without; `recipe.yaml` is not one, because people may edit it."""
+
+
+def data_fingerprints(train: Iterable[Sample], dev: Iterable[Sample], glosses: Iterable[str] | None) -> dict[str, str]:
+    """What a training depends on in its corpus, by name.
+
+    Names and sentences in full; files by their size, so that a copied corpus is the same corpus.
+
+    Args:
+        glosses: the classes of a run that trains on glosses, in their order; its clips then count with their glosses.
+    """
+    splits = {"train": list(train), "dev": list(dev)}
+    found = {}
+    for name, samples in splits.items():
+        found[name] = _digest((s.name, s.text, s.cut, s.gloss if glosses is not None else ()) for s in samples)
+        found[f"{name} files"] = _digest((s.name, _size(s.clip), _size(s.features)) for s in samples)
+    if glosses is not None:
+        found["glosses"] = _digest(glosses)
+    return found
+
+
+def changed_data(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The names of what differs, of what both know."""
+    return [name for name in now if name in before and before[name] != now[name]]
+
+
+def _digest(rows: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, default=str, ensure_ascii=False).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _size(source: Any) -> Any:
+    """Of what a sample is read from: the bytes of a file, the pictures of a folder, the shape of an array."""
+    if source is None:
+        return None
+    if isinstance(source, tuple):
+        return [_size(part) for part in source]
+    if isinstance(source, np.ndarray):
+        return list(source.shape)
+    try:
+        if source.is_dir():
+            index = source / "index.json"  # of a feature store, which names every clip and its rows
+            return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else len(list(source.iterdir()))
+        return source.stat().st_size
+    except OSError:
+        return None
+
+
+def save_fingerprints(folder: Path, fingerprints: dict[str, str], plugins: dict[str, str]) -> None:
+    """Note what a run is trained on."""
+    said = _read(folder)
+    said["trained_on"] = fingerprints | {f"plugin {name}": digest for name, digest in plugins.items()}
+    write_json(folder / MANIFEST, said)
+
+
+@contextlib.contextmanager
+def checked_write(path: Path) -> Iterator[Path]:
+    """`atomic_write` of a run's file whose checksum goes into the manifest.
+
+    Between the two replacements both checksums count, so that a kill in between leaves a run that can be read.
+    """
+    folder, name = path.parent, path.name
+    with atomic_write(path) as temporary:
+        yield temporary
+        new = _checksum(temporary)
+        old = _read(folder)["files"].get(name, []) if path.is_file() else []
+        _note(folder, {name: [*old, new] if new not in old else old})
+    _note(folder, {name: [new]})
+
+
+def note_files(folder: Path, names: Iterable[str] = BESIDE_WEIGHTS) -> None:
+    """Take files that are there as they are."""
+    _note(folder, {name: [_checksum(folder / name)] for name in names if (folder / name).is_file()})
+
+
+def verify(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files that are not what was written; a run without a manifest, of an earlier version, passes.
+
+    Raises:
+        ValueError: names the first file that has changed.
+    """
+    known = _read(folder)["files"]
+    for name in names:
+        path = folder / name
+        if name in known and path.is_file() and _checksum(path) not in known[name]:
+            raise ValueError(
+                f"{path} is not what this run wrote: its checksum differs from the one in {MANIFEST}. Copy the run "
+                f"folder again or train again; if you changed the file on purpose, delete {folder / MANIFEST}"
+            )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The manifest of a run, empty where there is none."""
+    path = folder / MANIFEST
+    said: Any = {}
+    if path.is_file():
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged ({error}); copy the run folder again, or delete this file") from None
+        files = said.get("files") if isinstance(said, dict) else None
+        if not isinstance(files, dict) or not all(isinstance(value, list) for value in files.values()):
+            raise ValueError(f"{path} is damaged: no checksums by file; copy the run folder again, or delete this file")
+    return {"version": 1, "trained_on": {}, "files": {}} | said
+
+
+def _note(folder: Path, checksums: dict[str, list[str]]) -> None:
+    said = _read(folder)
+    said["files"] |= checksums
+    write_json(folder / MANIFEST, said)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
