@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,76 @@ def test_a_tensor_outside_its_storage_is_refused(tmp_path):
     path.write_bytes(pickle.dumps(Reduce(rebuild, args[0], 0, (1000,), (1,), *args[4:])))
     with pytest.raises(ValueError, match=r"wide\.pkl: refused, .*outside its storage"):
         load_pickle(path)
+
+
+def hostile():
+    """Pickles that plain unpickling answers with a crash, foreign memory, all memory, or nothing for years."""
+    array, dtype, rebuild = np.ndarray, np.dtype, np.arange(3).__reduce__()[0]
+    word = b"\x41" * 8
+    yield "an object array over bytes", pickle.dumps(Reduce(array, (1,), dtype("O"), word))
+    yield "uninitialised memory", pickle.dumps(Reduce(array, (64, 64), "u1"))
+    state = (1, (1,), dtype("O"), False, word)
+    yield "objects given as bytes", pickle.dumps(Stated(rebuild, (array, (0,), b"b"), state))
+    yield "more than its bytes", pickle.dumps(Stated(rebuild, (array, (0,), b"b"), (1, (9,), dtype("f8"), False, word)))
+    yield "a negative shape", pickle.dumps(Stated(rebuild, (array, (0,), b"b"), (1, (-1,), dtype("f8"), False, word)))
+    yield (
+        "a huge shape",
+        pickle.dumps(Stated(rebuild, (array, (0,), b"b"), (1, (1 << 62, 0, 1 << 62), dtype("f8"), False, b""))),
+    )
+    flags = Stated(dtype, ("O", False, True), (3, "|", None, None, None, 8, 8, 0))  # 0: "these are no objects"
+    yield "objects in disguise", pickle.dumps(Stated(rebuild, (array, (0,), b"b"), (1, (1,), flags, False, word)))
+    yield "a structured type", pickle.dumps(np.zeros(2, dtype=[("a", "f4"), ("b", "O")]))
+    yield "a type with a comma", pickle.dumps(Reduce(dtype, "f4,O"))
+    yield (
+        "text that is no Unicode",
+        pickle.dumps(Stated(rebuild, (array, (0,), b"b"), (1, (1,), dtype("U1"), False, b"\xff\xff\xff\xff"))),
+    )
+    yield "a terabyte", pickle.dumps(Reduce(bytearray, 10**12))
+    yield "a terabyte of bytes", pickle.dumps(Reduce(bytes, 10**12))
+    yield "a terabyte by length", b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b"x."
+    doubled = b")" + b"2\x86" * 60  # a tuple of twice itself, 60 times
+    yield "a hash of years", b"\x80\x02}" + doubled + b"K\x01s."
+    yield "a set of years", b"\x80\x04\x8f(" + doubled + b"\x90."
+    yield "a hundred thousand lists", b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."
+    yield "names within names", b"\x80\x04\x8c\x08builtins\x8c\x13int.from_bytes.real1\x93."
+
+
+class Stated:
+    """An object that pickles as a call and a state."""
+
+    def __init__(self, function, args, state):
+        self.call = (function, args, state)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(("name", "data"), list(hostile()), ids=[name for name, _ in hostile()])
+def test_memory_and_time_are_not_at_the_file_s_word(tmp_path, name, data):
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(data)
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"hostile\.pkl: (refused|not a readable pickle)") as caught:
+        load_pickle(path)
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - started < 3
+
+
+def test_what_is_shared_stays_shared_and_what_holds_itself_is_read(tmp_path):
+    array = np.arange(3)
+    own: list = [array, {"same": array}, (array, 1)]
+    own.append(own)
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps(own))
+    found = load_pickle(tmp_path / "own.pkl")
+    assert found[0] is found[1]["same"] is found[2][0]
+    assert found[3] is found
+    found[0][0] = 7  # writable, as numpy's own would be
+    nested = np.empty(2, dtype=object)
+    nested[:] = [np.ones(2), [np.zeros(1)]]
+    (tmp_path / "nested.pkl").write_bytes(pickle.dumps(np.asfortranarray(nested.reshape(2, 1))))
+    (first,), (second,) = load_pickle(tmp_path / "nested.pkl")
+    np.testing.assert_array_equal(first, np.ones(2))
+    np.testing.assert_array_equal(second[0], np.zeros(1))
 
 
 def test_truncated_and_foreign_files_are_named(tmp_path):

@@ -1,8 +1,9 @@
 """Reading the pickles of the field without running what they contain.
 
 A pickle is a program: plain `pickle.load` runs whatever the file names. Here only containers, text, numbers, numpy
-arrays and torch tensors can be built; everything else is refused by name. Used for `phoenix14t.pami0.*`,
-`labels.*`, `csl2020ct_v2.pkl` and the like; the package itself never writes a pickle.
+arrays and torch tensors can be built; everything else is refused by name. Arrays are not built by numpy's own
+unpickling, which believes the file about its memory, but from checked types, shapes and bytes. Used for
+`phoenix14t.pami0.*`, `labels.*`, `csl2020ct_v2.pkl` and the like; the package itself never writes a pickle.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import collections
 import gzip
 import io
+import math
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -49,19 +52,100 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _empty_array(_kind: object, _shape: object, _dtype: object) -> Any:
+def _bytearray(data: Any = b"", encoding: str = "latin-1") -> bytearray:
+    """`bytearray` of bytes or of text, not of a number, which would ask for so much memory."""
+    if isinstance(data, str):
+        data = _encode(data, encoding)
+    if not isinstance(data, bytes):
+        raise RefusedPickle("it asks for a bytearray of something that is not bytes")
+    return bytearray(data)
+
+
+def _bytes(*data: Any) -> bytes:
+    return bytes(_bytearray(*data))
+
+
+class _Kind:
+    """`numpy.ndarray` where a pickle names it: only `_reconstruct` may be given it, and nothing can call it."""
+
+    __slots__ = ()
+
+
+class _Dtype:
+    """A numpy type in the making: its name, then its state with the order of bytes."""
+
+    __slots__ = ("dtype",)
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+
+    def __init__(self, name: Any, *_align_and_copy: Any) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[<>|=]?([biufcSU?O]\d{0,7}|bool)", name):
+            raise RefusedPickle(f"it asks for a numpy array of the type {str(name)[:40]!r}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order, inner = state[1], state[2:5]
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in inner):
+            raise RefusedPickle("it asks for a numpy array of a structured type")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """A numpy array in the making; `array` is it."""
+
+    __slots__ = ("array",)
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.array = np.empty(0, dtype="b")
+
+    def __setstate__(self, state: Any) -> None:
+        shape, dtype, fortran, data = state[-4:]
+        self.array = _checked_array(data, dtype, shape, "F" if fortran else "C")
+
+
+def _empty_array(kind: object, _shape: object, _dtype: object) -> Any:
     """numpy's `_reconstruct`, always a plain array; its contents come with the state that follows."""
-    return np.ndarray((0,), dtype="b")
+    if not isinstance(kind, _Kind):
+        raise RefusedPickle("it asks for a numpy array of a class of its own")
+    return _Array()
+
+
+def _checked_array(data: Any, kind: Any, shape: Any, order: Any) -> Any:
+    """An array of so many bytes, copied; the values of one of objects come as a list."""
+    if not isinstance(kind, _Dtype) or order not in ("C", "F"):
+        raise RefusedPickle("it holds a numpy array whose type is no type")
+    dtype = kind.dtype
+    whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and n >= 0 for n in shape)
+    if not whole:
+        raise RefusedPickle(f"it holds a numpy array of the shape {str(shape)[:40]}")
+    count = math.prod(shape)
+    if dtype.hasobject:
+        if not isinstance(data, list) or len(data) != count:
+            raise RefusedPickle(f"it holds a numpy array of {count} objects and gives other ones")
+        flat = np.empty(count, dtype=object)
+        for i, value in enumerate(data):
+            flat[i] = value
+        return flat.reshape(shape, order=order)
+    if isinstance(data, str):  # of Python 2
+        data = data.encode("latin1")
+    if not isinstance(data, bytes | bytearray) or len(data) != count * dtype.itemsize:
+        raise RefusedPickle(f"it holds a numpy array of {count} values of type {dtype} and gives other bytes")
+    if count == 0 or dtype.itemsize == 0:
+        return np.zeros(shape, dtype=dtype)
+    array = np.frombuffer(data, dtype=dtype)
+    if dtype.kind == "U" and (array.view(dtype.newbyteorder(dtype.byteorder).str[0] + "u4") > 0x10FFFF).any():
+        raise RefusedPickle("it holds text that is no Unicode")
+    return array.reshape(shape, order=order).copy(order=order)
 
 
 def _array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+    return _checked_array(bytes(buffer) if isinstance(buffer, memoryview) else buffer, dtype, shape, order)
 
 
 def _scalar(dtype: Any, data: Any = None) -> Any:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(data, bytes):
+    if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
         raise RefusedPickle("it holds a numpy scalar that is not a plain number")
-    return np.frombuffer(data, dtype=dtype, count=1)[0]
+    return _checked_array(data, dtype, (1,), "C")[0]
 
 
 def _storage_from_bytes(data: bytes) -> Any:
@@ -87,16 +171,17 @@ def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_requires_grad_a
     return torch.empty(0, dtype=kind).set_(storage, offset, tuple(size), tuple(stride))
 
 
-_BUILTINS = (set, frozenset, list, tuple, dict, bytes, bytearray, str, int, float, complex, bool)
+_BUILTINS = (set, frozenset, list, tuple, dict, int, float, complex, bool)
 _ALLOWED: dict[tuple[str, str], Any] = {
     **{(module, kind.__name__): kind for kind in _BUILTINS for module in ("builtins", "__builtin__")},
-    ("__builtin__", "unicode"): str,
+    **{(module, "bytes"): _Call(_bytes) for module in ("builtins", "__builtin__")},
+    **{(module, "bytearray"): _Call(_bytearray) for module in ("builtins", "__builtin__")},
     ("__builtin__", "long"): int,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "defaultdict"): collections.defaultdict,
     ("_codecs", "encode"): _Call(_encode),
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _Kind(),
+    ("numpy", "dtype"): _Call(_Dtype),
     ("torch.storage", "_load_from_bytes"): _Call(_storage_from_bytes),
     ("torch._utils", "_rebuild_tensor"): _Call(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): _Call(_tensor),
@@ -107,14 +192,91 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _ALLOWED[_core + ".numeric", "_frombuffer"] = _Call(_array_from_buffer)
 
 
-class _Unpickler(pickle.Unpickler):
+MOST_PARTS = 10_000_000
+"""Values that a tuple may have in it, counted as often as they are reached: a hash goes through all of them."""
+DEEPEST = 100
+"""Containers within each other."""
+
+
+_InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """Python's unpickler in Python, because its steps can be watched."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="latin1")
+        self.sizes: dict[int, int] = {}
+        self.kept: list[Any] = []  # tuples that are counted, so that no other object takes their number
+
     def find_class(self, module: str, name: str) -> Any:
         """The only door through which a pickle reaches anything that is not plain data."""
         if (module, name) == ("torch", "Size"):
             return tuple
         if (module, name) not in _ALLOWED:
-            raise RefusedPickle(f"it asks for {module}.{name}")
+            raise RefusedPickle(f"it asks for {module[:60]}.{name[:60]}")
         return _ALLOWED[module, name]
+
+    def _count(self) -> None:
+        """Refuse a tuple of tuples of tuples ... in which one object is met millions of times."""
+        made = self.stack[-1]
+        parts = 1 + sum(self.sizes.get(id(part), 1) for part in made if type(part) is tuple) + len(made)
+        if parts > MOST_PARTS:
+            raise RefusedPickle(f"it holds a tuple of more than {MOST_PARTS:,} parts")
+        self.sizes[id(made)] = parts
+        self.kept.append(made)
+
+    def load_bytearray8(self) -> None:
+        """As Python's, but what is not in the file takes no memory."""
+        size = int.from_bytes(self.read(8), "little")
+        data = self.read(size)
+        if len(data) != size:
+            raise pickle.UnpicklingError("pickle data was truncated")
+        self.append(bytearray(data))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+
+def _counted(code: bytes) -> Callable[[_Unpickler], None]:
+    plain = _InPython.dispatch[code[0]]
+
+    def load(unpickler: _Unpickler) -> None:
+        plain(unpickler)
+        unpickler._count()
+
+    return load
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _Unpickler.dispatch[_code[0]] = _counted(_code)
+
+
+def _finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
+    """A value with the arrays and types that were in the making put in their places."""
+    if isinstance(value, _Dtype):
+        return value.dtype
+    if isinstance(value, _Array):
+        value = value.array
+    held = isinstance(value, list | tuple | dict) or (isinstance(value, np.ndarray) and value.dtype.hasobject)
+    if not held:  # what is hashed, as the parts of a set and keys are, holds nothing in the making
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    if depth > DEEPEST:
+        raise RefusedPickle(f"it holds more than {DEEPEST} containers within each other")
+    seen[id(value)] = value
+    if isinstance(value, tuple):
+        made = tuple(_finished(part, seen, depth + 1) for part in value)
+        if any(new is not old for new, old in zip(made, value)):
+            seen[id(value)] = made
+        return seen[id(value)]
+    target = value.flat if isinstance(value, np.ndarray) else value
+    for key, part in list(value.items()) if isinstance(value, dict) else enumerate(target):
+        if (new := _finished(part, seen, depth + 1)) is not part:
+            target[key] = new
+    return value
 
 
 def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
@@ -128,7 +290,8 @@ def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
         ValueError: the pickle asks for anything but containers, text, numbers, arrays and tensors, or is broken.
     """
     try:
-        return _Unpickler(file, encoding="latin1").load()
+        unpickler = _Unpickler(file)
+        return _finished(unpickler.load(), {})
     except RefusedPickle as error:
         raise ValueError(
             f"{where}: refused, {error}; a pickle is read only for containers, text, numbers, numpy arrays and torch "
