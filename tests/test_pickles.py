@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from signcl.data.pickles import load_pickle
+from signcl.systems.parts.checkpoints import read_data
 
 VALUES = {
     "list": [1, 2.5, None, True, "ä"],
@@ -192,6 +193,20 @@ def test_memory_and_time_are_not_at_the_file_s_word(tmp_path, name, data):
         load_pickle(path)
     assert "\n" not in str(caught.value)
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_checkpoints_are_as_safe(tmp_path, legacy):
+    path = tmp_path / "best.ckpt"
+    values = {"scores": np.arange(6.0).reshape(2, 3), "best": np.float64(3.5), "names": np.array(["a", None])}
+    torch.save(values, path, _use_new_zipfile_serialization=not legacy)
+    found = read_data(path)
+    for key, value in values.items():
+        assert same(value, found[key]), key
+    for attack in (Reduce(np.ndarray, (64, 64), "u1"), Reduce(np.ndarray, (1,), np.dtype("O"), b"A" * 8)):
+        torch.save({"model": attack}, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(ValueError, match=r"best\.ckpt cannot be read as a checkpoint"):
+            read_data(path)
 
 
 def test_what_is_shared_stays_shared_and_what_holds_itself_is_read(tmp_path):

@@ -20,7 +20,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-__all__ = ["load_pickle", "read_npy", "read_pickle"]
+__all__ = ["ARRAY_PARTS", "finished", "load_pickle", "read_npy", "read_pickle"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -201,6 +201,18 @@ DEEPEST = 100
 _InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]
 
 
+ARRAY_PARTS: list[tuple[Any, str]] = [
+    (_Kind(), "numpy.ndarray"),
+    (_Dtype, "numpy.dtype"),
+    (_Array, "signcl.an_array_in_the_making"),
+    *((_empty_array, f"{core}.multiarray._reconstruct") for core in ("numpy.core", "numpy._core")),
+    *((_scalar, f"{core}.multiarray.scalar") for core in ("numpy.core", "numpy._core")),
+    (_encode, "_codecs.encode"),
+]
+"""What numpy's arrays are pickled with, for torch's restricted unpickler: ours in place of numpy's own. What that reads
+goes through `finished`."""
+
+
 class _Unpickler(_InPython):  # type: ignore[misc]
     """Python's unpickler in Python, because its steps can be watched."""
 
@@ -253,8 +265,14 @@ for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
     _Unpickler.dispatch[_code[0]] = _counted(_code)
 
 
-def _finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
-    """A value with the arrays and types that were in the making put in their places."""
+def finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
+    """A value with the arrays and types that were in the making put in their places.
+
+    Args:
+        value: what an unpickler has built with `ARRAY_PARTS`.
+        seen: what was met before, by its number; begin with {}.
+        depth: containers around it.
+    """
     if isinstance(value, _Dtype):
         return value.dtype
     if isinstance(value, _Array):
@@ -268,13 +286,13 @@ def _finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
         raise RefusedPickle(f"it holds more than {DEEPEST} containers within each other")
     seen[id(value)] = value
     if isinstance(value, tuple):
-        made = tuple(_finished(part, seen, depth + 1) for part in value)
+        made = tuple(finished(part, seen, depth + 1) for part in value)
         if any(new is not old for new, old in zip(made, value)):
             seen[id(value)] = made
         return seen[id(value)]
     target = value.flat if isinstance(value, np.ndarray) else value
     for key, part in list(value.items()) if isinstance(value, dict) else enumerate(target):
-        if (new := _finished(part, seen, depth + 1)) is not part:
+        if (new := finished(part, seen, depth + 1)) is not part:
             target[key] = new
     return value
 
@@ -291,7 +309,7 @@ def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
     """
     try:
         unpickler = _Unpickler(file)
-        return _finished(unpickler.load(), {})
+        return finished(unpickler.load(), {})
     except RefusedPickle as error:
         raise ValueError(
             f"{where}: refused, {error}; a pickle is read only for containers, text, numbers, numpy arrays and torch "

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+
+from signcl.data.pickles import ARRAY_PARTS, finished
 
 __all__ = ["hub_file", "place_of_weights", "read_data", "read_tensors", "tensors_of"]
 
@@ -25,16 +26,10 @@ def _path(*parts: str) -> str:
     return "/".join(parts).replace("//", "/", 1)
 
 
-_scalar = np.float64(0).__reduce__()[0]
-_rebuild = np.ndarray.__reduce__(np.empty(0))[0]  # how numpy says that an array is made; its module has moved
 PLAIN: list[Any] = [
     Namespace,
     *((_path, f"pathlib.{kind}") for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
-    *((_rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    np.ndarray,
-    np.dtype,
-    *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)),
+    *ARRAY_PARTS,
 ]
 """What torch's restricted unpickler may build beside tensors: arrays and numbers of numpy, arguments of argparse, paths
 as text. Training checkpoints keep such values next to their weights."""
@@ -102,7 +97,7 @@ def read_data(path: Path, key: str = "") -> Any:
 
             return load_file(path)
         with torch.serialization.safe_globals(PLAIN):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return finished(torch.load(path, map_location="cpu", weights_only=True), {})
     except OSError:
         raise
     except Exception as error:
