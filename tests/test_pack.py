@@ -147,7 +147,7 @@ def test_a_pack_of_another_corpus_or_split_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"the pack holds the splits train, dev, got 'test'"):
         load_samples("folder", out, "test")
     (out / "pack.json").write_text("{")
-    with pytest.raises(ValueError, match=r"pack\.json: is damaged"):
+    with pytest.raises(ValueError, match=r"pack\.json is damaged"):
         load_samples("folder", out, "train")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
+from signcl.data.json_files import read_json
 
 __all__ = [
     "BESIDE_WEIGHTS",
@@ -130,15 +131,9 @@ def verify(folder: Path, names: Iterable[str]) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     """The manifest of a run, empty where there is none."""
     path = folder / MANIFEST
-    said: Any = {}
+    said: dict[str, Any] = {}
     if path.is_file():
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged ({error}); copy the run folder again, or delete this file") from None
-        files = said.get("files") if isinstance(said, dict) else None
-        if not isinstance(files, dict) or not all(isinstance(value, list) for value in files.values()):
-            raise ValueError(f"{path} is damaged: no checksums by file; copy the run folder again, or delete this file")
+        said = read_json(path, {"files": {str: [str]}}, "copy the run folder again, or delete this file")
     return {"version": 1, "trained_on": {}, "files": {}} | said
 
 

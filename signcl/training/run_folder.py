@@ -10,7 +10,6 @@ Every file is written beside its place and moved there, so that a full disk, a k
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import subprocess
@@ -24,6 +23,7 @@ from torch import nn
 
 from signcl.data.files import atomic_write, write_json
 from signcl.data.installed import version_of
+from signcl.data.json_files import read_json
 from signcl.data.progress import say
 from signcl.data.registry import digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
@@ -119,10 +119,7 @@ def save_weights(folder: Path, model: nn.Module, tensors: dict[str, torch.Tensor
 def read_architecture(folder: Path) -> dict[str, Any] | None:
     """Configurations of published networks in a run, by the name of their module; None where there are none."""
     path = folder / "architecture.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}; copy the run folder again") from None
+    return read_json(path, {str: dict}, "copy the run folder again") if path.is_file() else None
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -161,12 +158,14 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 def read_card(folder: Path) -> dict[str, Any]:
     """What a run says about itself."""
-    try:
-        return json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} has no card.json; it is not a run folder made by `signcl fit`") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder}/card.json is damaged: {error}") from None
+    path = folder / "card.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no card.json; it is not a run folder made by `signcl fit`")
+    card: dict[str, Any] = read_json(path, CARD, "copy the run folder again")
+    return card
+
+
+CARD = {"feature_dim?": int | None, "plugins?": {str: str}}
 
 
 def save_card(folder: Path, card: dict[str, Any]) -> None:

@@ -7,11 +7,11 @@ something is wrong. docs/adding-a-corpus.md says how to add one, docs/data.md wh
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from signcl.data.json_files import read_json
 from signcl.data.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
     return samples(root, split, **options)
 
 
+PACK_SHAPE = {"finished": bool, "corpus": str, "options": dict, "splits": [str]}
+
+
 def _check_pack(name: str, root: Path, split: str, options: dict[str, Any]) -> None:
     """Refuse a pack that is half written, of another corpus, or made with other options."""
     path = root / PACK
-    try:
-        pack = json.loads(path.read_text(encoding="utf-8"))
-        finished, corpus, packed = pack["finished"], pack["corpus"], pack["options"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: is damaged; delete {root} and pack the corpus again") from None
+    pack = read_json(path, PACK_SHAPE, f"delete {root} and pack the corpus again")
+    finished, corpus, packed = pack["finished"], pack["corpus"], pack["options"]
     if not finished:
         raise ValueError(f"{root}: a half-written pack; run the same `signcl corpus pack` again, it goes on from there")
     if name != corpus:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from signcl.data.files import write_bytes
+from signcl.data.json_files import read_json
 
 __all__ = ["INDEX", "FeatureStore", "checked", "refuse_finished", "stored_names", "unfinished_meta", "write_store"]
 
@@ -24,6 +26,9 @@ PARTIAL = "index.partial.json"  # the index of a store that is still being writt
 FORMAT = "signcl features 1"
 KEY = "features"  # the one tensor of a shard
 DTYPES = ("float16", "float32")
+SHARD_DTYPES = {"float16": "F16", "float32": "F32"}
+MOST_DIM = 1_000_000
+MOST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
 class FeatureStore:
@@ -66,13 +71,20 @@ class FeatureStore:
         if name not in self._entries:
             raise ValueError(f"{self.folder}: the store has no features of {name!r} (it has {len(self)} clips)")
         shard, start, length = self._entries[name]
-        rows = self._slice(shard)[start : start + length]
-        if rows.shape != (length, self.dim):
+        rows = self._slice(shard)
+        self._check_shard(shard, rows.get_shape(), rows.get_dtype(), name)
+        return cast("np.ndarray", rows[start : start + length].astype(np.float32))
+
+    def _check_shard(self, shard: int, shape: Any, dtype: Any, name: str) -> None:
+        """Refuse a shard that is not the one the index was written for."""
+        _, start, length = self._entries[name]
+        fits = isinstance(shape, list) and len(shape) == 2 and shape[1] == self.dim and start + length <= shape[0]
+        if not fits or dtype != SHARD_DTYPES[self.dtype]:
             raise ValueError(
-                f"{self.folder / self._shards[shard]}: needs [{length}, {self.dim}] for {name!r}, has "
-                f"{list(rows.shape)}; the shard is not the one the index was written for, copy the folder again"
+                f"{self.folder / self._shards[shard]}: needs {self.dtype} rows {start} to {start + length} of size "
+                f"{self.dim} for {name!r}, has {str(dtype)[:20]} {str(shape)[:40]}; the shard is not the one the index "
+                "was written for, copy the folder again"
             )
-        return cast("np.ndarray", rows.astype(np.float32))
 
     def mapped(self, name: str) -> np.ndarray:
         """The same rows as they are stored, as a memory map: for clips larger than memory. [T, D]"""
@@ -83,14 +95,16 @@ class FeatureStore:
         with path.open("rb") as file:  # safetensors: size of the header, header, numbers
             size = int.from_bytes(file.read(8), "little")
             try:
-                offset = 8 + size + json.loads(file.read(size))[KEY]["data_offsets"][0]
-            except (ValueError, KeyError, TypeError):
+                head = json.loads(file.read(min(size, MOST_HEADER)))[KEY]
+                offset = 8 + size + int(head["data_offsets"][0])
+                shape, dtype = head["shape"], head["dtype"]
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                 raise ValueError(f"{path}: not a readable shard; copy the folder again") from None
+        self._check_shard(shard, shape, dtype, name)
         width = np.dtype(self.dtype).itemsize * self.dim
         if path.stat().st_size < offset + (start + length) * width:
             raise ValueError(f"{path}: shorter than the index says for {name!r}; copy the folder again")
-        shape = (length, self.dim)
-        return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=shape)
+        return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=(length, self.dim))
 
     def clock(self, name: str) -> tuple[float, float]:
         """Where the rows of a clip stand in time: frames from one to the next, and the middle of the first.
@@ -237,13 +251,49 @@ def _read_index(path: Path) -> dict[str, Any]:
         unfinished = path.parent / PARTIAL
         why = "is unfinished: run the command that writes it again" if unfinished.is_file() else f"has no {INDEX}"
         raise ValueError(f"{path.parent}: needs a finished feature store, this folder {why}")
+    index: dict[str, Any] = read_json(path, SHAPE, "copy the folder again")
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); copy the folder again") from None
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise ValueError(f"{path}: is not the index of a feature store (needs format {FORMAT!r})")
+        _check_index(index)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); copy the folder again") from None
     return index
+
+
+SHAPE = {
+    "format": str,
+    "dim": int | None,
+    "dtype": str,
+    "shards": [str],
+    "entries": [(str, int, int, int)],
+    "meta": {"stride?": float, "first_centre?": float, "offset?": float, "thinned?": {str: (int, int)}},
+}
+
+
+def _check_index(index: dict[str, Any]) -> None:
+    """Refuse an index that points out of its folder, or at rows that cannot be."""
+    if index["format"] != FORMAT:
+        raise ValueError(f"it is not the index of a feature store, which has format {FORMAT!r}")
+    if index["dtype"] not in DTYPES:
+        raise ValueError(f"dtype: needs one of {', '.join(DTYPES)}, got {index['dtype'][:40]!r}")
+    if index["dim"] is None and index["entries"]:
+        raise ValueError("dim: needs the size of the features, got none")
+    if index["dim"] is not None and not 1 <= index["dim"] <= MOST_DIM:
+        raise ValueError(f"dim: needs 1 to {MOST_DIM:,}, got {index['dim']}")
+    if index["meta"].get("stride", 1) <= 0:
+        raise ValueError(f"meta.stride: needs a number above 0, got {index['meta']['stride']}")
+    for shard in index["shards"]:
+        if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
+            raise ValueError(f"shards: needs names of files in the same folder, got {shard[:60]!r}")
+    names = set()
+    for name, shard, start, length in index["entries"]:
+        if name in names:
+            raise ValueError(f"entries: the clip {name[:60]!r} stands twice")
+        names.add(name)
+        if not 0 <= shard < len(index["shards"]) or start < 0 or length < 1:
+            raise ValueError(
+                f"entries: the clip {name[:60]!r} needs a shard below {len(index['shards'])}, a first row and at least "
+                f"one row, got shard {shard}, row {start}, {length} rows"
+            )
 
 
 def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.ndarray:

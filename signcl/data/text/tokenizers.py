@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from signcl.data.json_files import check_shape, read_json
 from signcl.data.text.pretrained import PretrainedTokenizer, is_mbart
 
 __all__ = [
@@ -323,15 +324,23 @@ def pretrained_sentencepiece(source: str) -> bytes:
     return Path(str(found)).read_bytes()
 
 
+COPY = "copy the run folder again"
+TOKENIZER_SHAPE = {"kind": str}
+VOCABULARY_SHAPE = {"words": [str], "level": str, "lowercase": bool, "specials?": [str]}
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer that `save` wrote into a run folder."""
     folder = Path(folder)
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?")
+    data = read_json(path, TOKENIZER_SHAPE, COPY)
+    check_kind = {"vocabulary": VOCABULARY_SHAPE, "sentencepiece": {"language": str | None}}.get(data["kind"], {})
     try:
-        data = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?") from None
+        check_shape(data, check_kind)
     except ValueError as error:
-        raise ValueError(f"{folder}/tokenizer.json is damaged ({error}); copy the run folder again") from None
+        raise ValueError(f"{path} is damaged ({error}); {COPY}") from None
     if data["kind"] == "pretrained":
         return PretrainedTokenizer.load(folder)
     if data["kind"] == "vocabulary":
@@ -379,7 +388,7 @@ def load_glosses(folder: str | Path) -> GlossVocabulary:
     path = Path(folder) / "glosses.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no glosses.json, which a run with loss.weights.recognition writes")
-    return GlossVocabulary(json.loads(path.read_text(encoding="utf-8")))
+    return GlossVocabulary(read_json(path, [str], COPY))
 
 
 def is_spaced(texts: Sequence[str]) -> bool:

@@ -7,7 +7,6 @@ need nothing installed. The vocabulary, and what it takes to make targets again,
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from collections import Counter
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from signcl.data.batch import Sample
 from signcl.data.files import write_json
+from signcl.data.json_files import read_json
 
 __all__ = ["PseudoGlosses", "lemmas"]
 
@@ -203,11 +203,8 @@ class PseudoGlosses:
         path = folder / FILE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} has no {FILE}, which a run of pgp writes; copy the run folder again")
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            return cls(data["vocabulary"], data["lemmatiser"])
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{path} is damaged ({error}); copy the run folder again") from None
+        data = read_json(path, {"vocabulary": [str], "lemmatiser": str}, "copy the run folder again")
+        return cls(data["vocabulary"], data["lemmatiser"])
 
     def vectors(self, source: str, dim: int) -> tuple[Tensor, str]:
         """Word vectors of the pseudo-glosses from a text file: a word and `dim` numbers in each line (fastText .vec).

@@ -6,7 +6,6 @@ written without spaces (Chinese) the units are single characters and pairs of ne
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
+from signcl.data.json_files import read_json
 from signcl.data.text import is_spaced
 from signcl.systems.targets.sentence_encoder import SentenceEncoder, source_stamp
 
@@ -138,12 +138,9 @@ def _squeezed(text: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path.parent} has no {path.name}, which its training wrote; copy it again") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} has no {path.name}, which its training wrote; copy it again")
+    data: dict[str, Any] = read_json(path, {}, "copy the run folder again")
     return data
 
 
