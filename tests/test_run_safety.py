@@ -224,6 +224,34 @@ def test_sigterm_waits_for_the_end_of_a_step():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_what_a_kill_left_half_written_is_cleared(corpus, tmp_path):
+    r = recipe(corpus, tmp_path / "run", max_steps=1)
+    folder = fit(r, progress=False)
+    unfinished(folder)
+    left = [folder / ".model.safetensors.ab12_xyz", folder / "state/.last.pt.k3j2h1g0"]
+    kept = [folder / ".gitignore", folder / "notes.txt"]
+    for path in (*left, *kept):
+        path.write_text("half")
+    fit(r, progress=False)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_however_torch_says_it(tmp_path):
+    path = tmp_path / "state/last.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    content = {"x": torch.zeros(1_000_000)}
+    with pytest.raises(OSError, match=r"no space left while writing .*last\.pt; the one written before is intact"):
+        run_folder.save_state(tmp_path, content, save=lambda state, _: full(state))
+    assert path.read_bytes() == b"old"
+
+
+def full(state):
+    torch.save(state, "/dev/full")
+
+
 # -- longer ------------------------------------------------------------------------------------------------------------
 
 

@@ -6,12 +6,17 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_write", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_write", "clear_unfinished", "write_bytes", "write_json", "write_text"]
+
+UMASK = os.umask(0)
+"""Asked once, while there is one thread: asking means setting it for a moment."""
+os.umask(UMASK)
 
 
 @contextlib.contextmanager
@@ -29,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~UMASK)
         os.replace(temporary, path)
     except Exception as error:
         if _disk_full(error):
@@ -42,16 +47,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def clear_unfinished(folder: Path) -> int:
+    """Remove what `atomic_write` left in a folder whose process was killed; how many files.
+
+    Only for a folder that no other process writes.
+    """
+    left = [path for path in folder.glob(".*") if path.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
 
 def _disk_full(error: Exception) -> bool:
     """torch and safetensors report a full disk as their own kinds of error."""
     return getattr(error, "errno", None) == errno.ENOSPC or any(
-        words in str(error) for words in ("No space left", "PytorchStreamWriter failed", "file write failed")
+        words in str(error)
+        for words in ("No space left", "PytorchStreamWriter failed", "file write failed", "inline_container")
     )
 
 

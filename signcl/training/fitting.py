@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from signcl.data.files import clear_unfinished
 from signcl.data.folder_lock import only_writer
 from signcl.data.progress import say
 from signcl.data.registry import with_loaded_plugins
@@ -67,6 +68,9 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: 
             raise ValueError(f"another process trained {folder} while this one was starting; run the command again")
         if fresh and loop.lead:
             run_folder.clear_run(folder)  # not before everything that the new run needs has been found
+        if loop.lead:
+            for place in (folder, folder / "state"):
+                clear_unfinished(place)
         return loop.run()
 
 
