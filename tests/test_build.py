@@ -165,3 +165,11 @@ def test_finetuning_needs_the_convolution_of_its_pretraining(tmp_path):
     assert torch.equal(model.conv.conv1.weight, source.conv.conv1.weight)
     fine = recipe("finetune", conv="k3", init_from=str(run), init_parts=["visual"], **sizes)
     initialise(build_model(fine, TOKENIZER, None), fine)
+
+
+def test_a_model_that_no_machine_holds_is_refused_before_it_is_built(tmp_path):
+    # It used to take all memory, layer by layer.
+    huge = {"width": 65536, "ffn": 1_000_000, "encoder_layers": 60, "decoder_layers": 60, "heads": 4}
+    r = recipe_from_dict({"model": {"name": "gfslt", "visual": "feature_mlp", **huge}, "out": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"this model would have \d\.\d+e\+13 parameters, .* GB, and this machine has"):
+        build_model(r, TOKENIZER, 8)

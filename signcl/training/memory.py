@@ -6,18 +6,23 @@ costs neither memory nor arithmetic; buffers of libraries, of the loader and of 
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from signcl.data.batch import Batch
 from signcl.training.recipe import PartRecipe, TrainRecipe
 
-__all__ = ["Memory", "activation_bytes", "memory_of", "state_tensors"]
+__all__ = ["Memory", "activation_bytes", "built_if_it_fits", "memory_of", "state_tensors"]
 
 GB = 1e9
+Built = TypeVar("Built", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,64 @@ class Memory:
 
 def _shown(size: int) -> str:
     return f"{size / GB:.3g} GB" if size >= GB / 10 else f"{size / 1e6:.3g} MB"
+
+
+def machine_bytes() -> int:
+    """Memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not told, as on Windows
+        return 1 << 50
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Allocated(TorchFunctionMode):
+    """Refuses a tensor that would bring what was allocated in the block above a limit, before it is made."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.left = limit
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in FACTORIES:
+            size = kwargs.get("size", args[0] if args and isinstance(args[0], list | tuple) else args)
+            if all(isinstance(n, int) for n in size):
+                self.left -= math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+            if self.left < 0:
+                raise _TooLarge
+        return func(*args, **kwargs)
+
+
+FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
+UNASKED = 1 << 30
+"""Bytes of weights up to which a model is built without counting them first."""
+
+
+def built_if_it_fits(build: Callable[[], Built]) -> Built:
+    """`build()`, a model, unless its weights would not fit into this machine's memory; then nothing is allocated.
+
+    Raises:
+        ValueError: says how many parameters it would have.
+    """
+    try:
+        with _Allocated(UNASKED):
+            return build()
+    except _TooLarge:
+        pass
+    with torch.device("meta"):  # tensors without data
+        model = build()
+    parameters = sum(p.numel() for p in model.parameters())
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if size > (limit := machine_bytes()):
+        raise ValueError(
+            f"this model would have {parameters:.3g} parameters, {_shown(size)}, and this machine has {_shown(limit)}; "
+            "lower its sizes, such as model.width and the numbers of layers"
+        )
+    return build()
 
 
 def state_tensors(settings: TrainRecipe | PartRecipe) -> int:

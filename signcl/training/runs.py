@@ -13,6 +13,7 @@ from signcl.systems.encoders import build_frame_encoder, initialise_visual
 from signcl.systems.targets import Targets, load_targets
 from signcl.training import run_folder
 from signcl.training.manifest import BESIDE_WEIGHTS, verify
+from signcl.training.memory import built_if_it_fits
 from signcl.training.recipe import Recipe, load_recipe
 
 __all__ = ["Run", "build_model", "build_recipe_encoder", "earlier_run", "initialise", "load_run", "read_recipe"]
@@ -57,7 +58,8 @@ def build_model(
             recipe names the networks.
 
     Raises:
-        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+        ValueError: an encoder of pixels for a corpus of features, or the other way round; a model that this machine's
+            memory cannot hold.
     """
     described = dict(described or {})
     described.setdefault("visual", _described_visual(recipe))
@@ -69,7 +71,7 @@ def build_model(
         targets=targets,
         described=described,
     )
-    return recipe.system(recipe.model, sizes)
+    return built_if_it_fits(lambda: recipe.system(recipe.model, sizes))
 
 
 def _described_visual(recipe: Recipe) -> Any:
