@@ -6,12 +6,21 @@ from signcl.data.text.tokenizers import (
     Tokenizer,
     VocabularyTokenizer,
     build_tokenizer,
-    count_words,
-    is_spaced,
     load_glosses,
     load_tokenizer,
-    mask_words,
     pretrained_sentencepiece,
+)
+from signcl.data.text.writing_systems import (
+    characters,
+    count_words,
+    cut,
+    has_unspaced,
+    is_segmented,
+    is_spaced,
+    mask_words,
+    normal_form,
+    script_names,
+    units,
 )
 
 __all__ = [
@@ -20,10 +29,17 @@ __all__ = [
     "Tokenizer",
     "VocabularyTokenizer",
     "build_tokenizer",
+    "characters",
     "count_words",
+    "cut",
+    "has_unspaced",
+    "is_segmented",
     "is_spaced",
     "load_glosses",
     "load_tokenizer",
     "mask_words",
+    "normal_form",
     "pretrained_sentencepiece",
+    "script_names",
+    "units",
 ]
