@@ -239,8 +239,7 @@ def chrf_signature() -> str:
 def tokens(line: str, unit: Unit) -> list[str]:
     """What ROUGE-L and WER count: words between spaces as written, or characters as a reader sees them.
 
-    A character is a letter with its marks (Unicode's grapheme cluster), whatever its spelling: NFC or NFD, full or half
-    width.
+    A character is a letter with its combining marks (Unicode's grapheme cluster), spelled in NFC or NFD.
     """
     if unit not in ("word", "character"):
         raise ValueError(f"needs unit='word' or 'character', got {unit!r}.")

@@ -11,6 +11,7 @@ from signcl.data.text.tokenizers import (
     pretrained_sentencepiece,
 )
 from signcl.data.text.writing_systems import (
+    CHARACTERS_PER_WORD,
     characters,
     count_words,
     cut,
@@ -24,6 +25,7 @@ from signcl.data.text.writing_systems import (
 )
 
 __all__ = [
+    "CHARACTERS_PER_WORD",
     "GlossVocabulary",
     "SentencePieceTokenizer",
     "Tokenizer",
