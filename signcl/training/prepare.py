@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,10 @@ def prepare(recipe: Recipe) -> Material:
         language=text.language,
         min_count=text.min_count,
     )
-    if note := _unspaced_words(text.tokenizer, [s.text for s in train]):
-        say(note)
+    sentences = [s.text for s in train]
+    for note in (_unspaced_words(text.tokenizer, sentences), _two_spellings([*sentences, *(s.text for s in dev)])):
+        if note:
+            say(note)
     glosses = None
     if wanted := [name for name, term in recipe.terms.items() if "glosses" in term.needs]:
         for name in wanted:
@@ -136,4 +139,18 @@ def _unspaced_words(tokenizer: str, texts: list[str]) -> str:
         f"text.tokenizer=word takes what stands between spaces as a word, and {len(whole)} of {len(texts)} training "
         f"sentences are written without spaces ({', '.join(script_names(whole))}): whole sentences become words; take "
         f"text.tokenizer=character or sentencepiece"
+    )
+
+
+def _two_spellings(texts: list[str]) -> str:
+    """A warning where some sentences are in Unicode's NFD and others in NFC; empty where all is well."""
+    decomposed = sum(not unicodedata.is_normalized("NFC", text) for text in texts)
+    composed = sum(
+        unicodedata.is_normalized("NFC", text) and not unicodedata.is_normalized("NFD", text) for text in texts
+    )
+    if not (decomposed and composed):
+        return ""
+    return (
+        f"{decomposed} sentences of train and dev are not in Unicode's NFC and {composed} are: a word such as `für` is "
+        f"two words then; write the tables anew in NFC"
     )

@@ -108,7 +108,8 @@ def _spacy(name: str) -> Callable[[str], Iterable]:
     except OSError:
         what = f"its model {name} (python -m spacy download {name})"
     raise ValueError(
-        f"model.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, for Chinese, bigrams"
+        f"model.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, "
+        f"for Chinese and other scripts without spaces, bigrams"
     )
 
 
