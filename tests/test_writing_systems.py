@@ -160,11 +160,12 @@ def test_english_and_german_are_as_before_to_the_digit(real_data):
         texts = read_texts(real_data / name)
         assert len(texts) > 500
         assert is_spaced(texts)
-        for number, text in enumerate(texts):
+        for text in texts:
             assert count_words(text) == old_words(text)
             assert units(text) == [word for word in text.split() if any(c.isalnum() for c in word)]
             assert lemmas(text, "words") == old_word.findall(text.lower())
             assert characters(text) == list("".join(text.split()))
+        for number, text in enumerate(texts[::10]):
             kind = ("random", "omit_last")[number % 2]
             ours = mask_words(text, 0.5, np.random.default_rng(number), kind=kind)
             assert ours == old_mask(text, 0.5, np.random.default_rng(number), kind)
