@@ -17,7 +17,7 @@ from signcl.data.corpora import CORPORA, SPLITS, load_samples
 from signcl.data.features import count_feature_frames
 from signcl.data.pair_labels import corpus_pairs
 from signcl.data.progress import track
-from signcl.data.text import count_words
+from signcl.data.text import count_words, units
 from signcl.data.video import probe
 
 __all__ = ["CorpusStats", "SplitStats", "corpus_stats", "frame_counts", "split_stats"]
@@ -55,11 +55,13 @@ class SplitStats:
     frames_min: int | None
     frames_max: int | None
     words_mean: float
-    """Words of a sentence, as counted for margins (`signcl.data.text.count_words`; Chinese by characters)."""
+    """Words of a sentence, as counted for margins (`signcl.data.text.count_words`; by characters where there are no
+    spaces between words)."""
     words_median: float
     words_max: float
     vocabulary: int
-    """Different words; for Chinese, characters. Punctuation is no word."""
+    """Different words; characters where there are no spaces between words (Chinese, Japanese, Thai ...). Punctuation
+    is no word."""
     singletons: int
     """Words that occur once in the split."""
     unknown_words: int
@@ -176,8 +178,8 @@ def split_stats(
     counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
     lengths = [length for _, length in counted]
     num_words = [count_words(sample.text) for sample in samples]
-    words = Counter(word for sample in samples for word in _words(sample.text))
-    known = {word for sample in train for word in _words(sample.text)}
+    words = Counter(word for sample in samples for word in units(sample.text))
+    known = {word for sample in train for word in units(sample.text)}
     train_texts = {sample.text for sample in train} if train is not samples else set()
     unknown = {word: count for word, count in words.items() if train and word not in known}
     glossed = [(sample, length) for sample, length in zip(samples, frames, strict=True) if sample.gloss]
@@ -251,12 +253,6 @@ def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
                     length = None
             counts.append(length)
     return counts
-
-
-def _words(text: str) -> list[str]:
-    """Words between spaces; characters of a text that has Chinese ones."""
-    pieces = list(text) if any("㐀" <= character <= "鿿" for character in text) else text.split()
-    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
 
 
 def _label(name: str) -> str:

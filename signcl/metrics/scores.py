@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from signcl.data.text import characters
+
 __all__ = ["Bleu", "Wer", "bleu", "chrf", "clean_phoenix_2014_trans", "exact_match", "rouge_l", "wer"]
 
 Tokenize = Literal["none", "13a", "intl", "zh", "char"]
@@ -116,7 +118,7 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[str], beta: float = 
         hypotheses: one sentence each.
         references: one per hypothesis.
         beta: weight of recall; 1.2 in MSCOCO and in sign language translation.
-        unit: "character" for Chinese, spaces left out.
+        unit: "character" for Chinese and other writing systems without spaces between words; spaces left out.
 
     Raises:
         ValueError: lists that differ in length or are empty, or an unknown unit.
@@ -138,7 +140,7 @@ def wer(hypotheses: Sequence[str], references: Sequence[str], costs: Costs = "pl
         hypotheses: glosses or words of each sentence.
         references: one per hypothesis.
         costs: what the alignment minimises; the rate counts every edit as one either way.
-        unit: "character" counts characters (CER), spaces left out.
+        unit: "character" counts characters with their combining marks (CER), spaces left out.
 
     Raises:
         ValueError: lists that differ in length or are empty, references without any token, an unknown choice.
@@ -235,10 +237,13 @@ def chrf_signature() -> str:
 
 
 def tokens(line: str, unit: Unit) -> list[str]:
-    """What ROUGE-L and WER count."""
+    """What ROUGE-L and WER count: words between spaces as written, or characters as a reader sees them.
+
+    A character is a letter with its combining marks (Unicode's grapheme cluster), spelled in NFC or NFD.
+    """
     if unit not in ("word", "character"):
         raise ValueError(f"needs unit='word' or 'character', got {unit!r}.")
-    return line.split() if unit == "word" else list("".join(line.split()))
+    return line.split() if unit == "word" else characters(line)
 
 
 # Per-sentence rows: everything a corpus score needs to know of one sentence, so that a resample is a sum of rows.

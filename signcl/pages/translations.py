@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from signcl.data.batch import Sample, Span
 from signcl.data.loading import load_raw, thin
+from signcl.data.text import characters
 from signcl.data.video import contact_sheet, probe, read_frames
 from signcl.metrics import chrf
 from signcl.pages.markup import decimals, embedded, gap, key, text
@@ -88,7 +89,7 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> st
     """A hypothesis as HTML with its differences from the reference marked; equal words are compared as written."""
     from rapidfuzz.distance import Levenshtein
 
-    theirs, ours = (list(s.replace(" ", "")) if by_character else s.split() for s in (reference, hypothesis))
+    theirs, ours = (characters(s) if by_character else s.split() for s in (reference, hypothesis))
     if theirs == ours:
         return f'{text(hypothesis)} <span class="better" title="equal to the reference">✓</span>'
     between = "" if by_character else " "

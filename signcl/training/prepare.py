@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
 from signcl.data.loading import ClipDataset, feature_dim
 from signcl.data.progress import say
-from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer
+from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer, is_segmented, is_spaced, script_names
 from signcl.systems.targets import Targets, build_targets
 from signcl.training.recipe import Recipe, recipe_samples
 
@@ -50,6 +51,10 @@ def prepare(recipe: Recipe) -> Material:
         language=text.language,
         min_count=text.min_count,
     )
+    sentences = [s.text for s in train]
+    for note in (_unspaced_words(text.tokenizer, sentences), _two_spellings([*sentences, *(s.text for s in dev)])):
+        if note:
+            say(note)
     glosses = None
     if wanted := [name for name, term in recipe.terms.items() if "glosses" in term.needs]:
         for name in wanted:
@@ -121,3 +126,31 @@ def build_glosses(
     if unknown := classes.count(1):
         say(f"{unknown} of {len(classes)} glosses of the dev split are not in training: class 1, <unk>, an error each")
     return glosses
+
+
+def _unspaced_words(tokenizer: str, texts: list[str]) -> str:
+    """A warning where words between spaces are whole sentences; empty where all is well."""
+    if tokenizer != "word" or is_spaced(texts):
+        return ""
+    whole = [text for text in texts if not is_segmented(text)]
+    if 2 * len(whole) < len(texts):
+        return ""
+    return (
+        f"text.tokenizer=word takes what stands between spaces as a word, and {len(whole)} of {len(texts)} training "
+        f"sentences are written without spaces ({', '.join(script_names(whole))}): whole sentences become words; take "
+        f"text.tokenizer=character or sentencepiece"
+    )
+
+
+def _two_spellings(texts: list[str]) -> str:
+    """A warning where some sentences are in Unicode's NFD and others in NFC; empty where all is well."""
+    decomposed = sum(not unicodedata.is_normalized("NFC", text) for text in texts)
+    composed = sum(
+        unicodedata.is_normalized("NFC", text) and not unicodedata.is_normalized("NFD", text) for text in texts
+    )
+    if not (decomposed and composed):
+        return ""
+    return (
+        f"{decomposed} sentences of train and dev are not in Unicode's NFC and {composed} are: a word such as `für` is "
+        f"two words then; write the tables anew in NFC"
+    )

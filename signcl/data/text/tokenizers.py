@@ -7,7 +7,6 @@ training sentences only. Scores are always computed on raw references, never on 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,19 +21,14 @@ __all__ = [
     "Tokenizer",
     "VocabularyTokenizer",
     "build_tokenizer",
-    "count_words",
-    "is_spaced",
     "load_glosses",
     "load_tokenizer",
-    "mask_words",
 ]
 
-CHARACTERS_PER_GLOSS_CHINESE = 2.18  # CSL-Daily: characters per gloss (data sheet §9)
 _LANGUAGES = (
     "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP "
     "nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"
 )
-_CJK = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 
 
 class Tokenizer(Protocol):
@@ -389,47 +383,3 @@ def load_glosses(folder: str | Path) -> GlossVocabulary:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no glosses.json, which a run with loss.weights.recognition writes")
     return GlossVocabulary(read_json(path, [str], COPY))
-
-
-def is_spaced(texts: Sequence[str]) -> bool:
-    """Whether sentences are written with spaces between words; Chinese ones are not, even where a corpus adds some."""
-    return 2 * sum(bool(_CJK.search(text)) for text in texts) < max(1, len(texts))
-
-
-def count_words(text: str) -> float:
-    """Spoken words of a sentence, for the frame margin; at least 1.
-
-    Punctuation standing alone is no word. Chinese is written without spaces: there characters / 2.18 are glosses
-    (CSL-Daily has 2.18 characters a gloss, punctuation counted), and words = 2.3 * characters / 2.18, so that the
-    paper's frames / words * 2.3 is the mean number of frames of a gloss there too.
-    """
-    if _CJK.search(text):
-        characters = len("".join(text.split()))
-        return max(1.0, 2.3 * characters / CHARACTERS_PER_GLOSS_CHINESE)
-    return float(max(1, sum(any(c.isalnum() for c in word) for word in text.split())))
-
-
-def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shuffle: float = 0.0) -> str:
-    """Replace words by `<mask>`, for the masked-text term of VLP.
-
-    Args:
-        rate: the share masked is drawn between 0 and this; at least one word is masked.
-        random: a numpy Generator.
-        kind: `random` masks words anywhere; `omit_last` the last ones, as the released code does (its NoiseInjecting
-            splits at spaces, so that an unspaced Chinese sentence is masked whole; here it is split in characters).
-        shuffle: probability that the words, masks among them, are put in a random order.
-    """
-    spaced = not _CJK.search(text)
-    words = text.split() if spaced else list(text)
-    if not words:
-        return text
-    count = min(len(words), max(1, int(-(-len(words) * random.uniform(0, rate) // 1))))
-    if kind == "omit_last":
-        chosen = range(len(words) - count, len(words))
-    else:
-        chosen = random.choice(len(words), size=count, replace=False)
-    for i in chosen:
-        words[i] = "<mask>"
-    if shuffle and random.random() < shuffle:
-        words = [words[i] for i in random.permutation(len(words))]
-    return (" " if spaced else "").join(words)

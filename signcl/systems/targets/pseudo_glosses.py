@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from torch import Tensor
 
 from signcl.data.batch import Sample
 from signcl.data.files import write_json
 from signcl.data.json_files import read_json
+from signcl.data.text import cut, has_unspaced, is_segmented, normal_form
 
 __all__ = ["PseudoGlosses", "lemmas"]
 
@@ -32,8 +34,8 @@ SUFFIXES = {
     "de": ("ungen", "ern", "est", "en", "er", "em", "es", "et", "st", "e", "n", "s", "t"),
     "en": ("ings", "ing", "ies", "ed", "es", "ly", "s", "e"),
 }
-_WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
-_CJK = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
+_LETTER = r"[\p{L}\p{M}\p{N}\u200c\u200d]"  # Devanagari has combining marks inside words, Persian joiners
+_WORD = regex.compile(rf"[\p{{L}}\p{{N}}]{_LETTER}*(?:[-'’]{_LETTER}+)*")
 
 
 def lemmas(text: str, kind: str) -> list[str]:
@@ -41,8 +43,10 @@ def lemmas(text: str, kind: str) -> list[str]:
 
     Args:
         kind: `words`: words in lower case; `rules:de`, `rules:en`: without their last suffix where at least four
-            letters stay; `characters`, `bigrams`: of Chinese, within runs without punctuation; `spacy:MODEL`: lemmas
-            of nouns, numerals, adverbs, pronouns, names, adjectives and verbs.
+            letters stay; `characters`, `bigrams`: of writing systems without spaces between words (Chinese, Japanese,
+            Thai ...), within runs without punctuation; `spacy:MODEL`: lemmas of nouns, numerals, adverbs, pronouns,
+            names, adjectives and verbs. `words` and `rules` take pairs of characters there too, unless the sentence
+            comes with its words parted (`is_segmented`): a whole sentence is no word.
 
     Raises:
         ValueError: an unknown kind, or a spaCy model that is not installed.
@@ -53,23 +57,37 @@ def lemmas(text: str, kind: str) -> list[str]:
             if token.pos_ in CONTENT:
                 found.append((token.lemma_ or token.text).lower())  # Chinese models have no lemmas
         return found
-    words = _WORD.findall(text.lower())
-    if kind == "words":
-        return words
-    if kind in ("characters", "bigrams"):
-        runs = [_CJK.findall(word) or [word] for word in words]
-        if kind == "characters":
-            return [c for run in runs for c in run]
-        return [pair for run in runs for pair in (_pairs(run) if len(run) > 1 else run)]
-    if kind in ("rules:de", "rules:en"):
+    if kind not in ("words", "characters", "bigrams", "rules:de", "rules:en"):
+        raise ValueError(
+            f"model.lemmatiser: needs words, rules:de, rules:en, characters, bigrams or spacy:MODEL, got {kind!r}"
+        )
+    text = normal_form(normal_form(text).lower())
+    words = _WORD.findall(text)
+    if has_unspaced(text) and (kind in ("characters", "bigrams") or not is_segmented(text)):
+        words = [part for word in words for part in _parts(word, pairs=kind != "characters")]
+    if kind.startswith("rules:"):
         return [_stem(word, SUFFIXES[kind.removeprefix("rules:")]) for word in words]
-    raise ValueError(
-        f"model.lemmatiser: needs words, rules:de, rules:en, characters, bigrams or spacy:MODEL, got {kind!r}"
-    )
+    return words
+
+
+def _parts(word: str, pairs: bool) -> list[str]:
+    """Words, and the characters (or pairs of neighbours) of what is written without spaces."""
+    found: list[str] = []
+    for unspaced, run in itertools.groupby(cut(word), key=lambda piece: piece.kind == "character"):
+        texts = [piece.text for piece in run if piece.kind != "mark"]
+        found += _pairs(texts) if unspaced and pairs and len(texts) > 1 else texts
+    return found
 
 
 def _pairs(run: Sequence[str]) -> list[str]:
     return [first + second for first, second in itertools.pairwise(run)]
+
+
+def _letters(word: str) -> float:
+    """Letters of a word, for `stop_length`; no end of them where short words say nothing."""
+    if has_unspaced(word):
+        return math.inf
+    return sum(len(unicodedata.normalize("NFD", c)) if "가" <= c <= "힣" else 1 for c in word)
 
 
 def _stem(word: str, suffixes: Iterable[str]) -> str:
@@ -90,7 +108,8 @@ def _spacy(name: str) -> Callable[[str], Iterable]:
     except OSError:
         what = f"its model {name} (python -m spacy download {name})"
     raise ValueError(
-        f"model.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, for Chinese, bigrams"
+        f"model.lemmatiser=spacy:{name} needs {what}; without it use rules:de, rules:en or, "
+        f"for Chinese and other scripts without spaces, bigrams"
     )
 
 
@@ -153,7 +172,8 @@ class PseudoGlosses:
             max_share: what stands in more than this share of the sentences is dropped.
             min_count: what stands in fewer sentences is dropped.
             stop_length, stop_share: words of at most so many letters in more than that share of the sentences are
-                taken for function words and dropped. Not for spaCy, whose parts of speech say it, nor for Chinese.
+                taken for function words and dropped. Not for spaCy, whose parts of speech say it, nor for Chinese and
+                other writing systems without spaces. A Korean syllable has as many letters as are written in it.
 
         Raises:
             ValueError: no sentence, or nothing left of them.
@@ -166,7 +186,7 @@ class PseudoGlosses:
             word
             for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             if min_count <= count <= max_share * len(texts)
-            and not (len(word) <= short and count > stop_share * len(texts))
+            and not (count > stop_share * len(texts) and _letters(word) <= short)
         ]
         if not kept:
             raise ValueError(

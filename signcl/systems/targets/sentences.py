@@ -1,7 +1,8 @@
 """Vectors of sentences for the term `sentence_similarity`: TF-IDF of the training sentences, or a pretrained encoder.
 
 TF-IDF needs no download and no model: two sentences are alike as far as they share rare words. Where sentences are
-written without spaces (Chinese) the units are single characters and pairs of neighbours, in place of words.
+written without spaces (Chinese, Japanese, Thai ...) the units are single characters and pairs of neighbours, in place
+of words.
 """
 
 from __future__ import annotations
