@@ -1,4 +1,4 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz, .pose and the field's pickles.
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz, key points and the field's pickles.
 
 `read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
 """
@@ -7,7 +7,9 @@ from signcl.data.features.feature_files import (
     FILE_SUFFIXES,
     ArrayFeatures,
     Features,
+    PoseFeatures,
     count_feature_frames,
+    is_feature_file,
     open_features,
     read_features,
     side_by_side,
@@ -28,7 +30,9 @@ __all__ = [
     "ArrayFeatures",
     "FeatureStore",
     "Features",
+    "PoseFeatures",
     "count_feature_frames",
+    "is_feature_file",
     "open_features",
     "read_features",
     "refuse_finished",
