@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -202,7 +203,9 @@ def load_tensors(path: Path) -> Any:
         "dict of them by name; write such a one with torch.save, or numpy.save the array"
     )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle that is none of torch's; the error below says it
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip, and end-of-file errors alike
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         kind = "holds more than tensors" if "weights_only" in str(error) or "Unsupported" in str(error) else "is broken"

@@ -33,6 +33,7 @@ __all__ = [
     "PoseFeatures",
     "count_feature_frames",
     "is_feature_file",
+    "look_at_features",
     "open_features",
     "read_features",
     "side_by_side",
@@ -204,6 +205,19 @@ def read_features(
     return source[_which(source, Path(path), name)]
 
 
+def look_at_features(
+    path: Path | str, name: str | None = None, pose: PoseReading | None = None
+) -> tuple[np.ndarray, PoseClip | None]:
+    """`read_features` of one source, and the key points behind them before they were normalised; None: there are none.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_features`.
+    """
+    source = _source(Path(path), pose)
+    which = _which(source, Path(path), name)
+    return source[which], source.clip(which) if isinstance(source, PoseFeatures) else None
+
+
 def side_by_side(parts: Sequence[np.ndarray], paths: Sequence[Path], name: str) -> np.ndarray:
     """Features of one clip from several sources, joined row by row on the clock of the first.
 
@@ -342,7 +356,7 @@ def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name:
 
 
 def _source(path: Path, pose: PoseReading | None) -> Features:
-    one = path.suffix.lower() in (*FILE_SUFFIXES, ".json", ".pt") and not path.is_dir()
+    one = path.suffix.lower() in (*FILE_SUFFIXES, ".json", ".pt", ".pth") and not path.is_dir()
     if one or not path.exists() or is_openpose_folder(path):
         # One clip, one file: opened afresh, since remembering them would hold the whole corpus in memory.
         return open_features(path, pose)
@@ -351,7 +365,9 @@ def _source(path: Path, pose: PoseReading | None) -> Features:
 
 def _which(source: Features, path: Path, name: str | None) -> str:
     """The name in the source; a file of a single clip need not agree with the corpus on it."""
-    alone = path.suffix.lower() in FILE_SUFFIXES or (isinstance(source, PoseFeatures) and source.alone)
+    alone = path.suffix.lower() in (*FILE_SUFFIXES, ".pt", ".pth") or (
+        isinstance(source, PoseFeatures) and source.alone
+    )
     if len(source.names) == 1 and (name is None or alone):
         return source.names[0]
     if name is None:
