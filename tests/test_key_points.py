@@ -33,6 +33,10 @@ def person(frames=12, points=133, at=(300.0, 200.0), width=80.0, seed=0, order="
     left, right = POINT_ORDERS[order].columns[:2]
     clip[:, left, :2], clip[:, right, :2] = np.add(at, (width / 2, 0)), np.subtract(at, (width / 2, 0))
     clip[..., 2] = random.uniform(0.4, 0.9, (frames, points))
+    if "left_hand" in (ranges := POINT_ORDERS[order].layout.ranges()):
+        columns = POINT_ORDERS[order].columns
+        for hand, wrist in (("left_hand", 4), ("right_hand", 5)):
+            clip[:, columns[ranges[hand][0]], :2] = clip[:, columns[wrist], :2] + 1
     return clip
 
 
@@ -193,7 +197,10 @@ REFUSED = {
     "twice.npz": ({"keypoints": np.ones((5, 133, 3)), "scores": np.zeros((5, 133))}, "third number a point"),
     "lists.pkl": ({"keypoints": [np.ones((1, 133, 2))], "scores": []}, "1 frames of keypoints and 0 of scores"),
     "ragged.pkl": ({"keypoints": [np.ones((1, 133, 2)), np.ones((1, 17, 2))]}, r"frame 1: key points \[17, 2\]"),
-    "words.pkl": ({"keypoints": ["a", "b"]}, "frame 0: key points (are|must)"),
+    "words.pkl": ({"keypoints": ["a", "b"]}, "frame 0: needs key points .* got str"),
+    "numbers.pkl": ({"keypoints": [7, 8]}, "frame 0: needs key points .* got int"),
+    "infinite.npy": (np.full((5, 133, 2), np.inf), "infinite key point in body"),
+    "huge.npy": (np.full((5, 133, 2), 1e300), "infinite key point in body"),
     "number.pkl": ({"keypoints": 7}, "keypoints needs an array.*got int"),
     "nothing.pkl": ({"keypoints": [None, []]}, "no frame holds a person"),
     "half.pkl": ({"a": {"keypoint": np.ones((5, 133, 3))}, "b": {"text": "x"}}, "'b' has no key points"),
@@ -392,6 +399,19 @@ def test_the_check_says_how_often_hands_are_missing_and_which_clips_lack_most(tm
     assert "--pose-layout: needs one of auto, coco_wholebody133" in capsys.readouterr().err
     np.save(tmp_path / "c3.npy", person(10, points=137, order="openpose137"))
     assert "3 of coco_wholebody (such as c0), 1 of openpose (such as c3)" in str(check_corpus(tmp_path)[-2:])
+
+
+def test_points_in_another_order_than_the_named_one_are_warned_about(tmp_path):
+    clip = person(points=137, order="openpose137")
+    exchanged = np.concatenate([clip[:, :95], clip[:, 116:], clip[:, 95:116]], axis=1)
+    hands_first = np.concatenate([clip[:, :25], clip[:, 95:], clip[:, 25:95]], axis=1)
+    hands_first[:, 25:67, :2] += (0, 200)
+    for points, what in ((exchanged, "left and right hand are exchanged"), (hands_first, "not where the wrists are")):
+        np.save(tmp_path / "c.npy", points)
+        (tmp_path / "train.tsv").write_text("name\tpath\ttext\nc\tc.npy\tregen\n")
+        first = check_corpus(tmp_path, splits=("train",))[0]
+        assert first.level == "warning"
+        assert what in first.what
 
 
 def test_two_people_are_named_by_the_check_with_their_frames(tmp_path):

@@ -100,7 +100,7 @@ class RawPoints:
             if scores is not None:
                 raise ValueError(f"{self.where}: has scores twice, as fourth number and apart; leave one out")
             numbers, scores = numbers[..., :3], numbers[..., 3]
-        there = np.isfinite(numbers).all(axis=3) & numbers[..., :2].any(axis=3)
+        there = ~np.isnan(numbers).any(axis=3) & numbers[..., :2].any(axis=3)
         if scores is None:
             return layout, numbers, there.astype(np.float32)
         if self.layout is None and layout.name.startswith("mediapipe"):
@@ -282,7 +282,8 @@ def _numbers(value: Any, where: str) -> np.ndarray:
         ) from None
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{where}: key points must be numbers, got {array.dtype}")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+        return array.astype(np.float32)
 
 
 def _array(points: Any, scores: Any, where: str) -> RawPoints:
@@ -318,6 +319,8 @@ def _frames(frames: Sequence[tuple[Any, Any]], where: str) -> RawPoints:
     size: tuple[int, ...] | None = None
     for t, (points, scores) in enumerate(frames):
         here = f"{where}, frame {t}"
+        if not (points is None or isinstance(points, list | tuple) or _shape(points)):
+            raise ValueError(f"{here}: needs key points [K, 2 or 3] or [P, K, 2 or 3], got {type(points).__name__}")
         if points is None or len(points) == 0:
             people.append(np.empty((0, 0, 0), np.float32))
             marks.append(None)
@@ -468,8 +471,8 @@ def _openpose(folder: Path) -> RawPoints:
         rows = []
         for person in people:
             parts = {part: _numbers(person.get(part, []), f"{file}, {part}") for part in OPENPOSE_PARTS}
-            own = {part: len(values) for part, values in parts.items()}
-            if any(values.ndim != 1 or len(values) % 3 for values in parts.values()):
+            own = {part: values.size for part, values in parts.items()}
+            if any(values.ndim != 1 or values.size % 3 for values in parts.values()):
                 raise ValueError(f"{file}: each part needs numbers x, y, confidence in a row, got {own}")
             empty = [part for part, count in own.items() if not count]
             if empty:

@@ -13,6 +13,7 @@ from signcl.data.poses import PoseClip
 __all__ = ["PoseQuality", "describe_poses", "pose_quality"]
 
 WORST = 3  # clips that are named
+SHOULDERS, WRISTS = (0, 1), (4, 5)  # of the body, left and right, the same in every layout
 BARE = 0.5  # a split with fewer hands than this is warned about
 
 
@@ -29,6 +30,8 @@ class PoseQuality:
     """Coordinates are no pixels."""
     always_rated: bool
     """Every point has a confidence above 0 in every frame: the estimator does not say what it did not find."""
+    astray: str = ""
+    """What is wrong with the places of the hands, as a mixed-up order of points has it."""
 
 
 def pose_quality(clip: PoseClip, name: str) -> PoseQuality:
@@ -38,7 +41,29 @@ def pose_quality(clip: PoseClip, name: str) -> PoseQuality:
     if "left_hand" in lacks:
         counts["hands"] = int((lacks["left_hand"] & lacks["right_hand"]).sum())
     rated = bool((clip.seen > 0).all() and np.ptp(clip.seen) > 0)
-    return PoseQuality(name, clip.layout.name, len(clip.seen), counts, clip.small, rated)
+    return PoseQuality(name, clip.layout.name, len(clip.seen), counts, clip.small, rated, _astray(clip))
+
+
+def _astray(clip: PoseClip) -> str:
+    """Whether the roots of the hands are far from the wrists of the body, or nearer to those of the other side."""
+    ranges = clip.layout.ranges()
+    if "left_hand" not in ranges:
+        return ""
+    left, right = (ranges[part][0] for part in ("left_hand", "right_hand"))
+    shoulders = _median_apart(clip, *SHOULDERS)
+    own = max(_median_apart(clip, left, WRISTS[0]), _median_apart(clip, right, WRISTS[1])) / shoulders
+    other = max(_median_apart(clip, left, WRISTS[1]), _median_apart(clip, right, WRISTS[0])) / shoulders
+    if own > 0.3 and other < 0.5 * own:  # nan, where a hand is never found, compares false
+        return "left and right hand are exchanged"
+    return "hands are not where the wrists are" if own > 1.0 else ""
+
+
+def _median_apart(clip: PoseClip, a: int, b: int) -> float:
+    """Median distance of two points over the frames that have both; nan where none has."""
+    both = (clip.seen[:, a] > 0) & (clip.seen[:, b] > 0)
+    if not both.any():
+        return float("nan")
+    return float(np.median(np.linalg.norm(clip.points[both, a, :2] - clip.points[both, b, :2], axis=1))) or float("nan")
 
 
 def describe_poses(clips: Sequence[PoseQuality]) -> Iterator[tuple[str, str]]:
@@ -57,11 +82,18 @@ def describe_poses(clips: Sequence[PoseQuality]) -> Iterator[tuple[str, str]]:
             f"{len(small)} of {len(clips)} clips have coordinates that are no pixels (such as {small[0]}), the others "
             f"have pixels; shares of a picture that is not square are squeezed (input.pose_aspect)",
         )
+    for what in sorted({clip.astray for clip in clips} - {""}):
+        names = [clip.name for clip in clips if clip.astray == what]
+        yield (
+            "warning",
+            f"{what} in {len(names)} of {len(clips)} clips (such as {names[0]}); is the order of the points that of "
+            f"input.pose_layout (docs/data.md)?",
+        )
     total = sum(clip.frames for clip in clips)
     parts = [part for part in ("body", "left_hand", "right_hand", "hands", "face") if part in clips[0].lacks]
     shares = {part: sum(clip.lacks.get(part, clip.frames) for clip in clips) / total for part in parts}
-    names = {"left_hand": "left hand", "right_hand": "right hand", "hands": "either hand"}
-    told = ", ".join(f"{names.get(part, part)} {share:.1%}" for part, share in shares.items())
+    words = {"left_hand": "left hand", "right_hand": "right hand", "hands": "either hand"}
+    told = ", ".join(f"{words.get(part, part)} {share:.1%}" for part, share in shares.items())
     line = f"{len(clips)} clips of key points ({', '.join(layouts)}), {total} frames; frames without {told}"
     if "hands" not in parts:
         line += "; the layout has no hands"
@@ -69,7 +101,7 @@ def describe_poses(clips: Sequence[PoseQuality]) -> Iterator[tuple[str, str]]:
     worst = sorted(clips, key=lambda clip: -clip.lacks.get(by, clip.frames) / clip.frames)[:WORST]
     shown = [f"{c.name} {c.lacks.get(by, c.frames) / c.frames:.0%}" for c in worst if c.lacks.get(by, c.frames)]
     if shown:
-        line += f"; most without {names.get(by, by)}: {', '.join(shown)}"
+        line += f"; most without {words.get(by, by)}: {', '.join(shown)}"
     if all(clip.always_rated for clip in clips):
         line += (
             "; the estimator rates every point, found or not: say --pose-min-confidence (Uni-Sign: 0.3) here, and "

@@ -18,6 +18,7 @@ NEARER = 0.25  # more for every frame in which it was lost,
 FARTHEST = 2.0  # up to this
 SAME = 0.2  # shoulder widths: two detections this near are one person found twice
 MOST_TRACKS = 20
+LITTLE = 0.05  # of the signer's prominence: less is noise of the detector
 
 
 def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.ndarray, list[str]]:
@@ -49,13 +50,14 @@ def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.n
     free = alive.copy()
     tracks: list[np.ndarray] = []
     doubtful: list[list[int]] = []
-    while free.any() and len(tracks) < MOST_TRACKS:
+    weight: list[float] = []
+    while len(tracks) < MOST_TRACKS and prominence[free].sum() > LITTLE * max([0.0, *weight]):
         track, near = _track(points[:, :, :body], size, prominence, free)
         tracks.append(track)
         doubtful.append(near)
         there = np.flatnonzero(track >= 0)
         free[there, track[there]] = False
-    weight = [float(prominence[track >= 0, track[track >= 0]].sum()) for track in tracks]
+        weight.append(float(prominence[there, track[there]].sum()))
     order = sorted(range(len(tracks)), key=lambda n: -weight[n])
     signer, notes = tracks[order[0]].copy(), []
     if doubtful[order[0]]:
@@ -68,7 +70,7 @@ def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.n
         )
     for n in order[1:]:
         others = tracks[n] >= 0
-        if weight[n] > 0.05 * weight[order[0]] and not (others & (tracks[order[0]] >= 0)).any():
+        if weight[n] > LITTLE * weight[order[0]] and not (others & (tracks[order[0]] >= 0)).any():
             new = others & (signer < 0)
             if new.any():
                 notes.append(

@@ -299,11 +299,10 @@ def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
 
 def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     """The same sentences with features from one source."""
-    for suffix in PER_CLIP if path.is_dir() and not (path / INDEX).is_file() else ():
-        if next(path.glob(f"*{suffix}"), None) is not None:
-            return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
-    if path.is_dir() and any(is_openpose_folder(path / s.name) for s in samples[:3]):
-        return [replace(s, clip=None, features=path / s.name, num_frames=None) for s in samples]
+    if path.is_dir() and not (path / INDEX).is_file():
+        ending = _ending(samples, path)
+        if ending is not None:
+            return [replace(s, clip=None, features=path / f"{s.name}{ending}", num_frames=None) for s in samples]
     source = open_features(path)
     held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
@@ -314,6 +313,17 @@ def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
         )
     spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
     return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+
+
+def _ending(samples: Sequence[Sample], folder: Path) -> str | None:
+    """What stands behind a clip's name in a folder with one file, or one folder of OpenPose, for each clip."""
+    for sample in samples[:100]:  # some may be missing; they are named when they are read
+        for suffix in PER_CLIP:
+            if (folder / f"{sample.name}{suffix}").is_file():
+                return suffix
+        if is_openpose_folder(folder / sample.name):
+            return ""
+    return next((suffix for suffix in (".npy", ".pose") if next(folder.glob(f"*{suffix}"), None) is not None), None)
 
 
 def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
