@@ -456,6 +456,10 @@ def test_a_run_on_one_layout_translates_its_files_and_names_what_another_lacks(t
     (tmp_path / "new.pkl").write_bytes(pickle.dumps(record))
     np.save(tmp_path / "new.npy", clip)
     assert translate(model, tmp_path / "new.pkl").text == translate(model, tmp_path / "new.npy").text
+    two = np.stack([clip, person(12, at=(900, 300), seed=3)], axis=1)
+    np.save(tmp_path / "two.npy", two)
+    assert "about as large and clear in frames 0-11" in translate(model, tmp_path / "two.npy").notes[0]
+    assert translate(model, tmp_path / "new.npy").notes == ()
     np.save(tmp_path / "body.npy", person(points=33, order="mediapipe33")[..., :2])
     with pytest.raises(
         ValueError, match=r"body\.npy: the model was trained on coco_wholebody .* missing face, left_hand"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from signcl.data.batch import Sample
-from signcl.data.features import is_feature_file
+from signcl.data.features import is_feature_file, look_at_features
 from signcl.data.loading import collate, load_raw, select
 from signcl.data.poses import other_layout
 from signcl.data.video import resize_frames
@@ -32,6 +32,8 @@ class Translation:
     """Frames the model was given, after thinning."""
     seconds: float
     """Time it took, decoding included."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful about who the signer of key points is, with frames."""
 
 
 @dataclass
@@ -107,7 +109,15 @@ def translate(
     batch = collate([Sample(name, "")], [inputs])
     with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
         (sentence,) = run.model.answer(batch.to(model.device), decode)
-    return Translation(sentence, len(inputs), time.perf_counter() - started)
+    return Translation(sentence, len(inputs), time.perf_counter() - started, _notes(clip, run.recipe.input))
+
+
+def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> tuple[str, ...]:
+    """Where the signer of files of key points may be another person."""
+    if isinstance(clip, np.ndarray):
+        return ()
+    looked = [look_at_features(path, None, recipe.pose)[1] for path in _paths(clip) if is_feature_file(path)]
+    return tuple(note for points in looked if points is not None for note in points.notes)
 
 
 def _paths(clip: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
