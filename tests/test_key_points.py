@@ -397,6 +397,8 @@ def test_the_check_says_how_often_hands_are_missing_and_which_clips_lack_most(tm
     assert any(p["level"] == "note" for p in json.loads(capsys.readouterr().out))
     assert main(["corpus", "check", str(tmp_path), "--pose-layout", "nonsense"]) == 2
     assert "--pose-layout: needs one of auto, coco_wholebody133" in capsys.readouterr().err
+    gone = check_corpus(tmp_path, splits=("train",), features=str(tmp_path / "gone.pkl"))
+    assert [(p.file, p.what[:12]) for p in gone] == [(str(tmp_path / "gone.pkl"), "no such file")]
     np.save(tmp_path / "c3.npy", person(10, points=137, order="openpose137"))
     assert "3 of coco_wholebody (such as c0), 1 of openpose (such as c3)" in str(check_corpus(tmp_path)[-2:])
 

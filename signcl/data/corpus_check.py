@@ -91,7 +91,8 @@ def check_corpus(
             try:
                 loaded = with_features(loaded, Path(features.replace("{split}", split)))
             except (OSError, ValueError) as error:
-                problems.append(Problem(features, str(error)))
+                where, _, what = str(error).partition(": ")
+                problems.append(Problem(where, what) if what else Problem(features, where))
                 continue
         if loaded:
             parts[split] = loaded
