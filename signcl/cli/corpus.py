@@ -46,6 +46,18 @@ def add(verbs: Any, words: list[str]) -> None:
         command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, phoenix14t, ...")
         if name == "check":
             command.add_argument("--fast", action="store_true", help="read headers only instead of every frame")
+            command.add_argument(
+                "--features", default="", help="what stands in place of the clips, as corpus.features of a recipe"
+            )
+            command.add_argument(
+                "--pose-layout", default="auto", metavar="NAME", help="order of key points, as input.pose_layout"
+            )
+            command.add_argument(
+                "--pose-min-confidence",
+                type=real(low=0, below=1),
+                default=0.0,
+                help="key points of this confidence or less count as not found",
+            )
         else:
             command.add_argument(
                 "--words-per-gloss", type=real(above=0, high=1000), default=2.3, help="of SignCL's frame margin"
@@ -125,11 +137,20 @@ def _make(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from signcl.data.corpus_check import check_corpus
+    from signcl.data.poses import POINT_ORDERS, PoseReading
 
-    problems = check_corpus(Path(options.folder), name=options.corpus, fast=options.fast)
+    if options.pose_layout not in ("auto", *POINT_ORDERS):
+        raise ValueError(f"--pose-layout: needs one of auto, {', '.join(POINT_ORDERS)}, got {options.pose_layout!r}")
+    problems = check_corpus(
+        Path(options.folder),
+        name=options.corpus,
+        fast=options.fast,
+        features=options.features,
+        pose=PoseReading(layout=options.pose_layout, min_confidence=options.pose_min_confidence),
+    )
     if problems or options.json:
         show(options, [vars(p) for p in problems], lambda _: "\n".join(map(str, problems)))
-    if not problems:
+    if all(problem.level == "note" for problem in problems):
         print(f"{options.folder}: no problem found", file=sys.stderr)
     return 1 if any(problem.level == "error" for problem in problems) else 0
 

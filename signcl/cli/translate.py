@@ -41,6 +41,8 @@ def _translate(options: argparse.Namespace) -> int:
             failed += 1
             print(f"signcl: {message(error)}", file=sys.stderr)
             continue
+        for note in found.notes:
+            print(f"signcl: warning: {clip}: {note}", file=sys.stderr)
         if options.json:
             line = {"clip": clip, "text": found.text, "frames": found.num_frames, "seconds": round(found.seconds, 3)}
             print(json.dumps(line, ensure_ascii=False), flush=True)

@@ -19,7 +19,9 @@ from typing import Any
 from signcl.data.batch import Sample
 from signcl.data.corpora import CORPORA, SPLITS
 from signcl.data.corpus_stats import CorpusStats, SplitStats, corpus_stats
-from signcl.data.features import count_feature_frames, read_features
+from signcl.data.features import count_feature_frames, look_at_features, read_features, with_features
+from signcl.data.pose_quality import PoseQuality, describe_poses, pose_quality
+from signcl.data.poses import PoseReading
 from signcl.data.progress import track
 from signcl.data.video import probe, read_frames
 from signcl.data.video.shards import check_shard, in_shard
@@ -38,10 +40,10 @@ class Problem:
     what: str
     """What is wrong with it, in one line."""
     level: str = "error"
-    """`error`, or `warning` for what may be meant."""
+    """`error`, `warning` for what may be meant, or `note` for what is good to know."""
 
     def __str__(self) -> str:
-        return f"{self.file}: {'warning: ' if self.level == 'warning' else ''}{self.what}"
+        return f"{self.file}: {'' if self.level == 'error' else f'{self.level}: '}{self.what}"
 
 
 def check_corpus(
@@ -52,8 +54,13 @@ def check_corpus(
     splits: Sequence[str] = SPLITS,
     options: Mapping[str, Any] | None = None,
     workers: int | None = None,
+    features: str = "",
+    pose: PoseReading | None = None,
 ) -> list[Problem]:
     """Look at every row and every clip of a corpus.
+
+    Of key points, a note for each split says in which share of the frames body, hands and face are missing, and which
+    clips lack most; a warning, where most frames show no hand. People that may be mixed up are named with frames.
 
     Args:
         root: the corpus folder.
@@ -62,9 +69,12 @@ def check_corpus(
         splits: which to look at; a folder that lacks one of them gets a warning.
         options: keyword arguments of that corpus's `samples`.
         workers: decoding threads; default one per core, at most 8.
+        features: what stands in place of the clips, as `corpus.features` of a recipe; {split} is filled.
+        pose: how key points are read; None: by their number, all of them.
 
     Returns:
-        All problems, errors and warnings, in the order of the tables and then those between splits. Empty: all is well.
+        All problems, errors, warnings and notes, in the order of the tables and then those between splits. Without
+        errors all is well.
 
     Raises:
         ValueError: unknown corpus, or no such folder.
@@ -77,21 +87,58 @@ def check_corpus(
     for split in splits:
         loaded, found = _load(name, root, split, dict(options or {}))
         problems += found
+        if loaded and features:
+            try:
+                loaded = with_features(loaded, Path(features.replace("{split}", split)))
+            except (OSError, ValueError) as error:
+                where, _, what = str(error).partition(": ")
+                problems.append(Problem(where, what) if what else Problem(features, where))
+                continue
         if loaded:
             parts[split] = loaded
     if not parts:
         return [Problem(problem.file, problem.what) for problem in problems]
-    problems += _clips(parts, fast, workers)
+    measured: dict[str, PoseQuality] = {}
+    layout_of_first: tuple[str, str] | None = None  # split and layout
+    problems += _clips(parts, fast, workers, pose, measured)
+    for split, samples in parts.items():
+        clips = [measured[key] for sample in samples if (key := f"{split}/{sample.name}") in measured]
+        problems += [Problem(f"{root}, {split}", what, level) for level, what in describe_poses(clips)]
+        if clips:
+            layout_of_first = layout_of_first or (split, clips[0].layout)
+            if clips[0].layout != layout_of_first[1]:
+                what = (
+                    f"has key points of {clips[0].layout}, {layout_of_first[0]} of {layout_of_first[1]}; extract alike"
+                )
+                problems.append(Problem(f"{root}, {split}", what))
     problems += _leaks(parts, root, fast)
     return problems
 
 
-def check_sample(sample: Sample, *, fast: bool = False) -> Iterator[Problem]:
-    """What is wrong with one clip and its annotation. See `check_corpus`."""
+def check_sample(
+    sample: Sample,
+    *,
+    fast: bool = False,
+    pose: PoseReading | None = None,
+    measured: list[PoseQuality] | None = None,
+) -> Iterator[Problem]:
+    """What is wrong with one clip and its annotation. See `check_corpus`.
+
+    Args:
+        measured: the quality of key points is added to it.
+    """
     source = sample.clip if sample.clip is not None else sample.features
     file = f"{source if isinstance(source, Path) else 'features'} ({sample.name})"
     try:
-        frames = _frames(sample, fast)
+        if isinstance(sample.features, Path) and sample.clip is None and not fast:
+            rows, points = look_at_features(sample.features, sample.name, pose)
+            frames: int | None = len(rows)
+            if points is not None:
+                yield from (Problem(file, note, "warning") for note in points.notes)
+                if measured is not None:
+                    measured.append(pose_quality(points, sample.name))
+        else:
+            frames = _frames(sample, fast)
     except (OSError, ValueError) as error:
         where, _, what = str(error).partition(": ")
         if isinstance(error, OSError) and error.strerror:
@@ -151,14 +198,28 @@ def _frames(sample: Sample, fast: bool) -> int:
     return len(read_features(sample.features, sample.name))
 
 
-def _clips(parts: Mapping[str, list[Sample]], fast: bool, workers: int | None) -> list[Problem]:
-    """Every sample by itself, and feature sizes among each other."""
-    every = [sample for samples in parts.values() for sample in samples]
+def _clips(
+    parts: Mapping[str, list[Sample]],
+    fast: bool,
+    workers: int | None,
+    pose: PoseReading | None,
+    qualities: dict[str, PoseQuality],
+) -> list[Problem]:
+    """Every sample by itself; the quality of key points is added to `qualities`, under SPLIT/NAME."""
+    every = [(split, sample) for split, samples in parts.items() for sample in samples]
     problems: list[Problem] = []
+
+    def look(entry: tuple[str, Sample]) -> list[Problem]:
+        split, sample = entry
+        measured: list[PoseQuality] = []
+        found = list(check_sample(sample, fast=fast, pose=pose, measured=measured))
+        qualities.update({f"{split}/{sample.name}": quality for quality in measured})
+        return found
+
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     try:
         with track("check clips", total=len(every)) as bar:
-            for found in pool.map(lambda sample: list(check_sample(sample, fast=fast)), every):
+            for found in pool.map(look, every):
                 problems += found
                 bar.advance()
     finally:
@@ -196,7 +257,7 @@ def _identity(sample: Sample) -> tuple[str, str] | None:
     if sample.clip is not None:
         return os.path.normpath(sample.clip), ""
     if isinstance(sample.features, Path):
-        holds_one = sample.features.suffix.lower() in (".npy", ".pose")
+        holds_one = sample.features.suffix.lower() in (".npy", ".pose", ".json")
         return os.path.normpath(sample.features), "" if holds_one else sample.name
     return None
 

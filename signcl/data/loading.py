@@ -24,7 +24,7 @@ from signcl.data.batch import Batch, Sample, pack_positions
 from signcl.data.corpora import CORPORA, load_samples
 from signcl.data.features import count_feature_frames, read_features, side_by_side, with_features
 from signcl.data.planning import plan_batches
-from signcl.data.poses import read_pose
+from signcl.data.poses import other_layout
 from signcl.data.progress import track
 from signcl.data.sections import CorpusRecipe, InputRecipe, Reading
 from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
@@ -179,9 +179,7 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
 
 def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
     """Features of a sample from one source. [T, D]"""
-    if path.suffix.lower() == ".pose":
-        return read_pose(path, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
-    return read_features(path, sample.whole or sample.name)
+    return read_features(path, sample.whole or sample.name, recipe.pose)
 
 
 def window(height: int, width: int, recipe: InputRecipe, random: np.random.Generator | None) -> tuple[int, int]:
@@ -294,8 +292,9 @@ def check_size(samples: Sequence[Sample], settings: InputRecipe, dim: int | None
     """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
     if dim is not None and samples and (size := feature_dim(samples, settings)) not in (None, dim):
         raise ValueError(
-            f"the model reads features of size {dim}, and these clips have {size}; extract them with what the features "
-            f"of its training were extracted with"
+            other_layout(dim, size or 0)
+            or f"the model reads features of size {dim}, and these clips have {size}; extract them with what the "
+            f"features of its training were extracted with"
         )
 
 
@@ -499,7 +498,8 @@ class ClipDataset:
             if not clip.reason and len(clip.shape) == 2:
                 self.dim = self.dim or clip.shape[1]
                 if clip.shape[1] != self.dim:
-                    clip.reason = f"features of size {clip.shape[1]}, the other clips have {self.dim}"
+                    other = other_layout(self.dim, clip.shape[1])
+                    clip.reason = other or f"features of size {clip.shape[1]}, the other clips have {self.dim}"
             if clip.reason:
                 broken.append((name, clip.reason))
                 continue

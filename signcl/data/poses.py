@@ -1,205 +1,189 @@
-"""Poses: .pose files (pose-format) as features, one row of normalised key points a frame.
+"""Poses: key points as features, one row of normalised points a frame.
 
-Which points, in which order, is a `PoseLayout`: files of MediaPipe Holistic, whole (543, 553, 576 points and more) or
-reduced (178), all give the same 178 points; files of OpenPose give 120. A point that was not found is zero. The package
-pose-format is needed to read a file (`pip install 'signcl[pose]'`), not to train on what was read.
+Files are read in `signcl.data.pose_files`, layouts stand in `signcl.data.pose_layouts`; here the signer's points are
+chosen, cleaned, filled and normalised. A point that was not found is zero. The package pose-format is needed to read a
+.pose file (`pip install 'signcl[pose]'`), not to read others or to train on what was read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-__all__ = ["LAYOUTS", "PoseLayout", "PosePart", "layout_of", "read_pose"]
+from signcl.data.pose_files import RawPoints, read_points
+from signcl.data.pose_layouts import LAYOUTS, POINT_ORDERS, PointOrder, PoseLayout, PosePart, layout_of, other_layout
+from signcl.data.pose_signer import follow_signer
 
-HAND_EDGES = tuple((0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1)
-                   for finger in range(5) for joint in range(4))  # fmt: skip
-"""The wrist is point 0; every finger has four more, from the palm outwards."""
-BODY_EDGES = ((0, 1), (0, 2), (2, 4), (1, 3), (3, 5), (0, 6), (1, 7), (6, 7))
-FACE_CONTOURS = (
-    0, 7, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70, 78, 80, 81, 82, 84, 87,
-    88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144, 145, 146, 148, 149, 150, 152, 153, 154, 155, 157,
-    158, 159, 160, 161, 162, 163, 172, 173, 176, 178, 181, 185, 191, 234, 246, 249, 251, 263, 267, 269, 270, 276, 282,
-    283, 284, 285, 288, 291, 293, 295, 296, 297, 300, 308, 310, 311, 312, 314, 317, 318, 321, 323, 324, 332, 334, 336,
-    338, 356, 361, 362, 365, 373, 374, 375, 377, 378, 379, 380, 381, 382, 384, 385, 386, 387, 388, 389, 390, 397, 398,
-    400, 402, 405, 409, 415, 454, 466,
-)  # fmt: skip
-"""The points of MediaPipe's face mesh that outline face, brows, eyes and lips."""
-SIDES = ("SHOULDER", "ELBOW", "WRIST", "HIP")
-FINGERS = [f"THUMB_{joint}" for joint in ("CMC", "MCP", "IP", "TIP")]
-FINGERS += [
-    f"{finger}_{joint}"
-    for finger in ("INDEX_FINGER", "MIDDLE_FINGER", "RING_FINGER", "PINKY")
-    for joint in ("MCP", "PIP", "DIP", "TIP")
+__all__ = [
+    "LAYOUTS",
+    "POINT_ORDERS",
+    "PointOrder",
+    "PoseClip",
+    "PoseLayout",
+    "PosePart",
+    "PoseReading",
+    "layout_of",
+    "other_layout",
+    "read_pose",
+    "signer_points",
 ]
 
-
-@dataclass(frozen=True)
-class PosePart:
-    """Points that belong together: the body, the face, a hand."""
-
-    name: str
-    component: str
-    """What the file calls it."""
-    points: tuple[str, ...]
-    """What the file calls its points; none: takes them by number."""
-    count: int
-    edges: tuple[tuple[int, int], ...] = ()
-    """Bones, as pairs of points of this part."""
-    root: int | None = 0
-    """The point that the part is seen from, for its shape; None: its mean."""
+SMALL = 4.0  # no picture is this small in pixels: coordinates below are shares of the picture, or normalised before
+HIGHEST = 20.0  # RTMPose rates points up to about 10; above this a confidence counts percent, or is no confidence
 
 
 @dataclass(frozen=True)
-class PoseLayout:
-    """Points in the order of the features."""
+class PoseReading:
+    """How key points become features: the keys `input.pose_*` of a recipe."""
 
-    name: str
-    parts: tuple[PosePart, ...]
-    """The first is the body, whose first two points are the shoulders."""
+    dims: int = 2
+    """2 for x and y, 3 with the depth that MediaPipe estimates (unsteady)."""
+    confidence: bool = False
+    """Keep each point's confidence as one more number, so that "not found" differs from "at the centre"."""
+    layout: str = "auto"
+    """The order of points in arrays, a key of `POINT_ORDERS`; auto: by their number."""
+    min_confidence: float = 0.0
+    """Points of this confidence or less count as not found."""
+    fill: int = 0
+    """Gaps of at most so many frames are interpolated."""
+    aspect: float | None = None
+    """Width over height of the picture, where coordinates are shares of it; None leaves them."""
 
-    @property
-    def points(self) -> int:
-        """K"""
-        return sum(part.count for part in self.parts)
 
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """First point of each part, and one past its last."""
-        found, start = {}, 0
-        for part in self.parts:
-            found[part.name] = (start, start + part.count)
-            start += part.count
+@dataclass(frozen=True)
+class PoseClip:
+    """The signer's points of a clip before they are normalised, and how good they are."""
+
+    where: str
+    layout: PoseLayout
+    points: np.ndarray
+    """[T, K, 2 or 3]"""
+    seen: np.ndarray
+    """Confidences, 0 where not found. [T, K]"""
+    notes: tuple[str, ...] = ()
+    """What is doubtful about who the signer is, with frames."""
+    small: bool = False
+    """Coordinates are no pixels."""
+
+    def lacks(self) -> dict[str, np.ndarray]:
+        """Frames in which less than half of a part's points were found, by part. [T] bool each"""
+        found = {
+            part: (self.seen[:, first:last] > 0).mean(axis=1) < 0.5
+            for part, (first, last) in self.layout.ranges().items()
+        }
         return found
 
 
-def _mediapipe() -> PoseLayout:
-    body = tuple(f"{side}_{joint}" for joint in SIDES for side in ("LEFT", "RIGHT"))
-    hand = ("WRIST", *FINGERS)
-    return PoseLayout("mediapipe", (
-        PosePart("body", "POSE_LANDMARKS", body, len(body), BODY_EDGES, None),
-        PosePart("face", "FACE_LANDMARKS", tuple(map(str, FACE_CONTOURS)), len(FACE_CONTOURS), (), None),
-        PosePart("left_hand", "LEFT_HAND_LANDMARKS", hand, len(hand), HAND_EDGES),
-        PosePart("right_hand", "RIGHT_HAND_LANDMARKS", hand, len(hand), HAND_EDGES),
-    ))  # fmt: skip
+def read_pose(path: Path | str, *, dims: int = 2, confidence: bool = False) -> np.ndarray:
+    """Key points of a file of one clip as features, see `pose_rows`.
 
-
-def _openpose() -> PoseLayout:
-    body = tuple(f"{side}{joint.capitalize()}" for joint in SIDES for side in ("L", "R"))
-    return PoseLayout("openpose", (
-        PosePart("body", "pose_keypoints_2d", body, len(body), BODY_EDGES, None),
-        PosePart("face", "face_keypoints_2d", (), 70, (), None),
-        PosePart("left_hand", "hand_left_keypoints_2d", (), 21, HAND_EDGES),
-        PosePart("right_hand", "hand_right_keypoints_2d", (), 21, HAND_EDGES),
-    ))  # fmt: skip
-
-
-LAYOUTS = {layout.name: layout for layout in (_mediapipe(), _openpose())}
-"""178 points of MediaPipe Holistic, 120 of OpenPose."""
-
-
-def layout_of(feature_dim: int) -> tuple[PoseLayout, int]:
-    """The layout behind a row of so many numbers, and numbers per point (x, y, then z and confidence where kept).
+    Args:
+        path: a .pose file, or another one of a single clip that `signcl.data.pose_files.read_points` reads.
+        dims, confidence: as of `PoseReading`.
 
     Raises:
-        ValueError: no layout has such rows.
+        ValueError: pose-format is not installed; no readable key points; points of no known layout; no depth in it; no
+            frame with both shoulders.
+        FileNotFoundError: nothing at `path`.
     """
-    for layout in LAYOUTS.values():
-        if feature_dim % layout.points == 0 and 2 <= feature_dim // layout.points <= 4:
-            return layout, feature_dim // layout.points
-    known = ", ".join(f"{layout.points} points of {name}" for name, layout in LAYOUTS.items())
-    raise ValueError(
-        f"rows of key points have 2 to 4 numbers for each of {known}, got rows of {feature_dim}; features that are no "
-        f"key points go with model.visual=feature_mlp"
-    )
+    found = read_points(Path(path))
+    if found is None or len(found) != 1:
+        came = "other features" if found is None else f"{len(found)} clips"
+        raise ValueError(f"{path}: needs the key points of one clip, got {came}")
+    return pose_rows(next(iter(found.values())), PoseReading(dims, confidence))
 
 
-def read_pose(path: Path | str, *, dims: int = 2, confidence: bool = False) -> np.ndarray:
-    """Key points of a .pose file as features.
+def signer_points(raw: RawPoints, reading: PoseReading) -> PoseClip:
+    """One signer's points of a layout. Of several people one is followed (`follow_signer`).
+
+    Raises:
+        ValueError: points of no known layout, infinite ones, or fewer numbers a point than `reading.dims`.
+    """
+    if reading.dims not in (2, 3):
+        raise ValueError(f"input.pose_dims: key points have 2 or 3 dimensions, got {reading.dims}")
+    layout, numbers, scores = raw.placed(reading.layout)  # [T, P, K, 2 or 3], [T, P, K]
+    if numbers.shape[3] < reading.dims:
+        raise ValueError(
+            f"{raw.where}: has {numbers.shape[3]} dimensions a point, got input.pose_dims={reading.dims}; set it to 2"
+        )
+    points = numbers[..., : reading.dims]
+    scores = np.nan_to_num(scores, nan=0.0)
+    # A point that is NaN is one that was not found, as MediaPipe tables have it; infinity is a broken file.
+    seen = np.where((scores > reading.min_confidence) & ~np.isnan(points).any(axis=3), scores, 0.0)
+    broken = np.isinf(scores) | (np.isinf(points).any(axis=3) & (seen > 0))
+    if broken.any():
+        t, _, k = (int(index[0]) for index in np.nonzero(broken))
+        part = next(name for name, (first, last) in layout.ranges().items() if first <= k < last)
+        raise ValueError(f"{raw.where}: frame {t} has an infinite key point in {part}; extract it again")
+    person, notes = follow_signer(points[..., :2], seen, layout.parts[0].count)
+    frames = np.arange(len(points))
+    points = points[frames, person]
+    seen = np.where(person[:, None] >= 0, seen[frames, person], 0.0)
+    points = np.where(seen[..., None] > 0, points, 0.0)
+    small = bool((seen > 0).any() and np.abs(points[..., :2]).max() < SMALL)
+    return PoseClip(raw.where, layout, points, seen, tuple(notes), small)
+
+
+def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
+    """Key points of a clip as features.
 
     Centred between the shoulders and scaled so that they are 1 apart, both in the mean over the clip, so that neither
     the place of the signer in the picture nor the size of the picture matters; what the torso does within a clip stays.
-    A point with confidence 0 is all zeros. Of several people the one with the highest mean confidence is taken.
-
-    Args:
-        path: the file.
-        dims: 2 for x and y, 3 with the depth that MediaPipe estimates (unsteady).
-        confidence: keep each point's confidence as one more number, so that "not found" differs from "at the centre".
+    A point that was not found is all zeros.
 
     Returns:
         Rows of K points, each with its numbers side by side. [T, K * (dims + confidence)] float32
 
     Raises:
-        ValueError: pose-format is not installed; no readable .pose file; points of neither layout; no depth in it; no
-            frame with both shoulders.
-        FileNotFoundError: nothing at `path`.
+        ValueError: as of `signer_points`; no frame with both shoulders; confidences that are none.
     """
-    if dims not in (2, 3):
-        raise ValueError(f"input.pose_dims: key points have 2 or 3 dimensions, got {dims}")
-    pose = _opened(Path(path))
-    chosen = _chosen(pose.header.components, path)
-    data, seen = pose.body.data, np.asarray(pose.body.confidence, dtype=np.float32)  # [T, people, points, ...]
-    if data.shape[0] == 0 or data.shape[1] == 0:
-        raise ValueError(f"{path}: holds no frame with a person")
-    if data.shape[3] < dims:
-        raise ValueError(f"{path}: has {data.shape[3]} dimensions a point, got input.pose_dims={dims}; set it to 2")
-    person = int(seen[:, :, chosen].mean(axis=(0, 2)).argmax())
-    points = np.asarray(np.ma.getdata(data)[:, person, chosen, :dims], dtype=np.float32)  # [T, K, dims]
-    seen = seen[:, person, chosen]  # [T, K]
-    seen = np.where(np.isfinite(points).all(axis=2), seen, 0)
+    clip = signer_points(raw, reading)
+    points, seen = clip.points, clip.seen
+    if reading.aspect is not None and clip.small:
+        points = points * np.array([reading.aspect, 1.0, reading.aspect][: reading.dims], points.dtype)
     both = (seen[:, :2] > 0).all(axis=1)
     if not both.any():
-        raise ValueError(f"{path}: no frame shows both shoulders, by which key points are normalised")
+        raise ValueError(f"{raw.where}: no frame shows both shoulders, by which key points are normalised")
     shoulders = points[both, :2]
     apart = float(np.linalg.norm(shoulders[:, 0, :2] - shoulders[:, 1, :2], axis=1).mean())
     if not apart > 0:
-        raise ValueError(f"{path}: both shoulders stand on one point, so that key points cannot be normalised")
-    rows = np.where(seen[..., None] > 0, (points - shoulders.mean(axis=(0, 1))) / apart, 0)
-    if confidence:
-        rows = np.concatenate([rows, seen[..., None]], axis=2)
+        raise ValueError(f"{raw.where}: both shoulders stand on one point, so that key points cannot be normalised")
+    middle = shoulders.mean(axis=(0, 1))
+    if reading.fill:
+        points, seen = filled(points, seen, reading.fill)
+    rows = np.where(seen[..., None] > 0, (points - middle) / apart, 0)
+    if reading.confidence:
+        if seen.max() > HIGHEST:
+            raise ValueError(
+                f"{raw.where}: has confidences up to {seen.max():.4g}, but input.pose_confidence needs 0 to 1 "
+                f"(percent? divide by 100, or set it to false)"
+            )
+        rows = np.concatenate([rows, seen.clip(0, 1)[..., None]], axis=2)
     return np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
 
 
-def _opened(path: Path) -> Any:
-    """The file as pose-format has it, or one clear line."""
-    try:
-        from pose_format import Pose
-    except ImportError:
-        raise ValueError(
-            f"{path}: reading .pose files needs the package pose-format; install it with pip install 'signcl[pose]'"
-        ) from None
-    content = path.read_bytes()
-    try:
-        return Pose.read(content)
-    except Exception as error:  # struct, value, memory and index errors alike mean a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a readable .pose file ({reason}); copy or convert it again") from None
+def filled(points: np.ndarray, seen: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points that were lost for a few frames, on a straight line between the frames around.
 
+    A filled point gets the lower confidence of the two. What is lost at the start or the end of a clip, or for longer,
+    stays lost.
 
-def _chosen(components: Any, path: Path | str) -> list[int]:
-    """The points of a file that make up its layout, in order."""
-    starts, start = {}, 0
-    for component in components:
-        starts[component.name] = (start, component)
-        start += len(component.points)
-    for layout in LAYOUTS.values():
-        if layout.parts[0].component not in starts:
-            continue
-        chosen: list[int] = []
-        for part in layout.parts:
-            first, component = starts.get(part.component, (0, None))
-            here = {} if component is None else {name: first + n for n, name in enumerate(component.points)}
-            names = part.points or tuple(here)[: part.count]
-            missing = [name for name in names if name not in here]
-            if missing or len(names) < part.count:
-                some = f", missing {', '.join(missing[:3])}" if here else ""
-                raise ValueError(
-                    f"{path}: needs {part.count} points of {part.component}, found {len(here)}{some}; write the file "
-                    f"with face and both hands"
-                )
-            chosen += [here[name] for name in names]
-        return chosen
-    known = " or ".join(layout.parts[0].component for layout in LAYOUTS.values())
-    raise ValueError(f"{path}: needs key points with {known}, found {', '.join(starts) or 'none'}")
+    Args:
+        points: [T, K, 2 or 3]
+        seen: confidences, 0 where not found. [T, K]
+        longest: frames of a gap.
+    """
+    points, seen = points.copy(), seen.copy()
+    frames = np.arange(len(seen))[:, None]
+    found = seen > 0
+    before = np.maximum.accumulate(np.where(found, frames, -1), axis=0)  # last frame that has the point, -1: none
+    after = np.minimum.accumulate(np.where(found, frames, len(seen))[::-1], axis=0)[::-1]
+    gap = ~found & (before >= 0) & (after < len(seen)) & (after - before - 1 <= longest)
+    t, k = np.nonzero(gap)
+    first, last = before[t, k], after[t, k]
+    share = ((t - first) / (last - first))[:, None]
+    points[t, k] = (1 - share) * points[first, k] + share * points[last, k]
+    seen[t, k] = np.minimum(seen[first, k], seen[last, k])
+    return points, seen

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from signcl.data.bounds import bounded
+from signcl.data.poses import PoseReading
 
 __all__ = ["AugmentRecipe", "CorpusRecipe", "InputRecipe", "Masking", "Reading", "TextRecipe"]
 
@@ -27,8 +28,8 @@ class CorpusRecipe:
     fraction: float = bounded(1.0, above=0, high=1)
     """Share of the training clips to use, nested: the 10 % lie within the 25 %."""
     features: str | list[str] = ""
-    """Features extracted before, in place of clips: a store, pickle, folder of NAME.npy or .pose; {split} is filled. A
-    list such as [a, b] puts the features of several sources side by side, frame by frame."""
+    """Features extracted before, in place of clips: a store, pickle, or folder of NAME.npy or of key points; {split} is
+    filled. A list such as [a, b] puts the features of several sources side by side, frame by frame."""
     isolated: bool = False
     """Every span of the corpus becomes a clip of its own, of one sign, for training on isolated signs."""
     transductive: bool = False
@@ -86,11 +87,46 @@ class InputRecipe:
     `middle`, with random_frame_subsampling `random`. `train.batch_frames` counts frames from the middle."""
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     pose_dims: int = bounded(2, low=2, high=3)
-    """Of .pose files: x and y, or 3 for the estimated depth too."""
+    """Of key points: x and y, or 3 for the estimated depth too."""
     pose_confidence: bool = False
-    """Of .pose files: keep each point's confidence as one more number; points not found are zero either way."""
+    """Of key points: keep each point's confidence as one more number; points not found are zero either way."""
+    pose_layout: Literal[
+        "auto",
+        "coco_wholebody133",
+        "openpose137",
+        "openpose130",
+        "mediapipe543",
+        "mediapipe543_face_first",
+        "mediapipe553",
+        "mediapipe178",
+        "mediapipe75",
+        "mediapipe33",
+    ] = "auto"
+    """Order of the points in arrays of key points (docs/data.md has the table); auto goes by their number. Files that
+    name their points do not need it."""
+    pose_min_confidence: float = bounded(0.0, low=0, below=1)
+    """Key points of this confidence or less count as not found. RTMPose rates hands outside the picture too; Uni-Sign
+    leaves out what is below 0.3."""
+    pose_fill: int = bounded(0, low=0, high=1000)
+    """A key point that is lost for at most so many frames is put on a straight line between the frames around, with the
+    lower of their confidences; longer gaps, the start and the end stay zero. 0 fills nothing."""
+    pose_aspect: float | None = bounded(None, above=0, high=100)
+    """Width over height of the pictures, where coordinates are shares of them (0 to 1) and so are squeezed; pixels are
+    never changed. None leaves all as they are."""
     cache_gb: float = bounded(4.0, low=0, high=100_000)
     """Decoded training clips are kept in memory up to this size; 0 decodes every epoch anew."""
+
+    @property
+    def pose(self) -> PoseReading:
+        """The keys `pose_*` as one."""
+        return PoseReading(
+            dims=self.pose_dims,
+            confidence=self.pose_confidence,
+            layout=self.pose_layout,
+            min_confidence=self.pose_min_confidence,
+            fill=self.pose_fill,
+            aspect=self.pose_aspect,
+        )
 
 
 @dataclass

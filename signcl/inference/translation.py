@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from signcl.data.batch import Sample
-from signcl.data.features import FILE_SUFFIXES
+from signcl.data.features import is_feature_file, look_at_features
 from signcl.data.loading import collate, load_raw, select
+from signcl.data.poses import other_layout
 from signcl.data.video import resize_frames
 from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
@@ -31,6 +32,8 @@ class Translation:
     """Frames the model was given, after thinning."""
     seconds: float
     """Time it took, decoding included."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful about who the signer of key points is, with frames."""
 
 
 @dataclass
@@ -82,7 +85,8 @@ def translate(
 
     Args:
         model: from `load_model`.
-        clip: a video file, a folder of frames, a file of features (.npy, .npz, .pose); or an array, uint8 RGB
+        clip: a video file, a folder of frames, a file of features (.npy, .npz) or key points (.pose,
+            .pkl, .json, a folder of OpenPose's frames); or an array, uint8 RGB
             [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of the
             run's `corpus.features`.
         beams: beam size; None takes the recipe's.
@@ -100,11 +104,20 @@ def translate(
     came = f"features of size {inputs.shape[1]}" if inputs.ndim == 2 else "video frames"
     if inputs.ndim != (4 if wants is None else 2) or (wants is not None and inputs.shape[1] != wants):
         needs = "video frames" if wants is None else f"features of size {wants}"
-        raise ValueError(f"{name}: the model was trained on {needs}, this is {came}")
+        other = other_layout(wants, inputs.shape[1]) if wants is not None and inputs.ndim == 2 else ""
+        raise ValueError(f"{name}: {other or f'the model was trained on {needs}, this is {came}'}")
     batch = collate([Sample(name, "")], [inputs])
     with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
         (sentence,) = run.model.answer(batch.to(model.device), decode)
-    return Translation(sentence, len(inputs), time.perf_counter() - started)
+    return Translation(sentence, len(inputs), time.perf_counter() - started, _notes(clip, run.recipe.input))
+
+
+def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> tuple[str, ...]:
+    """Where the signer of files of key points may be another person."""
+    if isinstance(clip, np.ndarray):
+        return ()
+    looked = [look_at_features(path, None, recipe.pose)[1] for path in _paths(clip) if is_feature_file(path)]
+    return tuple(note for points in looked if points is not None for note in points.notes)
 
 
 def _paths(clip: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
@@ -124,12 +137,12 @@ def _frames(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputR
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"no clip at {path}")
-        if len(paths) > 1 and path.suffix.lower() not in FILE_SUFFIXES:
+        if len(paths) > 1 and not is_feature_file(path):
             raise ValueError(
-                f"{path}: side by side stand files of features ({', '.join(FILE_SUFFIXES)}), one of a clip"
+                f"{path}: side by side stand files of features or key points (.npy, .npz, .pose, ...), one of a clip"
             )
     if len(paths) > 1:
         return load_raw(Sample(paths[0].stem, "", features=paths), recipe)
     path = paths[0]
-    is_features = path.suffix.lower() in FILE_SUFFIXES
+    is_features = is_feature_file(path)
     return load_raw(Sample(path.name, "", features=path if is_features else None, clip=path), recipe)

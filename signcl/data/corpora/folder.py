@@ -4,9 +4,10 @@
         name  path  text                 required
         signer  gloss  num_frames  spans optional
 
-`path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy`, `.npz` or `.pose` file of
-features, the folder of a feature store, in which the row's `name` is the key (write the same path in every row), or a
-clip inside a tar shard, SHARD.tar/KEY.mp4 (`signcl corpus pack`).
+`path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy` or `.npz` file of features, a
+file of key points (`.pose`, `.pkl`, `.json`, `.pt`, or a folder of OpenPose's frames), the folder of a feature store,
+in which the row's `name` is the key (write the same path in every row), or a clip inside a tar shard,
+SHARD.tar/KEY.mp4 (`signcl corpus pack`).
 `gloss` is separated by spaces; `spans` is `GLOSS:start-stop` separated by spaces, stop exclusive, in order of time.
 """
 
@@ -18,10 +19,11 @@ from pathlib import Path
 
 from signcl.data.annotation.table_files import OnError, Row, has_words, read_table, stop
 from signcl.data.batch import Sample, Span
+from signcl.data.pose_files import KEY_POINT_SUFFIXES, is_openpose_folder
 
 __all__ = ["parse_spans", "samples"]
 
-FEATURE_SUFFIXES = (".npy", ".npz", ".pose")
+FEATURE_SUFFIXES = (".npy", ".npz", *KEY_POINT_SUFFIXES)
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 STORE_INDEX = "index.json"  # the file that makes a folder a feature store (signcl/features.py)
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
@@ -120,5 +122,5 @@ def _is_features(path: str, stores: dict[str, bool]) -> bool:
     if suffix in VIDEO_SUFFIXES or os.path.dirname(path).endswith(".tar"):
         return False
     if path not in stores:
-        stores[path] = os.path.isfile(f"{path}/{STORE_INDEX}")
+        stores[path] = os.path.isfile(f"{path}/{STORE_INDEX}") or is_openpose_folder(Path(path))
     return stores[path]

@@ -1,4 +1,4 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz, .pose and the field's pickles.
+"""Pre-extracted features: the package's own store, and readers of .npy, .npz, key points and the field's pickles.
 
 `read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
 """
@@ -7,7 +7,10 @@ from signcl.data.features.feature_files import (
     FILE_SUFFIXES,
     ArrayFeatures,
     Features,
+    PoseFeatures,
     count_feature_frames,
+    is_feature_file,
+    look_at_features,
     open_features,
     read_features,
     side_by_side,
@@ -28,7 +31,10 @@ __all__ = [
     "ArrayFeatures",
     "FeatureStore",
     "Features",
+    "PoseFeatures",
     "count_feature_frames",
+    "is_feature_file",
+    "look_at_features",
     "open_features",
     "read_features",
     "refuse_finished",

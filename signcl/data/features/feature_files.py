@@ -1,4 +1,4 @@
-"""Features wherever they are: a store, .npy, .npz, or the pickles of the field, behind the same names."""
+"""Features wherever they are: a store, .npy, .npz, the pickles of the field, or key points, behind the same names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,25 @@ import numpy as np
 from signcl.data.batch import Sample, Span
 from signcl.data.features.store import INDEX, FeatureStore, checked
 from signcl.data.pickles import load_pickle
-from signcl.data.poses import read_pose
+from signcl.data.pose_files import (
+    KEY_POINT_SUFFIXES,
+    RawPoints,
+    find_points,
+    is_key_points,
+    is_openpose_folder,
+    load_tensors,
+    read_points,
+)
+from signcl.data.poses import PoseClip, PoseReading, pose_rows, signer_points
 
 __all__ = [
     "FILE_SUFFIXES",
     "ArrayFeatures",
     "Features",
+    "PoseFeatures",
     "count_feature_frames",
+    "is_feature_file",
+    "look_at_features",
     "open_features",
     "read_features",
     "side_by_side",
@@ -29,6 +41,7 @@ __all__ = [
 ]
 
 FILE_SUFFIXES = (".npy", ".npz", ".pose")  # files of one clip (an .npz: or of several), told by their name
+PER_CLIP = (".npy", *KEY_POINT_SUFFIXES, ".npz")  # a folder of NAME with one of these is a source by name
 FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
 
 
@@ -36,9 +49,13 @@ class Features(Protocol):
     """What every source of features offers: names, sizes, and one clip at a time."""
 
     names: list[str]
-    dim: int
     lengths: dict[str, int]
     """Frames of each clip."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        ...
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Features of one clip. [T, D] float32"""
@@ -77,36 +94,101 @@ class ArrayFeatures:
         return self._arrays[name]
 
 
-def open_features(path: Path | str) -> Features:
-    """A source of features, whatever it is: a store folder, .npy, .npz, .pose, or a pickle of the field.
+class PoseFeatures:
+    """Key points of a file behind the same names; a clip is normalised when it is asked for.
+
+    Args:
+        raw: key points by name.
+        where: the file.
+        reading: how they become features.
+        alone: the file is of one clip, whatever its name.
+    """
+
+    def __init__(self, raw: Mapping[str, RawPoints], where: str, reading: PoseReading, *, alone: bool) -> None:
+        self.where, self.reading, self.alone = where, reading, alone
+        self._raw = dict(raw)
+        self.names = list(self._raw)
+        self.lengths = {name: len(points) for name, points in self._raw.items()}
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        return int(self[self.names[0]].shape[1])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Features of one clip. [T, D] float32"""
+        return pose_rows(self._of(name), self.reading)
+
+    def clip(self, name: str) -> PoseClip:
+        """The signer's points of one clip before they are normalised."""
+        return signer_points(self._of(name), self.reading)
+
+    def _of(self, name: str) -> RawPoints:
+        if name not in self._raw:
+            raise ValueError(f"{self.where}: has no key points of {name!r}; it has {_some(self.names)}")
+        return self._raw[name]
+
+
+def open_features(path: Path | str, pose: PoseReading | None = None) -> Features:
+    """A source of features, whatever it is: a store folder, .npy, .npz, a pickle of the field, or key points.
 
     A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
     is read by `signcl.data.pickles.load_pickle`, which runs nothing. neccam/slt names its clips `train/NAME`: a split
-    that stands before all names of a pickle is left out, as corpora do. A single .npy or .pose has the file's stem as
-    its name; key points are normalised x and y (`signcl.data.poses.read_pose`).
+    that stands before all names of a pickle is left out, as corpora do. A file of one clip has its stem as its name.
+    Key points (`signcl.data.pose_files.read_points`) are normalised (`signcl.data.poses.pose_rows`).
+
+    Args:
+        path: a file, a folder of a store, or a folder of the frames of OpenPose.
+        pose: how key points become features; None: x and y.
 
     Raises:
         FileNotFoundError: nothing at `path`.
         ValueError: it holds something else than features.
     """
-    path = Path(path)
-    if path.is_dir():
+    path, pose = Path(path), pose or PoseReading()
+    if path.is_dir() and not is_openpose_folder(path):
         return FeatureStore(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a feature store, .npy, .npz, .pose or pickle is needed")
-    if path.suffix.lower() in (".npy", ".npz"):
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no such file; a feature store, .npy, .npz, .pt, pickle, or key points (.pose, .json) is needed"
+        )
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in (".pose", ".json"):
+        return PoseFeatures(read_points(path) or {}, str(path), pose, alone=True)
+    if suffix in (".npy", ".npz"):
+        points = read_points(path)
+        if points is not None:
+            return PoseFeatures(points, str(path), pose, alone=list(points) == [path.stem])
         return ArrayFeatures(_load_arrays(path), str(path))
-    if path.suffix.lower() == ".pose":
-        return ArrayFeatures({path.stem: read_pose(path)}, str(path))
-    return ArrayFeatures(_from_pickle(load_pickle(path), path), str(path))
+    content = load_tensors(path) if suffix in (".pt", ".pth") else load_pickle(path)
+    points = find_points(content, path)
+    if points is not None:
+        return PoseFeatures(_without_split(points), str(path), pose, alone=list(points) == [path.stem])
+    if isinstance(content, np.ndarray) or hasattr(content, "detach"):
+        content = {path.stem: content}
+    return ArrayFeatures(_from_pickle(content, path), str(path))
 
 
-def read_features(path: Path | str | np.ndarray | tuple[Path, ...], name: str | None = None) -> np.ndarray:
+def is_feature_file(path: Path) -> bool:
+    """Whether a clip's file is one of features or key points, by its name; so is a folder of OpenPose's frames."""
+    return path.suffix.lower() in FILE_SUFFIXES or is_key_points(path)
+
+
+def read_features(
+    path: Path | str | np.ndarray | tuple[Path, ...], name: str | None = None, pose: PoseReading | None = None
+) -> np.ndarray:
     """Features of one clip, from where `Sample.features` points.
 
     Args:
         path: a store, .npy, .npz or pickle; or the array itself. Several sources are put side by side.
         name: which clip; may be left out where there is only one. In an .npz with a single array it is not used.
+        pose: how key points become features; None: x and y.
 
     Returns:
         [T, D] float32
@@ -118,9 +200,22 @@ def read_features(path: Path | str | np.ndarray | tuple[Path, ...], name: str | 
     if isinstance(path, np.ndarray):
         return checked(path, name or "array", "features").astype(np.float32, copy=False)
     if isinstance(path, tuple):
-        return side_by_side([read_features(part, name) for part in path], path, name or "the clip")
-    source = _source(Path(path))
+        return side_by_side([read_features(part, name, pose) for part in path], path, name or "the clip")
+    source = _source(Path(path), pose)
     return source[_which(source, Path(path), name)]
+
+
+def look_at_features(
+    path: Path | str, name: str | None = None, pose: PoseReading | None = None
+) -> tuple[np.ndarray, PoseClip | None]:
+    """`read_features` of one source, and the key points behind them before they were normalised; None: there are none.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_features`.
+    """
+    source = _source(Path(path), pose)
+    which = _which(source, Path(path), name)
+    return source[which], source.clip(which) if isinstance(source, PoseFeatures) else None
 
 
 def side_by_side(parts: Sequence[np.ndarray], paths: Sequence[Path], name: str) -> np.ndarray:
@@ -172,13 +267,14 @@ def _matching_rows(paths: Sequence[Path], lengths: Sequence[int], name: str) -> 
 
 def _clock(path: Path, name: str) -> tuple[float, float]:
     """Frames from one row of a clip to the next, and the middle of its first row."""
-    source = _source(path) if path.is_dir() else None
+    source = _source(path, None) if path.is_dir() else None
     return source.clock(name) if isinstance(source, FeatureStore) else (1.0, 0.5)
 
 
 def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
-    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy
-    or NAME.pose; of several, the features are put side by side (`side_by_side`).
+    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy,
+    NAME.pose, NAME.pkl and the like (`PER_CLIP`) or of folders NAME of OpenPose; of several, the features are put side
+    by side (`side_by_side`).
 
     Where the rows of a store, the first of several, are further apart than frames (`FeatureStore.clock`), spans are
     given in rows.
@@ -203,9 +299,10 @@ def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
 
 def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     """The same sentences with features from one source."""
-    for suffix in (".npy", ".pose"):
-        if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
-            return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
+    if path.is_dir() and not (path / INDEX).is_file():
+        ending = _ending(samples, path)
+        if ending is not None:
+            return [replace(s, clip=None, features=path / f"{s.name}{ending}", num_frames=None) for s in samples]
     source = open_features(path)
     held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
@@ -216,6 +313,17 @@ def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
         )
     spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
     return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+
+
+def _ending(samples: Sequence[Sample], folder: Path) -> str | None:
+    """What stands behind a clip's name in a folder with one file, or one folder of OpenPose, for each clip."""
+    for sample in samples[:100]:  # some may be missing; they are named when they are read
+        for suffix in PER_CLIP:
+            if (folder / f"{sample.name}{suffix}").is_file():
+                return suffix
+        if is_openpose_folder(folder / sample.name):
+            return ""
+    return next((suffix for suffix in (".npy", ".pose") if next(folder.glob(f"*{suffix}"), None) is not None), None)
 
 
 def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
@@ -252,21 +360,25 @@ def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name:
             shape = ()
         if len(shape) == 2 and shape[0]:
             return int(shape[0])
-    source = _source(path)
+    source = _source(path, None)
     which = _which(source, path, name)
     return source.lengths[which] if which in source.lengths else len(source[which])
 
 
-def _source(path: Path) -> Features:
-    if path.suffix.lower() in FILE_SUFFIXES and not path.is_dir():
+def _source(path: Path, pose: PoseReading | None) -> Features:
+    one = path.suffix.lower() in (*FILE_SUFFIXES, ".json", ".pt", ".pth") and not path.is_dir()
+    if one or not path.exists() or is_openpose_folder(path):
         # One clip, one file: opened afresh, since remembering them would hold the whole corpus in memory.
-        return open_features(path)
-    return _remembered(str(path.absolute()), _age(path))
+        return open_features(path, pose)
+    return _remembered(str(path.absolute()), _age(path), pose)
 
 
 def _which(source: Features, path: Path, name: str | None) -> str:
     """The name in the source; a file of a single clip need not agree with the corpus on it."""
-    if len(source.names) == 1 and (name is None or path.suffix.lower() in FILE_SUFFIXES):
+    alone = path.suffix.lower() in (*FILE_SUFFIXES, ".pt", ".pth") or (
+        isinstance(source, PoseFeatures) and source.alone
+    )
+    if len(source.names) == 1 and (name is None or alone):
         return source.names[0]
     if name is None:
         raise ValueError(f"{path}: holds {len(source.names)} clips, say which; it has {_some(source.names)}")
@@ -305,15 +417,20 @@ def _from_pickle(loaded: Any, path: Path) -> dict[str, Any]:
         if name in arrays:
             raise ValueError(f"{path}: the name {name!r} comes twice; names must be unique")
         arrays[name] = record
+    return _without_split(arrays)
+
+
+def _without_split(clips: Mapping[str, Any]) -> dict[str, Any]:
+    """The clips without a split that stands before all of their names."""
     for split in ("train/", "dev/", "test/"):
-        if arrays and all(name.startswith(split) for name in arrays):
-            return {name.removeprefix(split): array for name, array in arrays.items()}
-    return arrays
+        if clips and all(name.startswith(split) for name in clips):
+            return {name.removeprefix(split): clip for name, clip in clips.items()}
+    return dict(clips)
 
 
 @lru_cache(maxsize=16)
-def _remembered(path: str, _age: int) -> Features:
-    return open_features(path)
+def _remembered(path: str, _age: int, pose: PoseReading | None) -> Features:
+    return open_features(path, pose)
 
 
 def _age(path: Path) -> int:

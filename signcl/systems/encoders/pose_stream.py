@@ -83,7 +83,7 @@ class PoseStream(nn.Module):
     wrists, whose place the body part has. Frames of other clips and padding are never seen.
 
     Args:
-        feature_dim: size of a row: 2 to 4 numbers for each of the 178 points of MediaPipe or the 120 of OpenPose.
+        feature_dim: size of a row: 2 to 4 numbers for each point of a layout (`signcl.data.poses.LAYOUTS`).
         dim: size of a feature.
         hidden: size of a point within a part.
         kernel: frames of the convolution over time; odd. 1: none.
