@@ -144,7 +144,7 @@ def test_chinese_is_scored_by_characters_whether_spaced_or_not():
         assert bleu(plain, other, tokenize).bleu1 == pytest.approx(80)
         assert bleu(spaced, other, tokenize).bleu4 == pytest.approx(bleu(plain, other, tokenize).bleu4)
         assert f"tok:{tokenize}" in bleu(plain, other, tokenize).signature
-    assert bleu(plain, other).bleu1 == 0
+    assert bleu(plain, other, "none").bleu1 == 0
     assert rouge_l(plain, other, unit="character") == rouge_l(spaced, other, unit="character") == pytest.approx(80)
     assert wer(plain, other, unit="character").wer == pytest.approx(20)
 

@@ -20,7 +20,7 @@ from signcl.evaluation.probes.overlap import overlap_table
 from signcl.evaluation.probes.probe_scores import against_intact, scored
 from signcl.evaluation.scoring import evaluate, keep_scores, read_predictions
 from signcl.inference.answers import answers, search_of
-from signcl.metrics.scores import Tokenize
+from signcl.metrics.written_forms import Tokenize, tokenize_as
 from signcl.training import runs
 from signcl.training.recipe import recipe_samples
 from signcl.training.runs import Run, read_recipe
@@ -51,7 +51,7 @@ class _Answers:
     @property
     def tokenize(self) -> Tokenize:
         """That of the run's own BLEU."""
-        return self.run.recipe.bleu_tokenize
+        return tokenize_as(self.run.recipe.bleu_tokenize, self.references)
 
 
 def probe(
