@@ -77,8 +77,9 @@ def paired_bootstrap(
     Says nothing about other training seeds: compare those separately.
 
     Args:
-        metric: "bleu1" ... "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match" (or that function; bleu means bleu4), which
-            are summed from counts per sentence; or any metric(hypotheses, references) -> number, called anew each time.
+        metric: "bleu1" ... "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match" (or that function; bleu means
+            bleu4), which are summed from counts per sentence; or any metric(hypotheses, references) -> number, called
+            anew each time.
         a: sentences of one system.
         b: sentences of the other.
         references: one per sentence.

@@ -43,8 +43,8 @@ def score_all(
         smoothing: for BLEU.
         samples: resamples of the intervals; 0 leaves them out.
         seed: of the resampling.
-        steps: what is done to both sides first (`signcl.metrics.written_forms.STEPS`). NFC writes letters with accents one
-            way, and changes nothing else.
+        steps: what is done to both sides first (`signcl.metrics.written_forms.STEPS`). NFC writes letters with accents
+            one way, and changes nothing else.
 
     Returns:
         bleu1..bleu4, chrf, chrf++, rouge_l, exact_match, wer and its split; `intervals` (95 %) of bleu4, chrf and

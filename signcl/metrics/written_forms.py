@@ -55,7 +55,7 @@ _SPACED_WORD = regex.compile(
     r"\p{Script=New_Tai_Lue}\p{Script=Tai_Tham}\p{Script=Yi}])[\p{L}\p{M}\p{N}'’-])+"
 )
 _MARK = r"[.,!?;:…।॥։۔؟،؛።፣¡¿\"“”„«»()]"
-_GLUED = regex.compile(rf"(?<=[\p{{L}}\p{{M}}\p{{N}}])[.,!?;:…।॥։۔؟،؛።፣]+(?=\s|$|[\"”“«»)])")
+_GLUED = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])[.,!?;:…।॥։۔؟،؛።፣]+(?=\s|$|[\"”“«»)])")
 _ALONE = regex.compile(rf"(?<!\S){_MARK}+(?!\S)")
 GLUED_SENTENCES = 0.05
 """From which share of sentences on marks that touch words are a way of writing and no slip or abbreviation."""

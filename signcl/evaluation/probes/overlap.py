@@ -56,7 +56,8 @@ def overlap_table(
     """Scores apart for sentences that occur in training, nearly occur there, and are new.
 
     A sentence is nearly in training where at least `near` of its tokens stay in place: 1 - edits / tokens of the longer
-    sentence, on words, or on characters under tokenize zh and char. Runs of spaces count as one space; between characters they are left out.
+    sentence, on words, or on characters under tokenize zh and char.
+    Runs of spaces count as one space; between characters they are left out.
 
     Args:
         names: of the clips.
