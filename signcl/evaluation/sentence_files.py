@@ -26,8 +26,21 @@ _OF_HYPOTHESES = ("hypothesis", "hypotheses", "hyp", "prediction", "predictions"
 _OF_REFERENCES = ("reference", "references", "ref", "target", "gold", "ground_truth", "label")
 _TEXTS = ("text", "translation", "sentence", "raw-text", "raw_text", "caption", "transcript")
 _GLOSSES = ("gloss", "glosses", "orth", "annotation")
-_IDS: tuple[str, ...] = ("name", "sentence_name", "sentence_id", "id", "sample_id", "clip", "clip_id", "utt_id", "utterance_id", "key")
-_IDS += ("uid", "segment", "segment_id", "seg_id", "vid", "video", "video_name", "video_id", "file", "filename", "path")
+_IDS: tuple[str, ...] = ("name", "sentence_name", "sentence_id", "id", "sample_id", "clip", "clip_id", "utt_id", "key")
+_IDS += (
+    "utterance_id",
+    "uid",
+    "segment",
+    "segment_id",
+    "seg_id",
+    "vid",
+    "video",
+    "video_name",
+    "video_id",
+    "file",
+    "filename",
+    "path",
+)
 TEXT_COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
     "hypothesis": (_OF_HYPOTHESES, _TEXTS),
     "reference": (_OF_REFERENCES, _TEXTS),
