@@ -35,7 +35,7 @@ def add(verbs: Any, words: list[str]) -> None:
         "--probe-seed", type=whole(low=0, high=2**32 - 1), default=0, help="of altered videos and their intervals"
     )
 
-    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
+    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs or files of sentences")
     command.add_argument("run_a", metavar="A", help="a run folder, or a file of sentences as `signcl score` reads")
     command.add_argument("run_b", metavar="B", help="likewise")
     command.add_argument("--ref", metavar="FILE", help="references; default those of a run folder or of the files")
