@@ -144,7 +144,7 @@ def test_chinese_is_scored_by_characters_whether_spaced_or_not():
         assert bleu(plain, other, tokenize).bleu1 == pytest.approx(80)
         assert bleu(spaced, other, tokenize).bleu4 == pytest.approx(bleu(plain, other, tokenize).bleu4)
         assert f"tok:{tokenize}" in bleu(plain, other, tokenize).signature
-    assert bleu(plain, other).bleu1 == 0
+    assert bleu(plain, other, "none").bleu1 == 0
     assert rouge_l(plain, other, unit="character") == rouge_l(spaced, other, unit="character") == pytest.approx(80)
     assert wer(plain, other, unit="character").wer == pytest.approx(20)
 
@@ -351,7 +351,7 @@ def test_score_all_says_how_each_number_was_made():
     assert scores["counts"]["sentences"] == 12
     assert scores["counts"]["empty_hypotheses"] == 1
     assert scores["final_dot"] == {"hypotheses": 0.0, "references": 100.0, "agree": False}
-    assert set(scores["signatures"]) == {"bleu", "chrf", "rouge_l", "wer"}
+    assert set(scores["signatures"]) == {"bleu", "chrf", "chrf++", "exact_match", "rouge_l", "wer"}
     assert "version" in scores["signatures"]["chrf"]
     low, high = scores["intervals"]["bleu4"]
     assert low <= high
@@ -385,7 +385,7 @@ def test_empty_sentences_are_scored_not_refused():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bleu(["a"], ["a"], "moses"), "tokenize = none, 13a"),
+        (lambda: bleu(["a"], ["a"], "moses"), "tokenize = auto, none, 13a"),
         (lambda: bleu(["a"], ["a"], smoothing="laplace"), "smoothing = exp"),
         (lambda: wer(["a"], ["a"], "sclight"), "'plain' or 'sclite'"),
         (lambda: rouge_l(["a"], ["a"], unit="piece"), "'word' or 'character'"),

@@ -20,6 +20,7 @@ from signcl.cli import evaluate as scoring
 from signcl.cli import extract as extraction
 from signcl.cli import fit as training
 from signcl.cli import official_checkpoints as checkpoints
+from signcl.cli import score as text_files
 from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
@@ -29,7 +30,20 @@ from signcl.data.registry import load_plugins
 
 __all__ = ["main"]
 
-GROUPS = (training, checkpoints, scoring, alignment, density, extraction, clips, pages, corpus, vocabulary, systems)
+GROUPS = (
+    training,
+    checkpoints,
+    scoring,
+    text_files,
+    alignment,
+    density,
+    extraction,
+    clips,
+    pages,
+    corpus,
+    vocabulary,
+    systems,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,9 +35,10 @@ def add(verbs: Any, words: list[str]) -> None:
         "--probe-seed", type=whole(low=0, high=2**32 - 1), default=0, help="of altered videos and their intervals"
     )
 
-    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs scored on the same split")
-    command.add_argument("run_a", metavar="RUN_A")
-    command.add_argument("run_b", metavar="RUN_B")
+    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs or files of sentences")
+    command.add_argument("run_a", metavar="A", help="a run folder, or a file of sentences as `signcl score` reads")
+    command.add_argument("run_b", metavar="B", help="likewise")
+    command.add_argument("--ref", metavar="FILE", help="references; default those of a run folder or of the files")
     command.add_argument("--split", default="test")
     command.add_argument("--samples", type=whole(low=1, high=10**7), default=1000)
     command.add_argument(
@@ -50,7 +51,9 @@ def add(verbs: Any, words: list[str]) -> None:
     add_json(command)
 
     command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
-    command.add_argument("runs", metavar="RUN", nargs="+")
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run folders, first of all, and files of sentences beside them"
+    )
     command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
     command.add_argument("--split", default="test")
 
@@ -119,7 +122,7 @@ def _compare(options: argparse.Namespace) -> None:
     from signcl.data.progress import say
     from signcl.evaluation.comparison import compare, density_line
 
-    rows = compare(options.run_a, options.run_b, options.split, samples=options.samples)
+    rows = compare(options.run_a, options.run_b, options.split, samples=options.samples, reference=options.ref)
     if line := density_line(options.run_a, options.run_b, options.split):
         say(f"B against A: {line}")
     if options.examples is None:
@@ -127,7 +130,14 @@ def _compare(options: argparse.Namespace) -> None:
         return
     from signcl.evaluation.probes import changes
 
-    changed = changes(options.run_a, options.run_b, options.split, by=options.by, examples=options.examples)
+    changed = changes(
+        options.run_a,
+        options.run_b,
+        options.split,
+        by=options.by,
+        examples=options.examples,
+        reference=options.ref,
+    )
     both = {"scores": rows, "changes": changed}
     show(options, both, lambda found: f"{comparison_table(found['scores'])}\n\n{changes_table(found['changes'])}")
 

@@ -1,5 +1,6 @@
-"""Two runs on the same sentences: `paired_predictions` brings their answers together, `compare` puts their scores side
-by side with the interval of the difference. Sentence by sentence: `signcl.evaluation.probes.changes`.
+"""Two runs, or files of sentences, on the same references: `paired_predictions` brings their answers together,
+`compare` puts their scores side by side with the interval of the difference. Sentence by sentence:
+`signcl.evaluation.probes.changes`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import Any
 from signcl.data.progress import say
 from signcl.density.verdicts import compared_line, measured_alike
 from signcl.evaluation.scoring import read_predictions
-from signcl.metrics import clean_phoenix_2014_trans, paired_bootstrap
+from signcl.evaluation.sentence_files import Sentences, align, read_sentences
+from signcl.metrics import clean_phoenix_2014_trans, normalize, paired_bootstrap
+from signcl.metrics.written_forms import Tokenize, tokenize_as
 from signcl.training.runs import read_recipe
 
-__all__ = ["compare", "density_line", "paired_predictions"]
+__all__ = ["compare", "density_line", "paired_predictions", "read_answers"]
 
 
 def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> str | None:
@@ -29,18 +32,26 @@ def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> s
 
 
 def paired_predictions(
-    run_a: str | Path, run_b: str | Path, split: str = "test"
+    run_a: str | Path, run_b: str | Path, split: str = "test", reference: str | Path | None = None
 ) -> tuple[list[str], list[str], list[str], list[str]]:
     """Names, references, answers of A and answers of B, of the sentences that both runs have translated.
 
+    Args:
+        run_a: a run folder, or a file of sentences (`read_sentences`).
+        run_b: likewise.
+        split: of the run folders.
+        reference: a file of references; None takes those of a run folder or of a file that has such a column.
+
     Raises:
-        ValueError, OSError: no predictions, or none in common.
+        ValueError, OSError: no predictions, none in common, or files without references.
     """
     for run in (run_a, run_b):
         if (Path(run) / "recipe.yaml").is_file() and read_recipe(run).system.answers == "nothing":
             raise ValueError(
                 f"{run} is a pretrain run, which answers nothing to compare; `signcl report` shows several"
             )
+    if Path(run_a).is_file() or Path(run_b).is_file() or reference is not None:
+        return _paired_files(run_a, run_b, split, reference)
     a = read_predictions(Path(run_a) / f"predictions.{split}.tsv")
     b = read_predictions(Path(run_b) / f"predictions.{split}.tsv")
     found = {name: (reference, hypothesis) for name, reference, hypothesis in zip(*b)}
@@ -55,20 +66,72 @@ def paired_predictions(
     return names, [a[1][i] for i in both], [a[2][i] for i in both], [found[name][1] for name in names]
 
 
-def compare(run_a: str | Path, run_b: str | Path, split: str = "test", *, samples: int = 1000) -> list[dict[str, Any]]:
+def _paired_files(
+    run_a: str | Path, run_b: str | Path, split: str, reference: str | Path | None
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The same where one or both are files of sentences."""
+    glosses = _answers(run_a, run_b) != "sentences"
+    sides = [read_answers(run, split, glosses=glosses) for run in (run_a, run_b)]
+    if reference is not None:
+        true = read_sentences(reference, "gloss reference" if glosses else "reference")
+    else:
+        # a run's own references before the column of a file, which anybody may have written
+        ranked = sorted(sides, key=lambda side: not Path(side.path).name.startswith("predictions."))
+        having = next((side for side in ranked if side.own_references is not None), None)
+        if having is None or having.own_references is None:
+            raise ValueError(
+                f"neither {run_a} nor {run_b} holds references; give them with --ref REF, or score both with "
+                f"`signcl score {run_a} {run_b} REF`"
+            )
+        true = Sentences(having.path, "its references", having.own_references, having.names)
+    names, (theirs, ours), references, notes = align(sides, true)
+    for note in notes:
+        say(note)
+    return names or [str(i + 1) for i in range(len(references))], references, theirs, ours
+
+
+def read_answers(run: str | Path, split: str, *, glosses: bool = False) -> Sentences:
+    """The answers of a run folder on a split, or the sentences of a file, with the references beside them."""
+    if not Path(run).is_dir():
+        return read_sentences(run, "gloss hypothesis" if glosses else "hypothesis")
+    path = Path(run) / f"predictions.{split}.tsv"
+    names, references, hypotheses = read_predictions(path)
+    return Sentences(path, "a run's predictions", hypotheses, names, references)
+
+
+def _answers(*runs: str | Path) -> str:
+    """What the first run folder among them answers; sentences where there is none."""
+    return next((read_recipe(run).system.answers for run in runs if Path(run).is_dir()), "sentences")
+
+
+def compare(
+    run_a: str | Path,
+    run_b: str | Path,
+    split: str = "test",
+    *,
+    samples: int = 1000,
+    reference: str | Path | None = None,
+) -> list[dict[str, Any]]:
     """Paired bootstrap of B against A over the sentences that both have translated.
+
+    Args:
+        run_a, run_b, split, reference: as in `paired_predictions`; either may be a file of anybody's sentences.
+        samples: resamples.
 
     Returns:
         For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value; for
         recognisers the same of the WER (fewest edits), for classifiers of the share of exact matches (top-1).
     """
-    _, references, theirs, ours = paired_predictions(run_a, run_b, split)
+    _, references, theirs, ours = paired_predictions(run_a, run_b, split, reference)
+    references, theirs, ours = normalize(references), normalize(theirs), normalize(ours)
     rows = []
-    recipe = read_recipe(run_a)
-    tokenize = recipe.bleu_tokenize
-    answers = recipe.system.answers
+    recipe = next((read_recipe(run) for run in (run_a, run_b) if Path(run).is_dir()), None)
+    answers = "sentences" if recipe is None else recipe.system.answers
+    tokenize: Tokenize = "none"  # glosses are words in every script
+    if answers == "sentences":
+        tokenize = tokenize_as("auto" if recipe is None else recipe.bleu_tokenize, references)
     metrics = {"glosses": ["wer"], "classes": ["exact_match"]}.get(answers, ["bleu4", "bleu1", "rouge_l", "chrf"])
-    if answers != "sentences" and recipe.corpus.name == "phoenix14t":
+    if answers != "sentences" and recipe is not None and recipe.corpus.name == "phoenix14t":
         references, theirs, ours = (
             [clean_phoenix_2014_trans(line) for line in side] for side in (references, theirs, ours)
         )

@@ -18,6 +18,7 @@ from signcl.data.progress import say
 from signcl.inference.answers import classify, predict, recognise, search_of
 from signcl.inference.clips import batches_of, none_read, pick_device, say_skipped
 from signcl.metrics import score_all, score_classes, score_glosses
+from signcl.metrics.written_forms import same_text, unit_for
 from signcl.systems import Decode
 from signcl.training import run_folder
 from signcl.training.dev_scores import score_batches, summarise
@@ -128,9 +129,11 @@ def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
 def _score_sentences(
     run: Run, samples: list[Sample], found: dict[str, str], resamples: int, root: str | None
 ) -> dict[str, Any]:
-    tokenize = run.recipe.bleu_tokenize
     hypotheses, references = [found[s.name] for s in samples], [s.text for s in samples]
-    scores: dict[str, Any] = score_all(hypotheses, references, tokenize=tokenize, samples=resamples)
+    scores: dict[str, Any] = score_all(hypotheses, references, tokenize=run.recipe.bleu_tokenize, samples=resamples)
+    tokenize = scores["tokenize"]  # what `auto` chose for all references holds for parts of them too
+    if scores["warning"]:
+        say(f"bleu_tokenize: {scores['warning']}")
     try:
         train = recipe_samples(run.recipe, "train", root)
     except (ValueError, OSError) as error:
@@ -138,8 +141,9 @@ def _score_sentences(
             raise
         say(f"sentences seen in training are not counted: {error}")
         train = []
-    seen = {" ".join(s.text.split()) for s in train}
-    unseen = [i for i, reference in enumerate(references) if " ".join(reference.split()) not in seen]
+    unit = unit_for(tokenize)
+    seen = {same_text(s.text, unit) for s in train}
+    unseen = [i for i, reference in enumerate(references) if same_text(reference, unit) not in seen]
     if train:
         scores["seen_in_training"] = {
             "sentences": len(references) - len(unseen),

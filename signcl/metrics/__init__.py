@@ -6,6 +6,7 @@ from signcl.metrics.by_gloss import GlossScore, gloss_accuracy
 from signcl.metrics.scores import Bleu, Wer, bleu, chrf, clean_phoenix_2014_trans, exact_match, rouge_l, wer
 from signcl.metrics.summary import score_all, score_glosses
 from signcl.metrics.tags import f1_score, mean_average_precision
+from signcl.metrics.written_forms import normalize, tokenization_for
 
 __all__ = [
     "Bleu",
@@ -21,11 +22,13 @@ __all__ = [
     "f1_score",
     "gloss_accuracy",
     "mean_average_precision",
+    "normalize",
     "paired_bootstrap",
     "rouge_l",
     "score_all",
     "score_classes",
     "score_glosses",
     "seeded_bootstrap",
+    "tokenization_for",
     "wer",
 ]

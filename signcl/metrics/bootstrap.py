@@ -15,7 +15,8 @@ import numpy as np
 
 from signcl.metrics import scores
 from signcl.metrics.from_counts import bleu_of_sums, chrf_of_sums
-from signcl.metrics.scores import Smoothing, Tokenize, Unit
+from signcl.metrics.scores import Smoothing
+from signcl.metrics.written_forms import Tokenize, tokenize_as, unit_for
 
 __all__ = [
     "Comparison",
@@ -68,7 +69,7 @@ def paired_bootstrap(
     seed: int = 0,
     *,
     level: float = 0.95,
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     smoothing: Smoothing = "exp",
 ) -> Comparison:
     """Is system `a` better than system `b` on sentences like these? Both are scored on the same resampled sentences.
@@ -76,15 +77,17 @@ def paired_bootstrap(
     Says nothing about other training seeds: compare those separately.
 
     Args:
-        metric: "bleu1" ... "bleu4", "chrf", "rouge_l", "wer", "exact_match" (or that function; bleu means bleu4), which
-            are summed from counts per sentence; or any metric(hypotheses, references) -> number, called anew each time.
+        metric: "bleu1" ... "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match" (or that function; bleu means
+            bleu4), which are summed from counts per sentence; or any metric(hypotheses, references) -> number, called
+            anew each time.
         a: sentences of one system.
         b: sentences of the other.
         references: one per sentence.
         samples: resamples.
         seed: of the resampling; the same seed draws the same sentences for every metric.
         level: coverage of the interval.
-        tokenize: for BLEU; "zh" and "char" also make ROUGE-L and WER count characters.
+        tokenize: for BLEU; "zh" and "char" also make ROUGE-L, WER and exact match count characters. "auto" chooses
+            by the writing of the references; glosses need "none", which are words in every script.
         smoothing: for BLEU.
 
     Returns:
@@ -119,7 +122,7 @@ def seeded_bootstrap(
     seed: int = 0,
     *,
     level: float = 0.95,
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     smoothing: Smoothing = "exp",
     together: Sequence[str] | None = None,
     blocks: Sequence[int] | None = None,
@@ -190,7 +193,7 @@ def bootstrap_interval(
     seed: int = 0,
     *,
     level: float = 0.95,
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     smoothing: Smoothing = "exp",
 ) -> Interval:
     """A score with the range it would take on other sentences of the same kind (percentile bootstrap).
@@ -232,7 +235,8 @@ def resampled_score(
         hypotheses: one sentence each.
         references: one per hypothesis.
     """
-    unit: Unit = "character" if tokenize in ("zh", "char") else "word"
+    tokenize = tokenize_as(tokenize, references)
+    unit = unit_for(tokenize)
     own = {
         scores.bleu: "bleu4",
         scores.chrf: "chrf",
@@ -247,23 +251,23 @@ def resampled_score(
         shares = scores.rouge_rows(hypotheses, references, 1.2, unit)
         return lambda times: 100 * (times @ shares) / times.sum(axis=1)
     if name == "exact_match":
-        right = scores.exact_rows(hypotheses, references)
+        right = scores.exact_rows(hypotheses, references, unit)
         return lambda times: 100 * (times @ right) / times.sum(axis=1)
     if name == "wer":
         edits = scores.edit_rows(hypotheses, references, "plain", unit)
         return lambda times: 100 * (times @ edits[:, :3].sum(axis=1)) / np.maximum(times @ edits[:, 3], 1)
-    if name in ("bleu1", "bleu2", "bleu3", "bleu4", "chrf"):
-        if name == "chrf":
+    if name in ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++"):
+        if name in ("chrf", "chrf++"):
             from sacrebleu.metrics.chrf import CHRF
 
-            scorer, of_sums = CHRF(), chrf_of_sums
+            scorer, of_sums = CHRF(word_order=2 if name == "chrf++" else 0), chrf_of_sums
         else:
             scorer, of_sums = scores.sacrebleu_metric(tokenize, smoothing, order=int(name[-1])), bleu_of_sums
         # What sacreBLEU's own bootstrap uses; a test holds it to the public corpus_score.
         counts = np.array(scorer._extract_corpus_statistics(list(hypotheses), [list(references)]), dtype=np.float64)
         return lambda times: of_sums(times @ counts, scorer)
     raise ValueError(
-        "a bootstrap needs a function or one of bleu1, bleu2, bleu3, bleu4, chrf, rouge_l, wer, exact_match, "
+        "a bootstrap needs a function or one of bleu1, bleu2, bleu3, bleu4, chrf, chrf++, rouge_l, wer, exact_match, "
         f"got {metric!r}."
     )
 

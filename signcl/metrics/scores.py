@@ -15,12 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from signcl.data.text import characters
+from signcl.metrics.written_forms import Tokenize, Unit, same_text, tokenize_as, unit_for
 
 __all__ = ["Bleu", "Wer", "bleu", "chrf", "clean_phoenix_2014_trans", "exact_match", "rouge_l", "wer"]
 
-Tokenize = Literal["none", "13a", "intl", "zh", "char"]
 Smoothing = Literal["exp", "none", "floor", "add-k"]
-Unit = Literal["word", "character"]
 Costs = Literal["plain", "sclite"]
 
 
@@ -53,7 +52,7 @@ class Wer:
 def bleu(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     *,
     smoothing: Smoothing = "exp",
     smoothing_value: float | None = None,
@@ -66,6 +65,7 @@ def bleu(
         hypotheses: one sentence each.
         references: the raw references, one per hypothesis.
         tokenize: "none" splits at spaces (PHOENIX), "13a" is sacreBLEU's default, "zh" and "char" are for Chinese.
+            "auto" chooses among these by the writing of the references (`tokenization_for`), see the signature.
         smoothing: matters only where some order has no match at all: toy corpora, early epochs. "exp" is sacreBLEU's
             default; "none" gives 0 there, as neccam/slt does.
         smoothing_value: of "floor" (0.1) and "add-k" (1).
@@ -76,7 +76,7 @@ def bleu(
     Source: Papineni et al. 2002; Post 2018.
     """
     check(hypotheses, references)
-    metric = sacrebleu_metric(tokenize, smoothing, smoothing_value)
+    metric = sacrebleu_metric(tokenize_as(tokenize, references), smoothing, smoothing_value)
     result = metric.corpus_score(list(hypotheses), [list(references)])
     scores = [
         metric.compute_bleu(
@@ -94,8 +94,13 @@ def bleu(
     return Bleu(one, two, three, four, str(metric.get_signature()), tuple(result.counts))
 
 
-def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+def chrf(hypotheses: Sequence[str], references: Sequence[str], *, word_order: int = 0) -> float:
     """Corpus chrF2 of sacreBLEU: character 1- to 6-grams, beta 2, spaces ignored. Higher is better.
+
+    Args:
+        hypotheses: one sentence each.
+        references: one per hypothesis.
+        word_order: 2 adds word 1- and 2-grams, which is chrF++.
 
     Raises:
         ValueError: lists that differ in length or are empty.
@@ -105,10 +110,12 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     check(hypotheses, references)
     from sacrebleu.metrics.chrf import CHRF
 
-    return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
+    return float(CHRF(word_order=word_order).corpus_score(list(hypotheses), [list(references)]).score)
 
 
-def rouge_l(hypotheses: Sequence[str], references: Sequence[str], beta: float = 1.2, *, unit: Unit = "word") -> float:
+def rouge_l(
+    hypotheses: Sequence[str], references: Sequence[str], beta: float = 1.2, *, unit: Unit | Literal["auto"] = "auto"
+) -> float:
     """ROUGE-L as the MSCOCO tools compute it, averaged over sentences. Higher is better.
 
     With P and R the longest common subsequence over the tokens of hypothesis and reference:
@@ -118,7 +125,8 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[str], beta: float = 
         hypotheses: one sentence each.
         references: one per hypothesis.
         beta: weight of recall; 1.2 in MSCOCO and in sign language translation.
-        unit: "character" for Chinese and other writing systems without spaces between words; spaces left out.
+        unit: "character" for Chinese and other writing systems without spaces between words, spaces left out; "auto"
+            takes characters where the references are written so.
 
     Raises:
         ValueError: lists that differ in length or are empty, or an unknown unit.
@@ -126,6 +134,7 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[str], beta: float = 
     Source: Lin 2004; not the F1 of the `rouge` and `rouge_score` packages.
     """
     check(hypotheses, references)
+    unit = unit_for(tokenize_as("auto", references)) if unit == "auto" else unit
     return float(rouge_rows(hypotheses, references, beta, unit).mean()) * 100
 
 
@@ -155,14 +164,23 @@ def wer(hypotheses: Sequence[str], references: Sequence[str], costs: Costs = "pl
     return Wer(rate, substitutions * share, deletions * share, insertions * share, total, signature)
 
 
-def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+def exact_match(
+    hypotheses: Sequence[str], references: Sequence[str], *, unit: Unit | Literal["auto"] = "auto"
+) -> float:
     """Percent of sentences that are right to the last token; runs of spaces count as one. Higher is better.
 
+    Args:
+        hypotheses: one sentence each.
+        references: one per hypothesis.
+        unit: "character" leaves spaces out, as in Chinese, where some corpora put one after every character; "auto"
+            does so where the references are written without spaces between words.
+
     Raises:
-        ValueError: lists that differ in length or are empty.
+        ValueError: lists that differ in length or are empty, or an unknown unit.
     """
     check(hypotheses, references)
-    return float(exact_rows(hypotheses, references).mean()) * 100
+    unit = unit_for(tokenize_as("auto", references)) if unit == "auto" else unit
+    return float(exact_rows(hypotheses, references, unit).mean()) * 100
 
 
 def clean_phoenix_2014_trans(glosses: str) -> str:
@@ -218,7 +236,7 @@ def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | Non
 
     if tokenize not in ("none", "13a", "intl", "zh", "char") or smoothing not in ("exp", "none", "floor", "add-k"):
         raise ValueError(
-            "bleu needs tokenize = none, 13a, intl, zh or char and smoothing = exp, none, floor or add-k, "
+            "bleu needs tokenize = auto, none, 13a, intl, zh or char and smoothing = exp, none, floor or add-k, "
             f"got tokenize={tokenize!r}, smoothing={smoothing!r}."
         )
     # force: our sentences are tokenized on purpose; without it every call warns.
@@ -227,11 +245,11 @@ def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | Non
     )
 
 
-def chrf_signature() -> str:
-    """How chrF was computed."""
+def chrf_signature(word_order: int = 0) -> str:
+    """How chrF was computed, or chrF++ with a word order of 2."""
     from sacrebleu.metrics.chrf import CHRF
 
-    metric = CHRF()
+    metric = CHRF(word_order=word_order)
     metric.corpus_score(["a"], [["a"]])  # the number of references is known after scoring only
     return str(metric.get_signature())
 
@@ -284,6 +302,8 @@ def edit_rows(hypotheses: Sequence[str], references: Sequence[str], costs: Costs
     return rows
 
 
-def exact_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Whether each sentence is right. [sentences] bool"""
-    return np.array([ours.split() == theirs.split() for ours, theirs in zip(hypotheses, references)])
+def exact_rows(hypotheses: Sequence[str], references: Sequence[str], unit: Unit) -> np.ndarray:
+    """Whether each sentence is right, spaces aside as `same_text` says. [sentences] bool"""
+    if unit not in ("word", "character"):
+        raise ValueError(f"needs unit='word' or 'character', got {unit!r}.")
+    return np.array([same_text(ours, unit) == same_text(theirs, unit) for ours, theirs in zip(hypotheses, references)])

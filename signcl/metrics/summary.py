@@ -8,9 +8,8 @@ from typing import Any
 from signcl.metrics.bootstrap import bootstrap_interval
 from signcl.metrics.scores import (
     Smoothing,
-    Tokenize,
-    Unit,
     bleu,
+    check,
     chrf,
     chrf_signature,
     clean_phoenix_2014_trans,
@@ -19,6 +18,7 @@ from signcl.metrics.scores import (
     tokens,
     wer,
 )
+from signcl.metrics.written_forms import STOPS, Tokenize, normalize, tokenization_warning, tokenize_as, unit_for
 
 __all__ = ["score_all", "score_glosses"]
 
@@ -27,39 +27,50 @@ def score_all(
     hypotheses: Sequence[str],
     references: Sequence[str],
     *,
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     smoothing: Smoothing = "exp",
     samples: int = 1000,
     seed: int = 0,
+    steps: Sequence[str] = ("nfc",),
 ) -> dict[str, Any]:
     """Every score of a set of translations with what is needed to read it, ready for scores.json.
 
     Args:
         hypotheses: one sentence each.
         references: the raw references.
-        tokenize: for BLEU; "zh" and "char" also make ROUGE-L and WER count characters.
+        tokenize: for BLEU; "zh" and "char" also make ROUGE-L, WER and exact match count characters. "auto" chooses by
+            the writing of the references.
         smoothing: for BLEU.
         samples: resamples of the intervals; 0 leaves them out.
         seed: of the resampling.
+        steps: what is done to both sides first (`signcl.metrics.written_forms.STEPS`). NFC writes letters with accents
+            one way, and changes nothing else.
 
     Returns:
-        bleu1..bleu4, chrf, rouge_l, exact_match, wer and its split; `intervals` (95 %) of bleu4, chrf and rouge_l;
-        `signatures`; `counts`; `final_dot`: the shares of lines that end in " ." on either side, which must agree.
+        bleu1..bleu4, chrf, chrf++, rouge_l, exact_match, wer and its split; `intervals` (95 %) of bleu4, chrf and
+        rouge_l; `signatures`; `counts`; `normalization`; `tokenize`, the tokenizer itself; `warning`, what is wrong
+        with it, if anything; `final_dot`: the shares of lines that end in " ." on either side, which must agree, and
+        `final_stop`: the same of any full stop, touching a word or not.
 
     Raises:
         ValueError: as the single scores.
     """
-    unit: Unit = "character" if tokenize in ("zh", "char") else "word"
+    check(hypotheses, references)
+    hypotheses, references = normalize(hypotheses, steps), normalize(references, steps)
+    tokenize = tokenize_as(tokenize, references)
+    unit = unit_for(tokenize)
     blue = bleu(hypotheses, references, tokenize, smoothing=smoothing)
     errors = wer(hypotheses, references, unit=unit)
-    dots = [
-        100 * sum(line.rstrip().endswith(" .") for line in lines) / len(lines) for lines in (hypotheses, references)
-    ]
+    dots, stops = (
+        [100 * sum(line.rstrip().endswith(end) for line in lines) / len(lines) for lines in (hypotheses, references)]
+        for end in (" .", tuple(STOPS))
+    )
     scores: dict[str, Any] = {
         **{f"bleu{order}": getattr(blue, f"bleu{order}") for order in (1, 2, 3, 4)},
         "chrf": chrf(hypotheses, references),
+        "chrf++": chrf(hypotheses, references, word_order=2),
         "rouge_l": rouge_l(hypotheses, references, unit=unit),
-        "exact_match": exact_match(hypotheses, references),
+        "exact_match": exact_match(hypotheses, references, unit=unit),
         "wer": errors.wer,
         "wer_split": {
             "substitutions": errors.substitutions,
@@ -69,9 +80,14 @@ def score_all(
         "signatures": {
             "bleu": blue.signature,
             "chrf": chrf_signature(),
+            "chrf++": chrf_signature(word_order=2),
             "rouge_l": f"rougeL|lcs-f:coco|beta:1.2|mean:sentence|unit:{unit}|case:mixed",
             "wer": errors.signature,
+            "exact_match": f"exact|unit:{unit}|case:mixed",
         },
+        "tokenize": tokenize,
+        "normalization": list(steps),
+        "warning": tokenization_warning(tokenize, references),
         "counts": {
             "sentences": len(references),
             "reference_tokens": errors.reference_tokens,
@@ -82,6 +98,7 @@ def score_all(
             "ngram_matches": list(blue.matches),
         },
         "final_dot": {"hypotheses": dots[0], "references": dots[1], "agree": abs(dots[0] - dots[1]) <= 10},
+        "final_stop": {"hypotheses": stops[0], "references": stops[1], "agree": abs(stops[0] - stops[1]) <= 10},
     }
     if samples:
         scores["intervals"] = {"level": 0.95, "samples": samples, "seed": seed}
@@ -122,7 +139,7 @@ def score_glosses(
             "deletions": errors.deletions,
             "insertions": errors.insertions,
         },
-        "exact_match": exact_match(hypotheses, references),
+        "exact_match": exact_match(hypotheses, references, unit="word"),
         "signatures": {"wer": errors.signature + ("|cleaned:phoenix-2014-T" if phoenix else "")},
         "counts": {
             "sentences": len(references),
@@ -133,6 +150,6 @@ def score_glosses(
         },
     }
     if samples:
-        interval = bootstrap_interval("wer", hypotheses, references, samples, seed)
+        interval = bootstrap_interval("wer", hypotheses, references, samples, seed, tokenize="none")
         scores["intervals"] = {"level": 0.95, "samples": samples, "seed": seed, "wer": [interval.low, interval.high]}
     return scores

@@ -26,6 +26,7 @@ SCORES = {
     "bleu4": Score("BLEU-4", "dev"),
     "rouge_l": Score("ROUGE-L", "dev"),
     "chrf": Score("chrF", "dev"),
+    "chrf++": Score("chrF++", "dev"),
     "exact_match": Score("Exact match", "dev, % of sentences"),
     "wer": Score("WER", "dev, %", lower_is_better=True),
     "gloss_wer": Score("Gloss WER", "dev, %", lower_is_better=True),

@@ -11,6 +11,7 @@ from signcl.pages.crowding import density_section, map_section
 from signcl.pages.curves import curves_section
 from signcl.pages.markup import code, text
 from signcl.pages.report_runs import RunFiles, labels, read_run
+from signcl.pages.score_page import files_section
 from signcl.pages.score_tables import differences, headline, key_numbers, scores_section
 from signcl.pages.translations import translations_section
 
@@ -24,7 +25,8 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
     """One self-contained HTML page for a run, or for several side by side.
 
     Args:
-        runs: run folders; differences are taken against the first.
+        runs: run folders; differences are taken against the first. Files of sentences, as `signcl score` reads them,
+            are scored beside them against the first run's references.
         out: where the page goes; None is RUN/report.html of the first run.
         split: whose scores, density and translations are shown.
 
@@ -35,7 +37,13 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
         FileNotFoundError: a folder that is no run.
         ValueError: no run, one run twice, too many runs, or a damaged file in a run folder.
     """
-    folders = [Path(run) for run in runs]
+    files = [Path(run) for run in runs if Path(run).is_file()]
+    folders = [Path(run) for run in runs if not Path(run).is_file()]
+    if files and not folders:
+        raise ValueError(
+            f"report shows files of sentences beside a run folder, got {files[0]} without one; "
+            f"`signcl score {' '.join(map(str, files))} REF --html PAGE.html` makes a page of files alone"
+        )
     if not 1 <= len(folders) <= MOST_RUNS:
         raise ValueError(f"report needs 1 to {MOST_RUNS} run folders, got {len(folders)}")
     for folder in folders:
@@ -45,13 +53,13 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
     path = Path(out) if out is not None else folders[0] / "report.html"
     if path.is_dir():
         raise ValueError(f"out={path}: a file name is needed, and there is a folder of that name")
-    page = _page(found, split)
+    page = _page(found, split, files)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def _page(runs: list[RunFiles], split: str) -> str:
+def _page(runs: list[RunFiles], split: str, files: list[Path]) -> str:
     paired = differences(runs)
     names = [run.label for run in runs]
     title = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
@@ -59,6 +67,7 @@ def _page(runs: list[RunFiles], split: str) -> str:
     sections = (
         ("curves", "Training", curves_section(runs)),
         ("scores", "Scores", scores_section(runs, paired)),
+        *([("files", "Other sentences", files_section(runs[0], files))] if files else []),
         ("density", "Density", density_section(runs)),
         ("map", "Map of signs", map_section(runs)),
         ("samples", "Translations", translations_section(runs)),

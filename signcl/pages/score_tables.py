@@ -14,6 +14,7 @@ import numpy as np
 from signcl.density.verdicts import measured_alike
 from signcl.metrics import paired_bootstrap
 from signcl.metrics.titles import SCORES, Score
+from signcl.metrics.written_forms import normalize, tokenize_as
 from signcl.pages.markup import Cell, code, decimals, duration, gap, key, table, text
 from signcl.pages.report_runs import RunFiles, command, training_seconds
 from signcl.systems.terms import score_shown, shown_scores
@@ -114,16 +115,18 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
     common = [name for name in theirs if name in ours and ours[name][0] == theirs[name][0]]
     if not common:
         return []
-    references = [theirs[name][0] for name in common]
+    references = normalize([theirs[name][0] for name in common])
     found = []
-    for metric in PAIRED if a.recipe.system.answers == "sentences" else ("wer", "exact_match"):
+    translates = a.recipe.system.answers == "sentences"
+    tokenize = tokenize_as(a.recipe.bleu_tokenize, references) if translates else "none"  # glosses are words
+    for metric in PAIRED if translates else ("wer", "exact_match"):
         result = paired_bootstrap(
             metric,
-            [ours[name][1] for name in common],  # what it calls a: the difference is a - b
-            [theirs[name][1] for name in common],
+            normalize([ours[name][1] for name in common]),  # what it calls a: the difference is a - b
+            normalize([theirs[name][1] for name in common]),
             references,
             RESAMPLES,
-            tokenize=a.recipe.bleu_tokenize,
+            tokenize=tokenize,
         )
         over = f"{len(common)} sentences"
         found.append(Difference(other, metric, result.b, result.a, result.low, result.high, over))

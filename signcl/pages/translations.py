@@ -16,6 +16,7 @@ from signcl.data.loading import load_raw, thin
 from signcl.data.text import characters
 from signcl.data.video import contact_sheet, probe, read_frames
 from signcl.metrics import chrf
+from signcl.metrics.written_forms import tokenize_as, unit_for
 from signcl.pages.markup import decimals, embedded, gap, key, text
 from signcl.pages.report_runs import RunFiles, command
 from signcl.training.recipe import recipe_samples
@@ -43,7 +44,8 @@ def translations_section(runs: list[RunFiles]) -> str:
         return "".join(parts)
     _, first, predictions = ready[0]
     names, qualities, ranks = choose(predictions)
-    by_character = first.recipe.bleu_tokenize in ("zh", "char")
+    tokenize = tokenize_as(first.recipe.bleu_tokenize, [reference for reference, _ in predictions.values()])
+    by_character = unit_for(tokenize) == "character"
     samples, problem = _samples(first)
     if problem:
         parts.append(f'<p class="gap">No pictures: {text(problem)}</p>')

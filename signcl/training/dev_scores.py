@@ -11,6 +11,7 @@ from torch import Tensor
 
 from signcl.data.batch import Batch, Sample
 from signcl.metrics import bleu, exact_match, rouge_l, score_classes, score_glosses
+from signcl.metrics.written_forms import normalize, tokenize_as, unit_for
 from signcl.systems import System
 from signcl.systems.terms import compute_terms, term_counts
 from signcl.training.optimizer import term_context
@@ -140,10 +141,12 @@ def dev_scores(parts: Sequence[Scored], samples: Sequence[Sample], recipe: Recip
     sentences = {name: sentence for part in parts for name, sentence in part.sentences.items()}
     if sentences:
         kept = [s for s in samples if s.name in sentences]
-        found, texts = [sentences[s.name] for s in kept], [s.text for s in kept]
-        measured = bleu(found, texts, tokenize=recipe.bleu_tokenize)
+        found, texts = normalize([sentences[s.name] for s in kept]), normalize([s.text for s in kept])
+        tokenize = tokenize_as(recipe.bleu_tokenize, texts)
+        measured = bleu(found, texts, tokenize=tokenize)
         merged |= {f"bleu{n}": getattr(measured, f"bleu{n}") for n in (1, 2, 3, 4)}
-        merged |= {"rouge_l": rouge_l(found, texts), "exact_match": exact_match(found, texts)}
+        unit = unit_for(tokenize)
+        merged |= {"rouge_l": rouge_l(found, texts, unit=unit), "exact_match": exact_match(found, texts, unit=unit)}
     glosses = {name: line for part in parts for name, line in part.glosses.items()}
     if glosses:
         kept = [s for s in samples if s.name in glosses]

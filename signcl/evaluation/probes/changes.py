@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from signcl.metrics.scores import Tokenize, Unit, check, rouge_rows, sacrebleu_metric
+from signcl.metrics.scores import check, rouge_rows, sacrebleu_metric
+from signcl.metrics.written_forms import Tokenize, same_text, tokenize_as, unit_for
 
 __all__ = ["By", "changed_sentences", "sentence_scores"]
 
@@ -19,7 +20,7 @@ SAID = {
 
 
 def sentence_scores(
-    hypotheses: Sequence[str], references: Sequence[str], by: By = "rouge_l", *, tokenize: Tokenize = "none"
+    hypotheses: Sequence[str], references: Sequence[str], by: By = "rouge_l", *, tokenize: Tokenize = "auto"
 ) -> np.ndarray:
     """A score of each sentence alone, 0-100. [sentences]
 
@@ -33,9 +34,9 @@ def sentence_scores(
         ValueError: lists that do not fit, another score.
     """
     check(hypotheses, references)
+    tokenize = tokenize_as(tokenize, references)
     if by == "rouge_l":
-        unit: Unit = "character" if tokenize in ("zh", "char") else "word"
-        return 100 * rouge_rows(hypotheses, references, 1.2, unit)
+        return 100 * rouge_rows(hypotheses, references, 1.2, unit_for(tokenize))
     if by != "bleu":
         raise ValueError(f"sentences are scored by rouge_l or bleu, got {by!r}")
     metric = sacrebleu_metric(tokenize, "exp")
@@ -50,7 +51,7 @@ def changed_sentences(
     b: Sequence[str],
     *,
     by: By = "rouge_l",
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     examples: int = 5,
 ) -> dict[str, Any]:
     """On how many sentences each of two runs is better, and those on which they differ most.
@@ -76,6 +77,8 @@ def changed_sentences(
 
     if examples < 1:
         raise ValueError(f"at least 1 example is needed, got {examples}")
+    tokenize = tokenize_as(tokenize, references)
+    unit = unit_for(tokenize)
     of_a = sentence_scores(a, references, by, tokenize=tokenize)
     of_b = sentence_scores(b, references, by, tokenize=tokenize)
     difference = of_b - of_a
@@ -103,7 +106,7 @@ def changed_sentences(
             "b_better": gained,
             "a_better": lost,
             "equal": len(names) - gained - lost,
-            "same_answer": sum(one.split() == other.split() for one, other in zip(a, b)),
+            "same_answer": sum(same_text(one, unit) == same_text(other, unit) for one, other in zip(a, b)),
         },
         "p_value": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
         "b_better": rows(1),

@@ -6,30 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from signcl.metrics import bleu
-from signcl.metrics.scores import Tokenize
+from signcl.metrics.written_forms import Tokenize, tokenize_as
+from signcl.metrics.written_forms import with_stop as with_dot
+from signcl.metrics.written_forms import without_stop as without_dot
 
 __all__ = ["DOTS", "convention_table", "with_dot", "without_dot"]
 
 DOTS = ("as written", "with", "without")
 TOKENIZERS: tuple[Tokenize, ...] = ("none", "13a", "zh", "char")
-STOPS = (".", "。")
-
-
-def without_dot(line: str) -> str:
-    """A sentence less its full stop, where it ends in one. Other marks stay."""
-    bare = line.rstrip()
-    return bare[:-1].rstrip() if bare.endswith(STOPS) else bare
-
-
-def with_dot(line: str) -> str:
-    """A sentence with one full stop: " ." as a token of its own, "。" after a Chinese character."""
-    bare = without_dot(line)
-    chinese = bool(bare) and "\u4e00" <= bare[-1] <= "\u9fff"
-    return bare + ("。" if chinese else " ." if bare else ".")
 
 
 def convention_table(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: Tokenize = "none"
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: Tokenize = "auto"
 ) -> list[dict[str, Any]]:
     """BLEU-1..4 of the same answers under every convention, each applied to answers and references alike.
 
@@ -43,6 +31,7 @@ def convention_table(
     Returns:
         A row per convention: dot, tokenize, case, bleu1..bleu4, signature; `scored` marks the run's own.
     """
+    tokenize = tokenize_as(tokenize, references)
     change: dict[str, Callable[[str], str]] = {"as written": str, "with": with_dot, "without": without_dot}
     cases: dict[str, Callable[[str], str]] = {"as written": str, "lower": str.lower}
     rows = []

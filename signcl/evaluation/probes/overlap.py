@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from signcl.evaluation.probes.probe_scores import scored
-from signcl.metrics.scores import Tokenize, Unit, tokens
+from signcl.metrics.scores import tokens
+from signcl.metrics.written_forms import Tokenize, Unit, same_text, tokenize_as, unit_for
 
 __all__ = ["nearest_sentences", "overlap_table"]
 
@@ -47,7 +48,7 @@ def overlap_table(
     train: Sequence[str],
     *,
     near: float = 0.75,
-    tokenize: Tokenize = "none",
+    tokenize: Tokenize = "auto",
     samples: int = 1000,
     seed: int = 0,
     examples: int = 10,
@@ -55,7 +56,8 @@ def overlap_table(
     """Scores apart for sentences that occur in training, nearly occur there, and are new.
 
     A sentence is nearly in training where at least `near` of its tokens stay in place: 1 - edits / tokens of the longer
-    sentence, on words, or on characters under tokenize zh and char. Runs of spaces count as one space.
+    sentence, on words, or on characters under tokenize zh and char.
+    Runs of spaces count as one space; between characters they are left out.
 
     Args:
         names: of the clips.
@@ -78,13 +80,14 @@ def overlap_table(
     """
     if not 0 < near <= 1:
         raise ValueError(f"the share of tokens in place must be above 0 and at most 1, got near={near}")
-    held = sorted({" ".join(line.split()) for line in train})
-    if not held:
+    if not train:
         raise ValueError("the overlap with training needs the training sentences, got none")
-    unit: Unit = "character" if tokenize in ("zh", "char") else "word"
+    tokenize = tokenize_as(tokenize, references)
+    unit = unit_for(tokenize)
+    held = sorted({same_text(line, unit) for line in train})
     places, nearness = nearest_sentences(references, held, unit)
     known = set(held)
-    exact = [" ".join(line.split()) in known for line in references]
+    exact = [same_text(line, unit) in known for line in references]
     group = ["seen" if same else "near" if share >= near else "new" for same, share in zip(exact, nearness)]
     groups: dict[str, Any] = {}
     for kind in ("seen", "near", "new"):
@@ -94,7 +97,7 @@ def overlap_table(
             groups[kind] = scored(hyps, refs, tokenize=tokenize, samples=samples, seed=seed)
             groups[kind]["percent"] = 100 * len(own) / len(references)
     middle = sorted((i for i, one in enumerate(group) if one == "near"), key=lambda i: (-nearness[i], names[i]))
-    copies = [" ".join(line.split()) in known for line in hypotheses]
+    copies = [same_text(line, unit) in known for line in hypotheses]
     fresh = [copy for copy, one in zip(copies, group) if one == "new"]
     return {
         "near": near,

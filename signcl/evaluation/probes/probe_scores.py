@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from signcl.metrics import bootstrap_interval, paired_bootstrap
-from signcl.metrics.scores import Tokenize
+from signcl.metrics.written_forms import Tokenize
 
 __all__ = ["PROBED", "against_intact", "scored"]
 

@@ -20,7 +20,7 @@ from signcl.evaluation.probes.overlap import overlap_table
 from signcl.evaluation.probes.probe_scores import against_intact, scored
 from signcl.evaluation.scoring import evaluate, keep_scores, read_predictions
 from signcl.inference.answers import answers, search_of
-from signcl.metrics.scores import Tokenize
+from signcl.metrics.written_forms import Tokenize, tokenize_as
 from signcl.training import runs
 from signcl.training.recipe import recipe_samples
 from signcl.training.runs import Run, read_recipe
@@ -51,7 +51,7 @@ class _Answers:
     @property
     def tokenize(self) -> Tokenize:
         """That of the run's own BLEU."""
-        return self.run.recipe.bleu_tokenize
+        return tokenize_as(self.run.recipe.bleu_tokenize, self.references)
 
 
 def probe(
@@ -206,13 +206,20 @@ PROBES: dict[str, Callable[[_Answers], dict[str, Any]]] = {"overlap": _overlap, 
 
 
 def changes(
-    run_a: str | Path, run_b: str | Path, split: str = "test", *, by: By = "rouge_l", examples: int = 5
+    run_a: str | Path,
+    run_b: str | Path,
+    split: str = "test",
+    *,
+    by: By = "rouge_l",
+    examples: int = 5,
+    reference: str | Path | None = None,
 ) -> dict[str, Any]:
     """`changed_sentences` of two runs that answered the same split: on which sentences B gained and lost most.
 
     Raises:
         ValueError, OSError: no answers, or none in common.
     """
-    names, references, a, b = paired_predictions(run_a, run_b, split)
-    tokenize = read_recipe(run_a).bleu_tokenize
+    names, references, a, b = paired_predictions(run_a, run_b, split, reference)
+    recipe = next((read_recipe(run) for run in (run_a, run_b) if Path(run).is_dir()), None)
+    tokenize: Tokenize = "auto" if recipe is None else recipe.bleu_tokenize
     return changed_sentences(names, references, a, b, by=by, tokenize=tokenize, examples=examples)

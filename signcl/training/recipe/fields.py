@@ -166,7 +166,9 @@ class Recipe:
     loss: LossRecipe = field(default_factory=LossRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
     decode: Decode = field(default_factory=Decode)
-    bleu_tokenize: Literal["none", "13a", "zh", "char"] = "none"
+    bleu_tokenize: Literal["auto", "none", "13a", "intl", "zh", "char"] = "auto"
+    """How BLEU cuts sentences. auto goes by the references' writing: none for spaced words with punctuation apart, 13a
+    with punctuation that touches words, zh for Chinese, char for other scripts without spaces. Signatures name it."""
 
     def __post_init__(self) -> None:
         self._check_scales()

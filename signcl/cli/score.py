@@ -1,0 +1,92 @@
+"""`signcl score HYP [HYP ...] REF`: scores of anybody's sentences."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.number_options import whole
+
+__all__ = ["add"]
+
+# keys of signcl.metrics.presets.PRESETS and of signcl.metrics.written_forms.STEPS, which are not free to import
+PRESETS = ("phoenix14t", "csl-daily", "how2sign", "wmt-slt")
+STEPS = ("nfc", "width", "lower", "no_stop", "no_spaces")
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verb of this file."""
+    command = add_verb(
+        verbs, "score", _score, "score files of sentences: BLEU, chrF, ROUGE-L, WER, intervals, and why numbers differ"
+    )
+    command.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="HYP [HYP ...] REF: plain lines, id|text, TSV, CSV, JSON(L), predictions.SPLIT.tsv; the last is REF",
+    )
+    command.add_argument("--preset", choices=PRESETS, help="the stated convention of a corpus (docs/scoring.md)")
+    command.add_argument(
+        "--tokenize",
+        choices=("auto", "none", "13a", "intl", "zh", "char"),
+        help="of BLEU; default that of the preset, else auto: by the writing of the references",
+    )
+    command.add_argument(
+        "--normalize", nargs="+", choices=STEPS, metavar="STEP", help=f"done to both sides first: {', '.join(STEPS)}"
+    )
+    command.add_argument("--smoothing", choices=("exp", "none", "floor", "add-k"), default="exp", help="of BLEU")
+    command.add_argument("--glosses", action="store_true", help="the files hold glosses: WER")
+    command.add_argument("--train", metavar="TXT", help="sentences of training: how much was seen and copied")
+    command.add_argument("--other-ref", metavar="FILE", help="score on these references too, and say what differs")
+    text = "references without a hypothesis: refuse, score as empty, or drop for every system"
+    command.add_argument("--missing", choices=("refuse", "empty", "drop"), default="refuse", help=text)
+    command.add_argument(
+        "--text-column", metavar="NAME", help="column of the hypotheses, where it is not found by name"
+    )
+    command.add_argument("--reference-column", metavar="NAME", help="column of the references and of --train, likewise")
+    command.add_argument("--id-column", metavar="NAME", help="column of the ids, likewise")
+    command.add_argument("--bootstrap", type=whole(low=0, high=10**7), default=1000, help="resamples; 0: no intervals")
+    command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0, help="of the resamples")
+    command.add_argument("--bertscore", metavar="FOLDER", help="also BERTScore, by the model in a local folder")
+    command.add_argument("--bertscore-layer", type=whole(low=1, high=1000), metavar="N", help="default: its last layer")
+    command.add_argument("--bleurt", metavar="FOLDER", help="also BLEURT, by the model in a local folder")
+    command.add_argument("--html", metavar="FILE", help="also write one self-contained page")
+    add_json(command)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from signcl.cli.score_text import score_text
+    from signcl.evaluation.text_scores import score_files
+
+    *hypotheses, reference = options.files
+    if not hypotheses:
+        raise ValueError(f"score needs hypotheses and references: signcl score HYP REF; got only {reference}")
+    if options.bertscore_layer is not None and options.bertscore is None:
+        raise ValueError("--bertscore-layer chooses a layer of --bertscore FOLDER; give the folder too")
+    found = score_files(
+        hypotheses,
+        reference,
+        train=options.train,
+        other_reference=options.other_ref,
+        preset=options.preset,
+        tokenize=options.tokenize,
+        steps=options.normalize,
+        glosses=options.glosses,
+        smoothing=options.smoothing,
+        samples=options.bootstrap,
+        seed=options.seed,
+        missing=options.missing,
+        text_column=options.text_column,
+        id_column=options.id_column,
+        reference_column=options.reference_column,
+        bertscore_model=options.bertscore,
+        bertscore_layer=options.bertscore_layer,
+        bleurt_model=options.bleurt,
+    )
+    if options.html:
+        from signcl.pages.score_page import write_score_page
+
+        write_score_page(found, Path(options.html))
+    show(options, found, score_text)

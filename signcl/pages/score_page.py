@@ -1,0 +1,163 @@
+"""The page of `signcl score --html`: one file with scores, comparisons and conventions of text files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from signcl.data.files import write_text
+from signcl.data.installed import version_of
+from signcl.evaluation.sentence_files import Sentences, align, read_sentences
+from signcl.evaluation.text_scores import score_sentences
+from signcl.metrics.titles import SCORES
+from signcl.pages.markup import code, decimals, gap, table, text
+from signcl.pages.report_runs import RunFiles, command
+
+__all__ = ["files_section", "score_page", "write_score_page"]
+
+HERE = Path(__file__).parent
+SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match", "bertscore", "bleurt")
+
+
+def write_score_page(found: dict[str, Any], path: Path) -> Path:
+    """Write the page of what `score_files` returned; its path."""
+    if path.is_dir():
+        raise ValueError(f"--html {path}: a file name is needed, and there is a folder of that name")
+    write_text(path, score_page(found))
+    return path
+
+
+def _title(metric: str) -> str:
+    return SCORES[metric].title if metric in SCORES else {"bertscore": "BERTScore F", "bleurt": "BLEURT"}[metric]
+
+
+def files_section(run: RunFiles, files: list[Path]) -> str:
+    """A section of the report: files of sentences scored against the references of a run, beside that run."""
+    if not run.predictions:
+        return gap(
+            f"{run.label} has no answers on the {run.split} split to set these files beside.", command("evaluate", run)
+        )
+    glosses = run.recipe.system.answers != "sentences"
+    sides = [read_sentences(path, "gloss hypothesis" if glosses else "hypothesis") for path in files]
+    true = Sentences(
+        run.folder / f"predictions.{run.split}.tsv",
+        "the references of a run",
+        [reference for reference, _ in run.predictions.values()],
+        list(run.predictions),
+    )
+    _, said, references, notes = align(sides, true)
+    systems = {run.label: [answer for _, answer in run.predictions.values()]}
+    systems |= {str(path): sentences for path, sentences in zip(files, said)}
+    found = score_sentences(
+        systems,
+        references,
+        tokenize=None if glosses else run.recipe.bleu_tokenize,
+        glosses=glosses,
+        preset="phoenix14t" if glosses and run.recipe.corpus.name == "phoenix14t" else None,
+    )
+    found["pairs"] = [pair for pair in found["pairs"] if pair["of_a"] == run.label]
+    notes = [f"{side.path}: {side.how}" for side in sides] + notes
+    return _scores(found) + "<ul>" + "".join(f"<li>{text(note)}</li>" for note in notes) + "</ul>"
+
+
+def _scores(found: dict[str, Any]) -> str:
+    """The table of scores, how they were made, and the comparisons."""
+    systems, convention = found["systems"], found["convention"]
+    names = [metric for metric in SHOWN if any(metric in one["scores"] for one in systems)]
+    rows = []
+    for metric in names:
+        row = [text(_title(metric))]
+        for one in systems:
+            span = one["scores"].get("intervals", {}).get(metric)
+            below = f"<small>{decimals(span[0])}–{decimals(span[1])}</small>" if span else ""
+            row.append(decimals(one["scores"].get(metric), 3 if metric == "exact_match" else 2) + below)
+        rows.append(row)
+    parts = [table([text(one["name"]) for one in systems], rows, caption="Scores of each file", name="Score")]
+    parts.append('<p class="note">Small numbers: 95 % bootstrap intervals over sentences. WER: lower is better.</p>')
+    said = f"Tokenizer {convention['tokenize']}"
+    said += ", chosen by the writing of the references" if convention["tokenize_asked"] == "auto" else ""
+    said += f"; both sides normalized by {', '.join(convention['normalization'])}."
+    said += f" Preset {convention['preset']}: {convention['stated']}." if convention["preset"] else ""
+    signatures = "".join(
+        f"<li>{text(name)}: {code(value)}</li>" for name, value in systems[0]["scores"]["signatures"].items()
+    )
+    parts.append(f"<p>{text(said)}</p><ul>{signatures}</ul>")
+    if found["pairs"]:
+        cells = [
+            [
+                f"{text(pair['of_b'])} less {text(pair['of_a'])}",
+                text(_title(pair["metric"])),
+                decimals(pair["difference"], sign=True),
+                f"{decimals(pair['low'], sign=True)} to {decimals(pair['high'], sign=True)}",
+                decimals(pair["p_value"], 3),
+            ]
+            for pair in found["pairs"]
+        ]
+        head = ["Score", "Difference", "95 % interval", "p"]
+        parts.append("<h3>Paired bootstrap</h3>" + table(head, cells, caption="Paired bootstrap", name="Pair"))
+        parts.append(f'<p class="note">p: {text(found["p_value"])}</p>')
+    return "".join(parts)
+
+
+def score_page(found: dict[str, Any]) -> str:
+    """The page as HTML."""
+    systems = found["systems"]
+    title = "Scores of " + ", ".join(one["name"] for one in systems)
+    parts = [_scores(found)]
+    for one in systems:
+        parts.append(f"<h2>{text(one['name'])}</h2>")
+        if "overlap" in one:
+            overlap = one["overlap"]
+            parts.append(
+                f"<p>Of the references {decimals(overlap['references_seen'])} % occur among "
+                f"{overlap['training_sentences']} training sentences; {decimals(overlap['hypotheses_copied'])} % of "
+                f"the hypotheses are copied from there.</p>"
+            )
+        if one["findings"]:
+            parts.append(
+                "<h3>What differs</h3><ul>" + "".join(f"<li>{text(f)}</li>" for f in one["findings"]) + "</ul>"
+            )
+        if one["conventions"]:
+            cells = [
+                [
+                    text(row["convention"]),
+                    *(decimals(row[metric]) for metric in ("bleu1", "bleu4")),
+                    decimals(row["difference"], sign=True),
+                    decimals(row["rouge_l"]),
+                    decimals(row["exact_match"], 3),
+                ]
+                for row in one["conventions"]
+            ]
+            head = ["BLEU-1", "BLEU-4", "less scored", "ROUGE-L", "Exact match"]
+            parts.append("<h3>Conventions</h3>" + table(head, cells, caption="Conventions", name="Both sides alike"))
+    if "other_references" in found:
+        other = found["other_references"]
+        items = [
+            f"{name}: BLEU-4 {scores['bleu4']:.2f} there, {scores['bleu4_of_these']:.2f} on the references"
+            for name, scores in other["scores"].items()
+        ]
+        lines = "".join(f"<li>{text(item)}</li>" for item in [*items, *other["findings"]])
+        parts.append(f"<h2>Other references: {code(other.get('path', ''))}</h2><ul>{lines}</ul>")
+    read = [f"{one['path']}: {one['how']}" for one in (*systems, found["references"])] if "path" in systems[0] else []
+    parts.append(
+        "<h2>Files</h2><ul>" + "".join(f"<li>{text(line)}</li>" for line in [*read, *found.get("notes", [])]) + "</ul>"
+    )
+    style = (HERE / "style.css").read_text(encoding="utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{text(title)} · signcl score</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header class="top"><p class="kind">signcl score</p><h1>{text(title)}</h1></header>
+<main><section>{"".join(parts)}</section></main>
+<footer>Made by signcl {text(version_of("signcl"))}.</footer>
+</body>
+</html>
+"""
