@@ -164,7 +164,7 @@ def test_a_damaged_store_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"shard-00000\.safetensors is missing"):
         FeatureStore(tmp_path / "s")
     (tmp_path / "s" / "index.json").write_text("{")
-    with pytest.raises(ValueError, match="index.json is damaged"):
+    with pytest.raises(ValueError, match=r"index\.json is damaged"):
         FeatureStore(tmp_path / "s")
     (tmp_path / "s" / "index.json").write_text(json.dumps({"weight_map": {}}))
     with pytest.raises(ValueError, match=r"index.json is damaged \(the whole has no 'format'\)"):
