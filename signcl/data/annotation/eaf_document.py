@@ -24,6 +24,10 @@ __all__ = ["Document", "Media", "read_document"]
 
 LARGEST = 256 * 2**20  # bytes; ELAN files of hours of dense annotation have a few million
 DEEPEST = 64  # tiers below each other
+ENTITIES = (
+    "declares a document type (<!DOCTYPE) or uses an entity, which ELAN never does; it is not read, since entities may "
+    "be of any size or name other files; save it again in ELAN"
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Document:
     _slots: dict[str, str | None] = field(default_factory=dict)
     _by_id: dict[str, _Annotation] = field(default_factory=dict)
     _neighbours: dict[str, tuple[dict[str, _Annotation], dict[str, _Annotation]]] = field(default_factory=dict)
-    _siblings: dict[str, dict[str, list[_Annotation]]] = field(default_factory=dict)
+    _siblings: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def timed(self, tier: str) -> Iterator[TimedText]:
         """The annotations of a tier, each with its time.
@@ -105,17 +109,21 @@ class Document:
         start, stop = self._times(parent, depth + 1)
         siblings = self._in_order(annotation)
         share = (stop - start) / len(siblings)
-        place = siblings.index(annotation)
+        place = siblings[annotation.id]
         return start + share * place, start + share * (place + 1)
 
-    def _in_order(self, annotation: _Annotation) -> list[_Annotation]:
-        """The annotations of its tier that divide the same parent, first to last."""
+    def _in_order(self, annotation: _Annotation) -> dict[str, int]:
+        """The annotations of its tier that divide the same parent, each with its place, first to last."""
         tier = annotation.tier
         if tier not in self._siblings:
             groups: dict[str, list[_Annotation]] = defaultdict(list)
             for other in self.tiers[tier]:
                 groups[other.parent].append(other)
-            self._siblings[tier] = {parent: self._chained(group) for parent, group in groups.items() if parent}
+            self._siblings[tier] = {
+                parent: {one.id: place for place, one in enumerate(self._chained(group))}
+                for parent, group in groups.items()
+                if parent
+            }
         return self._siblings[tier][annotation.parent]
 
     def _chained(self, group: list[_Annotation]) -> list[_Annotation]:
@@ -304,13 +312,12 @@ def _root(file: Path) -> Any:
     except etree.XMLSyntaxError as error:
         line, column = error.position
         reason = " ".join(str(error.msg or error).split())[:120]
+        if "entity" in reason.lower():
+            raise ValueError(f"{file}: {ENTITIES}") from None
         at = "" if "line" in reason else f", line {line}, column {column}"
         raise ValueError(f"{file}: is not an ELAN file ({reason}{at})") from None
     if tree.docinfo.doctype or tree.docinfo.internalDTD is not None:
-        raise ValueError(
-            f"{file}: declares a document type (<!DOCTYPE), which ELAN never writes; it is not read, since its "
-            "entities may be of any size or name other files; save it again in ELAN"
-        )
+        raise ValueError(f"{file}: {ENTITIES}")
     return tree.getroot()
 
 

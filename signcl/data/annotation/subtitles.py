@@ -217,5 +217,5 @@ def _times(file: Path, line: int, text: str) -> tuple[Fraction, Fraction]:
 
 def _plain(lines: list[str], is_vtt: bool) -> str:
     """The text of a cue in one line, without markup."""
-    text = " ".join(line.strip() for line in lines)
+    text = " ".join(line.strip() for line in lines).replace("\t", " ")
     return (html.unescape(VTT_TAG.sub("", text)) if is_vtt else SRT_TAG.sub("", text)).strip()
