@@ -285,6 +285,13 @@ def test_the_rate_of_the_linked_video_is_used_and_said(videos, capsys):
     assert "20 frames a second, as its video has: a.eaf (v20.mp4)" in capsys.readouterr().err
     assert spans_of(path, fps=25) == [("HELLO", 0, 10)]
     assert "--fps is taken, though the video has another rate: a.eaf (v20.mp4 has 20)" in capsys.readouterr().err
+    (videos / "my clip.mp4").write_bytes((videos / "v20.mp4").read_bytes())
+    path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("my%20clip.mp4"))
+    assert spans_of(path, fps=None) == [("HELLO", 0, 8)]
+    path.write_text(
+        path.read_text().replace('MEDIA_FILE=""', 'MEDIA_FILE="C:\\x\\v10.mp4"').replace("MEDIA_DESC", "GONE_")
+    )
+    assert spans_of(path, fps=None) == [("HELLO", 0, 4)]  # as ELAN linked in its first years
     path = eaf(videos / "v10.eaf", [0, 400], MARK)  # no link: the video of the same name beside it
     assert spans_of(path, fps=None) == [("HELLO", 0, 4)]
     path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("gone.mp4", origin=1000))

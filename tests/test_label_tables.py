@@ -119,3 +119,18 @@ def test_packed_tables_are_read_and_broken_ones_named(tmp_path):
         rows(tmp_path / "a.tsv.gz", gzip.compress(TABLE.encode())[:-9])
     with pytest.raises(ValueError, match="cannot be unpacked"):
         rows(tmp_path / "a.tsv.gz", TABLE)
+
+
+def test_a_clip_of_two_signers_or_two_splits_is_named(tmp_path):
+    from signcl.data.corpora.csl_daily import PICKLE, SPLIT_FILE
+    from signcl.density.instance_files import _signers_of_clips
+
+    table = tmp_path / "signers.tsv"
+    table.write_text("name\tsigner\na\tada\na\tada\na\tbob\n")
+    with pytest.raises(ValueError, match=r"signers\.tsv:4: the clip 'a' has the signers 'ada' and 'bob'"):
+        _signers_of_clips(table)
+    for file in (PICKLE, SPLIT_FILE):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("name|split\na|train\na|test\n")
+    with pytest.raises(ValueError, match=r"split_1\.txt:3: 'a' is in the splits 'train' and 'test'"):
+        load_samples("csl_daily", tmp_path, "train")

@@ -153,6 +153,7 @@ def test_order_score_and_further_columns_are_free(tmp_path):
         (["a\tA\t5\t5"], r":2: needs whole frames .* got start '5', stop '5'"),
         (["a\tA\t-1\t5"], "got start '-1'"),
         (["a\tA\t1.5\t5"], "got start '1.5'"),
+        (["a\tA\t0\t" + "9" * 5000], r":2: needs whole frames"),
         (["a\tA\t1"], r":2: has 3 cells where the header has 5; stop missing"),
         (["a\tA\t1\t"], "got start '1', stop ''"),
         (["\tA\t1\t5"], "needs a name and a gloss"),

@@ -115,6 +115,13 @@ def test_what_is_no_subtitle_is_named_by_file_and_line(tmp_path, name, text, mat
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_number_in_front_of_the_next_cue_is_its_counter_or_a_text(tmp_path):
+    joined = "7\n00:00,000 --> 00:01,000\nroom\n{}\n00:01,000 --> 00:02,000\nBye\n"
+    assert cues(tmp_path / "a.srt", joined.format(8)) == [("room", 0, 10), ("Bye", 10, 20)]
+    assert cues(tmp_path / "a.srt", joined.format(9)) == [("room 9", 0, 10), ("Bye", 10, 20)]
+    assert cues(tmp_path / "a.srt", joined[2:].format(8)) == [("room 8", 0, 10), ("Bye", 10, 20)]
+
+
 def test_cues_without_text_are_counted(tmp_path, capsys):
     assert cues(tmp_path / "a.srt", SRT.replace("Bye", "<i></i>")) == TWO[:1]
     assert "1 annotation without text, left out: a.srt" in capsys.readouterr().err
@@ -158,16 +165,19 @@ def test_the_verb_spans_turns_every_kind_into_every_other(tmp_path, capsys):
     # One clip to one file, by its ending in any case.
     assert main(["spans", str(tmp_path / "3" / "a.vtt"), "-o", str(tmp_path / "one.SRT"), "--fps", "25"]) == 0
     assert read_subtitles(tmp_path / "one.SRT", fps=25) == {"one": spans["a"]}
+    assert "one.SRT: holds the clip a, which will be called one when it is read again" in capsys.readouterr().err
     capsys.readouterr()
     for words, said in [
         (["0.tsv", "-o", "two.srt"], "two.srt: holds one clip, and there are 2; give a folder and --to srt"),
         (["0.tsv", "-o", "x.ass"], "x.ass: spans are written as a .tsv table, as one .eaf, .srt or .vtt file"),
         (["0.tsv", "-o", "x.tsv", "--to", "srt"], "--to srt says what is written to a folder"),
         (["0.tsv", "-o", "x", "--from", "srt"], "--from srt says what is read from a folder"),
+        (["none", "-o", "x.tsv"], "none: holds no .eaf, .srt or .vtt file; a corpus folder is given as --root"),
         (["mixed", "-o", "x.tsv"], "mixed: holds files of several kinds (eaf, vtt); choose one with --from"),
     ]:
         mixed = tmp_path / "mixed"
         mixed.mkdir(exist_ok=True)
+        (tmp_path / "none").mkdir(exist_ok=True)
         (mixed / "a.eaf").touch()
         (mixed / "a.vtt").touch()
         paths = [str(tmp_path / w) if not w.startswith("-") and w not in ("srt",) else w for w in words]

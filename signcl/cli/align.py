@@ -128,6 +128,7 @@ def _spans(options: argparse.Namespace) -> None:
     from signcl.data.annotation.span_table import write_spans
     from signcl.data.annotation.subtitles import write_subtitles
     from signcl.data.corpora import load_samples
+    from signcl.data.progress import say
 
     given = [value for value in (options.source, options.phoenix_alignments, options.root) if value is not None]
     if len(given) != 1:
@@ -162,6 +163,9 @@ def _spans(options: argparse.Namespace) -> None:
             if len(spans) != 1:
                 raise ValueError(f"{out}: holds one clip, and there are {len(spans)}; give a folder and --to {kind}")
             file = out
+            (name,) = spans
+            if name != out.stem:
+                say(f"{out}: holds the clip {name}, which will be called {out.stem} when it is read again")
         form = options.out_kind or (kind if kind != "folder" else "eaf")
         if form == "eaf":
             write_elan(out, spans, fps=options.fps, tier=options.tier or "gloss", clips=clips, file=file)
@@ -180,9 +184,11 @@ def _read_any(source: Path, options: argparse.Namespace) -> Mapping[str, Sequenc
     if source.is_dir():
         endings = {file.suffix.lower().removeprefix(".") for file in source.rglob("*") if file.name[0] != "."}
         held = [kind for kind in KINDS if kind in endings]
+        if options.source_kind is None and not held:
+            raise ValueError(f"{source}: holds no .eaf, .srt or .vtt file; a corpus folder is given as --root {source}")
         if options.source_kind is None and len(held) > 1:
             raise ValueError(f"{source}: holds files of several kinds ({', '.join(held)}); choose one with --from")
-        kind = options.source_kind or (held[0] if held else "eaf")
+        kind = options.source_kind or held[0]
     elif options.source_kind is not None and options.source_kind != kind:
         raise ValueError(
             f"--from {options.source_kind} says what is read from a folder, but {source} is a .{kind} file"

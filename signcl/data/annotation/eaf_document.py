@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from signcl.data.annotation.timed_text import TimedText
 
@@ -44,8 +45,8 @@ class Media:
 
     @property
     def name(self) -> str:
-        """The file's name without its folders."""
-        return re.split(r"[/\\]", self.relative_url or self.url)[-1]
+        """The file's name without its folders, `%20` as a space."""
+        return unquote(re.split(r"[/\\]", self.relative_url or self.url)[-1])
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Document:
     _slots: dict[str, str | None] = field(default_factory=dict)
     _by_id: dict[str, _Annotation] = field(default_factory=dict)
     _neighbours: dict[str, tuple[dict[str, _Annotation], dict[str, _Annotation]]] = field(default_factory=dict)
+    _shared: dict[tuple[str, str], Fraction] = field(default_factory=dict)
     _siblings: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def timed(self, tier: str) -> Iterator[TimedText]:
@@ -166,45 +168,41 @@ class Document:
                     starting.setdefault(other.slots[0], other)
                     ending.setdefault(other.slots[1], other)
             self._neighbours[annotation.tier] = starting, ending
-        starting, ending = self._neighbours[annotation.tier]
-        back = self._walk(annotation, slot, ending, 0)
-        on = self._walk(annotation, slot, starting, 1)
-        if back is None or on is None:
-            order = list(self._slots)
-            place = order.index(slot)
-            back = self._search(annotation, order[place::-1])
-            on = self._search(annotation, order[place:])
-        if back is None or on is None:
-            raise self._wrong(
-                annotation, f"has the time slot {slot} without a time, and no slot with one on both sides"
-            )
-        (before, behind_it), (after, in_front_of_it) = back, on
-        return before + Fraction(after - before) * behind_it / (behind_it + in_front_of_it)
+        if (annotation.tier, slot) not in self._shared:
+            starting, ending = self._neighbours[annotation.tier]
+            chain = [*reversed(self._walk(slot, ending, 0)), slot, *self._walk(slot, starting, 1)]
+            filled = chain  # all slots of the chain at once: a long chain is walked once
+            if self._aligned(annotation, chain[0]) is None or self._aligned(annotation, chain[-1]) is None:
+                order = list(self._slots)
+                place = order.index(slot)
+                chain = [*reversed(self._until_aligned(order[place::-1])), *self._until_aligned(order[place:])[1:]]
+                filled = [slot]  # the others of the list may stand in chains of their own
+            before, after = self._aligned(annotation, chain[0]), self._aligned(annotation, chain[-1])
+            if before is None or after is None:
+                raise self._wrong(
+                    annotation, f"has the time slot {slot} without a time, and no slot with one on both sides"
+                )
+            places = {one: place for place, one in enumerate(chain)}
+            for one in filled:
+                share = Fraction(places[one], len(chain) - 1)
+                self._shared[annotation.tier, one] = before + (after - before) * share
+        return self._shared[annotation.tier, slot]
 
-    def _walk(
-        self, annotation: _Annotation, slot: str, neighbours: dict[str, _Annotation], side: int
-    ) -> tuple[int, int] | None:
-        """The next aligned slot along a chain of annotations, and how many steps away it is."""
-        seen = {slot}
+    def _walk(self, slot: str, neighbours: dict[str, _Annotation], side: int) -> list[str]:
+        """The slots along a chain of annotations, up to the first with a time or the chain's end."""
+        slots: dict[str, None] = {slot: None}
         while (neighbour := neighbours.get(slot)) is not None and neighbour.slots is not None:
             slot = neighbour.slots[side]
-            if slot in seen:
-                return None
-            seen.add(slot)
-            value = self._aligned(neighbour, slot)
-            if value is not None:
-                return value, len(seen) - 1
-        return None
+            if slot in slots:
+                break
+            slots[slot] = None
+            if self._slots.get(slot) is not None:
+                break
+        return list(slots)[1:]
 
-    def _search(self, annotation: _Annotation, slots: list[str]) -> tuple[int, int] | None:
-        return next(
-            (
-                (time, steps)
-                for steps, slot in enumerate(slots)
-                if (time := self._aligned(annotation, slot)) is not None
-            ),
-            None,
-        )
+    def _until_aligned(self, slots: list[str]) -> list[str]:
+        stop = next((place for place, slot in enumerate(slots) if self._slots[slot] is not None), len(slots) - 1)
+        return slots[: stop + 1]
 
     def _aligned(self, annotation: _Annotation, slot: str) -> int | None:
         """The time that a slot states, None where it states none."""
@@ -244,6 +242,8 @@ def read_document(file: Path) -> Document:
         if units != "milliseconds":
             raise ValueError(f"{file}: has the TIME_UNITS {units!r}; milliseconds are needed, save it again in ELAN")
         document.media = [_media(file, element) for element in header.iterfind("MEDIA_DESCRIPTOR")]
+        if not document.media and header.get("MEDIA_FILE"):  # as ELAN linked before 2.0
+            document.media = [Media(header.get("MEDIA_FILE"), "", "", 0)]
     for element in root.iterfind("LINGUISTIC_TYPE"):
         document._types[element.get("LINGUISTIC_TYPE_ID", "")] = _Type(
             element.get("CONSTRAINTS", "").replace(" ", "_"), element.get("CONTROLLED_VOCABULARY_REF", "")

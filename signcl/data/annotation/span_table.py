@@ -114,7 +114,8 @@ def _table(path: Path) -> dict[str, list[Span]]:
         cells = row.cells
         if not cells["name"] or not cells["gloss"]:
             raise row.error("a row needs a name and a gloss")
-        if not (cells["start"].isdecimal() and cells["stop"].isdecimal() and int(cells["start"]) < int(cells["stop"])):
+        edges = [cells["start"], cells["stop"]]
+        if not all(edge.isdecimal() and len(edge) < 16 for edge in edges) or not int(edges[0]) < int(edges[1]):
             raise row.error(
                 f"needs whole frames 0 <= start < stop, got start {cells['start']!r}, stop {cells['stop']!r}"
             )
@@ -125,7 +126,7 @@ def _table(path: Path) -> dict[str, list[Span]]:
         if math.isnan(score):
             raise row.error(f"needs a number or nothing as score, got {cells['score']!r}")
         start, stop, peak = int(cells["start"]), int(cells["stop"]), cells.get("peak") or ""
-        if peak and not (peak.isdecimal() and start <= int(peak) < stop):
+        if peak and not (peak.isdecimal() and len(peak) < 16 and start <= int(peak) < stop):
             raise row.error(f"needs a frame of the span {start}-{stop} or nothing as peak, got {peak!r}")
         span = Span(cells["gloss"], start, stop, score, peak=int(peak) if peak else None)
         found.setdefault(cells["name"], []).append(span)

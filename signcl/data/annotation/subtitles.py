@@ -35,6 +35,7 @@ __all__ = ["SUFFIXES", "read_subtitles", "write_subtitles"]
 SUFFIXES = (".srt", ".vtt")
 TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{3}))?"  # hours may be left out; SubRip has a comma, WebVTT a dot
 CUE = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?P<settings>(?:\s+[\w-]+:\S+)*)\s*", re.ASCII)
+COUNTER = re.compile(r"\s*[0-9]{1,9}\s*")
 VTT_TAG = re.compile(r"</?(?:c|i|b|u|v|ruby|rt|lang)(?:[ .\t][^>]*)?>|<[\d:.]+>")
 SRT_TAG = re.compile(r"</?(?:i|b|u|s|font)(?:\s[^>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
 
@@ -156,6 +157,7 @@ def _cues(file: Path, text: str) -> Iterator[TimedText]:
                     f"{file}:{number}: the head of WebVTT holds {line[:40]!r}; put an empty line before the first cue, "
                     "and take segments of a stream (X-TIMESTAMP-MAP) together first"
                 )
+    counter = 0  # of the cue before, where it has one
     while at < len(lines):
         if not lines[at].strip():
             at += 1
@@ -170,8 +172,9 @@ def _cues(file: Path, text: str) -> Iterator[TimedText]:
             at = end
             continue
         # A counter (SubRip) or an identifier (WebVTT) may stand in the line before the times.
-        named = "-->" not in lines[at] and (is_vtt or lines[at].strip().isdecimal())
+        named = "-->" not in lines[at] and (is_vtt or COUNTER.fullmatch(lines[at]) is not None)
         if named:
+            counter = 0 if is_vtt else int(lines[at])
             at += 1
         if at == len(lines) or "-->" not in lines[at]:
             stray = lines[at - 1 if named else at]
@@ -185,8 +188,9 @@ def _cues(file: Path, text: str) -> Iterator[TimedText]:
         texts: list[str] = []
         while at < len(lines) and lines[at].strip():
             if "-->" in lines[at]:  # the next cue without an empty line before it
-                if texts and texts[-1].strip().isdecimal() and not is_vtt:
-                    texts.pop()
+                if counter and texts and COUNTER.fullmatch(texts[-1]) and int(texts[-1]) == counter + 1:
+                    texts.pop()  # its counter, and not the number 2 as a text
+                    counter += 1
                 break
             texts.append(lines[at])
             at += 1

@@ -125,6 +125,7 @@ def to_spans(file: Path, texts: Iterable[TimedText], clock: Clock, notes: Notes)
             holds a line break or control character; named with its file.
     """
     spans = []
+    frames_a_ms = Fraction(clock.fps) / 1000
     for text in texts:
         value = text.text.strip()
         if not value:
@@ -151,7 +152,7 @@ def to_spans(file: Path, texts: Iterable[TimedText], clock: Clock, notes: Notes)
             raise wrong(f"starts before the clip{origin}; mend its times")
         if stop > DAY:
             raise wrong("ends more than a day after the start; are the times milliseconds?")
-        first, last = (round(edge * Fraction(clock.fps) / 1000) for edge in (start, stop))
+        first, last = round(start * frames_a_ms), round(stop * frames_a_ms)
         if last <= first:
             raise wrong(f"has no frame at {clock.fps:g} frames a second; is --fps right?")
         if clock.num_frames is not None and last > clock.num_frames:
