@@ -232,6 +232,16 @@ def test_what_is_no_elan_file_is_said_in_one_line(tmp_path, content, match):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_encodings_are_those_that_the_file_declares(tmp_path):
+    path = eaf(tmp_path / "a.eaf", [0, 400], tier("gloss", aligned("a1", "ts1", "ts2", "GRÜSSE")))
+    text = path.read_text(encoding="utf-8")
+    path.write_bytes(text.replace("UTF-8", "UTF-16").encode("utf-16"))
+    assert spans_of(path) == [("GRÜSSE", 0, 10)]
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.eaf: is not an ELAN file \(.*line 1"):
+        spans_of(path)
+
+
 def test_entities_are_refused_and_open_nothing(tmp_path):
     bomb = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
     (tmp_path / "secret.txt").write_text("SECRET")

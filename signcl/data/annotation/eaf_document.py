@@ -302,13 +302,14 @@ def _root(file: Path) -> Any:
         raise ValueError(f"{file}: has {size / 2**20:.0f} MB, an ELAN file has at most {LARGEST // 2**20}; split it")
     if not size:
         raise ValueError(f"{file}: is not an ELAN file, it is empty")
+    content = file.read_bytes()
     # No entity is replaced, no other file is opened, and libxml2's own limits on depth and size stay on.
     parser = etree.XMLParser(
         resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True
     )
     try:
-        with file.open("rb") as opened:  # not by its name, which lxml may take for an address
-            tree = etree.parse(opened, parser)
+        # By its bytes: lxml may take a name for an address.
+        tree = etree.ElementTree(etree.fromstring(content, parser))
     except etree.XMLSyntaxError as error:
         line, column = error.position
         reason = " ".join(str(error.msg or error).split())[:120]
