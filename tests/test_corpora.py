@@ -114,7 +114,8 @@ def test_windows_line_ends_byte_order_mark_and_empty_lines_are_passed_over(tmp_p
         ("a\tx.mp4\tfine", r"train\.tsv:3: name 'a' stands already in line 2"),
         ("\tx.mp4\tfine", r"train\.tsv:3: the column name is empty"),
         ("b\t\tfine", r"train\.tsv:3: b has no path"),
-        ("b\tx.mp4", r"train\.tsv:3: b has a text without words: ''"),
+        ("b\tx.mp4", r"train\.tsv:3: has 2 cells where the header has \d; text missing"),
+        ("b\tx.mp4\t", r"train\.tsv:3: b has a text without words: ''"),
         ("b\tx.mp4\t.", r"train\.tsv:3: b has a text without words: '\.'"),
         ("b\t/etc/x.mp4\tfine", r"train\.tsv:3: b has the path '/etc/x.mp4', which leaves the corpus folder"),
         ("b\tx/../../y.mp4\tfine", r"train\.tsv:3: b has the path .* leaves the corpus folder"),
@@ -157,7 +158,7 @@ def test_missing_tables_columns_and_rows_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"empty\.tsv:1: needs the columns .* found nothing"):
         load_samples("folder", tmp_path, "empty")
     (tmp_path / "latin.tsv").write_bytes("name\tpath\ttext\na\ta.mp4\tgrüße\n".encode("latin1"))
-    with pytest.raises(ValueError, match=r"latin\.tsv: must be UTF-8"):
+    with pytest.raises(ValueError, match=r"latin\.tsv:2: must be UTF-8"):
         load_samples("folder", tmp_path, "latin")
 
 

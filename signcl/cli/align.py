@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signcl.cli.common import add_json, add_verb, show
 from signcl.cli.number_options import real, whole
 
+if TYPE_CHECKING:
+    from signcl.data.batch import Span
+
 __all__ = ["add"]
+
+KINDS = ("eaf", "srt", "vtt")  # annotation files, one for each clip
 
 
 def add(verbs: Any, words: list[str]) -> None:
@@ -33,12 +39,34 @@ def add(verbs: Any, words: list[str]) -> None:
     _corpus(command)
     add_json(command)
 
-    command = add_verb(verbs, "spans", _spans, "spans from a corpus, table or ELAN files into a table or ELAN files")
-    command.add_argument("source", metavar="FROM", nargs="?", help="TSV, .eaf, or a folder of .eaf files")
-    command.add_argument("-o", "--out", required=True, metavar="TO", help="a .tsv table, or a folder for .eaf files")
+    command = add_verb(
+        verbs,
+        "spans",
+        _spans,
+        "spans from a corpus, table, ELAN files or subtitles into a table, ELAN files or subtitles",
+    )
+    command.add_argument(
+        "source", metavar="FROM", nargs="?", help="a .tsv, .eaf, .srt or .vtt file, or a folder of them"
+    )
+    command.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="TO",
+        help="a .tsv table, an .eaf, .srt or .vtt file, or a folder for them",
+    )
+    command.add_argument("--from", dest="source_kind", choices=KINDS, help="which files of the folder FROM are read")
+    command.add_argument("--to", dest="out_kind", choices=KINDS, help="which files are written to the folder TO [eaf]")
     command.add_argument("--split", default="test")
-    command.add_argument("--fps", type=real(above=0, high=10_000), default=25.0, help="frames of a second, for ELAN")
+    command.add_argument(
+        "--fps",
+        type=real(above=0, high=10_000),
+        help="frames of a second, for ELAN and subtitles [the video's, or 25 where it is not at hand]",
+    )
     command.add_argument("--tier", help="ELAN tier to read or write")
+    command.add_argument(
+        "--media", metavar="NAME", help="which linked video of an ELAN file is the clip; * for any part"
+    )
     command.add_argument("--phoenix-alignments", metavar="DIR", help="from the HMM states of PHOENIX-2014T")
     _corpus(command)
 
@@ -52,6 +80,10 @@ def _align(options: argparse.Namespace) -> None:
     from signcl.cli.tables import alignment_table
     from signcl.inference.alignment import align_log_probs, align_run, gloss_samples
 
+    if Path(options.out).suffix.lower() in (".eaf", ".srt", ".vtt"):
+        raise ValueError(
+            f"{options.out}: align writes a .tsv table; `signcl spans TABLE -o TO` makes .eaf, .srt or .vtt of it"
+        )
     if (options.folder is None) == (options.log_probs is None):
         raise ValueError("signcl align needs a RUN, or --log-probs with --classes and --root, one of the two")
     if options.folder is not None:
@@ -92,30 +124,77 @@ def _align(options: argparse.Namespace) -> None:
 
 def _spans(options: argparse.Namespace) -> None:
     from signcl.data.annotation import phoenix_states
-    from signcl.data.annotation.elan import read_elan, write_elan
-    from signcl.data.annotation.span_table import read_spans, write_spans
+    from signcl.data.annotation.elan import write_elan
+    from signcl.data.annotation.span_table import write_spans
+    from signcl.data.annotation.subtitles import write_subtitles
     from signcl.data.corpora import load_samples
+    from signcl.data.progress import say
 
     given = [value for value in (options.source, options.phoenix_alignments, options.root) if value is not None]
     if len(given) != 1:
         raise ValueError("signcl spans needs one source: FROM, --phoenix-alignments DIR, or --corpus KIND --root DIR")
+    out = Path(options.out)
+    kind = out.suffix.lower().removeprefix(".") if out.suffix and not out.is_dir() else "folder"
+    if kind not in ("tsv", "folder", *KINDS):
+        raise ValueError(
+            f"{out}: spans are written as a .tsv table, as one .eaf, .srt or .vtt file, or as such files into a folder "
+            "(--to)"
+        )
+    if options.out_kind is not None and kind not in ("folder", options.out_kind):
+        raise ValueError(f"--to {options.out_kind} says what is written to a folder, but {out} is a .{kind} file")
+    clips: dict[str, Path] = {}
+    spans: Mapping[str, Sequence[Span]]
     if options.source is None:
         if options.phoenix_alignments is not None:
             samples = phoenix_states.samples(options.phoenix_alignments, options.split)
         else:
             samples = load_samples(options.corpus, options.root, options.split)
         spans = {sample.name: sample.spans for sample in samples if sample.spans}
+        clips = {sample.name: sample.clip for sample in samples if sample.spans and sample.clip is not None}
         if not spans:
             raise ValueError(f"no clip of split {options.split} at {given[0]} has spans of its own; align it first")
-    elif Path(options.source).suffix == ".eaf" or Path(options.source).is_dir():
-        spans = read_elan(options.source, fps=options.fps, tier=options.tier)
     else:
-        spans = read_spans(options.source)
-    out = Path(options.out)
-    if out.suffix == ".tsv":
+        spans = _read_any(Path(options.source), options)
+    if kind == "tsv":
         write_spans(out, spans)
-    elif out.suffix and out.suffix != ".eaf":
-        raise ValueError(f"{out}: spans are written as a .tsv table, or as .eaf files into a folder")
     else:
-        write_elan(out, spans, fps=options.fps, tier=options.tier or "gloss")
+        file = None
+        if kind != "folder":
+            if len(spans) != 1:
+                raise ValueError(f"{out}: holds one clip, and there are {len(spans)}; give a folder and --to {kind}")
+            file = out
+            (name,) = spans
+            if name != out.stem:
+                say(f"{out}: holds the clip {name}, which will be called {out.stem} when it is read again")
+        form = options.out_kind or (kind if kind != "folder" else "eaf")
+        if form == "eaf":
+            write_elan(out, spans, fps=options.fps, tier=options.tier or "gloss", clips=clips, file=file)
+        else:
+            write_subtitles(out, spans, suffix=f".{form}", fps=options.fps, clips=clips, file=file)
     print(f"{sum(map(len, spans.values()))} spans of {len(spans)} clips -> {out}")
+
+
+def _read_any(source: Path, options: argparse.Namespace) -> Mapping[str, Sequence[Span]]:
+    """Spans from a table, an annotation file, or a folder of annotation files of one kind."""
+    from signcl.data.annotation.elan import read_elan
+    from signcl.data.annotation.span_table import read_spans
+    from signcl.data.annotation.subtitles import read_subtitles
+
+    kind = source.suffix.lower().removeprefix(".")
+    if source.is_dir():
+        endings = {file.suffix.lower().removeprefix(".") for file in source.rglob("*") if file.name[0] != "."}
+        held = [kind for kind in KINDS if kind in endings]
+        if options.source_kind is None and not held:
+            raise ValueError(f"{source}: holds no .eaf, .srt or .vtt file; a corpus folder is given as --root {source}")
+        if options.source_kind is None and len(held) > 1:
+            raise ValueError(f"{source}: holds files of several kinds ({', '.join(held)}); choose one with --from")
+        kind = options.source_kind or held[0]
+    elif options.source_kind is not None and options.source_kind != kind:
+        raise ValueError(
+            f"--from {options.source_kind} says what is read from a folder, but {source} is a .{kind} file"
+        )
+    if kind == "eaf":
+        return read_elan(source, fps=options.fps, tier=options.tier, media=options.media)
+    if kind in KINDS:
+        return read_subtitles(source, fps=options.fps, suffixes=(f".{kind}",))
+    return read_spans(source)

@@ -112,8 +112,14 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
 
 def _signers_of_clips(path: Path) -> dict[str, str]:
     quoted = path.suffix.lower() == ".csv"
-    rows = list(read_table(path, ("name", "signer"), delimiter="," if quoted else "\t", quoted=quoted))
-    return {row.cells["name"]: row.cells["signer"] for row in rows}
+    found: dict[str, str] = {}
+    for row in read_table(path, ("name", "signer"), delimiter="," if quoted else "\t", quoted=quoted):
+        name, signer = row.cells["name"], row.cells["signer"]
+        if found.setdefault(name, signer) != signer:
+            raise row.error(
+                f"the clip {name!r} has the signers {found[name]!r} and {signer!r}; one row per clip is needed"
+            )
+    return found
 
 
 def _signers_of_rows(annotation: Annotation, rows: Instances) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from signcl.data.annotation.choices import read_choices
+from signcl.data.annotation.clip_files import check_cell
 from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Sample, Span
 from signcl.data.files import write_text
@@ -34,18 +35,25 @@ def write_spans(
             column `peak`.
 
     Raises:
-        ValueError: a name or gloss that is empty, padded or holds a tab or line break; an empty span.
+        ValueError: a name or gloss that is empty, padded or holds a tab, line break or control character; an empty
+            span; a score that is nan; a peak outside of its span.
     """
     lines = ["\t".join((*COLUMNS, "peak") if peaks is not None else COLUMNS)]
     for name, found in spans.items():
         for number, span in enumerate(found):
             for cell in (name, str(span.token)):
-                if not cell or cell != cell.strip() or len(cell.splitlines()) > 1 or "\t" in cell:
-                    raise ValueError(
-                        f"names and glosses are needed without tabs, line breaks and outer spaces: {cell!r}"
-                    )
+                check_cell(cell, str(path))
             if not 0 <= span.start < span.stop:
                 raise ValueError(f"{name}: span {span.token}:{span.start}-{span.stop} needs 0 <= start < stop")
+            if math.isnan(span.score):
+                raise ValueError(
+                    f"{name}: span {span.token}:{span.start}-{span.stop} has the score nan, a number is needed"
+                )
+            if peaks is not None and not span.start <= peaks[name][number] < span.stop:
+                raise ValueError(
+                    f"{name}: span {span.token}:{span.start}-{span.stop} needs a frame of its own as peak, got "
+                    f"{peaks[name][number]}"
+                )
             peak = "" if peaks is None else f"\t{peaks[name][number]}"
             lines.append(f"{name}\t{span.token}\t{span.start}\t{span.stop}\t{span.score:.9g}{peak}")
     write_text(Path(path), "\n".join(lines) + "\n")
@@ -106,7 +114,8 @@ def _table(path: Path) -> dict[str, list[Span]]:
         cells = row.cells
         if not cells["name"] or not cells["gloss"]:
             raise row.error("a row needs a name and a gloss")
-        if not (cells["start"].isdecimal() and cells["stop"].isdecimal() and int(cells["start"]) < int(cells["stop"])):
+        edges = [cells["start"], cells["stop"]]
+        if not all(edge.isdecimal() and len(edge) < 16 for edge in edges) or not int(edges[0]) < int(edges[1]):
             raise row.error(
                 f"needs whole frames 0 <= start < stop, got start {cells['start']!r}, stop {cells['stop']!r}"
             )
@@ -117,7 +126,7 @@ def _table(path: Path) -> dict[str, list[Span]]:
         if math.isnan(score):
             raise row.error(f"needs a number or nothing as score, got {cells['score']!r}")
         start, stop, peak = int(cells["start"]), int(cells["stop"]), cells.get("peak") or ""
-        if peak and not (peak.isdecimal() and start <= int(peak) < stop):
+        if peak and not (peak.isdecimal() and len(peak) < 16 and start <= int(peak) < stop):
             raise row.error(f"needs a frame of the span {start}-{stop} or nothing as peak, got {peak!r}")
         span = Span(cells["gloss"], start, stop, score, peak=int(peak) if peak else None)
         found.setdefault(cells["name"], []).append(span)

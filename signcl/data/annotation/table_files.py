@@ -5,15 +5,22 @@ every complaint. Used by the corpus readers; knows nothing about signs.
 from __future__ import annotations
 
 import csv
-import gzip
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from signcl.data.annotation.plain_text import read_plain
+from signcl.data.progress import say
 
 __all__ = ["OnError", "Row", "find_table", "has_words", "read_table", "stop"]
 
 OnError = Callable[[ValueError], None]
 """What to do with a broken row: `stop` raises; `signcl corpus check` passes a function that collects."""
+
+SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
+QUOTED = re.compile(r'"([^"]|"")*"')  # a whole cell, as a spreadsheet quotes it
 
 
 def stop(error: ValueError) -> None:
@@ -55,59 +62,113 @@ def read_table(
 ) -> Iterator[Row]:
     """The rows of a table with a header line.
 
-    Empty lines are passed over. A byte order mark and Windows line ends are taken off.
+    Empty lines are passed over. Byte order marks and the line ends of other systems are taken off. A row may lack cells
+    at its end that are not required (editors cut trailing tabs): such rows are counted on stderr.
 
     Args:
-        path: a UTF-8 file; gzip where the name ends in `.gz`.
+        path: a UTF-8 file (or UTF-16 with its mark); gzip where the name ends in `.gz`.
         required: columns that the header must have.
         delimiter: one character.
         quoted: a cell may stand in double quotes, doubled inside, as spreadsheets write it. Otherwise a cell ends at
-            the delimiter and nowhere else.
-        on_error: called for each row that has more cells than the header.
+            the delimiter and nowhere else; cells in quotes keep them, and are counted on stderr.
+        on_error: called for each row that has more cells than the header, lacks a required cell, or holds a carriage
+            return.
 
     Raises:
-        ValueError: not UTF-8, no header line, or a required column missing; these cannot be passed over.
+        ValueError: not text (see `read_plain`), no header line, a column missing or named twice, a broken quote; these
+            cannot be passed over.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="" if quoted else "\n") as file:
+    text = read_plain(path)
+    lines = _quoted(text, delimiter, path) if quoted else _plain(text, delimiter)
+    _, header = next(lines, (1, []))
+    _check_header(path, header, required, delimiter)
+    needed = max((header.index(column) + 1 for column in required), default=0)
+    short: list[int] = []
+    in_quotes: list[int] = []
+    for line, cells in lines:
+        wrong = _wrong_cells(header, cells, needed, delimiter)
+        if wrong:
+            on_error(ValueError(f"{path}:{line}: {wrong}"))
+            continue
+        if len(cells) < len(header):
+            short.append(line)
+            cells += [""] * (len(header) - len(cells))
+        if not quoted and any(QUOTED.fullmatch(cell) for cell in cells):
+            in_quotes.append(line)
+        yield Row(path, line, dict(zip(header, cells, strict=True)))
+    if short:
+        say(f"{path}: {_lines(short)} fewer cells than the header; the missing ones at the end are taken as empty")
+    if in_quotes:
+        say(
+            f"{path}: {_lines(in_quotes)} cells in double quotes; here nothing is quoted, so the quotes are part of "
+            "the text; save the table without quotes if they are not meant"
+        )
+
+
+def _check_header(path: Path, header: list[str], required: Sequence[str], delimiter: str) -> None:
+    twice = next((column for column in header if column and header.count(column) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"{path}:1: the column {twice!r} stands {header.count(twice)} times in the header line; "
+            "name each column once"
+        )
+    missing = [column for column in required if column not in header]
+    if not missing:
+        return
+    hint = ""
+    if any(column.strip('"') in required and column not in required for column in header):
+        hint = "; the names stand in double quotes: save the table without quotes"
+    for other, name in SEPARATORS.items():
+        if other != delimiter and any(
+            set(required) <= {cell.strip().strip('"') for cell in column.split(other)} for column in header
+        ):
+            needed = SEPARATORS.get(delimiter, repr(delimiter))
+            hint = f"; the line is separated by {name} where {needed} are needed, save it so"
+    raise ValueError(
+        f"{path}:1: needs the columns {', '.join(required)} in its header line, "
+        f"{', '.join(missing)} missing; found {', '.join(filter(None, header)) or 'nothing'}{hint}"
+    )
+
+
+def _wrong_cells(header: list[str], cells: list[str], needed: int, delimiter: str) -> str:
+    """What is wrong with a row, or "" where nothing is."""
+    if any("\r" in cell for cell in cells):
+        return "holds a carriage return inside; end every line of the file in the same way"
+    if len(cells) > len(header) and any(cells[len(header) :]):
+        counts = f"has {len(cells)} cells where the header has {len(header)}"
+        return f"{counts}; take the delimiter {delimiter!r} out of the text"
+    if len(cells) < needed:
+        lacking = ", ".join(header[len(cells) : needed])
+        return f"has {len(cells)} cells where the header has {len(header)}; {lacking} missing"
+    del cells[len(header) :]  # empty ones: a spreadsheet's trailing delimiters
+    unnamed = next((cell for column, cell in zip(header, cells) if not column and cell), None)
+    if unnamed is not None:
+        return f"has {unnamed!r} in a column without a name; name the column in the header line or empty it"
+    return ""
+
+
+def _lines(numbers: list[int]) -> str:
+    return f"line {numbers[0]} has" if len(numbers) == 1 else f"{len(numbers)} lines (the first is {numbers[0]}) have"
+
+
+def _plain(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and stripped cells of each line that is not empty; a cell with a carriage return stays as it is."""
+    for line, row in enumerate(text.split("\n"), start=1):
+        if row.strip():
+            yield line, [cell if "\r" in cell else cell.strip() for cell in row.split(delimiter)]
+
+
+def _quoted(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        first = reader.line_num + 1  # a cell in quotes may hold line ends: a row is named by its first line
         try:
-            lines = _quoted(file, delimiter) if quoted else _plain(file, delimiter)
-            _, header = next(lines, (1, []))
-            missing = [column for column in required if column not in header]
-            if missing:
-                raise ValueError(
-                    f"{path}:1: needs the columns {', '.join(required)} in its header line, "
-                    f"{', '.join(missing)} missing; found {', '.join(filter(None, header)) or 'nothing'}"
-                )
-            for line, cells in lines:
-                if len(cells) > len(header):
-                    on_error(
-                        ValueError(
-                            f"{path}:{line}: has {len(cells)} cells where the header has {len(header)}; "
-                            f"take the delimiter {delimiter!r} out of the text"
-                        )
-                    )
-                    continue
-                cells += [""] * (len(header) - len(cells))
-                yield Row(path, line, dict(zip(header, cells, strict=True)))
-        except UnicodeDecodeError as error:
+            cells = next(reader, None)
+        except csv.Error as error:
             raise ValueError(
-                f"{path}: must be UTF-8 text ({error.reason} at byte {error.start}); re-encode it"
+                f"{path}:{first}: is not well-formed quoted text ({error}); save the table again"
             ) from None
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None
-
-
-def _plain(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped cells of each line that is not empty."""
-    for line, text in enumerate(file, start=1):
-        text = text.rstrip("\r\n")
-        if text.strip():
-            yield line, [cell.strip() for cell in text.split(delimiter)]
-
-
-def _quoted(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file, delimiter=delimiter)
-    for cells in reader:
+        if cells is None:
+            return
         if any(cells):
-            yield reader.line_num, [cell.strip() for cell in cells]
+            yield first, [cell.strip() for cell in cells]

@@ -85,7 +85,11 @@ def _release(root: Path, split: str, on_error: OnError) -> Iterator[tuple[str, d
     path, split_path = root / PICKLE, root / SPLIT_FILE
     if not split_path.is_file():
         raise ValueError(f"{root}: csl_daily needs {SPLIT_FILE} beside {PICKLE}; docs/data.md says where from")
-    place = {row.cells["name"]: row.cells["split"] for row in read_table(split_path, ("name", "split"), delimiter="|")}
+    place: dict[str, str] = {}
+    for row in read_table(split_path, ("name", "split"), delimiter="|"):
+        name, part = row.cells["name"], row.cells["split"]
+        if place.setdefault(name, part) != part:
+            raise row.error(f"{name!r} is in the splits {place[name]!r} and {part!r}; download the file again")
     loaded = load_pickle(path)
     if not isinstance(loaded, dict) or not isinstance(loaded.get("info"), list):
         raise ValueError(f"{path}: needs a dict with a list 'info', as the release has it")

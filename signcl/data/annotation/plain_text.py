@@ -1,0 +1,55 @@
+"""Text files of other people as one string: UTF-8 or UTF-16, any line ends, plain or gzip; what else comes is refused.
+
+Tables and subtitles are read through here, so that both know the same encodings and give the same complaints.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import re
+import zlib
+from pathlib import Path
+
+__all__ = ["read_plain"]
+
+MARKS = (  # the longer mark first: UTF-32 begins as UTF-16 does
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+
+
+def read_plain(path: Path) -> str:
+    r"""The whole file with `\n` as its line end.
+
+    A byte order mark chooses between UTF-8 and UTF-16 (a spreadsheet's "Unicode text") and is taken off. Windows line
+    ends become `\n`; so do the bare `\r` of an old Mac, where the file has no other line end. A bare `\r` among other
+    line ends stays: the caller knows in which line it stands.
+
+    Raises:
+        ValueError: not UTF-8 or UTF-16 (with the line), a NUL byte (with the line), or not to be unpacked.
+    """
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None
+    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}:{line}: must be UTF-8 text ({error.reason} at byte {error.start}); re-encode it"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}:{line}: holds a NUL byte, so it is no UTF-8 text or damaged; save it again as UTF-8")
+    text = re.sub(r"\r+\n", "\n", text)  # "\r\r\n" is a Windows file that went through Windows twice
+    if "\n" not in text.rstrip("\n"):
+        text = text.replace("\r", "\n")
+    return text
