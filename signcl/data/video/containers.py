@@ -12,6 +12,7 @@ of the number of frames. Bytes after the last part are no part of the video and 
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -104,11 +105,12 @@ def _gif(file: BinaryIO, size: int) -> Layout:
     """Every block of a GIF: a few numbers per 255 bytes, a small part of what decoding costs."""
     data = _at(file, 0, size)
     pictures, lost = 0, Layout("the end mark of the GIF is missing")
+    broken = _broken_gif(data)
     place = 13 + _palette(data[10]) if size > 13 else size
     while place < size:
         kind = data[place]
         if kind == 0x3B:
-            return Layout(pictures=pictures)
+            return Layout(broken=broken, pictures=pictures)
         if kind == 0x2C:  # a picture: 9 bytes of place and size, a palette, the code size
             if place + 10 > size:
                 break
@@ -124,7 +126,26 @@ def _gif(file: BinaryIO, size: int) -> Layout:
         while place < size and data[place]:
             place += data[place] + 1
         place += 1
-    return Layout(lost.cut, pictures=pictures)
+    return Layout(lost.cut, broken, pictures)
+
+
+def _broken_gif(data: bytes) -> str:
+    """Where the compressed pixels of a GIF do not fit its pictures, by a decoder that checks it: libav's does not."""
+    from PIL import Image
+
+    number = 0
+    try:
+        with Image.open(io.BytesIO(data), formats=("GIF",)) as image:
+            while True:
+                image.seek(number)
+                image.load()
+                number += 1
+    except EOFError:
+        return ""  # after the last picture
+    except (OSError, SyntaxError, ValueError):
+        return f"the pixels of frame {number} are broken"
+    except Image.DecompressionBombError:
+        return ""  # libav reads pictures of any size
 
 
 def _palette(flags: int) -> int:

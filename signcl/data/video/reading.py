@@ -39,7 +39,9 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "DamagedClip",
     "VideoInfo",
+    "clip_rate",
     "count_clip_frames",
+    "frames_at",
     "probe",
     "read_frames",
     "read_into",
@@ -48,6 +50,10 @@ __all__ = [
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mov", ".mkv", ".m4v", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+SLIDES = 60
+"""Seconds from which on a clip with less than one frame a second is taken for damaged or no film at all."""
 
 
 class DamagedClip(UserWarning):
@@ -99,6 +105,15 @@ def probe(path: str | Path) -> VideoInfo:
         if num_frames == 0:
             raise ValueError(f"{path}: no frames in this video; make it again or take it out of the corpus")
         return VideoInfo(num_frames, stream.height, stream.width, rate_of(stream))
+
+
+def clip_rate(path: str | Path) -> float | None:
+    """Frames per second of a clip by its header; None for one without times. Raises what `probe` raises."""
+    path = Path(path)
+    if in_shard(path) or path.is_dir():
+        return None
+    with open_video(path) as container:
+        return rate_of(video_track(container, path))
 
 
 def remarks(path: str | Path) -> list[str]:
@@ -153,6 +168,28 @@ def count_clip_frames(path: str | Path, fps: float | None = None) -> int:
         return len(_images(path))
     info = probe(path)
     return info.num_frames if not fps or not info.fps else max(1, round(info.num_frames * fps / info.fps))
+
+
+def frames_at(path: str | Path, fps: float, only: range | None = None) -> Indices | None:
+    """Which frame of a video stands for each frame at another rate, without decoding it; None for one without times.
+
+    Args:
+        path: a video file; a folder of images and a clip of a shard have no times.
+        fps: the rate.
+        only: a part of the clip, in frames of the file.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `probe`.
+    """
+    path = Path(path)
+    if in_shard(path) or path.is_dir():
+        return None
+    with open_video(path) as container:
+        stream = video_track(container, path)
+        clock = _clock(container, stream, path)
+    if clock.count == 0:
+        raise ValueError(f"{path}: no frame could be read; copy it again or take it out of the corpus")
+    return _Wish(np.arange, _fresh, only, None, "stretch", fps, "few", _warn, 1).frames(clock, path)
 
 
 def read_frames(
@@ -377,6 +414,11 @@ class _Wish:
         """Which frames of the file are wanted, where it has the frames of `clock`."""
         if self.fps is None:
             return _chosen(self.choose, self.only, clock.count, path)
+        if clock.length > SLIDES and clock.count < clock.length:
+            raise ValueError(
+                f"{path}: {clock.count} frames for {clock.length:.0f} s by their times, too few to bring to "
+                f"{self.fps:g} frames a second; leave fps (input.fps) out or make the clip again"
+            )
         inside = np.arange(clock.count) if self.only is None else _checked_indices(self.only, clock.count, path)
         times, after = clock.times, int(inside[-1]) + 1
         end = times[after] if after < clock.count else clock.length

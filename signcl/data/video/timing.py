@@ -37,8 +37,7 @@ def frame_times(stamps: list[int | None], unit: float, rate: float | None) -> Ti
     """
     if any(stamp is None for stamp in stamps):
         return np.arange(len(stamps)) / (rate or 25.0)
-    times = np.array(stamps, dtype=np.float64) * unit
-    times = np.maximum.accumulate(times)
+    times = np.sort(np.array(stamps, dtype=np.float64)) * unit  # AVI gives times in the order of decoding
     return times - times[0] if len(times) else times
 
 

@@ -64,6 +64,9 @@ def open_video(path: Path, source: Path | io.BytesIO | None = None) -> av.contai
     if container.format.name == "tty":  # ffmpeg takes any text for terminal art
         container.close()
         raise ValueError(f"{path}: not a readable video (a text file)")
+    if "webp" in container.format.name and not container.streams.video[0].width:
+        container.close()
+        raise ValueError(f"{path}: an animated WebP, which cannot be read here; convert it to mp4 or gif")
     return container
 
 
