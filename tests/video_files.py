@@ -101,3 +101,14 @@ def make_video(
                 file.mux(audio.encode(silence))
             file.mux(audio.encode(None))
     return path
+
+
+def break_packets(path: Path, numbers: list[int]) -> None:
+    """Overwrite the pictures of some packets of an mp4, so that the decoder refuses them."""
+    with av.open(str(path)) as file:
+        entries = list(file.streams.video[0].index_entries)
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        entry = entries[number]
+        data[entry.pos + 4 : entry.pos + entry.size] = bytes(entry.size - 4)
+    path.write_bytes(bytes(data))

@@ -78,6 +78,8 @@ def _mp4(file: BinaryIO, size: int) -> Layout:
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:  # a 64-bit length follows
             length = int.from_bytes(head[8:16], "big")
+        if not any(head):
+            return Layout(f"it holds zeros from byte {place:,} on")
         if kind not in MP4_BOXES or length == 0 or length < 8:  # what comes after the end, or a box up to the end
             break
         if place + length > size:

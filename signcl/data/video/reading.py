@@ -485,12 +485,15 @@ def _read_video(source: Path | io.BytesIO, path: Path, wish: _Wish) -> Frames:
             raise ValueError(f"{path}: no frame could be read{why}; copy it again or take it out of the corpus")
         end.errors = max(end.errors, unseen)
         said = verdict(end, path, wish.damaged)
-        before, wanted = wanted, wish.frames(end.clock, path) if end.decoded != clock.count else wanted
-        clock = end.clock
-        if end.decoded and len(wanted) <= len(before) and np.array_equal(wanted, before[: len(wanted)]):
+        before = wanted
+        if end.decoded != clock.count:
+            clock = end.clock
+            wanted = wish.frames(clock, path)
+        if np.array_equal(wanted, before[: len(wanted)]):
             if said:
                 wish.note(said)
-            return places.filled()[: len(wanted)]
+            filled = places.filled()
+            return filled if len(wanted) == len(before) else filled[: len(wanted)]
 
 
 def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int, careful: bool) -> End:

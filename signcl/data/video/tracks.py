@@ -128,9 +128,14 @@ def rate_of(stream: av.video.stream.VideoStream) -> float | None:
 
 
 def is_indexed(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
-    """Whether the file has a list of all packets of the track. A fragmented mp4 has one of its first part only."""
+    """Whether the file has a list of all packets of the track.
+
+    A fragmented mp4 has one of its first part only, and of an AVI that lost its list the first packet is known.
+    """
     kinds = container.format.name.split(",")
-    return ("mp4" in kinds or "avi" in kinds) and stream.frames > 0 and len(stream.index_entries) > 0
+    if "avi" in kinds:
+        return stream.frames == 1 or len(stream.index_entries) > 1
+    return "mp4" in kinds and stream.frames > 0 and len(stream.index_entries) > 0
 
 
 def has_hidden_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
@@ -271,6 +276,8 @@ def expected_end(
         if end.until is None and container.duration:
             end.until = container.duration / 1_000_000  # microseconds
             end.by_any_track = len(container.streams) > 1
+    elif kind == "avi" and stream.frames:
+        end.until = stream.frames / end.rate  # not a count: a picture that is repeated is an empty packet
     return end
 
 
