@@ -309,6 +309,8 @@ def training_rate(samples: Sequence[Sample], recipe: InputRecipe) -> float | Non
         with contextlib.suppress(ValueError, OSError):
             rates.append(clip_rate(path))
     known = sorted(rate for rate in rates if rate is not None)
+    if recipe.fps is not None and paths and not known:
+        say(f"input.fps={recipe.fps:g} changes nothing here: the clips are images or packed, and have no times")
     if not known or recipe.fps is not None:
         return recipe.fps if known else None
     if other_rate(known[0], known[-1]):

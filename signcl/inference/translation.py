@@ -101,11 +101,13 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     rows = frames_at(clip, wanted)
     if rows is None:
         return recipe, ""
-    count = probe(clip).num_frames
+    info = probe(clip)
+    count = info.num_frames
     if abs(len(rows) - count) <= max(1, 0.02 * count):  # jitter, and the 29.97 of 30
         return (recipe if fps is None else replace(recipe, fps=fps)), ""
     why = f"{fps:g} are asked for" if fps else f"the run was trained at {wanted:g}"
-    rate = count / len(rows) * wanted
+    mean = count / len(rows) * wanted
+    rate = info.fps if info.fps and abs(info.fps - mean) < 0.1 * mean else mean  # frames may be unevenly spaced
     note = f"{clip.name}: {rate:.4g} frames a second, {why}: its {count} frames become {len(rows)} by their times"
     return replace(recipe, fps=wanted), note
 
