@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -266,8 +267,8 @@ def expected_end(
         layout = layout_of(source, kind)
         source.seek(place)  # the container goes on reading there
     else:
-        with source.open("rb") as file:
-            layout = layout_of(file, kind)
+        about = source.stat()
+        layout = _layout(str(source), kind, about.st_size, about.st_mtime_ns)
     end = End(stream.codec_context.name, layout, promised=stream.frames, rate=rate_of(stream) or 25.0)
     if is_indexed(container, stream):
         end.entries = len(stream.index_entries)
@@ -279,6 +280,13 @@ def expected_end(
     elif kind == "avi" and stream.frames:
         end.until = stream.frames / end.rate  # not a count: a picture that is repeated is an empty packet
     return end
+
+
+@lru_cache(maxsize=4096)
+def _layout(path: str, kind: str, size: int, changed: int) -> Layout:
+    """The layout of a file, once per file and not once per epoch; `size` and `changed` make a new file be looked at."""
+    with open(path, "rb") as file:
+        return layout_of(file, kind)
 
 
 def _own_end(stream: av.video.stream.VideoStream) -> float | None:
