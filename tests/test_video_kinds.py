@@ -241,7 +241,7 @@ def test_a_broken_frame_that_an_edit_list_hides_is_named(tmp_path):
 def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path, name, options):
     data = make_video(tmp_path / name, noise(), **options).read_bytes()
     cut = tmp_path / f"cut-{name}"
-    for share in (0.35, 0.5, 0.65, 0.8):
+    for share in (0.35, 0.5, 0.8, 0.9):
         cut.write_bytes(data[: int(share * len(data))])
         with pytest.raises(ValueError, match=rf"cut-{name}: ") as caught:
             read_frames(cut)

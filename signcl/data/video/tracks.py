@@ -238,7 +238,7 @@ class End:
             if self.until - self.ended > slack:
                 return self.layout.cut or f"it stops at {self.ended:.2f} s of {self.until:.2f} s"
             # Its last second may lie in the part that is missing even where the clock says little.
-            return self.layout.cut if self.until - self.ended > 1.5 / self.rate else ""
+            return self.layout.cut if self.corrupt or self.until - self.ended > 1.5 / self.rate else ""
         if self.layout.cut:
             return self.layout.cut
         if self.promised - self.decoded > max(3, self.promised // 50):
