@@ -134,7 +134,8 @@ def test_every_real_clip_is_answered(run, real_data, capsys):
     capsys.readouterr()
     assert main(["translate", str(run), *map(str, clips), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["frames"] for line in lines] == [181, 43, 43, 58]
+    # Of 24, 30, 30 and 30 frames a second; the run was trained at 25.
+    assert [line["frames"] for line in lines] == [188, 36, 36, 48]
     assert all(isinstance(line["text"], str) for line in lines)
 
 

@@ -6,11 +6,12 @@ as PHOENIX-2014T and CSL-Daily have them).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from signcl.data.features import count_feature_frames, look_at_features, read_fe
 from signcl.data.pose_quality import PoseQuality, describe_poses, pose_quality
 from signcl.data.poses import PoseReading
 from signcl.data.progress import track
-from signcl.data.video import probe, read_frames
+from signcl.data.video import clip_rate, other_rate, probe, read_frames, remarks
 from signcl.data.video.shards import check_shard, in_shard
 
 __all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
@@ -101,6 +102,7 @@ def check_corpus(
     measured: dict[str, PoseQuality] = {}
     layout_of_first: tuple[str, str] | None = None  # split and layout
     problems += _clips(parts, fast, workers, pose, measured)
+    problems += _rates(parts, root)
     for split, samples in parts.items():
         clips = [measured[key] for sample in samples if (key := f"{split}/{sample.name}") in measured]
         problems += [Problem(f"{root}, {split}", what, level) for level, what in describe_poses(clips)]
@@ -129,6 +131,7 @@ def check_sample(
     """
     source = sample.clip if sample.clip is not None else sample.features
     file = f"{source if isinstance(source, Path) else 'features'} ({sample.name})"
+    notes: list[str] = []
     try:
         if isinstance(sample.features, Path) and sample.clip is None and not fast:
             rows, points = look_at_features(sample.features, sample.name, pose)
@@ -138,13 +141,17 @@ def check_sample(
                 if measured is not None:
                     measured.append(pose_quality(points, sample.name))
         else:
-            frames = _frames(sample, fast)
+            frames = _frames(sample, fast, notes.append)
+            if sample.clip is not None:
+                notes += remarks(sample.clip)
     except (OSError, ValueError) as error:
         where, _, what = str(error).partition(": ")
         if isinstance(error, OSError) and error.strerror:
             where, what = str(error.filename or file), error.strerror
         yield Problem(where if what else file, what or where)
         frames = None
+    for note in notes:
+        yield Problem(file, note.removeprefix(f"{source}: "), "warning")
     if frames is not None and frames < 2:
         yield Problem(file, f"has {frames} frame; a signed sentence needs at least 2")
     if frames is not None and sample.num_frames is not None and frames != sample.num_frames:
@@ -185,12 +192,12 @@ def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[l
     return loaded, problems
 
 
-def _frames(sample: Sample, fast: bool) -> int:
+def _frames(sample: Sample, fast: bool, note: Callable[[str], None]) -> int:
     """Frames that are really there; decodes them all unless `fast`. Raises what reading raises."""
     if sample.clip is not None:
         if in_shard(sample.clip) and not fast:
             check_shard(sample.clip)
-        return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL))
+        return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL, note=note))
     if sample.features is None:
         raise ValueError("has neither a clip nor features")
     if fast and isinstance(sample.features, Path | tuple):
@@ -225,6 +232,23 @@ def _clips(
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the corpus
     return problems
+
+
+def _rates(parts: Mapping[str, list[Sample]], root: Path) -> list[Problem]:
+    """Videos of several rates in one corpus: a sign takes other numbers of frames in them."""
+    rates: dict[float, list[str]] = defaultdict(list)
+    for samples in parts.values():
+        for sample in samples:
+            if sample.clip is not None and sample.features is None:
+                with contextlib.suppress(OSError, ValueError):
+                    if rate := clip_rate(sample.clip):
+                        rates[round(rate, 2)].append(sample.name)
+    if not rates or not other_rate(min(rates), max(rates)):
+        return []
+    counts = ", ".join(f"{rate:g} ({len(names)} clips, e.g. {names[0]})" for rate, names in sorted(rates.items())[:8])
+    common = max(rates, key=lambda rate: len(rates[rate]))
+    what = f"clips of several rates, frames a second: {counts}; input.fps={common:g} brings them to one"
+    return [Problem(str(root), what, "warning")]
 
 
 def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Problem]:

@@ -7,7 +7,7 @@ tried (`convention_rows`), and what differs between the two sides is said in wor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 
 def score_sentences(
-    systems: dict[str, Sequence[str]],
+    systems: Mapping[str, Sequence[str]],
     references: Sequence[str],
     *,
     train: Sequence[str] | None = None,
