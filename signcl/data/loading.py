@@ -22,13 +22,14 @@ from torch import Tensor
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Batch, Sample, pack_positions
 from signcl.data.corpora import CORPORA, load_samples
-from signcl.data.features import count_feature_frames, read_features, side_by_side, with_features
+from signcl.data.features import read_features, side_by_side, with_features
 from signcl.data.planning import plan_batches
 from signcl.data.poses import read_pose
 from signcl.data.progress import track
 from signcl.data.sections import CorpusRecipe, InputRecipe, Reading
+from signcl.data.segments import count_sample, pose_rows, read_clip, read_clip_into, read_rows
 from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
-from signcl.data.video import count_clip_frames, probe, read_frames, read_into
+from signcl.data.video import probe
 from signcl.data.workers import ClipLoader, batch_memory
 
 __all__ = [
@@ -174,14 +175,15 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     only = None if sample.cut is None else range(*sample.cut)
-    return read_frames(sample.clip, indices=only, size=recipe.size and (recipe.size, recipe.size))
+    return read_clip(sample, indices=only, size=recipe.size and (recipe.size, recipe.size))
 
 
 def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
     """Features of a sample from one source. [T, D]"""
     if path.suffix.lower() == ".pose":
-        return read_pose(path, dims=recipe.pose_dims, confidence=recipe.pose_confidence)
-    return read_features(path, sample.whole or sample.name)
+        how = {"dims": recipe.pose_dims, "confidence": recipe.pose_confidence}
+        return read_pose(path, **how) if sample.segment is None else pose_rows(path, sample.segment, **how)
+    return read_features(path, sample.whole or sample.name) if sample.segment is None else read_rows(sample)
 
 
 def window(height: int, width: int, recipe: InputRecipe, random: np.random.Generator | None) -> tuple[int, int]:
@@ -270,7 +272,7 @@ def read_selected(
 
     only = None if sample.cut is None else range(*sample.cut)
     size = recipe.size and (recipe.size, recipe.size)
-    frames = read_into(sample.clip, choose, allocate, only=only, every=True, size=size)
+    frames = read_clip_into(sample, choose, allocate, only=only, every=True, size=size)
     if not placed:  # the header promised more frames, so what was drawn was drawn for another length
         return select(load_raw(sample, recipe), recipe, draw(), out)
     _mask(frames, recipe, random)
@@ -318,13 +320,8 @@ def _frames(sample: Sample) -> int:
     """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read."""
     if sample.num_frames is not None:
         return sample.num_frames
-    try:
-        if sample.features is not None:
-            return count_feature_frames(sample.features, sample.name)
-        if sample.clip is not None:
-            return count_clip_frames(sample.clip)
-    except (ValueError, OSError):
-        pass
+    with contextlib.suppress(ValueError, OSError):
+        return count_sample(sample)
     return 1
 
 
@@ -546,6 +543,7 @@ def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) ->
         max_length=max(lengths),
         num_words=torch.tensor([count_words(s.text) for s in samples]),
         sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split()).encode()) for s in samples]),
+        languages=tuple(s.language for s in samples),
     )
 
 

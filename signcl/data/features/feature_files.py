@@ -201,11 +201,16 @@ def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
     return joined
 
 
+# Features by the name of a sentence are those of the sentence: a segment of a long video is cut already.
+_BY_NAME: dict[str, Any] = {"clip": None, "num_frames": None, "segment": None, "whole": ""}
+
+
 def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     """The same sentences with features from one source."""
     for suffix in (".npy", ".pose"):
         if path.is_dir() and next(path.glob(f"*{suffix}"), None) is not None:
-            return [replace(s, clip=None, features=path / f"{s.name}{suffix}", num_frames=None) for s in samples]
+            files = [path / f"{s.name}{suffix}" for s in samples]
+            return [replace(s, features=file, **_BY_NAME) for s, file in zip(samples, files)]
     source = open_features(path)
     held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
@@ -215,7 +220,7 @@ def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
             f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
         )
     spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
-    return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+    return [replace(s, features=path, spans=spans.get(s.name, s.spans), **_BY_NAME) for s in samples]
 
 
 def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
