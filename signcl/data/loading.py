@@ -541,8 +541,11 @@ def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) ->
         positions=pack_positions(lengths),
         lengths=torch.tensor(lengths),
         max_length=max(lengths),
-        num_words=torch.tensor([count_words(s.text) for s in samples]),
-        sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split()).encode()) for s in samples]),
+        # Without a sentence its glosses stand for its words (docs/data.md).
+        num_words=torch.tensor(
+            [count_words(s.text) if s.text or not s.gloss else float(len(s.gloss)) for s in samples]
+        ),
+        sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split() or s.gloss).encode()) for s in samples]),
         languages=tuple(s.language for s in samples),
     )
 
