@@ -181,7 +181,7 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
 def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
     """Features of a sample from one source. [T, D]"""
     if path.suffix.lower() == ".pose":
-        how = {"dims": recipe.pose_dims, "confidence": recipe.pose_confidence}
+        how: dict[str, Any] = {"dims": recipe.pose_dims, "confidence": recipe.pose_confidence}
         return read_pose(path, **how) if sample.segment is None else pose_rows(path, sample.segment, **how)
     return read_features(path, sample.whole or sample.name) if sample.segment is None else read_rows(sample)
 

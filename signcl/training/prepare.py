@@ -95,9 +95,10 @@ def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) 
         silent = [s.name for s in samples if not s.text]
         if silent and recipe.system.answers not in ("glosses", "classes"):
             raise ValueError(
-                f"model.name={recipe.model.name} learns from sentences, but {len(silent)} of the {len(samples)} {split} "
-                f"clips of corpus {recipe.corpus.name} have glosses only and no text, first {', '.join(silent[:3])}; "
-                f"add the text, or train a system that recognises, such as model.name=recogniser"
+                f"model.name={recipe.model.name} learns from sentences, but {len(silent)} of the {len(samples)} "
+                f"{split} clips of corpus {recipe.corpus.name} have glosses only, no text, first "
+                f"{', '.join(silent[:3])}; add the text, or train a system that recognises, such as "
+                f"model.name=recogniser"
             )
     per_gloss = recipe.loss.signcl.words_per_gloss
     if "signcl" in recipe.loss.weights and per_gloss != 1 and any(not s.text for s in train):

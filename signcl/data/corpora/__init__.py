@@ -58,6 +58,7 @@ CORPORA: Registry[Reader] = Registry(
     entry_points="signcl.corpora",
     of_module=lambda module: module.samples,
     accept=_accept_reader,
+    hint=" (any other data: folder, with a table beside it; `signcl corpus doctor DIR` says how)",
 )
 """Every corpus by its name: a file of this package with a function `samples`, an installed entry point, or a function
 that a plugin has registered."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,18 @@ from pathlib import Path
 from signcl.data.batch import Sample
 from signcl.data.progress import say
 
-__all__ = ["SPLITS", "Layout", "OnMissing", "check_split", "names_in", "present", "told"]
+__all__ = [
+    "SPLITS",
+    "Layout",
+    "OnMissing",
+    "check_share",
+    "check_split",
+    "clock_seconds",
+    "names_in",
+    "present",
+    "split_by_share",
+    "told",
+]
 
 SPLITS = ("train", "dev", "test")
 
@@ -90,3 +103,31 @@ def present(
             f"(first {missing[0]}); `signcl corpus doctor` says what is missing"
         )
     return list(samples)
+
+
+def check_share(corpus: str, key: str, share: float) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 0.5:
+        raise ValueError(f"{corpus}: corpus.options.{key} needs a number from 0 to 0.5, got {share!r}")
+
+
+def split_by_share(source: str, dev_share: float, test_share: float) -> str:
+    """The split of a recording of a corpus that publishes no splits: by a checksum of its name, so that it never
+    changes, and so that all sentences of a recording are in one split."""
+    place = zlib.crc32(source.encode()) / 2**32
+    return "dev" if place < dev_share else "test" if place < dev_share + test_share else "train"
+
+
+CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", re.ASCII)
+
+
+def clock_seconds(text: str) -> float | None:
+    """`00:01:02.500` or `01:02,500` as seconds; None where it is no such time."""
+    match = CLOCK.fullmatch(text.strip())
+    if match is None or int(match[2]) > 59 or float(match[3].replace(",", ".")) >= 60:
+        return None
+    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3].replace(",", "."))
