@@ -260,6 +260,38 @@ def test_check_tells_segments_that_leak_and_those_beyond_the_end(tmp_path):
     assert any("dev.tsv:3: the segment 1.6-9 seconds ends after" in str(p) for p in check_corpus(tmp_path))
 
 
+def test_check_tells_a_whole_file_in_one_split_and_a_segment_of_it_in_another(tmp_path):
+    video(tmp_path / "long.mp4")
+    table(tmp_path, "a\tlong.mp4\tone\t\t")
+    table(tmp_path, "b\tlong.mp4\ttwo\t0.8\t1.2", split="dev")
+    problems = [str(p) for p in check_corpus(tmp_path, fast=True) if p.level == "error"]
+    assert len(problems) == 1
+    assert "0.8-1.2 of dev (b) lies over 0-inf of train (a)" in problems[0]
+
+
+def test_a_video_whose_sound_begins_first_is_cut_by_the_clock_of_a_player(tmp_path):
+    # The picture begins half a second after the sound: 0.7 s of the file is frame 5.
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("libx264", rate=25)
+        sound = container.add_stream("pcm_s16le", rate=8000)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        picture.codec_context.time_base = Fraction(1, 1000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        silence.sample_rate, silence.pts = 8000, 0
+        container.mux(sound.encode(silence))
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 6 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 500 + 40 * number, Fraction(1, 1000)
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+    whole = read_frames(path, strict=False)
+    np.testing.assert_array_equal(read_clip(clip(path, 0.7, 0.9)), whole[5:10])
+    np.testing.assert_array_equal(read_clip(clip(path, 5, 10, "frames")), whole[5:10])
+    with pytest.raises(ValueError, match=r"the segment 0-0\.4 seconds holds no frame"):
+        read_clip(clip(path, 0, 0.4))
+
+
 def test_a_pack_of_segments_holds_the_segments(tmp_path):
     (tmp_path / "corpus").mkdir()
     video(tmp_path / "corpus/long.mp4")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -220,6 +221,14 @@ def _overlaps(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
             if sample.segment is not None and isinstance(source, Path):
                 key = os.path.normpath(source), sample.segment.unit + (sample.whole if sample.features else "")
                 lying[key].append((sample.segment.start, sample.segment.stop, split, sample.name))
+    for split, samples in parts.items():  # a row without a segment is all of its file
+        for sample in samples:
+            source = sample.clip or sample.features
+            if sample.segment is None and isinstance(source, Path):
+                for unit in ("seconds", "frames"):
+                    key = os.path.normpath(source), unit + (sample.whole if sample.features else "")
+                    if key in lying:
+                        lying[key].append((0.0, math.inf, split, sample.name))
     for (file, _), segments in lying.items():
         latest: dict[str, tuple[float, float, str]] = {}  # of each split the segment that reaches farthest
         for start, stop, split, name in sorted(segments):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +127,12 @@ def pose_rows(path: Path, segment: Segment, **how: Any) -> np.ndarray:
     Returns:
         As of `read_pose`. [T, D]
     """
-    pose = _pose(path)
-    rows = _checked(segment, pose.body.fps, len(pose.body.data), path)
+    fps, total = _pose_clock(str(path), os.stat(path).st_mtime_ns)
+    rows = _checked(segment, fps, total, path)
+    pose = _pose(path, rows)
     body = pose.body
-    kept = slice(rows.start, rows.stop)
+    # Old versions of the format are read whole.
+    kept = slice(0, len(rows)) if len(body.data) == len(rows) else slice(rows.start, rows.stop)
     part = type(pose)(pose.header, type(body)(body.fps, body.data[kept], body.confidence[kept]))
     content = io.BytesIO()
     part.write(content)
@@ -147,8 +151,7 @@ def _rows(features: Any, sample: Sample, segment: Segment) -> range:
     if isinstance(features, tuple):
         raise segment.error(f"of {sample.name} cannot be taken from several feature files; give one")
     if isinstance(features, Path) and features.suffix.lower() == ".pose":
-        pose = _pose(features)
-        return _checked(segment, pose.body.fps, len(pose.body.data), features)
+        return _checked(segment, *_pose_clock(str(features), os.stat(features).st_mtime_ns), features)
     where = features if isinstance(features, Path) else "its array"
     total = count_feature_frames(features, name)
     if isinstance(features, Path) and features.is_dir():
@@ -191,16 +194,28 @@ def _checked(segment: Segment, fps: float | None, total: int, where: Any) -> ran
     return rows
 
 
-def _pose(path: Path) -> Any:
+@lru_cache(maxsize=1024)
+def _pose_clock(path: str, _age: int) -> tuple[float, int]:
+    """Frames a second of a .pose file, and how many there are."""
+    body = _pose(Path(path)).body
+    return float(body.fps), len(body.data)
+
+
+def _pose(path: Path, rows: range | None = None) -> Any:
+    """A .pose file, or only some frames of it where its version lets them be found."""
     try:
         from pose_format import Pose
     except ImportError:
         raise ValueError(
             f"{path}: reading .pose files needs the package pose-format; install it with pip install 'signcl[pose]'"
         ) from None
-    content = path.read_bytes()
     try:
-        return Pose.read(content)
+        with path.open("rb") as file:
+            if rows is None:
+                return Pose.read(file.read())
+            return Pose.read(file, start_frame=rows.start, end_frame=rows.stop)
+    except OSError:
+        raise
     except Exception as error:  # struct, value, memory and index errors alike mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable .pose file ({reason}); copy or convert it again") from None

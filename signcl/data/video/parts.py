@@ -264,6 +264,13 @@ class _Clock:
                 break
             if at < self.first:
                 continue
+            if frame.is_corrupt:
+                if back is not None:
+                    return None  # what it is made from may lie before the key frame
+                raise ValueError(
+                    f"{self.path}: damaged at {time:.3f} s, in the segment {self.segment}; copy it again, or take "
+                    f"{self.segment.row or 'it'} out of the corpus"
+                )
             if count in places:
                 places.put(count, _to_rgb(frame, reformatter), f"{self.path} at {time:.3f} s")
             count += 1
