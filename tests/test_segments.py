@@ -12,7 +12,7 @@ from signcl.data.batch import Sample, Segment
 from signcl.data.corpora import load_samples
 from signcl.data.corpus_check import check_corpus, corpus_stats
 from signcl.data.features import write_store
-from signcl.data.loading import count_frames, load_raw, read_selected
+from signcl.data.loading import count_frames, frames_used, load_raw, read_selected
 from signcl.data.packing import PackSettings, pack_corpus
 from signcl.data.sections import InputRecipe
 from signcl.data.segments import count_sample, read_clip
@@ -74,6 +74,16 @@ def test_of_frames_that_are_not_evenly_spaced_those_shown_in_the_segment_are_tak
     # The loader draws for the count of the header, and draws again for the true one.
     loaded = read_selected(clip(path, 0.36, 1.44), InputRecipe(stride=1))
     np.testing.assert_array_equal(loaded, whole[9:11])
+
+
+def test_a_segment_is_brought_to_the_rate_of_the_recipe(tmp_path):
+    path = video(tmp_path / "long.mp4", fps="50")
+    whole, sample = read_frames(path), clip(path, 0.4, 0.8)
+    np.testing.assert_array_equal(load_raw(sample, InputRecipe(fps=25)), whole[20:40:2])
+    np.testing.assert_array_equal(read_selected(sample, InputRecipe(fps=25)), whole[20:40:2])
+    assert count_frames([sample], InputRecipe(fps=25)) == [10]
+    ((rows, total),) = frames_used([sample], InputRecipe(fps=25))
+    assert (rows.tolist(), total) == (list(range(0, 20, 2)), 20)
 
 
 def test_only_the_segment_is_decoded(tmp_path):

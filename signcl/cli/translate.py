@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, is_ours, message
-from signcl.cli.number_options import whole
+from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
@@ -22,6 +22,16 @@ def add(verbs: Any, words: list[str]) -> None:
         "clips", metavar="CLIP", nargs="+", help="video file, folder of frames, or features; A.npy,B.npy: side by side"
     )
     command.add_argument("--beams", type=whole(low=1, high=1000))
+    command.add_argument(
+        "--fps",
+        type=real(above=0, high=1000),
+        help="bring videos to this rate by the times of their frames; default: the rate that the run was trained at",
+    )
+    command.add_argument(
+        "--damaged",
+        choices=("refuse", "few", "read"),
+        help="take no damaged video, one with a few broken frames, or whatever can be read; default: input.damaged",
+    )
     command.add_argument("--device", default="auto")
     add_json(command)
 
@@ -34,7 +44,13 @@ def _translate(options: argparse.Namespace) -> int:
     for clip in options.clips:
         try:
             several = "," in clip and not Path(clip).exists()
-            found = translate(model, clip.split(",") if several else clip, beams=options.beams)
+            found = translate(
+                model,
+                clip.split(",") if several else clip,
+                beams=options.beams,
+                fps=options.fps,
+                damaged=options.damaged,
+            )
         except (ValueError, OSError) as error:
             if options.traceback or not is_ours(error):
                 raise

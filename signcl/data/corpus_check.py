@@ -6,12 +6,13 @@ as PHOENIX-2014T and CSL-Daily have them).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from signcl.data.corpora import CORPORA, SPLITS
 from signcl.data.corpus_stats import CorpusStats, SplitStats, corpus_stats
 from signcl.data.progress import track
 from signcl.data.segments import count_sample, read_clip, read_rows
-from signcl.data.video import probe
+from signcl.data.video import clip_rate, other_rate, probe, remarks
 from signcl.data.video.shards import check_shard, in_shard
 
 __all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
@@ -83,6 +84,7 @@ def check_corpus(
     if not parts:
         return [Problem(problem.file, problem.what) for problem in problems]
     problems += _clips(parts, fast, workers)
+    problems += _rates(parts, root)
     problems += _leaks(parts, root, fast)
     return problems
 
@@ -91,14 +93,19 @@ def check_sample(sample: Sample, *, fast: bool = False) -> Iterator[Problem]:
     """What is wrong with one clip and its annotation. See `check_corpus`."""
     source = sample.clip if sample.clip is not None else sample.features
     file = f"{source if isinstance(source, Path) else 'features'} ({sample.name})"
+    notes: list[str] = []
     try:
-        frames = _frames(sample, fast)
+        frames = _frames(sample, fast, notes.append)
+        if sample.clip is not None:
+            notes += remarks(sample.clip)
     except (OSError, ValueError) as error:
         where, _, what = str(error).partition(": ")
         if isinstance(error, OSError) and error.strerror:
             where, what = str(error.filename or file), error.strerror
         yield Problem(where if what else file, what or where)
         frames = None
+    for note in notes:
+        yield Problem(file, note.removeprefix(f"{source}: "), "warning")
     if frames is not None and frames < 2:
         yield Problem(file, f"has {frames} frame; a signed sentence needs at least 2")
     if frames is not None and sample.num_frames is not None and frames != sample.num_frames:
@@ -139,14 +146,14 @@ def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[l
     return loaded, problems
 
 
-def _frames(sample: Sample, fast: bool) -> int:
+def _frames(sample: Sample, fast: bool, note: Callable[[str], None]) -> int:
     """Frames that are really there; decodes them all unless `fast`. Raises what reading raises."""
     if sample.clip is not None:
         if in_shard(sample.clip) and not fast:
             check_shard(sample.clip)
         if fast:  # `probe` looks at an image of a folder too
             return probe(sample.clip).num_frames if sample.segment is None else count_sample(sample)
-        return len(read_clip(sample, size=SMALL))
+        return len(read_clip(sample, size=SMALL, note=note))
     if sample.features is None:
         raise ValueError("has neither a clip nor features")
     if fast and isinstance(sample.features, Path | tuple):
@@ -167,6 +174,23 @@ def _clips(parts: Mapping[str, list[Sample]], fast: bool, workers: int | None) -
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the corpus
     return problems
+
+
+def _rates(parts: Mapping[str, list[Sample]], root: Path) -> list[Problem]:
+    """Videos of several rates in one corpus: a sign takes other numbers of frames in them."""
+    rates: dict[float, list[str]] = defaultdict(list)
+    for samples in parts.values():
+        for sample in samples:
+            if sample.clip is not None and sample.features is None:
+                with contextlib.suppress(OSError, ValueError):
+                    if rate := clip_rate(sample.clip):
+                        rates[round(rate, 2)].append(sample.name)
+    if not rates or not other_rate(min(rates), max(rates)):
+        return []
+    counts = ", ".join(f"{rate:g} ({len(names)} clips, e.g. {names[0]})" for rate, names in sorted(rates.items())[:8])
+    common = max(rates, key=lambda rate: len(rates[rate]))
+    what = f"clips of several rates, frames a second: {counts}; input.fps={common:g} brings them to one"
+    return [Problem(str(root), what, "warning")]
 
 
 def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Problem]:

@@ -25,11 +25,12 @@ from signcl.data.corpora import CORPORA, load_samples
 from signcl.data.features import read_features, side_by_side, with_features
 from signcl.data.planning import plan_batches
 from signcl.data.poses import read_pose
-from signcl.data.progress import track
+from signcl.data.progress import say, track
 from signcl.data.sections import CorpusRecipe, InputRecipe, Reading
 from signcl.data.segments import count_sample, pose_rows, read_clip, read_clip_into, read_rows
 from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
-from signcl.data.video import probe
+from signcl.data.video import clip_rate, frames_at, other_rate, probe
+from signcl.data.video.timing import resample
 from signcl.data.workers import ClipLoader, batch_memory
 
 __all__ = [
@@ -43,11 +44,14 @@ __all__ = [
     "corpus_samples",
     "count_frames",
     "feature_dim",
+    "frames_used",
     "load_raw",
     "plan_batches",
     "read_batches",
     "read_selected",
+    "say_damaged",
     "select",
+    "training_rate",
     "usable",
 ]
 
@@ -62,6 +66,8 @@ class Loaded:
     """(name, reason)."""
     cut: list[str] = field(default_factory=list)
     """Clips whose sentence was cut to `text.max_tokens`."""
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+    """Clips that were read although some of their frames are broken: (name, what is broken)."""
     error: str = ""
     """Why no batch can be made of these clips at all. An exception would reach the loop as a worker's traceback."""
 
@@ -150,8 +156,11 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
     return kept
 
 
-def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
+def load_raw(sample: Sample, recipe: InputRecipe, note: Callable[[str], None] | None = None) -> np.ndarray:
     """All frames of a sample, of a cut one no others: uint8 RGB [T, H, W, 3], or float32 features [T, D].
+
+    Args:
+        note: as of `read_frames`.
 
     Raises:
         ValueError, OSError: the clip is missing, broken, empty, or its features are not finite numbers.
@@ -175,7 +184,8 @@ def load_raw(sample: Sample, recipe: InputRecipe) -> np.ndarray:
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     only = None if sample.cut is None else range(*sample.cut)
-    return read_clip(sample, indices=only, size=recipe.size and (recipe.size, recipe.size))
+    size = recipe.size and (recipe.size, recipe.size)
+    return read_clip(sample, indices=only, size=size, fps=recipe.fps, damaged=recipe.damaged, note=note)
 
 
 def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
@@ -243,18 +253,20 @@ def read_selected(
     recipe: InputRecipe,
     draw: Callable[[], np.random.Generator | None] = lambda: None,
     out: np.ndarray | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """`select` of `load_raw`, without the detour: frames go from the decoder to their place and are not copied again.
 
     Args:
         draw: the generator of this clip and epoch, anew at each call.
         out: as of `select`.
+        note: as of `read_frames`.
 
     Raises:
         ValueError, OSError: as of `load_raw`. A frame that is not selected may not be broken either.
     """
     if sample.features is not None or sample.clip is None:
-        return select(load_raw(sample, recipe), recipe, draw(), out)
+        return select(load_raw(sample, recipe, note), recipe, draw(), out)
     random: np.random.Generator | None = None
     placed = False
 
@@ -272,11 +284,48 @@ def read_selected(
 
     only = None if sample.cut is None else range(*sample.cut)
     size = recipe.size and (recipe.size, recipe.size)
-    frames = read_clip_into(sample, choose, allocate, only=only, every=True, size=size)
+    frames = read_clip_into(
+        sample,
+        choose,
+        allocate,
+        only=only,
+        every=True,
+        size=size,
+        fps=recipe.fps,
+        damaged=recipe.damaged,
+        note=note,
+    )
     if not placed:  # the header promised more frames, so what was drawn was drawn for another length
-        return select(load_raw(sample, recipe), recipe, draw(), out)
+        return select(load_raw(sample, recipe, note), recipe, draw(), out)
     _mask(frames, recipe, random)
     return frames
+
+
+def training_rate(samples: Sequence[Sample], recipe: InputRecipe) -> float | None:
+    """Frames per second that a model is trained at: of the recipe, or of some clips spread over the split.
+
+    None where the clips have no rate, or several; the latter is said.
+    """
+    paths = [sample.clip for sample in samples if sample.clip is not None and sample.features is None]
+    rates = []
+    for path in paths[:: max(1, len(paths) // RATES_LOOKED_AT)]:
+        with contextlib.suppress(ValueError, OSError):
+            rates.append(clip_rate(path))
+    known = sorted(rate for rate in rates if rate is not None)
+    if recipe.fps is not None and paths and not known:
+        say(f"input.fps={recipe.fps:g} changes nothing here: the clips are images or packed, and have no times")
+    if not known or recipe.fps is not None:
+        return recipe.fps if known else None
+    if other_rate(known[0], known[-1]):
+        say(
+            f"the training clips have several rates, {known[0]:.4g} to {known[-1]:.4g} frames a second, so that a sign "
+            f"takes other numbers of frames; input.fps={known[len(known) // 2]:.4g} brings them to one"
+        )
+        return None
+    return known[len(known) // 2]
+
+
+RATES_LOOKED_AT = 20
 
 
 def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
@@ -306,18 +355,54 @@ def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
 
     A clip that cannot be opened counts as 1 frame; it is reported when it is loaded.
     """
-    return [len(thin(count, recipe, None)) for count in _count_raw(samples)]
+    return [len(thin(count, recipe, None)) for count in _count_raw(samples, recipe.fps)]
 
 
-def _count_raw(samples: Sequence[Sample]) -> list[int]:
+def frames_used(samples: Sequence[Sample], recipe: InputRecipe) -> list[tuple[np.ndarray, int]]:
+    """Which frames of each clip a model gets outside training, as its annotation counts them, and how many it has.
+
+    A clip that cannot be opened has 1 frame; it is reported when it is loaded.
+    """
+    counts = _count_raw(samples, None)
+    used = []
+    for sample, count in zip(samples, counts):
+        rows = None
+        if recipe.fps is not None and sample.clip is not None:
+            only = None if sample.cut is None else range(*sample.cut)
+            with contextlib.suppress(ValueError, OSError):
+                if sample.segment is None:
+                    rows = frames_at(sample.clip, recipe.fps, only)
+                elif rate := clip_rate(sample.clip):  # a segment is taken for evenly spaced
+                    inside = np.arange(count_sample(sample)) if only is None else np.array(only)
+                    rows = inside[resample(np.arange(len(inside)) / rate, len(inside) / rate, recipe.fps)]
+        if rows is None:
+            used.append((thin(count, recipe, None), count))
+            continue
+        rows = rows - (0 if sample.cut is None else sample.cut[0])
+        used.append((rows[thin(len(rows), recipe, None)], max(count, int(rows[-1]) + 1)))
+    return used
+
+
+def _count_raw(samples: Sequence[Sample], fps: float | None) -> list[int]:
     """Frames of each sample before thinning, at least 1."""
     unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
     with track("counting frames", total=len(samples), show=unknown > 500) as bar:
-        return [max(1, bar.each(_frames(sample))) for sample in samples]
+        return [max(1, bar.each(_frames(sample, fps))) for sample in samples]
 
 
-def _frames(sample: Sample) -> int:
-    """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read."""
+def _frames(sample: Sample, fps: float | None = None) -> int:
+    """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read.
+
+    Args:
+        fps: at this rate, where the clip is a video, about as many as there will be.
+    """
+    if fps is not None and sample.clip is not None:
+        with contextlib.suppress(ValueError, OSError):
+            count = count_sample(sample, fps)
+            if sample.cut is None:
+                return count
+            return max(1, round(count * (sample.cut[1] - sample.cut[0]) / count_sample(sample)))
+        return 1
     if sample.num_frames is not None:
         return sample.num_frames
     with contextlib.suppress(ValueError, OSError):
@@ -340,6 +425,8 @@ class Clip:
     glosses: list[int] | None = None
     cut: bool = False
     """The sentence was cut to `text.max_tokens`."""
+    damage: str = ""
+    """What is broken in a clip that was read all the same."""
 
 
 class ClipDataset:
@@ -386,7 +473,7 @@ class ClipDataset:
     @cached_property
     def lengths(self) -> list[int]:
         """Frames of each clip after thinning, as `count_frames` gives them."""
-        self._raw_lengths = dict(enumerate(_count_raw(self.samples)))
+        self._raw_lengths = dict(enumerate(_count_raw(self.samples, self.input.fps)))
         return [len(thin(count, self.input, None)) for count in self._raw_lengths.values()]
 
     def _random(self, index: int, epoch: int) -> np.random.Generator | None:
@@ -401,7 +488,7 @@ class ClipDataset:
         """
         sample, epoch = self.samples[index], self.epoch if epoch is None else epoch
         if index not in self._raw_lengths:
-            self._raw_lengths[index] = max(1, _frames(sample))
+            self._raw_lengths[index] = max(1, _frames(sample, self.input.fps))
         if sample.features is not None:
             own = sample.features.shape[-1] if isinstance(sample.features, np.ndarray) else self.dim
             row: tuple[int, ...] | None = None if own is None else (own,)
@@ -410,7 +497,9 @@ class ClipDataset:
             row, dtype = self._pixels(sample), np.dtype("uint8")
         if row is None:
             return None
-        count = self._raw_lengths[index] if sample.cut is None else sample.cut[1] - sample.cut[0]
+        count = self._raw_lengths[index]
+        if sample.cut is not None and self.input.fps is None:
+            count = sample.cut[1] - sample.cut[0]
         return (len(thin(count, self.input, self._random(index, epoch))), *row), dtype
 
     def _pixels(self, sample: Sample) -> tuple[int, ...] | None:
@@ -429,11 +518,12 @@ class ClipDataset:
     def read(self, index: int, epoch: int, out: np.ndarray | None = None) -> Clip:
         """One clip and its sentence; its frames go to `out` where they fit it exactly. Workers do nothing else."""
         sample = self.samples[index]
+        notes: list[str] = []
         try:
-            frames = self._selected(index, epoch, out)
+            frames = self._selected(index, epoch, out, notes.append)
         except (ValueError, OSError) as error:
             return Clip(reason=str(error))
-        clip = Clip(None if frames is out else frames, frames.shape)
+        clip = Clip(None if frames is out else frames, frames.shape, damage="; ".join(dict.fromkeys(notes)))
         if self.tokenizer is not None:
             clip.tokens, cut = self._encode(sample.text)
             clip.cut = cut
@@ -447,12 +537,14 @@ class ClipDataset:
             clip.glosses = self.glosses.encode(sample.gloss)
         return clip
 
-    def _selected(self, index: int, epoch: int, out: np.ndarray | None) -> np.ndarray:
+    def _selected(
+        self, index: int, epoch: int, out: np.ndarray | None, note: Callable[[str], None] | None = None
+    ) -> np.ndarray:
         """Frames of a clip, from the cache as long as it has room."""
         sample = self.samples[index]
         if index not in self._cache and self._room <= 0:
-            return read_selected(sample, self.input, lambda: self._random(index, epoch), out)
-        raw = self._cache[index] if index in self._cache else load_raw(sample, self.input)
+            return read_selected(sample, self.input, lambda: self._random(index, epoch), out, note)
+        raw = self._cache[index] if index in self._cache else load_raw(sample, self.input, note)
         if index not in self._cache:
             self._room -= raw.nbytes
             if self._room >= 0:
@@ -524,7 +616,8 @@ class ClipDataset:
             batch.glosses, batch.gloss_lengths = pad([clip.glosses or [] for clip in kept], 0)
         if self.targets is not None:
             batch.targets = self.targets(samples)
-        return Loaded(batch, broken, sorted(s.name for s, clip in zip(samples, kept) if clip.cut))
+        cut = sorted(s.name for s, clip in zip(samples, kept) if clip.cut)
+        return Loaded(batch, broken, cut, [(s.name, clip.damage) for s, clip in zip(samples, kept) if clip.damage])
 
 
 def collate(samples: Sequence[Sample], inputs: Sequence[np.ndarray]) -> Batch:
@@ -593,6 +686,7 @@ def read_batches(
     what: str = "reading clips",
     progress: bool = True,
     on_host: Callable[[Batch], None] | None = None,
+    damaged: dict[str, str] | None = None,
 ) -> Iterator[Batch]:
     """The one pass over clips outside a training step: evaluation, extraction, alignment, density and dev scoring.
 
@@ -602,16 +696,29 @@ def read_batches(
         loader: whose workers read; None starts `workers` for this pass alone.
         what: beside the progress bar.
         on_host: looks at every batch before it goes to the device.
+        damaged: clips that were read although frames of theirs are broken are added here; None says them at the end.
 
     Yields:
         Batches on `device`, in the order of the plan.
     """
+    told: dict[str, str] = {} if damaged is None else damaged
     with track(what, total=len(plan), show=progress) as bar:
         passed = clip_loader(data, plan, workers=workers) if loader is None else loader.batches(data, plan)
         for loaded in passed:
             batch = usable(loaded, broken, on_broken)
+            told.update(loaded.damaged)
             if batch is not None:
                 if on_host is not None:
                     on_host(batch)
                 yield batch.to(device)
             bar.advance()
+    if damaged is None:
+        say_damaged(told)
+
+
+def say_damaged(damaged: dict[str, str]) -> None:
+    """Name the clips that were read although frames of theirs are broken: the first five, the others by number."""
+    if damaged:
+        more = f" (and {len(damaged) - 5} more)" if len(damaged) > 5 else ""
+        shown = "; ".join(f"{name}: {what}" for name, what in list(damaged.items())[:5])
+        say(f"{len(damaged)} clips are damaged and were read all the same (input.damaged): {shown}{more}")

@@ -242,7 +242,7 @@ def _encode(sample: Sample, settings: PackSettings) -> tuple[list[bytes | memory
     """A clip as the contents of its files."""
     only = None if sample.cut is None else range(*sample.cut)
     assert sample.clip is not None
-    frames = read_clip(sample, indices=only, size=settings.size)
+    frames = read_clip(sample, indices=only, size=settings.size, note=say)
     shape = frames.shape[0], frames.shape[1], frames.shape[2]
     if settings.form == "uint8":
         return [frames.reshape(-1).data], shape

@@ -78,6 +78,14 @@ class InputRecipe:
     thinning: Literal["spread", "window"] = "spread"
     """spread keeps frames over the whole clip: at random in training, evenly otherwise. window keeps frames in a row:
     from a random place in training, the middle otherwise."""
+    fps: float | None = bounded(None, above=0, high=1000)
+    """Frames per second that videos are brought to, by the times of their frames; None takes every frame of the file.
+    Everything else here counts frames at this rate; annotation counts those of the file. Folders of images and features
+    have no rate and stay as they are."""
+    damaged: Literal["refuse", "few", "read"] = "few"
+    """A video that is cut off or has broken frames: refuse takes none of them; few takes one that is not cut off and
+    has at most 3, or 2 %, broken frames; read takes whatever can be decoded. What is taken is named and counted; what
+    is refused goes the way of `corpus.on_broken`."""
     stride: int = bounded(1, low=1, high=10_000)
     """Use every n-th frame."""
     stride_from: Literal["first", "middle", "random"] = "first"

@@ -21,16 +21,20 @@ import numpy as np
 from signcl.data.batch import Sample, Segment
 from signcl.data.features import FeatureStore, count_feature_frames, open_features, read_features
 from signcl.data.poses import read_pose
-from signcl.data.video import Frames, count_clip_frames, read_frames, read_into
+from signcl.data.video import Damaged, Frames, count_clip_frames, read_into
 from signcl.data.video.parts import count_part, read_part_into
+from signcl.data.video.reading import _fresh
 
 __all__ = ["count_sample", "pose_rows", "read_clip", "read_clip_into", "read_rows"]
 
 Choose = Callable[[int], np.ndarray]
 
 
-def count_sample(sample: Sample) -> int:
+def count_sample(sample: Sample, fps: float | None = None) -> int:
     """Frames of a sample by the header of its file: of a segment those of the segment, by its rate.
+
+    Args:
+        fps: how many there are at this rate, of a video; features keep their rows.
 
     Raises:
         FileNotFoundError, ValueError: the file cannot be opened, or does not hold the segment.
@@ -41,7 +45,9 @@ def count_sample(sample: Sample) -> int:
         return len(_rows(sample.features, sample, sample.segment))
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
-    return count_clip_frames(sample.clip) if sample.segment is None else count_part(sample.clip, sample.segment)
+    if sample.segment is None:
+        return count_clip_frames(sample.clip, fps)
+    return count_part(sample.clip, sample.segment, fps)
 
 
 def read_clip(
@@ -49,13 +55,17 @@ def read_clip(
     *,
     indices: Sequence[int] | np.ndarray | None = None,
     size: int | tuple[int, int] | None = None,
+    fps: float | None = None,
+    damaged: Damaged = "few",
+    note: Callable[[str], None] | None = None,
 ) -> Frames:
     """The frames of a sample with a clip.
 
     Args:
         sample: of a segment, only the segment is decoded.
-        indices: exactly these frames of the sample, in this order; None is all of them.
-        size: as of `read_frames`.
+        indices: exactly these frames of the sample, in this order; None is all of them. With `fps` a range, which is
+            brought to the rate.
+        size, fps, damaged, note: as of `read_into`.
 
     Returns:
         [T, H, W, 3] uint8 RGB
@@ -63,18 +73,20 @@ def read_clip(
     Raises:
         FileNotFoundError, ValueError: as of `read_frames` and `read_part_into`.
     """
-    assert sample.clip is not None
-    if sample.segment is None:
-        return read_frames(sample.clip, indices=indices, size=size)
-    segment = sample.segment
+    only = indices if isinstance(indices, range) else None
 
     def choose(count: int) -> np.ndarray:
-        wanted = np.arange(count) if indices is None else np.asarray(indices, dtype=np.int64)
+        if indices is None or only is not None:
+            return np.arange(count)
+        wanted = np.asarray(indices, dtype=np.int64)
         if not len(wanted) or wanted.min() < 0 or wanted.max() >= count:
-            raise segment.error(f"of {sample.clip} has {count} frames, got frame numbers {wanted.tolist()[:8]}")
+            what = f"{sample.clip}: need frame numbers in 0..{count - 1}, got {wanted.tolist()[:8]}"
+            raise ValueError(what if sample.segment is None else f"{sample.segment.row}: {what} of {sample.segment}")
         return wanted
 
-    return read_part_into(sample.clip, segment, choose, size=size)
+    return read_clip_into(
+        sample, choose, _fresh, only=only, every=False, size=size, fps=fps, damaged=damaged, note=note
+    )
 
 
 def read_clip_into(
@@ -85,12 +97,36 @@ def read_clip_into(
     only: range | None,
     every: bool,
     size: int | tuple[int, int] | None,
+    fps: float | None = None,
+    damaged: Damaged = "few",
+    note: Callable[[str], None] | None = None,
 ) -> Frames:
     """`signcl.data.video.read_into` of a sample: `only` counts from the first frame of its segment."""
     assert sample.clip is not None
     if sample.segment is None:
-        return read_into(sample.clip, choose, allocate, only=only, every=every, size=size)
-    return read_part_into(sample.clip, sample.segment, choose, allocate, only=only, every=every, size=size)
+        return read_into(
+            sample.clip,
+            choose,
+            allocate,
+            only=only,
+            every=every,
+            size=size,
+            fps=fps,
+            damaged=damaged,
+            note=note,
+        )
+    return read_part_into(
+        sample.clip,
+        sample.segment,
+        choose,
+        allocate,
+        only=only,
+        every=every,
+        size=size,
+        fps=fps,
+        damaged=damaged,
+        note=note,
+    )
 
 
 def read_rows(sample: Sample) -> np.ndarray:

@@ -20,7 +20,7 @@ from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Batch, Sample, Span
 from signcl.data.features import open_features
 from signcl.data.files import write_json
-from signcl.data.loading import count_frames, first_frame, thin
+from signcl.data.loading import first_frame, frames_used
 from signcl.data.text import GlossVocabulary, load_glosses
 from signcl.density.forced_align import alignment_quality, forced_align_batch, frame_spans, peak_frames
 from signcl.inference.clips import batches_of, say_skipped
@@ -82,8 +82,8 @@ def align_run(
         )
     alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without the test clips
     samples = recipe_samples(alone, split, root)
-    lengths = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))
-    frames = {s.name: np.append(thin(n, run.recipe.input, None), n) for s, n in zip(samples, lengths)}
+    used = frames_used(samples, run.recipe.input)
+    frames = {s.name: np.append(kept, count) for s, (kept, count) in zip(samples, used)}
     by_name = {sample.name: sample for sample in samples}
     stride = run.recipe.input.stride
     aligned, clock = _Aligned(run.glosses, fill, {}, first_frame(stride, run.recipe.input, None)), None
@@ -235,7 +235,10 @@ class _Aligned:
             # frame k stands for those from `before` it up to where the next one begins, the last for the rest
             edges = np.append((frames[:-1] - self.before).clip(min=0), frames[-1])
             self.spans[sample.name] = tuple(
-                Span(gloss, int(edges[s.start]), int(edges[s.stop]), s.score) for gloss, s in zip(sample.gloss, moved)
+                Span(
+                    gloss, start := int(edges[s.start]), max(start + 1, int(edges[s.stop])), s.score
+                )  # a frame at least
+                for gloss, s in zip(sample.gloss, moved)
             )
             tops = [min(max(int(centre + stride * peak), 0), seen - 1) for peak in peak_frames(rows, spans)]
             self.peaks[sample.name] = [int(frames[top]) for top in tops]

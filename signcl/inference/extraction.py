@@ -259,8 +259,10 @@ def extract(
         }
         if offset:
             clock["offset"] = offset
+        if recipe.input.fps is not None:
+            clock["fps"] = recipe.input.fps  # frames of the clip are counted at this rate
     elif earlier:  # stopped between the last shard and the index
-        clock = {key: earlier[key] for key in ("stride", "first_centre", "offset") if key in earlier}
+        clock = {key: earlier[key] for key in ("stride", "first_centre", "offset", "fps") if key in earlier}
     else:
         raise none_read(broken, f"split {split}")
 

@@ -18,7 +18,7 @@ import torch
 from signcl.data.annotation.span_table import attach_spans, is_choices
 from signcl.data.batch import Sample, Span
 from signcl.data.files import atomic_write, write_json
-from signcl.data.loading import count_frames, thin
+from signcl.data.loading import frames_used
 from signcl.data.progress import say
 from signcl.density import label_free_density, pool_spans, span_steps
 from signcl.density.against import GlossTable
@@ -91,11 +91,10 @@ def sign_instances(
     signers: list[str | None] = []
     unknown: set[str] = set()
     samples = [s for s in samples if s.spans]
-    counts = count_frames(samples, replace(run.recipe.input, stride=1, max_frames=None))  # of the clips, unthinned
-    num_frames = {s.name: count for s, count in zip(samples, counts)}
+    used = {s.name: kept for s, (kept, _) in zip(samples, frames_used(samples, run.recipe.input))}
     taps = (tap, "log_probs") if "peak" in frames and not told else (tap,)
     for sample, seen in _extracted(run, samples, taps, device=device, progress=progress):
-        kept = thin(num_frames[sample.name], run.recipe.input, None)
+        kept = used[sample.name]
         both = [(span, _among(span, kept)) for span in sample.spans]
         inner, here = [inner for _, inner in both], seen[tap]
         for frame in frames:

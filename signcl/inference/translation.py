@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,15 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.features import FILE_SUFFIXES
 from signcl.data.loading import collate, load_raw, select
-from signcl.data.video import resize_frames
+from signcl.data.progress import say
+from signcl.data.video import Damaged, frames_at, probe, resize_frames
 from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
 from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
 
-__all__ = ["Model", "Translation", "load_model", "translate"]
+__all__ = ["Model", "Translation", "input_for", "load_model", "translate"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Translation:
     """Frames the model was given, after thinning."""
     seconds: float
     """Time it took, decoding included."""
+    notes: tuple[str, ...] = ()
+    """What was done to the clip: brought to the rate of training, read although damaged."""
 
 
 @dataclass
@@ -75,10 +78,49 @@ def _fetched(source: str | Path) -> Path:
         raise FileNotFoundError(f"no run folder at {source}, and no such hub repository can be had: {reason}") from None
 
 
+def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputRecipe, str]:
+    """How a run reads a clip: at the rate of its training, where both have one and they differ.
+
+    Args:
+        run: its card says the rate (`fps`); of a card without it every frame is read.
+        clip: a video file; anything else has no rate.
+        fps: a rate to bring the clip to, instead.
+
+    Returns:
+        The run's `input:` section for this clip, and what is to be said of it.
+
+    Raises:
+        ValueError, OSError: the clip cannot be read.
+    """
+    recipe = run.recipe.input
+    if fps is not None and not 0 < fps <= 1000:
+        raise ValueError(f"fps: needs a number above 0 and at most 1000, got {fps}")
+    wanted = fps or recipe.fps or run.card.get("fps")
+    if wanted is None or clip.suffix.lower() in FILE_SUFFIXES or not clip.is_file():
+        return recipe, ""
+    rows = frames_at(clip, wanted)
+    if rows is None:
+        return recipe, ""
+    info = probe(clip)
+    count = info.num_frames
+    if abs(len(rows) - count) <= max(1, 0.02 * count):  # jitter, and the 29.97 of 30
+        return (recipe if fps is None else replace(recipe, fps=fps)), ""
+    why = f"{fps:g} are asked for" if fps else f"the run was trained at {wanted:g}"
+    mean = count / len(rows) * wanted
+    rate = info.fps if info.fps and abs(info.fps - mean) < 0.1 * mean else mean  # frames may be unevenly spaced
+    note = f"{clip.name}: {rate:.4g} frames a second, {why}: its {count} frames become {len(rows)} by their times"
+    return replace(recipe, fps=wanted), note
+
+
 def translate(
-    model: Model, clip: str | Path | np.ndarray | Sequence[str | Path], *, beams: int | None = None
+    model: Model,
+    clip: str | Path | np.ndarray | Sequence[str | Path],
+    *,
+    beams: int | None = None,
+    fps: float | None = None,
+    damaged: Damaged | None = None,
 ) -> Translation:
-    """Translate one clip.
+    """Translate one clip. A video of another rate than the training's is brought to that, and this is said.
 
     Args:
         model: from `load_model`.
@@ -86,6 +128,8 @@ def translate(
             [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of the
             run's `corpus.features`.
         beams: beam size; None takes the recipe's.
+        fps: frames per second that a video is brought to; None takes the rate that the run was trained at.
+        damaged: what is done with a damaged video, see `read_frames`; None takes the recipe's `input.damaged`.
 
     Raises:
         ValueError, OSError: the clip cannot be read, has no frames, or is of a kind the model was not trained on; beams
@@ -95,7 +139,14 @@ def translate(
     run = model.run
     decode = search_of(run, beams)
     name = "array" if isinstance(clip, np.ndarray) else " and ".join(path.name for path in _paths(clip))
-    inputs = select(_frames(clip, run.recipe.input), run.recipe.input)
+    recipe, notes = run.recipe.input, []
+    if not isinstance(clip, np.ndarray) and len(_paths(clip)) == 1:
+        recipe, note = input_for(run, _paths(clip)[0], fps)
+        notes += [note] if note else []
+    recipe = recipe if damaged is None else replace(recipe, damaged=damaged)
+    inputs = select(_frames(clip, recipe, notes.append), recipe)
+    for note in notes:
+        say(note)
     wants = run.feature_dim
     came = f"features of size {inputs.shape[1]}" if inputs.ndim == 2 else "video frames"
     if inputs.ndim != (4 if wants is None else 2) or (wants is not None and inputs.shape[1] != wants):
@@ -104,14 +155,16 @@ def translate(
     batch = collate([Sample(name, "")], [inputs])
     with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
         (sentence,) = run.model.answer(batch.to(model.device), decode)
-    return Translation(sentence, len(inputs), time.perf_counter() - started)
+    return Translation(sentence, len(inputs), time.perf_counter() - started, tuple(notes))
 
 
 def _paths(clip: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
     return (Path(clip),) if isinstance(clip, str | Path) else tuple(map(Path, clip))
 
 
-def _frames(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> np.ndarray:
+def _frames(
+    clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe, note: Callable[[str], None]
+) -> np.ndarray:
     if isinstance(clip, np.ndarray):
         if clip.ndim == 2:
             return load_raw(Sample("array", "", features=clip), recipe)
@@ -132,4 +185,4 @@ def _frames(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputR
         return load_raw(Sample(paths[0].stem, "", features=paths), recipe)
     path = paths[0]
     is_features = path.suffix.lower() in FILE_SUFFIXES
-    return load_raw(Sample(path.name, "", features=path if is_features else None, clip=path), recipe)
+    return load_raw(Sample(path.name, "", features=path if is_features else None, clip=path), recipe, note)

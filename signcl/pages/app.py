@@ -245,7 +245,8 @@ def _translation(app: FastAPI, site: Site) -> None:
         try:
             yield {"stage": "reading"}
             run = site.model.run
-            raw = read_upload(path, run.recipe.input, run.card.get("feature_dim") is not None, site.limits)
+            notes: list[str] = []
+            raw = read_upload(path, run, site.limits, notes.append)
             yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
             found = translate(site.model, raw)
             yield {
@@ -255,6 +256,7 @@ def _translation(app: FastAPI, site: Site) -> None:
                 "frames": found.num_frames,
                 "seconds": round(found.seconds, 3),
                 "run": site.run.name if site.run else "",
+                **({"notes": notes} if notes else {}),
             }
         except Refused as error:
             yield {"stage": "failed", "error": f"{name}: {error}", "status": error.status}

@@ -7,6 +7,7 @@ is decoded, so that a small file cannot unfold into hours of frames.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from signcl.data.batch import Sample
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.loading import load_raw
 from signcl.data.sections import InputRecipe
-from signcl.data.video import probe
+from signcl.data.video import frames_at, probe
+from signcl.data.video.tracks import open_video, video_track
+from signcl.inference.translation import input_for
+from signcl.training.runs import Run
 
 __all__ = ["Limits", "Refused", "kind_of", "read_upload"]
 
@@ -65,18 +69,19 @@ def kind_of(head: bytes) -> str | None:
     return "npz" if head.startswith(b"PK\x03\x04") else None
 
 
-def read_upload(path: Path, recipe: InputRecipe, wants_features: bool, limits: Limits) -> np.ndarray:
+def read_upload(path: Path, run: Run, limits: Limits, note: Callable[[str], None]) -> np.ndarray:
     """The frames or features of a file that somebody sent.
 
     Args:
         path: where it lies; its name is not looked at.
-        recipe: how the model reads clips.
-        wants_features: whether the model was trained on features.
+        run: says how clips are read, at which rate, and whether features are.
         limits: what is taken.
+        note: is given a line about a clip that was brought to another rate, or read although damaged.
 
     Raises:
         Refused: with the HTTP status and one line for the person.
     """
+    recipe, wants_features = run.recipe.input, run.feature_dim is not None
     with path.open("rb") as file:
         kind = kind_of(file.read(16))
     if kind is None:
@@ -90,7 +95,12 @@ def read_upload(path: Path, recipe: InputRecipe, wants_features: bool, limits: L
     try:
         if kind == "video":
             _measure(path, recipe, limits)
-            return load_raw(Sample("clip", "", clip=path), recipe)
+            recipe, said = input_for(run, path)
+            if recipe.fps is not None:
+                _measure_at(path, recipe.fps, limits)
+            if said:
+                note(said.removeprefix(f"{path.name}: "))
+            return load_raw(Sample("clip", "", clip=path), recipe, lambda what: note(_without_path(what, path)))
         if kind == "npz":
             _unpacked(path, limits)
         named = path.with_suffix(f".{kind}")  # the reader goes by the ending
@@ -113,9 +123,9 @@ def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:
     if max(info.height, info.width) > limits.side:
         raise Refused(413, f"the clip is {info.width} x {info.height} pixels; at most {limits.side} are taken")
     count = 0
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_video(path) as container:
         try:
-            for packet in container.demux(container.streams.video[0]):
+            for packet in container.demux(video_track(container, path)):
                 count += packet.size > 0
                 if count > limits.frames:
                     raise Refused(413, f"the clip has more than {limits.frames} frames; cut it to one sentence")
@@ -126,6 +136,13 @@ def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:
         raise Refused(
             413, f"the clip unfolds to {3 * pixels * count / MEGABYTE:.0f} MB of frames; make it smaller or shorter"
         )
+
+
+def _measure_at(path: Path, fps: float, limits: Limits) -> None:
+    """Refuse what becomes too long at the model's rate: a few frames may claim to last for hours."""
+    rows = frames_at(path, fps)
+    if rows is not None and len(rows) > limits.frames:
+        raise Refused(413, f"the clip has {len(rows)} frames at {fps:g} a second, at most {limits.frames} are taken")
 
 
 def _unpacked(path: Path, limits: Limits) -> None:

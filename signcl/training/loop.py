@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch, padded_to
-from signcl.data.loading import ClipLoader, Loaded, read_batches, usable
+from signcl.data.loading import ClipLoader, Loaded, read_batches, say_damaged, usable
 from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
 from signcl.data.registry import loaded_plugins
@@ -59,7 +59,7 @@ __all__ = ["Loop"]
 
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
-RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut")
+RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut", "damaged")
 
 
 LARGE = 10_000_000
@@ -136,6 +136,7 @@ class Loop:
         self.seconds = 0.0
         self.best: float | None = None
         self.broken: dict[str, str] = {}
+        self.damaged: dict[str, str] = {}
         self.cut: dict[str, bool] = {}  # a dict for its order; training clips whose sentence was cut
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
@@ -281,6 +282,7 @@ class Loop:
     def _usable(self, loaded: Loaded) -> Batch | None:
         """A training batch on the device; what its worker has found is kept."""
         self.cut |= dict.fromkeys(loaded.cut, True)
+        self.damaged |= dict(loaded.damaged)
         batch = usable(loaded, self.broken, self.recipe.corpus.on_broken)
         if batch is None:
             return None
@@ -413,6 +415,7 @@ class Loop:
             what="scoring dev",
             progress=self.progress and self.lead and len(plan) > 20,
             on_host=self._note_too_short,
+            damaged=self.damaged,
         )
         whole = unsharded(self.wrapped) if self.sharded else nullcontext()
         with memory_advice(recipe, None, "scoring dev", training=True), whole:
@@ -453,10 +456,11 @@ class Loop:
     def _save(self, finished: bool = False) -> None:
         self.seconds = time.perf_counter() - self.started
         if self.fabric.world_size > 1:  # every rank has met broken clips of its own
-            parts = [(self.broken, self.cut)] * self.fabric.world_size
-            torch.distributed.all_gather_object(parts, (self.broken, self.cut))
-            self.broken = {name: reason for broken, _ in parts for name, reason in broken.items()}
-            self.cut = {name: True for _, cut in parts for name in cut}
+            parts = [(self.broken, self.cut, self.damaged)] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, (self.broken, self.cut, self.damaged))
+            self.broken = {name: reason for broken, _, _ in parts for name, reason in broken.items()}
+            self.cut = {name: True for _, cut, _ in parts for name in cut}
+            self.damaged = {name: what for _, _, damaged in parts for name, what in damaged.items()}
         model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
         if not self.lead:
             return
@@ -490,6 +494,7 @@ class Loop:
             **dict(zip(("parameters", "trained_parameters"), count_parameters(self.model))),
             "plugins": {plugin: loaded_plugins().get(plugin, "") for plugin in self.recipe.plugins},
             "feature_dim": data.feature_dim,
+            "fps": data.fps,
             "clips": {"train": len(data.train), "dev": len(data.dev)},
             "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},
             "initialised": self.initialised,
@@ -501,6 +506,7 @@ class Loop:
             "device": str(self.fabric.device),
             "ranks": self.fabric.world_size,
             "broken": self.broken,
+            "damaged": self.damaged,
             "cut_sentences": len(self.cut),
             **({"gloss_classes": self._classes(), "too_short_for_ctc": sorted(self.too_short)} if data.glosses else {}),
         }
@@ -510,6 +516,7 @@ class Loop:
             shown = "; ".join(f"{name}: {reason}" for name, reason in list(self.broken.items())[:5])
             more = f" (and {len(self.broken) - 5} more, all in card.json)" if len(self.broken) > 5 else ""
             say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
+        say_damaged(self.damaged)
         if self.too_short:
             few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
             say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")

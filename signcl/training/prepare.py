@@ -9,7 +9,7 @@ from typing import Any
 
 from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
-from signcl.data.loading import ClipDataset, feature_dim
+from signcl.data.loading import ClipDataset, feature_dim, training_rate
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer
 from signcl.systems.targets import Targets, build_targets
@@ -29,6 +29,8 @@ class Material:
     tokenizer: Tokenizer
     feature_dim: int | None
     """Size of pre-extracted features, None for pixels."""
+    fps: float | None = None
+    """Frames per second of the training clips as they are read, None where they have none or several."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
     """Gloss classes, where a term of the recipe needs them."""
@@ -76,6 +78,7 @@ def prepare(recipe: Recipe) -> Material:
         train=train_clips,
         dev=dev_clips,
         train_lengths=train_clips.lengths,
+        fps=training_rate(train, recipe.input) if dim is None else None,
         dev_lengths=dev_clips.lengths,
         tokenizer=tokenizer,
         feature_dim=dim,

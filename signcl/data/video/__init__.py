@@ -9,24 +9,37 @@ from signcl.data.video.pictures import Frames, contact_sheet, resize_frames, sam
 from signcl.data.video.reading import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
+    DamagedClip,
     VideoInfo,
+    clip_rate,
     count_clip_frames,
+    frames_at,
     probe,
     read_frames,
     read_into,
+    remarks,
 )
+from signcl.data.video.timing import other_rate
+from signcl.data.video.tracks import DAMAGED, Damaged
 from signcl.data.video.writing import video_bytes, write_video
 
 __all__ = [
+    "DAMAGED",
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "Damaged",
+    "DamagedClip",
     "Frames",
     "VideoInfo",
+    "clip_rate",
     "contact_sheet",
     "count_clip_frames",
+    "frames_at",
+    "other_rate",
     "probe",
     "read_frames",
     "read_into",
+    "remarks",
     "resize_frames",
     "sample_indices",
     "video_bytes",

@@ -16,17 +16,10 @@ import numpy as np
 
 from signcl.data.batch import Segment
 from signcl.data.video.pictures import Fit, Frames, Indices
-from signcl.data.video.reading import (
-    _chosen,
-    _fresh,
-    _open,
-    _Places,
-    _to_rgb,
-    _video_stream,
-    count_clip_frames,
-    read_into,
-)
+from signcl.data.video.reading import _chosen, _fresh, _Places, _to_rgb, count_clip_frames, read_into
 from signcl.data.video.shards import in_shard
+from signcl.data.video.timing import clip_length, resample
+from signcl.data.video.tracks import Damaged, open_video, video_track
 
 if TYPE_CHECKING:
     import av.container
@@ -56,6 +49,9 @@ def read_part_into(
     every: bool = False,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
+    fps: float | None = None,
+    damaged: Damaged = "few",
+    note: Callable[[str], None] | None = None,
     threads: int = 1,
 ) -> Frames:
     """Chosen frames of a part of a clip, as `read_into` gives them of a whole one.
@@ -66,7 +62,9 @@ def read_part_into(
         choose: number of frames of the part -> which of them.
         allocate: as of `read_into`.
         only: the frames of the part that `choose` chooses from, counted from its first; None is all of them.
-        every, size, fit, threads: as of `read_into`.
+        fps: the part is brought to this rate before `choose` is asked, as of `read_into`.
+        damaged: as of `read_into`; a damaged frame of the part is refused unless it is `read`.
+        every, size, fit, note, threads: as of `read_into`.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -75,26 +73,41 @@ def read_part_into(
     path = Path(path)
     if _seekable(path):
         try:
-            return _read_by_seeking(path, segment, choose, allocate, only, size, fit, threads)
+            return _read_by_seeking(path, segment, choose, allocate, only, size, fit, fps, damaged == "read", threads)
         except _NoSeek:
             pass
     inside = _frames_of(path, segment)
     kept = inside if only is None else inside[only.start : only.stop]
     if only is not None and len(kept) != len(only):
         raise segment.error(f"has {len(inside)} frames, {only.start}-{only.stop} of them are needed")
-    return read_into(path, choose, allocate, only=kept, every=every, size=size, fit=fit, threads=threads)
+    return read_into(
+        path,
+        choose,
+        allocate,
+        only=kept,
+        every=every,
+        size=size,
+        fit=fit,
+        fps=fps,
+        damaged=damaged,
+        note=note,
+        threads=threads,
+    )
 
 
-def count_part(path: str | Path, segment: Segment) -> int:
+def count_part(path: str | Path, segment: Segment, fps: float | None = None) -> int:
     """Frames of a part, without decoding it: exact for frames, by the rate of the header for seconds.
+
+    Args:
+        fps: how many there are at this rate; a clip without a rate keeps its frames.
 
     Raises:
         FileNotFoundError, ValueError: as of `read_part_into`.
     """
     path = Path(path)
-    if segment.unit == "frames":
-        return len(segment.at(0))
-    return len(segment.at(_rate(path, segment)))
+    count = len(segment.at(0 if segment.unit == "frames" else _rate(path, segment)))
+    own = _header_rate(str(path), _age(path)) if fps and _seekable(path) else None
+    return count if not fps or not own else max(1, round(count * fps / own))
 
 
 def _seekable(path: Path) -> bool:
@@ -123,8 +136,8 @@ def _rate(path: Path, segment: Segment) -> float:
 
 @lru_cache(maxsize=4096)
 def _header_rate(path: str, _age: tuple[int, int]) -> float | None:
-    with _open(Path(path)) as container:
-        stream = _video_stream(container, Path(path))
+    with open_video(Path(path)) as container:
+        stream = video_track(container, Path(path))
         rate = stream.average_rate or stream.guessed_rate
         return float(rate) if rate else None
 
@@ -145,8 +158,8 @@ def _timestamps(path: str, _age: tuple[int, int]) -> np.ndarray | None:
     import av
 
     found = []
-    with _open(Path(path)) as container:
-        stream = _video_stream(container, Path(path))
+    with open_video(Path(path)) as container:
+        stream = video_track(container, Path(path))
         try:
             for packet in container.demux(stream):
                 if packet.size == 0 or packet.is_discard:
@@ -169,6 +182,8 @@ def _read_by_seeking(
     only: range | None,
     size: int | tuple[int, int] | None,
     fit: Fit,
+    fps: float | None,
+    keep_damaged: bool,
     threads: int,
 ) -> Frames:
     """The chosen frames of a part of a video. Decodes once more where a variable rate makes the count another one."""
@@ -180,10 +195,22 @@ def _read_by_seeking(
             total = max(1, count_part(path, segment))
         except ValueError:
             total = 1  # no rate in the header: what is decoded counts
+    if fps is not None:
+        # The times of the frames have to be known before frames can be chosen; nothing is converted here.
+        nothing = _Places(np.arange(0), allocate, size, fit)
+        edges = _decode_part(path, segment, nothing, threads, keep_damaged)
+        inside = np.array(edges[:-1])
+        kept = _chosen(np.arange, only, len(inside), path)
+        end = edges[int(kept[-1]) + 1]
+        times = inside[kept] - inside[kept[0]]
+        rows = kept[resample(times, clip_length(times, end - inside[kept[-1]]), fps)]
+        places = _Places(rows[choose(len(rows))], allocate, size, fit)
+        _decode_part(path, segment, places, threads, keep_damaged)
+        return places.filled()
     wanted = _chosen(choose, only, total, path)
     while True:
         places = _Places(wanted, allocate, size, fit)
-        decoded = _decode_part(path, segment, places, threads)
+        decoded = len(_decode_part(path, segment, places, threads, keep_damaged)) - 1
         if decoded == total:
             return places.filled()
         total, before = decoded, wanted
@@ -192,17 +219,17 @@ def _read_by_seeking(
             return places.filled()
 
 
-def _decode_part(path: Path, segment: Segment, places: _Places, threads: int) -> int:
-    """Decode a part and place the wanted frames, counted from its first; how many frames it has."""
+def _decode_part(path: Path, segment: Segment, places: _Places, threads: int, keep_damaged: bool) -> list[float]:
+    """Decode a part and place the wanted frames, counted from its first; when each frame begins, and the last ends."""
     import av
 
     for back in BACK:
-        with _open(path) as container:
-            stream = _video_stream(container, path)
+        with open_video(path) as container:
+            stream = video_track(container, path)
             stream.thread_count = threads
             clock = _Clock(container, stream, path, segment)
             try:
-                found = clock.decode(places, back)
+                found = clock.decode(places, back, keep_damaged)
             except (av.error.FFmpegError, OSError) as error:
                 raise ValueError(
                     f"{path}: truncated or damaged in the segment {segment} ({type(error).__name__}); copy it again, "
@@ -243,8 +270,9 @@ class _Clock:
             self.first = self._time(int(stamps[inside.start])) - self.base / 2
             self.last = self._time(int(stamps[inside.stop - 1])) + self.base / 2
 
-    def decode(self, places: _Places, back: float | None) -> int | None:
-        """Place the frames of the part; their number, or None where seeking landed behind its beginning."""
+    def decode(self, places: _Places, back: float | None, keep_damaged: bool) -> list[float] | None:
+        """Place the frames of the part; their times and the end of the last, seconds, or None where seeking landed
+        behind its beginning."""
         from av.video.reformatter import VideoReformatter
 
         if back is not None and self.first - back <= self.step:
@@ -254,6 +282,8 @@ class _Clock:
             self.container.seek(target, stream=self.stream, backward=True, any_frame=False)
         reformatter = VideoReformatter()
         count, end, begun = 0, 0.0, False
+        edges: list[float] = []
+        ends = 0.0
         for frame, time, until in self._shown():
             if not begun and back is not None and time > self.first:
                 return None
@@ -264,7 +294,7 @@ class _Clock:
                 break
             if at < self.first:
                 continue
-            if frame.is_corrupt:
+            if frame.is_corrupt and not keep_damaged:
                 if back is not None:
                     return None  # what it is made from may lie before the key frame
                 raise ValueError(
@@ -274,6 +304,8 @@ class _Clock:
             if count in places:
                 places.put(count, _to_rgb(frame, reformatter), f"{self.path} at {time:.3f} s")
             count += 1
+            edges.append(time)
+            ends = until
         else:
             if self.segment.unit == "seconds" and self.segment.stop > end + self.step:
                 raise self.segment.error(f"ends after {self.path}, which lasts {end:.3f} seconds")
@@ -281,7 +313,7 @@ class _Clock:
             raise _NoSeek
         if not count:
             raise self.segment.error(f"holds no frame of {self.path}")
-        return count
+        return [*edges, ends]
 
     def _shown(self) -> Iterator[tuple[Any, float, float]]:
         """Frames with the time at which they appear and that at which the next one does, seconds."""

@@ -1,30 +1,67 @@
 """Video files and folders of frame images to RGB arrays: `probe` looks at the header only, `read_frames` decodes.
 
 Whatever can be wrong with a clip ends in one line that names it: missing, empty, no video, truncated, no frames.
+Where a file ends and which track of it is the video stands in `tracks`, what its container says in `containers`.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from signcl.data.video.display import shown, turn_of
 from signcl.data.video.pictures import Fit, Frames, Indices, resize_frame, sample_indices
 from signcl.data.video.shards import find_entry, in_shard, open_member
+from signcl.data.video.timing import Times, clip_length, frame_times, resample
+from signcl.data.video.tracks import (
+    DAMAGED,
+    Damaged,
+    End,
+    count_pictures,
+    expected_end,
+    has_hidden_frames,
+    is_cover,
+    open_video,
+    rate_of,
+    verdict,
+    video_track,
+)
 
-if TYPE_CHECKING:
-    import av.container
-    import av.video.stream
-
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "VideoInfo", "count_clip_frames", "probe", "read_frames", "read_into"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "DamagedClip",
+    "VideoInfo",
+    "clip_rate",
+    "count_clip_frames",
+    "frames_at",
+    "probe",
+    "read_frames",
+    "read_into",
+    "remarks",
+]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mov", ".mkv", ".m4v", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+SLIDES = 60
+"""Seconds from which on a clip with less than one frame a second is taken for damaged or no film at all."""
+
+
+class DamagedClip(UserWarning):
+    """A clip has damaged frames and was read all the same."""
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DamagedClip, stacklevel=5)
 
 
 @dataclass(frozen=True)
@@ -32,7 +69,7 @@ class VideoInfo:
     """What a clip says about itself, found without decoding it."""
 
     num_frames: int
-    """Frames by its header (or by its packets where the header has no count); images of a folder."""
+    """Frames by its index (or by its packets where it has none); images of a folder."""
     height: int
     """Pixels, as displayed: a phone's rotation mark is not applied here but is by `read_frames`."""
     width: int
@@ -62,23 +99,97 @@ def probe(path: str | Path) -> VideoInfo:
         images = _images(path)
         height, width = _read_image(str(images[0]), images[0]).shape[:2]
         return VideoInfo(len(images), height, width, None)
-    with _open(path) as container:
-        stream = _video_stream(container, path)
-        num_frames = stream.frames or _count_packets(container, stream)
+    with open_video(path) as container:
+        stream = video_track(container, path)
+        num_frames = count_pictures(container, stream)
         if num_frames == 0:
             raise ValueError(f"{path}: no frames in this video; make it again or take it out of the corpus")
-        rate = stream.average_rate or stream.guessed_rate
-        return VideoInfo(num_frames, stream.height, stream.width, float(rate) if rate else None)
+        return VideoInfo(num_frames, stream.height, stream.width, rate_of(stream))
 
 
-def count_clip_frames(path: str | Path) -> int:
+def clip_rate(path: str | Path) -> float | None:
+    """Frames per second of a clip by its header; None for one without times. Raises what `probe` raises."""
+    path = Path(path)
+    if in_shard(path) or path.is_dir():
+        return None
+    with open_video(path) as container:
+        return rate_of(video_track(container, path))
+
+
+def remarks(path: str | Path) -> list[str]:
+    """What is worth knowing of a video that can be read, a line each; of a folder of images nothing.
+
+    Its first frame is decoded and its packets are counted. Raises what `probe` raises.
+    """
+    path = Path(path)
+    if in_shard(path) or path.is_dir():
+        return []
+    found = []
+    with open_video(path) as container:
+        stream = video_track(container, path)
+        if len(container.streams.video) > 1 and (others := _other_videos(container, stream)):
+            found.append(f"has {others + 1} videos; number {stream.index} is read, which it names as its default")
+        shape = stream.sample_aspect_ratio
+        if shape and shape != 1:
+            wide = f"{round(stream.width * shape)} x {stream.height}"
+            text = f"its pixels are {shape.numerator}:{shape.denominator}, not square: it is shown as {wide}"
+            found.append(f"{text} and read as it is stored, {stream.width} x {stream.height}")
+        clock = _clock(container, stream, path)
+        gaps = np.diff(clock.times)
+        if len(gaps) and gaps.max() > 2 * max(float(np.median(gaps)), 1e-3):
+            text = f"its frames are not evenly spaced ({1000 * gaps.min():.0f} to {1000 * gaps.max():.0f} ms)"
+            found.append(f"{text}; input.fps brings them to one rate")
+    with open_video(path) as container:
+        stream = video_track(container, path)
+        frame = next(iter(container.decode(stream)), None)
+        if frame is not None and frame.interlaced_frame:
+            found.append("is interlaced: moving hands have combs; deinterlace it first (ffmpeg -vf bwdif)")
+        if frame is not None and frame.color_trc in (16, 18):  # PQ and HLG
+            found.append("is in high dynamic range (HDR), read without tone mapping: its colours are pale")
+    return found
+
+
+def _other_videos(container: Any, stream: Any) -> int:
+    """Videos beside the one that is read, cover pictures left out."""
+    return sum(other.index != stream.index and not is_cover(other) for other in container.streams.video)
+
+
+def count_clip_frames(path: str | Path, fps: float | None = None) -> int:
     """Frames of a clip by its header; of a folder without opening an image, which `probe` does for the size.
+
+    Args:
+        fps: how many there are at this rate, by the rate of the header; a clip without a rate keeps its frames.
 
     Raises:
         FileNotFoundError, ValueError: as of `probe`.
     """
     path = Path(path)
-    return len(_images(path)) if not in_shard(path) and path.is_dir() else probe(path).num_frames
+    if not in_shard(path) and path.is_dir():
+        return len(_images(path))
+    info = probe(path)
+    return info.num_frames if not fps or not info.fps else max(1, round(info.num_frames * fps / info.fps))
+
+
+def frames_at(path: str | Path, fps: float, only: range | None = None) -> Indices | None:
+    """Which frame of a video stands for each frame at another rate, without decoding it; None for one without times.
+
+    Args:
+        path: a video file; a folder of images and a clip of a shard have no times.
+        fps: the rate.
+        only: a part of the clip, in frames of the file.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `probe`.
+    """
+    path = Path(path)
+    if in_shard(path) or path.is_dir():
+        return None
+    with open_video(path) as container:
+        stream = video_track(container, path)
+        clock = _clock(container, stream, path)
+    if clock.count == 0:
+        raise ValueError(f"{path}: no frame could be read; copy it again or take it out of the corpus")
+    return _Wish(np.arange, _fresh, only, None, "stretch", fps, "few", _warn, 1).frames(clock, path)
 
 
 def read_frames(
@@ -88,11 +199,16 @@ def read_frames(
     indices: Sequence[int] | Indices | None = None,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
+    fps: float | None = None,
     generator: np.random.Generator | None = None,
     strict: bool = True,
+    damaged: Damaged = "few",
+    note: Callable[[str], None] | None = None,
     threads: int = 1,
 ) -> Frames:
-    """The frames of a clip as RGB.
+    """The frames of a clip as RGB, turned and mirrored as the file says that they are shown.
+
+    Pixels that are not square stay as they are stored; `signcl corpus check` names such clips.
 
     Args:
         path: a video file (mp4, avi, webm, mov, mkv, gif ...) or a folder of png/jpg images, read in natural order
@@ -101,9 +217,14 @@ def read_frames(
         indices: or exactly these frames, in this order; negative numbers are refused.
         size: (height, width) of the result, or one number for a square; see `resize_frames`.
         fit: how a clip of another shape is brought to `size`; see `resize_frames`.
+        fps: bring a video to this rate by the times of its frames, see `timing.resample`; `indices` and `max_frames`
+            then count frames at this rate. None takes every frame once. Images of a folder have no times.
         generator: makes the choice of `max_frames` random; give one in training only.
-        strict: refuse a clip of which fewer frames can be read than its header promises (3 frames or 2 % fewer are
-            let pass: real files are off by as much). False takes what is there, if there is at least one frame.
+        strict: False is `damaged="read"`.
+        damaged: what is done with a clip that is cut off, or whose frames are broken or lost. "refuse" takes none;
+            "few" takes one with at most 3 or 2 % such frames that is not cut off, and says so; "read" takes what is
+            there, if there is at least one frame, and says so.
+        note: is given one line about a damaged clip that is taken; None warns (`DamagedClip`).
         threads: decoder threads; 1 is best where several workers read, 0 lets the decoder choose.
 
     Returns:
@@ -121,7 +242,8 @@ def read_frames(
             return _checked_indices(indices, num_frames, path)
         return sample_indices(num_frames, max_frames, None if seed is None else np.random.default_rng(seed))
 
-    return read_into(path, choose, size=size, fit=fit, strict=strict, threads=threads)
+    how = damaged if strict else "read"
+    return read_into(path, choose, size=size, fit=fit, fps=fps, damaged=how, note=note, threads=threads)
 
 
 def _fresh(count: int, height: int, width: int) -> tuple[Frames, int, int]:
@@ -138,7 +260,9 @@ def read_into(
     every: bool = False,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
-    strict: bool = True,
+    fps: float | None = None,
+    damaged: Damaged = "few",
+    note: Callable[[str], None] | None = None,
     threads: int = 1,
 ) -> Frames:
     """Chosen frames of a clip, each written once: from the decoder into the place where it is wanted.
@@ -149,9 +273,9 @@ def read_into(
             out to have another number of frames than its header says, so it must answer alike for equal numbers.
         allocate: (count, height, width) of the frames after resizing -> memory [count, h, w, 3] and the top and left
             pixel of the window of h x w pixels that is kept.
-        only: the part of the clip that `choose` chooses from; None is all of it.
+        only: the part of the clip that `choose` chooses from, in frames of the file; None is all of it.
         every: of a folder, decode the images that are not chosen too, so that a broken one is found in every epoch.
-        size, fit, strict, threads: as of `read_frames`.
+        size, fit, fps, damaged, note, threads: as of `read_frames`. `choose` is asked with frames at the rate `fps`.
 
     Returns:
         The memory that `allocate` gave, or its beginning where the clip is shorter than its header says.
@@ -160,6 +284,11 @@ def read_into(
         FileNotFoundError, ValueError: as of `read_frames`.
     """
     path = Path(path)
+    if damaged not in DAMAGED or (fps is not None and not 0 < fps < 1e4):
+        raise ValueError(
+            f"{path}: needs damaged={' | '.join(DAMAGED)} and fps above 0, got damaged={damaged!r}, fps={fps}"
+        )
+    wish = _Wish(choose, allocate, only, size, fit, fps, damaged, note or _warn, threads)
     if in_shard(path):
         member = open_member(path)
         if member.rows is not None:
@@ -167,11 +296,11 @@ def read_into(
         if member.images:
             pictures = [(f"{path} frame {number}", data) for number, data in enumerate(member.images)]
             return _read_images(pictures, choose, allocate, only, every, size, fit, path)
-        return _read_video(io.BytesIO(member.data), path, choose, allocate, only, size, fit, strict, threads)
+        return _read_video(io.BytesIO(member.data), path, wish)
     if path.is_dir():
         images = [(str(image), image) for image in _images(path)]
         return _read_images(images, choose, allocate, only, every, size, fit, path)
-    return _read_video(path, path, choose, allocate, only, size, fit, strict, threads)
+    return _read_video(path, path, wish)
 
 
 def _chosen(choose: Callable[[int], Indices], only: range | None, num_frames: int, path: Path) -> Indices:
@@ -267,140 +396,168 @@ def _checked_indices(indices: Sequence[int] | Indices, num_frames: int, path: Pa
 # --- video files -----------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path, source: Path | io.BytesIO | None = None) -> av.container.InputContainer:
-    """Open a video file, or its bytes, or say in one line why that cannot be done."""
+@dataclass(frozen=True)
+class _Wish:
+    """The arguments of `read_into`."""
+
+    choose: Callable[[int], Indices]
+    allocate: Callable[[int, int, int], tuple[Frames, int, int]]
+    only: range | None
+    size: int | tuple[int, int] | None
+    fit: Fit
+    fps: float | None
+    damaged: Damaged
+    note: Callable[[str], None]
+    threads: int
+
+    def frames(self, clock: _Clock, path: Path) -> Indices:
+        """Which frames of the file are wanted, where it has the frames of `clock`."""
+        if self.fps is None:
+            return _chosen(self.choose, self.only, clock.count, path)
+        if clock.length > SLIDES and clock.count < clock.length:
+            raise ValueError(
+                f"{path}: {clock.count} frames for {clock.length:.0f} s by their times, too few to bring to "
+                f"{self.fps:g} frames a second; leave fps (input.fps) out or make the clip again"
+            )
+        inside = np.arange(clock.count) if self.only is None else _checked_indices(self.only, clock.count, path)
+        times, after = clock.times, int(inside[-1]) + 1
+        end = times[after] if after < clock.count else clock.length
+        rows = inside[resample(times[inside] - times[inside[0]], float(end - times[inside[0]]), self.fps)]
+        return rows[self.choose(len(rows))]
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """How many frames a video has, and when each is shown."""
+
+    count: int
+    times: Times = field(default_factory=lambda: np.zeros(0))
+    """Seconds from the first frame. [count], or nothing where nobody asked for times."""
+    length: float = 0.0
+    """Seconds from the first frame to the end of the last."""
+
+
+def _clock(container: Any, stream: Any, path: Path) -> _Clock:
+    """The times of a video's frames by its packets, without decoding."""
     import av
 
-    in_memory = isinstance(source, io.BytesIO)
-    if not in_memory and not path.exists():
-        raise FileNotFoundError(f"{path}: no such clip; check the path and the folder it is relative to")
-    if not in_memory and path.stat().st_size == 0:
-        raise ValueError(f"{path}: empty file (0 bytes); copy or make it again")
+    shown_packets: list[tuple[int | None, int]] = []
     try:
-        container = av.open(source if in_memory else str(path), "r", metadata_errors="replace")
-    except PermissionError:
-        raise
-    except (av.error.FFmpegError, OSError) as error:
-        cut = not in_memory and _lacks_mp4_index(path)
-        reason = "truncated (its index, the 'moov' atom, is missing); copy it again" if cut else "not a readable video"
-        raise ValueError(f"{path}: {reason} ({type(error).__name__})") from error
-    if container.format.name == "tty":  # ffmpeg takes any text for terminal art
-        container.close()
-        raise ValueError(f"{path}: not a readable video (a text file)")
-    return container
+        for packet in container.demux(stream):
+            if packet.size > 0 and not packet.is_discard:
+                shown_packets.append((packet.pts, packet.duration or 0))
+    except (av.error.FFmpegError, OSError):
+        pass  # decoding says what is wrong
+    if all(stamp is not None for stamp, _ in shown_packets):
+        shown_packets.sort(key=lambda packet: packet[0] or 0)
+    return _timed([stamp for stamp, _ in shown_packets], shown_packets[-1][1] if shown_packets else 0, stream)
 
 
-def _lacks_mp4_index(path: Path) -> bool:
-    """Whether a file starts like mp4/mov but has no 'moov' box at its top level."""
-    with path.open("rb") as file:
-        size, found_type = path.stat().st_size, False
-        while file.tell() + 8 <= size:
-            start = file.tell()
-            header = file.read(16)
-            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if kind == b"moov":
-                return False
-            if kind == b"ftyp":
-                found_type = True
-            if length == 1:  # a 64-bit length follows
-                length = int.from_bytes(header[8:16], "big")
-            if not found_type or length < 8:
-                break
-            file.seek(start + length)
-        return found_type
+def _timed(stamps: list[int | None], last: int, stream: Any) -> _Clock:
+    unit = float(stream.time_base or 0)
+    times = frame_times(stamps, unit, rate_of(stream))
+    return _Clock(len(stamps), times, clip_length(times, last * unit))
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
-    if not container.streams.video:
-        raise ValueError(f"{path}: no video in this file (only {len(container.streams)} other streams)")
-    return container.streams.video[0]
-
-
-def _count_packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int:
-    """Compressed frames of a file whose header has no count (webm): reads the file without decoding it."""
-    import av
-
-    try:
-        return sum(packet.size > 0 for packet in container.demux(stream))
-    except av.error.FFmpegError:
-        return 0
-
-
-def _read_video(
-    source: Path | io.BytesIO,
-    path: Path,
-    choose: Callable[[int], Indices],
-    allocate: Callable[[int, int, int], tuple[Frames, int, int]],
-    only: range | None,
-    size: int | tuple[int, int] | None,
-    fit: Fit,
-    strict: bool,
-    threads: int,
-) -> Frames:
-    """The chosen frames of a video. Trusts the count of its header, and decodes once more where that proves wrong."""
-    with _open(path, source) as container:
-        stream = _video_stream(container, path)
-        total = stream.frames or _count_packets(container, stream)
-    if total == 0:
+def _read_video(source: Path | io.BytesIO, path: Path, wish: _Wish) -> Frames:
+    """The chosen frames of a video. Trusts the count of its index, and decodes once more where that proves wrong."""
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    with open_video(path, source) as container:
+        stream = video_track(container, path)
+        hidden = has_hidden_frames(container, stream)
+        if wish.fps is None:
+            clock = _Clock(count_pictures(container, stream))
+        else:
+            clock = _clock(container, stream, path)
+    if clock.count == 0:
         raise ValueError(f"{path}: no frame could be read; copy it again or take it out of the corpus")
-    wanted = _chosen(choose, only, total, path)
+    wanted = wish.frames(clock, path)
+    careful, unseen = hidden, 0
     while True:
-        places = _Places(wanted, allocate, size, fit)
-        decoded = _decode(source, path, places, strict, threads)
-        if decoded == total:
-            return places.filled()
-        total, before, wanted = decoded, wanted, _chosen(choose, only, decoded, path)
-        if len(wanted) and np.array_equal(wanted, before[: len(wanted)]):
-            return places.filled()[: len(wanted)]
+        places = _Places(wanted, wish.allocate, wish.size, wish.fit)
+        end = _decode(source, path, places, wish.threads, careful)
+        if careful and end.errors:  # a broken frame that is not shown; those that are copied from it are wrong, too
+            careful, unseen = False, end.errors
+            continue
+        if end.decoded == 0:
+            why = f" ({end.stopped})" if end.stopped else ""
+            raise ValueError(f"{path}: no frame could be read{why}; copy it again or take it out of the corpus")
+        end.errors = max(end.errors, unseen)
+        said = verdict(end, path, wish.damaged)
+        before = wanted
+        if end.decoded != clock.count:
+            clock = end.clock
+            wanted = wish.frames(clock, path)
+        if np.array_equal(wanted, before[: len(wanted)]):
+            if said:
+                wish.note(said)
+            filled = places.filled()
+            return filled if len(wanted) == len(before) else filled[: len(wanted)]
 
 
-def _decode(source: Path | io.BytesIO, path: Path, places: _Places, strict: bool, threads: int) -> int:
-    """Decode a whole file, convert and place the wanted frames; how many frames there are."""
+def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int, careful: bool) -> End:
+    """Decode a whole file, convert and place the wanted frames; what the decoder found.
+
+    Args:
+        careful: the decoder gives up a broken frame instead of making up its missing parts, so that frames which are
+            decoded and not shown are heard of.
+    """
     import av
     from av.video.reformatter import VideoReformatter
 
-    decoded = 0
-    problem = ""
     if isinstance(source, io.BytesIO):
         source.seek(0)
-    with _open(path, source) as container:
-        stream = _video_stream(container, path)
+    with open_video(path, source) as container:
+        stream = video_track(container, path)
         stream.thread_count = threads
+        if careful:
+            stream.codec_context.options = {"err_detect": "explode"}
         reformatter = VideoReformatter()  # kept: a new one for each frame makes decoding 2-3 times slower
-        try:
-            for frame in container.decode(stream):
+        end = expected_end(container, stream, source)
+        stamps: list[int | None] = []
+        decoded = last = 0
+        leads = False
+        begun: int | None = None  # the time of the first key frame; what is to be shown before it cannot be
+        tracks = container.streams if end.by_any_track else (stream,)
+        packets = container.demux(*tracks)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                end.stopped = end.stopped or type(error).__name__
+                break
+            if packet is None:
+                break
+            if packet.stream.index != stream.index:  # the packet's own number is 0 in the one that ends a track
+                end.reach(packet, packet.time_base)
+                continue
+            if packet.size:
+                end.packets += 1
+                if begun is None and packet.is_keyframe:
+                    begun = packet.pts
+                leads = begun is None or (packet.pts is not None and packet.pts < begun)
+                end.corrupt += packet.is_corrupt
+                end.shown += not (packet.is_discard or leads)
+                end.reach(packet, packet.time_base)
+            try:
+                frames: list[Any] = packet.decode()
+            except (av.error.FFmpegError, OSError) as error:
+                if not leads:
+                    end.errors += 1
+                    end.reason = end.reason or type(error).__name__
+                continue
+            for frame in frames:
                 if decoded in places:  # converting to RGB costs more than decoding
                     places.put(decoded, _to_rgb(frame, reformatter), f"{path} frame {decoded}")
+                end.corrupt += frame.is_corrupt
+                end.fields += frame.interlaced_frame
+                stamps.append(frame.pts)
+                last = frame.duration
                 decoded += 1
-        except (av.error.FFmpegError, OSError) as error:
-            problem = f" ({type(error).__name__})"
-        promised = _promised_frames(container, stream)
-        if not problem and container.format.name == "gif" and not _ends_with(path, b";"):
-            problem = " (the end mark of the GIF is missing)"
-    if decoded == 0:
-        raise ValueError(f"{path}: no frame could be read{problem}; copy it again or take it out of the corpus")
-    short = promised - decoded > max(3, promised // 50)
-    if strict and (short or problem):
-        raise ValueError(
-            f"{path}: truncated or damaged, {decoded} of {promised or 'an unknown number of'} frames could be "
-            f"read{problem}; copy it again, or read what is there with strict=False"
-        )
-    return decoded
-
-
-def _promised_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int:
-    """Frames by the header, or by its duration where it has no count (webm); 0 where it says nothing."""
-    if stream.frames:
-        return stream.frames
-    if "matroska" in container.format.name and container.duration and stream.average_rate:
-        return int(container.duration / 1_000_000 * float(stream.average_rate))  # duration is in microseconds
-    return 0
-
-
-def _ends_with(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 64))
-        return file.read().rstrip(b"\0").endswith(mark)
+        end.decoded = decoded
+        end.clock = _timed(stamps, last, stream)
+    return end
 
 
 def _to_rgb(frame: Any, reformatter: Any) -> Frames:
@@ -410,9 +567,7 @@ def _to_rgb(frame: Any, reformatter: Any) -> Frames:
     # Lines are padded to a multiple of some bytes, so the view has its own stride; `to_ndarray` would copy.
     shape, strides = (converted.height, converted.width, 3), (plane.line_size, 3, 1)
     pixels: Frames = np.ndarray(shape, np.uint8, buffer=plane, strides=strides)
-    if frame.rotation:  # phones store the picture as the chip saw it, and how to turn it
-        pixels = np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
-    return pixels
+    return shown(pixels, turn_of(frame))  # phones store the picture as the chip saw it, and how to turn it
 
 
 # --- folders of images -----------------------------------------------------------------------------------------------
