@@ -37,7 +37,7 @@ def test_an_unknown_corpus_names_the_known_ones():
 def test_unknown_options_and_missing_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"takes the options .*fraction.*got 'fractoin'; did you mean fraction\?"):
         load_samples("imu_numbers", tmp_path, "train", fractoin=0.5)
-    with pytest.raises(ValueError, match="corpus folder takes no options, got 'fraction'"):
+    with pytest.raises(ValueError, match="corpus folder takes the options language, got 'fraction'"):
         load_samples("folder", tmp_path, "train", fraction=0.5)
     with pytest.raises(ValueError, match="does not exist"):
         load_samples("folder", tmp_path / "none", "train")
@@ -147,9 +147,7 @@ def test_missing_tables_columns_and_rows_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"split 'dev' needs the file dev\.tsv; found tables for \['train'\]"):
         load_samples("folder", tmp_path, "dev")
     table(tmp_path, "a\tfine", split="dev", header="name\ttext\n")
-    with pytest.raises(
-        ValueError, match=r"dev\.tsv:1: needs the columns name, path, text .*path missing; found name, text"
-    ):
+    with pytest.raises(ValueError, match=r"dev\.tsv:1: needs the columns name, path .*path missing; found name, text"):
         load_samples("folder", tmp_path, "dev")
     table(tmp_path, split="test")
     with pytest.raises(ValueError, match=r"test\.tsv: has a header but no rows"):

@@ -1,4 +1,4 @@
-"""The verbs of `signcl corpus`: `make`, `check`, `stats`, `pack`."""
+"""The verbs of `signcl corpus`: `make`, `doctor`, `check`, `stats`, `pack`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    corpus = verbs.add_parser("corpus", help="make, check, describe or pack a corpus").add_subparsers(
+    corpus = verbs.add_parser("corpus", help="make, recognise, check, describe or pack a corpus").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
     command = add_verb(corpus, "make", _make, "draw a synthetic signed corpus: videos, sentences, exact spans")
@@ -37,6 +37,10 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     if words[:2] == ["corpus", "pack"]:
         _add_pack_settings(command)
+    text = "say which corpus a folder is, what of it is missing and what to do next; exit code 1 when something is"
+    command = add_verb(corpus, "doctor", _doctor, text)
+    command.add_argument("folder")
+    add_json(command)
     for name, run, text in (
         ("check", _check, "find every problem of a corpus; exit code 1 when there is one"),
         ("stats", _stats, "counts, lengths, words per gloss, margins"),
@@ -133,6 +137,16 @@ def _make(options: argparse.Namespace) -> None:
     settings = SyntheticSettings(**{field.name: getattr(options, field.name) for field in fields(SyntheticSettings)})
     make_corpus(Path(options.folder), settings, workers=options.workers)
     print(options.folder)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from signcl.data.corpus_doctor import diagnose
+
+    found = diagnose(Path(options.folder))
+    show(options, {**asdict(found), "healthy": found.healthy}, lambda _: found)
+    return 0 if found.healthy else 1
 
 
 def _check(options: argparse.Namespace) -> int:

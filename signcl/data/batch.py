@@ -14,10 +14,11 @@ Lengths travel, masks do not: the only mask is `frame_mask`, True = real.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["Batch", "Sample", "Span", "frame_mask", "pack_positions", "padded_to", "unpack"]
+__all__ = ["Batch", "Sample", "Segment", "Span", "frame_mask", "pack_positions", "padded_to", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,49 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """The part of a longer file that one sentence is.
+
+    Times are those of a player: seconds from the beginning of the file. A frame belongs to the segment when the middle
+    of the time that it is shown does, so that a time which is rounded to milliseconds gives the same frames.
+    """
+
+    start: float
+    """In `unit`, from 0."""
+    stop: float
+    """In `unit`, exclusive."""
+    unit: Literal["seconds", "frames"] = "seconds"
+    fps: float | None = None
+    """Frames a second, for files that do not say: folders of images, features."""
+    row: str = ""
+    """The line of the table that says so (`train.tsv:17`), for messages."""
+
+    def __str__(self) -> str:
+        return f"{self.start:.15g}-{self.stop:.15g} {self.unit}"
+
+    def at(self, fps: float) -> range:
+        """The frames at a constant rate."""
+        if self.unit == "frames":
+            return range(int(self.start), int(self.stop))
+        # frame n is shown from n / fps to (n + 1) / fps
+        return range(math.ceil(self.start * fps - 0.5 - EDGE), math.ceil(self.stop * fps - 0.5 - EDGE))
+
+    def error(self, what: str) -> ValueError:
+        """A complaint that names the line of the table."""
+        return ValueError(f"{self.row or 'segment'}: the segment {self} {what}")
+
+
+EDGE = 1e-6  # frames: a middle that falls on an edge, up to rounding, belongs to the segment that begins there
+
+
+@dataclass(frozen=True)
 class Sample:
     """One signed sentence of a corpus. Exactly one of `clip` and `features` says where its frames are."""
 
     name: str
     """Unique within its split."""
     text: str
-    """The sentence as the corpus writes it: never tokenized, never round-tripped."""
+    """The sentence as the corpus writes it: never tokenized, never round-tripped. Empty in a corpus of glosses only."""
     clip: Path | None = None
     """A video file or a folder of frame images."""
     features: Path | tuple[Path, ...] | np.ndarray | None = field(default=None, repr=False, compare=False)
@@ -67,6 +104,11 @@ class Sample:
     """Where this is a part of a clip (`corpus.isolated`): its first frame and one past its last."""
     whole: str = ""
     """The name of the clip that it is a part of, under which features extracted before are found."""
+    segment: Segment | None = None
+    """The part of the file that this is, where several sentences share one. `num_frames`, `spans` and `cut` count
+    from the first frame of the segment."""
+    language: str = ""
+    """The language of `text`, where the corpus says it: `de`, `deu`, `German`, as its table writes it."""
 
 
 @dataclass
@@ -102,6 +144,8 @@ class Batch:
     targets: dict[str, Tensor] = field(default_factory=dict)
     """What a loss term needs of each sentence beside these, by the name of the term (`signcl.systems.targets`): e.g.
     `sentence_similarity` [B, E], `pseudo_gloss` [B, P]."""
+    languages: tuple[str, ...] = ()
+    """`Sample.language` of each clip, for systems that have a language."""
     host_lengths: tuple[int, ...] = ()
     """`lengths` again, made from it, for sizes that the host must know: a batch on a device keeps the host's copy."""
 

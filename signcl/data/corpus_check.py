@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,12 @@ from typing import Any
 from signcl.data.batch import Sample
 from signcl.data.corpora import CORPORA, SPLITS
 from signcl.data.corpus_stats import CorpusStats, SplitStats, corpus_stats
-from signcl.data.features import count_feature_frames, look_at_features, read_features, with_features
+from signcl.data.features import look_at_features, with_features
 from signcl.data.pose_quality import PoseQuality, describe_poses, pose_quality
 from signcl.data.poses import PoseReading
 from signcl.data.progress import track
-from signcl.data.video import clip_rate, other_rate, probe, read_frames, remarks
+from signcl.data.segments import count_sample, read_clip, read_rows
+from signcl.data.video import clip_rate, other_rate, probe, remarks
 from signcl.data.video.shards import check_shard, in_shard
 
 __all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
@@ -133,7 +135,7 @@ def check_sample(
     file = f"{source if isinstance(source, Path) else 'features'} ({sample.name})"
     notes: list[str] = []
     try:
-        if isinstance(sample.features, Path) and sample.clip is None and not fast:
+        if isinstance(sample.features, Path) and sample.clip is None and sample.segment is None and not fast:
             rows, points = look_at_features(sample.features, sample.name, pose)
             frames: int | None = len(rows)
             if points is not None:
@@ -197,12 +199,14 @@ def _frames(sample: Sample, fast: bool, note: Callable[[str], None]) -> int:
     if sample.clip is not None:
         if in_shard(sample.clip) and not fast:
             check_shard(sample.clip)
-        return probe(sample.clip).num_frames if fast else len(read_frames(sample.clip, size=SMALL, note=note))
+        if fast:  # `probe` looks at an image of a folder too
+            return probe(sample.clip).num_frames if sample.segment is None else count_sample(sample)
+        return len(read_clip(sample, size=SMALL, note=note))
     if sample.features is None:
         raise ValueError("has neither a clip nor features")
     if fast and isinstance(sample.features, Path | tuple):
-        return count_feature_frames(sample.features, sample.name)
-    return len(read_features(sample.features, sample.name))
+        return count_sample(sample)
+    return len(read_rows(sample))
 
 
 def _clips(
@@ -264,26 +268,63 @@ def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Pr
                 problems.append(Problem(key[0], f"is in {where} ({who}) and in {split} ({sample.name}): a split leaks"))
             elif who != sample.name:
                 problems.append(Problem(key[0], f"is the clip of {who} and of {sample.name} in {split}", "warning"))
+    problems += _overlaps(parts)
     if not fast:
         problems += _copies(parts)
-    train = {sample.text: sample.name for sample in parts.get("train", ())}
+    train = {_sentence(sample): sample.name for sample in parts.get("train", ())}
     for split, samples in parts.items():
-        seen = [sample for sample in samples if sample.text in train]
+        seen = [sample for sample in samples if _sentence(sample) in train]
         if split != "train" and seen:
             share = f"{len(seen)} of {len(samples)} sentences ({len(seen) / len(samples):.1%})"
-            some = ", ".join(f"{sample.name} = {train[sample.text]}" for sample in seen[:3])
+            some = ", ".join(f"{sample.name} = {train[_sentence(sample)]}" for sample in seen[:3])
             problems.append(Problem(f"{root}, {split}", f"{share} occur in train, e.g. {some}", "warning"))
     return problems
 
 
+def _sentence(sample: Sample) -> str:
+    """What was signed: the sentence, or the glosses of a corpus without sentences."""
+    return sample.text or " ".join(sample.gloss)
+
+
 def _identity(sample: Sample) -> tuple[str, str] | None:
     """Equal for two samples that read the same frames; None for features in memory."""
+    part = "" if sample.segment is None else str(sample.segment)
     if sample.clip is not None:
-        return os.path.normpath(sample.clip), ""
+        return os.path.normpath(sample.clip), part
     if isinstance(sample.features, Path):
         holds_one = sample.features.suffix.lower() in (".npy", ".pose", ".json")
-        return os.path.normpath(sample.features), "" if holds_one else sample.name
+        name = "" if holds_one else sample.whole or sample.name
+        return os.path.normpath(sample.features), f"{name}{part}"
     return None
+
+
+def _overlaps(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
+    """Segments of one file that lie over each other in two splits: a leak, as one clip in two splits is."""
+    lying: dict[tuple[str, str], list[tuple[float, float, str, str]]] = defaultdict(list)
+    for split, samples in parts.items():
+        for sample in samples:
+            source = sample.clip or sample.features
+            if sample.segment is not None and isinstance(source, Path):
+                key = os.path.normpath(source), sample.segment.unit + (sample.whole if sample.features else "")
+                lying[key].append((sample.segment.start, sample.segment.stop, split, sample.name))
+    for split, samples in parts.items():  # a row without a segment is all of its file
+        for sample in samples:
+            source = sample.clip or sample.features
+            if sample.segment is None and isinstance(source, Path):
+                for unit in ("seconds", "frames"):
+                    key = os.path.normpath(source), unit + (sample.whole if sample.features else "")
+                    if key in lying:
+                        lying[key].append((0.0, math.inf, split, sample.name))
+    for (file, _), segments in lying.items():
+        latest: dict[str, tuple[float, float, str]] = {}  # of each split the segment that reaches farthest
+        for start, stop, split, name in sorted(segments):
+            for other, (begin, end, who) in latest.items():
+                # Two that are the same are told by `_leaks` already.
+                if other != split and min(stop, end) - start > 0 and (begin, end) != (start, stop):
+                    what = f"{start:g}-{stop:g} of {split} ({name}) lies over {begin:g}-{end:g} of {other} ({who})"
+                    yield Problem(file, f"the segment {what}: a split leaks")
+            if split not in latest or stop > latest[split][1]:
+                latest[split] = (start, stop, name)
 
 
 def _copies(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:

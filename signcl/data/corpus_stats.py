@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -14,11 +14,10 @@ import numpy as np
 
 from signcl.data.batch import Sample
 from signcl.data.corpora import CORPORA, SPLITS, load_samples
-from signcl.data.features import count_feature_frames
 from signcl.data.pair_labels import corpus_pairs
 from signcl.data.progress import track
+from signcl.data.segments import count_sample
 from signcl.data.text import count_words, units
-from signcl.data.video import probe
 
 __all__ = ["CorpusStats", "SplitStats", "corpus_stats", "frame_counts", "split_stats"]
 
@@ -47,6 +46,8 @@ class SplitStats:
     seen_in_train: int
     """Sentences whose text occurs in train too (0 for train)."""
     signers: int | None
+    languages: dict[str, int] | None
+    """Sentences in each language, most first, where the corpus says the language; "" counts those without one."""
     unreadable: int
     """Clips whose frames could not be counted; left out of all that needs frames."""
     frames_total: int
@@ -54,11 +55,11 @@ class SplitStats:
     frames_median: float | None
     frames_min: int | None
     frames_max: int | None
-    words_mean: float
+    words_mean: float | None
     """Words of a sentence, as counted for margins (`signcl.data.text.count_words`; by characters where there are no
     spaces between words)."""
-    words_median: float
-    words_max: float
+    words_median: float | None
+    words_max: float | None
     vocabulary: int
     """Different words; characters where there are no spaces between words (Chinese, Japanese, Thai ...). Punctuation
     is no word."""
@@ -109,12 +110,15 @@ class CorpusStats:
     name: str
     root: str
     splits: dict[str, SplitStats]
+    by_language: dict[str, SplitStats] = field(default_factory=dict)
+    """The same of each language of each split (`train de`), where the corpus has several."""
 
     def __str__(self) -> str:
         names = [field.name for field in fields(SplitStats)]
-        rows = [[_label(name), *(_cell(name, getattr(part, name)) for part in self.splits.values())] for name in names]
+        columns = {**self.splits, **self.by_language}
+        rows = [[_label(name), *(_cell(name, getattr(part, name)) for part in columns.values())] for name in names]
         rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
-        rows.insert(0, ["", *self.splits])
+        rows.insert(0, ["", *columns])
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = [
             "  ".join(
@@ -159,12 +163,35 @@ def corpus_stats(
             raise
     if not parts:
         raise missing[0]
+    # Lengths are looked up once, not again for each language.
+    parts = {
+        split: [replace(sample, num_frames=length) for sample, length in zip(part, frame_counts(part), strict=True)]
+        for split, part in parts.items()
+    }
     train = parts.get("train", [])
+    spoken = sorted({sample.language for part in parts.values() for sample in part})
+    groups = {
+        f"{split} {language or 'unnamed'}": (language, [sample for sample in part if sample.language == language])
+        for split, part in parts.items()
+        for language in spoken
+        if len(spoken) > 1
+    }
     return CorpusStats(
         name,
         str(root),
         {split: split_stats(part, train, words_per_gloss, frame_margin_floor) for split, part in parts.items()},
+        {
+            name: split_stats(part, _of_language(train, language, part), words_per_gloss, frame_margin_floor)
+            for name, (language, part) in groups.items()
+            if part
+        },
     )
+
+
+def _of_language(train: Sequence[Sample], language: str, part: Sequence[Sample]) -> Sequence[Sample]:
+    """The training sentences of one language; `part` itself where it is those, as `split_stats` wants it."""
+    own = [sample for sample in train if sample.language == language]
+    return part if list(part) == own else own
 
 
 def split_stats(
@@ -177,26 +204,34 @@ def split_stats(
     frames = frame_counts(samples)
     counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
     lengths = [length for _, length in counted]
-    num_words = [count_words(sample.text) for sample in samples]
+    num_words = [count_words(sample.text) for sample in samples if sample.text]
     words = Counter(word for sample in samples for word in units(sample.text))
     known = {word for sample in train for word in units(sample.text)}
-    train_texts = {sample.text for sample in train} if train is not samples else set()
+    train_texts = {_sentence(sample) for sample in train} if train is not samples else set()
     unknown = {word: count for word, count in words.items() if train and word not in known}
     glossed = [(sample, length) for sample, length in zip(samples, frames, strict=True) if sample.gloss]
     glosses = Counter(gloss for sample, _ in glossed for gloss in sample.gloss)
+    both = [(sample, length) for sample, length in glossed if sample.text]
     framed = [(sample, length) for sample, length in glossed if length]
     spans = [span.stop - span.start for sample in samples for span in sample.spans]
     signers = {sample.signer for sample in samples if sample.signer}
+    spoken = any(sample.language for sample in samples)
+    # A corpus of glosses only has no words: nothing of it is counted, and the margin of a loss has none to go by.
+    said = [sample for sample in samples if sample.text]
     margins = [
-        max(frame_margin_floor, length / max(1.0, count_words(s.text)) * words_per_gloss) for s, length in counted
+        max(frame_margin_floor, length / max(1.0, count_words(s.text)) * words_per_gloss)
+        for s, length in counted
+        if s.text
     ]
     # The first frame has the farthest partner, at distance length - 1.
-    stuck = [length - 1 <= 2 * margin for (_, length), margin in zip(counted, margins, strict=True)]
-    pairs = corpus_pairs((sample, length, margin) for (sample, length), margin in zip(counted, margins, strict=True))
+    worded = [(sample, length) for sample, length in counted if sample.text]
+    stuck = [length - 1 <= 2 * margin for (_, length), margin in zip(worded, margins, strict=True)]
+    pairs = corpus_pairs((sample, length, margin) for (sample, length), margin in zip(worded, margins, strict=True))
     return SplitStats(
         sentences=len(samples),
-        distinct_sentences=len({sample.text for sample in samples}),
-        seen_in_train=sum(sample.text in train_texts for sample in samples),
+        distinct_sentences=len({_sentence(sample) for sample in samples}),
+        seen_in_train=sum(_sentence(sample) in train_texts for sample in samples),
+        languages=dict(Counter(sample.language for sample in samples).most_common()) if spoken else None,
         signers=len(signers) or None,
         unreadable=len(samples) - len(counted),
         frames_total=sum(lengths),
@@ -204,9 +239,9 @@ def split_stats(
         frames_median=float(median(lengths)) if lengths else None,
         frames_min=min(lengths, default=None),
         frames_max=max(lengths, default=None),
-        words_mean=fmean(num_words),
-        words_median=float(median(num_words)),
-        words_max=max(num_words),
+        words_mean=fmean(num_words) if said else None,
+        words_median=float(median(num_words)) if said else None,
+        words_max=max(num_words, default=None),
         vocabulary=len(words),
         singletons=sum(count == 1 for count in words.values()),
         unknown_words=len(unknown),
@@ -214,7 +249,9 @@ def split_stats(
         glosses_mean=glosses.total() / len(glossed) if glossed else None,
         gloss_vocabulary=len(glosses) or None,
         gloss_singletons=sum(count == 1 for count in glosses.values()) if glosses else None,
-        words_per_gloss=sum(count_words(s.text) for s, _ in glossed) / glosses.total() if glossed else None,
+        words_per_gloss=(
+            sum(count_words(s.text) for s, _ in both) / sum(len(s.gloss) for s, _ in both) if both else None
+        ),
         frames_per_gloss=(
             sum(length or 0 for _, length in framed) / sum(len(s.gloss) for s, _ in framed) if framed else None
         ),
@@ -245,21 +282,25 @@ def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
             elif length is None:
                 bar.advance()
                 try:
-                    if sample.clip is not None:
-                        length = probe(sample.clip).num_frames
-                    elif sample.features is not None:
-                        length = count_feature_frames(sample.features, sample.name)
+                    length = count_sample(sample)
                 except (OSError, ValueError):
                     length = None
             counts.append(length)
     return counts
 
 
+def _sentence(sample: Sample) -> str:
+    """What was signed: the sentence, or the glosses of a corpus without sentences."""
+    return sample.text or " ".join(sample.gloss)
+
+
 def _label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell(name: str, value: float | None) -> str:
+def _cell(name: str, value: float | dict[str, int] | None) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{language or 'unnamed'} {count:,}" for language, count in value.items())
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if name in SHARES:

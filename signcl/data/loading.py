@@ -22,13 +22,15 @@ from torch import Tensor
 from signcl.data.annotation.isolated import isolated
 from signcl.data.batch import Batch, Sample, pack_positions
 from signcl.data.corpora import CORPORA, load_samples
-from signcl.data.features import count_feature_frames, read_features, side_by_side, with_features
+from signcl.data.features import read_features, side_by_side, with_features
 from signcl.data.planning import plan_batches
 from signcl.data.poses import other_layout
 from signcl.data.progress import say, track
 from signcl.data.sections import CorpusRecipe, InputRecipe, Reading
+from signcl.data.segments import count_sample, read_clip, read_clip_into, read_rows
 from signcl.data.text import GlossVocabulary, Tokenizer, count_words, mask_words
-from signcl.data.video import clip_rate, count_clip_frames, frames_at, other_rate, probe, read_into
+from signcl.data.video import clip_rate, frames_at, other_rate, probe
+from signcl.data.video.timing import resample
 from signcl.data.workers import ClipLoader, batch_memory
 
 __all__ = [
@@ -183,12 +185,14 @@ def load_raw(sample: Sample, recipe: InputRecipe, note: Callable[[str], None] | 
         raise ValueError(f"{sample.name} has neither a clip nor features")
     only = None if sample.cut is None else range(*sample.cut)
     size = recipe.size and (recipe.size, recipe.size)
-    return read_into(sample.clip, np.arange, only=only, size=size, fps=recipe.fps, damaged=recipe.damaged, note=note)
+    return read_clip(sample, indices=only, size=size, fps=recipe.fps, damaged=recipe.damaged, note=note)
 
 
 def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
     """Features of a sample from one source. [T, D]"""
-    return read_features(path, sample.whole or sample.name, recipe.pose)
+    if sample.segment is None:
+        return read_features(path, sample.whole or sample.name, recipe.pose)
+    return read_rows(sample, recipe.pose)
 
 
 def window(height: int, width: int, recipe: InputRecipe, random: np.random.Generator | None) -> tuple[int, int]:
@@ -279,8 +283,8 @@ def read_selected(
 
     only = None if sample.cut is None else range(*sample.cut)
     size = recipe.size and (recipe.size, recipe.size)
-    frames = read_into(
-        sample.clip,
+    frames = read_clip_into(
+        sample,
         choose,
         allocate,
         only=only,
@@ -366,7 +370,11 @@ def frames_used(samples: Sequence[Sample], recipe: InputRecipe) -> list[tuple[np
         if recipe.fps is not None and sample.clip is not None:
             only = None if sample.cut is None else range(*sample.cut)
             with contextlib.suppress(ValueError, OSError):
-                rows = frames_at(sample.clip, recipe.fps, only)
+                if sample.segment is None:
+                    rows = frames_at(sample.clip, recipe.fps, only)
+                elif rate := clip_rate(sample.clip):  # a segment is taken for evenly spaced
+                    inside = np.arange(count_sample(sample)) if only is None else np.array(only)
+                    rows = inside[resample(np.arange(len(inside)) / rate, len(inside) / rate, recipe.fps)]
         if rows is None:
             used.append((thin(count, recipe, None), count))
             continue
@@ -390,21 +398,15 @@ def _frames(sample: Sample, fps: float | None = None) -> int:
     """
     if fps is not None and sample.clip is not None:
         with contextlib.suppress(ValueError, OSError):
-            count = count_clip_frames(sample.clip, fps)
+            count = count_sample(sample, fps)
             if sample.cut is None:
                 return count
-            part = (sample.cut[1] - sample.cut[0]) / count_clip_frames(sample.clip)
-            return max(1, round(count * part))
+            return max(1, round(count * (sample.cut[1] - sample.cut[0]) / count_sample(sample)))
         return 1
     if sample.num_frames is not None:
         return sample.num_frames
-    try:
-        if sample.features is not None:
-            return count_feature_frames(sample.features, sample.name)
-        if sample.clip is not None:
-            return count_clip_frames(sample.clip)
-    except (ValueError, OSError):
-        pass
+    with contextlib.suppress(ValueError, OSError):
+        return count_sample(sample)
     return 1
 
 
@@ -633,8 +635,12 @@ def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) ->
         positions=pack_positions(lengths),
         lengths=torch.tensor(lengths),
         max_length=max(lengths),
-        num_words=torch.tensor([count_words(s.text) for s in samples]),
-        sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split()).encode()) for s in samples]),
+        # Without a sentence its glosses stand for its words (docs/data.md).
+        num_words=torch.tensor(
+            [count_words(s.text) if s.text or not s.gloss else float(len(s.gloss)) for s in samples]
+        ),
+        sentence_ids=torch.tensor([zlib.crc32(" ".join(s.text.split() or s.gloss).encode()) for s in samples]),
+        languages=tuple(s.language for s in samples),
     )
 
 

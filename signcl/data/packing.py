@@ -27,6 +27,7 @@ from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import PACK, load_samples
 from signcl.data.files import atomic_write, write_json, write_text
 from signcl.data.progress import say, track
+from signcl.data.segments import read_clip
 from signcl.data.video import Frames, read_frames, video_bytes
 from signcl.data.video.shards import check_shard, find_entry, index_path
 
@@ -107,7 +108,7 @@ def pack_corpus(
     total = sum(map(len, every.values()))
     with track("packing", total=total, show=progress) as bar, ThreadPoolExecutor(workers) as pool:
         for split, samples in every.items():
-            rows: list[str] = ["name\tpath\ttext\tsigner\tgloss\tnum_frames\tspans"]
+            rows: list[str] = ["name\tpath\ttext\tsigner\tgloss\tnum_frames\tspans\tlanguage"]
             for start in range(0, len(samples), settings.shard_clips):
                 part = samples[start : start + settings.shard_clips]
                 shard = folder / f"{split}-{start // settings.shard_clips:05}.tar"
@@ -153,7 +154,7 @@ def _check_samples(every: dict[str, list[Sample]]) -> None:
         for sample in samples:
             if sample.clip is None:
                 raise ValueError(f"split {split}: {sample.name} has features, not frames; only clips can be packed")
-            cells = (sample.name, sample.text, sample.signer, *sample.gloss)
+            cells = (sample.name, sample.text, sample.signer, sample.language, *sample.gloss)
             if any(set(cell) & set("\t\n\r") for cell in cells):
                 raise ValueError(
                     f"split {split}: {sample.name} has a tab or line break in its annotation; mend it first"
@@ -164,7 +165,16 @@ def _row(sample: Sample, shard: Path, key: str) -> str:
     spans = " ".join(f"{span.token}:{span.start}-{span.stop}" for span in sample.spans)
     frames = find_entry(shard / key).frames
     return "\t".join(
-        (sample.name, f"{shard.name}/{key}", sample.text, sample.signer, " ".join(sample.gloss), str(frames), spans)
+        (
+            sample.name,
+            f"{shard.name}/{key}",
+            sample.text,
+            sample.signer,
+            " ".join(sample.gloss),
+            str(frames),
+            spans,
+            sample.language,
+        )
     )
 
 
@@ -198,6 +208,8 @@ def _write_shard(
                 _add(tar, name, content)
             clips[key] = [offset, [len(content) for content in files], *shape, crc]
             about = {"name": sample.name, "text": sample.text, "gloss": sample.gloss, "signer": sample.signer}
+            if sample.language:
+                about["language"] = sample.language
             _add(tar, f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())
     size = shard.stat().st_size
     write_text(index_path(shard), json.dumps({"tar_bytes": size, "clips": clips}) + "\n")
@@ -230,7 +242,7 @@ def _encode(sample: Sample, settings: PackSettings) -> tuple[list[bytes | memory
     """A clip as the contents of its files."""
     only = None if sample.cut is None else range(*sample.cut)
     assert sample.clip is not None
-    frames = read_frames(sample.clip, indices=only, size=settings.size, note=say)
+    frames = read_clip(sample, indices=only, size=settings.size, note=say)
     shape = frames.shape[0], frames.shape[1], frames.shape[2]
     if settings.form == "uint8":
         return [frames.reshape(-1).data], shape
@@ -253,7 +265,7 @@ def _compare(every: dict[str, list[Sample]], folder: Path, name: str, options: d
     for split, samples in every.items():
         back = load_samples(name, folder, split, **options)
         for one, other in zip(samples, back, strict=True):
-            for key in ("name", "text", "gloss", "signer", "spans"):
+            for key in ("name", "text", "gloss", "signer", "spans", "language"):
                 if getattr(one, key) != getattr(other, key):
                     raise ValueError(
                         f"{folder}, split {split}: {one.name} comes back with another {key} ({getattr(one, key)!r} in "

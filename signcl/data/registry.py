@@ -51,6 +51,7 @@ class Registry(Generic[Thing]):
         entry_points: the group in which installed packages announce theirs.
         of_module: makes a thing of a module of the package; None: the module registers it.
         accept: makes a thing of what an entry point of a name gives, or says in a ValueError what is wrong with it.
+        hint: what to do instead, behind the message about a name that nothing has.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class Registry(Generic[Thing]):
         not_entries: Sequence[str] = (),
         of_module: Callable[[Any], Thing] | None = None,
         accept: Callable[[str, Any], Thing] | None = None,
+        hint: str = "",
     ) -> None:
-        self.what, self.key, self.group = what, key, entry_points
+        self.what, self.key, self.group, self.hint = what, key, entry_points, hint
         self._package, self._not_entries, self._of_module = package, tuple(not_entries), of_module
         self.accept = accept
         self._things: dict[str, Thing] = {}
@@ -141,6 +143,7 @@ class Registry(Generic[Thing]):
         if name not in self:
             raise ValueError(
                 f"{self.key}: needs one of {', '.join(self.names())}, got {name!r}{did_you_mean(name, self.names())}"
+                f"{self.hint}"
             )
 
     def get(self, name: str) -> Thing | None:

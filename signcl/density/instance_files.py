@@ -16,8 +16,9 @@ from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Sample, Span
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import load_samples
-from signcl.data.features import INDEX, Features, FeatureStore, open_features, read_features
+from signcl.data.features import INDEX, Features, FeatureStore, open_features
 from signcl.data.progress import say
+from signcl.data.segments import read_rows
 from signcl.density.instances import Frame, Instances, Place, known_signers, pick_rows
 from signcl.density.spans import clip_frames
 
@@ -204,7 +205,7 @@ def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.
                 )
             if sample.spans:
                 found = True
-                yield sample.name, read_features(sample.features, sample.name), sample.spans, sample.signer or None
+                yield sample.name, read_rows(sample), sample.spans, sample.signer or None
     if not found:
         raise ValueError(f"{path}: no clip of split {annotation.split} has spans; give them by --spans TSV")
 

@@ -66,6 +66,11 @@ def evaluate(
     elif kind == "glosses":
         scores, broken = _score_glosses(run, samples, split, file, bootstrap, beams, **how)
     else:
+        if silent := [s.name for s in samples if not s.text]:
+            raise ValueError(
+                f"split {split}: {len(silent)} of {len(samples)} clips have no text, first {silent[0]}; translations "
+                f"are scored against sentences"
+            )
         found, broken = predict(run, samples, beams=beams, length_penalty=length_penalty, **how)
         kept = _kept(samples, found, broken, split)
         _write_table(file, [(s.name, s.text, found[s.name]) for s in kept])

@@ -537,7 +537,7 @@ def training_overlap(
 
 
 def _other_references(
-    systems: dict[str, Sequence[str]],
+    systems: Mapping[str, Sequence[str]],
     scored: dict[str, float],
     references: Sequence[str],
     others: Sequence[str],

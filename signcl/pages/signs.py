@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from signcl.data.batch import Sample
 from signcl.data.loading import load_raw
 from signcl.data.sections import InputRecipe
-from signcl.data.video import contact_sheet, probe, read_frames, resize_frames
+from signcl.data.segments import count_sample, read_clip
+from signcl.data.video import contact_sheet, resize_frames
 
 __all__ = ["clip_strip", "num_frames", "sheet", "span_view", "strips"]
 
@@ -42,7 +43,8 @@ def num_frames(sample: Sample) -> int:
         return sample.num_frames
     if sample.features is not None:
         return len(load_raw(sample, InputRecipe()))
-    return probe(_clip(sample)).num_frames
+    _clip(sample)
+    return count_sample(sample)
 
 
 def span_view(sample: Sample, start: int, stop: int, *, context: int = CONTEXT) -> dict[str, Any]:
@@ -66,7 +68,8 @@ def span_view(sample: Sample, start: int, stop: int, *, context: int = CONTEXT) 
     view: dict[str, Any] = {"first": first, "count": last - first, "start": start, "stop": stop, "total": total}
     if sample.features is not None:
         return {**view, "kind": "curves", **_curves(load_raw(sample, InputRecipe()), first, last)}
-    frames = read_frames(_clip(sample), indices=range(first, last))
+    _clip(sample)
+    frames = read_clip(sample, indices=range(first, last))
     picture, height, width = sheet(frames)
     return {
         **view,
@@ -120,7 +123,8 @@ def _strips_of_clip(
         return
     picks = {span: _spread(*span, count) for span in spans}
     numbers = sorted({number for chosen in picks.values() for number in chosen})
-    frames = dict(zip(numbers, _reduced(read_frames(_clip(sample), indices=numbers), STRIP_SIDE)))
+    _clip(sample)
+    frames = dict(zip(numbers, _reduced(read_clip(sample, indices=numbers), STRIP_SIDE)))
     for (start, stop), chosen in picks.items():
         joined = np.concatenate([frames[number] for number in chosen], axis=1)
         yield (sample.name, start, stop), _data_uri(_jpeg(joined, 72), "jpeg")

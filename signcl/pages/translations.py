@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from signcl.data.batch import Sample, Span
 from signcl.data.loading import load_raw, thin
+from signcl.data.segments import count_sample, read_clip
 from signcl.data.text import characters
-from signcl.data.video import contact_sheet, probe, read_frames
+from signcl.data.video import contact_sheet
 from signcl.metrics import chrf
 from signcl.metrics.written_forms import tokenize_as, unit_for
 from signcl.pages.markup import decimals, embedded, gap, key, text
@@ -208,10 +209,10 @@ def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
     """Frames in the middle of FRAMES equal stretches of time, so that the strip is a time line."""
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
-    total = probe(sample.clip).num_frames
+    total = count_sample(sample)
     count = min(FRAMES, total)
     numbers = [(2 * i + 1) * total // (2 * count) for i in range(count)]
-    return list(read_frames(sample.clip, indices=numbers)), numbers, total
+    return list(read_clip(sample, indices=numbers)), numbers, total
 
 
 def _signs(spans: Sequence[Span], total: int) -> str:

@@ -45,9 +45,10 @@ def prepare(recipe: Recipe) -> Material:
     """
     text = recipe.text
     train, dev = recipe_samples(recipe, "train"), recipe_samples(recipe, "dev")
+    _check_text(train, dev, recipe)
     tokenizer = build_tokenizer(
         text.tokenizer,
-        [s.text for s in train],
+        [s.text or " ".join(s.gloss) for s in train],  # a recogniser of a corpus of glosses never writes a sentence
         vocab_size=text.vocab_size,
         lowercase=text.lowercase,
         language=text.language,
@@ -94,6 +95,25 @@ def prepare(recipe: Recipe) -> Material:
 def _whole_split(recipe: Recipe, split: str) -> tuple[str, Path, str]:
     """A split of the corpus itself, whatever share of it the recipe uses."""
     return recipe.corpus.name, Path(recipe.corpus.root), split
+
+
+def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) -> None:
+    """Refuse clips without a sentence where the system learns from sentences; says what SignCL then counts."""
+    for split, samples in (("training", train), ("dev", dev)):
+        silent = [s.name for s in samples if not s.text]
+        if silent and recipe.system.answers not in ("glosses", "classes"):
+            raise ValueError(
+                f"model.name={recipe.model.name} learns from sentences, but {len(silent)} of the {len(samples)} "
+                f"{split} clips of corpus {recipe.corpus.name} have glosses only, no text, first "
+                f"{', '.join(silent[:3])}; add the text, or train a system that recognises, such as "
+                f"model.name=recogniser"
+            )
+    per_gloss = recipe.loss.signcl.words_per_gloss
+    if "signcl" in recipe.loss.weights and per_gloss != 1 and any(not s.text for s in train):
+        say(
+            f"the corpus has no text, so that SignCL's margins count glosses in place of words; "
+            f"loss.signcl.words_per_gloss={per_gloss:g} makes them {per_gloss:g} glosses long, set it to 1"
+        )
 
 
 def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> None:

@@ -31,7 +31,9 @@ def isolated(samples: Sequence[Sample], where: str) -> list[Sample]:
             num_frames=span.stop - span.start,
             spans=(Span(span.token, 0, span.stop - span.start),),
             cut=(span.start, span.stop),
-            whole=sample.name,
+            whole=sample.whole or sample.name,
+            segment=sample.segment,
+            language=sample.language,
         )
         for sample in samples
         for number, span in enumerate(sample.spans)

@@ -21,6 +21,9 @@ __all__ = ["CORPORA", "PACK", "SPLITS", "load_samples", "register_corpus"]
 
 SPLITS = ("train", "dev", "test")
 
+CALLBACKS = ("on_error", "on_missing")
+"""Keyword arguments of a reader that no recipe gives: what to do with a broken row, and with rows without a clip."""
+
 PACK = "pack.json"
 """The file that makes a folder a pack of a corpus, written by `signcl corpus pack`."""
 
@@ -55,6 +58,7 @@ CORPORA: Registry[Reader] = Registry(
     entry_points="signcl.corpora",
     of_module=lambda module: module.samples,
     accept=_accept_reader,
+    hint=" (any other data: folder, with a table beside it; `signcl corpus doctor DIR` says how)",
 )
 """Every corpus by its name: a file of this package with a function `samples`, an installed entry point, or a function
 that a plugin has registered."""
@@ -91,7 +95,7 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
     accepted = [key for key, p in inspect.signature(samples).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for key in options:
         if key not in accepted:
-            public = [key for key in accepted if key != "on_error"]
+            public = [key for key in accepted if key not in CALLBACKS]
             takes = f"takes the options {', '.join(public)}" if public else "takes no options"
             raise ValueError(f"corpus {name} {takes}, got {key!r}{did_you_mean(key, public)}")
     root = Path(root)
@@ -118,7 +122,7 @@ def _check_pack(name: str, root: Path, split: str, options: dict[str, Any]) -> N
         raise ValueError(f"{root}: a half-written pack; run the same `signcl corpus pack` again, it goes on from there")
     if name != corpus:
         raise ValueError(f"{root}: is a pack of corpus {corpus}, got corpus.name={name}; set corpus.name={corpus}")
-    given = {key: value for key, value in options.items() if key != "on_error"}
+    given = {key: value for key, value in options.items() if key not in CALLBACKS}
     if given != packed:
         raise ValueError(f"{root}: was packed with corpus.options {packed}, got {given}; use those, or pack it again")
     if split not in pack["splits"]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample
+from signcl.data.corpora._layout import Layout
 from signcl.data.pickles import load_pickle
 from signcl.data.progress import say
 
@@ -27,6 +28,13 @@ SPLITS = ("train", "dev", "test")
 FRAMES = ("sentence/frames_512x512", "frames_512x512")
 COLUMNS = ("name", "signer", "num_frames", "gloss", "text")
 PICKLE, SPLIT_FILE = "sentence_label/csl2020ct_v2.pkl", "sentence_label/split_1.txt"
+
+LAYOUT = Layout(
+    files=(PICKLE, SPLIT_FILE, "csl-daily.*.tsv*"),
+    about="CSL-Daily, Chinese Sign Language of daily life",
+    published="http://home.ustc.edu.cn/~zhouh156/dataset/csl-daily/ (after a signed agreement)",
+    needs=f"{PICKLE}, {SPLIT_FILE} and the frames sentence/frames_512x512/NAME/*.jpg",
+)
 
 
 def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError = stop) -> list[Sample]:

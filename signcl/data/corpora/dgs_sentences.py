@@ -21,6 +21,7 @@ import numpy as np
 
 from signcl.data.annotation.table_files import OnError, has_words, stop
 from signcl.data.batch import Sample, Span
+from signcl.data.corpora._layout import Layout
 from signcl.data.poses import read_pose
 from signcl.data.progress import say
 
@@ -29,6 +30,13 @@ __all__ = ["joined_signs", "samples"]
 JOIN = 3  # interpolated frames between two signs
 STRAIGHT = 1e-4  # shoulder widths: second differences below it are rounding of a straight line
 LANGUAGES = ("german", "english")
+
+LAYOUT = Layout(
+    files=("train_*_metadata.json", "test_*_metadata.json"),
+    about="32 sentences of German Sign Language as poses",
+    published="https://github.com/sign-language-processing/fluent-pose-synthesis (its sample data)",
+    needs="SPLIT_N_metadata.json and SPLIT_N_original.pose",
+)
 
 
 def samples(

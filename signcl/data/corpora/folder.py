@@ -1,13 +1,21 @@
 """Any folder of clips or features with one table per split: the corpus format of this package.
 
     DIR/train.tsv, dev.tsv, test.tsv     UTF-8, tab-separated, header line
-        name  path  text                 required
-        signer  gloss  num_frames  spans optional
+        name  path                       required
+        text, gloss                      one of them required; gloss alone makes a corpus for recognition
+        signer  num_frames  spans        optional
+        start  stop                      optional: the row is a segment of a longer file, seconds
+        start_frame  stop_frame          the same in frames, from 0, stop exclusive
+        fps                              frames a second, for segments in seconds of files that do not say it
+        language                         optional: the language of the text
+        key                              optional: the name in a feature store or .npz, where it is not `name`
 
 `path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy` or `.npz` file of features, a
 file of key points (`.pose`, `.pkl`, `.json`, `.pt`, or a folder of OpenPose's frames), the folder of a feature store,
 in which the row's `name` is the key (write the same path in every row), or a clip inside a tar shard,
 SHARD.tar/KEY.mp4 (`signcl corpus pack`).
+Several rows may name one file, each with its segment; a row without a segment is the whole file. `num_frames` and
+`spans` count from the first frame of the segment.
 `gloss` is separated by spaces; `spans` is `GLOSS:start-stop` separated by spaces, stop exclusive, in order of time.
 """
 
@@ -18,8 +26,10 @@ import re
 from pathlib import Path
 
 from signcl.data.annotation.table_files import OnError, Row, has_words, read_table, stop
-from signcl.data.batch import Sample, Span
+from signcl.data.batch import Sample, Segment, Span
+from signcl.data.corpora._layout import Layout
 from signcl.data.pose_files import KEY_POINT_SUFFIXES, is_openpose_folder
+from signcl.data.registry import did_you_mean
 
 __all__ = ["parse_spans", "samples"]
 
@@ -27,20 +37,33 @@ FEATURE_SUFFIXES = (".npy", ".npz", *KEY_POINT_SUFFIXES)
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 STORE_INDEX = "index.json"  # the file that makes a folder a feature store (signcl/features.py)
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
+SECONDS, FRAMES = ("start", "stop"), ("start_frame", "stop_frame")
+NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
+LONGEST = 1e7  # seconds (four months) and, times 1000, frames: more is no time of a video
+FASTEST = 1000.0  # frames a second
 SPAN = re.compile(r"(?P<gloss>.+):(?P<start>\d+)-(?P<stop>\d+)")
 
 
-def samples(root: Path, split: str, *, on_error: OnError = stop) -> list[Sample]:
+LAYOUT = Layout(
+    files=("train.tsv", "dev.tsv", "test.tsv"),
+    about="a table per split in the format of this package",
+    published="your own corpus",
+    needs="a table SPLIT.tsv with the columns name, path and text (or gloss), and the files that `path` names",
+)
+
+
+def samples(root: Path, split: str, *, language: str = "", on_error: OnError = stop) -> list[Sample]:
     """The sentences of one split, in the order of the table. No clip is opened: 100,000 rows take a few seconds.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev`, `test`, or the name of any other table in the folder.
+        language: only the rows whose column `language` says so; "" takes all.
         on_error: called with each broken row; by default the first one stops.
 
     Raises:
-        ValueError: no such table, a column missing, no rows; or a row with an empty or repeated name, no text, a path
-            that leaves the folder, a malformed number or span.
+        ValueError: no such table, a column missing, no rows; or a row with an empty or repeated name, no text or gloss,
+            a path that leaves the folder, a malformed number, span or segment.
     """
     root = Path(root)
     table = root / f"{split}.tsv"
@@ -49,16 +72,27 @@ def samples(root: Path, split: str, *, on_error: OnError = stop) -> list[Sample]
         raise ValueError(f"{root}: split {split!r} needs the file {table.name}; found tables for {found or 'no split'}")
     seen: dict[str, int] = {}
     stores: dict[str, bool] = {}
-    result = []
-    for row in read_table(table, ("name", "path", "text"), on_error=on_error):
+    result: list[Sample] = []
+    languages: set[str] = set()
+    for row in read_table(table, ("name", "path"), on_error=on_error):
+        if not languages and not result and not seen:
+            _check_header(row, language)
         try:
             sample = _sample(root, row, stores)
+            languages.add(sample.language)
             if (first := seen.setdefault(sample.name, row.line)) != row.line:
                 raise row.error(f"name {sample.name!r} stands already in line {first}; names must be unique in a split")
         except ValueError as error:
             on_error(error)
             continue
-        result.append(sample)
+        if language in ("", sample.language):
+            result.append(sample)
+    if language and not result and seen:
+        found = sorted(filter(None, languages))
+        raise ValueError(
+            f"{table}: corpus.options.language={language!r} names no row; the column language has {', '.join(found)}"
+            f"{did_you_mean(language, found)}"
+        )
     if not result and on_error is stop:
         raise ValueError(f"{table}: has a header but no rows; a split needs at least one sentence")
     return result
@@ -79,16 +113,89 @@ def parse_spans(text: str) -> tuple[Span, ...]:
     return tuple(spans)
 
 
+def _check_header(row: Row, language: str) -> None:
+    """Refuse a header that cannot say what it means. Told of the first row, with the line of the header."""
+    columns, head = row.cells.keys(), f"{row.path}:1"
+    if not {"text", "gloss"} & columns:
+        raise ValueError(
+            f"{head}: needs the columns name, path and text in its header line (or gloss in place of text, for "
+            f"recognition), text missing; found {', '.join(filter(None, columns))}"
+        )
+    for first, last in (SECONDS, FRAMES):
+        if (first in columns) != (last in columns):
+            there, missing = (first, last) if first in columns else (last, first)
+            raise ValueError(f"{head}: has the column {there} without {missing}; a segment needs both")
+    if language and "language" not in columns:
+        raise ValueError(f"{head}: corpus.options.language={language!r} needs a column language; found none")
+
+
+def _segment(row: Row, name: str) -> Segment | None:
+    """The part of the file that a row is, or None where its cells are empty."""
+    cells, where = row.cells, f"{row.path}:{row.line}"
+    given = [columns for columns in (SECONDS, FRAMES) if any(cells.get(column, "") for column in columns)]
+    if len(given) > 1:
+        raise row.error(f"{name} has a segment in seconds and in frames; leave one of them empty")
+    fps = _number(row, name, "fps", cells["fps"], "a number of frames a second") if cells.get("fps") else None
+    if fps is not None and not 0 < fps <= FASTEST:
+        raise row.error(f"{name} has fps {cells['fps']!r}, needs a number above 0 and at most {FASTEST:g}")
+    if not given:
+        return None
+    first, last = given[0]
+    for column in given[0]:
+        if not cells[column]:
+            raise row.error(f"{name} has no {column}, but {first if column == last else last}; a segment needs both")
+    if given[0] == FRAMES:
+        for column in FRAMES:
+            if not cells[column].isdecimal():
+                raise row.error(f"{name} has {column} {cells[column]!r}, needs a whole number of at least 0")
+        start, end = float(cells[first]), float(cells[last])
+        most, unit = LONGEST * 1000, "frames"
+    else:
+        what = "seconds as a number of at least 0, such as 90.5"
+        start, end = (_number(row, name, column, cells[column], what) for column in SECONDS)
+        most, unit = LONGEST, "seconds"
+    if not start < end:
+        raise row.error(f"{name} has {first} {cells[first]} and {last} {cells[last]}; {first} must lie before {last}")
+    if end > most:
+        raise row.error(
+            f"{name} has {last} {cells[last]}, more than any file has ({most:g} {unit}); is the unit right?"
+        )
+    return Segment(start, end, "frames" if given[0] == FRAMES else "seconds", fps, where)
+
+
+def _number(row: Row, name: str, column: str, cell: str, what: str) -> float:
+    """A plain decimal number: no sign, no exponent, no `nan`, no clock time."""
+    if not NUMBER.fullmatch(cell):
+        hint = _as_seconds(cell)
+        raise row.error(f"{name} has {column} {cell!r}, needs {what}{hint}")
+    return float(cell)
+
+
+def _as_seconds(cell: str) -> str:
+    """What to write in place of a clock time or a decimal comma."""
+    if re.fullmatch(r"\d+,\d+", cell):
+        return f"; write {cell.replace(',', '.')}"
+    parts = cell.split(":")
+    if len(parts) in (2, 3) and all(NUMBER.fullmatch(part) for part in parts):
+        seconds = 0.0
+        for part in parts:
+            seconds = 60 * seconds + float(part)
+        return f"; write {seconds:.15g} if it is {'minutes' if len(parts) == 2 else 'hours'}:...:seconds"
+    return ""
+
+
 def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
     """One row; `stores` remembers which paths are feature stores, so that each is looked at once."""
     cells = row.cells
-    name, relative, text = cells["name"], cells["path"], cells["text"]
+    name, relative, text, gloss = cells["name"], cells["path"], cells.get("text", ""), cells.get("gloss", "").split()
     if not name:
         raise row.error("the column name is empty")
     if not relative:
         raise row.error(f"{name} has no path")
-    if not has_words(text):
+    if "text" in cells and not has_words(text):
         raise row.error(f"{name} has a text without words: {text!r}")
+    if "text" not in cells and not gloss:
+        raise row.error(f"{name} has no gloss, and the table has no column text")
     # Checked as text, not by resolving: a link inside the folder may lead to another disk.
     if OUTSIDE.search(relative):
         raise row.error(
@@ -101,6 +208,7 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         spans = parse_spans(cells.get("spans", ""))
     except ValueError as error:
         raise row.error(f"{name}: {error}") from None
+    segment = _segment(row, name)
     path = f"{root}/{relative}"
     is_features = _is_features(path, stores)
     return Sample(
@@ -108,10 +216,13 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         text=text,
         clip=None if is_features else Path(path),
         features=Path(path) if is_features else None,
-        gloss=tuple(cells.get("gloss", "").split()),
+        gloss=tuple(gloss),
         signer=cells.get("signer", ""),
         num_frames=int(num_frames) if num_frames else None,
         spans=spans,
+        whole=cells.get("key", ""),
+        segment=segment,
+        language=cells.get("language", ""),
     )
 
 

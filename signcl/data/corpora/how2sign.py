@@ -17,15 +17,35 @@ from pathlib import Path
 
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample
-from signcl.data.progress import say
+from signcl.data.corpora._layout import Layout, OnMissing, told
 
 __all__ = ["samples"]
 
 OFFICIAL = {"train": "train", "dev": "val", "test": "test"}
 
+LAYOUT = Layout(
+    files=(
+        "how2sign_*.csv*",
+        "how2sign.*.tsv*",
+        "*/text/en/raw_text/how2sign_*.csv",
+        "*/text/en/raw_text/re_aligned/how2sign_*.csv",
+        "sentence_level/*/text/en/raw_text/how2sign_*.csv",
+        "sentence_level/*/text/en/raw_text/re_aligned/how2sign_*.csv",
+    ),
+    about="How2Sign, American Sign Language of instructional videos",
+    published="https://how2sign.github.io/",
+    needs="how2sign_realigned_{train,val,test}.csv and the clips raw_videos/SENTENCE_NAME.mp4",
+)
+
 
 def samples(
-    root: Path, split: str, *, labels: str = "auto", realigned: bool = True, on_error: OnError = stop
+    root: Path,
+    split: str,
+    *,
+    labels: str = "auto",
+    realigned: bool = True,
+    on_error: OnError = stop,
+    on_missing: OnMissing = told,
 ) -> list[Sample]:
     """The sentences of one split.
 
@@ -39,6 +59,7 @@ def samples(
         realigned: read `how2sign_realigned_*.csv`, the authors' corrected list, or the first `how2sign_*.csv`. Take the
             one that your clips were cut by.
         on_error: called with each broken row; by default the first one stops.
+        on_missing: called with the rows without a clip.
 
     Raises:
         ValueError: an unknown split or kind of labels, a table or the folder of clips missing, no clip at all, a row
@@ -77,11 +98,10 @@ def samples(
             result.append(Sample(name=name, text=text, clip=clips / f"{name}.mp4"))
         else:
             missing.append(name)
-    if not result:
+    if not result and on_missing is told:
         raise ValueError(f"{clips}: has none of the {len(missing)} clips that {table} names; check corpus.root")
     if missing:
-        some = ", ".join(missing[:3])
-        say(f"how2sign: left out {len(missing)} of {len(seen)} {split} sentences without a clip: {some}")
+        on_missing("how2sign", split, missing, len(seen))
     return result
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from signcl.data.batch import Sample, Span
+from signcl.data.corpora._layout import Layout
 
 __all__ = ["Isolated", "isolated", "normalization", "samples"]
 
@@ -57,6 +58,14 @@ class Isolated(NamedTuple):
     """The number signed. [3680] int"""
     takes: np.ndarray
     """1..80, most likely the person (80 people signed each number once; not stated outright). [3680] int"""
+
+
+LAYOUT = Layout(
+    files=("two_sign.npz", "three_sign.npz"),
+    about="Persian Sign Language numbers from a sensor glove",
+    published="https://github.com/ayoubprz/IMU-based-ContinuesSignLanguageDataset (CC BY 4.0)",
+    needs="two_sign.npz, three_sign.npz and their labels and boundaries (docs/data.md)",
+)
 
 
 def samples(

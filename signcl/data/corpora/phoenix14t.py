@@ -20,6 +20,7 @@ from typing import Any
 
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample
+from signcl.data.corpora._layout import Layout
 from signcl.data.pickles import load_pickle
 
 __all__ = ["samples"]
@@ -31,6 +32,17 @@ LABELS = {
     "slt": ("phoenix14t.pami0.{split}", "phoenix14t.{split}"),
     "gfslt": ("labels.{split}",),
 }
+
+LAYOUT = Layout(
+    files=tuple(
+        f"{folder}{name}"
+        for folder in ("", "PHOENIX-2014-T/")
+        for name in ("annotations/manual/PHOENIX-2014-T.*.corpus.csv", "phoenix14t.*", "labels.train", "labels.dev")
+    ),
+    about="RWTH-PHOENIX-Weather 2014 T, German weather forecasts",
+    published="https://www-i6.informatik.rwth-aachen.de/~koller/RWTH-PHOENIX-2014-T/",
+    needs="annotations/manual/PHOENIX-2014-T.SPLIT.corpus.csv and features/fullFrame-210x260px/SPLIT/NAME/*.png",
+)
 
 
 def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError = stop) -> list[Sample]:

@@ -13,6 +13,7 @@ from signcl.data.features.feature_files import (
     look_at_features,
     open_features,
     read_features,
+    read_part,
     side_by_side,
     with_features,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "count_feature_frames",
     "is_feature_file",
     "look_at_features",
+    "read_part",
     "open_features",
     "read_features",
     "refuse_finished",

@@ -125,6 +125,13 @@ class PoseFeatures:
         """Features of one clip. [T, D] float32"""
         return pose_rows(self._of(name), self.reading)
 
+    def part(self, name: str, rows: range) -> np.ndarray:
+        """Features of some frames of a clip: cut first, then normalised, as of a file that holds the part alone."""
+        whole = self._of(name)
+        kept = slice(rows.start, rows.stop)
+        scores = None if whole.scores is None else whole.scores[kept]
+        return pose_rows(replace(whole, numbers=whole.numbers[kept], scores=scores), self.reading)
+
     def clip(self, name: str) -> PoseClip:
         """The signer's points of one clip before they are normalised."""
         return signer_points(self._of(name), self.reading)
@@ -203,6 +210,17 @@ def read_features(
         return side_by_side([read_features(part, name, pose) for part in path], path, name or "the clip")
     source = _source(Path(path), pose)
     return source[_which(source, Path(path), name)]
+
+
+def read_part(path: Path | str, name: str | None, rows: range, pose: PoseReading | None = None) -> np.ndarray:
+    """Some rows of `read_features`; of key points, those of a file that holds the part alone. [len(rows), D]
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_features`.
+    """
+    source = _source(Path(path), pose)
+    which = _which(source, Path(path), name)
+    return source.part(which, rows) if isinstance(source, PoseFeatures) else source[which][rows.start : rows.stop]
 
 
 def look_at_features(
@@ -297,12 +315,16 @@ def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
     return joined
 
 
+# Features by the name of a sentence are those of the sentence: a segment of a long video is cut already.
+_BY_NAME: dict[str, Any] = {"clip": None, "num_frames": None, "segment": None, "whole": ""}
+
+
 def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
     """The same sentences with features from one source."""
     if path.is_dir() and not (path / INDEX).is_file():
         ending = _ending(samples, path)
         if ending is not None:
-            return [replace(s, clip=None, features=path / f"{s.name}{ending}", num_frames=None) for s in samples]
+            return [replace(s, features=path / f"{s.name}{ending}", **_BY_NAME) for s in samples]
     source = open_features(path)
     held = set(source.names)
     missing = [s.name for s in samples if s.name not in held]
@@ -312,7 +334,7 @@ def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
             f"has {len(held)}, such as {', '.join(sorted(held)[:3])}"
         )
     spans = _spans_in_rows(samples, source) if isinstance(source, FeatureStore) else {}
-    return [replace(s, clip=None, features=path, num_frames=None, spans=spans.get(s.name, s.spans)) for s in samples]
+    return [replace(s, features=path, spans=spans.get(s.name, s.spans), **_BY_NAME) for s in samples]
 
 
 def _ending(samples: Sequence[Sample], folder: Path) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from signcl.data.annotation import table_files as tables
 from signcl.data.corpora import folder
+from signcl.data.corpora._layout import Layout
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign, build_lexicon, difference
 from signcl.data.corpora.synthetic.making import MadeCorpus, make_corpus
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus
@@ -38,6 +39,13 @@ __all__ = [
     "plan_corpus",
     "samples",
 ]
+
+LAYOUT = Layout(
+    files=("lexicon.json",),
+    about="a synthetic corpus drawn by this package",
+    published="`signcl corpus make DIR` draws one",
+    needs="what `signcl corpus make` has written, all of it",
+)
 
 
 def samples(root: Path, split: str, *, on_error: OnError | None = None) -> list[Sample]:
