@@ -231,6 +231,8 @@ def test_wrong_runs(run, corpus, tmp_path, capsys):
     (damaged / "scores.json").write_text("{")
     assert answer(capsys, "evaluate", str(damaged), "--bootstrap=0")[0] == 0
     (damaged / "tokenizer.json").write_text("{")
+    assert "tokenizer.json is not what this run wrote" in mistake(capsys, "evaluate", str(damaged))
+    (damaged / "manifest.json").unlink()
     assert "tokenizer.json is damaged" in mistake(capsys, "evaluate", str(damaged))
     bare = tmp_path / "bare"
     shutil.copytree(corpus, bare)

@@ -29,7 +29,10 @@ def only_writer(folder: Path, what: str) -> Iterator[None]:
     except ImportError:  # not on Windows, where two writers are not told apart
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{folder}: a folder is needed, and there is a file of that name") from None
     with (folder / LOCK).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
