@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except KeyboardInterrupt as stopped:
         print("signcl: stopped", file=sys.stderr)
-        return 143 if type(stopped).__name__ == "Terminated" else 130  # 128 and the number of the signal
+        return getattr(stopped, "exit_code", 130)  # `Terminated` has its own
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -110,6 +110,11 @@ class Sample:
     language: str = ""
     """The language of `text`, where the corpus says it: `de`, `deu`, `German`, as its table writes it."""
 
+    @property
+    def signed(self) -> str:
+        """What was signed: the sentence, or the glosses of a corpus without sentences."""
+        return self.text or " ".join(self.gloss)
+
 
 @dataclass
 class Batch:

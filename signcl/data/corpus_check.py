@@ -271,19 +271,14 @@ def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Pr
     problems += _overlaps(parts)
     if not fast:
         problems += _copies(parts)
-    train = {_sentence(sample): sample.name for sample in parts.get("train", ())}
+    train = {sample.signed: sample.name for sample in parts.get("train", ())}
     for split, samples in parts.items():
-        seen = [sample for sample in samples if _sentence(sample) in train]
+        seen = [sample for sample in samples if sample.signed in train]
         if split != "train" and seen:
             share = f"{len(seen)} of {len(samples)} sentences ({len(seen) / len(samples):.1%})"
-            some = ", ".join(f"{sample.name} = {train[_sentence(sample)]}" for sample in seen[:3])
+            some = ", ".join(f"{sample.name} = {train[sample.signed]}" for sample in seen[:3])
             problems.append(Problem(f"{root}, {split}", f"{share} occur in train, e.g. {some}", "warning"))
     return problems
-
-
-def _sentence(sample: Sample) -> str:
-    """What was signed: the sentence, or the glosses of a corpus without sentences."""
-    return sample.text or " ".join(sample.gloss)
 
 
 def _identity(sample: Sample) -> tuple[str, str] | None:

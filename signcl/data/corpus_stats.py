@@ -206,8 +206,8 @@ def split_stats(
     lengths = [length for _, length in counted]
     num_words = [count_words(sample.text) for sample in samples if sample.text]
     words = Counter(word for sample in samples for word in units(sample.text))
-    known = {word for sample in train for word in units(sample.text)}
-    train_texts = {_sentence(sample) for sample in train} if train is not samples else set()
+    known = words.keys() if train is samples else {word for sample in train for word in units(sample.text)}
+    train_texts = {sample.signed for sample in train} if train is not samples else set()
     unknown = {word: count for word, count in words.items() if train and word not in known}
     glossed = [(sample, length) for sample, length in zip(samples, frames, strict=True) if sample.gloss]
     glosses = Counter(gloss for sample, _ in glossed for gloss in sample.gloss)
@@ -229,8 +229,8 @@ def split_stats(
     pairs = corpus_pairs((sample, length, margin) for (sample, length), margin in zip(worded, margins, strict=True))
     return SplitStats(
         sentences=len(samples),
-        distinct_sentences=len({_sentence(sample) for sample in samples}),
-        seen_in_train=sum(_sentence(sample) in train_texts for sample in samples),
+        distinct_sentences=len({sample.signed for sample in samples}),
+        seen_in_train=sum(sample.signed in train_texts for sample in samples),
         languages=dict(Counter(sample.language for sample in samples).most_common()) if spoken else None,
         signers=len(signers) or None,
         unreadable=len(samples) - len(counted),
@@ -287,11 +287,6 @@ def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
                     length = None
             counts.append(length)
     return counts
-
-
-def _sentence(sample: Sample) -> str:
-    """What was signed: the sentence, or the glosses of a corpus without sentences."""
-    return sample.text or " ".join(sample.gloss)
 
 
 def _label(name: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 __all__ = ["check_shape", "read_json"]
 
 
-def read_json(path: Path, shape: Any, advice: str) -> Any:
+def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] | None = None) -> Any:
     """What a JSON file holds, once it has the shape.
 
     Args:
@@ -20,6 +21,7 @@ def read_json(path: Path, shape: Any, advice: str) -> Any:
             shape}` names to values; `{"key": shape, "other?": shape}` a mapping with a key and perhaps another, and
             whatever else.
         advice: what to do about a damaged file.
+        check: called with what has the shape, for what a shape cannot say; raises ValueError.
 
     Raises:
         FileNotFoundError: no such file.
@@ -33,6 +35,8 @@ def read_json(path: Path, shape: Any, advice: str) -> Any:
         raise ValueError(f"{path} is damaged ({str(error)[:100]}); {advice}") from None
     try:
         check_shape(data, shape)
+        if check is not None:
+            check(data)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); {advice}") from None
     return data

@@ -12,6 +12,8 @@ from typing import Literal
 
 import regex
 
+from signcl.data.text.writing_systems import UNSPACED_SCRIPTS
+
 __all__ = [
     "STEPS",
     "STOPS",
@@ -43,16 +45,12 @@ ENDS = STOPS + "!?！？؟…‼⁇⁈⁉"
 _HAN = regex.compile(r"\p{Script=Han}")
 _KANA = regex.compile(r"[\p{Script=Hiragana}\p{Script=Katakana}]")
 # Southeast Asian scripts and Tibetan: spaces, where there are any, part phrases or syllables and no words
-_OTHER_UNSPACED = regex.compile(
-    r"[\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}\p{Script=Tibetan}\p{Script=Javanese}"
-    r"\p{Script=Balinese}\p{Script=Tai_Le}\p{Script=New_Tai_Lue}\p{Script=Tai_Tham}\p{Script=Yi}]"
-)
+_OTHERS = "".join(rf"\p{{Script={script}}}" for script in UNSPACED_SCRIPTS)
+_OTHER_UNSPACED = regex.compile(f"[{_OTHERS}]")
 # A word of a spaced script is one unit, as one character of an unspaced script is: letters alone would let one
 # English name outvote a Chinese sentence.
 _SPACED_WORD = regex.compile(
-    r"(?:(?![\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}"
-    r"\p{Script=Myanmar}\p{Script=Tibetan}\p{Script=Javanese}\p{Script=Balinese}\p{Script=Tai_Le}"
-    r"\p{Script=New_Tai_Lue}\p{Script=Tai_Tham}\p{Script=Yi}])[\p{L}\p{M}\p{N}'’-])+"
+    rf"(?:(?![\p{{Script=Han}}\p{{Script=Hiragana}}\p{{Script=Katakana}}{_OTHERS}])[\p{{L}}\p{{M}}\p{{N}}'’-])+"
 )
 _MARK = r"[.,!?;:…।॥։۔؟،؛።፣¡¿\"“”„«»()]"
 _GLUED = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])[.,!?;:…।॥։۔؟،؛።፣]+(?=\s|$|[\"”“«»)])")

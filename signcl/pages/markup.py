@@ -7,12 +7,53 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Cell", "attributes", "code", "data", "decimals", "duration", "embedded", "gap", "key", "table", "text"]
+__all__ = [
+    "Cell",
+    "attributes",
+    "code",
+    "data",
+    "decimals",
+    "document",
+    "duration",
+    "embedded",
+    "gap",
+    "key",
+    "table",
+    "text",
+]
 
 Cell = str
 """Finished HTML of one table cell."""
+
+
+def document(title: str, kind: str, body: str) -> str:
+    """A whole page that needs no other file: the head that all of ours share, their style, and a body.
+
+    Args:
+        title: plain text.
+        kind: what the page is, e.g. "signcl report"; stands behind the title in the browser's tab.
+        body: finished HTML between <body> and </body>.
+    """
+    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{text(title)} · {kind}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
 
 
 def text(value: object) -> str:

@@ -9,7 +9,7 @@ from signcl.data.installed import version_of
 from signcl.pages.cards import cards_section, quoted, what_was_trained
 from signcl.pages.crowding import density_section, map_section
 from signcl.pages.curves import curves_section
-from signcl.pages.markup import code, text
+from signcl.pages.markup import code, document, text
 from signcl.pages.report_runs import RunFiles, labels, read_run
 from signcl.pages.score_page import files_section
 from signcl.pages.score_tables import differences, headline, key_numbers, scores_section
@@ -79,22 +79,12 @@ def _page(runs: list[RunFiles], split: str, files: list[Path]) -> str:
         "</section>"
         for anchor, heading, content in sections
     )
-    style = (HERE / "style.css").read_text(encoding="utf-8")
     made_by = version_of("signcl")
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{text(title)} · signcl report</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header class="top">
+    return document(
+        title,
+        "signcl report",
+        f"""<header class="top">
 <p class="kind">signcl report · {text(corpora)} · {text(split)} split</p>
 <h1>{text(title)}</h1>
 {what_was_trained(runs)}
@@ -108,7 +98,5 @@ def _page(runs: list[RunFiles], split: str, files: list[Path]) -> str:
 <footer>Made by signcl {text(made_by)} with {code(quoted(runs))} from the files of the run folders.</footer>
 <div id="tip" role="status" hidden></div>
 <script>
-{script}</script>
-</body>
-</html>
-"""
+{script}</script>""",
+    )

@@ -10,12 +10,11 @@ from signcl.data.installed import version_of
 from signcl.evaluation.sentence_files import Sentences, align, read_sentences
 from signcl.evaluation.text_scores import score_sentences
 from signcl.metrics.titles import SCORES
-from signcl.pages.markup import code, decimals, gap, table, text
+from signcl.pages.markup import code, decimals, document, gap, table, text
 from signcl.pages.report_runs import RunFiles, command
 
 __all__ = ["files_section", "score_page", "write_score_page"]
 
-HERE = Path(__file__).parent
 SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match", "bertscore", "bleurt")
 
 
@@ -142,22 +141,10 @@ def score_page(found: dict[str, Any]) -> str:
     parts.append(
         "<h2>Files</h2><ul>" + "".join(f"<li>{text(line)}</li>" for line in [*read, *found.get("notes", [])]) + "</ul>"
     )
-    style = (HERE / "style.css").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{text(title)} · signcl score</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header class="top"><p class="kind">signcl score</p><h1>{text(title)}</h1></header>
+    return document(
+        title,
+        "signcl score",
+        f"""<header class="top"><p class="kind">signcl score</p><h1>{text(title)}</h1></header>
 <main><section>{"".join(parts)}</section></main>
-<footer>Made by signcl {text(version_of("signcl"))}.</footer>
-</body>
-</html>
-"""
+<footer>Made by signcl {text(version_of("signcl"))}.</footer>""",
+    )

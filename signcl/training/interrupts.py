@@ -16,6 +16,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what a cluster sends to a job before it takes the machine away."""
 
+    exit_code = 143  # 128 and the number of the signal
+
 
 def _stop(number: int, _: Any) -> None:
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +48,11 @@ def data_fingerprints(train: Iterable[Sample], dev: Iterable[Sample], glosses: I
         glosses: the classes of a run that trains on glosses, in their order; its clips then count with their glosses.
     """
     splits = {"train": list(train), "dev": list(dev)}
+    size = lru_cache(maxsize=None)(_size)  # thousands of samples may name one feature store
     found = {}
     for name, samples in splits.items():
         found[name] = _digest((s.name, s.text, s.cut, s.gloss if glosses is not None else ()) for s in samples)
-        found[f"{name} files"] = _digest((s.name, _size(s.clip), _size(s.features)) for s in samples)
+        found[f"{name} files"] = _digest((s.name, _content(s.clip, size), _content(s.features, size)) for s in samples)
     if glosses is not None:
         found["glosses"] = _digest(glosses)
     return found
@@ -68,18 +71,23 @@ def _digest(rows: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _size(source: Any) -> Any:
-    """Of what a sample is read from: the bytes of a file, the pictures of a folder, the shape of an array."""
+def _content(source: Any, size: Callable[[Path], Any]) -> Any:
+    """What stands for the content that a sample is read from: sizes of files, shapes of arrays."""
     if source is None:
         return None
     if isinstance(source, tuple):
-        return [_size(part) for part in source]
+        return [_content(part, size) for part in source]
     if isinstance(source, np.ndarray):
         return list(source.shape)
+    return size(source)
+
+
+def _size(source: Path) -> Any:
+    """The bytes of a file, the number of pictures in a folder, the checksum of a feature store's index."""
     try:
         if source.is_dir():
             index = source / "index.json"  # of a feature store, which names every clip and its rows
-            return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else len(list(source.iterdir()))
+            return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else len(os.listdir(source))
         return source.stat().st_size
     except OSError:
         return None

@@ -18,12 +18,11 @@ from urllib.parse import unquote
 from signcl.data.annotation.clip_files import check_cell, clip_files, clip_paths
 from signcl.data.annotation.eaf_document import Document, Media, read_document
 from signcl.data.annotation.timed_text import (
-    DEFAULT_FPS,
     Clock,
     Notes,
     check_rate,
-    clip_rate,
     milliseconds,
+    rates_to_write,
     tell_guessed,
     to_spans,
     video_beside,
@@ -73,14 +72,11 @@ def write_elan(
     check_rate(fps)
     check_cell(tier, "--tier")
     paths = clip_paths(Path(folder), spans, SUFFIX) if file is None else dict.fromkeys(spans, file)
-    contents: dict[Path, bytes] = {}
-    guessed = []
-    for name, found in spans.items():
-        clip = clips.get(name) if clips else None
-        rate = fps if fps is not None else clip_rate(clip) if clip is not None else None
-        if rate is None:
-            guessed.append(name)
-        contents[paths[name]] = _composed(eaf, name, found, rate or DEFAULT_FPS, tier, clip, paths[name])
+    rates, guessed = rates_to_write(spans, fps, clips)
+    contents = {
+        paths[name]: _composed(eaf, name, found, rates[name], tier, (clips or {}).get(name), paths[name])
+        for name, found in spans.items()
+    }
     for path, content in contents.items():
         write_bytes(path, content)
     tell_guessed(guessed)

@@ -16,13 +16,12 @@ from pathlib import Path
 from signcl.data.annotation.clip_files import clip_files, clip_paths
 from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.timed_text import (
-    DEFAULT_FPS,
     Clock,
     Notes,
     TimedText,
     check_rate,
-    clip_rate,
     milliseconds,
+    rates_to_write,
     tell_guessed,
     to_spans,
     video_beside,
@@ -103,14 +102,8 @@ def write_subtitles(
     if suffix not in SUFFIXES:
         raise ValueError(f"subtitles are written as {' or '.join(SUFFIXES)}, got {suffix!r}")
     paths = clip_paths(Path(folder), spans, suffix) if file is None else dict.fromkeys(spans, file)
-    contents: dict[Path, str] = {}
-    guessed = []
-    for name, found in spans.items():
-        clip = clips.get(name) if clips else None
-        rate = fps if fps is not None else clip_rate(clip) if clip is not None else None
-        if rate is None:
-            guessed.append(name)
-        contents[paths[name]] = _composed(name, found, rate or DEFAULT_FPS, suffix)
+    rates, guessed = rates_to_write(spans, fps, clips)
+    contents = {paths[name]: _composed(name, found, rates[name], suffix) for name, found in spans.items()}
     for path, content in contents.items():
         write_text(path, content)
     tell_guessed(guessed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -207,6 +207,26 @@ def check_rate(fps: float | None) -> None:
     """
     if fps is not None and not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f"--fps: the frames of a second are needed to turn them into milliseconds, got {fps}")
+
+
+def rates_to_write(
+    names: Iterable[str], fps: float | None, clips: Mapping[str, Path] | None
+) -> tuple[dict[str, float], list[str]]:
+    """Frames of a second to write each clip at, and the clips of which nothing says theirs (`tell_guessed`).
+
+    Args:
+        names: of the clips.
+        fps: the rate of all; None takes each clip's own.
+        clips: where the videos are.
+    """
+    rates, guessed = {}, []
+    for name in names:
+        clip = clips.get(name) if clips else None
+        rate = fps if fps is not None else clip_rate(clip) if clip is not None else None
+        if rate is None:
+            guessed.append(name)
+        rates[name] = rate or DEFAULT_FPS
+    return rates, guessed
 
 
 def tell_guessed(names: Sequence[str]) -> None:

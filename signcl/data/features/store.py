@@ -251,11 +251,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         unfinished = path.parent / PARTIAL
         why = "is unfinished: run the command that writes it again" if unfinished.is_file() else f"has no {INDEX}"
         raise ValueError(f"{path.parent}: needs a finished feature store, this folder {why}")
-    index: dict[str, Any] = read_json(path, SHAPE, "copy the folder again")
-    try:
-        _check_index(index)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); copy the folder again") from None
+    index: dict[str, Any] = read_json(path, SHAPE, "copy the folder again", _check_index)
     return index
 
 

@@ -319,8 +319,11 @@ def pretrained_sentencepiece(source: str) -> bytes:
 
 
 COPY = "copy the run folder again"
-TOKENIZER_SHAPE = {"kind": str}
-VOCABULARY_SHAPE = {"words": [str], "level": str, "lowercase": bool, "specials?": [str]}
+SHAPES: dict[str, Any] = {
+    "vocabulary": {"words": [str], "level": str, "lowercase": bool, "specials?": [str]},
+    "sentencepiece": {"language": str | None},
+}
+"""What `tokenizer.json` holds beside its kind."""
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -329,12 +332,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?")
-    data = read_json(path, TOKENIZER_SHAPE, COPY)
-    check_kind = {"vocabulary": VOCABULARY_SHAPE, "sentencepiece": {"language": str | None}}.get(data["kind"], {})
-    try:
-        check_shape(data, check_kind)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); {COPY}") from None
+    data = read_json(path, {"kind": str}, COPY, lambda found: check_shape(found, SHAPES.get(found["kind"], {})))
     if data["kind"] == "pretrained":
         return PretrainedTokenizer.load(folder)
     if data["kind"] == "vocabulary":

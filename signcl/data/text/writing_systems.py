@@ -21,6 +21,7 @@ import regex
 
 __all__ = [
     "CHARACTERS_PER_WORD",
+    "UNSPACED_SCRIPTS",
     "Piece",
     "characters",
     "count_words",
@@ -59,16 +60,22 @@ CHARACTERS_PER_WORD = {
 }
 """Characters for a word, of the writing systems without spaces between words."""
 
+UNSPACED_SCRIPTS = tuple(
+    "Myanmar" if name == "Burmese" else name.replace(" ", "_")
+    for name in CHARACTERS_PER_WORD
+    if name not in ("Chinese", "Japanese")
+)
+"""Unicode's names of the scripts without spaces between words, beside Chinese characters and kana."""
+
 # What these writing systems write words with; marks are combining ones that stand first in a damaged text.
 _SETS = {
     "Chinese": r"[\p{Script=Han}\p{Script=Bopomofo}]",
     "Japanese": r"[[\p{scx=Hiragana}\p{scx=Katakana}]&&[\p{L}\p{M}]--\p{Script=Han}]",
     **{
         name: rf"[\p{{Script={script}}}&&[\p{{L}}\p{{M}}]]"
-        for name, script in {
-            **{name: name.replace(" ", "_") for name in CHARACTERS_PER_WORD if name not in ("Chinese", "Japanese")},
-            "Burmese": "Myanmar",
-        }.items()
+        for name, script in zip(
+            (name for name in CHARACTERS_PER_WORD if name not in ("Chinese", "Japanese")), UNSPACED_SCRIPTS
+        )
     },
 }
 _UNSPACED_SET = "[" + "".join(_SETS.values()) + "]"
