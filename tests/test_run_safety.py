@@ -85,6 +85,21 @@ def test_features_of_another_size_are_another_corpus(corpus, tmp_path):
         fit(r, progress=False)
 
 
+def test_another_segment_of_the_same_file_is_another_corpus(corpus, tmp_path):
+    table = corpus / "train.tsv"
+    head, *rows = table.read_text().splitlines()
+
+    def write(stop):
+        table.write_text("\n".join([f"{head}\tstart_frame\tstop_frame", *(f"{row}\t0\t{stop}" for row in rows)]) + "\n")
+
+    write(8)
+    r = recipe(corpus, tmp_path / "run", max_steps=1)
+    unfinished(fit(r, progress=False))
+    write(7)
+    with pytest.raises(ValueError, match=r"was begun \(train\)"):
+        fit(r, progress=False)
+
+
 def test_a_moved_corpus_is_the_same_corpus(corpus, tmp_path):
     folder = fit(recipe(corpus, tmp_path / "run", max_steps=1), progress=False)
     unfinished(folder)

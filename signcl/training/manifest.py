@@ -51,7 +51,13 @@ def data_fingerprints(train: Iterable[Sample], dev: Iterable[Sample], glosses: I
     size = lru_cache(maxsize=None)(_size)  # thousands of samples may name one feature store
     found = {}
     for name, samples in splits.items():
-        found[name] = _digest((s.name, s.text, s.cut, s.gloss if glosses is not None else ()) for s in samples)
+        found[name] = _digest(
+            (
+                *(s.name, s.text, s.cut, s.gloss if glosses is not None else ()),
+                s.segment and (str(s.segment), s.segment.fps),
+            )
+            for s in samples
+        )
         found[f"{name} files"] = _digest((s.name, _content(s.clip, size), _content(s.features, size)) for s in samples)
     if glosses is not None:
         found["glosses"] = _digest(glosses)
