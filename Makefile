@@ -14,7 +14,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/ready  ## the main job on a synthetic corpus; QUICK=1 for a pass of under 3 minutes
-	$(BIN)/signcl demo --out runs/demo$(if $(QUICK),-quick) $(if $(QUICK),--quick)
+	$(BIN)/signcl demo $(if $(QUICK),--quick)
 
 test: $(VENV)/ready  ## linters, types and the whole suite
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import signcl
-from signcl.cli import _parser, main
+from signcl.cli import main, make_parser
 from signcl.cli.number_options import Number
 from signcl.data.bounds import Bounds, bounded, bounds_of, check_bounds, numbers_without_bounds
 from signcl.systems import SYSTEMS, Decode, System, register, system_class, system_names
@@ -264,7 +264,7 @@ def options_of(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.Acti
 
 
 def test_every_number_of_the_command_line_has_bounds():
-    options = options_of(_parser(["corpus", "make"]))
+    options = options_of(make_parser(["corpus", "make"]))
     numeric = {name for name, action in options if isinstance(action.type, Number)}
     assert {"signcl evaluate --beams", "signcl serve --port", "signcl corpus make --size"} <= numeric
     for name, action in options:

@@ -397,7 +397,7 @@ def test_the_command_prints_scores_json_and_a_page(tmp_path, capsys):
         (["none.txt", "ref.txt"], "No such file"),
         (["a.txt", "a.txt", "ref.txt"], "given twice as a system"),
         (["a.txt", "long.txt"], "the numbers must agree"),
-        (["a.txt", "ref.txt", "--preset=wmt"], "invalid choice"),
+        (["a.txt", "ref.txt", "--preset=wmt"], "--preset is one of"),
         (["a.txt", "ref.txt", "--bertscore=nowhere"], "needs a local folder with the model"),
         (["a.txt", "ref.txt", "--bleurt=model"], "bleurt"),
         (["a.txt", "ref.txt", "--bertscore-layer=2"], "give the folder too"),

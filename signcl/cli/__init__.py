@@ -7,14 +7,12 @@ stdout (`--json` for machines), talk to stderr. Exit codes: 0 done, 1 problems f
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from signcl.cli import align as alignment
-from signcl.cli import corpus, systems
+from signcl.cli import completion, corpus, recipes, systems
 from signcl.cli import density_verbs as density
 from signcl.cli import evaluate as scoring
 from signcl.cli import extract as extraction
@@ -25,10 +23,11 @@ from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
 from signcl.cli.common import is_ours, message
+from signcl.cli.parsing import Parser, joined_overrides
 from signcl.data.installed import version_of
 from signcl.data.registry import load_plugins
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 GROUPS = (
     training,
@@ -42,7 +41,9 @@ GROUPS = (
     pages,
     corpus,
     vocabulary,
+    recipes,
     systems,
+    completion,
 )
 
 
@@ -51,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # OpenMP threads that spin while they wait make training 3 to 6 times slower on a machine that does anything else
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    parser = _parser(words)
+    parser = make_parser(words)
     options, rest = parser.parse_known_args(words)
-    if rest and not getattr(options, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if not hasattr(options, "run"):
         parser.print_help(sys.stderr)
         return 2
-    options.overrides = rest
+    if rest and not getattr(options, "takes_overrides", False):
+        options.parser.refuse(rest)
+    options.overrides = joined_overrides(rest)
     try:
         if options.plugins:
             load_plugins(options.plugins)
@@ -76,20 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers wrong options in one line, as every other mistake is answered; the verbs are parsers of this kind too."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"signcl: {message}; `{self.prog} --help` lists the options\n")
-
-
-def _parser(words: list[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+def make_parser(words: Sequence[str] = ()) -> Parser:
+    """The whole command line; `words` is what was typed, for verbs whose options depend on it."""
+    parser = Parser(
         prog="signcl",
         description="Gloss-free sign language translation: train, score, translate, measure representation density.",
     )
     parser.add_argument("--version", action="version", version=f"signcl {version_of('signcl')}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     for group in GROUPS:
-        group.add(verbs, words)
+        group.add(verbs, list(words))
     return parser

@@ -69,6 +69,7 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command.add_argument("--phoenix-alignments", metavar="DIR", help="from the HMM states of PHOENIX-2014T")
     _corpus(command)
+    add_json(command)
 
 
 def _corpus(command: Any) -> None:
@@ -171,7 +172,8 @@ def _spans(options: argparse.Namespace) -> None:
             write_elan(out, spans, fps=options.fps, tier=options.tier or "gloss", clips=clips, file=file)
         else:
             write_subtitles(out, spans, suffix=f".{form}", fps=options.fps, clips=clips, file=file)
-    print(f"{sum(map(len, spans.values()))} spans of {len(spans)} clips -> {out}")
+    found = {"spans": sum(map(len, spans.values())), "clips": len(spans), "file": str(out)}
+    show(options, found, lambda found: f"{found['spans']} spans of {found['clips']} clips -> {out}")
 
 
 def _read_any(source: Path, options: argparse.Namespace) -> Mapping[str, Sequence[Span]]:

@@ -23,6 +23,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--workers", type=whole(low=0, high=1024), default=1, help="processes; the result is the same for any number"
     )
+    add_json(command)
     if words[:2] == ["corpus", "make"]:  # only then, since the settings' module is not free to import
         _add_settings(command)
     command = add_verb(corpus, "pack", _pack, "write a corpus once at a recipe's size, as tar shards that read fast")
@@ -35,6 +36,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--workers", type=whole(low=1, high=1024), default=1, help="threads; the result is the same for any number"
     )
+    add_json(command)
     if words[:2] == ["corpus", "pack"]:
         _add_pack_settings(command)
     text = "say which corpus a folder is, what of it is missing and what to do next; exit code 1 when something is"
@@ -113,20 +115,25 @@ def _pack(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
     from signcl.data.packing import PackSettings, pack_corpus
-    from signcl.training.recipe import load_recipe
+    from signcl.training.recipe import is_recipe, load_recipe
 
     given = {field.name: getattr(options, field.name) for field in fields(PackSettings)}
     given = {name: value for name, value in given.items() if value is not None}
+    packs = []
     for source in options.corpora:
         name, root, how, found = options.corpus, source, {}, Path(source).name
         settings = PackSettings(**given)
-        if source.endswith((".yaml", ".yml")):
+        if is_recipe(source):
             recipe = load_recipe(source)
             name, root, how, found = recipe.corpus.name, recipe.corpus.root, recipe.corpus.options, Path(source).stem
             settings = PackSettings(**{"size": recipe.input.size, **given})
         out = Path(options.out) / found if len(options.corpora) > 1 else Path(options.out)
         splits = [split for split in options.splits.split(",") if split]
-        print(pack_corpus(root, out, name, settings, options=how, splits=splits, workers=options.workers))
+        packs.append(pack_corpus(root, out, name, settings, options=how, splits=splits, workers=options.workers))
+        if not options.json:
+            print(packs[-1], flush=True)
+    if options.json:
+        show(options, [str(pack) for pack in packs], str)
 
 
 def _make(options: argparse.Namespace) -> None:
@@ -136,7 +143,7 @@ def _make(options: argparse.Namespace) -> None:
 
     settings = SyntheticSettings(**{field.name: getattr(options, field.name) for field in fields(SyntheticSettings)})
     make_corpus(Path(options.folder), settings, workers=options.workers)
-    print(options.folder)
+    show(options, {"folder": options.folder}, lambda found: found["folder"])
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -17,11 +17,12 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from signcl.data.progress import Bar, say, track
 from signcl.training.recipe import recipe_path
 
-__all__ = ["demo"]
+__all__ = ["demo", "demo_text"]
 
 ARMS = {"without SignCL": "", "with SignCL": "-signcl"}
 STAGES = ("pretrain", "finetune")
@@ -32,15 +33,16 @@ Plan = dict[Path, list[str]]
 """`signcl fit` commands to run one after the other, by run folder."""
 
 
-def demo(out: Path, *, quick: bool = False) -> str:
-    """Run it; the table that `make demo` prints.
+def demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
+    """Run it; the numbers that `make demo` prints.
 
     Args:
         out: folder for the corpus, the runs and the report. A second call goes on where the first was stopped.
         quick: fewer clips and epochs: shows that everything works, learns little.
 
     Returns:
-        Table of SDR, BLEU-1..4, ROUGE-L and seconds for both systems, the paired difference, the report's path.
+        SDR, BLEU-1..4, ROUGE-L and seconds of training of both systems, the paired comparison, seconds in all, and the
+        report's path; `demo_text` makes a table of them.
     """
     from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
@@ -52,8 +54,6 @@ def demo(out: Path, *, quick: bool = False) -> str:
     plans = {arm: _plan(out, corpus, suffix, quick) for arm, suffix in ARMS.items()}
     _train_side_by_side("training both systems", plans)
 
-    from signcl.cli.tables import comparison_table
-    from signcl.data.text_tables import table
     from signcl.evaluation.comparison import compare
     from signcl.evaluation.scoring import evaluate
     from signcl.inference.run_density import run_density
@@ -68,21 +68,37 @@ def demo(out: Path, *, quick: bool = False) -> str:
         scores = evaluate(run, "test", bootstrap=samples)
         density = run_density(run, "test")
         seconds = sum(read_card(out / f"{stage}{suffix}")["seconds"] for stage in STAGES)
-        figures = [density["sdr"], *(scores[f"bleu{n}"] for n in (1, 2, 3, 4)), scores["rouge_l"]]
-        rows.append([arm, *(f"{x:.2f}" for x in figures), f"{seconds:.0f}"])
+        figures = {key: scores[key] for key in ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")}
+        rows.append({"system": arm, "run": str(run), "sdr": density["sdr"], **figures, "train_seconds": seconds})
         runs.append(run)
     page = report(runs, out=out / "report.html")
+    return {
+        "systems": rows,
+        "comparison": compare(runs[0], runs[1], "test", samples=samples),
+        "seconds": time.perf_counter() - started,
+        "report": str(page),
+        "quick": quick,
+    }
+
+
+def demo_text(found: dict[str, Any]) -> str:
+    """The numbers of a demo as tables."""
+    from signcl.cli.tables import comparison_table
+    from signcl.data.text_tables import table
+
+    columns = ("sdr", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")
+    cells = [[r["system"], *(f"{r[c]:.2f}" for c in columns), f"{r['train_seconds']:.0f}"] for r in found["systems"]]
     header = ["system", "SDR %", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "train s"]
     lines = [
         "",
-        table(rows, header),
+        table(cells, header),
         "",
         "Paired bootstrap over the test sentences, A = without, B = with SignCL, one seed each:",
-        comparison_table(compare(runs[0], runs[1], "test", samples=samples)),
+        comparison_table(found["comparison"]),
         "",
-        f"{time.perf_counter() - started:.0f} s in all. Report: {page}",
+        f"{found['seconds']:.0f} s in all. Report: {found['report']}",
     ]
-    if quick:
+    if found["quick"]:
         lines.insert(-1, "(quick pass: seconds of training on 96 clips; the numbers show only that all of it runs)")
     return "\n".join(lines)
 

@@ -56,6 +56,7 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
     command.add_argument("--split", default="test")
+    add_json(command)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -145,4 +146,5 @@ def _compare(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from signcl.pages.report import report
 
-    print(report([Path(run) for run in options.runs], out=options.out and Path(options.out), split=options.split))
+    page = report([Path(run) for run in options.runs], out=options.out and Path(options.out), split=options.split)
+    show(options, {"page": str(page)}, lambda found: found["page"])

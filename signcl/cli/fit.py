@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_verb
+from signcl.cli.common import add_json, add_verb, show
 
 __all__ = ["add"]
 
@@ -14,12 +14,26 @@ __all__ = ["add"]
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     command = add_verb(verbs, "demo", _demo, "the main job end to end on a synthetic corpus, without and with SignCL")
-    command.add_argument("--out", default="runs/demo", help="where the corpus, the runs and the report go")
+    command.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where the corpus, the runs and the report go; default: runs/demo, with --quick runs/demo-quick",
+    )
     command.add_argument("--quick", action="store_true", help="a pass of a minute or two, too short to learn much")
+    add_json(command)
 
     command = add_verb(verbs, "fit", _fit, "train a run from a recipe, or go on with a stopped one")
-    command.add_argument("recipe", nargs="?", help="a YAML recipe, e.g. recipes/synthetic/finetune.yaml")
+    command.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="a YAML file, the name of a shipped recipe, or a run to go on with"
+    )
+    command.add_argument("--out", metavar="RUN", help="the run folder; default: the recipe's `out`")
     command.add_argument("--fresh", action="store_true", help="start anew where the run folder holds a run")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read the corpus, build the model, try a few steps; print sizes, steps, memory and time; write nothing",
+    )
+    command.add_argument("--print-config", action="store_true", help="print the complete recipe as YAML and stop")
     command.add_argument(
         "--profile",
         action="store_true",
@@ -30,33 +44,66 @@ def add(verbs: Any, words: list[str]) -> None:
         action="store_true",
         help="list every recipe key of the recipe's system with its default, bounds and meaning",
     )
-    command.usage = "signcl fit RECIPE.yaml [--key.sub=value ...] [--fresh]"
+    add_json(command)
+    command.usage = "signcl fit RECIPE [--key.sub=value ...] [options]"
     command.epilog = (
-        "Any recipe key is a flag: --train.lr=0.001 --out=runs/mine. `signcl fit RECIPE --keys` lists them."
+        "Any recipe key is an option: --train.lr=0.001. `signcl fit RECIPE --keys` lists them; `signcl recipes` lists "
+        "the recipes that come with the package."
     )
     command.set_defaults(takes_overrides=True)
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from signcl.cli.demo import demo
+    from signcl.cli.demo import demo, demo_text
 
-    print(demo(Path(options.out), quick=options.quick))
+    out = options.out or ("runs/demo-quick" if options.quick else "runs/demo")
+    show(options, demo(Path(out), quick=options.quick), demo_text)
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from signcl.training.recipe import describe_keys, load_recipe
+    from signcl.training.recipe import describe_keys, load_recipe, recipe_text, recipe_to_dict
 
+    overrides = list(options.overrides)
+    if options.recipe is not None and Path(options.recipe).is_dir():
+        overrides = [f"out={options.recipe}", *overrides]  # a run folder may have moved since its recipe was written
+    if options.out is not None:
+        overrides.append(f"out={options.out}")
     if options.keys:
         system = "gfslt"
         if options.recipe is not None:
-            system = load_recipe(options.recipe, options.overrides).model.name  # a list of keys runs no plugin
+            system = load_recipe(options.recipe, overrides).model.name  # a list of keys runs no plugin
         print(describe_keys(system=system))
         return
     if options.recipe is None:
-        raise ValueError(
-            "fit needs a recipe, e.g. `signcl fit recipes/synthetic/finetune.yaml`; --keys lists what it holds"
-        )
-    recipe = load_recipe(options.recipe, options.overrides, run_plugins=True)
+        raise ValueError("fit needs a recipe, e.g. `signcl fit synthetic/finetune`; `signcl recipes` lists them")
+    recipe = load_recipe(options.recipe, overrides, run_plugins=True)
+    if options.print_config:
+        show(options, recipe_to_dict(recipe), lambda _: recipe_text(recipe).rstrip("\n"))
+        return
+    if options.dry_run:
+        from signcl.training.rehearsal import rehearse
+
+        show(options, rehearse(recipe), _rehearsed)
+        return
     from signcl.training import fit
 
-    print(fit(recipe, fresh=options.fresh, profile=options.profile))
+    folder = fit(recipe, fresh=options.fresh, profile=options.profile)
+    show(options, {"run": str(folder)}, lambda found: found["run"])
+
+
+def _rehearsed(found: dict[str, Any]) -> str:
+    """What `--dry-run` prints."""
+    frozen = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
+    longest = found["longest_batch"]
+    return "\n".join(
+        (
+            f"{found['system']} ({found['stage']}) into {found['out']}; nothing was written",
+            f"corpus      {found['clips']:,} clips to train, {found['dev_clips']:,} dev; {found['frames']}",
+            f"model       {found['parameters']:,} parameters{frozen}",
+            f"training    {found['steps']:,} steps of {found['epochs']} epochs",
+            f"device      {found['device']} in {found['numbers']}",
+            f"batch       the longest has {longest['clips']} clips of {longest['frames']} frames",
+            f"memory      {found['memory']}",
+            f"time        {found['time']}",
+        )
+    )

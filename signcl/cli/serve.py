@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_verb
+from signcl.cli.common import add_json, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -59,6 +59,7 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command.add_argument("--figure", metavar="FILE", help="also the maps as .pdf, .svg or .png, for a paper")
     command.add_argument("--device", default="auto")
+    add_json(command)
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -98,4 +99,4 @@ def _explore(options: argparse.Namespace) -> None:
         figure=options.figure and Path(options.figure),
         device=options.device,
     )
-    print(page)
+    show(options, {"page": str(page)}, lambda found: found["page"])

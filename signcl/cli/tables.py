@@ -13,6 +13,7 @@ __all__ = [
     "changes_table",
     "comparison_table",
     "probes_table",
+    "recipes_table",
     "scores_table",
     "systems_table",
 ]
@@ -202,6 +203,13 @@ def systems_table(rows: list[dict[str, Any]]) -> str:
     lines = [table(cells, header), ""]
     lines += [f"{r['system']}: {r['what']}" + (f". Needs {r['needs']}" if r["needs"] else "") for r in rows]
     return "\n".join(lines)
+
+
+def recipes_table(rows: list[dict[str, Any]]) -> str:
+    """What `signcl recipes` prints."""
+    wide, short = max(len(r["name"]) for r in rows), max(len(r["system"]) for r in rows)
+    lines = [f"{r['name']:{wide}}  {r['system']:{short}}  {r['what']}".rstrip() for r in rows]
+    return "\n".join([*lines, "", "`signcl fit NAME` trains one, `signcl recipes show NAME` prints it."])
 
 
 def alignment_table(found: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from signcl.systems.encoders import initialise_visual
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
 from signcl.training.devices import memory_advice
-from signcl.training.recipe import Recipe, load_recipe, recipe_samples
+from signcl.training.recipe import Recipe, is_recipe, load_recipe, recipe_samples
 from signcl.training.runs import build_recipe_encoder, earlier_run
 
 __all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
@@ -84,7 +84,7 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
         ValueError, OSError: neither of both, or weights that do not fit.
     """
     path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
+    if not is_recipe(source):
         if overrides:
             raise ValueError(f"{overrides[0]}: recipe keys go with a recipe; the run {path} has its own")
         run = runs.load_run(path)

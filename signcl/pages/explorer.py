@@ -35,6 +35,7 @@ from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.report_runs import labels
 from signcl.pages.signs import strips
 from signcl.training.recipe import recipe_samples
+from signcl.training.run_folder import check_run_folder
 from signcl.training.runs import load_run
 
 __all__ = ["FeatureSet", "explore", "write_explorer"]
@@ -107,6 +108,9 @@ def explore(
     folders = [Path(run) for run in runs]
     if not 1 <= len(folders) <= 2:
         raise ValueError(f"explore needs one run or feature file, or two to compare, got {len(folders)}")
+    for folder in folders:
+        if not _is_features(folder):
+            check_run_folder(folder)
     path = Path(out) if out is not None else folders[0] / "explorer.html"
     if path.is_dir() or (out is None and not _is_run(folders[0])):
         raise ValueError(f"explore needs a file name for its page, got {path}: give one with -o")
@@ -156,8 +160,6 @@ def _run_signs(
     progress: bool,
 ) -> tuple[Instances, list[Sample], dict[str, Any]]:
     """One vector per sign of a run, the clips, and how the vectors were made."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
     run = load_run(folder)
     samples = recipe_samples(run.recipe, split, root)
     if spans is not None:

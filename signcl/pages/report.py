@@ -46,9 +46,6 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
         )
     if not 1 <= len(folders) <= MOST_RUNS:
         raise ValueError(f"report needs 1 to {MOST_RUNS} run folders, got {len(folders)}")
-    for folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
     found = [read_run(folder, split, label) for folder, label in zip(folders, labels(folders))]
     path = Path(out) if out is not None else folders[0] / "report.html"
     if path.is_dir():

@@ -84,10 +84,6 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
         FileNotFoundError: no such folder, or not one made by `signcl fit`.
         ValueError: a file in it is damaged.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
-    if not (folder / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
     recipe = read_recipe(folder)
     scores = _json(folder / "scores.json", dict, "evaluate")
     predictions = folder / f"predictions.{split}.tsv"

@@ -107,8 +107,6 @@ def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, s
     if run is None:
         return Site(split=split)
     folder = Path(run)
-    if not (folder / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{folder} is not a run folder made by `signcl fit`: it has no recipe.yaml")
     recipe = read_recipe(folder)
 
     @functools.cache

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 
 from signcl.data.files import write_json
+from signcl.data.registry import did_you_mean
 from signcl.data.safe_yaml import parse_yaml
 from signcl.data.text import GlossVocabulary
 from signcl.systems import SYSTEMS, System, system_class
 from signcl.systems.encoders import DINOV2_SIZES
 from signcl.systems.targets import Targets
-from signcl.training.recipe import Recipe, load_recipe, shipped_recipes
+from signcl.training.recipe import Recipe, load_recipe, recipe_names, shipped_recipes
 from signcl.training.runs import build_model
 
-__all__ = ["count_sizes", "describe_system", "list_systems"]
+__all__ = ["count_sizes", "describe_system", "list_recipes", "list_systems"]
 
 SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
 PSEUDO_GLOSSES, FEATURES = 2500, {"imu_numbers": 36}
@@ -96,6 +97,25 @@ def _row(name: str, system: type[System]) -> dict[str, Any]:
 
 _TAPS_BY_LAYER = ("features", "visual", "embedding", "layer1", "layer2", "...", "steps")
 """Where systems with a tap for each layer of their encoder can be looked into."""
+
+
+def list_recipes(words: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The shipped recipes whose name or system has every one of some words: name, system, stage and what it trains.
+
+    Raises:
+        ValueError: there is none with these words.
+    """
+    rows = []
+    for path in sorted(shipped_recipes().glob("*/*.yaml")):
+        written = path.read_text(encoding="utf-8")
+        data, first = parse_yaml(written), written.split("\n", 1)[0]
+        row = {"name": f"{path.parent.name}/{path.stem}", "system": str(data["model"]["name"]), "stage": data["stage"]}
+        if all(word.lower() in f"{row['name']} {row['system']}".lower() for word in words):
+            rows.append(row | {"what": first.lstrip("# ").rstrip() if first.startswith("#") else ""})
+    if not rows:
+        near = did_you_mean(words[0], {part for name in recipe_names() for part in (name, *name.split("/"))})
+        raise ValueError(f"no recipe has {' and '.join(words)} in its name or system; `signcl recipes` lists all{near}")
+    return rows
 
 
 @lru_cache

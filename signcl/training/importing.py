@@ -18,7 +18,7 @@ from signcl.systems import SYSTEMS, System, system_class
 from signcl.systems.parts.official import Checkpoint, Published, read_checkpoint
 from signcl.training import run_folder
 from signcl.training.optimizer import count_parameters
-from signcl.training.recipe import Recipe, recipe_from_dict
+from signcl.training.recipe import Recipe, find_recipe, recipe_from_dict
 from signcl.training.recipe.recipe_files import put, read_yaml, section_of
 from signcl.training.runs import build_model
 
@@ -155,7 +155,7 @@ def _recipe(
     found: Published, system: type[System], folder: Path, base: str | Path | None, overrides: Sequence[str]
 ) -> Recipe:
     """The recipe of the run: the base file's, what the checkpoint tells, then the user's own values."""
-    data: dict[str, Any] = {} if base is None else read_yaml(Path(base))
+    data: dict[str, Any] = {} if base is None else read_yaml(find_recipe(base))
     name = found.system or str(system.Config().name)
     data |= {"stage": system_class(name).stage, "out": str(folder)}
     data["model"] = {"name": name, **found.assumed, **found.model}

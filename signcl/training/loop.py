@@ -129,7 +129,7 @@ class Loop:
             pin_memory=self.fabric.device.type == "cuda",
             hold=train.accumulate,
         )
-        self.steps_per_epoch = math.ceil(len(self._plan(0)) / train.accumulate)
+        self.steps_per_epoch = math.ceil(len(self.plan(0)) / train.accumulate)
         self.total = self.steps_per_epoch * train.epochs
         if train.max_steps is not None:
             self.total = min(self.total, train.max_steps)
@@ -201,10 +201,10 @@ class Loop:
             frozen = "" if trained == parameters else f", {trained:,} of them trained"
             say(
                 f"{self.recipe.stage}: {len(self.material.train)} clips, {len(self.material.dev)} dev, "
-                f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device} in {self._numbers()}"
+                f"{parameters:,} parameters{frozen}, {self.total} steps on {self.fabric.device} in {self.numbers()}"
                 + (f", from step {self.step}" if self.step else "")
             )
-            say(str(self._memory(parameters)))
+            say(str(self.memory(parameters)))
         try:
             bar_of_steps = track("training", total=self.total, done=self.step, show=self.progress and self.lead)
             with sigterm_stops(), bar_of_steps as bar:
@@ -225,18 +225,18 @@ class Loop:
             self.profile.tell(self.folder)
         return self.folder
 
-    def _numbers(self) -> str:
+    def numbers(self) -> str:
         """The precision of the run, in words."""
         train = self.recipe.train
         products = f", float32 products {train.matmul_precision}" if self.fabric.device.type == "cuda" else ""
         return f"{train.precision}{products}"
 
-    def _memory(self, parameters: int) -> Memory:
-        """What the run needs on each device. Activations are estimated for models of a size where memory matters."""
+    def memory(self, parameters: int, *, estimate: bool = False) -> Memory:
+        """What the run needs on each device. Activations are estimated for large models, or on request."""
         train, data, activations = self.recipe.train, self.material.train, None
-        if parameters >= LARGE and not self.sharded and not train.compile:
+        if (estimate or parameters >= LARGE) and not self.sharded and not train.compile:
             lengths = self.material.train_lengths
-            largest = max(self._plan(0), key=lambda batch: max(lengths[i] for i in batch) * len(batch))
+            largest = max(self.plan(0), key=lambda batch: max(lengths[i] for i in batch) * len(batch))
             loaded = data[largest].batch
             if loaded is not None:
                 self.objective.train()
@@ -247,7 +247,7 @@ class Loop:
     def _stalled(self) -> bool:
         return self.bad >= (self.recipe.train.patience or math.inf)
 
-    def _plan(self, epoch: int, *, every_rank: bool = False) -> list[list[int]]:
+    def plan(self, epoch: int, *, every_rank: bool = False) -> list[list[int]]:
         """The training batches of an epoch: of this rank, or of every rank, which is the same on each."""
         train = self.recipe.train
         return plan_batches(
@@ -264,7 +264,7 @@ class Loop:
 
     def _epoch(self, bar: Bar) -> None:
         train, data = self.recipe.train, self.material.train
-        plan = self._plan(self.epoch)
+        plan = self.plan(self.epoch)
         # the number of batches of an epoch can differ by a few when frames are counted; steps are those of epoch 0
         groups = [plan[i : i + train.accumulate] for i in range(0, len(plan), train.accumulate)]
         groups = (groups * 2)[: self.steps_per_epoch]
@@ -294,6 +294,26 @@ class Loop:
             if scores is not None:
                 self._take(scores)
             self._save()
+
+    def timed_steps(self, count: int) -> float:
+        """Seconds of a training step: the mean of some, spread over the first epoch, after one that is not counted."""
+        size, data = self.recipe.train.accumulate, self.material.train
+        plan = self.plan(0)
+        groups = [plan[i : i + size] for i in range(0, len(plan), size)]
+        chosen = [groups[i * len(groups) // (count + 1)] for i in range(count + 1)]
+        loader = self.loader.batches(data, [batch for group in chosen for batch in group])
+        started = 0.0
+        for i, group in enumerate(chosen):
+            if i == 1:
+                started = self._now()
+            self._train_step([self._usable(next(loader)) for _ in group])
+        return (self._now() - started) / count
+
+    def _now(self) -> float:
+        """The time when the device has done what it was given."""
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.fabric.device)
+        return time.perf_counter()
 
     def _usable(self, loaded: Loaded) -> Batch | None:
         """A training batch on the device; what its worker has found is kept."""
@@ -412,7 +432,7 @@ class Loop:
         """Scores of the dev split."""
         recipe = self.recipe
         self._seed()  # for drawn negatives, so that a resumed run draws the same
-        clips, frames = scoring_limits(self._plan(0, every_rank=True), self.material.train_lengths, recipe)
+        clips, frames = scoring_limits(self.plan(0, every_rank=True), self.material.train_lengths, recipe)
         plan = plan_batches(
             self.material.dev_lengths,
             batch_size=clips,

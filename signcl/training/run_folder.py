@@ -25,13 +25,14 @@ from signcl.data.files import atomic_write, write_json
 from signcl.data.installed import version_of
 from signcl.data.json_files import read_json
 from signcl.data.progress import say
-from signcl.data.registry import digest_of_loaded
+from signcl.data.registry import did_you_mean, digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.targets import Targets
 from signcl.training.manifest import checked_write, note_files, verify
-from signcl.training.recipe import Recipe, save_recipe
+from signcl.training.recipe import Recipe, is_recipe, save_recipe
 
 __all__ = [
+    "check_run_folder",
     "clear_run",
     "load_state",
     "read_architecture",
@@ -154,6 +155,38 @@ def load_weights(folder: Path, model: nn.Module) -> None:
             f"{k}: {tuple(found[k].shape)} in the file, {here} in this model"
         )
     load_model(model, str(folder / "model.safetensors"))
+
+
+def check_run_folder(folder: str | Path) -> Path:
+    """The folder, where it is a run.
+
+    Raises:
+        FileNotFoundError: it is none; says what it is instead, and which runs are near it.
+    """
+    path = Path(folder)
+    if (path / "recipe.yaml").is_file():
+        return path
+    if is_recipe(folder) and not path.is_dir():
+        raise FileNotFoundError(f"{folder} is a recipe, and a run is needed; `signcl fit {folder}` makes one")
+    if path.exists() and not path.is_dir():
+        raise FileNotFoundError(f"{folder} is a file, and a run folder made by `signcl fit` is needed")
+    if path.is_dir():
+        inside = _runs_in(path)
+        held = f"; the runs {', '.join(inside)} are in it" if inside else ""
+        raise FileNotFoundError(f"{folder} has no recipe.yaml, so it is not a run folder made by `signcl fit`{held}")
+    beside = _runs_in(path.parent)
+    near = did_you_mean(path.name, beside, "" if str(path.parent) == "." else f"{path.parent}/")
+    known = near or (f"; beside it are {', '.join(beside)}" if beside else "; `signcl fit RECIPE` makes one")
+    raise FileNotFoundError(f"no run folder at {folder}{known}")
+
+
+def _runs_in(folder: Path, most: int = 8) -> list[str]:
+    """Names of the runs in a folder, the newest first."""
+    try:
+        runs = [(child.stat().st_mtime, child.name) for child in folder.iterdir() if (child / "recipe.yaml").is_file()]
+    except OSError:
+        return []
+    return [name for _, name in sorted(runs, reverse=True)[:most]]
 
 
 def read_card(folder: Path) -> dict[str, Any]:

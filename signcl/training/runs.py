@@ -150,8 +150,12 @@ def earlier_run(folder: str) -> EarlierRun | None:
 
 
 def read_recipe(folder: str | Path) -> Recipe:
-    """The recipe of a run folder; its plugins must have been imported (`--plugins`), since they are code."""
-    return load_recipe(Path(folder) / "recipe.yaml", of_run=True)
+    """The recipe of a run folder; its plugins must have been imported (`--plugins`), since they are code.
+
+    Raises:
+        FileNotFoundError: no run folder.
+    """
+    return load_recipe(run_folder.check_run_folder(folder) / "recipe.yaml", of_run=True)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -161,10 +165,6 @@ def load_run(folder: str | Path) -> Run:
         FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no run folder at {folder}; `signcl fit RECIPE.yaml --out={folder}` would make it")
-    if not (folder / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{folder} has no recipe.yaml; it is not a run folder made by `signcl fit`")
     recipe = read_recipe(folder)
     verify(folder, BESIDE_WEIGHTS)
     tokenizer = load_tokenizer(folder)

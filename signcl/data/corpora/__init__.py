@@ -104,12 +104,19 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
         raise ValueError(
             f"corpus.root {root} {what}; give the folder of the corpus {name} (docs/data.md says how to get it)"
         )
-    if (root / PACK).is_file():
-        _check_pack(name, root, split, options)
-        samples, options = CORPORA["folder"], {key: value for key, value in options.items() if key == "on_error"}
-    return samples(root, split, **options)
+    try:
+        if (root / PACK).is_file():
+            _check_pack(name, root, split, options)
+            samples, options = CORPORA["folder"], {key: value for key, value in options.items() if key == "on_error"}
+        return samples(root, split, **options)
+    except ValueError as error:
+        if split in OTHER_NAMES:
+            raise ValueError(f"{error}; the split {split} is called {OTHER_NAMES[split]} here") from None
+        raise
 
 
+OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "training": "train", "testing": "test"}
+"""What others call the splits."""
 PACK_SHAPE = {"finished": bool, "corpus": str, "options": dict, "splits": [str]}
 
 

@@ -17,9 +17,9 @@ from signcl.training.recipe.fields import (
     TextRecipe,
     TrainRecipe,
 )
-from signcl.training.recipe.recipe_files import load_recipe, recipe_from_dict, recipe_to_dict, save_recipe
+from signcl.training.recipe.recipe_files import load_recipe, recipe_from_dict, recipe_text, recipe_to_dict, save_recipe
 from signcl.training.recipe.samples import recipe_samples
-from signcl.training.recipe.shipped import recipe_path, shipped_recipes
+from signcl.training.recipe.shipped import find_recipe, is_recipe, recipe_names, recipe_path, shipped_recipes
 
 __all__ = [
     "AugmentRecipe",
@@ -34,10 +34,14 @@ __all__ = [
     "TrainRecipe",
     "describe_keys",
     "field_docs",
+    "find_recipe",
+    "is_recipe",
     "load_recipe",
     "recipe_from_dict",
+    "recipe_names",
     "recipe_path",
     "recipe_samples",
+    "recipe_text",
     "recipe_to_dict",
     "save_recipe",
     "shipped_recipes",

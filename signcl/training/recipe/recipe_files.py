@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,18 +19,34 @@ from signcl.systems import SYSTEMS, SystemConfig, system_class
 from signcl.systems.terms import LossRecipe, terms_with_settings
 from signcl.training.recipe.fields import Recipe
 from signcl.training.recipe.old_recipes import moved_key, of_today
+from signcl.training.recipe.shipped import find_recipe
 
 SHARED_KEYS = {f.name for f in dataclasses.fields(LossRecipe)} - {"sections"}
 
-__all__ = ["load_recipe", "put", "read_yaml", "recipe_from_dict", "recipe_to_dict", "save_recipe", "section_of"]
+__all__ = [
+    "load_recipe",
+    "put",
+    "read_yaml",
+    "recipe_from_dict",
+    "recipe_text",
+    "recipe_to_dict",
+    "save_recipe",
+    "section_of",
+]
 
 
 def load_recipe(
-    path: str | Path, overrides: Sequence[str] = (), *, run_plugins: bool = False, of_run: bool = False
+    path: str | Path,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    run_plugins: bool = False,
+    of_run: bool = False,
 ) -> Recipe:
-    """Read a YAML recipe and apply `key.sub=value` overrides (with or without leading dashes).
+    """Read a YAML recipe and change values in it.
 
     Args:
+        path: a YAML file, the name of a shipped recipe such as `synthetic/finetune`, or a run folder.
+        overrides: `{"train.epochs": 1}`, or texts such as `train.epochs=1`, with or without leading dashes.
         run_plugins: import the recipe's `plugins`, which runs their code; only for a recipe that the user has named to
             be fitted. Without it they must have been imported before (`signcl.load_plugins`, `--plugins`).
         of_run: the recipe of a run folder: keys of earlier versions are brought to today's form, as they are where a
@@ -40,10 +56,19 @@ def load_recipe(
         FileNotFoundError: no such recipe.
         ValueError: not YAML, an unknown key (the nearest known one is named), or a value of the wrong type.
     """
-    path = Path(path)
+    path = find_recipe(path)
     data = read_yaml(path)
-    for override in overrides:
-        put(data, override, path)
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            node, last = section_of(data, key, path)
+            node[last] = value
+    else:
+        if isinstance(overrides, str):
+            raise ValueError(
+                f"overrides are a list of texts or a mapping of keys to values, got the text {overrides!r}"
+            )
+        for override in overrides:
+            put(data, override, path)
     if of_run or (path.parent / "card.json").is_file():
         data = of_today(data)
     try:
@@ -66,11 +91,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The nested dicts of a recipe file, unchecked.
 
     Raises:
-        FileNotFoundError: no such recipe.
+        OSError: no such file, or one that cannot be read.
         ValueError: not YAML, or no mapping.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}; `signcl fit` needs a YAML file such as recipes/synthetic/*.yaml")
     try:
         data = parse_yaml(path.read_text(encoding="utf-8")) or {}
     except ValueError as error:  # not UTF-8 is one too
@@ -166,9 +189,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def recipe_text(recipe: Recipe) -> str:
+    """The complete recipe as YAML."""
+    return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False, allow_unicode=True)
+
+
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write the complete recipe, so that `signcl fit` on it repeats the run."""
-    Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    Path(path).write_text(recipe_text(recipe), encoding="utf-8")
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:
@@ -238,8 +266,18 @@ def _unknown_key(kind: Any, key: Any, data: dict[str, Any], where: str) -> Value
     """The error about a key that a section does not have."""
     fields = {f.name for f in dataclasses.fields(kind)} - {"sections"}
     has = f"{where.rstrip('.') or 'a recipe'}{f' of {_system_named(data)}' if where == 'model.' else ''}"
-    hint = moved_key(where, key) or _of_others(where, str(key), data) or did_you_mean(str(key), fields, where)
+    hint = moved_key(where, key) or _of_others(where, str(key), data) or _in_section(where, str(key))
+    hint = hint or did_you_mean(str(key), fields, where)
     return ValueError(f"unknown recipe key {where}{key}{hint}; {has} has {', '.join(sorted(fields))}")
+
+
+def _in_section(where: str, key: str) -> str:
+    """The end of an error about `epochs` where `train.epochs` was meant."""
+    if where:
+        return ""
+    kinds = {name: kind for name, kind in hints_of(Recipe).items() if dataclasses.is_dataclass(kind)}
+    full = [f"{name}.{key}" for name, kind in kinds.items() if key in {f.name for f in dataclasses.fields(kind)}]
+    return f"; did you mean {' or '.join(full)}?" if full else ""
 
 
 def _of_others(where: str, key: str, data: dict[str, Any]) -> str:

@@ -1,10 +1,15 @@
-"""The recipes that come with the package, in a checkout or installed."""
+"""Recipes by path or by name: those that come with the package, in a checkout or installed, and those of runs."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["recipe_path", "shipped_recipes"]
+from signcl.data.registry import did_you_mean
+
+__all__ = ["find_recipe", "is_recipe", "recipe_names", "recipe_path", "shipped_recipes"]
+
+ENDINGS = (".yaml", ".yml")
 
 
 def shipped_recipes() -> Path:
@@ -20,13 +25,59 @@ def shipped_recipes() -> Path:
     raise FileNotFoundError("the recipes are not installed with signcl; reinstall the package")
 
 
+@lru_cache
+def recipe_names() -> tuple[str, ...]:
+    """Names of the shipped recipes, as `synthetic/finetune`."""
+    return tuple(f"{path.parent.name}/{path.stem}" for path in sorted(shipped_recipes().glob("*/*.yaml")))
+
+
 def recipe_path(name: str) -> Path:
-    """A recipe by its name such as `synthetic/finetune.yaml`.
+    """The file of a shipped recipe by its name, such as `synthetic/finetune`, with or without `.yaml`.
 
     Raises:
-        FileNotFoundError: there is none of that name.
+        FileNotFoundError: there is none of that name; the one that was probably meant is named.
     """
-    path = shipped_recipes() / name
-    if not path.is_file():
-        raise FileNotFoundError(f"the recipe {name} is not installed with signcl; reinstall the package")
-    return path
+    stem = name.removesuffix(".yaml")
+    if stem not in recipe_names():
+        raise FileNotFoundError(
+            f"no recipe {name} comes with signcl; `signcl recipes` lists them{did_you_mean(stem, recipe_names())}"
+        )
+    return shipped_recipes() / f"{stem}.yaml"
+
+
+def is_recipe(source: str | Path) -> bool:
+    """Whether a user means a recipe by this, and not a folder or file of another kind: judged by the name alone."""
+    known = not Path(source).exists() and str(source) in recipe_names()
+    return known or Path(source).suffix in ENDINGS
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file that a user means by a path, the name of a shipped recipe, or a run folder (its own recipe).
+
+    Raises:
+        FileNotFoundError: nothing there and no such name, or a folder that is no run; what could be named is named.
+    """
+    path, name = Path(source), str(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        if (path / "recipe.yaml").is_file():
+            return path / "recipe.yaml"
+        inside = sorted(child.name for child in path.iterdir() if child.suffix in ENDINGS)
+        runs = sorted(child.name for child in path.iterdir() if (child / "recipe.yaml").is_file())
+        held = (
+            f"its recipes are {_some(inside)}" if inside else f"its runs are {_some(runs)}" if runs else "it has none"
+        )
+        raise FileNotFoundError(f"{source} is a folder, and a recipe or a run folder is needed; {held}")
+    if name.removesuffix(".yaml") in recipe_names():
+        return recipe_path(name)
+    words = name.removeprefix("recipes/").removesuffix(".yaml")
+    raise FileNotFoundError(
+        f"no recipe at {source}, and none of that name comes with signcl; `signcl recipes` lists them"
+        f"{did_you_mean(words, recipe_names())}"
+    )
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,47 @@
+"""The verb that prints a script with which a shell completes verbs and flags: `completion`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from signcl.cli.common import add_verb
+
+__all__ = ["add"]
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file."""
+    command = add_verb(verbs, "completion", _completion, "a script that lets a shell complete verbs and options")
+    command.add_argument("shell", choices=SHELLS)
+    command.epilog = 'bash: eval "$(signcl completion bash)"    zsh: signcl completion zsh > ~/.zfunc/_signcl'
+
+
+def _completion(options: argparse.Namespace) -> None:
+    import shtab
+
+    from signcl.cli import make_parser
+
+    parser = make_parser()
+    for command in _all_parsers(parser):
+        for action in command._actions:
+            takes_path = action.metavar and any(word in str(action.metavar) for word in PATHS)
+            if takes_path and action.choices is None:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(parser, options.shell))
+
+
+PATHS = ("RUN", "FILE", "CLIP", "RECIPE", "SPANS", "LABELS", "CORPUS", "DIR", "HYP", "REF")
+"""Metavars of arguments that are files or folders."""
+
+
+def _all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and those of its commands."""
+    found = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += _all_parsers(inner)
+    return found

@@ -1,0 +1,67 @@
+"""How a command line is read: whole flags only, one line for a mistake, and a suggestion for a typo."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from signcl.data.registry import did_you_mean
+
+__all__ = ["Parser", "joined_overrides"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads one verb, or the choice of a verb; the parsers of verbs are of this kind too."""
+
+    def __init__(self, **settings: Any) -> None:
+        # a shortened flag changes its meaning when a flag is added: `--frames` meant `--frames-per-sign`
+        super().__init__(**{"allow_abbrev": False, **settings})
+        self.set_defaults(parser=self)
+
+    def error(self, message: str) -> NoReturn:
+        stop = "" if message.endswith("?") else ";"
+        self.exit(2, f"signcl: {message}{stop} `{self.prog} --help` lists the options\n")
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """Answer words that this verb does not know."""
+        flags = [word for word in words if word.startswith("-")]
+        if not flags:
+            self.error(f"{self._verb()} takes no {' '.join(words)}")
+        named = flags[0].partition("=")[0]
+        self.error(f"{self._verb()} has no option {named}{suggested(named, self._option_string_actions)}")
+
+    def _verb(self) -> str:
+        return self.prog.partition(" ")[2] or self.prog
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A word that is none of the choices, with a suggestion; argparse lists all of them without one."""
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        if isinstance(action, argparse._SubParsersAction):
+            close = suggested(str(value), known)
+            self.error(f"no command {value!r}{close or ', but ' + ', '.join(known)}")
+        what = "/".join(action.option_strings) or action.metavar or action.dest
+        self.error(f"{what} is one of {', '.join(known)}, got {value!r}{suggested(str(value), known)}")
+
+
+def suggested(word: str, known: Iterable[str]) -> str:
+    """The end of a message: the known word that was probably meant, one that begins so or else looks alike."""
+    known = list(known)
+    longer = [other for other in known if other.startswith(word) and len(word) > 3]
+    if longer:
+        return f"; did you mean {' or '.join(longer)}?"
+    return did_you_mean(word, known)
+
+
+def joined_overrides(words: Sequence[str]) -> list[str]:
+    """`--train.lr 0.1` as `--train.lr=0.1`: recipe keys may be given as options are."""
+    joined: list[str] = []
+    for word in words:
+        open_key = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]
+        if open_key and not word.startswith("--"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined

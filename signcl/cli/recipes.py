@@ -1,0 +1,61 @@
+"""The verb for the recipes that come with the package: `recipes list | show | copy`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file."""
+    text = "the recipes that come with the package: list, show or copy them"
+    recipes = verbs.add_parser("recipes", help=text, description=text)
+    group = recipes.add_subparsers(title="commands", metavar="COMMAND")
+    recipes.set_defaults(run=_list, words=[], json=False, traceback=False, plugins=[])  # `signcl recipes` alone
+
+    command = add_verb(group, "list", _list, "their names, systems and first lines")
+    command.add_argument("words", metavar="WORD", nargs="*", help="only those whose name or system has every word")
+    add_json(command)
+
+    command = add_verb(group, "show", _show, "one as it is written, with its comments")
+    command.add_argument("name", metavar="NAME", help="for example synthetic/finetune")
+    add_json(command)
+
+    command = add_verb(group, "copy", _copy, "one into a file of your own, to be changed")
+    command.add_argument("name", metavar="NAME", help="for example synthetic/finetune")
+    command.add_argument("to", metavar="FILE", nargs="?", help="default: the last part of the name, in this folder")
+    add_json(command)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from signcl.cli.tables import recipes_table
+    from signcl.training.catalogue import list_recipes
+
+    show(options, list_recipes(options.words), recipes_table)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from signcl.training.recipe import recipe_path
+
+    path = recipe_path(options.name)
+    found = {"name": options.name.removesuffix(".yaml"), "file": str(path), "text": path.read_text(encoding="utf-8")}
+    show(options, found, lambda found: found["text"].rstrip("\n"))
+
+
+def _copy(options: argparse.Namespace) -> None:
+    from signcl.data.files import write_text
+    from signcl.training.recipe import recipe_path
+
+    path = recipe_path(options.name)
+    to = Path(options.to or path.name)
+    if to.is_dir():
+        to = to / path.name
+    if to.exists():
+        raise ValueError(f"{to} is there already; give another file")
+    write_text(to, path.read_text(encoding="utf-8"))
+    show(options, {"name": options.name.removesuffix(".yaml"), "file": str(to)}, lambda found: found["file"])
