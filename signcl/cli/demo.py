@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
     _train_side_by_side("training both systems", plans)
 
     from signcl.evaluation.comparison import compare
-    from signcl.evaluation.scoring import evaluate
+    from signcl.evaluation.scoring import evaluate, run_health
     from signcl.inference.run_density import run_density
     from signcl.pages.report import report
     from signcl.training.run_folder import read_card
@@ -71,10 +72,12 @@ def demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
         figures = {key: scores[key] for key in ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")}
         rows.append({"system": arm, "run": str(run), "sdr": density["sdr"], **figures, "train_seconds": seconds})
         runs.append(run)
+    found = [[asdict(finding) for finding in run_health(run, "test")] for run in runs]
     page = report(runs, out=out / "report.html")
     return {
         "systems": rows,
         "comparison": compare(runs[0], runs[1], "test", samples=samples),
+        "health": dict(zip(ARMS, found)),
         "seconds": time.perf_counter() - started,
         "report": str(page),
         "quick": quick,
@@ -83,7 +86,7 @@ def demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
 
 def demo_text(found: dict[str, Any]) -> str:
     """The numbers of a demo as tables."""
-    from signcl.cli.tables import comparison_table
+    from signcl.cli.tables import comparison_table, health_lines
     from signcl.data.text_tables import table
 
     columns = ("sdr", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")
@@ -95,11 +98,14 @@ def demo_text(found: dict[str, Any]) -> str:
         "",
         "Paired bootstrap over the test sentences, A = without, B = with SignCL, one seed each:",
         comparison_table(found["comparison"]),
+        *health_lines(
+            [{**row, "text": f"{arm}: {row['text']}"} for arm, rows in found["health"].items() for row in rows]
+        ),
         "",
         f"{found['seconds']:.0f} s in all. Report: {found['report']}",
     ]
     if found["quick"]:
-        lines.insert(-1, "(quick pass: seconds of training on 96 clips; the numbers show only that all of it runs)")
+        lines.insert(-1, "A quick pass: seconds of training on 96 clips. The numbers show only that all of it runs.")
     return "\n".join(lines)
 
 

@@ -122,10 +122,14 @@ def _compare(options: argparse.Namespace) -> None:
     from signcl.cli.tables import changes_table, comparison_table
     from signcl.data.progress import say
     from signcl.evaluation.comparison import compare, density_line
+    from signcl.evaluation.scoring import run_health
 
     rows = compare(options.run_a, options.run_b, options.split, samples=options.samples, reference=options.ref)
     if line := density_line(options.run_a, options.run_b, options.split):
         say(f"B against A: {line}")
+    for letter, run in (("A", options.run_a), ("B", options.run_b)):
+        for finding in run_health(run, options.split) if Path(run).is_dir() else ():
+            say(f"{letter}: {finding.text}")
     if options.examples is None:
         show(options, rows, comparison_table)
         return

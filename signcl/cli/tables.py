@@ -12,6 +12,7 @@ __all__ = [
     "audit_table",
     "changes_table",
     "comparison_table",
+    "health_lines",
     "probes_table",
     "recipes_table",
     "scores_table",
@@ -44,7 +45,15 @@ def scores_table(scores: dict[str, Any]) -> str:
     if made["skipped"]:
         lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")
     lines.append(f"BLEU: {scores['signatures']['bleu']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *health_lines(scores.get("health", []))])
+
+
+def health_lines(found: list[dict[str, Any]]) -> list[str]:
+    """What speaks against reading scores as they stand; a blank line before it."""
+    if not found:
+        return []
+    empty = "these numbers show no learning:" if any(row["empty"] for row in found) else "before you use these numbers:"
+    return ["", empty, *(f"  - {row['text']}" for row in found)]
 
 
 def grid_table(grid: dict[str, Any]) -> str:
@@ -76,6 +85,8 @@ def comparison_table(rows: list[dict[str, Any]]) -> str:
         for r in rows
     ]
     verdict = "an interval that holds 0 is no difference seen"
+    if all(r.get("outputs_identical") for r in rows):
+        verdict = "outputs identical: A and B gave the same answer to every clip, so there is nothing to compare"
     return table(cells, ["metric", "A", "B", "B - A", "95 % interval", "p"]) + f"\n({verdict})"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from signcl.data.progress import say
 from signcl.density.verdicts import compared_line, measured_alike
+from signcl.evaluation.health import equal_outputs
 from signcl.evaluation.scoring import read_predictions
 from signcl.evaluation.sentence_files import Sentences, align, read_sentences
 from signcl.metrics import clean_phoenix_2014_trans, normalize, paired_bootstrap
@@ -135,7 +136,8 @@ def compare(
         references, theirs, ours = (
             [clean_phoenix_2014_trans(line) for line in side] for side in (references, theirs, ours)
         )
+    same = equal_outputs(theirs, ours)
     for metric in metrics:
         c = paired_bootstrap(metric, ours, theirs, references, samples=samples, tokenize=tokenize)  # first minus second
-        rows.append({**vars(c), "metric": metric, "a": c.b, "b": c.a})
+        rows.append({**vars(c), "metric": metric, "a": c.b, "b": c.a, "outputs_identical": same})
     return rows

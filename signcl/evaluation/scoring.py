@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.progress import say
+from signcl.evaluation.health import Finding, health
 from signcl.inference.answers import classify, predict, recognise, search_of
 from signcl.inference.clips import batches_of, none_read, pick_device, say_skipped
 from signcl.metrics import score_all, score_classes, score_glosses
@@ -25,7 +27,7 @@ from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.recipe import recipe_samples
 from signcl.training.runs import Run, load_run
 
-__all__ = ["evaluate", "keep_scores", "read_predictions"]
+__all__ = ["evaluate", "keep_scores", "read_predictions", "run_health"]
 
 
 def evaluate(
@@ -94,8 +96,43 @@ def evaluate(
         "scored_with_commit": run_folder.git_commit(),
         "device": str(pick_device(device)),
     }
+    answers, references = read_predictions(file)[2:0:-1] if kind != "nothing" else ((), ())
+    scores["health"] = [
+        asdict(finding)
+        for finding in health(
+            run.card, scores, dev=_kept_scores(run.folder).get("dev"), answers=answers, references=references
+        )
+    ]
     keep_scores(run.folder, split, scores)
     return scores
+
+
+def run_health(folder: str | Path, split: str = "test") -> list[Finding]:
+    """What the files of a run folder say against reading its scores as they stand; see `signcl.evaluation.health`.
+
+    Its predictions, scores of this split and of dev, density and card are looked at, as far as they are there.
+    """
+    folder = Path(folder)
+    everything = _kept_scores(folder)
+    density, file = folder / f"density.{split}.json", folder / f"predictions.{split}.tsv"
+    answers, references = read_predictions(file)[2:0:-1] if file.is_file() else ((), ())
+    return health(
+        run_folder.read_card(folder) if (folder / "card.json").is_file() else {},
+        everything.get(split),
+        dev=everything.get("dev") if split != "dev" else None,
+        density=json.loads(density.read_text(encoding="utf-8")) if density.is_file() else None,
+        answers=answers,
+        references=references,
+    )
+
+
+def _kept_scores(folder: Path) -> dict[str, Any]:
+    """`scores.json`, or nothing where it is not there or damaged; `keep_scores` says so."""
+    try:
+        found = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _searched(kind: str, decode: Decode) -> dict[str, float]:

@@ -12,7 +12,7 @@ from signcl.pages.curves import curves_section
 from signcl.pages.markup import code, document, text
 from signcl.pages.report_runs import RunFiles, labels, read_run
 from signcl.pages.score_page import files_section
-from signcl.pages.score_tables import differences, headline, key_numbers, scores_section
+from signcl.pages.score_tables import differences, headline, health_box, key_numbers, scores_section
 from signcl.pages.translations import translations_section
 
 __all__ = ["report"]
@@ -86,6 +86,7 @@ def _page(runs: list[RunFiles], split: str, files: list[Path]) -> str:
 <h1>{text(title)}</h1>
 {what_was_trained(runs)}
 {headline(runs, paired)}
+{health_box(runs)}
 {key_numbers(runs, paired)}
 <nav aria-label="Sections">{links}</nav>
 </header>

@@ -10,11 +10,12 @@ import csv
 import json
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from signcl.evaluation.scoring import read_predictions
+from signcl.evaluation.health import Finding
+from signcl.evaluation.scoring import read_predictions, run_health
 from signcl.training.recipe import Recipe
 from signcl.training.record import read_record
 from signcl.training.run_folder import read_card
@@ -56,6 +57,8 @@ class RunFiles:
     """density.<split>.points.json"""
     predictions: dict[str, tuple[str, str]] | None
     """Name -> (reference, hypothesis), in the order of the split."""
+    health: list[Finding] = field(default_factory=list)
+    """What speaks against reading its scores as they stand."""
 
 
 def labels(folders: list[Path]) -> list[str]:
@@ -99,6 +102,7 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
         glosses=_gloss_rows(folder / f"density.{split}.csv"),
         points=_json(folder / f"density.{split}.points.json", list, "density"),
         predictions=_predictions(predictions) if predictions.is_file() else None,
+        health=run_health(folder, split),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from signcl.density.verdicts import measured_alike
+from signcl.evaluation.health import equal_outputs
 from signcl.metrics import paired_bootstrap
 from signcl.metrics.titles import SCORES, Score
 from signcl.metrics.written_forms import normalize, tokenize_as
@@ -19,7 +20,7 @@ from signcl.pages.markup import Cell, code, decimals, duration, gap, key, table,
 from signcl.pages.report_runs import RunFiles, command, training_seconds
 from signcl.systems.terms import score_shown, shown_scores
 
-__all__ = ["Difference", "differences", "headline", "key_numbers", "scores_section"]
+__all__ = ["Difference", "differences", "headline", "health_box", "key_numbers", "scores_section"]
 
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")
@@ -135,8 +136,16 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
 
 def headline(runs: list[RunFiles], found: list[Difference]) -> str:
     """What the numbers say, in a sentence for each run after the first, no stronger than their intervals allow."""
-    sentences = []
+    sentences, claims = [], False
     for other in range(1, len(runs)):
+        both = {0: runs[0], other: runs[other]}
+        if empty := [key(number, run.label) for number, run in both.items() if any(f.empty for f in run.health)]:
+            verb = "shows" if len(empty) == 1 else "show"
+            sentences.append(f"No comparison: {' and '.join(empty)} {verb} no learning (see below).")
+            continue
+        if _same_answers(runs[0], runs[other]):
+            sentences.append(f"{key(other, runs[other].label)} and {key(0, runs[0].label)}: outputs identical.")
+            continue
         own = [d for d in found if d.other == other and d.metric in ("sdr", "bleu4", "rouge_l")]
         parts = [
             f"<b>{d.title} {decimals(abs(d.b - d.a))} {'lower' if d.b < d.a else 'higher'}</b> ({_span(d)})"
@@ -147,6 +156,7 @@ def headline(runs: list[RunFiles], found: list[Difference]) -> str:
         if unseen:
             parts.append(f"no difference seen in {', '.join(unseen)}")
         if parts:
+            claims = True
             sentences.append(f"{key(other, runs[other].label)} against {key(0, runs[0].label)}: {'; '.join(parts)}.")
     if not sentences:
         return ""
@@ -154,7 +164,27 @@ def headline(runs: list[RunFiles], found: list[Difference]) -> str:
         "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They say nothing about "
         "other seeds: each run was trained once."
     )
-    return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}<p class="note">{text(brackets)}</p></div>'
+    note = f'<p class="note">{text(brackets)}</p>' if claims else ""
+    return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}{note}</div>'
+
+
+def _same_answers(a: RunFiles, b: RunFiles) -> bool:
+    ours, theirs = ([answer for _, answer in (run.predictions or {}).values()] for run in (a, b))
+    return equal_outputs(ours, theirs)
+
+
+def health_box(runs: list[RunFiles]) -> str:
+    """What speaks against reading the scores as they stand, run by run; nothing where nothing does."""
+    rows = "".join(
+        f"<li>{key(number, run.label)} {text(finding.text)}.</li>"
+        for number, run in enumerate(runs)
+        for finding in run.health
+    )
+    if not rows:
+        return ""
+    empty = any(finding.empty for run in runs for finding in run.health)
+    heading = "These numbers show no learning" if empty else "Before you use these numbers"
+    return f'<aside class="health" aria-label="Health of the runs"><h2>{heading}</h2><ul>{rows}</ul></aside>'
 
 
 def _shown(runs: list[RunFiles]) -> dict[str, Score]:
@@ -176,7 +206,8 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     if any(run.recipe.system.answers == "sentences" for run in runs):
         names = [n for n in names if not shown[n].loss]
     header = ["SDR %", *(shown[n].title for n in names), "Training", "Parameters"]
-    better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and len(runs) == 2}
+    comparable = len(runs) == 2 and not any(finding.empty for run in runs for finding in run.health)
+    better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and comparable}
     rows = []
     for number, run in enumerate(runs):
         cells = [_sdr_cell(run, ("sdr", number) in better)]
