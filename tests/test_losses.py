@@ -637,7 +637,7 @@ def test_frame_distances_by_hand():
         ({"features": torch.zeros(10, 4)}, r"\[B, T, D\]"),
         ({"features": torch.zeros(0, 10, 4)}, "B >= 1"),
         ({"features": torch.zeros(2, 10, 4, dtype=torch.long)}, "float features"),
-        ({"lengths": torch.tensor([10])}, "one length per clip"),
+        ({"lengths": torch.tensor([10])}, "lengths must be one number per clip"),
         ({"lengths": torch.tensor([10, 11])}, "lengths up to 11 for features of 10"),
         ({"frame_margin": torch.zeros(3)}, "one frame_margin, or one per clip"),
     ],

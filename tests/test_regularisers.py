@@ -109,7 +109,7 @@ def test_drawn_frames_are_real_ones():
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match=r"slow_loss needs float features \[B, T, D\]"):
         slow_loss(torch.ones(3, 4), torch.tensor([3]))
-    with pytest.raises(ValueError, match=r"needs one length per clip, \[2\], got \[1\]"):
+    with pytest.raises(ValueError, match=r"lengths must be one number per clip, \[2\], got \[1\]"):
         sigreg_loss(torch.ones(2, 3, 4), torch.tensor([3]))
     with pytest.raises(ValueError, match="two views of one shape"):
         invariance_loss(torch.ones(2, 3, 4), torch.ones(2, 3, 5), torch.tensor([3, 3]))

@@ -48,7 +48,7 @@ def frame_distances(
     Returns:
         Five scalars, 0 where no clip has such a pair.
     """
-    gap = check(features, lengths, frame_margin, None, doubled=True)
+    lengths, gap = check(features, lengths, frame_margin, None, doubled=True)
     with full_precision(features.device):
         x = features if features.dtype == torch.float64 else features.float()
         mask = frame_mask(lengths, x.shape[1])

@@ -62,7 +62,7 @@ def sign_infonce(
     if temperature <= 0:
         raise ValueError(f"sign_infonce needs a positive temperature, got {temperature}; the released one is 0.1.")
     fixed = variant == "fixed"
-    gap = check(features, lengths, frame_margin, negatives, doubled=fixed)
+    lengths, gap = check(features, lengths, frame_margin, negatives, doubled=fixed)
     with full_precision(features.device):
         x = features if features.dtype == torch.float64 else features.float()
         clips, padded, _ = x.shape

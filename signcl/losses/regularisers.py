@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import one_per_clip
 from signcl.losses.precision import full_precision
 
 __all__ = ["invariance_loss", "normalized_frames", "sigreg_loss", "slow_loss"]
@@ -35,7 +36,7 @@ def slow_loss(features: Tensor, lengths: Tensor) -> Tensor:
 
     Source: slow feature analysis (Wiskott and Sejnowski 2002), in this form ours.
     """
-    check_frames(features, lengths, "slow_loss")
+    lengths = check_frames(features, lengths, "slow_loss")
     with full_precision(features.device):
         z = normalized_frames(clean_frames(features, lengths))
         apart = (z[:, 1:] - z[:, :-1]).square().mean(dim=2)  # [B, T - 1]
@@ -55,7 +56,7 @@ def invariance_loss(features: Tensor, other: Tensor, lengths: Tensor) -> Tensor:
 
     Source: as in VICReg (Bardes et al. 2022), per frame.
     """
-    check_frames(features, lengths, "invariance_loss")
+    lengths = check_frames(features, lengths, "invariance_loss")
     if other.shape != features.shape:
         raise ValueError(
             f"invariance_loss needs two views of one shape, got {list(features.shape)} and {list(other.shape)}."
@@ -91,7 +92,7 @@ def sigreg_loss(
 
     Source: SIGReg of LeJEPA (arXiv 2511.08544), on frames.
     """
-    check_frames(features, lengths, "sigreg_loss")
+    lengths = check_frames(features, lengths, "sigreg_loss")
     if directions < 1 or (frames is not None and frames < 1):
         raise ValueError(f"sigreg_loss needs at least 1 direction and frame, got {directions} and {frames}.")
     place = features.device
@@ -116,14 +117,13 @@ def sigreg_loss(
         return torch.trapezoid(off, knots, dim=1).mean()
 
 
-def check_frames(features: Tensor, lengths: Tensor, name: str) -> None:
-    """Refuse shapes that do not fit."""
+def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:
+    """The lengths as a tensor [B]; shapes that do not fit are refused."""
     if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
         raise ValueError(
             f"{name} needs float features [B, T, D] with B >= 1, got {features.dtype} {list(features.shape)}."
         )
-    if lengths.shape != features.shape[:1]:
-        raise ValueError(f"{name} needs one length per clip, [{len(features)}], got {list(lengths.shape)}.")
+    return one_per_clip(lengths, len(features), "lengths", features.device)
 
 
 def clean_frames(features: Tensor, lengths: Tensor) -> Tensor:

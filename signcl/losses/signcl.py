@@ -7,12 +7,14 @@ other. Paper section 4.1, Eq. 4-5. Where paper and released code differ: docs/pa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signcl.losses.lengths import one_per_clip, refuse_swapped
 from signcl.losses.precision import full_precision
 
 Variant = Literal["paper", "released"]
@@ -102,7 +104,7 @@ def signcl_loss(
     Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last three options: ours (docs/systems/beyond.md).
     """
     options = _options(variant, distance_margin, distance_margin_mode, same_sign, part)
-    gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
+    lengths, gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
     with full_precision(features.device):
         x = (features if features.dtype == torch.float64 else features.float()).contiguous()
         if x.shape[1] < (2 if options.paper else 5):
@@ -145,27 +147,34 @@ def _options(
 
 
 def check(
-    features: Tensor, lengths: Tensor, frame_margin: Tensor | float, negatives: int | Tensor | None, *, doubled: bool
-) -> Tensor:
-    """Validates the arguments; returns the gap, once or twice the margin, not rounded. [B, 1] or [1, 1]"""
+    features: Tensor,
+    lengths: Tensor,
+    frame_margin: Tensor | Sequence[float] | float,
+    negatives: int | Tensor | None,
+    *,
+    doubled: bool,
+) -> tuple[Tensor, Tensor]:
+    """Validates the arguments; the lengths [B], and the gap: once or twice the margin, not rounded. [B, 1] or [1, 1]"""
     if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
         got = f"{features.dtype} {list(features.shape)}; one clip is features[None]"
         raise ValueError(f"frame contrast needs float features [B, T, D] with B >= 1, got {got}.")
     clips, padded, _ = features.shape
-    if lengths.shape != (clips,):
-        raise ValueError(f"frame contrast needs one length per clip, [{clips}], got {list(lengths.shape)}.")
+    lengths = one_per_clip(lengths, clips, "lengths", features.device)
     if not isinstance(negatives, Tensor) and negatives is not None and negatives < 1:
         raise ValueError(f"frame contrast needs at least 1 negative per anchor, got {negatives}; None uses them all.")
     if lengths.device.type == "cpu" and not torch.compiler.is_compiling() and max(lengths.tolist()) > padded:
         raise ValueError(f"frame contrast got lengths up to {max(lengths.tolist())} for features of {padded} frames.")
+    if not isinstance(frame_margin, Tensor | int | float):  # a list or an array
+        frame_margin = one_per_clip(frame_margin, clips, "frame_margin", features.device)
     factor, least = (2, 0) if doubled else (1, -padded)
     if not isinstance(frame_margin, Tensor):
-        return torch.full((1, 1), float(max(least, min(padded, frame_margin * factor + WHOLE))), device=features.device)
+        bounded = float(max(least, min(padded, frame_margin * factor + WHOLE)))
+        return lengths, torch.full((1, 1), bounded, device=features.device)
     if frame_margin.dim() > 1 or frame_margin.numel() not in (1, clips):
         shape = list(frame_margin.shape)
         raise ValueError(f"frame contrast needs one frame_margin, or one per clip [{clips}], got {shape}.")
     gaps = torch.rsub(frame_margin.detach().float(), WHOLE, alpha=-factor)  # WHOLE + factor * margin, in one launch
-    return gaps.clamp_(least, padded).to(features.device).view(-1, 1)
+    return lengths, gaps.clamp_(least, padded).to(features.device).view(-1, 1)
 
 
 class _WithGradient(torch.autograd.Function):
@@ -386,6 +395,10 @@ class SignCL(nn.Module):
             padded_frames: T of the released margin; None = frames of `features`.
             padded_tokens: U of the released margin; None = the largest of `num_words`, which waits for the device.
         """
+        if features.dim() == 3:  # else `signcl_loss` says what is wrong
+            lengths = one_per_clip(lengths, len(features), "lengths", features.device)
+            num_words = one_per_clip(num_words, len(features), "num_words", features.device)
+            refuse_swapped(lengths, num_words, features.shape[1])
         margin = self.frame_margin(lengths, num_words, padded_frames or features.shape[1], padded_tokens)
         names = ("variant", "distance_margin", "negatives", "distance_margin_mode", "same_sign", "part")
         options: dict[str, Any] = {name: getattr(self, name) for name in names}

@@ -1,0 +1,62 @@
+"""Lengths as people give them: one number per clip, from a tensor, array or list; a mask or a mix-up is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["one_per_clip", "refuse_swapped"]
+
+
+def one_per_clip(values: Tensor | Sequence[float] | Any, clips: int, name: str, device: torch.device) -> Tensor:
+    """One number per clip as a tensor. [B]
+
+    Args:
+        values: what the caller has: a tensor (stays where it is), numpy array, or list of numbers.
+        clips: B.
+        name: what to call the values in a message, e.g. `lengths`.
+        device: where a list or array goes.
+
+    Raises:
+        ValueError: none given, text, a mask, or another number of them than there are clips.
+    """
+    if values is None:
+        raise ValueError(f"{name} must be one number per clip, [{clips}], got None.")
+    if not isinstance(values, Tensor):
+        if isinstance(values, Sequence) and any(isinstance(value, str) for value in values):
+            hint = "; signcl.count_words counts those of a sentence" if name == "num_words" else ""
+            raise ValueError(f"{name} must be one number per clip, [{clips}], got text{hint}.")
+        try:
+            values = torch.as_tensor(values, device=device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{name} must be one number per clip, [{clips}], got {type(values).__name__}.") from error
+    if values.dtype == torch.bool or (values.dim() == 2 and len(values) == clips):
+        hint = "(~mask).sum(1), where True is padding, else mask.sum(1)" if values.dtype == torch.bool else "sum(1)"
+        raise ValueError(
+            f"{name} must be one number per clip, [{clips}], got a mask {list(values.shape)}; give {hint}."
+        )
+    if values.shape != (clips,):
+        raise ValueError(f"{name} must be one number per clip, [{clips}], got {list(values.shape)}.")
+    return values
+
+
+def refuse_swapped(lengths: Tensor, num_words: Tensor, frames: int) -> None:
+    """Refuse numbers of words in place of lengths and lengths in place of words.
+
+    Seen where the features are padded to the largest of `num_words` and no clip is that long. Numbers on a GPU are not
+    looked at, because the host would wait for the device.
+
+    Raises:
+        ValueError: they are swapped.
+    """
+    if lengths.device.type != "cpu" or num_words.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    longest, most = max(lengths.tolist(), default=0), max(num_words.tolist(), default=0)
+    if longest < frames == most and bool((num_words >= lengths).all()):
+        raise ValueError(
+            f"lengths (up to {longest}) and num_words (up to {most}) look swapped for features of {frames} frames; "
+            f"the order is features, lengths, num_words."
+        )
