@@ -7,7 +7,6 @@ line. Nothing is normalised here, and no person is chosen: see `signcl.data.pose
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.json_files import read_json
 from signcl.data.pickles import load_pickle, read_npy
 from signcl.data.pose_layouts import LAYOUTS, PoseLayout, known_orders, order_of
 
@@ -362,10 +362,7 @@ def _frames(frames: Sequence[tuple[Any, Any]], where: str) -> RawPoints:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable JSON ({str(error)[:100]}); write it again") from None
+    return read_json(path, Any, "write it again")
 
 
 def _from_json(path: Path) -> RawPoints:

@@ -7,7 +7,6 @@ conventions that move them: metric signatures, tokenization, final dots, number 
 from __future__ import annotations
 
 import csv
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from signcl.systems import Decode
 from signcl.training import run_folder
 from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.recipe import recipe_samples
+from signcl.training.result_files import read_scores
 from signcl.training.runs import Run, load_run
 
 __all__ = ["evaluate", "keep_scores", "read_predictions"]
@@ -123,9 +123,9 @@ def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
     """Put a split's entry into `scores.json`."""
     path = folder / "scores.json"
     try:
-        everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except json.JSONDecodeError:
-        say(f"{path} was damaged; it is written anew with split {split} alone")
+        everything = read_scores(folder)
+    except ValueError as error:
+        say(f"{error}; it is written anew with split {split} alone")
         everything = {}
     everything[split] = scores
     write_json(path, everything)

@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
+from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 
 __all__ = [
@@ -180,7 +181,7 @@ def read_decisions(path: Path | str) -> list[Decision]:
         if not raw.strip():
             continue
         try:
-            content = json.loads(raw)
+            content = parse_json(raw)
         except ValueError:
             if raw.startswith(b"{") and not raw.rstrip().endswith(b"}"):
                 cut += 1

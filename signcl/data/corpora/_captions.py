@@ -4,7 +4,6 @@ as JSON. Seconds and lines, for readers; spans of signs from subtitles are read 
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from signcl.data.annotation.table_files import OnError, has_words
 from signcl.data.corpora._layout import clock_seconds
+from signcl.data.json_files import parse_json
 
 __all__ = ["SUFFIXES", "Caption", "read_captions"]
 
@@ -80,9 +80,9 @@ def _cues(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
 def _transcript(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
     """A list of {text, start, duration}, seconds, as youtube-transcript-api writes it."""
     try:
-        loaded = json.loads(text)
+        loaded = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"{path}: is no JSON ({error})") from None
+        raise ValueError(f"{path}: {error}; download it again") from None
     if not isinstance(loaded, list):
         raise ValueError(f"{path}: needs a list of captions with text, start and duration, got {type(loaded).__name__}")
     for number, entry in enumerate(loaded):
