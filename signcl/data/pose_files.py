@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.array_files import checked_arrays
 from signcl.data.json_files import read_json
 from signcl.data.pickles import load_pickle, read_npy
 from signcl.data.pose_layouts import LAYOUTS, PoseLayout, known_orders, order_of
@@ -140,7 +141,7 @@ def read_points(path: Path) -> dict[str, RawPoints] | None:
         return {path.stem: _from_json(path)}
     if suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as loaded:
+            with np.load(checked_arrays(path), allow_pickle=False) as loaded:
                 if not any(key in loaded.files for key in POINT_KEYS) and all(
                     loaded[key].ndim == 2 for key in loaded.files
                 ):

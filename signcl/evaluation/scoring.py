@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.progress import say
@@ -258,8 +259,7 @@ def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; run `signcl evaluate {path.parent}` first")
-    lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    if any(len(row) != 3 for row in rows):
+    header, *rows = (line.split("\t") for line in read_plain(path).rstrip("\n").split("\n"))
+    if header != ["name", "reference", "hypothesis"] or any(len(row) != 3 for row in rows):
         raise ValueError(f"{path}: needs three tab-separated columns name, reference, hypothesis in every line")
     return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]

@@ -317,7 +317,8 @@ def _zip(draw: Draw, content: bytes) -> bytes:
                 archive.writestr(draw.choice(WORDS).replace("\0", "") or "x", data)
                 continue
             if number == chosen:
-                data = draw.choice(BLIND)(draw, data) if data else draw.randbytes(8)
+                change = _npy if how == 2 and info.filename.endswith(".npy") else draw.choice(BLIND)
+                data = change(draw, data) if data else draw.randbytes(8)
             archive.writestr(info.filename, data)
     return made.getvalue()
 

@@ -79,6 +79,8 @@ class Decision:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"a decision needs a {name}, got {value!r}")
+        if not isinstance(self.time, str) or not isinstance(self.id, str):
+            raise ValueError(f"a decision needs time and id as text, got {self.time!r} and {self.id!r}")
         if not all(_whole(n) for n in (self.start, self.stop)) or not 0 <= self.start < self.stop:
             raise ValueError(f"a decision needs whole frames 0 <= start < stop, got {self.start!r} and {self.stop!r}")
         if self.action not in ("choose", "skip", "undo") or self.role not in ("annotator", "judge"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.table_files import OnError, has_words
 from signcl.data.corpora._layout import clock_seconds
 from signcl.data.json_files import parse_json
@@ -37,10 +38,7 @@ def read_captions(path: Path, on_error: OnError) -> list[Caption]:
     Raises:
         ValueError: not UTF-8, or no file of captions; a broken caption goes to `on_error`.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be UTF-8 text ({error.reason} at byte {error.start}); re-encode it") from None
+    text = read_plain(path)
     found = []
     for caption in _transcript(path, text, on_error) if path.suffix == ".json" else _cues(path, text, on_error):
         if not 0 <= caption.start < caption.stop < 1e7:
