@@ -1,5 +1,6 @@
-"""Every reader on a fixed number of mutated files; `python -m tests.fuzz` tries more. What was found is here, each once."""
+"""Every reader on a fixed number of mutated files; `python -m tests.fuzz` tries more. What it found, each once."""
 
+import gzip
 import io
 import json
 import pickle
@@ -126,6 +127,15 @@ def test_a_length_in_a_pickle_sets_no_memory_aside(tmp_path, code, monkeypatch):
     assert max(asked) <= 1 << 20
     (tmp_path / "long.pkl").write_bytes(pickle.dumps("x" * 3_000_000))
     assert load_pickle(tmp_path / "long.pkl") == "x" * 3_000_000
+
+
+def test_the_checksum_of_a_packed_pickle_is_compared(tmp_path):
+    # The pickle ends before its file does: nobody read on to the checksum.
+    packed = bytearray(gzip.compress(pickle.dumps([b"abcdefgh" * 4]), compresslevel=0))
+    packed[packed.index(b"abcdefgh")] ^= 1
+    (tmp_path / "a.pkl").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"a\.pkl: cannot be unpacked \(CRC check failed"):
+        load_pickle(tmp_path / "a.pkl")
 
 
 def test_a_score_is_a_number(tmp_path):

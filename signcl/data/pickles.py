@@ -14,6 +14,7 @@ import io
 import math
 import pickle
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -380,6 +381,8 @@ def load_pickle(path: Path | str) -> Any:
         packed = file.read(2) == GZIP_MAGIC
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            return read_pickle(file, str(path))  # type: ignore[arg-type]
-    except (gzip.BadGzipFile, EOFError) as error:
+            found = read_pickle(file, str(path))  # type: ignore[arg-type]
+            file.read(1)  # up to the end, where gzip has its checksum
+            return found
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None
