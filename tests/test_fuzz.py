@@ -18,6 +18,7 @@ from signcl.cli.common import message
 from signcl.data.annotation.choices import read_decisions
 from signcl.data.annotation.span_table import read_spans
 from signcl.data.corpora import load_samples
+from signcl.data.corpora._layout import clock_seconds
 from signcl.data.features import open_features, read_features
 from signcl.data.pickles import load_pickle, read_npy
 from signcl.density.against import read_scores
@@ -136,6 +137,11 @@ def test_the_checksum_of_a_packed_pickle_is_compared(tmp_path):
     (tmp_path / "a.pkl").write_bytes(packed)
     with pytest.raises(ValueError, match=r"a\.pkl: cannot be unpacked \(CRC check failed"):
         load_pickle(tmp_path / "a.pkl")
+
+
+def test_a_time_of_thousands_of_digits_is_none(tmp_path):
+    assert clock_seconds("9" * 5000 + ":00:01.5") is None
+    assert clock_seconds("100:00:01.5") == 360001.5
 
 
 def test_a_score_is_a_number(tmp_path):
