@@ -2,13 +2,16 @@
 
 import json
 import random
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import signcl
 from signcl.data.features.store import FeatureStore, write_store
-from signcl.data.json_files import check_shape, read_json
+from signcl.data.json_files import Maybe, check_shape, parse_json, read_json
 from signcl.data.text.tokenizers import load_glosses, load_tokenizer
 
 
@@ -39,6 +42,36 @@ def test_what_is_no_json_is_named(tmp_path, text):
     path.write_text(text, encoding="latin1")
     with pytest.raises(ValueError, match=r"x\.json is damaged \(.*\); copy it again"):
         read_json(path, {}, "copy it again")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
+    ('["\\ud800"]', "half a character"),
+    ("[" * 101 + "]" * 101, "at most 100 levels"),
+    ('{"a":' * 500 + "1" + "}" * 500, "at most 100 levels"),
+    ("9" * 5000, "4300 digits"),
+    (b"\xff", "no UTF-8: invalid start byte at byte 0"),
+    ("[1,]", "no JSON: "),
+])  # fmt: skip
+def test_what_python_reads_and_should_not(text, said):
+    with pytest.raises(ValueError, match=said):
+        parse_json(text)
+
+
+def test_what_is_json_is_read():
+    assert parse_json("\ufeff[1]".encode()) == [1]
+    assert parse_json('["\\ud83d\\ude00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
+    assert parse_json("[" * 100 + "]" * 100) is not None
+    check_shape([None, {"a": 1}], [Maybe({"a": int})])
+
+
+def test_no_other_module_reads_json():
+    # One reader, so that what it refuses is refused everywhere.
+    package = Path(signcl.__file__).parent
+    readers = [str(path.relative_to(package)) for path in package.rglob("*.py")
+               if re.search(r"\bjson\.loads?\b|\bJSONDecoder\b|import (json\.decoder|loads?)\b|from json import",
+                            path.read_text(encoding="utf-8"))]  # fmt: skip
+    assert readers == ["data/json_files.py"]
 
 
 @pytest.fixture(scope="module")

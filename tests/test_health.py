@@ -85,7 +85,10 @@ def write_run(folder: Path, answers: list[str]) -> Path:
     (folder / "predictions.test.tsv").write_text(f"name\treference\thypothesis\n{rows}")
     (folder / "card.json").write_text(json.dumps({"steps": 30}))
     (folder / "scores.json").write_text(json.dumps({"test": {"bleu4": 1.0}, "dev": {"bleu4": 30.0}}))
-    (folder / "density.test.json").write_text(json.dumps({"sdr": 101.0, "shuffled": 102.0}))
+    numbers = {"sdr": 101.0, "shuffled": 102.0, "intra": 1.0, "inter": 1.0, "feature_norm": 9.0, "interval": [99, 103]}
+    counts = {"instances": 40, "glosses": 9, "glosses_left_out": 0}
+    made = {"frame": "centre", "tap": "features", "distance": "euclidean"}
+    (folder / "density.test.json").write_text(json.dumps(numbers | counts | {"made": made}))
     return folder
 
 

@@ -16,6 +16,7 @@ from signcl.data.loading import read_selected
 from signcl.data.packing import PackSettings, pack_corpus
 from signcl.data.sections import InputRecipe
 from signcl.data.video import probe, read_frames
+from signcl.training.manifest import changed_data, data_fingerprints
 
 SMALL = PackSettings(form="uint8", size=16, shard_clips=2)
 
@@ -124,7 +125,7 @@ def test_a_shard_that_does_not_fit_its_index_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"another file lies at byte"):
         read_frames(first.parent / first.name)
     index.write_text("{}")
-    with pytest.raises(ValueError, match=r"not an index of a shard"):
+    with pytest.raises(ValueError, match=r"index\.json is damaged \(the whole has no 'tar_bytes'\)"):
         read_frames(first)
     index.unlink()
     with pytest.raises(FileNotFoundError, match=r"the shard has no index"):
@@ -138,6 +139,29 @@ def test_a_shard_that_does_not_fit_its_index_is_refused(corpus, tmp_path):
     found = [p.what for p in check_corpus(out, splits=("train", "dev")) if p.level == "error"]
     assert len(found) == 1
     assert "bytes have changed since it was packed" in found[0]
+
+
+def test_a_changed_picture_of_a_pack_is_not_shown(corpus, tmp_path):
+    out = pack(corpus, tmp_path / "pack", PackSettings(form="jpeg", size=16))
+    first = load_samples("folder", out, "train")[0].clip
+    shard, start = first.parent, json.loads((out / "train-00000.index.json").read_text())["clips"][first.name][0]
+    changed = bytearray(shard.read_bytes())
+    changed[start + 400] ^= 1
+    shard.write_bytes(bytes(changed))
+    with pytest.raises(ValueError, match="bytes have changed since it was packed"):
+        read_frames(first)
+
+
+def test_a_run_knows_which_clips_of_a_pack_it_is_of(corpus, tmp_path):
+    # Clips in a shard have no size of their own: their checksums stand for them.
+    out = pack(corpus, tmp_path / "pack")
+    train = load_samples("folder", out, "train")
+    before = data_fingerprints(train, [], None)
+    index = out / "train-00000.index.json"
+    told = json.loads(index.read_text())
+    told["clips"][train[0].clip.name][-1] ^= 1
+    index.write_text(json.dumps(told))
+    assert changed_data(before, data_fingerprints(train, [], None)) == ["train files"]
 
 
 def test_a_pack_of_another_corpus_or_split_is_refused(corpus, tmp_path):

@@ -200,7 +200,7 @@ BROKEN = [
     ("a.csv", 'id,text\na,"offen\n', "broken quotes"),
     ("a.csv", "eins\nzwei\n", "a CSV needs a header line"),
     ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', r"a\.jsonl:2: is no JSON object"),
-    ("a.jsonl", '{"id": 1, "text": "a", "text": "b"}\n', "the key text stands there twice"),
+    ("a.jsonl", '{"id": 1, "text": "a", "text": "b"}\n', "the key 'text' stands twice"),
     ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2}\n', r"a\.jsonl:2: has no `text`"),
     ("a.jsonl", '{"id": 1, "text": ["a", "b"]}\n', r"a\.jsonl:1: `text` must be a text, got list"),
     ("a.jsonl", '{"id": 1, "text": null}\n', "got NoneType"),

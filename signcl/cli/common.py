@@ -12,6 +12,8 @@ from signcl.data.registry import is_outside_module
 
 __all__ = ["add_json", "add_run_and_split", "add_verb", "is_ours", "message", "show"]
 
+LONGEST = 1000
+"""Characters of an error: a file may hold a word of a million."""
 PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -71,7 +73,8 @@ def message(error: BaseException) -> str:
         return f"{error.strerror}: {error.filename}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

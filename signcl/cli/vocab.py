@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, show
+from signcl.data.annotation.plain_text import read_plain
 
 __all__ = ["add"]
 
@@ -75,7 +76,7 @@ def _trim(options: argparse.Namespace) -> int:
     keep = [
         line
         for text in options.keep
-        for line in (Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else [text])
+        for line in (read_plain(Path(text)).splitlines() if Path(text).is_file() else [text])
     ]
     trimmed = trim_language_model(
         options.language_model,

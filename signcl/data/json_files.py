@@ -1,15 +1,32 @@
-"""JSON files of runs, stores and packs, read against the shape that they must have."""
+"""Every JSON file is read here, against the shape that it must have; tests/test_damaged_json.py holds the rule.
+
+Python's own reader takes the last of two equal keys, text that is no Unicode, and as many levels as its stack holds.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import types
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_shape", "read_json"]
+__all__ = ["MAX_DEPTH", "Maybe", "check_shape", "parse_json", "read_json"]
+
+MAX_DEPTH = 100
+"""Lists and mappings within each other: what goes through the values afterwards needs a stack too."""
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape for one half of a character beyond 16 bits
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A shape, or null."""
+
+    shape: Any
 
 
 def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] | None = None) -> Any:
@@ -19,7 +36,7 @@ def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] 
         path: must exist; the caller knows what it means when it does not.
         shape: a type or union (`int`, `str | None`); `[shape]` a list of them; `(a, b)` a list of just these; `{str:
             shape}` names to values; `{"key": shape, "other?": shape}` a mapping with a key and perhaps another, and
-            whatever else.
+            whatever else; `Maybe(shape)` it or null.
         advice: what to do about a damaged file.
         check: called with what has the shape, for what a shape cannot say; raises ValueError.
 
@@ -28,18 +45,59 @@ def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] 
         ValueError: names the file, the place in it, what is needed and what came.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError(f"{path} is damaged (too many levels); {advice}") from None
-    except ValueError as error:  # not UTF-8, not JSON, a number of thousands of digits
-        raise ValueError(f"{path} is damaged ({str(error)[:100]}); {advice}") from None
-    try:
+        data = parse_json(path.read_bytes())
         check_shape(data, shape)
         if check is not None:
             check(data)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); {advice}") from None
     return data
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text stands for: a line of a file, or the whole. Bytes are UTF-8, perhaps with its mark.
+
+    Raises:
+        ValueError: what is wrong and where, without the name of the file: no UTF-8, no JSON, a key that stands twice, a
+            number of thousands of digits, half a character, more than `MAX_DEPTH` levels.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        data = json.loads(text, object_pairs_hook=_keys_once)
+        if HALF.search(text):
+            json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError(f"at most {MAX_DEPTH} levels are read") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no UTF-8: {error.reason} at byte {error.start}") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character (\\ud800 to \\udfff)") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error}") from None
+    except ValueError as error:
+        raise ValueError(str(error).partition(";")[0][:100]) from None  # a number too long, a key twice
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(data)
+    return data
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice[:60]!r} stands twice")
+    return found
+
+
+def _check_depth(data: Any) -> None:
+    level = [data]
+    for _ in range(MAX_DEPTH + 1):
+        held = [value for value in level if type(value) in (list, dict)]
+        level = [part for value in held for part in (value if type(value) is list else value.values())]
+        if not held:
+            return
+    raise ValueError(f"at most {MAX_DEPTH} levels are read")
 
 
 def check_shape(data: Any, shape: Any, where: str = "") -> None:
@@ -49,6 +107,10 @@ def check_shape(data: Any, shape: Any, where: str = "") -> None:
         ValueError: the place, what is needed, what came.
     """
     name = where or "the whole"
+    if isinstance(shape, Maybe):
+        if data is None:
+            return
+        shape = shape.shape
     if isinstance(shape, dict):
         _needs(isinstance(data, dict), name, "a mapping", data)
         if str in shape:

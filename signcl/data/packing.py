@@ -24,8 +24,9 @@ import numpy as np
 
 from signcl.data.batch import Sample
 from signcl.data.bounds import bounded, check_bounds
-from signcl.data.corpora import PACK, load_samples
+from signcl.data.corpora import PACK, PACK_SHAPE, load_samples
 from signcl.data.files import atomic_write, write_json, write_text
+from signcl.data.json_files import read_json
 from signcl.data.progress import say, track
 from signcl.data.segments import read_clip
 from signcl.data.video import Frames, read_frames, video_bytes
@@ -136,17 +137,13 @@ def _begun(folder: Path, plan: dict[str, Any]) -> bool:
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(f"{folder}: is not empty and holds no pack; choose another folder with -o")
         return False
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        finished = old.pop("finished")
-    except (json.JSONDecodeError, KeyError, AttributeError):
-        raise ValueError(f"{path}: is damaged; delete {folder} and pack the corpus again") from None
+    old = read_json(path, PACK_SHAPE, f"delete {folder} and pack the corpus again")
     for key, value in plan.items():
         if old.get(key) != value:
             raise ValueError(
                 f"{folder} holds another pack ({key}: {old.get(key)} there, {value} here); choose another -o"
             )
-    return bool(finished)
+    return bool(old["finished"])
 
 
 def _check_samples(every: dict[str, list[Sample]]) -> None:

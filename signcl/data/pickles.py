@@ -14,11 +14,14 @@ import io
 import math
 import pickle
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
+
+from signcl.data.array_files import checked_arrays, npy_head
 
 __all__ = ["ARRAY_PARTS", "finished", "load_pickle", "read_npy", "read_pickle"]
 
@@ -213,13 +216,33 @@ ARRAY_PARTS: list[tuple[Any, str]] = [
 goes through `finished`."""
 
 
+class _Patient:
+    """A file that is read as far as it goes: a length in it sets no memory aside."""
+
+    PIECE = 1 << 20
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.readline = file.readline
+
+    def read(self, size: int) -> bytes:
+        """As of a file; fewer bytes where it ends."""
+        if size <= self.PIECE:
+            return self._file.read(size)
+        pieces, left = [], size
+        while left > 0 and (piece := self._file.read(min(left, self.PIECE))):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+
+
 class _Unpickler(_InPython):  # type: ignore[misc]
     """Python's unpickler in Python, because its steps can be watched."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
 
     def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="latin1")
+        super().__init__(_Patient(file), encoding="latin1")
         self.sizes: dict[int, int] = {}
         self.kept: list[Any] = []  # tuples that are counted, so that no other object takes their number
 
@@ -333,14 +356,12 @@ def read_npy(path: Path | str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a .npy file is needed")
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(checked_arrays(path), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         if "Object arrays" not in str(error):
             raise ValueError(f"{path}: not a readable .npy file ({str(error)[:200]})") from None
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        read(file)
+        npy_head(file)
         return read_pickle(file, str(path))
 
 
@@ -360,6 +381,8 @@ def load_pickle(path: Path | str) -> Any:
         packed = file.read(2) == GZIP_MAGIC
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            return read_pickle(file, str(path))  # type: ignore[arg-type]
-    except (gzip.BadGzipFile, EOFError) as error:
+            found = read_pickle(file, str(path))  # type: ignore[arg-type]
+            file.read(1)  # up to the end, where gzip has its checksum
+            return found
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None

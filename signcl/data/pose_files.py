@@ -7,7 +7,6 @@ line. Nothing is normalised here, and no person is chosen: see `signcl.data.pose
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.array_files import checked_arrays
+from signcl.data.json_files import read_json
 from signcl.data.pickles import load_pickle, read_npy
 from signcl.data.pose_layouts import LAYOUTS, PoseLayout, known_orders, order_of
 
@@ -140,7 +141,7 @@ def read_points(path: Path) -> dict[str, RawPoints] | None:
         return {path.stem: _from_json(path)}
     if suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as loaded:
+            with np.load(checked_arrays(path), allow_pickle=False) as loaded:
                 if not any(key in loaded.files for key in POINT_KEYS) and all(
                     loaded[key].ndim == 2 for key in loaded.files
                 ):
@@ -362,10 +363,7 @@ def _frames(frames: Sequence[tuple[Any, Any]], where: str) -> RawPoints:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable JSON ({str(error)[:100]}); write it again") from None
+    return read_json(path, Any, "write it again")
 
 
 def _from_json(path: Path) -> RawPoints:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.array_files import checked_arrays
 from signcl.data.batch import Sample, Segment
 from signcl.data.features import FeatureStore, count_feature_frames, open_features, read_features, read_part
 from signcl.data.poses import PoseReading
@@ -143,7 +144,9 @@ def read_rows(sample: Sample, pose: PoseReading | None = None) -> np.ndarray:
     rows = _rows(features, sample, sample.segment)
     if isinstance(features, Path) and features.suffix.lower() == ".npy":
         try:
-            array = np.load(features, mmap_mode="r", allow_pickle=False)  # a long file is not read for one sentence
+            array = np.load(
+                checked_arrays(features), mmap_mode="r", allow_pickle=False
+            )  # a long file is not read for one sentence
         except (ValueError, EOFError, OSError):
             array = None
         if array is not None and array.ndim == 2:

@@ -5,6 +5,7 @@ The accuracies come from a recogniser's predictions or from any table with a num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ def read_scores(path: str | Path) -> GlossTable:
             raise row.error(f"the gloss {gloss!r} comes twice; one row per gloss is needed")
         try:
             scores[gloss] = float(row.cells[column])
+            if not math.isfinite(scores[gloss]):
+                raise ValueError
             if "frequency" in columns:
                 frequency[gloss] = int(row.cells["frequency"])
         except ValueError:

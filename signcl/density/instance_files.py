@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from signcl.data.annotation import phoenix_states
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.span_table import is_choices, read_spans
 from signcl.data.annotation.table_files import read_table
+from signcl.data.array_files import checked_arrays
 from signcl.data.batch import Sample, Span
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import load_samples
 from signcl.data.features import INDEX, Features, FeatureStore, open_features
+from signcl.data.pickles import read_npy
 from signcl.data.progress import say
 from signcl.data.segments import read_rows
 from signcl.density.instances import Frame, Instances, Place, known_signers, pick_rows
@@ -127,7 +130,7 @@ def _signers_of_rows(annotation: Annotation, rows: Instances) -> list[str]:
     path = Path(str(annotation.signers))
     if not path.is_file():
         raise FileNotFoundError(f"no signers at {path}; a .txt with one signer per row is needed")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_plain(path).splitlines()]
     if len(lines) != len(rows.glosses) or not all(lines):
         raise ValueError(f"{path}: needs one signer for each of {len(rows.glosses)} rows, got {len(lines)} lines")
     return lines
@@ -273,7 +276,7 @@ def _array(path: Path, key: str | None) -> np.ndarray:
         raise FileNotFoundError(f"no features at {path}; a .npy, .npz, pickle or feature store is needed")
     if path.suffix.lower() == ".npy":
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.load(checked_arrays(path), mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path}: not a readable .npy of numbers ({str(error).splitlines()[0]})") from None
     elif path.suffix.lower() == ".npz":
@@ -307,7 +310,7 @@ def _labels(annotation: Annotation, features: Path) -> tuple[list[str], list[str
     elif not path.is_file():
         raise FileNotFoundError(f"no glosses at {path}; a .txt, .tsv, .csv or .npy with one gloss per row is needed")
     elif path.suffix.lower() == ".npy":
-        labels = _text(np.load(path, allow_pickle=False), str(path))
+        labels = _text(read_npy(path), str(path))
     elif path.suffix.lower() in (".tsv", ".csv"):
         quoted = path.suffix.lower() == ".csv"
         rows = list(read_table(path, ("gloss",), delimiter="," if quoted else "\t", quoted=quoted))
@@ -315,7 +318,7 @@ def _labels(annotation: Annotation, features: Path) -> tuple[list[str], list[str
         if rows and "name" in rows[0].cells:
             names = [row.cells["name"] for row in rows]
     else:
-        labels = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        labels = [line.strip() for line in read_plain(path).splitlines()]
     if not labels:
         raise ValueError(f"{path}: is empty; needs one gloss per row of the features")
     empty = [i for i, label in enumerate(labels) if not label]
@@ -336,12 +339,12 @@ def _text(array: np.ndarray, where: str) -> list[str]:
 def _classes(path: Path) -> dict[str, int]:
     if not path.is_file():
         raise FileNotFoundError(f"no classes at {path}; a text file with one gloss per line is needed, blank first")
-    return {line.strip(): i for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines()) if line.strip()}
+    return {line.strip(): i for i, line in enumerate(read_plain(path).splitlines()) if line.strip()}
 
 
 def _npz(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(checked_arrays(path), allow_pickle=False)
     except Exception as error:  # zipfile, zlib, EOF and header errors alike mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable .npz of numbers ({reason}); write it again") from None

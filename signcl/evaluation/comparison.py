@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from signcl.evaluation.scoring import read_predictions
 from signcl.evaluation.sentence_files import Sentences, align, read_sentences
 from signcl.metrics import clean_phoenix_2014_trans, normalize, paired_bootstrap
 from signcl.metrics.written_forms import Tokenize, tokenize_as
+from signcl.training.result_files import read_density
 from signcl.training.runs import read_recipe
 
 __all__ = ["compare", "density_line", "paired_predictions", "read_answers"]
@@ -25,10 +25,10 @@ def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> s
     """Where the densities of two runs were measured alike and SDR and retrieval disagree, the sentence that says so."""
     found = []
     for run in (run_a, run_b):
-        path = Path(run) / f"density.{split}.json"
-        if not path.is_file():
+        density = read_density(Path(run), split)
+        if density is None:
             return None
-        found.append(json.loads(path.read_text(encoding="utf-8")))
+        found.append(density)
     return compared_line(*found) if measured_alike(*found) else None
 
 

@@ -7,12 +7,12 @@ conventions that move them: metric signatures, tokenization, final dots, number 
 from __future__ import annotations
 
 import csv
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.progress import say
@@ -25,6 +25,7 @@ from signcl.systems import Decode
 from signcl.training import run_folder
 from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.recipe import recipe_samples
+from signcl.training.result_files import read_density, read_scores
 from signcl.training.runs import Run, load_run
 
 __all__ = ["evaluate", "keep_scores", "read_predictions", "run_health"]
@@ -100,7 +101,11 @@ def evaluate(
     scores["health"] = [
         asdict(finding)
         for finding in health(
-            run.card, scores, dev=_kept_scores(run.folder).get("dev"), answers=answers, references=references
+            run.card,
+            scores,
+            dev=_scores_of_dev(run.folder) if split != "dev" else None,
+            answers=answers,
+            references=references,
         )
     ]
     keep_scores(run.folder, split, scores)
@@ -113,26 +118,24 @@ def run_health(folder: str | Path, split: str = "test") -> list[Finding]:
     Its predictions, scores of this split and of dev, density and card are looked at, as far as they are there.
     """
     folder = Path(folder)
-    everything = _kept_scores(folder)
-    density, file = folder / f"density.{split}.json", folder / f"predictions.{split}.tsv"
+    everything, file = read_scores(folder), folder / f"predictions.{split}.tsv"
     answers, references = read_predictions(file)[2:0:-1] if file.is_file() else ((), ())
     return health(
         run_folder.read_card(folder) if (folder / "card.json").is_file() else {},
         everything.get(split),
         dev=everything.get("dev") if split != "dev" else None,
-        density=json.loads(density.read_text(encoding="utf-8")) if density.is_file() else None,
+        density=read_density(folder, split),
         answers=answers,
         references=references,
     )
 
 
-def _kept_scores(folder: Path) -> dict[str, Any]:
-    """`scores.json`, or nothing where it is not there or damaged; `keep_scores` says so."""
+def _scores_of_dev(folder: Path) -> dict[str, Any] | None:
+    """The entry of dev; None where there is none, or where the file is damaged, which `keep_scores` says."""
     try:
-        found = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return read_scores(folder).get("dev")
+    except ValueError:
+        return None
 
 
 def _searched(kind: str, decode: Decode) -> dict[str, float]:
@@ -160,9 +163,9 @@ def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
     """Put a split's entry into `scores.json`."""
     path = folder / "scores.json"
     try:
-        everything = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except json.JSONDecodeError:
-        say(f"{path} was damaged; it is written anew with split {split} alone")
+        everything = read_scores(folder)
+    except ValueError as error:
+        say(f"{error}; it is written anew with split {split} alone")
         everything = {}
     everything[split] = scores
     write_json(path, everything)
@@ -295,8 +298,7 @@ def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; run `signcl evaluate {path.parent}` first")
-    lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    if any(len(row) != 3 for row in rows):
+    header, *rows = (line.split("\t") for line in read_plain(path).rstrip("\n").split("\n"))
+    if header != ["name", "reference", "hypothesis"] or any(len(row) != 3 for row in rows):
         raise ValueError(f"{path}: needs three tab-separated columns name, reference, hypothesis in every line")
     return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]

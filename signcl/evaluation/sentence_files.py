@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import re
 import zlib
 from collections import Counter
@@ -16,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from signcl.data.json_files import parse_json
 
 __all__ = ["Missing", "Role", "Sentences", "align", "read_sentences"]
 
@@ -147,8 +148,8 @@ def _lines(text: str) -> list[str]:
 
 def _is_json(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
+        return isinstance(parse_json(line), dict)
+    except ValueError:
         return False
 
 
@@ -304,30 +305,21 @@ def _unique(path: Path, found: list[tuple[int, str]], column: str, role: Role) -
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the key {name} stands there twice")
-        found[name] = value
-    return found
-
-
 def _from_jsonl(path: Path, lines: list[str], role: Role, columns: tuple[str | None, str | None]) -> Sentences:
     objects = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            objects.append((number, json.loads(line, object_pairs_hook=_no_twins)))
-        except ValueError as error:  # json's own errors are of this kind
+            objects.append((number, parse_json(line)))
+        except ValueError as error:
             raise ValueError(f"{path}:{number}: is no JSON object ({error}); JSONL has one object a line") from None
     return _from_objects(path, objects, "JSONL", role, columns, "")
 
 
 def _from_json(path: Path, content: str, role: Role, columns: tuple[str | None, str | None]) -> Sentences:
     try:
-        found = json.loads(content, object_pairs_hook=_no_twins)
+        found = parse_json(content)
     except ValueError as error:
         raise ValueError(f"{path}: is no JSON ({error}); one object a line is JSONL, save it as .jsonl") from None
     if isinstance(found, dict) and found and all(isinstance(value, str) for value in found.values()):

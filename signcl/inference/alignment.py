@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.span_table import write_spans
 from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Batch, Sample, Span
@@ -300,7 +301,7 @@ def _classes(path: Path) -> GlossVocabulary:
         raise FileNotFoundError(f"{path}: the names of the classes are needed: glosses.json or one class a line")
     if path.suffix == ".json":
         return load_glosses(path.parent)
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_plain(path).split("\n")
     lines = lines[:-1] if lines and not lines[-1] else lines
     if len(lines) < 3:
         raise ValueError(f"{path}: needs a line for the blank, one for <unk> and one for each gloss, got {len(lines)}")

@@ -29,6 +29,7 @@ from signcl.pages.report import report
 from signcl.pages.signs import clip_strip, span_view, strips
 from signcl.pages.task import Task
 from signcl.pages.uploads import Limits, Refused, read_upload
+from signcl.training.result_files import read_density, read_scores
 
 __all__ = ["Site", "make_app"]
 
@@ -160,10 +161,11 @@ def _headline(run: Path, split: str) -> dict[str, Any]:
     """The run's main numbers, as far as they were measured."""
     found: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        scores = json.loads((run / "scores.json").read_text(encoding="utf-8")).get(split, {})
+        scores = read_scores(run).get(split, {})
         found["scores"] = {key: scores[key] for key in ("bleu4", "bleu1", "rouge_l", "wer") if key in scores}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        found["sdr"] = json.loads((run / f"density.{split}.json").read_text(encoding="utf-8"))["sdr"]
+    with contextlib.suppress(OSError, ValueError):
+        density = read_density(run, split)
+        found |= {} if density is None else {"sdr": density["sdr"]}
     return found
 
 

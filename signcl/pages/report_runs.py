@@ -7,7 +7,6 @@ the page says which command makes it.
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from signcl.evaluation.health import Finding
 from signcl.evaluation.scoring import read_predictions, run_health
 from signcl.training.recipe import Recipe
 from signcl.training.record import read_record
+from signcl.training.result_files import read_density, read_points, read_scores
 from signcl.training.run_folder import read_card
 from signcl.training.runs import read_recipe
 
@@ -88,7 +88,6 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
         ValueError: a file in it is damaged.
     """
     recipe = read_recipe(folder)
-    scores = _json(folder / "scores.json", dict, "evaluate")
     predictions = folder / f"predictions.{split}.tsv"
     return RunFiles(
         folder=folder,
@@ -97,10 +96,10 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
         recipe=recipe,
         card=read_card(folder),
         log=[line for line in read_record(folder) if isinstance(line, dict) and {"kind", "step"} <= line.keys()],
-        scores=None if scores is None else scores.get(split),
-        density=_json(folder / f"density.{split}.json", dict, "density"),
+        scores=read_scores(folder).get(split),
+        density=read_density(folder, split),
         glosses=_gloss_rows(folder / f"density.{split}.csv"),
-        points=_json(folder / f"density.{split}.points.json", list, "density"),
+        points=read_points(folder, split),
         predictions=_predictions(predictions) if predictions.is_file() else None,
         health=run_health(folder, split),
     )
@@ -118,19 +117,6 @@ def training_seconds(run: RunFiles) -> tuple[float, float]:
         except (OSError, ValueError):
             break
     return own, before
-
-
-def _json(path: Path, kind: type, verb: str) -> Any:
-    """The content of a JSON file, None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); make it again with `signcl {verb} {path.parent}`") from None
-    if not isinstance(found, kind):
-        raise ValueError(f"{path}: needs a {kind.__name__}, got {type(found).__name__}; `signcl {verb}` makes it again")
-    return found
 
 
 def _gloss_rows(path: Path) -> list[GlossRow] | None:

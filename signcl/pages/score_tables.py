@@ -347,8 +347,8 @@ def _value(scores: dict[str, Any] | None, name: str) -> float | None:
 def _interval(scores: dict[str, Any] | None, name: str) -> tuple[float, float] | None:
     """The 95 % interval of a score over sentences."""
     scores = scores or {}
-    if name in (spans := scores.get("intervals") or {}):
-        return spans[name][0], spans[name][1]
+    if isinstance(pair := (scores.get("intervals") or {}).get(name), list):
+        return pair[0], pair[1]
     return None
 
 

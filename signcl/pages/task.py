@@ -30,6 +30,7 @@ from signcl.data.annotation.choices import (
 from signcl.data.annotation.span_table import read_spans
 from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
+from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 from signcl.pages.signs import num_frames, span_view
 
@@ -163,8 +164,8 @@ class Task:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with contextlib.suppress(ValueError, OSError):
-                return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+            with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
+                return str(parse_json(path.read_bytes())["address"])
             return "unknown"
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps({"address": address, "pid": os.getpid()}).encode(), 0)

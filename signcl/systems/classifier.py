@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.data.text import GlossVocabulary
@@ -121,9 +122,9 @@ def _classes(path: Path, rows: int) -> GlossVocabulary:
         ValueError: no such list, or one that is too short.
     """
     try:
-        pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        pairs = [line.split(maxsplit=1) for line in read_plain(path).splitlines() if line.strip()]
         numbered = {int(number): gloss.strip() for number, gloss in pairs}
-    except (UnicodeDecodeError, ValueError):
+    except ValueError:
         raise ValueError(f"{path}: a line for each class is needed, its number and its gloss") from None
     if any(number not in numbered for number in range(rows)):
         raise ValueError(

@@ -8,7 +8,6 @@ signcl.training.catalogue` writes it anew, and a test counts again.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from signcl.data.files import write_json
+from signcl.data.json_files import read_json
 from signcl.data.registry import did_you_mean
 from signcl.data.safe_yaml import parse_yaml
 from signcl.data.text import GlossVocabulary
@@ -131,7 +131,9 @@ def _recipes() -> dict[str, str]:
 @lru_cache
 def _known_sizes() -> dict[str, dict[str, int]]:
     path = shipped_recipes() / SIZES
-    sizes: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    sizes: dict[str, dict[str, int]] = read_json(path, {str: {str: int}}, "install signcl again")
     return sizes
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.json_files import read_json
+from signcl.data.video.shards import find_entry, in_shard
 
 __all__ = [
     "BESIDE_WEIGHTS",
@@ -89,13 +90,15 @@ def _content(source: Any, size: Callable[[Path], Any]) -> Any:
 
 
 def _size(source: Path) -> Any:
-    """The bytes of a file, the number of pictures in a folder, the checksum of a feature store's index."""
+    """The bytes of a file, the number of pictures in a folder, the checksum of a store's index or a packed clip."""
     try:
+        if in_shard(source):
+            return find_entry(source).crc
         if source.is_dir():
             index = source / "index.json"  # of a feature store, which names every clip and its rows
             return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else len(os.listdir(source))
         return source.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # not there or damaged, which the reader of clips says
         return None
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from signcl.data.files import write_text
+from signcl.data.json_files import check_shape, parse_json
+from signcl.data.progress import say
 
 __all__ = ["Record", "read_record"]
 
@@ -36,13 +39,24 @@ class Record:
         self.writer.close()
 
 
-def read_record(folder: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
+LINE = {"kind": str, "step": int, "epoch": float}
+
+
+def read_record(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a kill cut short is left out, and what is damaged is said."""
     path = folder / "metrics.jsonl"
+    content = path.read_bytes().splitlines() if path.is_file() else []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for number, line in enumerate(content, start=1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            read = parse_json(line)
+            check_shape(read, LINE)
+            wrong = next((key for key in read if key != "kind" and type(read[key]) not in (int, float)), None)
+            if wrong is not None:
+                raise ValueError(f"{wrong[:40]}: needs a number, got {str(read[wrong])[:40]!r}")
+        except ValueError as error:
+            if number < len(content):
+                say(f"{path}, line {number}: {error}; it and the {len(content) - number} after it are left out")
             break
+        lines.append(read)
     return lines

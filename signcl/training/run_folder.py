@@ -198,7 +198,16 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-CARD = {"feature_dim?": int | None, "plugins?": {str: str}}
+CARD = {
+    "feature_dim?": int | None,
+    **{f"{key}?": {str: str} for key in ("plugins", "versions", "broken")},
+    **{f"{key}?": {str: int} for key in ("clips", "frames")},
+    **{f"{key}?": int for key in ("parameters", "steps", "epochs", "ranks", "cut_sentences")},
+    **{f"{key}?": str for key in ("stage", "command", "commit", "device")},
+    "initialised?": [str],
+    "seconds?": float,
+    "best?": float | None,
+}
 
 
 def save_card(folder: Path, card: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ network scores every word that is left as it did.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_bytes, write_json
+from signcl.data.json_files import read_json
 from signcl.data.text import SentencePieceTokenizer, pretrained_sentencepiece
 from signcl.data.text.checking import SplitCheck, check_vocabulary
 from signcl.data.text.pieces import needed_pieces, own_forms, take_forms, trim_pieces
@@ -195,10 +195,12 @@ def _generation_config(name: str) -> dict[str, Any]:
     try:
         path = Path(name) / "generation_config.json"
         path = path if Path(name).is_dir() else hub_file(name, path.name, KEY)
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # an mBART need not have one
         return {}
-    return data if isinstance(data, dict) else {}
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = read_json(path, {}, "copy the model again, or delete this file")
+    return found
 
 
 def _parameters(tensors: Mapping[str, Tensor], *, tied: bool) -> int:

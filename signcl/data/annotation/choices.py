@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
+from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 
 __all__ = [
@@ -78,6 +79,8 @@ class Decision:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"a decision needs a {name}, got {value!r}")
+        if not isinstance(self.time, str) or not isinstance(self.id, str):
+            raise ValueError(f"a decision needs time and id as text, got {self.time!r} and {self.id!r}")
         if not all(_whole(n) for n in (self.start, self.stop)) or not 0 <= self.start < self.stop:
             raise ValueError(f"a decision needs whole frames 0 <= start < stop, got {self.start!r} and {self.stop!r}")
         if self.action not in ("choose", "skip", "undo") or self.role not in ("annotator", "judge"):
@@ -180,7 +183,7 @@ def read_decisions(path: Path | str) -> list[Decision]:
         if not raw.strip():
             continue
         try:
-            content = json.loads(raw)
+            content = parse_json(raw)
         except ValueError:
             if raw.startswith(b"{") and not raw.rstrip().endswith(b"}"):
                 cut += 1

@@ -13,16 +13,17 @@ docs/alignment.md has the measured table and says how a repeated movement shows.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample, Span
+from signcl.data.json_files import read_json
 from signcl.data.progress import say
 
 __all__ = ["SILENCE", "collapse", "decode_states", "read_unit_glosses", "samples"]
@@ -92,11 +93,14 @@ def read_unit_glosses(path: Path | str) -> dict[int, str]:
         raise ValueError(
             f"the glosses of the HMM units are needed at {path}, there is no such file (docs/alignment.md)"
         )
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-        return {int(unit): str(gloss) for unit, gloss in loaded.items() if gloss}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f'{path}: needs {{"unit number": "GLOSS", ...}}, got something else ({error})') from None
+    loaded = read_json(path, {str: str | None}, 'it needs {"unit number": "GLOSS", ...}', _check_units)
+    return {int(unit): gloss for unit, gloss in loaded.items() if gloss}
+
+
+def _check_units(loaded: dict[str, Any]) -> None:
+    for unit in loaded:
+        if not (unit.isascii() and unit.isdecimal() and len(unit) < 10):
+            raise ValueError(f"a unit needs a whole number from 0, got {unit[:40]!r}")
 
 
 def collapse(tokens: Iterable[str]) -> list[str]:

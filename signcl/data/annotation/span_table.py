@@ -123,7 +123,7 @@ def _table(path: Path) -> dict[str, list[Span]]:
             score = float(cells.get("score") or 1.0)
         except ValueError:
             score = math.nan
-        if math.isnan(score):
+        if not math.isfinite(score):
             raise row.error(f"needs a number or nothing as score, got {cells['score']!r}")
         start, stop, peak = int(cells["start"]), int(cells["stop"]), cells.get("peak") or ""
         if peak and not (peak.isdecimal() and len(peak) < 16 and start <= int(peak) < stop):

@@ -4,14 +4,15 @@ as JSON. Seconds and lines, for readers; spans of signs from subtitles are read 
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.table_files import OnError, has_words
 from signcl.data.corpora._layout import clock_seconds
+from signcl.data.json_files import parse_json
 
 __all__ = ["SUFFIXES", "Caption", "read_captions"]
 
@@ -37,10 +38,7 @@ def read_captions(path: Path, on_error: OnError) -> list[Caption]:
     Raises:
         ValueError: not UTF-8, or no file of captions; a broken caption goes to `on_error`.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be UTF-8 text ({error.reason} at byte {error.start}); re-encode it") from None
+    text = read_plain(path)
     found = []
     for caption in _transcript(path, text, on_error) if path.suffix == ".json" else _cues(path, text, on_error):
         if not 0 <= caption.start < caption.stop < 1e7:
@@ -80,9 +78,9 @@ def _cues(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
 def _transcript(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
     """A list of {text, start, duration}, seconds, as youtube-transcript-api writes it."""
     try:
-        loaded = json.loads(text)
+        loaded = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"{path}: is no JSON ({error})") from None
+        raise ValueError(f"{path}: {error}; download it again") from None
     if not isinstance(loaded, list):
         raise ValueError(f"{path}: needs a list of captions with text, start and duration, got {type(loaded).__name__}")
     for number, entry in enumerate(loaded):

@@ -122,7 +122,7 @@ def split_by_share(source: str, dev_share: float, test_share: float) -> str:
     return "dev" if place < dev_share else "test" if place < dev_share + test_share else "train"
 
 
-CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", re.ASCII)
+CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", re.ASCII)
 
 
 def clock_seconds(text: str) -> float | None:

@@ -19,7 +19,6 @@ them.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from signcl.data.annotation.table_files import OnError, stop
 from signcl.data.batch import Sample, Segment
 from signcl.data.corpora._captions import read_captions
 from signcl.data.corpora._layout import Layout, OnMissing, check_split, names_in, present, told
+from signcl.data.json_files import read_json
 
 __all__ = ["samples"]
 
@@ -129,10 +129,7 @@ def samples(
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path}: is no JSON in UTF-8 ({error}); copy it again") from None
+    return read_json(path, Any, "copy it again")
 
 
 def _spotted(root: Path, kind: str, names: tuple[str, ...], least: float) -> dict[str, list[tuple[float, str]]]:

@@ -14,8 +14,8 @@ arXiv 2501.15187, from memory.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from signcl.data.annotation.table_files import OnError, has_words, stop
 from signcl.data.batch import Sample
@@ -29,6 +29,7 @@ from signcl.data.corpora._layout import (
     split_by_share,
     told,
 )
+from signcl.data.json_files import read_json
 
 __all__ = ["samples"]
 
@@ -72,12 +73,7 @@ def samples(
     table = next((root / folder / LABELS for folder in FOLDERS if (root / folder / LABELS).is_file()), None)
     if table is None:
         raise ValueError(f"{root}: csl_news needs the labels {LABELS}; from {LAYOUT.published}")
-    try:
-        records = json.loads(table.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{table}: is no JSON in UTF-8 ({error}); download it again") from None
-    if not isinstance(records, list):
-        raise ValueError(f"{table}: needs a list of records with video and text, got {type(records).__name__}")
+    records = read_json(table, [Any], "it needs a list of records with video and text; download it again")
     files = {name: root / folder / name for folder in reversed(VIDEOS) for name in names_in(root / folder)}
     result: list[Sample] = []
     missing, seen, inside = [], set(), 0

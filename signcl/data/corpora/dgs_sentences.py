@@ -13,7 +13,6 @@ show where each sign begins and ends: nothing moves there but in a straight line
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from signcl.data.annotation.table_files import OnError, has_words, stop
 from signcl.data.batch import Sample, Span
 from signcl.data.corpora._layout import Layout
+from signcl.data.json_files import read_json
 from signcl.data.poses import read_pose
 from signcl.data.progress import say
 
@@ -130,11 +130,11 @@ def _pieces(pose: Path) -> tuple[int, list[tuple[int, int]]]:
 
 def _sentence(file: Path) -> dict[str, Any]:
     """The sentence of a metadata file."""
-    try:
-        sentence = json.loads(file.read_text(encoding="utf-8"))["sentence"]
-        if not sentence["glosses"]["gloss"] or not all(isinstance(sentence[name], str) for name in LANGUAGES):
-            raise TypeError("no glosses or no text")
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__} {error}"
-        raise ValueError(f"{file}: needs sentence.german, .english and .glosses.gloss ({reason})") from None
-    return dict(sentence)
+    shape = {"sentence": {**dict.fromkeys(LANGUAGES, str), "glosses": {"gloss": [str]}}}
+    needed = "it needs sentence.german, .english and .glosses.gloss"
+    return dict(read_json(file, shape, needed, _check_glosses)["sentence"])
+
+
+def _check_glosses(found: dict[str, Any]) -> None:
+    if not found["sentence"]["glosses"]["gloss"]:
+        raise ValueError("sentence.glosses.gloss: needs at least one gloss, got none")

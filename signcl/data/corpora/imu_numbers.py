@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from signcl.data.array_files import checked_arrays
 from signcl.data.batch import Sample, Span
 from signcl.data.corpora._layout import Layout
 
@@ -230,6 +231,6 @@ def _load(path: Path) -> Any:
             f"{path.parent}: the corpus imu_numbers needs the file {path.name}; docs/data.md says where from"
         )
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(checked_arrays(path), allow_pickle=False)
     except Exception as error:
         raise ValueError(f"{path}: not readable ({str(error).splitlines()[0]}); copy or download it again") from None

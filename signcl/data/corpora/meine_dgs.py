@@ -22,7 +22,6 @@ them.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from typing import Any
 from signcl.data.annotation.table_files import OnError, find_table, has_words, read_table, stop
 from signcl.data.batch import Sample, Segment, Span
 from signcl.data.corpora._layout import Layout, OnMissing, check_split, present, told
+from signcl.data.json_files import read_json
 
 __all__ = ["samples"]
 
@@ -114,15 +114,11 @@ def _split_file(root: Path, split: str) -> tuple[Path, list[str]]:
             f"{root}: meine_dgs needs a split*.json that says which transcript is in which split, {what} (that of "
             f"sign-language-processing/datasets, or your own)"
         )
-    try:
-        found = json.loads(files[0].read_text(encoding="utf-8-sig"))[split]
-    except (ValueError, KeyError, TypeError):
-        found = None
-    if not isinstance(found, list) or not found:
-        raise ValueError(
-            f'{files[0]}: needs {{"train": [TRANSCRIPT, ...], "dev": ..., "test": ...}}, no list for {split}'
-        )
-    return files[0], list(map(str, found))
+    needed = 'it needs {"train": [TRANSCRIPT, ...], "dev": ..., "test": ...}'
+    found: list[str] = read_json(files[0], {split: [str]}, needed)[split]
+    if not found:
+        raise ValueError(f"{files[0]}: no transcript for {split}; {needed}")
+    return files[0], found
 
 
 def _read_protocol(

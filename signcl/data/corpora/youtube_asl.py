@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.table_files import OnError, stop
 from signcl.data.batch import Sample, Segment
 from signcl.data.corpora._captions import read_captions
@@ -79,7 +80,7 @@ def samples(
     table = next((root / name for name in LISTS if (root / name).is_file()), None)
     if table is None:
         raise ValueError(f"{root}: youtube_asl needs the list of ids {' or '.join(LISTS)}; from {LAYOUT.published}")
-    ids = list(dict.fromkeys(table.read_text(encoding="utf-8-sig").split()))
+    ids = list(dict.fromkeys(read_plain(table).split()))
     wanted = [i for i in ids if split_by_share(i, dev_share, test_share) == split]
     if not wanted:
         raise ValueError(

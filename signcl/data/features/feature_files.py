@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from signcl.data.array_files import checked_arrays
 from signcl.data.batch import Sample, Span
 from signcl.data.features.store import INDEX, FeatureStore, checked
 from signcl.data.pickles import load_pickle
@@ -377,7 +378,7 @@ def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name:
     path = Path(path[0] if isinstance(path, tuple) else path)
     if path.suffix.lower() == ".npy" and path.is_file():
         try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            shape = np.load(checked_arrays(path), mmap_mode="r", allow_pickle=False).shape
         except (ValueError, EOFError, OSError):
             shape = ()
         if len(shape) == 2 and shape[0]:
@@ -409,7 +410,7 @@ def _which(source: Features, path: Path, name: str | None) -> str:
 
 def _load_arrays(path: Path) -> dict[str, Any]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(checked_arrays(path), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {path.stem: loaded}
         with loaded:

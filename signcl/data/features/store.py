@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from signcl.data.files import write_bytes
-from signcl.data.json_files import read_json
+from signcl.data.json_files import parse_json, read_json
 
 __all__ = ["INDEX", "FeatureStore", "checked", "refuse_finished", "stored_names", "unfinished_meta", "write_store"]
 
@@ -95,7 +95,7 @@ class FeatureStore:
         with path.open("rb") as file:  # safetensors: size of the header, header, numbers
             size = int.from_bytes(file.read(8), "little")
             try:
-                head = json.loads(file.read(min(size, MOST_HEADER)))[KEY]
+                head = parse_json(file.read(min(size, MOST_HEADER)))[KEY]
                 offset = 8 + size + int(head["data_offsets"][0])
                 shape, dtype = head["shape"], head["dtype"]
             except (ValueError, KeyError, TypeError, IndexError, RecursionError):
@@ -174,7 +174,7 @@ def write_store(
     index |= {"shards": [], "entries": []}
     if (folder / PARTIAL).exists():
         earlier = _read_index(folder / PARTIAL)
-        before, now = ({"dtype": part["dtype"], **part["meta"]} for part in (earlier, json.loads(json.dumps(index))))
+        before, now = ({"dtype": part["dtype"], **part["meta"]} for part in (earlier, parse_json(json.dumps(index))))
         for key in [*before, *now]:
             if before.get(key) != now.get(key):
                 raise ValueError(

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from signcl.data.json_files import read_json
+
 __all__ = ["PretrainedTokenizer", "is_mbart"]
 
 FOLDER = "pretrained_tokenizer"
@@ -116,8 +118,8 @@ def is_mbart(source: str) -> bool:
         if path is None or not path.is_file():
             continue
         try:
-            value = str(json.loads(path.read_text(encoding="utf-8")).get(key, "")).lower()
-        except (ValueError, AttributeError):
+            value = str(read_json(path, {}, "").get(key, "")).lower()
+        except ValueError:  # transformers says what is wrong with it
             continue
         if value.startswith("mbart"):
             return True

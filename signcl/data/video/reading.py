@@ -124,6 +124,8 @@ def remarks(path: str | Path) -> list[str]:
     path = Path(path)
     if in_shard(path) or path.is_dir():
         return []
+    import av
+
     found = []
     with open_video(path) as container:
         stream = video_track(container, path)
@@ -141,7 +143,10 @@ def remarks(path: str | Path) -> list[str]:
             found.append(f"{text}; input.fps brings them to one rate")
     with open_video(path) as container:
         stream = video_track(container, path)
-        frame = next(iter(container.decode(stream)), None)
+        try:
+            frame = next(iter(container.decode(stream)), None)
+        except (av.error.FFmpegError, OSError):  # `read_frames` says which frames are broken
+            frame = None
         if frame is not None and frame.interlaced_frame:
             found.append("is interlaced: moving hands have combs; deinterlace it first (ffmpeg -vf bwdif)")
         if frame is not None and frame.color_trc in (16, 18):  # PQ and HLG

@@ -10,14 +10,15 @@ it says where each clip begins, so that nothing is searched; the tar is of webda
 from __future__ import annotations
 
 import functools
-import json
 import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from signcl.data.json_files import read_json
 from signcl.data.video.pictures import Frames
 
 __all__ = ["Entry", "Member", "check_shard", "find_entry", "in_shard", "index_path", "open_member"]
@@ -86,15 +87,9 @@ def find_entry(path: Path) -> Entry:
 def _index(shard: str, size: int, ages: tuple[int, int]) -> dict[str, Entry]:
     """The index of a shard of `size` bytes; `ages` make changed files be looked at again."""
     path = index_path(Path(shard))
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-        told = int(read["tar_bytes"])
-        clips = {
-            key: Entry(int(offset), tuple(map(int, sizes)), int(frames), int(height), int(width), int(crc))
-            for key, (offset, sizes, frames, height, width, crc) in read["clips"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path}: not an index of a shard; delete it and run `signcl corpus pack` again") from None
+    read = read_json(path, INDEX, "delete it and run `signcl corpus pack` again", _check_index)
+    told: int = read["tar_bytes"]
+    clips = {key: Entry(offset, tuple(sizes), *rest) for key, (offset, sizes, *rest) in read["clips"].items()}
     end = max((entry.offset + _stretch(entry.sizes) for entry in clips.values()), default=0)
     if told != size or end > size:
         raise ValueError(
@@ -104,16 +99,33 @@ def _index(shard: str, size: int, ages: tuple[int, int]) -> dict[str, Entry]:
     return clips
 
 
+INDEX = {"tar_bytes": int, "clips": {str: (int, [int], int, int, int, int)}}
+
+
+def _check_index(read: dict[str, Any]) -> None:
+    """Refuse a clip that cannot lie in a tar."""
+    for key, (offset, sizes, frames, height, width, _) in read["clips"].items():
+        where = f"clips[{key[:40]!r}]"
+        if offset < BLOCK or not sizes or min(sizes) < 0:
+            raise ValueError(f"{where}: needs an offset from {BLOCK} and sizes, got {offset} and {str(sizes)[:40]}")
+        if min(frames, height, width) < 1:
+            raise ValueError(f"{where}: needs frames, height and width of at least 1, got {frames}, {height}, {width}")
+        if key.endswith(".rgb") and sizes != [frames * height * width * 3]:
+            raise ValueError(f"{where}: {frames} frames of {height} x {width} are not {str(sizes)[:40]} bytes")
+        if key.endswith(".jpg") and len(sizes) != frames:
+            raise ValueError(f"{where}: {frames} frames and {len(sizes)} pictures")
+
+
 def _stretch(sizes: tuple[int, ...]) -> int:
     """Bytes from the content of the first file to the end of the last one's."""
     return sum(-(-size // BLOCK) * BLOCK + BLOCK for size in sizes[:-1]) + sizes[-1]
 
 
 def open_member(path: Path) -> Member:
-    """The content of a clip in a shard.
+    """The content of a clip in a shard, its checksum compared unless it is .rgb, of which few frames may be wanted.
 
     Raises:
-        FileNotFoundError, ValueError: as of `find_entry`; or what lies at the offset is not this clip.
+        FileNotFoundError, ValueError: as of `find_entry`; what lies at the offset is not this clip, or has changed.
     """
     entry = find_entry(path)
     with path.parent.open("rb", buffering=0) as file:
@@ -128,20 +140,15 @@ def open_member(path: Path) -> Member:
             return Member(rows=np.memmap(file, np.uint8, "r", entry.offset, shape))
         data = os.pread(file.fileno(), _stretch(entry.sizes), entry.offset)
     if path.suffix != ".jpg":
-        return Member(data=data)
-    images, start, view = [], 0, memoryview(data)
-    for size in entry.sizes:
-        images.append(view[start : start + size])
-        start += -(-size // BLOCK) * BLOCK + BLOCK
-    return Member(images=tuple(images))
-
-
-def checksum(member: Member) -> int:
-    """CRC-32 of a clip's content, the JPEGs one after the other."""
-    crc = 0
-    for part in member.images or (member.data if member.rows is None else member.rows.reshape(-1).data,):
-        crc = zlib.crc32(part, crc)
-    return crc
+        member = Member(data=data)
+    else:
+        images, start, view = [], 0, memoryview(data)
+        for size in entry.sizes:
+            images.append(view[start : start + size])
+            start += -(-size // BLOCK) * BLOCK + BLOCK
+        member = Member(images=tuple(images))
+    _check_sum(path, member)
+    return member
 
 
 def check_shard(path: Path) -> None:
@@ -150,5 +157,12 @@ def check_shard(path: Path) -> None:
     Raises:
         FileNotFoundError, ValueError: as of `open_member`; or the bytes have changed.
     """
-    if checksum(open_member(path)) != find_entry(path).crc:
+    _check_sum(path, open_member(path))
+
+
+def _check_sum(path: Path, member: Member) -> None:
+    crc = 0
+    for part in member.images or (member.data if member.rows is None else member.rows.reshape(-1).data,):
+        crc = zlib.crc32(part, crc)
+    if crc != find_entry(path).crc:
         raise ValueError(f"{path}: its bytes have changed since it was packed (CRC-32); copy or pack the shard again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from signcl.inference.answers import answers, search_of
 from signcl.metrics.written_forms import Tokenize, tokenize_as
 from signcl.training import runs
 from signcl.training.recipe import recipe_samples
+from signcl.training.result_files import read_scores
 from signcl.training.runs import Run, read_recipe
 
 __all__ = ["PROBES", "changes", "probe"]
@@ -108,7 +108,7 @@ def probe(
         )
     else:
         say(f"probing the answers in {run.folder / f'predictions.{split}.tsv'}")
-    entry = json.loads((run.folder / "scores.json").read_text(encoding="utf-8"))[split]
+    entry = read_scores(run.folder)[split]
     told = read_predictions(run.folder / f"predictions.{split}.tsv")
     asked = _Answers(
         run, split, root, *told, entry["made"], bootstrap, seed, near, device, batch_size, progress
@@ -124,8 +124,8 @@ def _is_fresh(folder: Path, split: str) -> bool:
     if not answered.is_file() or not scores.is_file():
         return False
     try:
-        known = split in json.loads(scores.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+        known = split in read_scores(folder)
+    except ValueError:
         return False
     weights = folder / "model.safetensors"
     return known and (not weights.is_file() or answered.stat().st_mtime >= weights.stat().st_mtime)

@@ -6,7 +6,6 @@ has none, so there only the shapes of its tensors are held against the model's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from signcl.data.json_files import read_json
 from signcl.data.text import SentencePieceTokenizer, Tokenizer, pretrained_sentencepiece
 from signcl.systems.parts.checkpoints import hub_file, read_tensors
 
@@ -90,10 +90,10 @@ def read_config(name: str, key: str) -> dict[str, Any]:
             raise ValueError(f"{key}: {name} has no config.json, so it is no model that transformers has saved")
         path = hub_file(name, "config.json", key)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = read_json(path, {"model_type?": str}, "copy the model again")
     except ValueError as error:
-        raise ValueError(f"{key}: {path} is damaged ({error})") from None
-    return data if isinstance(data, dict) else {}
+        raise ValueError(f"{key}: {error}") from None
+    return data
 
 
 def _tokenizer(place: Path, name: str, key: str) -> Tokenizer | None:

@@ -7,7 +7,6 @@ Mean over the real tokens of the last layer, and the dense layers that follow it
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signcl.data.json_files import read_json
+
 __all__ = ["SentenceEncoder", "source_stamp"]
 
 BATCH = 64
 LONGEST = 512
 """Tokens, where neither the layout nor the model says less."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+MODULES = [{"type": str, "path": str}]
+LIMIT = {"max_seq_length?": int | None}
+DENSE = {"in_features": int, "out_features": int, "bias?": bool, "activation_function?": str}
 ACTIVATIONS = {"Tanh": nn.Tanh, "Identity": nn.Identity, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
 
 
@@ -45,7 +49,7 @@ class SentenceEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
-        modules = _json(source, "modules.json") or []
+        modules = _json(source, "modules.json", MODULES) or []
         kinds = {m["type"].rsplit(".", 1)[-1]: m["path"] for m in modules}
         inner = kinds.get("Transformer", "")
         place: dict[str, Any] = {"subfolder": inner} if inner else {}
@@ -63,12 +67,12 @@ class SentenceEncoder:
         for module in modules:
             kind = module["type"].rsplit(".", 1)[-1]
             if kind == "Pooling":
-                _only_mean(source, _json(source, f"{module['path']}/config.json") or {})
+                _only_mean(source, _json(source, f"{module['path']}/config.json", {}) or {})
             elif kind == "Dense":
                 layers += _dense(source, module["path"])
             elif kind not in ("Transformer", "Normalize"):
                 raise ValueError(f"{source}/modules.json has a layer {kind}; Transformer, Pooling and Dense are known")
-        own = _json(source, f"{inner}/sentence_bert_config.json" if inner else "sentence_bert_config.json") or {}
+        own = _json(source, f"{inner}/sentence_bert_config.json" if inner else "sentence_bert_config.json", LIMIT) or {}
         limits = [own.get("max_seq_length"), getattr(model.config, "max_position_embeddings", None), LONGEST]
         limits.append(tokenizer.model_max_length)
         return cls(tokenizer, model, nn.Sequential(*layers), min(limit for limit in limits if limit))
@@ -92,7 +96,7 @@ class SentenceEncoder:
 
 def _dense(source: str, folder: str) -> list[nn.Module]:
     """A linear layer and its activation, by the names of sentence-transformers."""
-    config = _json(source, f"{folder}/config.json") or {}
+    config = _json(source, f"{folder}/config.json", DENSE) or {}
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
     if name not in ACTIVATIONS:
         raise ValueError(f"{source}/{folder}: activation {name}; {', '.join(ACTIVATIONS)} are known")
@@ -118,9 +122,9 @@ def _only_mean(source: str, config: dict[str, Any]) -> None:
         raise ValueError(f"{source} pools by {', '.join(used)}; the mean over tokens is needed here")
 
 
-def _json(source: str, name: str) -> Any:
+def _json(source: str, name: str, shape: Any) -> Any:
     path = _file(source, name)
-    return None if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return None if path is None else read_json(path, shape, f"copy {source} again")
 
 
 def _file(source: str, name: str) -> Path | None:

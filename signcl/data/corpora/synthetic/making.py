@@ -17,12 +17,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus, table
 from signcl.data.corpora.synthetic.scene import draw_clip
 from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
 from signcl.data.files import write_bytes
+from signcl.data.json_files import read_json
 from signcl.data.video import write_video
 
 __all__ = ["MadeCorpus", "make_corpus"]
@@ -100,11 +102,11 @@ def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     try:
-        found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        found = read_json(folder / "corpus.json", {"format": str, "version": Any, "settings": {}}, "")
         if found["format"] != FORMAT:
-            raise KeyError("format")
-        version, old = found["version"], dict(found["settings"])
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
+            raise ValueError(f"it has the format {found['format'][:40]!r}")
+        version, old = found["version"], found["settings"]
+    except (FileNotFoundError, ValueError):
         raise ValueError(
             f"{folder}: not empty and not a synthetic corpus (no readable corpus.json); give a new or empty folder"
         ) from None

@@ -1,0 +1,91 @@
+"""What `evaluate` and `density` wrote into a run folder, read against the shape that pages and comparisons rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from signcl.data.json_files import Maybe, read_json
+
+__all__ = ["read_density", "read_points", "read_scores"]
+
+PERCENT = {str: float | None}
+SPLIT = {
+    "signatures?": Maybe({str: str}),
+    "intervals?": Maybe({str: Any}),  # pairs, and how many resamples they are from
+    "wer_split?": Maybe(PERCENT),
+    "counts?": Maybe({}),
+    "final_dot?": Maybe({"hypotheses": float | None, "references": float | None, "agree": bool}),
+    "seen_in_training?": Maybe({"sentences": int, "percent": float}),
+    "vocabulary_round_trip?": Maybe({"changed_references": int}),
+    "unseen?": {},
+    "probes?": {},
+    "health?": [{"name": str, "text": str, "empty": bool}],
+    "made?": {"skipped?": Maybe({str: str})},
+}
+PART = {"map?": float, "map_interval?": (float, float), "one_nn?": float, "one_nn_interval?": (float, float)}
+DENSITY = {
+    "sdr": float,
+    "interval": (float, float),
+    "shuffled?": float | None,
+    **dict.fromkeys(("intra", "inter", "feature_norm"), float),
+    **dict.fromkeys(("instances", "glosses", "glosses_left_out"), int),
+    "made": {"frame": str, "tap": str, "distance": str, "inter?": str},
+    "notes?": [str],
+    "nearest?": {"auc?": float | None},
+    "retrieval?": {"clips?": PART},
+    "tsne?": Maybe({}),
+}
+POINTS = [{"x": float, "y": float, "gloss": str, "clip": str, "start": int, "stop": int}]
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """`scores.json`: the entry of each split; empty where nothing was scored.
+
+    Raises:
+        ValueError: damaged.
+    """
+    path = folder / "scores.json"
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = read_json(
+        path, {str: SPLIT}, f"delete it and run `signcl evaluate {folder}` again", _check_scores
+    )
+    return found
+
+
+def _check_scores(found: dict[str, Any]) -> None:
+    for split, scores in found.items():
+        for name, pair in (scores.get("intervals") or {}).items():
+            if not isinstance(pair, int | float | str) and not _two_numbers(pair):
+                raise ValueError(f"[{split[:40]!r}].intervals[{name[:40]!r}]: needs two numbers, got {str(pair)[:40]}")
+
+
+def _two_numbers(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(type(value) in (int, float) for value in pair)
+
+
+def read_density(folder: Path, split: str) -> dict[str, Any] | None:
+    """`density.SPLIT.json`; None where the density was not measured.
+
+    Raises:
+        ValueError: damaged.
+    """
+    path = folder / f"density.{split}.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = read_json(path, DENSITY, f"make it again with `signcl density {folder} --split {split}`")
+    return found
+
+
+def read_points(folder: Path, split: str) -> list[dict[str, Any]] | None:
+    """`density.SPLIT.points.json`, the map of a density; None where there is none.
+
+    Raises:
+        ValueError: damaged.
+    """
+    path = folder / f"density.{split}.points.json"
+    if not path.is_file():
+        return None
+    found: list[dict[str, Any]] = read_json(path, POINTS, f"make it again with `signcl density {folder}`")
+    return found
