@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -61,14 +62,14 @@ def code_version(system: str | None = None, corpus: str | None = None) -> str:
 @cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     """What a module does, and what it may import; read once by a process."""
-    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     imports: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in _without_docstrings(tree):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
-    return hashlib.sha1(without_words(source).encode()).hexdigest(), tuple(imports)
+    return hashlib.sha1(_written(tree).encode()).hexdigest(), tuple(imports)
 
 
 def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
@@ -114,7 +115,15 @@ def part_version(*names: str) -> str:
 def without_words(source: str) -> str:
     """What a module does: its syntax tree without docstrings, written alike by every Python from 3.11 on."""
     tree = ast.parse(source)
-    for node in ast.walk(tree):
+    deque(_without_docstrings(tree), maxlen=0)
+    return _written(tree)
+
+
+def _without_docstrings(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a tree, each after the docstrings in it were taken out."""
+    waiting = deque([tree])
+    while waiting:
+        node = waiting.popleft()
         body = getattr(node, "body", None)
         if isinstance(body, list):  # a string that stands alone is a docstring, of a module, a class or a field
             node.body = [  # type: ignore[attr-defined]
@@ -122,5 +131,10 @@ def without_words(source: str) -> str:
                 for part in body
                 if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and part.value.value != ...)
             ]
+        waiting.extend(ast.iter_child_nodes(node))
+        yield node
+
+
+def _written(tree: ast.AST) -> str:
     written = ast.dump(tree, **({"show_empty": True} if sys.version_info >= (3, 13) else {}))
     return written.replace(", type_params=[]", "")

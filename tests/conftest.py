@@ -1,16 +1,30 @@
 """Fixtures shared by the tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 # tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a third of what collection takes is compiling: workers and the processes of tests read what the first has compiled
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
-import torch
+TESTS = Path(__file__).parent
 
-torch.set_num_threads(1)
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread for tensors; two workers compile the tests from both ends, and read the other's half."""
+    if config.getoption("numprocesses", None):
+        return  # what only starts the workers needs no torch
+    import torch
+
+    torch.set_num_threads(1)
+    worker = getattr(config, "workerinput", {}).get("workerid", "gw0")
+    if int(worker.removeprefix("gw")) % 2 and [Path(word).resolve() for word in config.args] == [TESTS]:
+        config.args = [str(path) for path in sorted(TESTS.rglob("test_*.py"), reverse=True)]
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +55,6 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first."""
+    """Long files first; in one order, whatever the order of collection was."""
     place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+    items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), item.path))

@@ -169,6 +169,20 @@ loop.Loop(recipe, Path(recipe.out), None, progress=False).run()
 """
 
 
+@pytest.mark.parametrize(("apart", "steps"), [(0, [6, 12, 18]), (10**9, [6, 18])])
+def test_short_epochs_share_a_resumable_state(corpus, tmp_path, monkeypatch, apart, steps):
+    # The first epoch's end is always saved; the last state is written once, as that of a finished run.
+    from signcl.training import loop
+
+    saved = []
+    save = run_folder.save_state
+    monkeypatch.setattr(loop, "SAVE_APART", apart)
+    monkeypatch.setattr(run_folder, "save_state", lambda to, state: (saved.append(state), save(to, state)))
+    fit(recipe(corpus, tmp_path / "run", epochs=3, evaluate_every=3, save_every=100), progress=False)
+    assert [state["step"] for state in saved] == steps
+    assert [state["finished"] for state in saved] == [False] * (len(steps) - 1) + [True]
+
+
 @pytest.fixture
 def ctrl_c():
     """SIGINT is obeyed, as in a terminal; a shell's background job ignores it."""

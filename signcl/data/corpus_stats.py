@@ -194,6 +194,15 @@ def _of_language(train: Sequence[Sample], language: str, part: Sequence[Sample])
     return part if list(part) == own else own
 
 
+def _words(samples: Sequence[Sample]) -> Counter[str]:
+    """How often each word comes, in the order of its first sentence; a sentence that comes twice is cut once."""
+    words: Counter[str] = Counter()
+    for text, count in Counter(sample.text for sample in samples).items():
+        for word in units(text):
+            words[word] += count
+    return words
+
+
 def split_stats(
     samples: Sequence[Sample],
     train: Sequence[Sample],
@@ -205,8 +214,8 @@ def split_stats(
     counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
     lengths = [length for _, length in counted]
     num_words = [count_words(sample.text) for sample in samples if sample.text]
-    words = Counter(word for sample in samples for word in units(sample.text))
-    known = words.keys() if train is samples else {word for sample in train for word in units(sample.text)}
+    words = _words(samples)
+    known = words.keys() if train is samples else {word for text in {s.text for s in train} for word in units(text)}
     train_texts = {sample.signed for sample in train} if train is not samples else set()
     unknown = {word: count for word, count in words.items() if train and word not in known}
     glossed = [(sample, length) for sample, length in zip(samples, frames, strict=True) if sample.gloss]

@@ -60,6 +60,8 @@ __all__ = ["Loop"]
 
 LOG_EVERY = 10
 """Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
+SAVE_APART = 10
+"""Times as long as a resumable state took to write, before an epoch's end writes the next one."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut", "damaged")
 
 
@@ -134,7 +136,7 @@ class Loop:
         if train.max_steps is not None:
             self.total = min(self.total, train.max_steps)
         self.step = self.epoch = self.bad = 0
-        self.seconds = 0.0
+        self.seconds = self.save_seconds = self.saved_at = 0.0  # the first epoch's end is always saved
         self.best: float | None = None
         self.broken: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
@@ -209,7 +211,7 @@ class Loop:
             bar_of_steps = track("training", total=self.total, done=self.step, show=self.progress and self.lead)
             with sigterm_stops(), bar_of_steps as bar:
                 # by epochs, not steps: a run that was stopped while it scored still has to score
-                while self.epoch * self.steps_per_epoch < self.total and not self._stalled():
+                while not self._ended():
                     self._epoch(bar)
         except KeyboardInterrupt:
             self._save()
@@ -244,8 +246,9 @@ class Loop:
                 activations = activation_bytes(self.objective, batch)
         return memory_of(self.optimizer, self.model, train, ranks=self.fabric.world_size, activations=activations)
 
-    def _stalled(self) -> bool:
-        return self.bad >= (self.recipe.train.patience or math.inf)
+    def _ended(self) -> bool:
+        stalled = self.bad >= (self.recipe.train.patience or math.inf)
+        return stalled or self.epoch * self.steps_per_epoch >= self.total
 
     def plan(self, epoch: int, *, every_rank: bool = False) -> list[list[int]]:
         """The training batches of an epoch: of this rank, or of every rank, which is the same on each."""
@@ -293,7 +296,16 @@ class Loop:
             self.epoch += 1
             if scores is not None:
                 self._take(scores)
-            self._save()
+            if not self._ended() and self._worth_saving():  # the last state is saved as that of a finished run
+                self._save()
+
+    def _worth_saving(self) -> bool:
+        """Whether training since the last state took ten times as long as writing it; short epochs share a state.
+
+        Several processes would have to agree on their clocks: they save at every epoch's end.
+        """
+        since = time.perf_counter() - self.saved_at
+        return self.fabric.world_size > 1 or since >= SAVE_APART * self.save_seconds
 
     def timed_steps(self, count: int) -> float:
         """Seconds of a training step: the mean of some, spread over the first epoch, after one that is not counted."""
@@ -490,6 +502,12 @@ class Loop:
         return dev_scores(parts, self.material.dev.samples, self.recipe)
 
     def _save(self, finished: bool = False) -> None:
+        begun = time.perf_counter()
+        self._write_state(finished)
+        self.saved_at = time.perf_counter()
+        self.save_seconds = self.saved_at - begun
+
+    def _write_state(self, finished: bool) -> None:
         self.seconds = time.perf_counter() - self.started
         if self.fabric.world_size > 1:  # every rank has met broken clips of its own
             parts = [(self.broken, self.cut, self.damaged)] * self.fabric.world_size

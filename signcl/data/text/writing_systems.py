@@ -193,6 +193,7 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
+@lru_cache(maxsize=1 << 16)  # margins ask again in every epoch, and CSL-Daily signs each sentence three times
 def count_words(text: str) -> float:
     """Spoken words of a sentence, for the frame margin; at least 1.
 

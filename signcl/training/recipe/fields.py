@@ -129,7 +129,8 @@ class TrainRecipe:
     patience: int | None = bounded(None, low=1, high=1_000_000)
     """Stop after this many scorings without a better `select`; None never stops early."""
     save_every: int = bounded(200, low=1, high=10**9)
-    """Optimizer steps between resumable states, beside one at every epoch's end."""
+    """Optimizer steps between resumable states, beside those at the end of epochs: of each epoch that took at least ten
+    times as long as writing the state."""
     compile: bool = False
     """Compile the repeated layers by torch.compile, once for each kind: pays off on long runs; needs a C++ compiler
     (CPU) or Triton (GPU)."""
