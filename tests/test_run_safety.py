@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -13,9 +14,10 @@ import pytest
 import torch
 from systems import SMALL, having
 
+from signcl.data.files import atomic_write, clear_unfinished, write_text
 from signcl.data.folder_lock import LOCK, only_writer
+from signcl.data.interrupts import Terminated, sigterm_stops, whole_or_not
 from signcl.training import fit, run_folder
-from signcl.training.interrupts import Terminated, sigterm_stops, whole_or_not
 from signcl.training.manifest import MANIFEST, checked_write, verify
 from signcl.training.recipe import recipe_from_dict, save_recipe
 from signcl.training.runs import load_run
@@ -243,13 +245,46 @@ def test_what_a_kill_left_half_written_is_cleared(corpus, tmp_path):
     r = recipe(corpus, tmp_path / "run", max_steps=1)
     folder = fit(r, progress=False)
     unfinished(folder)
-    left = [folder / ".model.safetensors.ab12_xyz", folder / "state/.last.pt.k3j2h1g0"]
-    kept = [folder / ".gitignore", folder / "notes.txt"]
+    left = [folder / ".model.safetensors.ab12_xyz.part", folder / "state/.last.pt.k3j2h1g0.part"]
+    kept = [
+        folder / name for name in (".gitignore", "notes.txt", ".notes.original", ".notes.part", "notes.ab12_xyz.part")
+    ]
     for path in (*left, *kept):
         path.write_text("half")
     fit(r, progress=False)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
+
+
+def test_a_file_that_another_process_is_writing_stays(tmp_path):
+    with atomic_write(tmp_path / "table.tsv") as temporary:
+        temporary.write_text("hal")
+        assert clear_unfinished(tmp_path) == 0
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.tsv"]
+
+
+def test_the_first_file_written_to_a_folder_clears_it(tmp_path):
+    (tmp_path / ".table.tsv.ab12_xyz.part").write_text("half")
+    write_text(tmp_path / "other.txt", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+WRITES = r"\.write_(text|bytes)\(|\.open\(\"[wax]|savefig\(|np\.save|torch\.save\(|save_file\(|save_model\(|imwrite\("
+ATOMIC = r"temporary|file\.write|testing\.py|pages/app\.py|record\.py"  # a log is appended to, an upload is thrown away
+
+
+def test_no_file_of_the_package_is_written_half():
+    """What goes around `signcl.data.files` can be cut short by a kill, or left lying about."""
+    package = Path(run_folder.__file__).parents[1]
+    found = [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        if path.name != "files.py"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(WRITES, line) and not re.search(ATOMIC, f"{path}: {line}")
+    ]
+    assert found == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -2,7 +2,7 @@
 
 Each file beside this one holds a group of verbs; `add` puts them on the parser, in the order of `GROUPS`. Results go to
 stdout (`--json` for machines), talk to stderr. Exit codes: 0 done, 1 problems found by a check, 2 wrong use or input,
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
 from signcl.cli.common import is_ours, message
 from signcl.data.installed import version_of
+from signcl.data.interrupts import sigterm_stops
 from signcl.data.registry import load_plugins
 
 __all__ = ["main"]
@@ -60,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options.overrides = rest
     try:
-        if options.plugins:
-            load_plugins(options.plugins)
-        return int(options.run(options) or 0)
+        with sigterm_stops():
+            if options.plugins:
+                load_plugins(options.plugins)
+            return int(options.run(options) or 0)
     except KeyboardInterrupt as stopped:
         print("signcl: stopped", file=sys.stderr)
         return getattr(stopped, "exit_code", 130)  # `Terminated` has its own

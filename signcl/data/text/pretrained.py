@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from signcl.data.files import write_text
+
 __all__ = ["PretrainedTokenizer", "is_mbart"]
 
 FOLDER = "pretrained_tokenizer"
@@ -96,7 +98,7 @@ class PretrainedTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and the folder `pretrained_tokenizer`."""
         self._tokenizer.save_pretrained(str(folder / FOLDER))
-        (folder / "tokenizer.json").write_text(json.dumps({"kind": "pretrained"}), encoding="utf-8")
+        write_text(folder / "tokenizer.json", json.dumps({"kind": "pretrained"}))
 
     @classmethod
     def load(cls, folder: Path) -> PretrainedTokenizer:

@@ -80,8 +80,6 @@ def make_corpus(
     tables = {split: table(plan, split) for split in plan.clips}
     _write(folder / "corpus.json", _description(plan, tables))
     _write(folder / "lexicon.json", _lexicon(plan.lexicon))
-    for leftover in folder.glob("clips/*/*/.*.part"):
-        leftover.unlink(missing_ok=True)
     clips = [clip for split in plan.clips.values() for clip in split]
     missing = [clip for clip in clips if not (folder / clip.path).exists()]
     with _Bar(progress, len(clips), len(clips) - len(missing)) as bar:
