@@ -143,8 +143,8 @@ CASES = {
 }  # fmt: skip
 
 
-def write_inputs(place: Path) -> None:
-    """What the verbs start from."""
+def write_inputs(place: Path, *, runs: bool = True) -> None:
+    """What the verbs start from; without `runs` for those that need no trained one."""
     write_tiny_corpus(place / "features")
     write_tiny_corpus(place / "pixels", pixels=True)
     references = [line.split("\t")[2] for line in (place / "features/train.tsv").read_text().splitlines()[1:]]
@@ -152,6 +152,8 @@ def write_inputs(place: Path) -> None:
     (place / "hyp.txt").write_text("\n".join(references[::-1]) + "\n")
     PRETRAIN(place)
     FINETUNE(place)
+    if not runs:
+        return
     quiet = io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         for words in (["fit", "pretrain.yaml"], ["fit", "finetune.yaml"], ["evaluate", "runs/finetune",
@@ -234,14 +236,14 @@ class Victim:
 
     def __init__(self, case: Case, place: Path, last_change: int = 0) -> None:
         self.place, self.said = place, Path(tempfile.mkdtemp(prefix="said-", dir=place.parent))
-        self.changes = fresh_process.PROCESSES.Value("L", 0)
+        counters = [fresh_process.PROCESSES.Value("L", 0, lock=False) for _ in range(case.ranks)]
+        self.changes = counters[0]  # of the first rank, which writes
         port = fresh_process.free_port() if case.ranks > 1 else 0
         self.processes = []
         for rank in range(case.ranks):
             environment = {"OMP_NUM_THREADS": "1"}
             environment |= fresh_process.place_of_rank(rank, case.ranks, port) if case.ranks > 1 else {}
-            counted = self.changes if rank == 0 else fresh_process.PROCESSES.Value("L", 0)
-            arguments = (case.words, str(place), str(self.said / str(rank)), environment, counted, last_change)
+            arguments = (case.words, str(place), str(self.said / str(rank)), environment, counters[rank], last_change)
             (self.said / str(rank)).mkdir()
             process = fresh_process.PROCESSES.Process(target=_victim, args=arguments)
             process.start()
@@ -314,12 +316,12 @@ class Usual:
 class Campaign:
     """Undisturbed runs, and killed ones to compare with them."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, runs: bool = True) -> None:
         self.place, self.inputs = place, place / "inputs"
         self.usual: dict[str, Usual] = {}
         self.number = 0
         self.inputs.mkdir()
-        write_inputs(self.inputs)
+        write_inputs(self.inputs, runs=runs)
 
     def start_from(self, case: Case) -> Path:
         """A new folder with what the verb needs."""
@@ -366,7 +368,7 @@ class Campaign:
         refused = victim.end()
         wrong += [refused] if refused else differences(snapshot(place), usual.after)
         if wrong:
-            tally.lost.append(f"{name}, killed {' and '.join(points)}: {'; '.join(wrong)}")
+            tally.lost.append(f"LOST, killed {' and '.join(points)}: {'; '.join(wrong)}")
         else:
             tally.resumed += 1
         shutil.rmtree(place.parent)
@@ -440,7 +442,7 @@ def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
     extra = {path.name for path in place.iterdir()} - {"features", "choices.jsonl"}
     wrong += [f"{name} is left over" for name in sorted(extra)]
     if wrong:
-        tally.lost.append(f"annotate, killed at choice {killed_at:.2f}: {'; '.join(wrong)}")
+        tally.lost.append(f"LOST, killed at choice {killed_at:.2f}: {'; '.join(wrong)}")
     else:
         tally.resumed += 1
     shutil.rmtree(place.parent)
@@ -461,7 +463,8 @@ def _address(server: Victim) -> str:
 
 def campaign(names: list[str], runs: int, seed: int, place: Path) -> dict[str, Tally]:
     """So many runs, the verbs in turn."""
-    made = Campaign(place)
+    trained = any(need.startswith("runs/") for name in names if name in CASES for need in CASES[name].needs)
+    made = Campaign(place, runs=trained)
     tallies = {name: Tally() for name in names}
     for number in range(runs):
         name = names[number % len(names)]
@@ -473,9 +476,9 @@ def campaign(names: list[str], runs: int, seed: int, place: Path) -> dict[str, T
             else:
                 made.run(name, draw, tally)
         except RuntimeError as error:  # a verb that cannot even do its work undisturbed
-            tally.lost.append(str(error))
-        for line in tally.lost[before:]:
-            print(f"lost: {line}", file=sys.stderr, flush=True)
+            tally.lost.append(f"LOST: {error}")
+        outcome = "; ".join(tally.lost[before:]) or f"{tally.kills} kills, {tally.resumed} resumed"
+        print(f"{number + 1}/{runs} {name}: {outcome}", file=sys.stderr, flush=True)
     return tallies
 
 

@@ -12,8 +12,10 @@ import fresh_process
 import numpy as np
 import pytest
 import torch
+from kill import campaign
 from systems import SMALL, having
 
+from signcl.cli import main
 from signcl.data.files import atomic_write, clear_unfinished, write_text
 from signcl.data.folder_lock import LOCK, only_writer
 from signcl.data.interrupts import Terminated, sigterm_stops, whole_or_not
@@ -39,6 +41,11 @@ def recipe(corpus: Path, out: Path, system: str = "gfslt", **train):
         "train": {"epochs": 2, "batch_size": 4, "device": "cpu", "evaluate_every": 1, **train},
         "decode": {"beams": 1, "max_new_tokens": 4, "gloss_beams": 2},
     })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(corpora, tmp_path_factory) -> Path:
+    return fit(recipe(corpora[False], tmp_path_factory.mktemp("trained") / "run", max_steps=1), progress=False)
 
 
 def unfinished(folder: Path) -> None:
@@ -270,8 +277,9 @@ def test_the_first_file_written_to_a_folder_clears_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 
-WRITES = r"\.write_(text|bytes)\(|\.open\(\"[wax]|savefig\(|np\.save|torch\.save\(|save_file\(|save_model\(|imwrite\("
-ATOMIC = r"temporary|file\.write|testing\.py|pages/app\.py|record\.py"  # a log is appended to, an upload is thrown away
+WRITES = r"\.write_(text|bytes)\(|\.open\(\"[wax]|savefig\(|np\.save\(|torch\.save\(|save_file\(|save_model\(|imwrite\("
+ATOMIC = r"temporary|file\.write|testing\.py|pages/app\.py|record\.py|folder_lock\.py"
+"""What needs no care beside it: logs that are appended to, an upload that is thrown away, tiny corpora of checks."""
 
 
 def test_no_file_of_the_package_is_written_half():
@@ -285,6 +293,44 @@ def test_no_file_of_the_package_is_written_half():
         if re.search(WRITES, line) and not re.search(ATOMIC, f"{path}: {line}")
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("verb", ["extract", "evaluate", "corpus pack", "corpus make"])
+def test_sigterm_ends_a_verb_without_a_half_file_and_it_goes_on(verb, trained, corpora, tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "out")
+    words = {
+        "extract": ["extract", str(trained), "-o", out, "--shard-samples=2", "--device=cpu"],
+        "evaluate": ["evaluate", str(trained), "--split=dev", "--device=cpu", "--bootstrap=10"],
+        "corpus pack": ["corpus", "pack", str(corpora[True]), "-o", out, "--size=16", "--form=uint8"],
+        "corpus make": ["corpus", "make", out, "--clips=40", "--size=48", "--signs=16"],
+    }[verb]
+    replace, done = os.replace, []
+
+    def stopped(source, target):
+        done.append(target)
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", stopped)
+        assert main(words) == 143
+    said = capsys.readouterr().err
+    assert said.endswith("signcl: stopped\n")
+    assert "Traceback" not in said
+    assert len(done) == 2
+    assert not [path for place in (tmp_path, trained) for path in place.rglob("*.part")]
+    assert Path(done[0]).is_file()
+    if verb != "corpus make":  # which has 40 clips to draw
+        assert main(words) == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("verb", ["score", "corpus pack"])
+def test_a_killed_verb_goes_on_as_if_it_had_not_been_killed(verb, tmp_path):
+    """Two runs of the campaign, `python -m tests.kill`, which does the same for every verb."""
+    tally = campaign([verb], 1, 7, tmp_path)[verb]
+    assert (tally.kills > 0, tally.resumed, tally.lost) == (True, 1, [])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
