@@ -16,7 +16,9 @@ from kill import campaign
 from systems import SMALL, having
 
 from signcl.cli import main
-from signcl.data.files import atomic_write, clear_unfinished, write_text
+from signcl.data.corpora.synthetic import SyntheticSettings
+from signcl.data.corpora.synthetic.making import _check_folder
+from signcl.data.files import atomic_write, clear_unfinished, is_empty, write_text
 from signcl.data.folder_lock import LOCK, only_writer
 from signcl.data.interrupts import Terminated, sigterm_stops, whole_or_not
 from signcl.training import fit, run_folder
@@ -269,6 +271,16 @@ def test_a_file_that_another_process_is_writing_stays(tmp_path):
         assert clear_unfinished(tmp_path) == 0
         temporary.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["table.tsv"]
+
+
+def test_a_folder_with_nothing_but_half_a_file_is_empty(corpora, tmp_path):
+    # killed while it wrote its very first file: the same command found the folder "not empty"
+    for name in ("pack", "made"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".pack.json.ab12_xyz.part").write_text("half")
+    assert main(["corpus", "pack", str(corpora[True]), "-o", str(tmp_path / "pack"), "--size=16", "--form=uint8"]) == 0
+    _check_folder(tmp_path / "made", SyntheticSettings())
+    assert is_empty(tmp_path / "made")
 
 
 def test_the_first_file_written_to_a_folder_clears_it(tmp_path):

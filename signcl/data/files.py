@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["atomic_write", "clear_unfinished", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_write", "clear_unfinished", "is_empty", "write_bytes", "write_json", "write_text"]
 
 UMASK = os.umask(0)
 """Asked once, while there is one thread: asking means setting it for a moment."""
@@ -72,6 +72,14 @@ def clear_unfinished(folder: Path) -> int:
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.part", path.name) and path.is_file():
             cleared += _remove_unlocked(path)
     return cleared
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or does not exist; what a killed process left half written in it goes first."""
+    if not folder.is_dir():
+        return True
+    clear_unfinished(folder)
+    return not any(folder.iterdir())
 
 
 def _open_part(path: Path) -> tuple[int, Path]:

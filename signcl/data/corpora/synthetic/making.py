@@ -22,7 +22,7 @@ from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus, table
 from signcl.data.corpora.synthetic.scene import draw_clip
 from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
-from signcl.data.files import write_bytes
+from signcl.data.files import is_empty, write_bytes
 from signcl.data.video import write_video
 
 __all__ = ["MadeCorpus", "make_corpus"]
@@ -95,7 +95,7 @@ def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
     """Refuse a folder that holds anything but (a part of) this very corpus."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: a synthetic corpus needs a folder, this is a file; give another path")
-    if not folder.exists() or not any(folder.iterdir()):
+    if is_empty(folder):
         return
     try:
         found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
