@@ -402,10 +402,10 @@ def damage(place: Path, before: dict[str, str], after: dict[str, str]) -> Iterat
 
 def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
     """A server that is killed while somebody chooses frames: every choice that it confirmed is there, once."""
-    place = campaign.start_from(Case((), ("features",)))
-    words = ("serve", "--annotate", "--corpus=folder", "--root=features", "--split=train", "--choices=choices.jsonl",
+    place = campaign.start_from(Case((), ("pixels",)))
+    words = ("serve", "--annotate", "--corpus=folder", "--root=pixels", "--split=train", "--choices=choices.jsonl",
              "--port=0", "--device=cpu")  # fmt: skip
-    table = [line.split("\t")[4].split() for line in (place / "features/train.tsv").read_text().splitlines()[1:]]
+    table = [line.split("\t")[4].split() for line in (place / "pixels/train.tsv").read_text().splitlines()[1:]]
     number = min(12, sum(map(len, table)))
     todo, wrong, confirmed = list(range(number)), [], set()
     killed_at = draw.uniform(0, number)
@@ -419,7 +419,7 @@ def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
                     "place": at,
                     "annotator": "ada",
                     "action": "choose",
-                    "frame": spans[at]["start"],
+                    "frame": spans[at][2],
                     "id": f"ada-{at}",
                 }
                 if round_ == "killed" and at == int(killed_at):  # while a request is under way
@@ -439,7 +439,7 @@ def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
         wrong.append(f"choices {kept}")
     if len(lines) > number + 1:  # one may have been sent twice
         wrong.append(f"{len(lines)} lines for {number} choices")
-    extra = {path.name for path in place.iterdir()} - {"features", "choices.jsonl"}
+    extra = {path.name for path in place.iterdir()} - {"pixels", "choices.jsonl"}
     wrong += [f"{name} is left over" for name in sorted(extra)]
     if wrong:
         tally.lost.append(f"LOST, killed at choice {killed_at:.2f}: {'; '.join(wrong)}")
@@ -475,8 +475,8 @@ def campaign(names: list[str], runs: int, seed: int, place: Path) -> dict[str, T
                 annotate(made, draw, tally)
             else:
                 made.run(name, draw, tally)
-        except RuntimeError as error:  # a verb that cannot even do its work undisturbed
-            tally.lost.append(f"LOST: {error}")
+        except Exception as error:  # a verb that cannot even do its work undisturbed
+            tally.lost.append(f"LOST: {type(error).__name__}: {error}")
         outcome = "; ".join(tally.lost[before:]) or f"{tally.kills} kills, {tally.resumed} resumed"
         print(f"{number + 1}/{runs} {name}: {outcome}", file=sys.stderr, flush=True)
     return tallies
