@@ -439,7 +439,8 @@ def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
         wrong.append(f"choices {kept}")
     if len(lines) > number + 1:  # one may have been sent twice
         wrong.append(f"{len(lines)} lines for {number} choices")
-    extra = {path.name for path in place.iterdir()} - {"pixels", "choices.jsonl"}
+    # the lock of a server stays, as `.lock` of a run folder does: removing it could unlock the next one's
+    extra = {path.name for path in place.iterdir()} - {"pixels", "choices.jsonl", ".choices.jsonl.server"}
     wrong += [f"{name} is left over" for name in sorted(extra)]
     if wrong:
         tally.lost.append(f"LOST, killed at choice {killed_at:.2f}: {'; '.join(wrong)}")
