@@ -184,7 +184,7 @@ class _Buffers:
 
     def settle(self, refused: Tensor) -> None:
         """Put buffers that this step has changed back where it was refused, else keep what they are now."""
-        changed = {}
+        changed: dict[Any, list[tuple[int, Tensor, Tensor]]] = {}
         for number, buffer in self._now():
             before, module = self.kept.get(number), self.places[number][0]
             counts = module.training and isinstance(module, nn.modules.batchnorm._NormBase)  # unseen by `_version`
