@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from other_device import DEVICE, OnDevice, other_device
 from systems import CASES, batch_of, built, losses, recipe_of
 
@@ -38,8 +39,9 @@ from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.systems.encoders import augment
 from signcl.training import fit
 from signcl.training.devices import check_device, memory_advice
-from signcl.training.optimizer import FiniteFlag, make_optimizer, set_rates
+from signcl.training.optimizer import make_optimizer, set_rates
 from signcl.training.recipe import TrainRecipe, recipe_from_dict
+from signcl.training.refusals import Refusals, carried, total_norm
 from signcl.training.runs import load_run
 
 ONE_OF_EACH = {case.name: case for case in reversed(CASES)}
@@ -259,19 +261,15 @@ def test_a_step_and_an_answer_of_every_system_on_another_device(case, corpora, t
             assert model.glosses_of(there, decode)
         for tap in model.TAPS:
             assert isinstance(model.tapped(there, tap).rows, OnDevice), tap
-        optimizer = make_optimizer(model, recipe.train)
-        total = sum(terms.values())
-        total.backward()
+        fabric = Fabric(accelerator="cpu", devices=1)
+        optimizer = fabric.setup_optimizers(make_optimizer(model, recipe.train))
+        refusals = Refusals(model, optimizer, fabric)
+        carried(sum(terms.values())).backward()
         set_rates(optimizer, 0, 1, recipe.train, 1.0)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        assert FiniteFlag(total, SingleRank()).finite()
-
-
-class SingleRank:
-    """All that `FiniteFlag` asks of Fabric."""
-
-    world_size = 1
+        refusals.step(total_norm(optimizer), 0, terms, batch.names)
+        refusals.look()
+        assert refusals.count == 0
 
 
 def test_frames_are_augmented_on_another_device():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,11 +12,16 @@ import fresh_process
 import numpy as np
 import pytest
 import torch
+from kill import campaign
 from systems import SMALL, having
 
+from signcl.cli import main
+from signcl.data.corpora.synthetic import SyntheticSettings
+from signcl.data.corpora.synthetic.making import _check_folder
+from signcl.data.files import atomic_write, clear_unfinished, is_empty, write_text
 from signcl.data.folder_lock import LOCK, only_writer
+from signcl.data.interrupts import Terminated, sigterm_stops, whole_or_not
 from signcl.training import fit, run_folder
-from signcl.training.interrupts import Terminated, sigterm_stops, whole_or_not
 from signcl.training.manifest import MANIFEST, checked_write, verify
 from signcl.training.recipe import recipe_from_dict, save_recipe
 from signcl.training.runs import load_run
@@ -37,6 +43,11 @@ def recipe(corpus: Path, out: Path, system: str = "gfslt", **train):
         "train": {"epochs": 2, "batch_size": 4, "device": "cpu", "evaluate_every": 1, **train},
         "decode": {"beams": 1, "max_new_tokens": 4, "gloss_beams": 2},
     })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(corpora, tmp_path_factory) -> Path:
+    return fit(recipe(corpora[False], tmp_path_factory.mktemp("trained") / "run", max_steps=1), progress=False)
 
 
 def unfinished(folder: Path) -> None:
@@ -243,13 +254,95 @@ def test_what_a_kill_left_half_written_is_cleared(corpus, tmp_path):
     r = recipe(corpus, tmp_path / "run", max_steps=1)
     folder = fit(r, progress=False)
     unfinished(folder)
-    left = [folder / ".model.safetensors.ab12_xyz", folder / "state/.last.pt.k3j2h1g0"]
-    kept = [folder / ".gitignore", folder / "notes.txt"]
+    left = [folder / ".model.safetensors.ab12_xyz.part", folder / "state/.last.pt.k3j2h1g0.part"]
+    kept = [
+        folder / name for name in (".gitignore", "notes.txt", ".notes.original", ".notes.part", "notes.ab12_xyz.part")
+    ]
     for path in (*left, *kept):
         path.write_text("half")
     fit(r, progress=False)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
+
+
+def test_a_file_that_another_process_is_writing_stays(tmp_path):
+    with atomic_write(tmp_path / "table.tsv") as temporary:
+        temporary.write_text("hal")
+        assert clear_unfinished(tmp_path) == 0
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.tsv"]
+
+
+def test_a_folder_with_nothing_but_half_a_file_is_empty(corpora, tmp_path):
+    # killed while it wrote its very first file: the same command found the folder "not empty"
+    for name in ("pack", "made"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".pack.json.ab12_xyz.part").write_text("half")
+    assert main(["corpus", "pack", str(corpora[True]), "-o", str(tmp_path / "pack"), "--size=16", "--form=uint8"]) == 0
+    _check_folder(tmp_path / "made", SyntheticSettings())
+    assert is_empty(tmp_path / "made")
+
+
+def test_the_first_file_written_to_a_folder_clears_it(tmp_path):
+    (tmp_path / ".table.tsv.ab12_xyz.part").write_text("half")
+    write_text(tmp_path / "other.txt", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+WRITES = r"\.write_(text|bytes)\(|\.open\(\"[wax]|savefig\(|np\.save\(|torch\.save\(|save_file\(|save_model\(|imwrite\("
+ATOMIC = r"temporary|file\.write|testing\.py|pages/app\.py|record\.py|folder_lock\.py"
+"""What needs no care beside it: logs that are appended to, an upload that is thrown away, tiny corpora of checks."""
+
+
+def test_no_file_of_the_package_is_written_half():
+    """What goes around `signcl.data.files` can be cut short by a kill, or left lying about."""
+    package = Path(run_folder.__file__).parents[1]
+    found = [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        if path.name != "files.py"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(WRITES, line) and not re.search(ATOMIC, f"{path}: {line}")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("verb", ["extract", "evaluate", "corpus pack", "corpus make"])
+def test_sigterm_ends_a_verb_without_a_half_file_and_it_goes_on(verb, trained, corpora, tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "out")
+    words = {
+        "extract": ["extract", str(trained), "-o", out, "--shard-samples=2", "--device=cpu"],
+        "evaluate": ["evaluate", str(trained), "--split=dev", "--device=cpu", "--bootstrap=10"],
+        "corpus pack": ["corpus", "pack", str(corpora[True]), "-o", out, "--size=16", "--form=uint8"],
+        "corpus make": ["corpus", "make", out, "--clips=40", "--size=48", "--signs=16"],
+    }[verb]
+    replace, done = os.replace, []
+
+    def stopped(source, target):
+        done.append(target)
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", stopped)
+        assert main(words) == 143
+    said = capsys.readouterr().err
+    assert said.endswith("signcl: stopped\n")
+    assert "Traceback" not in said
+    assert len(done) == 2
+    assert not [path for place in (tmp_path, trained) for path in place.rglob("*.part")]
+    assert Path(done[0]).is_file()
+    if verb != "corpus make":  # which has 40 clips to draw
+        assert main(words) == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("verb", ["score", "corpus pack"])
+def test_a_killed_verb_goes_on_as_if_it_had_not_been_killed(verb, tmp_path):
+    """Two runs of the campaign, `python -m tests.kill`, which does the same for every verb."""
+    tally = campaign([verb], 1, 7, tmp_path)[verb]
+    assert (tally.kills > 0, tally.resumed, tally.lost) == (True, 1, [])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -2,7 +2,7 @@
 
 Each file beside this one holds a group of verbs; `add` puts them on the parser, in the order of `GROUPS`. Results go to
 stdout (`--json` for machines), talk to stderr. Exit codes: 0 done, 1 problems found by a check, 2 wrong use or input,
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from signcl.cli import vocab as vocabulary
 from signcl.cli.common import is_ours, message
 from signcl.cli.parsing import Parser, joined_overrides
 from signcl.data.installed import version_of
+from signcl.data.interrupts import sigterm_stops
 from signcl.data.registry import load_plugins
 
 __all__ = ["main", "make_parser"]
@@ -61,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.refuse(rest)
     options.overrides = joined_overrides(rest)
     try:
-        if options.plugins:
-            load_plugins(options.plugins)
-        return int(options.run(options) or 0)
+        with sigterm_stops():
+            if options.plugins:
+                load_plugins(options.plugins)
+            return int(options.run(options) or 0)
     except KeyboardInterrupt as stopped:
         print("signcl: stopped", file=sys.stderr)
         return getattr(stopped, "exit_code", 130)  # `Terminated` has its own

@@ -12,24 +12,38 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_write", "clear_unfinished", "write_bytes", "write_json", "write_text"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["atomic_write", "clear_unfinished", "is_empty", "write_bytes", "write_json", "write_text"]
 
 UMASK = os.umask(0)
 """Asked once, while there is one thread: asking means setting it for a moment."""
 os.umask(UMASK)
 
 
+PART = ".part"
+"""How the name of a file ends that is not whole yet; it begins with a dot."""
+_cleared: set[Path] = set()
+"""Folders in which this process has looked for what killed ones left."""
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to; it replaces `path` when the block ends well and vanishes when it does not.
+
+    What killed processes have left half written in the folder goes first.
 
     Raises:
         OSError: with what to do, when the disk is full or the folder may not be written. The old file is intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    if path.parent not in _cleared:
+        _cleared.add(path.parent)
+        clear_unfinished(path.parent)
+    handle, temporary = _open_part(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -45,17 +59,57 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def clear_unfinished(folder: Path) -> int:
-    """Remove what `atomic_write` left in a folder whose process was killed; how many files.
+    """Remove what `atomic_write` left in a folder when its process was killed; how many files.
 
-    Only for a folder that no other process writes.
+    A file that is still being written is locked by its process, and stays.
     """
-    left = [path for path in folder.glob(".*") if path.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name)]
-    for path in left:
+    cleared = 0
+    for path in folder.glob(f".*{PART}"):
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.part", path.name) and path.is_file():
+            cleared += _remove_unlocked(path)
+    return cleared
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or does not exist; what a killed process left half written in it goes first."""
+    if not folder.is_dir():
+        return True
+    clear_unfinished(folder)
+    return not any(folder.iterdir())
+
+
+def _open_part(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked for as long as the handle is open."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks, such as some network mounts
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):
+            return handle, Path(name)
+        os.close(handle)  # another process cleared it before it was locked
+
+
+def _remove_unlocked(path: Path) -> bool:
+    """Remove a file that no living process holds. Where files cannot be locked, none is known to be left over."""
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink(missing_ok=True)
-    return len(left)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def _disk_full(error: Exception) -> bool:

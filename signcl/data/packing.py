@@ -25,7 +25,7 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.corpora import PACK, PACK_SHAPE, load_samples
-from signcl.data.files import atomic_write, write_json, write_text
+from signcl.data.files import atomic_write, is_empty, write_json, write_text
 from signcl.data.json_files import read_json
 from signcl.data.progress import say, track
 from signcl.data.segments import read_clip
@@ -134,7 +134,7 @@ def _begun(folder: Path, plan: dict[str, Any]) -> bool:
         raise ValueError(f"{folder}: a folder is needed, and there is a file of that name; choose another with -o")
     path = folder / PACK
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if not is_empty(folder):
             raise ValueError(f"{folder}: is not empty and holds no pack; choose another folder with -o")
         return False
     old = read_json(path, PACK_SHAPE, f"delete {folder} and pack the corpus again")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from signcl.data.files import atomic_write
 from signcl.density.maps import Projection
 
 if TYPE_CHECKING:
@@ -306,8 +307,9 @@ def _save(figure: Figure, path: str | Path | None, kind: str) -> None:
         from matplotlib import rc_context
 
         dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same map gives the same file
-        with rc_context({"svg.hashsalt": "signcl"}):  # else the ids in an SVG are drawn anew each time
-            figure.savefig(path, format=kind, metadata=dated.get(kind))
+        salted = rc_context({"svg.hashsalt": "signcl"})  # else the ids in an SVG are drawn anew each time
+        with salted, atomic_write(Path(path)) as temporary:
+            figure.savefig(temporary, format=kind, metadata=dated.get(kind))
 
 
 def _caption(settings: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, Sample
-from signcl.data.features import refuse_finished, stored_names, unfinished_meta, write_store
+from signcl.data.features import FeatureStore, finished_store, stored_names, unfinished_meta, write_store
 from signcl.data.loading import count_frames, feature_dim, first_frame, thin
 from signcl.data.progress import say
 from signcl.inference.clips import batches_of, none_read, say_skipped
@@ -211,11 +211,10 @@ def extract(
         dtype, shard_samples: see `write_store`.
 
     Raises:
-        ValueError, OSError: a finished store is there; an unfinished one of another run, tap, split or recipe; no such
+        ValueError, OSError: a store of another run, tap, split or recipe is there, finished or not; no such
             tap; no clip that can be read; features of another size than the model reads.
     """
     started = time.perf_counter()
-    refuse_finished(store)
     extractor = open_extractor(source, overrides, split=split)
     model, recipe = extractor.model, extractor.recipe
     if tap == LOG_PROBS:
@@ -248,6 +247,10 @@ def extract(
         "trained_with_commit": extractor.trained_with_commit,
         "thinned": _thinned(samples, recipe),
     }
+    if (there := finished_store(store, meta, dtype)) is not None:
+        say(f"{store} is finished; nothing was done")
+        gone = {s.name: "could not be read when the store was written" for s in samples if s.name not in there}
+        return _written(there, gone, started)
     first = next(clips, None)
     earlier = unfinished_meta(store)
     if first is not None:
@@ -271,9 +274,12 @@ def extract(
             yield sample.name, seen[tap].rows
 
     written = write_store(store, items(), shard_samples=shard_samples, meta=meta | clock, dtype=dtype)
-    seconds = round(time.perf_counter() - started, 2)
-    rows = sum(written.lengths.values())
-    return Extraction(str(store), len(written), rows, written.dim, written.meta, broken, seconds)
+    return _written(written, broken, started)
+
+
+def _written(store: FeatureStore, broken: dict[str, str], started: float) -> Extraction:
+    seconds, rows = round(time.perf_counter() - started, 2), sum(store.lengths.values())
+    return Extraction(str(store.folder), len(store), rows, store.dim, store.meta, broken, seconds)
 
 
 def _thinned(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[int, int]]:

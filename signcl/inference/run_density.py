@@ -17,7 +17,7 @@ import torch
 
 from signcl.data.annotation.span_table import attach_spans, is_choices
 from signcl.data.batch import Sample, Span
-from signcl.data.files import atomic_write, write_json
+from signcl.data.files import write_json
 from signcl.data.loading import frames_used
 from signcl.data.progress import say
 from signcl.density import label_free_density, pool_spans, span_steps
@@ -315,8 +315,8 @@ def _picture(stem: Path, instances: Instances, seed: int) -> dict[str, Any]:
         say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")
     projection = tsne(features, seed=seed)
     common = [gloss for gloss, _ in Counter(instances.glosses).most_common(7)]
-    with atomic_write(stem.with_name(stem.name + ".png")) as temporary:
-        density_figure(projection, instances.glosses, highlight=common, path=temporary, format="png")
+    picture = stem.with_name(stem.name + ".png")
+    density_figure(projection, instances.glosses, highlight=common, path=picture, format="png")
     points = [
         {"x": round(float(x), 3), "y": round(float(y), 3), "gloss": gloss, "clip": clip, "start": start, "stop": stop}
         for (x, y), gloss, (clip, start, stop) in zip(projection.coordinates, instances.glosses, instances.where)

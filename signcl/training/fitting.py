@@ -43,7 +43,7 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: 
         The run folder.
 
     Raises:
-        ValueError, OSError: a corpus, recipe or folder that cannot be used, or a loss that is not finite.
+        ValueError, OSError: a corpus, recipe or folder that cannot be used, or gradients that stay infinite.
         KeyboardInterrupt: after the state has been written.
     """
     if (plugins := with_loaded_plugins(recipe.plugins)) != recipe.plugins:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import Batch, padded_to
+from signcl.data.interrupts import sigterm_stops, whole_or_not
 from signcl.data.loading import ClipLoader, Loaded, read_batches, say_damaged, usable
 from signcl.data.planning import plan_batches
 from signcl.data.progress import Bar, say, track
@@ -24,12 +25,10 @@ from signcl.systems.terms import weighted_sum
 from signcl.training import run_folder
 from signcl.training.dev_scores import Scored, dev_scores, score_batches, scoring_limits
 from signcl.training.devices import check_device, memory_advice
-from signcl.training.interrupts import sigterm_stops, whole_or_not
 from signcl.training.manifest import changed_data, data_fingerprints, save_fingerprints
 from signcl.training.memory import Memory, activation_bytes, memory_of
 from signcl.training.optimizer import (
     Adaptation,
-    FiniteFlag,
     Objective,
     count_parameters,
     drop_waiting,
@@ -45,6 +44,7 @@ from signcl.training.prepare import prepare
 from signcl.training.profile import Profile
 from signcl.training.recipe import Recipe, TrainRecipe, recipe_to_dict
 from signcl.training.record import Record
+from signcl.training.refusals import Refusals, carried, total_norm
 from signcl.training.repeated_layers import (
     compile_layers,
     local_optimizer_state,
@@ -59,7 +59,7 @@ from signcl.training.views import augmented
 __all__ = ["Loop"]
 
 LOG_EVERY = 10
-"""Optimizer steps between log lines; between them the host reads one flag of the device and nothing else."""
+"""Optimizer steps between log lines; between them the host reads nothing from the device."""
 SAVE_APART = 10
 """Times as long as a resumable state took to write, before an epoch's end writes the next one."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut", "damaged")
@@ -124,6 +124,7 @@ class Loop:
         self.objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
         self.wrapped = self.fabric.setup_module(self.objective)
         self.optimizer: Any = self.fabric.setup_optimizers(make_optimizer(self.model, train))
+        self.refusals = Refusals(self.model, self.optimizer, self.fabric)
 
         self.loader = ClipLoader(
             [data.train, data.dev],
@@ -174,6 +175,7 @@ class Loop:
         self.optimizer.load_state_dict(local_optimizer_state(self.optimizer, state["optimizer"]))
         self.fabric._precision.load_state_dict(state.get("precision", {}))  # the loss scale of 16-mixed
         self.adaptation = Adaptation(**state["adaptation"])
+        self.refusals.load_state_dict(state.get("refusals", {}))
         self.initialised = state["initialised"]
         for name in RESTORED:
             setattr(self, name, state.get(name, getattr(self, name)))
@@ -288,6 +290,7 @@ class Loop:
                 self._save()
         if self.too_short.issuperset(sample.name for sample in data.samples):
             raise ValueError("every training clip has fewer steps than its glosses need for CTC; lower input.stride")
+        self._look()
         scores = None
         if (self.epoch + 1) % train.evaluate_every == 0 or self.step >= self.total:
             with self.profile("scoring"):
@@ -355,7 +358,7 @@ class Loop:
         self.too_short.update(names)
 
     def _train_step(self, loaded: list[Batch | None]) -> None:
-        """One optimizer step over the micro-batches; nothing is updated when the loss is not finite."""
+        """One optimizer step over the micro-batches; nothing is updated when the gradient is not finite."""
         train, fabric = self.recipe.train, self.fabric
         batches = [batch for batch in loaded if batch is not None]
         if not batches or (len(batches) < len(loaded) and fabric.world_size > 1):  # other ranks would wait for it
@@ -378,15 +381,8 @@ class Loop:
                     terms = self.wrapped(batch)
                     parts = {name: value * shares[i][name] for name, value in terms.items()} if shares else terms
                     total = weighted_sum(parts, weights)
-                flag = FiniteFlag(total, fabric)  # read while the backward pass runs
                 with self.profile("backward"):
-                    fabric.backward(total)
-                if not flag.finite():
-                    values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
-                    raise ValueError(
-                        f"the loss is not finite at step {self.step} ({values}); nothing was updated. "
-                        f"Clips of the batch: {', '.join(batch.names)}"
-                    )
+                    fabric.backward(carried(total))
             for name, value in (*parts.items(), ("loss", total)):
                 seen[name] = seen[name] + value.detach() if name in seen else value.detach()
         drop_waiting(self.optimizer, self.step - self.epoch * self.steps_per_epoch, train)
@@ -395,20 +391,23 @@ class Loop:
             norm = fabric.clip_gradients(
                 self.wrapped, self.optimizer, max_norm=train.clip_norm, error_if_nonfinite=False
             )
-            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of all shards
-            if fabric.device.type == "cpu" and norm is not None and not math.isfinite(float(norm)):  # a GPU would wait
-                raise ValueError(
-                    f"the gradient is not finite at step {self.step}; nothing was updated. "
-                    f"Clips of the step: {', '.join(name for batch in batches for name in batch.names)}"
-                )
+        else:
+            norm = total_norm(self.optimizer)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of all shards
         with (
             self.profile("optimizer"),
             memory_advice(self.recipe, batches[-1], f"the optimizer at step {self.step}", training=True),
         ):
-            self.optimizer.step()
+            self.refusals.step(norm, self.step, seen, [name for batch in batches for name in batch.names])
             self.optimizer.zero_grad(set_to_none=True)
         if (self.step + 1) % LOG_EVERY == 0 or self.step == 0:
-            self._log(seen, rate, norm)
+            self._log(seen, rate, norm if train.clip_norm is not None else None)
+            self._look()
+
+    def _look(self) -> None:
+        """Hear which steps were refused, where the host waits for the device anyway."""
+        self.refusals.look()
+        self.refusals.check(self.steps_per_epoch, self.total)
 
     def _shares(self, batches: list[Batch]) -> list[dict[str, Tensor]]:
         """What each batch counts for in each term; nothing for a step of one batch on one rank, whose shares are 1."""
@@ -509,6 +508,7 @@ class Loop:
 
     def _write_state(self, finished: bool) -> None:
         self.seconds = time.perf_counter() - self.started
+        self.refusals.look()
         if self.fabric.world_size > 1:  # every rank has met broken clips of its own
             parts = [(self.broken, self.cut, self.damaged)] * self.fabric.world_size
             torch.distributed.all_gather_object(parts, (self.broken, self.cut, self.damaged))
@@ -526,6 +526,7 @@ class Loop:
             "precision": self.fabric._precision.state_dict(),
             "corpus": self.fingerprints,
             "adaptation": asdict(self.adaptation),
+            "refusals": self.refusals.state_dict(),
             "initialised": self.initialised,
             **{name: getattr(self, name) for name in RESTORED},
         }
@@ -566,6 +567,7 @@ class Loop:
             "broken": self.broken,
             "damaged": self.damaged,
             "cut_sentences": len(self.cut),
+            "refused_steps": self.refusals.count,
             **({"gloss_classes": self._classes(), "too_short_for_ctc": sorted(self.too_short)} if data.glosses else {}),
         }
 
@@ -575,6 +577,8 @@ class Loop:
             more = f" (and {len(self.broken) - 5} more, all in card.json)" if len(self.broken) > 5 else ""
             say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
         say_damaged(self.damaged)
+        if refused := self.refusals.count:
+            say(f"{refused} of {self.step} steps had gradients that are not finite and were left out")
         if self.too_short:
             few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
             say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")

@@ -1,4 +1,4 @@
-"""The parts of an optimizer step: rates, weights that adapt, the finite check, rows gathered over ranks."""
+"""The parts of an optimizer step: rates, weights that adapt, rows gathered over ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from signcl.training.views import views_of
 
 __all__ = [
     "Adaptation",
-    "FiniteFlag",
     "Objective",
     "PartOptimizers",
     "count_parameters",
@@ -129,7 +128,7 @@ def shares_of(batches: Sequence[Batch], terms: Mapping[str, Term], context: Term
     counts = torch.stack([term_counts(batch, terms, context) for batch in batches])  # [batches, terms]
     total = counts.sum(dim=0)
     if fabric.world_size > 1:
-        total = fabric.all_reduce(total, reduce_op="sum")
+        torch.distributed.all_reduce(total)  # not Fabric's, whose barrier makes the host wait
     shares = fabric.world_size * counts / total.clamp(min=1)  # a term that counts nothing has the value 0
     return list(shares.float())
 
@@ -299,10 +298,11 @@ def _fast(model: nn.Module, train: TrainRecipe) -> dict[str, bool]:
     """One launch for all weights where torch has it for this device, else one for each operation.
 
     Not fused with 16-mixed: a fused optimizer divides by the loss scale itself, and gradients could not be clipped. Not
-    with fsdp: torch has no fused sgd of shards.
+    sgd with fsdp: torch has no fused sgd of shards.
     """
     device = next(model.parameters()).device.type
-    if device in ("cuda", "cpu") and train.precision != "16-mixed" and train.strategy != "fsdp":
+    sharded_sgd = train.strategy == "fsdp" and "sgd" in {train.optimizer, *(p.optimizer for p in train.parts.values())}
+    if device in ("cuda", "cpu") and train.precision != "16-mixed" and not sharded_sgd:
         return {"fused": True}
     return {"foreach": True} if device == "cuda" else {}
 
@@ -342,28 +342,6 @@ def drop_waiting(optimizer: Any, step: int, train: TrainRecipe) -> None:
         if part is not None and step % part.every:
             for parameter in group["params"]:
                 parameter.grad = None
-
-
-class FiniteFlag:
-    """Whether a loss is finite on every rank, read by the host without waiting for the backward pass after it."""
-
-    def __init__(self, value: Tensor, fabric: Any) -> None:
-        flag = torch.isfinite(value.detach())
-        if fabric.world_size > 1:  # one rank's NaN reaches all through the gradients: all stop, or all go on
-            flag = fabric.all_reduce(flag.float(), reduce_op="min").bool()
-        self.event: Any = None
-        if flag.is_cuda:
-            self.flag = torch.empty((), dtype=torch.bool, pin_memory=True)
-            self.flag.copy_(flag, non_blocking=True)
-            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.event.record()
-        else:
-            self.flag = flag
-
-    def finite(self) -> bool:
-        if self.event is not None:
-            self.event.synchronize()
-        return bool(self.flag)
 
 
 def gather_rows(fabric: Any, rows: Tensor) -> Tensor:

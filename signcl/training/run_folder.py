@@ -58,8 +58,7 @@ def save_run_start(
     """Make the run folder with its recipe, tokenizer, gloss vocabulary and targets."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "recipe.yaml") as temporary:
-            save_recipe(recipe, temporary)
+        save_recipe(recipe, folder / "recipe.yaml")
         tokenizer.save(folder)
         if glosses is not None:
             glosses.save(folder)

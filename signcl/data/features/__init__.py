@@ -20,7 +20,7 @@ from signcl.data.features.feature_files import (
 from signcl.data.features.store import (
     INDEX,
     FeatureStore,
-    refuse_finished,
+    finished_store,
     stored_names,
     unfinished_meta,
     write_store,
@@ -39,7 +39,7 @@ __all__ = [
     "read_part",
     "open_features",
     "read_features",
-    "refuse_finished",
+    "finished_store",
     "side_by_side",
     "stored_names",
     "unfinished_meta",

@@ -19,7 +19,7 @@ import numpy as np
 from signcl.data.files import write_bytes
 from signcl.data.json_files import parse_json, read_json
 
-__all__ = ["INDEX", "FeatureStore", "checked", "refuse_finished", "stored_names", "unfinished_meta", "write_store"]
+__all__ = ["INDEX", "FeatureStore", "checked", "finished_store", "stored_names", "unfinished_meta", "write_store"]
 
 INDEX = "index.json"
 PARTIAL = "index.partial.json"  # the index of a store that is still being written
@@ -168,19 +168,15 @@ def write_store(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if shard_samples < 1:
         raise ValueError(f"shard_samples must be at least 1, got {shard_samples}")
-    refuse_finished(folder)
+    if (folder / INDEX).exists():
+        raise ValueError(f"{folder}: holds a finished feature store; give another folder or delete this one")
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {"format": FORMAT, "dim": None, "dtype": dtype, "meta": dict(meta or {})}
     index |= {"shards": [], "entries": []}
     if (folder / PARTIAL).exists():
         earlier = _read_index(folder / PARTIAL)
         before, now = ({"dtype": part["dtype"], **part["meta"]} for part in (earlier, parse_json(json.dumps(index))))
-        for key in [*before, *now]:
-            if before.get(key) != now.get(key):
-                raise ValueError(
-                    f"{folder}: holds an unfinished store with {key} {_short(before.get(key))}, got "
-                    f"{_short(now.get(key))}; go on with the same settings, give another folder or delete this one"
-                )
+        _refuse_others(folder, "an unfinished store", before, now)
         index = earlier
     stored = {entry[0] for entry in index["entries"]}
     given: set[str] = set()
@@ -202,18 +198,36 @@ def write_store(
     if not index["entries"]:
         raise ValueError(f"{folder}: nothing to write; a feature store needs at least one clip")
     write_bytes(folder / INDEX, json.dumps(index, ensure_ascii=False).encode())
-    (folder / PARTIAL).unlink()
+    (folder / PARTIAL).unlink(missing_ok=True)
     return FeatureStore(folder)
 
 
-def refuse_finished(folder: Path | str) -> None:
-    """Stop where a finished store is, before any work is done.
+def finished_store(folder: Path | str, meta: Mapping[str, Any], dtype: str) -> FeatureStore | None:
+    """The store in a folder where one is finished, so that a command that is repeated has nothing to do.
+
+    Args:
+        meta: what a writer with these settings records, as far as it is known before the first clip.
 
     Raises:
-        ValueError: there is one.
+        ValueError: the store there is of other settings.
     """
-    if (Path(folder) / INDEX).exists():
-        raise ValueError(f"{folder}: holds a finished feature store; give another folder or delete this one")
+    folder = Path(folder)
+    if not (folder / INDEX).exists():
+        return None
+    store = FeatureStore(folder)
+    (folder / PARTIAL).unlink(missing_ok=True)  # of a writer that was killed at its last line
+    now = json.loads(json.dumps({"dtype": dtype, **meta}))
+    _refuse_others(folder, "a finished store", {"dtype": store.dtype} | {k: store.meta.get(k) for k in meta}, now)
+    return store
+
+
+def _refuse_others(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key in [*before, *now]:
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"{folder}: holds {what} with {key} {_short(before.get(key))}, got {_short(now.get(key))}; go on with "
+                f"the same settings, give another folder or delete this one"
+            )
 
 
 def unfinished_meta(folder: Path | str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from signcl.data.files import write_text
 from signcl.data.json_files import read_json
 
 __all__ = ["PretrainedTokenizer", "is_mbart"]
@@ -98,7 +99,7 @@ class PretrainedTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and the folder `pretrained_tokenizer`."""
         self._tokenizer.save_pretrained(str(folder / FOLDER))
-        (folder / "tokenizer.json").write_text(json.dumps({"kind": "pretrained"}), encoding="utf-8")
+        write_text(folder / "tokenizer.json", json.dumps({"kind": "pretrained"}))
 
     @classmethod
     def load(cls, folder: Path) -> PretrainedTokenizer:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from signcl.data.files import write_bytes, write_text
 from signcl.data.json_files import check_shape, read_json
 from signcl.data.text.pretrained import PretrainedTokenizer, is_mbart
 
@@ -152,9 +153,9 @@ class VocabularyTokenizer:
         if self.specials != self.SPECIALS:
             data["specials"] = self.specials
         if self.model is not None:
-            (folder / "sentencepiece.bpe.model").write_bytes(self.model)
+            write_bytes(folder / "sentencepiece.bpe.model", self.model)
         data["words"] = self.words
-        (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False, indent=0), encoding="utf-8")
+        write_text(folder / "tokenizer.json", json.dumps(data, ensure_ascii=False, indent=0))
 
 
 def _join_mask(pieces: list[str]) -> list[str]:
@@ -259,9 +260,9 @@ class SentencePieceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `sentencepiece.bpe.model`."""
-        (folder / "sentencepiece.bpe.model").write_bytes(self.model)
+        write_bytes(folder / "sentencepiece.bpe.model", self.model)
         data = {"kind": "sentencepiece", "language": self.language}
-        (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+        write_text(folder / "tokenizer.json", json.dumps(data))
 
 
 def build_tokenizer(
@@ -372,7 +373,7 @@ class GlossVocabulary:
 
     def save(self, folder: Path) -> None:
         """Write `glosses.json`."""
-        (folder / "glosses.json").write_text(json.dumps(self.glosses, ensure_ascii=False, indent=0), encoding="utf-8")
+        write_text(folder / "glosses.json", json.dumps(self.glosses, ensure_ascii=False, indent=0))
 
 
 def load_glosses(folder: str | Path) -> GlossVocabulary:

@@ -13,6 +13,7 @@ import yaml
 
 from signcl.data.bounds import hints_of, shown
 from signcl.data.corpora import CORPORA
+from signcl.data.files import write_text
 from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
 from signcl.data.safe_yaml import parse_yaml
 from signcl.systems import SYSTEMS, SystemConfig, system_class
@@ -196,7 +197,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write the complete recipe, so that `signcl fit` on it repeats the run."""
-    Path(path).write_text(recipe_text(recipe), encoding="utf-8")
+    write_text(Path(path), recipe_text(recipe))
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:

@@ -23,7 +23,7 @@ from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus, table
 from signcl.data.corpora.synthetic.scene import draw_clip
 from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
-from signcl.data.files import write_bytes
+from signcl.data.files import is_empty, write_bytes
 from signcl.data.json_files import read_json
 from signcl.data.video import write_video
 
@@ -82,8 +82,6 @@ def make_corpus(
     tables = {split: table(plan, split) for split in plan.clips}
     _write(folder / "corpus.json", _description(plan, tables))
     _write(folder / "lexicon.json", _lexicon(plan.lexicon))
-    for leftover in folder.glob("clips/*/*/.*.part"):
-        leftover.unlink(missing_ok=True)
     clips = [clip for split in plan.clips.values() for clip in split]
     missing = [clip for clip in clips if not (folder / clip.path).exists()]
     with _Bar(progress, len(clips), len(clips) - len(missing)) as bar:
@@ -99,7 +97,7 @@ def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
     """Refuse a folder that holds anything but (a part of) this very corpus."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: a synthetic corpus needs a folder, this is a file; give another path")
-    if not folder.exists() or not any(folder.iterdir()):
+    if is_empty(folder):
         return
     try:
         found = read_json(folder / "corpus.json", {"format": str, "version": Any, "settings": {}}, "")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: both are obeyed between steps, never within one, and leave a saved state."""
+"""Ctrl-C and SIGTERM: a verb that is told to end cleans up first, and training ends between steps, never within one."""
 
 from __future__ import annotations
 

@@ -1,0 +1,203 @@
+"""Gradients that are not finite are never stepped, and the host does not wait to know it: the device decides.
+
+A refused step leaves the weights, the state of the optimizer and the statistics of batch norms bit for bit as they
+were. It counts as a step of the schedule, so that a run that was stopped meets the same clips again. Which steps were
+refused is read where the loop waits for the device anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.progress import say
+from signcl.training.optimizer import PartOptimizers
+
+__all__ = ["MOST_IN_A_ROW", "Refusals", "carried", "total_norm"]
+
+MOST_IN_A_ROW = 20
+"""Refused steps after which training stops; float16 may need 16 to bring its loss scale from 65536 to 1."""
+
+
+def carried(loss: Tensor) -> Tensor:
+    """The loss, whose gradient is not finite where its value is not. Otherwise the gradient keeps its bits.
+
+    So the gradients, which all ranks share, say all that there is to know. A loss can be infinite and have a finite
+    gradient, and on one rank of several.
+    """
+    return loss * (1 + 0 * loss.detach())
+
+
+def total_norm(optimizer: Any) -> Tensor:
+    """The norm of all gradients of an optimizer's weights, without reading it. []"""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step whose outcome has not been read."""
+
+    number: int
+    refused: Tensor
+    terms: dict[str, Tensor]
+    names: list[str]
+
+
+class Refusals:
+    """Takes the optimizer's steps, leaves out those whose gradients are not finite, and tells which.
+
+    Args:
+        model: its buffers are looked after.
+        optimizer: as Fabric wraps it.
+        fabric: of the run.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Any, fabric: Any) -> None:
+        self.optimizer, self.fabric = optimizer, fabric
+        self.scaled = getattr(fabric._precision, "scaler", None) is not None
+        """Whether a loss scale looks for its place (16-mixed), which takes some refused steps."""
+        bare = optimizer.optimizer
+        self.kinds: list[Any] = bare.optimizers if isinstance(bare, PartOptimizers) else [bare]
+        self.fused = all(group.get("fused") for group in bare.param_groups)
+        self.buffers = _Buffers(model)
+        self.waiting: list[_Step] = []
+        self.count = 0
+        """Steps refused so far."""
+        self.in_a_row = 0
+        """Of them, those since the last step that was taken."""
+
+    def step(self, norm: Tensor, number: int, terms: dict[str, Tensor], names: list[str]) -> None:
+        """The optimizer's step, unless the norm of the gradients is not finite.
+
+        Args:
+            norm: of all gradients, equal on all ranks. []
+            number: of the step, for what is told.
+            terms: values of the loss terms, likewise.
+            names: the clips of this rank, likewise.
+        """
+        refused = ~torch.isfinite(norm)
+        if self.fused:
+            self._fused_step(refused)
+        elif self.scaled or not bool(refused):  # the scale looks itself; here, shards under sgd and MPS, the host waits
+            self.optimizer.step()
+        self.buffers.settle(refused)
+        self.waiting.append(_Step(number, refused, terms, names))
+
+    def _fused_step(self, refused: Tensor) -> None:
+        """A step whose kernels look at a flag of the device first, which torch has for its own loss scale."""
+        flag = refused.float()
+        for kind in self.kinds:
+            _fill_momentum(kind)
+            kind.found_inf = flag
+        try:
+            self.optimizer.step()
+        finally:
+            for kind in self.kinds:
+                del kind.found_inf
+
+    def look(self) -> None:
+        """Read what became of the steps since the last look, and say which were refused; the host waits here."""
+        steps, self.waiting = self.waiting, []
+        if not steps:
+            return
+        flags = torch.stack([step.refused for step in steps]).tolist()
+        refused = [step for step, is_refused in zip(steps, flags) if is_refused]
+        for is_refused in flags:
+            self.in_a_row = self.in_a_row + 1 if is_refused else 0
+        self.count += len(refused)
+        if refused:
+            self._tell(refused)
+
+    def _tell(self, refused: Sequence[_Step]) -> None:
+        first = refused[0]
+        found = ({name: float(value) for name, value in first.terms.items()}, first.names)
+        parts = [found] * self.fabric.world_size
+        if self.fabric.world_size > 1:  # the clip may be another rank's
+            torch.distributed.all_gather_object(parts, found)
+        if self.fabric.global_rank:
+            return
+        values = ", ".join(f"{name} {value:.4g}" for terms, _ in parts for name, value in terms.items())
+        names = ", ".join(name for _, clips in parts for name in clips)
+        numbers = ", ".join(str(step.number) for step in refused)
+        which = f"step {numbers} was" if len(refused) == 1 else f"steps {numbers} were"
+        of = "" if len(refused) == 1 else f" of step {first.number}"
+        say(f"{which} left out: the gradient is not finite; losses{of}: {values}; clips{of}: {names}")
+
+    def check(self, epoch: int, total: int) -> None:
+        """Stop a run that learns nothing any more, as far as the last look knows.
+
+        Args:
+            epoch: steps of an epoch: nothing is learned where none of its clips helps.
+            total: steps of the run.
+
+        Raises:
+            ValueError: too many refused steps in a row.
+        """
+        most = MOST_IN_A_ROW if self.scaled else min(MOST_IN_A_ROW, epoch, total)
+        if self.in_a_row >= most:
+            raise ValueError(
+                f"the gradient was not finite in {self.in_a_row} steps in a row, and nothing was updated in them; "
+                f"lower train.lr, raise train.warmup_steps, or look at the clips named above"
+            )
+
+    def state_dict(self) -> dict[str, int]:
+        """What a run that goes on needs to know."""
+        return {"count": self.count, "in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The inverse of `state_dict`."""
+        self.count, self.in_a_row = state.get("count", 0), state.get("in_a_row", 0)
+
+
+def _fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros in place of a momentum that is not there yet: torch leaves it unset where its first step is refused.
+
+    The first step of sgd then gives the same as without: 0 x momentum + gradient.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group["momentum"] else ():
+            if weight.grad is not None and optimizer.state[weight].get("momentum_buffer") is None:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+
+
+class _Buffers:
+    """The buffers of a model as they were after the last step that was taken. One batch with a NaN would spoil the
+    running statistics of a batch norm for good.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.places = [(module, name) for module in model.modules() for name in module._buffers]
+        self.kept = {number: (buffer, buffer._version, buffer.clone()) for number, buffer in self._now()}
+
+    def _now(self) -> Iterator[tuple[int, Tensor]]:
+        for number, (module, name) in enumerate(self.places):
+            buffer = module._buffers.get(name)
+            if buffer is not None:
+                yield number, buffer
+
+    def settle(self, refused: Tensor) -> None:
+        """Put buffers that this step has changed back where it was refused, else keep what they are now."""
+        changed: dict[Any, list[tuple[int, Tensor, Tensor]]] = {}
+        for number, buffer in self._now():
+            earlier, module = self.kept.get(number), self.places[number][0]
+            counts = module.training and isinstance(module, nn.modules.batchnorm._NormBase)  # unseen by `_version`
+            if earlier is None or earlier[2].shape != buffer.shape:  # it came in this step
+                self.kept[number] = (buffer, buffer._version, buffer.clone())
+            elif counts or earlier[0] is not buffer or earlier[1] != buffer._version:
+                changed.setdefault((buffer.dtype, buffer.device), []).append((number, buffer, earlier[2]))
+        for rows in changed.values():  # a few launches for all of them
+            sizes = [buffer.numel() for _, buffer, _ in rows]
+            now = torch.cat([buffer.detach().reshape(-1) for _, buffer, _ in rows])
+            before = torch.cat([kept.reshape(-1) for _, _, kept in rows])
+            settled = torch.where(refused.to(now.device), before, now).split(sizes)
+            for (number, buffer, _), values in zip(rows, settled):
+                values = values.view(buffer.shape)
+                buffer.detach().copy_(values)
+                self.kept[number] = (buffer, buffer._version, values)
