@@ -25,7 +25,7 @@ from signcl.data.batch import Sample
 from signcl.pages.access import Access
 from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
-from signcl.pages.markup import Html, html, inline_script, joined, page_file, page_policy
+from signcl.pages.markup import Html, html, inline_script, joined, page_file, page_policy, visible
 from signcl.pages.report import report
 from signcl.pages.signs import span_view, strips
 from signcl.pages.task import Task
@@ -280,11 +280,15 @@ def _run_files(app: FastAPI, site: Site) -> None:
 
 def _sample(site: Site, clip: str) -> Sample:
     try:
-        return site.samples()[clip]
-    except KeyError:
-        raise HTTPException(404, f"split {site.split} has no clip {clip!r}") from None
+        samples = site.samples()
     except (ValueError, OSError) as error:
         raise HTTPException(404, f"the corpus cannot be read: {error}") from None
+    if clip in samples:
+        return samples[clip]
+    for name, sample in samples.items():
+        if visible(name) == clip:  # as the explorer knows it
+            return sample
+    raise HTTPException(404, f"split {site.split} has no clip {visible(clip)!r}")
 
 
 # -- annotation --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from anyio import to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from signcl.pages.markup import visible
 from signcl.pages.uploads import Refused
 
 __all__ = ["ClientLeft", "receive_clip"]
@@ -104,7 +105,7 @@ class _Form:
             if options.get(b"name") == FIELD and b"filename" in options:
                 self._kept = True
                 said = options[b"filename"].decode("utf-8", "replace").replace("\\", "/")
-                self.name = said.rpartition("/")[2][:NAME] or "clip"
+                self.name = visible(said.rpartition("/")[2][:NAME]) or "clip"
         self._header, self._value = b"", b""
 
     def _data(self, data: bytes, start: int, stop: int) -> None:

@@ -239,10 +239,18 @@ def key(number: int, label: str) -> Html:
 
 
 def data(name: str, value: Any) -> Html:
-    """Numbers for the page's script; nothing in them can end the element."""
-    packed = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    packed = packed.encode("utf-8", "backslashreplace").decode().replace("<", "\\u003c")
+    """Numbers and names for the page's script, each text `visible`; nothing in them can end the element."""
+    packed = json.dumps(_all_visible(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    packed = packed.replace("<", "\\u003c")
     return html('<script type="application/json" id="{}-data">{}</script>', name, Html(packed))
+
+
+def _all_visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_all_visible(name): _all_visible(part) for name, part in value.items()}
+    return [_all_visible(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def embedded(content: bytes, kind: str) -> str:

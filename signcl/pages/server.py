@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import importlib.util
+import logging
 import os
 import re
 import secrets
@@ -98,6 +99,7 @@ def _until_stopped(app: Any, door: socket.socket) -> None:
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
             self.force_exit = True  # wait for nobody
+            logging.getLogger("uvicorn.error").disabled = True  # that clients are cut off is what was asked for
             super().handle_exit(sig, frame)
 
     Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, http=_protocol())).run([door])

@@ -165,7 +165,8 @@ async def _next(events: asyncio.Queue[dict[str, Any]], left: asyncio.Future[None
         ClientLeft: nobody waits for it.
     """
     stage = asyncio.ensure_future(events.get())
-    await asyncio.wait({stage, left}, return_when=asyncio.FIRST_COMPLETED)
+    both: list[asyncio.Future[Any]] = [stage, left]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if stage.done():
         return stage.result()
     stage.cancel()
