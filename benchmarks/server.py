@@ -140,11 +140,18 @@ async def measure(server: psutil.Process, port: int, wanted: list[Request], conn
             statuses[request.kind][status] += 1
             if request.kind == "GET /":
                 home.append(seconds)
-            memory.append(resident(server))
+
+    async def watch() -> None:
+        while True:  # in a thread, so that it does not slow the clients whose waiting is measured
+            size = await asyncio.to_thread(resident, server)
+            memory.append((sum(map(collections.Counter.total, statuses.values())), size))
+            await asyncio.sleep(1)
 
     started = time.perf_counter()
+    watching = asyncio.create_task(watch())
     await asyncio.gather(*(client() for _ in range(connections)))
     took = time.perf_counter() - started
+    watching.cancel()
     await asyncio.sleep(3)
     print(f"{len(wanted)} requests at {connections} connections in {took:.0f} s; load {os.getloadavg()[0]:.1f}")
     print("\n| request | answers |\n|---|---|")
@@ -154,9 +161,12 @@ async def measure(server: psutil.Process, port: int, wanted: list[Request], conn
     errors = sum(n for found in statuses.values() for status, n in found.items() if status >= 500)
     print(f"\n5xx: {errors}")
     print(f"GET / idle: {percentiles(calm)}; under load: {percentiles(home)}")
-    early, late = np.median(memory[100:200]), np.median(memory[-100:])
-    print(f"memory of all processes: {early:.0f} MB at requests 100 to 200, {late:.0f} MB at the last 100 "
-          f"({100 * (late / early - 1):+.1f} %), most {max(memory):.0f} MB")  # fmt: skip
+    part = len(wanted) / 5
+    early = np.median([size for done, size in memory if part / 2 <= done <= part] or [memory[0][1]])
+    late = np.median([size for done, size in memory if done >= len(wanted) - part / 2] or [memory[-1][1]])
+    change, most = 100 * (late / early - 1), max(size for _, size in memory)
+    print(f"memory of all processes: {early:.0f} MB in the second tenth of requests, {late:.0f} MB in the last "
+          f"({change:+.1f} %), most {most:.0f} MB")  # fmt: skip
     print(f"files left: {sum(path.is_file() for path in place.rglob('*'))}")
 
 
@@ -180,6 +190,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--abandoned", type=int, default=100)
     parser.add_argument("--connections", type=int, default=30)
+    parser.add_argument("--waiting", type=int, default=40, help="clips in the queue; fewer than connections: some 429")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--clips", type=Path, help="folder of .mp4 files that the run can translate")
@@ -200,6 +211,7 @@ def main() -> None:
         place = work / "temporary"
         place.mkdir()
         command = [sys.executable, "-m", "signcl", "serve", str(run), "--port=0", f"--max-upload={UPLOAD_MB}"]
+        command += [f"--max-waiting={options.waiting}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(place)})
         try:
             assert process.stdout is not None

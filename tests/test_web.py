@@ -23,8 +23,8 @@ from signcl.data.batch import Sample, Span
 from signcl.data.corpora import load_samples
 from signcl.pages.app import Site, make_app
 from signcl.pages.explorer import FeatureSet, explore, write_explorer
-from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.job_queue import JobQueue
+from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.signs import span_view
 from signcl.pages.task import make_task
 from signcl.pages.uploads import Limits, kind_of
