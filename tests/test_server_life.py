@@ -106,7 +106,7 @@ class Place:
 def files(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("life")
     make_site(place)
-    write_video(place / "large.mp4", np.zeros((40, 2048, 2048, 3), np.uint8))  # small, and slow to read
+    write_video(place / "large.mp4", np.zeros((24, 2048, 2048, 3), np.uint8))  # small, and slow to read
     return place
 
 

@@ -29,7 +29,7 @@ from signcl.pages.uploads import Limits, Refused, read_upload
 
 __all__ = ["Work", "work"]
 
-POLITE = 5  # the worker's niceness: pages and uploads come first
+POLITE = 2  # the worker's niceness: pages and uploads come first
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,6 @@ def work(pipe: Connection, task: Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the server decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_server, args=(task.place,), daemon=True).start()
-    with contextlib.suppress(AttributeError, OSError):  # Windows has none
-        os.nice(POLITE)
     try:
         load_plugins(task.plugins)
         model = load_model(task.run, device=task.device)
@@ -61,6 +59,8 @@ def work(pipe: Connection, task: Work) -> None:
         _tell(pipe, {"stage": "unfit", "error": str(error)})
         return
     with contextlib.suppress(EOFError, OSError):
+        with contextlib.suppress(AttributeError):  # Windows has none
+            os.nice(POLITE)
         _tell(pipe, {"stage": "ready"})
         while True:
             job = json.loads(pipe.recv_bytes())
