@@ -33,7 +33,7 @@ def form(content: bytes, name: str = "clip.mp4") -> bytes:
     return head + content + b"\r\n--%b--\r\n" % EDGE
 
 
-def until(true, seconds: float = 60) -> bool:
+def until(true, seconds: float = 240) -> bool:
     """Whether something becomes true in time."""
     end = time.monotonic() + seconds
     while not true():
@@ -47,7 +47,7 @@ class Client:
     """A client on a bare socket: it can send a part of a request, and leave."""
 
     def __init__(self, port: int, path: str = "/api/translate?progress=1", **headers: str) -> None:
-        self.door = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.door = socket.create_connection(("127.0.0.1", port), timeout=240)
         lines = [f"POST {path} HTTP/1.1", f"Host: localhost:{port}", *(f"{n}: {v}" for n, v in headers.items())]
         self.door.sendall("\r\n".join(lines).encode() + b"\r\n")
 
@@ -80,7 +80,7 @@ class Place:
         self.server = uvicorn.Server(uvicorn.Config(make_app(Site(run=run, queue=self.queue)), log_level="warning"))
         self.thread = threading.Thread(target=self.server.run, args=([self.door],), daemon=True)
         self.thread.start()
-        self.http = httpx.Client(base_url=f"http://localhost:{self.port}", timeout=120)
+        self.http = httpx.Client(base_url=f"http://localhost:{self.port}", timeout=240)
 
     @contextlib.contextmanager
     def limited(self, **limits: float) -> Iterator[None]:
@@ -257,7 +257,7 @@ def test_a_signal_ends_it_at_once_with_clients_in_every_stage(files, clip, large
         busy.append(Client(server.port).sends(form(clip), part=0.5))
         busy[0].hears('"reading"')
         os.kill(server.process.pid, way)
-        server.process.join(20)
+        server.process.join(60)
         assert server.process.exitcode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[way]
         assert "Traceback" not in "".join(server.said)
     assert worked

@@ -28,6 +28,7 @@ from signcl.data.progress import say
 from signcl.data.registry import loaded_plugins
 from signcl.pages.uploads import MEGABYTE, Limits
 from signcl.pages.worker import Work, work
+from signcl.training.runs import read_recipe
 
 __all__ = ["Full", "Job", "JobQueue"]
 
@@ -182,7 +183,7 @@ class JobQueue:
             return
         try:
             self._worker = self._start()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no process to be had, or a run folder that is no longer there
             say(f"no process for translations can be started: {error}")
         if self._closed and self._worker is not None:  # closed in between
             self._worker.kill()
@@ -209,7 +210,7 @@ class _Worker:
     """The process and the pipe to it."""
 
     def __init__(self, task: Work) -> None:
-        context = _context()
+        context = _context(task.run)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, task), daemon=True, name="signcl translation")
         self.process.start()
@@ -300,10 +301,10 @@ class _Worker:
             return 0  # it has just died; the pipe says so
 
 
-def _context() -> Any:
+def _context(run: Path) -> Any:
     """A fork server where there is one: it has torch imported already, so that a new worker is there in moments."""
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["signcl.pages.worker"])
+    context.set_forkserver_preload(["signcl.pages.worker", read_recipe(run).system.__module__])
     return context
