@@ -66,6 +66,7 @@ def work(pipe: Connection, task: Work) -> None:
             job = json.loads(pipe.recv_bytes())
             for stage in _stages(model, Path(job["path"]), job["name"], Limits(**job["limits"])):
                 _tell(pipe, stage)
+    shutil.rmtree(task.place, ignore_errors=True)  # the pipe closes only when the server has died: see below
 
 
 def _end_with_the_server(place: Path) -> None:
