@@ -50,6 +50,7 @@ LONG = (
     *("test_paper_recipes", "test_paper_runs", "test_compile", "test_paper_check", "test_cli", "test_official"),
     *("test_plugins", "test_rehearsal", "test_sign2gpt", "test_token_contrast", "test_ranks", "test_synthetic"),
     *("test_smkd", "test_pose", "test_extraction", "test_i3d", "test_freezing", "test_probes", "test_contract"),
+    *("test_server_life", "test_hostile_names"),
 )
 """Files that take longest, longest first: two workers that take whole files in this order end at the same time."""
 

@@ -1,9 +1,11 @@
 """The pages' server: uploads judged, files kept in, decisions written by real processes, the explorer's numbers."""
 
+import contextlib
 import json
 import shutil
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from signcl.data.batch import Sample, Span
 from signcl.data.corpora import load_samples
 from signcl.pages.app import Site, make_app
 from signcl.pages.explorer import FeatureSet, explore, write_explorer
+from signcl.pages.job_queue import JobQueue
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.signs import span_view
 from signcl.pages.task import make_task
@@ -33,12 +36,12 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(place) -> Site:
-    from signcl.inference.translation import load_model
-
+def site(place) -> Iterator[Site]:
     corpus, run = make_site(place)
     samples = {sample.name: sample for sample in load_samples("synthetic", corpus, "test")}
-    return Site(run=run, model=load_model(run, device="cpu"), samples=lambda: samples)
+    queue = JobQueue(run, device="cpu")
+    yield Site(run=run, queue=queue, samples=lambda: samples)
+    queue.close()
 
 
 @pytest.fixture(scope="module")
@@ -117,24 +120,34 @@ def test_the_kind_is_judged_by_content_and_not_by_name(client, clip):
     assert kind_of(b"RIFF\0\0\0\0AVI LIST") == "video"
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_kept(site, clip):
-    small = Site(run=site.run, model=site.model, samples=site.samples, limits=Limits(megabytes=0.05))
-    client = TestClient(make_app(small), base_url="http://localhost")
-    answer = upload(client, bytes(2_000_000))
-    assert answer.status_code == 413
-    assert "at most 0.05 MB" in answer.json()["error"]
+@contextlib.contextmanager
+def limited(site: Site, **limits: Any) -> Iterator[TestClient]:
+    """The site with other limits."""
+    before, site.queue.limits = site.queue.limits, Limits(**limits)
+    try:
+        yield TestClient(make_app(site), base_url="http://localhost:8765")
+    finally:
+        site.queue.limits = before
 
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_kept(site, clip):
     def endless():
         for _ in range(100):
             yield bytes(10_000)
 
-    headers = {"content-type": "multipart/form-data; boundary=x"}
-    answer = client.post("/api/translate", content=endless(), headers=headers)  # no length is said beforehand
-    assert answer.status_code == 413
-    for limits, match in ((Limits(frames=5), "more than 5 frames"), (Limits(side=40), "48 x 48 pixels"),
-                          (Limits(unfolded_megabytes=0.01), "unfolds to")):  # fmt: skip
-        narrow = Site(run=site.run, model=site.model, limits=limits)
-        answer = upload(TestClient(make_app(narrow), base_url="http://localhost"), clip)
+    with limited(site, megabytes=0.05) as client:
+        answer = upload(client, bytes(2_000_000))
+        assert answer.status_code == 413
+        assert "at most 0.05 MB" in answer.json()["error"]
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        answer = client.post("/api/translate", content=endless(), headers=headers)  # no length is said beforehand
+        assert answer.status_code == 413
+        answer = client.post("/api/annotate/decision", content=bytes(30_000))
+        assert answer.status_code == 413, "only a clip may be large"
+    for limits, match in (({"frames": 5}, "more than 5 frames"), ({"side": 40}, "48 x 48 pixels"),
+                          ({"unfolded_megabytes": 0.01}, "unfolds to")):  # fmt: skip
+        with limited(site, **limits) as client:
+            answer = upload(client, clip)
         assert answer.status_code == 413
         assert match in answer.json()["error"]
 
@@ -143,7 +156,7 @@ def test_no_file_and_no_model_are_said(client, site, clip):
     answer = client.post("/api/translate")
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("clip: ")
-    bare = TestClient(make_app(Site(why_no_model="x is a pretrain run")), base_url="http://localhost")
+    bare = TestClient(make_app(Site(why_not="x is a pretrain run")), base_url="http://localhost")
     assert "x is a pretrain run" in upload(bare, clip).json()["error"]
     assert bare.get("/report").status_code == 404
     assert bare.get("/run/card.json").status_code == 404

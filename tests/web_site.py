@@ -48,7 +48,7 @@ class Server:
         self.address = answered.partition("\n")[0]
         assert self.address.startswith("http://"), self._read("stderr")
         self.address = self.address.removesuffix("/annotate")
-        self.port = int(self.address.rpartition(":")[2])
+        self.port = int(self.address.partition("/?")[0].rpartition(":")[2])
 
     def _read(self, name: str) -> str:
         file = self.place / name

@@ -28,10 +28,28 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--corpus", help="kind of corpus of the spans: folder, synthetic, imu_numbers, ...")
     command.add_argument("--root", help="the corpus folder; default that of the run")
     command.add_argument("--split", default="test")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no password")
+    command.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; beyond the loopback address people need the token"
+    )
     command.add_argument("--port", type=whole(low=0, high=65_535), default=8765, help="0 takes any free one")
     command.add_argument(
         "--max-upload", type=real(above=0, high=1e6), default=64.0, metavar="MB", help="largest clip that is taken"
+    )
+    command.add_argument(
+        "--max-seconds",
+        type=real(above=0, high=1e6),
+        default=60.0,
+        metavar="S",
+        help="most time that one clip may take",
+    )
+    command.add_argument(
+        "--max-memory", type=real(above=0, high=1e7), default=4000.0, metavar="MB", help="most memory of one clip"
+    )
+    command.add_argument(
+        "--max-waiting", type=whole(low=1, high=100_000), default=16, metavar="N", help="clips in the queue"
+    )
+    command.add_argument(
+        "--token", metavar="FILE", help="a file with the token that everybody needs; made where there is none"
     )
     command.add_argument("--device", default="auto")
 
@@ -64,6 +82,7 @@ def add(verbs: Any, words: list[str]) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     from signcl.pages.server import serve
+    from signcl.pages.uploads import Limits
 
     serve(
         options.folder,
@@ -74,7 +93,13 @@ def _serve(options: argparse.Namespace) -> None:
         choices=options.choices,
         host=options.host,
         port=options.port,
-        max_upload=options.max_upload,
+        token=options.token,
+        limits=Limits(
+            megabytes=options.max_upload,
+            seconds=options.max_seconds,
+            memory_megabytes=options.max_memory,
+            waiting=options.max_waiting,
+        ),
         device=options.device,
     )
 

@@ -8,34 +8,40 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import Body, FastAPI, File, HTTPException, Query, Request, UploadFile
+from anyio import CapacityLimiter, to_thread
+from fastapi import Body, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPError  # also what no route answers
 
 from signcl.data.batch import Sample
-from signcl.inference.translation import translate
+from signcl.pages.access import Access
 from signcl.pages.guard import Guard
-from signcl.pages.markup import text
+from signcl.pages.job_queue import JobQueue
+from signcl.pages.markup import Html, html, inline_script, joined, page_file, page_policy, visible
 from signcl.pages.report import report
-from signcl.pages.signs import clip_strip, span_view, strips
+from signcl.pages.signs import span_view, strips
 from signcl.pages.task import Task
-from signcl.pages.uploads import Limits, Refused, read_upload
+from signcl.pages.translate_route import add_translation
+from signcl.pages.uploads import Limits
 from signcl.training.result_files import read_density, read_scores
+from signcl.training.run_folder import read_card
+from signcl.training.runs import read_recipe
 
 __all__ = ["Site", "make_app"]
 
 STATIC = Path(__file__).parent / "static"
-REPORT_STYLE = Path(__file__).parent / "style.css"  # one look for all pages
+STYLE = Path(__file__).parent / "style.css"
 FILES = {".html", ".json", ".jsonl", ".tsv", ".csv", ".png", ".jpg", ".svg", ".pdf", ".yaml", ".txt"}
+PICTURES = 4  # threads that cut pictures out of clips of the corpus, so that the other threads stay free
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,117 +50,163 @@ class Site:
 
     run: Path | None = None
     """A run folder."""
-    model: Any = None
-    """`signcl.inference.translation.Model`, where the run translates."""
-    why_no_model: str = "no run is served"
+    queue: JobQueue | None = None
+    """Translates uploads, where the run translates."""
+    why_not: str = "no run is served"
+    """Why nothing is translated, where there is no queue."""
     task: Task | None = None
     """What there is to annotate."""
     samples: Callable[[], dict[str, Sample]] = field(default=dict)
     """Clips of the served split by name, for frames on demand."""
     split: str = "test"
-    limits: Limits = field(default_factory=Limits)
-    hosts: frozenset[str] | None = frozenset({"localhost", "127.0.0.1", "[::1]"})
-    """Names that requests may call this server; None takes any."""
+    access: Access = field(default_factory=Access)
+    """Who may ask."""
+
+    @property
+    def limits(self) -> Limits:
+        """Of what comes in."""
+        return Limits() if self.queue is None else self.queue.limits
 
 
 def make_app(site: Site) -> FastAPI:
     """The application for a site."""
     app = FastAPI(title="signcl", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.add_middleware(Guard, hosts=site.hosts, limit=site.limits.size)
+    app.add_middleware(Guard, access=site.access, limits=site.limits)
     app.add_exception_handler(AnyHTTPError, _as_json)
     app.add_exception_handler(RequestValidationError, _as_json)
     _pages(app, site)
     _run_files(app, site)
-    _translation(app, site)
+    add_translation(app, site.queue, lambda: site.why_not)
     if site.task is not None:
         _annotation(app, site.task)
     return app
 
 
-def _as_json(_: Request, error: Any) -> JSONResponse:
+async def _as_json(_: Request, error: Any) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
         return JSONResponse({"error": f"{place}: {first['msg']}"}, 422)
-    return JSONResponse({"error": str(error.detail)}, error.status_code)
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+
+class _Slow:
+    """Work of seconds for a page, in a few threads of its own; it is left behind when the server ends."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.limiter: CapacityLimiter | None = None
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
+        if self.limiter is None:  # it belongs to the loop that serves
+            self.limiter = CapacityLimiter(self.threads)
+        return await to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True, limiter=self.limiter)
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
 def _pages(app: FastAPI, site: Site) -> None:
+    files = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
+    files["base.css"] = STYLE  # one look for all pages
+    making = _Slow(1)
+
+    def answer(content: str, *scripts: str) -> HTMLResponse:
+        return HTMLResponse(content, headers={"content-security-policy": page_policy(*scripts, served=True)})
+
     def page(name: str, title: str) -> HTMLResponse:
-        content = (STATIC / f"{name}.html").read_text(encoding="utf-8")
-        return HTMLResponse(content.replace("<!--bar-->", _bar(site, name)).replace("<!--title-->", text(title)))
+        return answer(str(html(page_file(f"{name}.html"), bar=_bar(site, name), title=title)))
 
     @app.get("/", include_in_schema=False)
-    def home() -> HTMLResponse:
+    async def home() -> HTMLResponse:
         return page("home", site.run.name if site.run is not None else "signcl")
 
     @app.get("/translate", include_in_schema=False)
-    def translate_page() -> HTMLResponse:
+    async def translate_page() -> HTMLResponse:
         return page("translate", "Translate")
 
     @app.get("/annotate", include_in_schema=False)
-    def annotate_page() -> HTMLResponse:
+    async def annotate_page() -> HTMLResponse:
         return page("annotate", "Choose frames")
 
     @app.get("/report", include_in_schema=False)
-    def report_page() -> HTMLResponse:
+    async def report_page(request: Request) -> HTMLResponse:
         if site.run is None:
             raise HTTPException(404, "no run is served: start `signcl serve RUN`")
-        path = site.run / "report.html"
-        if not path.is_file():
-            try:
-                report([site.run], split=site.split)
-            except (ValueError, OSError) as error:
-                raise HTTPException(404, f"the report cannot be made: {error}") from None
-        return HTMLResponse(_with_bar(path.read_text(encoding="utf-8"), site, "report"))
+        if not (site.run / "report.html").is_file() and request.headers.get("sec-fetch-site") in (
+            "cross-site",
+            "same-site",
+        ):
+            raise HTTPException(403, "no other site's link makes the report: open it from this server's first page")
+        return answer(await making(_report, site), "page.js")
 
     @app.get("/explorer", include_in_schema=False)
-    def explorer_page() -> HTMLResponse:
-        path = site.run and site.run / "explorer.html"
-        if path is None or not path.is_file():
-            return page("no-explorer", "Explorer")
-        content = path.read_text(encoding="utf-8").replace('data-server=""', 'data-server="/api/"', 1)
-        return HTMLResponse(_with_bar(content, site, "explorer"))
+    async def explorer_page() -> HTMLResponse:
+        content = await making(_explorer, site)
+        return page("no-explorer", "Explorer") if content is None else answer(content, "explorer.js")
 
     @app.get("/static/{name}", include_in_schema=False)
-    def static(name: str) -> FileResponse:
-        path = REPORT_STYLE if name == "base.css" else STATIC / name
-        inside = path.parent in (STATIC, REPORT_STYLE.parent)
-        if not inside or path.suffix not in (".css", ".js", ".svg") or not path.is_file():
+    async def static(name: str) -> FileResponse:
+        if name not in files:
             raise HTTPException(404, f"there is no {name}")
-        return FileResponse(path)
+        return FileResponse(files[name])
 
     @app.get("/favicon.ico", include_in_schema=False)
-    def icon() -> RedirectResponse:
+    async def icon() -> RedirectResponse:
         return RedirectResponse("/static/icon.svg")
 
     @app.get("/api/site")
-    def about() -> dict[str, Any]:
+    async def about() -> dict[str, Any]:
         """What this server has: for the front page and for scripts."""
+        queue = site.queue
         found: dict[str, Any] = {
             "run": site.run and site.run.name,
             "split": site.split,
-            "translates": site.model is not None,
-            "why_not": None if site.model is not None else site.why_no_model,
+            "translates": queue is not None,
+            "why_not": None if queue is not None else site.why_not,
             "annotates": site.task is not None,
             "report": site.run is not None,
             "explorer": site.run is not None and (site.run / "explorer.html").is_file(),
             "max_upload": site.limits.size,
             "run_folder": None if site.run is None else str(site.run),
         }
-        if site.model is not None:
-            recipe = site.model.run.recipe
-            found["model"] = {
-                "system": recipe.model.name,
-                "corpus": recipe.corpus.name,
-                "wants": "video" if site.model.run.card.get("feature_dim") is None else "features",
-            }
+        if queue is not None:
+            found["queue"] = {"waiting": len(queue), "most": queue.limits.waiting}
+            found["model"] = model
         if site.run is not None:
             found |= _headline(site.run, site.split)
         return found
+
+    model = None if site.queue is None else _model(site.queue.run)
+
+
+def _model(run: Path) -> dict[str, Any]:
+    """What translates, in words."""
+    recipe = read_recipe(run)
+    wants = "video" if read_card(run).get("feature_dim") is None else "features"
+    return {"system": recipe.model.name, "corpus": recipe.corpus.name, "wants": wants}
+
+
+def _report(site: Site) -> str:
+    assert site.run is not None
+    path = site.run / "report.html"
+    if not path.is_file():
+        try:
+            report([site.run], split=site.split)
+        except (ValueError, OSError) as error:
+            raise HTTPException(404, f"the report cannot be made: {error}") from None
+    return _with_bar(path.read_text(encoding="utf-8"), site, "report")
+
+
+def _explorer(site: Site) -> str | None:
+    """The run's explorer; None where there is none, or one that another version made: its script would not run."""
+    path = site.run and site.run / "explorer.html"
+    if path is None or not path.is_file():
+        return None
+    content = path.read_text(encoding="utf-8")
+    if inline_script("explorer.js") not in content:
+        return None
+    return _with_bar(content.replace('data-server=""', 'data-server="/api/"', 1), site, "explorer")
 
 
 def _headline(run: Path, split: str) -> dict[str, Any]:
@@ -169,7 +221,7 @@ def _headline(run: Path, split: str) -> dict[str, Any]:
     return found
 
 
-def _bar(site: Site, here: str) -> str:
+def _bar(site: Site, here: str) -> Html:
     """The links between the pages."""
     links = [("/", "home", "signcl")]
     if site.run is not None:
@@ -177,14 +229,15 @@ def _bar(site: Site, here: str) -> str:
         links += [("/explorer", "explorer", "Explorer")]
     if site.task is not None:
         links += [("/annotate", "annotate", "Choose frames")]
-    items = "".join(
-        f'<a href="{to}"{" aria-current=page" if name == here else ""}>{label}</a>' for to, name, label in links
+    current = html(' aria-current="page"')
+    items = joined(
+        html('<a href="{}"{}>{}</a>', to, current if name == here else "", label) for to, name, label in links
     )
-    return f'<nav class="bar" aria-label="Pages">{items}</nav>'
+    return html('<nav class="bar" aria-label="Pages">{}</nav>', items)
 
 
 def _with_bar(content: str, site: Site, here: str) -> str:
-    style = f"<style>{(STATIC / 'bar.css').read_text(encoding='utf-8')}</style>"
+    style = html("<style>{}</style>", Html(page_file("bar.css")))
     return content.replace("<body>", f"<body>{style}{_bar(site, here)}", 1)
 
 
@@ -193,109 +246,50 @@ def _with_bar(content: str, site: Site, here: str) -> str:
 
 def _run_files(app: FastAPI, site: Site) -> None:
     @app.get("/run/{name:path}", include_in_schema=False)
-    def run_file(name: str) -> FileResponse:
+    async def run_file(name: str) -> FileResponse:
         if site.run is None:
             raise HTTPException(404, "no run is served")
-        if "\0" in name:
-            raise HTTPException(404, "no file has such a name")
         root = site.run.resolve()
-        path = (root / name).resolve()  # links are followed here, so that one that leads outside is refused too
         hidden = any(part.startswith(".") for part in Path(name).parts)
-        if not path.is_relative_to(root) or hidden or path.suffix not in FILES or not path.is_file():
-            raise HTTPException(404, "the run has no such file, or not of a kind that is served")
-        return FileResponse(path)
+        try:
+            path = (root / name).resolve()  # links are followed here, so that one that leads outside is refused too
+            if not hidden and path.is_relative_to(root) and path.suffix in FILES and path.is_file():
+                return FileResponse(path)
+        except (ValueError, OSError):  # a zero byte, or a name longer than names can be
+            pass
+        raise HTTPException(404, "the run has no such file, or not of a kind that is served")
+
+    cutting = _Slow(PICTURES)
 
     @app.get("/api/strip")
-    def strip(clip: str, start: int, stop: int) -> dict[str, str]:
+    async def strip(clip: str, start: int, stop: int) -> dict[str, str]:
         """A small filmstrip of some frames of a clip of the served split, as a data URI."""
-        sample = _sample(site, clip)
         if not 0 <= start < stop:
             raise HTTPException(422, f"frames 0 <= start < stop are needed, got {start} and {stop}")
-        for _, picture in strips([(sample, start, stop)]):
+        for _, picture in await cutting(lambda: list(strips([(_sample(site, clip), start, stop)]))):
             return {"strip": picture}
         raise HTTPException(404, f"frames {start} to {stop} of {clip} cannot be read")
 
     @app.get("/api/frames")
-    def frames(clip: str, start: int, stop: int) -> dict[str, Any]:
+    async def frames(clip: str, start: int, stop: int) -> dict[str, Any]:
         """Every frame of a span as one sheet, or the readings where the corpus has no pictures."""
         try:
-            return span_view(_sample(site, clip), start, stop)
+            return await cutting(lambda: span_view(_sample(site, clip), start, stop))
         except (ValueError, OSError) as error:
             raise HTTPException(404, str(error)) from None
 
 
 def _sample(site: Site, clip: str) -> Sample:
     try:
-        return site.samples()[clip]
-    except KeyError:
-        raise HTTPException(404, f"split {site.split} has no clip {clip!r}") from None
+        samples = site.samples()
     except (ValueError, OSError) as error:
         raise HTTPException(404, f"the corpus cannot be read: {error}") from None
-
-
-# -- translation -------------------------------------------------------------------------------------------------------
-
-
-def _translation(app: FastAPI, site: Site) -> None:
-    turn = threading.Lock()  # one clip at a time: the model is one, and memory is bounded
-
-    def work(path: Path, name: str) -> Iterator[dict[str, Any]]:
-        """The stages of a translation; the last one is done or failed."""
-        if not turn.acquire(blocking=False):
-            yield {"stage": "waiting"}
-            turn.acquire()
-        try:
-            yield {"stage": "reading"}
-            run = site.model.run
-            notes: list[str] = []
-            raw = read_upload(path, run, site.limits, notes.append)
-            yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
-            found = translate(site.model, raw)
-            yield {
-                "stage": "done",
-                "clip": name,
-                "text": found.text,
-                "frames": found.num_frames,
-                "seconds": round(found.seconds, 3),
-                "run": site.run.name if site.run else "",
-                **({"notes": notes} if notes else {}),
-            }
-        except Refused as error:
-            yield {"stage": "failed", "error": f"{name}: {error}", "status": error.status}
-        except (ValueError, OSError) as error:
-            yield {"stage": "failed", "error": f"{name}: {error}", "status": 422}
-        finally:
-            turn.release()
-
-    @app.post("/api/translate", response_model=None)
-    def translate_clip(
-        clip: Annotated[UploadFile, File(description="a video, or features where the model wants those")],
-        progress: Annotated[bool, Query(description="answer with one JSON line for each stage")] = False,
-    ) -> JSONResponse | StreamingResponse:
-        """Translate one clip. Errors are {"error": "..."} with 413 (too large), 415 (no clip), 422 (cannot be read)."""
-        if site.model is None:
-            raise HTTPException(409, f"this server does not translate: {site.why_no_model}")
-        name = Path(clip.filename or "clip").name[:120]
-        folder = tempfile.TemporaryDirectory(prefix="signcl-upload-")
-        path = Path(folder.name) / "clip"
-        with path.open("wb") as file:
-            while chunk := clip.file.read(1 << 20):
-                file.write(chunk)
-        if not path.stat().st_size:
-            folder.cleanup()
-            raise HTTPException(422, f"{name}: the file is empty")
-
-        def stages() -> Iterator[dict[str, Any]]:
-            with folder:
-                yield from work(path, name)
-
-        if progress:
-            lines = (json.dumps(stage, ensure_ascii=False) + "\n" for stage in stages())
-            return StreamingResponse(lines, media_type="application/x-ndjson")
-        last = list(stages())[-1]
-        if last.pop("stage") == "failed":
-            raise HTTPException(last["status"], last["error"])
-        return JSONResponse(last)
+    if clip in samples:
+        return samples[clip]
+    for name, sample in samples.items():
+        if visible(name) == clip:  # as the explorer knows it
+            return sample
+    raise HTTPException(404, f"split {site.split} has no clip {visible(clip)!r}")
 
 
 # -- annotation --------------------------------------------------------------------------------------------------------
@@ -305,6 +299,8 @@ Part = Literal["annotator", "judge"]
 
 
 def _annotation(app: FastAPI, task: Task) -> None:
+    cutting = _Slow(PICTURES)
+
     @app.get("/api/annotate/task")
     def what() -> dict[str, Any]:
         """The spans, as rows (clip, gloss, start, stop); a span's place in this list is its number elsewhere."""
@@ -316,10 +312,10 @@ def _annotation(app: FastAPI, task: Task) -> None:
         return task.state(annotator.strip(), role)
 
     @app.get("/api/annotate/span/{place}")
-    def span(place: int) -> dict[str, Any]:
+    async def span(place: int) -> dict[str, Any]:
         """The frames of a span."""
         try:
-            return task.view(place)
+            return await cutting(task.view, place)
         except (ValueError, OSError) as error:
             raise HTTPException(404, str(error)) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from signcl.pages.markup import Cell, code, decimals, duration, key, table, text
+from signcl.pages.markup import Cell, Html, code, decimals, duration, html, joined, key, table, text
 from signcl.pages.report_runs import RunFiles
 from signcl.training.recipe import recipe_to_dict
 
@@ -15,7 +15,7 @@ STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetu
 NOT_DIFFERENCES = ("out",)  # every run has its own
 
 
-def what_was_trained(runs: list[RunFiles]) -> str:
+def what_was_trained(runs: list[RunFiles]) -> Html:
     """System, corpus and clips in a sentence: once where the runs share it, and the loss of each."""
     facts, losses = [], []
     for run in runs:
@@ -28,26 +28,27 @@ def what_was_trained(runs: list[RunFiles]) -> str:
         )
         losses.append("Loss: " + " + ".join(f"{weight:g} {name}" for name, weight in recipe.loss.weights.items()))
     if len(set(facts)) == 1:
-        lines = [f'<p class="facts">{text(facts[0])}</p>']
+        shared = html('<p class="facts">{}</p>', facts[0])
     else:
-        lines, losses = [], [f"{fact} {loss}" for fact, loss in zip(facts, losses)]
-    own = "".join(f"<span>{key(i, run.label)} {text(loss)}</span>" for i, (run, loss) in enumerate(zip(runs, losses)))
-    return "".join(lines) + f'<p class="facts each">{own}</p>'
+        shared, losses = Html(), [f"{fact} {loss}" for fact, loss in zip(facts, losses)]
+    own = [html("<span>{} {}</span>", key(i, run.label), loss) for i, (run, loss) in enumerate(zip(runs, losses))]
+    return shared + html('<p class="facts each">{}</p>', joined(own))
 
 
-def cards_section(runs: list[RunFiles]) -> str:
+def cards_section(runs: list[RunFiles]) -> Html:
     """A table of facts with a column for each run, the recipes' differences, and the recipes themselves."""
     columns = [_facts(run) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [[text(name), *(column.get(name, "–") for column in columns)] for name in names]
+    rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
     header = [key(i, run.label) for i, run in enumerate(runs)]
     parts = [table(header, rows, caption="Run card", kind="words", name="Run")]
     if len(runs) > 1:
         parts.append(_recipe_differences(runs, header))
     for i, run in enumerate(runs):
         content = (run.folder / "recipe.yaml").read_text(encoding="utf-8")
-        parts.append(f"<details><summary>Recipe of {key(i, run.label)}</summary><pre>{text(content)}</pre></details>")
-    return "".join(parts)
+        details = "<details><summary>Recipe of {}</summary><pre>{}</pre></details>"
+        parts.append(html(details, key(i, run.label), content))
+    return joined(parts)
 
 
 def flat(recipe: dict[str, Any], where: str = "") -> dict[str, Any]:
@@ -61,24 +62,24 @@ def flat(recipe: dict[str, Any], where: str = "") -> dict[str, Any]:
     return found
 
 
-def _facts(run: RunFiles) -> dict[str, Cell]:
+def _facts(run: RunFiles) -> dict[str, Cell | str]:
     card = run.card
     clips, frames = card.get("clips", {}), card.get("frames", {})
-    facts: dict[str, Cell] = {"Folder": code(run.folder), "Stage": text(run.recipe.stage)}
-    facts["Corpus"] = f"{text(run.recipe.corpus.name)} in {code(run.recipe.corpus.root)}"
+    facts: dict[str, Cell | str] = {"Folder": code(run.folder), "Stage": text(run.recipe.stage)}
+    facts["Corpus"] = html("{} in {}", run.recipe.corpus.name, code(run.recipe.corpus.root))
     for split in clips:
         facts[f"Clips, {split}"] = f"{decimals(clips[split], 0)} ({decimals(frames.get(split), 0)} frames)"
     facts["Parameters"] = decimals(card.get("parameters"), 0)
     if run.recipe.model.init_from:
         facts["Started from"] = code(run.recipe.model.init_from)
     if card.get("initialised"):
-        facts["Weights taken over"] = "<br>".join(text(line) for line in card["initialised"])
+        facts["Weights taken over"] = joined(card["initialised"], html("<br>"))
     facts["Trained"] = (
         f"{card.get('epochs', '–')} epochs, {card.get('steps', '–')} steps, {duration(card.get('seconds', 0))}"
     )
     if card.get("best") is not None:
         select = run.recipe.select
-        facts["Weights kept by"] = f"dev {code(select.lstrip('-'))} {decimals(abs(card['best']))}"
+        facts["Weights kept by"] = html("dev {} {}", code(select.lstrip("-")), decimals(abs(card["best"])))
     facts["Device"] = text(card.get("device", "–")) + (f" × {card['ranks']}" if card.get("ranks", 1) > 1 else "")
     facts["Seed"] = text(card.get("seed", "–"))
     facts["Commit"] = code(card["commit"]) if card.get("commit") else "–"
@@ -96,15 +97,15 @@ def _command(words: str) -> str:
     return f"{first.rsplit('/', 1)[-1]} {rest}".strip()
 
 
-def _skipped(broken: dict[str, str]) -> Cell:
+def _skipped(broken: dict[str, str]) -> Cell | str:
     if not broken:
         return "none"
-    lines = "".join(f"<li>{text(name)}: {text(reason)}</li>" for name, reason in list(broken.items())[:50])
-    more = f"<li>and {len(broken) - 50} more, all in card.json</li>" if len(broken) > 50 else ""
-    return f"<details><summary>{len(broken)}</summary><ul>{lines}{more}</ul></details>"
+    lines = [html("<li>{}: {}</li>", name, reason) for name, reason in list(broken.items())[:50]]
+    lines += [html("<li>and {} more, all in card.json</li>", len(broken) - 50)] if len(broken) > 50 else []
+    return html("<details><summary>{}</summary><ul>{}</ul></details>", len(broken), joined(lines))
 
 
-def _recipe_differences(runs: list[RunFiles], header: list[Cell]) -> str:
+def _recipe_differences(runs: list[RunFiles], header: list[Cell]) -> Html:
     recipes = [flat(recipe_to_dict(run.recipe)) for run in runs]
     names = [n for n in dict.fromkeys(n for r in recipes for n in r) if n not in NOT_DIFFERENCES]
     missing = object()
@@ -114,9 +115,9 @@ def _recipe_differences(runs: list[RunFiles], header: list[Cell]) -> str:
         if any(r.get(n, missing) != recipes[0].get(n, missing) for r in recipes)
     ]
     if not rows:
-        return '<p class="note">The recipes are equal but for the folder.</p>'
+        return html('<p class="note">The recipes are equal but for the folder.</p>')
     whole = table(header, rows, caption="Recipe keys that differ between the runs", kind="words", name="Key")
-    return f"<h3>Where the recipes differ</h3>{whole}"
+    return html("<h3>Where the recipes differ</h3>{}", whole)
 
 
 def quoted(runs: list[RunFiles]) -> str:

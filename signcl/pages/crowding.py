@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from signcl.density.verdicts import compared_line
-from signcl.pages.markup import data, decimals, gap, key, table, text
+from signcl.pages.markup import Html, data, decimals, gap, html, joined, key, table
 from signcl.pages.report_runs import RunFiles, command
 from signcl.pages.score_tables import same_measure
 
@@ -21,19 +21,20 @@ MOST_POINTS = 5000
 SIDE, EDGE = 400, 12
 
 
-def density_section(runs: list[RunFiles]) -> str:
+def density_section(runs: list[RunFiles]) -> Html:
     """Summary table and bars."""
     parts = [gap(f"{run.label}: not measured on the {run.split} split.", command("density", run))
              for run in runs if run.density is None or run.glosses is None]  # fmt: skip
     measured = [(number, run) for number, run in enumerate(runs) if run.density is not None and run.glosses]
     if not measured:
-        return "".join(parts)
+        return joined(parts)
     parts.append(_summary(measured))
     if any(not same_measure(measured[0][1], run) for _, run in measured):
-        parts.append('<p class="gap">The runs were measured in different ways (last rows): do not compare them.</p>')
-    parts += [f'<p class="gap">{text(line)}.</p>' for line in _disagreements(measured)]
+        warning = '<p class="gap">The runs were measured in different ways (last rows): do not compare them.</p>'
+        parts.append(html(warning))
+    parts += [html('<p class="gap">{}.</p>', line) for line in _disagreements(measured)]
     parts.append(bars(measured))
-    return "".join(parts)
+    return joined(parts)
 
 
 def _disagreements(measured: list[tuple[int, RunFiles]]) -> list[str]:
@@ -56,10 +57,10 @@ def _retrieved(found: dict[str, Any], key: str) -> str:
     return f"{decimals(part[key])} ({decimals(low)} to {decimals(high)})"
 
 
-def _summary(measured: list[tuple[int, RunFiles]]) -> str:
+def _summary(measured: list[tuple[int, RunFiles]]) -> Html:
     found: list[dict[str, Any]] = [run.density or {} for _, run in measured]
     wanted = (
-        ("SDR %", lambda d: f"<b>{decimals(d['sdr'])}</b>"),
+        ("SDR %", lambda d: html("<b>{}</b>", decimals(d["sdr"]))),
         ("95 % interval over glosses", lambda d: " to ".join(decimals(v) for v in d["interval"])),
         ("SDR % with shuffled labels", lambda d: decimals(d["shuffled"])),
         ("Retrieval in other clips, mAP %", lambda d: _retrieved(d, "map")),
@@ -69,11 +70,11 @@ def _summary(measured: list[tuple[int, RunFiles]]) -> str:
         ("Mean distance to other glosses", lambda d: decimals(d["inter"], 3)),
         ("Mean feature norm", lambda d: decimals(d["feature_norm"], 3)),
         ("Signs, glosses", lambda d: f"{d['instances']}, {d['glosses']}"),
-        ("Glosses left out (too rare)", lambda d: text(d["glosses_left_out"])),
-        ("Vector of a sign", lambda d: text(f"{d['made']['frame']}, {d['made']['tap']}")),
-        ("Distance, mean over", lambda d: text(f"{d['made']['distance']}, {d['made'].get('inter', 'gloss')}")),
+        ("Glosses left out (too rare)", lambda d: d["glosses_left_out"]),
+        ("Vector of a sign", lambda d: f"{d['made']['frame']}, {d['made']['tap']}"),
+        ("Distance, mean over", lambda d: f"{d['made']['distance']}, {d['made'].get('inter', 'gloss')}"),
     )
-    rows = [[text(name), *(cell(d) for d in found)] for name, cell in wanted]
+    rows = [[name, *(cell(d) for d in found)] for name, cell in wanted]
     header = [key(number, run.label) for number, run in measured]
     whole = table(header, rows, caption="Density of each run", kind="narrow", name="Density")
     note = (
@@ -83,10 +84,10 @@ def _summary(measured: list[tuple[int, RunFiles]]) -> str:
         "Retrieval ranks the signs of other clips by distance and asks whether the same sign comes first: higher is "
         "better, and it notices signs that coincide, which a mean over all other glosses does not."
     )
-    return f'<div class="beside">{whole}<p class="note">{text(note)}</p></div>'
+    return html('<div class="beside">{}<p class="note">{}</p></div>', whole, note)
 
 
-def bars(measured: list[tuple[int, RunFiles]]) -> str:
+def bars(measured: list[tuple[int, RunFiles]]) -> Html:
     """One line per gloss, most crowded in the first run first; paired where there are several runs."""
     first = measured[0][1]
     values = [{row.gloss: row for row in run.glosses or []} for _, run in measured]
@@ -101,18 +102,18 @@ def bars(measured: list[tuple[int, RunFiles]]) -> str:
         lines = []
         for gloss in glosses:
             count = next(rows[gloss].count for rows in values if gloss in rows)
-            rods, numbers = "", ""
+            rods, numbers = Html(), Html()
             for (number, _), rows in zip(measured, values):
                 share = 100 * rows[gloss].sdr / scale if gloss in rows else 0.0
-                rods += f'<i class="r{number}" style="width:{share:.1f}%"></i>'
-                numbers += (
-                    f'<span class="r{number}">{decimals(100 * rows[gloss].sdr if gloss in rows else None, 1)}</span>'
-                )
-            lines.append(
-                f'<li><span class="g">{text(gloss)} <small>{count}</small></span>'
-                f'<span class="b">{rods}</span><span class="v">{numbers}</span></li>'
+                value = decimals(100 * rows[gloss].sdr if gloss in rows else None, 1)
+                rods += html('<i class="r{}" style="width:{:.1f}%"></i>', number, share)
+                numbers += html('<span class="r{}">{}</span>', number, value)
+            line = (
+                '<li><span class="g">{} <small>{}</small></span><span class="b">{}</span><span class="v">{}</span></li>'
             )
-        lists.append((f"<h4>{text(heading)}</h4>" if heading else "") + f'<ul class="bars">{"".join(lines)}</ul>')
+            lines.append(html(line, gloss, count, rods, numbers))
+        lists += [html("<h4>{}</h4>", heading)] if heading else []
+        lists.append(html('<ul class="bars">{}</ul>', joined(lines)))
     note = (
         f"SDR % of each gloss, sorted by {first.label}; small: its instances. Bars end at {decimals(100 * scale, 1)} %."
     )
@@ -120,11 +121,11 @@ def bars(measured: list[tuple[int, RunFiles]]) -> str:
         better = sum(values[1][g].sdr < values[0][g].sdr for g in order if g in values[0] and g in values[1])
         both = sum(g in values[0] and g in values[1] for g in order)
         note += f" Lower in {measured[1][1].label} for {better} of {both} glosses."
-    everything = _profile(measured) + _all_glosses(measured, values, order) if cut else ""
-    return f'<h3>Density of each gloss</h3><p class="note">{text(note)}</p>{"".join(lists)}{everything}'
+    lists += [_profile(measured), _all_glosses(measured, values, order)] if cut else []
+    return html('<h3>Density of each gloss</h3><p class="note">{}</p>{}', note, joined(lists))
 
 
-def _profile(measured: list[tuple[int, RunFiles]]) -> str:
+def _profile(measured: list[tuple[int, RunFiles]]) -> Html:
     """All glosses as one falling curve for each run, each in its own order."""
     high = max(row.sdr for _, run in measured for row in run.glosses or [])
     parts = []
@@ -132,34 +133,37 @@ def _profile(measured: list[tuple[int, RunFiles]]) -> str:
         column = sorted((row.sdr for row in run.glosses or []), reverse=True)
         picks = np.unique(np.linspace(0, len(column) - 1, 300).round().astype(int))
         points = [(700 * i / max(len(column) - 1, 1), 118 - 110 * column[i] / high) for i in picks]
-        parts.append(f'<path class="dev r{number}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>')
-    label = "SDR of all glosses, falling, one curve for each run"
-    return (
-        f'<figure class="profile"><svg viewBox="0 0 700 124" role="img" aria-label="{label}">'
-        f'<line class="grid" x1="0" x2="700" y1="118" y2="118"/>{"".join(parts)}</svg>'
-        f"<figcaption>All glosses from most to least crowded, each run in its own order; 0 to {100 * high:.0f} %."
-        "</figcaption></figure>"
+        line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        parts.append(html('<path class="dev r{}" d="M{}"/>', number, line))
+    return html(
+        '<figure class="profile"><svg viewBox="0 0 700 124" role="img" '
+        'aria-label="SDR of all glosses, falling, one curve for each run">'
+        '<line class="grid" x1="0" x2="700" y1="118" y2="118"/>{}</svg>'
+        "<figcaption>All glosses from most to least crowded, each run in its own order; 0 to {:.0f} %."
+        "</figcaption></figure>",
+        joined(parts),
+        100 * high,
     )
 
 
-def _all_glosses(measured: list[tuple[int, RunFiles]], values: Sequence[dict[str, Any]], order: list[str]) -> str:
-    rows = [[text(g), *(decimals(100 * rows[g].sdr if g in rows else None, 1) for rows in values)] for g in order]
+def _all_glosses(measured: list[tuple[int, RunFiles]], values: Sequence[dict[str, Any]], order: list[str]) -> Html:
+    rows = [[g, *(decimals(100 * rows[g].sdr if g in rows else None, 1) for rows in values)] for g in order]
     header = [key(number, run.label) for number, run in measured]
     whole = table(header, rows, caption="SDR of every gloss", kind="narrow", name="Gloss")
-    return f"<details><summary>All {len(order)} glosses</summary>{whole}</details>"
+    return html("<details><summary>All {} glosses</summary>{}</details>", len(order), whole)
 
 
-def map_section(runs: list[RunFiles]) -> str:
+def map_section(runs: list[RunFiles]) -> Html:
     """t-SNE maps side by side: the most frequent glosses in colour, the others grey."""
     parts = [gap(f"{run.label} has no map.", command("density", run)) for run in runs if not run.points]
     mapped = [(number, run, run.points) for number, run in enumerate(runs) if run.points]
     if not mapped:
-        return "".join(parts)
+        return joined(parts)
     common = [gloss for gloss, _ in Counter(p["gloss"] for p in mapped[0][2]).most_common(COLOURED)]
     glosses = sorted({p["gloss"] for _, _, points in mapped for p in points})
     clips = sorted({p["clip"] for _, _, points in mapped for p in points})
     gloss_ids, clip_ids = ({name: i for i, name in enumerate(names)} for names in (glosses, clips))
-    figures: list[str] = []
+    figures: list[Html] = []
     maps: list[dict[str, Any]] = []
     left_out = 0
     for number, run, points in mapped:
@@ -177,8 +181,8 @@ def map_section(runs: list[RunFiles]) -> str:
                 "sdr": {r.gloss: round(100 * r.sdr, 1) for r in run.glosses or []},
             }
         )
-    chips = "".join(
-        f'<button type="button" class="chip m{i}" data-gloss="{gloss_ids[gloss]}"><i></i>{text(gloss)}</button>'
+    chips = joined(
+        html('<button type="button" class="chip m{}" data-gloss="{}"><i></i>{}</button>', i, gloss_ids[gloss], gloss)
         for i, gloss in enumerate(common)
     )
     settings = [run.density["tsne"] for _, run, _ in mapped if run.density and run.density.get("tsne")]
@@ -190,12 +194,17 @@ def map_section(runs: list[RunFiles]) -> str:
     )
     if left_out:
         note += f" {MOST_POINTS} of {left_out} dots are drawn."
-    return "".join(parts) + (
-        f'<p class="note">{text(note)}</p><p class="legend chips">{chips}<span class="chip m-"><i></i>'
-        f'{len(glosses) - len(common)} others</span></p><div class="maps n{len(mapped)}">{"".join(figures)}</div>'
-        + (f'<p class="note">Made by: {text(how)}</p>' if how else "")
-        + data("maps", {"glosses": glosses, "clips": clips, "maps": maps})
+    drawn = html(
+        '<p class="note">{}</p><p class="legend chips">{}<span class="chip m-"><i></i>{} others</span></p>'
+        '<div class="maps n{}">{}</div>',
+        note,
+        chips,
+        len(glosses) - len(common),
+        len(mapped),
+        joined(figures),
     )
+    made = html('<p class="note">Made by: {}</p>', how) if how else Html()
+    return joined([*parts, drawn, made, data("maps", {"glosses": glosses, "clips": clips, "maps": maps})])
 
 
 def _places(points: list[dict[str, Any]]) -> np.ndarray:
@@ -210,17 +219,23 @@ def _places(points: list[dict[str, Any]]) -> np.ndarray:
 
 def _map(
     number: int, run: RunFiles, points: list[dict[str, Any]], places: np.ndarray, common: list[str], index: int
-) -> str:
+) -> Html:
     """A dot is a line of no length with round ends: thousands of them make one short path."""
     groups: dict[str, list[str]] = {}
     for point, (x, y) in zip(points, places):
         group = f"m{common.index(point['gloss'])}" if point["gloss"] in common else "m-"
         groups.setdefault(group, []).append(f"M{x:.1f} {y:.1f}h0")
-    drawn = "".join(f'<path class="{group}" d="{"".join(groups[group])}"/>' for group in sorted(groups))
+    drawn = joined(html('<path class="{}" d="{}"/>', group, "".join(groups[group])) for group in sorted(groups))
     label = f"t-SNE of {len(points)} signs of {run.label}; coloured: {', '.join(common)}"
-    sdr = f"<small>SDR {decimals(run.density['sdr'])} %</small>" if run.density else ""
-    return (
-        f'<figure class="map" data-map="{index}"><figcaption>{key(number, run.label)}{sdr}</figcaption>'
-        f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{text(label)}">{drawn}'
-        '<path class="lit"/><circle class="at" r="7"/></svg></figure>'
+    sdr = html("<small>SDR {} %</small>", decimals(run.density["sdr"])) if run.density else Html()
+    return html(
+        '<figure class="map" data-map="{index}"><figcaption>{run}{sdr}</figcaption>'
+        '<svg viewBox="0 0 {side} {side}" role="img" aria-label="{label}">{drawn}'
+        '<path class="lit"/><circle class="at" r="7"/></svg></figure>',
+        index=index,
+        run=key(number, run.label),
+        sdr=sdr,
+        side=SIDE,
+        label=label,
+        drawn=drawn,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from signcl.metrics.titles import Score
-from signcl.pages.markup import data, decimals, gap, key, text
+from signcl.pages.markup import Html, data, decimals, gap, html, joined, key
 from signcl.pages.report_runs import RunFiles
 from signcl.systems.terms import score_shown, shown_scores
 
@@ -85,7 +85,7 @@ def thinned(
     return mean(steps), [epochs[int(part[-1])] for part in parts], mean(values)
 
 
-def curves_section(runs: list[RunFiles]) -> str:
+def curves_section(runs: list[RunFiles]) -> Html:
     """The section, legend and hover data included."""
     found: dict[str, list[Series]] = {}
     shortened = False
@@ -109,7 +109,7 @@ def curves_section(runs: list[RunFiles]) -> str:
     high = max(s.steps[-1] for series in found.values() for s in series)
     across = nice_axis(0, high, count=5)
     across = Axis(0, high or 1.0, [tick for tick in across.ticks if tick <= high])  # no empty stretch to the right
-    panels: list[str] = []
+    panels: list[Html] = []
     hover: dict[str, dict[str, object]] = {}
     for name in names:
         panel, hover[name] = _panel(name, score_shown(name, shown), found[name], across, runs)
@@ -122,17 +122,21 @@ def curves_section(runs: list[RunFiles]) -> str:
         notes += f" Curves with more than {MOST_POINTS} values are drawn as means of equal stretches."
     if len({tuple(sorted(run.recipe.loss.weights.items())) for run in runs}) > 1:
         notes += " The total is not comparable: the runs weigh their terms differently."
-    legend = "".join(key(number, run.label) for number, run in enumerate(runs))
+    legend = joined(key(number, run.label) for number, run in enumerate(runs))
     numbers = data("curves", {"panels": hover, "runs": [run.label for run in runs]})
-    return (
-        f'<p class="legend">{legend}</p><p class="note">{text(notes)} A ring marks the weights that were kept.</p>'
-        f'<div class="panels">{"".join(panels)}</div>{numbers}'
+    return html(
+        '<p class="legend">{}</p><p class="note">{} A ring marks the weights that were kept.</p>'
+        '<div class="panels">{}</div>{}',
+        legend,
+        notes,
+        joined(panels),
+        numbers,
     )
 
 
 def _panel(
     name: str, shown: Score, series: list[Series], across: Axis, runs: list[RunFiles]
-) -> tuple[str, dict[str, object]]:
+) -> tuple[Html, dict[str, object]]:
     values = [value for s in series for value in s.values]
     is_score = all(s.kind == "dev" for s in series)
     log = min(values) > 0 and max(values) > LOG_FROM * min(values) and not is_score and name != "lr"
@@ -148,20 +152,19 @@ def _panel(
     for s in sorted(series, key=lambda s: s.kind == "dev"):  # dev on top
         points = [(x(step), y(value)) for step, value in zip(s.steps, s.values)]
         path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
-        parts.append(f'<path class="{s.kind} r{s.run}" d="{path}"/>')
+        parts.append(html('<path class="{} r{}" d="{}"/>', s.kind, s.run, path))
         if (s.kind == "dev" and len(points) <= 40) or len(points) == 1:
-            parts += [f'<circle class="r{s.run}" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>' for px, py in points]
+            dot = '<circle class="r{}" cx="{:.1f}" cy="{:.1f}" r="2.6"/>'
+            parts += [html(dot, s.run, px, py) for px, py in points]
         if s.kind == "dev" and (kept := _kept(name, s, runs[s.run])) is not None:
-            parts.append(
-                f'<circle class="kept r{s.run}" cx="{points[kept][0]:.1f}" cy="{points[kept][1]:.1f}" r="5.5"/>'
-            )
+            parts.append(html('<circle class="kept r{}" cx="{:.1f}" cy="{:.1f}" r="5.5"/>', s.run, *points[kept]))
     title, explained = shown.title, shown.explained
     ends = [s for s in series if s.kind == "dev"] or series
     last = ", ".join(f"{runs[s.run].label} {_short(s.values[-1])}" for s in ends)
     what = f"{title} over {across.high:.0f} training steps; last {'dev' if ends[0].kind == 'dev' else 'value'}: {last}"
-    head = "".join(f'<span class="r{s.run}">{_short(s.values[-1])}</span>' for s in ends)
+    head = joined(html('<span class="r{}">{}</span>', s.run, _short(s.values[-1])) for s in ends)
     scale = "log scale" if log else ""
-    under = text(", ".join(part for part in (explained, scale) if part))
+    under = ", ".join(part for part in (explained, scale) if part)
     numbers = {
         "x": [across.low, across.high],
         "y": [up.low, up.high],
@@ -178,22 +181,32 @@ def _panel(
             for s in series
         ],
     }
-    return (
-        f'<figure class="panel" data-panel="{text(name)}"><figcaption><b>{text(title)}</b> <small>{under}</small>'
-        f'<span class="ends">{head}</span></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(what)}">{"".join(parts)}</svg></figure>'
-    ), numbers
+    drawn = html(
+        '<figure class="panel" data-panel="{}"><figcaption><b>{}</b> <small>{}</small><span class="ends">{}</span>'
+        '</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>',
+        name,
+        title,
+        under,
+        head,
+        WIDTH,
+        HEIGHT,
+        what,
+        joined(parts),
+    )
+    return drawn, numbers
 
 
-def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> str:
+def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> Html:
+    line = '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+    number = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
     parts = []
     for tick in up.ticks:
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_tick(tick)}</text>')
+        parts.append(html(line, LEFT, WIDTH - RIGHT, y(tick), y(tick)))
+        parts.append(html(number, LEFT - 6, y(tick) + 3.5, "end", _tick(tick)))
     for tick in across.ticks:
         anchor = "end" if x(tick) > WIDTH - RIGHT - 8 else "middle"
-        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{_tick(tick)}</text>')
-    return "".join(parts)
+        parts.append(html(number, x(tick), HEIGHT - 6, anchor, _tick(tick)))
+    return joined(parts)
 
 
 def _kept(name: str, series: Series, run: RunFiles) -> int | None:

@@ -30,7 +30,7 @@ from signcl.density.instances import Frame, Instances
 from signcl.density.maps import Projection, tsne, umap
 from signcl.density.verdicts import disagreement
 from signcl.inference.run_density import sign_instances
-from signcl.pages.markup import data, text
+from signcl.pages.markup import data, document, html, page_file
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.report_runs import labels
 from signcl.pages.signs import strips
@@ -40,8 +40,6 @@ from signcl.training.runs import load_run
 
 __all__ = ["FeatureSet", "explore", "write_explorer"]
 
-STATIC = Path(__file__).parent / "static"
-REPORT_STYLE = Path(__file__).parent / "style.css"
 NEIGHBOURS = 8
 PAIRS = 40
 MOST_RETRIEVED = 5000  # signs beyond which the page leaves retrieval to `signcl density`
@@ -365,16 +363,11 @@ def _strips(
 def _page(content: dict[str, Any]) -> str:
     counted = f"{len(content['gloss'])} signs of {len(content['glosses'])} glosses"
     names = " and ".join(one["label"] for one in content["sets"])
-    style = REPORT_STYLE.read_text(encoding="utf-8") + (STATIC / "explorer.css").read_text(encoding="utf-8")
-    fills = {
-        "title": text(names),
-        "kind": text(f"signcl explorer · {content['split']} split · {counted}"),
-        "style": style,
-        "data": data("explorer", content),
-        "script": (STATIC / "explorer.js").read_text(encoding="utf-8"),
-        "version": text(version_of("signcl")),
-    }
-    page = (STATIC / "explorer.html").read_text(encoding="utf-8")
-    for name, value in fills.items():
-        page = page.replace(f"<!--{name}-->", value)
-    return page
+    body = html(
+        page_file("explorer.html"),
+        title=names,
+        kind=f"signcl explorer · {content['split']} split · {counted}",
+        version=version_of("signcl"),
+        data=data("explorer", content),
+    )
+    return document(names, "signcl explorer", body, "explorer.js", ["explorer.css"], data_server="")

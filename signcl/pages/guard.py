@@ -1,46 +1,58 @@
-"""What every request must pass: it comes from this page, to this server, and is not too large.
+"""What every request must pass: it names this server, comes from its pages, may enter, and is neither large nor slow.
 
 A server on the loopback address is reached by every page that is open in the browser. So a request must name the host
-that the server was started for (else a foreign domain could be pointed here), and one that changes something must come
-from our own pages.
+that the server was started for (else a foreign domain could be pointed here), and must not come from a page of another
+site. Bodies have a limit of size and of time, of all requests alike.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["Guard", "TooLarge"]
+from signcl.pages.access import Access
+from signcl.pages.uploads import Limits
+
+__all__ = ["Guard", "drain"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; font-src data:; "
-    "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
 HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-FORM = 20_000  # bytes that the form around a file may take
+NOTHING = (
+    b"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
+    b"frame-ancestors 'none'"
+)
+"""The policy of whatever has none of its own: no script in it runs."""
+UPLOADS = ("/api/translate",)
+FORM = 20_000  # bytes that the form around a file may take; and all that any other request may have
+DRAIN = 5.0  # seconds that a refused upload is read on: a browser that is cut off in the middle shows no answer
+WELCOME = (
+    b"<!doctype html><html lang=en><meta charset=utf-8><title>signcl</title>"
+    b'<meta http-equiv=refresh content="0; url=/"><p><a href="/">Go on</a>'
+)
 
 
-class TooLarge(Exception):
-    """The body grew beyond the limit while it was read."""
+class _Refused(Exception):
+    """The body grew beyond the limit, or came too slowly, while it was read."""
 
 
 class Guard:
     """ASGI middleware; see the head of this file."""
 
-    def __init__(self, app: Any, *, hosts: frozenset[str] | None, limit: int) -> None:
-        """Args: the application, names of this server (None takes any), the most bytes of an upload."""
-        self.app, self.hosts, self.limit = app, hosts, limit + FORM
+    def __init__(self, app: Any, *, access: Access, limits: Limits) -> None:
+        """Args: the application, who may ask, and what a request may be."""
+        self.app, self.access, self.limits = app, access, limits
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
@@ -48,65 +60,97 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get("host", "")
-        if self.hosts is not None and _name(host) not in self.hosts:
-            await _refuse(send, 421, f"this server answers to {', '.join(sorted(self.hosts))}, not to {host[:80]!r}")
-            return
-        origin = headers.get("origin")
-        if scope["method"] not in ("GET", "HEAD") and origin is not None and origin.partition("://")[2] != host:
-            await _refuse(send, 403, "requests from other sites are refused")
-            return
+        refusal = self.access.refusal(scope["method"], headers)
+        if refusal is not None:
+            await _refuse(send, *refusal)
+        elif self.access.enters(scope["method"], scope.get("query_string", b"")):
+            await self._welcome(send)
+        elif not self.access.may_enter(headers):
+            line = (
+                "a token is needed: open the address that `signcl serve` printed, or send Authorization: Bearer TOKEN"
+            )
+            await _refuse(send, 401, line, [(b"www-authenticate", b"Bearer")])
+        else:
+            await self._passed(scope, headers, receive, send)
+
+    async def _welcome(self, send: Send) -> None:
+        """The cookie. A page and no redirect: after one, the browser would still count the visit as another site's."""
+        access = self.access
+        cookie = f"{access.cookie}={access.token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
+        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"set-cookie", cookie.encode()), *HEADERS]
+        headers.append((b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": WELCOME})
+
+    async def _passed(self, scope: Message, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        limits = self.limits
+        most = FORM + (limits.size if scope["path"] in UPLOADS else 0)
+        too_large = (413, f"the request is too large; at most {most / 1e6:g} MB are taken")
+        if most > FORM:
+            too_large = (413, f"the file is too large; at most {limits.megabytes:g} MB are taken (--max-upload)")
+        too_slow = (408, f"the request came too slowly; it must be here within {limits.upload_seconds:g} s")
         said = headers.get("content-length", "")
-        if said.isdecimal() and int(said) > self.limit:
-            await _drain(receive, self.limit)  # a browser that is cut off in the middle shows no answer
-            await _refuse(send, 413, self._too_large())
+        if said.isdecimal() and int(said) > most:
+            if headers.get("expect") is None:
+                await drain(receive)
+            await _refuse(send, *too_large)
             return
-        taken, refused = 0, False
+        taken, until, whole = 0, time.monotonic() + limits.upload_seconds, False
+        refusal: tuple[int, str] | None = None
+        started = answered = False
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole, refusal
+            if whole:
+                return await receive()
+            try:
+                left = until - time.monotonic()
+                message = await asyncio.wait_for(receive(), max(0.0, min(left, limits.silence_seconds)))
+            except TimeoutError:
+                refusal = too_slow
+                raise _Refused from None
+            whole = message["type"] != "http.request" or not message.get("more_body", False)
             taken += len(message.get("body", b""))
-            if taken > self.limit:
-                raise TooLarge
+            if taken > most:
+                refusal = too_large
+                raise _Refused
             return message
 
         async def headed(message: Message) -> None:
-            nonlocal refused
-            if taken > self.limit:  # the framework makes an answer of its own out of `TooLarge`
-                if not refused:
-                    refused = True
-                    await _refuse(send, 413, self._too_large())
+            nonlocal started, answered
+            if refusal is not None and not started:  # the framework makes an answer of its own out of `_Refused`
+                if not answered:
+                    answered = True
+                    await _refuse(send, *refusal)
                 return
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
+                started = True
+                own = {name for name, _ in message["headers"]}
+                policy = () if b"content-security-policy" in own else ((b"content-security-policy", NOTHING),)
+                message["headers"] = [*message["headers"], *HEADERS, *policy]
             await send(message)
 
         try:
             await self.app(scope, counted, headed)
-        except TooLarge:
+        except _Refused:
             await headed({"type": "http.response.start"})
 
-    def _too_large(self) -> str:
-        return f"the file is too large; at most {(self.limit - FORM) / 1e6:g} MB are taken (signcl serve --max-upload)"
+
+async def drain(receive: Receive) -> None:
+    """Read what a refused client still sends, for a while, and forget it."""
+    try:
+        async with asyncio.timeout(DRAIN):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
 
 
-def _name(host: str) -> str:
-    """A Host header without its port."""
-    return host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-
-
-async def _drain(receive: Receive, most: int) -> None:
-    taken = 0
-    while taken <= most:
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
-
-
-async def _refuse(send: Send, status: int, reason: str) -> None:
+async def _refuse(send: Send, status: int, reason: str, more: list[tuple[bytes, bytes]] | None = None) -> None:
     body = json.dumps({"error": reason}, ensure_ascii=False).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+    headers += [(b"content-security-policy", NOTHING), (b"connection", b"close"), *(more or [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,17 +1,26 @@
-"""Small pieces of HTML and number formats that every section uses. Whatever comes from a corpus passes `text`."""
+"""HTML that cannot be made unsafe by what it shows: `Html` is finished, every other text is escaped when it is put in.
+
+A page is made of `html("<b>{}</b>", name)`. What is put into a template, joined or added is escaped unless it is
+`Html`, and `document` escapes a body that is none: a forgotten escape shows tags to the reader, and never runs them.
+Should one slip through all the same, the page's own policy lets the browser run no script but ours.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
+import functools
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 __all__ = [
     "Cell",
+    "Html",
     "attributes",
     "code",
     "data",
@@ -20,50 +29,149 @@ __all__ = [
     "duration",
     "embedded",
     "gap",
+    "html",
+    "inline_script",
+    "joined",
     "key",
+    "page_file",
+    "page_policy",
     "table",
     "text",
+    "visible",
 ]
 
-Cell = str
+HERE = Path(__file__).parent
+OPENS = {**dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c"), **dict.fromkeys("\u2066\u2067\u2068", "\u2069")}
+"""Marks that turn the direction of writing, and what ends each."""
+PICTURES = {number: 0x2400 + number for number in range(32) if chr(number) not in "\t\n\r"} | {127: 0x2421}
+PICTURES |= dict.fromkeys(range(128, 160), 0xFFFD)
+
+
+def visible(value: str) -> str:
+    """A text whose every character can be seen and which ends where it ends.
+
+    Control characters become their pictures (U+2400 and on), halves of characters U+FFFD, and a direction of writing
+    that the text turns and does not turn back is turned back behind it: a name cannot reorder what follows it.
+    """
+    if value.isascii() and value.isprintable():
+        return value
+    open_ends: list[str] = []
+    for character in value:
+        if character in OPENS:
+            open_ends.append(OPENS[character])
+        elif open_ends and character == open_ends[-1]:
+            open_ends.pop()
+    shown = value.translate(PICTURES).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return shown + "".join(reversed(open_ends))
+
+
+class Html(Markup):
+    """Finished HTML; text that is put into it, joined by it or added to it is made visible and escaped."""
+
+    __slots__ = ()
+
+    @classmethod
+    def escape(cls, s: Any, /) -> Html:
+        """A value as HTML: itself where it is, else its text."""
+        return cls(super().escape(s if hasattr(s, "__html__") else visible(str(s))))
+
+
+Cell = Html
 """Finished HTML of one table cell."""
 
 
-def document(title: str, kind: str, body: str) -> str:
-    """A whole page that needs no other file: the head that all of ours share, their style, and a body.
+def html(template: str, *values: object, **named: object) -> Html:
+    """A template of ours, with values put in its braces as `str.format` does: `html("<b>{:.1f}</b> {x}", 2, x=name)`.
+
+    The template is written out in the source, never made from data; in it, attributes stand in double quotes.
+    """
+    return Html(Html(template).format(*values, **named))
+
+
+def joined(parts: Iterable[object], between: str = "") -> Html:
+    """Pieces one after another, each escaped unless it is HTML; the text between them too."""
+    return Html(Html.escape(between).join(parts))  # type: ignore[arg-type]
+
+
+def text(value: object) -> Html:
+    """Anything as text that is safe inside an element or a quoted attribute."""
+    return Html.escape(str(value))
+
+
+@functools.cache
+def page_file(name: str) -> str:
+    """A style, script or page of ours."""
+    folder = HERE if (HERE / name).is_file() else HERE / "static"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def inline_script(name: str) -> Html:
+    """A script of ours, within a page."""
+    return html("<script>{}</script>", Html(f"\n{page_file(name)}"))
+
+
+def page_policy(*scripts: str, served: bool = False) -> str:
+    """A Content-Security-Policy by which a page runs these scripts of ours, loads nothing from afar, and sends nothing.
+
+    Args:
+        scripts: names of scripts that stand within the page.
+        served: the page comes from our server, so that it may load scripts and styles from there.
+    """
+    digests = [hashlib.sha256(f"\n{page_file(name)}".encode()).digest() for name in scripts]
+    allowed = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests] + ["'self'"] * served
+    own = " 'self'" * served
+    return (
+        f"default-src 'none'; connect-src 'self'; img-src{own} data: blob:; media-src{own} blob:; font-src data:; "
+        f"style-src{own} 'unsafe-inline'; script-src {' '.join(allowed) or chr(39) + 'none' + chr(39)}; "
+        "form-action 'none'; base-uri 'none'" + ("; frame-ancestors 'none'" if served else "")
+    )
+
+
+def document(
+    title: str, kind: str, body: Html, script: str | None = None, styles: Sequence[str] = (), **root: str
+) -> str:
+    """A whole page that needs no other file: the head that all of ours share, their style, a body, and its script.
 
     Args:
         title: plain text.
         kind: what the page is, e.g. "signcl report"; stands behind the title in the browser's tab.
-        body: finished HTML between <body> and </body>.
+        body: between <body> and </body>.
+        script: the name of a script of ours that the page runs; it runs no other.
+        styles: names of further styles of ours.
+        root: attributes of the page.
     """
-    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
+    return html(
+        """<!doctype html>
+<html lang="en"{root}>
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>{text(title)} · {kind}</title>
+<title>{title} · {kind}</title>
 <style>
 {style}</style>
 </head>
 <body>
 {body}
+{script}
 </body>
 </html>
-"""
+""",
+        root=attributes(**root),
+        policy=page_policy(*([] if script is None else [script])),
+        title=title,
+        kind=kind,
+        style=Html("".join(page_file(name) for name in ("style.css", *styles))),
+        body=body,
+        script="" if script is None else inline_script(script),
+    )
 
 
-def text(value: object) -> str:
-    """Anything as text that is safe inside an element or a quoted attribute."""
-    return html.escape(str(value), quote=True)
-
-
-def code(value: object) -> str:
+def code(value: object) -> Html:
     """A command, key or file name."""
-    return f"<code>{text(value)}</code>"
+    return html("<code>{}</code>", value)
 
 
 def decimals(value: float | None, places: int = 2, sign: bool = False) -> str:
@@ -83,50 +191,66 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def attributes(**values: object) -> str:
+def attributes(**values: object) -> Html:
     """Attributes of an element: `class_` stands for class, `data_x` for data-x; None leaves one out."""
-    return "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{text(value)}"' for name, value in values.items() if value is not None
+    return joined(
+        html(' {}="{}"', name.rstrip("_").replace("_", "-"), value)
+        for name, value in values.items()
+        if value is not None
     )
 
 
 def table(
-    header: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, caption: str, kind: str = "", name: str = ""
-) -> str:
+    header: Sequence[object], rows: Sequence[Sequence[object]], *, caption: str, kind: str = "", name: str = ""
+) -> Html:
     """A table whose first column names its rows; it scrolls by itself where the screen is narrow.
 
     Args:
-        header: cells of the head, finished HTML.
-        rows: cells of each row, finished HTML; the first is the row's name.
+        header: cells of the head: text, or HTML.
+        rows: cells of each row, text or HTML; the first is the row's name.
         caption: plain text for those who do not see the page.
         kind: further CSS classes.
         name: heading of the first column, when `header` leaves it out.
     """
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in ([text(name)] if name else []) + list(header))
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows
+    head = joined(html('<th scope="col">{}</th>', cell) for cell in ([name] if name else []) + list(header))
+    body = joined(
+        html('<tr><th scope="row">{}</th>{}</tr>', row[0], joined(html("<td>{}</td>", cell) for cell in row[1:]))
+        for row in rows
     )
-    return (
-        f'<div class="scroll" tabindex="0" role="region"{attributes(aria_label=caption)}>'
-        f"<table{attributes(class_=kind or None)}><caption>{text(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return html(
+        '<div class="scroll" tabindex="0" role="region"{}><table{}><caption>{}</caption>'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
+        attributes(aria_label=caption),
+        attributes(class_=kind or None),
+        caption,
+        head,
+        body,
     )
 
 
-def gap(what: str, makes: str) -> str:
+def gap(what: str, makes: str) -> Html:
     """Stands where a piece is missing: what, and the command that makes it."""
-    return f'<p class="gap">{text(what)} {code(makes)} makes it.</p>'
+    return html('<p class="gap">{} {} makes it.</p>', what, code(makes))
 
 
-def key(number: int, label: str) -> str:
+def key(number: int, label: str) -> Html:
     """The name of a run with its colour."""
-    return f'<span class="key r{number}"><i></i>{text(label)}</span>'
+    return html('<span class="key r{}"><i></i>{}</span>', number, label)
 
 
-def data(name: str, value: Any) -> str:
-    """Numbers for the page's script; nothing in them can end the element."""
-    packed = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f'<script type="application/json" id="{name}-data">{packed.replace("<", chr(92) + "u003c")}</script>'
+def data(name: str, value: Any) -> Html:
+    """Numbers and names for the page's script, each text `visible`; nothing in them can end the element."""
+    packed = json.dumps(_all_visible(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    packed = packed.replace("<", "\\u003c")
+    return html('<script type="application/json" id="{}-data">{}</script>', name, Html(packed))
+
+
+def _all_visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_all_visible(name): _all_visible(part) for name, part in value.items()}
+    return [_all_visible(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def embedded(content: bytes, kind: str) -> str:

@@ -9,7 +9,7 @@ from signcl.data.installed import version_of
 from signcl.pages.cards import cards_section, quoted, what_was_trained
 from signcl.pages.crowding import density_section, map_section
 from signcl.pages.curves import curves_section
-from signcl.pages.markup import code, document, text
+from signcl.pages.markup import code, document, html, joined
 from signcl.pages.report_runs import RunFiles, labels, read_run
 from signcl.pages.score_page import files_section
 from signcl.pages.score_tables import differences, headline, health_box, key_numbers, scores_section
@@ -17,7 +17,6 @@ from signcl.pages.translations import translations_section
 
 __all__ = ["report"]
 
-HERE = Path(__file__).parent
 MOST_RUNS = 6  # as many as there are colours that everybody can tell apart
 
 
@@ -70,31 +69,38 @@ def _page(runs: list[RunFiles], split: str, files: list[Path]) -> str:
         ("samples", "Translations", translations_section(runs)),
         ("card", "Run card", cards_section(runs)),
     )
-    links = "".join(f'<a href="#{anchor}">{text(heading)}</a>' for anchor, heading, _ in sections)
-    body = "".join(
-        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2 id="{anchor}-h">{text(heading)}</h2>{content}'
-        "</section>"
-        for anchor, heading, content in sections
-    )
-    made_by = version_of("signcl")
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    links = joined(html('<a href="#{}">{}</a>', anchor, heading) for anchor, heading, _ in sections)
+    section = '<section id="{at}" aria-labelledby="{at}-h"><h2 id="{at}-h">{heading}</h2>{content}</section>'
+    body = joined(html(section, at=anchor, heading=heading, content=content) for anchor, heading, content in sections)
     return document(
         title,
         "signcl report",
-        f"""<header class="top">
-<p class="kind">signcl report · {text(corpora)} · {text(split)} split</p>
-<h1>{text(title)}</h1>
-{what_was_trained(runs)}
-{headline(runs, paired)}
-{health_box(runs)}
-{key_numbers(runs, paired)}
+        html(
+            """<header class="top">
+<p class="kind">signcl report · {corpora} · {split} split</p>
+<h1>{title}</h1>
+{trained}
+{headline}
+{health}
+{numbers}
 <nav aria-label="Sections">{links}</nav>
 </header>
 <main>
 {body}
 </main>
-<footer>Made by signcl {text(made_by)} with {code(quoted(runs))} from the files of the run folders.</footer>
-<div id="tip" role="status" hidden></div>
-<script>
-{script}</script>""",
+<footer>Made by signcl {version} with {command} from the files of the run folders.</footer>
+<div id="tip" role="status" hidden></div>""",
+            corpora=corpora,
+            split=split,
+            title=title,
+            trained=what_was_trained(runs),
+            headline=headline(runs, paired),
+            health=health_box(runs),
+            numbers=key_numbers(runs, paired),
+            links=links,
+            body=body,
+            version=version_of("signcl"),
+            command=code(quoted(runs)),
+        ),
+        script="page.js",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from signcl.data.installed import version_of
 from signcl.evaluation.sentence_files import Sentences, align, read_sentences
 from signcl.evaluation.text_scores import score_sentences
 from signcl.metrics.titles import SCORES
-from signcl.pages.markup import code, decimals, document, gap, table, text
+from signcl.pages.markup import Html, code, decimals, document, gap, html, joined, table
 from signcl.pages.report_runs import RunFiles, command
 
 __all__ = ["files_section", "score_page", "write_score_page"]
@@ -30,7 +31,7 @@ def _title(metric: str) -> str:
     return SCORES[metric].title if metric in SCORES else {"bertscore": "BERTScore F", "bleurt": "BLEURT"}[metric]
 
 
-def files_section(run: RunFiles, files: list[Path]) -> str:
+def files_section(run: RunFiles, files: list[Path]) -> Html:
     """A section of the report: files of sentences scored against the references of a run, beside that run."""
     if not run.predictions:
         return gap(
@@ -56,36 +57,39 @@ def files_section(run: RunFiles, files: list[Path]) -> str:
     )
     found["pairs"] = [pair for pair in found["pairs"] if pair["of_a"] == run.label]
     notes = [f"{side.path}: {side.how}" for side in sides] + notes
-    return _scores(found) + "<ul>" + "".join(f"<li>{text(note)}</li>" for note in notes) + "</ul>"
+    return _scores(found) + _list(notes)
 
 
-def _scores(found: dict[str, Any]) -> str:
+def _list(lines: Iterable[object]) -> Html:
+    return html("<ul>{}</ul>", joined(html("<li>{}</li>", line) for line in lines))
+
+
+def _scores(found: dict[str, Any]) -> Html:
     """The table of scores, how they were made, and the comparisons."""
     systems, convention = found["systems"], found["convention"]
     names = [metric for metric in SHOWN if any(metric in one["scores"] for one in systems)]
     rows = []
     for metric in names:
-        row = [text(_title(metric))]
+        row: list[object] = [_title(metric)]
         for one in systems:
             span = one["scores"].get("intervals", {}).get(metric)
-            below = f"<small>{decimals(span[0])}–{decimals(span[1])}</small>" if span else ""
-            row.append(decimals(one["scores"].get(metric), 3 if metric == "exact_match" else 2) + below)
+            below = html("<small>{}–{}</small>", decimals(span[0]), decimals(span[1])) if span else Html()
+            row.append(html("{}{}", decimals(one["scores"].get(metric), 3 if metric == "exact_match" else 2), below))
         rows.append(row)
-    parts = [table([text(one["name"]) for one in systems], rows, caption="Scores of each file", name="Score")]
-    parts.append('<p class="note">Small numbers: 95 % bootstrap intervals over sentences. WER: lower is better.</p>')
+    parts = [table([one["name"] for one in systems], rows, caption="Scores of each file", name="Score")]
+    note = '<p class="note">Small numbers: 95 % bootstrap intervals over sentences. WER: lower is better.</p>'
+    parts.append(html(note))
     said = f"Tokenizer {convention['tokenize']}"
     said += ", chosen by the writing of the references" if convention["tokenize_asked"] == "auto" else ""
     said += f"; both sides normalized by {', '.join(convention['normalization'])}."
     said += f" Preset {convention['preset']}: {convention['stated']}." if convention["preset"] else ""
-    signatures = "".join(
-        f"<li>{text(name)}: {code(value)}</li>" for name, value in systems[0]["scores"]["signatures"].items()
-    )
-    parts.append(f"<p>{text(said)}</p><ul>{signatures}</ul>")
+    signatures = systems[0]["scores"]["signatures"].items()
+    parts.append(html("<p>{}</p>{}", said, _list(html("{}: {}", name, code(value)) for name, value in signatures)))
     if found["pairs"]:
         cells = [
             [
-                f"{text(pair['of_b'])} less {text(pair['of_a'])}",
-                text(_title(pair["metric"])),
+                f"{pair['of_b']} less {pair['of_a']}",
+                _title(pair["metric"]),
                 decimals(pair["difference"], sign=True),
                 f"{decimals(pair['low'], sign=True)} to {decimals(pair['high'], sign=True)}",
                 decimals(pair["p_value"], 3),
@@ -93,9 +97,9 @@ def _scores(found: dict[str, Any]) -> str:
             for pair in found["pairs"]
         ]
         head = ["Score", "Difference", "95 % interval", "p"]
-        parts.append("<h3>Paired bootstrap</h3>" + table(head, cells, caption="Paired bootstrap", name="Pair"))
-        parts.append(f'<p class="note">p: {text(found["p_value"])}</p>')
-    return "".join(parts)
+        parts.append(html("<h3>Paired bootstrap</h3>") + table(head, cells, caption="Paired bootstrap", name="Pair"))
+        parts.append(html('<p class="note">p: {}</p>', found["p_value"]))
+    return joined(parts)
 
 
 def score_page(found: dict[str, Any]) -> str:
@@ -104,22 +108,24 @@ def score_page(found: dict[str, Any]) -> str:
     title = "Scores of " + ", ".join(one["name"] for one in systems)
     parts = [_scores(found)]
     for one in systems:
-        parts.append(f"<h2>{text(one['name'])}</h2>")
+        parts.append(html("<h2>{}</h2>", one["name"]))
         if "overlap" in one:
             overlap = one["overlap"]
             parts.append(
-                f"<p>Of the references {decimals(overlap['references_seen'])} % occur among "
-                f"{overlap['training_sentences']} training sentences; {decimals(overlap['hypotheses_copied'])} % of "
-                f"the hypotheses are copied from there.</p>"
+                html(
+                    "<p>Of the references {} % occur among {} training sentences; {} % of the hypotheses are copied "
+                    "from there.</p>",
+                    decimals(overlap["references_seen"]),
+                    overlap["training_sentences"],
+                    decimals(overlap["hypotheses_copied"]),
+                )
             )
         if one["findings"]:
-            parts.append(
-                "<h3>What differs</h3><ul>" + "".join(f"<li>{text(f)}</li>" for f in one["findings"]) + "</ul>"
-            )
+            parts.append(html("<h3>What differs</h3>{}", _list(one["findings"])))
         if one["conventions"]:
             cells = [
                 [
-                    text(row["convention"]),
+                    row["convention"],
                     *(decimals(row[metric]) for metric in ("bleu1", "bleu4")),
                     decimals(row["difference"], sign=True),
                     decimals(row["rouge_l"]),
@@ -128,23 +134,28 @@ def score_page(found: dict[str, Any]) -> str:
                 for row in one["conventions"]
             ]
             head = ["BLEU-1", "BLEU-4", "less scored", "ROUGE-L", "Exact match"]
-            parts.append("<h3>Conventions</h3>" + table(head, cells, caption="Conventions", name="Both sides alike"))
+            parts.append(
+                html("<h3>Conventions</h3>") + table(head, cells, caption="Conventions", name="Both sides alike")
+            )
     if "other_references" in found:
         other = found["other_references"]
         items = [
             f"{name}: BLEU-4 {scores['bleu4']:.2f} there, {scores['bleu4_of_these']:.2f} on the references"
             for name, scores in other["scores"].items()
         ]
-        lines = "".join(f"<li>{text(item)}</li>" for item in [*items, *other["findings"]])
-        parts.append(f"<h2>Other references: {code(other.get('path', ''))}</h2><ul>{lines}</ul>")
+        lines = _list([*items, *other["findings"]])
+        parts.append(html("<h2>Other references: {}</h2>{}", code(other.get("path", "")), lines))
     read = [f"{one['path']}: {one['how']}" for one in (*systems, found["references"])] if "path" in systems[0] else []
-    parts.append(
-        "<h2>Files</h2><ul>" + "".join(f"<li>{text(line)}</li>" for line in [*read, *found.get("notes", [])]) + "</ul>"
-    )
+    parts.append(html("<h2>Files</h2>{}", _list([*read, *found.get("notes", [])])))
     return document(
         title,
         "signcl score",
-        f"""<header class="top"><p class="kind">signcl score</p><h1>{text(title)}</h1></header>
-<main><section>{"".join(parts)}</section></main>
-<footer>Made by signcl {text(version_of("signcl"))}.</footer>""",
+        html(
+            """<header class="top"><p class="kind">signcl score</p><h1>{}</h1></header>
+<main><section>{}</section></main>
+<footer>Made by signcl {}.</footer>""",
+            title,
+            joined(parts),
+            version_of("signcl"),
+        ),
     )

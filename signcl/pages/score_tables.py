@@ -16,7 +16,7 @@ from signcl.evaluation.health import equal_outputs
 from signcl.metrics import paired_bootstrap
 from signcl.metrics.titles import SCORES, Score
 from signcl.metrics.written_forms import normalize, tokenize_as
-from signcl.pages.markup import Cell, code, decimals, duration, gap, key, table, text
+from signcl.pages.markup import Cell, Html, code, decimals, duration, gap, html, joined, key, table
 from signcl.pages.report_runs import RunFiles, command, training_seconds
 from signcl.systems.terms import score_shown, shown_scores
 
@@ -134,38 +134,42 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
     return found
 
 
-def headline(runs: list[RunFiles], found: list[Difference]) -> str:
+def headline(runs: list[RunFiles], found: list[Difference]) -> Html:
     """What the numbers say, in a sentence for each run after the first, no stronger than their intervals allow."""
     sentences, claims = [], False
     for other in range(1, len(runs)):
         both = {0: runs[0], other: runs[other]}
         if empty := [key(number, run.label) for number, run in both.items() if any(f.empty for f in run.health)]:
             verb = "shows" if len(empty) == 1 else "show"
-            sentences.append(f"No comparison: {' and '.join(empty)} {verb} no learning (see below).")
+            sentences.append(html("<p>No comparison: {} {} no learning (see below).</p>", joined(empty, " and "), verb))
             continue
         if _same_answers(runs[0], runs[other]):
-            sentences.append(f"{key(other, runs[other].label)} and {key(0, runs[0].label)}: outputs identical.")
+            pair = key(other, runs[other].label), key(0, runs[0].label)
+            sentences.append(html("<p>{} and {}: outputs identical.</p>", *pair))
             continue
         own = [d for d in found if d.other == other and d.metric in ("sdr", "bleu4", "rouge_l")]
         parts = [
-            f"<b>{d.title} {decimals(abs(d.b - d.a))} {'lower' if d.b < d.a else 'higher'}</b> ({_span(d)})"
+            html(
+                "<b>{} {} {}</b> ({})", d.title, decimals(abs(d.b - d.a)), "lower" if d.b < d.a else "higher", _span(d)
+            )
             for d in own
             if d.seen
         ]
         unseen = [f"{d.title} ({_signed(d.b - d.a)}; {_span(d)})" for d in own if not d.seen]
         if unseen:
-            parts.append(f"no difference seen in {', '.join(unseen)}")
+            parts.append(html("no difference seen in {}", ", ".join(unseen)))
         if parts:
             claims = True
-            sentences.append(f"{key(other, runs[other].label)} against {key(0, runs[0].label)}: {'; '.join(parts)}.")
+            pair = key(other, runs[other].label), key(0, runs[0].label)
+            sentences.append(html("<p>{} against {}: {}.</p>", *pair, joined(parts, "; ")))
     if not sentences:
-        return ""
+        return Html()
     brackets = (
         "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They say nothing about "
         "other seeds: each run was trained once."
     )
-    note = f'<p class="note">{text(brackets)}</p>' if claims else ""
-    return f'<div class="lead">{"".join(f"<p>{s}</p>" for s in sentences)}{note}</div>'
+    note = html('<p class="note">{}</p>', brackets) if claims else Html()
+    return html('<div class="lead">{}{}</div>', joined(sentences), note)
 
 
 def _same_answers(a: RunFiles, b: RunFiles) -> bool:
@@ -173,18 +177,20 @@ def _same_answers(a: RunFiles, b: RunFiles) -> bool:
     return equal_outputs(ours, theirs)
 
 
-def health_box(runs: list[RunFiles]) -> str:
+def health_box(runs: list[RunFiles]) -> Html:
     """What speaks against reading the scores as they stand, run by run; nothing where nothing does."""
-    rows = "".join(
-        f"<li>{key(number, run.label)} {text(finding.text)}.</li>"
+    rows = [
+        html("<li>{} {}.</li>", key(number, run.label), finding.text)
         for number, run in enumerate(runs)
         for finding in run.health
-    )
+    ]
     if not rows:
-        return ""
+        return Html()
     empty = any(finding.empty for run in runs for finding in run.health)
     heading = "These numbers show no learning" if empty else "Before you use these numbers"
-    return f'<aside class="health" aria-label="Health of the runs"><h2>{heading}</h2><ul>{rows}</ul></aside>'
+    return html(
+        '<aside class="health" aria-label="Health of the runs"><h2>{}</h2><ul>{}</ul></aside>', heading, joined(rows)
+    )
 
 
 def _shown(runs: list[RunFiles]) -> dict[str, Score]:
@@ -197,7 +203,7 @@ def _span(d: Difference) -> str:
     return f"{_signed(d.low)} to {_signed(d.high)}"
 
 
-def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
+def key_numbers(runs: list[RunFiles], found: list[Difference]) -> Html:
     """The small table at the top: a row for each run, a column for each number."""
     shown = _shown(runs)
     names = [n for n in shown if any(_value(run.scores, n) is not None for run in runs)]
@@ -216,7 +222,8 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
             below = span and f"{decimals(span[0])}–{decimals(span[1])}"
             cells.append(_number(_value(run.scores, name), below, (name, number) in better))
         own, before = training_seconds(run)
-        seconds = duration(own + before) + (f"<small>{duration(before)} before</small>" if before else "")
+        seconds = html("{}<small>{} before</small>", duration(own + before), duration(before))
+        seconds = seconds if before else html("{}", duration(own))
         rows.append([key(number, run.label), *cells, seconds, decimals(run.card.get("parameters"), 0)])
     note = "Small numbers: 95 % bootstrap intervals, over glosses (SDR) and over sentences."
     if better:
@@ -227,45 +234,43 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> str:
     lower += "WER: lower is better. " if "wer" in names else ""
     lower += "The other scores: higher is better."
     only_losses = names and all(shown[n].loss for n in names)
-    return table(header, rows, caption="Key numbers of each run", kind="keys", name=f"{runs[0].split} split") + (
-        f'<p class="note">{text(note)} {text("Losses: lower is better." if only_losses else lower)}</p>'
-    )
+    whole = table(header, rows, caption="Key numbers of each run", kind="keys", name=f"{runs[0].split} split")
+    return whole + html('<p class="note">{} {}</p>', note, "Losses: lower is better." if only_losses else lower)
 
 
-def scores_section(runs: list[RunFiles], found: list[Difference]) -> str:
+def scores_section(runs: list[RunFiles], found: list[Difference]) -> Html:
     """The full score table with unseen part, conventions and paired differences."""
     parts = [gap(f"{run.label} has no scores on the {run.split} split.", command("evaluate", run))
              for run in runs if run.scores is None]  # fmt: skip
     scored = [(number, run, run.scores) for number, run in enumerate(runs) if run.scores is not None]
     if not scored:
-        return "".join(parts)
+        return joined(parts)
     columns: list[tuple[Cell, dict[str, Any]]] = []
     for number, run, scores in scored:
         columns.append((key(number, run.label), scores))
         if "unseen" in scores:
-            columns.append((f"{key(number, run.label)}<small>unseen sentences</small>", scores["unseen"]))
+            unseen = html("{}<small>unseen sentences</small>", key(number, run.label))
+            columns.append((unseen, scores["unseen"]))
     shown = _shown(runs)
     names = [n for n in shown if any(_value(scores, n) is not None for _, scores in columns)]
-    rows = [
-        [text(shown[n].title), *(decimals(_value(scores, n), _places(shown[n])) for _, scores in columns)]
-        for n in names
-    ]
+    rows = [[shown[n].title, *(decimals(_value(scores, n), _places(shown[n])) for _, scores in columns)] for n in names]
     whole = table([head for head, _ in columns], rows, caption="Scores of each run", kind="narrow", name="Score")
-    parts.append(f'<div class="beside"><div><h3>All scores</h3>{whole}</div>{_differences_table(runs, found)}</div>')
+    beside = '<div class="beside"><div><h3>All scores</h3>{}</div>{}</div>'
+    parts.append(html(beside, whole, _differences_table(runs, found)))
     parts.append(_conventions([(number, run, scores) for number, run, scores in scored]))
-    return "".join(parts)
+    return joined(parts)
 
 
-def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
+def _differences_table(runs: list[RunFiles], found: list[Difference]) -> Html:
     if not found:
-        return ""
+        return Html()
     rows = [
         [
-            text("SDR %" if d.metric == "sdr" else d.title),
+            "SDR %" if d.metric == "sdr" else d.title,
             *([key(d.other, runs[d.other].label)] if len(runs) > 2 else []),
-            f"<b>{_signed(d.b - d.a)}</b>",
+            html("<b>{}</b>", _signed(d.b - d.a)),
             _span(d),
-            text(d.over),
+            d.over,
             _verdict(d),
         ]
         for d in found
@@ -283,23 +288,23 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> str:
         "holds 0 is no difference seen. Each interval is at 95 %, not corrected for their number. One training run "
         "each: differences between seeds are not in them."
     )
-    return f'<div><h3>Differences, paired</h3>{whole}<p class="note">{text(note)}</p></div>'
+    return html('<div><h3>Differences, paired</h3>{}<p class="note">{}</p></div>', whole, note)
 
 
 def _verdict(d: Difference) -> Cell:
     if not d.seen:
-        return '<span class="same">no difference seen</span>'
+        return html('<span class="same">no difference seen</span>')
     word = "better" if d.better else "worse"
-    return f'<span class="{word}">{word}</span>'
+    return html('<span class="{word}">{word}</span>', word=word)
 
 
-def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
+def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> Html:
     """How the scores were made: signatures, counts, search, seed, commits; one row each."""
-    rows: dict[str, list[Cell]] = {}
+    rows: dict[str, list[Cell | str]] = {}
     shown = _shown([run for _, run, _ in scored])
 
-    def put(name: str, number: int, cell: Cell) -> None:
-        rows.setdefault(name, ["–"] * len(scored))[number] = cell
+    def put(name: str, number: int, cell: object) -> None:
+        rows.setdefault(name, ["–"] * len(scored))[number] = cell if isinstance(cell, Html) else str(cell)
 
     for column, (_, run, scores) in enumerate(scored):
         for name, signature in (scores.get("signatures") or {}).items():
@@ -308,33 +313,34 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> str:
             if span := _interval(scores, name):
                 put(f"{score.title}, 95 % interval", column, f"{decimals(span[0])} to {decimals(span[1])}")
         if resamples := (scores.get("intervals") or {}).get("samples"):
-            put("Resamples of the intervals", column, text(resamples))
+            put("Resamples of the intervals", column, resamples)
         if split := scores.get("wer_split"):
-            put("WER split", column, text(", ".join(f"{decimals(value)} {name}" for name, value in split.items())))
+            put("WER split", column, ", ".join(f"{decimals(value)} {name}" for name, value in split.items()))
         for name, value in (scores.get("counts") or {}).items():
             if name in COUNTS:
                 put(COUNTS[name], column, decimals(value, 0))
         if dots := scores.get("final_dot"):
             ours, theirs = (f"{decimals(dots[side], 1)} %" for side in ("hypotheses", "references"))
             lines = f"{ours} of translations, {theirs} of references"
-            put("Lines ending in “ .”", column, lines + ("" if dots["agree"] else "<small>these must agree</small>"))
+            warning = Html() if dots["agree"] else html("<small>these must agree</small>")
+            put("Lines ending in “ .”", column, html("{}{}", lines, warning))
         if seen := scores.get("seen_in_training"):
             put("Sentences also in training", column, f"{seen['sentences']} ({decimals(seen['percent'], 1)} %)")
         if trip := scores.get("vocabulary_round_trip"):
-            put("References the tokenizer cannot write", column, text(trip["changed_references"]))
+            put("References the tokenizer cannot write", column, trip["changed_references"])
         for name, label in MADE.items():
             if name in UNSEARCHED.get(run.recipe.system.answers, ()):
                 continue
             if (value := scores.get("made", {}).get(name)) not in (None, ""):
                 short = str(value)[:10] + ("+changes" if "+" in str(value) else "") if "commit" in name else value
-                put(label, column, code(short) if "commit" in name else text(short))
+                put(label, column, code(short) if "commit" in name else short)
         if skipped := scores.get("made", {}).get("skipped"):
             first = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-            put("Clips skipped", column, f"{len(skipped)}<small>{text(first)}</small>")
-    cells = [[text(name), *values] for name, values in rows.items()]
+            put("Clips skipped", column, html("{}<small>{}</small>", len(skipped), first))
+    cells = [[name, *values] for name, values in rows.items()]
     header = [key(number, run.label) for number, run, _ in scored]
     conventions = table(header, cells, caption="How the scores were made", kind="words", name="How they were made")
-    return f"<details><summary>Signatures and conventions</summary>{conventions}</details>"
+    return html("<details><summary>Signatures and conventions</summary>{}</details>", conventions)
 
 
 def _value(scores: dict[str, Any] | None, name: str) -> float | None:
@@ -358,12 +364,13 @@ def _places(score: Score) -> int:
 
 def _number(value: float | None, below: str | None, best: bool) -> Cell:
     shown = decimals(value)
-    return (f"<b>{shown}</b>" if best else shown) + (f"<small>{below}</small>" if below else "")
+    number = html("<b>{}</b>" if best else "{}", shown)
+    return number + html("<small>{}</small>", below) if below else number
 
 
 def _sdr_cell(run: RunFiles, best: bool) -> Cell:
     if run.density is None:
-        return "–"
+        return html("–")
     low, high = run.density["interval"]
     return _number(run.density["sdr"], f"{decimals(low)}–{decimals(high)}", best)
 

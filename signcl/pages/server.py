@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib.util
+import logging
+import os
+import re
+import secrets
 import socket
 from pathlib import Path
 from typing import Any
 
 from signcl.data.progress import say
-from signcl.inference.translation import load_model
+from signcl.pages.access import Access, is_loopback
+from signcl.pages.job_queue import JobQueue
 from signcl.pages.task import Task, make_task
 from signcl.pages.uploads import Limits
+from signcl.training.interrupts import sigterm_stops
 from signcl.training.recipe import recipe_samples
 from signcl.training.runs import read_recipe
 
 __all__ = ["serve"]
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TOKEN = 32  # random bytes
+HEAD_SECONDS = 30.0  # for the head of the first request of a connection
 
 
 def serve(
@@ -31,53 +39,118 @@ def serve(
     choices: Path | str | None = None,
     host: str = "127.0.0.1",
     port: int = 8765,
-    max_upload: float = 64.0,
+    token: Path | str | None = None,
+    limits: Limits | None = None,
     device: str = "auto",
 ) -> None:
-    """Serve the pages until Ctrl-C.
+    """Serve the pages until Ctrl-C or SIGTERM, which end it at once.
 
     Args:
         run: a run folder: translate, report, explorer.
         annotate: choose frames: a table of spans, or True for the spans that the corpus knows.
         corpus, root, split: of the spans; default those of the run.
         choices: where chosen frames go, see `make_task`.
-        host: loopback unless told otherwise. There is no password: whoever reaches the address may use it.
+        host: loopback unless told otherwise. Beyond the loopback address everybody needs the token.
         port: where; 0 takes any free one.
-        max_upload: megabytes of a clip.
+        token: a file with the token, made where there is none, so that it stays when the server starts again; None
+            draws one for this time where one is needed.
+        limits: of what people send.
         device: auto | cpu | cuda, for translating.
 
     Raises:
-        ValueError: nothing to serve, the extra is missing, or what `make_task` finds wrong.
+        ValueError: nothing to serve, a missing extra, a run that cannot be loaded, or what `make_task` finds wrong.
         OSError: the port is taken, or the run folder is none.
     """
     _need_extra()
     if run is None and annotate is False:
         raise ValueError("serve needs a RUN, or --annotate SPANS.tsv with --corpus and --root, or both")
-    if not 0 <= port <= 65535 or not max_upload > 0:
-        raise ValueError(f"serve needs a port of 0 to 65535 and a positive upload limit, got {port} and {max_upload}")
-    door = _listen(host, port)  # before anything slow, so that a taken port is said at once
-    try:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"serve needs a port of 0 to 65535, got {port}")
+    with sigterm_stops(), contextlib.ExitStack() as ending:
+        door = _listen(host, port)  # before anything slow, so that a taken port is said at once
+        ending.callback(door.close)
         from signcl.pages.app import make_app
 
-        site = _site(run, corpus, root, split, device)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
-        site.limits = Limits(megabytes=max_upload)
-        site.hosts = frozenset({"localhost", "127.0.0.1", "[::1]"}) if host in LOOPBACK else None
+        number = door.getsockname()[1]
+        loopback = is_loopback(host)
+        secret = _token(token) if token is not None else None if loopback else secrets.token_urlsafe(TOKEN)
+        site = _site(run, corpus, root, split, device, limits or Limits())
+        if site.queue is not None:
+            ending.callback(site.queue.close)
+        site.access = Access(loopback=loopback, token=secret, port=number)
+        address = f"http://{_outside(host)}:{number}"
         if annotate is not False:
             site.task = _task(site, annotate, corpus, root, split, choices, address)
-        if host not in LOOPBACK:
-            say(f"{host} is not the loopback address: everybody who reaches {address} may use these pages")
-        print(f"{address}{'/annotate' if run is None else ''}", flush=True)
+        page = "/annotate" if run is None else ""
+        print(f"{address}{page}" if secret is None else f"{address}/?token={secret}", flush=True)
+        if secret is not None:
+            say(
+                "only the address with the token lets people in: it leaves a cookie in their browser; programs send "
+                "`Authorization: Bearer TOKEN`. It travels in plain text: use an SSH tunnel where others can listen"
+            )
         say("Ctrl-C stops the server")
-        import uvicorn
+        _until_stopped(make_app(site), door)
 
-        uvicorn.Server(uvicorn.Config(make_app(site), log_level="warning", timeout_graceful_shutdown=3)).run([door])
-    finally:
-        door.close()
+
+def _until_stopped(app: Any, door: socket.socket) -> None:
+    """Serve until a signal, then end at once: nobody is waited for."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            self.force_exit = True  # wait for nobody
+            logging.getLogger("uvicorn.error").disabled = True  # that clients are cut off is what was asked for
+            super().handle_exit(sig, frame)
+
+    Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, http=_protocol())).run([door])
+
+
+def _protocol() -> Any:
+    """HTTP whose connections are closed where a request does not begin in time; uvicorn waits for ever."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Patient(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(HEAD_SECONDS, self._close_where_silent)
+
+        def _close_where_silent(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+    return Patient
+
+
+def _token(path: Path | str) -> str:
+    """The token in a file; a new one where there is no file."""
+    path = Path(path)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(TOKEN) + "\n")
+    except FileExistsError:
+        pass
+    found = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[A-Za-z0-9._~-]{16,500}", found):
+        raise ValueError(
+            f"--token {path}: needs one line of 16 to 500 letters, digits and . _ ~ -; remove it for a new one"
+        )
+    return found
+
+
+def _outside(host: str) -> str:
+    """The host as others write it: an address of this machine where it listens on all of them."""
+    if host in ("", "0.0.0.0", "::"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it asks which of our addresses leads outside
+            return str(probe.getsockname()[0])
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
 
 
 def _need_extra() -> None:
-    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("fastapi", "uvicorn", "python_multipart", "psutil") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise ValueError(f"serve needs the extra `serve` ({', '.join(missing)} missing): pip install 'signcl[serve]'")
 
@@ -100,8 +173,10 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, reason) from None
 
 
-def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, split: str, device: str) -> Any:
-    """The run, its model if it has one, and its clips."""
+def _site(
+    run: Path | str | None, corpus: str | None, root: Path | str | None, split: str, device: str, limits: Limits
+) -> Any:
+    """The run, its translations if it has some, and its clips."""
     from signcl.pages.app import Site
 
     if run is None:
@@ -115,10 +190,10 @@ def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, s
 
     site = Site(run=folder, samples=clips, split=split)
     if recipe.system.answers != "sentences":
-        site.why_no_model = f"{folder.name} is a {recipe.stage} run; a finetune run is needed"
+        site.why_not = f"{folder.name} is a {recipe.stage} run; a finetune run is needed"
         return site
     say(f"loading {folder}")
-    site.model = load_model(folder, device=device)
+    site.queue = JobQueue(folder, limits=limits, device=device)
     return site
 
 

@@ -32,6 +32,7 @@ from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
 from signcl.data.json_files import parse_json
 from signcl.data.progress import say
+from signcl.pages.markup import visible
 from signcl.pages.signs import num_frames, span_view
 
 __all__ = ["Task", "make_task"]
@@ -76,9 +77,9 @@ class Task:
         """The spans as the page wants them: a row (clip, gloss, start, stop) each, and the sentences."""
         clips = {span.clip for span in self.spans}
         return {
-            "spans": [list(span) for span in self.spans],
-            "texts": {name: self.samples[name].text for name in clips},
-            "file": str(self.path),
+            "spans": [(visible(s.clip), visible(s.gloss), s.start, s.stop) for s in self.spans],
+            "texts": {visible(name): visible(self.samples[name].text) for name in clips},
+            "file": visible(str(self.path)),
         }
 
     def state(self, annotator: str, role: Role = "annotator") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from signcl.data.text import characters
 from signcl.data.video import contact_sheet
 from signcl.metrics import chrf
 from signcl.metrics.written_forms import tokenize_as, unit_for
-from signcl.pages.markup import decimals, embedded, gap, key, text
+from signcl.pages.markup import Html, decimals, embedded, gap, html, joined, key, text
 from signcl.pages.report_runs import RunFiles, command
 from signcl.training.recipe import recipe_samples
 
@@ -31,31 +31,31 @@ QUALITY = 78
 HEAT_ROWS, HEAT_COLUMNS = 64, 400
 
 
-def translations_section(runs: list[RunFiles]) -> str:
+def translations_section(runs: list[RunFiles]) -> Html:
     """The section for the runs that translate; a pretraining run has none."""
     translating = [(number, run) for number, run in enumerate(runs) if run.recipe.system.answers == "sentences"]
     if not translating:
         recognise = all(run.recipe.system.answers in ("glosses", "classes") for run in runs)
         kind = "recogniser" if recognise else "pretraining run"
-        return f'<p class="gap">A {kind} does not translate; <code>signcl fit</code> a finetuning recipe.</p>'
+        return html('<p class="gap">A {} does not translate; <code>signcl fit</code> a finetuning recipe.</p>', kind)
     parts = [gap(f"{run.label} has no translations of the {run.split} split.", command("evaluate", run))
              for _, run in translating if not run.predictions]  # fmt: skip
     ready = [(number, run, run.predictions) for number, run in translating if run.predictions]
     if not ready:
-        return "".join(parts)
+        return joined(parts)
     _, first, predictions = ready[0]
     names, qualities, ranks = choose(predictions)
     tokenize = tokenize_as(first.recipe.bleu_tokenize, [reference for reference, _ in predictions.values()])
     by_character = unit_for(tokenize) == "character"
     samples, problem = _samples(first)
     if problem:
-        parts.append(f'<p class="gap">No pictures: {text(problem)}</p>')
+        parts.append(html('<p class="gap">No pictures: {}</p>', problem))
     cards = []
     for name, quality, rank in zip(names, qualities, ranks):
         lines = []
         for number, run, found in ready:
             if name not in found:
-                lines.append((number, run, '<span class="same">not translated</span>'))
+                lines.append((number, run, html('<span class="same">not translated</span>')))
                 continue
             reference, hypothesis = found[name]
             lines.append((number, run, marked(reference, hypothesis, by_character=by_character)))
@@ -67,11 +67,12 @@ def translations_section(runs: list[RunFiles]) -> str:
         f"ranked by the sentence-level chrF of {first.label}, worst first (ties in the order of the split), and "
         f"{len(names)} taken at even distances, the worst and the best included."
     )
-    marks = (
+    marks = html(
         "In a translation <mark>this word</mark> is not in the reference at that place and <del>this word</del> of the "
         "reference is missing; where one stands for another only the wrong one is shown."
     )
-    return "".join(parts) + f'<p class="note">{text(rule)}</p><p class="note">{marks}</p>{"".join(cards)}'
+    notes = html('<p class="note">{}</p><p class="note">{}</p>', rule, marks)
+    return joined([*parts, notes, *cards])
 
 
 def choose(predictions: dict[str, tuple[str, str]], count: int = SHOWN) -> tuple[list[str], list[float], list[int]]:
@@ -88,15 +89,15 @@ def choose(predictions: dict[str, tuple[str, str]], count: int = SHOWN) -> tuple
     return [names[i] for i in picks], [quality[i] for i in picks], [int(rank) + 1 for rank in ranks]
 
 
-def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> str:
+def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> Html:
     """A hypothesis as HTML with its differences from the reference marked; equal words are compared as written."""
     from rapidfuzz.distance import Levenshtein
 
     theirs, ours = (characters(s) if by_character else s.split() for s in (reference, hypothesis))
     if theirs == ours:
-        return f'{text(hypothesis)} <span class="better" title="equal to the reference">✓</span>'
+        return html('{} <span class="better" title="equal to the reference">✓</span>', hypothesis)
     between = "" if by_character else " "
-    pieces: list[str] = []
+    pieces: list[Html] = []
     steps = [(o.tag, theirs[o.src_start : o.src_end], ours[o.dest_start : o.dest_end])
              for o in Levenshtein.opcodes(theirs, ours)]  # fmt: skip
     for wrong, group in groupby(steps, key=lambda step: step[0] in ("insert", "replace")):
@@ -104,12 +105,12 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> st
         if wrong:  # words added beside words replaced make one mark
             old, new = (between.join(word for step in run for word in step[side]) for side in (1, 2))
             title = f"instead of: {old}" if old else "not in the reference"
-            pieces.append(f'<mark title="{text(title)}">{text(new)}</mark>')
+            pieces.append(html('<mark title="{}">{}</mark>', title, new))
             continue
         for tag, old_words, new_words in run:
-            missing = f'<del title="missing">{text(between.join(old_words))}</del>'
+            missing = html('<del title="missing">{}</del>', between.join(old_words))
             pieces.append(missing if tag == "delete" else text(between.join(new_words)))
-    return between.join(pieces) or '<span class="same">(empty)</span>'
+    return joined(pieces, between) or html('<span class="same">(empty)</span>')
 
 
 def film_strip(frames: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -170,39 +171,47 @@ def _card(
     rank: int,
     total: int,
     reference: str,
-    lines: list[tuple[int, RunFiles, str]],
+    lines: list[tuple[int, RunFiles, Html]],
     sample: Sample | None,
     run: RunFiles,
-) -> str:
-    signer = f" · signer {text(sample.signer)}" if sample and sample.signer else ""
-    rows = f"<dt>Reference</dt><dd>{text(reference)}</dd>" + "".join(
-        f"<dt>{key(number, run.label)}</dt><dd>{shown}</dd>" for number, run, shown in lines
-    )
-    return (
-        f'<article class="sample"><header><h3>{text(name)}</h3><span>rank {rank} of {total} · '
-        f"chrF {decimals(quality, 1)}{signer}</span></header>{_pictures(sample, run)}<dl>{rows}</dl></article>"
+) -> Html:
+    rows = [html("<dt>Reference</dt><dd>{}</dd>", reference)]
+    rows += [html("<dt>{}</dt><dd>{}</dd>", key(number, run.label), shown) for number, run, shown in lines]
+    return html(
+        '<article class="sample"><header><h3>{}</h3><span>rank {} of {} · chrF {}{}</span></header>'
+        "{}<dl>{}</dl></article>",
+        name,
+        rank,
+        total,
+        decimals(quality, 1),
+        f" · signer {sample.signer}" if sample and sample.signer else "",
+        _pictures(sample, run),
+        joined(rows),
     )
 
 
-def _pictures(sample: Sample | None, run: RunFiles) -> str:
+def _pictures(sample: Sample | None, run: RunFiles) -> Html:
     """The strip of a sample with its signs below, or why there is none."""
     if sample is None:
-        return ""
+        return Html()
     try:
         if sample.features is not None:
             features = load_raw(sample, run.recipe.input)
             picture, drawn, dims = heat_strip(features)
             what = f"{len(features)} frames from left to right; {drawn} of {dims} feature dimensions from top to bottom"
-            strip = f'<img class="heat" src="{embedded(picture, "png")}" alt="Features of {text(sample.name)}: {what}">'
-            return strip + _signs(sample.spans, len(features)) + f'<p class="under">{what}</p>'
+            return _strip("heat", embedded(picture, "png"), f"Features of {sample.name}", what, sample, len(features))
         frames, numbers, total = _frames(sample)
     except (ValueError, OSError) as error:
-        return f'<p class="gap">No picture: {text(error)}</p>'
+        return html('<p class="gap">No picture: {}</p>', error)
     seen = len(thin(total, run.recipe.input, None))
     what = f"frames {', '.join(map(str, numbers))} of {total}" + (f"; the model gets {seen}" if seen < total else "")
-    source = embedded(film_strip(frames), "jpeg")
-    strip = f'<img class="film" src="{source}" alt="Filmstrip of {text(sample.name)}: {what}">'
-    return strip + _signs(sample.spans, total) + f'<p class="under">{what}</p>'
+    return _strip("film", embedded(film_strip(frames), "jpeg"), f"Filmstrip of {sample.name}", what, sample, total)
+
+
+def _strip(kind: str, source: str, title: str, what: str, sample: Sample, total: int) -> Html:
+    """A picture, the annotated signs as a time line under it, and a line that says what it shows."""
+    picture = html('<img class="{}" src="{}" alt="{}: {}">', kind, source, title, what)
+    return picture + _signs(sample.spans, total) + html('<p class="under">{}</p>', what)
 
 
 def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
@@ -215,14 +224,20 @@ def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
     return list(read_clip(sample, indices=numbers)), numbers, total
 
 
-def _signs(spans: Sequence[Span], total: int) -> str:
+def _signs(spans: Sequence[Span], total: int) -> Html:
     """The annotated signs as a time line under the strip."""
     if not spans:
-        return ""
-    boxes = "".join(
-        f'<span style="left:{100 * s.start / total:.2f}%;width:{100 * (s.stop - s.start) / total:.2f}%" '
-        f'title="{text(s.token)}: frames {s.start}–{s.stop - 1}">{text(s.token)}</span>'
+        return Html()
+    boxes = joined(
+        html(
+            '<span style="left:{:.2f}%;width:{:.2f}%" title="{token}: frames {start}–{last}">{token}</span>',
+            100 * s.start / total,
+            100 * (s.stop - s.start) / total,
+            token=text(s.token),
+            start=s.start,
+            last=s.stop - 1,
+        )
         for s in spans
     )
-    order = ", ".join(text(s.token) for s in spans)
-    return f'<div class="signs" role="img" aria-label="Signs in order: {order}">{boxes}</div>'
+    order = joined((str(s.token) for s in spans), ", ")
+    return html('<div class="signs" role="img" aria-label="Signs in order: {}">{}</div>', order, boxes)

@@ -40,6 +40,18 @@ class Limits:
     """Pixels of the longer side."""
     unfolded_megabytes: float = bounded(2000.0, above=0, high=1e7)
     """Of all frames in memory."""
+    seconds: float = bounded(60.0, above=0, high=1e6)
+    """To decode and translate one clip."""
+    memory_megabytes: float = bounded(4000.0, above=0, high=1e7)
+    """That one clip may take, over those of the model."""
+    upload_seconds: float = bounded(120.0, above=0, high=1e6)
+    """For the whole of a request to arrive."""
+    silence_seconds: float = bounded(15.0, above=0, high=1e6)
+    """Between two pieces of a request."""
+    waiting: int = bounded(16, low=1, high=100_000)
+    """Clips in the queue."""
+    receiving: int = bounded(32, low=1, high=100_000)
+    """Clips that arrive at the same time."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "limit of an upload: ")

@@ -216,7 +216,7 @@ def finished_store(folder: Path | str, meta: Mapping[str, Any], dtype: str) -> F
         return None
     store = FeatureStore(folder)
     (folder / PARTIAL).unlink(missing_ok=True)  # of a writer that was killed at its last line
-    now = json.loads(json.dumps({"dtype": dtype, **meta}))
+    now = parse_json(json.dumps({"dtype": dtype, **meta}))
     _refuse_others(folder, "a finished store", {"dtype": store.dtype} | {k: store.meta.get(k) for k in meta}, now)
     return store
 

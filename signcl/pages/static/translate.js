@@ -28,7 +28,11 @@
   $("limits").textContent = site.model.wants === "video"
     ? `mp4, mov, webm, mkv, avi or gif, up to ${most} MB` : `features as .npy or .npz, up to ${most} MB`;
 
-  const STAGES = { waiting: "waiting for the clip before it", reading: "reading the frames", translating: "translating" };
+  const STAGES = { starting: "starting the translator", reading: "reading the frames", translating: "translating" };
+  const named = (said) => {
+    if (said.stage === "waiting") return said.place === 1 ? "waiting: the next in the queue" : `waiting: ${said.place - 1} before it in the queue`;
+    return STAGES[said.stage] + (said.frames ? `, ${said.frames} frames` : "");
+  };
 
   const send = (file) => {
     problem("");
@@ -69,7 +73,7 @@
           ended = true;
           fail(said.error);
         } else {
-          stage.textContent = STAGES[said.stage] + (said.frames ? `, ${said.frames} frames` : "");
+          stage.textContent = named(said);
           if (said.strip) {
             const strip = make("img");
             strip.src = said.strip;

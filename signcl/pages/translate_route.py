@@ -1,0 +1,194 @@
+"""POST /api/translate: a clip comes in, waits for its turn, and is answered; all of it goes when its client does.
+
+Nothing here blocks: pieces of an upload are written by a thread for a moment each, and who waits holds no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from starlette.responses import Response
+
+from signcl.pages.clip_form import ClientLeft, receive_clip
+from signcl.pages.guard import drain
+from signcl.pages.job_queue import Full, Job, JobQueue
+from signcl.pages.uploads import Refused
+
+__all__ = ["add_translation"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["clip"],
+                    "properties": {
+                        "clip": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "a video, or features where the model wants those",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+READS = 30.0  # seconds that a client may take to read a line of its answer
+
+
+def add_translation(app: FastAPI, queue: JobQueue | None, why_not: Callable[[], str]) -> None:
+    """Add the route. Without a queue it says why nothing is translated here."""
+    desk = _Desk(queue) if queue is not None else None
+
+    @app.post("/api/translate", response_model=None, openapi_extra=FORM)
+    async def translate_clip(
+        request: Request,
+        progress: Annotated[bool, Query(description="answer with one JSON line for each stage")] = False,
+    ) -> Response:
+        """Translate one clip. Errors are {"error": "..."}; docs/pages.md lists their statuses."""
+        if desk is None:
+            raise HTTPException(409, f"this server does not translate: {why_not()}")
+        return _Translation(desk, request.headers, progress)
+
+
+class _Desk:
+    """Where clips arrive: not too many at once."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self.queue, self.arriving = queue, 0
+
+    def check(self) -> None:
+        """Raise `Full` where a clip that comes now would be refused later."""
+        self.queue.check()
+        if self.arriving >= self.queue.limits.receiving:
+            raise Full(self.arriving, max(1, math.ceil(self.queue.seconds)))
+
+    @contextlib.contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Counts a clip while it arrives."""
+        self.arriving += 1
+        try:
+            yield
+        finally:
+            self.arriving -= 1
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder for one clip, gone with it."""
+        folder = Path(tempfile.mkdtemp(dir=self.queue.place))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Translation(Response):
+    """An answer that reads its request itself, so that it sees when the client leaves."""
+
+    def __init__(self, desk: _Desk, headers: Any, progress: bool) -> None:
+        self.desk, self.headers_in, self.progress, self.background = desk, headers, progress, None
+        self.status_code = 200
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        try:
+            try:
+                self.desk.check()
+            except Full:
+                if self.headers_in.get("expect") is None:  # such a client has sent nothing yet
+                    await drain(receive)
+                raise
+            with self.desk.folder() as folder:
+                path = folder / "clip"
+                with self.desk.arrival():
+                    name = await receive_clip(self.headers_in.get("content-type", ""), receive, path)
+                await self._answer(path, name, receive, send)
+        except ClientLeft:
+            return
+        except Full as full:
+            raise HTTPException(429, str(full), {"retry-after": str(full.seconds)}) from None
+        except Refused as refused:
+            raise HTTPException(refused.status, str(refused)) from None
+
+    async def _answer(self, path: Path, name: str, receive: Receive, send: Send) -> None:
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
+
+        def tell(stage: dict[str, Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the server has ended
+                loop.call_soon_threadsafe(events.put_nowait, stage)
+
+        job = Job(path, name, tell)
+        self.desk.queue.add(job)
+        left = asyncio.ensure_future(_left(receive))
+        try:
+            if self.progress:
+                await _start(send, 200, "application/x-ndjson")
+            while True:
+                stage = await _next(events, left)
+                last = stage["stage"] in ("done", "failed")
+                if self.progress:
+                    await _line(send, stage, more=not last)
+                elif last:
+                    await _whole(send, stage)
+                if last:
+                    return
+        finally:
+            left.cancel()
+            self.desk.queue.forget(job)
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the client goes away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _next(events: asyncio.Queue[dict[str, Any]], left: asyncio.Future[None]) -> dict[str, Any]:
+    """The next stage of a job.
+
+    Raises:
+        ClientLeft: nobody waits for it.
+    """
+    stage = asyncio.ensure_future(events.get())
+    both: list[asyncio.Future[Any]] = [stage, left]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if stage.done():
+        return stage.result()
+    stage.cancel()
+    raise ClientLeft
+
+
+async def _start(send: Send, status: int, kind: str) -> None:
+    headers = [(b"content-type", kind.encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _line(send: Send, stage: dict[str, Any], *, more: bool) -> None:
+    body = json.dumps(stage, ensure_ascii=False).encode() + b"\n"
+    try:
+        await asyncio.wait_for(send({"type": "http.response.body", "body": body, "more_body": more}), READS)
+    except TimeoutError:
+        raise ClientLeft from None
+
+
+async def _whole(send: Send, stage: dict[str, Any]) -> None:
+    """The last stage as the answer."""
+    if stage.pop("stage") == "failed":
+        raise HTTPException(stage["status"], stage["error"])
+    await _start(send, 200, "application/json")
+    await _line(send, stage, more=False)

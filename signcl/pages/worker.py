@@ -1,0 +1,111 @@
+"""The one process that touches what people send: it holds the model, decodes a clip, translates it, says each stage.
+
+It is a process of its own, so that pages never wait for it, and so that it can be killed when a clip takes too long or
+too much memory. `job_queue` starts, watches and replaces it. Messages are JSON, never pickles: whoever took over a
+decoder must not be able to build objects in the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from signcl.data.json_files import parse_json
+from signcl.data.progress import say
+from signcl.data.registry import load_plugins
+from signcl.inference.translation import Model, load_model, translate
+from signcl.pages.signs import clip_strip
+from signcl.pages.uploads import Limits, Refused, read_upload
+
+__all__ = ["Work", "work"]
+
+POLITE = 2  # the worker's niceness: pages and uploads come first
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is started with."""
+
+    run: Path
+    device: str
+    plugins: Sequence[str]
+    place: Path
+    """Folder of the uploads; removed by the worker if the server is killed."""
+
+
+def work(pipe: Connection, task: Work) -> None:
+    """Load the model, then translate one clip after another until the pipe closes.
+
+    Messages out: {"stage": "ready"} or {"stage": "unfit", "error"} once, then the stages of each clip, the last one
+    `done` or `failed`. Messages in: {"path", "name", "limits"}.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the server decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_server, args=(task.place,), daemon=True).start()
+    try:
+        load_plugins(task.plugins)
+        model = load_model(task.run, device=task.device)
+    except (ValueError, OSError) as error:
+        _tell(pipe, {"stage": "unfit", "error": str(error)})
+        return
+    with contextlib.suppress(EOFError, OSError):
+        with contextlib.suppress(AttributeError):  # Windows has none
+            os.nice(POLITE)
+        _tell(pipe, {"stage": "ready"})
+        while True:
+            job = parse_json(pipe.recv_bytes())
+            for stage in _stages(model, Path(job["path"]), job["name"], Limits(**job["limits"])):
+                _tell(pipe, stage)
+    shutil.rmtree(task.place, ignore_errors=True)  # the pipe closes only when the server has died: see below
+
+
+def _end_with_the_server(place: Path) -> None:
+    """A server that is killed cannot clean up: its worker does, and ends."""
+    server = multiprocessing.parent_process()
+    if server is not None:
+        server.join()
+        shutil.rmtree(place, ignore_errors=True)
+        os._exit(1)
+
+
+def _tell(pipe: Connection, stage: dict[str, Any]) -> None:
+    pipe.send_bytes(json.dumps(stage, ensure_ascii=False).encode())
+
+
+def _stages(model: Model, path: Path, name: str, limits: Limits) -> Iterator[dict[str, Any]]:
+    """What happens to one clip; the last stage is done or failed. No clip may end the worker."""
+    try:
+        yield {"stage": "reading"}
+        notes: list[str] = []
+        raw = read_upload(path, model.run, limits, notes.append)
+        yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
+        found = translate(model, raw)
+        yield {
+            "stage": "done",
+            "clip": name,
+            "text": found.text,
+            "frames": found.num_frames,
+            "seconds": round(found.seconds, 3),
+            "run": model.run.folder.name,
+            **({"notes": notes} if notes else {}),
+        }
+    except Refused as error:
+        yield {"stage": "failed", "error": f"{name}: {error}", "status": error.status}
+    except MemoryError:
+        yield {"stage": "failed", "error": f"{name}: there is not enough memory for it; make it smaller", "status": 413}
+    except (ValueError, OSError) as error:
+        yield {"stage": "failed", "error": f"{name}: {error}", "status": 422}
+    except Exception as error:  # a fault of ours, or of a library's over a broken file: said here, logged there
+        say(f"a fault while translating an upload; please report it\n{traceback.format_exc()}")
+        yield {"stage": "failed", "error": f"{name}: cannot be translated ({type(error).__name__})", "status": 422}
