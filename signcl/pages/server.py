@@ -14,12 +14,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from signcl.data.interrupts import sigterm_stops
 from signcl.data.progress import say
 from signcl.pages.access import Access, is_loopback
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.task import Task, make_task
 from signcl.pages.uploads import Limits
-from signcl.training.interrupts import sigterm_stops
 from signcl.training.recipe import recipe_samples
 from signcl.training.runs import read_recipe
 
