@@ -182,6 +182,10 @@ class AdaptedLM(nn.Module):
         start = tokens.new_full((len(tokens), 1), self.start_id)
         read = torch.cat([start, tokens[:, :-1]], dim=1)
         read = read.masked_fill(read == self.pad_id, self.end_id)  # any token that the model has
+        return self.scores(read, steps, step_lengths)
+
+    def scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Scores of what follows each token read, the start token first. [B, U], ... -> [B, U, V]"""
         self._remember(steps, step_lengths)
         try:
             logits: Tensor = self.lm(input_ids=read, use_cache=False).logits
