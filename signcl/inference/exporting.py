@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from signcl.data.files import atomic_write, write_json, write_text
+from signcl.data.files import write_json
 from signcl.data.installed import version_of
 from signcl.data.progress import say
 from signcl.data.text import SentencePieceTokenizer, VocabularyTokenizer
@@ -103,20 +105,31 @@ def export(
     kind = getattr(torch, dtype)
     programs = programs_of(run.model, run.feature_dim, pixels, kind)
     references = programs_of(exact.model, exact.feature_dim, pixels, torch.float32)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for program, reference in zip(programs, references):
-        say(f"exporting {program.name} ...")
-        written[program.name] = _write(program, reference, folder, form, dtype)
-    for name in ("visual", "encoder", "decoder"):  # of an earlier export in the same folder
-        for ending in ("onnx", "onnx.data", "pt2"):
-            file = folder / f"{name}.{ending}"
-            if name not in written or (form == "torch") != (ending == "pt2"):
-                file.unlink(missing_ok=True)
-    write_json(folder / "export.json", _described(run, programs, written, pixels, form, dtype, folder))
-    write_text(folder / EXAMPLE, (Path(__file__).parent / EXAMPLE).read_text(encoding="utf-8"))
+    folder, written = Path(out), {}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as beside:  # moved when all of it is right
+        place = Path(beside)
+        for program, reference in zip(programs, references):
+            say(f"exporting {program.name} ...")
+            written[program.name] = _write(program, reference, place, form, dtype)
+        write_json(place / "export.json", _described(exact, programs, written, pixels, form, dtype, place))
+        shutil.copyfile(Path(__file__).parent / EXAMPLE, place / EXAMPLE)
+        _move(place, folder)
     return Export(str(folder), written)
+
+
+def _move(place: Path, folder: Path) -> None:
+    """Put a whole export in its folder, in place of the files of an earlier one."""
+    folder.mkdir(exist_ok=True)
+    earlier = [
+        f"{name}.{ending}" for name in ("visual", "encoder", "decoder") for ending in ("onnx", "onnx.data", "pt2")
+    ]
+    for name in ("export.json", *earlier):
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted(place.iterdir(), key=lambda path: path.name == "export.json"):  # it says that the rest is there
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+        os.replace(path, folder / path.name)
 
 
 def _check_extra() -> None:
@@ -155,14 +168,12 @@ def _write(program: Program, reference: Program, folder: Path, form: Format, dty
             seconds = time.perf_counter() - started
             difference = largest_difference(call, reference)
     except Exception as error:  # torch and onnxruntime have no common kind for what they cannot do
-        file.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{program.name} cannot be exported to {form}: {type(error).__name__}: {reason}") from error
     if not difference <= TOLERANCE[dtype]:
-        file.unlink()
         raise ValueError(
             f"{file.name} differs from the run by {difference:.2g} of its largest number, and {TOLERANCE[dtype]} is "
-            f"allowed in {dtype}; it was removed" + ("" if dtype == "float32" else "; export in float32")
+            f"allowed in {dtype}; nothing was written" + ("" if dtype == "float32" else "; export in float32")
         )
     data = folder / f"{file.name}.data"  # beside an ONNX file of more than 2 GB
     size = sum(path.stat().st_size for path in (file, data) if path.is_file())
@@ -185,13 +196,7 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
     assert made is not None
     for value, names in zip(made.model.graph.inputs, axes):
         value.shape = type(value.shape)([names.get(i, size) for i, size in enumerate(value.shape)])
-    with atomic_write(file) as temporary:
-        made.save(str(temporary))  # over 2 GB beside it, under the same name with .data
-        beside = temporary.with_name(temporary.name + ".data")
-        if beside.is_file():
-            beside.unlink()
-            made.save(str(file), external_data=True)
-            shutil.copyfile(file, temporary)
+    made.save(str(file))  # weights of more than 2 GB go beside it, into a file of the same name and .data
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def call(*inputs: Tensor) -> list[Tensor]:
@@ -203,8 +208,7 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
 
 def _write_torch(followed: Any, file: Path) -> Call:
     """A torch.export program, loaded again."""
-    with atomic_write(file) as temporary, temporary.open("wb") as stream:
-        torch.export.save(followed, stream)
+    torch.export.save(followed, file)
     module: Call = torch.export.load(file).module()
     return module
 
@@ -270,7 +274,6 @@ def _described(
         "input": _input(run, pixels),
         "text": _text(run, folder) if model.answers == "sentences" else None,
         "classes": classes[2:] if model.answers == "classes" else classes,
-        "scores": run.card.get("scores"),
     }
 
 
