@@ -21,7 +21,7 @@ def load(folder, name):
         return lambda *arrays: session.run(None, dict(zip(names, arrays)))
     import torch
 
-    module = torch.export.load(folder / f"{name}.pt2").module()
+    module = torch.export.load(folder / f"{name}.pt2").module(check_guards=False)
     return lambda *arrays: [found.detach().numpy() for found in module(*map(torch.from_numpy, arrays))]
 
 

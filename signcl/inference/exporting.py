@@ -209,7 +209,8 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
 def _write_torch(followed: Any, file: Path) -> Call:
     """A torch.export program, loaded again."""
     torch.export.save(followed, file)
-    module: Call = torch.export.load(file).module()
+    # without guards: they ask for the memory layout of the example (S != 1), and the comparison with the run asks more
+    module: Call = torch.export.load(file).module(check_guards=False)
     return module
 
 

@@ -72,7 +72,7 @@ class SignAdapter(nn.Module):
         keys, values, mask = self.memory
         rows, length, width = states.shape
         # the beams of a clip are further queries to the same keys, so that keys are never copied
-        queries = self.query(self.norm(states)).reshape(len(keys), -1, self.query.out_features)
+        queries = self.query(self.norm(states)).reshape(keys.shape[0], -1, self.query.out_features)
         seen = F.scaled_dot_product_attention(self._split(queries), keys, values, attn_mask=mask)
         found = self.out(seen.transpose(1, 2).flatten(2)).reshape(rows, length, width)
         return states + (torch.tanh(self.gate) * found).to(states.dtype)
