@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -185,7 +185,7 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
     import onnxruntime
 
     axes = [{i: axis for i, axis in enumerate(shape) if isinstance(axis, str)} for shape in program.inputs.values()]
-    made = torch.onnx.export(
+    made: Any = torch.onnx.export(
         followed,
         dynamo=True,
         opset_version=OPSET,
@@ -193,7 +193,6 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
         output_names=list(program.outputs),
         verbose=False,
     )
-    assert made is not None
     for value, names in zip(made.model.graph.inputs, axes):
         value.shape = type(value.shape)([names.get(i, size) for i, size in enumerate(value.shape)])
     made.save(str(file))  # weights of more than 2 GB go beside it, into a file of the same name and .data
@@ -280,7 +279,7 @@ def _described(
 
 def _input(run: Run, pixels: tuple[int, int] | None) -> dict[str, Any]:
     """How a clip becomes what the first program reads."""
-    given, visual = run.recipe.input, run.model.visual
+    given, visual = run.recipe.input, cast(Any, run.model.visual)
     found: dict[str, Any] = {
         "kind": "features" if pixels is None else "frames",
         "fps": given.fps or run.card.get("fps"),
