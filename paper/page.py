@@ -23,6 +23,7 @@ ORDER = (
     "table1",
     "imu",
     "best",
+    "contrast",
     "findings",
     "surface",
     "trust",
@@ -74,7 +75,7 @@ def write_page(results: Path, page: Path, head: Path) -> str:
 def topic_of(name: str, text: str) -> str:
     """Which of the `TOPICS` a claim of a table belongs to."""
     of_tables = {
-        ("findings", "best"): "What else might help: options of this package",
+        ("findings", "best", "contrast"): "What else might help: options of this package",
         ("trust",): "Does the score come from the video?",
         ("table6", "table7", "figure7"): "Margins and weight of SignCL",
         ("table9", "figure6"): "The aligner and the counts",

@@ -53,6 +53,7 @@ STEPS = (
     Step("surface", "synthetic"),
     Step("findings", "synthetic"),
     Step("best", "synthetic", seeds=5),
+    Step("contrast", "synthetic", seeds=5),
 )
 """In the order of value: what is stopped half-way has the most important first."""
 

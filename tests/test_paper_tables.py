@@ -10,6 +10,7 @@ from paper_tiny import SIZES, TINY, options_of, place_of_features
 
 from paper import (
     best,
+    contrast,
     extractors,
     figure2,
     figure7,
@@ -322,6 +323,26 @@ def test_the_winner_is_asked_again_with_seeds_of_its_own(tmp_path, monkeypatch, 
     assert {change for fits in wanted.values() for fit in fits for change in fit.changes if "seed=" in change} == {
         "train.seed=100", "train.seed=101",
     }  # fmt: skip
+
+
+def test_contrasts_are_compared_after_the_same_finetuning(tmp_path, monkeypatch, place):
+    arms = contrast.planned(options_of(tmp_path, "synthetic"), place)
+    assert len({arm.recipe for arm in arms.values()}) == 1
+    assert len({arm.start for arm in arms.values()}) == 4
+    kept = {name: contrast.PRETRAINING[name] for name in (contrast.C2RL, contrast.SCL)}
+    monkeypatch.setattr(contrast, "PRETRAINING", kept)
+    monkeypatch.setattr(contrast, "ASKED", ((contrast.SCL, contrast.C2RL),))
+    tiny = (*TINY, "model.conv_width=16", "model.visual=feature_mlp", "model.visual_weights=")
+    options = options_of(tmp_path, "synthetic", "--seeds", "1", "--changes", *tiny)
+    made = contrast.table(options, place)
+    assert [row[0] for row in made.rows] == list(kept)
+    assert [claim.verdict for claim in made.claims] == ["not seen"]  # one seed never decides
+    rows = (options.results / "synthetic" / "contrast-runs.csv").read_text().splitlines()
+    assert rows[0].split(",") == list(contrast.COLUMNS)
+    assert [row.split(",")[:2] for row in rows[1:]] == [[name, "200"] for name in kept]
+    starts = [jobs.recipe_of(arms[name].start, place).loss for name in kept]
+    assert starts[0].weights == {"token_clip": 1.0, "translation": 1.0}
+    assert starts[1].sections["token_clip"].negatives == "curriculum"
 
 
 @pytest.mark.parametrize(

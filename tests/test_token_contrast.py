@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from fresh_process import run_on_ranks
 from systems import having, losses
 
 from signcl import fit, load_recipe
-from signcl.losses import clip_loss, token_clip_loss, token_similarity
+from signcl.losses import Selection, clip_loss, selected_negatives, token_clip_loss, token_similarity
+from signcl.systems.terms import LossRecipe, TermContext
+from signcl.systems.vlp import VLP
 from signcl.training import run_folder, runs
 from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.prepare import prepare
@@ -21,6 +24,7 @@ from signcl.training.runs import build_model
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und"]
 SCALE = torch.tensor(math.log(10.0))
+TERMS_OF_VLP = VLP.terms
 
 
 def pairs(clips=4, sentences=3, steps=7, tokens=5, size=6, seed=0):
@@ -261,3 +265,102 @@ def test_the_recipes_weigh_it(name):
     r = load_recipe(Path(__file__).parents[1] / "recipes" / name / "vlp-token.yaml")
     assert r.loss.weights["token_clip"] == 1.0
     assert "clip" not in r.loss.weights
+
+
+# -- negatives chosen by their similarity over training ----------------------------------------------------------------
+
+
+def selected_by_loop(similarity, allowed, progress, share, spread, skip):
+    """Row by row, negative by negative."""
+    chosen = []
+    for row, may in zip(similarity.tolist(), allowed.tolist()):
+        ranked = sorted((j for j in range(len(row)) if may[j]), key=lambda j: row[j])
+        n = len(ranked)
+        kept = math.ceil(round(share * n, 6))
+        even = math.ceil(round(spread * kept, 6))
+        window = kept - even
+        reach = max(n - math.floor(round(skip * n, 6)), window)
+        first = round(progress * (reach - window))
+        hard = ranked[first : first + window]
+        others = [j for j in ranked if j not in hard]
+        spaced = [j for q, j in enumerate(others) if (q + 1) * even // len(others) > q * even // len(others)]
+        assert len(spaced) == even
+        chosen.append([j in hard or j in spaced for j in range(len(row))])
+    return torch.tensor(chosen)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("share", "spread", "skip"), [(0.5, 0.5, 0.1), (1.0, 0.2, 0.0), (0.3, 1.0, 0.5), (0.01, 0.01, 0.9)]
+)
+def test_selected_negatives_are_those_of_plain_loops(progress, share, spread, skip):
+    random = torch.Generator().manual_seed(1)
+    similarity = torch.rand(12, 12, generator=random)
+    allowed = ~torch.eye(12, dtype=torch.bool) & (torch.rand(12, 12, generator=random) > 0.2)
+    allowed[3] = False  # a clip whose sentence is every other's too
+    found = selected_negatives(similarity, allowed, Selection(progress, share, spread, skip))
+    assert found.equal(selected_by_loop(similarity, allowed, progress, share, spread, skip))
+
+
+def test_the_window_moves_from_easy_to_hard_and_never_holds_the_hard_ones_alone():
+    # 11 sentences, the own one first; 10 negatives with similarity .1 to 1. Half of them take part: 3 of every hardness
+    # and 2 of the window. Outside the window are 8: places 2, 5 and 7 of them.
+    similarity = torch.arange(0, 1.1, 0.1)[None]
+    allowed = similarity > 0.05
+    at = {p: selected_negatives(similarity, allowed, Selection(p)).nonzero()[:, 1].tolist() for p in (0.0, 1.0)}
+    assert at == {0.0: [1, 2, 5, 8, 10], 1.0: [3, 6, 8, 9, 10]}
+
+
+def test_a_selection_of_all_is_the_plain_loss_and_one_left_out_has_no_gradient():
+    video, video_lengths, text, text_lengths = pairs(clips=5, sentences=5)
+    plain = token_clip_loss(video, video_lengths, text, text_lengths, SCALE)
+    every = token_clip_loss(video, video_lengths, text, text_lengths, SCALE, selection=Selection(1.0, share=1.0))
+    torch.testing.assert_close(every, plain)
+    chosen = token_clip_loss(video, video_lengths, text, text_lengths, SCALE, selection=Selection(1.0, 0.25, 1.0))
+    by_steps, by_words = token_similarity(video, video_lengths, text, text_lengths)
+    loop = []
+    for table in (by_steps, by_words.T):
+        kept = selected_by_loop(table, ~torch.eye(5, dtype=torch.bool), 1.0, 0.25, 1.0, 0.1) | torch.eye(5).bool()
+        rows = [(-10 * row[i] + (10 * row[kept[i]]).logsumexp(0)) for i, row in enumerate(table)]
+        loop.append(sum(rows) / len(rows))
+    torch.testing.assert_close(chosen, sum(loop) / 2)
+    assert chosen < plain
+
+
+def test_a_selection_leaves_single_clips_and_twins_at_zero():
+    video, video_lengths, text, text_lengths = pairs(clips=2, sentences=2)
+    twins = torch.tensor([7, 7])
+    alone = token_clip_loss(video[:1], video_lengths[:1], text[:1], text_lengths[:1], SCALE, selection=Selection(0.5))
+    same = token_clip_loss(
+        video, video_lengths, text, text_lengths, SCALE, sentence_ids=twins, selection=Selection(0.5)
+    )
+    assert alone == same == 0
+    with pytest.raises(ValueError, match="needs progress in"):
+        selected_negatives(torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool), Selection(1.5))
+
+
+def test_negatives_are_chosen_in_training_and_all_taken_on_dev():
+    recipe = {"weights": {"token_clip": 1.0}, "token_clip": {"negatives": "curriculum", "share": 0.4}}
+    settings = recipe_from_dict({"model": {"name": "vlp"}, "stage": "pretrain", "loss": recipe}).loss.sections
+    loss = LossRecipe(sections=settings)
+    term = TERMS_OF_VLP["token_clip"]
+    video, video_lengths, text, text_lengths = pairs(clips=6, sentences=6)
+    out = SimpleNamespace(
+        step_embeddings=video, step_lengths=video_lengths, token_embeddings=text, token_logit_scale=SCALE
+    )
+    batch = SimpleNamespace(token_lengths=text_lengths, sentence_ids=torch.arange(6))
+    own = settings["token_clip"]
+    dev, first, last = (term(out, batch, TermContext(loss, settings=own, progress=p)) for p in (None, 0.0, 1.0))
+    torch.testing.assert_close(dev, token_clip_loss(video, video_lengths, text, text_lengths, SCALE))
+    assert first < last < dev
+
+
+def test_keys_of_the_curriculum_need_it():
+    with pytest.raises(ValueError, match=r"loss\.token_clip\.share: belongs to loss\.token_clip\.negatives=curriculum"):
+        recipe_from_dict(
+            {
+                "model": {"name": "vlp"},
+                "stage": "pretrain",
+                "loss": {"token_clip": {"share": 0.4}, "weights": {"token_clip": 1.0}},
+            }
+        )

@@ -15,6 +15,7 @@ from signcl.cli import align as alignment
 from signcl.cli import completion, corpus, recipes, systems
 from signcl.cli import density_verbs as density
 from signcl.cli import evaluate as scoring
+from signcl.cli import export as programs
 from signcl.cli import extract as extraction
 from signcl.cli import fit as training
 from signcl.cli import official_checkpoints as checkpoints
@@ -39,6 +40,7 @@ GROUPS = (
     density,
     extraction,
     clips,
+    programs,
     pages,
     corpus,
     vocabulary,

@@ -18,11 +18,18 @@ from signcl.losses.sentence import (
     weighted_sum,
 )
 from signcl.losses.signcl import SignCL, estimate_frame_margin, released_frame_margin, signcl_loss
-from signcl.losses.tokens import TOKEN_TEMPERATURE, token_clip_loss, token_similarity
+from signcl.losses.tokens import (
+    TOKEN_TEMPERATURE,
+    Selection,
+    selected_negatives,
+    token_clip_loss,
+    token_similarity,
+)
 
 __all__ = [
     "TOKEN_TEMPERATURE",
     "FrameDistances",
+    "Selection",
     "SignCL",
     "clip_loss",
     "ctc_loss",
@@ -41,6 +48,7 @@ __all__ = [
     "sign_infonce",
     "signcl_loss",
     "slow_loss",
+    "selected_negatives",
     "token_clip_loss",
     "token_similarity",
     "weighted_sum",

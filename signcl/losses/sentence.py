@@ -6,7 +6,7 @@ And `weighted_sum`, the one line that adds named terms to the loss that is train
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -91,13 +91,19 @@ def capped_scale(logit_scale: Tensor, dtype: torch.dtype, top: float) -> Tensor:
 
 
 def both_ways(
-    of_clips: Tensor, of_sentences: Tensor, sentence_ids: Tensor | None, target: Literal["one_hot", "released"]
+    of_clips: Tensor,
+    of_sentences: Tensor,
+    sentence_ids: Tensor | None,
+    target: Literal["one_hot", "released"],
+    select: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Mean of the contrast from clips to sentences and from sentences to clips; see `clip_loss`. Scalar
 
     Args:
         of_clips: row i: clip i against every sentence. [B, B]
         of_sentences: row j: sentence j against every clip. [B, B]
+        select: (rows of a direction without gradient, what may be a negative) -> the negatives that take part, each
+            [B, B]; None: all that may.
     """
     if target not in ("one_hot", "released"):
         raise ValueError(f"clip_loss needs target one_hot or released, got {target!r}.")
@@ -109,11 +115,12 @@ def both_ways(
     if sentence_ids is not None:
         twins = (sentence_ids[:, None] == sentence_ids) & ~own
     sharp = 10.0 if target == "released" else torch.inf
-    wanted = torch.where(own, 1.0, torch.where(twins, 0.0, math.exp(-sharp))).to(of_clips.dtype)
-    wanted = wanted / wanted.sum(dim=1, keepdim=True)
     losses = []
     for direction in (of_clips, of_sentences):
-        log_probs = direction.masked_fill(twins, -torch.inf).log_softmax(dim=1).masked_fill(twins, 0.0)
+        out = twins if select is None else ~(own | select(direction.detach(), ~(own | twins)))  # takes no part
+        wanted = torch.where(own, 1.0, torch.where(out, 0.0, math.exp(-sharp))).to(of_clips.dtype)
+        wanted = wanted / wanted.sum(dim=1, keepdim=True)
+        log_probs = direction.masked_fill(out, -torch.inf).log_softmax(dim=1).masked_fill(out, 0.0)
         losses.append((torch.xlogy(wanted, wanted) - wanted * log_probs).sum(dim=1).mean())
     return (losses[0] + losses[1]) / 2
 

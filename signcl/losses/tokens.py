@@ -6,6 +6,7 @@ steps are to the words that fit them best. Not in the paper; docs/systems/beyond
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,9 +17,10 @@ from signcl.data.batch import frame_mask
 from signcl.losses.precision import full_precision
 from signcl.losses.sentence import both_ways, capped_scale, unit_rows
 
-__all__ = ["TOKEN_TEMPERATURE", "token_clip_loss", "token_similarity"]
+__all__ = ["TOKEN_TEMPERATURE", "Selection", "selected_negatives", "token_clip_loss", "token_similarity"]
 
 TOKEN_TEMPERATURE = 0.07  # of the softmax over words or steps, as CiCo has it
+ROUNDING = 1e-4  # 0.1 of 30 negatives are 3, in float32 too
 BLOCK = 1 << 24  # similarities held at a time: 64 MB of float32, and a few tensors of that size beside it
 
 
@@ -95,6 +97,70 @@ def _aggregated(video: Tensor, steps: Tensor, text: Tensor, words: Tensor, tempe
     return of_step.sum(dim=1) / steps.sum(dim=1)[:, None], of_word.sum(dim=2) / words.sum(dim=1)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which negatives of a batch a contrast takes, and how that moves over training; see `selected_negatives`."""
+
+    progress: float
+    """How much of training is done, 0 to 1."""
+    share: float = 0.5
+    """Share of a clip's negatives that take part, above 0 to 1."""
+    spread: float = 0.5
+    """Share of those that come from the whole range of similarity, above 0 to 1: never the hard ones alone."""
+    skip: float = 0.1
+    """Share of the negatives, the most similar ones, that the moving window never reaches, 0 to below 1: they may say
+    the same as the clip's own sentence."""
+
+
+def selected_negatives(similarity: Tensor, allowed: Tensor, selection: Selection) -> Tensor:
+    """The negatives of each row that take part: a window that moves from easy to hard, and some of every hardness.
+
+    The n allowed negatives of a row are put in order, the least similar first. Of them k = ceil(share n) take part:
+    - r = ceil(spread k) of every hardness: evenly spaced over those outside the window;
+    - h = k - r in the window of ranks s to s + h - 1, with s = round(progress (m - h)) and m = n - floor(skip n), at
+      least h: at progress 0 the easiest, at progress 1 the hardest that are not skipped.
+
+    Nothing is drawn, so that every rank of a process group takes the same ones, and a resumed run too.
+
+    Args:
+        similarity: of each clip with each sentence, or the other way round. [B, B']
+        allowed: which of them are negatives at all. [B, B'] bool
+        selection: how many, and how hard.
+
+    Returns:
+        True where a negative takes part. [B, B'] bool
+
+    Raises:
+        ValueError: shapes that do not fit, or a share out of its bounds.
+
+    Source: after the pair selection of SCL-SLT (Lai et al. 2026), which scores pairs by their similarity at reference
+    checkpoints and builds batches of them; here a pair is chosen inside the batch, by its similarity at that step.
+    """
+    if similarity.dim() != 2 or similarity.shape != allowed.shape:
+        raise ValueError(
+            f"selected_negatives needs similarity and allowed of one shape [B, B'], got {list(similarity.shape)} and "
+            f"{list(allowed.shape)}."
+        )
+    s = selection
+    if not (0 <= s.progress <= 1 and 0 < s.share <= 1 and 0 < s.spread <= 1 and 0 <= s.skip < 1):
+        raise ValueError(
+            f"selected_negatives needs progress in 0..1, share and spread above 0 to 1, skip in 0 to below 1, got {s}."
+        )
+    order = similarity.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
+    rank = order.argsort(dim=1)  # of each negative, 0 the least similar; those not allowed come last
+    count = allowed.sum(dim=1, keepdim=True)  # n [B, 1]
+    kept = (s.share * count - ROUNDING).ceil().long()
+    spread = (s.spread * kept - ROUNDING).ceil().long()
+    window = kept - spread
+    reach = torch.maximum(count - (s.skip * count + ROUNDING).floor().long(), window)
+    first = (s.progress * (reach - window)).round().long()
+    hard = (rank >= first) & (rank < first + window)
+    outside = torch.where(rank < first, rank, rank - window)  # place among those outside the window
+    others = (count - window).clamp(min=1)
+    even = ((outside + 1) * spread // others) > (outside * spread // others)  # `spread` of `others`, evenly
+    return allowed & (hard | even)
+
+
 def token_clip_loss(
     video: Tensor,
     video_lengths: Tensor,
@@ -107,6 +173,7 @@ def token_clip_loss(
     target: Literal["one_hot", "released"] = "one_hot",
     max_scale: float = 100.0,
     block: int = BLOCK,
+    selection: Selection | None = None,
 ) -> Tensor:
     """How badly clips and sentences find each other by their tokens, both ways; ln(B) is chance, 0 perfect.
 
@@ -120,6 +187,7 @@ def token_clip_loss(
         text_lengths: [B]
         logit_scale, sentence_ids, target, max_scale: as in `clip_loss`.
         temperature, block: as in `token_similarity`.
+        selection: which negatives take part, in each direction by its own similarities; None: all.
 
     Returns:
         Scalar.
@@ -134,4 +202,5 @@ def token_clip_loss(
     )
     with full_precision(video.device):
         scale = capped_scale(logit_scale, by_steps.dtype, max_scale)
-        return both_ways(scale * by_steps, (scale * by_words).T, sentence_ids, target)
+        select = None if selection is None else lambda rows, allowed: selected_negatives(rows, allowed, selection)
+        return both_ways(scale * by_steps, (scale * by_words).T, sentence_ids, target, select)

@@ -418,6 +418,42 @@ class System(nn.Module):
             paths = [found[0] for found in ctc_prefix_beam(log_probs, step_lengths, beams=decode.gloss_beams)]
         return [" ".join(self.glosses.decode(path.classes)) for path in paths]
 
+    # -- what `signcl export` writes down ------------------------------------------------------------------------------
+
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """What an exported encoder gives, of operations that torch.export can follow: no Python number from a tensor.
+
+        Args:
+            features: of the frame encoder, zero at padding. [B, T, D]
+            lengths: real rows of each clip. [B]
+
+        Returns:
+            Of a system that answers sentences `steps` [B, S, width] and `step_lengths` [B], which `exported_word`
+            reads. `log_probs` of glosses, where it recognises them: [B, S, C] with `step_lengths`, or [B, C] without.
+
+        Raises:
+            ValueError: a system that has not said how.
+        """
+        raise ValueError(
+            f"model.name={self.config.name} cannot be exported: {type(self).__name__} has no method exported_states "
+            f"(docs/export.md)"
+        )
+
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """One step of an exported decoder: log-probabilities of the next token, as `generate` searches in them.
+
+        Args:
+            tokens: what was read so far, `start_id` first; without padding. [B, U]
+            steps, step_lengths: of `exported_states`.
+
+        Returns:
+            [B, V] float32
+        """
+        raise ValueError(
+            f"model.name={self.config.name} cannot be exported: {type(self).__name__} has no method exported_word "
+            f"(docs/export.md)"
+        )
+
     def ranked(self, outputs: Any, most: int = 5) -> list[list[str]]:
         """The likeliest glosses of each clip of one sign, the best first.
 

@@ -109,10 +109,18 @@ class Classifier(System):
     def forward(self, batch: Batch) -> ClassifierOutput:
         """Clips to the scores of their glosses."""
         features, lengths = frame_features(self.visual, batch)
-        real = frame_mask(lengths, features.shape[1])[:, :, None]
-        mean = (features * real).sum(dim=1, keepdim=True) / lengths[:, None, None]  # [B, 1, D]
+        mean = self._mean(features, lengths)
         logits = self.head(self.dropout(mean[:, 0]))
         return ClassifierOutput(features, lengths, mean, self.step_lengths(batch.lengths), logits)
+
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Log-probabilities of the glosses, without blank and unknown."""
+        return {"log_probs": self.head(self._mean(features, lengths)[:, 0]).float().log_softmax(dim=1)}
+
+    def _mean(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Over real frames. [B, 1, D]"""
+        real = frame_mask(lengths, features.shape[1])[:, :, None]
+        return (features * real).sum(dim=1, keepdim=True) / lengths[:, None, None]
 
 
 def _classes(path: Path, rows: int) -> GlossVocabulary:

@@ -78,6 +78,12 @@ class CNNCTC(System):
         log_probs = self.gloss_head(self.dropout(steps)).float().log_softmax(dim=2)
         return RecogniserOutput(rows, lengths, steps, lengths, log_probs)
 
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Local features and gloss log-probabilities."""
+        steps = self._local(features, lengths)
+        log_probs = self.gloss_head(steps).float().log_softmax(dim=2)
+        return {"steps": steps, "step_lengths": lengths.clone(), "log_probs": log_probs}
+
     def _local(self, rows: Tensor, lengths: Tensor) -> Tensor:
         """The window around each frame; beyond the ends of a clip stand its first and last frame. [B, T, width]"""
         half, longest = self.window // 2, rows.shape[1]

@@ -255,18 +255,31 @@ class GFSLT(System):
                 f"a sentence of {batch.tokens.shape[1]} tokens needs model.max_positions of at least that, "
                 f"got {self.max_positions}; lower text.max_tokens or raise it."
             )
+        encoding = self.encode(batch)
+        read = shift_right(batch.tokens, self.start_id)  # padding stands right: causality hides it
+        return GFSLTOutput(**vars(encoding), logits=self._scores(read, encoding.steps, encoding.step_lengths))
+
+    def _scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
-        encoding = self.encode(batch)
-        mask = attention_mask(encoding.step_lengths, encoding.steps.shape[1], batch.tokens.shape[1])
         decoded = self.mbart(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoding.steps),
-            attention_mask=mask,
-            decoder_input_ids=shift_right(batch.tokens, self.start_id),  # padding stands right: causality hides it
-            decoder_attention_mask=causal_mask(batch.tokens),
+            encoder_outputs=BaseModelOutput(last_hidden_state=steps),
+            attention_mask=attention_mask(step_lengths, steps.shape[1], read.shape[1]),
+            decoder_input_ids=read,
+            decoder_attention_mask=causal_mask(read),
             use_cache=False,
         )
-        return GFSLTOutput(**vars(encoding), logits=decoded.logits)
+        logits: Tensor = decoded.logits
+        return logits
+
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Encoder states."""
+        steps, step_lengths = self.conv(features, lengths)
+        return {"steps": self._states(steps, step_lengths), "step_lengths": step_lengths}
+
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """As transformers' greedy search reads it: padding may be generated."""
+        return self._scores(tokens, steps, step_lengths)[:, -1].float().log_softmax(dim=1)
 
     @torch.no_grad()
     def generate(

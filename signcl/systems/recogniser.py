@@ -144,6 +144,14 @@ class Recogniser(System):
             log_probs = self.gloss_head(states).float().log_softmax(dim=2)
         return RecogniserOutput(tap, lengths, states, lengths, log_probs)
 
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Encoder states, and gloss log-probabilities with a gloss head."""
+        states = self.encoder(features, lengths)[1]
+        found = {"steps": states, "step_lengths": lengths.clone()}  # an output must not be an input
+        if self.gloss_head is not None:
+            found["log_probs"] = self.gloss_head(states).float().log_softmax(dim=2)
+        return found
+
     def forward(self, batch: Batch) -> RecogniserOutput:
         """The same as `encode`."""
         return self.encode(batch)

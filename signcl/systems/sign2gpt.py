@@ -185,6 +185,15 @@ class Sign2GPT(System):
         logits = self.decoder(batch.tokens, encoded.steps, encoded.step_lengths)
         return Sign2GPTOutput(**vars(encoded), logits=logits)
 
+    def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """States of the sign encoder."""
+        steps, step_lengths = self.encoder(features, lengths)
+        return {"steps": steps, "step_lengths": step_lengths}
+
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """As transformers' greedy search reads it."""
+        return self.decoder.scores(tokens, steps, step_lengths)[:, -1].float().log_softmax(dim=1)
+
     @torch.no_grad()
     def generate(
         self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 64

@@ -132,6 +132,16 @@ class SLT(Recogniser):
         memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
         return SLTOutput(**vars(encoded), logits=self.word_head(self.decoder(read, real, memory)))
 
+    def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """As the beam search reads it: padding is never generated, unless `search` is released."""
+        memory = self.decoder.remember(steps, step_lengths)
+        states = self.decoder(tokens, torch.ones_like(tokens, dtype=torch.bool), memory)
+        found = self.word_head(states[:, -1]).float().log_softmax(dim=1)
+        if self.config.search == "released":
+            return found
+        padding = torch.arange(found.shape[1], device=found.device) == self.pad_id
+        return found.masked_fill(padding, -torch.inf)
+
     @torch.no_grad()
     def generate(
         self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 30

@@ -51,7 +51,7 @@ from signcl.systems.parts.mbart import (
 from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
 from signcl.systems.parts.official_gfslt import released_input, visual_names, visual_sizes
 from signcl.systems.parts.transfer import OFFSET, load_language_model
-from signcl.systems.terms.shared import clip, frame_contrast, masked_text, token_clip
+from signcl.systems.terms.shared import clip, frame_contrast, masked_text, token_clip, translation
 
 __all__ = ["VLP", "VLPOutput"]
 
@@ -80,6 +80,8 @@ class VLPOutput:
     """One vector per token of `batch.tokens`, with the term token_clip. [B, U, width]"""
     token_logit_scale: Tensor | None = None
     """As `logit_scale`, of the contrast of tokens. Scalar"""
+    logits: Tensor | None = None
+    """Scores of `batch.tokens` given the clip and the tokens before, with the term translation. [B, U, V]"""
     contrast: tuple[Tensor, Tensor] | None = None
     """As released, what SignCL sees instead of `features` and `lengths`: with edge copies and 1 at padding."""
 
@@ -168,7 +170,13 @@ class VLP(System):
     label: ClassVar = "VLP"
     needs: ClassVar = "frames (or features) and sentences; its text encoder starts from an mBART"
     stage: ClassVar = "pretrain"
-    terms: ClassVar = {"clip": clip, "token_clip": token_clip, "masked_text": masked_text, "signcl": frame_contrast}
+    terms: ClassVar = {
+        "clip": clip,
+        "token_clip": token_clip,
+        "translation": translation,
+        "masked_text": masked_text,
+        "signcl": frame_contrast,
+    }
     TAPS: ClassVar = ("features", "conv", "steps")
     checkpoint: ClassVar = "vlp"
     checkpoint_marks: ClassVar = ("model_images.cls_token", "model_txt.model_txt.embed_tokens.weight")
@@ -230,7 +238,9 @@ class VLP(System):
         self.words: nn.Embedding | None = None
         self.decoder: MBartDecoder | None = None
         self.lm_head: nn.Module | None = None
-        if config.masked_text and ("masked_text" in sizes.terms or not sizes.terms):
+        self.restores = config.masked_text and ("masked_text" in sizes.terms or not sizes.terms)
+        self.translates = "translation" in sizes.terms
+        if self.restores or self.translates:
             decoder_config = copy.deepcopy(clip_config)
             if as_released:  # loaded in evaluation mode, and nobody puts it into training mode
                 decoder_config.dropout = decoder_config.attention_dropout = 0.0
@@ -309,28 +319,32 @@ class VLP(System):
             video_embedding=self.head(states[:, 0]),
             text_embedding=self._last(text_states, batch.token_lengths),
             logit_scale=self.logit_scale,
-            masked_logits=None if self.decoder is None else self._restore(batch, batch.tokens),
+            masked_logits=self._restore(batch, batch.tokens) if self.restores else None,
             step_lengths=clips.step_lengths,
             step_embeddings=self.head(states[:, 1:]) if by_token else None,
             token_embeddings=text_states if by_token else None,
             token_logit_scale=self.token_logit_scale,
+            logits=self._decoded(batch.tokens, states[:, 1:], clips.step_lengths) if self.translates else None,
             contrast=clips.contrast,
         )
 
     def _restore(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Scores of the whole sentence from its masked form. [B, U, V]"""
-        assert self.decoder is not None
-        assert self.lm_head is not None
         if batch.masked_tokens is None or batch.masked_token_lengths is None:
             raise ValueError("VLP with masked_text needs batch.masked_tokens; set model.masked_text to false for V1.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.masked_text_trains_encoder):
             states = self.encode_text(batch.masked_tokens, batch.masked_token_lengths)
-        mask = attention_mask(batch.masked_token_lengths, states.shape[1], tokens.shape[1])
+        return self._decoded(tokens, states, batch.masked_token_lengths)
+
+    def _decoded(self, tokens: Tensor, states: Tensor, lengths: Tensor) -> Tensor:
+        """Scores of each token given those before and what is looked at. [B, U], [B, S, width], [B] -> [B, U, V]"""
+        assert self.decoder is not None
+        assert self.lm_head is not None
         decoded = self.decoder(
             input_ids=shift_right(tokens, self.start_id),
             attention_mask=causal_mask(tokens),
             encoder_hidden_states=states,
-            encoder_attention_mask=mask,
+            encoder_attention_mask=attention_mask(lengths, states.shape[1], tokens.shape[1]),
             use_cache=False,
         )
         logits: Tensor = self.lm_head(decoded.last_hidden_state)

@@ -371,6 +371,7 @@ class Loop:
         rate = set_rates(self.optimizer, self.step, self.total, train, self.adaptation.rate)
         seen: dict[str, Tensor] = {}
         weights = term_weights(self.recipe, self.epoch, self.adaptation)
+        self.objective.progress = self.step / max(1, self.total - 1)
         shares = self._shares(batches)
         for i, batch in enumerate(batches):
             with self.profile("augmentation"):

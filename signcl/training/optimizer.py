@@ -97,6 +97,8 @@ class Objective(nn.Module):
         self.model, self.terms = model, recipe.terms
         self.context = term_context(model, recipe, pad_id, gather)
         self.frozen = tuple(recipe.model.freeze)
+        self.progress: float | None = None
+        """How much of training is done, set before each step."""
 
     def train(self, mode: bool = True) -> Objective:
         """Training mode for all but the frozen modules, whose dropout is off and whose batch norms stand still."""
@@ -109,7 +111,8 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms."""
         with cpu_half():
-            return compute_terms(self.model(batch), batch, self.terms, self.context)
+            context = replace(self.context, progress=self.progress)
+            return compute_terms(self.model(batch), batch, self.terms, context)
 
 
 def shares_of(batches: Sequence[Batch], terms: Mapping[str, Term], context: TermContext, fabric: Any) -> list[Tensor]:

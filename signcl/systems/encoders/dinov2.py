@@ -211,7 +211,7 @@ class DINOv2(Pixels):
     def _encode(self, images: Tensor) -> Tensor:
         embeddings = self.vit.embeddings
         patches = embeddings.patch_embeddings(images.contiguous())  # [N, patches, D]
-        states = torch.cat([embeddings.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        states = torch.cat([embeddings.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
         size = embeddings.patch_embeddings.patch_size
         grid = images.shape[2] // size[0], images.shape[3] // size[1]
         states = embeddings.dropout(states + _positions(embeddings.position_embeddings, grid).to(states.dtype))

@@ -113,9 +113,21 @@ class PoseStream(nn.Module):
                 f"PoseStream needs key points [N, {self.feature_dim}], got {rows.dtype} {list(rows.shape)}; poses must "
                 f"be read with the same input.pose_dims and input.pose_confidence as in training."
             )
+        padded = unpack(self._alone(rows), batch.positions, len(batch), batch.max_length)  # [B, T, parts * dim]
+        return self._over_time(padded, batch.lengths), batch.lengths
+
+    def encode_padded(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """The same of key points in the padded layout. [B, T, feature_dim], [B] -> [B, T, dim]"""
+        alone = self._alone(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        return self._over_time(alone * frame_mask(lengths, rows.shape[1])[..., None], lengths)
+
+    def _alone(self, rows: Tensor) -> Tensor:
+        """Each part, frame by frame. [N, feature_dim] -> [N, parts * dim]"""
         points = rows.unflatten(1, (-1, self.channels))
-        alone = [part(points[:, slice(*self.ranges[name])]) for name, part in self.parts.items()]
-        padded = unpack(torch.cat(alone, dim=1), batch.positions, len(batch), batch.max_length)  # [B, T, parts * dim]
+        return torch.cat([part(points[:, slice(*self.ranges[name])]) for name, part in self.parts.items()], dim=1)
+
+    def _over_time(self, padded: Tensor, lengths: Tensor) -> Tensor:
+        """Each part's own time, then all parts together. [B, T, parts * dim] -> [B, T, dim]"""
         around: Tensor = self.time(padded.transpose(1, 2)).transpose(1, 2)
         features: Tensor = self.joined(padded + torch.relu(around))
-        return features * frame_mask(batch.lengths, batch.max_length)[..., None], batch.lengths
+        return features * frame_mask(lengths, padded.shape[1])[..., None]

@@ -72,7 +72,7 @@ class SignAdapter(nn.Module):
         keys, values, mask = self.memory
         rows, length, width = states.shape
         # the beams of a clip are further queries to the same keys, so that keys are never copied
-        queries = self.query(self.norm(states)).reshape(len(keys), -1, self.query.out_features)
+        queries = self.query(self.norm(states)).reshape(keys.shape[0], -1, self.query.out_features)
         seen = F.scaled_dot_product_attention(self._split(queries), keys, values, attn_mask=mask)
         found = self.out(seen.transpose(1, 2).flatten(2)).reshape(rows, length, width)
         return states + (torch.tanh(self.gate) * found).to(states.dtype)
@@ -182,6 +182,10 @@ class AdaptedLM(nn.Module):
         start = tokens.new_full((len(tokens), 1), self.start_id)
         read = torch.cat([start, tokens[:, :-1]], dim=1)
         read = read.masked_fill(read == self.pad_id, self.end_id)  # any token that the model has
+        return self.scores(read, steps, step_lengths)
+
+    def scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+        """Scores of what follows each token read, the start token first. [B, U], ... -> [B, U, V]"""
         self._remember(steps, step_lengths)
         try:
             logits: Tensor = self.lm(input_ids=read, use_cache=False).logits

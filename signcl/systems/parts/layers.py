@@ -214,7 +214,7 @@ class TemporalConv(nn.Module):
             hidden, real = self.get_submodule(f"conv{number}")(hidden), real - (kernel - 1)  # [B, width, L-kernel+1]
             mask = None if self.as_released else frame_mask(real, hidden.shape[2])
             hidden = torch.relu(self.get_submodule(f"norm{number}")(hidden, mask))
-            hidden, real = nn.functional.max_pool1d(hidden, pool) if pool > 1 else hidden, real // pool
+            hidden, real = max_pool(hidden, pool) if pool > 1 else hidden, real // pool
         steps = hidden.transpose(1, 2)  # [B, S, width]
         if not self.as_released:
             steps = steps * frame_mask(real, steps.shape[1])[:, :, None]
@@ -233,6 +233,13 @@ class TemporalConv(nn.Module):
         if self.as_released:
             frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
         return frames, real
+
+
+def max_pool(hidden: Tensor, pool: int) -> Tensor:
+    """`max_pool1d`. torch.export fixes the length there, and not in two dimensions. [B, C, L] -> [B, C, L // pool]"""
+    if torch.compiler.is_exporting():
+        return nn.functional.max_pool2d(hidden[:, :, None], (1, pool))[:, :, 0]
+    return nn.functional.max_pool1d(hidden, pool)
 
 
 def kind_of(state: Mapping[str, Tensor], prefix: str) -> str:

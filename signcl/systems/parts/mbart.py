@@ -162,7 +162,7 @@ def share_words(decoder: nn.Module, words: nn.Embedding) -> None:
 
 def shift_right(tokens: Tensor, start_id: int) -> Tensor:
     """What the decoder reads to predict `tokens`: the start token, then all but the last. [B, U] -> [B, U]"""
-    return torch.cat([tokens.new_full((len(tokens), 1), start_id), tokens[:, :-1]], dim=1)
+    return torch.cat([tokens.new_full((tokens.shape[0], 1), start_id), tokens[:, :-1]], dim=1)
 
 
 def attention_mask(lengths: Tensor, size: int, queries: int) -> Tensor:
@@ -174,7 +174,7 @@ def attention_mask(lengths: Tensor, size: int, queries: int) -> Tensor:
 def causal_mask(tokens: Tensor) -> Tensor:
     """Where each word may look: at itself and those before; complete for the same reason. [B, U] -> [B, 1, U, U]"""
     words = tokens.shape[1]
-    return torch.ones(words, words, dtype=torch.bool, device=tokens.device).tril().expand(len(tokens), 1, -1, -1)
+    return torch.ones(words, words, dtype=torch.bool, device=tokens.device).tril().expand(tokens.shape[0], 1, -1, -1)
 
 
 def with_edge_copies(batch: Batch) -> Batch:

@@ -102,7 +102,11 @@ class LocalAttention(nn.Module):
     def _windows(self, rows: Tensor) -> Tensor:
         """The rows around each row, as a view. [B, heads, T, d] -> [B, heads, T, d, window]"""
         reach = self.window // 2
-        return F.pad(rows, (0, 0, reach, reach)).unfold(2, self.window, 1)
+        padded = F.pad(rows, (0, 0, reach, reach))
+        if torch.compiler.is_exporting():  # after an unfold, torch.export asks for clips that are longer than a window
+            place = torch.arange(rows.shape[2], device=rows.device)[:, None]
+            return padded[:, :, place + torch.arange(self.window, device=rows.device)].transpose(3, 4)
+        return padded.unfold(2, self.window, 1)
 
 
 class MetaformerBlock(nn.Module):

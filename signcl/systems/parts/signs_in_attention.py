@@ -117,7 +117,7 @@ class SignAttention(nn.Module):
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
         drop = self.attention_dropout if self.training else 0.0
-        causal = attention_mask is None and query.shape[2] > 1
+        causal = attention_mask is None and bool(query.shape[2] > 1)
         seen = F.scaled_dot_product_attention(
             query, keys, values, attn_mask=attention_mask, dropout_p=drop, is_causal=causal
         )
@@ -134,7 +134,7 @@ class SignAttention(nn.Module):
         keys, values, mask = self.memory
         rows, heads, length, size = looking.shape
         # the beams of a clip are further queries to the same keys, so that keys are never copied
-        beams = looking.unflatten(0, (len(keys), -1)).transpose(1, 2).flatten(2, 3)  # [B, heads, beams * L, d]
+        beams = looking.unflatten(0, (keys.shape[0], -1)).transpose(1, 2).flatten(2, 3)  # [B, heads, beams * L, d]
         seen = F.scaled_dot_product_attention(beams, keys, values, attn_mask=mask, dropout_p=drop)
         return seen.unflatten(2, (-1, length)).transpose(1, 2).reshape(rows, heads, length, size)
 

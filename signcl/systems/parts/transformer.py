@@ -307,7 +307,7 @@ class Decoder(nn.Module):
             A state per token. [R, L, width]
         """
         rows, length = tokens.shape
-        clips = len(memory.mask)
+        clips = memory.mask.shape[0]
         states = self.embedding(self.widen(self.words(tokens)), real)
         places = sinusoids(length, self.width, start=memory.length, device=tokens.device)
         states = self.dropout(states + places.to(states))
@@ -320,7 +320,7 @@ class Decoder(nn.Module):
                 memory.words[number] = (keys, values)
             else:
                 memory.words.append((keys, values))
-            attended = layer.attention(normed, keys, values, causal=length > 1)  # type: ignore[operator]
+            attended = layer.attention(normed, keys, values, causal=bool(length > 1))  # type: ignore[operator]
             states = states + layer.dropout(attended)  # type: ignore[operator]
             # the beams of a clip are further queries to the same keys, so that keys are never copied
             queries = layer.clip_norm(states).reshape(clips, -1, self.width)  # type: ignore[operator]

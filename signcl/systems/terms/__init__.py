@@ -149,6 +149,8 @@ class TermContext:
     """The features of a batch in a second view, drawn anew, with gradient. [B, T, D]"""
     step_lengths: Callable[[Tensor], Tensor] | None = None
     """Steps that clips of so many frames give in this model, for `Term.counts`. [B] -> [B]"""
+    progress: float | None = None
+    """How much of training is done, 0 in the first step and 1 in the last; None on dev, which is scored as a whole."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""Verbs that write a run for other programs: `export`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.number_options import whole
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    text = "a run as ONNX or torch.export programs that need no signcl, checked against the run"
+    command = add_verb(verbs, "export", _export, text)
+    command.add_argument("folder", metavar="RUN", help="a run folder made by `signcl fit`")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--onnx", dest="form", action="store_const", const="onnx", help="ONNX files; the default")
+    form.add_argument("--torch", dest="form", action="store_const", const="torch", help="torch.export programs, .pt2")
+    command.set_defaults(form="onnx")
+    command.add_argument("-o", "--out", metavar="DIR", required=True, help="folder of the export")
+    command.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the weights; float16 halves the files"
+    )
+    command.add_argument(
+        "--size",
+        nargs=2,
+        type=whole(low=1, high=8192),
+        metavar=("H", "W"),
+        help="pixels of a frame, for a run without input.size and input.crop",
+    )
+    add_json(command)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from signcl.inference.exporting import export
+
+    size = None if options.size is None else (options.size[0], options.size[1])
+    found = export(options.folder, options.out, options.form, dtype=options.dtype, size=size)
+    show(options, asdict(found) if options.json else found, str)

@@ -1,0 +1,176 @@
+"""What `signcl export` writes down: three small modules around a run's model, with plain tensors in and out.
+
+visual: frames to features. encoder: padded features and their lengths to states. decoder: words so far to the next one.
+Nothing here knows a file format; `signcl.inference.exporting` writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import frame_mask
+from signcl.systems import System
+
+__all__ = ["Program", "check_exportable", "programs_of"]
+
+BATCH, TIME = 3, 29
+"""Sizes of the examples that torch.export follows: above 1, which it would take for a fixed size."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module, the inputs it is followed with, and the names of what goes in and comes out."""
+
+    name: str
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    inputs: dict[str, tuple[str | int, ...]]
+    """Axes of each input; those with a name are of any size."""
+    outputs: tuple[str, ...]
+
+    def dynamic(self) -> tuple[dict[int, Any], ...]:
+        """Axes of any size, as torch.export wants them."""
+        free = torch.export.Dim.DYNAMIC
+        return tuple({i: free for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in self.inputs.values())
+
+    def drawn(self, sizes: dict[str, int], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Random inputs of given sizes; lengths lie within them, the first is the longest."""
+        found = []
+        for (name, axes), given in zip(self.inputs.items(), self.example):
+            shape = [sizes[axis] if isinstance(axis, str) else axis for axis in axes]
+            if name.endswith("lengths"):
+                most = sizes["steps" if name == "step_lengths" else "time"]
+                lengths = torch.randint(1, most + 1, shape, generator=generator)
+                lengths[0] = most
+                found.append(lengths)
+            elif name == "tokens":
+                found.append(torch.randint(0, int(given.max()) + 1, shape, generator=generator))
+            elif given.dtype == torch.uint8:
+                found.append(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
+            else:
+                found.append(torch.randn(shape, generator=generator))
+        return tuple(found)
+
+
+class Visual(nn.Module):
+    """Frames, or windows of frames, to features."""
+
+    def __init__(self, model: System, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.visual = model.visual.to(dtype)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor]:
+        """uint8 RGB [N, H, W, 3], or windows [N, window, H, W, 3] -> [N, D] float32"""
+        return (self.visual(frames).float(),)
+
+
+class States(nn.Module):
+    """Padded features to what the decoder reads, or to the log-probabilities of glosses.
+
+    Args:
+        inside: the frame encoder of features or key points, where it is a part of this program.
+    """
+
+    def __init__(self, model: System, dtype: torch.dtype, inside: nn.Module | None) -> None:
+        super().__init__()
+        self.model, self.dtype, self.inside = model.to(dtype), dtype, inside
+
+    def states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """By name. [B, T, D], [B]"""
+        rows = features.to(self.dtype)
+        if self.inside is not None:
+            rows = self._encoded(self.inside, rows, lengths)
+        rows = rows * frame_mask(lengths, rows.shape[1])[..., None]  # what stands at padding is never read
+        found = self.model.exported_states(rows, lengths)
+        return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+
+    @staticmethod
+    def _encoded(inside: Any, rows: Tensor, lengths: Tensor) -> Tensor:
+        if hasattr(inside, "encode_padded"):
+            return inside.encode_padded(rows, lengths)
+        return inside(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """[B, T, D], [B] -> the values of `states`, floats as float32"""
+        return tuple(self.states(features, lengths).values())
+
+
+class NextWord(nn.Module):
+    """The words read so far and the states of a clip to the log-probabilities of the next word."""
+
+    def __init__(self, model: System, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.dtype = model.to(dtype), dtype
+
+    def forward(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> tuple[Tensor]:
+        """[B, U], [B, S, width], [B] -> [B, V] float32"""
+        return (self.model.exported_word(tokens, steps.to(self.dtype), step_lengths).float(),)
+
+
+def check_exportable(model: System) -> None:
+    """Refuse what cannot be exported, before anything is written.
+
+    Raises:
+        ValueError: names the reason.
+    """
+    name = model.config.name
+    if model.answers == "nothing":
+        raise ValueError(f"model.name={name} is a pretraining system without answers: export the run that it starts")
+    recurrent = next((part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)), None)
+    if recurrent is not None:
+        raise ValueError(
+            f"model.name={name} cannot be exported: torch.export unrolls its {type(recurrent).__name__} over the steps "
+            f"of one clip, so that the program would take clips of that length alone"
+        )
+    visual: Any = model.visual
+    if hasattr(visual, "encode_clips") and not hasattr(visual, "encode_padded") and not hasattr(visual, "window"):
+        raise ValueError(
+            f"model.visual={model.config.visual} cannot be exported: it reads whole batches (encode_clips) and has no "
+            f"encode_padded(rows, lengths)"
+        )
+    for method in ("exported_states", *(("exported_word",) if model.answers == "sentences" else ())):
+        if getattr(type(model), method) is getattr(System, method):
+            raise ValueError(
+                f"model.name={name} cannot be exported: {type(model).__name__} has no method {method} (docs/export.md)"
+            )
+
+
+def programs_of(
+    model: System, feature_dim: int | None, pixels: tuple[int, int] | None, dtype: torch.dtype
+) -> list[Program]:
+    """The programs of a model in evaluation mode; its weights become `dtype`.
+
+    Args:
+        feature_dim: size of the features that it reads, None for pixels.
+        pixels: height and width of a frame.
+    """
+    check_exportable(model)
+    visual: Any = model.visual
+    found = []
+    if feature_dim is None:
+        assert pixels is not None
+        visual.chunk = None  # the caller decides how many frames go in at a time
+        window = (int(visual.window),) if hasattr(visual, "encode_clips") else ()
+        frames = torch.zeros((BATCH, *window, *pixels, 3), dtype=torch.uint8)
+        module = Visual(model, dtype).eval()
+        found.append(Program("visual", module, (frames,), {"frames": ("frames", *window, *pixels, 3)}, ("features",)))
+    width = int(visual.dim) if feature_dim is None else feature_dim
+    states = States(model, dtype, None if feature_dim is None else visual).eval()
+    features, lengths = torch.randn(BATCH, TIME, width), torch.tensor([TIME, TIME // 2, 1])
+    with torch.no_grad():
+        given = states.states(features, lengths)
+    shapes: dict[str, tuple[str | int, ...]] = {"features": ("batch", "time", width), "lengths": ("batch",)}
+    found.append(Program("encoder", states, (features, lengths), shapes, tuple(given)))
+    if model.answers == "sentences":
+        assert model.tokenizer is not None
+        steps, step_lengths = given["steps"], given["step_lengths"]
+        words = getattr(model.tokenizer, "num_tokens", model.tokenizer.vocab_size)  # a pad id may lie beyond the table
+        tokens = torch.full((BATCH, 5), words - 1)
+        shapes = {"tokens": ("batch", "words"), "steps": ("batch", "steps", steps.shape[2]), "step_lengths": ("batch",)}
+        example = (tokens, steps, step_lengths)
+        found.append(Program("decoder", NextWord(model, dtype).eval(), example, shapes, ("log_probs",)))
+    return found

@@ -1,0 +1,94 @@
+"""Answers of a run that `signcl export` wrote, without signcl: numpy, and onnxruntime (or torch for .pt2 programs).
+
+python exported_run.py EXPORT CLIP.npy [CLIP.npy ...], a clip being uint8 RGB [T, H, W, 3] or float features [T, D].
+Greedy search. A copy of this file stands beside every export.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def load(folder, name):
+    """A program of the export, as a function of arrays."""
+    if (folder / f"{name}.onnx").is_file():
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
+        names = [given.name for given in session.get_inputs()]
+        return lambda *arrays: session.run(None, dict(zip(names, arrays)))
+    import torch
+
+    module = torch.export.load(folder / f"{name}.pt2").module(check_guards=False)
+    return lambda *arrays: [found.detach().numpy() for found in module(*map(torch.from_numpy, arrays))]
+
+
+def chosen(clip, given):
+    """The frames and the pixels of a clip that the run looks at, as in its dev split."""
+    rows = np.arange(min(given["first"], len(clip) - 1), len(clip), given["stride"])
+    most = given["max_frames"] or len(rows)
+    if len(rows) > most and given["thinning"] == "window":
+        rows = rows[(len(rows) - most) // 2 :][:most]
+    elif len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    clip = clip[rows]
+    if given["kind"] == "frames":
+        height, width = given["height"], given["width"]
+        top, left = (clip.shape[1] - height) // 2, (clip.shape[2] - width) // 2
+        if top < 0 or left < 0 or (given["size"] and clip.shape[1:3] != (given["size"],) * 2):
+            sys.exit(f"frames of {given['size'] or (height, width)} pixels are needed, got {clip.shape[1:3]}")
+        clip = clip[:, top : top + height, left : left + width]
+    if "window" in given:  # of I3D; a clip shorter than a window goes on with its last frame
+        starts = np.arange(0, max(len(clip) - given["window"], 0) + 1, given["window_stride"])
+        clip = clip[np.minimum(starts[:, None] + np.arange(given["window"]), len(clip) - 1)]
+    return clip
+
+
+def answers(folder, clips):
+    """A sentence, glosses or a gloss for each clip."""
+    spec = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    rows = [chosen(clip, spec["input"]) for clip in clips]
+    if "visual" in spec["programs"]:
+        visual = load(folder, "visual")
+        rows = [visual(np.ascontiguousarray(row))[0] for row in rows]
+    lengths = np.array([len(row) for row in rows])
+    padded = np.zeros((len(rows), lengths.max(), rows[0].shape[1]), np.float32)
+    for place, row in zip(padded, rows):
+        place[: len(row)] = row
+    states = dict(zip(spec["programs"]["encoder"]["outputs"], load(folder, "encoder")(padded, lengths)))
+    if spec["answers"] == "classes":
+        return [spec["classes"][best] for best in states["log_probs"].argmax(axis=1)]
+    if spec["answers"] == "glosses":  # the best class of each step, repetitions merged, blanks (0) left out
+        found = [row[:n].argmax(axis=1) for row, n in zip(states["log_probs"], states["step_lengths"])]
+        return [" ".join(spec["classes"][c] for c, b in zip(r, [0, *r]) if c and c != b) for r in found]
+    decoder, text = load(folder, "decoder"), spec["text"]
+    tokens, ended = np.full((len(rows), 1), text["start_id"]), np.zeros(len(rows), bool)
+    while tokens.shape[1] <= text["max_new_tokens"] and not ended.all():
+        (log_probs,) = decoder(tokens, states["steps"], states["step_lengths"])
+        word = np.where(ended, text["pad_id"], log_probs.argmax(axis=1))
+        tokens, ended = np.concatenate([tokens, word[:, None]], axis=1), ended | (word == text["end_id"])
+    return [sentence(row[1:].tolist(), text, folder) for row in tokens]
+
+
+def sentence(ids, text, folder):
+    """Token ids as text, up to the first end mark after a word."""
+    kept = []
+    for i in ids:
+        if i == text["end_id"] and kept:
+            break
+        if i < len(text["pieces"]) and text["pieces"][i]:
+            kept.append(i)
+    if text["tokenizer"]:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(folder / text["tokenizer"])).decode(kept, skip_special_tokens=True).strip()
+    return text["between"].join(text["pieces"][i] for i in kept).strip()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(f"usage: python {sys.argv[0]} EXPORT CLIP.npy ...")
+    for line in answers(Path(sys.argv[1]), [np.load(path) for path in sys.argv[2:]]):
+        print(line)

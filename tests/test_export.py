@@ -1,0 +1,150 @@
+"""Exports: the same numbers as the run at any size, answers without signcl, and one-line refusals."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from signcl import load_model, translate
+from signcl.cli import main
+from signcl.data.batch import Sample
+from signcl.data.loading import collate, select
+from signcl.inference.export_programs import programs_of
+from signcl.inference.exporting import SIZES, export, largest_difference
+from signcl.systems import system_class
+from signcl.testing import tiny_recipe
+from signcl.training import run_folder
+from signcl.training.prepare import prepare
+from signcl.training.runs import build_model, load_run
+
+
+def save_run(place, name, changes=None):
+    """A run folder with random weights, as `fit` writes it."""
+    recipe = tiny_recipe(system_class(name), place.parent, changes or {})
+    material = prepare(recipe)
+    torch.manual_seed(1)
+    model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
+    run_folder.save_run_start(place, recipe, material.tokenizer, material.glosses, material.targets)
+    run_folder.save_card(place, {"feature_dim": material.feature_dim})
+    run_folder.save_weights(place, model)
+    return place
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("export")
+    joint = {"loss": {"weights": {"translation": 1.0, "recognition": 1.0}}, "model": {"encoder_layers": 1}}
+    pixels = {"model": {"visual": "small_cnn"}, "input": {"size": 32, "crop": 24, "max_frames": 10}}
+    return {
+        "slt": save_run(place / "slt", "slt", joint),
+        "classifier": save_run(place / "classifier", "classifier", pixels),
+        "smkd": save_run(place / "smkd", "smkd"),
+    }
+
+
+def without_signcl(folder, *clips):
+    """What the example beside an export prints, in a process that cannot import signcl."""
+    code = f"import runpy, sys; sys.modules['signcl'] = None; sys.argv = {['run', str(folder), *map(str, clips)]!r}"
+    code += f"; runpy.run_path({str(folder / 'exported_run.py')!r}, run_name='__main__')"
+    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_an_onnx_export_answers_as_its_run_does_without_signcl(runs, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    assert main(["export", str(runs["slt"]), "--onnx", "-o", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["programs"]
+    assert set(told) == {"encoder", "decoder"}
+    assert max(one["difference"] for one in told.values()) < 1e-4
+    random = np.random.default_rng(0)
+    clips = [random.normal(size=(frames, 12)).astype(np.float32) for frames in (31, 5, 70)]  # one above max_frames
+    for i, clip in enumerate(clips):
+        np.save(tmp_path / f"{i}.npy", clip)
+    model = load_model(runs["slt"], device="cpu")
+    wanted = [translate(model, clip, beams=1).text for clip in clips]
+    assert without_signcl(tmp_path / "out", *(tmp_path / f"{i}.npy" for i in range(3))).splitlines() == wanted
+    spec = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
+    assert spec["programs"]["encoder"]["outputs"] == ["steps", "step_lengths", "log_probs"]
+    assert spec["classes"][:2] == ["<blank>", "<unk>"]
+
+
+def test_a_torch_export_of_pixels_answers_as_its_run_does(runs, tmp_path):
+    found = export(runs["classifier"], tmp_path, "torch")
+    assert set(found.programs) == {"visual", "encoder"}
+    clip = np.random.default_rng(0).integers(0, 256, (23, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "clip.npy", clip)
+    wanted = translate_class(runs["classifier"], clip)
+    assert without_signcl(tmp_path, tmp_path / "clip.npy").strip() == wanted
+
+
+def translate_class(folder, clip):
+    run = load_run(folder)
+    batch = collate([Sample("clip", "")], [select(clip, run.recipe.input)])
+    return run.model.answer(batch, run.recipe.decode)[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gfslt", "gaslt", "recogniser", "cnn_ctc", "sign2gpt"],
+)
+def test_what_a_program_computes_is_what_the_system_does(name, tmp_path):
+    # the modules that are exported, without following them: padding changes nothing, and words as in training
+    changes = {"model": {"lm": {"width": 32, "gate": 0.5}, "layer_scale": 0.1}} if name == "sign2gpt" else {}
+    run = load_run(save_run(tmp_path / name, name, changes))
+    encoder, *decoder = programs_of(run.model, run.feature_dim, None, torch.float32)
+    features, lengths = torch.randn(2, 30, 12), torch.tensor([30, 11])
+    with torch.no_grad():
+        both = encoder.module.states(features, lengths)
+        alone = encoder.module.states(features[1:, :11], lengths[1:])
+        length = int(alone["step_lengths"]) if "step_lengths" in alone else None
+        for key in both:
+            if key != "step_lengths":
+                torch.testing.assert_close(both[key][1:, :length], alone[key][:, :length], atol=1e-5, rtol=1e-4)
+        if not decoder:
+            return
+        clips = [features[0].numpy(), features[1, :11].numpy()]
+        batch = collate([Sample("a", ""), Sample("b", "")], clips)
+        ids = run.model.generate(batch, num_beams=1, length_penalty=1.0, max_new_tokens=6)
+        start = torch.full((2, 1), run.tokenizer.start_id)
+        for step in range(ids.shape[1]):
+            (scores,) = decoder[0].module(torch.cat([start, ids[:, :step]], 1), both["steps"], both["step_lengths"])
+            going = (ids[:, :step] != run.tokenizer.end_id).all(1)
+            assert scores.argmax(1)[going].equal(ids[:, step][going])
+
+
+def test_a_program_that_differs_from_the_run_is_seen():
+    class Reference:
+        module = staticmethod(lambda x: (x,))
+
+        @staticmethod
+        def drawn(sizes, generator):
+            return (torch.ones(sizes["batch"], 3),)
+
+    assert largest_difference(lambda x: [x + 0.25], Reference) == 0.25
+    assert largest_difference(lambda x: [x[:, :2]], Reference) == torch.inf
+    assert np.isnan(largest_difference(lambda x: [x * torch.nan], Reference))
+    assert {1} < {sizes["time"] for sizes in SIZES}
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    wrong = [
+        ([runs["smkd"], "--torch"], "torch.export unrolls its LSTM"),
+        ([runs["slt"], "--torch", "--size", "4", "4"], "--size is for runs that read frames"),
+        ([runs["classifier"], "--torch", "--size", "9", "9"], "this run reads 24 x 24 pixels"),
+        ([tmp_path / "nothing"], "no run folder at"),
+    ]
+    for words, said in wrong:
+        assert main(["export", *map(str, words), "-o", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_extra_that_is_missing_is_named(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["export", str(runs["slt"]), "-o", str(tmp_path / "out")]) == 2
+    assert "pip install 'signcl[export]'" in capsys.readouterr().err
