@@ -37,9 +37,15 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _translate(options: argparse.Namespace) -> int:
-    from signcl.inference.translation import load_model, translate
+    from signcl.inference.translation import load_model, translate, trust_of
 
     model = load_model(options.model, device=options.device)
+    judge = model.judge
+    if judge is None:
+        learn = f"signcl evaluate {options.model} --split dev"
+        print(f"signcl: no confidence and no warning for unlike clips: `{learn}` learns both", file=sys.stderr)
+    elif judge.why_not:
+        print(f"signcl: {judge.why_not}", file=sys.stderr)
     failed = 0
     for clip in options.clips:
         try:
@@ -59,7 +65,8 @@ def _translate(options: argparse.Namespace) -> int:
             continue
         if options.json:
             line = {"clip": clip, "text": found.text, "frames": found.num_frames, "seconds": round(found.seconds, 3)}
-            print(json.dumps(line, ensure_ascii=False), flush=True)
+            print(json.dumps(line | trust_of(found), ensure_ascii=False), flush=True)
         else:
-            print(f"{clip}\t{found.text}", flush=True)
+            sure = "-" if found.confidence is None else f"{found.confidence:.2f}"
+            print("\t".join((clip, found.text, sure, *found.warnings)), flush=True)
     return 2 if failed else 0

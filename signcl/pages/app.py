@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.exceptions import HTTPException as AnyHTTPError  # also what no route answers
 
 from signcl.data.batch import Sample
-from signcl.inference.translation import translate
+from signcl.inference.translation import translate, trust_of
 from signcl.pages.guard import Guard
 from signcl.pages.markup import text
 from signcl.pages.report import report
@@ -255,6 +255,7 @@ def _translation(app: FastAPI, site: Site) -> None:
                 "text": found.text,
                 "frames": found.num_frames,
                 "seconds": round(found.seconds, 3),
+                **trust_of(found),
                 "run": site.run.name if site.run else "",
                 **({"notes": notes} if notes else {}),
             }
