@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from signcl.cli import align as alignment
-from signcl.cli import corpus, systems
+from signcl.cli import corpus, recordings, systems
 from signcl.cli import density_verbs as density
 from signcl.cli import evaluate as scoring
 from signcl.cli import extract as extraction
@@ -39,6 +39,7 @@ GROUPS = (
     density,
     extraction,
     clips,
+    recordings,
     pages,
     corpus,
     vocabulary,

@@ -52,7 +52,7 @@ class SegmenterOutput:
 
 
 def spans_of_tags(log_probs: Tensor, *, shortest: int = 2, bridge: int = 0, token: str = "sign") -> list[Span]:
-    """Spans from the tags of one recording: a span begins at a B, or where I follows O, and ends before the next O or B.
+    """Spans from the tags of one recording: one begins at a B, or where I follows O, and ends before the next O or B.
 
     Args:
         log_probs: of O, B, I. [T, 3]
@@ -175,7 +175,7 @@ def _measure(kind: str) -> Measure:
     return Measure(collect, summarise, titles)
 
 
-DECODING: dict[str, dict[str, int]] = {
+DECODING: dict[str, dict[str, Any]] = {
     "sign": {"shortest": 2, "bridge": 1},
     "sentence": {"shortest": 8, "bridge": 2},
 }
@@ -227,12 +227,10 @@ class Segmenter(System):
             super().__post_init__()
             if self.kernel % 2 == 0:
                 raise ValueError(
-                    f"model.kernel: needs an odd number, so that a frame stands in its middle, got {self.kernel}"
+                    f"model.kernel: needs an odd number, as a frame stands in its middle, got {self.kernel}"
                 )
             if self.visual == "i3d":
-                raise ValueError(
-                    "model.visual: a segmenter needs a feature for each frame, and i3d gives one for several"
-                )
+                raise ValueError("model.visual: a segmenter needs a feature for each frame; i3d gives one for several")
 
     title: ClassVar = "the segmenter: where signs and sentences begin and end (BIO tags over dilated convolutions)"
     label: ClassVar = "Segmenter"
@@ -256,9 +254,10 @@ class Segmenter(System):
     @property
     def reach(self) -> int:
         """Frames on either side that a frame's tags depend on."""
-        own = sum(block.conv.dilation[0] * (block.conv.kernel_size[0] // 2) for block in self.blocks)  # type: ignore[union-attr,operator,index]
+        config = self.config
+        own = (config.kernel // 2) * (2**config.layers - 1)
         time: Any = getattr(self.visual, "time", None)  # pose_stream looks at neighbouring frames too
-        return int(own) + (time.kernel_size[0] // 2 if isinstance(time, nn.Conv1d) else 0)
+        return own + (time.kernel_size[0] // 2 if isinstance(time, nn.Conv1d) else 0)
 
     @classmethod
     def select_by(cls, weights: Mapping[str, float]) -> str:
@@ -275,8 +274,8 @@ class Segmenter(System):
             raise ValueError("input.augment.temporal_rescale: a segmenter tags frames in their places; needs 0")
         if given.fps is not None:
             raise ValueError(
-                "input.fps: spans count the frames of the corpus, so a segmenter cannot train at another rate; leave it "
-                "out, and `signcl segment` brings videos to the rate of training"
+                "input.fps: spans count the frames of the corpus, so a segmenter trains at their rate; leave it out, "
+                "and `signcl segment` brings videos to the rate of training"
             )
         if recipe.corpus.isolated:
             raise ValueError("corpus.isolated: a segmenter needs whole recordings; needs false")
