@@ -118,10 +118,10 @@ def made(tmp_path_factory):
         "input": {"max_frames": 5000},
         "model": {"width": 16, "layers": 3},
         "loss": {"weights": {"sentence_tags": 1.0, "sign_tags": 1.0}},
-        "train": {"epochs": 30, "evaluate_every": 30, "lr": 0.01, "batch_size": 1},
+        "train": {"epochs": 20, "evaluate_every": 20, "lr": 0.01, "batch_size": 1},
     }
     fit(replace(tiny_recipe(system_class("segmenter"), folder, changes), out=str(folder / "segmenter")), progress=False)
-    changes = {"train": {"epochs": 2, "evaluate_every": 2}, "loss": {"weights": {"translation": 1}}}
+    changes = {"train": {"epochs": 12, "evaluate_every": 12}, "loss": {"weights": {"translation": 1}}}
     fit(replace(tiny_recipe(system_class("slt"), folder, changes), out=str(folder / "slt")), progress=False)
     join_split(load_samples("folder", root, "test"), folder, "film", JoinSettings(), film=0.3, progress=False)
     return folder
@@ -175,7 +175,7 @@ def test_a_film_in_windows_is_the_film_in_one_piece(made):
     film = open_film(made / "film" / "film.npy", run.recipe.input, 25.0)
     whole = tag_frames(run, film, window=10**6, device="cpu", progress=False)
     assert len(whole) == film.num_frames > 300
-    for window in (1, 37, 300):
+    for window in (37, 300):
         parts = tag_frames(run, film, window=window, device="cpu", progress=False)
         np.testing.assert_allclose(parts, whole, atol=1e-5)
         assert np.array_equal(parts[:, :3].argmax(1), whole[:, :3].argmax(1))
