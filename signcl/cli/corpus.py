@@ -42,6 +42,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("source", metavar="CORPUS", help="a recipe (its corpus and input), or a corpus folder")
     command.add_argument("-o", "--out", required=True, help="folder of the recordings, a corpus of the kind folder")
     command.add_argument("--corpus", default="folder", help="kind of a corpus folder: folder, synthetic, ...")
+    command.add_argument("--root", help="the corpus folder of a recipe, where it has moved")
     command.add_argument("--splits", default="train,dev,test", help="which to join, separated by commas")
     text = "one recording of so many minutes from the clips of --splits, as split `film`"
     command.add_argument("--film", type=real(above=0, high=1440), metavar="MINUTES", help=text)
@@ -150,7 +151,7 @@ def _join(options: argparse.Namespace) -> None:
     recipe = load_recipe(source) if source.suffix in (".yaml", ".yml") else None
     made = []
     parts = {
-        split: recipe_samples(recipe, split) if recipe else load_samples(options.corpus, source, split)
+        split: recipe_samples(recipe, split, options.root) if recipe else load_samples(options.corpus, source, split)
         for split in splits
     }
     if options.film is not None:

@@ -8,7 +8,6 @@ be read in windows that overlap by them, with the same result as in one piece. A
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -258,11 +257,6 @@ class Segmenter(System):
         own = (config.kernel // 2) * (2**config.layers - 1)
         time: Any = getattr(self.visual, "time", None)  # pose_stream looks at neighbouring frames too
         return own + (time.kernel_size[0] // 2 if isinstance(time, nn.Conv1d) else 0)
-
-    @classmethod
-    def select_by(cls, weights: Mapping[str, float]) -> str:
-        """F1 of sentences, or of signs where only these are trained."""
-        return "sentence_f1" if weights.get("sentence_tags", 0) > 0 else "sign_f1"
 
     @classmethod
     def check(cls, recipe: Any) -> None:
