@@ -84,9 +84,7 @@ def test_quality_is_graded_and_blind_to_how_letters_are_composed():
 def run(tmp_path_factory):
     """A run trained for a second on 8 clips, with 40 clips of dev."""
     folder = tmp_path_factory.mktemp("confidence")
-    recipe = tiny_recipe(
-        system_class("slt"), folder, {"train": {"epochs": 3}, "loss": {"weights": {"translation": 1}}}
-    )
+    recipe = tiny_recipe(system_class("slt"), folder, {"train": {"epochs": 3}, "loss": {"weights": {"translation": 1}}})
     root = write_tiny_corpus(folder / "features")
     head, *lines = (root / "dev.tsv").read_text().splitlines()
     random = np.random.default_rng(0)

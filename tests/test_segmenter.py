@@ -21,7 +21,7 @@ from signcl.inference.film import open_film
 from signcl.inference.segmentation import load_segmenter, segment, tag_frames
 from signcl.inference.subtitling import subtitle
 from signcl.inference.translation import load_model
-from signcl.metrics.segments import aligned_in_time, boundary_f1, mean_iou, segment_f1
+from signcl.metrics.in_time import aligned_in_time, boundary_f1, mean_iou, segment_f1
 from signcl.systems import system_class
 from signcl.systems.segmenter import spans_of_tags
 from signcl.systems.targets.frame_tags import UNKNOWN, SentenceTags, SignTags

@@ -11,7 +11,7 @@ from signcl.data.annotation.elan import read_elan
 from signcl.data.annotation.subtitles import read_subtitles
 from signcl.data.batch import Span
 from signcl.metrics import score_all
-from signcl.metrics.segments import aligned_in_time, boundary_f1, mean_iou, segment_f1
+from signcl.metrics.in_time import aligned_in_time, boundary_f1, mean_iou, segment_f1
 from signcl.metrics.written_forms import Tokenize
 
 __all__ = ["SUBTITLES", "score_subtitles"]

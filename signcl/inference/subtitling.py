@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from signcl.data.annotation.eaf_document import read_document
 from signcl.data.annotation.elan import read_elan, write_elan
 from signcl.data.annotation.span_table import read_spans
 from signcl.data.annotation.subtitles import read_subtitles, write_subtitles
@@ -292,8 +293,6 @@ def read_segments(path: Path, fps: float) -> tuple[Span, ...]:
     if suffix not in KINDS:
         raise ValueError(f"{path}: segments are read from {', '.join(KINDS)}")
     if suffix == ".eaf":
-        from signcl.data.annotation.eaf_document import read_document
-
         tier = "sentence" if path.is_file() and "sentence" in read_document(path).tiers else None
         found = read_elan(path, fps=fps, tier=tier)
     else:

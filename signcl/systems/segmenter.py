@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from signcl.data.batch import Batch, Span, frame_mask
 from signcl.data.bounds import bounded
-from signcl.metrics.segments import boundary_f1, mean_iou, segment_f1
+from signcl.metrics.in_time import boundary_f1, mean_iou, segment_f1
 from signcl.metrics.titles import Score
 from signcl.systems.base import Sizes, System, SystemConfig, register
 from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
