@@ -44,6 +44,8 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--corpus", default="folder", help="kind of a corpus folder: folder, synthetic, ...")
     command.add_argument("--root", help="the corpus folder of a recipe, where it has moved")
     command.add_argument("--splits", default="train,dev,test", help="which to join, separated by commas")
+    text = "a table of spans in place of the corpus's own; {split} stands for the split"
+    command.add_argument("--spans", metavar="TABLE", help=text)
     text = "one recording of so many minutes from the clips of --splits, as split `film`"
     command.add_argument("--film", type=real(above=0, high=1440), metavar="MINUTES", help=text)
     command.add_argument("--fps", type=real(above=0, high=1000), help="of features that do not say it; default 25")
@@ -142,6 +144,7 @@ def _add_join_settings(command: Any) -> None:
 def _join(options: argparse.Namespace) -> None:
     from dataclasses import asdict, fields
 
+    from signcl.data.annotation.span_table import attach_spans
     from signcl.data.corpora import load_samples
     from signcl.data.joining import JoinSettings, join_split
     from signcl.training.recipe import load_recipe, recipe_samples
@@ -150,10 +153,12 @@ def _join(options: argparse.Namespace) -> None:
     source, out, splits = Path(options.source), Path(options.out), options.splits.split(",")
     recipe = load_recipe(source) if source.suffix in (".yaml", ".yml") else None
     made = []
-    parts = {
+    parts: dict[str, Any] = {
         split: recipe_samples(recipe, split, options.root) if recipe else load_samples(options.corpus, source, split)
         for split in splits
     }
+    if options.spans:
+        parts = {s: attach_spans(samples, options.spans.replace("{split}", s)) for s, samples in parts.items()}
     if options.film is not None:
         parts = {"film": [sample for samples in parts.values() for sample in samples]}
     for split, samples in parts.items():
