@@ -105,7 +105,8 @@ def test_a_run_learns_its_confidence_from_dev_and_translate_says_it(run, capsys)
     before = json.loads(shown.out)
     assert before["confidence"] is before["out_of_domain"] is None
     assert 0 < before["probability"] <= 1
-    assert f"signcl evaluate {run} --split dev" in shown.err
+    assert f"signcl evaluate {run} --split dev" in before["why_no_confidence"]
+    assert shown.err == ""
 
     assert main(["evaluate", str(run), "--split=dev", "--json", "--bootstrap=0", "--device=cpu"]) == 0
     found = json.loads(capsys.readouterr().out)["confidence"]
@@ -126,6 +127,7 @@ def test_a_run_learns_its_confidence_from_dev_and_translate_says_it(run, capsys)
     for key in ("probability", "confidence", "distance"):
         assert said[key] == pytest.approx(float(rows["test0"][key]), abs=2e-3)
     assert said["probability"] == before["probability"]
+    assert "why_no_confidence" not in said
     assert said["nearest"] == rows["test0"]["nearest"]
     assert main(["translate", str(run), clip, "--device=cpu"]) == 0
     assert capsys.readouterr().out == f"{clip}\t{said['text']}\t{said['confidence']:.2f}\n"

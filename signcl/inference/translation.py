@@ -23,7 +23,7 @@ from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
 
-__all__ = ["Model", "Translation", "input_for", "load_model", "translate", "trust_of"]
+__all__ = ["Model", "Translation", "input_for", "load_model", "translate", "trust_of", "why_no_confidence"]
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,14 @@ def translate(
         warnings.append(model.judge.unlike(decode))
     seconds = time.perf_counter() - started
     return Translation(answer.text, len(inputs), seconds, tuple(notes), verdict, tuple(filter(None, warnings)))
+
+
+def why_no_confidence(model: Model) -> str:
+    """Why translations of a model have no confidence, and what learns it; empty where they have."""
+    if model.judge is None:
+        learn = f"signcl evaluate {model.run.folder} --split dev"
+        return f"no confidence and no warning for unlike clips: `{learn}` learns both"
+    return model.judge.why_not
 
 
 def trust_of(found: Translation) -> dict[str, Any]:
