@@ -177,3 +177,21 @@ def test_few_dev_clips_are_not_calibrated_and_stale_or_damaged_files_are_told(ru
 def test_an_answer_without_probability_has_no_verdict():
     verdict = Judge({}, None)(Answer("words"))
     assert (verdict.probability, verdict.confidence, verdict.out_of_domain, verdict.warning) == (None, None, None, "")
+
+
+def test_a_system_with_a_search_of_its_own_has_the_probability_of_what_it_wrote(run):
+    model = load_model(run, device="cpu")
+    parent = type(model.run.model)
+
+    class Silent(parent):
+        def generate(self, batch, **options):
+            return torch.full((len(batch), 1), self.end_id)
+
+    model.run.model.__class__ = Silent
+    found = translate(model, np.load(run.parent / "features" / "test0.npy"))
+    assert found.text == ""
+    model.run.model.__class__ = parent
+    assert (
+        found.verdict.probability
+        != translate(model, np.load(run.parent / "features" / "test0.npy")).verdict.probability
+    )

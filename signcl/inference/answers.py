@@ -48,16 +48,18 @@ def predict(
     Returns:
         Sentences by name, in the order of `samples`; and the clips that could not be read, with the reason.
     """
-    found, broken = predict_scored(
+    if run.model.answers != "sentences":
+        raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
+    decode = search_of(run, beams, length_penalty)
+    return answers(
         run,
         samples,
+        lambda batch: dict(zip(batch.names, run.model.answer(batch, decode))),
+        "translating",
         device=device,
         batch_size=batch_size,
-        beams=beams,
-        length_penalty=length_penalty,
         progress=progress,
     )
-    return {name: answer.text for name, answer in found.items()}, broken
 
 
 def predict_scored(
