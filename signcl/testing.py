@@ -28,6 +28,7 @@ from signcl.data.loading import ClipDataset
 from signcl.inference.answers import answers
 from signcl.systems import SYSTEMS, System, TermContext, system_class
 from signcl.systems.parts.cpu_half import cpu_half
+from signcl.systems.parts.written import mean_features, sentence_log_probs
 from signcl.systems.terms import compute_terms, weighted_sum
 from signcl.training import run_folder
 from signcl.training.fitting import fit
@@ -309,6 +310,25 @@ def _half(subject: Subject) -> None:
     torch.testing.assert_close(totals[1], totals[0], rtol=0.05, atol=0.05)
 
 
+def _probability(subject: Subject) -> None:
+    """Of an answer: the log-probability that teacher forcing gives its tokens, for greedy and for beam search."""
+    model = shaken(subject.model).eval()
+    if model.answers != "sentences" or type(model).answer is not System.answer:
+        return
+    batch, pad_id = subject.batch(), subject.material.tokenizer.pad_id
+    for beams in (1, 2):
+        options: dict[str, Any] = {"num_beams": beams, "length_penalty": 1.0, "max_new_tokens": 8}
+        with torch.no_grad():
+            found, ids = model.generate_scored(batch, **options), model.generate(batch, **options)
+            assert torch.equal(found.ids, ids), f"generate_scored and generate differ with {beams} beams"
+            outputs = model(replace(batch, tokens=ids, token_lengths=(ids != pad_id).sum(dim=1)))
+        forced, counts = sentence_log_probs(outputs.logits, ids, pad_id)
+        _near(found.log_probs, forced, f"the log-probability with {beams} beams is not teacher forcing's")
+        assert torch.equal(found.counts, counts), f"tokens of the answers: {found.counts.tolist()}, {counts.tolist()}"
+        seen = mean_features(outputs.features, outputs.lengths)
+        _near(found.features, seen, "the features of an answer are not the mean of forward's `features`")
+
+
 def _by_heart(subject: Subject) -> None:
     """The system can overfit four clips: it answers them right; where it answers nothing its loss falls to a half."""
     recipe = subject.recipe
@@ -378,6 +398,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "taps": _taps,
     "saved": _saved,
     "half": _half,
+    "probability": _probability,
     "by_heart": _by_heart,
 }
 """What `check_system` can check, by name."""

@@ -140,8 +140,11 @@ def test_beam_search_with_room_is_exhaustive_search(alpha):
         Chain(0, clips, beams), batch_size=clips, start_id=START, end_id=END, pad_id=PAD, beams=beams, alpha=alpha,
         max_new_tokens=most,
     )  # fmt: skip
-    for clip, row in enumerate(found.tolist()):
-        assert tuple(t for t in row if t != PAD) == exhaustive(clip, alpha, most)
+    for clip, (row, log_prob) in enumerate(zip(found.ids.tolist(), found.log_probs.tolist())):
+        words = tuple(t for t in row if t != PAD)
+        assert words == exhaustive(clip, alpha, most)
+        chain = Chain(0, 1, 1)  # the penalty moves which sentence is best, never its probability
+        assert log_prob == pytest.approx(sum(float(chain.next(clip, words[:i])[t]) for i, t in enumerate(words)))
 
 
 def test_one_beam_is_greedy_whatever_the_penalty():
@@ -157,7 +160,7 @@ def test_one_beam_is_greedy_whatever_the_penalty():
             Chain(0, clips, 1), batch_size=clips, start_id=START, end_id=END, pad_id=PAD, beams=1, alpha=alpha,
             max_new_tokens=most,
         )  # fmt: skip
-        assert [tuple(t for t in row if t != PAD) for row in found.tolist()] == greedy
+        assert [tuple(t for t in row if t != PAD) for row in found.ids.tolist()] == greedy
 
 
 def test_the_penalty_by_hand():
@@ -172,8 +175,8 @@ def test_the_penalty_by_hand():
         return torch.stack([first if token == START else then for token in last.tolist()])
 
     options = {"batch_size": 1, "start_id": START, "end_id": END, "pad_id": PAD, "beams": 3, "max_new_tokens": 5}
-    assert beam_search(step, alpha=-1.0, **options).tolist() == [[END]]
-    assert beam_search(step, alpha=2.0, **options).tolist() == [[3, END]]
+    assert beam_search(step, alpha=-1.0, **options).ids.tolist() == [[END]]
+    assert beam_search(step, alpha=2.0, **options).ids.tolist() == [[3, END]]
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
@@ -189,5 +192,7 @@ def test_one_search_serves_every_penalty(beams):
     }
     together = beam_search_alphas(Chain(0, clips, beams), alphas=alphas, **options)
     for alpha, found in zip(alphas, together):
-        assert torch.equal(found, beam_search(Chain(0, clips, beams), alpha=alpha, **options))
-    assert (beams == 1) == all(torch.equal(found, together[0]) for found in together)
+        alone = beam_search(Chain(0, clips, beams), alpha=alpha, **options)
+        assert torch.equal(found.ids, alone.ids)
+        assert torch.equal(found.log_probs, alone.log_probs)
+    assert (beams == 1) == all(torch.equal(found.ids, together[0].ids) for found in together)

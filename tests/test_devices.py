@@ -347,7 +347,7 @@ def test_evaluate_and_extract_out_of_memory_say_what_to_lower(corpora, tmp_path,
     recipe = recipe_of(CASES[0], corpora, tmp_path / "run", max_steps=1, evaluate_every=1)
     fit(recipe, progress=False)
     monkeypatch.setattr(type(load_run(tmp_path / "run").model), "features", out_of_memory)
-    monkeypatch.setattr(type(load_run(tmp_path / "run").model), "generate", out_of_memory)
+    monkeypatch.setattr(type(load_run(tmp_path / "run").model), "generate_scored", out_of_memory)
     monkeypatch.setattr(type(load_run(tmp_path / "run").model), "tapped", out_of_memory)
     capsys.readouterr()
     run = str(tmp_path / "run")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from signcl.cli import align as alignment
-from signcl.cli import completion, corpus, recipes, systems
+from signcl.cli import completion, corpus, recipes, recordings, systems
 from signcl.cli import density_verbs as density
 from signcl.cli import evaluate as scoring
 from signcl.cli import export as programs
@@ -40,6 +40,7 @@ GROUPS = (
     density,
     extraction,
     clips,
+    recordings,
     programs,
     pages,
     corpus,

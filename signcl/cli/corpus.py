@@ -1,4 +1,4 @@
-"""The verbs of `signcl corpus`: `make`, `doctor`, `check`, `stats`, `pack`."""
+"""The verbs of `signcl corpus`: `make`, `join`, `doctor`, `check`, `stats`, `pack`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ def add(verbs: Any, words: list[str]) -> None:
     add_json(command)
     if words[:2] == ["corpus", "pack"]:
         _add_pack_settings(command)
+    text = "join clips to long recordings with pauses between: exact truth for `segment` and `subtitle`"
+    command = add_verb(corpus, "join", _join, text)
+    command.add_argument("source", metavar="CORPUS", help="a recipe (its corpus and input), or a corpus folder")
+    command.add_argument("-o", "--out", required=True, help="folder of the recordings, a corpus of the kind folder")
+    command.add_argument("--corpus", default="folder", help="kind of a corpus folder: folder, synthetic, ...")
+    command.add_argument("--root", help="the corpus folder of a recipe, where it has moved")
+    command.add_argument("--splits", default="train,dev,test", help="which to join, separated by commas")
+    text = "a table of spans in place of the corpus's own; {split} stands for the split"
+    command.add_argument("--spans", metavar="TABLE", help=text)
+    text = "one recording of so many minutes from the clips of --splits, as split `film`"
+    command.add_argument("--film", type=real(above=0, high=1440), metavar="MINUTES", help=text)
+    command.add_argument("--fps", type=real(above=0, high=1000), help="of features that do not say it; default 25")
+    if words[:2] == ["corpus", "join"]:
+        _add_join_settings(command)
+    add_json(command)
     text = "say which corpus a folder is, what of it is missing and what to do next; exit code 1 when something is"
     command = add_verb(corpus, "doctor", _doctor, text)
     command.add_argument("folder")
@@ -109,6 +124,53 @@ def _add_pack_settings(command: Any) -> None:
             command.add_argument(flag, choices=("mp4", "jpeg", "uint8"), help=docs[field.name])
         else:
             command.add_argument(flag, type=Number(int, bounds), metavar="int", help=docs[field.name])
+
+
+def _add_join_settings(command: Any) -> None:
+    """One flag per field of `JoinSettings`."""
+    from dataclasses import fields
+
+    from signcl.data.bounds import bounds_of
+    from signcl.data.joining import JoinSettings
+    from signcl.training.recipe import field_docs
+
+    docs = field_docs(JoinSettings)
+    for field in fields(JoinSettings):
+        flag, kind, bounds = f"--{field.name.replace('_', '-')}", type(field.default), bounds_of(field)
+        assert bounds is not None
+        command.add_argument(
+            flag, type=Number(kind, bounds), default=field.default, metavar=kind.__name__, help=docs[field.name]
+        )
+
+
+def _join(options: argparse.Namespace) -> None:
+    from dataclasses import asdict, fields
+
+    from signcl.data.annotation.span_table import attach_spans
+    from signcl.data.corpora import load_samples
+    from signcl.data.joining import JoinSettings, join_split
+    from signcl.training.recipe import load_recipe, recipe_samples
+
+    settings = JoinSettings(**{field.name: getattr(options, field.name) for field in fields(JoinSettings)})
+    source, out, splits = Path(options.source), Path(options.out), options.splits.split(",")
+    recipe = load_recipe(source) if source.suffix in (".yaml", ".yml") else None
+    made = []
+    parts: dict[str, Any] = {
+        split: recipe_samples(recipe, split, options.root) if recipe else load_samples(options.corpus, source, split)
+        for split in splits
+    }
+    if options.spans:
+        parts = {s: attach_spans(samples, options.spans.replace("{split}", s)) for s, samples in parts.items()}
+    if options.film is not None:
+        parts = {"film": [sample for samples in parts.values() for sample in samples]}
+    for split, samples in parts.items():
+        reading = recipe.input if recipe else None
+        found = join_split(samples, out, split, settings, reading=reading, film=options.film, fps=options.fps)
+        made.append(asdict(found))
+    show(options, made, lambda rows: "\n".join(
+        f"{out}/{r['split']}.tsv: {r['recordings']} recordings of {r['sentences']} sentences, {r['seconds']:.0f} s"
+        for r in rows
+    ))  # fmt: skip
 
 
 def _pack(options: argparse.Namespace) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from signcl.cli.common import add_json, add_verb, show
-from signcl.cli.number_options import whole
+from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
 # keys of signcl.metrics.presets.PRESETS and of signcl.metrics.written_forms.STEPS, which are not free to import
 PRESETS = ("phoenix14t", "csl-daily", "how2sign", "wmt-slt")
+SUBTITLES = (".srt", ".vtt", ".eaf")  # of signcl.evaluation.subtitle_scores, likewise
 STEPS = ("nfc", "width", "lower", "no_stop", "no_spaces")
 
 
@@ -25,7 +26,8 @@ def add(verbs: Any, words: list[str]) -> None:
         "files",
         metavar="FILE",
         nargs="+",
-        help="HYP [HYP ...] REF: plain lines, id|text, TSV, CSV, JSON(L), predictions.SPLIT.tsv; the last is REF",
+        help="HYP [HYP ...] REF: plain lines, id|text, TSV, CSV, JSON(L), predictions.SPLIT.tsv; the last is REF. Two "
+        "subtitle files (.srt, .vtt, .eaf) are scored in time too",
     )
     command.add_argument("--preset", choices=PRESETS, help="the stated convention of a corpus (docs/scoring.md)")
     command.add_argument(
@@ -52,8 +54,24 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--bertscore", metavar="FOLDER", help="also BERTScore, by the model in a local folder")
     command.add_argument("--bertscore-layer", type=whole(low=1, high=1000), metavar="N", help="default: its last layer")
     command.add_argument("--bleurt", metavar="FOLDER", help="also BLEURT, by the model in a local folder")
+    text = "of subtitles: seconds by which a boundary may be off"
+    command.add_argument("--tolerance", type=real(low=0, high=3600), default=0.2, metavar="SECONDS", help=text)
     command.add_argument("--html", metavar="FILE", help="also write one self-contained page")
     add_json(command)
+
+
+def _score_subtitles(options: argparse.Namespace) -> None:
+    from signcl.cli.score_text import subtitles_text
+    from signcl.evaluation.subtitle_scores import score_subtitles
+
+    found = score_subtitles(
+        *options.files,
+        tolerance=options.tolerance,
+        tokenize=options.tokenize or "auto",
+        samples=options.bootstrap,
+        seed=options.seed,
+    )
+    show(options, found, subtitles_text)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -65,6 +83,11 @@ def _score(options: argparse.Namespace) -> None:
         raise ValueError(f"score needs hypotheses and references: signcl score HYP REF; got only {reference}")
     if options.bertscore_layer is not None and options.bertscore is None:
         raise ValueError("--bertscore-layer chooses a layer of --bertscore FOLDER; give the folder too")
+    if all(Path(file).suffix.lower() in SUBTITLES for file in options.files):
+        if len(hypotheses) != 1:
+            raise ValueError(f"score compares one file of subtitles with another, got {len(options.files)} files")
+        _score_subtitles(options)
+        return
     found = score_files(
         hypotheses,
         reference,

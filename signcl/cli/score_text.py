@@ -7,7 +7,7 @@ from typing import Any
 from signcl.data.text_tables import table
 from signcl.metrics.titles import SCORES
 
-__all__ = ["score_text"]
+__all__ = ["score_text", "subtitles_text"]
 
 SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match", "bertscore", "bleurt")
 TITLES = {"bertscore": "BERTScore F", "bleurt": "BLEURT"}
@@ -44,6 +44,29 @@ def score_text(found: dict[str, Any]) -> str:
             lines += [f"- {finding}" for finding in one["findings"]]
     if "other_references" in found:
         lines += ["", *_other_references(found["other_references"])]
+    return "\n".join(lines)
+
+
+def subtitles_text(found: dict[str, Any]) -> str:
+    """What `signcl score` prints of two subtitle files."""
+
+    def row(name: str, part: dict[str, float]) -> list[str]:
+        return [name, *(f"{part[key]:.2f}" for key in ("f1", "precision", "recall"))]
+
+    cues, text = found["cues"], found["text"]
+    rows = [
+        row(f"boundaries within {found['tolerance']:g} s", found["boundaries"]),
+        row("segments, IoU of at least 0.5", found["segments"]),
+    ]
+    lines = [
+        f"{cues['found']} cues in {found['hypothesis']}, {cues['true']} in {found['reference']}; "
+        f"{cues['unanswered']} of these have no cue that is nearest to them",
+        table(rows, ["", "F1", "precision", "recall"]),
+        f"IoU of the time: {found['iou']:.2f}",
+        "",
+        table([[SCORES[m].title, f"{text[m]:.2f}"] for m in SHOWN if m in text and m in SCORES], ["in time", ""]),
+        f"BLEU: {text['signatures']['bleu']}",
+    ]
     return "\n".join(lines)
 
 

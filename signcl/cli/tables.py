@@ -42,6 +42,7 @@ def scores_table(scores: dict[str, Any]) -> str:
         lines.append(f"gloss WER: {recognition['wer']:.2f} ({split})")
     if seen := scores.get("seen_in_training"):  # absent where an imported run has no training split
         lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
+    lines += _confidence_lines(scores.get("confidence", {}))
     if made["skipped"]:
         lines.append(f"clips that could not be read and are not scored: {len(made['skipped'])}")
     lines.append(f"BLEU: {scores['signatures']['bleu']}")
@@ -54,6 +55,30 @@ def health_lines(found: list[dict[str, Any]]) -> list[str]:
         return []
     empty = "these numbers show no learning:" if any(row["empty"] for row in found) else "before you use these numbers:"
     return ["", empty, *(f"  - {row['text']}" for row in found)]
+
+
+def _confidence_lines(found: dict[str, Any]) -> list[str]:
+    """How well the run knows which of its answers are good."""
+    if not found:
+        return []
+    area, lines = found["risk_coverage"], []
+    if "ece" in found:
+        made = found["calibration"]
+        where = f"{made['kind']}, {made['clips']} clips of {made['split']}{', cross-fitted' * made['cross_fitted']}"
+        lines.append(
+            f"confidence ({where}): expected calibration error {found['ece']:.3f}; mean confidence "
+            f"{found['mean_confidence']:.2f}, mean {found['quality']} {found['mean_quality']:.2f}"
+        )
+        lines += [made["note"]] if "note" in made else []
+    else:
+        lines.append(f"confidence: {found['why_not']}")
+    lines.append(
+        f"area under risk-coverage: {area['area']:.3f} (order by chance {area['by_chance']:.3f}, best "
+        f"{area['best']:.3f}; lower is better)"
+    )
+    if outside := found.get("out_of_domain"):
+        lines.append(f"clips unlike those of training: {outside['clips']}")
+    return lines
 
 
 def grid_table(grid: dict[str, Any]) -> str:

@@ -37,9 +37,13 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _translate(options: argparse.Namespace) -> int:
-    from signcl.inference.translation import load_model, translate
+    from signcl.inference.translation import load_model, translate, trust_of, why_no_confidence
 
     model = load_model(options.model, device=options.device)
+    why_not = why_no_confidence(model)
+    if why_not and sys.stderr.isatty():  # for people; a script finds it in the JSON
+        print(f"signcl: {why_not}", file=sys.stderr)
+    told = {"why_no_confidence": why_not} if why_not else {}
     failed = 0
     for clip in options.clips:
         try:
@@ -59,7 +63,8 @@ def _translate(options: argparse.Namespace) -> int:
             continue
         if options.json:
             line = {"clip": clip, "text": found.text, "frames": found.num_frames, "seconds": round(found.seconds, 3)}
-            print(json.dumps(line, ensure_ascii=False), flush=True)
+            print(json.dumps(line | trust_of(found) | told, ensure_ascii=False), flush=True)
         else:
-            print(f"{clip}\t{found.text}", flush=True)
+            sure = "-" if found.confidence is None else f"{found.confidence:.2f}"
+            print("\t".join((clip, found.text, sure, *found.warnings)), flush=True)
     return 2 if failed else 0

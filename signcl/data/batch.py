@@ -100,6 +100,9 @@ class Sample:
     """Frames, where the corpus says it without opening the clip."""
     spans: tuple[Span, ...] = ()
     """Frames of each sign where the corpus knows them, in order of time."""
+    sentences: tuple[Span, ...] = ()
+    """Frames of each sentence, of a recording that holds several (`signcl corpus join`), in order of time; the token is
+    the sentence. Then `text` is all of them."""
     cut: tuple[int, int] | None = None
     """Where this is a part of a clip (`corpus.isolated`): its first frame and one past its last."""
     whole: str = ""

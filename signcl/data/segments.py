@@ -24,7 +24,7 @@ from signcl.data.video import Damaged, Frames, count_clip_frames, read_into
 from signcl.data.video.parts import count_part, read_part_into
 from signcl.data.video.reading import _fresh
 
-__all__ = ["count_sample", "read_clip", "read_clip_into", "read_rows"]
+__all__ = ["count_sample", "pose_rate", "read_clip", "read_clip_into", "read_rows"]
 
 Choose = Callable[[int], np.ndarray]
 
@@ -206,6 +206,15 @@ def _checked(segment: Segment, fps: float | None, total: int, where: Any) -> ran
     if not len(rows):
         raise segment.error(f"holds no frame of {where}")
     return rows
+
+
+def pose_rate(path: Path) -> float:
+    """Frames a second of a .pose file.
+
+    Raises:
+        ValueError: not a readable .pose file, or pose-format is not installed.
+    """
+    return _pose_clock(str(path), os.stat(path).st_mtime_ns)[0]
 
 
 @lru_cache(maxsize=1024)

@@ -17,11 +17,14 @@ from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.progress import say
 from signcl.evaluation.health import Finding, health
-from signcl.inference.answers import classify, predict, recognise, search_of
+from signcl.evaluation.trust import trust_scores, write_verdicts
+from signcl.inference.answers import classify, predict_scored, recognise, search_of
 from signcl.inference.clips import batches_of, none_read, pick_device, say_skipped
+from signcl.inference.confidence import Judge, calibrate, load_judge, raw_score
 from signcl.metrics import score_all, score_classes, score_glosses
 from signcl.metrics.written_forms import same_text, unit_for
 from signcl.systems import Decode
+from signcl.systems.parts.written import Answer
 from signcl.training import run_folder
 from signcl.training.dev_scores import score_batches, summarise
 from signcl.training.recipe import recipe_samples
@@ -74,10 +77,12 @@ def evaluate(
                 f"split {split}: {len(silent)} of {len(samples)} clips have no text, first {silent[0]}; translations "
                 f"are scored against sentences"
             )
-        found, broken = predict(run, samples, beams=beams, length_penalty=length_penalty, **how)
+        said, broken = predict_scored(run, samples, beams=beams, length_penalty=length_penalty, **how)
+        found = {name: answer.text for name, answer in said.items()}
         kept = _kept(samples, found, broken, split)
         _write_table(file, [(s.name, s.text, found[s.name]) for s in kept])
         scores = _score_sentences(run, kept, found, bootstrap, root)
+        scores["confidence"] = _trust(run, kept, said, decode, split, root, **how)
         if run.model.recognises:
             scores["recognition"], _ = _score_glosses(
                 run, kept, split, run.folder / f"glosses.{split}.tsv", bootstrap, None, **how
@@ -136,6 +141,24 @@ def _scores_of_dev(folder: Path) -> dict[str, Any] | None:
         return read_scores(folder).get("dev")
     except ValueError:
         return None
+
+
+def _trust(
+    run: Run,
+    samples: list[Sample],
+    answers: dict[str, Answer],
+    decode: Decode,
+    split: str,
+    root: str | None,
+    **how: Any,
+) -> dict[str, Any]:
+    """How far the answers can be trusted; on dev that is learned first. Writes `confidence.<split>.tsv`."""
+    if any(raw_score(answer) is None for answer in answers.values()):
+        return {}
+    judge = calibrate(run, samples, answers, decode, root=root, **how) if split == "dev" else load_judge(run.folder)
+    judged = judge or Judge({"search": {}}, None)
+    write_verdicts(run.folder / f"confidence.{split}.tsv", {s.name: judged(answers[s.name]) for s in samples})
+    return trust_scores(samples, answers, judge, decode, split)
 
 
 def _searched(kind: str, decode: Decode) -> dict[str, float]:

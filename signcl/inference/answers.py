@@ -11,10 +11,11 @@ import torch
 from signcl.data.batch import Batch, Sample
 from signcl.inference.clips import batches_of
 from signcl.systems import Decode
+from signcl.systems.parts.written import Answer
 from signcl.training.devices import memory_advice
 from signcl.training.runs import Run
 
-__all__ = ["answers", "classify", "predict", "recognise", "search_of"]
+__all__ = ["answers", "classify", "predict", "predict_scored", "recognise", "search_of"]
 
 
 def search_of(
@@ -54,6 +55,31 @@ def predict(
         run,
         samples,
         lambda batch: dict(zip(batch.names, run.model.answer(batch, decode))),
+        "translating",
+        device=device,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def predict_scored(
+    run: Run,
+    samples: Sequence[Sample],
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    beams: int | None = None,
+    length_penalty: float | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, Answer], dict[str, str]]:
+    """`predict` with the probability of each sentence and the mean features of its clip."""
+    if run.model.answers != "sentences":
+        raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
+    decode = search_of(run, beams, length_penalty)
+    return answers(
+        run,
+        samples,
+        lambda batch: dict(zip(batch.names, run.model.answer_scored(batch, decode))),
         "translating",
         device=device,
         batch_size=batch_size,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from signcl.data.progress import say
 from signcl.data.video import Damaged, frames_at, probe, resize_frames
 from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
+from signcl.inference.confidence import Judge, Verdict, load_judge
 from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
 
-__all__ = ["Model", "Translation", "input_for", "load_model", "translate"]
+__all__ = ["Model", "Translation", "input_for", "load_model", "translate", "trust_of", "why_no_confidence"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Translation:
     notes: tuple[str, ...] = ()
     """What was done to the clip (brought to the rate of training, read although damaged), and where the signer of key
     points is in doubt, with frames."""
+    verdict: Verdict = field(default_factory=Verdict)
+    """How far it can be trusted: probability, calibrated confidence, distance to the training clips."""
+    warnings: tuple[str, ...] = ()
+    """Why it may not be trusted: a clip unlike those of training, another search than that of the calibration."""
+
+    @property
+    def confidence(self) -> float | None:
+        """Sentence chrF / 100 to be expected; None where the run is not calibrated
+        (`signcl evaluate RUN --split dev`)."""
+        return self.verdict.confidence
 
 
 @dataclass
@@ -44,6 +56,8 @@ class Model:
 
     run: Run
     device: str
+    judge: Judge | None = None
+    """What it knows of its own answers; None where it was never calibrated."""
 
 
 def load_model(source: str | Path, *, device: str = "auto") -> Model:
@@ -61,7 +75,7 @@ def load_model(source: str | Path, *, device: str = "auto") -> Model:
     if run.model.answers != "sentences":
         raise ValueError(f"{source} is a {run.recipe.stage} run; `translate` needs a finetune run")
     run.model.to(place)
-    return Model(run, str(place))
+    return Model(run, str(place), load_judge(run.folder))
 
 
 def _fetched(source: str | Path) -> Path:
@@ -159,8 +173,38 @@ def translate(
         raise ValueError(f"{name}: {other or f'the model was trained on {needs}, this is {came}'}")
     batch = collate([Sample(name, "")], [inputs])
     with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
-        (sentence,) = run.model.answer(batch.to(model.device), decode)
-    return Translation(sentence, len(inputs), time.perf_counter() - started, tuple(notes))
+        (answer,) = run.model.answer_scored(batch.to(model.device), decode)
+    verdict = (model.judge or Judge({}, None))(answer)
+    warnings = [verdict.warning]
+    if model.judge is not None and verdict.confidence is not None:
+        warnings.append(model.judge.unlike(decode))
+    seconds = time.perf_counter() - started
+    return Translation(answer.text, len(inputs), seconds, tuple(notes), verdict, tuple(filter(None, warnings)))
+
+
+def why_no_confidence(model: Model) -> str:
+    """Why translations of a model have no confidence, and what learns it; empty where they have."""
+    if model.judge is None:
+        learn = f"signcl evaluate {model.run.folder} --split dev"
+        return f"no confidence and no warning for unlike clips: `{learn}` learns both"
+    return model.judge.why_not
+
+
+def trust_of(found: Translation) -> dict[str, Any]:
+    """What a translation's JSON says of how far it can be trusted; null is not known."""
+
+    def short(value: float | None) -> float | None:
+        return None if value is None else round(value, 4)
+
+    verdict = found.verdict
+    return {
+        "confidence": short(verdict.confidence),
+        "probability": short(verdict.probability),
+        "distance": short(verdict.distance),
+        "out_of_domain": verdict.out_of_domain,
+        "nearest": verdict.nearest,
+        "warnings": list(found.warnings),
+    }
 
 
 def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> list[str]:

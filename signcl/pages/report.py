@@ -10,6 +10,7 @@ from signcl.pages.cards import cards_section, quoted, what_was_trained
 from signcl.pages.crowding import density_section, map_section
 from signcl.pages.curves import curves_section
 from signcl.pages.markup import code, document, html, joined
+from signcl.pages.reliability import confidence_section
 from signcl.pages.report_runs import RunFiles, labels, read_run
 from signcl.pages.score_page import files_section
 from signcl.pages.score_tables import differences, headline, health_box, key_numbers, scores_section
@@ -64,6 +65,7 @@ def _page(runs: list[RunFiles], split: str, files: list[Path]) -> str:
         ("curves", "Training", curves_section(runs)),
         ("scores", "Scores", scores_section(runs, paired)),
         *([("files", "Other sentences", files_section(runs[0], files))] if files else []),
+        *([("confidence", "Confidence", sure)] if (sure := confidence_section(runs)) else []),
         ("density", "Density", density_section(runs)),
         ("map", "Map of signs", map_section(runs)),
         ("samples", "Translations", translations_section(runs)),

@@ -24,7 +24,7 @@ from typing import Any
 from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 from signcl.data.registry import load_plugins
-from signcl.inference.translation import Model, load_model, translate
+from signcl.inference.translation import Model, load_model, translate, trust_of
 from signcl.pages.signs import clip_strip
 from signcl.pages.uploads import Limits, Refused, read_upload
 
@@ -97,6 +97,7 @@ def _stages(model: Model, path: Path, name: str, limits: Limits) -> Iterator[dic
             "text": found.text,
             "frames": found.num_frames,
             "seconds": round(found.seconds, 3),
+            **trust_of(found),
             "run": model.run.folder.name,
             **({"notes": notes} if notes else {}),
         }

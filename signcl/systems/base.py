@@ -34,6 +34,7 @@ from signcl.systems.parts.module_names import check_parts
 from signcl.systems.parts.official import Checkpoint, Published
 from signcl.systems.parts.search import ctc_greedy, ctc_prefix_beam
 from signcl.systems.parts.transfer import transfer_parts
+from signcl.systems.parts.written import Answer, Written, mean_features, sentence_log_probs
 from signcl.systems.terms import Term, check_term_name
 
 __all__ = [
@@ -392,6 +393,42 @@ class System(nn.Module):
     def generate(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Tensor:
         """Token ids of each clip's sentence, without the start token, padded with the pad id. [B, U] long"""
         raise TypeError(f"{type(self).__name__} answers sentences: it needs a method generate, or answer")
+
+    @torch.no_grad()
+    def answer_scored(self, batch: Batch, decode: Decode) -> list[Answer]:
+        """`answer` with the probability of each sentence; without it of a system with an `answer` of its own, or that
+        answers no sentences. In eval mode."""
+        if self.answers != "sentences" or type(self).answer is not System.answer:
+            return [Answer(text) for text in self.answer(batch, decode)]
+        assert self.tokenizer is not None
+        kinds = type(self).__mro__
+        searched, scored = (
+            next(at for at, kind in enumerate(kinds) if name in vars(kind)) for name in ("generate", "generate_scored")
+        )
+        # a system with a search of its own above one that scores another search: teacher forcing fits any
+        score = System.generate_scored if searched < scored else type(self).generate_scored
+        found = score(
+            self,
+            batch,
+            num_beams=decode.beams,
+            length_penalty=decode.length_penalty,
+            max_new_tokens=decode.max_new_tokens,
+        )
+        texts = [self.tokenizer.decode(row) for row in found.ids.tolist()]
+        numbers = zip(found.log_probs.tolist(), found.counts.tolist())
+        rows = found.features.float().cpu()
+        return [Answer(text, *pair, row) for text, pair, row in zip(texts, numbers, rows)]
+
+    def generate_scored(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Written:
+        """`generate` with log p of each sentence, here by teacher forcing: `forward` reads what was written.
+
+        A system whose search knows the scores, or that can keep the encoded clips for the second look, has its own.
+        """
+        ids = self.generate(batch, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens)
+        pad_id = self.tokenizer.pad_id if self.tokenizer is not None else 0
+        outputs = self(dataclasses.replace(batch, tokens=ids, token_lengths=(ids != pad_id).sum(dim=1)))
+        log_probs, counts = sentence_log_probs(outputs.logits, ids, pad_id)
+        return Written(ids, log_probs, counts, mean_features(outputs.features, outputs.lengths))
 
     @torch.no_grad()
     def recognise(self, batch: Batch) -> tuple[Tensor, Tensor]:

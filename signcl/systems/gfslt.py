@@ -51,6 +51,7 @@ from signcl.systems.parts.module_names import check_parts
 from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
 from signcl.systems.parts.official_gfslt import released_input, visual_names, visual_sizes
 from signcl.systems.parts.transfer import DECODER, OFFSET, load_language_model, transfer
+from signcl.systems.parts.written import Written, mean_features, sentence_log_probs
 from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput"]
@@ -256,8 +257,12 @@ class GFSLT(System):
                 f"got {self.max_positions}; lower text.max_tokens or raise it."
             )
         encoding = self.encode(batch)
-        read = shift_right(batch.tokens, self.start_id)  # padding stands right: causality hides it
-        return GFSLTOutput(**vars(encoding), logits=self._scores(read, encoding.steps, encoding.step_lengths))
+        return GFSLTOutput(**vars(encoding), logits=self._token_scores(encoding, batch.tokens))
+
+    def _token_scores(self, encoding: GFSLTEncoding, tokens: Tensor) -> Tensor:
+        """Scores of `tokens`, position by position, given the clip and the tokens before. [B, U] -> [B, U, V]"""
+        read = shift_right(tokens, self.start_id)  # padding stands right: causality hides it
+        return self._scores(read, encoding.steps, encoding.step_lengths)
 
     def _scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
@@ -297,15 +302,32 @@ class GFSLT(System):
         Returns:
             Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
         """
+        self._check_search(num_beams, max_new_tokens)
+        return self._write(self.encode(batch), num_beams, length_penalty, max_new_tokens)
+
+    @torch.no_grad()
+    def generate_scored(
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 150
+    ) -> Written:
+        """`generate` with log p of each sentence. The decoder reads the finished sentences once more, all words at
+        once: transformers would have to keep the scores of every word of the vocabulary for every step and beam."""
+        self._check_search(num_beams, max_new_tokens)
+        encoding = self.encode(batch)
+        ids = self._write(encoding, num_beams, length_penalty, max_new_tokens)
+        log_probs, counts = sentence_log_probs(self._token_scores(encoding, ids), ids, self.pad_id)
+        return Written(ids, log_probs, counts, mean_features(encoding.features, encoding.lengths))
+
+    def _check_search(self, num_beams: int, max_new_tokens: int) -> None:
         if num_beams < 1 or not 1 <= max_new_tokens < self.max_positions:
             raise ValueError(
                 f"generate needs num_beams >= 1 and max_new_tokens in 1..{self.max_positions - 1} "
                 f"(model.max_positions - 1), got {num_beams} and {max_new_tokens}."
             )
+
+    def _write(self, encoding: GFSLTEncoding, num_beams: int, length_penalty: float, max_new_tokens: int) -> Tensor:
         from transformers import GenerationConfig
         from transformers.modeling_outputs import BaseModelOutput
 
-        encoding = self.encode(batch)
         # Everything is said here: transformers ignores such settings in a model's config, or has its own defaults
         # (mBART's forces token 2 at the end).
         settings = GenerationConfig(

@@ -17,6 +17,7 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Outputs, Sizes, System, SystemConfig, register
 from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.search import beam_search
+from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["NSLT2018"]
@@ -156,6 +157,15 @@ class NSLT2018(System):
         Returns:
             Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
         """
+        return self.generate_scored(
+            batch, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
+        ).ids
+
+    @torch.no_grad()
+    def generate_scored(
+        self, batch: Batch, *, num_beams: int = 3, length_penalty: float = 0.0, max_new_tokens: int = 50
+    ) -> Written:
+        """`generate` with log p of each sentence, as the search has summed it."""
         encoded, hidden = self.encode(batch)
         hidden = [state.repeat_interleave(num_beams, dim=0) for state in hidden]
         steps = encoded.steps.repeat_interleave(num_beams, dim=0)
@@ -170,7 +180,7 @@ class NSLT2018(System):
             attended, hidden = self.write(self.words(last), attended, hidden, memory)
             return self.word_head(attended).float().log_softmax(dim=1)
 
-        return beam_search(
+        found = beam_search(
             step,
             batch_size=len(batch),
             start_id=self.start_id,
@@ -181,6 +191,8 @@ class NSLT2018(System):
             max_new_tokens=max_new_tokens,
             device=steps.device,
         )
+        counts = (found.ids != self.pad_id).sum(dim=1)
+        return Written(found.ids, found.log_probs, counts, mean_features(encoded.features, encoded.lengths))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from signcl.systems.parts.official import Checkpoint, Published
 from signcl.systems.parts.official_sign2gpt import published_sign2gpt
 from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
 from signcl.systems.parts.transfer import transfer_signs
+from signcl.systems.parts.written import Written, mean_features, sentence_log_probs
 from signcl.systems.pgp import SignEncoderConfig, sign_encoder, tapped_steps
 from signcl.systems.terms.shared import frame_contrast, translation
 
@@ -217,6 +218,24 @@ class Sign2GPT(System):
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
         )
+
+    @torch.no_grad()
+    def generate_scored(
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 64
+    ) -> Written:
+        """`generate` with log p of each sentence. The language model reads the finished sentences once more, all words
+        at once: transformers would have to keep the scores of its whole vocabulary for every step and beam."""
+        encoded = self.encode(batch)
+        steps, lengths = encoded.steps, encoded.step_lengths
+        ids = self.decoder.generate(
+            steps,
+            lengths,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+        )
+        log_probs, counts = sentence_log_probs(self.decoder(ids, steps, lengths), ids, self.decoder.pad_id)
+        return Written(ids, log_probs, counts, mean_features(encoded.features, encoded.lengths))
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:

@@ -18,8 +18,9 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Sizes, register
 from signcl.systems.parts.official import Checkpoint, Published
 from signcl.systems.parts.official_slt import published_slt
-from signcl.systems.parts.search import beam_search_alphas, beam_search_released
+from signcl.systems.parts.search import Found, beam_search_alphas, beam_search_released
 from signcl.systems.parts.transformer import Decoder, Memory, xavier
+from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.recogniser import Recogniser, RecogniserOutput
 from signcl.systems.terms.shared import frame_contrast, recognition, translation
 
@@ -162,6 +163,17 @@ class SLT(Recogniser):
         return found[num_beams, length_penalty]
 
     @torch.no_grad()
+    def generate_scored(
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 30
+    ) -> Written:
+        """`generate` with log p of each sentence, as the search has summed it."""
+        encoded = self.encode(batch)
+        memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
+        (found,) = self._search(memory, num_beams, [length_penalty], max_new_tokens)
+        features = mean_features(encoded.features, encoded.lengths)
+        return Written(found.ids, found.log_probs, (found.ids != self.pad_id).sum(dim=1), features)
+
+    @torch.no_grad()
     def generate_grid(
         self, batch: Batch, *, beams: Sequence[int], alphas: Sequence[float], max_new_tokens: int
     ) -> dict[tuple[int, float], Tensor]:
@@ -176,11 +188,11 @@ class SLT(Recogniser):
         found = {}
         for width in beams:
             memory = Memory(clips.clips, clips.mask)  # what the decoder reads is new to every search
-            for alpha, ids in zip(alphas, self._search(memory, width, alphas, max_new_tokens)):
-                found[width, alpha] = ids
+            for alpha, best in zip(alphas, self._search(memory, width, alphas, max_new_tokens)):
+                found[width, alpha] = best.ids
         return found
 
-    def _search(self, memory: Memory, beams: int, alphas: Sequence[float], max_new_tokens: int) -> list[Tensor]:
+    def _search(self, memory: Memory, beams: int, alphas: Sequence[float], max_new_tokens: int) -> list[Found]:
         def step(last: Tensor, rows: Tensor | None) -> Tensor:
             if rows is not None:
                 memory.words = [(keys[rows], values[rows]) for keys, values in memory.words]

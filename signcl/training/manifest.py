@@ -27,6 +27,7 @@ __all__ = [
     "changed_data",
     "checked_write",
     "data_fingerprints",
+    "known_checksum",
     "note_files",
     "save_fingerprints",
     "verify",
@@ -127,6 +128,12 @@ def checked_write(path: Path) -> Iterator[Path]:
 def note_files(folder: Path, names: Iterable[str] = BESIDE_WEIGHTS) -> None:
     """Take files that are there as they are."""
     _note(folder, {name: [_checksum(folder / name)] for name in names if (folder / name).is_file()})
+
+
+def known_checksum(folder: Path, name: str) -> str | None:
+    """The checksum of a file as it was written last; None of a run without a manifest, of an earlier version."""
+    said: list[str] = _read(folder)["files"].get(name, [])
+    return said[-1] if said else None
 
 
 def verify(folder: Path, names: Iterable[str]) -> None:

@@ -2,7 +2,8 @@
 
     recipe.yaml  model.safetensors  architecture.json  tokenizer.json (+ sentencepiece.bpe.model)  glosses.json
     manifest.json  card.json  state/last.pt
-    metrics.jsonl  scores.json  predictions.<split>.tsv  report.html  TensorBoard events
+    metrics.jsonl  scores.json  predictions.<split>.tsv  confidence.<split>.tsv  report.html  TensorBoard events
+    confidence.json  confidence.safetensors: how far its answers can be trusted, learned from dev
 
 Every file is written beside its place and moved there, so that a full disk, a kill or a power cut leaves the old one.
 """
@@ -85,7 +86,8 @@ def clear_run(folder: Path) -> None:
         "report.html",
         "state/last.pt",
     )
-    patterns = (*made, "predictions.*.tsv", "density.*.csv", "density.*.json", "density.*.png", "events.out.tfevents.*")
+    tables = ("predictions.*.tsv", "confidence.*", "density.*.csv", "density.*.json", "density.*.png")
+    patterns = (*made, *tables, "events.out.tfevents.*")
     for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink()

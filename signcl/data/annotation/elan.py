@@ -47,6 +47,7 @@ def write_elan(
     tier: str = TIER,
     clips: Mapping[str, Path] | None = None,
     file: Path | None = None,
+    more: Mapping[str, Sequence[Span]] | None = None,
 ) -> list[Path]:
     """One .eaf for each clip; folders in clip names become folders. Nothing is written unless all can be.
 
@@ -60,6 +61,7 @@ def write_elan(
         tier: name of the tier.
         clips: where the videos are, for ELAN to open beside the tier.
         file: the file to write in place of one in the folder; for one clip.
+        more: further tiers beside the first, by name; for one clip.
 
     Returns:
         The files written.
@@ -74,7 +76,9 @@ def write_elan(
     paths = clip_paths(Path(folder), spans, SUFFIX) if file is None else dict.fromkeys(spans, file)
     rates, guessed = rates_to_write(spans, fps, clips)
     contents = {
-        paths[name]: _composed(eaf, name, found, rates[name], tier, (clips or {}).get(name), paths[name])
+        paths[name]: _composed(
+            eaf, name, {tier: found, **(more or {})}, rates[name], (clips or {}).get(name), paths[name]
+        )
         for name, found in spans.items()
     }
     for path, content in contents.items():
@@ -84,15 +88,33 @@ def write_elan(
 
 
 def _composed(
-    eaf: Any, name: str, spans: Sequence[Span], fps: float, tier: str, clip: Path | None, path: Path
+    eaf: Any, name: str, tiers: Mapping[str, Sequence[Span]], fps: float, clip: Path | None, path: Path
 ) -> bytes:
     document = eaf.Eaf(author="signcl")
     document.remove_tier("default")
-    document.add_tier(tier)
     if clip is not None:
         kind = mimetypes.guess_type(clip.name)[0] or "video/mp4"
         relative = Path(os.path.relpath(clip.absolute(), path.parent.absolute())).as_posix()
         document.add_linked_file(clip.absolute().as_uri(), relpath=f"./{relative}", mimetype=kind)
+    for tier, spans in tiers.items():
+        _add_tier(document, name, spans, fps, tier)
+    with tempfile.TemporaryDirectory() as place:  # pympi writes to a path, and keeps a .bak of what was there
+        one = Path(place) / "one.eaf"
+        document.to_file(str(one))
+        written = read_document(one)
+        for tier, spans in tiers.items():
+            back = to_spans(one, _texts(written, tier), Clock(fps), Notes())
+            wanted = sorted((str(s.token), s.start, s.stop) for s in spans)
+            if sorted((s.token, s.start, s.stop) for s in back) != wanted:
+                raise ValueError(
+                    f"{name}: its glosses do not come back from ELAN's XML unchanged; rename those with odd signs"
+                )
+        return one.read_bytes()
+
+
+def _add_tier(document: Any, name: str, spans: Sequence[Span], fps: float, tier: str) -> None:
+    """A tier with its spans, and further ones for those that overlap."""
+    document.add_tier(tier)
     reached = [0]  # where each tier's last annotation ends, frames
     ordered = sorted(spans, key=lambda span: (span.start, span.stop))
     for span in ordered:
@@ -103,15 +125,6 @@ def _composed(
             document.add_tier(_further(tier, number))
         reached[number] = span.stop
         document.add_annotation(_further(tier, number), start, stop, str(span.token))
-    with tempfile.TemporaryDirectory() as place:  # pympi writes to a path, and keeps a .bak of what was there
-        one = Path(place) / "one.eaf"
-        document.to_file(str(one))
-        back = to_spans(one, _texts(read_document(one), tier), Clock(fps), Notes())
-        if sorted((s.token, s.start, s.stop) for s in back) != sorted((str(s.token), s.start, s.stop) for s in spans):
-            raise ValueError(
-                f"{name}: its glosses do not come back from ELAN's XML unchanged; rename those with odd signs"
-            )
-        return one.read_bytes()
 
 
 def read_elan(

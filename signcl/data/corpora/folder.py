@@ -14,6 +14,7 @@
 file of key points (`.pose`, `.pkl`, `.json`, `.pt`, or a folder of OpenPose's frames), the folder of a feature store,
 in which the row's `name` is the key (write the same path in every row), or a clip inside a tar shard,
 SHARD.tar/KEY.mp4 (`signcl corpus pack`).
+A recording of several sentences may have their frames in SPLIT.sentences.tsv: name, text, start, stop (exclusive).
 Several rows may name one file, each with its segment; a row without a segment is the whole file. `num_frames` and
 `spans` count from the first frame of the segment.
 `gloss` is separated by spaces; `spans` is `GLOSS:start-stop` separated by spaces, stop exclusive, in order of time.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from signcl.data.annotation.table_files import OnError, Row, has_words, read_table, stop
@@ -35,6 +37,7 @@ __all__ = ["parse_spans", "samples"]
 
 FEATURE_SUFFIXES = (".npy", ".npz", *KEY_POINT_SUFFIXES)
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
+SENTENCES = ".sentences.tsv"
 STORE_INDEX = "index.json"  # the file that makes a folder a feature store (signcl/features.py)
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
 SECONDS, FRAMES = ("start", "stop"), ("start_frame", "stop_frame")
@@ -93,9 +96,31 @@ def samples(root: Path, split: str, *, language: str = "", on_error: OnError = s
             f"{table}: corpus.options.language={language!r} names no row; the column language has {', '.join(found)}"
             f"{did_you_mean(language, found)}"
         )
+    result = _with_sentences(root / f"{split}{SENTENCES}", result, on_error)
     if not result and on_error is stop:
         raise ValueError(f"{table}: has a header but no rows; a split needs at least one sentence")
     return result
+
+
+def _with_sentences(table: Path, samples: list[Sample], on_error: OnError) -> list[Sample]:
+    """The samples with the sentences of a table beside theirs, where there is one."""
+    if not table.is_file():
+        return samples
+    found: dict[str, list[Span]] = {}
+    for row in read_table(table, ("name", "text", "start", "stop"), on_error=on_error):
+        cells = row.cells
+        try:
+            if not (cells["start"].isdecimal() and cells["stop"].isdecimal()):
+                raise row.error(f"start and stop are frames, whole numbers; got {cells['start']!r}, {cells['stop']!r}")
+            if not int(cells["start"]) < int(cells["stop"]):
+                raise row.error(f"start {cells['start']} must lie before stop {cells['stop']}")
+            found.setdefault(cells["name"], []).append(Span(cells["text"], int(cells["start"]), int(cells["stop"])))
+        except ValueError as error:
+            on_error(error)
+    if strange := sorted(found.keys() - {sample.name for sample in samples}):
+        on_error(ValueError(f"{table}: names {strange[0]!r}, which the table of the split does not have"))
+    by_start = {name: tuple(sorted(spans, key=lambda span: span.start)) for name, spans in found.items()}
+    return [replace(sample, sentences=by_start.get(sample.name, ())) for sample in samples]
 
 
 def parse_spans(text: str) -> tuple[Span, ...]:

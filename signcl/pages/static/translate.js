@@ -69,6 +69,10 @@
           stage.textContent = `${said.frames} frames, ${said.seconds.toFixed(2)} s`;
           const sentence = make("p", "says", said.text || "(the model says nothing)");
           card.insertBefore(sentence, head.nextSibling);
+          if (said.confidence !== null) {
+            stage.textContent += `, confidence ${said.confidence.toFixed(2)} (sentence chrF / 100 to be expected)`;
+          }
+          for (const warning of said.warnings) sentence.after(make("p", "problem", warning));
         } else if (said.stage === "failed") {
           ended = true;
           fail(said.error);

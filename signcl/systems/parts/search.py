@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Found",
     "GlossPath",
     "beam_search",
     "beam_search_alphas",
@@ -35,6 +36,16 @@ class GlossPath:
     """Gloss classes, without blanks; two equal neighbours are two signs."""
     score: float
     """Log-probability: of the sequence for prefix search, of the one best alignment for the best path."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The sentences that a search has found."""
+
+    ids: Tensor
+    """Token ids without the start token, ending with the end mark where the sentence ended, then padding. [B, U]"""
+    log_probs: Tensor
+    """log p of each sentence, its end mark included: the sum over its tokens, not divided by its length. [B]"""
 
 
 def ctc_greedy(log_probs: Tensor, step_lengths: Tensor, *, blank: int = 0) -> list[GlossPath]:
@@ -154,7 +165,7 @@ def beam_search(
     alpha: float = 1.0,
     max_new_tokens: int = 60,
     device: torch.device | str = "cpu",
-) -> Tensor:
+) -> Found:
     """The best sentence of each clip: log p(sentence) / ((5 + length) / 6) ** alpha; one beam is greedy.
 
     Each step keeps the `beams` best continuations of a clip; one that ends leaves the beam and is remembered. A clip is
@@ -173,14 +184,14 @@ def beam_search(
         max_new_tokens: longest sentence.
 
     Returns:
-        Token ids without the start token, ending with `end_id` where the sentence ended, then `pad_id`. [B, U] long
+        The sentences and their log-probabilities, which the length penalty does not touch.
 
     Raises:
         ValueError: no beam or no room for a token.
 
     Source: neccam/slt, search.py. Released code: `.div` on token numbers, which breaks the beams from torch 1.5 on.
     """
-    (answer,) = beam_search_alphas(
+    (found,) = beam_search_alphas(
         step,
         batch_size=batch_size,
         start_id=start_id,
@@ -191,7 +202,7 @@ def beam_search(
         max_new_tokens=max_new_tokens,
         device=device,
     )
-    return answer
+    return found
 
 
 @torch.no_grad()
@@ -206,14 +217,14 @@ def beam_search_alphas(
     alphas: Sequence[float],
     max_new_tokens: int,
     device: torch.device | str = "cpu",
-) -> list[Tensor]:
+) -> list[Found]:
     """`beam_search` for several values of alpha at the cost of one.
 
     Alpha weighs finished hypotheses only; which ones live does not depend on it. So each alpha keeps its own best, and
     the search goes on until none can find a better one.
 
     Returns:
-        What `beam_search` gives, for each alpha. Each [B, U] long
+        What `beam_search` gives, for each alpha.
     """
     if beams < 1 or max_new_tokens < 1:
         raise ValueError(f"beam_search needs beams >= 1 and max_new_tokens >= 1, got {beams} and {max_new_tokens}.")
@@ -221,6 +232,7 @@ def beam_search_alphas(
     alive = torch.full((batch_size, beams), -torch.inf, device=device)
     alive[:, 0] = 0.0  # the rows of a clip begin alike: only one of them may be continued
     best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
+    sums = torch.full((len(alphas), batch_size), -torch.inf, device=device)  # log p of the best, undivided
     answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
     divisors = [[length_divisor(length, alpha) for alpha in alphas] for length in range(1, max_new_tokens + 1)]
     divisor = torch.tensor(divisors, device=device)[:, :, None]  # [max_new_tokens, A, 1]
@@ -245,6 +257,7 @@ def beam_search_alphas(
         scored = top / divisor[length - 1]  # [A, B]
         better = scored > best
         best = torch.where(better, scored, best)
+        sums = torch.where(better, top, sums)
         sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
         answers[:, :, :length] = torch.where(better[:, :, None], sentence, answers[:, :, :length])
         alive = alive.masked_fill(ended, -torch.inf)
@@ -252,7 +265,7 @@ def beam_search_alphas(
         if bool((alive.max(dim=1).values / divisor[-1] <= best).all()):
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
-    return [answer[:, : int((answer != pad_id).sum(dim=1).max())] for answer in answers]
+    return [Found(answer[:, : int((answer != pad_id).sum(dim=1).max())], total) for answer, total in zip(answers, sums)]
 
 
 @torch.no_grad()
@@ -267,7 +280,7 @@ def beam_search_released(
     alphas: Sequence[float],
     max_new_tokens: int,
     device: torch.device | str = "cpu",
-) -> list[Tensor]:
+) -> list[Found]:
     """The search of neccam/slt, for comparisons with its numbers; arguments and result as of `beam_search_alphas`.
 
     It differs from ours in three ways. A hypothesis that ends stays in the beam and is continued. A clip is done as
@@ -277,8 +290,10 @@ def beam_search_released(
     alive = torch.full((batch_size, beams), -torch.inf, device=device)
     alive[:, 0] = 0.0
     ends = torch.zeros((batch_size, beams), dtype=torch.long, device=device)
+    at_end = torch.zeros((batch_size, beams), device=device)  # log p up to the first end mark
     done = torch.zeros(batch_size, dtype=torch.bool, device=device)
     best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
+    sums = torch.full((len(alphas), batch_size), -torch.inf, device=device)  # log p of the best, undivided
     answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
     last = torch.full((batch_size * beams,), start_id, dtype=torch.long, device=device)
     first_row = torch.arange(batch_size, device=device)[:, None] * beams  # [B, 1]
@@ -288,13 +303,17 @@ def beam_search_released(
         alive, chosen = (alive[:, :, None] + log_probs).flatten(1).topk(beams, dim=1)  # [B, K]
         origin, tokens = chosen // log_probs.shape[2], chosen % log_probs.shape[2]
         words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, words.shape[2])), tokens[:, :, None]], 2)
+        first = (tokens == end_id) & (ends.gather(1, origin) == 0)
         ends = ends.gather(1, origin) + (tokens == end_id)
+        at_end = torch.where(first, alive, at_end.gather(1, origin))
         complete = (tokens[:, 0] == end_id) | (length == max_new_tokens)  # [B]
         counts = ((tokens == end_id) | complete[:, None]) & (ends < 2) & ~done[:, None]
         top, which = alive.masked_fill(~counts, -torch.inf).max(dim=1)
         divisor = torch.tensor([length_divisor(length, alpha) for alpha in alphas], device=device)[:, None]
         better = top / divisor > best  # [A, B]
         best = torch.where(better, top / divisor, best)
+        whole = torch.where(ends > 0, at_end, alive).gather(1, which[:, None])[:, 0]  # what follows the end is cut off
+        sums = torch.where(better, whole, sums)
         sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
         after = (sentence == end_id).cumsum(dim=1) - (sentence == end_id).long() > 0
         sentence = nn.functional.pad(sentence.masked_fill(after, pad_id), (0, max_new_tokens - length), value=pad_id)
@@ -303,7 +322,7 @@ def beam_search_released(
         if bool(done.all()):
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
-    return [answer[:, : _last_column(answer != pad_id)] for answer in answers]
+    return [Found(answer[:, : _last_column(answer != pad_id)], total) for answer, total in zip(answers, sums)]
 
 
 def _last_column(kept: Tensor) -> int:

@@ -1,0 +1,278 @@
+"""How far a translation can be trusted: its calibrated probability, and whether its clip is like those of training.
+
+`calibrate` learns both from a run's dev and training splits and keeps them in the run folder (`confidence.json`,
+`confidence.safetensors`); `load_judge` reads them, and a `Judge` gives its verdict on an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from signcl.data.batch import Sample
+from signcl.data.files import atomic_write, write_json
+from signcl.data.json_files import read_json
+from signcl.data.progress import say
+from signcl.inference.extraction import tapped_clips
+from signcl.metrics import chrf, normalize
+from signcl.metrics.calibration import Calibration, fit_calibration
+from signcl.systems import Decode
+from signcl.systems.parts.written import Answer
+from signcl.training.manifest import known_checksum
+from signcl.training.recipe import recipe_samples
+from signcl.training.runs import Run
+
+__all__ = ["Judge", "Verdict", "calibrate", "load_judge", "quality_of", "raw_score"]
+
+SETTINGS, VECTORS = "confidence.json", "confidence.safetensors"
+MOST_CLIPS = 1000  # training clips that a clip is compared with: enough for a nearest neighbour, 2 MB at 1,024 values
+FARTHEST = 99  # percentile of the distances of clips like the training's beyond which a clip is called unlike them
+FEWEST_CLIPS = 30  # dev clips from which that percentile is theirs
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far an answer can be trusted."""
+
+    probability: float | None = None
+    """p of the sentence ** (1 / tokens): the mean over its tokens. It is comparable between sentences, and no promise;
+    None of a system that does not say it."""
+    confidence: float | None = None
+    """Sentence chrF / 100 to be expected, from dev; None where the run is not calibrated."""
+    distance: float | None = None
+    """From the clip's mean features to those of the nearest training clip; 1 is as far as the farthest 1 % of clips
+    like the training's, more is out of domain. None where the run has no reference."""
+    nearest: str = ""
+    """What is signed in the nearest training clip."""
+
+    @property
+    def out_of_domain(self) -> bool | None:
+        """Whether the clip is unlike those of training; None where that is not known."""
+        return None if self.distance is None else self.distance > 1
+
+    @property
+    def warning(self) -> str:
+        """What is to be said of the clip, in a line; empty where there is nothing."""
+        if not self.out_of_domain or self.distance is None:
+            return ""
+        return (
+            f"unlike the training clips: {self.distance:.2f} times as far from the nearest of them as clips of that "
+            f"kind lie at most; do not trust this translation"
+        )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a run folder knows of its own answers."""
+
+    made: dict[str, Any]
+    """Clips and search of the calibration, and where the limit of the distance is from."""
+    calibration: Calibration | None
+    """From the logarithm of `Verdict.probability` to quality; None with too few dev clips."""
+    vectors: np.ndarray | None = None
+    """Mean features of training clips, each value less `mean` and over `spread`. [M, D]"""
+    mean: np.ndarray | None = None
+    spread: np.ndarray | None = None
+    texts: tuple[str, ...] = ()
+    """What is signed in each of them."""
+    limit: float = math.inf
+    """Distance of the farthest 1 % of clips like the training's."""
+
+    def __call__(self, answer: Answer) -> Verdict:
+        """The verdict on one answer."""
+        raw = raw_score(answer)
+        confidence = None if raw is None or self.calibration is None else float(self.calibration([raw])[0])
+        distance, nearest = None, ""
+        if self.vectors is not None and answer.features is not None:
+            row = self._scaled(np.asarray(answer.features.numpy(), dtype=np.float64))
+            apart = _distances(row[None], self.vectors)[0]
+            at = int(apart.argmin())
+            distance, nearest = float(apart[at]) / self.limit, self.texts[at]
+        return Verdict(None if raw is None else math.exp(raw), confidence, distance, nearest)
+
+    def _scaled(self, row: np.ndarray) -> np.ndarray:
+        assert self.mean is not None
+        assert self.spread is not None
+        return (row - self.mean) / self.spread
+
+    def unlike(self, decode: Decode) -> str:
+        """Why its confidence does not hold for answers that were searched for otherwise; empty where it does."""
+        then = self.made["search"]
+        now = _search(decode)
+        other = [f"{key} {then[key]:g}, now {now[key]:g}" for key in then if then[key] != now[key]]
+        return f"confidence was calibrated with {', '.join(other)}" if other else ""
+
+    @property
+    def why_not(self) -> str:
+        """Why there is no confidence; empty where there is."""
+        return "" if self.calibration else str(self.made.get("why_not", ""))
+
+
+def raw_score(answer: Answer) -> float | None:
+    """Mean log p of the tokens of an answer."""
+    return None if answer.log_prob is None or not answer.tokens else answer.log_prob / answer.tokens
+
+
+def quality_of(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """How good each sentence is: its chrF / 100. [N]
+
+    chrF, since it is graded and means something for one sentence: BLEU-4 of a sentence is nearly always 0 where no four
+    words in a row are right, and an exact match is too rare to learn from.
+    """
+    found, true = normalize(list(hypotheses)), normalize(list(references))
+    return np.array([min(1.0, chrf([one], [other]) / 100) for one, other in zip(found, true)])
+
+
+def calibrate(
+    run: Run,
+    samples: Sequence[Sample],
+    answers: Mapping[str, Answer],
+    decode: Decode,
+    *,
+    split: str = "dev",
+    root: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Judge:
+    """Learn from dev how far a run's answers can be trusted, and keep it in its folder.
+
+    Args:
+        samples: of dev; those without an answer are left out.
+        answers: of the run, by name.
+        decode: how they were searched for.
+        root: the corpus folder, where it is not the recipe's; training clips are read from it.
+
+    Returns:
+        The judge that `load_judge` reads from now on. What could not be learned is said in its `made`.
+    """
+    kept = [s for s in samples if s.name in answers and raw_score(answers[s.name]) is not None]
+    raw = [score for s in kept if (score := raw_score(answers[s.name])) is not None]
+    good = quality_of([answers[s.name].text for s in kept], [s.text for s in kept])
+    curve = fit_calibration(raw, good)
+    made: dict[str, Any] = {
+        "split": split,
+        "clips": len(kept),
+        "quality": "sentence chrF / 100",
+        "search": _search(decode),
+        "weights": known_checksum(run.folder, "model.safetensors"),
+    }
+    if curve is None:
+        made["why_not"] = (
+            f"not calibrated: {len(kept)} clips of {split} are too few, 30 are needed"
+            if len(kept) < 30
+            else f"not calibrated: all clips of {split} have one probability"
+        )
+    reference = _reference(run, root, device=device, batch_size=batch_size, progress=progress)
+    if reference is None:
+        judge = Judge(made, curve)
+    else:
+        vectors, mean, spread, texts = reference
+        seen = [answers[s.name].features for s in kept]
+        rows = np.array([(row.double().numpy() - mean) / spread for row in seen if row is not None])
+        if len(rows) >= FEWEST_CLIPS:
+            apart, made["limit_from"] = _distances(rows, vectors).min(axis=1), split
+        else:
+            between = _distances(vectors, vectors)
+            np.fill_diagonal(between, np.inf)
+            apart, made["limit_from"] = between.min(axis=1), "train"
+        limit = float(np.percentile(apart, FARTHEST)) or 1.0  # 0: every clip has its twin in training
+        judge = Judge(made, curve, vectors, mean, spread, texts, limit)
+    _save(judge, run.folder)
+    return judge
+
+
+def load_judge(folder: Path) -> Judge | None:
+    """The judge of a run folder; None where the run was not calibrated, or has other weights by now, which is said.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
+    advice = f"make it again with `signcl evaluate {folder} --split dev`"
+    shape = {"made": {"split": str, "clips": int, "search": {str: int | float}}, "calibration": dict | None}
+    said = read_json(path, shape | {"limit": int | float | None, "texts": [str]}, advice)
+    known = known_checksum(folder, "model.safetensors")
+    if said["made"].get("weights") not in (None, known):
+        say(f"{path}: calibrated with other weights than the run has now, so it is not used; {advice}")
+        return None
+    try:
+        given = said["calibration"]
+        curve = given and Calibration(given["kind"], tuple(given["x"]), tuple(given["y"]))
+        if said["limit"] is None:
+            return Judge(said["made"], curve)
+        tensors = load_file(folder / VECTORS)
+        vectors = tensors["vectors"].astype(np.float64)
+        if len(vectors) != len(said["texts"]) or not len(vectors):
+            raise ValueError(f"{len(vectors)} vectors and {len(said['texts'])} texts")
+        mean, spread = (tensors[name].astype(np.float64) for name in ("mean", "spread"))
+        return Judge(said["made"], curve, vectors, mean, spread, tuple(said["texts"]), float(said["limit"]))
+    except Exception as error:  # safetensors has errors of its own kind
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} or {VECTORS} is damaged ({reason}); {advice}") from None
+
+
+def _save(judge: Judge, folder: Path) -> None:
+    """The vectors first: settings without them would be taken for damaged."""
+    if judge.vectors is not None and judge.mean is not None and judge.spread is not None:
+        tensors: dict[str, np.ndarray] = {
+            "vectors": judge.vectors.astype(np.float16),
+            "mean": judge.mean.astype(np.float32),
+            "spread": judge.spread.astype(np.float32),
+        }
+        with atomic_write(folder / VECTORS) as temporary:
+            save_file(tensors, temporary)
+    said = {
+        "made": judge.made,
+        "calibration": None if judge.calibration is None else asdict(judge.calibration),
+        "limit": None if judge.vectors is None else judge.limit,
+        "texts": list(judge.texts),
+    }
+    write_json(folder / SETTINGS, said)
+
+
+def _reference(
+    run: Run, root: str | None, **how: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]] | None:
+    """Mean features of training clips, scaled; their mean and spread; what is signed in each. [M, D], [D], [D]"""
+    try:
+        train = recipe_samples(run.recipe, "train", root)
+    except (ValueError, OSError) as error:
+        if "imported" not in run.card:  # a run that was trained here has its training split
+            raise
+        say(f"clips cannot be compared with those of training: {error}")
+        return None
+    if len(train) > MOST_CLIPS:
+        chosen = np.random.default_rng(0).permutation(len(train))[:MOST_CLIPS]
+        train = [train[i] for i in sorted(chosen.tolist())]
+    rows, texts = [], []
+    for sample, seen in tapped_clips(run.model, run.recipe, train, dim=run.feature_dim, **how):
+        rows.append(seen["features"].rows.double().mean(dim=0).numpy())
+        texts.append(sample.signed)
+    if len(rows) < 2:
+        return None
+    found = np.array(rows)
+    mean, spread = found.mean(axis=0), found.std(axis=0)
+    # a value that hardly moves in training would make any other one infinitely far
+    spread = np.maximum(spread, max(0.1 * float(np.sqrt((spread**2).mean())), 1e-6))
+    scaled = ((found - mean) / spread).clip(-6e4, 6e4).astype(np.float16)  # as they are kept
+    return scaled.astype(np.float64), mean, spread, tuple(texts)
+
+
+def _distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Root mean square difference of each row to each other. [N, D], [M, D] -> [N, M]"""
+    squared = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * rows @ others.T
+    found: np.ndarray = np.sqrt(np.maximum(squared, 0.0) / rows.shape[1])
+    return found
+
+
+def _search(decode: Decode) -> dict[str, float]:
+    return {"beams": decode.beams, "length_penalty": decode.length_penalty}

@@ -1,0 +1,166 @@
+"""Where signs and sentences lie in a long recording, by a segmenter: in windows, with the result of one piece.
+
+Windows overlap by the segmenter's `reach` on either side, so that every frame sees all that its tags depend on. Memory
+holds one window, and six numbers for each frame. Windows that are done are kept in a work folder, so that a run which
+was stopped goes on there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from signcl.data.batch import Sample, Span
+from signcl.data.loading import collate
+from signcl.data.poses import other_layout
+from signcl.data.progress import say, track
+from signcl.inference.clips import pick_device
+from signcl.inference.film import Film, open_film
+from signcl.systems.segmenter import DECODING, Segmenter, spans_of_tags
+from signcl.training.devices import memory_advice
+from signcl.training.runs import Run, load_run
+
+__all__ = ["Segments", "load_segmenter", "rate_of_training", "segment", "tag_frames"]
+
+WINDOW = 512  # frames of a window, without what overlaps
+TAGS = 6  # O, B, I of signs, then of sentences
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Signs and sentences of a recording, in frames at `fps`."""
+
+    signs: tuple[Span, ...]
+    sentences: tuple[Span, ...]
+    """Each with the mean log-probability of its frames as score."""
+    fps: float
+    num_frames: int
+    notes: tuple[str, ...] = ()
+
+
+def load_segmenter(folder: str | Path) -> Run:
+    """A run of a segmenter.
+
+    Raises:
+        FileNotFoundError, ValueError: no run there, or one of another system.
+    """
+    run = load_run(folder)
+    if not isinstance(run.model, Segmenter):
+        raise ValueError(
+            f"{folder} is a run of {run.recipe.model.name}, and a segmenter is needed; train one with "
+            f"recipes/synthetic/segmenter.yaml as a start (docs/systems/segmenter.md)"
+        )
+    return run
+
+
+def rate_of_training(run: Run) -> float | None:
+    """Frames a second of the videos or features that a run was trained on; None where nothing says it."""
+    known: float | None = run.recipe.input.fps or run.card.get("fps")
+    makers: dict[str, Any] = run.targets.makers if run.targets is not None else {}
+    return known or next((fps for maker in makers.values() if (fps := getattr(maker, "fps", None))), None)
+
+
+def segment(
+    run: Run,
+    path: str | Path,
+    *,
+    fps: float | None = None,
+    device: str = "auto",
+    window: int = WINDOW,
+    work: Path | None = None,
+    progress: bool = True,
+) -> Segments:
+    """Signs and sentences of a recording.
+
+    Args:
+        run: from `load_segmenter`.
+        path: a video, a folder of images, features or poses, as the segmenter was trained on. A video of another rate
+            is brought to the rate of training.
+        fps: of features and images, which do not say it.
+        window: frames that are read at a time; the result does not depend on it.
+        work: keeps the windows that are done; the same call goes on after the last one. None keeps nothing.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `open_film`; a recording of another kind than training's.
+    """
+    film = open_film(Path(path), run.recipe.input, rate_of_training(run), fps)
+    if film.note:
+        say(film.note)
+    log_probs = torch.from_numpy(tag_frames(run, film, device=device, window=window, work=work, progress=progress))
+    terms = run.recipe.loss.weights
+    parts = {
+        kind: tuple(spans_of_tags(log_probs[:, columns], token=kind, **DECODING[kind]))
+        if terms.get(f"{kind}_tags", 0) > 0
+        else ()
+        for kind, columns in (("sign", slice(0, 3)), ("sentence", slice(3, 6)))
+    }
+    notes = (film.note,) if film.note else ()
+    return Segments(parts["sign"], parts["sentence"], film.fps, film.num_frames, notes)
+
+
+def tag_frames(
+    run: Run,
+    film: Film,
+    *,
+    device: str = "auto",
+    window: int = WINDOW,
+    work: Path | None = None,
+    progress: bool = True,
+) -> np.ndarray:
+    """Log-probabilities of O, B, I for signs and for sentences. [T, 6] float32
+
+    Raises:
+        ValueError: a window of no frames, or frames of another kind than training's.
+    """
+    if window < 1:
+        raise ValueError(f"window: needs at least 1 frame, got {window}")
+    model: Any = run.model
+    place = pick_device(device)
+    model.to(place).eval()
+    found = np.empty((film.num_frames, TAGS), dtype=np.float32)
+    done = _resume(work, found, window)
+    total = -(-film.num_frames // window)
+    with track("segmenting", total=total, done=done // window, show=progress) as bar:
+        for start in range(done, film.num_frames, window):
+            stop = min(start + window, film.num_frames)
+            low, high = max(0, start - model.reach), min(film.num_frames, stop + model.reach)
+            frames = film.read(low, high)
+            _check_kind(run, frames, film)
+            batch = collate([Sample(film.path.name, "")], [frames])
+            with memory_advice(run.recipe, batch, f"segmenting {film.path.name}", batch_size=1), torch.no_grad():
+                out = model(batch.to(place))
+            both = torch.cat([out.signs[0], out.sentences[0]], dim=1).float().cpu().numpy()
+            found[start:stop] = both[start - low : stop - low]
+            if work is not None:
+                with (work / "tags").open("ab") as file:
+                    file.write(found[start:stop].tobytes())
+            bar.advance()
+    return found
+
+
+def _resume(work: Path | None, found: np.ndarray, window: int) -> int:
+    """Frames of whole windows that an earlier call has kept; they are filled in."""
+    if work is None or not (work / "tags").is_file():
+        return 0
+    kept = np.frombuffer((work / "tags").read_bytes()[: found.nbytes], dtype=np.uint8)
+    frames = len(kept) // (4 * TAGS)
+    if frames < len(found):
+        frames = frames // window * window
+    found[:frames] = np.frombuffer(kept[: frames * 4 * TAGS].tobytes(), dtype=np.float32).reshape(-1, TAGS)
+    with (work / "tags").open("r+b") as file:  # a window that was cut off while it was written is made again
+        file.truncate(frames * 4 * TAGS)
+    return frames
+
+
+def _check_kind(run: Run, frames: np.ndarray, film: Film) -> None:
+    dim = run.feature_dim
+    if frames.ndim == (4 if dim is None else 2) and (dim is None or frames.shape[1] == dim):
+        return
+    came = f"features of size {frames.shape[1]}" if frames.ndim == 2 else "video frames"
+    needs = "video frames" if dim is None else f"features of size {dim}"
+    other = other_layout(dim, frames.shape[1]) if dim is not None and frames.ndim == 2 else ""
+    raise ValueError(f"{film.path}: {other or f'{run.folder} was trained on {needs}, this is {came}'}")
