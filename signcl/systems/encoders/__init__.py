@@ -6,6 +6,7 @@ from signcl.systems.encoders.dinov2 import DINOV2_SIZES, DINOv2, DINOv2Config, l
 from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
 from signcl.systems.encoders.i3d import I3D, I3DConfig
 from signcl.systems.encoders.pose_stream import PoseStream
+from signcl.systems.encoders.published_vision import VisionReading, open_vision
 from signcl.systems.encoders.published_weights import WeightReport, load_i3d_weights, load_resnet_weights
 from signcl.systems.encoders.starting import initialise_visual
 
@@ -21,6 +22,7 @@ __all__ = [
     "PoseStream",
     "ResNet",
     "SmallCNN",
+    "VisionReading",
     "WeightReport",
     "augment",
     "build_frame_encoder",
@@ -29,4 +31,5 @@ __all__ = [
     "load_dinov2",
     "load_i3d_weights",
     "load_resnet_weights",
+    "open_vision",
 ]
