@@ -100,7 +100,7 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
             f"run folder"
         )
     dim = None
-    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
+    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "feature_streams", "pose_stream"):
         dim = feature_dim(recipe_samples(recipe, split), recipe.input)
     visual = build_recipe_encoder(recipe, dim)
     say(initialise_visual(visual, m.visual_weights, earlier_run))
