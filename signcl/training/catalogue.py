@@ -39,7 +39,7 @@ SIZES = "sizes.json"
 
 T5_XL: dict[str, Any] = {
     **{"num_layers": 24, "d_model": 2048, "num_heads": 32, "d_kv": 64, "d_ff": 5120},
-    **{"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    **{"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "own_marks": {"untied": ["lm_head.weight"]}},
 }
 LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "facebook/xglm-1.7B": {

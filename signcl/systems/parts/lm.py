@@ -29,7 +29,13 @@ from torch import Tensor, nn
 from signcl.data.batch import frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.parts.lora import add_lora, attention_maps, named_maps
-from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
+from signcl.systems.parts.published_models import (
+    load_published_model,
+    one_line,
+    read_published_config,
+    tied_names,
+    untie,
+)
 
 __all__ = ["SLOT", "LMConfig", "LMSizes", "Marks", "TextDecoder", "build_lm", "check_words", "search_settings"]
 
@@ -206,7 +212,10 @@ class TextDecoder(nn.Module):
         """
         if not config.name:
             return []
+        tied = tied_names(self.lm)
         report = load_published_model(self.lm, _auto_class(self.encodes), config.source, "model.lm.name")
+        if untied := sorted(tied.keys() - tied_names(self.lm).keys()):
+            self._own["untied"] = [*self._own.get("untied", []), *(n.replace(".base_layer.", ".") for n in untied)]
         return [f"language model from {config.name}: {report}"]
 
     # -- what it reads -------------------------------------------------------------------------------------------------
@@ -428,7 +437,7 @@ def search_settings(
 # -- building ----------------------------------------------------------------------------------------------------------
 
 OWN = "own_marks"
-"""In the description of a run folder: start and end tokens of a published model."""
+"""In the description of a run folder, of a published model: start and end tokens, weights that are not tied there."""
 
 
 def build_lm(
@@ -482,6 +491,8 @@ def build_lm(
     except (ValueError, ImportError) as error:
         kind = "encoder-decoder that writes text" if sizes.is_encoder_decoder else "causal language model"
         raise ValueError(f"model.lm.name={config.name}: no {kind} of transformers: {one_line(error)}") from None
+    for name in own.get("untied", ()):
+        untie(lm, name)
     lm.own_marks = dict(own)  # type: ignore[assignment]
     return lm
 
