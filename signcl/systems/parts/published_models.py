@@ -41,13 +41,15 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
     """
     from transformers.utils import logging as progress
 
-    shown = progress.is_progress_bar_enabled()
+    shown, level = progress.is_progress_bar_enabled(), progress.get_verbosity()
     progress.disable_progress_bar()
+    progress.set_verbosity_error()  # what it warns of, such as weights that are tied in vain, is settled below
     try:
         found, told = kind.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{key}: no weights can be read from {source}: {one_line(error)}") from None
     finally:
+        progress.set_verbosity(level)
         if shown:
             progress.enable_progress_bar()
     if missing := sorted(told["missing_keys"]):
