@@ -7,13 +7,16 @@ import shutil
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
+from safetensors.torch import load_model as load_model_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from signcl import fit, load_model, translate
 from signcl.data.text import build_tokenizer, load_tokenizer
+from signcl.systems.parts.four_bit import FourBitLinear
 from signcl.systems.parts.lm import LMConfig, Marks, TextDecoder, build_lm
+from signcl.training.optimizer import count_parameters
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und", "im", "der"]
 T5 = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_kv": 8, "d_ff": 24}
@@ -267,6 +270,36 @@ def test_a_run_with_a_published_model_is_the_same_where_the_folder_is_gone(check
         assert translate(before, clip).text == translate(after, clip).text
 
 
+def test_four_bits_are_near_and_a_run_keeps_them_to_the_bit(checkpoints, tmp_path):
+    for place in ("mt5", "llama"):
+        if place == "mt5":
+            with pytest.raises(ValueError, match=r"model.lm.four_bit needs a published language model"):
+                LMConfig(four_bit=True)
+        pytest.importorskip("bitsandbytes", reason="4 bits need bitsandbytes")
+        settings = {"lora_rank": 2, "lora_dropout": 0.0}
+        whole, _ = decoder_of(checkpoints(place), **settings)
+        packed, _ = decoder_of(checkpoints(place), four_bit=True, **settings)
+        assert count_parameters(packed) == count_parameters(whole)
+        steps, lengths = some_steps(whole)
+        steps.requires_grad_(True)
+        tokens = torch.tensor([[4, 5, 6]] * 3)
+        near = packed(tokens, steps, lengths)
+        assert not torch.equal(near, whole(tokens, steps, lengths))
+        own = dict(whole.named_modules())
+        held = {name: part for name, part in packed.named_modules() if isinstance(part, FourBitLinear)}
+        assert len(held) > 10
+        for name, part in held.items():  # NF4 of normal numbers: an error of about 9 %
+            assert part.packed.numel() * 2 == own[name].weight.numel()
+            assert (part.unpacked() - own[name].weight).norm() < 0.13 * own[name].weight.norm()
+        near.sum().backward()
+        assert steps.grad.abs().sum() > 0
+        twin, _ = decoder_of(checkpoints(place), four_bit=True, **settings)
+        save_model(packed, tmp_path / f"{place}.safetensors")
+        load_model_file(twin, tmp_path / f"{place}.safetensors")
+        with torch.no_grad():
+            assert torch.equal(twin(tokens, steps, lengths), packed(tokens, steps, lengths))
+
+
 def test_all_end_tokens_of_a_model_end_a_sentence(checkpoints, tmp_path):
     folder = tmp_path / "gpt2"
     shutil.copytree(checkpoints("gpt2"), folder)
@@ -323,6 +356,9 @@ def test_what_cannot_be_is_said_in_one_line(checkpoints, tmp_path, monkeypatch):
         decoder.generate(torch.zeros(1, 60, 16), torch.tensor([60]), num_beams=1, length_penalty=1.0, max_new_tokens=9)
     with pytest.raises(ValueError, match="reads steps of width 16, got 5"):
         decoder(torch.tensor([[3]]), torch.zeros(1, 2, 5), torch.tensor([2]))
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
+    with pytest.raises(ValueError, match=r"four_bit needs the package bitsandbytes: pip install 'signcl\[four-bit\]'"):
+        build(gpt2, four_bit=True)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ValueError, match=r"model.lm.lora_rank=4 needs the package peft: pip install 'signcl\[lora\]'"):
         build(gpt2)

@@ -51,6 +51,8 @@ class AdapterConfig(LMSizes):
             raise ValueError(
                 f"model.lm.adapter_heads must divide adapter_width, got {self.adapter_heads} and {self.adapter_width}"
             )
+        if self.adapters == "inside" and self.four_bit:
+            raise ValueError("model.lm.four_bit needs model.lm.adapters=hook: inside has attention of its own")
         if self.adapters == "inside" and not self.name and self.architecture != "xglm":
             raise ValueError(
                 f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is for xglm alone"

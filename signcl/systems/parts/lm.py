@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
 from signcl.data.bounds import bounded
+from signcl.systems.parts.four_bit import hold_in_four_bits
 from signcl.systems.parts.lora import add_lora, attention_maps, named_maps
 from signcl.systems.parts.published_models import (
     load_published_model,
@@ -64,8 +65,13 @@ class LMSizes:
     """Rank of LoRA; 0 leaves LoRA out."""
     lora_alpha: float = bounded(4.0, above=0, high=1e6)
     lora_dropout: float = bounded(0.1, low=0, below=1)
+    four_bit: bool = False
+    """The linear maps of a published model that stands still are held in 4 bits (NF4 of bitsandbytes): an eighth of
+    their memory, and values that differ in the second digit. The head and the words stay as they are."""
 
     def __post_init__(self) -> None:
+        if self.four_bit and (not self.name or self.trains_all):
+            raise ValueError("model.lm.four_bit needs a published language model (model.lm.name) that is not trained")
         if self.name and not self.name.startswith("pretrained:"):
             raise ValueError(f"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got {self.name!r}")
         if self.width % self.heads:
@@ -178,6 +184,8 @@ class TextDecoder(nn.Module):
         self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
         _check_takes_embeddings(lm, self.encodes)
         _forget_generation_settings(lm)
+        if config.four_bit:
+            hold_in_four_bits(lm, leave=[lm.get_output_embeddings()])  # type: ignore[operator]
         lm.requires_grad_(config.trains_all)
         self.lm: Any = lm
         table: Any = lm.get_input_embeddings()  # type: ignore[operator]
