@@ -1,24 +1,27 @@
 """SpaMo: two sources one after the other, the contrast of the warm-up, published counts, feature streams."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from systems import batch_of, built, losses
 
-from signcl import load_recipe
+from signcl import fit, load_recipe
 from signcl.data.batch import Batch, frame_mask
 from signcl.systems.encoders import FeatureStreams, StreamsConfig, build_visual
 from signcl.systems.spamo import SpaMo
 from signcl.testing import tiny_recipe
-from signcl.training import catalogue
+from signcl.training import catalogue, run_folder
 from signcl.training.optimizer import count_parameters
 from signcl.training.recipe import shipped_recipes
+from signcl.training.runs import initialise
 
 LM = {"layers": 1, "width": 32, "heads": 2, "ffn": 48}
 TIME = {"visual": "feature_streams", "streams": {"sizes": [8, 4]}, "join": "time", "window": 4, "window_stride": 3}
 
 
-def small(folder, weights=None, **model):
-    changes = {"model": {"lm": LM, **model}}
+def small(folder, weights=None, *, train=None, **model):
+    changes = {"model": {"lm": LM, **model}, "train": train or {}}
     if weights:
         changes["loss"] = {"weights": weights}
     return tiny_recipe(SpaMo, folder, changes)
@@ -92,3 +95,25 @@ def test_what_does_not_fit_is_said(tmp_path):
         small(tmp_path, streams={"sizes": [8, 4]})
     with pytest.raises(ValueError, match=r"text.tokenizer: .* its own tokenizer alone; needs pretrained:x, got 'word'"):
         tiny_recipe(SpaMo, tmp_path, {"model": {"lm": {"name": "pretrained:x"}}})
+
+
+def test_translation_goes_on_from_the_warm_up_and_back(tmp_path):
+    train = {"max_steps": 1, "epochs": 1, "batch_size": 4}
+    warm = fit(replace(small(tmp_path, {"clip": 1.0}, train=train), out=str(tmp_path / "warm")), progress=False)
+    recipe = small(tmp_path, {"translation": 1.0}, train=train, init_from=str(warm))
+    model, material = built(recipe)
+    (said,) = initialise(model, recipe, material.tokenizer)
+    assert said.endswith("every tensor transferred; left behind: logit_scale")
+    before = run_folder.read_weights(warm)
+    own = model.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in before.items() if name != "logit_scale")
+    assert "logit_scale" not in own
+
+    plain = fit(
+        replace(small(tmp_path, {"translation": 1.0}, train=train), out=str(tmp_path / "plain")), progress=False
+    )
+    recipe = small(tmp_path, {"translation": 1.0, "clip": 0.1}, init_from=str(plain))
+    model, material = built(recipe)
+    (said,) = initialise(model, recipe, material.tokenizer)
+    assert said.endswith("start fresh: logit_scale")
+    assert model.logit_scale.item() == pytest.approx(2.6592)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
-from signcl.systems.base import Sizes, Start, System, SystemConfig, register
+from signcl.systems.base import EarlierRun, Sizes, Start, System, SystemConfig, register
 from signcl.systems.encoders.windows import Windows
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.layers import ConvKind, TemporalConv
@@ -211,3 +211,16 @@ class SpaMo(System):
     def load_published(self, start: Start) -> list[str]:
         """The weights of the language model; its LoRA keeps what it has."""
         return self.decoder.load_published(self.config.lm)
+
+    def take_over(self, earlier: EarlierRun, start: Start) -> str:
+        """Everything of an earlier run, such as the warm-up, but for the factor of a contrast that only one has."""
+        own = self.logit_scale
+        theirs = "clip" in earlier.terms
+        if theirs == self.contrasts:
+            return super().take_over(earlier, start)
+        self.logit_scale = nn.Parameter(torch.tensor(self.config.logit_scale)) if theirs else None
+        try:
+            said = super().take_over(earlier, start)
+        finally:
+            self.logit_scale = own
+        return f"{said}; {'left behind' if theirs else 'start fresh'}: logit_scale"
