@@ -71,7 +71,6 @@ CASES = [
         {"layer_scale": 0.1, "lm": {"train": "all", "lora_rank": 0, "width": 32, "gate": 0.5}},
         label="sign2gpt-all",
     ),
-    Case("spamo", {"lm": {"layers": 1, "width": 32, "heads": 2, "ffn": 48}}),
     Case(
         "spamo",
         {

@@ -138,9 +138,9 @@ def test_the_sentences_are_those_of_transformers_own_search(family, checkpoints)
     theirs.generation_config = transformers.GenerationConfig()
     theirs_id = transformers.AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids
     for beams in (1, 3):
-        ours = decoder.generate(steps, lengths, num_beams=beams, length_penalty=0.7, max_new_tokens=8)
+        ours = decoder.generate(steps, lengths, num_beams=beams, length_penalty=0.7, max_new_tokens=6)
         assert len({tuple(row) for row in ours.tolist()}) > 1, "too plain a checkpoint to tell searches apart"
-        for row in range(3):  # each clip alone, built by hand
+        for row in (0, 1) if beams > 1 else (2,):  # each clip alone, built by hand
             around = words.around if encodes else ([words.start_id], [])
             table, prompt = theirs.get_input_embeddings(), words.bare("im der")
             scale = 4.0 if family == "marian" else 1.0
@@ -155,7 +155,7 @@ def test_the_sentences_are_those_of_transformers_own_search(family, checkpoints)
             more |= {"forced_bos_token_id": theirs_id(first)} if first else {}
             found = theirs.generate(
                 inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long), num_beams=beams,
-                do_sample=False, max_new_tokens=8, pad_token_id=words.end_id, eos_token_id=words.end_id,
+                do_sample=False, max_new_tokens=6, pad_token_id=words.end_id, eos_token_id=words.end_id,
                 **more, **({"length_penalty": 0.7} if beams > 1 else {}),
             )[0, int(encodes):].tolist()  # fmt: skip
             own = [i for i in ours[row].tolist() if i != words.pad_id]
@@ -254,7 +254,8 @@ def test_a_run_with_a_published_model_is_the_same_where_the_folder_is_gone(check
         changes = {
             "text": {"tokenizer": place},
             "model": {"lm": {"name": place, "lora_rank": 2, "lora_on": on, "prompt": "{signs} im"}},
-            "train": {"max_steps": 2, "epochs": 1, "batch_size": 2},
+            "train": {"max_steps": 1, "epochs": 1, "batch_size": 2},
+            "decode": {"max_new_tokens": 3, "beams": 1},
         }
         recipe = tiny_recipe(system_class("spamo"), tmp_path / family, changes)
         run = fit(recipe, progress=False)
