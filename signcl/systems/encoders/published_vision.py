@@ -116,7 +116,8 @@ class PublishedImages(nn.Module):
         super().__init__()
         self.model: Any = model.requires_grad_(False).eval()
         self.prepare, self.reading, self.source = prepare, reading, source
-        self.kind: str = self.model.config.model_type
+        config: Any = model.config
+        self.kind: str = config.model_type
         self.dim = _probed(self, source)
 
     def described(self) -> dict[str, Any]:

@@ -171,8 +171,9 @@ class TextDecoder(nn.Module):
     def __init__(self, lm: nn.Module, words: Any, config: LMSizes) -> None:
         super().__init__()
         self.pad_id, self.end_id = int(words.pad_id), int(words.end_id)
-        self.config: Any = lm.config  # type: ignore[assignment]
-        self.encodes: bool = bool(self.config.is_encoder_decoder)
+        config_of_lm: Any = lm.config
+        self.config = config_of_lm
+        self.encodes: bool = bool(config_of_lm.is_encoder_decoder)
         self._words = words
         own: Mapping[str, Any] = getattr(lm, "own_marks", {})
         told = (getattr(words, "decoder_start", None), own.get("start") if self.encodes else None, words.start_id)
@@ -180,7 +181,7 @@ class TextDecoder(nn.Module):
         self.ends: list[int] = sorted({self.end_id, *own.get("ends", ())})
         self.first_id: int | None = getattr(words, "first_id", None)
         self._own = dict(own)
-        text: Any = self.config.get_text_config(decoder=True)
+        text: Any = config_of_lm.get_text_config(decoder=True)
         self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
         _check_takes_embeddings(lm, self.encodes)
         _forget_generation_settings(lm)
@@ -209,7 +210,8 @@ class TextDecoder(nn.Module):
 
     def described(self) -> dict[str, Any]:
         """The language model's configuration, for the run folder."""
-        described: dict[str, Any] = self.config.to_dict()
+        config: Any = self.config
+        described: dict[str, Any] = config.to_dict()
         return {**described, OWN: self._own} if self._own else described
 
     def load_published(self, config: LMSizes) -> list[str]:
@@ -230,7 +232,7 @@ class TextDecoder(nn.Module):
 
     def inputs(
         self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """What the encoder (of a causal model: the model) reads of each clip: prompt and steps, and which are real.
 
         Padding stands right of them for an encoder, left for a causal model.
@@ -241,7 +243,7 @@ class TextDecoder(nn.Module):
             prompts: of each clip; None: the config's.
 
         Returns:
-            Embeddings [B, P, width] and a mask [B, P], True = real.
+            Embeddings [B, P, width] and a mask [B, P], True = real; None: all are.
 
         Raises:
             ValueError: longer than the model has positions, or steps of another width.
@@ -540,6 +542,7 @@ def _random_config(config: LMSizes, words: Any, dropout: float, max_positions: i
     """A language model of the config's sizes and the tokenizer's vocabulary."""
     from transformers import GPT2Config, LlamaConfig, MBartConfig, T5Config, XGLMConfig
 
+    T5: Any = T5Config  # whose keys mypy does not all know
     rows: dict[str, Any] = {
         "vocab_size": words.vocab_size,
         "pad_token_id": None,
@@ -547,7 +550,7 @@ def _random_config(config: LMSizes, words: Any, dropout: float, max_positions: i
         "eos_token_id": words.end_id,
     }
     if config.architecture == "t5":  # tied and scaled as T5 v1.0: with a head of its own, v1.1 starts at a huge loss
-        return T5Config(
+        return T5(
             num_layers=config.layers, d_model=config.width, num_heads=config.heads, d_kv=config.width // config.heads,
             d_ff=config.ffn, dropout_rate=dropout, feed_forward_proj="gated-gelu", tie_word_embeddings=True,
             decoder_start_token_id=words.start_id, **{**rows, "pad_token_id": words.pad_id},
