@@ -45,7 +45,7 @@ SMALL: dict[str, Any] = {
     **{"text_layers": 1, "text_heads": 4, "text_ffn": 48, "text_dropout": 0.0},
 }
 """Sizes that the checks give a system where its config has such keys."""
-OF_FEATURES = ("feature_mlp", "identity")
+OF_FEATURES = ("feature_mlp", "feature_streams", "identity")
 
 
 @dataclass(frozen=True)

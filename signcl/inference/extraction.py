@@ -12,7 +12,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,22 @@ from signcl.data.features import FeatureStore, finished_store, stored_names, unf
 from signcl.data.loading import count_frames, feature_dim, first_frame, thin
 from signcl.data.progress import say
 from signcl.inference.clips import batches_of, none_read, say_skipped
-from signcl.systems.encoders import initialise_visual
+from signcl.systems.encoders import VisionReading, initialise_visual, open_vision
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
 from signcl.training.devices import memory_advice
-from signcl.training.recipe import Recipe, is_recipe, load_recipe, recipe_samples
+from signcl.training.recipe import (
+    InputRecipe,
+    Recipe,
+    TrainRecipe,
+    is_recipe,
+    load_recipe,
+    recipe_from_dict,
+    recipe_samples,
+)
 from signcl.training.runs import build_recipe_encoder, earlier_run
 
-__all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
+__all__ = ["Extraction", "Extractor", "extract", "open_encoder", "open_extractor", "tapped_clips"]
 
 LOG_PROBS = "log_probs"
 
@@ -48,6 +56,8 @@ class Extractor:
     dim: int | None
     """Size of the features that go in, None for pixels."""
     trained_with_commit: str = ""
+    encoder: dict[str, Any] = field(default_factory=dict)
+    """Of a published vision model: where it is from and how it looks at clips."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,54 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
             f"run folder"
         )
     dim = None
-    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
+    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "feature_streams", "pose_stream"):
         dim = feature_dim(recipe_samples(recipe, split), recipe.input)
     visual = build_recipe_encoder(recipe, dim)
     say(initialise_visual(visual, m.visual_weights, earlier_run))
     return Extractor(m.visual_weights, FrameEncoder(visual).eval(), recipe, dim)
+
+
+def open_encoder(
+    encoder: str,
+    source: str | Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    corpus: str = "",
+    root: str = "",
+    reading: VisionReading | None = None,
+) -> Extractor:
+    """A published vision model over the clips of a corpus; every frame is seen, at the model's own size.
+
+    Args:
+        encoder: a folder or hub id.
+        source: a recipe whose `corpus` is read; its features and its `input` are not. None: `corpus` and `root`.
+        overrides: `key.sub=value` for the recipe; an `input` key that is named here counts (input.stride=2).
+        corpus, root: name and folder of a corpus, without a recipe.
+        reading: windows, scales, pooling.
+
+    Raises:
+        ValueError, OSError: no such model, recipe or corpus.
+    """
+    if source is None:
+        if not corpus or not root:
+            raise ValueError("--encoder needs a recipe, or --corpus NAME and --root FOLDER")
+        base = recipe_from_dict({"corpus": {"name": corpus, "root": root}})
+        for override in overrides:
+            raise ValueError(f"{override}: recipe keys go with a recipe")
+    else:
+        path = Path(source)
+        if path.suffix not in (".yaml", ".yml"):
+            raise ValueError(f"--encoder needs a recipe (.yaml) for its corpus, or --corpus and --root, got {path}")
+        base = load_recipe(path, list(overrides))
+    named = {word.lstrip("-").split("=")[0] for word in overrides}
+    kept = {f.name: getattr(base.input, f.name) for f in fields(base.input) if f"input.{f.name}" in named}
+    recipe = Recipe(
+        corpus=replace(base.corpus, features=""),
+        input=InputRecipe(**kept),
+        train=TrainRecipe(batch_size=base.train.batch_size, workers=base.train.workers, seed=base.train.seed),
+    )
+    visual = open_vision(encoder, reading)
+    return Extractor(encoder, FrameEncoder(visual).eval(), recipe, None, encoder=visual.described())
 
 
 @torch.no_grad()
@@ -186,7 +239,7 @@ def _on_cpu(seen: Tapped) -> Tapped:
 
 
 def extract(
-    source: str | Path,
+    source: str | Path | None,
     store: str | Path,
     split: str = "train",
     *,
@@ -199,11 +252,15 @@ def extract(
     dtype: str = "float16",
     shard_samples: int = 500,
     progress: bool = True,
+    encoder: str = "",
+    corpus: str = "",
+    reading: VisionReading | None = None,
 ) -> Extraction:
     """Write the features of a split as a feature store, or go on with one that was stopped.
 
     Args:
         source, overrides: see `open_extractor`.
+        encoder, corpus, reading: a published vision model in place of that of a run, see `open_encoder`.
         store: the folder of the store.
         tap: one of the system's `TAPS`; `features` is where SignCL looks.
         root: the corpus folder, where it is not the recipe's.
@@ -215,7 +272,12 @@ def extract(
             tap; no clip that can be read; features of another size than the model reads.
     """
     started = time.perf_counter()
-    extractor = open_extractor(source, overrides, split=split)
+    if encoder:
+        extractor = open_encoder(encoder, source, overrides, corpus=corpus, root=root or "", reading=reading)
+    elif source is None:
+        raise ValueError("extract needs a run folder or a recipe, or --encoder with --corpus and --root")
+    else:
+        extractor = open_extractor(source, overrides, split=split)
     model, recipe = extractor.model, extractor.recipe
     if tap == LOG_PROBS:
         raise no_such_tap(tap, model.TAPS)  # type: ignore[arg-type]
@@ -237,7 +299,7 @@ def extract(
     )
     meta = {
         "run": extractor.name,
-        "system": recipe.model.name if not isinstance(model, FrameEncoder) else recipe.model.visual,
+        "system": extractor.encoder.get("model") or _system(model, recipe),
         "tap": tap,
         "corpus": recipe.corpus.name,
         "split": split,
@@ -247,6 +309,8 @@ def extract(
         "trained_with_commit": extractor.trained_with_commit,
         "thinned": _thinned(samples, recipe),
     }
+    if extractor.encoder:
+        meta["encoder"] = extractor.encoder
     if (there := finished_store(store, meta, dtype)) is not None:
         say(f"{store} is finished; nothing was done")
         gone = {s.name: "could not be read when the store was written" for s in samples if s.name not in there}
@@ -280,6 +344,10 @@ def extract(
 def _written(store: FeatureStore, broken: dict[str, str], started: float) -> Extraction:
     seconds, rows = round(time.perf_counter() - started, 2), sum(store.lengths.values())
     return Extraction(str(store.folder), len(store), rows, store.dim, store.meta, broken, seconds)
+
+
+def _system(model: nn.Module, recipe: Recipe) -> str:
+    return recipe.model.visual if isinstance(model, FrameEncoder) else recipe.model.name
 
 
 def _thinned(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[int, int]]:

@@ -169,8 +169,9 @@ class Adaptation:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All parameters of a model, and those that are trained."""
+    """All parameters of a model, those held in 4 bits too, and those that are trained."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    sizes += [(getattr(part, "packed_parameters", 0), False) for part in model.modules()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
