@@ -30,6 +30,9 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--workers", type=whole(low=0, high=1024), help="loader processes; the recipe's where not given"
     )
+    command.add_argument(
+        "--pose-python", metavar="PATH", help="for a run of key points given videos: the Python that has MediaPipe"
+    )
     command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
     command.add_argument(
         "--shard-samples", type=whole(low=1, high=1_000_000), default=500, help="clips of a shard: what a stop may lose"
@@ -57,6 +60,7 @@ def _extract(options: argparse.Namespace) -> int:
         workers=options.workers,
         dtype=options.dtype,
         shard_samples=options.shard_samples,
+        pose_python=options.pose_python,
     )
     print(json.dumps(asdict(found), indent=2, ensure_ascii=False) if options.json else found)
     if found.broken:

@@ -33,6 +33,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--max-upload", type=real(above=0, high=1e6), default=64.0, metavar="MB", help="largest clip that is taken"
     )
+    command.add_argument("--pose-python", metavar="PATH", help="for a run of key points: the Python that has MediaPipe")
     command.add_argument("--device", default="auto")
 
     command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
@@ -75,6 +76,7 @@ def _serve(options: argparse.Namespace) -> None:
         port=options.port,
         max_upload=options.max_upload,
         device=options.device,
+        pose_python=options.pose_python,
     )
 
 

@@ -149,7 +149,7 @@ def _pages(app: FastAPI, site: Site) -> None:
             found["model"] = {
                 "system": recipe.model.name,
                 "corpus": recipe.corpus.name,
-                "wants": "video" if site.model.run.card.get("feature_dim") is None else "features",
+                "wants": "video" if site.model.run.feature_dim is None or site.model.poses is not None else "features",
             }
         if site.run is not None:
             found |= _headline(site.run, site.split)
@@ -244,9 +244,8 @@ def _translation(app: FastAPI, site: Site) -> None:
             turn.acquire()
         try:
             yield {"stage": "reading"}
-            run = site.model.run
             notes: list[str] = []
-            raw = read_upload(path, run, site.limits, notes.append)
+            raw = read_upload(path, site.model.run, site.limits, notes.append, site.model.poses)
             yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
             found = translate(site.model, raw)
             yield {

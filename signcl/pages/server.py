@@ -33,6 +33,7 @@ def serve(
     port: int = 8765,
     max_upload: float = 64.0,
     device: str = "auto",
+    pose_python: str | None = None,
 ) -> None:
     """Serve the pages until Ctrl-C.
 
@@ -45,6 +46,7 @@ def serve(
         port: where; 0 takes any free one.
         max_upload: megabytes of a clip.
         device: auto | cpu | cuda, for translating.
+        pose_python: of a run of key points: the Python that has the extractor of its training, for videos.
 
     Raises:
         ValueError: nothing to serve, the extra is missing, or what `make_task` finds wrong.
@@ -59,7 +61,7 @@ def serve(
     try:
         from signcl.pages.app import make_app
 
-        site = _site(run, corpus, root, split, device)
+        site = _site(run, corpus, root, split, device, pose_python)
         address = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
         site.limits = Limits(megabytes=max_upload)
         site.hosts = frozenset({"localhost", "127.0.0.1", "[::1]"}) if host in LOOPBACK else None
@@ -100,7 +102,14 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, reason) from None
 
 
-def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, split: str, device: str) -> Any:
+def _site(
+    run: Path | str | None,
+    corpus: str | None,
+    root: Path | str | None,
+    split: str,
+    device: str,
+    pose_python: str | None,
+) -> Any:
     """The run, its model if it has one, and its clips."""
     from signcl.pages.app import Site
 
@@ -120,7 +129,12 @@ def _site(run: Path | str | None, corpus: str | None, root: Path | str | None, s
         site.why_no_model = f"{folder.name} is a {recipe.stage} run; a finetune run is needed"
         return site
     say(f"loading {folder}")
-    site.model = load_model(folder, device=device)
+    site.model = load_model(folder, device=device, pose_python=pose_python)
+    if site.model.poses is not None:
+        try:
+            site.model.poses.check()
+        except (ValueError, OSError) as error:
+            say(f"videos cannot be translated here, features can: {error}")
     return site
 
 

@@ -515,6 +515,7 @@ class Loop:
             "plugins": self._plugins(),
             "feature_dim": data.feature_dim,
             "fps": data.fps,
+            "poses": None if data.poses is None else data.poses.described(),
             "clips": {"train": len(data.train), "dev": len(data.dev)},
             "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},
             "initialised": self.initialised,

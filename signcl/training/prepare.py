@@ -11,6 +11,7 @@ from typing import Any
 from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
 from signcl.data.loading import ClipDataset, feature_dim, training_rate
+from signcl.data.pose_estimation import PoseKind, kind_of
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer, is_segmented, is_spaced, script_names
 from signcl.systems.targets import Targets, build_targets
@@ -32,6 +33,8 @@ class Material:
     """Size of pre-extracted features, None for pixels."""
     fps: float | None = None
     """Frames per second of the training clips as they are read, None where they have none or several."""
+    poses: PoseKind | None = None
+    """What the key points are, where they are the features."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
     """Gloss classes, where a term of the recipe needs them."""
@@ -84,6 +87,7 @@ def prepare(recipe: Recipe) -> Material:
         dev=dev_clips,
         train_lengths=train_clips.lengths,
         fps=training_rate(train, recipe.input) if dim is None else None,
+        poses=kind_of([*train, *dev], dim),
         dev_lengths=dev_clips.lengths,
         tokenizer=tokenizer,
         feature_dim=dim,
