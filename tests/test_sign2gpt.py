@@ -32,10 +32,12 @@ from signcl.data.loading import ClipDataset, collate
 from signcl.data.text import VocabularyTokenizer, build_tokenizer, load_tokenizer
 from signcl.inference.translation import load_model, translate
 from signcl.systems.encoders import DINOV2_SIZES, DINOv2, build_visual
-from signcl.systems.parts.adapted_lm import AdaptedLM, SignAdapter, attention_maps, decoder_layers
+from signcl.systems.parts.adapted_lm import AdaptedLM, AdapterConfig, SignAdapter
+from signcl.systems.parts.lm import Marks
+from signcl.systems.parts.lora import attention_maps, decoder_layers
 from signcl.systems.parts.signs_in_attention import SignAttention, open_gate
 from signcl.systems.pgp import PGP
-from signcl.systems.sign2gpt import LMConfig, Sign2GPT
+from signcl.systems.sign2gpt import Sign2GPT
 from signcl.systems.targets import Targets
 from signcl.systems.targets.pseudo_glosses import PseudoGlosses
 from signcl.training import run_folder, runs
@@ -67,8 +69,9 @@ def lm_of(name, seed=0):
 
 def model_of(name="gpt2", gate=0.7, seed=0, **options):
     torch.manual_seed(seed)
-    own = {key: options.pop(key) for key in list(options) if key in LMConfig.__dataclass_fields__ and key not in SIGNS}
-    lm = LMConfig(**{**({} if name == "xglm" else HOOK), "gate": gate, **own})
+    keys = set(AdapterConfig.__dataclass_fields__) - set(SIGNS)
+    own = {key: options.pop(key) for key in list(options) if key in keys}
+    lm = AdapterConfig(**{**({} if name == "xglm" else HOOK), "gate": gate, **own})
     ids = {"vocab_size": V, "pad_id": PAD, "start_id": START, "end_id": END}
     decoder = {"decoder": CONFIGS[name].to_dict()}
     visual = build_visual("identity", feature_dim=DIM)
@@ -274,7 +277,7 @@ def test_layers_and_attention_are_found_or_said_to_be_missing():
     with pytest.raises(ValueError, match="no list of 5 layers in GPT2LMHeadModel"):
         decoder_layers(odd)
     with pytest.raises(ValueError, match="adapters=inside needs an XGLM, as published, got gpt2; set it to hook"):
-        AdaptedLM(lm_of("gpt2"), 4, pad_id=V, start_id=START, end_id=END)
+        AdaptedLM(lm_of("gpt2"), 4, Marks(V, START, END), AdapterConfig())
     with pytest.raises(ValueError, match="longer than the 40 positions"):
         model_of().generate(some_batch()[0], max_new_tokens=41)
     with pytest.raises(ValueError, match="needs num_beams and max_new_tokens of at least 1"):
@@ -299,7 +302,7 @@ def test_a_copy_of_the_model_reads_its_own_clips(name):
 def test_a_pad_id_beyond_the_vocabulary_is_never_embedded():
     batch, *_ = some_batch()
     torch.manual_seed(0)
-    decoder = AdaptedLM(lm_of("gpt2"), 4, pad_id=V, start_id=START, end_id=END, **HOOK).eval()
+    decoder = AdaptedLM(lm_of("gpt2"), 4, Marks(V, START, END), AdapterConfig(**HOOK)).eval()
     steps, lengths = torch.randn(3, 5, 4), torch.tensor([5, 2, 1])
     tokens = batch.tokens.masked_fill(batch.tokens == 0, V)
     logits = decoder(tokens, steps, lengths)

@@ -557,7 +557,8 @@ class ClipDataset:
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
             return ids, False
-        ends = 2 if ids[-1] == self.tokenizer.start_id else 1  # keep </s> (and mBART's language code)
+        own = self.tokenizer
+        ends = 2 if ids[-1] == own.start_id != own.end_id else 1  # keep </s> (and mBART's language code)
         return ids[: self.max_tokens - ends] + ids[-ends:], True
 
     # -- a batch -------------------------------------------------------------------------------------------------------

@@ -4,13 +4,20 @@ them."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PretrainedTokenizer", "is_mbart"]
+from signcl.data.registry import did_you_mean
+
+__all__ = ["PretrainedTokenizer", "has_own_file", "is_mbart", "unknown_language"]
 
 FOLDER = "pretrained_tokenizer"
+NAMED = (
+    *(("config.json", "model_type"), ("config.json", "tokenizer_class")),
+    ("tokenizer_config.json", "tokenizer_class"),
+)
 SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model")
 
 
@@ -21,24 +28,45 @@ class PretrainedTokenizer:
     has no padding token of its own (GPT-2), padding is the first id beyond the vocabulary: a mark for losses and
     lengths that no model embeds.
 
+    Of an encoder-decoder that marks the beginning of what it writes (mBART-50 and NLLB by the language, BART by `<s>`),
+    each sentence begins with that token, `first_id`; search forces it.
+
     Args:
         source: a folder or hub id.
         tokenizer: the tokenizer itself, from transformers.
+        language: code of what is written, for a tokenizer with languages (mBART-50: de_DE, NLLB: deu_Latn); of another
+            it is not read.
+        writes: the tokenizer of an encoder-decoder, which marks what it reads and what it writes in two ways.
 
     Raises:
-        ValueError: a tokenizer without end token.
+        ValueError: a tokenizer without end token, or an unknown language.
     """
 
-    def __init__(self, source: str, tokenizer: Any) -> None:
+    def __init__(self, source: str, tokenizer: Any, language: str = "", *, writes: bool = False) -> None:
         self._tokenizer = tokenizer
+        self.language, self.writes = "", writes
+        if languages := _languages(tokenizer):
+            if language not in languages:
+                raise unknown_language(language, languages)
+            self.language, self.writes = language, True
+            tokenizer.src_lang = tokenizer.tgt_lang = language  # signs have no code of their own
         self.num_tokens = len(tokenizer)
         end = tokenizer.eos_token_id
         if end is None:
             raise ValueError(f"text.tokenizer: the tokenizer of {source} names no end token (eos_token), and needs one")
         self.end_id = int(end)
-        marked, bare = tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids
-        begin = marked[0] if marked[:1] != bare[:1] else tokenizer.bos_token_id
+        self.around = _marks(tokenizer, tokenizer("a").input_ids)
+        """Ids that it puts before and after a text to be read."""
+        before = self.around[0]
+        begin = before[0] if before else tokenizer.bos_token_id
         self.start_id = int(self.end_id if begin is None else begin)
+        first, last = _marks(tokenizer, tokenizer(text_target="a").input_ids) if self.writes else ([], [])
+        self.first_id: int | None = int(first[0]) if first else None
+        """The token that every written sentence begins with, where there is one."""
+        self.decoder_start: int | None = None
+        """What a decoder reads first, where the tokenizer alone knows: the language of mBART, written after the end."""
+        if self.language and last and last[-1] != end:
+            self.start_id = self.decoder_start = int(last[-1])
         pad = tokenizer.pad_token_id
         own = pad is not None and pad not in (self.end_id, self.start_id)
         self.pad_id = int(pad) if own else self.num_tokens
@@ -47,11 +75,15 @@ class PretrainedTokenizer:
         self.mask_id = int(unknown if tokenizer.mask_token_id is None else tokenizer.mask_token_id)
 
     @classmethod
-    def read(cls, source: str) -> PretrainedTokenizer:
+    def read(cls, source: str, language: str = "", *, writes: bool | None = None) -> PretrainedTokenizer:
         """From a folder or hub id.
 
+        Args:
+            language: see above.
+            writes: see above; None looks into the config.json beside it.
+
         Raises:
-            ValueError: no tokenizer there.
+            ValueError: no tokenizer there, or one without this language.
         """
         from transformers import AutoTokenizer
 
@@ -62,20 +94,26 @@ class PretrainedTokenizer:
                 f"text.tokenizer: {folder} has no tokenizer ({', '.join(names[:2])}); save the language model's own "
                 f"there, or use text.tokenizer=word with a language model that starts at random"
             )
+        writes = _is_encoder_decoder(source) if writes is None else writes
         try:
-            return cls(source, AutoTokenizer.from_pretrained(source))
+            return cls(source, AutoTokenizer.from_pretrained(source), language, writes=writes)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            if isinstance(error, ValueError) and str(error).startswith("text.tokenizer"):
+            if isinstance(error, ValueError) and str(error).startswith("text."):
                 raise
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"text.tokenizer: no tokenizer can be read from {source}: {reason}") from None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the sentence, ending with the end token."""
-        ids: list[int] = []
+        """Ids of the sentence: the first token, where there is one, its pieces, the end token."""
+        ids: list[int] = [] if self.first_id is None else [self.first_id]
         for i, part in enumerate(text.split("<mask>")):
             ids += [self.mask_id] * (i > 0) + self._tokenizer(part, add_special_tokens=False).input_ids
         return [*ids, self.end_id]
+
+    def bare(self, text: str) -> list[int]:
+        """Ids of a text without marks; special tokens that it spells are those."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The sentence up to the first end token after some other, without special tokens."""
@@ -96,33 +134,80 @@ class PretrainedTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and the folder `pretrained_tokenizer`."""
         self._tokenizer.save_pretrained(str(folder / FOLDER))
-        (folder / "tokenizer.json").write_text(json.dumps({"kind": "pretrained"}), encoding="utf-8")
+        data = {"kind": "pretrained", "language": self.language, "writes": self.writes}
+        (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> PretrainedTokenizer:
+    def load(cls, folder: Path, *, language: str = "", writes: bool = False) -> PretrainedTokenizer:
         """What `save` wrote into a run folder."""
-        return cls.read(str(folder / FOLDER))
+        return cls.read(str(folder / FOLDER), language, writes=writes)
+
+
+def _marks(tokenizer: Any, marked: list[int]) -> tuple[list[int], list[int]]:
+    """What stands before and after the pieces of "a" in a marked text."""
+    bare = tokenizer("a", add_special_tokens=False).input_ids
+    for start in range(len(marked) - len(bare) + 1):
+        if marked[start : start + len(bare)] == bare:
+            return marked[:start], marked[start + len(bare) :]
+    return [], []
+
+
+def _languages(tokenizer: Any) -> list[str]:
+    """Codes of the languages that a tokenizer marks texts with (mBART-50, NLLB, M2M100); none for most."""
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return []
+    if codes := getattr(tokenizer, "lang_code_to_id", None):
+        return list(codes)
+    return [token for token in tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{2,3}_[A-Za-z]+", token)]
+
+
+def unknown_language(given: str, known: Sequence[str]) -> ValueError:
+    """The answer to a language code that a tokenizer does not have, with the one that was probably meant."""
+    hint = did_you_mean(given, known)
+    if not hint:  # de_DE and deu_Latn have little in common but the beginning
+        alike = [code for code in known if code[:2].lower() == given[:2].lower()]
+        hint = f"; did you mean {' or '.join(alike[:3])}?" if alike else ""
+    listed = ", ".join(known[:30]) + (" ..." if len(known) > 30 else "")
+    return ValueError(f"text.language: {given!r} is no language of this tokenizer{hint}; it has {listed}")
+
+
+def _is_encoder_decoder(source: str) -> bool:
+    """Whether config.json says so; False where there is none, or one that transformers does not know."""
+    from transformers import AutoConfig
+
+    try:
+        return bool(AutoConfig.from_pretrained(source).is_encoder_decoder)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def is_mbart(source: str) -> bool:
     """Whether a folder or hub id holds an mBART tokenizer, which `signcl.data.text` reads by itself.
 
     By the model type in config.json or the class in tokenizer_config.json; a SentencePiece model with neither file
-    beside it counts as one.
+    beside it counts as one. An mBART-50, which has more languages and begins sentences with theirs, is another.
     """
-    folder, told = Path(source), False
-    for name, key in (("config.json", "model_type"), ("tokenizer_config.json", "tokenizer_class")):
+    folder, told = Path(source), []
+    for name, key in NAMED:
         path = folder / name if folder.exists() else _cached(source, name)
         if path is None or not path.is_file():
             continue
         try:
-            value = str(json.loads(path.read_text(encoding="utf-8")).get(key, "")).lower()
+            value = str(json.loads(path.read_text(encoding="utf-8")).get(key) or "").lower()
         except (ValueError, AttributeError):
             continue
-        if value.startswith("mbart"):
-            return True
-        told = told or bool(value)
+        told += [value] if value else []
+    if any(value.startswith("mbart50") for value in told):
+        return False
+    if any(value.startswith("mbart") for value in told):
+        return True
     return not told and (not folder.is_dir() or any((folder / name).is_file() for name in SENTENCEPIECE))
+
+
+def has_own_file(source: str) -> bool:
+    """Whether a folder holds a tokenizer as transformers 5 saves it, and no SentencePiece model beside it."""
+    folder = Path(source)
+    return (folder / "tokenizer.json").is_file() and not any((folder / name).is_file() for name in SENTENCEPIECE)
 
 
 def _cached(source: str, name: str) -> Path | None:

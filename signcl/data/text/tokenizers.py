@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from signcl.data.json_files import check_shape, read_json
-from signcl.data.text.pretrained import PretrainedTokenizer, is_mbart
+from signcl.data.text.pretrained import PretrainedTokenizer, has_own_file, is_mbart, unknown_language
 
 __all__ = [
     "GlossVocabulary",
@@ -128,6 +128,15 @@ class VocabularyTokenizer:
             self.mask_id if piece == "<mask>" else self._ids.get(piece, self.unk_id) for piece in _join_mask(pieces)
         ] + [self.end_id]
 
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """Ids before and after a text that an encoder reads."""
+        return [], [self.end_id]
+
+    def bare(self, text: str) -> list[int]:
+        """Ids of a text without marks."""
+        return self.encode(text)[:-1]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The sentence up to the first `</s>`; `<unk>` stays visible."""
         words: list[str] = []
@@ -187,7 +196,7 @@ class SentencePieceTokenizer:
         import sentencepiece
 
         if language not in self.LANGUAGES:
-            raise ValueError(f"text.language: needs one of {', '.join(self.LANGUAGES)}, got {language!r}")
+            raise unknown_language(language, self.LANGUAGES)
         self.model = model
         """The SentencePiece model, as its file holds it."""
         self.language = language
@@ -231,6 +240,20 @@ class SentencePieceTokenizer:
             # SentencePiece calls <unk> 0, fairseq calls it 3; every other piece moves up by one
             ids += [self.unk_id if piece == 0 else piece + 1 for piece in self._pieces.encode(part)]
         return [*ids, self.end_id, self.start_id]
+
+    @property
+    def decoder_start(self) -> int:
+        """What a decoder reads first: the language."""
+        return self.start_id
+
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """Ids before and after a text that an encoder reads: mBART ends it with `</s>` and the language."""
+        return [], [self.end_id, self.start_id]
+
+    def bare(self, text: str) -> list[int]:
+        """Ids of a text without marks."""
+        return self.encode(text)[:-2]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The sentence up to the first `</s>` after some piece."""
@@ -289,9 +312,9 @@ def build_tokenizer(
         return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, language=language)
     if kind.startswith("pretrained:"):
         source = kind.removeprefix("pretrained:")
-        if is_mbart(source):
+        if is_mbart(source) and not has_own_file(source):
             return SentencePieceTokenizer(pretrained_sentencepiece(source), language)
-        return PretrainedTokenizer.read(source)
+        return PretrainedTokenizer.read(source, language)
     raise ValueError(f"text.tokenizer: needs word, character, sentencepiece or pretrained:FOLDER, got {kind!r}")
 
 
@@ -322,6 +345,7 @@ COPY = "copy the run folder again"
 SHAPES: dict[str, Any] = {
     "vocabulary": {"words": [str], "level": str, "lowercase": bool, "specials?": [str]},
     "sentencepiece": {"language": str | None},
+    "pretrained": {"language?": str, "writes?": bool},
 }
 """What `tokenizer.json` holds beside its kind."""
 
@@ -334,7 +358,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise FileNotFoundError(f"{folder} has no tokenizer.json; is it a run folder made by `signcl fit`?")
     data = read_json(path, {"kind": str}, COPY, lambda found: check_shape(found, SHAPES.get(found["kind"], {})))
     if data["kind"] == "pretrained":
-        return PretrainedTokenizer.load(folder)
+        return PretrainedTokenizer.load(folder, language=data.get("language", ""), writes=data.get("writes", False))
     if data["kind"] == "vocabulary":
         return VocabularyTokenizer(
             data["words"],

@@ -3,12 +3,13 @@
 Two forms. `inside` is the released one: the attention of each layer reads the steps with its own maps, for XGLM. `hook`
 works with any decoder-only model of transformers whose layers stand in one list and take their states first (GPT-2,
 OPT, Llama, Mistral, Qwen, ...): a hook before each layer adds what its adapter has seen. In both every published tensor
-keeps its name. Takes a model, reads no file, computes no loss.
+keeps its name. Words, search and LoRA are those of `lm.TextDecoder`. Takes a model, reads no file, computes no loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,18 +17,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signcl.data.batch import frame_mask
-from signcl.systems.parts.lora import add_lora
+from signcl.data.bounds import bounded
+from signcl.systems.parts.lm import LMSizes, TextDecoder
+from signcl.systems.parts.lora import decoder_layers
 from signcl.systems.parts.signs_in_attention import SignAttention
 from signcl.systems.parts.transformer import sinusoids
 
-__all__ = ["AdaptedLM", "SignAdapter", "attention_maps", "decoder_layers"]
+__all__ = ["AdaptedLM", "AdapterConfig", "SignAdapter"]
 
-ATTENTION = ("attn", "attention")
-MAPS = (
-    *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),  # XGLM, OPT, Llama, Mistral, Qwen, Gemma
-    *("c_attn", "c_proj"),  # GPT-2: q, k, v in one
-    *("query_key_value", "dense", "Wqkv", "qkv_proj"),  # GPT-NeoX, Bloom, Falcon, MPT, Phi-3
-)
+
+@dataclass(frozen=True)
+class AdapterConfig(LMSizes):
+    """A causal language model whose layers look at the steps, and how."""
+
+    architecture: Literal["gpt2", "xglm", "llama"] = "xglm"
+    """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    adapters: Literal["inside", "hook"] = "inside"
+    """How layers look at the steps. inside, as released: in their own attention, for XGLM. hook: before each layer, by
+    a narrow attention of its own, for any model."""
+    adapter_width: int = bounded(256, low=1, high=65_536)
+    """Of hook: width of the gated attention by which each layer looks at the steps."""
+    adapter_heads: int = bounded(8, low=1, high=1024)
+    gate: float = bounded(0.0, low=-100, high=100)
+    """What the gates start at, inside one for each head, held between 0 and 1; of hook one, through tanh. 0, as
+    published, lets nothing of the clip in before the first step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapter_width % self.adapter_heads:
+            raise ValueError(
+                f"model.lm.adapter_heads must divide adapter_width, got {self.adapter_heads} and {self.adapter_width}"
+            )
+        if self.adapters == "inside" and not self.name and self.architecture != "xglm":
+            raise ValueError(
+                f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is for xglm alone"
+            )
+        if self.adapters == "inside" and (self.adapter_width, self.adapter_heads) != (256, 8):
+            raise ValueError(
+                "model.lm: adapter_width and adapter_heads belong to adapters=hook; inside has the heads of the "
+                "language model"
+            )
 
 
 class SignAdapter(nn.Module):
@@ -87,151 +116,110 @@ class SignAdapter(nn.Module):
         return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class AdaptedLM(nn.Module):
+class AdaptedLM(TextDecoder):
     """A causal language model with LoRA in its attention, each of whose layers looks at the steps of a clip.
 
     `inside`: steps with sine positions -> linear to the model's width W -> `SignAttention` in every layer;
     step_width * W + W parameters for the linear map. `hook`: steps -> linear and layer norm -> a `SignAdapter` before
-    every layer.
+    every layer. The model itself reads the start token and the sentence, as it was trained to.
 
     Args:
         lm: a causal language model of transformers; changed in place.
         step_width: of the steps.
-        pad_id: marks padding in tokens; may lie beyond the model's vocabulary, as GPT-2 has no such token.
-        start_id: what the model reads first.
-        end_id: token that ends a sentence.
-        adapters: inside (XGLM) or hook (any model).
-        adapter_width, adapter_heads: of hook, see `SignAdapter`.
-        gate: what the gates start at.
-        lora_rank, lora_alpha, lora_dropout: of inside see `SignAttention`, of hook `add_lora`; rank 0 leaves LoRA out.
-        train_all: the language model itself is trained too, for one that starts at random.
+        words: the tokenizer, or `Marks`.
+        config: which adapters, what is trained. LoRA of inside see `SignAttention`, of hook `add_lora`.
 
     Raises:
-        ValueError: a model in which layers or attention cannot be found, or no XGLM for inside.
+        ValueError: an encoder-decoder, a model in which layers or attention cannot be found, or no XGLM for inside.
     """
 
-    def __init__(
-        self,
-        lm: nn.Module,
-        step_width: int,
-        *,
-        pad_id: int,
-        start_id: int,
-        end_id: int,
-        adapters: Literal["inside", "hook"] = "inside",
-        adapter_width: int = 256,
-        adapter_heads: int = 8,
-        gate: float = 0.0,
-        lora_rank: int = 4,
-        lora_alpha: float = 4.0,
-        lora_dropout: float = 0.1,
-        train_all: bool = False,
-    ) -> None:
-        super().__init__()
-        self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
-        config: Any = lm.config
-        self.config = config
-        text: Any = config.get_text_config(decoder=True)
-        self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
-        layers: list[Any] = decoder_layers(lm)
-        lm.requires_grad_(train_all)
-        self.inside = adapters == "inside"
-        self.lm: Any = lm
+    def __init__(self, lm: nn.Module, step_width: int, words: Any, config: AdapterConfig) -> None:
+        self.inside = config.adapters == "inside"
+        sizes: Any = lm.config
+        if sizes.is_encoder_decoder:
+            raise ValueError(
+                f"model.lm.name={config.name}: adapters need a causal model such as XGLM or GPT-2, got the "
+                f"encoder-decoder {sizes.model_type}"
+            )
+        if self.inside and sizes.model_type != "xglm":
+            raise ValueError(
+                f"model.lm.adapters=inside needs an XGLM, as published, got {sizes.model_type}; set it to hook, "
+                f"which any decoder-only model takes"
+            )
+        layers = decoder_layers(lm)
+        super().__init__(lm, words, config)
         self.project: nn.Module
+        width = sizes.get_text_config(decoder=True).hidden_size
         if self.inside:
-            if config.model_type != "xglm":
-                raise ValueError(
-                    f"model.lm.adapters=inside needs an XGLM, as published, got {config.model_type}; set it to hook, "
-                    f"which any decoder-only model takes"
-                )
-            self.project = nn.Linear(step_width, text.hidden_size)
+            self.project = nn.Linear(step_width, width)
             for layer in layers:
                 layer.self_attn = SignAttention(
                     layer.self_attn,
                     layer.self_attn_layer_norm,
-                    gate=gate,
-                    rank=lora_rank,
-                    alpha=lora_alpha,
-                    dropout=lora_dropout,
+                    gate=config.gate,
+                    rank=config.lora_rank,
+                    alpha=config.lora_alpha,
+                    dropout=config.lora_dropout,
                 )
             return
-        maps = attention_maps(lm) if lora_rank else []
-        add_lora(lm, maps, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, key="model.lm")
-        if train_all:
-            lm.requires_grad_(True)
-        self.project = nn.Sequential(nn.Linear(step_width, adapter_width), nn.LayerNorm(adapter_width))
-        self.adapters = nn.ModuleList(SignAdapter(text.hidden_size, adapter_width, adapter_heads, gate) for _ in layers)
+        inner = config.adapter_width
+        self.project = nn.Sequential(nn.Linear(step_width, inner), nn.LayerNorm(inner))
+        self.adapters = nn.ModuleList(SignAdapter(width, inner, config.adapter_heads, config.gate) for _ in layers)
         for layer, adapter in zip(layers, self.adapters):
-            layer.register_forward_pre_hook(adapter.before_layer, with_kwargs=True)  # type: ignore[arg-type]
+            layer.register_forward_pre_hook(adapter.before_layer, with_kwargs=True)
+
+    def _lora(self, config: LMSizes) -> None:
+        if not self.inside:
+            super()._lora(config)
 
     def readers(self) -> Sequence[Any]:
         """What looks at the steps, one for each layer: `SignAttention` or `SignAdapter`."""
-        return [layer.self_attn for layer in decoder_layers(self.lm)] if self.inside else list(self.adapters)  # type: ignore[union-attr]
+        return [layer.self_attn for layer in decoder_layers(self.lm)] if self.inside else list(self.adapters)
 
-    def described(self) -> dict[str, Any]:
-        """The language model's configuration, for the run folder."""
-        described: dict[str, Any] = self.config.to_dict()
-        return described
+    def inputs(
+        self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the model itself reads before a sentence: the start token. [B, 1, width]"""
+        start = torch.full((len(steps), 1), self.start_id, device=steps.device)
+        return self._embed(start), None
 
-    def forward(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
+    ) -> Tensor:
         """Scores of `tokens`, position by position, given the clip and the tokens before.
 
-        Padding stands right, so causality hides it. [B, U], [B, S, step_width], [B] -> [B, U, V]
+        [B, U], [B, S, step_width], [B] -> [B, U, V]
         """
-        self._check_length(tokens.shape[1])
-        start = tokens.new_full((len(tokens), 1), self.start_id)
-        read = torch.cat([start, tokens[:, :-1]], dim=1)
-        read = read.masked_fill(read == self.pad_id, self.end_id)  # any token that the model has
         self._remember(steps, step_lengths)
         try:
-            logits: Tensor = self.lm(input_ids=read, use_cache=False).logits
+            return super().forward(tokens, steps, step_lengths, prompts)
         finally:
             self._forget()
-        return logits
 
     @torch.no_grad()
     def generate(
-        self, steps: Tensor, step_lengths: Tensor, *, num_beams: int, length_penalty: float, max_new_tokens: int
+        self,
+        steps: Tensor,
+        step_lengths: Tensor,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        max_new_tokens: int,
+        prompts: Sequence[str] | None = None,
     ) -> Tensor:
         """Write sentences; the keys and values of the steps are computed once. [B, U] long, padded with pad_id"""
-        if num_beams < 1 or max_new_tokens < 1:
-            raise ValueError(
-                f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}."
-            )
-        from transformers import GenerationConfig
-
-        self._check_length(max_new_tokens)
-        settings = GenerationConfig(
-            num_beams=num_beams,
-            length_penalty=length_penalty if num_beams > 1 else None,
-            early_stopping=False,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            pad_token_id=self.end_id,  # a finished row goes on with a token that the model has
-            bos_token_id=self.start_id,
-            eos_token_id=self.end_id,
-            forced_bos_token_id=None,
-            forced_eos_token_id=None,
-        )
-        start = torch.full((len(steps), 1), self.start_id, device=steps.device)
         self._remember(steps, step_lengths)
         try:
-            ids: Tensor = self.lm.generate(
-                input_ids=start, attention_mask=torch.ones_like(start), generation_config=settings
+            return super().generate(
+                steps,
+                step_lengths,
+                num_beams=num_beams,
+                length_penalty=length_penalty,
+                max_new_tokens=max_new_tokens,
+                prompts=prompts,
             )
         finally:
             self._forget()
-        ids = ids[:, 1:]
-        ends = ids == self.end_id
-        return ids.masked_fill((ends.cumsum(dim=1) - ends.long()) > 0, self.pad_id)
-
-    def _check_length(self, tokens: int) -> None:
-        if tokens > self.max_positions:
-            raise ValueError(
-                f"a sentence of {tokens} tokens is longer than the {self.max_positions} positions of the language "
-                f"model; lower text.max_tokens or decode.max_new_tokens."
-            )
 
     def _remember(self, steps: Tensor, step_lengths: Tensor) -> None:
         if self.inside:
@@ -243,40 +231,3 @@ class AdaptedLM(nn.Module):
     def _forget(self) -> None:
         for reader in self.readers():
             reader.forget()
-
-
-def decoder_layers(lm: nn.Module) -> list[Any]:
-    """The layers of a causal language model, in order: the one list of modules as long as its configuration says.
-
-    Raises:
-        ValueError: no such list.
-    """
-    config: Any = lm.config
-    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
-    for part in lm.modules():
-        if isinstance(part, nn.ModuleList) and len(part) == count:
-            return list(part)
-    raise ValueError(
-        f"model.lm: no list of {count} layers in {type(lm).__name__}; a decoder-only model such as GPT-2, XGLM, OPT or "
-        f"Llama is needed."
-    )
-
-
-def attention_maps(lm: nn.Module) -> list[str]:
-    """Names of the linear maps of attention (query, key, value, output) in every layer of a language model.
-
-    Raises:
-        ValueError: none is found.
-    """
-    inside = {id(part) for layer in decoder_layers(lm) for part in layer.modules()}
-    found = []
-    for name, part in lm.named_modules():
-        *path, leaf = name.split(".")
-        linear = isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"  # GPT-2's transposed linear
-        if id(part) in inside and linear and leaf in MAPS and any(word in p for p in path[-2:] for word in ATTENTION):
-            found.append(name)
-    if not found:
-        raise ValueError(
-            f"model.lm.lora_rank: no attention maps named {', '.join(MAPS)} in {type(lm).__name__}; set it to 0."
-        )
-    return found

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): a module of our own, and peft's in chosen linear maps of any network.
+"""Low-rank adapters (LoRA): a module of our own, peft's in chosen linear maps of any network, and which maps those are.
 
 Only this file imports peft.
 """
@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["LowRank", "add_lora", "published_names"]
+from signcl.data.registry import did_you_mean
+
+__all__ = ["LowRank", "add_lora", "attention_maps", "decoder_layers", "named_maps", "published_names"]
 
 ADDED = (".lora_", ".sign_gate")
 """In the name of every tensor that adapters add to a published network."""
+ATTENTION = ("attn", "attention")
+MAPS = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),  # XGLM, OPT, Llama, Mistral, Qwen, Gemma, mBART, NLLB
+    *("q", "k", "v", "o"),  # T5, mT5
+    *("c_attn", "c_proj"),  # GPT-2: q, k, v in one
+    *("query_key_value", "dense", "Wqkv", "qkv_proj"),  # GPT-NeoX, Bloom, Falcon, MPT, Phi-3
+)
 
 
 class LowRank(nn.Module):
@@ -83,3 +94,64 @@ def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: floa
 def published_names(names: Sequence[str]) -> dict[str, str]:
     """The published name of each tensor of a network with adapters -> its name here; adapters are left out."""
     return {name.replace(".base_layer.", "."): name for name in names if not any(mark in name for mark in ADDED)}
+
+
+def decoder_layers(lm: nn.Module) -> list[Any]:
+    """The layers of a causal language model, in order: the one list of modules as long as its configuration says.
+
+    Raises:
+        ValueError: no such list.
+    """
+    config: Any = lm.config
+    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    for part in lm.modules():
+        if isinstance(part, nn.ModuleList) and len(part) == count:
+            return list(part)
+    raise ValueError(
+        f"model.lm: no list of {count} layers in {type(lm).__name__}; a decoder-only model such as GPT-2, XGLM, OPT or "
+        f"Llama is needed."
+    )
+
+
+def attention_maps(lm: nn.Module) -> list[str]:
+    """Names of the linear maps of attention (query, key, value, output) in every layer of a language model, of an
+    encoder-decoder in both and between them.
+
+    Raises:
+        ValueError: none is found.
+    """
+    found = []
+    for name in _linear_maps(lm):
+        *path, leaf = name.split(".")
+        if leaf in MAPS and any(word in p.lower() for p in path[-2:] for word in ATTENTION):
+            found.append(name)
+    if not found:
+        raise ValueError(
+            f"model.lm.lora_rank: no attention maps named {', '.join(MAPS)} in {type(lm).__name__}; set it to 0."
+        )
+    return found
+
+
+def named_maps(network: nn.Module, chosen: Sequence[str], key: str) -> list[str]:
+    """Names of the linear maps that a recipe chooses, by the ends of their names (`q_proj`) or by patterns (`*.q`).
+
+    Raises:
+        ValueError: a choice that no linear map has; the nearest end of a name is told.
+    """
+    maps = _linear_maps(network)
+    found: dict[str, None] = {}
+    for choice in chosen:
+        fitting = [n for n in maps if n == choice or n.endswith(f".{choice}") or fnmatchcase(n, choice)]
+        if not fitting:
+            ends = sorted({name.split(".")[-1] for name in maps})
+            raise ValueError(
+                f"{key}: no linear map of {type(network).__name__} is named {choice}; the ends of its names are "
+                f"{', '.join(ends)}{did_you_mean(choice, ends)}"
+            )
+        found |= dict.fromkeys(fitting)
+    return list(found)
+
+
+def _linear_maps(network: nn.Module) -> list[str]:
+    """Names of the linear maps in a network; GPT-2's are transposed."""
+    return [n for n, part in network.named_modules() if isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"]

@@ -1,0 +1,585 @@
+"""One text decoder for all systems: a language model of transformers that reads a clip's steps and writes the sentence.
+
+Any encoder-decoder (T5, mT5, Flan-T5, mBART, mBART-50, NLLB, BART, ...) or causal model (XGLM, GPT-2, Qwen, Gemma,
+Llama, ...), published (a folder or hub id) or of small sizes that start at random. How a system uses it:
+
+    # Config: `lm: LMConfig = field(default_factory=LMConfig)`; in `System.check`: `check_words(recipe)`
+    lm = build_lm(config.lm, words, sizes.described.get("decoder"), dropout=..., max_positions=...)
+    self.decoder = TextDecoder(lm, words, config.lm)    # the name `decoder` is where the run folder looks
+    self.project = nn.Linear(..., self.decoder.width)   # steps must have the width of a word's embedding
+    logits = self.decoder(batch.tokens, steps, step_lengths)           # teacher forcing, [B, U, V]
+    ids = self.decoder.generate(steps, step_lengths, num_beams=..., length_penalty=..., max_new_tokens=...)
+    lines = self.decoder.load_published(config.lm)      # in `System.load_published`
+
+Steps go to the first layer as they are, words as the model scales them. What is trained, LoRA and the prompt are
+values of `LMConfig`; a clip's own prompt (another language) is an argument of `forward` and `generate`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from signcl.data.batch import frame_mask
+from signcl.data.bounds import bounded
+from signcl.systems.parts.lora import add_lora, attention_maps, named_maps
+from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
+
+__all__ = ["SLOT", "LMConfig", "LMSizes", "Marks", "TextDecoder", "build_lm", "check_words", "search_settings"]
+
+SLOT = "{signs}"
+"""Where a clip's steps stand in a prompt."""
+ENCODER_DECODERS = ("t5", "mbart")
+
+
+@dataclass(frozen=True)
+class LMSizes:
+    """A language model: which, what of it is trained, LoRA."""
+
+    name: str = ""
+    """pretrained:FOLDER_OR_HUB_ID of a language model of transformers; empty: one that starts at random."""
+    architecture: Literal["t5", "mbart", "gpt2", "xglm", "llama"] = "t5"
+    """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    layers: int = bounded(2, low=1, high=1000)
+    """An encoder-decoder has as many in each of both."""
+    width: int = bounded(128, low=1, high=65_536)
+    heads: int = bounded(4, low=1, high=1024)
+    ffn: int = bounded(256, low=1, high=1_000_000)
+    train: Literal["adapters", "all"] = "adapters"
+    """adapters: the language model stands still but for LoRA (with lora_rank 0 all of it). all: it is trained too, for
+    one that starts at random or a full finetuning."""
+    lora_rank: int = bounded(4, low=0, high=4096)
+    """Rank of LoRA in the linear maps of `lora_on`; 0 leaves LoRA out."""
+    lora_alpha: float = bounded(4.0, above=0, high=1e6)
+    lora_dropout: float = bounded(0.1, low=0, below=1)
+
+    def __post_init__(self) -> None:
+        if self.name and not self.name.startswith("pretrained:"):
+            raise ValueError(f"model.lm.name: needs pretrained:FOLDER_OR_HUB_ID, got {self.name!r}")
+        if self.width % self.heads:
+            raise ValueError(f"model.lm: heads must divide width, got {self.heads} and {self.width}")
+
+    @property
+    def source(self) -> str:
+        """The folder or hub id, "" for one that starts at random."""
+        return self.name.removeprefix("pretrained:")
+
+
+@dataclass(frozen=True)
+class LMConfig(LMSizes):
+    """A language model that reads the steps of a clip in the place of words."""
+
+    lora_on: list[str] = field(default_factory=list)
+    """Linear maps with LoRA: the ends of their names (q_proj), or patterns (*.decoder.*.q). Empty: query, key, value
+    and output of every attention."""
+    prompt: str = ""
+    """Text around the steps, e.g. "Translate sign language video to German: {signs}"; without {signs} the steps stand
+    before it. Special tokens may be spelt in it (</s>)."""
+    specials: bool = True
+    """The special tokens that the tokenizer puts around any text stand around prompt and steps too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_prompt(self.prompt, "model.lm.prompt")
+
+
+def check_prompt(prompt: str, key: str) -> None:
+    """Refuse a prompt with two places for the steps, or with another field."""
+    if prompt.count(SLOT) > 1:
+        raise ValueError(f"{key}: {SLOT} says where the steps stand, once; got it {prompt.count(SLOT)} times")
+
+
+def check_words(recipe: Any) -> None:
+    """A published language model needs its own tokenizer: no other knows its ids. For `System.check`.
+
+    Raises:
+        ValueError: names both keys.
+    """
+    name, tokenizer = recipe.model.lm.name, recipe.text.tokenizer
+    if name and not tokenizer.startswith("pretrained:"):
+        raise ValueError(
+            f"text.tokenizer: the language model of model.lm.name knows the ids of its own tokenizer alone; needs "
+            f"{name}, got {tokenizer!r}"
+        )
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The special ids that a decoder needs of a tokenizer, where there is none at hand."""
+
+    pad_id: int
+    """Marks padding in tokens; may lie beyond the model's vocabulary, as GPT-2 has no such token."""
+    start_id: int
+    """What the model reads first."""
+    end_id: int
+    """Ends a sentence."""
+
+
+class TextDecoder(nn.Module):
+    """A language model that writes the sentence of a clip whose steps it reads as if they were words.
+
+    Encoder-decoder: the encoder reads [before] steps [after], `before` and `after` being the prompt and the special
+    tokens that the tokenizer puts around any text. The decoder starts as the checkpoint says (T5: padding; mBART: the
+    language; mBART-50 and NLLB: the end token, and then the language, which is the first token of each sentence).
+    Causal: it reads start, [before] steps [after], and goes on with the sentence. Padding stands left of the steps, so
+    that every sentence begins in the same column; positions are counted without it.
+
+    Search is greedy or by beams with the settings given alone: `generation_config.json` of a checkpoint, which may
+    switch sampling or penalties on, is not used, but for its end and start tokens.
+
+    Args:
+        lm: of `build_lm`, or a language model of transformers; changed in place.
+        words: the tokenizer (or `Marks`).
+        config: what is trained, LoRA, the prompt.
+
+    Attributes:
+        width: of a word's embedding, and so of a step.
+        encodes: whether it is an encoder-decoder.
+
+    Raises:
+        ValueError: a model that takes no embeddings, no maps for LoRA, peft not installed.
+    """
+
+    def __init__(self, lm: nn.Module, words: Any, config: LMSizes) -> None:
+        super().__init__()
+        self.pad_id, self.end_id = int(words.pad_id), int(words.end_id)
+        self.config: Any = lm.config  # type: ignore[assignment]
+        self.encodes: bool = bool(self.config.is_encoder_decoder)
+        self._words = words
+        own: Mapping[str, Any] = getattr(lm, "own_marks", {})
+        told = (getattr(words, "decoder_start", None), own.get("start") if self.encodes else None, words.start_id)
+        self.start_id = int(next(start for start in told if start is not None))
+        self.ends: list[int] = sorted({self.end_id, *own.get("ends", ())})
+        self.first_id: int | None = getattr(words, "first_id", None)
+        self._own = dict(own)
+        text: Any = self.config.get_text_config(decoder=True)
+        self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
+        _check_takes_embeddings(lm, self.encodes)
+        _forget_generation_settings(lm)
+        lm.requires_grad_(config.train == "all")
+        self.lm: Any = lm
+        table: Any = lm.get_input_embeddings()  # type: ignore[operator]
+        self.width = int(table.embedding_dim)
+        self.rows = int(table.num_embeddings)
+        self._scale = _outer_scale(lm, table)
+        accepted = inspect.signature(lm.forward).parameters
+        self._keeps, self._places = "logits_to_keep" in accepted, "position_ids" in accepted
+        self.prompt, self.specials = getattr(config, "prompt", ""), getattr(config, "specials", True)
+        self._lora(config)
+
+    def _lora(self, config: LMSizes) -> None:
+        """LoRA in the maps that the config names."""
+        if config.lora_rank == 0:
+            return
+        chosen = getattr(config, "lora_on", [])
+        maps = named_maps(self.lm, chosen, "model.lm.lora_on") if chosen else attention_maps(self.lm)
+        add_lora(
+            self.lm, maps, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout, key="model.lm"
+        )
+        if config.train == "all":
+            self.lm.requires_grad_(True)
+
+    def described(self) -> dict[str, Any]:
+        """The language model's configuration, for the run folder."""
+        described: dict[str, Any] = self.config.to_dict()
+        return {**described, OWN: self._own} if self._own else described
+
+    def load_published(self, config: LMSizes) -> list[str]:
+        """Fill in the published weights that the config names; LoRA keeps what it has. What went where, a line.
+
+        Raises:
+            ValueError: no weights there, or tensors that do not fit.
+        """
+        if not config.name:
+            return []
+        report = load_published_model(self.lm, _auto_class(self.encodes), config.source, "model.lm.name")
+        return [f"language model from {config.name}: {report}"]
+
+    # -- what it reads -------------------------------------------------------------------------------------------------
+
+    def inputs(
+        self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the encoder (of a causal model: the model) reads of each clip: prompt and steps, and which are real.
+
+        Padding stands right of them for an encoder, left for a causal model.
+
+        Args:
+            steps: [B, S, width]
+            step_lengths: [B]
+            prompts: of each clip; None: the config's.
+
+        Returns:
+            Embeddings [B, P, width] and a mask [B, P], True = real.
+
+        Raises:
+            ValueError: longer than the model has positions, or steps of another width.
+        """
+        if steps.shape[2] != self.width:
+            raise ValueError(f"this language model reads steps of width {self.width}, got {steps.shape[2]}")
+        mask = frame_mask(step_lengths, steps.shape[1])
+        table: Any = self.lm.get_input_embeddings()
+        parts, masks = [steps.to(table.weight.dtype)], [mask]
+        texts = [self._around(prompt) for prompt in ([self.prompt] * len(steps) if prompts is None else prompts)]
+        if len(texts) != len(steps):
+            raise ValueError(f"needs a prompt for each of {len(steps)} clips, got {len(texts)}")
+        for place in (0, 1):
+            rows = [text[place] for text in texts]
+            if longest := max(map(len, rows)):
+                ids = torch.tensor([[*row, *[self.end_id] * (longest - len(row))] for row in rows])
+                real = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
+                where = 0 if place == 0 else len(parts)
+                parts.insert(where, self._embed(ids.to(steps.device, non_blocking=True)))
+                masks.insert(where, real.to(steps.device, non_blocking=True))
+        embeds, mask = torch.cat(parts, dim=1), torch.cat(masks, dim=1)
+        if embeds.shape[1] > self.max_positions:
+            around = f" and {embeds.shape[1] - steps.shape[1]} tokens around it" if len(parts) > 1 else ""
+            raise ValueError(
+                f"a clip of {steps.shape[1]} steps{around} is longer than the {self.max_positions} positions of the "
+                f"language model; lower input.max_frames"
+            )
+        if len(parts) == 1 and self.encodes:
+            return embeds, mask
+        # real rows move together: to the left for an encoder, to the right for a causal model
+        order = torch.argsort(mask.long(), dim=1, stable=True, descending=self.encodes)
+        return embeds.gather(1, order[:, :, None].expand_as(embeds)), mask.gather(1, order)
+
+    def _around(self, prompt: str) -> tuple[list[int], list[int]]:
+        """Ids before and after the steps."""
+        if prompt == "":
+            before: list[int] = []
+            after: list[int] = []
+        else:
+            left, found, right = prompt.partition(SLOT)
+            before, after = (self._ids(left), self._ids(right)) if found else ([], self._ids(left))
+        marks: tuple[Sequence[int], Sequence[int]] = ((), ())
+        if self.specials:
+            marks = getattr(self._words, "around", marks) if self.encodes else ((self.start_id,), ())
+        before, after = [*marks[0], *before], [*after, *marks[1]]
+        return before, after
+
+    def _ids(self, text: str) -> list[int]:
+        """Ids of a piece of a prompt, without marks."""
+        if not text:
+            return []
+        bare = getattr(self._words, "bare", None)
+        if bare is None:
+            raise ValueError("model.lm.prompt needs a tokenizer with a method bare(text): ids without start and end")
+        return list(bare(text))
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        """Words as the first layer reads them; padding, which the model may not have, as the end token."""
+        embedded: Tensor = self.lm.get_input_embeddings()(ids.masked_fill(ids == self.pad_id, self.end_id))
+        return embedded * self._scale if self._scale != 1 else embedded
+
+    # -- scores and search ---------------------------------------------------------------------------------------------
+
+    def forward(
+        self, tokens: Tensor, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
+    ) -> Tensor:
+        """Scores of `tokens`, position by position, given the clip and the tokens before (teacher forcing).
+
+        Args:
+            tokens: [B, U]
+            steps: [B, S, width]
+            step_lengths: [B]
+            prompts: of each clip; None: the config's.
+
+        Returns:
+            [B, U, V]
+        """
+        return self.score(tokens, *self.inputs(steps, step_lengths, prompts))
+
+    def score(self, tokens: Tensor, embeds: Tensor, mask: Tensor | None) -> Tensor:
+        """Scores of `tokens` after what `inputs` gave; a mask of None means that all of it is real. [B, U, V]"""
+        self._check_length(tokens.shape[1] + (0 if self.encodes else embeds.shape[1] - 1))
+        if self.encodes:
+            read = torch.cat([tokens.new_full((len(tokens), 1), self.start_id), tokens[:, :-1]], dim=1)
+            if self.pad_id >= self.rows:
+                read = read.masked_fill(read == self.pad_id, self.end_id)
+            told = None if mask is None else mask.long()
+            decoded = self.lm(inputs_embeds=embeds, attention_mask=told, decoder_input_ids=read, use_cache=False)
+            return decoded.logits  # type: ignore[no-any-return]
+        count = tokens.shape[1]
+        rows = torch.cat([embeds, self._embed(tokens[:, :-1]).to(embeds.dtype)], dim=1)
+        more: dict[str, Any] = {}
+        if mask is not None:  # tokens stand right of all real rows: causality hides their padding
+            mask = torch.cat([mask, mask.new_ones(len(tokens), count - 1)], dim=1)
+            more["attention_mask"] = mask.long()
+            if self._places:
+                more["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        if self._keeps:
+            more["logits_to_keep"] = count
+        logits: Tensor = self.lm(inputs_embeds=rows, use_cache=False, **more).logits
+        return logits[:, -count:]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        steps: Tensor,
+        step_lengths: Tensor,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        max_new_tokens: int,
+        prompts: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Write sentences; put the model in eval mode first.
+
+        Args:
+            num_beams: 1 is greedy.
+            length_penalty: transformers' rule: log-probability over length ** length_penalty.
+            max_new_tokens: longest sentence.
+
+        Returns:
+            Token ids without the start token, ending with an end token where the model ended, then pad_id. [B, U] long
+        """
+        embeds, mask = self.inputs(steps, step_lengths, prompts)
+        return self.search(
+            embeds, mask, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
+        )
+
+    def search(
+        self, embeds: Tensor, mask: Tensor | None, *, num_beams: int, length_penalty: float, max_new_tokens: int
+    ) -> Tensor:
+        """Sentences after what `inputs` gave. [B, U] long"""
+        if num_beams < 1 or max_new_tokens < 1:
+            raise ValueError(
+                f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}."
+            )
+        self._check_length(max_new_tokens + (0 if self.encodes else embeds.shape[1] - 1))
+        settings = search_settings(
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+            pad_id=self.pad_id if self.pad_id < self.rows else self.end_id,
+            start_id=self.start_id,
+            ends=self.ends,
+            first_id=self.first_id if self.encodes else None,
+        )
+        told = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device) if mask is None else mask.long()
+        ids: Tensor = self.lm.generate(inputs_embeds=embeds, attention_mask=told, generation_config=settings)
+        if self.encodes:
+            ids = ids[:, 1:]
+        ends = torch.isin(ids, torch.tensor(self.ends, device=ids.device))
+        return ids.masked_fill((ends.cumsum(dim=1) - ends.long()) > 0, self.pad_id)
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.max_positions:
+            raise ValueError(
+                f"a sentence of {tokens} tokens{'' if self.encodes else ', what is read before it with them,'} is "
+                f"longer than the {self.max_positions} positions of the language model; lower text.max_tokens or "
+                f"decode.max_new_tokens"
+            )
+
+
+def search_settings(
+    *,
+    num_beams: int,
+    length_penalty: float,
+    max_new_tokens: int,
+    pad_id: int,
+    start_id: int,
+    ends: int | Sequence[int],
+    first_id: int | None = None,
+) -> Any:
+    """Greedy or beam search as transformers is told of it, with nothing left open.
+
+    What stays open transformers fills in from the model's own `generation_config`: sampling, penalties, forced tokens.
+
+    Args:
+        pad_id: fills a row that has ended.
+        start_id: what a decoder of an encoder-decoder reads first.
+        ends: tokens that end a sentence.
+        first_id: token that every sentence begins with (the language of mBART-50 and NLLB).
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        num_beams=num_beams,
+        length_penalty=length_penalty if num_beams > 1 else None,
+        early_stopping=False,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=pad_id,
+        bos_token_id=start_id,
+        eos_token_id=ends if isinstance(ends, int) else list(ends),
+        decoder_start_token_id=start_id,
+        forced_bos_token_id=first_id,
+        forced_eos_token_id=None,
+    )
+
+
+# -- building ----------------------------------------------------------------------------------------------------------
+
+OWN = "own_marks"
+"""In the description of a run folder: start and end tokens of a published model."""
+
+
+def build_lm(
+    config: LMSizes,
+    words: Any,
+    described: Mapping[str, Any] | None = None,
+    *,
+    dropout: float = 0.1,
+    max_positions: int = 1024,
+) -> nn.Module:
+    """The language model of a config, with random weights; `TextDecoder.load_published` fills in the published ones.
+
+    Args:
+        words: the tokenizer; of a model that starts at random it gives the sizes of the word table.
+        described: its configuration, where a run folder has it; None reads it from where the config names it.
+        dropout, max_positions: of one that starts at random.
+
+    Raises:
+        ValueError: no such language model, or one whose vocabulary is smaller than the tokenizer's.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    own: Mapping[str, Any] = {}
+    if described is not None:
+        own = described.get(OWN) or {}
+        kept = {key: value for key, value in described.items() if key != OWN}
+        sizes = CONFIG_MAPPING[described["model_type"]].from_dict(kept)
+    elif config.name:
+        sizes = read_published_config(config.source, "model.lm.name")
+        own = _own_marks(config.source, sizes)
+    else:
+        sizes = _random_config(config, words, dropout, max_positions)
+    count = getattr(words, "num_tokens", words.vocab_size)
+    rows = getattr(sizes.get_text_config(decoder=True), "vocab_size", None)
+    if rows is None:
+        raise ValueError(
+            f"model.lm.name={config.name}: a {sizes.model_type} has no vocabulary, so it is no language model"
+        )
+    if rows < count:
+        raise ValueError(
+            f"model.lm: its vocabulary has {rows} rows and the tokenizer {count} tokens; set text.tokenizer to the "
+            f"folder or hub id of the language model itself"
+        )
+    if not sizes.is_encoder_decoder and _reads_both_ways(sizes):
+        raise ValueError(
+            f"model.lm.name={config.name}: a {sizes.model_type} reads in both directions and writes nothing; needs an "
+            f"encoder-decoder such as T5, or a causal model such as GPT-2"
+        )
+    try:
+        lm: nn.Module = _auto_class(bool(sizes.is_encoder_decoder)).from_config(sizes, dtype=torch.float32)
+    except (ValueError, ImportError) as error:
+        kind = "encoder-decoder that writes text" if sizes.is_encoder_decoder else "causal language model"
+        raise ValueError(f"model.lm.name={config.name}: no {kind} of transformers: {one_line(error)}") from None
+    lm.own_marks = dict(own)  # type: ignore[assignment]
+    return lm
+
+
+def _auto_class(encodes: bool) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
+
+
+def _reads_both_ways(sizes: Any) -> bool:
+    """Whether it is an encoder, such as BERT, that transformers would build as a causal model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return sizes.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(sizes, "is_decoder", False)
+
+
+def _own_marks(source: str, sizes: Any) -> dict[str, Any]:
+    """Start and end tokens of a published model: of its generation_config.json, else of its config.json."""
+    from transformers import GenerationConfig
+
+    try:
+        told: Any = GenerationConfig.from_pretrained(source)
+    except (OSError, ValueError):
+        told = None
+
+    def value(name: str) -> Any:
+        found = getattr(told, name, None)
+        return getattr(sizes, name, None) if found is None else found
+
+    ends, start = value("eos_token_id"), value("decoder_start_token_id")
+    own: dict[str, Any] = {"ends": [] if ends is None else [ends] if isinstance(ends, int) else list(ends)}
+    return own if start is None else {**own, "start": start}
+
+
+def _random_config(config: LMSizes, words: Any, dropout: float, max_positions: int) -> Any:
+    """A language model of the config's sizes and the tokenizer's vocabulary."""
+    from transformers import GPT2Config, LlamaConfig, MBartConfig, T5Config, XGLMConfig
+
+    rows: dict[str, Any] = {
+        "vocab_size": words.vocab_size,
+        "pad_token_id": None,
+        "bos_token_id": words.start_id,
+        "eos_token_id": words.end_id,
+    }
+    if config.architecture == "t5":  # tied and scaled as T5 v1.0: with a head of its own, v1.1 starts at a huge loss
+        return T5Config(
+            num_layers=config.layers, d_model=config.width, num_heads=config.heads, d_kv=config.width // config.heads,
+            d_ff=config.ffn, dropout_rate=dropout, feed_forward_proj="gated-gelu", tie_word_embeddings=True,
+            decoder_start_token_id=words.start_id, **{**rows, "pad_token_id": words.pad_id},
+        )  # fmt: skip
+    if config.architecture == "mbart":
+        return MBartConfig(
+            encoder_layers=config.layers, decoder_layers=config.layers, d_model=config.width, dropout=dropout,
+            encoder_attention_heads=config.heads, decoder_attention_heads=config.heads, encoder_ffn_dim=config.ffn,
+            decoder_ffn_dim=config.ffn, max_position_embeddings=max_positions, scale_embedding=True,
+            forced_eos_token_id=None, decoder_start_token_id=words.start_id, **{**rows, "pad_token_id": words.pad_id},
+        )  # fmt: skip
+    if config.architecture == "gpt2":
+        return GPT2Config(
+            n_layer=config.layers, n_embd=config.width, n_head=config.heads, n_inner=config.ffn,
+            n_positions=max_positions, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, **rows,
+        )  # fmt: skip
+    if config.architecture == "llama":
+        return LlamaConfig(
+            num_hidden_layers=config.layers, hidden_size=config.width, num_attention_heads=config.heads,
+            num_key_value_heads=config.heads, intermediate_size=config.ffn, max_position_embeddings=max_positions,
+            attention_dropout=dropout, **rows,
+        )  # fmt: skip
+    return XGLMConfig(
+        num_layers=config.layers, d_model=config.width, attention_heads=config.heads, ffn_dim=config.ffn,
+        dropout=dropout, attention_dropout=0.0, max_position_embeddings=max_positions, **rows,
+    )  # fmt: skip
+
+
+@lru_cache
+def _parameters_of(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _check_takes_embeddings(lm: nn.Module, encodes: bool) -> None:
+    """Refuse a model that reads word ids only: transformers' search would say so hours later."""
+    kind: Any = type(lm)
+    takes = "inputs_embeds" in _parameters_of(kind.forward)
+    if not encodes:
+        takes = takes and "inputs_embeds" in _parameters_of(kind.prepare_inputs_for_generation)
+    if not takes:
+        raise ValueError(
+            f"model.lm: {kind.__name__} takes word ids alone and no embeddings (inputs_embeds), so it cannot read a "
+            f"clip; choose another, such as GPT-2, XGLM, Llama, Qwen, Gemma, T5 or mBART"
+        )
+
+
+def _forget_generation_settings(lm: Any) -> None:
+    """What transformers would add to every search: sampling, penalties, forced tokens of the checkpoint."""
+    from transformers import GenerationConfig
+
+    lm.generation_config = GenerationConfig()
+
+
+def _outer_scale(lm: Any, table: nn.Module) -> float:
+    """A factor that a model puts on its word embeddings outside of the table (Marian, Pegasus)."""
+    if hasattr(table, "embed_scale"):
+        return 1.0
+    for part in lm.modules():
+        scale = getattr(part, "embed_scale", None)
+        if isinstance(scale, int | float) and hasattr(part, "embed_tokens"):
+            return float(scale)
+    return 1.0
