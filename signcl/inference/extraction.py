@@ -26,7 +26,7 @@ from signcl.data.pose_estimation import PoseKind
 from signcl.data.progress import say
 from signcl.inference.clips import batches_of, none_read, say_skipped
 from signcl.inference.estimated_poses import with_estimated_poses
-from signcl.systems.encoders import initialise_visual
+from signcl.systems.encoders import OF_FEATURES, initialise_visual
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
 from signcl.training.devices import memory_advice
@@ -102,7 +102,7 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
             f"run folder"
         )
     dim = None
-    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "pose_stream"):
+    if recipe.corpus.features or m.visual in OF_FEATURES:
         dim = feature_dim(recipe_samples(recipe, split), recipe.input)
     visual = build_recipe_encoder(recipe, dim)
     say(initialise_visual(visual, m.visual_weights, earlier_run))

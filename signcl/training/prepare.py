@@ -49,6 +49,7 @@ def prepare(recipe: Recipe) -> Material:
     text = recipe.text
     train, dev = recipe_samples(recipe, "train"), recipe_samples(recipe, "dev")
     _check_text(train, dev, recipe)
+    _check_languages(train, recipe)
     tokenizer = build_tokenizer(
         text.tokenizer,
         [s.text or " ".join(s.gloss) for s in train],  # a recogniser of a corpus of glosses never writes a sentence
@@ -118,6 +119,23 @@ def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) 
             f"the corpus has no text, so that SignCL's margins count glosses in place of words; "
             f"loss.signcl.words_per_gloss={per_gloss:g} makes them {per_gloss:g} glosses long, set it to 1"
         )
+
+
+def _check_languages(train: Sequence[Sample], recipe: Recipe) -> None:
+    """Refuse to weigh languages where the corpus does not say them."""
+    if recipe.train.language_temperature is None:
+        return
+    found = sorted({sample.language for sample in train})
+    if len(found) < 2 or "" in found:
+        what = f"only {found[0]}" if found and found[0] else f"clips without one, first {_first_without(train)}"
+        raise ValueError(
+            f"train.language_temperature weighs the languages of a corpus, and corpus {recipe.corpus.name} has {what}; "
+            f"give each row of its tables a language (docs/data.md), or leave the key out"
+        )
+
+
+def _first_without(samples: Sequence[Sample]) -> str:
+    return next(sample.name for sample in samples if not sample.language)
 
 
 def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> None:
