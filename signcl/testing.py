@@ -46,7 +46,7 @@ SMALL: dict[str, Any] = {
 """Sizes that the checks give a system where its config has such keys."""
 SMALL_LM: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "ffn": 64}
 """The same of a language model inside, under `model.lm`."""
-OF_FEATURES = ("feature_mlp", "identity")
+OF_FEATURES = ("feature_mlp", "feature_streams", "identity")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from signcl.data.loading import ClipDataset
 from signcl.data.text import GlossVocabulary
 from signcl.systems import Sizes, System, system_class, system_names
 from signcl.systems.terms import TermContext, compute_terms
-from signcl.testing import SMALL, write_tiny_corpus
+from signcl.testing import OF_FEATURES, SMALL, write_tiny_corpus
 from signcl.training.prepare import Material, prepare
 from signcl.training.recipe import Recipe, recipe_from_dict
 from signcl.training.runs import build_model
@@ -71,6 +71,29 @@ CASES = [
         {"layer_scale": 0.1, "lm": {"train": "all", "lora_rank": 0, "width": 32, "gate": 0.5}},
         label="sign2gpt-all",
     ),
+    Case("spamo", {"lm": {"layers": 1, "width": 32, "heads": 2, "ffn": 48}}),
+    Case(
+        "spamo",
+        {
+            "visual": "feature_streams",
+            "streams": {"sizes": [8, 4]},
+            "join": "time",
+            "window": 4,
+            "window_stride": 2,
+            "edge": "replicate",
+            "lm": {
+                "architecture": "llama",
+                "layers": 1,
+                "width": 32,
+                "heads": 2,
+                "ffn": 48,
+                "prompt": "haus {signs} wind",
+            },
+        },
+        {"translation": 1.0, "clip": 0.1},
+        visual="feature_streams",
+        label="spamo-two-sources-llama",
+    ),
     Case("vlp"),
     Case("vlp", {"sign_emb": True}, {"clip": 1.0}, label="vlp-version1"),
     Case("vlp", {}, {"token_clip": 1.0}, label="vlp-token"),
@@ -116,7 +139,7 @@ def recipe_of(case: Case, corpora: dict[bool, Path], out: Path, **train) -> Reci
     return recipe_from_dict({
         "stage": system.stage,
         "out": str(out),
-        "corpus": {"name": "folder", "root": str(corpora[case.visual != "feature_mlp"]), **case.corpus},
+        "corpus": {"name": "folder", "root": str(corpora[case.visual not in OF_FEATURES]), **case.corpus},
         "input": {"size": 24, "max_frames": 60},
         "model": {"name": case.name, "visual": case.visual, "visual_dim": 16, **having(case.name, SMALL), **case.model},
         "loss": {"weights": weights, "signcl": {"distance_margin": 4.0, "frame_margin_floor": 2,

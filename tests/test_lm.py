@@ -1,13 +1,19 @@
 """The text decoder of all systems: the same sentences as transformers' own search, for each family; what it refuses."""
 
+import copy
+import json
+import shutil
+
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from signcl.data.text import build_tokenizer
-from signcl.systems.parts.lm import LMConfig, TextDecoder, build_lm
+from signcl import fit, load_model, translate
+from signcl.data.text import build_tokenizer, load_tokenizer
+from signcl.systems.parts.lm import LMConfig, Marks, TextDecoder, build_lm
 
 WORDS = ["regen", "sonne", "wind", "morgen", "norden", "und", "im", "der"]
 T5 = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_kv": 8, "d_ff": 24}
@@ -96,6 +102,10 @@ def checkpoints(tmp_path_factory):
             # settings of a checkpoint that must not reach the search
             lm.generation_config.update(do_sample=True, temperature=2.0, top_k=3, repetition_penalty=3.0)
             lm.save_pretrained(made[family])
+            if family == "mt5":  # as of mT5 and Flan-T5, whose head is not the table of words
+                file = made[family] / "model.safetensors"
+                head = {"lm_head.weight": torch.randn(lm.shared.weight.shape)}
+                save_file({**load_file(file), **head}, file, metadata={"format": "pt"})
         return made[family]
 
     return folder
@@ -166,3 +176,170 @@ def test_scores_are_those_of_the_search_and_of_each_clip_alone(family, checkpoin
         if end:
             alone = decoder(found[row : row + 1, :end], steps[row : row + 1, : lengths[row]], lengths[row : row + 1])
             torch.testing.assert_close(alone[0], scores[row, :end], atol=2e-4, rtol=1e-3)
+
+
+def test_a_language_is_the_first_word_of_a_sentence_or_the_start_and_is_kept(checkpoints, tmp_path):
+    for family, language in WITH_LANGUAGES.items():
+        words = build_tokenizer(f"pretrained:{checkpoints(family)}", [], language=language)
+        ids = words.encode("regen im norden")
+        code = words.pieces().index(language)
+        if family == "mbart":
+            assert (words.start_id, words.first_id, ids[-1]) == (code, None, words.end_id)
+        else:
+            assert (ids[0], words.first_id, ids[-1]) == (code, code, words.end_id)
+        words.save(tmp_path)
+        again = load_tokenizer(tmp_path)
+        assert again.encode("regen im norden") == ids
+        assert (again.start_id, again.first_id, again.around) == (words.start_id, words.first_id, words.around)
+    nllb = f"pretrained:{checkpoints('nllb')}"
+    with pytest.raises(
+        ValueError, match=r"text.language: 'de_DE' is no language of this tokenizer; did you mean deu_L"
+    ):
+        build_tokenizer(nllb, [], language="de_DE")
+    with pytest.raises(ValueError, match=r"'deu_Latin' is no language of this tokenizer; did you mean deu_Latn\?"):
+        build_tokenizer(nllb, [], language="deu_Latin")
+
+
+def test_each_clip_can_have_a_prompt_of_its_own(checkpoints):
+    for family in ("t5", "gpt2"):
+        decoder, _ = decoder_of(checkpoints(family))
+        steps, lengths = some_steps(decoder)
+        tokens = torch.tensor([[4, 5, 6]] * 3)
+        prompts = ["regen {signs} sonne", "im", "und der {signs}"]
+        with torch.no_grad():
+            together = decoder(tokens, steps, lengths, prompts)
+            for row, prompt in enumerate(prompts):
+                alone = decoder(tokens[:1], steps[row : row + 1, : lengths[row]], lengths[row : row + 1], [prompt])
+                torch.testing.assert_close(alone[0], together[row], atol=1e-4, rtol=1e-3)
+        assert not torch.allclose(together[0], decoder(tokens, steps, lengths)[0], atol=1e-3)
+        with pytest.raises(ValueError, match="needs a prompt for each of 3 clips, got 1"):
+            decoder(tokens, steps, lengths, ["im"])
+
+
+def test_lora_stands_where_the_recipe_says_and_on_a_tied_head(checkpoints):
+    decoder, _ = decoder_of(checkpoints("t5"), lora_rank=2, lora_on=["q", "*.DenseReluDense.wo"])
+    trained = {name for name, p in decoder.named_parameters() if p.requires_grad}
+    places = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trained}
+    assert places == {"q", "wo"}
+    assert len(trained) == 2 * (2 + 2 + 2 + 2 + 2)  # two layers: q of 3 attentions, wo of 2; two matrices each
+    with pytest.raises(ValueError, match=r"model.lm.lora_on: no linear map of .* is named q_proj; .*DenseReluDense|wi"):
+        decoder_of(checkpoints("t5"), lora_rank=2, lora_on=["q_proj"])
+
+    head, _ = decoder_of(checkpoints("gpt2"), lora_rank=2, lora_on=["lm_head", "c_attn"], lora_dropout=0.0)
+    table = head.lm.get_input_embeddings().weight
+    assert head.lm.get_output_embeddings().base_layer.weight is table  # tied still
+    steps, lengths = some_steps(head)
+    optimizer = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=1.0)
+    before, tokens = table.clone(), torch.tensor([[4, 5, 0]] * 3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(head(tokens, steps, lengths).flatten(0, 1), tokens.flatten()).backward()
+        optimizer.step()
+    assert torch.equal(before, table)
+    plain, _ = decoder_of(checkpoints("gpt2"))
+    assert not torch.equal(plain(tokens, steps, lengths), head(tokens, steps, lengths))
+
+
+def test_a_run_with_a_published_model_is_the_same_where_the_folder_is_gone(checkpoints, tmp_path):
+    from signcl.systems import system_class
+    from signcl.testing import tiny_recipe
+
+    for family, on in (("mt5", ["q", "v"]), ("gpt2", ["lm_head", "c_attn"])):
+        folder = tmp_path / family / "published"
+        shutil.copytree(checkpoints(family), folder)
+        place = f"pretrained:{folder}"
+        changes = {
+            "text": {"tokenizer": place},
+            "model": {"lm": {"name": place, "lora_rank": 2, "lora_on": on, "prompt": "{signs} im"}},
+            "train": {"max_steps": 2, "epochs": 1, "batch_size": 2},
+        }
+        recipe = tiny_recipe(system_class("spamo"), tmp_path / family, changes)
+        run = fit(recipe, progress=False)
+        clip = tmp_path / family / "features" / "dev0.npy"
+        before = load_model(run, device="cpu")
+        shutil.rmtree(folder)
+        after = load_model(run, device="cpu")
+        own = dict(before.run.model.named_parameters())
+        assert all(torch.equal(p, own[name]) for name, p in after.run.model.named_parameters())
+        if family == "mt5":
+            lm = after.run.model.decoder.lm
+            assert not torch.equal(lm.lm_head.weight, lm.shared.weight)
+        assert translate(before, clip).text == translate(after, clip).text
+
+
+def test_all_end_tokens_of_a_model_end_a_sentence(checkpoints, tmp_path):
+    folder = tmp_path / "gpt2"
+    shutil.copytree(checkpoints("gpt2"), folder)
+    plain, words = decoder_of(folder)
+    steps, lengths = some_steps(plain)
+    found = plain.generate(steps, lengths, num_beams=1, length_penalty=1.0, max_new_tokens=8)[0].tolist()
+    third = found[2]
+    told = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(told | {"eos_token_id": [words.end_id, third]}))
+    decoder, _ = decoder_of(folder)
+    cut = decoder.generate(steps, lengths, num_beams=1, length_penalty=1.0, max_new_tokens=8)[0].tolist()
+    stop = found.index(third) + 1
+    assert cut[:stop] == found[:stop]
+    assert set(cut[stop:]) <= {words.pad_id}
+
+
+def test_what_cannot_be_is_said_in_one_line(checkpoints, tmp_path, monkeypatch):
+    gpt2, words = checkpoints("gpt2"), Marks(0, 1, 0)
+    naked = tmp_path / "naked"
+    naked.mkdir()
+    shutil.copy(gpt2 / "config.json", naked)
+    shutil.copy(gpt2 / "model.safetensors", naked)
+    with pytest.raises(ValueError, match=r"text.tokenizer: .*naked has no tokenizer"):
+        build_tokenizer(f"pretrained:{naked}", [])
+
+    @torch.no_grad()
+    def build(folder, marks=words, **settings):
+        config = LMConfig(name=f"pretrained:{folder}", **settings)
+        marks = type("Words", (), {**vars(marks), "vocab_size": 3})()
+        return TextDecoder(build_lm(config, marks), marks, config)
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"model.lm.name: no folder .*empty with a config.json, and no such hub id"):
+        build(tmp_path / "empty")
+    others = {
+        "ctrl": (transformers.CTRLConfig(vocab_size=9, n_embd=8, n_head=2, n_layer=1, dff=8), "takes word ids alone"),
+        "bert": (transformers.BertConfig(vocab_size=9, hidden_size=8, num_attention_heads=2, num_hidden_layers=1,
+                                         intermediate_size=8), "a bert reads in both directions and writes nothing"),
+        "vit": (transformers.ViTConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8),
+                "a vit has no vocabulary, so it is no language model"),
+    }  # fmt: skip
+    for name, (config, answer) in others.items():
+        config.save_pretrained(tmp_path / name)
+        with pytest.raises(ValueError, match=answer):
+            build(tmp_path / name, lora_rank=0)
+    with pytest.raises(
+        ValueError, match=r"model.lm.prompt: \{signs\} says where the steps stand, once; got it 2 times"
+    ):
+        LMConfig(prompt="{signs} {signs}")
+    decoder, _ = decoder_of(gpt2)
+    with pytest.raises(ValueError, match="a clip of 70 steps and 1 tokens around it is longer than the 64"):
+        decoder(torch.tensor([[3]]), torch.zeros(1, 70, decoder.width), torch.tensor([70]))
+    with pytest.raises(ValueError, match="than the 64 positions of the language model"):
+        decoder.generate(torch.zeros(1, 60, 16), torch.tensor([60]), num_beams=1, length_penalty=1.0, max_new_tokens=9)
+    with pytest.raises(ValueError, match="reads steps of width 16, got 5"):
+        decoder(torch.tensor([[3]]), torch.zeros(1, 2, 5), torch.tensor([2]))
+    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    with pytest.raises(ValueError, match=r"model.lm.lora_rank=4 needs the package peft: pip install 'signcl\[lora\]'"):
+        build(gpt2)
+
+
+def test_one_that_starts_at_random_is_trained_whole_and_a_published_one_stands_still(checkpoints):
+    words = type("Words", (), {"vocab_size": 9, "pad_id": 0, "start_id": 1, "end_id": 2})()
+    for architecture in ("t5", "mbart", "gpt2", "xglm", "llama"):
+        config = LMConfig(architecture=architecture, layers=1, width=16, heads=2, ffn=24)
+        decoder = TextDecoder(build_lm(config, words, max_positions=32), words, config)
+        assert all(p.requires_grad for p in decoder.parameters())
+        assert not any("lora" in name for name, _ in decoder.named_parameters())
+        steps, lengths = some_steps(decoder)
+        tokens = torch.tensor([[4, 5, 2], [3, 2, 0], [6, 7, 2]])
+        loss = torch.nn.functional.cross_entropy(decoder(tokens, steps, lengths).flatten(0, 1), tokens.flatten())
+        assert loss.item() < 2 * 2.2  # near ln 9: no architecture starts at a huge loss
+        twin = copy.deepcopy(decoder)
+        assert torch.equal(twin.eval()(tokens, steps, lengths), decoder.eval()(tokens, steps, lengths))
+    published, _ = decoder_of(checkpoints("gpt2"))
+    assert not any(p.requires_grad for p in published.parameters())

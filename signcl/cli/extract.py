@@ -13,16 +13,33 @@ from signcl.cli.number_options import whole
 
 __all__ = ["add"]
 
+ENCODER = "any vision model of transformers: CLIP, SigLIP, DINOv2, DINOv3, ViT; VideoMAE over windows"
+
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    text = "features of a split, by a run or a published frame encoder, as a feature store for corpus.features"
+    text = "features of a split, by a run or a published vision model, as a feature store for corpus.features"
     command = add_verb(verbs, "extract", _extract, text)
-    command.add_argument("source", metavar="RUN", help="a run folder; or a recipe with model.visual_weights, untrained")
+    command.add_argument(
+        "source",
+        metavar="RUN",
+        nargs="?",
+        help="a run folder; or a recipe with model.visual_weights, untrained; with --encoder a recipe for its corpus",
+    )
     command.add_argument("-o", "--out", metavar="STORE", required=True, help="folder of the store; stopped, it goes on")
     command.add_argument("--split", default="train")
     command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
     command.add_argument("--root", help="the corpus folder, where it has moved")
+    command.add_argument("--encoder", default="", metavar="HUB_ID_OR_FOLDER", help=ENCODER)
+    command.add_argument("--corpus", default="", metavar="NAME", help="with --encoder and --root, in place of a recipe")
+    command.add_argument("--window", type=whole(low=1, high=10_000), help="frames of a window, of a model of videos")
+    command.add_argument("--stride", type=whole(low=1, high=10_000), help="frames between windows; half a window")
+    command.add_argument(
+        "--scales", type=whole(low=1, high=8), nargs="+", default=[1], help="see frames at 1, 2, ... times its size"
+    )
+    command.add_argument("--pool", choices=("auto", "cls", "mean"), default="auto", help="what is kept of a frame")
+    command.add_argument("--chunk", type=whole(low=1, high=100_000), default=64, help="frames through it at a time")
+    command.add_argument("--half", action="store_true", help="the encoder in bfloat16")
     command.add_argument("--device", default="auto")
     command.add_argument(
         "--batch-size", type=whole(low=1, high=1_000_000), help="clips of a batch; the recipe's where not given"
@@ -38,7 +55,8 @@ def add(verbs: Any, words: list[str]) -> None:
         "--shard-samples", type=whole(low=1, high=1_000_000), default=500, help="clips of a shard: what a stop may lose"
     )
     command.usage = (
-        "signcl extract RUN -o STORE [--split S] [--tap T] ...   or   RECIPE.yaml -o STORE [--key.sub=value]"
+        "signcl extract RUN -o STORE [--split S] [--tap T] ...   or   RECIPE.yaml -o STORE [--key.sub=value]   or   "
+        "--encoder ID RECIPE.yaml -o STORE   or   --encoder ID --corpus NAME --root FOLDER -o STORE"
     )
     command.epilog = "Exit code 2 where clips could not be read: they are named, the others are in the store."
     command.set_defaults(takes_overrides=True)
@@ -47,7 +65,18 @@ def add(verbs: Any, words: list[str]) -> None:
 
 def _extract(options: argparse.Namespace) -> int:
     from signcl.inference.extraction import extract
+    from signcl.systems.encoders import VisionReading
 
+    reading = VisionReading(
+        window=options.window,
+        stride=options.stride,
+        scales=tuple(options.scales),
+        pool=options.pool,
+        chunk=options.chunk,
+        half=options.half,
+    )
+    if not options.encoder and (reading != VisionReading() or options.corpus):
+        raise ValueError("--corpus, --window, --stride, --scales, --pool, --chunk and --half belong to --encoder")
     found = extract(
         options.source,
         options.out,
@@ -61,6 +90,9 @@ def _extract(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         shard_samples=options.shard_samples,
         pose_python=options.pose_python,
+        encoder=options.encoder,
+        corpus=options.corpus,
+        reading=reading,
     )
     print(json.dumps(asdict(found), indent=2, ensure_ascii=False) if options.json else found)
     if found.broken:

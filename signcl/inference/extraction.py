@@ -12,7 +12,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,14 @@ from signcl.data.pose_estimation import PoseKind
 from signcl.data.progress import say
 from signcl.inference.clips import batches_of, none_read, say_skipped
 from signcl.inference.estimated_poses import with_estimated_poses
-from signcl.systems.encoders import OF_FEATURES, initialise_visual
+from signcl.systems.encoders import OF_FEATURES, VisionReading, initialise_visual, open_vision
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
 from signcl.training.devices import memory_advice
-from signcl.training.recipe import Recipe, load_recipe, recipe_samples
+from signcl.training.recipe import InputRecipe, Recipe, TrainRecipe, load_recipe, recipe_from_dict, recipe_samples
 from signcl.training.runs import build_recipe_encoder, earlier_run
 
-__all__ = ["Extraction", "Extractor", "extract", "open_extractor", "tapped_clips"]
+__all__ = ["Extraction", "Extractor", "extract", "open_encoder", "open_extractor", "tapped_clips"]
 
 LOG_PROBS = "log_probs"
 
@@ -52,6 +52,8 @@ class Extractor:
     trained_with_commit: str = ""
     poses: PoseKind | None = None
     """The key points that it was trained on."""
+    encoder: dict[str, Any] = field(default_factory=dict)
+    """Of a published vision model: where it is from and how it looks at clips."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,49 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
     visual = build_recipe_encoder(recipe, dim)
     say(initialise_visual(visual, m.visual_weights, earlier_run))
     return Extractor(m.visual_weights, FrameEncoder(visual).eval(), recipe, dim)
+
+
+def open_encoder(
+    encoder: str,
+    source: str | Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    corpus: str = "",
+    root: str = "",
+    reading: VisionReading | None = None,
+) -> Extractor:
+    """A published vision model over the clips of a corpus; every frame is seen, at the model's own size.
+
+    Args:
+        encoder: a folder or hub id.
+        source: a recipe whose `corpus` is read; its features and its `input` are not. None: `corpus` and `root`.
+        overrides: `key.sub=value` for the recipe; an `input` key that is named here counts (input.stride=2).
+        corpus, root: name and folder of a corpus, without a recipe.
+        reading: windows, scales, pooling.
+
+    Raises:
+        ValueError, OSError: no such model, recipe or corpus.
+    """
+    if source is None:
+        if not corpus or not root:
+            raise ValueError("--encoder needs a recipe, or --corpus NAME and --root FOLDER")
+        base = recipe_from_dict({"corpus": {"name": corpus, "root": root}})
+        for override in overrides:
+            raise ValueError(f"{override}: recipe keys go with a recipe")
+    else:
+        path = Path(source)
+        if path.suffix not in (".yaml", ".yml"):
+            raise ValueError(f"--encoder needs a recipe (.yaml) for its corpus, or --corpus and --root, got {path}")
+        base = load_recipe(path, list(overrides))
+    named = {word.lstrip("-").split("=")[0] for word in overrides}
+    kept = {f.name: getattr(base.input, f.name) for f in fields(base.input) if f"input.{f.name}" in named}
+    recipe = Recipe(
+        corpus=replace(base.corpus, features=""),
+        input=InputRecipe(**kept),
+        train=TrainRecipe(batch_size=base.train.batch_size, workers=base.train.workers, seed=base.train.seed),
+    )
+    visual = open_vision(encoder, reading)
+    return Extractor(encoder, FrameEncoder(visual).eval(), recipe, None, encoder=visual.described())
 
 
 @torch.no_grad()
@@ -193,7 +238,7 @@ def _on_cpu(seen: Tapped) -> Tapped:
 
 
 def extract(
-    source: str | Path,
+    source: str | Path | None,
     store: str | Path,
     split: str = "train",
     *,
@@ -207,11 +252,15 @@ def extract(
     shard_samples: int = 500,
     pose_python: str | None = None,
     progress: bool = True,
+    encoder: str = "",
+    corpus: str = "",
+    reading: VisionReading | None = None,
 ) -> Extraction:
     """Write the features of a split as a feature store, or go on with one that was stopped.
 
     Args:
         source, overrides: see `open_extractor`.
+        encoder, corpus, reading: a published vision model in place of that of a run, see `open_encoder`.
         store: the folder of the store.
         tap: one of the system's `TAPS`; `features` is where SignCL looks.
         root: the corpus folder, where it is not the recipe's.
@@ -225,7 +274,12 @@ def extract(
     """
     started = time.perf_counter()
     refuse_finished(store)
-    extractor = open_extractor(source, overrides, split=split)
+    if encoder:
+        extractor = open_encoder(encoder, source, overrides, corpus=corpus, root=root or "", reading=reading)
+    elif source is None:
+        raise ValueError("extract needs a run folder or a recipe, or --encoder with --corpus and --root")
+    else:
+        extractor = open_extractor(source, overrides, split=split)
     model, recipe = extractor.model, extractor.recipe
     if tap == LOG_PROBS:
         raise no_such_tap(tap, model.TAPS)  # type: ignore[arg-type]
@@ -252,7 +306,7 @@ def extract(
     )
     meta = {
         "run": extractor.name,
-        "system": recipe.model.name if not isinstance(model, FrameEncoder) else recipe.model.visual,
+        "system": extractor.encoder.get("model") or _system(model, recipe),
         "tap": tap,
         "corpus": recipe.corpus.name,
         "split": split,
@@ -262,6 +316,8 @@ def extract(
         "trained_with_commit": extractor.trained_with_commit,
         "thinned": _thinned(samples, recipe),
     }
+    if extractor.encoder:
+        meta["encoder"] = extractor.encoder
     first = next(clips, None)
     earlier = unfinished_meta(store)
     if first is not None:
@@ -288,6 +344,10 @@ def extract(
     seconds = round(time.perf_counter() - started, 2)
     rows = sum(written.lengths.values())
     return Extraction(str(store), len(written), rows, written.dim, written.meta, broken, seconds)
+
+
+def _system(model: nn.Module, recipe: Recipe) -> str:
+    return recipe.model.visual if isinstance(model, FrameEncoder) else recipe.model.name
 
 
 def _thinned(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[int, int]]:

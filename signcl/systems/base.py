@@ -21,7 +21,7 @@ from signcl.data.batch import Batch
 from signcl.data.bounds import bounded, check_bounds, numbers_without_bounds
 from signcl.data.registry import Registry
 from signcl.data.text import GlossVocabulary, Tokenizer
-from signcl.systems.encoders import DINOv2Config, I3DConfig, build_frame_encoder
+from signcl.systems.encoders import DINOv2Config, I3DConfig, StreamsConfig, build_frame_encoder
 from signcl.systems.parts.frames import (
     Tapped,
     feature_lengths,
@@ -63,8 +63,8 @@ class SystemConfig:
     name: str = ""
     """A system by name; `signcl systems` lists them with the stage that trains each."""
     visual: str = "small_cnn"
-    """Frame encoder: small_cnn, resnet18|34|50|101, i3d, dinov2 (pixels), feature_mlp, identity (features),
-    pose_stream, part_graphs (key points)."""
+    """Frame encoder: small_cnn, resnet18|34|50|101, i3d, dinov2 (pixels), feature_mlp, feature_streams, identity
+    (features), pose_stream, part_graphs (key points)."""
     visual_weights: str = ""
     """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder, or pretrained:RUN for that of an earlier run; empty
     starts at random."""
@@ -74,6 +74,7 @@ class SystemConfig:
     """Frames that pass the frame encoder at a time, recomputed in the backward pass; None takes all at once."""
     i3d: I3DConfig = field(default_factory=I3DConfig)
     dinov2: DINOv2Config = field(default_factory=DINOv2Config)
+    streams: StreamsConfig = field(default_factory=StreamsConfig)
     sync_norm: bool = False
     """Statistics of the batch norms after the frame encoder over all ranks; GFSLT-VLP has it, with the frame
     encoder's too."""
@@ -92,6 +93,10 @@ class SystemConfig:
         if self.dinov2 != DINOv2Config() and self.visual != "dinov2":
             raise ValueError(
                 f"model.dinov2: these values belong to model.visual=dinov2, and model.visual is {self.visual}"
+            )
+        if self.streams != StreamsConfig() and self.visual != "feature_streams":
+            raise ValueError(
+                f"model.streams: these values belong to model.visual=feature_streams, and model.visual is {self.visual}"
             )
         if self.init_parts and not self.init_from:
             raise ValueError(f"model.init_parts={self.init_parts} needs the run that gives them: set model.init_from")

@@ -31,6 +31,7 @@ from signcl.systems.base import EarlierRun, Sizes, Start, System, TransformerCon
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.language_model import check_language_model, read_language_model
 from signcl.systems.parts.layers import ConvKind, TemporalConv
+from signcl.systems.parts.lm import search_settings
 from signcl.systems.parts.mbart import (
     SignEmbedding,
     TiedHead,
@@ -289,25 +290,16 @@ class GFSLT(System):
                 f"generate needs num_beams >= 1 and max_new_tokens in 1..{self.max_positions - 1} "
                 f"(model.max_positions - 1), got {num_beams} and {max_new_tokens}."
             )
-        from transformers import GenerationConfig
         from transformers.modeling_outputs import BaseModelOutput
 
         encoding = self.encode(batch)
-        # Everything is said here: transformers ignores such settings in a model's config, or has its own defaults
-        # (mBART's forces token 2 at the end).
-        settings = GenerationConfig(
+        settings = search_settings(
             num_beams=num_beams,
-            length_penalty=length_penalty if num_beams > 1 else None,
-            early_stopping=False,
+            length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            pad_token_id=self.pad_id,
-            bos_token_id=self.start_id,
-            eos_token_id=self.end_id,
-            decoder_start_token_id=self.start_id,
-            forced_bos_token_id=None,
-            forced_eos_token_id=None,
+            pad_id=self.pad_id,
+            start_id=self.start_id,
+            ends=self.end_id,
         )
         mbart: Any = self.mbart
         ids: Tensor = mbart.generate(

@@ -37,6 +37,10 @@ GLOSSES = {"phoenix14t": 1087, "synthetic": 50, "imu_numbers": 34, "folder": 200
 """Gloss classes with blank and <unk>; a folder is WLASL2000, and of others PHOENIX-2014T's count."""
 SIZES = "sizes.json"
 
+T5_XL: dict[str, Any] = {
+    **{"num_layers": 24, "d_model": 2048, "num_heads": 32, "d_kv": 64, "d_ff": 5120},
+    **{"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "own_marks": {"untied": ["lm_head.weight"]}},
+}
 LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "facebook/xglm-1.7B": {
         "model_type": "xglm",
@@ -45,7 +49,9 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
         "d_model": 2048,
         "ffn_dim": 8192,
         "attention_heads": 16,
-    }
+    },
+    "google/flan-t5-xl": {**T5_XL, "model_type": "t5", "vocab_size": 32128},
+    "bigscience/mt0-xl": {**T5_XL, "model_type": "mt5", "vocab_size": 250112},
 }
 """Published sizes of the language models that the shipped recipes name."""
 
@@ -140,8 +146,8 @@ def count_sizes() -> dict[str, dict[str, int]]:
 
 def _empty(recipe: Recipe) -> System:
     """The model of a recipe without memory for its weights."""
-    features = recipe.model.visual in ("identity", "feature_mlp")
-    dim = FEATURES.get(recipe.corpus.name, 1024) if features else None
+    features = recipe.model.visual in ("identity", "feature_mlp", "feature_streams")
+    dim = sum(recipe.model.streams.sizes) or FEATURES.get(recipe.corpus.name, 1024) if features else None
     corpus, text = recipe.corpus.name, recipe.text
     glosses = None
     if recipe.needs_glosses:

@@ -9,6 +9,7 @@ from torch import nn
 
 from signcl.data.registry import did_you_mean
 from signcl.systems.encoders.dinov2 import DINOv2, DINOv2Config
+from signcl.systems.encoders.feature_streams import FeatureStreams, StreamsConfig
 from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
 from signcl.systems.encoders.i3d import I3D, I3DConfig
 from signcl.systems.encoders.part_graphs import PartGraphs
@@ -17,8 +18,11 @@ from signcl.systems.encoders.pose_stream import PoseStream
 __all__ = ["VISUALS", "build_frame_encoder", "build_visual"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-VISUALS = ("small_cnn", *RESNETS, "i3d", "dinov2", "feature_mlp", "pose_stream", "part_graphs", "identity")
-OF_FEATURES = ("feature_mlp", "pose_stream", "part_graphs", "identity")
+VISUALS = (
+    *("small_cnn", *RESNETS, "i3d", "dinov2"),
+    *("feature_mlp", "feature_streams", "pose_stream", "part_graphs", "identity"),
+)
+OF_FEATURES = ("feature_mlp", "feature_streams", "pose_stream", "part_graphs", "identity")
 
 
 def build_frame_encoder(config: Any, feature_dim: int | None, described: Mapping[str, Any] | None = None) -> nn.Module:
@@ -39,6 +43,7 @@ def build_frame_encoder(config: Any, feature_dim: int | None, described: Mapping
         chunk=config.chunk,
         i3d=config.i3d,
         dinov2=config.dinov2,
+        streams=config.streams,
         described=described,
         weights=config.visual_weights,
     )
@@ -52,19 +57,22 @@ def build_visual(
     chunk: int | None = None,
     i3d: I3DConfig | None = None,
     dinov2: DINOv2Config | None = None,
+    streams: StreamsConfig | None = None,
     described: Mapping[str, Any] | None = None,
     weights: str = "",
 ) -> nn.Module:
     """The frame encoder of that name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, the ResNets, i3d, dinov2 take pixels; feature_mlp, identity take features,
-            pose_stream and part_graphs key points.
-        feature_dim: size of the pre-extracted features, for the last four.
-        dim: size of a feature, for small_cnn, feature_mlp, pose_stream and part_graphs; the others have their own.
+        name: one of `VISUALS`: small_cnn, the ResNets, i3d, dinov2 take pixels; feature_mlp, feature_streams, identity
+            take features, pose_stream and part_graphs key points.
+        feature_dim: size of the pre-extracted features, for the last five.
+        dim: size of a feature, for small_cnn, feature_mlp, feature_streams (of each source), pose_stream and
+            part_graphs; the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
         i3d: windows, width and channels of i3d; None takes the published ones.
         dinov2: size and adapters of dinov2; None is the tiny size.
+        streams: sizes and fusion of feature_streams.
         described, weights: where a dinov2 has its sizes from, see `DINOv2Config.sizes`.
 
     Raises:
@@ -83,11 +91,13 @@ def build_visual(
             return PoseStream(feature_dim, dim)
         if name == "part_graphs":
             return PartGraphs(feature_dim, dim)
+        if name == "feature_streams":
+            return FeatureStreams.of(streams or StreamsConfig(), feature_dim, dim)
         return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim)
     if feature_dim is not None:
         raise ValueError(
             f"model.visual={name} needs video frames, but this corpus has features of size {feature_dim}; "
-            "use feature_mlp or identity."
+            "use feature_mlp, feature_streams or identity."
         )
     if name == "i3d":
         return I3D.of(i3d or I3DConfig(), chunk)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from signcl.data.batch import Batch, unpack
+from signcl.data.batch import Batch
 from signcl.data.bounds import bounded
 from signcl.systems.encoders.frame_encoders import describe, recomputed
+from signcl.systems.encoders.windows import Windows
 
 __all__ = ["I3D", "I3DConfig"]
 
@@ -133,11 +134,11 @@ class I3D(nn.Module):
 
     def num_windows(self, frames: int) -> int:
         """Windows of a clip of so many frames."""
-        return (max(frames, self.window) - self.window) // self.stride + 1
+        return Windows(self.window, self.stride).count(frames)
 
     def feature_lengths(self, lengths: Tensor) -> Tensor:
         """Windows of clips of so many frames. [B] -> [B]"""
-        return (lengths.clamp(min=self.window) - self.window) // self.stride + 1
+        return Windows(self.window, self.stride).counts(lengths)
 
     def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """All windows of all clips, zero at padding, and how many each clip has. [B, W, dim], [B]
@@ -145,25 +146,14 @@ class I3D(nn.Module):
         Raises:
             ValueError: a batch without pixels.
         """
-        frames, lengths = batch.inputs, batch.lengths
+        frames = batch.inputs
         if frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(
                 f"I3D needs RGB frames [N, H, W, 3], got {describe(frames)}; "
                 "for pre-extracted features set model.visual to feature_mlp or identity."
             )
-        counts = self.feature_lengths(lengths)  # [B]
-        # the sizes come from the host's copy of the lengths, so that the device is asked nothing
-        total = sum(self.num_windows(length) for length in batch.host_lengths)
-        most = self.num_windows(batch.max_length)
-        device = lengths.device
-        clip = torch.repeat_interleave(torch.arange(len(batch), device=device), counts, output_size=total)  # [M]
-        order = torch.arange(total, device=device) - (counts.cumsum(0) - counts)[clip]  # [M] window of its clip
-        inside = order[:, None] * self.stride + torch.arange(
-            self.window, device=device
-        )  # [M, window] frame of its clip
-        inside = torch.minimum(inside, lengths[clip, None] - 1)  # a short clip goes on with its last frame
-        rows = self._windows(frames, inside + (lengths.cumsum(0) - lengths)[clip, None])
-        return unpack(rows, clip * most + order, len(batch), most), counts
+        found = Windows(self.window, self.stride).of(batch)
+        return found.padded(self._windows(frames, found.frames)), found.counts
 
     def forward(self, windows: Tensor) -> Tensor:
         """Encode windows: uint8 RGB, or floats in 0..1. [M, window, H, W, 3] -> [M, dim]"""

@@ -32,6 +32,9 @@ class AdapterConfig(LMSizes):
 
     architecture: Literal["gpt2", "xglm", "llama"] = "xglm"
     """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    train: Literal["auto", "adapters", "all"] = "adapters"
+    """adapters: the language model stands still but for its adapters and LoRA. all: it is trained too. auto: adapters
+    of a published one; all, without LoRA, of one that starts at random."""
     adapters: Literal["inside", "hook"] = "inside"
     """How layers look at the steps. inside, as released: in their own attention, for XGLM. hook: before each layer, by
     a narrow attention of its own, for any model."""
@@ -157,7 +160,7 @@ class AdaptedLM(TextDecoder):
                     layer.self_attn,
                     layer.self_attn_layer_norm,
                     gate=config.gate,
-                    rank=config.lora_rank,
+                    rank=config.rank,
                     alpha=config.lora_alpha,
                     dropout=config.lora_dropout,
                 )
@@ -181,7 +184,7 @@ class AdaptedLM(TextDecoder):
     ) -> tuple[Tensor, Tensor | None]:
         """What the model itself reads before a sentence: the start token. [B, 1, width]"""
         start = torch.full((len(steps), 1), self.start_id, device=steps.device)
-        return self._embed(start), None
+        return self.embed(start), None
 
     def forward(
         self, tokens: Tensor, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None

@@ -29,7 +29,13 @@ from torch import Tensor, nn
 from signcl.data.batch import frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.parts.lora import add_lora, attention_maps, named_maps
-from signcl.systems.parts.published_models import load_published_model, one_line, read_published_config
+from signcl.systems.parts.published_models import (
+    load_published_model,
+    one_line,
+    read_published_config,
+    tied_names,
+    untie,
+)
 
 __all__ = ["SLOT", "LMConfig", "LMSizes", "Marks", "TextDecoder", "build_lm", "check_words", "search_settings"]
 
@@ -51,11 +57,11 @@ class LMSizes:
     width: int = bounded(128, low=1, high=65_536)
     heads: int = bounded(4, low=1, high=1024)
     ffn: int = bounded(256, low=1, high=1_000_000)
-    train: Literal["adapters", "all"] = "adapters"
-    """adapters: the language model stands still but for LoRA (with lora_rank 0 all of it). all: it is trained too, for
-    one that starts at random or a full finetuning."""
+    train: Literal["auto", "adapters", "all"] = "auto"
+    """adapters: the language model stands still but for LoRA (with lora_rank 0 all of it). all: it is trained too.
+    auto: adapters of a published one; all, without LoRA, of one that starts at random, which knows nothing."""
     lora_rank: int = bounded(4, low=0, high=4096)
-    """Rank of LoRA in the linear maps of `lora_on`; 0 leaves LoRA out."""
+    """Rank of LoRA; 0 leaves LoRA out."""
     lora_alpha: float = bounded(4.0, above=0, high=1e6)
     lora_dropout: float = bounded(0.1, low=0, below=1)
 
@@ -69,6 +75,16 @@ class LMSizes:
     def source(self) -> str:
         """The folder or hub id, "" for one that starts at random."""
         return self.name.removeprefix("pretrained:")
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether the language model itself is trained."""
+        return self.train == "all" or (self.train == "auto" and not self.name)
+
+    @property
+    def rank(self) -> int:
+        """Of LoRA, 0 without."""
+        return 0 if self.train == "auto" and not self.name else self.lora_rank
 
 
 @dataclass(frozen=True)
@@ -162,7 +178,7 @@ class TextDecoder(nn.Module):
         self.max_positions: int = getattr(text, "max_position_embeddings", None) or 2**31
         _check_takes_embeddings(lm, self.encodes)
         _forget_generation_settings(lm)
-        lm.requires_grad_(config.train == "all")
+        lm.requires_grad_(config.trains_all)
         self.lm: Any = lm
         table: Any = lm.get_input_embeddings()  # type: ignore[operator]
         self.width = int(table.embedding_dim)
@@ -175,14 +191,12 @@ class TextDecoder(nn.Module):
 
     def _lora(self, config: LMSizes) -> None:
         """LoRA in the maps that the config names."""
-        if config.lora_rank == 0:
+        if config.rank == 0:
             return
         chosen = getattr(config, "lora_on", [])
         maps = named_maps(self.lm, chosen, "model.lm.lora_on") if chosen else attention_maps(self.lm)
-        add_lora(
-            self.lm, maps, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout, key="model.lm"
-        )
-        if config.train == "all":
+        add_lora(self.lm, maps, rank=config.rank, alpha=config.lora_alpha, dropout=config.lora_dropout, key="model.lm")
+        if config.trains_all:
             self.lm.requires_grad_(True)
 
     def described(self) -> dict[str, Any]:
@@ -198,7 +212,10 @@ class TextDecoder(nn.Module):
         """
         if not config.name:
             return []
+        tied = tied_names(self.lm)
         report = load_published_model(self.lm, _auto_class(self.encodes), config.source, "model.lm.name")
+        if untied := sorted(tied.keys() - tied_names(self.lm).keys()):
+            self._own["untied"] = [*self._own.get("untied", []), *(n.replace(".base_layer.", ".") for n in untied)]
         return [f"language model from {config.name}: {report}"]
 
     # -- what it reads -------------------------------------------------------------------------------------------------
@@ -235,7 +252,7 @@ class TextDecoder(nn.Module):
                 ids = torch.tensor([[*row, *[self.end_id] * (longest - len(row))] for row in rows])
                 real = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
                 where = 0 if place == 0 else len(parts)
-                parts.insert(where, self._embed(ids.to(steps.device, non_blocking=True)))
+                parts.insert(where, self.embed(ids.to(steps.device, non_blocking=True)))
                 masks.insert(where, real.to(steps.device, non_blocking=True))
         embeds, mask = torch.cat(parts, dim=1), torch.cat(masks, dim=1)
         if embeds.shape[1] > self.max_positions:
@@ -273,7 +290,7 @@ class TextDecoder(nn.Module):
             raise ValueError("model.lm.prompt needs a tokenizer with a method bare(text): ids without start and end")
         return list(bare(text))
 
-    def _embed(self, ids: Tensor) -> Tensor:
+    def embed(self, ids: Tensor) -> Tensor:
         """Words as the first layer reads them; padding, which the model may not have, as the end token."""
         embedded: Tensor = self.lm.get_input_embeddings()(ids.masked_fill(ids == self.pad_id, self.end_id))
         return embedded * self._scale if self._scale != 1 else embedded
@@ -307,7 +324,7 @@ class TextDecoder(nn.Module):
             decoded = self.lm(inputs_embeds=embeds, attention_mask=told, decoder_input_ids=read, use_cache=False)
             return decoded.logits  # type: ignore[no-any-return]
         count = tokens.shape[1]
-        rows = torch.cat([embeds, self._embed(tokens[:, :-1]).to(embeds.dtype)], dim=1)
+        rows = torch.cat([embeds, self.embed(tokens[:, :-1]).to(embeds.dtype)], dim=1)
         more: dict[str, Any] = {}
         if mask is not None:  # tokens stand right of all real rows: causality hides their padding
             mask = torch.cat([mask, mask.new_ones(len(tokens), count - 1)], dim=1)
@@ -420,7 +437,7 @@ def search_settings(
 # -- building ----------------------------------------------------------------------------------------------------------
 
 OWN = "own_marks"
-"""In the description of a run folder: start and end tokens of a published model."""
+"""In the description of a run folder, of a published model: start and end tokens, weights that are not tied there."""
 
 
 def build_lm(
@@ -474,6 +491,8 @@ def build_lm(
     except (ValueError, ImportError) as error:
         kind = "encoder-decoder that writes text" if sizes.is_encoder_decoder else "causal language model"
         raise ValueError(f"model.lm.name={config.name}: no {kind} of transformers: {one_line(error)}") from None
+    for name in own.get("untied", ()):
+        untie(lm, name)
     lm.own_marks = dict(own)  # type: ignore[assignment]
     return lm
 

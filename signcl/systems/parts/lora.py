@@ -83,7 +83,8 @@ def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: floa
             f"{key}.lora_rank={rank} needs the package peft: pip install 'signcl[lora]', or set {key}.lora_rank=0"
         ) from None
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # peft then sets it itself
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # peft then sets it itself
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")  # about merging, never done
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(names), bias="none")  # type: ignore[arg-type]
         inject_adapter_in_model(config, network)
     network.requires_grad_(False)

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from signcl.systems.parts.lora import published_names
 
-__all__ = ["is_weight_file", "load_published_model", "one_line", "read_published_config"]
+__all__ = [
+    "is_weight_file",
+    "load_published_model",
+    "one_line",
+    "read_published_config",
+    "tied_names",
+    "untie",
+]
 
 
 def load_published_model(target: nn.Module, kind: Any, source: str, key: str) -> str:
@@ -34,13 +41,15 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
     """
     from transformers.utils import logging as progress
 
-    shown = progress.is_progress_bar_enabled()
+    shown, level = progress.is_progress_bar_enabled(), progress.get_verbosity()
     progress.disable_progress_bar()
+    progress.set_verbosity_error()  # what it warns of, such as weights that are tied in vain, is settled below
     try:
         found, told = kind.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{key}: no weights can be read from {source}: {one_line(error)}") from None
     finally:
+        progress.set_verbosity(level)
         if shown:
             progress.enable_progress_bar()
     if missing := sorted(told["missing_keys"]):
@@ -54,10 +63,44 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
             f"{key}: {len(wrong)} tensors of {source} do not fit this {type(target).__name__}, first "
             f"{', '.join(wrong[:3]) or 'a tensor more than there is place for'}"
         )
+    for name in own_copies(target, {here[name]: value for name, value in theirs.items()}):
+        untie(target, name)
     target.load_state_dict({**own, **{here[name]: value for name, value in theirs.items()}})
     unused = sorted(told["unexpected_keys"])
     left = f", left behind: {', '.join(unused[:3])}{' ...' if len(unused) > 3 else ''}" if unused else ""
     return f"{len(theirs)} tensors of {type(found).__name__} loaded, all accounted for{left}"
+
+
+def tied_names(network: nn.Module) -> dict[str, str]:
+    """Further names of weights that have several -> their first name."""
+    first: dict[int, str] = {}
+    tied = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        before = first.setdefault(id(parameter), name)
+        if before != name:
+            tied[name] = before
+    return tied
+
+
+def own_copies(network: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Names that the network ties to others while the published tensors differ.
+
+    transformers 5 builds every T5 and mT5 with one table for words and head. The checkpoints of Flan-T5 and mT5 have
+    two, and `from_pretrained` quietly unties them.
+    """
+    return [
+        name
+        for name, first in tied_names(network).items()
+        if name in tensors and first in tensors and not torch.equal(tensors[name], tensors[first])
+    ]
+
+
+def untie(network: nn.Module, name: str) -> None:
+    """Give the weight of that name a tensor of its own."""
+    path, _, leaf = name.rpartition(".")
+    module = network.get_submodule(path)
+    shared = getattr(module, leaf)
+    setattr(module, leaf, nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad))
 
 
 def read_published_config(source: str, key: str) -> Any:
