@@ -170,9 +170,9 @@ def test_a_python_without_mediapipe_is_one_line():
 def test_no_environment_names_the_command_that_makes_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert environment_folder().parent == tmp_path / "signcl"
-    with pytest.raises(FileNotFoundError, match="not installed .* install it with: signcl pose --install"):
+    with pytest.raises(FileNotFoundError, match=r"not installed .* install it with: signcl pose --install"):
         find_python()
-    with pytest.raises(FileNotFoundError, match="--pose-python .*nothing: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"--pose-python .*nothing: no such file"):
         find_python(tmp_path / "nothing")
 
 
@@ -189,7 +189,7 @@ def test_an_environment_is_made_once_and_a_failed_one_is_cleared(tmp_path):
         return "ERROR: No matching distribution found" if fails else ""
 
     folder = tmp_path / "cache" / "env"
-    with pytest.raises(ValueError, match="MediaPipe cannot be installed .ERROR: No matching .* --pose-python"):
+    with pytest.raises(ValueError, match=r"MediaPipe cannot be installed .ERROR: No matching .* --pose-python"):
         make_environment(folder, run=lambda command: run(command, fails=True))
     assert not folder.exists()
     python = make_environment(folder, run=run)
@@ -356,7 +356,7 @@ def test_a_run_knows_the_extractor_layout_and_rate_of_its_key_points(replay, tmp
     assert PoseKind.read(json.loads(json.dumps(kind.described())), "card.json") == kind
     assert kind_of([Sample("a", "x", features=np.zeros((3, 356)))], 356) is None
     assert PoseKind.read(None, "card.json") is None
-    with pytest.raises(ValueError, match="key points of several extractors: replay 1, fill 5 .* and replay 2"):
+    with pytest.raises(ValueError, match=r"key points of several extractors: replay 1, fill 5 .* and replay 2"):
         kind_of([*ours, other], 356)
     check_kind(kind, ours)
     check_kind(kind, [Sample("a", "x", features=Path("elsewhere/a.pose"))])  # not known: the layout is checked alone
@@ -398,6 +398,52 @@ def test_a_corpus_of_videos_becomes_one_of_key_points(replay, tmp_path, monkeypa
     kept, broken = with_estimated_poses(samples, kind, tmp_path / "poses", progress=False)
     assert [(s.name, s.text, s.clip, s.features) for s in kept] == [("a", "one", None, tmp_path / "poses" / "a.pose")]
     assert list(broken) == ["dark"]
+
+
+def test_a_run_of_key_points_takes_videos_wherever_it_takes_key_points(replay, tmp_path, monkeypatch):
+    from signcl import fit
+    from signcl.data.video import read_frames
+    from signcl.inference.extraction import extract
+    from signcl.inference.translation import load_model, translate
+    from signcl.pages.uploads import Limits, Refused, read_upload
+    from signcl.training.recipe import recipe_from_dict
+
+    monkeypatch.setattr("signcl.data.pose_estimation.pose_of_clip.start_holistic", lambda python: replay())
+    monkeypatch.setattr("signcl.inference.estimated_poses.start_holistic", lambda python: replay())
+    videos, poses = tmp_path / "videos", tmp_path / "poses"
+    for folder, ending in ((videos, "mp4"), (poses, "pose")):
+        folder.mkdir()
+        for split in ("train", "dev", "test"):
+            rows = [f"{name}\t{name}.{ending}\t{text}" for name, text in (("a", "regen"), ("b", "sonne"))]
+            (folder / f"{split}.tsv").write_text("\n".join(["name\tpath\ttext", *rows]) + "\n")
+    extract_poses(clips_in([clip(videos / "a.mp4"), clip(videos / "b.mp4", frames=8)]), poses, replay, progress=False)
+    sizes = {"conv_width": 16, "width": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "ffn": 16}
+    out = fit(recipe_from_dict({
+        "out": str(tmp_path / "run"), "corpus": {"name": "folder", "root": str(poses)},
+        "input": {"pose_confidence": True},
+        "model": {"name": "gfslt", "visual": "pose_stream", "visual_dim": 8, **sizes},
+        "train": {"epochs": 1, "batch_size": 2, "device": "cpu"}, "decode": {"max_new_tokens": 4},
+    }), progress=False)  # fmt: skip
+    model = load_model(out, device="cpu")
+    assert model.run.poses == PoseKind("mediapipe", Extractor("replay", "1", SETTINGS, 5), 25.0)
+    of_pose, of_video = (translate(model, place) for place in (poses / "a.pose", videos / "a.mp4"))
+    of_array = translate(model, read_frames(videos / "a.mp4"))
+    assert (of_pose.text, of_pose.num_frames) == (of_video.text, 6) == (of_array.text, of_array.num_frames)
+    with pytest.raises(ValueError, match=r"dark\.mp4: no person was found"):
+        translate(model, clip(tmp_path / "dark.mp4", 5))
+
+    upload = tmp_path / "clip"  # a name without ending, as the server has it
+    upload.write_bytes((videos / "a.mp4").read_bytes())
+    rows = read_upload(upload, model.run, Limits(), print, model.poses)
+    np.testing.assert_allclose(rows, read_pose(poses / "a.pose", confidence=True), atol=1e-5)
+    upload.write_bytes((tmp_path / "dark.mp4").read_bytes())
+    with pytest.raises(Refused, match="no person was found in any of its 6 frames"):
+        read_upload(upload, model.run, Limits(), print, model.poses)
+    model.poses.estimator.close()
+
+    made = extract(out, tmp_path / "store", "test", root=str(videos), device="cpu", progress=False)
+    assert (made.clips, made.rows) == (2, 14)
+    assert sorted(path.name for path in (tmp_path / "store.poses").glob("*.pose")) == ["a.pose", "b.pose"]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
