@@ -16,6 +16,7 @@ import pytest
 from signcl.cli import main
 from signcl.data.batch import Sample
 from signcl.data.pose_estimation import (
+    Estimated,
     Estimator,
     Extractor,
     PoseKind,
@@ -36,7 +37,7 @@ from signcl.data.pose_estimation.pose_environment import READY, find_python
 from signcl.data.pose_estimation.pose_of_clip import PARTS, _fill
 from signcl.data.pose_files import read_points
 from signcl.data.pose_layouts import BODY33
-from signcl.data.poses import read_pose
+from signcl.data.poses import PoseReading, read_pose, signer_points
 from signcl.data.video import write_video
 from signcl.inference.estimated_poses import PoseReader, with_estimated_poses
 from signcl.training.recipe import InputRecipe
@@ -240,6 +241,14 @@ def test_a_clip_is_measured_before_it_is_filled_and_nobody_in_it_is_one_line(rep
         with pytest.raises(ValueError, match=r"ended \(exit code 3\): out of patience"):
             estimate(process, Sample("white", "", clip=clip(tmp_path / "white.mp4", 255)))
         assert not process.alive()
+
+
+def test_another_person_after_a_cut_is_named_with_the_frame():
+    found = Estimated(some_points(8), None, {}, (), 48, 64)
+    assert signer_points(found.raw("a"), PoseReading()).notes == ()
+    found.points[5:, :, :2] += 200
+    (note,) = signer_points(found.raw("a"), PoseReading()).notes
+    assert note == "the person is far from where it was in frame 5; another person, or a cut"
 
 
 def test_what_is_written_is_what_was_estimated_under_the_names_of_the_field(replay, tmp_path, real_data):
