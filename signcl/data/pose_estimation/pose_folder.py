@@ -331,7 +331,8 @@ def look_at_poses(samples: Sequence[Sample], folder: Path | str, most: int) -> l
         ValueError, OSError: a clip or its key points cannot be read.
     """
     folder = Path(folder)
-    fps, made = _said(folder)["fps"], []
+    fps = _said(folder)["fps"]
+    made: list[Path] = []
     for sample in samples:
         file = _file(folder, sample.name)
         if len(made) < most and file.is_file():
