@@ -45,6 +45,8 @@ SMALL: dict[str, Any] = {
     **{"text_layers": 1, "text_heads": 4, "text_ffn": 48, "text_dropout": 0.0},
 }
 """Sizes that the checks give a system where its config has such keys."""
+SMALL_LM: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "ffn": 64}
+"""The same of a language model inside, under `model.lm`."""
 OF_FEATURES = ("feature_mlp", "feature_streams", "identity")
 
 
@@ -141,6 +143,8 @@ def tiny_recipe(system: type[System], folder: Path, changes: Mapping[str, Any]) 
     if "signcl" in system.terms:
         weights["signcl"] = 1.0
     sizes = {key: value for key, value in SMALL.items() if key in type(config).__dataclass_fields__}
+    if "lm" in type(config).__dataclass_fields__:
+        sizes["lm"] = SMALL_LM
     data: dict[str, Any] = {
         "stage": system.stage,
         "out": str(folder / "run"),

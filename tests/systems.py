@@ -114,6 +114,7 @@ CASES = [
         label="vac-pixels",
     ),
     Case("cnn_ctc"),
+    Case("uni_sign", {"lm": {"layers": 1, "width": 32, "heads": 2, "ffn": 64}}),
 ]
 CASES += [Case(name) for name in system_names() if name not in {case.name for case in CASES}]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)

@@ -71,7 +71,7 @@ def test_no_other_module_reads_json():
     readers = [str(path.relative_to(package)) for path in package.rglob("*.py")
                if re.search(r"\bjson\.loads?\b|\bJSONDecoder\b|import (json\.decoder|loads?)\b|from json import",
                             path.read_text(encoding="utf-8"))]  # fmt: skip
-    assert readers == ["data/json_files.py"]
+    assert sorted(readers) == ["data/json_files.py", "inference/exported_run.py"]  # the second runs without signcl
 
 
 @pytest.fixture(scope="module")

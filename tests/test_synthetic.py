@@ -462,3 +462,39 @@ def test_the_command_line_can_name_every_knob():
         if name != "seed":
             after = source.split(f"    {name}: ")[1].split("\n")[1]
             assert after.strip().startswith('"""'), name
+
+
+def test_key_points_lie_where_the_signer_is_painted(tiny, tmp_path):
+    from signcl.data.features import with_features
+    from signcl.data.loading import load_raw
+    from signcl.data.pose_files import read_points
+    from signcl.data.pose_quality import pose_quality
+    from signcl.data.poses import PoseReading, signer_points
+    from signcl.data.sections import InputRecipe
+
+    shutil.copytree(tiny, tmp_path / "c")
+    made = make_corpus(tmp_path / "c", TINY, progress=False, poses=True)
+    plan = plan_corpus(TINY)
+    for split, (clip, *_) in plan.clips.items():
+        (raw,) = (read_points(made.folder / "poses" / split / f"{clip.name}.npy") or {}).values()
+        layout, points, seen = raw.placed()
+        assert layout.name == "coco_wholebody"
+        assert points.shape[:3] == (clip.num_frames, 1, 118)
+        assert seen.all()
+        quality = pose_quality(signer_points(raw, PoseReading()), clip.name)
+        assert quality.astray == ""  # left hand at the left wrist
+        # the middle of a hand has the colour of skin, and not that of the wall
+        signer = plan.signers[clip.signer]
+        frames = draw_clip(plan, clip).astype(float)
+        first = layout.ranges()["right_hand"][0]
+        for t in range(0, clip.num_frames, 7):
+            x, y = points[t, 0, [first + 5, first + 9, first + 13], :2].mean(axis=0).round().astype(int)
+            if 1 <= x < 47 and 1 <= y < 47:
+                near = frames[t, y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3)
+                to_skin = np.abs(near - signer.skin).sum(axis=1).min()
+                assert to_skin < np.abs(near - signer.wall).sum(axis=1).min()
+        sample = samples(made.folder, split)[0]
+        (posed,) = with_features([sample], made.folder / "poses" / split)
+        assert load_raw(posed, InputRecipe(pose_confidence=True)).shape == (clip.num_frames, 354)
+    assert made.drawn == 0
+    assert len(list((made.folder / "poses").rglob("*.npy"))) == 40

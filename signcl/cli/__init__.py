@@ -19,6 +19,7 @@ from signcl.cli import export as programs
 from signcl.cli import extract as extraction
 from signcl.cli import fit as training
 from signcl.cli import official_checkpoints as checkpoints
+from signcl.cli import pose as key_points
 from signcl.cli import score as text_files
 from signcl.cli import serve as pages
 from signcl.cli import translate as clips
@@ -38,6 +39,7 @@ GROUPS = (
     text_files,
     alignment,
     density,
+    key_points,
     extraction,
     clips,
     recordings,

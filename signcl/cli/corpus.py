@@ -24,6 +24,7 @@ def add(verbs: Any, words: list[str]) -> None:
         "--workers", type=whole(low=0, high=1024), default=1, help="processes; the result is the same for any number"
     )
     add_json(command)
+    command.add_argument("--poses", action="store_true", help="also exact key points: FOLDER/poses/SPLIT/NAME.npy")
     if words[:2] == ["corpus", "make"]:  # only then, since the settings' module is not free to import
         _add_settings(command)
     command = add_verb(corpus, "pack", _pack, "write a corpus once at a recipe's size, as tar shards that read fast")
@@ -204,7 +205,7 @@ def _make(options: argparse.Namespace) -> None:
     from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
     settings = SyntheticSettings(**{field.name: getattr(options, field.name) for field in fields(SyntheticSettings)})
-    make_corpus(Path(options.folder), settings, workers=options.workers)
+    make_corpus(Path(options.folder), settings, workers=options.workers, poses=options.poses)
     show(options, {"folder": options.folder}, lambda found: found["folder"])
 
 

@@ -47,6 +47,9 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--workers", type=whole(low=0, high=1024), help="loader processes; the recipe's where not given"
     )
+    command.add_argument(
+        "--pose-python", metavar="PATH", help="for a run of key points given videos: the Python that has MediaPipe"
+    )
     command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
     command.add_argument(
         "--shard-samples", type=whole(low=1, high=1_000_000), default=500, help="clips of a shard: what a stop may lose"
@@ -86,6 +89,7 @@ def _extract(options: argparse.Namespace) -> int:
         workers=options.workers,
         dtype=options.dtype,
         shard_samples=options.shard_samples,
+        pose_python=options.pose_python,
         encoder=options.encoder,
         corpus=options.corpus,
         reading=reading,

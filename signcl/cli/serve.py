@@ -51,6 +51,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--token", metavar="FILE", help="a file with the token that everybody needs; made where there is none"
     )
+    command.add_argument("--pose-python", metavar="PATH", help="for a run of key points: the Python that has MediaPipe")
     command.add_argument("--device", default="auto")
 
     command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
@@ -101,6 +102,7 @@ def _serve(options: argparse.Namespace) -> None:
             waiting=options.max_waiting,
         ),
         device=options.device,
+        pose_python=options.pose_python,
     )
 
 

@@ -19,7 +19,10 @@ def add(verbs: Any, words: list[str]) -> None:
     command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
     command.add_argument("model", metavar="RUN", help="a finetuned run folder")
     command.add_argument(
-        "clips", metavar="CLIP", nargs="+", help="video file, folder of frames, or features; A.npy,B.npy: side by side"
+        "clips",
+        metavar="CLIP",
+        nargs="+",
+        help="video file or folder of frames (of a run of key points too), or features; A.npy,B.npy: side by side",
     )
     command.add_argument("--beams", type=whole(low=1, high=1000))
     command.add_argument(
@@ -32,6 +35,9 @@ def add(verbs: Any, words: list[str]) -> None:
         choices=("refuse", "few", "read"),
         help="take no damaged video, one with a few broken frames, or whatever can be read; default: input.damaged",
     )
+    command.add_argument(
+        "--pose-python", metavar="PATH", help="for a run of key points given videos: the Python that has MediaPipe"
+    )
     command.add_argument("--device", default="auto")
     add_json(command)
 
@@ -39,7 +45,7 @@ def add(verbs: Any, words: list[str]) -> None:
 def _translate(options: argparse.Namespace) -> int:
     from signcl.inference.translation import load_model, translate, trust_of, why_no_confidence
 
-    model = load_model(options.model, device=options.device)
+    model = load_model(options.model, device=options.device, pose_python=options.pose_python)
     why_not = why_no_confidence(model)
     if why_not and sys.stderr.isatty():  # for people; a script finds it in the JSON
         print(f"signcl: {why_not}", file=sys.stderr)

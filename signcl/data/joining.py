@@ -15,7 +15,6 @@ A sentence lasts from the beginning of its first sign to the end of its last; of
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from signcl.data.annotation.subtitles import write_subtitles
 from signcl.data.batch import Sample, Span
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.files import write_bytes, write_json, write_text
+from signcl.data.json_files import read_json
 from signcl.data.loading import load_raw
 from signcl.data.progress import track
 from signcl.data.sections import InputRecipe
@@ -166,8 +166,8 @@ def rate_of_features(sample: Sample) -> float | None:
     for folder in (path.parent, path.parent.parent):
         if (folder / ABOUT).is_file():
             try:
-                return float(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["fps"])
-            except (ValueError, KeyError, TypeError):
+                return float(read_json(folder / ABOUT, {"fps": float}, "")["fps"])
+            except ValueError:
                 return None
     return None
 

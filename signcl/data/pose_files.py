@@ -29,6 +29,7 @@ __all__ = [
     "is_key_points",
     "is_openpose_folder",
     "load_tensors",
+    "pose_file_rate",
     "read_points",
 ]
 
@@ -495,6 +496,17 @@ def _pose_format(path: Path) -> RawPoints:
         raise ValueError(f"{path}: holds no frame with a person")
     numbers = np.asarray(np.ma.getdata(data), dtype=np.float32)[..., :3]
     return RawPoints(str(path), numbers, seen, layout, columns)
+
+
+def pose_file_rate(path: Path) -> float | None:
+    """Frames a second of a .pose file; None for other files, and where it says none.
+
+    Raises:
+        ValueError: not a readable .pose file.
+    """
+    if path.suffix.lower() != ".pose":
+        return None
+    return float(_opened(path).body.fps) or None
 
 
 def _opened(path: Path) -> Any:

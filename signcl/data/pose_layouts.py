@@ -43,6 +43,18 @@ FINGERS += [
     for joint in ("MCP", "PIP", "DIP", "TIP")
 ]
 
+BODY33 = (
+    *("NOSE", "LEFT_EYE_INNER", "LEFT_EYE", "LEFT_EYE_OUTER", "RIGHT_EYE_INNER", "RIGHT_EYE", "RIGHT_EYE_OUTER"),
+    *("LEFT_EAR", "RIGHT_EAR", "MOUTH_LEFT", "MOUTH_RIGHT"),
+    *(
+        f"{side}_{joint}"
+        for joint in ("SHOULDER", "ELBOW", "WRIST", "PINKY", "INDEX", "THUMB")
+        for side in ("LEFT", "RIGHT")
+    ),
+    *(f"{side}_{joint}" for joint in ("HIP", "KNEE", "ANKLE", "HEEL", "FOOT_INDEX") for side in ("LEFT", "RIGHT")),
+)
+"""MediaPipe's names of its 33 body points, in their order."""
+
 
 @dataclass(frozen=True)
 class PosePart:

@@ -37,14 +37,11 @@ def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.n
         Index of the signer's person in each frame, -1 where the signer was not found [T]; and what is doubtful, in
         lines that name frames.
     """
-    people = seen.shape[1]
     alive: np.ndarray = np.any(seen > 0, axis=2)
-    if people == 1:
-        return np.where(alive[:, 0], 0, -1), []
     points = np.where(seen[..., None] > 0, points, np.nan)
     size = _sizes(points)
     prominence = np.where(alive, seen.clip(0, 1).mean(axis=2) * np.nan_to_num(size), 0.0)
-    if (alive.sum(axis=1) <= 1).all():  # one person, whose number changes
+    if (alive.sum(axis=1) <= 1).all():  # one person, whose number may change
         chosen = np.where(alive.any(axis=1), alive.argmax(axis=1), -1)
         return chosen, _jumps(chosen, points, size, body)
     free = alive.copy()

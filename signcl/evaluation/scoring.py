@@ -285,6 +285,7 @@ def _score_losses(
         run.recipe,
         samples,
         dim=run.feature_dim,
+        poses=run.poses,
         broken=broken,
         what="scoring",
         device=device,

@@ -93,6 +93,7 @@ def align_run(
         run.recipe,
         samples,
         dim=run.feature_dim,
+        poses=run.poses,
         broken=aligned.broken,
         what="aligning",
         device=device,

@@ -147,6 +147,7 @@ def answers(
         run.recipe,
         samples,
         dim=run.feature_dim,
+        poses=run.poses,
         broken=broken,
         what=what,
         device=device,

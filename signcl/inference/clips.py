@@ -11,6 +11,7 @@ from torch import nn
 from signcl.data.batch import Batch, Sample
 from signcl.data.loading import ClipDataset, check_size, read_batches
 from signcl.data.planning import plan_batches
+from signcl.data.pose_estimation import PoseKind, check_kind
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.training.recipe import Recipe
@@ -34,6 +35,7 @@ def batches_of(
     samples: Sequence[Sample],
     *,
     dim: int | None,
+    poses: PoseKind | None = None,
     broken: dict[str, str],
     what: str,
     device: str = "auto",
@@ -53,6 +55,7 @@ def batches_of(
 
     Args:
         dim: size of the features that the model reads, None for pixels.
+        poses: the key points that it was trained on; those of another extractor are refused.
         broken: clips that cannot be read are added here, with the reason.
         what: beside the progress bar.
         batch_size: clips of a batch; None takes the recipe's.
@@ -65,9 +68,10 @@ def batches_of(
         on_broken: "stop" raises at the first clip that cannot be read.
 
     Raises:
-        ValueError: features of another size than the model reads; frames of several sizes in a batch; a clip that
-            cannot be read, under `on_broken="stop"`.
+        ValueError: features of another size than the model reads, or key points of another extractor; frames of
+            several sizes in a batch; a clip that cannot be read, under `on_broken="stop"`.
     """
+    check_kind(poses, samples)
     check_size(samples, recipe.input, dim)
     place = pick_device(device)
     model.to(place).eval()

@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from signcl.data.batch import Batch, Sample
 from signcl.data.features import FeatureStore, finished_store, stored_names, unfinished_meta, write_store
 from signcl.data.loading import count_frames, feature_dim, first_frame, thin
+from signcl.data.pose_estimation import PoseKind
 from signcl.data.progress import say
 from signcl.inference.clips import batches_of, none_read, say_skipped
-from signcl.systems.encoders import VisionReading, initialise_visual, open_vision
+from signcl.inference.estimated_poses import with_estimated_poses
+from signcl.systems.encoders import OF_FEATURES, VisionReading, initialise_visual, open_vision
 from signcl.systems.parts.frames import FrameEncoder, Tapped, no_such_tap
 from signcl.training import run_folder, runs
 from signcl.training.devices import memory_advice
@@ -56,6 +58,8 @@ class Extractor:
     dim: int | None
     """Size of the features that go in, None for pixels."""
     trained_with_commit: str = ""
+    poses: PoseKind | None = None
+    """The key points that it was trained on."""
     encoder: dict[str, Any] = field(default_factory=dict)
     """Of a published vision model: where it is from and how it looks at clips."""
 
@@ -98,7 +102,7 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
         if overrides:
             raise ValueError(f"{overrides[0]}: recipe keys go with a recipe; the run {path} has its own")
         run = runs.load_run(path)
-        return Extractor(str(path), run.model, run.recipe, run.feature_dim, str(run.card.get("commit", "")))
+        return Extractor(str(path), run.model, run.recipe, run.feature_dim, str(run.card.get("commit", "")), run.poses)
     recipe = load_recipe(path, list(overrides))
     m = recipe.model
     if not m.visual_weights:
@@ -108,7 +112,7 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
             f"run folder"
         )
     dim = None
-    if recipe.corpus.features or m.visual in ("identity", "feature_mlp", "feature_streams", "pose_stream"):
+    if recipe.corpus.features or m.visual in OF_FEATURES:
         dim = feature_dim(recipe_samples(recipe, split), recipe.input)
     visual = build_recipe_encoder(recipe, dim)
     say(initialise_visual(visual, m.visual_weights, earlier_run))
@@ -166,6 +170,7 @@ def tapped_clips(
     taps: Sequence[str] = ("features",),
     *,
     dim: int | None = None,
+    poses: PoseKind | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     workers: int = 0,
@@ -178,6 +183,7 @@ def tapped_clips(
     Args:
         taps: some of the system's `TAPS`, and `log_probs` for what a recogniser says of the glosses.
         dim: size of the features that the model reads, None for pixels.
+        poses: as of `batches_of`.
         batch_size: clips of a batch; None takes the recipe's.
         workers: loader processes.
         known: names that are not needed again. A batch is passed over when all of its clips are known; the batches
@@ -198,6 +204,7 @@ def tapped_clips(
         recipe,
         samples,
         dim=dim,
+        poses=poses,
         broken=broken,
         what="extracting features",
         device=device,
@@ -251,6 +258,7 @@ def extract(
     workers: int | None = None,
     dtype: str = "float16",
     shard_samples: int = 500,
+    pose_python: str | None = None,
     progress: bool = True,
     encoder: str = "",
     corpus: str = "",
@@ -266,6 +274,7 @@ def extract(
         root: the corpus folder, where it is not the recipe's.
         batch_size, workers: None takes the recipe's.
         dtype, shard_samples: see `write_store`.
+        pose_python: where a run of key points is given videos: the Python that has the extractor of its training.
 
     Raises:
         ValueError, OSError: a store of another run, tap, split or recipe is there, finished or not; no such
@@ -284,12 +293,17 @@ def extract(
     check_taps(model, (tap,))
     samples = recipe_samples(recipe, split, root)
     broken: dict[str, str] = {}
+    if extractor.poses is not None and any(sample.clip is not None for sample in samples):
+        samples, broken = with_estimated_poses(
+            samples, extractor.poses, f"{store}.poses", pose_python, progress=progress
+        )
     clips = tapped_clips(
         model,
         recipe,
         samples,
         (tap,),
         dim=extractor.dim,
+        poses=extractor.poses,
         device=device,
         batch_size=batch_size,
         workers=recipe.train.workers if workers is None else workers,

@@ -63,7 +63,9 @@ def _extracted(
 ) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
     """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
     dim = run.feature_dim
-    yield from tapped_clips(run.model, run.recipe, samples, taps, dim=dim, device=device, progress=progress)
+    yield from tapped_clips(
+        run.model, run.recipe, samples, taps, dim=dim, poses=run.poses, device=device, progress=progress
+    )
 
 
 @torch.no_grad()

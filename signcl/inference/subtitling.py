@@ -21,6 +21,7 @@ from signcl.data.annotation.subtitles import read_subtitles, write_subtitles
 from signcl.data.batch import Sample, Segment, Span
 from signcl.data.features import is_feature_file
 from signcl.data.files import write_json, write_text
+from signcl.data.json_files import parse_json
 from signcl.data.loading import collate, read_selected
 from signcl.data.progress import say, track
 from signcl.inference.answers import search_of
@@ -239,10 +240,11 @@ def _check_work(work: Path, model: Model, path: Path, segmenter: Run | Sequence[
     said = work / "about.json"
     if said.is_file():
         try:
-            then = json.loads(said.read_text(encoding="utf-8"))
+            then = parse_json(said.read_bytes())
         except ValueError:
-            then = {}
-        if other := [key for key in now if then.get(key) != json.loads(json.dumps(now[key]))]:
+            then = None
+        then = then if isinstance(then, dict) else {}
+        if other := [key for key in now if then.get(key) != parse_json(json.dumps(now[key]))]:
             raise ValueError(
                 f"{work}: unfinished work with another {' and '.join(other)}; delete the folder to begin again, or "
                 f"give another -o"
@@ -260,7 +262,7 @@ def _kept_cues(work: Path | None) -> list[Cue]:
     cues, kept = [], []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            cues.append(Cue(**json.loads(line)))
+            cues.append(Cue(**parse_json(line)))
         except (ValueError, TypeError):
             break
         kept.append(line)

@@ -13,12 +13,14 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.features import is_feature_file, look_at_features
 from signcl.data.loading import collate, load_raw, select
+from signcl.data.pose_estimation import check_kind
 from signcl.data.poses import other_layout
 from signcl.data.progress import say
 from signcl.data.video import Damaged, frames_at, probe, resize_frames
 from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
 from signcl.inference.confidence import Judge, Verdict, load_judge
+from signcl.inference.estimated_poses import PoseReader
 from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
@@ -58,14 +60,18 @@ class Model:
     device: str
     judge: Judge | None = None
     """What it knows of its own answers; None where it was never calibrated."""
+    poses: PoseReader | None = None
+    """Of a run of key points: how it reads videos."""
 
 
-def load_model(source: str | Path, *, device: str = "auto") -> Model:
+def load_model(source: str | Path, *, device: str = "auto", pose_python: str | None = None) -> Model:
     """Load a finetuned run to translate with.
 
     Args:
         source: a run folder, or a hub id of one.
         device: auto | cpu | cuda.
+        pose_python: of a run of key points that is given videos: the Python that has the extractor of its training;
+            None takes the environment of `signcl pose --install`.
 
     Raises:
         FileNotFoundError, ValueError: nothing there, not a run folder, or a run that cannot translate.
@@ -75,7 +81,7 @@ def load_model(source: str | Path, *, device: str = "auto") -> Model:
     if run.model.answers != "sentences":
         raise ValueError(f"{source} is a {run.recipe.stage} run; `translate` needs a finetune run")
     run.model.to(place)
-    return Model(run, str(place), load_judge(run.folder))
+    return Model(run, str(place), load_judge(run.folder), PoseReader.of(run.poses, pose_python))
 
 
 def _fetched(source: str | Path) -> Path:
@@ -111,7 +117,7 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     recipe = run.recipe.input
     if fps is not None and not 0 < fps <= 1000:
         raise ValueError(f"fps: needs a number above 0 and at most 1000, got {fps}")
-    wanted = fps or recipe.fps or run.card.get("fps")
+    wanted = fps or recipe.fps or (run.poses and run.poses.fps) or run.card.get("fps")
     if wanted is None or is_feature_file(clip) or not clip.is_file():
         return recipe, ""
     rows = frames_at(clip, wanted)
@@ -140,10 +146,10 @@ def translate(
 
     Args:
         model: from `load_model`.
-        clip: a video file, a folder of frames, a file of features (.npy, .npz) or key points (.pose,
-            .pkl, .json, a folder of OpenPose's frames); or an array, uint8 RGB
-            [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of the
-            run's `corpus.features`.
+        clip: a video file or a folder of frames, of which a run of key points makes those of its training; a file of
+            features (.npy, .npz) or key points (.pose, .pkl, .json, a folder of OpenPose's frames); or an array, uint8
+            RGB [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of
+            the run's `corpus.features`.
         beams: beam size; None takes the recipe's.
         fps: frames per second that a video is brought to; None takes the rate that the run was trained at.
         damaged: what is done with a damaged video, see `read_frames`; None takes the recipe's `input.damaged`.
@@ -161,7 +167,12 @@ def translate(
         recipe, note = input_for(run, _paths(clip)[0], fps)
         notes += [note] if note else []
     recipe = recipe if damaged is None else replace(recipe, damaged=damaged)
-    inputs = select(_frames(clip, recipe, notes.append), recipe)
+    if model.poses is not None and _is_video(clip):
+        inputs = select(_estimated(clip, name, model.poses, recipe, notes), recipe)
+    else:
+        if not isinstance(clip, np.ndarray):
+            check_kind(run.poses, [Sample(path.stem, "", features=path) for path in _paths(clip)])
+        inputs = select(_frames(clip, recipe, notes.append), recipe)
     notes += [f"{name}: {note}" for note in _notes(clip, recipe)]
     for note in notes:
         say(note)
@@ -205,6 +216,31 @@ def trust_of(found: Translation) -> dict[str, Any]:
         "nearest": verdict.nearest,
         "warnings": list(found.warnings),
     }
+
+
+def _is_video(clip: str | Path | np.ndarray | Sequence[str | Path]) -> bool:
+    """Whether a clip is pictures, by its kind or name."""
+    if isinstance(clip, np.ndarray):
+        return clip.ndim == 4
+    paths = _paths(clip)
+    return len(paths) == 1 and paths[0].exists() and not is_feature_file(paths[0])
+
+
+def _estimated(
+    clip: str | Path | np.ndarray | Sequence[str | Path],
+    name: str,
+    poses: PoseReader,
+    recipe: InputRecipe,
+    notes: list[str],
+) -> np.ndarray:
+    """The features of a video for a run of key points."""
+
+    def note(line: str) -> None:
+        notes.append(f"{name}: {line}")
+
+    if isinstance(clip, np.ndarray):
+        return poses.rows(Sample(name, ""), recipe, note, frames=_frames(clip, replace(recipe, size=None), note))
+    return poses.rows(Sample(name, "", clip=_paths(clip)[0]), recipe, note)
 
 
 def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> list[str]:

@@ -183,7 +183,8 @@ def _pages(app: FastAPI, site: Site) -> None:
 def _model(run: Path) -> dict[str, Any]:
     """What translates, in words."""
     recipe = read_recipe(run)
-    wants = "video" if read_card(run).get("feature_dim") is None else "features"
+    card = read_card(run)
+    wants = "video" if card.get("feature_dim") is None or card.get("poses") else "features"
     return {"system": recipe.model.name, "corpus": recipe.corpus.name, "wants": wants}
 
 

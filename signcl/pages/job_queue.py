@@ -64,13 +64,15 @@ class Job:
 class JobQueue:
     """The queue of one run; see the head of this file."""
 
-    def __init__(self, run: Path, *, limits: Limits | None = None, device: str = "auto") -> None:
+    def __init__(
+        self, run: Path, *, limits: Limits | None = None, device: str = "auto", pose_python: str | None = None
+    ) -> None:
         """Start the worker and wait until it has loaded the run.
 
         Raises:
             ValueError: the run cannot translate, or cannot be read.
         """
-        self.run, self.limits, self.device = run, limits or Limits(), device
+        self.run, self.limits, self.device, self.pose_python = run, limits or Limits(), device, pose_python
         self.place = Path(tempfile.mkdtemp(prefix="signcl-serve-"))
         self.seconds = 1.0
         """What the last clips took, for those who are told to come back."""
@@ -190,7 +192,7 @@ class JobQueue:
             self._worker.kill()
 
     def _start(self) -> _Worker:
-        return _Worker(Work(self.run, self.device, list(loaded_plugins()), self.place))
+        return _Worker(Work(self.run, self.device, list(loaded_plugins()), self.place, self.pose_python))
 
     def _tell_places(self) -> None:
         """Everybody's place: 1 is the next one."""

@@ -42,6 +42,7 @@ def serve(
     token: Path | str | None = None,
     limits: Limits | None = None,
     device: str = "auto",
+    pose_python: str | None = None,
 ) -> None:
     """Serve the pages until Ctrl-C or SIGTERM, which end it at once.
 
@@ -56,6 +57,7 @@ def serve(
             draws one for this time where one is needed.
         limits: of what people send.
         device: auto | cpu | cuda, for translating.
+        pose_python: of a run of key points: the Python that has the extractor of its training, for videos.
 
     Raises:
         ValueError: nothing to serve, a missing extra, a run that cannot be loaded, or what `make_task` finds wrong.
@@ -74,7 +76,7 @@ def serve(
         number = door.getsockname()[1]
         loopback = is_loopback(host)
         secret = _token(token) if token is not None else None if loopback else secrets.token_urlsafe(TOKEN)
-        site = _site(run, corpus, root, split, device, limits or Limits())
+        site = _site(run, corpus, root, split, device, pose_python, limits or Limits())
         if site.queue is not None:
             ending.callback(site.queue.close)
         site.access = Access(loopback=loopback, token=secret, port=number)
@@ -174,7 +176,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _site(
-    run: Path | str | None, corpus: str | None, root: Path | str | None, split: str, device: str, limits: Limits
+    run: Path | str | None,
+    corpus: str | None,
+    root: Path | str | None,
+    split: str,
+    device: str,
+    pose_python: str | None,
+    limits: Limits,
 ) -> Any:
     """The run, its translations if it has some, and its clips."""
     from signcl.pages.app import Site
@@ -193,7 +201,7 @@ def _site(
         site.why_not = f"{folder.name} is a {recipe.stage} run; a finetune run is needed"
         return site
     say(f"loading {folder}")
-    site.queue = JobQueue(folder, limits=limits, device=device)
+    site.queue = JobQueue(folder, limits=limits, device=device, pose_python=pose_python)
     return site
 
 

@@ -19,6 +19,7 @@ from signcl.data.loading import load_raw
 from signcl.data.sections import InputRecipe
 from signcl.data.video import frames_at, probe
 from signcl.data.video.tracks import open_video, video_track
+from signcl.inference.estimated_poses import PoseReader
 from signcl.inference.translation import input_for
 from signcl.training.runs import Run
 
@@ -81,7 +82,9 @@ def kind_of(head: bytes) -> str | None:
     return "npz" if head.startswith(b"PK\x03\x04") else None
 
 
-def read_upload(path: Path, run: Run, limits: Limits, note: Callable[[str], None]) -> np.ndarray:
+def read_upload(
+    path: Path, run: Run, limits: Limits, note: Callable[[str], None], poses: PoseReader | None = None
+) -> np.ndarray:
     """The frames or features of a file that somebody sent.
 
     Args:
@@ -89,6 +92,7 @@ def read_upload(path: Path, run: Run, limits: Limits, note: Callable[[str], None
         run: says how clips are read, at which rate, and whether features are.
         limits: what is taken.
         note: is given a line about a clip that was brought to another rate, or read although damaged.
+        poses: of a run of key points: makes them of videos.
 
     Raises:
         Refused: with the HTTP status and one line for the person.
@@ -98,8 +102,9 @@ def read_upload(path: Path, run: Run, limits: Limits, note: Callable[[str], None
         kind = kind_of(file.read(16))
     if kind is None:
         needs = "a .npy or .npz file of features" if wants_features else f"a video ({', '.join(KINDS)})"
+        needs += f" or a video ({', '.join(KINDS)})" if poses is not None else ""
         raise Refused(415, f"this is not a clip: {needs} is needed, judged by content and not by name")
-    if (kind == "video") == wants_features:
+    if (kind == "video") == wants_features and not (kind == "video" and poses is not None):
         needs = "features (.npy, .npz)" if wants_features else f"video ({', '.join(KINDS)})"
         raise Refused(
             415, f"the model was trained on {needs}, this file holds {'video' if wants_features else 'arrays'}"
@@ -112,7 +117,10 @@ def read_upload(path: Path, run: Run, limits: Limits, note: Callable[[str], None
                 _measure_at(path, recipe.fps, limits)
             if said:
                 note(said.removeprefix(f"{path.name}: "))
-            return load_raw(Sample("clip", "", clip=path), recipe, lambda what: note(_without_path(what, path)))
+            sample = Sample("clip", "", clip=path)
+            if poses is not None:
+                return poses.rows(sample, recipe, lambda what: note(_without_path(what, path)))
+            return load_raw(sample, recipe, lambda what: note(_without_path(what, path)))
         if kind == "npz":
             _unpacked(path, limits)
         named = path.with_suffix(f".{kind}")  # the reader goes by the ending

@@ -42,6 +42,8 @@ class Work:
     plugins: Sequence[str]
     place: Path
     """Folder of the uploads; removed by the worker if the server is killed."""
+    pose_python: str | None = None
+    """Of a run of key points: the Python that has the extractor of its training, for videos."""
 
 
 def work(pipe: Connection, task: Work) -> None:
@@ -55,10 +57,15 @@ def work(pipe: Connection, task: Work) -> None:
     threading.Thread(target=_end_with_the_server, args=(task.place,), daemon=True).start()
     try:
         load_plugins(task.plugins)
-        model = load_model(task.run, device=task.device)
+        model = load_model(task.run, device=task.device, pose_python=task.pose_python)
     except (ValueError, OSError) as error:
         _tell(pipe, {"stage": "unfit", "error": str(error)})
         return
+    if model.poses is not None:
+        try:
+            model.poses.check()
+        except (ValueError, OSError) as error:
+            say(f"videos cannot be translated here, features can: {error}")
     with contextlib.suppress(EOFError, OSError):
         with contextlib.suppress(AttributeError):  # Windows has none
             os.nice(POLITE)
@@ -88,7 +95,7 @@ def _stages(model: Model, path: Path, name: str, limits: Limits) -> Iterator[dic
     try:
         yield {"stage": "reading"}
         notes: list[str] = []
-        raw = read_upload(path, model.run, limits, notes.append)
+        raw = read_upload(path, model.run, limits, notes.append, model.poses)
         yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
         found = translate(model, raw)
         yield {

@@ -65,7 +65,7 @@ class SystemConfig:
     """A system by name; `signcl systems` lists them with the stage that trains each."""
     visual: str = "small_cnn"
     """Frame encoder: small_cnn, resnet18|34|50|101, i3d, dinov2 (pixels), feature_mlp, feature_streams, identity
-    (features), pose_stream (poses)."""
+    (features), pose_stream, part_graphs (key points)."""
     visual_weights: str = ""
     """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder, or pretrained:RUN for that of an earlier run; empty
     starts at random."""

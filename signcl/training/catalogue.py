@@ -32,6 +32,8 @@ __all__ = ["count_sizes", "describe_system", "list_recipes", "list_systems"]
 SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
 PSEUDO_GLOSSES, FEATURES = 2500, {"imu_numbers": 36}
 """About the pseudo-glosses of PHOENIX-2014T; numbers of a frame's features, 1024 elsewhere."""
+KEY_POINTS = 118 * 3
+"""Numbers of a frame of key points: COCO-WholeBody with confidences."""
 VOCABULARY, WORDS = 2454, {"phoenix14t": 2892, "synthetic": 130, "imu_numbers": 33}
 """Rows of the word table: of the trimmed German vocabulary of GFSLT; of the tokenizer `word`, marks included."""
 GLOSSES = {"phoenix14t": 1087, "synthetic": 50, "imu_numbers": 34, "folder": 2002}
@@ -50,6 +52,10 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
         "d_model": 2048,
         "ffn_dim": 8192,
         "attention_heads": 16,
+    },
+    "google/mt5-base": {
+        **{"model_type": "mt5", "vocab_size": 250112, "num_layers": 12, "d_model": 768, "num_heads": 12, "d_kv": 64},
+        **{"d_ff": 2048, "feed_forward_proj": "gated-gelu", "own_marks": {"untied": ["lm_head.weight"]}},
     },
     "google/flan-t5-xl": {**T5_XL, "model_type": "t5", "vocab_size": 32128},
     "bigscience/mt0-xl": {**T5_XL, "model_type": "mt5", "vocab_size": 250112},
@@ -168,8 +174,10 @@ def count_sizes() -> dict[str, dict[str, int]]:
 
 def _empty(recipe: Recipe) -> System:
     """The model of a recipe without memory for its weights."""
-    features = recipe.model.visual in ("identity", "feature_mlp", "feature_streams")
+    visual = recipe.model.visual
+    features = visual in ("identity", "feature_mlp", "feature_streams")
     dim = sum(recipe.model.streams.sizes) or FEATURES.get(recipe.corpus.name, 1024) if features else None
+    dim = KEY_POINTS if visual in ("pose_stream", "part_graphs") else dim
     corpus, text = recipe.corpus.name, recipe.text
     glosses = None
     if recipe.needs_glosses:

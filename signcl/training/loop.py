@@ -17,7 +17,7 @@ from torch import Tensor
 from signcl.data.batch import Batch, padded_to
 from signcl.data.interrupts import sigterm_stops, whole_or_not
 from signcl.data.loading import ClipLoader, Loaded, read_batches, say_damaged, usable
-from signcl.data.planning import plan_batches
+from signcl.data.planning import draw_by_group, plan_batches
 from signcl.data.progress import Bar, say, track
 from signcl.data.registry import loaded_plugins
 from signcl.losses import ctc_too_long
@@ -255,6 +255,10 @@ class Loop:
     def plan(self, epoch: int, *, every_rank: bool = False) -> list[list[int]]:
         """The training batches of an epoch: of this rank, or of every rank, which is the same on each."""
         train = self.recipe.train
+        drawn = None
+        if train.language_temperature is not None:
+            languages = [sample.language for sample in self.material.train.samples]
+            drawn = draw_by_group(languages, train.language_temperature, seed=train.seed, epoch=epoch)
         return plan_batches(
             self.material.train_lengths,
             batch_size=train.batch_size,
@@ -265,6 +269,7 @@ class Loop:
             rank=0 if every_rank else self.fabric.global_rank,
             ranks=1 if every_rank else self.fabric.world_size,
             drop_single=self.recipe.stage == "pretrain",
+            drawn=drawn,
         )
 
     def _epoch(self, bar: Bar) -> None:
@@ -555,6 +560,7 @@ class Loop:
             "plugins": self._plugins(),
             "feature_dim": data.feature_dim,
             "fps": data.fps,
+            "poses": None if data.poses is None else data.poses.described(),
             "clips": {"train": len(data.train), "dev": len(data.dev)},
             "frames": {"train": sum(data.train_lengths), "dev": sum(data.dev_lengths)},
             "initialised": self.initialised,

@@ -11,6 +11,7 @@ from typing import Any
 from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
 from signcl.data.loading import ClipDataset, feature_dim, training_rate
+from signcl.data.pose_estimation import PoseKind, kind_of
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer, is_segmented, is_spaced, script_names
 from signcl.systems.targets import Targets, build_targets
@@ -32,6 +33,8 @@ class Material:
     """Size of pre-extracted features, None for pixels."""
     fps: float | None = None
     """Frames per second of the training clips as they are read, None where they have none or several."""
+    poses: PoseKind | None = None
+    """What the key points are, where they are the features."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
     """Gloss classes, where a term of the recipe needs them."""
@@ -46,6 +49,7 @@ def prepare(recipe: Recipe) -> Material:
     text = recipe.text
     train, dev = recipe_samples(recipe, "train"), recipe_samples(recipe, "dev")
     _check_text(train, dev, recipe)
+    _check_languages(train, recipe)
     tokenizer = build_tokenizer(
         text.tokenizer,
         [s.text or " ".join(s.gloss) for s in train],  # a recogniser of a corpus of glosses never writes a sentence
@@ -84,6 +88,7 @@ def prepare(recipe: Recipe) -> Material:
         dev=dev_clips,
         train_lengths=train_clips.lengths,
         fps=training_rate(train, recipe.input) if dim is None else None,
+        poses=kind_of([*train, *dev], dim),
         dev_lengths=dev_clips.lengths,
         tokenizer=tokenizer,
         feature_dim=dim,
@@ -114,6 +119,23 @@ def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) 
             f"the corpus has no text, so that SignCL's margins count glosses in place of words; "
             f"loss.signcl.words_per_gloss={per_gloss:g} makes them {per_gloss:g} glosses long, set it to 1"
         )
+
+
+def _check_languages(train: Sequence[Sample], recipe: Recipe) -> None:
+    """Refuse to weigh languages where the corpus does not say them."""
+    if recipe.train.language_temperature is None:
+        return
+    found = sorted({sample.language for sample in train})
+    if len(found) < 2 or "" in found:
+        what = f"only {found[0]}" if found and found[0] else f"clips without one, first {_first_without(train)}"
+        raise ValueError(
+            f"train.language_temperature weighs the languages of a corpus, and corpus {recipe.corpus.name} has {what}; "
+            f"give each row of its tables a language (docs/data.md), or leave the key out"
+        )
+
+
+def _first_without(samples: Sequence[Sample]) -> str:
+    return next(sample.name for sample in samples if not sample.language)
 
 
 def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from signcl.data.pose_estimation import PoseKind
 from signcl.data.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 from signcl.systems import Sizes, Start, System
 from signcl.systems.base import EarlierRun
@@ -38,6 +39,11 @@ class Run:
         """Size of the features that it reads, None for pixels."""
         dim: int | None = self.card.get("feature_dim")
         return dim
+
+    @property
+    def poses(self) -> PoseKind | None:
+        """The key points that it was trained on; None: on something else, or before this was written down."""
+        return PoseKind.read(self.card.get("poses"), f"{self.folder}/card.json")
 
 
 def build_model(

@@ -1,11 +1,12 @@
 """From frames to features: the frame encoders, their training augmentation, and the loading of published weights."""
 
 from signcl.systems.encoders.augment import augment
-from signcl.systems.encoders.by_name import VISUALS, build_frame_encoder, build_visual
+from signcl.systems.encoders.by_name import OF_FEATURES, VISUALS, build_frame_encoder, build_visual
 from signcl.systems.encoders.dinov2 import DINOV2_SIZES, DINOv2, DINOv2Config, load_dinov2
 from signcl.systems.encoders.feature_streams import FeatureStreams, StreamsConfig
 from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
 from signcl.systems.encoders.i3d import I3D, I3DConfig
+from signcl.systems.encoders.part_graphs import PartGraphs
 from signcl.systems.encoders.pose_stream import PoseStream
 from signcl.systems.encoders.published_vision import VisionReading, open_vision
 from signcl.systems.encoders.published_weights import WeightReport, load_i3d_weights, load_resnet_weights
@@ -14,6 +15,7 @@ from signcl.systems.encoders.starting import initialise_visual
 __all__ = [
     "DINOV2_SIZES",
     "I3D",
+    "OF_FEATURES",
     "VISUALS",
     "DINOv2",
     "DINOv2Config",
@@ -21,6 +23,7 @@ __all__ = [
     "FeatureStreams",
     "I3DConfig",
     "Identity",
+    "PartGraphs",
     "PoseStream",
     "ResNet",
     "SmallCNN",

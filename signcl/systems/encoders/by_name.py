@@ -12,13 +12,17 @@ from signcl.systems.encoders.dinov2 import DINOv2, DINOv2Config
 from signcl.systems.encoders.feature_streams import FeatureStreams, StreamsConfig
 from signcl.systems.encoders.frame_encoders import FeatureMLP, Identity, ResNet, SmallCNN
 from signcl.systems.encoders.i3d import I3D, I3DConfig
+from signcl.systems.encoders.part_graphs import PartGraphs
 from signcl.systems.encoders.pose_stream import PoseStream
 
 __all__ = ["VISUALS", "build_frame_encoder", "build_visual"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-VISUALS = ("small_cnn", *RESNETS, "i3d", "dinov2", "feature_mlp", "feature_streams", "pose_stream", "identity")
-OF_FEATURES = ("feature_mlp", "feature_streams", "pose_stream", "identity")
+VISUALS = (
+    *("small_cnn", *RESNETS, "i3d", "dinov2"),
+    *("feature_mlp", "feature_streams", "pose_stream", "part_graphs", "identity"),
+)
+OF_FEATURES = ("feature_mlp", "feature_streams", "pose_stream", "part_graphs", "identity")
 
 
 def build_frame_encoder(config: Any, feature_dim: int | None, described: Mapping[str, Any] | None = None) -> nn.Module:
@@ -61,10 +65,10 @@ def build_visual(
 
     Args:
         name: one of `VISUALS`: small_cnn, the ResNets, i3d, dinov2 take pixels; feature_mlp, feature_streams, identity
-            take features, pose_stream key points.
-        feature_dim: size of the pre-extracted features, for the last four.
-        dim: size of a feature, for small_cnn, feature_mlp, feature_streams (of each source) and pose_stream; the others
-            have their own.
+            take features, pose_stream and part_graphs key points.
+        feature_dim: size of the pre-extracted features, for the last five.
+        dim: size of a feature, for small_cnn, feature_mlp, feature_streams (of each source), pose_stream and
+            part_graphs; the others have their own.
         chunk: frames of pixels encoded at a time, see `ResNet`.
         i3d: windows, width and channels of i3d; None takes the published ones.
         dinov2: size and adapters of dinov2; None is the tiny size.
@@ -85,6 +89,8 @@ def build_visual(
             )
         if name == "pose_stream":
             return PoseStream(feature_dim, dim)
+        if name == "part_graphs":
+            return PartGraphs(feature_dim, dim)
         if name == "feature_streams":
             return FeatureStreams.of(streams or StreamsConfig(), feature_dim, dim)
         return Identity(feature_dim) if name == "identity" else FeatureMLP(feature_dim, dim)

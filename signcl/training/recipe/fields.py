@@ -67,6 +67,10 @@ class TrainRecipe:
     """Frames of a batch, at most (length-bucketed); None: no limit."""
     bucket: bool = True
     """Put clips of like length together."""
+    language_temperature: float | None = bounded(None, low=1, high=1e6)
+    """Of a corpus with several languages: an epoch draws n ** (1 / T) clips of a language that has n, in proportion, as
+    many in all as there are; 1 draws as they come, a large T each language alike. A clip of a small language comes
+    several times in an epoch, one of a large one perhaps not at all. None: every clip once."""
     accumulate: int = bounded(1, low=1, high=1_000_000)
     """Batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"

@@ -4,6 +4,7 @@ FOLDER/corpus.json       settings, version, what the tables must be        writt
 FOLDER/lexicon.json      every sign with its parameters and its twin
 FOLDER/clips/SPLIT/...   the videos
 FOLDER/{train,dev,test}.tsv                                                written last
+FOLDER/poses/SPLIT/NAME.npy                                                key points, where they are asked for
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from signcl.data.corpora.synthetic.key_points import point_clip
 from signcl.data.corpora.synthetic.lexicon import PARAMETERS, Sign
 from signcl.data.corpora.synthetic.plan import ClipPlan, CorpusPlan, plan_corpus, table
 from signcl.data.corpora.synthetic.scene import draw_clip
 from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
-from signcl.data.files import is_empty, write_bytes
+from signcl.data.files import atomic_write, clear_unfinished, is_empty, write_bytes
 from signcl.data.json_files import read_json
 from signcl.data.video import write_video
 
@@ -31,6 +35,7 @@ __all__ = ["MadeCorpus", "make_corpus"]
 
 FORMAT = "signcl synthetic corpus"
 FPS = 25
+POSES = "poses"
 BATCH = 8  # clips that a worker process is given at a time
 FEW = 60  # clips that are drawn in this process whatever workers says: others take longer to start
 
@@ -56,6 +61,7 @@ def make_corpus(
     *,
     progress: bool = True,
     workers: int = 0,
+    poses: bool = False,
 ) -> MadeCorpus:
     """Make a synthetic signed corpus, or finish one that was interrupted.
 
@@ -65,6 +71,8 @@ def make_corpus(
         progress: show a bar on stderr.
         workers: processes that draw clips; 0 draws in this one, and so are a few clips (60). The result is the same.
             They start afresh, so a script that asks for them needs the usual `if __name__ == "__main__":`.
+
+        poses: also the exact key points of every clip, FOLDER/poses/SPLIT/NAME.npy.
 
     Returns:
         What was done.
@@ -89,6 +97,8 @@ def make_corpus(
             bar.advance(count)
     for split, content in tables.items():
         _write(folder / f"{split}.tsv", content)
+    if poses:
+        _point_all(folder, plan, progress)
     frames = sum(clip.num_frames for clip in clips)
     return MadeCorpus(folder, settings.counts, frames, len(missing), time.monotonic() - start)
 
@@ -138,6 +148,23 @@ def _draw_all(folder: Path, plan: CorpusPlan, clips: list[ClipPlan], workers: in
             yield done.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _point_all(folder: Path, plan: CorpusPlan, progress: bool) -> None:
+    """Key points of every clip that has none yet."""
+    for split in plan.clips:
+        clear_unfinished(folder / POSES / split)
+    clips = [clip for split in plan.clips.values() for clip in split]
+    missing = [clip for clip in clips if not _pose_file(folder, clip).exists()]
+    with _Bar(progress, len(clips), len(clips) - len(missing)) as bar:
+        for clip in missing:
+            with atomic_write(_pose_file(folder, clip)) as temporary, temporary.open("wb") as file:
+                np.save(file, point_clip(plan, clip))
+            bar.advance(1)
+
+
+def _pose_file(folder: Path, clip: ClipPlan) -> Path:
+    return folder / POSES / clip.split / f"{clip.name}.npy"
 
 
 def _draw(folder: Path, plan: CorpusPlan, clips: list[ClipPlan]) -> int:

@@ -13,7 +13,7 @@ from signcl.data.corpora.synthetic.render import Canvas
 from signcl.data.corpora.synthetic.settings import Dice
 from signcl.data.corpora.synthetic.signers import Signer
 
-__all__ = ["draw_clip"]
+__all__ = ["Camera", "Figure", "draw_clip"]
 
 Array = NDArray[np.float64]
 CHUNK = 64  # frames painted at a time, for memory
@@ -33,7 +33,7 @@ def draw_clip(plan: CorpusPlan, clip: ClipPlan) -> NDArray[np.uint8]:
     settings, signer = plan.settings, plan.signers[clip.signer]
     dice = Dice(settings.seed, "picture", clip.split, clip.name)
     performance = perform(clip, plan.lexicon, signer, settings.looseness, dice)
-    camera = _Camera(settings.size, clip.num_frames, settings.jitter, dice)
+    camera = Camera(settings.size, clip.num_frames, settings.jitter, dice)
     light = np.array([dice.uniform(0.90, 1.08) * dice.uniform(0.97, 1.03) for _ in range(3)], np.float32)
     light *= dice.uniform(0.92, 1.06)
     wall = _wall(signer, settings.size)
@@ -43,12 +43,12 @@ def draw_clip(plan: CorpusPlan, clip: ClipPlan) -> NDArray[np.uint8]:
         stop = min(start + CHUNK, clip.num_frames)
         view = camera.slice_frames(start, stop)
         canvas = Canvas(view.shifted(wall))
-        _Figure(slice_frames(performance, start, stop), signer, view, canvas).paint()
+        Figure(slice_frames(performance, start, stop), signer, view, canvas).paint()
         frames[start:stop] = _exposed(canvas.frames, light, settings.noise, generator)
     return frames
 
 
-class _Camera:
+class Camera:
     """World to pixels, a little different in every clip and unsteady within it."""
 
     def __init__(self, size: int, count: int, jitter: float, dice: Dice) -> None:
@@ -64,8 +64,8 @@ class _Camera:
         self.origin = size * (np.array([0.5, HEIGHT_OF_SHOULDERS]) + aim + 0.0016 * jitter * shake)  # [T, 2]
         self.drift = self.origin - size * np.array([0.5, HEIGHT_OF_SHOULDERS])
 
-    def slice_frames(self, start: int, stop: int) -> _Camera:
-        part = object.__new__(_Camera)
+    def slice_frames(self, start: int, stop: int) -> Camera:
+        part = object.__new__(Camera)
         part.size, part.scale = self.size, self.scale
         part.origin, part.drift = self.origin[start:stop], self.drift[start:stop]
         return part
@@ -90,11 +90,12 @@ class _Camera:
         return frames
 
 
-class _Figure:
+class Figure:
     """The signer, painted part by part."""
 
-    def __init__(self, performance: Performance, signer: Signer, camera: _Camera, canvas: Canvas) -> None:
-        self.signer, self.camera, self.canvas = signer, camera, canvas
+    def __init__(self, performance: Performance, signer: Signer, camera: Camera, canvas: Canvas | None) -> None:
+        self.signer, self.camera = signer, camera
+        self.canvas: Canvas = canvas  # type: ignore[assignment]  # None: nothing is painted
         self.moves = performance
         self.unit = camera.scale * signer.size  # pixels in one world length
         self.body = performance.sway * [1.0, 0.6] + np.array(signer.place)  # [T, 2]
@@ -108,7 +109,7 @@ class _Figure:
         self._torso()
         self._head()
         self._face()
-        arms = [self._arm(side) for side in (0, 1)]
+        arms = [self.arm(side) for side in (0, 1)]
         for shoulder, elbow, _ in arms:
             self._limb(shoulder, elbow, (0.050, 0.040), self.cloth)
         for side in (1, 0):
@@ -118,7 +119,7 @@ class _Figure:
 
     # -- helpers: world to pixels ---------------------------------------------------------------------------------
 
-    def _place(self, points: Array) -> Array:
+    def placed(self, points: Array) -> Array:
         """Body coordinates to pixels. [T, ..., 2 or 3] -> [T, ..., 2]"""
         shape = (len(self.body),) + (1,) * (points.ndim - 2) + (2,)
         return self.camera.pixels(points[..., :2] * self.signer.size + self.body.reshape(shape))
@@ -127,17 +128,17 @@ class _Figure:
         """Points that move with the body only. [T, P, 2] body coordinates"""
         return np.repeat(np.array(points)[None], len(self.body), axis=0)
 
-    def _on_head(self, x: float, y: float, turns: float = 0.0) -> Array:
+    def on_head(self, x: float, y: float, turns: float = 0.0) -> Array:
         """A point of the head, which moves by `turns` when it turns. [T, 2] body coordinates"""
         shift = np.stack([x + turns * self.yaw, np.full(len(self.yaw), y)], axis=1)
         point: Array = self.head + shift
         return point
 
     def _oval(self, centre: Array, radii: tuple[float, float] | Array, colour: Array, rim: float = 0.0) -> None:
-        self.canvas.ellipse(self._place(centre), np.asarray(radii) * self.unit, colour, rim)
+        self.canvas.ellipse(self.placed(centre), np.asarray(radii) * self.unit, colour, rim)
 
     def _limb(self, start: Array, end: Array, radii: tuple[float, float], colour: Array) -> None:
-        ends = self._place(np.stack([start, end], axis=1)[:, None])
+        ends = self.placed(np.stack([start, end], axis=1)[:, None])
         self.canvas.capsules(ends, np.array([radii]) * self.unit, colour, 0.38)
 
     # -- parts ----------------------------------------------------------------------------------------------------
@@ -146,22 +147,20 @@ class _Figure:
         width, height = self.signer.head
         if self.signer.haircut == "long":
             for side in (-1, 1):
-                ends = np.stack(
-                    [self._on_head(side * width * 0.75, 0.02), self._on_head(side * width * 0.95, -0.20)], 1
-                )
-                self.canvas.capsules(self._place(ends[:, None]), np.array([[0.045, 0.035]]) * self.unit, self.hair, 0.3)
+                ends = np.stack([self.on_head(side * width * 0.75, 0.02), self.on_head(side * width * 0.95, -0.20)], 1)
+                self.canvas.capsules(self.placed(ends[:, None]), np.array([[0.045, 0.035]]) * self.unit, self.hair, 0.3)
         elif self.signer.haircut == "bun":
-            self._oval(self._on_head(0.0, height * 1.12), (0.045, 0.042), self.hair, 0.35)
+            self._oval(self.on_head(0.0, height * 1.12), (0.045, 0.042), self.hair, 0.35)
         elif self.signer.haircut == "bob":
-            self._oval(self._on_head(0.0, -0.01), (width * 1.32, height * 1.06), self.hair, 0.3)
+            self._oval(self.on_head(0.0, -0.01), (width * 1.32, height * 1.06), self.hair, 0.3)
         elif self.signer.haircut == "curls":
             for x, y in ((-0.9, 0.55), (0.9, 0.55), (-1.05, 0.1), (1.05, 0.1), (-0.5, 0.98), (0.5, 0.98), (0.0, 1.1)):
-                self._oval(self._on_head(x * width, y * height), (0.040, 0.040), self.hair, 0.4)
+                self._oval(self.on_head(x * width, y * height), (0.040, 0.040), self.hair, 0.4)
 
     def _torso(self) -> None:
         reach = self.signer.shoulder
         points = self._fixed((-reach, -0.035), (reach, -0.035), (-reach * 0.80, -0.62), (reach * 0.80, -0.62))
-        points = self._place(points)
+        points = self.placed(points)
         left, right, low_left, low_right = (points[:, number] for number in range(4))
         middle_top, middle_low = (left + right) / 2, (low_left + low_right) / 2
         ends = np.stack([np.stack([left, right], 1), np.stack([left, low_left], 1), np.stack([right, low_right], 1),
@@ -172,18 +171,18 @@ class _Figure:
         self.canvas.capsules(ends, radii, self.cloth, 0.16)
         self._oval(self._fixed((0.0, 0.012))[:, 0], (0.072, 0.036), self.cloth * 0.72)
         neck = np.stack([self.head + np.array([0, -0.06]), self._fixed((0.0, 0.012))[:, 0]], axis=1)[:, None]
-        self.canvas.capsules(self._place(neck), np.array([[0.046, 0.052]]) * self.unit, self.skin * 0.84, 0.2)
+        self.canvas.capsules(self.placed(neck), np.array([[0.046, 0.052]]) * self.unit, self.skin * 0.84, 0.2)
 
     def _head(self) -> None:
         width, height = self.signer.head
         for side in (-1, 1):
-            self._oval(self._on_head(side * width, -0.005, -0.006), (0.018, 0.030), self.skin * 0.86, 0.2)
+            self._oval(self.on_head(side * width, -0.005, -0.006), (0.018, 0.030), self.skin * 0.86, 0.2)
         if self.signer.haircut != "bald":
-            self._oval(self._on_head(0.0, 0.018), (width * 1.10, height * 1.06), self.hair, 0.3)
+            self._oval(self.on_head(0.0, 0.018), (width * 1.10, height * 1.06), self.hair, 0.3)
         low = 0.0 if self.signer.haircut == "bald" else -0.012
-        self._oval(self._on_head(0.0, low, 0.004), (width, height + low), self.skin, 0.22)
+        self._oval(self.on_head(0.0, low, 0.004), (width, height + low), self.skin, 0.22)
         if self.signer.beard:
-            self._oval(self._on_head(0.0, -height * 0.66, 0.014), (width * 0.70, height * 0.40), self.hair, 0.2)
+            self._oval(self.on_head(0.0, -height * 0.66, 0.014), (width * 0.70, height * 0.40), self.hair, 0.2)
 
     def _face(self) -> None:
         width, height = self.signer.head
@@ -192,7 +191,7 @@ class _Figure:
         feature = 0.030  # how far features slide when the head turns
         for side in (-1, 1):
             x = side * width * 0.43
-            eye = self._on_head(x, height * 0.12, feature)
+            eye = self.on_head(x, height * 0.12, feature)
             opening = np.clip(self.moves.eyes[:, 0] * (1 + 0.25 * raised), 0.08, 1.4)
             size = np.stack([np.full(len(opening), 0.0215), 0.0130 * opening], axis=1)
             self._oval(eye, size, np.array([246.0, 244, 240]))
@@ -200,18 +199,16 @@ class _Figure:
             self._oval(eye, iris, np.array([40.0, 30, 28]))
             lift = np.where(raised > 0, 0.030, 0.014) * raised
             frown = np.maximum(-raised, 0) * 0.018
-            inner = self._on_head(x - side * 0.026, height * 0.42, feature) + np.stack([0 * lift, lift - frown], 1)
-            outer = self._on_head(x + side * 0.030, height * 0.40, feature) + np.stack([0 * lift, lift + frown / 2], 1)
-            brow = self._place(np.stack([inner, outer], axis=1)[:, None])
+            inner = self.on_head(x - side * 0.026, height * 0.42, feature) + np.stack([0 * lift, lift - frown], 1)
+            outer = self.on_head(x + side * 0.030, height * 0.40, feature) + np.stack([0 * lift, lift + frown / 2], 1)
+            brow = self.placed(np.stack([inner, outer], axis=1)[:, None])
             self.canvas.capsules(brow, np.array([[0.0088, 0.0062]]) * self.unit, np.minimum(self.hair, dark), 0.0)
             if self.signer.glasses:
                 self._ring(eye, 0.034)
-        nose = np.stack(
-            [self._on_head(0.0, height * 0.10, feature * 1.2), self._on_head(0.0, -0.026, feature * 1.4)], 1
-        )
-        self.canvas.capsules(self._place(nose[:, None]), np.array([[0.006, 0.0125]]) * self.unit, self.skin * 0.88, 0.1)
+        nose = np.stack([self.on_head(0.0, height * 0.10, feature * 1.2), self.on_head(0.0, -0.026, feature * 1.4)], 1)
+        self.canvas.capsules(self.placed(nose[:, None]), np.array([[0.006, 0.0125]]) * self.unit, self.skin * 0.88, 0.1)
         wide, opening, lip, teeth = self.moves.mouth.T
-        mouth = self._on_head(0.0, -height * 0.53, feature)
+        mouth = self.on_head(0.0, -height * 0.53, feature)
         lips = 0.45 * self.skin + 0.55 * np.array([150.0, 44, 52])
         self._oval(mouth, np.stack([wide + lip * 0.8, opening + lip], axis=1), lips)
         inside = np.stack([wide * 0.96, np.maximum(opening, 0.0022)], axis=1)
@@ -222,14 +219,14 @@ class _Figure:
         """A glass of a pair of spectacles: eight short strokes round the eye."""
         angles = np.linspace(0, 2 * np.pi, 9)
         points = centre[:, None] + radius * np.stack([np.cos(angles), 0.85 * np.sin(angles)], axis=1)
-        ends = self._place(np.stack([points[:, :-1], points[:, 1:]], axis=2))
+        ends = self.placed(np.stack([points[:, :-1], points[:, 1:]], axis=2))
         self.canvas.capsules(ends, np.full((8, 2), 0.0035 * self.unit), np.array([38.0, 36, 40]), 0.0)
 
-    def _mirror(self, side: int) -> float:
+    def mirror(self, side: int) -> float:
         """-1 where a hand's own space is a mirror image of the picture: the hand is a left one."""
         return -1.0 if (side == 1) != self.signer.left_handed else 1.0
 
-    def _arm(self, side: int) -> tuple[Array, Array, Array]:
+    def arm(self, side: int) -> tuple[Array, Array, Array]:
         """Shoulder, elbow and wrist in body coordinates. [T, 3] each"""
         length = self.signer.hand
         wrist = self.moves.centres[side] - 0.62 * length * matrices(self.moves.turns[side])[:, :, 1]
@@ -244,7 +241,7 @@ class _Figure:
         pole = np.array([-0.55, -1.0, -0.25])
         pole = pole - towards * (towards @ pole)[:, None]
         elbow = shoulder + along * towards + off * pole / np.linalg.norm(pole, axis=1, keepdims=True)
-        flip = np.array([self._mirror(side), 1.0, 1.0])
+        flip = np.array([self.mirror(side), 1.0, 1.0])
         return np.broadcast_to(shoulder * flip, wrist.shape), elbow * flip, wrist * flip
 
     def _hand(self, side: int, wrist: Array) -> None:
@@ -252,8 +249,8 @@ class _Figure:
         length = self.signer.hand
         parts = skeleton(self.moves.shapes[side], self.moves.turns[side])  # [T, 6, 4, 2, 3]
         facing = matrices(self.moves.turns[side])[:, 2, 2]  # 1 where the palm faces the camera
-        parts[..., 0] *= self._mirror(side)
-        ends = self._place(wrist[:, None, None, None] + length * parts)
+        parts[..., 0] *= self.mirror(side)
+        ends = self.placed(wrist[:, None, None, None] + length * parts)
         radii = np.empty((6, 4, 2))
         radii[0] = PALM_RADII
         radii[1:5, :3] = np.stack([FINGER_RADII[:3], FINGER_RADII[1:]], axis=1)

@@ -1,0 +1,87 @@
+"""Verbs that make key points of videos: `pose`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.number_options import real, whole
+
+__all__ = ["add"]
+
+
+def add(verbs: Any, words: list[str]) -> None:
+    """Add the verbs of this file."""
+    text = "key points of videos as .pose files, by MediaPipe Holistic in an environment of its own"
+    command = add_verb(verbs, "pose", _pose, text)
+    command.add_argument(
+        "clips", metavar="CLIPS", nargs="*", help="video files, folders of images, or folders with such in them"
+    )
+    command.add_argument("-o", "--out", metavar="DIR", help="folder of the .pose files; stopped, it goes on")
+    command.add_argument("--corpus", help="in place of CLIPS: the clips of a corpus, under the names of its sentences")
+    command.add_argument("--root", help="of --corpus: its folder")
+    command.add_argument("--split", default="train", help="of --corpus")
+    command.add_argument(
+        "--workers", type=whole(low=1, high=1024), help="processes, each with one clip; half the cores where not given"
+    )
+    command.add_argument(
+        "--fill", type=whole(low=0, high=1000), default=5, help="frames of a gap that is filled on a straight line"
+    )
+    command.add_argument(
+        "--fps", type=real(above=0, high=1000), help="bring videos to this rate first; default: every frame"
+    )
+    command.add_argument("--damaged", choices=("refuse", "few", "read"), default="few", help="as input.damaged")
+    command.add_argument(
+        "--look", type=whole(low=0, high=100_000), default=0, metavar="N",
+        help="draw the skeletons of the first N clips over their frames: DIR/look/NAME.png",
+    )  # fmt: skip
+    command.add_argument("--pose-python", metavar="PATH", help="the Python of an environment that has MediaPipe")
+    command.add_argument("--install", action="store_true", help="make the environment of MediaPipe, and no more")
+    command.epilog = "Exit code 2 where clips have no key points: they are named, the others are in the folder."
+    add_json(command)
+
+
+def _pose(options: argparse.Namespace) -> int:
+    from signcl.data.corpora import load_samples
+    from signcl.data.pose_estimation import clips_in, extract_poses, look_at_poses, make_environment, start_holistic
+
+    if options.install:
+        print(make_environment())
+        return 0
+    if bool(options.clips) == bool(options.corpus):
+        raise ValueError("pose needs CLIPS, or --corpus with --root, one of both")
+    if not options.out:
+        raise ValueError("pose needs -o DIR, the folder of the .pose files")
+    if options.corpus:
+        if not options.root:
+            raise ValueError("--corpus needs --root, the folder of the corpus")
+        samples = load_samples(options.corpus, options.root, options.split)
+        without = [sample.name for sample in samples if sample.clip is None]
+        if without:
+            raise ValueError(f"{options.root}: {len(without)} clips have features and no video, first {without[0]}")
+    else:
+        samples = clips_in(options.clips)
+    python = options.pose_python or make_environment()
+    found = extract_poses(
+        samples,
+        options.out,
+        lambda: start_holistic(python),
+        workers=options.workers or max(1, (os.cpu_count() or 2) // 2),
+        fill=options.fill,
+        fps=options.fps,
+        damaged=options.damaged,
+        progress=not options.json,
+    )
+    show(options, asdict(found), lambda _: found)
+    for picture in look_at_poses(samples, Path(options.out), options.look):
+        print(picture, file=sys.stderr)
+    for name, why in list(found.broken.items())[:5]:
+        print(f"signcl: {name} has no key points: {why}", file=sys.stderr)
+    if len(found.broken) > 5:
+        print(f"signcl: {len(found.broken) - 5} more clips have none", file=sys.stderr)
+    return 2 if found.broken else 0

@@ -1,0 +1,36 @@
+"""From video to key points: MediaPipe Holistic in a process and an environment of its own, and folders of .pose files.
+
+`extract_poses` fills a folder, and goes on where it was stopped; `Estimator` answers for single clips. The folder says
+which extractor made its files (`folder_extractor`), and a run trained on them remembers it.
+"""
+
+from signcl.data.pose_estimation.pose_environment import environment_folder, make_environment
+from signcl.data.pose_estimation.pose_estimator import Extractor, PoseProcess, start_holistic
+from signcl.data.pose_estimation.pose_folder import (
+    PoseReport,
+    clips_in,
+    extract_poses,
+    folder_extractor,
+    look_at_poses,
+)
+from signcl.data.pose_estimation.pose_kind import PoseKind, check_kind, kind_of
+from signcl.data.pose_estimation.pose_of_clip import Estimated, Estimator, estimate
+
+__all__ = [
+    "Estimated",
+    "Estimator",
+    "Extractor",
+    "PoseKind",
+    "PoseProcess",
+    "PoseReport",
+    "check_kind",
+    "clips_in",
+    "environment_folder",
+    "estimate",
+    "extract_poses",
+    "folder_extractor",
+    "kind_of",
+    "look_at_poses",
+    "make_environment",
+    "start_holistic",
+]

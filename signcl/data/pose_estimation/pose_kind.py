@@ -1,0 +1,123 @@
+"""Which key points a training used: extractor, layout, rate. A run keeps it, and other key points are refused."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from signcl.data.batch import Sample
+from signcl.data.pose_estimation.pose_estimator import Extractor
+from signcl.data.pose_estimation.pose_folder import folder_extractor
+from signcl.data.pose_files import is_key_points, pose_file_rate
+from signcl.data.pose_layouts import layout_of
+from signcl.data.video import other_rate
+
+__all__ = ["PoseKind", "check_kind", "kind_of"]
+
+LOOKED_AT = 20  # files whose rate is read
+
+
+@dataclass(frozen=True)
+class PoseKind:
+    """What the key points of a training are."""
+
+    layout: str
+    """A key of `LAYOUTS`."""
+    extractor: Extractor | None
+    """None where the files do not say: only `signcl pose` writes it down."""
+    fps: float | None
+    """Frames a second, None where the files have none or several."""
+
+    def described(self) -> dict[str, Any]:
+        """For card.json."""
+        made_by = None if self.extractor is None else self.extractor.described()
+        return {"layout": self.layout, "extractor": made_by, "fps": self.fps}
+
+    @classmethod
+    def read(cls, said: Any, where: str) -> PoseKind | None:
+        """From card.json; None where the run has no key points, or is of an earlier version.
+
+        Raises:
+            ValueError: damaged.
+        """
+        if said is None:
+            return None
+        if not isinstance(said, dict) or not isinstance(said.get("layout"), str):
+            raise ValueError(f"{where}: poses needs layout, extractor and fps; copy the run folder again")
+        made_by, fps = said.get("extractor"), said.get("fps")
+        if fps is not None and not (isinstance(fps, int | float) and 0 < fps <= 1000):
+            raise ValueError(f"{where}: poses.fps needs a rate or null, got {fps!r}; copy the run folder again")
+        return cls(said["layout"], None if made_by is None else Extractor.read(made_by, where), fps)
+
+
+def kind_of(samples: Sequence[Sample], dim: int | None) -> PoseKind | None:
+    """The key points of a training corpus; None where its features are something else.
+
+    Args:
+        samples: of training and dev.
+        dim: numbers of a row.
+
+    Raises:
+        ValueError: key points of several extractors.
+    """
+    files = sorted(_key_point_files(samples))
+    if dim is None or not files:
+        return None
+    made_by = _extractors(files)
+    if len(made_by) > 1:
+        (one, first), (other, second) = list(made_by.items())[:2]
+        raise ValueError(
+            f"the clips have key points of several extractors: {_named(one)} ({first}) and {_named(other)} ({second}); "
+            f"a model reads one kind, so extract all clips alike"
+        )
+    rates: list[float] = []
+    for file in files[:: max(1, len(files) // LOOKED_AT)]:
+        with contextlib.suppress(ValueError, OSError):
+            rate = pose_file_rate(file)
+            rates += [rate] if rate else []
+    rates.sort()
+    one_rate = bool(rates) and not other_rate(rates[0], rates[-1])
+    try:
+        layout = layout_of(dim)[0].name
+    except ValueError:  # key points beside other features
+        return None
+    return PoseKind(layout, next(iter(made_by)), rates[len(rates) // 2] if one_rate else None)
+
+
+def check_kind(trained: PoseKind | None, samples: Sequence[Sample]) -> None:
+    """Refuse key points of another extractor than that of the training, as far as both are known.
+
+    Raises:
+        ValueError: names both, and a file.
+    """
+    if trained is None or trained.extractor is None:
+        return
+    for extractor, file in _extractors(_key_point_files(samples)).items():
+        other = "" if extractor is None else extractor.differs(trained.extractor)
+        if other:
+            raise ValueError(
+                f"{file}: key points of another extractor than those of the training ({other}); extract them with "
+                f"that of the training: signcl pose"
+            )
+
+
+def _key_point_files(samples: Iterable[Sample]) -> set[Path]:
+    return {s.features for s in samples if isinstance(s.features, Path) and is_key_points(s.features)}
+
+
+def _extractors(files: Iterable[Path]) -> dict[Extractor | None, Path]:
+    """Every extractor with a file of it; None: not known."""
+    found: dict[Extractor | None, Path] = {}
+    seen: set[Path] = set()
+    for file in files:
+        if file.parent not in seen:
+            seen.add(file.parent)
+            found.setdefault(folder_extractor(file.parent), file)
+    return found
+
+
+def _named(extractor: Extractor | None) -> str:
+    return "one that is not known" if extractor is None else f"{extractor}, fill {extractor.fill}"

@@ -1,0 +1,122 @@
+"""Videos for runs of key points: estimated by the extractor of the training, filled, normalised and timed as there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from signcl.data.batch import Sample
+from signcl.data.pose_estimation import Estimator, PoseKind, extract_poses, start_holistic
+from signcl.data.poses import pose_rows
+from signcl.data.progress import say
+from signcl.data.video import Damaged, Frames
+from signcl.training.recipe import InputRecipe
+
+__all__ = ["PoseReader", "with_estimated_poses"]
+
+
+@dataclass
+class PoseReader:
+    """Makes the features of a run of key points from videos, one at a time."""
+
+    kind: PoseKind
+    """Of the training."""
+    estimator: Estimator
+
+    @classmethod
+    def of(cls, kind: PoseKind | None, python: str | None = None) -> PoseReader | None:
+        """For a run of that kind; None where it is no run of key points."""
+        return None if kind is None else cls(kind, Estimator(kind.extractor, python))
+
+    def check(self) -> None:
+        """Refuse, before the first clip, what no clip could be estimated with.
+
+        Raises:
+            ValueError, OSError: as of `rows`.
+        """
+        check_known(self.kind)
+        self.estimator.start()
+
+    def rows(
+        self,
+        sample: Sample,
+        recipe: InputRecipe,
+        note: Callable[[str], None],
+        *,
+        frames: Frames | None = None,
+        damaged: Damaged | None = None,
+    ) -> np.ndarray:
+        """Features of a clip, as those of the training are read from its .pose files.
+
+        Args:
+            sample: with a clip.
+            recipe: the run's `input` section, with the rate that a video is brought to.
+            note: is given a line about each doubt.
+            frames: of the clip, where they were read before.
+
+        Returns:
+            [T, D] float32
+
+        Raises:
+            ValueError, OSError: the training's extractor is not known or not installed; the clip cannot be read, or
+                shows nobody.
+        """
+        check_known(self.kind)
+        how = damaged or recipe.damaged
+        found = self.estimator(sample, fps=recipe.fps, damaged=how, frames=frames)
+        for line in found.notes:
+            note(line)
+        lacks, count = found.quality.lacks, len(found.points)
+        if lacks.get("hands", 0) > count / 2:
+            note(f"no hand was found in {lacks['hands']} of {count} frames")
+        return pose_rows(found.raw(sample.name), recipe.pose)
+
+
+def check_known(kind: PoseKind) -> None:
+    """Refuse to estimate for a run that does not say what its key points were made with."""
+    if kind.extractor is None:
+        raise ValueError(
+            f"the run does not know what its {kind.layout} key points were extracted with, so a video cannot be "
+            f"brought to the same; give key points of that extractor in place of the video, or train on key points of "
+            f"`signcl pose`, which are recorded"
+        )
+
+
+def with_estimated_poses(
+    samples: Sequence[Sample], kind: PoseKind, folder: str | Path, python: str | None = None, *, progress: bool = True
+) -> tuple[list[Sample], dict[str, str]]:
+    """The same sentences with key points in place of videos, estimated into a folder, or as it has them already.
+
+    Returns:
+        The samples whose key points are there; and the others, with the reason.
+
+    Raises:
+        ValueError, OSError: as of `PoseReader.rows` and `extract_poses`.
+    """
+    check_known(kind)
+    assert kind.extractor is not None
+    videos = [sample for sample in samples if sample.clip is not None]
+    say(f"estimating the key points of {len(videos)} clips into {folder}, as {kind.extractor} did for the training")
+    checked = Estimator(kind.extractor, python)
+    checked.start()  # refuses another extractor than that of the training, before anything is written
+    checked.close()
+    report = extract_poses(
+        videos,
+        folder,
+        lambda: start_holistic(python),
+        fill=kind.extractor.fill,
+        fps=kind.fps,
+        progress=progress,
+    )
+    made = {
+        sample.name: replace(
+            sample, features=Path(folder) / f"{sample.name}.pose", clip=None, num_frames=None, cut=None, segment=None
+        )
+        for sample in videos
+        if sample.name not in report.broken
+    }
+    kept = [made.get(sample.name, sample) for sample in samples if sample.name not in report.broken]
+    return kept, report.broken
