@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str]) ->
         file = os.open(os.path.join(place, name), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
     sys.stdout.reconfigure(line_buffering=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores it
     # multiprocessing gives the child the parent's arguments and path; a command has its own
     sys.argv, sys.path[:] = ["signcl", *words], [entry for entry in sys.path if entry not in ("", os.getcwd())]
     os.environ.update(environment)

@@ -109,7 +109,9 @@ def test_glosses_may_be_text_and_a_density_is_one_line():
 
 
 def result(sdr, found):
-    return {"sdr": sdr, "retrieval": {"clips": {"map": found}}}
+    measured = {"interval": [sdr - 1, sdr + 1], "intra": 1.0, "inter": 2.0, "feature_norm": 3.0}
+    counts = {"instances": 40, "glosses": 9, "glosses_left_out": 0}
+    return {"sdr": sdr, **measured, **counts, "retrieval": {"clips": {"map": found}}}
 
 
 def test_two_results_that_disagree_get_a_sentence():

@@ -239,7 +239,7 @@ def test_products_are_exact_where_a_program_allows_tf32():
 
 
 @pytest.mark.parametrize("case", ONE_OF_EACH.values(), ids=str)
-def test_a_step_and_an_answer_of_every_system_on_another_device(case, corpora, tmp_path):
+def test_a_step_and_an_answer_of_every_system_on_another_device(case, corpora, tmp_path, monkeypatch):
     recipe = recipe_of(case, corpora, tmp_path / "run", max_steps=1)
     model, material = built(recipe)
     model.eval()
@@ -262,6 +262,7 @@ def test_a_step_and_an_answer_of_every_system_on_another_device(case, corpora, t
         for tap in model.TAPS:
             assert isinstance(model.tapped(there, tap).rows, OnDevice), tap
         fabric = Fabric(accelerator="cpu", devices=1)
+        monkeypatch.setattr("lightning_fabric.fabric._has_meta_device_parameters_or_buffers", lambda _: False)
         optimizer = fabric.setup_optimizers(make_optimizer(model, recipe.train))
         refusals = Refusals(model, optimizer, fabric)
         carried(sum(terms.values())).backward()

@@ -49,7 +49,7 @@ def test_weights_gradients_and_optimizer_state_are_counted(optimizer, corpora, t
     recipe = recipe_of(Case("slt", {"freeze": ["visual"]}), corpora, tmp_path, optimizer=optimizer)
     loop = Loop(recipe, tmp_path, None, progress=False)
     loop._log = lambda *_: None
-    needed = loop._memory(0)
+    needed = loop.memory(0)
     loop.optimizer.zero_grad = lambda **_: None
     loop._train_step([loop.material.train[[0, 1]].batch])
 

@@ -306,7 +306,7 @@ def test_a_stopped_folder_goes_on_and_clears_what_was_half_written(replay, tmp_p
     stamp = (out / "a.pose").stat().st_mtime_ns
     with (out / "clips.jsonl").open("a") as file:
         file.write('{"name": "c", "fra')  # killed while writing
-    (out / ".c.pose.abcdefgh").write_bytes(b"half")
+    (out / ".c.pose.abcdefgh.part").write_bytes(b"half")
     report = extract_poses(samples, out, replay, workers=2, progress=False)
     assert "2 of 6 clips are done already" in capsys.readouterr().err
     assert sorted(path.name for path in out.iterdir()) == [

@@ -29,7 +29,8 @@ def test_every_recipe_loads_and_names_its_command(path):
     assert recipe.out.startswith("runs/")
     if recipe.stage == "pretrain":  # never by a sum with SignCL in it
         assert recipe.select in ("-clip", "-token_clip", "-masked_text", "-pseudo_gloss")
-    assert recipe.corpus.name == path.parent.name
+    if recipe.model.name != "segmenter":  # whose corpora are recordings that `signcl corpus join` made of these
+        assert recipe.corpus.name == path.parent.name
 
 
 def test_a_saved_recipe_is_the_same_recipe(tmp_path):

@@ -135,7 +135,7 @@ def test_the_usual_step_reads_nothing_from_the_device(corpora, tmp_path, monkeyp
     def counted(name):
         def method(tensor, *arguments, **options):
             caller = sys._getframe(1).f_code.co_filename
-            if not caller.endswith("losses/signcl.py"):  # whose check of lengths is left out where there is a device
+            if not caller.endswith(("losses/signcl.py", "losses/lengths.py")):  # they look at numbers of the host only
                 reads.append((name, caller))
             return plain[name](tensor, *arguments, **options)
 

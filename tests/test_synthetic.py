@@ -373,7 +373,7 @@ def test_a_killed_run_is_finished_by_the_next_and_gives_the_same(tiny, tmp_path)
     assert not (folder / "train.tsv").exists()
     with pytest.raises(ValueError, match="not finished"):
         samples(folder, "train")
-    (folder / "clips/train/000/.train-000039.mp4.1.part").write_bytes(b"half a clip")
+    (folder / "clips/train/000/.train-000039.mp4.abcdefgh.part").write_bytes(b"half a clip")
     made = make_corpus(folder, TINY, progress=False)
     assert made.drawn == 40 - there
     assert contents(folder) == contents(tiny)

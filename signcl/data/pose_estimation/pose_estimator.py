@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.json_files import parse_json
 from signcl.data.pose_estimation.pose_environment import find_python
 from signcl.data.pose_estimation.pose_worker import HEAD, POINTS
 
@@ -90,7 +90,7 @@ class PoseProcess:
             self._said.close()
             raise ValueError(f"{command[0]}: cannot be started ({error.strerror})") from None
         try:
-            said = json.loads(self._ask("hello"))
+            said = parse_json(self._ask("hello"))
             self.about: dict[str, Any] = {key: value for key, value in said.items() if key in KEPT}
             named = {key: value for key, value in said.items() if key not in KEPT}
             self.extractor = Extractor(named.pop("estimator"), named.pop("version"), named)

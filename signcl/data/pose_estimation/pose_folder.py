@@ -24,7 +24,7 @@ from typing import Any
 from signcl.data.batch import Sample
 from signcl.data.files import clear_unfinished, write_json, write_text
 from signcl.data.folder_lock import only_writer
-from signcl.data.json_files import read_json
+from signcl.data.json_files import parse_json, read_json
 from signcl.data.pose_estimation.pose_estimator import Extractor, PoseProcess
 from signcl.data.pose_estimation.pose_of_clip import FILL, estimate, rate_of, write_pose
 from signcl.data.pose_estimation.pose_pictures import draw_clip
@@ -263,7 +263,7 @@ def _lines(folder: Path) -> dict[str, dict[str, Any]]:
     whole = text[: text.rfind("\n") + 1]
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            said = json.loads(line)
+            said = parse_json(line)
             found[said["name"]] = said
         except (ValueError, KeyError, TypeError):
             raise ValueError(

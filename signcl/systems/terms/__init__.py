@@ -289,6 +289,8 @@ TERMS: Registry[Term] = Registry("loss term", key="loss.weights", entry_points="
 
 
 OWNED = (
+    "sentence_tags",
+    "sign_tags",
     *("translation", "signcl", "recognition", "auxiliary", "distillation", "classification", "clip", "token_clip"),
     *("masked_text", "pseudo_gloss", "sentence_similarity"),
 )
