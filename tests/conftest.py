@@ -8,6 +8,8 @@ import pytest
 
 # tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# nothing is fetched from a hub: without this each name that is none waits half a minute for an answer
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # a third of what collection takes is compiling: workers and the processes of tests read what the first has compiled
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

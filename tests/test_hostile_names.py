@@ -239,6 +239,7 @@ def test_choosing_frames(address, page):
         page.wait_for_selector(".cell.at")
         shows(page, [name, f"says {name}"], where=f"sign {place}")
         for done in (2 * place + 1, 2 * place + 2):
+            page.wait_for_selector(".cell.at")  # no frame is chosen before the frames are there
             page.keyboard.press("Enter")
             page.wait_for_function(
                 "(n) => document.getElementById('count').textContent.startsWith(n)", arg=f"{done} of"

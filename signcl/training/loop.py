@@ -536,8 +536,8 @@ class Loop:
             "initialised": self.initialised,
             **{name: getattr(self, name) for name in RESTORED},
         }
+        run_folder.save_card(self.folder, self._card())  # before a state that says it is finished: nothing comes after
         run_folder.save_state(self.folder, state)
-        run_folder.save_card(self.folder, self._card())
 
     def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state as one process would have it; every rank of a sharded run needs to ask."""
