@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,27 @@ def test_checkpoints_are_as_safe(tmp_path, legacy):
         torch.save({"model": attack}, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(ValueError, match=r"best\.ckpt cannot be read as a checkpoint"):
             read_data(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_key_of_a_checkpoint_that_would_take_years_is_refused(tmp_path, legacy):
+    nested = b")q\x00" + b"".join(bytes([104, n, 104, n, 134, 113, n + 1]) for n in range(60))  # get, get, pair, put
+    plain, path = tmp_path / "plain.pt", tmp_path / "years.pt"
+    torch.save({"a": torch.ones(2)}, plain, _use_new_zipfile_serialization=not legacy)
+    bomb = b"\x80\x02}" + nested + b"K\x01s."
+    if legacy:
+        data = plain.read_bytes()
+        path.write_bytes(data[: data.index(b"\x80\x02}q\x00X\x01\x00\x00\x00a")] + bomb)
+    else:
+        with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w") as target:
+            for name in source.namelist():
+                target.writestr(name, bomb if name.endswith("data.pkl") else source.read(name))
+    started = time.process_time()
+    with pytest.raises(ValueError, match=r"years\.pt cannot be read as a checkpoint.*more than 10,000,000 parts"):
+        read_data(path)
+    assert time.process_time() - started < 3
+    torch.save({("a", (1, 2)): 1.0, "b": [torch.Size([2, 3])]}, plain, _use_new_zipfile_serialization=not legacy)
+    assert read_data(plain) == {("a", (1, 2)): 1.0, "b": [(2, 3)]}
 
 
 def test_what_is_shared_stays_shared_and_what_holds_itself_is_read(tmp_path):

@@ -9,13 +9,15 @@ unpickling, which believes the file about its memory, but from checked types, sh
 from __future__ import annotations
 
 import collections
+import contextlib
 import gzip
 import io
 import math
 import pickle
+import pickletools
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -23,7 +25,7 @@ import numpy as np
 
 from signcl.data.array_files import checked_arrays, npy_head
 
-__all__ = ["ARRAY_PARTS", "finished", "load_pickle", "read_npy", "read_pickle"]
+__all__ = ["ARRAY_PARTS", "check_tuples", "finished", "load_pickle", "read_npy", "read_pickle"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -286,6 +288,58 @@ def _counted(code: bytes) -> Callable[[_Unpickler], None]:
 
 for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
     _Unpickler.dispatch[_code[0]] = _counted(_code)
+
+
+def check_tuples(file: IO[bytes]) -> None:
+    """Refuse a pickle with a tuple of tuples of tuples ... whose hash would take years, for readers that cannot watch.
+
+    Nothing is built: the steps are gone through with sizes in place of values. A pickle that is damaged passes, for its
+    reader to say so.
+
+    Raises:
+        RefusedPickle: a tuple of more than `MOST_PARTS` parts.
+    """
+    with contextlib.suppress(_Damaged):
+        for parts in _parts_of_tuples(file):
+            if parts > MOST_PARTS:
+                raise RefusedPickle(f"it holds a tuple of more than {MOST_PARTS:,} parts")
+
+
+class _Damaged(Exception):
+    """A pickle that cannot be gone through to its end."""
+
+
+def _parts_of_tuples(file: IO[bytes]) -> Iterator[int]:
+    """The parts of each tuple that a pickle makes, those of the tuples in it included."""
+    stack: list[int | None] = []  # the parts of each value; None is a mark
+    memo: dict[Any, int] = {}
+    try:
+        for step, argument, _ in pickletools.genops(file):
+            name, before = step.name, list(step.stack_before)
+            if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1] or 1
+                continue
+            if name in ("GET", "BINGET", "LONG_BINGET"):
+                stack.append(memo.get(argument, 1))
+                continue
+            if name == "DUP":
+                stack.append(stack[-1])
+                continue
+            taken: list[int | None] = []
+            if pickletools.stackslice in before:  # all that stands above the last mark, and the mark
+                while (value := stack.pop()) is not None:
+                    taken.append(value)
+                before = before[: before.index(pickletools.markobject)]
+            for _ in before:
+                taken.append(stack.pop())
+            parts = 1 + sum(1 if value is None else value for value in taken)
+            is_tuple = name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+            for made in step.stack_after:
+                stack.append(None if made is pickletools.markobject else parts if is_tuple else 1)
+            if is_tuple:
+                yield parts
+    except (ValueError, IndexError, TypeError) as error:
+        raise _Damaged from error
 
 
 def finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
