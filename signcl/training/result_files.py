@@ -14,14 +14,17 @@ SPLIT = {
     "signatures?": Maybe({str: str}),
     "intervals?": Maybe({str: Any}),  # pairs, and how many resamples they are from
     "wer_split?": Maybe(PERCENT),
-    "counts?": Maybe({}),
+    "counts?": Maybe(
+        {f"{name}?": int for name in ("sentences", "hypothesis_tokens", "reference_tokens", "empty_hypotheses")}
+    ),
+    "bleu4?": float | None,
     "final_dot?": Maybe({"hypotheses": float | None, "references": float | None, "agree": bool}),
     "seen_in_training?": Maybe({"sentences": int, "percent": float}),
     "vocabulary_round_trip?": Maybe({"changed_references": int}),
-    "unseen?": {},
+    "unseen?": {"bleu4?": float | None},
     "probes?": {},
     "health?": [{"name": str, "text": str, "empty": bool}],
-    "made?": {"skipped?": Maybe({str: str})},
+    "made?": {"skipped?": Maybe({str: str}), "trained_on_this_split?": bool},
 }
 PART = {"map?": float, "map_interval?": (float, float), "one_nn?": float, "one_nn_interval?": (float, float)}
 DENSITY = {

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -144,7 +145,7 @@ def _broken_gif(data: bytes) -> str:
                 number += 1
     except EOFError:
         return ""  # after the last picture
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, IndexError, struct.error):  # what Pillow says of broken GIFs
         return f"the pixels of frame {number} are broken"
     except Image.DecompressionBombError:
         return ""  # libav reads pictures of any size
