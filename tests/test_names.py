@@ -1,6 +1,5 @@
 """Things by name: recipes, runs, verbs and flags, and what a mistyped one is answered."""
 
-import argparse
 import json
 import re
 import subprocess
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from signcl.cli import main, make_parser
+from signcl.cli.parsing import every_parser
 from signcl.data.corpora import load_samples
 from signcl.training.recipe import find_recipe, load_recipe, recipe_names
 from signcl.training.run_folder import check_run_folder
@@ -193,13 +193,3 @@ def test_a_rehearsal_takes_real_steps_and_writes_nothing(here, capsys, real_data
     assert found["memory_bytes"] > 4 * 4 * found["parameters"]  # weights, gradients and two states of AdamW in float32
     assert re.search(r"about \d+ \w+ of training steps", found["time"])
     assert list(here.iterdir()) == []
-
-
-def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """A parser and those of its commands, at any depth."""
-    found = [parser]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                found += every_parser(inner)
-    return found

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from signcl.cli.common import add_verb
+from signcl.cli.parsing import every_parser
 
 __all__ = ["add"]
 
@@ -25,7 +26,7 @@ def _completion(options: argparse.Namespace) -> None:
     from signcl.cli import make_parser
 
     parser = make_parser()
-    for command in _all_parsers(parser):
+    for command in every_parser(parser):
         for action in command._actions:
             takes_path = action.metavar and any(word in str(action.metavar) for word in PATHS)
             if takes_path and action.choices is None:
@@ -35,13 +36,3 @@ def _completion(options: argparse.Namespace) -> None:
 
 PATHS = ("RUN", "FILE", "CLIP", "RECIPE", "SPANS", "LABELS", "CORPUS", "DIR", "HYP", "REF")
 """Metavars of arguments that are files or folders."""
-
-
-def _all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """A parser and those of its commands."""
-    found = [parser]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                found += _all_parsers(inner)
-    return found

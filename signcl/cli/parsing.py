@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from signcl.data.registry import did_you_mean
 
-__all__ = ["Parser", "joined_overrides"]
+__all__ = ["Parser", "every_parser", "joined_overrides"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +44,16 @@ class Parser(argparse.ArgumentParser):
             self.error(f"no command {value!r}{close or ', but ' + ', '.join(known)}")
         what = "/".join(action.option_strings) or action.metavar or action.dest
         self.error(f"{what} is one of {', '.join(known)}, got {value!r}{suggested(str(value), known)}")
+
+
+def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and those of its commands, at any depth."""
+    found = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += every_parser(inner)
+    return found
 
 
 def suggested(word: str, known: Iterable[str]) -> str:

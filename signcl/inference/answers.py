@@ -48,18 +48,8 @@ def predict(
     Returns:
         Sentences by name, in the order of `samples`; and the clips that could not be read, with the reason.
     """
-    if run.model.answers != "sentences":
-        raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
-    decode = search_of(run, beams, length_penalty)
-    return answers(
-        run,
-        samples,
-        lambda batch: dict(zip(batch.names, run.model.answer(batch, decode))),
-        "translating",
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    how: dict[str, Any] = {"device": device, "batch_size": batch_size, "progress": progress}
+    return _translated(run, samples, run.model.answer, beams, length_penalty, **how)
 
 
 def predict_scored(
@@ -73,18 +63,23 @@ def predict_scored(
     progress: bool = True,
 ) -> tuple[dict[str, Answer], dict[str, str]]:
     """`predict` with the probability of each sentence and the mean features of its clip."""
+    how: dict[str, Any] = {"device": device, "batch_size": batch_size, "progress": progress}
+    return _translated(run, samples, run.model.answer_scored, beams, length_penalty, **how)
+
+
+def _translated(
+    run: Run,
+    samples: Sequence[Sample],
+    ask: Callable[[Batch, Decode], list[Any]],
+    beams: int | None,
+    length_penalty: float | None,
+    **how: Any,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `ask` says of each clip, of a run that answers sentences."""
     if run.model.answers != "sentences":
         raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
     decode = search_of(run, beams, length_penalty)
-    return answers(
-        run,
-        samples,
-        lambda batch: dict(zip(batch.names, run.model.answer_scored(batch, decode))),
-        "translating",
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    return answers(run, samples, lambda batch: dict(zip(batch.names, ask(batch, decode))), "translating", **how)
 
 
 def recognise(

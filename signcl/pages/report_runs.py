@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from signcl.evaluation.health import Finding
-from signcl.evaluation.scoring import read_predictions, run_health
+from signcl.evaluation.health import Finding, health
+from signcl.evaluation.scoring import read_predictions
 from signcl.training.recipe import Recipe
 from signcl.training.record import read_record
 from signcl.training.result_files import read_density, read_points, read_scores
@@ -87,21 +87,35 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
         FileNotFoundError: no such folder, or not one made by `signcl fit`.
         ValueError: a file in it is damaged.
     """
-    recipe = read_recipe(folder)
-    predictions = folder / f"predictions.{split}.tsv"
+    recipe, card, scores, density = (
+        read_recipe(folder),
+        read_card(folder),
+        read_scores(folder),
+        read_density(folder, split),
+    )
+    file = folder / f"predictions.{split}.tsv"
+    predictions = _predictions(file) if file.is_file() else None
+    pairs = list((predictions or {}).values())
     return RunFiles(
         folder=folder,
         label=label,
         split=split,
         recipe=recipe,
-        card=read_card(folder),
+        card=card,
         log=[line for line in read_record(folder) if isinstance(line, dict) and {"kind", "step"} <= line.keys()],
-        scores=read_scores(folder).get(split),
-        density=read_density(folder, split),
+        scores=scores.get(split),
+        density=density,
         glosses=_gloss_rows(folder / f"density.{split}.csv"),
         points=read_points(folder, split),
-        predictions=_predictions(predictions) if predictions.is_file() else None,
-        health=run_health(folder, split),
+        predictions=predictions,
+        health=health(
+            card,
+            scores.get(split),
+            dev=scores.get("dev") if split != "dev" else None,
+            density=density,
+            answers=[answer for _, answer in pairs],
+            references=[reference for reference, _ in pairs],
+        ),
     )
 
 

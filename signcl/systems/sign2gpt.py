@@ -16,11 +16,11 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import EarlierRun, Sizes, Start, System, register
 from signcl.systems.parts.adapted_lm import AdaptedLM, AdapterConfig
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features
-from signcl.systems.parts.lm import build_lm, check_words
+from signcl.systems.parts.lm import check_words, lm_of
 from signcl.systems.parts.official import Checkpoint, Published
 from signcl.systems.parts.official_sign2gpt import published_sign2gpt
 from signcl.systems.parts.transfer import transfer_signs
-from signcl.systems.parts.written import Written, mean_features, sentence_log_probs
+from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.pgp import SignEncoderConfig, sign_encoder, tapped_steps
 from signcl.systems.terms.shared import frame_contrast, translation
 
@@ -84,16 +84,9 @@ class Sign2GPT(System):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        words = sizes.words()
-        lm = build_lm(
-            config.lm,
-            words,
-            sizes.described.get("decoder"),
-            dropout=config.dropout,
-            max_positions=config.max_positions,
-        )
+        lm = lm_of(config, sizes)  # before the encoder: weights at random are drawn in this order
         self.encoder = sign_encoder(config, feature_size(self.visual))
-        self.decoder = AdaptedLM(lm, config.width, words, config.lm)
+        self.decoder = AdaptedLM(lm, config.width, sizes.words(), config.lm)
 
     @classmethod
     def check(cls, recipe: Any) -> None:
@@ -163,19 +156,16 @@ class Sign2GPT(System):
     def generate_scored(
         self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 64
     ) -> Written:
-        """`generate` with log p of each sentence. The language model reads the finished sentences once more, all words
-        at once: transformers would have to keep the scores of its whole vocabulary for every step and beam."""
+        """`generate` with log p of each sentence; the clip is encoded once."""
         encoded = self.encode(batch)
-        steps, lengths = encoded.steps, encoded.step_lengths
-        ids = self.decoder.generate(
-            steps,
-            lengths,
+        found = self.decoder.generate_scored(
+            encoded.steps,
+            encoded.step_lengths,
             num_beams=num_beams,
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
         )
-        log_probs, counts = sentence_log_probs(self.decoder(ids, steps, lengths), ids, self.decoder.pad_id)
-        return Written(ids, log_probs, counts, mean_features(encoded.features, encoded.lengths))
+        return Written(*found, mean_features(encoded.features, encoded.lengths))
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:

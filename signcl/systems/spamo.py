@@ -25,7 +25,8 @@ from signcl.systems.base import EarlierRun, Sizes, Start, System, SystemConfig, 
 from signcl.systems.encoders.windows import Windows
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.layers import ConvKind, TemporalConv
-from signcl.systems.parts.lm import LMConfig, TextDecoder, build_lm, check_words
+from signcl.systems.parts.lm import LMConfig, TextDecoder, check_words, lm_of
+from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.terms.shared import clip, frame_contrast, translation
 
 __all__ = ["SpaMo", "SpaMoOutput"]
@@ -117,21 +118,13 @@ class SpaMo(System):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        words = sizes.words()
         weighed = sizes.terms or tuple(self.terms)
         self.translates, self.contrasts = "translation" in weighed, "clip" in weighed
         self.windows = Windows(config.window, config.window_stride) if config.join == "time" else None
         dim = feature_size(self.visual)
         rows = dim // 2 if self.windows else dim
         self.conv = TemporalConv(rows, config.width, kind=config.conv, edge=config.edge, sync=config.sync_norm)
-        lm = build_lm(
-            config.lm,
-            words,
-            sizes.described.get("decoder"),
-            dropout=config.dropout,
-            max_positions=config.max_positions,
-        )
-        self.decoder = TextDecoder(lm, words, config.lm)
+        self.decoder = TextDecoder(lm_of(config, sizes), sizes.words(), config.lm)
         width = self.decoder.width
         self.mlp = nn.Sequential(nn.Linear(config.width, width), nn.GELU(), nn.Linear(width, width))
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale)) if self.contrasts else None
@@ -207,6 +200,20 @@ class SpaMo(System):
         return self.decoder.generate(
             steps, step_lengths, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
         )
+
+    @torch.no_grad()
+    def generate_scored(
+        self, batch: Batch, *, num_beams: int = 5, length_penalty: float = 1.0, max_new_tokens: int = 64
+    ) -> Written:
+        """`generate` with log p of each sentence; the clip is encoded once."""
+        features, lengths = frame_features(self.visual, batch)
+        found = self.decoder.generate_scored(
+            *self._steps(features, lengths),
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+        )
+        return Written(*found, mean_features(features, lengths))
 
     def load_published(self, start: Start) -> list[str]:
         """The weights of the language model; its LoRA keeps what it has."""

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from signcl.data.batch import Batch
+from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import Outputs, Sizes, Start, System, register
 from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
-from signcl.systems.parts.lm import SLOT, LMConfig, TextDecoder, build_lm, check_words
+from signcl.systems.parts.lm import SLOT, LMConfig, TextDecoder, check_words, lm_of
+from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["UniSign"]
@@ -84,15 +85,7 @@ class UniSign(System):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        words = sizes.words()
-        lm = build_lm(
-            config.lm,
-            words,
-            sizes.described.get("decoder"),
-            dropout=config.dropout,
-            max_positions=config.max_positions,
-        )
-        self.decoder = TextDecoder(lm, words, config.lm)
+        self.decoder = TextDecoder(lm_of(config, sizes), sizes.words(), config.lm)
         self.project = nn.Linear(feature_size(self.visual), self.decoder.width)
         nn.init.trunc_normal_(self.project.weight, std=0.02)
         nn.init.zeros_(self.project.bias)
@@ -151,8 +144,7 @@ class UniSign(System):
         return Outputs(features, lengths, steps, lengths, logits=logits)
 
     def _steps(self, features: Tensor, lengths: Tensor) -> Tensor:
-        mask = torch.arange(features.shape[1], device=features.device)[None] < lengths[:, None]
-        steps: Tensor = self.project(features) * mask[..., None]
+        steps: Tensor = self.project(features) * frame_mask(lengths, features.shape[1])[..., None]
         return steps
 
     def tap(self, batch: Batch, name: str) -> Tapped:
@@ -184,6 +176,22 @@ class UniSign(System):
             max_new_tokens=max_new_tokens,
             prompts=self.prompts(batch),
         )
+
+    @torch.no_grad()
+    def generate_scored(
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 100
+    ) -> Written:
+        """`generate` with log p of each sentence; the clip is encoded once."""
+        features, lengths = frame_features(self.visual, batch)
+        found = self.decoder.generate_scored(
+            self._steps(features, lengths),
+            lengths,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+            prompts=self.prompts(batch),
+        )
+        return Written(*found, mean_features(features, lengths))
 
     def load_published(self, start: Start) -> list[str]:
         """The weights of the language model."""

@@ -118,12 +118,10 @@ def list_recipes(words: Sequence[str] = ()) -> list[dict[str, str]]:
         ValueError: there is none with these words.
     """
     rows = []
-    for path in sorted(shipped_recipes().glob("*/*.yaml")):
-        written = path.read_text(encoding="utf-8")
-        data, first = parse_yaml(written), written.split("\n", 1)[0]
-        row = {"name": f"{path.parent.name}/{path.stem}", "system": str(data["model"]["name"]), "stage": data["stage"]}
+    for path, data, what in _written():
+        row = {"name": path.removesuffix(".yaml"), "system": str(data["model"]["name"]), "stage": data["stage"]}
         if all(word.lower() in f"{row['name']} {row['system']}".lower() for word in words):
-            rows.append(row | {"what": first.lstrip("# ").rstrip() if first.startswith("#") else ""})
+            rows.append(row | {"what": what})
     if not rows:
         near = did_you_mean(words[0], {part for name in recipe_names() for part in (name, *name.split("/"))})
         raise ValueError(f"no recipe has {' and '.join(words)} in its name or system; `signcl recipes` lists all{near}")
@@ -131,13 +129,20 @@ def list_recipes(words: Sequence[str] = ()) -> list[dict[str, str]]:
 
 
 @lru_cache
-def _recipes() -> dict[str, str]:
-    """Shipped recipes, corpus/file -> the system that each trains; read without being checked."""
-    found = {}
+def _written() -> tuple[tuple[str, dict[str, Any], str], ...]:
+    """Shipped recipes as corpus/file, what they hold, unchecked, and the text of their first line."""
+    found = []
     for path in sorted(shipped_recipes().glob("*/*.yaml")):
-        data = parse_yaml(path.read_text(encoding="utf-8"))
-        found[f"{path.parent.name}/{path.name}"] = str(data["model"]["name"])
-    return found
+        written = path.read_text(encoding="utf-8")
+        first = written.split("\n", 1)[0]
+        what = first.lstrip("# ").rstrip() if first.startswith("#") else ""
+        found.append((f"{path.parent.name}/{path.name}", parse_yaml(written), what))
+    return tuple(found)
+
+
+def _recipes() -> dict[str, str]:
+    """Shipped recipes, corpus/file -> the system that each trains."""
+    return {path: str(data["model"]["name"]) for path, data, _ in _written()}
 
 
 @lru_cache

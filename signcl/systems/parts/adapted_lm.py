@@ -8,7 +8,8 @@ keeps its name. Words, search and LoRA are those of `lm.TextDecoder`. Takes a mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -195,11 +196,8 @@ class AdaptedLM(TextDecoder):
 
         [B, U], [B, S, step_width], [B] -> [B, U, V]
         """
-        self._remember(steps, step_lengths)
-        try:
+        with self._looking_at(steps, step_lengths):
             return super().forward(tokens, steps, step_lengths, prompts)
-        finally:
-            self._forget()
 
     def scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
         """Scores of what follows each token read, the start token first. [B, U], ... -> [B, U, V]"""
@@ -218,8 +216,7 @@ class AdaptedLM(TextDecoder):
         prompts: Sequence[str] | None = None,
     ) -> Tensor:
         """Write sentences; the keys and values of the steps are computed once. [B, U] long, padded with pad_id"""
-        self._remember(steps, step_lengths)
-        try:
+        with self._looking_at(steps, step_lengths):
             return super().generate(
                 steps,
                 step_lengths,
@@ -228,16 +225,17 @@ class AdaptedLM(TextDecoder):
                 max_new_tokens=max_new_tokens,
                 prompts=prompts,
             )
-        finally:
-            self._forget()
 
-    def _remember(self, steps: Tensor, step_lengths: Tensor) -> None:
+    @contextlib.contextmanager
+    def _looking_at(self, steps: Tensor, step_lengths: Tensor) -> Iterator[None]:
+        """While this lasts, every layer sees these steps."""
         if self.inside:
             steps = steps + sinusoids(steps.shape[1], steps.shape[2], device=steps.device).to(steps.dtype)
         projected, mask = self.project(steps), frame_mask(step_lengths, steps.shape[1])
-        for reader in self.readers():
-            reader.remember(projected, mask)
-
-    def _forget(self) -> None:
-        for reader in self.readers():
-            reader.forget()
+        try:
+            for reader in self.readers():
+                reader.remember(projected, mask)
+            yield
+        finally:
+            for reader in self.readers():
+                reader.forget()

@@ -4,8 +4,8 @@ Any encoder-decoder (T5, mT5, Flan-T5, mBART, mBART-50, NLLB, BART, ...) or caus
 Llama, ...), published (a folder or hub id) or of small sizes that start at random. How a system uses it:
 
     # Config: `lm: LMConfig = field(default_factory=LMConfig)`; in `System.check`: `check_words(recipe)`
-    lm = build_lm(config.lm, words, sizes.described.get("decoder"), dropout=..., max_positions=...)
-    self.decoder = TextDecoder(lm, words, config.lm)    # the name `decoder` is where the run folder looks
+    # the name `decoder` is where the run folder looks; `config.dropout` and `config.max_positions` are read too
+    self.decoder = TextDecoder(lm_of(config, sizes), sizes.words(), config.lm)
     self.project = nn.Linear(..., self.decoder.width)   # steps must have the width of a word's embedding
     logits = self.decoder(batch.tokens, steps, step_lengths)           # teacher forcing, [B, U, V]
     ids = self.decoder.generate(steps, step_lengths, num_beams=..., length_penalty=..., max_new_tokens=...)
@@ -37,8 +37,9 @@ from signcl.systems.parts.published_models import (
     tied_names,
     untie,
 )
+from signcl.systems.parts.written import sentence_log_probs
 
-__all__ = ["SLOT", "LMConfig", "LMSizes", "Marks", "TextDecoder", "build_lm", "check_words", "search_settings"]
+__all__ = ["SLOT", "LMConfig", "LMSizes", "Marks", "TextDecoder", "build_lm", "check_words", "lm_of", "search_settings"]
 
 SLOT = "{signs}"
 """Where a clip's steps stand in a prompt."""
@@ -372,6 +373,32 @@ class TextDecoder(nn.Module):
             embeds, mask, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
         )
 
+    @torch.no_grad()
+    def generate_scored(
+        self,
+        steps: Tensor,
+        step_lengths: Tensor,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        max_new_tokens: int,
+        prompts: Sequence[str] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`generate`, with log p and the number of tokens of each sentence. [B, U], [B], [B]
+
+        The model reads the finished sentences once more, all words at once: transformers would have to keep the scores
+        of its whole vocabulary for every step and beam.
+        """
+        ids = self.generate(
+            steps,
+            step_lengths,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+            prompts=prompts,
+        )
+        return ids, *sentence_log_probs(self(ids, steps, step_lengths, prompts), ids, self.pad_id)
+
     def search(
         self, embeds: Tensor, mask: Tensor | None, *, num_beams: int, length_penalty: float, max_new_tokens: int
     ) -> Tensor:
@@ -448,6 +475,17 @@ def search_settings(
 
 OWN = "own_marks"
 """In the description of a run folder, of a published model: start and end tokens, weights that are not tied there."""
+
+
+def lm_of(config: Any, sizes: Any) -> nn.Module:
+    """The language model of a system's config: `build_lm` of its `lm`, `dropout` and `max_positions`.
+
+    Args:
+        config: of the system.
+        sizes: a `signcl.systems.Sizes`.
+    """
+    described = sizes.described.get("decoder")
+    return build_lm(config.lm, sizes.words(), described, dropout=config.dropout, max_positions=config.max_positions)
 
 
 def build_lm(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from signcl.data.batch import frame_mask
 
 __all__ = ["Answer", "Written", "mean_features", "sentence_log_probs"]
 
@@ -54,5 +55,6 @@ def sentence_log_probs(logits: Tensor, ids: Tensor, pad_id: int) -> tuple[Tensor
 
 def mean_features(features: Tensor, lengths: Tensor) -> Tensor:
     """The mean over the real frames of each clip; padding is zero, as the contract says. [B, T, D], [B] -> [B, D]"""
-    real = torch.arange(features.shape[1], device=features.device)[None, :] < lengths[:, None]
-    return (features.float() * real[:, :, None]).sum(dim=1) / lengths.clamp(min=1)[:, None]
+    return (features.float() * frame_mask(lengths, features.shape[1])[:, :, None]).sum(dim=1) / lengths.clamp(min=1)[
+        :, None
+    ]
