@@ -68,12 +68,11 @@ def is_ours(error: BaseException) -> bool:
 
 
 def message(error: BaseException) -> str:
-    """An error as one line."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.strerror}: {error.filename}"
+    """An error as one line, cut in its middle where it is long."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())
+        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    else:
+        text = " ".join(str(error).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 

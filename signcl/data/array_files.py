@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
@@ -10,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["checked_arrays", "npy_head"]
+__all__ = ["check_members", "checked_arrays", "npy_head"]
+
+LONGEST_HEAD = 10_000
+"""Bytes of a head that are looked at; numpy reads no longer ones, but sets aside what memory they ask for."""
+MOST_PACKED = 1032
+"""Bytes that a byte of deflate can stand for at most."""
 
 
 def checked_arrays(path: Path) -> Path:
@@ -25,6 +31,7 @@ def checked_arrays(path: Path) -> Path:
         return path
     try:
         with zipfile.ZipFile(path) as archive:
+            check_members(archive)
             for info in archive.infolist():
                 with archive.open(info) as member:
                     if info.filename.endswith(".npy"):
@@ -39,16 +46,38 @@ def checked_arrays(path: Path) -> Path:
 def npy_head(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and type from the head of an array; the file then stands at its numbers.
 
+    Args:
+        file: opened for reading bytes, at its start.
+
     Raises:
         ValueError: no head of a .npy file.
     """
+    start = io.BytesIO(file.read(LONGEST_HEAD))
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(start)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read(start)
+    except (MemoryError, RecursionError):  # of Python's parser; no memory was asked for
+        raise ValueError("no head of a .npy file (an expression too deep to be read)") from None
     except Exception as error:  # the head is an expression of Python: its tokenizer has errors of its own
         raise ValueError(f"no head of a .npy file ({str(error)[:100] or type(error).__name__})") from None
+    file.seek(start.tell())
     return shape, fortran, dtype
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive whose members say that they unpack to more than their bytes can stand for.
+
+    Raises:
+        ValueError: what is wrong, without the name of the file.
+    """
+    for info in archive.infolist():
+        packed = info.compress_type != zipfile.ZIP_STORED
+        if info.file_size > info.compress_size * (MOST_PACKED if packed else 1):
+            raise ValueError(
+                f"its member {info.filename[:60]!r} has {info.compress_size:,} bytes and is to unpack to "
+                f"{info.file_size:,}"
+            )
 
 
 def _check(file: Any, size: int) -> None:

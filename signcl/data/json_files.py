@@ -136,10 +136,12 @@ def check_shape(data: Any, shape: Any, where: str = "") -> None:
 
 
 def _is(data: Any, kind: Any) -> bool:
-    """Whether a value is of a type: true is no number, whole numbers are numbers, NaN and infinity are none."""
+    """Whether a value is of a type: true is no number, whole numbers have 64 bits, NaN and infinity are none."""
     kinds = kind.__args__ if isinstance(kind, types.UnionType) else (kind,)
     if isinstance(data, bool):
         return bool in kinds
+    if isinstance(data, int) and not -(2**63) <= data < 2**63:
+        return False
     if float in kinds and isinstance(data, int | float):
         return math.isfinite(data)
     return isinstance(data, kinds)

@@ -9,25 +9,31 @@ unpickling, which believes the file about its memory, but from checked types, sh
 from __future__ import annotations
 
 import collections
-import contextlib
 import gzip
 import io
 import math
 import pickle
-import pickletools
 import re
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from signcl.data.array_files import checked_arrays, npy_head
+from signcl.data.array_files import check_members, checked_arrays, npy_head
 
-__all__ = ["ARRAY_PARTS", "check_tuples", "finished", "load_pickle", "read_npy", "read_pickle"]
+__all__ = ["ARRAY_PARTS", "check_torch", "finished", "load_pickle", "read_npy", "read_pickle"]
 
 GZIP_MAGIC = b"\x1f\x8b"
+LEGACY_PICKLES = 4
+"""Pickles one after another in torch's form before the zip: a mark, its version, the machine, the content."""
+STORED = {"Double": 8, "Long": 8, "ComplexFloat": 8, "Float": 4, "Int": 4, "Half": 2, "BFloat16": 2, "Short": 2}
+"""Bytes of a value by the name of its storage; of others at least 1."""
+REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor")
+"""Functions of torch that take a storage, where in it a tensor begins, its size and its strides."""
 
 
 class RefusedPickle(ValueError):
@@ -157,7 +163,17 @@ def _storage_from_bytes(data: bytes) -> Any:
     """`torch.storage._load_from_bytes`, which by itself is an unrestricted `torch.load`."""
     import torch
 
+    check_torch(io.BytesIO(data))
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _reaches(offset: int, size: Any, stride: Any) -> float:
+    """Values that a storage must have for a tensor; infinite where one of the numbers is negative."""
+    if min((offset, *size, *stride)) < 0:
+        return math.inf
+    if 0 in size:
+        return 0
+    return offset + 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_requires_grad_and_hooks: Any) -> Any:
@@ -170,8 +186,7 @@ def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_requires_grad_a
     if not isinstance(storage, torch.UntypedStorage):
         raise RefusedPickle("it holds a torch tensor without a storage")
     # set_ would grow a storage that is too small and show uninitialised memory.
-    end = offset + 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (0 not in size and end * kind.itemsize > storage.nbytes()):
+    if _reaches(offset, size, stride) * kind.itemsize > storage.nbytes():
         raise RefusedPickle(f"it holds a torch tensor of size {tuple(size)} that reaches outside its storage")
     return torch.empty(0, dtype=kind).set_(storage, offset, tuple(size), tuple(stride))
 
@@ -290,56 +305,99 @@ for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
     _Unpickler.dispatch[_code[0]] = _counted(_code)
 
 
-def check_tuples(file: IO[bytes]) -> None:
-    """Refuse a pickle with a tuple of tuples of tuples ... whose hash would take years, for readers that cannot watch.
+def check_torch(file: IO[bytes]) -> None:
+    """Refuse a file of torch that asks for more memory than it has bytes, or for a hash that would take years.
 
-    Nothing is built: the steps are gone through with sizes in place of values. A pickle that is damaged passes, for its
-    reader to say so.
+    Nothing is built: its pickles are gone through with sizes in place of tensors. A file that is damaged passes, for
+    torch to say so.
+
+    Args:
+        file: in torch's zip form or the one before it.
 
     Raises:
-        RefusedPickle: a tuple of more than `MOST_PARTS` parts.
+        RefusedPickle: members, storages or tensors larger than the file; a tuple of more than `MOST_PARTS` parts.
     """
-    with contextlib.suppress(_Damaged):
-        for parts in _parts_of_tuples(file):
-            if parts > MOST_PARTS:
-                raise RefusedPickle(f"it holds a tuple of more than {MOST_PARTS:,} parts")
-
-
-class _Damaged(Exception):
-    """A pickle that cannot be gone through to its end."""
-
-
-def _parts_of_tuples(file: IO[bytes]) -> Iterator[int]:
-    """The parts of each tuple that a pickle makes, those of the tuples in it included."""
-    stack: list[int | None] = []  # the parts of each value; None is a mark
-    memo: dict[Any, int] = {}
     try:
-        for step, argument, _ in pickletools.genops(file):
-            name, before = step.name, list(step.stack_before)
-            if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-                memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1] or 1
-                continue
-            if name in ("GET", "BINGET", "LONG_BINGET"):
-                stack.append(memo.get(argument, 1))
-                continue
-            if name == "DUP":
-                stack.append(stack[-1])
-                continue
-            taken: list[int | None] = []
-            if pickletools.stackslice in before:  # all that stands above the last mark, and the mark
-                while (value := stack.pop()) is not None:
-                    taken.append(value)
-                before = before[: before.index(pickletools.markobject)]
-            for _ in before:
-                taken.append(stack.pop())
-            parts = 1 + sum(1 if value is None else value for value in taken)
-            is_tuple = name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
-            for made in step.stack_after:
-                stack.append(None if made is pickletools.markobject else parts if is_tuple else 1)
-            if is_tuple:
-                yield parts
-    except (ValueError, IndexError, TypeError) as error:
-        raise _Damaged from error
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as whole:
+                _check_members(whole)
+                most = sum(info.file_size for info in whole.infolist())
+                for name in whole.namelist():
+                    if name.endswith("data.pkl"):
+                        with whole.open(name) as inside:
+                            _Sizes(inside, most).load()
+            return
+        most = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        for _ in range(LEGACY_PICKLES):
+            _Sizes(file, most).load()
+    except RefusedPickle:
+        raise
+    except Exception:  # a broken or hostile file can raise nearly anything
+        return
+
+
+def _check_members(whole: zipfile.ZipFile) -> None:
+    try:
+        check_members(whole)
+    except ValueError as error:
+        raise RefusedPickle(str(error)) from None
+
+
+class _Inert:
+    """What stands for anything but plain data while a pickle is only looked at: takes everything, does nothing."""
+
+    def __init__(self, *parts: Any) -> None:
+        pass
+
+    def _nothing(self, *parts: Any) -> None:
+        pass
+
+    __setstate__ = __setitem__ = append = extend = add = update = _nothing
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A storage of torch, unread."""
+
+    values: int
+
+
+class _Sizes(_Unpickler):
+    """Compares what a pickle of torch asks for with what there is.
+
+    Args:
+        most: bytes that its storages may have together.
+    """
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        super().__init__(file)
+        self.most, self.needed = most, 0
+        self.stored: dict[Any, int] = {}
+        """Bytes of each storage."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Nothing but names of storages, and the shape of tensors."""
+        if module == "torch._utils" and name in REBUILT:
+            return self._tensor
+        if (module, name) == ("torch", "Size"):
+            return tuple
+        return name if module.startswith("torch") and name.endswith("Storage") else _Inert
+
+    def persistent_load(self, told: Any) -> Any:
+        """A storage that lies elsewhere in the file: its type, key, device and number of values."""
+        _, kind, key, _, values = told[:5]
+        size, before = values * STORED.get(kind.removesuffix("Storage"), 1), self.stored.get(key, 0)
+        if size > before:  # a storage that several tensors share counts once
+            self.stored[key], self.needed = size, self.needed + size - before
+        if self.needed > self.most or values < 0:
+            raise RefusedPickle(f"its tensors need {self.needed:,} bytes and the file has {self.most:,}")
+        return _Stored(values)
+
+    def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Any:
+        if isinstance(storage, _Stored) and _reaches(offset, size, stride) > storage.values:
+            raise RefusedPickle(f"it holds a torch tensor of size {tuple(size)} that reaches outside its storage")
+        return _Inert()
 
 
 def finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:

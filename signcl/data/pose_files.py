@@ -19,8 +19,9 @@ import numpy as np
 
 from signcl.data.array_files import checked_arrays
 from signcl.data.json_files import read_json
-from signcl.data.pickles import load_pickle, read_npy
+from signcl.data.pickles import check_torch, load_pickle, read_npy
 from signcl.data.pose_layouts import LAYOUTS, PoseLayout, known_orders, order_of
+from signcl.data.whole_numbers import whole_number
 
 __all__ = [
     "KEY_POINT_SUFFIXES",
@@ -207,6 +208,8 @@ def load_tensors(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle that is none of torch's; the error below says it
+            with path.open("rb") as file:
+                check_torch(file)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip, and end-of-file errors alike
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -420,14 +423,15 @@ def _alphapose(entries: Sequence[Mapping[str, Any]], path: Path) -> RawPoints:
     frames: dict[int, list[Mapping[str, Any]]] = {}
     for entry in entries:
         found = NUMBERS.findall(str(entry["image_id"]))
-        if not found:
+        number = whole_number(found[-1]) if found else None
+        if number is None:
             raise ValueError(f"{path}: image_id {entry['image_id']!r} has no number of a frame")
         flat = _numbers(entry[_key(entry, POINT_KEYS) or ""], f"{path}, image_id {entry['image_id']}")
         if flat.ndim == 1 and len(flat) % 3:
             raise ValueError(
                 f"{path}, image_id {entry['image_id']}: {len(flat)} numbers are no points of x, y, confidence"
             )
-        frames.setdefault(int(found[-1]), []).append({"keypoints": flat.reshape(-1, 3) if flat.ndim == 1 else flat})
+        frames.setdefault(number, []).append({"keypoints": flat.reshape(-1, 3) if flat.ndim == 1 else flat})
     first, last = min(frames), max(frames)  # frames without a person have no entry
     if last - first > 10 * len(frames) + 1000:
         raise ValueError(

@@ -19,6 +19,7 @@ import numpy as np
 from signcl.data.array_files import checked_arrays
 from signcl.data.batch import Sample, Segment
 from signcl.data.features import FeatureStore, count_feature_frames, open_features, read_features, read_part
+from signcl.data.features.store import checked
 from signcl.data.poses import PoseReading
 from signcl.data.video import Damaged, Frames, count_clip_frames, read_into
 from signcl.data.video.parts import count_part, read_part_into
@@ -144,13 +145,13 @@ def read_rows(sample: Sample, pose: PoseReading | None = None) -> np.ndarray:
     rows = _rows(features, sample, sample.segment)
     if isinstance(features, Path) and features.suffix.lower() == ".npy":
         try:
-            array = np.load(
-                checked_arrays(features), mmap_mode="r", allow_pickle=False
-            )  # a long file is not read for one sentence
+            # mapped: a long file is not read for one sentence
+            array = np.load(checked_arrays(features), mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError):
             array = None
         if array is not None and array.ndim == 2:
-            return np.array(array[rows.start : rows.stop], dtype=np.float32)
+            part = np.array(array[rows.start : rows.stop])
+            return checked(part, name, f"{features}, {sample.segment}").astype(np.float32, copy=False)
     if not isinstance(features, Path):  # `_rows` has refused several files
         return read_features(features, name)[rows.start : rows.stop]
     try:

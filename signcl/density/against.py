@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from signcl.data.annotation.table_files import read_table
+from signcl.data.whole_numbers import whole_number
 from signcl.density import correlate, density_bins
 from signcl.metrics import gloss_accuracy
 
@@ -75,12 +76,15 @@ def read_scores(path: str | Path) -> GlossTable:
             raise row.error(f"the gloss {gloss!r} comes twice; one row per gloss is needed")
         try:
             scores[gloss] = float(row.cells[column])
-            if not math.isfinite(scores[gloss]):
-                raise ValueError
-            if "frequency" in columns:
-                frequency[gloss] = int(row.cells["frequency"])
         except ValueError:
-            raise row.error(f"needs numbers, got {column} {row.cells[column]!r} for {gloss!r}") from None
+            scores[gloss] = math.nan
+        if not math.isfinite(scores[gloss]):
+            raise row.error(f"needs numbers, got {column} {row.cells[column]!r} for {gloss!r}")
+        if "frequency" in columns:
+            count = whole_number(row.cells["frequency"])
+            if count is None:
+                raise row.error(f"needs whole numbers, got frequency {row.cells['frequency']!r} for {gloss!r}")
+            frequency[gloss] = count
     return GlossTable(scores, frequency, f"{path.name}: column {column}")
 
 

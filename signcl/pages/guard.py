@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from signcl.data.whole_numbers import whole_number
 from signcl.pages.access import Access
 from signcl.pages.uploads import Limits
 
@@ -90,7 +91,7 @@ class Guard:
             too_large = (413, f"the file is too large; at most {limits.megabytes:g} MB are taken (--max-upload)")
         too_slow = (408, f"the request came too slowly; it must be here within {limits.upload_seconds:g} s")
         said = headers.get("content-length", "")
-        if said.isdecimal() and int(said) > most:
+        if said.isdecimal() and ((size := whole_number(said)) is None or size > most):
             if headers.get("expect") is None:
                 await drain(receive)
             await _refuse(send, *too_large)

@@ -25,6 +25,7 @@ from signcl.data.annotation.table_files import OnError, find_table, has_words, r
 from signcl.data.batch import Sample, Span
 from signcl.data.json_files import read_json
 from signcl.data.progress import say
+from signcl.data.whole_numbers import whole_number
 
 __all__ = ["SILENCE", "collapse", "decode_states", "read_unit_glosses", "samples"]
 
@@ -94,12 +95,13 @@ def read_unit_glosses(path: Path | str) -> dict[int, str]:
             f"the glosses of the HMM units are needed at {path}, there is no such file (docs/alignment.md)"
         )
     loaded = read_json(path, {str: str | None}, 'it needs {"unit number": "GLOSS", ...}', _check_units)
-    return {int(unit): gloss for unit, gloss in loaded.items() if gloss}
+    numbers = ((whole_number(unit), gloss) for unit, gloss in loaded.items())
+    return {unit: gloss for unit, gloss in numbers if unit is not None and gloss}
 
 
 def _check_units(loaded: dict[str, Any]) -> None:
     for unit in loaded:
-        if not (unit.isascii() and unit.isdecimal() and len(unit) < 10):
+        if whole_number(unit) is None:
             raise ValueError(f"a unit needs a whole number from 0, got {unit[:40]!r}")
 
 
@@ -131,9 +133,10 @@ def samples(root: Path | str, split: str, *, merge: bool = False, on_error: OnEr
         cells = row.cells
         name, text = cells["name"].removeprefix(f"{split}/"), cells["text"]
         try:
-            if not all(state.isdecimal() for state in cells[STATES].split()):
+            numbers = [whole_number(state) for state in cells[STATES].split()]
+            if None in numbers:
                 raise ValueError("states that are no whole numbers")
-            states = np.array(cells[STATES].split(), dtype=np.int64)
+            states = np.array(numbers, dtype=np.int64)
             if str(len(states)) != cells["num_frames"]:
                 raise ValueError(f"{len(states)} states for {cells['num_frames'] or 'no'} frames")
             if not has_words(text):

@@ -17,6 +17,7 @@ from signcl.data.annotation.clip_files import check_cell
 from signcl.data.annotation.table_files import read_table
 from signcl.data.batch import Sample, Span
 from signcl.data.files import write_text
+from signcl.data.whole_numbers import whole_number
 
 __all__ = ["attach_spans", "is_choices", "read_spans", "write_spans"]
 
@@ -114,8 +115,8 @@ def _table(path: Path) -> dict[str, list[Span]]:
         cells = row.cells
         if not cells["name"] or not cells["gloss"]:
             raise row.error("a row needs a name and a gloss")
-        edges = [cells["start"], cells["stop"]]
-        if not all(edge.isdecimal() and len(edge) < 16 for edge in edges) or not int(edges[0]) < int(edges[1]):
+        start, stop = whole_number(cells["start"]), whole_number(cells["stop"])
+        if start is None or stop is None or start >= stop:
             raise row.error(
                 f"needs whole frames 0 <= start < stop, got start {cells['start']!r}, stop {cells['stop']!r}"
             )
@@ -125,10 +126,11 @@ def _table(path: Path) -> dict[str, list[Span]]:
             score = math.nan
         if not math.isfinite(score):
             raise row.error(f"needs a number or nothing as score, got {cells['score']!r}")
-        start, stop, peak = int(cells["start"]), int(cells["stop"]), cells.get("peak") or ""
-        if peak and not (peak.isdecimal() and len(peak) < 16 and start <= int(peak) < stop):
-            raise row.error(f"needs a frame of the span {start}-{stop} or nothing as peak, got {peak!r}")
-        span = Span(cells["gloss"], start, stop, score, peak=int(peak) if peak else None)
+        told = cells.get("peak") or ""
+        peak = whole_number(told)
+        if told and (peak is None or not start <= peak < stop):
+            raise row.error(f"needs a frame of the span {start}-{stop} or nothing as peak, got {told!r}")
+        span = Span(cells["gloss"], start, stop, score, peak=peak)
         found.setdefault(cells["name"], []).append(span)
     if not found:
         raise ValueError(f"{path}: has a header but no rows; no sign is aligned")

@@ -21,6 +21,7 @@ from signcl.data.batch import Sample
 from signcl.data.corpora._layout import Layout
 from signcl.data.pickles import load_pickle
 from signcl.data.progress import say
+from signcl.data.whole_numbers import whole_number
 
 __all__ = ["samples"]
 
@@ -82,7 +83,7 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
                 clip=frames / name,
                 gloss=tuple(record["gloss"].split()),
                 signer=record["signer"],
-                num_frames=int(record["num_frames"]) if record["num_frames"].isdecimal() else None,
+                num_frames=whole_number(record["num_frames"]),
             )
         )
     return result

@@ -32,6 +32,7 @@ from signcl.data.batch import Sample, Segment, Span
 from signcl.data.corpora._layout import Layout
 from signcl.data.pose_files import KEY_POINT_SUFFIXES, is_openpose_folder
 from signcl.data.registry import did_you_mean
+from signcl.data.whole_numbers import whole_number
 
 __all__ = ["parse_spans", "samples"]
 
@@ -110,11 +111,12 @@ def _with_sentences(table: Path, samples: list[Sample], on_error: OnError) -> li
     for row in read_table(table, ("name", "text", "start", "stop"), on_error=on_error):
         cells = row.cells
         try:
-            if not (cells["start"].isdecimal() and cells["stop"].isdecimal()):
+            start, stop_ = whole_number(cells["start"]), whole_number(cells["stop"])
+            if start is None or stop_ is None:
                 raise row.error(f"start and stop are frames, whole numbers; got {cells['start']!r}, {cells['stop']!r}")
-            if not int(cells["start"]) < int(cells["stop"]):
-                raise row.error(f"start {cells['start']} must lie before stop {cells['stop']}")
-            found.setdefault(cells["name"], []).append(Span(cells["text"], int(cells["start"]), int(cells["stop"])))
+            if not start < stop_:
+                raise row.error(f"start {start} must lie before stop {stop_}")
+            found.setdefault(cells["name"], []).append(Span(cells["text"], start, stop_))
         except ValueError as error:
             on_error(error)
     if strange := sorted(found.keys() - {sample.name for sample in samples}):
@@ -132,9 +134,10 @@ def parse_spans(text: str) -> tuple[Span, ...]:
     spans = []
     for entry in text.split():
         match = SPAN.fullmatch(entry)
-        if match is None or int(match["start"]) >= int(match["stop"]):
+        start, stop_ = (whole_number(match[edge]) if match else None for edge in ("start", "stop"))
+        if match is None or start is None or stop_ is None or start >= stop_:
             raise ValueError(f"span {entry!r} must be GLOSS:start-stop with start < stop, frames counted from 0")
-        spans.append(Span(match["gloss"], int(match["start"]), int(match["stop"])))
+        spans.append(Span(match["gloss"], start, stop_))
     return tuple(spans)
 
 
@@ -171,7 +174,7 @@ def _segment(row: Row, name: str) -> Segment | None:
             raise row.error(f"{name} has no {column}, but {first if column == last else last}; a segment needs both")
     if given[0] == FRAMES:
         for column in FRAMES:
-            if not cells[column].isdecimal():
+            if whole_number(cells[column]) is None:
                 raise row.error(f"{name} has {column} {cells[column]!r}, needs a whole number of at least 0")
         start, end = float(cells[first]), float(cells[last])
         most, unit = LONGEST * 1000, "frames"
@@ -226,9 +229,10 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         raise row.error(
             f"{name} has the path {relative!r}, which leaves the corpus folder; write it relative to {root}"
         )
-    num_frames = cells.get("num_frames", "")
-    if num_frames and not (num_frames.isdecimal() and int(num_frames) > 0):
-        raise row.error(f"{name} has num_frames {num_frames!r}, needs a whole number of at least 1 or nothing")
+    told = cells.get("num_frames", "")
+    num_frames = whole_number(told)
+    if told and not num_frames:
+        raise row.error(f"{name} has num_frames {told!r}, needs a whole number of at least 1 or nothing")
     try:
         spans = parse_spans(cells.get("spans", ""))
     except ValueError as error:
@@ -243,7 +247,7 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         features=Path(path) if is_features else None,
         gloss=tuple(gloss),
         signer=cells.get("signer", ""),
-        num_frames=int(num_frames) if num_frames else None,
+        num_frames=num_frames,
         spans=spans,
         whole=cells.get("key", ""),
         segment=segment,

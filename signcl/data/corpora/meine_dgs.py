@@ -30,6 +30,7 @@ from signcl.data.annotation.table_files import OnError, find_table, has_words, r
 from signcl.data.batch import Sample, Segment, Span
 from signcl.data.corpora._layout import Layout, OnMissing, check_split, present, told
 from signcl.data.json_files import read_json
+from signcl.data.whole_numbers import whole_number
 
 __all__ = ["samples"]
 
@@ -129,7 +130,7 @@ def _read_protocol(
     for row in read_table(table, columns, delimiter="|", on_error=on_error):
         cells = row.cells
         name, match = cells["filename"], NAME.fullmatch(cells["filename"])
-        times = [cells["start_time"], cells["stop_time"]]
+        start, end = whole_number(cells["start_time"]), whole_number(cells["stop_time"])
         try:
             if match is None or match["camera"] != cells["camera"]:
                 raise ValueError(f"filename {name!r} needs TRANSCRIPT, camera A or B, - and a number")
@@ -137,8 +138,11 @@ def _read_protocol(
                 raise ValueError(f"{name} comes twice")
             if not has_words(cells["ger_text"]):
                 raise ValueError(f"{name} has a text without words: {cells['ger_text']!r}")
-            if not all(time.isdecimal() for time in times) or not int(times[0]) < int(times[1]):
-                raise ValueError(f"{name} needs start_time before stop_time, whole frames, got {' and '.join(times)}")
+            if start is None or end is None or start >= end:
+                raise ValueError(
+                    f"{name} needs start_time before stop_time, whole frames, got {cells['start_time']} and "
+                    f"{cells['stop_time']}"
+                )
             spans = tuple(_signs(cells["gloss"], name))
         except ValueError as error:
             on_error(row.error(str(error)))
@@ -148,7 +152,6 @@ def _read_protocol(
         if video is None:
             missing.append(name)
             continue
-        start, end = map(int, times)
         spans = tuple(Span(s.token, s.start, min(s.stop, end - start)) for s in spans if s.start < end - start)
         result.append(
             Sample(
@@ -168,10 +171,10 @@ def _signs(text: str, name: str) -> list[Span]:
     """`STIMMT/20/29 FRUHER/45/65`: glosses with their frames in the sentence."""
     found = []
     for entry in text.split():
-        gloss, *times = entry.rsplit("/", 2)
-        if len(times) != 2 or not all(t.isdecimal() for t in times) or not gloss:
+        gloss, *edges = entry.rsplit("/", 2)
+        start, end = map(whole_number, edges) if len(edges) == 2 else (None, None)
+        if start is None or end is None or not gloss:
             raise ValueError(f"{name} has the gloss {entry!r}, needs GLOSS/start/stop in frames")
-        start, end = map(int, times)
         found.append(Span(gloss.rstrip("/"), start, max(end, start + 1)))
     return sorted(found, key=lambda span: (span.start, span.stop))
 

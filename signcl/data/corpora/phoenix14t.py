@@ -22,6 +22,7 @@ from signcl.data.annotation.table_files import OnError, find_table, has_words, r
 from signcl.data.batch import Sample
 from signcl.data.corpora._layout import Layout
 from signcl.data.pickles import load_pickle
+from signcl.data.whole_numbers import whole_number
 
 __all__ = ["samples"]
 
@@ -85,7 +86,11 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
         if nested is None:  # some copies of the release have one more folder, as its column `video` says
             nested = (frames / name / "1").is_dir()
         features = _features(record)
-        length = len(features) if features is not None else record.get("num_frames") or record.get("length")
+        length = len(features) if features is not None else record.get("num_frames") or record.get("length") or None
+        num_frames = None if length is None else whole_number(str(length))
+        if length is not None and num_frames is None:
+            on_error(ValueError(f"{where}: {name} has num_frames {str(length)[:40]!r}, needs a whole number"))
+            continue
         result.append(
             Sample(
                 name=name,
@@ -94,7 +99,7 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
                 features=features,
                 gloss=() if kind == "gfslt" else tuple(str(record.get("gloss", "")).split()),
                 signer=str(record.get("signer", "")),
-                num_frames=int(length) if length else None,
+                num_frames=num_frames or None,
             )
         )
     return result

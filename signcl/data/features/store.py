@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from signcl.data.files import write_bytes
-from signcl.data.json_files import parse_json, read_json
+from signcl.data.json_files import check_shape, parse_json, read_json
 
 __all__ = ["INDEX", "FeatureStore", "checked", "finished_store", "stored_names", "unfinished_meta", "write_store"]
 
@@ -29,6 +29,7 @@ DTYPES = ("float16", "float32")
 SHARD_DTYPES = {"float16": "F16", "float32": "F32"}
 MOST_DIM = 1_000_000
 MOST_HEADER = 100_000_000  # bytes, as safetensors has it
+HEAD = {"dtype": str, "shape": [int], "data_offsets": (int, int)}
 
 
 class FeatureStore:
@@ -73,7 +74,8 @@ class FeatureStore:
         shard, start, length = self._entries[name]
         rows = self._slice(shard)
         self._check_shard(shard, rows.get_shape(), rows.get_dtype(), name)
-        return cast("np.ndarray", rows[start : start + length].astype(np.float32))
+        found = cast("np.ndarray", rows[start : start + length].astype(np.float32))
+        return _finite(found, name, str(self.folder / self._shards[shard]))
 
     def _check_shard(self, shard: int, shape: Any, dtype: Any, name: str) -> None:
         """Refuse a shard that is not the one the index was written for."""
@@ -96,13 +98,13 @@ class FeatureStore:
             size = int.from_bytes(file.read(8), "little")
             try:
                 head = parse_json(file.read(min(size, MOST_HEADER)))[KEY]
-                offset = 8 + size + int(head["data_offsets"][0])
-                shape, dtype = head["shape"], head["dtype"]
-            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+                check_shape(head, HEAD)
+            except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path}: not a readable shard; copy the folder again") from None
-        self._check_shard(shard, shape, dtype, name)
+        self._check_shard(shard, head["shape"], head["dtype"], name)
+        offset = 8 + size + head["data_offsets"][0]
         width = np.dtype(self.dtype).itemsize * self.dim
-        if path.stat().st_size < offset + (start + length) * width:
+        if offset < 8 + size or path.stat().st_size < offset + (start + length) * width:
             raise ValueError(f"{path}: shorter than the index says for {name!r}; copy the folder again")
         return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=(length, self.dim))
 
@@ -321,7 +323,11 @@ def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.
         )
     if dim is not None and array.shape[1] != dim:
         raise ValueError(f"{where}: features of {name!r} have D = {array.shape[1]}, the others {dim}; all must agree")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    return _finite(array, name, where) if array.dtype.kind == "f" else array
+
+
+def _finite(array: np.ndarray, name: str, where: str) -> np.ndarray:
+    if not np.isfinite(array).all():
         frame = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise ValueError(
             f"{where}: features of {name!r} hold NaN or infinity, first in frame {frame}; extract it again"

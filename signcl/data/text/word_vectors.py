@@ -14,7 +14,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from signcl.data.whole_numbers import whole_number
+
 __all__ = ["read_vectors"]
+
+MOST_SIZE = 100_000
+"""Numbers of a vector."""
 
 
 def read_vectors(path: str | Path, words: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -56,7 +61,7 @@ def _text(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, 
         # only spaces part the columns: some words are odd blanks themselves, which a bare split() would swallow
         word, *numbers = line.decode("utf-8", errors="replace").rstrip("\r\n ").split(" ")
         if number == 1 and len(numbers) == 1:
-            size = int(numbers[0])
+            size = _size(numbers[0])
             continue
         size = len(numbers) if size is None else size
         if len(numbers) != size or not size:
@@ -65,8 +70,19 @@ def _text(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, 
             yield word, np.array(numbers, dtype=np.float32)
 
 
+def _size(text: str) -> int:
+    """Numbers of a vector, as the first line says: so much memory is set aside for each."""
+    size = whole_number(text) or 0
+    if not 1 <= size <= MOST_SIZE:
+        raise ValueError(f"vectors of {text[:20]} numbers; 1 to {MOST_SIZE:,} are read")
+    return size
+
+
 def _binary(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, np.ndarray]]:
-    count, size = (int(number) for number in file.readline(100).split())
+    told = file.readline(100).decode("latin1").split()
+    count, size = (whole_number(told[0]), _size(told[1])) if len(told) == 2 else (None, 0)
+    if count is None:
+        raise ValueError("its first line must be the number of words and the size of a vector")
     for _ in range(count):
         letters = bytearray()
         while (letter := file.read(1)) != b" ":

@@ -292,7 +292,7 @@ def _layout(path: str, kind: str, size: int, changed: int) -> Layout:
 def _own_end(stream: av.video.stream.VideoStream) -> float | None:
     """When a track of a Matroska file ends, by its tag DURATION = 00:00:02.003000000."""
     for key, value in stream.metadata.items():
-        found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", value.strip("\0 "))
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,20})?)", value.strip("\0 "))
         if key.upper().startswith("DURATION") and found:
             hours, minutes, seconds = found.groups()
             return 3600 * int(hours) + 60 * int(minutes) + float(seconds)

@@ -5,10 +5,7 @@ A checkpoint is data: nothing in it is run.
 
 from __future__ import annotations
 
-import contextlib
 import re
-import zipfile
-import zlib
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 
 import torch
 
-from signcl.data.pickles import ARRAY_PARTS, check_tuples, finished
+from signcl.data.pickles import ARRAY_PARTS, check_torch, finished
 
 __all__ = ["hub_file", "place_of_weights", "read_data", "read_tensors", "tensors_of"]
 
@@ -36,10 +33,6 @@ PLAIN: list[Any] = [
 ]
 """What torch's restricted unpickler may build beside tensors: arrays and numbers of numpy, arguments of argparse, paths
 as text. Training checkpoints keep such values next to their weights."""
-
-
-LEGACY_PICKLES = 4
-"""Pickles one after another in torch's old form: a mark, its version, the machine, the checkpoint."""
 
 
 def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
@@ -103,8 +96,8 @@ def read_data(path: Path, key: str = "") -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with contextlib.suppress(OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
-            _check_tuples(path)  # what is damaged passes here, and torch says so
+        with path.open("rb") as file:
+            check_torch(file)
         with torch.serialization.safe_globals(PLAIN):
             return finished(torch.load(path, map_location="cpu", weights_only=True), {})
     except OSError:
@@ -118,21 +111,6 @@ def read_data(path: Path, key: str = "") -> Any:
             ) from None
         more = f" ({reason[:90]})" if re.search("[a-z]", reason) else ""
         raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or cut short{more}") from None
-
-
-def _check_tuples(path: Path) -> None:
-    """Refuse tuples whose hash would keep torch's unpickler busy for years, in the zip form and the one before it."""
-    with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as whole:
-                for name in whole.namelist():
-                    if name.endswith("data.pkl"):
-                        with whole.open(name) as inside:
-                            check_tuples(inside)
-            return
-        file.seek(0)
-        for _ in range(LEGACY_PICKLES):
-            check_tuples(file)
 
 
 def hub_file(name: str, file: str, key: str) -> Path:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from signcl.data.json_files import read_json
+from signcl.systems.parts.checkpoints import read_data
 
 __all__ = ["SentenceEncoder", "source_stamp"]
 
@@ -104,12 +105,7 @@ def _dense(source: str, folder: str) -> list[nn.Module]:
     paths = [path for n in WEIGHTS if (path := _file(source, f"{folder}/{n}")) is not None]
     if not paths:
         raise FileNotFoundError(f"{source}/{folder} has none of {', '.join(WEIGHTS)}")
-    if paths[0].suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights = load_file(paths[0])
-    else:
-        weights = torch.load(paths[0], map_location="cpu", weights_only=True)
+    weights = read_data(paths[0])
     layer.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
     return [layer, ACTIVATIONS[name]()]
 
