@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: beside the place first, moved there when whole."""
+"""Writing files so that nothing is lost: beside the place first, moved there when whole; errors that name the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["atomic_write", "clear_unfinished", "is_empty", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_write",
+    "clear_unfinished",
+    "is_empty",
+    "naming",
+    "read_bytes",
+    "read_text",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 UMASK = os.umask(0)
 """Asked once, while there is one thread: asking means setting it for a moment."""
@@ -28,6 +38,32 @@ PART = ".part"
 """How the name of a file ends that is not whole yet; it begins with a dot."""
 _cleared: set[Path] = set()
 """Folders in which this process has looked for what killed ones left."""
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the name of a file into the errors of reading it: of a broken disk the system says no more than that."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and str(path) not in str(error):
+            if error.errno is None:  # of a library that has no other words
+                error.args = (f"{path}: {error}",)
+            else:
+                error.filename = str(path)
+        raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file; every error names it."""
+    with naming(path):
+        return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8; every error of the system names it."""
+    with naming(path):
+        return path.read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from signcl.data.files import read_bytes
+
 __all__ = ["MAX_DEPTH", "Maybe", "check_shape", "parse_json", "read_json"]
 
 MAX_DEPTH = 100
@@ -45,7 +47,7 @@ def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] 
         ValueError: names the file, the place in it, what is needed and what came.
     """
     try:
-        data = parse_json(path.read_bytes())
+        data = parse_json(read_bytes(path))
         check_shape(data, shape)
         if check is not None:
             check(data)

@@ -24,6 +24,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from signcl.data.array_files import check_members, checked_arrays, npy_head
+from signcl.data.files import naming
 
 __all__ = ["ARRAY_PARTS", "check_torch", "finished", "load_pickle", "read_npy", "read_pickle"]
 
@@ -472,7 +473,7 @@ def read_npy(path: Path | str) -> Any:
     except (ValueError, EOFError, OSError) as error:
         if "Object arrays" not in str(error):
             raise ValueError(f"{path}: not a readable .npy file ({str(error)[:200]})") from None
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         npy_head(file)
         return read_pickle(file, str(path))
 
@@ -489,10 +490,10 @@ def load_pickle(path: Path | str) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a pickle (plain or gzip) is needed")
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
     try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+        with naming(path), gzip.open(path, "rb") if packed else path.open("rb") as file:
             found = read_pickle(file, str(path))  # type: ignore[arg-type]
             file.read(1)  # up to the end, where gzip has its checksum
             return found

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from signcl.data.array_files import checked_arrays
+from signcl.data.files import read_bytes
 from signcl.data.json_files import read_json
 from signcl.data.pickles import check_torch, load_pickle, read_npy
 from signcl.data.pose_layouts import LAYOUTS, PoseLayout, known_orders, order_of
@@ -521,7 +522,7 @@ def _opened(path: Path) -> Any:
         raise ValueError(
             f"{path}: reading .pose files needs the package pose-format; install it with pip install 'signcl[pose]'"
         ) from None
-    content = path.read_bytes()
+    content = read_bytes(path)
     try:
         return Pose.read(content)
     except Exception as error:  # struct, value, memory and index errors alike mean a broken file

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from signcl.data.files import read_bytes
 from signcl.data.json_files import parse_json
 
 __all__ = ["Missing", "Role", "Sentences", "align", "read_sentences"]
@@ -119,7 +120,7 @@ def read_sentences(
 
 
 def _text_of(path: Path) -> str:
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from signcl.data.files import write_text
+from signcl.data.files import read_bytes, write_text
 from signcl.data.json_files import check_shape, parse_json
 from signcl.data.progress import say
 
@@ -45,7 +45,7 @@ LINE = {"kind": str, "step": int, "epoch": float}
 def read_record(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that a kill cut short is left out, and what is damaged is said."""
     path = folder / "metrics.jsonl"
-    content = path.read_bytes().splitlines() if path.is_file() else []
+    content = read_bytes(path).splitlines() if path.is_file() else []
     lines = []
     for number, line in enumerate(content, start=1):
         try:

@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
+from signcl.data.files import read_bytes
 from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 
@@ -179,7 +180,7 @@ def read_decisions(path: Path | str) -> list[Decision]:
     if not path.exists():
         return []
     found, cut, seen = [], 0, set()
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, raw in enumerate(read_bytes(path).split(b"\n"), start=1):
         if not raw.strip():
             continue
         try:

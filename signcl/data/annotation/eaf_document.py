@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from signcl.data.annotation.timed_text import TimedText
+from signcl.data.files import read_bytes
 
 __all__ = ["Document", "Media", "read_document"]
 
@@ -302,7 +303,7 @@ def _root(file: Path) -> Any:
         raise ValueError(f"{file}: has {size / 2**20:.0f} MB, an ELAN file has at most {LARGEST // 2**20}; split it")
     if not size:
         raise ValueError(f"{file}: is not an ELAN file, it is empty")
-    content = file.read_bytes()
+    content = read_bytes(file)
     # No entity is replaced, no other file is opened, and libxml2's own limits on depth and size stay on.
     parser = etree.XMLParser(
         resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True

@@ -11,6 +11,8 @@ import re
 import zlib
 from pathlib import Path
 
+from signcl.data.files import read_bytes
+
 __all__ = ["read_plain"]
 
 MARKS = (  # the longer mark first: UTF-32 begins as UTF-16 does
@@ -32,7 +34,7 @@ def read_plain(path: Path) -> str:
     Raises:
         ValueError: not UTF-8 or UTF-16 (with the line), a NUL byte (with the line), or not to be unpacked.
     """
-    content = path.read_bytes()
+    content = read_bytes(path)
     if path.suffix == ".gz":
         try:
             content = gzip.decompress(content)

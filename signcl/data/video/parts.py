@@ -19,7 +19,7 @@ from signcl.data.video.pictures import Fit, Frames, Indices
 from signcl.data.video.reading import _chosen, _fresh, _Places, _to_rgb, count_clip_frames, read_into
 from signcl.data.video.shards import in_shard
 from signcl.data.video.timing import clip_length, resample
-from signcl.data.video.tracks import Damaged, open_video, video_track
+from signcl.data.video.tracks import Damaged, failure, open_video, video_track
 
 if TYPE_CHECKING:
     import av.container
@@ -231,9 +231,10 @@ def _decode_part(path: Path, segment: Segment, places: _Places, threads: int, ke
             try:
                 found = clock.decode(places, back, keep_damaged)
             except (av.error.FFmpegError, OSError) as error:
+                why = failure(error, clock.stream)
                 raise ValueError(
-                    f"{path}: truncated or damaged in the segment {segment} ({type(error).__name__}); copy it again, "
-                    f"or take {segment.row or 'it'} out of the corpus"
+                    f"{path}: truncated or damaged in the segment {segment} ({why}); copy it again, or take "
+                    f" {segment.row or 'it'} out of the corpus"
                 ) from None
             if found is not None:
                 return found

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.files import read_bytes
 from signcl.data.video.display import shown, turn_of
 from signcl.data.video.pictures import Fit, Frames, Indices, resize_frame, sample_indices
 from signcl.data.video.shards import find_entry, in_shard, open_member
@@ -26,6 +27,7 @@ from signcl.data.video.tracks import (
     End,
     count_pictures,
     expected_end,
+    failure,
     has_hidden_frames,
     is_cover,
     open_video,
@@ -530,7 +532,7 @@ def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
-                end.stopped = end.stopped or type(error).__name__
+                end.stopped = end.stopped or failure(error, stream)
                 break
             if packet is None:
                 break
@@ -550,7 +552,7 @@ def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int
             except (av.error.FFmpegError, OSError) as error:
                 if not leads:
                     end.errors += 1
-                    end.reason = end.reason or type(error).__name__
+                    end.reason = end.reason or failure(error, stream)
                 continue
             for frame in frames:
                 if decoded in places:  # converting to RGB costs more than decoding
@@ -594,7 +596,7 @@ def _images(folder: Path) -> list[Path]:
 def _read_image(label: str, image: Path | bytes | memoryview) -> Frames:
     import cv2
 
-    data = np.frombuffer(image.read_bytes() if isinstance(image, Path) else image, np.uint8)
+    data = np.frombuffer(read_bytes(image) if isinstance(image, Path) else image, np.uint8)
     pixels: Any = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
     if pixels is None:
         raise ValueError(f"{label}: not a readable image (empty, truncated or of another format); copy it again")

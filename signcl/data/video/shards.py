@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from signcl.data.files import naming
 from signcl.data.json_files import read_json
 from signcl.data.video.pictures import Frames
 
@@ -128,7 +129,7 @@ def open_member(path: Path) -> Member:
         FileNotFoundError, ValueError: as of `find_entry`; what lies at the offset is not this clip, or has changed.
     """
     entry = find_entry(path)
-    with path.parent.open("rb", buffering=0) as file:
+    with naming(path), path.parent.open("rb", buffering=0) as file:
         header = os.pread(file.fileno(), BLOCK, entry.offset - BLOCK)
         key = path.stem if path.suffix == ".jpg" else path.name
         if not header.startswith(key.encode()):

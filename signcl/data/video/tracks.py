@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from signcl.data.files import naming
 from signcl.data.video.containers import Layout, layout_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "End",
     "count_pictures",
     "expected_end",
+    "failure",
     "has_hidden_frames",
     "is_cover",
     "open_video",
@@ -61,7 +63,7 @@ def open_video(path: Path, source: Path | io.BytesIO | None = None) -> av.contai
     except (av.error.FFmpegError, OSError) as error:
         cut = not in_memory and _lacks_mp4_index(path)
         reason = "truncated (its index, the 'moov' atom, is missing); copy it again" if cut else "not a readable video"
-        raise ValueError(f"{path}: {reason} ({type(error).__name__})") from error
+        raise ValueError(f"{path}: {reason} ({failure(error)})") from error
     if container.format.name == "tty":  # ffmpeg takes any text for terminal art
         container.close()
         raise ValueError(f"{path}: not a readable video (a text file)")
@@ -71,9 +73,22 @@ def open_video(path: Path, source: Path | io.BytesIO | None = None) -> av.contai
     return container
 
 
+def failure(error: Exception, stream: Any = None) -> str:
+    """What stopped libav, in a word or two.
+
+    Args:
+        stream: the track that was read. Its index may ask for a packet of impossible size, which libav calls a lack of
+            memory without having asked for any.
+    """
+    entries = () if stream is None else stream.index_entries
+    if isinstance(error, MemoryError) and (sizes := [entry.size for entry in entries if entry.size < 0]):
+        return f"a packet of {sizes[0]:,} bytes in its index"
+    return type(error).__name__
+
+
 def _lacks_mp4_index(path: Path) -> bool:
     """Whether a file starts like mp4/mov but has no 'moov' box at its top level."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         size, found_type = path.stat().st_size, False
         while file.tell() + 8 <= size:
             start = file.tell()
@@ -85,7 +100,7 @@ def _lacks_mp4_index(path: Path) -> bool:
                 found_type = True
             if length == 1:  # a 64-bit length follows
                 length = int.from_bytes(header[8:16], "big")
-            if not found_type or length < 8:
+            if not found_type or length < 8 or start + length > size:
                 break
             file.seek(start + length)
         return found_type
@@ -285,7 +300,7 @@ def expected_end(
 @lru_cache(maxsize=4096)
 def _layout(path: str, kind: str, size: int, changed: int) -> Layout:
     """The layout of a file, once per file and not once per epoch; `size` and `changed` make a new file be looked at."""
-    with open(path, "rb") as file:
+    with naming(Path(path)), open(path, "rb") as file:
         return layout_of(file, kind)
 
 

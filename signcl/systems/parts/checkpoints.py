@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from signcl.data.files import naming
 from signcl.data.pickles import ARRAY_PARTS, check_torch, finished
 
 __all__ = ["hub_file", "place_of_weights", "read_data", "read_tensors", "tensors_of"]
@@ -92,14 +93,8 @@ def read_data(path: Path, key: str = "") -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{where}: no such file")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with path.open("rb") as file:
-            check_torch(file)
-        with torch.serialization.safe_globals(PLAIN):
-            return finished(torch.load(path, map_location="cpu", weights_only=True), {})
+        with naming(path):
+            return _data(path)
     except OSError:
         raise
     except Exception as error:
@@ -111,6 +106,17 @@ def read_data(path: Path, key: str = "") -> Any:
             ) from None
         more = f" ({reason[:90]})" if re.search("[a-z]", reason) else ""
         raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or cut short{more}") from None
+
+
+def _data(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    with path.open("rb") as file:
+        check_torch(file)
+    with torch.serialization.safe_globals(PLAIN):
+        return finished(torch.load(path, map_location="cpu", weights_only=True), {})
 
 
 def hub_file(name: str, file: str, key: str) -> Path:

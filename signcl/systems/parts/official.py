@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from signcl.data.files import read_text
 from signcl.data.safe_yaml import parse_yaml
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.parts.checkpoints import place_of_weights, read_data, tensors_of
@@ -152,7 +153,7 @@ def mapping(path: Path) -> dict[str, Any]:
         ValueError: not YAML, or no mapping.
     """
     try:
-        found = parse_yaml(path.read_text(encoding="utf-8"))
+        found = parse_yaml(read_text(path))
     except ValueError as error:  # not UTF-8 is one too
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(found, dict):

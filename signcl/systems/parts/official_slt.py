@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from signcl.data.files import read_text
 from signcl.data.text import GlossVocabulary, VocabularyTokenizer
 from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, mapping, take
 
@@ -140,7 +141,7 @@ def _check(encoder: Mapping[str, Any], decoder: Mapping[str, Any], path: Path, k
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from None
     return lines[:-1] if lines and not lines[-1] else lines

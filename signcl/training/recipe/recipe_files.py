@@ -13,7 +13,7 @@ import yaml
 
 from signcl.data.bounds import hints_of, shown
 from signcl.data.corpora import CORPORA
-from signcl.data.files import write_text
+from signcl.data.files import read_text, write_text
 from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
 from signcl.data.safe_yaml import parse_yaml
 from signcl.systems import SYSTEMS, SystemConfig, system_class
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: not YAML, or no mapping.
     """
     try:
-        data = parse_yaml(path.read_text(encoding="utf-8")) or {}
+        data = parse_yaml(read_text(path)) or {}
     except ValueError as error:  # not UTF-8 is one too
         raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
