@@ -179,7 +179,10 @@ def load_run(folder: str | Path) -> Run:
     glosses = load_glosses(folder) if recipe.needs_glosses else None
     targets = load_targets(recipe.terms, recipe.model, folder)
     described = run_folder.read_architecture(folder)
-    model = build_model(recipe, tokenizer, card.get("feature_dim"), glosses, targets, described)
+    try:
+        model = build_model(recipe, tokenizer, card.get("feature_dim"), glosses, targets, described)
+    except ValueError as error:  # of a recipe and a card that do not fit each other
+        raise ValueError(f"{folder}: {error}") from None
     run_folder.load_weights(folder, model)
     model.eval()
     return Run(folder, recipe, model, tokenizer, card, glosses, targets)

@@ -234,7 +234,7 @@ def _decode_part(path: Path, segment: Segment, places: _Places, threads: int, ke
                 why = failure(error, clock.stream)
                 raise ValueError(
                     f"{path}: truncated or damaged in the segment {segment} ({why}); copy it again, or take "
-                    f" {segment.row or 'it'} out of the corpus"
+                    f"{segment.row or 'it'} out of the corpus"
                 ) from None
             if found is not None:
                 return found
