@@ -490,10 +490,15 @@ def load_pickle(path: Path | str) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a pickle (plain or gzip) is needed")
-    with naming(path), path.open("rb") as file:
+    with naming(path):
+        return _loaded(path)
+
+
+def _loaded(path: Path) -> Any:
+    with path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
     try:
-        with naming(path), gzip.open(path, "rb") if packed else path.open("rb") as file:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
             found = read_pickle(file, str(path))  # type: ignore[arg-type]
             file.read(1)  # up to the end, where gzip has its checksum
             return found
