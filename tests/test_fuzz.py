@@ -9,6 +9,7 @@ import re
 import shutil
 import tracemalloc
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from fuzz.campaign import new_campaign
 from fuzz.mutations import FORMS, mutate
 from fuzz.readers import READERS
-from fuzz.worker import digest, judge, not_finite, prepare
+from fuzz.worker import digest, judge, limited, not_finite, prepare, read_valid
 from video_files import greys, make_video
 
 import signcl
@@ -44,26 +45,33 @@ from signcl.systems.parts.checkpoints import read_data
 from signcl.training.recipe import load_recipe
 from signcl.training.record import read_record
 
-CASES, SLOW_CASES = 25, 6
+CASES, SLOW_CASES = 8, 6
 
 
 def test_no_reader_is_hurt_by_a_mutated_file(tmp_path):
+    # In this process, whose imports are paid for; a crash would end it, and be seen.
+    found = Counter()
+    for name, reader in READERS.items():
+        before = read_valid(name, tmp_path)
+        with limited():
+            for case in range(SLOW_CASES if reader.slow else CASES):
+                folder, file, exact = prepare(name, 7, case, tmp_path)
+                outcome, said = judge(name, folder, file, before if exact else None)
+                assert outcome != "fault", f"python -m tests.fuzz --reader {name} --seed 7 --case {case}: {said}"
+                found[outcome] += 1
+                shutil.rmtree(folder)
+    # The suite itself: neither are all files refused, nor do all mutations come to nothing.
+    assert min(found["read"], found["refused"]) > 80
+
+
+def test_a_campaign_counts_its_cases(tmp_path):
     campaign = new_campaign(tmp_path / "faults")
-    cases = (
-        (name, 7, case) for name, reader in READERS.items() for case in range(SLOW_CASES if reader.slow else CASES)
-    )
     try:
-        for _ in campaign.run(cases):
-            pass
+        said = list(campaign.run(("spans", 7, case) for case in range(3)))
     finally:
         shutil.rmtree(campaign.work)
-    assert not campaign.faults, "\n".join(map(str, campaign.faults))
-    # The suite itself: neither are all files refused, nor do all mutations come to nothing.
-    outcomes = {
-        outcome: sum(n for (_, o), n in campaign.counts.items() if o == outcome) for outcome in ("read", "refused")
-    }
-    assert sum(outcomes.values()) > 1000
-    assert min(outcomes.values()) > 200
+    assert len(said) == sum(campaign.counts.values()) == 3
+    assert not campaign.faults
 
 
 def test_a_case_is_the_same_whenever_it_is_made(tmp_path):
@@ -76,7 +84,7 @@ def test_a_case_is_the_same_whenever_it_is_made(tmp_path):
 @pytest.mark.parametrize("form", list(FORMS))
 def test_every_form_is_changed_into_bytes(form):
     content = b'{"a": [1, 2], "b": {"c": "d"}}'
-    assert len({mutate(random.Random(i), content, form)[0] for i in range(50)}) > 20
+    assert len({mutate(random.Random(i), content, form)[0] for i in range(25)}) > 10
 
 
 def _raises(error):

@@ -447,6 +447,15 @@ def _make_run(folder: Path) -> None:
         useless.unlink()
 
 
+def _same_run(folder: Path) -> None:
+    """The run of the reader `run`, where that is made: training takes longer than a hundred cases."""
+    made = folder.parent / "run"
+    if made.is_dir():
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+    else:
+        _make_run(folder)
+
+
 def _read_run(folder: Path) -> Any:
     from signcl.training.runs import load_run
 
@@ -516,7 +525,7 @@ READERS: dict[str, Reader] = {
     "checkpoint": _checkpoint("w.pt", "zip", _torch(_tensors, "w.pt")),
     "checkpoint-legacy": _checkpoint("w.pth", "bytes", _torch(_tensors, "w.pth", legacy=True)),
     "safetensors": _checkpoint("w.safetensors", "safetensors", _make_safetensors),
-    "recipe": Reader(_make_recipe, _read_recipe, {"*.yaml": "yaml"}),
+    "recipe": Reader(_make_recipe, _read_recipe, {"*.yaml": "yaml"}, slow=True),
     "sentences-jsonl": _sentences(
         "a.jsonl", "".join(json.dumps({"id": f"c{i}", "text": s}) + "\n" for i, s in enumerate(SENTENCES)), "jsonl"
     ),
@@ -545,7 +554,7 @@ READERS: dict[str, Reader] = {
         slow=True,
     ),
     "report": Reader(
-        _make_run,
+        _same_run,
         _report,
         {
             **{"run/scores.json": "json", "run/metrics.jsonl": "jsonl", "run/card.json": "json"},

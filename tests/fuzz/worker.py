@@ -25,6 +25,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ def valid(reader: str, work: Path) -> Path:
         READERS[reader].make(making)
         making.rename(seeds)
     return seeds
+
+
+def read_valid(reader: str, work: Path) -> str:
+    """Digest of what the valid files give; imports and caches of a reader are none of a case's cost."""
+    folder = shutil.copytree(valid(reader, work), work / f"{reader}-valid", dirs_exist_ok=True)
+    try:
+        return digest(READERS[reader].read(folder))
+    finally:
+        shutil.rmtree(folder)
 
 
 def _names(reader: Reader, seeds: Path) -> set[str]:
@@ -165,6 +175,17 @@ def _memory(key: str) -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
 
+@contextlib.contextmanager
+def limited(base: int | None = None) -> Iterator[None]:
+    """`MEMORY` more than the process has now, or than `base`, and not a byte beyond it."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, ((base or _memory("VmSize")) + MEMORY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def main(work: Path) -> None:
     """Answer lines until there are no more."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -181,16 +202,13 @@ def main(work: Path) -> None:
     out.write("ready\n")
     for line in sys.stdin:
         reader, seed, case = line.split()
-        if reader not in before:  # imports and caches of a reader are none of a case's cost
-            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            folder = shutil.copytree(valid(reader, work), work / f"{reader}-valid", dirs_exist_ok=True)
-            before[reader] = digest(READERS[reader].read(folder))
-            shutil.rmtree(folder)
+        if reader not in before:
+            before[reader] = read_valid(reader, work)
             base = _memory("VmSize")
-            resource.setrlimit(resource.RLIMIT_AS, (base + MEMORY, resource.RLIM_INFINITY))
         folder, file, exact = prepare(reader, int(seed), int(case), work)
         out.write(f"{file}\n")
-        outcome = judge(reader, folder, file, before[reader] if exact else None)
+        with limited(base):
+            outcome = judge(reader, folder, file, before[reader] if exact else None)
         out.write(json.dumps(outcome) + "\n")
         if outcome[0] != "fault":
             shutil.rmtree(folder)
