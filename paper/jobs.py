@@ -433,19 +433,20 @@ def _fit(job: Fit, folder: Path, place: Place) -> None:
     from signcl.evaluation.scoring import evaluate
     from signcl.inference.run_density import run_density
     from signcl.training import fit
-    from signcl.training.run_folder import read_card
+    from signcl.training.runs import load_run
 
     recipe = dataclasses.replace(recipe_of(job, place), out=str(folder))
     fit(recipe, progress=False)
+    run = load_run(folder)
     for split in ("dev", "test"):
-        scores = evaluate(folder, split, bootstrap=0, progress=False)
+        scores = evaluate(run, split, bootstrap=0, progress=False)
     try:
-        density = run_density(folder, "test", picture=False, progress=False)
+        density = run_density(run, "test", picture=False, progress=False)
     except ValueError as error:
         if "no spans" not in str(error):
             raise
         density = None
-    write_json(folder / "result.json", {"scores": scores, "density": density, "card": read_card(folder)})
+    write_json(folder / "result.json", {"scores": scores, "density": density, "card": run.card})
 
 
 def _result(folder: Path, place: Place) -> Result:

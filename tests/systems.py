@@ -101,7 +101,7 @@ CASES = [
     Case("slt", {"activation": "gelu"}, {"translation": 1.0, "recognition": 0.2}, label="joint-slt"),
     Case("slt", {"signcl_tap": "layer1"}, label="nslt-layer1"),
     Case("recogniser"),
-    *(Case(name, I3D, visual="i3d", label=f"{name}-i3d") for name in ("gfslt", "vlp", "slt", "recogniser")),
+    *(Case(name, I3D, visual="i3d", label=f"{name}-i3d") for name in ("gfslt", "slt")),
     Case("classifier", corpus={"isolated": True}),
     Case("classifier", I3D, visual="i3d", label="classifier-i3d", corpus={"isolated": True}),
     Case("gaslt", {"keys": 5}),

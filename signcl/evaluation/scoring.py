@@ -35,7 +35,7 @@ __all__ = ["evaluate", "keep_scores", "read_predictions", "run_health"]
 
 
 def evaluate(
-    folder: str | Path,
+    folder: str | Path | Run,
     split: str = "test",
     *,
     root: str | None = None,
@@ -49,6 +49,7 @@ def evaluate(
     """Score a run on a split; writes `predictions.<split>.tsv` and the split's entry of `scores.json`.
 
     Args:
+        folder: the run's, or the run itself where it is loaded (`load_run`) and scored on several splits.
         root: the corpus folder where it is not the one of the recipe.
         bootstrap: resamples for the 95 % intervals; 0 leaves them out.
 

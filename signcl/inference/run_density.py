@@ -145,7 +145,7 @@ def _peaks(run: Run, tapped: Tapped, said: Tapped, spans: list[Span], unknown: s
 
 
 def run_density(
-    folder: str | Path,
+    folder: str | Path | Run,
     split: str = "test",
     *,
     root: str | None = None,
@@ -164,6 +164,7 @@ def run_density(
     """Sign Density Ratio of a run on a split; writes `density.<split>.{csv,json,md,tex,png}` into the run folder.
 
     Args:
+        folder: the run's, or the run itself where it is loaded.
         frame: the one vector of a sign: `centre` frame, `peak` of a recogniser's certainty, `mean` of its frames, or
             `medoid`; several are measured side by side, the first in full. The paper had two volunteers choose.
         tap: see `extract_features`.
@@ -199,7 +200,7 @@ def run_density(
 
 
 def _of_run(
-    folder: str | Path,
+    folder: str | Path | Run,
     split: str,
     root: str | None,
     frames: Sequence[Frame],

@@ -6,6 +6,7 @@ and stands in its signature; docs/metrics.md lists the conventions of the field.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,13 +233,19 @@ def check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | None = None, order: int = 4) -> Any:
     """sacreBLEU's BLEU, after a look at its options."""
-    from sacrebleu.metrics.bleu import BLEU
-
     if tokenize not in ("none", "13a", "intl", "zh", "char") or smoothing not in ("exp", "none", "floor", "add-k"):
         raise ValueError(
             "bleu needs tokenize = auto, none, 13a, intl, zh or char and smoothing = exp, none, floor or add-k, "
             f"got tokenize={tokenize!r}, smoothing={smoothing!r}."
         )
+    return _bleu_metric(tokenize, smoothing, smoothing_value, order)
+
+
+@functools.lru_cache(maxsize=32)
+def _bleu_metric(tokenize: str, smoothing: str, smoothing_value: float | None, order: int) -> Any:
+    """One metric for each setting: its tokenizer remembers sentences, and the same references are scored many times."""
+    from sacrebleu.metrics.bleu import BLEU
+
     # force: our sentences are tokenized on purpose; without it every call warns.
     return BLEU(
         tokenize=tokenize, smooth_method=smoothing, smooth_value=smoothing_value, max_ngram_order=order, force=True

@@ -164,12 +164,14 @@ def read_recipe(folder: str | Path) -> Recipe:
     return load_recipe(run_folder.check_run_folder(folder) / "recipe.yaml", of_run=True)
 
 
-def load_run(folder: str | Path) -> Run:
-    """Load a run folder, ready to evaluate on the CPU.
+def load_run(folder: str | Path | Run) -> Run:
+    """Load a run folder, ready to evaluate on the CPU. A run that is loaded already is returned as it is.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
     """
+    if isinstance(folder, Run):
+        return folder
     folder = Path(folder)
     recipe = read_recipe(folder)
     verify(folder, BESIDE_WEIGHTS)
