@@ -5,15 +5,21 @@ BIN    := $(VENV)/bin
 
 .PHONY: demo test paper check clean
 
-$(VENV)/ready: pyproject.toml constraints.txt
+# What only the demo needs comes first; what tests need (linters, browser driver, optional parts) comes on top of it.
+$(VENV)/ready-demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "signcl needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version); try: make PYTHON=python3.11" >&2; exit 2; }
-	@echo "Setting up $(VENV) (a minute or two the first time) ..."
+	@echo "Setting up $(VENV): PyTorch and a few libraries, a minute or two the first time. pip says how far it is:"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-demo: $(VENV)/ready  ## the main job on a synthetic corpus; QUICK=1 for a pass of under 3 minutes
+$(VENV)/ready: $(VENV)/ready-demo pyproject.toml constraints.txt
+	@echo "Adding to $(VENV) what the tests need:"
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/ready-demo  ## the main job on a synthetic corpus; QUICK=1 for a pass of under 3 minutes
 	$(BIN)/signcl demo $(if $(QUICK),--quick)
 
 test: $(VENV)/ready  ## linters, types and the whole suite

@@ -24,7 +24,7 @@ from signcl.cli import score as text_files
 from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
-from signcl.cli.common import is_ours, message
+from signcl.cli.common import is_ours, message, with_shipped_runs
 from signcl.cli.parsing import Parser, joined_overrides
 from signcl.data.installed import version_of
 from signcl.data.interrupts import sigterm_stops
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.refuse(rest)
     options.overrides = joined_overrides(rest)
     try:
+        with_shipped_runs(options)
         with sigterm_stops():
             if options.plugins:
                 load_plugins(options.plugins)

@@ -10,7 +10,7 @@ from typing import Any
 
 from signcl.data.registry import is_outside_module
 
-__all__ = ["add_json", "add_run_and_split", "add_verb", "is_ours", "message", "show"]
+__all__ = ["add_json", "add_run_and_split", "add_verb", "is_ours", "message", "show", "with_shipped_runs"]
 
 LONGEST = 1000
 """Characters of an error: a file may hold a word of a million."""
@@ -39,6 +39,29 @@ def add_run_and_split(command: Any) -> None:
     command.add_argument("--root", help="the corpus folder, where it has moved")
     command.add_argument("--device", default="auto")
     add_json(command)
+
+
+def with_shipped_runs(options: argparse.Namespace) -> None:
+    """Put the folders of shipped runs in place of `demo:NAME`, whatever option names them; clips keep their names.
+
+    Raises:
+        FileNotFoundError: no shipped run of that name.
+        ValueError: a shipped run where a recipe is needed.
+    """
+    for dest, given in vars(options).items():
+        several = given if isinstance(given, list) else [given]
+        named = [isinstance(one, str) and one.startswith("demo:") for one in several]
+        if dest in ("clips", "overrides") or not any(named):
+            continue
+        if dest == "recipe":
+            raise ValueError(
+                f"{given} is a trained run of the package, which stays as it is; `signcl recipes list shipped` has the "
+                f"recipes of such runs, and `signcl fit` takes one"
+            )
+        from signcl.training.shipped_runs import shipped_path
+
+        found = [str(shipped_path(one)) if demo else one for one, demo in zip(several, named)]
+        setattr(options, dest, found if isinstance(given, list) else found[0])
 
 
 def add_json(command: Any) -> None:

@@ -20,6 +20,8 @@ def add(verbs: Any, words: list[str]) -> None:
         help="where the corpus, the runs and the report go; default: runs/demo, with --quick runs/demo-quick",
     )
     command.add_argument("--quick", action="store_true", help="a pass of a minute or two, too short to learn much")
+    text = "only copy the sample clips of the runs that come with the package into a folder, and say what is in them"
+    command.add_argument("--clips", metavar="FOLDER", help=text)
     add_json(command)
 
     command = add_verb(verbs, "fit", _fit, "train a run from a recipe, or go on with a stopped one")
@@ -54,8 +56,11 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from signcl.cli.demo import demo, demo_text
+    from signcl.cli.demo import copied_text, copy_clips, demo, demo_text
 
+    if options.clips is not None:
+        show(options, copy_clips(Path(options.clips)), copied_text)
+        return
     out = options.out or ("runs/demo-quick" if options.quick else "runs/demo")
     show(options, demo(Path(out), quick=options.quick), demo_text)
 

@@ -1,15 +1,24 @@
-"""Talk on stderr: one-line messages and progress bars. Results go to stdout, elsewhere."""
+"""Talk on stderr: one-line messages and progress. Results go to stdout, elsewhere.
+
+On a terminal progress is a bar; in a log file it is a line now and then, with the time left.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-__all__ = ["Bar", "say", "track"]
+__all__ = ["Bar", "is_progress", "say", "spelt", "track"]
 
 T = TypeVar("T")
+
+APART = (10.0, 60.0)
+"""Seconds until the first line of progress, and at most between two; each pause is half as long again."""
+LINE = re.compile(r".*: \d+ of \d+, .* left$")
 
 
 def say(message: str) -> None:
@@ -18,6 +27,39 @@ def say(message: str) -> None:
         Bar.active.console.print(message, highlight=False, markup=False, soft_wrap=True)
     else:
         print(message, file=sys.stderr, flush=True)
+
+
+def is_progress(line: str) -> bool:
+    """Whether a line of another process's stderr is one of progress."""
+    return LINE.match(line) is not None
+
+
+def spelt(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    for limit, size, unit in ((120, 1, "seconds"), (7200, 60, "minutes"), (172_800, 3600, "hours")):
+        if seconds < limit:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds / 86_400:.1f} days"
+
+
+class _Lines:
+    """Progress as lines, in place of `rich.progress.Progress`."""
+
+    def __init__(self, what: str, total: int, done: int) -> None:
+        self.what, self.total, self.done, self.before = what, total, done, done
+        self.started = time.monotonic()
+        self.pause = APART[0]
+        self.next = self.started + self.pause
+
+    def advance(self, task: Any, steps: int) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now < self.next or not self.before < self.done < self.total:
+            return
+        self.pause = min(APART[1], 1.5 * self.pause)
+        self.next = now + self.pause
+        left = (now - self.started) / (self.done - self.before) * (self.total - self.done)
+        say(f"{self.what}: {self.done} of {self.total}, {spelt(left)} left")
 
 
 class Bar:
@@ -41,7 +83,7 @@ class Bar:
 
 @contextlib.contextmanager
 def track(what: str, *, total: int | None, done: int = 0, show: bool = True) -> Iterator[Bar]:
-    """A progress bar on stderr, with the time left. Bars may nest; an inner one is drawn below the outer."""
+    """Progress on stderr, with the time left. Bars may nest; an inner one is drawn below the outer."""
     if not show:
         yield Bar(None, None)
         return
@@ -70,8 +112,11 @@ def track(what: str, *, total: int | None, done: int = 0, show: bool = True) -> 
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        Bar.active = progress if console.is_terminal else None
+    if not console.is_terminal:
+        yield Bar(None if total is None else _Lines(what, total, done), None)
+        return
+    with Progress(*columns, console=console, transient=True) as progress:
+        Bar.active = progress
         try:
             yield Bar(progress, progress.add_task(what, total=total, completed=done))
         finally:

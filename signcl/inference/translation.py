@@ -24,6 +24,7 @@ from signcl.inference.estimated_poses import PoseReader
 from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
+from signcl.training.shipped_runs import shipped_path
 
 __all__ = ["Model", "Translation", "input_for", "load_model", "translate", "trust_of", "why_no_confidence"]
 
@@ -68,7 +69,7 @@ def load_model(source: str | Path, *, device: str = "auto", pose_python: str | N
     """Load a finetuned run to translate with.
 
     Args:
-        source: a run folder, or a hub id of one.
+        source: a run folder, a hub id of one, or `demo:NAME` for a run that comes with the package.
         device: auto | cpu | cuda.
         pose_python: of a run of key points that is given videos: the Python that has the extractor of its training;
             None takes the environment of `signcl pose --install`.
@@ -149,7 +150,7 @@ def translate(
         clip: a video file or a folder of frames, of which a run of key points makes those of its training; a file of
             features (.npy, .npz) or key points (.pose, .pkl, .json, a folder of OpenPose's frames); or an array, uint8
             RGB [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of
-            the run's `corpus.features`.
+            the run's `corpus.features`. `demo:NAME/clip-1` is a sample clip of a shipped run.
         beams: beam size; None takes the recipe's.
         fps: frames per second that a video is brought to; None takes the rate that the run was trained at.
         damaged: what is done with a damaged video, see `read_frames`; None takes the recipe's `input.damaged`.
@@ -252,7 +253,7 @@ def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRe
 
 
 def _paths(clip: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
-    return (Path(clip),) if isinstance(clip, str | Path) else tuple(map(Path, clip))
+    return (shipped_path(clip),) if isinstance(clip, str | Path) else tuple(map(shipped_path, clip))
 
 
 def _frames(

@@ -144,6 +144,7 @@ class Loop:
         self.cut: dict[str, bool] = {}  # a dict for its order; training clips whose sentence was cut
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
+        self.star = "  * (the best on dev so far: these weights are kept)"  # explained once
         self.fingerprints = self._fingerprints()
         if state is not None:
             self._restore(state)
@@ -496,7 +497,8 @@ class Loop:
         if self.lead:
             self.record.log("dev", self.step, self.epoch, scores)
             shown = "  ".join(f"{key} {value:.4g}" for key, value in scores.items())
-            say(f"epoch {self.epoch}  {shown}{'  *' if self.bad == 0 else ''}")
+            mark, self.star = ("", self.star) if self.bad else (self.star, "  *")
+            say(f"epoch {self.epoch}  {shown}{mark}")
 
     def _merged(self, scored: Scored) -> dict[str, float]:
         """One set of scores over all ranks, each clip once; sentences become BLEU and its kin."""

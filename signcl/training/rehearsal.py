@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from signcl.data.progress import spelt
 from signcl.training.loop import Loop
 from signcl.training.optimizer import count_parameters
 from signcl.training.recipe import Recipe
@@ -66,11 +67,3 @@ def rehearse(recipe: Recipe, *, steps: int = 4) -> dict[str, Any]:
         "time": f"{spelt(total)} of training steps ({seconds:.3g} s each, {steps} tried{several}), and "
         f"{scorings} scorings of dev",
     }
-
-
-def spelt(seconds: float) -> str:
-    """A duration in the unit that suits it."""
-    for limit, size, unit in ((120, 1, "seconds"), (7200, 60, "minutes"), (172_800, 3600, "hours")):
-        if seconds < limit:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {seconds / 86_400:.1f} days"

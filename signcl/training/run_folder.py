@@ -31,6 +31,7 @@ from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.targets import Targets
 from signcl.training.manifest import checked_write, note_files, verify
 from signcl.training.recipe import Recipe, is_recipe, save_recipe
+from signcl.training.shipped_runs import shipped_path
 
 __all__ = [
     "check_run_folder",
@@ -159,12 +160,12 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 
 def check_run_folder(folder: str | Path) -> Path:
-    """The folder, where it is a run.
+    """The folder, where it is a run; of `demo:NAME` the copy of that shipped run.
 
     Raises:
         FileNotFoundError: it is none; says what it is instead, and which runs are near it.
     """
-    path = Path(folder)
+    path = shipped_path(folder)
     if (path / "recipe.yaml").is_file():
         return path
     if is_recipe(folder) and not path.is_dir():

@@ -165,14 +165,14 @@ def read_recipe(folder: str | Path) -> Recipe:
 
 
 def load_run(folder: str | Path | Run) -> Run:
-    """Load a run folder, ready to evaluate on the CPU. A run that is loaded already is returned as it is.
+    """Load a run folder or `demo:NAME`, ready to evaluate on the CPU. A loaded run is returned as it is.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
     """
     if isinstance(folder, Run):
         return folder
-    folder = Path(folder)
+    folder = run_folder.check_run_folder(folder)
     recipe = read_recipe(folder)
     verify(folder, BESIDE_WEIGHTS)
     tokenizer = load_tokenizer(folder)

@@ -20,6 +20,7 @@ from pathlib import Path
 from signcl.data.files import write_text
 from signcl.data.folder_lock import only_writer
 from signcl.data.progress import say
+from signcl.data.user_cache import cache_folder
 
 __all__ = ["INSTALL", "PACKAGES", "environment_folder", "find_python", "make_environment"]
 
@@ -49,11 +50,8 @@ READY = "ready.txt"
 
 def environment_folder() -> Path:
     """Where the environment stands, whether it is made or not: another list of packages is another folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or (
-        os.environ.get("LOCALAPPDATA") if os.name == "nt" else Path.home() / ".cache"
-    )
     digest = hashlib.sha256("\n".join(PACKAGES).encode()).hexdigest()[:8]
-    return Path(cache or Path.home() / ".cache") / "signcl" / f"mediapipe-0.10.21-{digest}"
+    return cache_folder() / f"mediapipe-0.10.21-{digest}"
 
 
 def find_python(given: str | Path | None = None) -> Path:

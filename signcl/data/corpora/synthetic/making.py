@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +30,7 @@ from signcl.data.corpora.synthetic.scene import draw_clip
 from signcl.data.corpora.synthetic.settings import VERSION, SyntheticSettings
 from signcl.data.files import atomic_write, clear_unfinished, is_empty, write_bytes
 from signcl.data.json_files import read_json
+from signcl.data.progress import Bar, track
 from signcl.data.video import write_video
 
 __all__ = ["MadeCorpus", "make_corpus"]
@@ -92,7 +94,7 @@ def make_corpus(
     _write(folder / "lexicon.json", _lexicon(plan.lexicon))
     clips = [clip for split in plan.clips.values() for clip in split]
     missing = [clip for clip in clips if not (folder / clip.path).exists()]
-    with _Bar(progress, len(clips), len(clips) - len(missing)) as bar:
+    with _bar("drawing clips", clips, missing, progress) as bar:
         for count in _draw_all(folder, plan, missing, workers):
             bar.advance(count)
     for split, content in tables.items():
@@ -150,13 +152,17 @@ def _draw_all(folder: Path, plan: CorpusPlan, clips: list[ClipPlan], workers: in
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _bar(what: str, clips: list[ClipPlan], missing: list[ClipPlan], shown: bool) -> AbstractContextManager[Bar]:
+    return track(what, total=len(clips), done=len(clips) - len(missing), show=shown and bool(missing))
+
+
 def _point_all(folder: Path, plan: CorpusPlan, progress: bool) -> None:
     """Key points of every clip that has none yet."""
     for split in plan.clips:
         clear_unfinished(folder / POSES / split)
     clips = [clip for split in plan.clips.values() for clip in split]
     missing = [clip for clip in clips if not _pose_file(folder, clip).exists()]
-    with _Bar(progress, len(clips), len(clips) - len(missing)) as bar:
+    with _bar("placing key points", clips, missing, progress) as bar:
         for clip in missing:
             with atomic_write(_pose_file(folder, clip)) as temporary, temporary.open("wb") as file:
                 np.save(file, point_clip(plan, clip))
@@ -214,30 +220,3 @@ def _write(path: Path, content: bytes) -> None:
     """Write what is not there already."""
     if not path.exists() or path.read_bytes() != content:
         write_bytes(path, content)
-
-
-class _Bar:
-    """A progress bar on stderr, or nothing."""
-
-    def __init__(self, shown: bool, total: int, done: int) -> None:
-        self.shown = shown and done < total
-        if self.shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=Console(stderr=True))
-            self.task = self.bar.add_task("drawing clips", total=total, completed=done)
-
-    def __enter__(self) -> _Bar:
-        if self.shown:
-            self.bar.start()
-        return self
-
-    def advance(self, count: int) -> None:
-        if self.shown:
-            self.bar.advance(self.task, count)
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.bar.stop()
