@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, is_ours, message
+from signcl.cli.common import add_json, add_run, add_verb, is_ours, message
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -17,7 +17,7 @@ __all__ = ["add"]
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
-    command.add_argument("model", metavar="RUN", help="a finetuned run folder")
+    add_run(command, "model", help="a finetuned run folder, or org/name on the hub")
     command.add_argument(
         "clips",
         metavar="CLIP",
