@@ -127,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
     def tree(self, _, repo, revision):
         if self.readable(repo) is None:
             return None
-        sha, files = self.hub.at(repo, revision)
+        files = self.hub.at(repo, revision)[1]
         rows = [
             {"type": "file", "path": p, "size": len(d), "oid": hashlib.sha1(d).hexdigest()} for p, d in files.items()
         ]

@@ -4,6 +4,7 @@ with their signatures, what speaks against them, limits. What nobody has stated 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def model_card(
     Args:
         run: the run folder, read.
         scores: `scores.json`: the entry of each split.
-        files: what is pushed beside it, by name.
+        files: what is pushed beside it, by name: a path, or bytes that take its place.
     """
     sections = (
         ("Use", _use(run, repo)),
@@ -166,7 +167,7 @@ def _data(run: RunFiles, facts: CardFacts) -> str:
 def _known_corpus(name: str) -> str:
     """The first line of a corpus's reader; a folder of somebody's own, or a plugin's corpus, has nothing to say."""
     if name == "folder" or name not in CORPORA:
-        return f"`{name}`, {NOT_STATED} which"
+        return f"{NOT_STATED} (`{name}`)"
     text = (sys.modules[CORPORA[name].__module__].__doc__ or "").strip().split("\n", 1)[0]
     return f"`{name}`: {text}"
 
@@ -187,6 +188,7 @@ def _scores(run: RunFiles, scores: Mapping[str, Mapping[str, Any]]) -> str:
         f"{metric}: `{text}`": None
         for entry in shown.values()
         for metric, text in (entry.get("signatures") or {}).items()
+        if metric in (*names, "bleu")
     }
     lines += (
         ["", "In brackets: 95 % intervals over sentences."] if any(e.get("intervals") for e in shown.values()) else []
@@ -206,7 +208,8 @@ def _health(run: RunFiles, shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = {finding.text: finding.empty for finding in run.health}
     for split, entry in shown.items():
         if split != run.split:
-            found |= {f"{split}: {row['text']}": row["empty"] for row in entry.get("health") or ()}
+            more = {row["text"]: row["empty"] for row in entry.get("health") or ()}
+            found |= {f"{split}: {text}": empty for text, empty in more.items() if text not in found}
     if not found:
         return ["> Health: nothing found that speaks against these numbers."]
     head = "These numbers show no learning" if any(found.values()) else "Before you use these numbers"
@@ -230,7 +233,7 @@ def _limits(run: RunFiles, files: Mapping[str, Any], facts: CardFacts) -> str:
         lines.append("- A sentence may read well and be wrong. Do not use it where a wrong translation does harm.")
         lines.append(
             "- It says how far each answer can be trusted, and warns of clips unlike its training (`confidence.json`)."
-            if "confidence.json" in files
+            if _is_calibrated(files)
             else "- It does not know how far its answers can be trusted: no confidence was learned from dev."
         )
     if not facts.data_license and recipe.corpus.name not in LICENCES:
@@ -238,6 +241,12 @@ def _limits(run: RunFiles, files: Mapping[str, Any], facts: CardFacts) -> str:
             "- The licence of its training data is not stated here. Ask before you use it for more than research."
         )
     return "\n".join(lines)
+
+
+def _is_calibrated(files: Mapping[str, Any]) -> bool:
+    """Whether the run learned from dev how far its answers can be trusted."""
+    content = files.get("confidence.json")
+    return isinstance(content, bytes) and json.loads(content).get("calibration") is not None
 
 
 def _training(run: RunFiles) -> str:

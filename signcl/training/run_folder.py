@@ -84,6 +84,7 @@ def clear_run(folder: Path) -> None:
         "manifest.json",
         "scores.json",
         "metrics.jsonl",
+        "loggers.json",
         "report.html",
         "state/last.pt",
     )
