@@ -1,4 +1,4 @@
-"""`signcl translate RUN FOLDER`: every clip of a folder in sorted order, to stdout or a table, that goes on after a stop."""
+"""`signcl translate RUN FOLDER`: every clip in sorted order, to stdout or to a table that goes on after a stop."""
 
 import json
 import shutil
