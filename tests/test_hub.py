@@ -13,7 +13,9 @@ from systems import CASES, recipe_of
 import signcl
 from signcl.cli import main, make_parser
 from signcl.cli.parsing import every_parser
+from signcl.data.text.pretrained import PretrainedTokenizer
 from signcl.evaluation.scoring import evaluate
+from signcl.pages.publishing import cut_paths
 from signcl.training import fit
 from signcl.training.hub import RUN_FILES, HubName, hub_label, hub_name
 from signcl.training.run_folder import check_run_folder
@@ -186,3 +188,37 @@ def test_every_argument_that_is_a_run_may_be_a_name():
         for action in command._actions:
             if action.metavar == "RUN" and action.dest != "out":
                 assert action.dest in command.runs, (command.prog, action.dest)
+
+
+def test_a_tokenizer_that_names_code_is_refused_without_a_question(tmp_path):
+    told = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["evil/repo--tok.Own", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "evil/repo--c.C"}})
+    )
+    with pytest.raises(ValueError, match="no tokenizer can be read"):
+        PretrainedTokenizer.read(str(tmp_path), writes=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "published"),
+    [
+        ("/home/jane doe/data/phoenix", "phoenix"),
+        ("pretrained:/home/jane doe/mbart", "pretrained:mbart"),
+        ("C:\\Users\\jane\\runs\\a", "a"),
+        ("\\\\server\\share\\runs\\a", "a"),
+        ("~/runs/a", "a"),
+        ("../jane/a", "a"),
+        ("data/../../jane/a", "a"),
+        ("features from /home/jane/a.npy: 3 of 4, and ~/b/c", "features from a.npy: 3 of 4, and c"),
+        ("file from C:\\Users\\jane\\a.pt (gfslt)", "file from a.pt (gfslt)"),
+        ("runs/a", "runs/a"),
+        ("pretrained:facebook/mbart", "pretrained:facebook/mbart"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("nrefs:1|case:mixed|tok:13a", "nrefs:1|case:mixed|tok:13a"),
+        ("and/or 1/2 </s> /", "and/or 1/2 </s> /"),
+    ],
+)
+def test_paths_are_cut(text, published):
+    assert cut_paths(text) == published
+    assert cut_paths({"a": [text, 1, None]}) == {"a": [published, 1, None]}
