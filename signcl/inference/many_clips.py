@@ -81,7 +81,7 @@ class Work:
     def __init__(self, out: Path, about: Mapping[str, Any]) -> None:
         self.path = out.with_name(out.name + ".work")
         self.rows: dict[str, dict[str, Any]] = {}
-        self._about = json.loads(json.dumps(about))
+        self._about = parse_json(json.dumps(about))
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         read = list(_read(lines))
         if read and read[0] != self._about:

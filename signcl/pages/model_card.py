@@ -4,7 +4,6 @@ with their signatures, what speaks against them, limits. What nobody has stated 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from signcl.data.corpora import CORPORA
 from signcl.data.installed import version_of
+from signcl.data.json_files import parse_json
 from signcl.metrics.titles import SCORES
 from signcl.pages.cards import STAGES
 from signcl.pages.report_runs import RunFiles
@@ -246,7 +246,7 @@ def _limits(run: RunFiles, files: Mapping[str, Any], facts: CardFacts) -> str:
 def _is_calibrated(files: Mapping[str, Any]) -> bool:
     """Whether the run learned from dev how far its answers can be trusted."""
     content = files.get("confidence.json")
-    return isinstance(content, bytes) and json.loads(content).get("calibration") is not None
+    return isinstance(content, bytes) and parse_json(content).get("calibration") is not None
 
 
 def _training(run: RunFiles) -> str:

@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import save
 
 from signcl.data.installed import version_of
-from signcl.data.json_files import read_json
+from signcl.data.json_files import parse_json, read_json
 from signcl.data.progress import say
 from signcl.pages.model_card import MARK, CardFacts, model_card
 from signcl.pages.report_runs import RunFiles, read_run
@@ -226,7 +226,7 @@ def _card(run: RunFiles) -> dict[str, Any]:
     for path in sorted(named, key=len, reverse=True):
         if path != (short := cut_paths(path)):  # within lines, too, where a name with spaces has no end
             text = text.replace(json.dumps(path, ensure_ascii=False)[1:-1], short)
-    card = cut_paths(json.loads(text))
+    card = cut_paths(parse_json(text))
     card["plugins"] = {cut_paths(plugin): digest for plugin, digest in (card.get("plugins") or {}).items()}
     return card
 
