@@ -46,7 +46,8 @@ class _Lines:
     """Progress as lines, in place of `rich.progress.Progress`."""
 
     def __init__(self, what: str, total: int, done: int) -> None:
-        self.what, self.total, self.done, self.before = what, total, done, done
+        self.what, self.total, self.done = what, total, done
+        self.before: int | None = None
         self.started = time.monotonic()
         self.pause = APART[0]
         self.next = self.started + self.pause
@@ -54,6 +55,8 @@ class _Lines:
     def advance(self, task: Any, steps: int) -> None:
         self.done += steps
         now = time.monotonic()
+        if self.before is None:  # the pace is that after the first step, which has waited for the start of things
+            self.before, self.started = self.done, now
         if now < self.next or not self.before < self.done < self.total:
             return
         self.pause = min(APART[1], 1.5 * self.pause)
