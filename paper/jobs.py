@@ -196,6 +196,7 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
     recipe = recipe_to_dict(whole)
     seed = recipe["train"]["seed"]
     recipe.pop("out")
+    recipe.pop("logger")  # where numbers go besides changes none of them
     recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
     recipe["corpus"]["features"] = job.features and _name_of(job.features, place)
     for run in (place.encoder, place.i3d):

@@ -7,6 +7,7 @@ The public names load on first use, so that `import signcl` costs nothing:
     signcl.load_model, signcl.translate         a clip in, a sentence out
     signcl.fit, signcl.load_recipe              train from a recipe
     signcl.evaluate                             score a run
+    signcl.load_run, signcl.push_to_hub         a run by folder or hub id; upload one
     signcl.extract                              its features as a store
     signcl.System, signcl.register              a system of your own (docs/adding-a-system.md)
     signcl.register_term, signcl.register_corpus, signcl.load_plugins
@@ -32,6 +33,8 @@ NAMES = {
     "load_model": "signcl.inference.translation",
     "load_plugins": "signcl.data.registry",
     "load_recipe": "signcl.training.recipe",
+    "load_run": "signcl.training.runs",
+    "push_to_hub": "signcl.pages.publishing",
     "read_frames": "signcl.data.video",
     "register": "signcl.systems",
     "register_corpus": "signcl.data.corpora",

@@ -18,13 +18,14 @@ from signcl.cli import evaluate as scoring
 from signcl.cli import export as programs
 from signcl.cli import extract as extraction
 from signcl.cli import fit as training
+from signcl.cli import hub_verbs as hub
 from signcl.cli import official_checkpoints as checkpoints
 from signcl.cli import pose as key_points
 from signcl.cli import score as text_files
 from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
-from signcl.cli.common import is_ours, message
+from signcl.cli.common import is_ours, message, with_local_runs
 from signcl.cli.parsing import Parser, joined_overrides
 from signcl.data.installed import version_of
 from signcl.data.interrupts import sigterm_stops
@@ -44,6 +45,7 @@ GROUPS = (
     clips,
     recordings,
     programs,
+    hub,
     pages,
     corpus,
     vocabulary,
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with sigterm_stops():
             if options.plugins:
                 load_plugins(options.plugins)
-            return int(options.run(options) or 0)
+            return int(options.run(with_local_runs(options)) or 0)
     except KeyboardInterrupt as stopped:
         print("signcl: stopped", file=sys.stderr)
         return getattr(stopped, "exit_code", 130)  # `Terminated` has its own

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.common import add_json, add_run, add_verb, show
 from signcl.cli.number_options import real, whole
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ KINDS = ("eaf", "srt", "vtt")  # annotation files, one for each clip
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
     command = add_verb(verbs, "align", _align, "the frames of every gloss, by forced alignment with a recogniser")
-    command.add_argument("folder", metavar="RUN", nargs="?", help="a run that weighs recognition")
+    add_run(command, "folder", nargs="?", help="a run that weighs recognition")
     command.add_argument("-o", "--out", required=True, metavar="TSV", help="where the spans go; a report beside it")
     command.add_argument("--split", default="test")
     command.add_argument("--fill", choices=("nearest", "label"), default="nearest", help="whose the blank frames are")

@@ -10,7 +10,7 @@ from typing import Any
 
 from signcl.data.registry import is_outside_module
 
-__all__ = ["add_json", "add_run_and_split", "add_verb", "is_ours", "message", "show"]
+__all__ = ["add_json", "add_run", "add_run_and_split", "add_verb", "is_ours", "message", "show", "with_local_runs"]
 
 LONGEST = 1000
 """Characters of an error: a file may hold a word of a million."""
@@ -32,9 +32,33 @@ def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], Any], te
     return command
 
 
+def add_run(command: Any, *names: str, **settings: Any) -> None:
+    """An argument that names a run, or several: a folder, or a hub id, which `main` turns into a folder."""
+    action = command.add_argument(*names, **{"metavar": "RUN", **settings})
+    command.runs.append(action.dest)
+
+
+def with_local_runs(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with folders in place of hub ids; runs of the hub are downloaded.
+
+    Raises:
+        OSError, ValueError: a run of the hub that cannot be had.
+    """
+    for dest in options.parser.runs:
+        if given := getattr(options, dest):
+            from signcl.training.hub import local_run
+
+            setattr(
+                options,
+                dest,
+                [str(local_run(one)) for one in given] if isinstance(given, list) else str(local_run(given)),
+            )
+    return options
+
+
 def add_run_and_split(command: Any) -> None:
     """A run folder, the split to look at, and where."""
-    command.add_argument("folder", metavar="RUN", help="a run folder made by `signcl fit`")
+    add_run(command, "folder", help="a run folder made by `signcl fit`, or org/name on the hub")
     command.add_argument("--split", default="test")
     command.add_argument("--root", help="the corpus folder, where it has moved")
     command.add_argument("--device", default="auto")

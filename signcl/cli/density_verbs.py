@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.common import add_json, add_run, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -19,9 +19,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.usage = (
         "signcl density RUN [options]\n       signcl density FEATURES --spans TSV | --glosses LABELS [options]"
     )
-    command.add_argument(
-        "folder", metavar="SOURCE", help="a run folder, or features: .npy, .npz, pickle, feature store"
-    )
+    add_run(command, "folder", metavar="SOURCE", help="a run, or features: .npy, .npz, pickle, feature store")
     annotation = command.add_argument_group("where the glosses stand (a run has them from its corpus)")
     annotation.add_argument("--spans", metavar="TSV", help="a table: name, gloss, start, stop")
     annotation.add_argument("--glosses", metavar="LABELS", help="one per row or per clip: .txt, .tsv, .npy, or a key")
@@ -76,6 +74,7 @@ def add(verbs: Any, words: list[str]) -> None:
     measure.add_argument("--against", metavar="SCORES", help="a recogniser's predictions.tsv, or gloss and score")
     measure.add_argument("--bins", type=whole(low=1, high=10_000), default=9, help="of glosses by SDR, for --against")
     measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
+    command.runs.append("versus")
     measure.add_argument("--label-free", action="store_true", help="estimates without glosses; needs sequences")
     measure.add_argument(
         "--frames-per-sign", type=real(low=1, high=1e6), default=15.0, help="rows per segment of --label-free"

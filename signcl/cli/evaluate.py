@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_run_and_split, add_verb, show
+from signcl.cli.common import add_json, add_run, add_run_and_split, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -36,8 +36,9 @@ def add(verbs: Any, words: list[str]) -> None:
     )
 
     command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs or files of sentences")
-    command.add_argument("run_a", metavar="A", help="a run folder, or a file of sentences as `signcl score` reads")
-    command.add_argument("run_b", metavar="B", help="likewise")
+    text = "a run, or a file of sentences as `signcl score` reads"
+    add_run(command, "run_a", metavar="A", help=text)
+    add_run(command, "run_b", metavar="B", help="likewise")
     command.add_argument("--ref", metavar="FILE", help="references; default those of a run folder or of the files")
     command.add_argument("--split", default="test")
     command.add_argument("--samples", type=whole(low=1, high=10**7), default=1000)
@@ -51,9 +52,7 @@ def add(verbs: Any, words: list[str]) -> None:
     add_json(command)
 
     command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
-    command.add_argument(
-        "runs", metavar="RUN", nargs="+", help="run folders, first of all, and files of sentences beside them"
-    )
+    add_run(command, "runs", nargs="+", help="runs, first of all, and files of sentences beside them")
     command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
     command.add_argument("--split", default="test")
     add_json(command)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.common import add_json, add_run, add_verb, show
 from signcl.cli.number_options import whole
 
 __all__ = ["add"]
@@ -16,7 +16,7 @@ def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     text = "a run as ONNX or torch.export programs that need no signcl, checked against the run"
     command = add_verb(verbs, "export", _export, text)
-    command.add_argument("folder", metavar="RUN", help="a run folder made by `signcl fit`")
+    add_run(command, "folder", help="a run folder made by `signcl fit`, or org/name on the hub")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--onnx", dest="form", action="store_const", const="onnx", help="ONNX files; the default")
     form.add_argument("--torch", dest="form", action="store_const", const="torch", help="torch.export programs, .pt2")

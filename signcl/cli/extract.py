@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb
+from signcl.cli.common import add_json, add_run, add_verb
 from signcl.cli.number_options import whole
 
 __all__ = ["add"]
@@ -20,11 +20,11 @@ def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     text = "features of a split, by a run or a published vision model, as a feature store for corpus.features"
     command = add_verb(verbs, "extract", _extract, text)
-    command.add_argument(
+    add_run(
+        command,
         "source",
-        metavar="RUN",
         nargs="?",
-        help="a run folder; or a recipe with model.visual_weights, untrained; with --encoder a recipe for its corpus",
+        help="a run; or a recipe with model.visual_weights, untrained; with --encoder a recipe for its corpus",
     )
     command.add_argument("-o", "--out", metavar="STORE", required=True, help="folder of the store; stopped, it goes on")
     command.add_argument("--split", default="train")

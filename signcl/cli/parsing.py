@@ -18,6 +18,8 @@ class Parser(argparse.ArgumentParser):
         # a shortened flag changes its meaning when a flag is added: `--frames` meant `--frames-per-sign`
         super().__init__(**{"allow_abbrev": False, **settings})
         self.set_defaults(parser=self)
+        self.runs: list[str] = []
+        """Options that name runs, see `signcl.cli.common.add_run`."""
 
     def error(self, message: str) -> NoReturn:
         stop = "" if message.endswith("?") else ";"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb
+from signcl.cli.common import add_json, add_run, add_verb
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -18,7 +18,7 @@ def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
     command = add_verb(verbs, "segment", _segment, "where signs and sentences begin and end in a long recording")
     _add_recording(command)
-    command.add_argument("--run", required=True, dest="model", metavar="RUN", help="a run of a segmenter")
+    add_run(command, "--run", required=True, dest="model", help="a run of a segmenter")
     command.add_argument(
         "--window", type=whole(low=1, high=10**6), default=512, help="frames read at a time; the result is the same"
     )
@@ -26,9 +26,10 @@ def add(verbs: Any, words: list[str]) -> None:
 
     command = add_verb(verbs, "subtitle", _subtitle, "subtitles of a long recording, each with its confidence")
     _add_recording(command)
-    command.add_argument("--run", required=True, dest="model", metavar="RUN", help="a finetuned run, which translates")
+    add_run(command, "--run", required=True, dest="model", help="a finetuned run, which translates")
     given = command.add_mutually_exclusive_group(required=True)
     given.add_argument("--segmenter", metavar="RUN", help="a run of a segmenter, which finds the sentences")
+    command.runs.append("segmenter")
     given.add_argument("--segments", metavar="FILE", help="the sentences from .srt, .vtt, .eaf or a span table instead")
     command.add_argument("--beams", type=whole(low=1, high=1000))
     text = "seconds before and after a sentence that the translator sees too"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.common import add_json, add_run, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -15,7 +15,7 @@ __all__ = ["add"]
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
     command = add_verb(verbs, "serve", _serve, "pages for a browser: translate, report, explorer, choosing frames")
-    command.add_argument("folder", metavar="RUN", nargs="?", help="a run folder made by `signcl fit`")
+    add_run(command, "folder", nargs="?", help="a run folder made by `signcl fit`, or org/name on the hub")
     command.add_argument(
         "--annotate",
         nargs="?",
@@ -55,7 +55,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("--device", default="auto")
 
     command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
-    command.add_argument("runs", metavar="RUN", nargs="+", help="a run folder or a file of features; two to compare")
+    add_run(command, "runs", nargs="+", help="a run or a file of features; two to compare")
     command.add_argument("-o", "--out", help="where the page goes; default RUN/explorer.html")
     command.add_argument("--split", default="test")
     command.add_argument("--root", help="the corpus folder, where it has moved")

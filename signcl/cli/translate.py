@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, is_ours, message
+from signcl.cli.common import add_json, add_run, add_verb, is_ours, message, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -17,12 +17,16 @@ __all__ = ["add"]
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
     command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
-    command.add_argument("model", metavar="RUN", help="a finetuned run folder")
+    add_run(command, "model", help="a finetuned run folder, or org/name on the hub")
     command.add_argument(
         "clips",
         metavar="CLIP",
         nargs="+",
-        help="video file or folder of frames (of a run of key points too), or features; A.npy,B.npy: side by side",
+        help="video file or folder of frames (of a run of key points too), or features; A.npy,B.npy: side by side; a "
+        "folder of such clips: each of them, in sorted order",
+    )
+    command.add_argument(
+        "-o", "--out", metavar="TSV", help="a table in place of lines on stdout; stopped, the same command goes on"
     )
     command.add_argument("--beams", type=whole(low=1, high=1000))
     command.add_argument(
@@ -43,34 +47,78 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _translate(options: argparse.Namespace) -> int:
+    from signcl.inference.clips import none_read, say_skipped
+    from signcl.inference.many_clips import Work, write_translations
     from signcl.inference.translation import load_model, translate, trust_of, why_no_confidence
+    from signcl.training.manifest import known_checksum
 
+    out = options.out and Path(options.out)
+    if out and out.suffix.lower() != ".tsv":
+        raise ValueError(f"{out}: translations are written as a .tsv table")
     model = load_model(options.model, device=options.device, pose_python=options.pose_python)
     why_not = why_no_confidence(model)
     if why_not and sys.stderr.isatty():  # for people; a script finds it in the JSON
         print(f"signcl: {why_not}", file=sys.stderr)
     told = {"why_no_confidence": why_not} if why_not else {}
-    failed = 0
-    for clip in options.clips:
+    how = {"beams": options.beams, "fps": options.fps, "damaged": options.damaged}
+    failed: dict[str, str] = {}
+    clips = _clips(options, model)
+    work = Work(out, {"run": known_checksum(model.run.folder, "model.safetensors"), **how}) if out else None
+    rows: list[dict[str, Any]] = []
+    for name, (clip, of_folder) in clips.items():
+        several = "," in clip and not Path(clip).exists()
         try:
-            several = "," in clip and not Path(clip).exists()
-            found = translate(
-                model,
-                clip.split(",") if several else clip,
-                beams=options.beams,
-                fps=options.fps,
-                damaged=options.damaged,
-            )
+            if isinstance(of_folder, Exception):
+                raise of_folder
+            kept = None if work is None or several else work.done(name, Path(clip))
+            if kept is not None:
+                rows.append(kept)
+                continue
+            found = translate(model, clip.split(",") if several else clip, **how)
         except (ValueError, OSError) as error:
             if options.traceback or not is_ours(error):
                 raise
-            failed += 1
-            print(f"signcl: {message(error)}", file=sys.stderr)
+            failed[name] = message(error)
+            if of_folder is not True:
+                print(f"signcl: {failed[name]}", file=sys.stderr)
             continue
-        if options.json:
+        rows.append({"name": name, "text": found.text, "confidence": found.confidence, "warnings": [*found.warnings]})
+        if work is not None:
+            if not several:
+                work.add(name, Path(clip), found.text, found.confidence, [*found.warnings])
+        elif options.json:
             line = {"clip": clip, "text": found.text, "frames": found.num_frames, "seconds": round(found.seconds, 3)}
             print(json.dumps(line | trust_of(found) | told, ensure_ascii=False), flush=True)
         else:
             sure = "-" if found.confidence is None else f"{found.confidence:.2f}"
             print("\t".join((clip, found.text, sure, *found.warnings)), flush=True)
+    say_skipped({name: why for name, why in failed.items() if clips[name][1] is True}, "not translated:")
+    if work is not None:
+        if not rows:
+            raise none_read(failed, "these")
+        write_translations(out, rows)
+        work.close()
+        about = {"table": str(out), "clips": len(rows), "not_translated": failed, **told}
+        show(options, about, lambda found: f"{found['table']}: {found['clips']} clips")
     return 2 if failed else 0
+
+
+def _clips(options: argparse.Namespace, model: Any) -> dict[str, tuple[str, bool | Exception]]:
+    """Every clip by its name in a table, and whether it is one of a folder, or why a folder has none."""
+    from signcl.inference.many_clips import clips_of_folder, holds_clips
+
+    found: dict[str, tuple[str, bool | Exception]] = {}
+    for clip in options.clips:
+        if not holds_clips(Path(clip)):
+            found[clip] = (clip, False)
+            continue
+        wants = model.run.feature_dim
+        videos = wants is None or model.poses is not None
+        try:
+            below = clips_of_folder(Path(clip), videos=videos, features=wants is not None)
+        except (ValueError, OSError) as error:
+            found[clip] = (clip, error)  # named in its turn
+            continue
+        for name, path in below.items():
+            found[name if len(options.clips) == 1 else str(path)] = (str(path), True)
+    return found

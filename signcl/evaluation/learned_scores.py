@@ -45,8 +45,8 @@ def bertscore(
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        network = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        network = AutoModel.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False).eval()
     except (OSError, ValueError, KeyError) as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(f"--bertscore: the model in {folder} cannot be loaded: {said}") from None

@@ -68,7 +68,7 @@ def load_model(source: str | Path, *, device: str = "auto", pose_python: str | N
     """Load a finetuned run to translate with.
 
     Args:
-        source: a run folder, or a hub id of one.
+        source: a run folder, or `org/name` or `org/name@revision` on the hub.
         device: auto | cpu | cuda.
         pose_python: of a run of key points that is given videos: the Python that has the extractor of its training;
             None takes the environment of `signcl pose --install`.
@@ -77,27 +77,11 @@ def load_model(source: str | Path, *, device: str = "auto", pose_python: str | N
         FileNotFoundError, ValueError: nothing there, not a run folder, or a run that cannot translate.
     """
     place = pick_device(device)
-    run = load_run(_fetched(source))
+    run = load_run(source)
     if run.model.answers != "sentences":
         raise ValueError(f"{source} is a {run.recipe.stage} run; `translate` needs a finetune run")
     run.model.to(place)
     return Model(run, str(place), load_judge(run.folder), PoseReader.of(run.poses, pose_python))
-
-
-def _fetched(source: str | Path) -> Path:
-    """The folder itself, or a hub repository's files when the name has the form owner/name and no folder is there."""
-    folder = Path(source)
-    parts = str(source).split("/")
-    if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "runs"):
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(source)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(f"no run folder at {source}, and no such hub repository can be had: {reason}") from None
 
 
 def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputRecipe, str]:

@@ -106,9 +106,7 @@ def explore(
     folders = [Path(run) for run in runs]
     if not 1 <= len(folders) <= 2:
         raise ValueError(f"explore needs one run or feature file, or two to compare, got {len(folders)}")
-    for folder in folders:
-        if not _is_features(folder):
-            check_run_folder(folder)
+    folders = [folder if _is_features(folder) else check_run_folder(folder) for folder in folders]
     path = Path(out) if out is not None else folders[0] / "explorer.html"
     if path.is_dir() or (out is None and not _is_run(folders[0])):
         raise ValueError(f"explore needs a file name for its page, got {path}: give one with -o")

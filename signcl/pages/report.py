@@ -15,6 +15,7 @@ from signcl.pages.report_runs import RunFiles, labels, read_run
 from signcl.pages.score_page import files_section
 from signcl.pages.score_tables import differences, headline, health_box, key_numbers, scores_section
 from signcl.pages.translations import translations_section
+from signcl.training.run_folder import check_run_folder
 
 __all__ = ["report"]
 
@@ -25,8 +26,8 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
     """One self-contained HTML page for a run, or for several side by side.
 
     Args:
-        runs: run folders; differences are taken against the first. Files of sentences, as `signcl score` reads them,
-            are scored beside them against the first run's references.
+        runs: run folders or hub ids; differences are taken against the first. Files of sentences, as `signcl score`
+            reads them, are scored beside them against the first run's references.
         out: where the page goes; None is RUN/report.html of the first run.
         split: whose scores, density and translations are shown.
 
@@ -38,7 +39,7 @@ def report(runs: list[Path], *, out: Path | None = None, split: str = "test") ->
         ValueError: no run, one run twice, too many runs, or a damaged file in a run folder.
     """
     files = [Path(run) for run in runs if Path(run).is_file()]
-    folders = [Path(run) for run in runs if not Path(run).is_file()]
+    folders = [check_run_folder(run) for run in runs if not Path(run).is_file()]
     if files and not folders:
         raise ValueError(
             f"report shows files of sentences beside a run folder, got {files[0]} without one; "

@@ -15,6 +15,7 @@ from typing import Any
 
 from signcl.evaluation.health import Finding, health
 from signcl.evaluation.scoring import read_predictions
+from signcl.training.hub import hub_label
 from signcl.training.recipe import Recipe
 from signcl.training.record import read_record
 from signcl.training.result_files import read_density, read_points, read_scores
@@ -63,7 +64,7 @@ class RunFiles:
 
 def labels(folders: list[Path]) -> list[str]:
     """The shortest ends of the paths that tell the runs apart, e.g. `finetune` and `finetune-signcl`."""
-    full = [folder.resolve().parts for folder in folders]
+    full = [(hub_label(folder),) if hub_label(folder) else folder.resolve().parts for folder in folders]
     again, times = Counter(full).most_common(1)[0]
     if times > 1:
         raise ValueError(f"report needs different runs, got {Path(*again)} {times} times; name every run once")

@@ -13,6 +13,7 @@ from signcl.data.folder_lock import only_writer
 from signcl.data.progress import say
 from signcl.data.registry import with_loaded_plugins
 from signcl.training import run_folder
+from signcl.training.loggers import check_loggers
 from signcl.training.loop import Loop
 from signcl.training.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from signcl.training.recipe.old_recipes import of_today
@@ -20,7 +21,7 @@ from signcl.training.recipe.old_recipes import of_today
 __all__ = ["fit"]
 
 HARMLESS = {
-    *("out", "plugins", "train.workers", "train.device", "train.save_every", "input.cache_gb"),
+    *("out", "plugins", "logger", "train.workers", "train.device", "train.save_every", "input.cache_gb"),
     *("train.strategy", "train.compile", "train.compile_mode", "train.recompute"),
 }
 """Recipe values that may change between a run and its resumption. A plugin may have another path."""
@@ -48,6 +49,7 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: 
     """
     if (plugins := with_loaded_plugins(recipe.plugins)) != recipe.plugins:
         recipe = dataclasses.replace(recipe, plugins=plugins)
+    check_loggers(recipe.logger)
     folder = Path(recipe.out)
     stamp = run_folder.state_stamp(folder)
     state = None if fresh else run_folder.load_state(folder)

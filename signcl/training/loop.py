@@ -198,7 +198,7 @@ class Loop:
             data = self.material
             run_folder.save_run_start(self.folder, self.recipe, data.tokenizer, data.glosses, data.targets)
             save_fingerprints(self.folder, self.fingerprints, self._plugins())
-            self.record = Record(self.folder, self.step)
+            self.record = Record(self.folder, self.step, self.recipe.logger, recipe_to_dict(self.recipe))
             for line in self.initialised:
                 say(line)
             parameters, trained = count_parameters(self.model)
@@ -215,9 +215,12 @@ class Loop:
                 # by epochs, not steps: a run that was stopped while it scored still has to score
                 while not self._ended():
                     self._epoch(bar)
-        except KeyboardInterrupt:
-            self._save()
+        except BaseException as stopped:
+            if isinstance(stopped, KeyboardInterrupt):
+                self._save()
             if self.lead:
+                self.record.close(finished=False)
+            if self.lead and isinstance(stopped, KeyboardInterrupt):
                 say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
             raise
         finally:

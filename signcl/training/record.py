@@ -1,42 +1,49 @@
-"""What a run writes while it trains: metrics.jsonl and TensorBoard events, cut back to the state on a resumption."""
+"""What a run writes while it trains: metrics.jsonl, cut back to the state on a resumption, and what loggers take."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from signcl.data.files import read_bytes, write_text
 from signcl.data.json_files import check_shape, parse_json
 from signcl.data.progress import say
+from signcl.training.loggers import start_loggers
 
 __all__ = ["Record", "read_record"]
 
 
 class Record:
-    """The log of one run; the same values go to both files."""
+    """The log of one run; the same values go to metrics.jsonl and to every logger.
 
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    Args:
+        step: optimizer steps that are done.
+        loggers: by name, see `signcl.training.loggers`.
+        settings: the recipe, for loggers that show it.
+    """
 
+    def __init__(
+        self, folder: Path, step: int, loggers: Sequence[str] = ("tensorboard",), settings: dict[str, Any] | None = None
+    ) -> None:
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_record(folder) if line["step"] <= step] if step else []
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        if not step:
-            for events in folder.glob("events.out.tfevents.*"):
-                events.unlink()
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self.loggers = start_loggers(loggers, folder, step, settings or {})
 
     def log(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
         """Add a line: `kind` is train or dev."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
-        for name, value in values.items():
-            self.writer.add_scalar(f"{kind}/{name}", value, step)
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        for logger in self.loggers:
+            logger.log(named, step)
 
-    def close(self) -> None:
-        """Write what TensorBoard still holds."""
-        self.writer.close()
+    def close(self, *, finished: bool = True) -> None:
+        """Tell the loggers of the end of the run, or of a stop."""
+        for logger in self.loggers:
+            logger.close(finished=finished)
 
 
 LINE = {"kind": str, "step": int, "epoch": float}

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from signcl.training.loggers import check_loggers
 from signcl.training.loop import Loop
 from signcl.training.optimizer import count_parameters
 from signcl.training.recipe import Recipe
@@ -28,6 +29,7 @@ def rehearse(recipe: Recipe, *, steps: int = 4) -> dict[str, Any]:
     Raises:
         ValueError, OSError: whatever would stop the training itself at its start.
     """
+    check_loggers(recipe.logger)
     devices = recipe.train.devices * recipe.train.nodes
     alone = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, devices=1, nodes=1, strategy="auto"))
     loop = Loop(alone, Path(recipe.out), None, progress=False)

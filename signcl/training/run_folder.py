@@ -29,6 +29,7 @@ from signcl.data.progress import say
 from signcl.data.registry import did_you_mean, digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.targets import Targets
+from signcl.training.hub import is_hub_id, local_run
 from signcl.training.manifest import checked_write, note_files, verify
 from signcl.training.recipe import Recipe, is_recipe, save_recipe
 
@@ -83,6 +84,7 @@ def clear_run(folder: Path) -> None:
         "manifest.json",
         "scores.json",
         "metrics.jsonl",
+        "loggers.json",
         "report.html",
         "state/last.pt",
     )
@@ -159,12 +161,12 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 
 def check_run_folder(folder: str | Path) -> Path:
-    """The folder, where it is a run.
+    """The folder, where it is a run; a hub id becomes the folder of its download.
 
     Raises:
         FileNotFoundError: it is none; says what it is instead, and which runs are near it.
     """
-    path = Path(folder)
+    path = local_run(folder)
     if (path / "recipe.yaml").is_file():
         return path
     if is_recipe(folder) and not path.is_dir():
@@ -178,7 +180,8 @@ def check_run_folder(folder: str | Path) -> Path:
     beside = _runs_in(path.parent)
     near = did_you_mean(path.name, beside, "" if str(path.parent) == "." else f"{path.parent}/")
     known = near or (f"; beside it are {', '.join(beside)}" if beside else "; `signcl fit RECIPE` makes one")
-    raise FileNotFoundError(f"no run folder at {folder}{known}")
+    hub = f"; of the hub: hf://{folder}" if is_hub_id(folder) and not near else ""
+    raise FileNotFoundError(f"no run folder at {folder}{known}{hub}")
 
 
 def _runs_in(folder: Path, most: int = 8) -> list[str]:

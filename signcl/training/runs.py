@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import signcl
 from signcl.data.pose_estimation import PoseKind
 from signcl.data.text import GlossVocabulary, Tokenizer, load_glosses, load_tokenizer
 from signcl.systems import Sizes, Start, System
@@ -13,6 +14,7 @@ from signcl.systems.base import EarlierRun
 from signcl.systems.encoders import build_frame_encoder, initialise_visual
 from signcl.systems.targets import Targets, load_targets
 from signcl.training import run_folder
+from signcl.training.hub import local_run
 from signcl.training.manifest import BESIDE_WEIGHTS, verify
 from signcl.training.memory import built_if_it_fits
 from signcl.training.recipe import Recipe, load_recipe
@@ -39,6 +41,10 @@ class Run:
         """Size of the features that it reads, None for pixels."""
         dim: int | None = self.card.get("feature_dim")
         return dim
+
+    def push_to_hub(self, repo: str, **facts: Any) -> Any:
+        """Upload it as `org/name`; see `signcl.push_to_hub` for what can be said of it."""
+        return signcl.push_to_hub(self.folder, repo, **facts)
 
     @property
     def poses(self) -> PoseKind | None:
@@ -116,7 +122,7 @@ def initialise(
 
 
 def _from_run(model: System, recipe: Recipe, start: Start) -> str:
-    folder = place = Path(recipe.model.init_from)
+    folder = place = local_run(recipe.model.init_from)
     if place.is_file():
         if place.name != "model.safetensors" or not (place.parent / "recipe.yaml").is_file():
             raise ValueError(
@@ -165,14 +171,16 @@ def read_recipe(folder: str | Path) -> Recipe:
 
 
 def load_run(folder: str | Path | Run) -> Run:
-    """Load a run folder, ready to evaluate on the CPU. A run that is loaded already is returned as it is.
+    """Load a run, ready to evaluate on the CPU: a run folder, or `org/name` or `org/name@revision` on the hub.
+
+    A run that is loaded already is returned as it is.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
     """
     if isinstance(folder, Run):
         return folder
-    folder = Path(folder)
+    folder = run_folder.check_run_folder(folder)
     recipe = read_recipe(folder)
     verify(folder, BESIDE_WEIGHTS)
     tokenizer = load_tokenizer(folder)

@@ -98,7 +98,7 @@ class PretrainedTokenizer:
             )
         writes = _is_encoder_decoder(source) if writes is None else writes
         try:
-            return cls(source, AutoTokenizer.from_pretrained(source), language, writes=writes)
+            return cls(source, AutoTokenizer.from_pretrained(source, trust_remote_code=False), language, writes=writes)
         except (OSError, ValueError, KeyError, ImportError) as error:
             if isinstance(error, ValueError) and str(error).startswith("text."):
                 raise
@@ -178,7 +178,7 @@ def _is_encoder_decoder(source: str) -> bool:
     from transformers import AutoConfig
 
     try:
-        return bool(AutoConfig.from_pretrained(source).is_encoder_decoder)
+        return bool(AutoConfig.from_pretrained(source, trust_remote_code=False).is_encoder_decoder)
     except (OSError, ValueError, KeyError):
         return False
 

@@ -260,7 +260,9 @@ def open_vision(source: str, reading: VisionReading | None = None) -> PublishedI
     shown = progress.is_progress_bar_enabled()
     progress.disable_progress_bar()
     try:
-        found, told = AutoModel.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
+        found, told = AutoModel.from_pretrained(
+            source, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{KEY}: no model can be read from {source}: {one_line(error)}") from None
     finally:
@@ -287,7 +289,7 @@ def _preprocessing(source: str, config: Any) -> Preprocessing:
     from transformers import AutoImageProcessor
 
     try:
-        told: Any = AutoImageProcessor.from_pretrained(source)
+        told: Any = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ValueError(
             f"{KEY}: {source} has no preprocessor_config.json that says how pictures are resized and normalized: "

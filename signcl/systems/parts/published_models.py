@@ -112,7 +112,7 @@ def read_published_config(source: str, key: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{key}: no folder {source} with a config.json, and no such hub id: {one_line(error)}"

@@ -55,8 +55,8 @@ class SentenceEncoder:
         inner = kinds.get("Transformer", "")
         place: dict[str, Any] = {"subfolder": inner} if inner else {}
         try:
-            model = AutoModel.from_pretrained(source, **place)
-            tokenizer = AutoTokenizer.from_pretrained(source, **place)
+            model = AutoModel.from_pretrained(source, trust_remote_code=False, **place)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **place)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(

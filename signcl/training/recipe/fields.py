@@ -164,6 +164,8 @@ class Recipe:
     plugins: list[str] = field(default_factory=list)
     """Files (my_system.py) or modules (package.module) that register systems, corpora or terms. They are code: `signcl
     fit` imports them, other commands only where you name them with --plugins."""
+    logger: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    """Where losses and scores go beside metrics.jsonl, e.g. [tensorboard, wandb]; []: nowhere. See docs/loggers.md."""
     corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
     input: InputRecipe = field(default_factory=InputRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
