@@ -224,7 +224,7 @@ def test_a_clip_is_uploaded_and_a_broken_one_is_answered(place, tmp_path, served
     page.set_input_files("#file", str(clip))
     page.wait_for_selector(".says")
     assert page.inner_text(".result header b") == clip.name
-    assert page.locator(".result img").count() == 1
+    page.wait_for_function("() => document.querySelector('.pair video').videoWidth > 0")  # played beside the sentence
     page.set_input_files("#file", str(tmp_path / "cut.mp4"))
     page.wait_for_selector(".result .problem")
     assert page.inner_text(".result .problem").startswith("cut.mp4: ")
@@ -335,6 +335,18 @@ def test_the_explorer_shows_a_sign_its_neighbours_and_sorts(explorer, new_page):
     page.wait_for_function("() => document.querySelectorAll('#table tbody tr').length < 6")
     page.select_option("#colour", "sdr")
     page.wait_for_selector(".scale")
+    page.select_option("#colour", "found")
+    assert "mAP" in page.inner_text(".scale")
+    page.focus("#find")
+    page.keyboard.press("Escape")
+    page.focus("canvas.over")  # by keyboard: from dot to dot, Enter shows one
+    page.keyboard.press("ArrowRight")
+    first = page.inner_text("#tip")
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#tip") != first
+    page.keyboard.press("Enter")
+    gloss = page.inner_text("#tip b")
+    assert page.inner_text("#sign h3") == gloss
     page.keyboard.press("Escape")
     assert page.locator("#pair-list li").count() == 8
     assert "open with signcl serve RUN" in page.inner_text("#sign"), "5 filmstrips are in the page, the others are not"
