@@ -14,6 +14,8 @@ from signcl.data.annotation.subtitles import read_subtitles
 from signcl.data.corpora import load_samples
 from signcl.data.files import write_text
 from signcl.data.video import probe
+from signcl.evaluation.comparison import compare
+from signcl.pages.compare_page import write_compare_page
 from signcl.pages.explorer import explore
 
 CHROMIUM = find_chromium()
@@ -311,6 +313,35 @@ def test_subtitles_are_moved_typed_and_saved_by_keyboard(place, served, new_page
     assert cues()[0] == ("by another program", 0, 1000)
     page.on("dialog", lambda dialog: dialog.accept())
     check_axe(page)
+
+
+def test_two_systems_sentences_stand_side_by_side_with_the_clip(place, new_page):
+    names = [s.name for s in load_samples("synthetic", place / "corpus", "test")][:3]
+    truth = ["i buy a key .", "you see <b>", "we sleep ."]
+    said = {"one": ["i buy a book .", "no .", "we sleep ."], "two": ["i buy a key .", "you see", "we sleep ."]}
+    for run, answers in said.items():
+        (place / run).mkdir()
+        (place / run / "recipe.yaml").write_bytes((place / "run" / "recipe.yaml").read_bytes())
+        rows = ["\t".join(row) for row in zip(names, truth, answers)]
+        write_text(place / run / "predictions.test.tsv", "\n".join(["name\treference\thypothesis", *rows]) + "\n")
+    file = place / "compare.html"
+    runs = (place / "one", place / "two")
+    write_compare_page(*runs, file, compare(*runs, samples=10), clips=1, progress=False)
+    page = new_page(dark=True, width=360, height=740)
+    page.goto(file.as_uri())
+    assert page.locator(".sample").count() == 2, "equal answers are counted, not shown"
+    assert page.inner_text(".sample h3 >> nth=0") == f"1. {names[1]}", "the largest difference first"
+    assert page.locator(".clip").count() == 1
+    page.focus(".clip button")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => Number(document.querySelector('.clip').dataset.frame) > 2")
+    page.keyboard.press("Enter")
+    page.select_option("#sort", "a")
+    assert page.locator(".sample").count() == 0
+    page.select_option("#sort", "b")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    check_axe(page)
+    assert all(url.startswith(("file:", "data:")) for url in page.elsewhere), page.elsewhere
 
 
 def test_the_explorer_shows_a_sign_its_neighbours_and_sorts(explorer, new_page):

@@ -84,7 +84,7 @@ def write_compare_page(
             cards.append(_card(place + 1, names[i], references[i], sides, player))
     counts = (
         f"{len(names)} sentences: {label_b} is better on {int((other > one).sum())}, {label_a} on "
-        f"{int((other < one).sum())}; {sum(x == y for x, y in zip(a, b))} answers are equal."
+        f"{int((other < one).sum())}; equal answers: {sum(x == y for x, y in zip(a, b))}."
     )
     title = f"{label_a} and {label_b}"
     body = html(
