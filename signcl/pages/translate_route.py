@@ -184,8 +184,9 @@ class _Translation(Response):
         async def told() -> AsyncIterator[dict[str, Any]]:
             while True:
                 stage = await _next(events, left)
+                last = stage["stage"] in ("done", "failed")
                 yield stage
-                if stage["stage"] in ("done", "failed"):
+                if last:
                     return
 
         job.tell = tell
