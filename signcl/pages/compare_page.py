@@ -180,9 +180,9 @@ def _player(sample: Sample | None) -> Html:
         return Html()
     try:
         if sample.features is not None:
-            picture = clip_strip(load_raw(sample, InputRecipe()))
+            strip = clip_strip(load_raw(sample, InputRecipe()))
             return html(
-                '<figure class="clip"><img src="{}" alt="Features of {} over time"></figure>', picture, sample.name
+                '<figure class="clip"><img src="{}" alt="Features of {} over time"></figure>', strip, sample.name
             )
         total = count_sample(sample)
         picked = np.unique(np.linspace(0, total - 1, min(total, FRAMES)).round().astype(int))
