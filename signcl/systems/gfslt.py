@@ -378,7 +378,10 @@ class GFSLT(System):
             attention_mask=frame_mask(encoding.step_lengths, encoding.steps.shape[1]).long(),
             generation_config=settings,
         )
-        return ids[:, 1:]
+        ids = ids[:, 1:]
+        # transformers fills short rows with the end mark where the pad id is 0, which would count as words of theirs
+        ends = ids == self.end_id
+        return ids.masked_fill((ends.cumsum(dim=1) - ends.long()) > 0, self.pad_id)
 
     # -- weights of others --------------------------------------------------------------------------------------------
 
