@@ -49,6 +49,10 @@ def add(verbs: Any, words: list[str]) -> None:
         help="also the N sentences that changed most, both ways",
     )
     command.add_argument("--by", choices=("rouge_l", "bleu"), default="rouge_l", help="the score of a sentence")
+    command.add_argument("--html", metavar="FILE", help="also a page: sentences side by side with their clips")
+    command.add_argument(
+        "--clips", type=whole(low=0, high=10_000), default=40, metavar="N", help="most clips in that page"
+    )
     add_json(command)
 
     command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
@@ -129,6 +133,20 @@ def _compare(options: argparse.Namespace) -> None:
     for letter, run in (("A", options.run_a), ("B", options.run_b)):
         for finding in run_health(run, options.split) if Path(run).is_dir() else ():
             say(f"{letter}: {finding.text}")
+    if options.html:
+        from signcl.pages.compare_page import write_compare_page
+
+        page = write_compare_page(
+            options.run_a,
+            options.run_b,
+            Path(options.html),
+            rows,
+            split=options.split,
+            reference=options.ref,
+            by=options.by,
+            clips=options.clips,
+        )
+        say(f"page: {page}")
     if options.examples is None:
         show(options, rows, comparison_table)
         return

@@ -424,6 +424,15 @@ class System(nn.Module):
         rows = found.features.float().cpu()
         return [Answer(text, *pair, row) for text, pair, row in zip(texts, numbers, rows)]
 
+    @torch.no_grad()
+    def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
+        """The answer of each clip, as `answer_scored` gives it, then others of the same search, best first.
+
+        Args:
+            most: answers of a clip; a system whose search keeps only the best gives only that. In eval mode.
+        """
+        return [[answer] for answer in self.answer_scored(batch, decode)]
+
     def generate_scored(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Written:
         """`generate` with log p of each sentence, here by teacher forcing: `forward` reads what was written.
 
