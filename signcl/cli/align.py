@@ -22,9 +22,7 @@ def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
     command = add_verb(verbs, "align", _align, "the frames of every gloss, by forced alignment with a recogniser")
     command.add_argument("folder", metavar="RUN", nargs="?", help="a run that weighs recognition")
-    command.add_argument(
-        "-o", "--out", required=True, metavar="TSV", help="the table of spans to write; a report goes beside it"
-    )
+    command.add_argument("-o", "--out", required=True, metavar="TSV", help="where the spans go; a report beside it")
     command.add_argument("--split", default="test")
     command.add_argument(
         "--fill",
@@ -125,8 +123,8 @@ def _align(options: argparse.Namespace) -> None:
     else:
         if options.classes is None or (options.root is None) == (options.glosses is None):
             raise ValueError(
-                "--log-probs needs --classes (names of the classes), and --root (the corpus with glosses) or --glosses "
-                "(a table name, gloss), one of the two"
+                "--log-probs needs --classes (names of the classes), and either --root (the corpus with glosses) or "
+                "--glosses (a table name, gloss)"
             )
         from signcl.data.corpora import load_samples
 

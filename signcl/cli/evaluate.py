@@ -44,7 +44,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs or files of sentences")
     command.add_argument("run_a", metavar="A", help="a run folder, or a file of sentences as `signcl score` reads")
     command.add_argument("run_b", metavar="B", help="likewise")
-    command.add_argument("--ref", metavar="FILE", help="references; default: those of the run folder or of the files")
+    command.add_argument("--ref", metavar="FILE", help="references; default those of a run folder or of the files")
     command.add_argument("--split", default="test")
     command.add_argument("--samples", type=whole(low=1, high=10**7), default=1000)
     command.add_argument(
@@ -58,9 +58,9 @@ def add(verbs: Any, words: list[str]) -> None:
 
     command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
     command.add_argument(
-        "runs", metavar="RUN", nargs="+", help="run folders, then files of sentences to score beside them"
+        "runs", metavar="RUN", nargs="+", help="run folders, first of all, and files of sentences beside them"
     )
-    command.add_argument("-o", "--out", help="the page to write; default RUN/report.html")
+    command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
     command.add_argument("--split", default="test")
     add_json(command)
 

@@ -24,11 +24,9 @@ def add(verbs: Any, words: list[str]) -> None:
         "source",
         metavar="RUN",
         nargs="?",
-        help="a run folder; or a recipe with model.visual_weights, untrained; with --encoder, a recipe for its corpus",
+        help="a run folder; or a recipe with model.visual_weights, untrained; with --encoder a recipe for its corpus",
     )
-    command.add_argument(
-        "-o", "--out", metavar="STORE", required=True, help="folder of the store; a stopped extraction continues there"
-    )
+    command.add_argument("-o", "--out", metavar="STORE", required=True, help="folder of the store; stopped, it goes on")
     command.add_argument("--split", default="train")
     command.add_argument(
         "--tap", default="features", help="where in the model to look; `signcl systems NAME` lists the taps"
