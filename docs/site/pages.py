@@ -25,6 +25,8 @@ from signcl.cli.parsing import every_parser
 ROOT = Path(__file__).parents[2]
 HOME = "README.md"
 COMMANDS = "reference/commands.md"
+RENAMED = {HOME: "index.md", "paper/README.md": "paper/evidence.md"}
+"""A page README.md would be the index of its section."""
 MADE_ON_DEMAND = ("signcl corpus make", "signcl corpus pack", "signcl corpus join")
 PARTS = (
     "docs/",
@@ -47,6 +49,7 @@ ALWAYS = (
     "paper/preregistered.md",
     "benchmarks/RESULTS.md",
 )
+ITEM = re.compile(r"(?:-|\d\.) +(?=\S)")
 LINK = re.compile(r"(?<=\])\((?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -90,14 +93,16 @@ def target_of(name: str, path: str) -> str | None:
 
 def address(name: str) -> str:
     """Where a file of the repository stands on the site, before it is built."""
-    return "index.md" if name == HOME else name.removeprefix("docs/").replace(".ipynb", ".md")
+    return RENAMED.get(name) or name.removeprefix("docs/").replace(".ipynb", ".md")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     place = page.file.src_uri
     if place == "index.md":
         page.meta["hide"] = ["navigation"]  # it would be the home page alone
-    name = next((name for name in (HOME, place) if address(name) == place and (ROOT / name).is_file()), f"docs/{place}")
+    name = next(
+        (name for name in (*RENAMED, place) if address(name) == place and (ROOT / name).is_file()), f"docs/{place}"
+    )
 
     def moved(link: re.Match[str]) -> str:
         target = target_of(name, link["path"])
@@ -105,7 +110,22 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]  # outside addresses; MkDocs itself complains about files that are not there
         return f"({posixpath.relpath(address(target), posixpath.dirname(place) or '.')}{link['anchor'] or ''})"
 
-    return LINK.sub(moved, markdown)
+    return indented(LINK.sub(moved, markdown))
+
+
+def indented(markdown: str) -> str:
+    """What stands inside a list item, by four spaces: MkDocs wants that, GitHub only the item's own."""
+    lines, shift, fenced = [], "", False
+    for line in markdown.split("\n"):
+        item = None if fenced and not shift else ITEM.match(line)
+        if item:
+            shift = " " * (4 - len(item[0]))
+        elif line.strip() and not line.startswith("  "):
+            shift = ""
+        if line.strip().startswith("```"):
+            fenced = not fenced
+        lines.append(line if item or not line.strip() else shift + line)
+    return "\n".join(lines)
 
 
 @event_priority(-100)  # after the search has written its index
@@ -145,6 +165,6 @@ def commands_page() -> str:
     ):  # these build their options on demand
         for verb in every_parser(make_parser(words)):
             if verb.prog == " ".join(("signcl", *words)) or (not words and verb.prog not in MADE_ON_DEMAND):
-                verb.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)  # not as wide as a terminal
+                verb.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)  # as wide as the page
                 parts.append(f"## {verb.prog}\n\n```text\n{verb.format_help().rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
