@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.plugins import event_priority
+from mkdocs.plugins import event_priority, get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -50,6 +50,8 @@ ALWAYS = (
     "benchmarks/RESULTS.md",
 )
 ITEM = re.compile(r"(?:-|\d\.) +(?=\S)")
+LOST = re.compile(r"<p>(?:(?!</p>).)*?\n(?:[-*] |\d\. |\|).{0,50}", re.DOTALL)
+log = get_plugin_logger("pages")
 LINK = re.compile(r"(?<=\])\((?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -115,17 +117,26 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def indented(markdown: str) -> str:
     """What stands inside a list item, by four spaces: MkDocs wants that, GitHub only the item's own."""
-    lines, shift, fenced = [], "", False
+    lines, shift, fenced, loose = [""], "", False, False
     for line in markdown.split("\n"):
         item = None if fenced and not shift else ITEM.match(line)
         if item:
+            if loose and lines[-1].strip():
+                lines.append("")  # an item after a paragraph of the item before
             shift = " " * (4 - len(item[0]))
         elif line.strip() and not line.startswith("  "):
             shift = ""
+        loose = bool(shift) and (loose or not line.strip())
         if line.strip().startswith("```"):
             fenced = not fenced
         lines.append(line if item or not line.strip() else shift + line)
-    return "\n".join(lines)
+    return "\n".join(lines[1:])
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+    lost = LOST.search(re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL))
+    if lost:
+        log.warning(f"{page.file.src_uri}: a list or a table is shown as text: {lost[0][-60:]!r}")
 
 
 @event_priority(-100)  # after the search has written its index
