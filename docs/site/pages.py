@@ -158,7 +158,7 @@ def notebook_page(path: Path) -> str:
                 parts.append(f'<img alt="The figure that the code above draws" src="data:image/png;base64,{picture}">')
             else:
                 parts.append("```text\n" + "".join(output.get("text", data.get("text/plain", ""))).rstrip() + "\n```")
-    parts.append(f"[Download this notebook]({path.name}){{ download }}")
+    parts.append(f'<a href="{path.name}" download>Download this notebook</a>')
     return "\n\n".join(parts) + "\n"
 
 
