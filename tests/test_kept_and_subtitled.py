@@ -12,7 +12,7 @@ from signcl.inference.subtitling import Cue, write_cues
 from signcl.inference.subtitling import Subtitles as Made
 from signcl.pages.clip_form import ClipForm
 from signcl.pages.kept_clips import Keeper
-from signcl.pages.subtitles import Changed, Subtitles
+from signcl.pages.subtitle_editor import Changed, Subtitles
 from signcl.pages.uploads import Refused
 
 AGREED = {"consent": "yes"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import signcl.pages
-from signcl.pages.words import LANGUAGES, spoken, words
+from signcl.pages.page_words import LANGUAGES, spoken, words
 
 STATIC = Path(signcl.pages.__file__).parent / "static"
 

@@ -19,7 +19,7 @@ from signcl.data.progress import say
 from signcl.pages.access import Access, is_loopback
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.kept_clips import Keeper
-from signcl.pages.subtitles import Subtitles
+from signcl.pages.subtitle_editor import Subtitles
 from signcl.pages.task import Task, make_task
 from signcl.pages.uploads import Limits
 from signcl.training.recipe import recipe_samples
