@@ -28,13 +28,13 @@ from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.kept_clips import Keeper
 from signcl.pages.markup import Html, data, html, inline_script, joined, page_file, page_policy, visible
+from signcl.pages.page_words import spoken, words
 from signcl.pages.report import report
 from signcl.pages.signs import span_view, strips
 from signcl.pages.subtitle_editor import Changed, Subtitles
 from signcl.pages.task import Task
 from signcl.pages.translate_route import add_translation
 from signcl.pages.uploads import Limits
-from signcl.pages.page_words import spoken, words
 from signcl.training.result_files import read_density, read_scores
 from signcl.training.run_folder import read_card
 from signcl.training.runs import read_recipe
