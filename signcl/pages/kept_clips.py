@@ -114,8 +114,11 @@ class Keeper:
         return name
 
     def _note_consent(self, line: dict[str, str]) -> None:
-        with (self.folder / CONSENT).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        path = self.folder / CONSENT
+        kept = path.read_bytes() if path.is_file() else b""
+        cut = kept and not kept.endswith(b"\n")  # a kill within the last line
+        with path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if cut else "") + json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -6,8 +6,8 @@ Messages of the server itself (why a clip cannot be read) are in English in ever
 from __future__ import annotations
 
 import functools
-import json
 
+from signcl.data.json_files import parse_json
 from signcl.pages.markup import page_file
 
 __all__ = ["LANGUAGES", "spoken", "words"]
@@ -19,7 +19,7 @@ LANGUAGES = ("en", "de")
 @functools.cache
 def words(language: str) -> dict[str, str]:
     """The table of a language: a key as `translate.about`, and the text, in which `{name}` is put in by the page."""
-    tables: dict[str, dict[str, str]] = json.loads(page_file("words.json"))
+    tables: dict[str, dict[str, str]] = parse_json(page_file("words.json"))
     return tables[language]
 
 
