@@ -25,8 +25,10 @@ from signcl.losses.tokens import (
     token_clip_loss,
     token_similarity,
 )
+from signcl.losses.words import SHARE_TEMPERATURE, word_contrast_loss, word_shares
 
 __all__ = [
+    "SHARE_TEMPERATURE",
     "TOKEN_TEMPERATURE",
     "FrameDistances",
     "Selection",
@@ -52,4 +54,6 @@ __all__ = [
     "token_clip_loss",
     "token_similarity",
     "weighted_sum",
+    "word_contrast_loss",
+    "word_shares",
 ]

@@ -53,7 +53,7 @@ from signcl.training.repeated_layers import (
     unsharded,
     whole_tensors,
 )
-from signcl.training.runs import build_model, initialise
+from signcl.training.runs import attach_memory, build_model, initialise
 from signcl.training.views import augmented
 
 __all__ = ["Loop"]
@@ -114,6 +114,7 @@ class Loop:
         described = None if state is None else run_folder.read_architecture(folder)
         self.model = build_model(recipe, data.tokenizer, data.feature_dim, data.glosses, data.targets, described)
         self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
+        attach_memory(self.model, recipe, data.targets)
         freeze_parts(self.model, recipe.model.freeze)
         if train.frozen_precision == "bf16":
             keep_frozen_in_bf16(self.model)

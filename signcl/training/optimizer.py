@@ -86,6 +86,7 @@ def term_context(model: Any, recipe: Recipe, pad_id: int, gather: Gather | None 
         gather,
         view=views_of(model, recipe.input.augment),
         step_lengths=getattr(model, "step_lengths", None),
+        memories=dict(getattr(model, "term_memory", nn.ModuleDict()).items()),
     )
 
 

@@ -63,10 +63,10 @@ def signcl_of(recipe: SignCLRecipe) -> SignCL:
     )
 
 
-def _frame_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
+def _frame_contrast(out: Any, batch: Batch, context: TermContext, same_word: Tensor | None = None) -> Tensor:
     """SignCL where the system lets it look: `out.contrast` if it has one, else `out.features`.
 
-    Drawn negatives come from torch's generator.
+    Drawn negatives come from torch's generator. `same_word`: see `signcl_loss`. [B, T, T]
     """
     tokens = None if batch.tokens is None else batch.tokens.shape[1]
     if context.loss.signcl.frame_margin_rule == "released" and tokens is None:
@@ -78,6 +78,7 @@ def _frame_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
         batch.num_words,
         padded_frames=-(-batch.max_length // 4) * 4 + 16,  # with the edge copies of the released loader
         padded_tokens=tokens,
+        same_word=same_word,
     )
 
 
