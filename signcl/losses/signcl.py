@@ -128,6 +128,27 @@ def _same_word(same_word: Tensor, features: Tensor, options: Options) -> Tensor:
     return same_word.detach().to(features)
 
 
+def anchors_with_negative(
+    lengths: Tensor, padded: int, frame_margin: Tensor | float, variant: Variant = "paper"
+) -> tuple[Tensor, Tensor]:
+    """How many anchors of a batch have a legal negative, and how many anchors there are; the host does not wait.
+
+    Without any, the push of `signcl_loss` is 0 whatever the features are.
+
+    Args:
+        lengths, frame_margin, variant: as in `signcl_loss`.
+        padded: T of its features.
+    """
+    paper = variant == "paper"
+    margin = torch.as_tensor(frame_margin, dtype=torch.float32, device=lengths.device)
+    gap = (margin.view(-1, 1) * (2 if paper else 1) + WHOLE).expand(len(lengths), 1)
+    time = torch.arange(padded, device=lengths.device)[slice(None) if paper else slice(1, -2)].expand(len(lengths), -1)
+    first, last = (0, lengths[:, None] - 1) if paper else (2, padded - 3)
+    anchor = time <= last if paper else torch.ones_like(time, dtype=torch.bool)
+    far = anchor & (((time - first).abs() > gap) | ((last - time).abs() > gap))
+    return far.sum(), anchor.sum()
+
+
 class Options(NamedTuple):
     """What `signcl_loss` was asked for."""
 

@@ -151,10 +151,22 @@ class TermContext:
     """Steps that clips of so many frames give in this model, for `Term.counts`. [B] -> [B]"""
     progress: float | None = None
     """How much of training is done, 0 in the first step and 1 in the last; None on dev, which is scored as a whole."""
+    noted: dict[str, Any] | None = None
+    """Counts over training that the run's card tells, see `note`; None on dev."""
     memories: Mapping[str, nn.Module] = field(default_factory=dict)
     """What terms keep from step to step, by term: `System.term_memory`."""
     memory: Any = None
     """The term's own, made by `Term.memory`; None where there is no run, as when a loss is computed by hand."""
+
+    def note(self, **counts: Tensor) -> None:
+        """Add to what the term counts over training; nothing waits for the device.
+
+        Args:
+            counts: scalars of this batch; their sums over all batches and ranks stand in the run's card.json.
+        """
+        if self.noted is not None:
+            for name, count in counts.items():
+                self.noted[name] = self.noted.get(name, 0) + count.detach()
 
 
 @dataclass(frozen=True)
@@ -448,7 +460,8 @@ def _own(context: TermContext, name: str, term: Term) -> TermContext:
     settings = context.loss.sections.get(name)
     if settings is None and term.settings is not None:
         settings = term.settings()
-    return dataclasses.replace(context, settings=settings, memory=context.memories.get(name))
+    noted = None if context.noted is None else context.noted.setdefault(name, {})
+    return dataclasses.replace(context, settings=settings, memory=context.memories.get(name), noted=noted)
 
 
 def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:
