@@ -25,6 +25,7 @@ from signcl.systems.encoders import DINOv2Config, I3DConfig, StreamsConfig, buil
 from signcl.systems.parts.frames import (
     Tapped,
     feature_lengths,
+    feature_size,
     frame_features,
     no_such_tap,
     tap_of_frames,
@@ -294,6 +295,9 @@ class System(nn.Module):
     """Tensors that every such checkpoint has, by the ends of their names; they tell its kind from others."""
 
     config: SystemConfig
+    term_memory: nn.ModuleDict
+    """What loss terms keep from step to step, by term (`Term.memory`). A run of such a term attaches it; no other model
+    has it."""
 
     def __init__(self, config: SystemConfig, sizes: Sizes) -> None:
         super().__init__()
@@ -346,6 +350,11 @@ class System(nn.Module):
     def features(self, batch: Batch) -> Tensor:
         """The tap of SignCL, zero at padding. [B, T, D]"""
         return frame_features(self.visual, batch)[0]
+
+    @property
+    def contrast_dim(self) -> int:
+        """Size of a frame as losses on frames see it: of `Outputs.contrast`, else of `Outputs.features`."""
+        return feature_size(self.visual)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give. [B] -> [B]"""
