@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test paper check clean
+.PHONY: demo test docs paper check clean
 
 # What only the demo needs comes first; what tests need (linters, browser driver, optional parts) comes on top of it.
 $(VENV)/ready-demo: pyproject.toml constraints.txt
@@ -28,8 +28,14 @@ test: $(VENV)/ready  ## linters, types and the whole suite
 	$(BIN)/mypy signcl
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+docs: $(VENV)/ready  ## the documentation site, into build/docs; broken links fail
+	@[ $(VENV)/docs -nt $(VENV)/ready ] || \
+	  { $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]' && touch $(VENV)/docs; }
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/docs/index.html"
+
 paper: $(VENV)/ready  ## every table and figure that this machine can make; hours on 2 cores, resumable
 	$(BIN)/python -m paper
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build

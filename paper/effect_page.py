@@ -32,11 +32,22 @@ SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", 
 
 
 def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict[str, Any]:
-    """Every table of the page.
+    """Every table of the page. Runs whose loss never had a legal negative are named in `pushed nothing` and are in no
+    average, contrast or slope.
 
     Args:
         rows: of one block: core or challengers, told apart by their seeds.
+
+    Raises:
+        ValueError: no run is left.
     """
+    whole, rows = rows, {key: row for key, row in rows.items() if not pushed_nothing(row)}
+    if not rows:
+        raise ValueError(
+            f"none of the {len(whole)} runs had a legal negative in any batch; lower loss.signcl.words_per_gloss or "
+            f"frame_margin_floor, or use longer clips"
+        )
+    answers = {key: told for key, told in answers.items() if key in rows}
     arms = _by_arm(rows)
 
     def among(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
@@ -45,7 +56,10 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
 
     primary = among(CHALLENGES) or among(PRIMARY)
     rest = among(SECONDARY)
-    found: dict[str, Any] = {"seeds": sorted({key[2] for key in rows}), "runs": len(rows)}
+    found: dict[str, Any] = {"seeds": sorted({key[2] for key in whole}), "runs": len(whole)}
+    found["pushed nothing"] = {
+        arm: len(runs) for arm, runs in _by_arm({k: r for k, r in whole.items() if k not in rows}).items()
+    }
     drawn = _resampled(answers, references)
     for metric, _ in SHOWN:
         model = fit_model({"|".join(arm): {s: r[metric] for s, r in runs.items()} for arm, runs in arms.items()})
@@ -63,6 +77,12 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     }
     found["mediation"] = _mediation(rows)
     return found
+
+
+def pushed_nothing(row: Mapping[str, Any]) -> bool:
+    """Whether a run with a push counted its legal negatives and had none in any batch: it was trained without a push,
+    whatever its arm is called."""
+    return row.get("with_negative") == 0
 
 
 def _starts(rows: Rows) -> list[str]:
@@ -147,7 +167,7 @@ def write_effect_page(results: Path, page: Path, title: str) -> None:
         found = analyse(block, told, references)
         parts.append(_block(name, found))
         _write_contrasts(results / f"contrasts-{name}.csv", found)
-        _picture(results / f"gains-{name}.png", block)
+        _picture(results / f"gains-{name}.png", {key: row for key, row in block.items() if not pushed_nothing(row)})
         where = f"results/{results.name}" if page.parent != results else "."
         parts.append(f"![gain in BLEU-4 against change in SDR and in retrieval]({where}/gains-{name}.png)\n")
     write_text(page, "\n".join(parts))
@@ -184,6 +204,9 @@ def _block(name: str, found: dict[str, Any]) -> str:
     lines += ["| start | arm | " + " | ".join(shown for _, shown in SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
     for (start, arm), values in found["arms"].items():
         lines.append(f"| {start} | {arm} | " + " | ".join(values.values()) + " |")
+    for (start, arm), runs in found["pushed nothing"].items():
+        lines += ["", f"Left out of every average: {start}, {arm}. In {runs} of its runs no frame of any batch had a"]
+        lines += ["legal negative, so the loss pushed nothing apart."]
     lines += [
         "",
         "Contrasts: one linear model over all runs, seeds as blocks, pooled residuals; BLEU-4 with the",

@@ -31,11 +31,13 @@ COLUMNS = (
     "auc",
     "hubness",
     "norm",
+    "with_negative",
     "seconds",
     "steps",
     "run",
 )
-"""Scores on test; sdr, map, one_nn in percent; inter and norm in feature units; run names recipe and code."""
+"""Scores on test; sdr, map, one_nn in percent; inter and norm in feature units; with_negative is the percentage of
+SignCL's anchors in training that had a legal negative, empty without a push; run names recipe and code."""
 
 
 def rows_of(result: Result, place: Place, key: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -53,12 +55,22 @@ def rows_of(result: Result, place: Place, key: Mapping[str, Any]) -> tuple[dict[
         "auc": density.get("nearest", {}).get("auc"),
         "hubness": clips.get("hubness"),
         "norm": density.get("feature_norm"),
+        "with_negative": _with_negative(result.card),
         "seconds": result.card["seconds"],
         "steps": result.card["steps"],
         "run": result.folder.name,
     }
     names, _, hypotheses = read_predictions(result.folder / "predictions.test.tsv")
     return row, dict(zip(names, hypotheses, strict=True))
+
+
+def _with_negative(card: Mapping[str, Any]) -> float | None:
+    """Percent of the anchors of a run's training that had a legal negative; None where nothing was pushed apart, or
+    where the run did not count them."""
+    counts = [noted for noted in card.get("noted", {}).values() if "frames_with_negative" in noted]
+    if not counts:
+        return None
+    return 100 * sum(n["frames_with_negative"] for n in counts) / max(1, sum(n["frames"] for n in counts))
 
 
 def references_of(result: Result) -> dict[str, str]:

@@ -36,8 +36,7 @@ EVERY_RUN = (
 """Modules that every run goes through; what they import belongs to it."""
 
 
-@lru_cache
-def code_version(system: str | None = None, corpus: str | None = None) -> str:
+def code_version(system: str | None = None, corpus: str | None = None, package: Path | None = None) -> str:
     """A number of the code that a run goes through: data, its corpus, its system, losses, training, scoring, density.
 
     Comments and docstrings do not count, and neither does what such a run does not import: pages, other systems.
@@ -45,8 +44,10 @@ def code_version(system: str | None = None, corpus: str | None = None) -> str:
     Args:
         system: the module of the run's system; None takes the whole package but for what no number depends on.
         corpus: the module of its corpus.
+        package: the folder of the code; None: what is imported here, read once by a process.
     """
-    package = Path(__import__("signcl").__file__).parent
+    if package is None:
+        return _own_version(system, corpus)
     if system is None:
         files = sorted(package.rglob("*.py"))
     else:
@@ -59,17 +60,35 @@ def code_version(system: str | None = None, corpus: str | None = None) -> str:
     return digest.hexdigest()[:8]
 
 
-@cache
+@lru_cache
+def _own_version(system: str | None, corpus: str | None) -> str:
+    return code_version(system, corpus, Path(__import__("signcl").__file__).parent)
+
+
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """What a module does, and what it may import; read once by a process."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """What a module does, and what it may import."""
+    return _parsed(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+    """The same of its text; parsed once by a process."""
+    tree = ast.parse(source)
+    types = {id(n) for node in ast.walk(tree) if _for_types(node) for n in ast.walk(node)}
     imports: list[str] = []
     for node in _without_docstrings(tree):
+        if id(node) in types:  # imported by type checkers alone
+            continue
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
     return hashlib.sha1(_written(tree).encode()).hexdigest(), tuple(imports)
+
+
+def _for_types(node: ast.AST) -> bool:
+    """Whether it is `if TYPE_CHECKING:` without an else."""
+    return isinstance(node, ast.If) and not node.orelse and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
 def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:

@@ -26,16 +26,18 @@ from signcl.data.corpora import CORPORA, SPLITS
 from signcl.data.corpus_check import check_corpus as corpus_problems
 from signcl.data.loading import ClipDataset
 from signcl.inference.answers import answers
-from signcl.systems import SYSTEMS, System, TermContext, system_class
+from signcl.systems import SYSTEMS, System, system_class
 from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.written import mean_features, sentence_log_probs
 from signcl.systems.terms import compute_terms, weighted_sum
+from signcl.systems.terms.frame_terms import contrast_of
 from signcl.training import run_folder
 from signcl.training.fitting import fit
+from signcl.training.optimizer import term_context
 from signcl.training.prepare import Material, prepare
 from signcl.training.recipe import Recipe, field_docs, recipe_from_dict
 from signcl.training.record import read_record
-from signcl.training.runs import build_model, load_run
+from signcl.training.runs import attach_memory, build_model, load_run
 
 __all__ = ["CHECKS", "SMALL", "check_corpus", "check_system", "tiny_recipe", "write_tiny_corpus"]
 
@@ -76,7 +78,7 @@ class Subject:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the recipe, unweighted."""
-        context = TermContext(self.recipe.loss, pad_id=self.material.tokenizer.pad_id)
+        context = term_context(self.model, self.recipe, self.material.tokenizer.pad_id)
         return compute_terms(self.model(batch), batch, self.recipe.terms, context)
 
 
@@ -125,6 +127,7 @@ def _subject(recipe: Recipe, folder: Path) -> Subject:
     material = prepare(recipe)
     torch.manual_seed(0)
     model = build_model(recipe, material.tokenizer, material.feature_dim, material.glosses, material.targets)
+    attach_memory(model, recipe, material.targets)
     return Subject(recipe, model, material, folder)
 
 
@@ -231,7 +234,11 @@ def _documented(subject: Subject) -> None:
 
 def _terms(subject: Subject) -> None:
     """Every term is a finite scalar, and reaches the frame encoder where it can."""
-    terms = subject.losses(subject.batch())
+    batch, model = subject.batch(), subject.model
+    with torch.no_grad():
+        size = contrast_of(model(batch))[0].shape[2]
+    assert size == model.contrast_dim, f"SignCL sees frames of size {size}, and contrast_dim is {model.contrast_dim}"
+    terms = subject.losses(batch)
     assert terms.keys() == subject.recipe.loss.weights.keys()
     for name, value in terms.items():
         assert value.dim() == 0, f"the term {name} is {list(value.shape)}, and must be a scalar"

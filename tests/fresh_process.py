@@ -86,10 +86,16 @@ def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
         assert process.exitcode == 0
 
 
-def run_script(script: str, *words) -> int | None:
-    """The exit code of `python -c script WORDS`; below 0 a signal."""
+def start_script(script: str, *words):
+    """`python -c script WORDS`, without waiting."""
     process = PROCESSES.Process(target=_script, args=(script, words))
     process.start()
+    return process
+
+
+def run_script(script: str, *words) -> int | None:
+    """The exit code of `python -c script WORDS`; below 0 a signal."""
+    process = start_script(script, *words)
     process.join(240)
     return process.exitcode
 

@@ -118,8 +118,13 @@ CASES = [
 ]
 CASES += [Case(name) for name in system_names() if name not in {case.name for case in CASES}]
 ALL = pytest.mark.parametrize("case", CASES, ids=str)
-CONTRASTED = pytest.mark.parametrize("case", [c for c in CASES if "signcl" in system_class(c.name).terms], ids=str)
-"""All but those whose clips are of one sign, where nothing is to be kept apart."""
+ATTACHED = {
+    (case.name, case.visual, case.model.get("signcl_tap")): case
+    for case in reversed(CASES)
+    if "signcl" in system_class(case.name).terms
+}
+CONTRASTED = pytest.mark.parametrize("case", [*reversed(ATTACHED.values())], ids=str)
+"""One of every system, frame encoder and tap. In clips of one sign nothing is to be kept apart."""
 
 
 def write_corpus(root: Path, *, pixels: bool) -> Path:

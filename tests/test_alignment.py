@@ -83,7 +83,7 @@ def test_a_table_of_glosses_is_enough_for_log_probs(tmp_path, capsys):
     assert main([*words, f"--glosses={table}"]) == 2
     assert "got 'clip0'" in capsys.readouterr().err
     assert main(words) == 2
-    assert "one of the two" in capsys.readouterr().err
+    assert "and either --root" in capsys.readouterr().err
     table.write_text("name\tgloss\nclip0\tHAUS\n")
     (tmp_path / "classes.txt").write_text("<blank>\n" + "\n".join([*GLOSSES, "MEHR"]) + "\n")
     assert main([*words, f"--glosses={table}"]) == 2

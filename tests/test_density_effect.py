@@ -2,6 +2,8 @@
 
 import argparse
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,14 @@ import pytest
 from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
 
 from paper import density_effect, effect_page
+from paper.jobs import Place, Result
 from paper.pooled import fit_model, holm
-from paper.raw_results import read_rows, write_rows
+from paper.raw_results import read_rows, rows_of, write_rows
 from paper.version import code_version, imported_files
+from signcl.evaluation.scoring import evaluate
+from signcl.systems import system_class
+from signcl.testing import tiny_recipe
+from signcl.training import fit, run_folder
 
 
 def test_two_arms_and_two_seeds_by_hand():
@@ -67,8 +74,6 @@ def test_sentences_widen_and_power_is_said():
 def test_holm_by_hand():
     # p = .01, .04, .03, .005 of four: .03, .06, .06, .02.
     model = fit_model({"a": {0: 1.0, 1: 2.0}, "b": {0: 3.0, 1: 6.0}})
-    from dataclasses import replace
-
     base = model.contrast("", {"b": 1.0, "a": -1.0})
     found = holm([replace(base, p_value=p) for p in (0.01, 0.04, 0.03, 0.005)])
     assert [c.p_holm for c in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -130,6 +135,105 @@ def test_mediation_finds_what_goes_with_translation():
     assert slopes["SDR, points and mAP, points", "SDR, points"] == pytest.approx(0, abs=0.05)
 
 
+@pytest.fixture(scope="module")
+def runs_by_push(tmp_path_factory):
+    """(frame_margin_floor, part) -> a real run of two steps, and its row."""
+    folder = tmp_path_factory.mktemp("push")
+    made = {}
+    for floor, part in ((2, "both"), (1000, "both"), (2, "pull")):
+        loss = {"weights": {"translation": 1.0, "signcl": 0.03}}
+        loss["signcl"] = {"frame_margin_floor": floor, "words_per_gloss": 0.1, "part": part}
+        recipe = tiny_recipe(system_class("slt"), folder, {"loss": loss})
+        train = replace(recipe.train, max_steps=2, batch_size=4)
+        run = fit(replace(recipe, out=str(folder / f"{floor}-{part}"), train=train), progress=False)
+        scores = evaluate(run, "test", device="cpu", bootstrap=0, progress=False)
+        result = Result(run, scores, None, run_folder.read_card(run))
+        made[floor, part] = rows_of(result, Place(folder, folder, ""), {"start": "random", "arm": part, "seed": 0})[0]
+    return made
+
+
+def test_a_run_counts_its_legal_negatives(runs_by_push):
+    assert runs_by_push[2, "both"]["with_negative"] > 50
+    assert runs_by_push[1000, "both"]["with_negative"] == 0
+    assert runs_by_push[2, "pull"]["with_negative"] is None, "an arm without a push asks for none"
+
+
+def test_an_arm_without_a_legal_negative_is_named_and_in_no_average(tmp_path, runs_by_push):
+    rows, answers, references = made_up(seeds=2)
+    for (start, arm, _), row in rows.items():
+        row["with_negative"] = {"none": None, "pull": None, "slow + SIGReg": None}.get(arm, 95.0)
+        if (start, arm) == ("random", "push"):
+            row["with_negative"] = runs_by_push[1000, "both"]["with_negative"]
+    write_rows(tmp_path / "density_effect", rows, answers, references)
+    kept = read_rows(tmp_path / "density_effect")
+    assert kept[0]["random", "push", 0]["with_negative"] == 0
+    assert kept[0]["random", "pull", 0]["with_negative"] is None
+    assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "density_effect/README.md").read_text()
+    assert "Left out of every average: random, push. In 2 of its runs no frame of any batch had" in page
+    assert "| random | push |" not in page
+    assert "random: push −" not in page
+    assert "| signs | push |" in page
+    assert "\n24 of 96 runs" in page, "they count as made"
+    without = {key: row for key, row in rows.items() if key[:2] != ("random", "push")}
+    ours, theirs = (effect_page.analyse(r, {}, references) for r in (rows, without))
+    assert [str(c) for c in ours["bleu4"]] == [str(c) for c in theirs["bleu4"]]
+    assert ours["mediation"] == theirs["mediation"]
+    with pytest.raises(ValueError, match="none of the 2 runs had a legal negative"):
+        effect_page.analyse({k: r for k, r in rows.items() if k[:2] == ("random", "push")}, {}, references)
+
+
+# -- which corpus is accepted -----------------------------------------------------------------------------------------
+
+
+def stats_of(**changes):
+    values = {"frames_mean": 118.0, "frames_without_negative": 0.09, "signs_with_sign_negative": 0.89}
+    values |= {"transition_negatives": 0.3, "rest_negatives": 0.08}
+    return argparse.Namespace(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({}, []),
+        ({"frames_mean": 100.0, "frames_without_negative": 0.10, "signs_with_sign_negative": 0.85}, []),
+        ({"rest_negatives": 0.15, "frames_mean": 130.0, "transition_negatives": 0.9}, []),
+        ({"frames_mean": 99.9}, ["frames a clip"]),
+        ({"frames_mean": 130.1}, ["frames a clip"]),
+        ({"frames_mean": None}, ["frames a clip"]),
+        ({"frames_without_negative": 0.101}, ["frames without any negative"]),
+        ({"signs_with_sign_negative": 0.849}, ["sign frames with a sign among their negatives"]),
+        ({"rest_negatives": 0.151}, ["negative pairs with a rest frame, transitions shared"]),
+        (
+            {"frames_without_negative": 0.28, "signs_with_sign_negative": 0.49},
+            ["frames without any negative", "sign frames with a sign among their negatives"],
+        ),
+    ],
+)
+def test_a_corpus_is_accepted_by_its_label_statistics(monkeypatch, change, broken):
+    monkeypatch.setattr(density_effect, "load_samples", lambda *_: [])
+    monkeypatch.setattr(density_effect, "split_stats", lambda *_: stats_of(**change))
+    assert [name for name, (_, _, holds) in density_effect.accepted(Path()).items() if not holds] == broken
+
+
+def test_a_corpus_that_is_not_accepted_is_not_trained_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(density_effect, "make_synthetic", lambda *_, **__: None)
+    monkeypatch.setattr(density_effect, "load_samples", lambda *_: [])
+    monkeypatch.setattr(density_effect, "run_all", lambda *_, **__: pytest.fail("it trains"))
+    out = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--jobs", "1"]
+    for change, said in (
+        (
+            {"rest_negatives": 0.74},
+            "is not what the design asks for: negative pairs with a rest frame, transitions shared",
+        ),
+        ({"signs_with_sign_negative": None}, "has no spans, so its pairs cannot be judged"),
+    ):
+        monkeypatch.setattr(density_effect, "split_stats", lambda *_, change=change: stats_of(**change))
+        assert density_effect.main(out) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_without_runs_it_says_what_to_do(tmp_path, capsys):
     assert density_effect.main(["--from-results", "--results", str(tmp_path)]) == 2
     assert "run `python -m paper.density_effect --minutes 60` first" in capsys.readouterr().err
@@ -166,3 +270,32 @@ def test_a_run_is_known_by_the_code_that_it_goes_through(tmp_path):
     assert not [name for name in files if name.startswith("pages/")]
     assert code_version("signcl.systems.slt") != code_version("signcl.systems.smkd")
     assert code_version("signcl.systems.slt") == code_version("signcl.systems.slt", None)
+
+
+def test_a_run_keeps_its_number_where_code_changes_that_it_does_not_use(tmp_path):
+    package = tmp_path / "signcl"
+    own = Path(__import__("signcl").__file__).parent
+    shutil.copytree(own, package, ignore=shutil.ignore_patterns("*.pyc", "recipes"))
+
+    def number(system="signcl.systems.slt", corpus="signcl.data.corpora.phoenix14t"):
+        return code_version(system, corpus, package)
+
+    def changed(file, line):
+        """The numbers after one more line in a file, which is then as it was."""
+        path = package / file
+        before = path.read_text(encoding="utf-8")
+        path.write_text(before + line, encoding="utf-8")
+        found = number()
+        path.write_text(before, encoding="utf-8")
+        return found
+
+    first = number()
+    assert first == code_version("signcl.systems.slt", "signcl.data.corpora.phoenix14t"), "the copy is the package"
+    for file in ("pages/report.py", "cli/fit.py", "systems/smkd.py", "systems/gfslt.py", "data/corpora/csl_daily.py"):
+        assert changed(file, "\nCHANGED = 1\n") == first, file
+    for file in ("systems/slt.py", "systems/recogniser.py", "data/corpora/phoenix14t.py", "losses/signcl.py",
+                 "training/loop.py", "data/loading.py", "density/ratio.py"):  # fmt: skip
+        assert changed(file, "\nCHANGED = 1\n") != first, file
+        assert changed(file, '\n"""Words."""  # of nobody\n') == first, file
+    assert number("signcl.systems.smkd") != first
+    assert number(corpus="signcl.data.corpora.csl_daily") != first

@@ -1,13 +1,11 @@
 """Weights, caps, intervals, comparisons and several processes of the density lab, against plain loops."""
 
-import os
-import subprocess
-import sys
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from fresh_process import run_on_ranks
 
 from signcl.density import (
     capped_rows,
@@ -170,12 +168,13 @@ def test_two_feature_sets_on_the_same_instances(over):
 
 
 RANKS = """
-import sys, torch
+import os, sys, torch
 import torch.distributed as dist
 from signcl.density import gloss_distances, sign_density_ratio
 
 torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
+rank = os.environ["RANK"]
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(rank), world_size=2)
 generator = torch.Generator().manual_seed(0)
 labels = torch.randint(9, (700,), generator=generator)
 labels[:300] = 1
@@ -184,19 +183,13 @@ calls = []
 density = sign_density_ratio(features, labels, block=32, distributed=True, progress=lambda *seen: calls.append(seen))
 weighted = sign_density_ratio(features, labels, weights=labels + 1, block=32, distributed=True)
 matrix = gloss_distances(features, labels, block=32, distributed=True)
-torch.save([density.intra, density.inter, weighted.sdr, matrix.mean, calls[-1]], f"{sys.argv[1]}.{sys.argv[2]}")
+torch.save([density.intra, density.inter, weighted.sdr, matrix.mean, calls[-1]], f"{sys.argv[1]}.{rank}")
 dist.destroy_process_group()  # else the interpreter may end while gloo's threads run, and the process is aborted
 """
 
 
 def test_two_processes_find_what_one_finds(tmp_path):
-    (tmp_path / "ranks.py").write_text(RANKS)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, str(tmp_path / "ranks.py"), str(tmp_path / "meet"), rank], env=environment)
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_on_ranks(RANKS, tmp_path / "meet")
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(9, (700,), generator=generator)
     labels[:300] = 1

@@ -1,14 +1,18 @@
-"""Texts hold to the code: every import in them works, every file of the package that they name is there."""
+"""Texts hold to the code: every import in them works, every file that they name is there, every command is one."""
 
 import dataclasses
+import functools
 import importlib
 import re
+import shlex
 import typing
 from pathlib import Path
 
 import pytest
 
 import signcl
+from signcl.cli import main, make_parser
+from signcl.cli.parsing import joined_overrides
 from signcl.systems import system_class, system_names
 from signcl.training.recipe import Recipe
 
@@ -84,3 +88,81 @@ def test_the_example_of_the_readme_runs():
     features, lengths = torch.randn(2, 60, 8, requires_grad=True), torch.tensor([60, 45])
     frame_contrast(features, lengths, torch.tensor([5, 4])).backward()
     assert features.grad.abs().sum() > 0
+
+
+def test_every_public_name_stands_in_the_reference():
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")}
+    named = set(re.findall(r"`(\w+)`", pages["index"]))
+    directives = set(re.findall(r"^::: (signcl[\w.]*)", "\n".join(pages.values()), re.M))
+    assert set(signcl.__all__) <= named
+    for name, module in signcl.NAMES.items():
+        found = getattr(signcl, name)
+        assert directives & {module, f"{module}.{name}", f"{found.__module__}.{name}"}, name
+    assert [name for name in directives if not resolves(name)] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Words of each command in the blocks of a page; a command with a backslash at its end goes on in the next line."""
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, flags=re.DOTALL | re.M)
+    lines = "\n".join(block for kind, block in blocks if kind in ("", "sh", "text")).replace("\\\n", " ").splitlines()
+    parts = [part for line in lines for part in re.split(r" ; |; | && ", line)]
+    words = [
+        shlex.split(part.partition(" > ")[0], comments=True) for part in parts if re.match(r" *(signcl|rm) ", part)
+    ]
+    return [
+        said for said in words if not any(re.search(r"[\[\]|…]|\.\.\.", word) for word in said)
+    ]  # `A [B ...]`: a form
+
+
+@functools.cache
+def parser_for(*words: str):
+    """`corpus` builds the options of some verbs only when they are typed."""
+    return make_parser(words)
+
+
+@EACH
+def test_every_command_of_a_page_is_understood(page, capsys):
+    for words in commands_of(page.read_text(encoding="utf-8")):
+        if words[0] != "signcl":
+            continue
+        said = words[1:]
+        try:
+            options, rest = parser_for(*said[:2] if said[0] == "corpus" else ()).parse_known_args(said)
+        except SystemExit as stopped:
+            if stopped.code:  # 0: --version, --help
+                pytest.fail(f"{words}: {capsys.readouterr().err}")
+            continue
+        keys = [word[2:].partition("=")[0] for word in joined_overrides(rest)]
+        known = KEYS | {name for name in keys if name.startswith(NO_KEY)}
+        assert set(keys) <= known, f"{words}: {sorted(set(keys) - known)}"
+        assert not keys or getattr(options, "takes_overrides", False), words
+        assert [word for word in said if word.startswith("recipes/") and not (ROOT / word).exists()] == []
+
+
+LESS = {
+    **{"--clips=400": "--clips=40", "--sign-frames=13": "--sign-frames=6", "epochs: 12": "epochs: 1"},
+    **{"beams: 4, max_new_tokens: 40": "beams: 1, max_new_tokens: 8", "width: 128": "width: 16", "ffn: 256": "ffn: 16"},
+}
+"""The tutorial in seconds: fewer and shorter clips, a smaller model."""
+
+
+def test_every_command_of_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for usual, less in LESS.items():
+        assert usual in text
+        text = text.replace(usual, less)
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)[0], encoding="utf-8")
+    commands, done = commands_of(text), []
+    for words in commands:
+        if words[0] == "rm":
+            [Path(name).unlink() for name in words[1:]]
+            continue
+        assert main(words[1:]) == 0, f"{words}: {capsys.readouterr().err}"
+        done.append(words[1])
+    assert "seed 0" in Path("report.html").read_text(encoding="utf-8")
+    assert set(done) == {"corpus", "fit", "evaluate", "compare", "density", "translate", "report"}

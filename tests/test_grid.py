@@ -66,7 +66,7 @@ def test_the_command_line_searches_the_published_grid(run, capsys):
     chosen = grid["best"]["beams"], grid["best"]["length_penalty"]
     assert (grid["beams"][first[0]], grid["length_penalties"][first[1]]) == chosen
     assert main(["evaluate", str(run), "--grid", "--beams", "3"]) == 2
-    assert "give either it or them" in capsys.readouterr().err
+    assert "leave out either --grid or those two" in capsys.readouterr().err
 
 
 def test_the_grid_is_for_systems_with_its_penalty(run, tmp_path):

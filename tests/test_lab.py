@@ -1,15 +1,13 @@
 """`signcl density` for anybody's features: every source, every comparison, and what can be wrong with them."""
 
 import json
-import os
 import pickle
-import socket
-import subprocess
-import sys
 
+import fresh_process
 import numpy as np
 import pytest
 import torch
+from fresh_process import free_port, place_of_rank
 
 from signcl.cli import main
 from signcl.data.annotation.span_table import write_spans
@@ -363,24 +361,18 @@ def test_real_skeletons_with_the_states_of_phoenix(real_data, tmp_path, capsys):
     assert 40 < found["sdr"] < 100
 
 
-def test_two_processes_share_the_work_and_one_answers(made):
+def test_two_processes_share_the_work_and_one_answers(made, tmp_path):
     # What torchrun sets for its processes.
-    folder = made[0]
-    words = ["-m", "signcl", "density", folder / "rows.npy", "--glosses", folder / "labels.txt", "--json"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    folder, port = made[0], free_port()
+    words = ["density", folder / "rows.npy", "--glosses", folder / "labels.txt", "--json"]
+    places = [tmp_path / str(rank) for rank in range(2)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, *map(str, words)],
-            env={**os.environ, **shared, "RANK": rank},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
+        fresh_process.start(words, tmp_path, place, place_of_rank(rank, 2, port)) for rank, place in enumerate(places)
     ]
-    first, second = (process.communicate(timeout=100)[0] for process in processes)
+    for process in processes:
+        process.join(100)
+        assert process.exitcode == 0
+    first, second = ((place / "stdout").read_text() for place in places)
     assert json.loads(first)["sdr"] == pytest.approx(truth(made))
     assert second == ""
 

@@ -142,7 +142,7 @@ def test_recipes_are_listed_shown_and_copied(here, capsys):
     assert Path("mine.yaml").read_text(encoding="utf-8") == shown
     assert load_recipe("mine.yaml") == load_recipe("synthetic/finetune")
     capsys.readouterr()
-    assert "is there already" in said(capsys, "recipes", "copy", "synthetic/finetune", "mine.yaml")
+    assert "already exists" in said(capsys, "recipes", "copy", "synthetic/finetune", "mine.yaml")
 
 
 def test_every_recipe_says_what_it_trains(capsys):

@@ -288,7 +288,7 @@ def test_fit_records_the_plugins_of_the_command_line_once(outside, capsys):
     (outside / "plain.yaml").write_text(text, encoding="utf-8")
     short = ("--train.epochs=1", "--train.evaluate_every=1", "--out=runs/plain")
     assert main(["fit", "plain.yaml", "--plugins", "my_system.py", *short]) == 0
-    assert "plugins:\n- my_system.py\ncorpus:" in (outside / "runs/plain/recipe.yaml").read_text(encoding="utf-8")
+    assert "plugins:\n- my_system.py\nlogger:" in (outside / "runs/plain/recipe.yaml").read_text(encoding="utf-8")
     assert list(json.loads((outside / "runs/plain/card.json").read_text())["plugins"]) == ["my_system.py"]
     # the same file by another path, in the recipe and on the command line, is no other recipe
     assert main(["fit", "plain.yaml", "--plugins", "./my_system.py", *short]) == 0

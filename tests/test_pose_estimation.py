@@ -461,8 +461,8 @@ def test_a_run_of_key_points_takes_videos_wherever_it_takes_key_points(replay, t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["pose", "-o", "out"], "pose needs CLIPS, or --corpus"),
-        (["pose", "a.mp4", "--corpus", "folder", "-o", "out"], "pose needs CLIPS, or --corpus"),
+        (["pose", "-o", "out"], "pose needs either CLIPS, or --corpus"),
+        (["pose", "a.mp4", "--corpus", "folder", "-o", "out"], "pose needs either CLIPS, or --corpus"),
         (["pose", "a.mp4"], "pose needs -o DIR"),
         (["pose", "--corpus", "folder", "-o", "out"], "--corpus needs --root"),
         (["pose", "nowhere.mp4", "-o", "out"], "no such clip or folder"),

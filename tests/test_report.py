@@ -365,6 +365,16 @@ def test_a_folder_that_is_no_run_is_refused(place, tmp_path):
     (run / "scores.json").write_text('{"test": {')
     with pytest.raises(ValueError, match=r"scores.json is damaged.*signcl evaluate"):
         report([run])
+    for confidence, why in (
+        ({"quality": "chrF", "mean_quality": 0.5}, "confidence has no 'risk_coverage'"),
+        (
+            {"quality": "chrF", "mean_quality": 0.5, "risk_coverage": {"area": 0.5, "by_chance": 0.5, "best": 0.2}},
+            "bins",
+        ),
+    ):
+        (run / "scores.json").write_text(json.dumps({"test": {"confidence": confidence}}))
+        with pytest.raises(ValueError, match=rf"scores.json is damaged.*{why}"):
+            report([run])
     (run / "scores.json").unlink()
     (run / "density.test.csv").write_text("gloss,other\nA,1\n")
     with pytest.raises(ValueError, match=r"density.test.csv needs the columns.*signcl density"):

@@ -292,7 +292,7 @@ def test_the_first_file_written_to_a_folder_clears_it(tmp_path):
 WRITES = r"\.write_(text|bytes)\(|\.open\(\"[wax]|savefig\(|np\.save\(|torch\.save\(|save_file\(|save_model\(|imwrite\("
 ATOMIC = (
     r"temporary|file\.write|testing\.py|pages/clip_form\.py|record\.py|folder_lock\.py|np\.save\((memory|file),"
-    r"|subtitling\.py|segmentation\.py|pose_folder\.py"
+    r"|subtitling\.py|segmentation\.py|pose_folder\.py|many_clips\.py|kept_clips\.py"
 )
 """What needs no care beside it: logs that are appended to, whose cut last line is taken out; an upload that is thrown
 away, tiny corpora of checks, bytes in memory."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from signcl.losses import SignCL, estimate_frame_margin, frame_distances, signcl_loss
+from signcl.losses import SignCL, anchors_with_negative, estimate_frame_margin, frame_distances, signcl_loss
 from signcl.training.recipe import recipe_from_dict
 
 OPTIONS = [
@@ -214,3 +214,22 @@ def test_impossible_options_are_refused(options, message):
 def test_a_recipe_with_impossible_options_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         recipe_from_dict({"loss": {"signcl": values}})
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("margin", [0.0, 2.0, 2.3, 6.5, 40.0])
+def test_anchors_with_a_legal_negative_are_counted_as_a_plain_loop_does(variant, margin):
+    lengths, padded = torch.tensor([14, 9, 1, 5]), 14
+    margins = torch.full((4,), margin)
+    far = anchors = 0
+    for length in lengths.tolist():
+        frames = range(length) if variant == "paper" else range(1, padded - 2)
+        others = range(length) if variant == "paper" else range(2, padded - 2)
+        gap = (2 if variant == "paper" else 1) * margin
+        anchors += len(frames)
+        far += sum(any(abs(t - j) > gap for j in others) for t in frames)
+    found = anchors_with_negative(lengths, padded, margins if variant == "paper" else margin, variant)
+    assert [int(n) for n in found] == [far, anchors]
+    features = torch.randn(4, 14, 3)
+    push = signcl_loss(features, lengths, margins, distance_margin=1e3, part="push") if variant == "paper" else None
+    assert push is None or bool(push > 0) == (far > 0)

@@ -330,7 +330,7 @@ def test_a_corpus_without_gloss_is_refused_unless_the_run_only_translates(tmp_pa
         ({"stage": "finetune", "model": {"name": "recogniser"}}, "stage finetune trains model.name=gaslt or gfslt or"),
         (
             {"model": {"name": "gfslt"}, "loss": {"weights": {"translation": 1, "recognition": 1}}},
-            "gfslt computes translation, signcl, invariance, sigreg, slow; slt has recognition",
+            "gfslt computes translation, signcl, invariance, .*, word_signcl; slt has recognition",
         ),
         ({"model": {"name": "slt"}, "loss": {"weights": {"recognition": 1}}}, "needs a weight for translation"),
         ({"model": {"name": "slt", "signcl_tap": "layer9"}}, "needs one of embedding, layer1, layer2, got 'layer9'"),

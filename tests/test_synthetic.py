@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh_process import start_script
 
 from signcl.data.corpora.synthetic import SyntheticSettings, difference, make_corpus, making, plan_corpus, samples
 from signcl.data.corpora.synthetic.grammar import Face, Grammar, Sentence, Token
@@ -362,12 +361,11 @@ def test_a_killed_run_is_finished_by_the_next_and_gives_the_same(tiny, tmp_path)
         "from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus\n"
         f"make_corpus({str(folder)!r}, {TINY!r}, progress=False)"
     )
-    root = Path(__file__).parents[1]
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=root)
-    while len(list(folder.glob("clips/train/*/*.mp4"))) < 3 and process.poll() is None:
+    process = start_script(code)
+    while len(list(folder.glob("clips/train/*/*.mp4"))) < 3 and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     there = len(list(folder.rglob("*.mp4")))
     assert 3 <= there < 40
     assert not (folder / "train.tsv").exists()

@@ -15,9 +15,14 @@ from signcl.density import sign_density_ratio
 from signcl.inference.run_density import sign_instances
 from signcl.losses import frame_distances
 from signcl.systems import system_class, system_names
+from signcl.systems.terms import TERMS
 from signcl.testing import check_system
 from signcl.training import fit, runs
 from signcl.training.recipe import Recipe, recipe_samples
+
+OF_ANY_SYSTEM = TERMS.names()
+WORDS = {name: {"min_count": 1, "max_share": 1.0} for name in ("word_signcl", "word_contrast")}
+"""Of the few sentences of the tiny corpus every word counts."""
 
 
 def density(run: runs.Run) -> float:
@@ -63,10 +68,13 @@ def still(recipe: Recipe, out: Path) -> Recipe:
 @ALL
 @pytest.mark.parametrize("check", ["terms", "padding", "taps", "saved", "half"])
 def test_a_system_passes_the_checks_that_third_parties_can_call(case, check, corpora, tmp_path):
-    values = {"model": {"visual": case.visual, **case.model}, "loss": {**case.loss}, "corpus": {**case.corpus}}
-    if case.weights:
-        signcl = {"signcl": 1.0} if "signcl" in system_class(case.name).terms else {}
-        values["loss"]["weights"] = {**case.weights, **signcl}
+    """With every term that any system can weigh, beside its own."""
+    kind = system_class(case.name)
+    values = {"model": {"visual": case.visual, **case.model}, "loss": {**case.loss, **WORDS}, "corpus": {**case.corpus}}
+    own = case.weights or dict.fromkeys(kind.default_terms(kind.Config()), 1.0)
+    further = ["signcl"] if "signcl" in kind.terms else []
+    further += OF_ANY_SYSTEM if check in ("terms", "saved", "half") else []
+    values["loss"]["weights"] = {**own, **dict.fromkeys(further, 1.0)}
     assert check_system(case.name, values, checks=[check], folder=tmp_path) == [check]
 
 

@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from signcl.data.annotation.choices import SpanKey, read_choices, read_decisions
 from signcl.data.annotation.span_table import write_spans
 from signcl.data.batch import Sample, Span
 from signcl.data.corpora import load_samples
+from signcl.data.video import read_frames
+from signcl.inference.translation import load_model, translate
 from signcl.pages.app import Site, make_app
 from signcl.pages.explorer import FeatureSet, explore, write_explorer
 from signcl.pages.job_queue import JobQueue
+from signcl.pages.kept_clips import Keeper
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
 from signcl.pages.signs import span_view
 from signcl.pages.task import make_task
@@ -83,6 +87,60 @@ def test_the_stages_are_told_as_they_come(client, clip):
     assert lines[1]["strip"].startswith("data:image/jpeg;base64,")
     broken = [json.loads(line) for line in upload(client, clip[:900], progress=True).text.splitlines()]
     assert broken[-1]["stage"] == "failed"
+
+
+def test_other_sentences_of_the_search_are_told_and_the_first_stays_the_same(site, client, clip, corpus):
+    answer = upload(client, clip).json()
+    assert 1 <= len(answer["alternatives"]) <= 3
+    texts = [answer["text"], *(other["text"] for other in answer["alternatives"])]
+    assert len(set(texts)) == len(texts)
+    assert all(0 < other["probability"] < 1 for other in answer["alternatives"])
+    model = load_model(site.run, device="cpu")
+    path = sorted((corpus / "clips" / "test").rglob("*.mp4"))[0]
+    alone, several = translate(model, path), translate(model, path, alternatives=3)
+    assert (alone.text, alone.alternatives) == (answer["text"], ())
+    assert several.text == alone.text
+    assert several.verdict.probability == pytest.approx(alone.verdict.probability, rel=1e-4)
+    assert translate(model, path, beams=1, alternatives=3).alternatives == ()
+
+
+def test_only_a_part_of_a_clip_is_read(client, clip):
+    def part(**texts):
+        return client.post("/api/translate", files={"clip": ("clip.mp4", clip)}, data=texts)
+
+    whole = part().json()["frames"]
+    cut = part(start="0.4", stop="1.2").json()
+    assert cut["frames"] == 20  # at 25 a second
+    assert part(start="0.4").json()["frames"] == whole - 10
+    assert part(stop="999").json()["frames"] == whole
+    for texts, match in (
+        ({"start": "99"}, "the clip ends at"),
+        ({"start": "2", "stop": "1"}, "start must lie before stop"),
+        ({"stop": "soon"}, "seconds such as"),
+        ({"start": "1" * 5000}, "at most 4000 bytes"),
+    ):
+        answer = part(**texts)
+        assert answer.status_code == 422
+        assert match in answer.json()["error"]
+
+
+def test_a_clip_is_kept_only_with_consent_and_where_a_folder_is_given(site, client, clip, tmp_path):
+    def keep(client, content=clip, **texts):
+        return client.post("/api/keep", files={"clip": ("../../x.mp4", content)}, data={"text": "i buy .", **texts})
+
+    assert keep(client, consent="yes").status_code == 409
+    keeping = TestClient(make_app(replace(site, keeper=Keeper(tmp_path / "kept"))), base_url="http://localhost:8765")
+    assert "consent" in keep(keeping).json()["error"]
+    assert keep(keeping, consent="yes", content=clip[:700]).status_code == 422
+    assert keep(keeping, consent="yes", content=b"\x93NUMPY" + bytes(20)).status_code == 415
+    assert not list((tmp_path / "kept").rglob("*.mp4"))
+    answer = keep(keeping, consent="yes", start="0.4", stop="1.2")
+    assert answer.status_code == 200, answer.text
+    (sample,) = load_samples("folder", tmp_path / "kept", "train")
+    assert (sample.name, sample.text) == (answer.json()["name"], "i buy .")
+    assert len(read_frames(sample.clip)) == 20
+    assert [path.name for path in (tmp_path / "kept" / "clips").iterdir()] == [f"{sample.name}.mp4"]
+    assert not any(site.queue.place.iterdir()), "nothing else stays"
 
 
 @pytest.mark.parametrize(

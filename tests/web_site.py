@@ -47,7 +47,7 @@ class Server:
             time.sleep(0.02)
         self.address = answered.partition("\n")[0]
         assert self.address.startswith("http://"), self._read("stderr")
-        self.address = self.address.removesuffix("/annotate")
+        self.address = self.address.removesuffix("/annotate").removesuffix("/subtitles")
         self.port = int(self.address.partition("/?")[0].rpartition(":")[2])
 
     def _read(self, name: str) -> str:

@@ -24,17 +24,31 @@ def add(verbs: Any, words: list[str]) -> None:
     add_run(command, "folder", nargs="?", help="a run that weighs recognition")
     command.add_argument("-o", "--out", required=True, metavar="TSV", help="where the spans go; a report beside it")
     command.add_argument("--split", default="test")
-    command.add_argument("--fill", choices=("nearest", "label"), default="nearest", help="whose the blank frames are")
-    command.add_argument("--transductive", action="store_true", help="the run was trained on test too, as the paper's")
     command.add_argument(
-        "--tolerance", type=whole(low=0, high=1_000_000), default=2, help="frames that a boundary may be off"
+        "--fill",
+        choices=("nearest", "label"),
+        default="nearest",
+        help="which sign gets the blank frames: the nearest, or none",
+    )
+    command.add_argument(
+        "--transductive",
+        action="store_true",
+        help="allow a run that was also trained on test, as the paper's aligner was",
+    )
+    command.add_argument(
+        "--tolerance",
+        type=whole(low=0, high=1_000_000),
+        default=2,
+        help="how many frames a boundary may be off and still count as right",
     )
     command.add_argument("--device", default="auto")
     command.add_argument("--log-probs", metavar="SOURCE", help="in place of RUN: log-probabilities of any model")
-    command.add_argument("--classes", metavar="FILE", help="with --log-probs: glosses.json, or a class a line")
-    command.add_argument("--glosses", metavar="TSV", help="with --log-probs: a table name, gloss in place of --root")
     command.add_argument(
-        "--stride", type=real(above=0, high=1e6), default=1.0, help="with --log-probs: frames from row to row"
+        "--classes", metavar="FILE", help="with --log-probs: glosses.json, or a file with one class per line"
+    )
+    command.add_argument("--glosses", metavar="TSV", help="with --log-probs: a table (name, gloss), in place of --root")
+    command.add_argument(
+        "--stride", type=real(above=0, high=1e6), default=1.0, help="with --log-probs: frames from one row to the next"
     )
     _corpus(command)
     add_json(command)
@@ -55,19 +69,25 @@ def add(verbs: Any, words: list[str]) -> None:
         metavar="TO",
         help="a .tsv table, an .eaf, .srt or .vtt file, or a folder for them",
     )
-    command.add_argument("--from", dest="source_kind", choices=KINDS, help="which files of the folder FROM are read")
-    command.add_argument("--to", dest="out_kind", choices=KINDS, help="which files are written to the folder TO [eaf]")
+    command.add_argument(
+        "--from", dest="source_kind", choices=KINDS, help="the kind of file to read from the folder FROM"
+    )
+    command.add_argument(
+        "--to", dest="out_kind", choices=KINDS, help="the kind of file to write to the folder TO [eaf]"
+    )
     command.add_argument("--split", default="test")
     command.add_argument(
         "--fps",
         type=real(above=0, high=10_000),
-        help="frames of a second, for ELAN and subtitles [the video's, or 25 where it is not at hand]",
+        help="frames per second, for ELAN and subtitles [the video's, or 25 without a video]",
     )
     command.add_argument("--tier", help="ELAN tier to read or write")
     command.add_argument(
         "--media", metavar="NAME", help="which linked video of an ELAN file is the clip; * for any part"
     )
-    command.add_argument("--phoenix-alignments", metavar="DIR", help="from the HMM states of PHOENIX-2014T")
+    command.add_argument(
+        "--phoenix-alignments", metavar="DIR", help="use the HMM states of PHOENIX-2014T in this folder"
+    )
     _corpus(command)
     add_json(command)
 
@@ -86,7 +106,7 @@ def _align(options: argparse.Namespace) -> None:
             f"{options.out}: align writes a .tsv table; `signcl spans TABLE -o TO` makes .eaf, .srt or .vtt of it"
         )
     if (options.folder is None) == (options.log_probs is None):
-        raise ValueError("signcl align needs a RUN, or --log-probs with --classes and --root, one of the two")
+        raise ValueError("signcl align needs either a RUN, or --log-probs with --classes and --root")
     if options.folder is not None:
         if options.glosses is not None:
             raise ValueError("--glosses goes with --log-probs; a run has the glosses of its corpus")
@@ -103,8 +123,8 @@ def _align(options: argparse.Namespace) -> None:
     else:
         if options.classes is None or (options.root is None) == (options.glosses is None):
             raise ValueError(
-                "--log-probs needs --classes (names of the classes), and --root (the corpus with glosses) or --glosses "
-                "(a table name, gloss), one of the two"
+                "--log-probs needs --classes (names of the classes), and either --root (the corpus with glosses) or "
+                "--glosses (a table name, gloss)"
             )
         from signcl.data.corpora import load_samples
 
@@ -133,7 +153,9 @@ def _spans(options: argparse.Namespace) -> None:
 
     given = [value for value in (options.source, options.phoenix_alignments, options.root) if value is not None]
     if len(given) != 1:
-        raise ValueError("signcl spans needs one source: FROM, --phoenix-alignments DIR, or --corpus KIND --root DIR")
+        raise ValueError(
+            "signcl spans needs exactly one source: FROM, --phoenix-alignments DIR, or --corpus KIND --root DIR"
+        )
     out = Path(options.out)
     kind = out.suffix.lower().removeprefix(".") if out.suffix and not out.is_dir() else "folder"
     if kind not in ("tsv", "folder", *KINDS):

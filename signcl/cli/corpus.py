@@ -31,7 +31,9 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "corpora", nargs="+", metavar="CORPUS", help="a recipe (its corpus, options and input.size), or a corpus folder"
     )
-    command.add_argument("-o", "--out", required=True, help="the pack; of several corpora, OUT/NAME of each")
+    command.add_argument(
+        "-o", "--out", required=True, help="folder of the pack; with several corpora, each goes to OUT/NAME"
+    )
     command.add_argument("--corpus", default="folder", help="kind of the corpus folders: folder, phoenix14t, ...")
     command.add_argument("--splits", default="train,dev,test", help="which to pack, separated by commas")
     command.add_argument(
@@ -45,13 +47,15 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument("source", metavar="CORPUS", help="a recipe (its corpus and input), or a corpus folder")
     command.add_argument("-o", "--out", required=True, help="folder of the recordings, a corpus of the kind folder")
     command.add_argument("--corpus", default="folder", help="kind of a corpus folder: folder, synthetic, ...")
-    command.add_argument("--root", help="the corpus folder of a recipe, where it has moved")
+    command.add_argument("--root", help="the corpus folder of a recipe, if it has moved")
     command.add_argument("--splits", default="train,dev,test", help="which to join, separated by commas")
     text = "a table of spans in place of the corpus's own; {split} stands for the split"
     command.add_argument("--spans", metavar="TABLE", help=text)
     text = "one recording of so many minutes from the clips of --splits, as split `film`"
     command.add_argument("--film", type=real(above=0, high=1440), metavar="MINUTES", help=text)
-    command.add_argument("--fps", type=real(above=0, high=1000), help="of features that do not say it; default 25")
+    command.add_argument(
+        "--fps", type=real(above=0, high=1000), help="rate of features that do not record it; default 25"
+    )
     if words[:2] == ["corpus", "join"]:
         _add_join_settings(command)
     add_json(command)
@@ -69,7 +73,7 @@ def add(verbs: Any, words: list[str]) -> None:
         if name == "check":
             command.add_argument("--fast", action="store_true", help="read headers only instead of every frame")
             command.add_argument(
-                "--features", default="", help="what stands in place of the clips, as corpus.features of a recipe"
+                "--features", default="", help="features to check in place of the clips, as corpus.features of a recipe"
             )
             command.add_argument(
                 "--pose-layout", default="auto", metavar="NAME", help="order of key points, as input.pose_layout"
@@ -82,10 +86,13 @@ def add(verbs: Any, words: list[str]) -> None:
             )
         else:
             command.add_argument(
-                "--words-per-gloss", type=real(above=0, high=1000), default=2.3, help="of SignCL's frame margin"
+                "--words-per-gloss",
+                type=real(above=0, high=1000),
+                default=2.3,
+                help="words per gloss in SignCL's frame margin",
             )
             command.add_argument(
-                "--frame-margin-floor", type=real(low=0, high=1_000_000), default=10, help="smallest margin, frames"
+                "--frame-margin-floor", type=real(low=0, high=1_000_000), default=10, help="smallest margin, in frames"
             )
         add_json(command)
 

@@ -25,44 +25,56 @@ def add(verbs: Any, words: list[str]) -> None:
     annotation.add_argument("--glosses", metavar="LABELS", help="one per row or per clip: .txt, .tsv, .npy, or a key")
     annotation.add_argument("--phoenix-alignments", metavar="DIR", help="the HMM states of PHOENIX-2014T")
     annotation.add_argument("--corpus", metavar="KIND", help="SOURCE is a corpus folder with features and spans")
-    annotation.add_argument("--split", default="test", help="of a run, alignments or a corpus")
-    annotation.add_argument("--signers", metavar="TSV", help="who signs: name, signer of each clip; .txt: of each row")
+    annotation.add_argument("--split", default="test", help="the split to measure, of a run, alignments or a corpus")
+    annotation.add_argument(
+        "--signers",
+        metavar="TSV",
+        help="the signers: a table (name, signer) of the clips, or a .txt with one signer per row",
+    )
     annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
     reading = command.add_argument_group("how features are read")
-    reading.add_argument("--key", help="the array of an .npz that holds the features")
+    reading.add_argument("--key", help="which array of an .npz holds the features")
     reading.add_argument(
         "--stride", type=real(above=0, high=1e6), help="frames per row of the features; default: a store's own, else 1"
     )
     reading.add_argument(
         "--first-centre",
         type=real(low=-1e9, high=1e9),
-        help="where the first row looks, in frames; default: as --stride",
+        help="the middle of what the first row shows, in frames; default: as for --stride",
     )
-    reading.add_argument("--log-probs", metavar="FILE", help="of a recogniser for each clip, for --frame peak")
-    reading.add_argument("--classes", metavar="FILE", help="its glosses, one per line, blank first")
-    reading.add_argument("--tap", default="features", help="of a run: `signcl systems` lists a system's taps")
-    reading.add_argument("--root", help="the corpus folder of a run, where it has moved")
-    reading.add_argument("--device", default="auto", help="of a run's model, and where the distances are computed")
+    reading.add_argument(
+        "--log-probs", metavar="FILE", help="a recogniser's log-probabilities of each clip, for --frame peak"
+    )
+    reading.add_argument("--classes", metavar="FILE", help="with --log-probs: the glosses, one per line, blank first")
+    reading.add_argument(
+        "--tap", default="features", help="where in the model to look; `signcl systems NAME` lists the taps"
+    )
+    reading.add_argument("--root", help="the corpus folder of a run, if it has moved")
+    reading.add_argument("--device", default="auto", help="device of the run's model and of the distances")
     measure = command.add_argument_group("what is measured")
     frames = ("centre", "peak", "mean", "medoid")
-    measure.add_argument("--frame", nargs="+", choices=frames, default=["centre"], help="a sign's one vector")
+    measure.add_argument(
+        "--frame", nargs="+", choices=frames, default=["centre"], help="which vector of a span stands for its sign"
+    )
     measure.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
     measure.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
     measure.add_argument(
         "--min-count", type=whole(low=2, high=10**9), default=2, help="glosses with fewer instances have no ratio"
     )
     measure.add_argument(
-        "--cap", type=whole(low=2, high=10**9), help="keep at most so many instances of a gloss, drawn by --seed"
+        "--cap", type=whole(low=2, high=10**9), help="keep at most this many instances of a gloss, drawn with --seed"
     )
     measure.add_argument(
-        "--weight", choices=("even", "frames", "signers"), default="even", help="what an instance counts"
+        "--weight", choices=("even", "frames", "signers"), default="even", help="the weight of an instance"
     )
-    measure.add_argument("--by", choices=("signer",), help="also within and across signers, and of each")
+    measure.add_argument(
+        "--by", choices=("signer",), help="also SDR within signers, across signers, and of each signer"
+    )
     measure.add_argument(
         "--interval",
         choices=("glosses", "instances", "both", "signers"),
         default="glosses",
-        help="what is resampled; of several signers, take signers",
+        help="what to resample; with several signers, choose signers",
     )
     measure.add_argument("--samples", type=whole(low=1, high=10**7), default=1000, help="resamples of intervals")
     measure.add_argument("--seed", type=whole(low=0, high=2**63 - 1), default=0)
@@ -71,8 +83,12 @@ def add(verbs: Any, words: list[str]) -> None:
     measure.add_argument(
         "--measures", action="store_true", help="also shares of variance, a linear probe, silhouette, Fisher, ..."
     )
-    measure.add_argument("--against", metavar="SCORES", help="a recogniser's predictions.tsv, or gloss and score")
-    measure.add_argument("--bins", type=whole(low=1, high=10_000), default=9, help="of glosses by SDR, for --against")
+    measure.add_argument(
+        "--against", metavar="SCORES", help="a recogniser's predictions.SPLIT.tsv, or a table (gloss, score)"
+    )
+    measure.add_argument(
+        "--bins", type=whole(low=1, high=10_000), default=9, help="number of bins of glosses by SDR, for --against"
+    )
     measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
     command.runs.append("versus")
     measure.add_argument("--label-free", action="store_true", help="estimates without glosses; needs sequences")
@@ -87,7 +103,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command = add_verb(verbs, "audit", _audit, "how often SignCL's positives share a sign and its negatives do not")
     command.add_argument("folder", metavar="CORPUS", nargs="?", help="a corpus folder whose spans are known")
     command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, imu_numbers, ...")
-    command.add_argument("--phoenix-alignments", metavar="DIR", help="in its place: HMM states of PHOENIX-2014T")
+    command.add_argument("--phoenix-alignments", metavar="DIR", help="HMM states of PHOENIX-2014T, in place of CORPUS")
     command.add_argument("--spans", metavar="TSV", help="take the spans from a table: name, gloss, start, stop")
     command.add_argument("--split", default="train")
     command.add_argument("--rule", nargs="+", default=["paper", "released", "fixed"], help="margin rules")
@@ -227,7 +243,7 @@ def _audit(options: argparse.Namespace) -> None:
     from signcl.density.audit import run_audit
 
     if (options.folder is None) == (options.phoenix_alignments is None):
-        raise ValueError("signcl audit needs a CORPUS folder or --phoenix-alignments DIR, one of the two")
+        raise ValueError("signcl audit needs either a CORPUS folder or --phoenix-alignments DIR")
     if options.phoenix_alignments is not None:
         from signcl.data.annotation import phoenix_states
 

@@ -29,10 +29,16 @@ def add(verbs: Any, words: list[str]) -> None:
     text = "can the score be trusted: overlap (sentences seen in training), visual (altered video), dot (conventions)"
     command.add_argument("--probe", nargs="+", choices=PROBES, metavar="NAME", help=text)
     command.add_argument(
-        "--near", type=real(above=0, high=1), default=0.75, help="overlap: share of tokens in place of a near-duplicate"
+        "--near",
+        type=real(above=0, high=1),
+        default=0.75,
+        help="for overlap: least share of equal tokens in a near-duplicate",
     )
     command.add_argument(
-        "--probe-seed", type=whole(low=0, high=2**32 - 1), default=0, help="of altered videos and their intervals"
+        "--probe-seed",
+        type=whole(low=0, high=2**32 - 1),
+        default=0,
+        help="seed of the altered videos and their intervals",
     )
 
     command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs or files of sentences")
@@ -46,9 +52,13 @@ def add(verbs: Any, words: list[str]) -> None:
         "--examples",
         type=whole(low=1, high=1_000_000),
         metavar="N",
-        help="also the N sentences that changed most, both ways",
+        help="also print the N sentences that gained and lost most",
     )
     command.add_argument("--by", choices=("rouge_l", "bleu"), default="rouge_l", help="the score of a sentence")
+    command.add_argument("--html", metavar="FILE", help="also a page: sentences side by side with their clips")
+    command.add_argument(
+        "--clips", type=whole(low=0, high=10_000), default=40, metavar="N", help="most clips in that page"
+    )
     add_json(command)
 
     command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
@@ -69,7 +79,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         from signcl.evaluation.grid import evaluate_grid
 
         if options.beams is not None or options.length_penalty is not None:
-            raise ValueError("--grid chooses --beams and --length-penalty itself; give either it or them")
+            raise ValueError("--grid chooses --beams and --length-penalty itself; leave out either --grid or those two")
         scores = evaluate_grid(
             options.folder,
             options.split,
@@ -99,7 +109,7 @@ def _probe(options: argparse.Namespace) -> None:
 
     if options.grid:
         raise ValueError(
-            "--grid chooses how to translate, --probe looks at what was translated; call one, then the other"
+            "--grid chooses how to translate and --probe examines the translations; run first --grid, then --probe"
         )
     found = probe(
         options.folder,
@@ -129,6 +139,20 @@ def _compare(options: argparse.Namespace) -> None:
     for letter, run in (("A", options.run_a), ("B", options.run_b)):
         for finding in run_health(run, options.split) if Path(run).is_dir() else ():
             say(f"{letter}: {finding.text}")
+    if options.html:
+        from signcl.pages.compare_page import write_compare_page
+
+        page = write_compare_page(
+            options.run_a,
+            options.run_b,
+            Path(options.html),
+            rows,
+            split=options.split,
+            reference=options.ref,
+            by=options.by,
+            clips=options.clips,
+        )
+        say(f"page: {page}")
     if options.examples is None:
         show(options, rows, comparison_table)
         return

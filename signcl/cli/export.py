@@ -23,14 +23,17 @@ def add(verbs: Any, words: list[str]) -> None:
     command.set_defaults(form="onnx")
     command.add_argument("-o", "--out", metavar="DIR", required=True, help="folder of the export")
     command.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of the weights; float16 halves the files"
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type of the weights; float16 halves the files",
     )
     command.add_argument(
         "--size",
         nargs=2,
         type=whole(low=1, high=8192),
         metavar=("H", "W"),
-        help="pixels of a frame, for a run without input.size and input.crop",
+        help="height and width of a frame in pixels, for a run without input.size and input.crop",
     )
     add_json(command)
 

@@ -28,31 +28,49 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command.add_argument("-o", "--out", metavar="STORE", required=True, help="folder of the store; stopped, it goes on")
     command.add_argument("--split", default="train")
-    command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
-    command.add_argument("--root", help="the corpus folder, where it has moved")
-    command.add_argument("--encoder", default="", metavar="HUB_ID_OR_FOLDER", help=ENCODER)
-    command.add_argument("--corpus", default="", metavar="NAME", help="with --encoder and --root, in place of a recipe")
-    command.add_argument("--window", type=whole(low=1, high=10_000), help="frames of a window, of a model of videos")
-    command.add_argument("--stride", type=whole(low=1, high=10_000), help="frames between windows; half a window")
     command.add_argument(
-        "--scales", type=whole(low=1, high=8), nargs="+", default=[1], help="see frames at 1, 2, ... times its size"
+        "--tap", default="features", help="where in the model to look; `signcl systems NAME` lists the taps"
     )
-    command.add_argument("--pool", choices=("auto", "cls", "mean"), default="auto", help="what is kept of a frame")
-    command.add_argument("--chunk", type=whole(low=1, high=100_000), default=64, help="frames through it at a time")
-    command.add_argument("--half", action="store_true", help="the encoder in bfloat16")
+    command.add_argument("--root", help="the corpus folder, if it has moved")
+    command.add_argument("--encoder", default="", metavar="HUB_ID_OR_FOLDER", help=ENCODER)
+    command.add_argument(
+        "--corpus",
+        default="",
+        metavar="NAME",
+        help="with --encoder and --root: the kind of corpus, in place of a recipe",
+    )
+    command.add_argument("--window", type=whole(low=1, high=10_000), help="with a video model: frames of a window")
+    command.add_argument(
+        "--stride",
+        type=whole(low=1, high=10_000),
+        help="with a video model: frames from one window to the next; default: half a window",
+    )
+    command.add_argument(
+        "--scales",
+        type=whole(low=1, high=8),
+        nargs="+",
+        default=[1],
+        help="read frames at 1, 2, ... times the model's size",
+    )
+    command.add_argument(
+        "--pool", choices=("auto", "cls", "mean"), default="auto", help="which vector of a frame to keep"
+    )
+    command.add_argument("--chunk", type=whole(low=1, high=100_000), default=64, help="frames to compute at a time")
+    command.add_argument("--half", action="store_true", help="run the encoder in bfloat16")
     command.add_argument("--device", default="auto")
     command.add_argument(
-        "--batch-size", type=whole(low=1, high=1_000_000), help="clips of a batch; the recipe's where not given"
+        "--batch-size", type=whole(low=1, high=1_000_000), help="clips in a batch; default: the recipe's"
     )
-    command.add_argument(
-        "--workers", type=whole(low=0, high=1024), help="loader processes; the recipe's where not given"
-    )
+    command.add_argument("--workers", type=whole(low=0, high=1024), help="loader processes; default: the recipe's")
     command.add_argument(
         "--pose-python", metavar="PATH", help="for a run of key points given videos: the Python that has MediaPipe"
     )
     command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
     command.add_argument(
-        "--shard-samples", type=whole(low=1, high=1_000_000), default=500, help="clips of a shard: what a stop may lose"
+        "--shard-samples",
+        type=whole(low=1, high=1_000_000),
+        default=500,
+        help="clips in a shard; a stop loses at most one shard",
     )
     command.usage = (
         "signcl extract RUN -o STORE [--split S] [--tap T] ...   or   RECIPE.yaml -o STORE [--key.sub=value]   or   "

@@ -19,7 +19,9 @@ def add(verbs: Any, words: list[str]) -> None:
         metavar="FOLDER",
         help="where the corpus, the runs and the report go; default: runs/demo, with --quick runs/demo-quick",
     )
-    command.add_argument("--quick", action="store_true", help="a pass of a minute or two, too short to learn much")
+    command.add_argument(
+        "--quick", action="store_true", help="every step in a minute or two, too briefly to learn much"
+    )
     text = "only copy the sample clips of the runs that come with the package into a folder, and say what is in them"
     command.add_argument("--clips", metavar="FOLDER", help=text)
     add_json(command)
@@ -29,7 +31,7 @@ def add(verbs: Any, words: list[str]) -> None:
         "recipe", metavar="RECIPE", nargs="?", help="a YAML file, the name of a shipped recipe, or a run to go on with"
     )
     command.add_argument("--out", metavar="RUN", help="the run folder; default: the recipe's `out`")
-    command.add_argument("--fresh", action="store_true", help="start anew where the run folder holds a run")
+    command.add_argument("--fresh", action="store_true", help="start again even if the run folder already holds a run")
     command.add_argument(
         "--dry-run",
         action="store_true",

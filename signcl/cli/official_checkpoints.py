@@ -24,12 +24,14 @@ def add(verbs: Any, words: list[str]) -> None:
         verbs, "import", _import, "an official checkpoint of others -> a run folder that every verb takes"
     )
     command.add_argument(
-        "kind", metavar="KIND", help="gfslt, vlp, slt, gaslt, vac, i3d, sign2gpt, pgp; a wrong one is told"
+        "kind", metavar="KIND", help="gfslt, vlp, slt, gaslt, vac, i3d, sign2gpt or pgp; it is checked against the file"
     )
-    command.add_argument("file", metavar="FILE", help="the checkpoint; it is read as data, nothing in it is run")
+    command.add_argument("file", metavar="FILE", help="the checkpoint; it is read as data and never run")
     command.add_argument("-o", "--out", default="", help="the run folder; default runs/imported/KIND-FILE")
     command.add_argument(
-        "--recipe", metavar="FILE.yaml", help="values that a checkpoint does not tell: corpus, text, ..."
+        "--recipe",
+        metavar="FILE.yaml",
+        help="a recipe for values that the checkpoint does not contain: corpus, text, ...",
     )
     for what, text in FILES.items():
         command.add_argument(f"--{what}", metavar="FILE", help=text)

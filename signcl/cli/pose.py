@@ -20,17 +20,19 @@ def add(verbs: Any, words: list[str]) -> None:
     text = "key points of videos as .pose files, by MediaPipe Holistic in an environment of its own"
     command = add_verb(verbs, "pose", _pose, text)
     command.add_argument(
-        "clips", metavar="CLIPS", nargs="*", help="video files, folders of images, or folders with such in them"
+        "clips", metavar="CLIPS", nargs="*", help="video files, folders of images, or folders that contain these"
     )
-    command.add_argument("-o", "--out", metavar="DIR", help="folder of the .pose files; stopped, it goes on")
-    command.add_argument("--corpus", help="in place of CLIPS: the clips of a corpus, under the names of its sentences")
-    command.add_argument("--root", help="of --corpus: its folder")
-    command.add_argument("--split", default="train", help="of --corpus")
+    command.add_argument("-o", "--out", metavar="DIR", help="folder of the .pose files; a stopped run continues there")
+    command.add_argument("--corpus", help="in place of CLIPS: a kind of corpus; files get the names of its sentences")
+    command.add_argument("--root", help="with --corpus: its folder")
+    command.add_argument("--split", default="train", help="with --corpus: the split")
     command.add_argument(
-        "--workers", type=whole(low=1, high=1024), help="processes, each with one clip; half the cores where not given"
+        "--workers",
+        type=whole(low=1, high=1024),
+        help="processes, each with one clip at a time; default: half the cores",
     )
     command.add_argument(
-        "--fill", type=whole(low=0, high=1000), default=5, help="frames of a gap that is filled on a straight line"
+        "--fill", type=whole(low=0, high=1000), default=5, help="longest gap, in frames, to fill along a straight line"
     )
     command.add_argument(
         "--fps", type=real(above=0, high=1000), help="bring videos to this rate first; default: every frame"
@@ -41,7 +43,7 @@ def add(verbs: Any, words: list[str]) -> None:
         help="draw the skeletons of the first N clips over their frames: DIR/look/NAME.png",
     )  # fmt: skip
     command.add_argument("--pose-python", metavar="PATH", help="the Python of an environment that has MediaPipe")
-    command.add_argument("--install", action="store_true", help="make the environment of MediaPipe, and no more")
+    command.add_argument("--install", action="store_true", help="only make the environment of MediaPipe")
     command.epilog = "Exit code 2 where clips have no key points: they are named, the others are in the folder."
     add_json(command)
 
@@ -54,7 +56,7 @@ def _pose(options: argparse.Namespace) -> int:
         print(make_environment())
         return 0
     if bool(options.clips) == bool(options.corpus):
-        raise ValueError("pose needs CLIPS, or --corpus with --root, one of both")
+        raise ValueError("pose needs either CLIPS, or --corpus with --root")
     if not options.out:
         raise ValueError("pose needs -o DIR, the folder of the .pose files")
     if options.corpus:

@@ -19,7 +19,9 @@ def add(verbs: Any, words: list[str]) -> None:
     recipes.set_defaults(run=_list, words=[], json=False, traceback=False, plugins=[])  # `signcl recipes` alone
 
     command = add_verb(group, "list", _list, "their names, systems and first lines")
-    command.add_argument("words", metavar="WORD", nargs="*", help="only those whose name or system has every word")
+    command.add_argument(
+        "words", metavar="WORD", nargs="*", help="list only recipes whose name or system contains every word"
+    )
     add_json(command)
 
     command = add_verb(group, "show", _show, "one as it is written, with its comments")
@@ -56,6 +58,6 @@ def _copy(options: argparse.Namespace) -> None:
     if to.is_dir():
         to = to / path.name
     if to.exists():
-        raise ValueError(f"{to} is there already; give another file")
+        raise ValueError(f"{to} already exists; give another file")
     write_text(to, path.read_text(encoding="utf-8"))
     show(options, {"name": options.name.removesuffix(".yaml"), "file": str(to)}, lambda found: found["file"])

@@ -33,24 +33,30 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--tokenize",
         choices=("auto", "none", "13a", "intl", "zh", "char"),
-        help="of BLEU; default that of the preset, else auto: by the writing of the references",
+        help="tokenizer of BLEU; default: the preset's, else auto, which looks at the script of the references",
     )
     command.add_argument(
         "--normalize", nargs="+", choices=STEPS, metavar="STEP", help=f"done to both sides first: {', '.join(STEPS)}"
     )
-    command.add_argument("--smoothing", choices=("exp", "none", "floor", "add-k"), default="exp", help="of BLEU")
-    command.add_argument("--glosses", action="store_true", help="the files hold glosses: WER")
-    command.add_argument("--train", metavar="TXT", help="sentences of training: how much was seen and copied")
-    command.add_argument("--other-ref", metavar="FILE", help="score on these references too, and say what differs")
+    command.add_argument(
+        "--smoothing", choices=("exp", "none", "floor", "add-k"), default="exp", help="smoothing of BLEU"
+    )
+    command.add_argument("--glosses", action="store_true", help="score glosses, by WER")
+    command.add_argument(
+        "--train",
+        metavar="TXT",
+        help="training sentences, to count test sentences seen in training and answers copied from it",
+    )
+    command.add_argument("--other-ref", metavar="FILE", help="score against these references too, and say what differs")
     text = "references without a hypothesis: refuse, score as empty, or drop for every system"
     command.add_argument("--missing", choices=("refuse", "empty", "drop"), default="refuse", help=text)
-    command.add_argument(
-        "--text-column", metavar="NAME", help="column of the hypotheses, where it is not found by name"
-    )
+    command.add_argument("--text-column", metavar="NAME", help="column of the hypotheses, if its name is unusual")
     command.add_argument("--reference-column", metavar="NAME", help="column of the references and of --train, likewise")
     command.add_argument("--id-column", metavar="NAME", help="column of the ids, likewise")
-    command.add_argument("--bootstrap", type=whole(low=0, high=10**7), default=1000, help="resamples; 0: no intervals")
-    command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0, help="of the resamples")
+    command.add_argument(
+        "--bootstrap", type=whole(low=0, high=10**7), default=1000, help="resamples for the intervals; 0: no intervals"
+    )
+    command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0, help="seed of the resamples")
     command.add_argument("--bertscore", metavar="FOLDER", help="also BERTScore, by the model in a local folder")
     command.add_argument("--bertscore-layer", type=whole(low=1, high=1000), metavar="N", help="default: its last layer")
     command.add_argument("--bleurt", metavar="FOLDER", help="also BLEURT, by the model in a local folder")

@@ -14,7 +14,7 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    command = add_verb(verbs, "serve", _serve, "pages for a browser: translate, report, explorer, choosing frames")
+    command = add_verb(verbs, "serve", _serve, "pages for a browser: translate, report, explorer, frames, subtitles")
     add_run(command, "folder", nargs="?", help="a run folder made by `signcl fit`, or org/name on the hub")
     command.add_argument(
         "--annotate",
@@ -52,6 +52,16 @@ def add(verbs: Any, words: list[str]) -> None:
         "--token", metavar="FILE", help="a file with the token that everybody needs; made where there is none"
     )
     command.add_argument("--pose-python", metavar="PATH", help="for a run of key points: the Python that has MediaPipe")
+    command.add_argument(
+        "--keep-in",
+        metavar="FOLDER",
+        help="a folder corpus for clips whose signers agree to be kept; without it nothing that is sent stays",
+    )
+    command.add_argument(
+        "--subtitles", metavar="FILE", help="subtitles of a long video, edited on a time line: .srt, .vtt, .eaf or .tsv"
+    )
+    command.add_argument("--film", metavar="VIDEO", help="of the subtitles; default: the video beside them")
+    command.add_argument("--language", choices=("en", "de"), help="of the pages; default: that of the reader's browser")
     command.add_argument("--device", default="auto")
 
     command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
@@ -103,6 +113,10 @@ def _serve(options: argparse.Namespace) -> None:
         ),
         device=options.device,
         pose_python=options.pose_python,
+        keep_in=options.keep_in,
+        language=options.language,
+        subtitles=options.subtitles,
+        film=options.film,
     )
 
 

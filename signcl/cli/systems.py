@@ -13,7 +13,7 @@ __all__ = ["add"]
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
     command = add_verb(verbs, "systems", _systems, "every system: what it is, what it needs, its sizes and recipes")
-    command.add_argument("names", metavar="SYSTEM", nargs="*", help="tell more of these only")
+    command.add_argument("names", metavar="SYSTEM", nargs="*", help="describe only these, in more detail")
     add_json(command)
 
 

@@ -18,7 +18,7 @@ SPLITS = ("train", "dev", "test")
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is not looked at."""
     vocab = verbs.add_parser(
-        "vocab", help="what a tokenizer can write of a corpus, and a language model cut down to it"
+        "vocab", help="check what a tokenizer can write of a corpus, or cut a language model down to it"
     )
     group = vocab.add_subparsers(title="commands", metavar="COMMAND", required=True)
     command = add_verb(
@@ -32,7 +32,7 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command.add_argument("--language-model", required=True, help="pretrained:FOLDER or hub id of an mBART")
     _corpus(command)
-    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="where the trimmed model goes")
+    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="folder of the trimmed model")
     command.add_argument(
         "--splits", nargs="+", choices=SPLITS, default=["train"], help="splits whose pieces are kept; all are checked"
     )

@@ -54,7 +54,9 @@ def trust_scores(
     else:
         own = judge.made["split"] == split
         confidence = cross_fitted(scores, good) if own else judge.calibration(scores)
-        if confidence is not None:
+        if confidence is None:
+            found["why_not"] = f"the answers of {split} are too few or too alike for curves that have not seen them"
+        else:
             found["ece"] = calibration_error(confidence, good)
             found["mean_confidence"] = float(confidence.mean())
             found["bins"] = [asdict(part) for part in reliability(confidence, good)]

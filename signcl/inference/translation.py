@@ -45,6 +45,8 @@ class Translation:
     """How far it can be trusted: probability, calibrated confidence, distance to the training clips."""
     warnings: tuple[str, ...] = ()
     """Why it may not be trusted: a clip unlike those of training, another search than that of the calibration."""
+    alternatives: tuple[tuple[str, float | None], ...] = ()
+    """Other sentences that the search ended with, best first, each with its probability (as of `Verdict`)."""
 
     @property
     def confidence(self) -> float | None:
@@ -126,6 +128,7 @@ def translate(
     beams: int | None = None,
     fps: float | None = None,
     damaged: Damaged | None = None,
+    alternatives: int = 0,
 ) -> Translation:
     """Translate one clip. A video of another rate than the training's is brought to that, and this is said.
 
@@ -138,6 +141,8 @@ def translate(
         beams: beam size; None takes the recipe's.
         fps: frames per second that a video is brought to; None takes the rate that the run was trained at.
         damaged: what is done with a damaged video, see `read_frames`; None takes the recipe's `input.damaged`.
+        alternatives: most other sentences to be given. There are none with one beam, nor of systems whose search keeps
+            the best only.
 
     Raises:
         ValueError, OSError: the clip cannot be read, has no frames, or is of a kind the model was not trained on; beams
@@ -169,13 +174,17 @@ def translate(
         raise ValueError(f"{name}: {other or f'the model was trained on {needs}, this is {came}'}")
     batch = collate([Sample(name, "")], [inputs])
     with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
-        (answer,) = run.model.answer_scored(batch.to(model.device), decode)
+        ((answer, *others),) = run.model.answer_ranked(batch.to(model.device), decode, 1 + alternatives)
     verdict = (model.judge or Judge({}, None))(answer)
     warnings = [verdict.warning]
     if model.judge is not None and verdict.confidence is not None:
         warnings.append(model.judge.unlike(decode))
     seconds = time.perf_counter() - started
-    return Translation(answer.text, len(inputs), seconds, tuple(notes), verdict, tuple(filter(None, warnings)))
+    told = {
+        other.text: other for other in reversed(others) if other.text not in ("", answer.text)
+    }  # the best of equals
+    ranked = tuple((other.text, Judge({}, None)(other).probability) for other in reversed(told.values()))
+    return Translation(answer.text, len(inputs), seconds, tuple(notes), verdict, tuple(filter(None, warnings)), ranked)
 
 
 def why_no_confidence(model: Model) -> str:

@@ -17,7 +17,13 @@ from signcl.losses.sentence import (
     sentence_similarity_loss,
     weighted_sum,
 )
-from signcl.losses.signcl import SignCL, estimate_frame_margin, released_frame_margin, signcl_loss
+from signcl.losses.signcl import (
+    SignCL,
+    anchors_with_negative,
+    estimate_frame_margin,
+    released_frame_margin,
+    signcl_loss,
+)
 from signcl.losses.tokens import (
     TOKEN_TEMPERATURE,
     Selection,
@@ -25,12 +31,15 @@ from signcl.losses.tokens import (
     token_clip_loss,
     token_similarity,
 )
+from signcl.losses.word_contrast import SHARE_TEMPERATURE, word_contrast_loss, word_shares
 
 __all__ = [
+    "SHARE_TEMPERATURE",
     "TOKEN_TEMPERATURE",
     "FrameDistances",
     "Selection",
     "SignCL",
+    "anchors_with_negative",
     "clip_loss",
     "ctc_loss",
     "ctc_too_long",
@@ -52,4 +61,6 @@ __all__ = [
     "token_clip_loss",
     "token_similarity",
     "weighted_sum",
+    "word_contrast_loss",
+    "word_shares",
 ]

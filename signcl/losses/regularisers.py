@@ -101,11 +101,7 @@ def sigreg_loss(
         z = normalized_frames(clean_frames(features, lengths)).flatten(0, 1)  # [B * T, D]
         real = frame_mask(lengths, features.shape[1]).flatten().to(z.dtype)
         if frames is not None and len(z) > frames:
-            # The r-th real frame is where the running count of real frames passes r: no waiting for the device.
-            running = real.cumsum(0)
-            rank = torch.rand(frames, generator=generator, device=drawn_on).to(place) * running[-1]
-            z = z[torch.searchsorted(running, rank.to(running.dtype), right=True).clamp(max=len(z) - 1)]
-            real = z.new_ones(frames)
+            z, real = z[drawn_frames(real, frames, generator)], z.new_ones(frames)
         axes = torch.randn(z.shape[1], directions, generator=generator, device=drawn_on).to(z)
         seen = z @ F.normalize(axes, dim=0)  # [N, directions]
         knots = torch.linspace(-WIDEST, WIDEST, KNOTS, dtype=z.dtype, device=place)
@@ -115,6 +111,19 @@ def sigreg_loss(
         gaussian = torch.exp(-knots.square() / 2)
         off = ((cosine - gaussian).square() + sine.square()) * gaussian
         return torch.trapezoid(off, knots, dim=1).mean()
+
+
+def drawn_frames(real: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Places of real frames, drawn with replacement. [count] long
+
+    Args:
+        real: 1 for a real frame, 0 for padding. [N] float
+    """
+    drawn_on = real.device if generator is None else generator.device
+    # The r-th real frame is where the running count of real frames passes r: no waiting for the device.
+    running = real.cumsum(0)
+    rank = torch.rand(count, generator=generator, device=drawn_on).to(real.device) * running[-1]
+    return torch.searchsorted(running, rank.to(running.dtype), right=True).clamp(max=len(real) - 1)
 
 
 def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:

@@ -68,6 +68,7 @@ def signcl_loss(
     distance_margin_mode: MarginMode = "absolute",
     same_sign: float | None = None,
     part: Part = "both",
+    same_word: Tensor | None = None,
 ) -> Tensor:
     """How badly neighbouring frames lie apart and far frames together: lower means clearer signs. Scalar
 
@@ -100,17 +101,52 @@ def signcl_loss(
             a sign made twice in a clip is hardly pushed away from itself. 0.75 lies between what the paper finds within
             a sign (SDR 0.62 to 0.69) and between signs (1). None counts all.
         part: (paper) "pull" or "push" takes one half of the formula alone, to ask which of them helps.
+        same_word: (paper) how far two frames show one word, 0 to 1, a constant to the gradient: a negative counts
+            1 - same_word. With a_t the shares of the clip's words in frame t (`word_shares`) it is a_t^T a_j. None
+            counts all. [B, T, T]
 
-    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last three options: ours (docs/systems/beyond.md).
+    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last four options: ours (docs/systems/beyond.md).
     """
     options = _options(variant, distance_margin, distance_margin_mode, same_sign, part)
     lengths, gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
+    same_word = None if same_word is None else _same_word(same_word, features, options)
     with full_precision(features.device):
         x = (features if features.dtype == torch.float64 else features.float()).contiguous()
         if x.shape[1] < (2 if options.paper else 5):
             return x[:, :0].sum()  # zero, and connected to the features
         listed = None if negatives is None else listed_negatives(negatives, x, lengths, gap, options.paper, generator)
-        return _contrast(x, lengths, gap, listed, options)
+        return _contrast(x, lengths, gap, listed, options, same_word)
+
+
+def _same_word(same_word: Tensor, features: Tensor, options: Options) -> Tensor:
+    """What a negative does not count. [B, T, T]"""
+    clips, padded = features.shape[:2]
+    if not options.paper:
+        raise ValueError("SignCL has same_word for variant paper only.")
+    if same_word.shape != (clips, padded, padded):
+        raise ValueError(f"SignCL needs same_word [{clips}, {padded}, {padded}], got {list(same_word.shape)}.")
+    return same_word.detach().to(features)
+
+
+def anchors_with_negative(
+    lengths: Tensor, padded: int, frame_margin: Tensor | float, variant: Variant = "paper"
+) -> tuple[Tensor, Tensor]:
+    """How many anchors of a batch have a legal negative, and how many anchors there are; the host does not wait.
+
+    Without any, the push of `signcl_loss` is 0 whatever the features are.
+
+    Args:
+        lengths, frame_margin, variant: as in `signcl_loss`.
+        padded: T of its features.
+    """
+    paper = variant == "paper"
+    margin = torch.as_tensor(frame_margin, dtype=torch.float32, device=lengths.device)
+    gap = (margin.view(-1, 1) * (2 if paper else 1) + WHOLE).expand(len(lengths), 1)
+    time = torch.arange(padded, device=lengths.device)[slice(None) if paper else slice(1, -2)].expand(len(lengths), -1)
+    first, last = (0, lengths[:, None] - 1) if paper else (2, padded - 3)
+    anchor = time <= last if paper else torch.ones_like(time, dtype=torch.bool)
+    far = anchor & (((time - first).abs() > gap) | ((last - time).abs() > gap))
+    return far.sum(), anchor.sum()
 
 
 class Options(NamedTuple):
@@ -192,7 +228,9 @@ class _WithGradient(torch.autograd.Function):
         return ctx.saved_tensors[0] * upstream, None, None
 
 
-def _contrast(x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, options: Options) -> Tensor:
+def _contrast(
+    x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, options: Options, same_word: Tensor | None
+) -> Tensor:
     clips, padded, _ = x.shape
     wanted = x.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
@@ -221,9 +259,9 @@ def _contrast(x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, op
         if listed is not None and options.push:
             stop = lengths[:, None, None] if options.paper else padded
             legal = (listed >= 0) & (listed < stop) & (anchor > 0)[..., None]
-            push = _push_listed(clean, first, listed, legal.to(x.dtype), anchor, options, gradient)
+            push = _push_listed(clean, first, listed, legal.to(x.dtype), anchor, options, gradient, same_word)
         elif apart:
-            push, gradient = _push_all(clean, anchor, left, gap, options, wanted)
+            push, gradient = _push_all(clean, anchor, left, gap, options, wanted, same_word)
         # The pull, on differences: neighbours may be so near that distances from products would be mostly rounding.
         neighbour = neighbour if options.pull else torch.zeros_like(neighbour)
         value, slope, steps = _pairs(clean[:, 1:] - clean[:, :-1], neighbour, options.margin, options.paper, True)
@@ -244,7 +282,7 @@ def _contrast(x: Tensor, lengths: Tensor, gap: Tensor, listed: Tensor | None, op
 
 
 def _push_all(
-    x: Tensor, anchor: Tensor, left: Tensor, gap: Tensor, options: Options, wanted: bool
+    x: Tensor, anchor: Tensor, left: Tensor, gap: Tensor, options: Options, wanted: bool, same_word: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Twice the push of all legal pairs (seen from i and from j) and, if wanted, its gradient: two matrix products."""
     # Legal pairs are two real frames more than the gap apart. NaN compares false: padding is far from nothing.
@@ -261,6 +299,7 @@ def _push_all(
     short = far.mul_(m).addcmul_(squared, inverse, value=-1)  # m - d; -d for illegal pairs, never above 0
     weight = share[:, :, None] + share[:, None]  # of the pair, seen from both anchors
     weight = weight if counted is None else weight.mul_(counted)
+    weight = weight if same_word is None else weight.mul_(1 - same_word)
     # The gradient of relu: the weight where `short` is above 0, else 0, in one launch where torch.where takes three.
     active: Tensor = torch.ops.aten.threshold_backward(weight, short, 0)
     value = torch.dot(active.view(-1), short.view(-1))
@@ -273,8 +312,9 @@ def _push_all(
 
 
 def _push_listed(
-    x: Tensor, first: int, listed: Tensor, legal: Tensor, anchor: Tensor, options: Options, gradient: Tensor | None
-) -> Tensor:
+    x: Tensor, first: int, listed: Tensor, legal: Tensor, anchor: Tensor, options: Options, gradient: Tensor | None,
+    same_word: Tensor | None,
+) -> Tensor:  # fmt: skip
     """The push of listed pairs, [B, A, k], of anchors first, first + 1, ..; adds its gradient to `gradient`."""
     clips, padded, size = x.shape
     own = slice(first, first + listed.shape[1])
@@ -290,6 +330,8 @@ def _push_listed(
         distance = torch.cat([torch.linalg.vector_norm(differences(row), dim=-1) for row in rows], dim=2)
         m, counted = scaled(distance, legal, options)
         weight = weight if counted is None else weight * counted
+    if same_word is not None:
+        weight = weight * (1 - same_word.gather(2, listed.clamp(0, padded - 1)))
     total = x.new_zeros(())
     for row, share in zip(rows, weight.permute(2, 0, 1).contiguous()):
         value, slope, steps = _pairs(differences(row), share[..., None], m, options.paper, False)
@@ -385,7 +427,7 @@ class SignCL(nn.Module):
 
     def forward(
         self, features: Tensor, lengths: Tensor, num_words: Tensor, generator: torch.Generator | None = None, *,
-        padded_frames: int | None = None, padded_tokens: int | None = None,
+        padded_frames: int | None = None, padded_tokens: int | None = None, same_word: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """The unweighted loss of a batch; the paper adds 0.01 times it. Scalar
 
@@ -394,6 +436,7 @@ class SignCL(nn.Module):
             num_words: spoken words of each sentence. [B]
             padded_frames: T of the released margin; None = frames of `features`.
             padded_tokens: U of the released margin; None = the largest of `num_words`, which waits for the device.
+            same_word: as in `signcl_loss`. [B, T, T]
         """
         if features.dim() == 3:  # else `signcl_loss` says what is wrong
             lengths = one_per_clip(lengths, len(features), "lengths", features.device)
@@ -402,7 +445,7 @@ class SignCL(nn.Module):
         margin = self.frame_margin(lengths, num_words, padded_frames or features.shape[1], padded_tokens)
         names = ("variant", "distance_margin", "negatives", "distance_margin_mode", "same_sign", "part")
         options: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return signcl_loss(features, lengths, margin, generator=generator, **options)
+        return signcl_loss(features, lengths, margin, generator=generator, same_word=same_word, **options)
 
     def frame_margin(self, lengths: Tensor, num_words: Tensor, frames: int, tokens: int | None) -> Tensor | float:
         """The `frame_margin` of `signcl_loss` by this module's rule; arguments as in `forward`. [B] or one for all"""

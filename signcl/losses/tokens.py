@@ -116,6 +116,7 @@ def selected_negatives(similarity: Tensor, allowed: Tensor, selection: Selection
     """The negatives of each row that take part: a window that moves from easy to hard, and some of every hardness.
 
     The n allowed negatives of a row are put in order, the least similar first. Of them k = ceil(share n) take part:
+
     - r = ceil(spread k) of every hardness: evenly spaced over those outside the window;
     - h = k - r in the window of ranks s to s + h - 1, with s = round(progress (m - h)) and m = n - floor(skip n), at
       least h: at progress 0 the easiest, at progress 1 the hardest that are not skipped.

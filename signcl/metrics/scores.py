@@ -6,7 +6,6 @@ and stands in its signature; docs/metrics.md lists the conventions of the field.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -238,18 +237,22 @@ def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | Non
             "bleu needs tokenize = auto, none, 13a, intl, zh or char and smoothing = exp, none, floor or add-k, "
             f"got tokenize={tokenize!r}, smoothing={smoothing!r}."
         )
-    return _bleu_metric(tokenize, smoothing, smoothing_value, order)
-
-
-@functools.lru_cache(maxsize=32)
-def _bleu_metric(tokenize: str, smoothing: str, smoothing_value: float | None, order: int) -> Any:
-    """One metric for each setting: its tokenizer remembers sentences, and the same references are scored many times."""
     from sacrebleu.metrics.bleu import BLEU
 
     # force: our sentences are tokenized on purpose; without it every call warns.
-    return BLEU(
+    metric = BLEU(
         tokenize=tokenize, smooth_method=smoothing, smooth_value=smoothing_value, max_ngram_order=order, force=True
     )
+    metric.tokenizer = _shared(tokenize, metric.tokenizer)
+    return metric
+
+
+_TOKENIZERS: dict[str, Any] = {}
+
+
+def _shared(tokenize: str, own: Any) -> Any:
+    """One tokenizer of a kind for all metrics: it remembers sentences, and the same references come many times."""
+    return _TOKENIZERS.setdefault(tokenize, own)
 
 
 def chrf_signature(word_order: int = 0) -> str:

@@ -1,6 +1,6 @@
 """The application: pages and a small JSON API over a run, a task of annotation, or both. Needs the extra `serve`.
 
-/  /translate  /report  /explorer  /annotate      pages
+/  /translate  /report  /explorer  /annotate  /subtitles      pages
 /run/FILE                                         files of the run folder, by the kinds in `FILES`
 /api/...                                          see docs/pages.md
 """
@@ -13,20 +13,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Body, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPError  # also what no route answers
 
 from signcl.data.batch import Sample
 from signcl.pages.access import Access
 from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
-from signcl.pages.markup import Html, html, inline_script, joined, page_file, page_policy, visible
+from signcl.pages.kept_clips import Keeper
+from signcl.pages.markup import Html, data, html, inline_script, joined, page_file, page_policy, visible
+from signcl.pages.page_words import spoken, words
 from signcl.pages.report import report
 from signcl.pages.signs import span_view, strips
+from signcl.pages.subtitle_editor import Changed, Subtitles
 from signcl.pages.task import Task
 from signcl.pages.translate_route import add_translation
 from signcl.pages.uploads import Limits
@@ -61,6 +66,12 @@ class Site:
     split: str = "test"
     access: Access = field(default_factory=Access)
     """Who may ask."""
+    keeper: Keeper | None = None
+    """Where clips go whose signers have agreed; None: no clip is kept."""
+    subtitles: Subtitles | None = None
+    """A long video whose subtitles are edited."""
+    language: str | None = None
+    """Of the pages; None is that of each reader's browser, where we speak it."""
 
     @property
     def limits(self) -> Limits:
@@ -76,9 +87,11 @@ def make_app(site: Site) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _as_json)
     _pages(app, site)
     _run_files(app, site)
-    add_translation(app, site.queue, lambda: site.why_not)
+    add_translation(app, site.queue, lambda: site.why_not, site.keeper)
     if site.task is not None:
         _annotation(app, site.task)
+    if site.subtitles is not None:
+        _subtitles(app, site.subtitles)
     return app
 
 
@@ -114,20 +127,36 @@ def _pages(app: FastAPI, site: Site) -> None:
     def answer(content: str, *scripts: str) -> HTMLResponse:
         return HTMLResponse(content, headers={"content-security-policy": page_policy(*scripts, served=True)})
 
-    def page(name: str, title: str) -> HTMLResponse:
-        return answer(str(html(page_file(f"{name}.html"), bar=_bar(site, name), title=title)))
+    def page(request: Request, name: str, title: str | None = None) -> HTMLResponse:
+        language = _language(site, request)
+        table = words(language)
+        content = html(
+            page_file(f"{name}.html"),
+            bar=_bar(site, name, language),
+            title=title or table[f"bar.{name.removeprefix('no-')}"],
+            words=data("words", table),
+            w=table,
+            language=language,
+        )
+        return answer(str(content))
 
     @app.get("/", include_in_schema=False)
-    async def home() -> HTMLResponse:
-        return page("home", site.run.name if site.run is not None else "signcl")
+    async def home(request: Request) -> HTMLResponse:
+        return page(request, "home", site.run.name if site.run is not None else "signcl")
 
     @app.get("/translate", include_in_schema=False)
-    async def translate_page() -> HTMLResponse:
-        return page("translate", "Translate")
+    async def translate_page(request: Request) -> HTMLResponse:
+        return page(request, "translate")
 
     @app.get("/annotate", include_in_schema=False)
-    async def annotate_page() -> HTMLResponse:
-        return page("annotate", "Choose frames")
+    async def annotate_page(request: Request) -> HTMLResponse:
+        return page(request, "annotate")
+
+    @app.get("/subtitles", include_in_schema=False)
+    async def subtitles_page(request: Request) -> HTMLResponse:
+        if site.subtitles is None:
+            raise HTTPException(404, "no subtitles are served: start `signcl serve --subtitles FILM.srt`")
+        return page(request, "subtitles")
 
     @app.get("/report", include_in_schema=False)
     async def report_page(request: Request) -> HTMLResponse:
@@ -138,12 +167,12 @@ def _pages(app: FastAPI, site: Site) -> None:
             "same-site",
         ):
             raise HTTPException(403, "no other site's link makes the report: open it from this server's first page")
-        return answer(await making(_report, site), "page.js")
+        return answer(await making(_report, site, _language(site, request)), "page.js")
 
     @app.get("/explorer", include_in_schema=False)
-    async def explorer_page() -> HTMLResponse:
-        content = await making(_explorer, site)
-        return page("no-explorer", "Explorer") if content is None else answer(content, "explorer.js")
+    async def explorer_page(request: Request) -> HTMLResponse:
+        content = await making(_explorer, site, _language(site, request))
+        return page(request, "no-explorer") if content is None else answer(content, "explorer.js")
 
     @app.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> FileResponse:
@@ -165,8 +194,10 @@ def _pages(app: FastAPI, site: Site) -> None:
             "translates": queue is not None,
             "why_not": None if queue is not None else site.why_not,
             "annotates": site.task is not None,
+            "subtitles": site.subtitles is not None,
             "report": site.run is not None,
             "explorer": site.run is not None and (site.run / "explorer.html").is_file(),
+            "keeps": site.keeper is not None and queue is not None,
             "max_upload": site.limits.size,
             "run_folder": None if site.run is None else str(site.run),
         }
@@ -188,7 +219,11 @@ def _model(run: Path) -> dict[str, Any]:
     return {"system": recipe.model.name, "corpus": recipe.corpus.name, "wants": wants}
 
 
-def _report(site: Site) -> str:
+def _language(site: Site, request: Request) -> str:
+    return site.language or spoken(request.headers.get("accept-language", ""))
+
+
+def _report(site: Site, language: str) -> str:
     assert site.run is not None
     path = site.run / "report.html"
     if not path.is_file():
@@ -196,10 +231,10 @@ def _report(site: Site) -> str:
             report([site.run], split=site.split)
         except (ValueError, OSError) as error:
             raise HTTPException(404, f"the report cannot be made: {error}") from None
-    return _with_bar(path.read_text(encoding="utf-8"), site, "report")
+    return _with_bar(path.read_text(encoding="utf-8"), site, "report", language)
 
 
-def _explorer(site: Site) -> str | None:
+def _explorer(site: Site, language: str) -> str | None:
     """The run's explorer; None where there is none, or one that another version made: its script would not run."""
     path = site.run and site.run / "explorer.html"
     if path is None or not path.is_file():
@@ -207,7 +242,7 @@ def _explorer(site: Site) -> str | None:
     content = path.read_text(encoding="utf-8")
     if inline_script("explorer.js") not in content:
         return None
-    return _with_bar(content.replace('data-server=""', 'data-server="/api/"', 1), site, "explorer")
+    return _with_bar(content.replace('data-server=""', 'data-server="/api/"', 1), site, "explorer", language)
 
 
 def _headline(run: Path, split: str) -> dict[str, Any]:
@@ -222,24 +257,23 @@ def _headline(run: Path, split: str) -> dict[str, Any]:
     return found
 
 
-def _bar(site: Site, here: str) -> Html:
+def _bar(site: Site, here: str, language: str) -> Html:
     """The links between the pages."""
-    links = [("/", "home", "signcl")]
-    if site.run is not None:
-        links += [("/translate", "translate", "Translate"), ("/report", "report", "Report")]
-        links += [("/explorer", "explorer", "Explorer")]
-    if site.task is not None:
-        links += [("/annotate", "annotate", "Choose frames")]
+    table = words(language)
+    names = ["translate", "report", "explorer"] * (site.run is not None) + ["annotate"] * (site.task is not None)
+    names += ["subtitles"] * (site.subtitles is not None)
+    links = [("/", "home", "signcl"), *((f"/{name}", name, table[f"bar.{name}"]) for name in names)]
     current = html(' aria-current="page"')
     items = joined(
-        html('<a href="{}"{}>{}</a>', to, current if name == here else "", label) for to, name, label in links
+        html('<a href="{}"{}>{}</a>', to, current if name == here.removeprefix("no-") else "", label)
+        for to, name, label in links
     )
-    return html('<nav class="bar" aria-label="Pages">{}</nav>', items)
+    return html('<nav class="bar" aria-label="{}" lang="{}">{}</nav>', table["bar.pages"], language, items)
 
 
-def _with_bar(content: str, site: Site, here: str) -> str:
+def _with_bar(content: str, site: Site, here: str, language: str) -> str:
     style = html("<style>{}</style>", Html(page_file("bar.css")))
-    return content.replace("<body>", f"<body>{style}{_bar(site, here)}", 1)
+    return content.replace("<body>", f"<body>{style}{_bar(site, here, language)}", 1)
 
 
 # -- files of the run --------------------------------------------------------------------------------------------------
@@ -342,3 +376,53 @@ def _annotation(app: FastAPI, task: Task) -> None:
         except OSError as error:
             raise HTTPException(507, f"not saved: {error}") from None
         return task.state(annotator.strip(), role)
+
+
+# -- subtitles ---------------------------------------------------------------------------------------------------------
+
+
+def _subtitles(app: FastAPI, subtitles: Subtitles) -> None:
+    @app.get("/film", include_in_schema=False)
+    async def film() -> FileResponse:
+        if subtitles.film is None:
+            raise HTTPException(404, "there is no video beside the subtitles: start with --film VIDEO")
+        return FileResponse(subtitles.film)
+
+    @app.get("/api/subtitles")
+    def cues() -> dict[str, Any]:
+        """The sentences in order of time, and the version of the file."""
+        return _answered(subtitles.state)
+
+    @app.post("/api/subtitles")
+    def save(version: Annotated[str, Body(max_length=80)], cues: Annotated[list[CueBody], Body()]) -> dict[str, Any]:
+        """Write the sentences to the file; they are on the disk when this answers. The answer is the state after it."""
+        return _answered(lambda: subtitles.save([cue.model_dump() for cue in cues], version))
+
+    @app.get("/api/subtitles/export")
+    def export(kind: str) -> Response:
+        """The sentences as a file of another kind: srt, vtt, eaf, tsv."""
+        content = _answered(lambda: subtitles.exported(f".{kind}"))
+        name = quote(f"{subtitles.path.stem}.{kind}")
+        headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}"}
+        return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+class CueBody(BaseModel):
+    """A sentence as the page sends it."""
+
+    start: float
+    """Seconds."""
+    stop: float
+    text: str
+
+
+def _answered(function: Callable[[], T]) -> T:
+    """What a function gives; what it finds wrong as the answer of the server."""
+    try:
+        return function()
+    except Changed as changed:
+        raise HTTPException(409, str(changed)) from None
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+    except OSError as error:
+        raise HTTPException(507, f"not saved: {error}") from None

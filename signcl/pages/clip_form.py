@@ -1,9 +1,14 @@
-"""A form with a clip, written to a file as it comes in: no more of it is in memory than one piece."""
+"""A form with a clip, written to a file as it comes in: no more of it is in memory than one piece.
+
+Beside the clip a form may have a few short fields of text.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,9 +19,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from signcl.pages.markup import visible
 from signcl.pages.uploads import Refused
 
-__all__ = ["ClientLeft", "receive_clip"]
+__all__ = ["ClientLeft", "ClipForm", "receive_clip"]
 
 FIELD = b"clip"
+TEXTS = {b"start", b"stop", b"text", b"signer", b"consent"}
+"""Fields of text that are kept; all others are passed over."""
+LONGEST = 4000  # bytes of such a field
+SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
 NAME = 120  # characters of a clip's name that are kept
 
 
@@ -24,10 +33,41 @@ class ClientLeft(Exception):
     """Nobody waits for an answer any more."""
 
 
+@dataclass(frozen=True)
+class ClipForm:
+    """What came beside the clip."""
+
+    name: str
+    """The clip as its sender calls it, without folders."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """The fields of `TEXTS` that were there."""
+
+    def part(self) -> tuple[float, float | None] | None:
+        """The part of the clip that `start` and `stop` name, in seconds; None is the whole of it.
+
+        Raises:
+            Refused: they are no such times.
+        """
+        start, stop = (self._seconds(name) for name in ("start", "stop"))
+        if start is None and stop is None:
+            return None
+        if stop is not None and stop <= (start or 0.0):
+            raise Refused(422, f"start must lie before stop, got {start or 0.0:g} and {stop:g} seconds")
+        return start or 0.0, stop
+
+    def _seconds(self, name: str) -> float | None:
+        said = self.texts.get(name, "").strip()
+        if not said:
+            return None
+        if SECONDS.fullmatch(said) is None:
+            raise Refused(422, f"{name}: seconds such as 1.25 are needed, got {said[:40]!r}")
+        return float(said)
+
+
 async def receive_clip(
     content_type: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]], path: Path
-) -> str:
-    """Write the file in the form field `clip` to a path; the rest of the form is passed over.
+) -> ClipForm:
+    """Write the file in the form field `clip` to a path; fields that are not known are passed over.
 
     Args:
         content_type: of the request, with the boundary.
@@ -35,11 +75,11 @@ async def receive_clip(
         path: where the clip goes.
 
     Returns:
-        The clip's name as its sender calls it, without folders.
+        The clip's name and the texts.
 
     Raises:
         ClientLeft: before the form was whole.
-        Refused: it is no form, has no clip, or an empty one; or the disk is full.
+        Refused: it is no form, has no clip, an empty one, or a text that is too long or not UTF-8; or the disk is full.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -65,7 +105,14 @@ async def receive_clip(
         raise Refused(422, f"{form.name}: the form was cut off; send it again")
     if not size:
         raise Refused(422, f"{form.name}: the file is empty")
-    return form.name
+    return ClipForm(form.name, {name.decode(): _text(name.decode(), value) for name, value in form.texts.items()})
+
+
+def _text(name: str, value: bytearray) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(422, f"{name}: needs text in UTF-8") from None
 
 
 class _Form:
@@ -73,7 +120,10 @@ class _Form:
 
     def __init__(self, boundary: bytes, file: BinaryIO) -> None:
         self.name: str | None = None
+        self.texts: dict[bytes, bytearray] = {}
         self.whole = False
+        self._at: bytes | None = None
+        """The field of text that is read now."""
         self._file, self._header, self._value, self._kept = file, b"", b"", False
         self._parser = MultipartParser(
             boundary,
@@ -91,7 +141,7 @@ class _Form:
         self._parser.write(piece)
 
     def _part(self) -> None:
-        self._header, self._value, self._kept = b"", b"", False
+        self._header, self._value, self._kept, self._at = b"", b"", False, None
 
     def _header_name(self, data: bytes, start: int, stop: int) -> None:
         self._header += data[start:stop]
@@ -100,9 +150,12 @@ class _Form:
         self._value += data[start:stop]
 
     def _header_end(self) -> None:
-        if self._header.lower() == b"content-disposition" and self.name is None:
+        if self._header.lower() == b"content-disposition":
             _, options = parse_options_header(self._value)
-            if options.get(b"name") == FIELD and b"filename" in options:
+            field = options.get(b"name", b"")
+            if field in TEXTS and b"filename" not in options and field not in self.texts:  # the first of a name counts
+                self._at, self.texts[field] = field, bytearray()
+            if field == FIELD and b"filename" in options and self.name is None:
                 self._kept = True
                 said = options[b"filename"].decode("utf-8", "replace").replace("\\", "/")
                 self.name = visible(said.rpartition("/")[2][:NAME]) or "clip"
@@ -111,6 +164,10 @@ class _Form:
     def _data(self, data: bytes, start: int, stop: int) -> None:
         if self._kept:
             self._file.write(data[start:stop])
+        if self._at is not None:
+            self.texts[self._at] += data[start:stop]
+            if len(self.texts[self._at]) > LONGEST:
+                raise Refused(422, f"{self._at.decode()}: at most {LONGEST} bytes of text are taken")
 
     def _end(self) -> None:
         self.whole = True

@@ -24,6 +24,7 @@ from signcl.data.files import write_text
 from signcl.data.installed import version_of
 from signcl.data.progress import say, track
 from signcl.density import retrieval, sdr_interval, sign_density_ratio
+from signcl.density.by_signer import signer_ratios
 from signcl.density.figures import density_panels
 from signcl.density.instance_files import Annotation, load_instances
 from signcl.density.instances import Frame, Instances
@@ -62,6 +63,8 @@ class FeatureSet:
     """(clip, start, stop) of each row, in frames of the clip. [N]"""
     made: dict[str, Any] = field(default_factory=dict)
     """How the features were made, for the small print."""
+    signers: Sequence[str] | None = None
+    """Who signs each row, where that is known of all. [N]"""
 
 
 def explore(
@@ -121,7 +124,8 @@ def explore(
             samples.update({sample.name: sample for sample in found})
         if spans is not None:
             made["spans"] = Path(spans).name
-        sets.append(FeatureSet(name, torch.as_tensor(np.array(signs.features)), signs.glosses, signs.where, made))
+        rows = torch.as_tensor(np.array(signs.features))
+        sets.append(FeatureSet(name, rows, signs.glosses, signs.where, made, signs.signers))
     return write_explorer(
         sets,
         path,
@@ -207,6 +211,10 @@ def write_explorer(
                 f"{one.label}: needs a gloss and a place for every row, got {len(one.features)} rows, "
                 f"{len(one.glosses)} glosses and {len(one.where)} places"
             )
+        if one.signers is not None and len(one.signers) != len(one.features):
+            raise ValueError(
+                f"{one.label}: needs a signer for every row, got {len(one.signers)} of {len(one.features)}"
+            )
     signs = list(dict.fromkeys((*w, g) for one in sets for w, g in zip(one.where, one.glosses)))
     clips = sorted({sign[0] for sign in signs})
     counts = Counter(sign[3] for sign in signs)
@@ -240,6 +248,7 @@ def write_explorer(
         "clip": [clip_of[sign[0]] for sign in signs],
         "start": [sign[1] for sign in signs],
         "stop": [sign[2] for sign in signs],
+        **_signers(sets, signs),
         "strips": _strips(signs, wanted, samples or {}, progress),
         "sets": shown,
     }
@@ -274,7 +283,7 @@ def _set(
     near = nearest(features, NEIGHBOURS)
     same = float((ids[torch.from_numpy(near)] == ids[:, None]).float().mean()) if near.size else 0.0
     count = len(gloss_of)
-    table: dict[str, list[float | None]] = {name: [None] * count for name in ("sdr", "intra", "inter")}
+    table: dict[str, list[float | None]] = {name: [None] * count for name in ("sdr", "intra", "inter", "found")}
     summary: dict[str, Any] = {"sdr": None, "interval": None}
     try:
         density = sign_density_ratio(features, ids)
@@ -287,13 +296,16 @@ def _set(
             "interval": [_short(100 * v) for v in (interval.low, interval.high)],
         }
         for i, gloss in enumerate(density.gloss_ids.tolist()):
-            for name in table:
+            for name in ("sdr", "intra", "inter"):
                 table[name][present[gloss]] = _short(float(getattr(density, name)[i]))
         if len(features) <= MOST_RETRIEVED:
             with contextlib.suppress(ValueError):  # one clip a gloss: nothing can be found in another
                 clips = [f"{clip} {start}" if clip == "row" else clip for clip, start, _ in one.where]
                 again = retrieval(features, ids, clips)
                 summary |= {"map": _short(100 * again.map), "nearest": _short(100 * again.one_nn)}
+                for gloss, average in zip(again.gloss_ids.tolist(), again.by_gloss.tolist()):
+                    table["found"][present[gloss]] = _short(average)
+            summary |= _by_signer(features, ids, one.signers)
     typical: list[int | None] = [None] * count
     for i, row in enumerate(medoids(features, ids)):
         typical[present[i]] = rows[row]
@@ -320,6 +332,34 @@ def _set(
             for p in confusable_pairs(features, ids, PAIRS)
         ],
     }
+
+
+def _by_signer(features: Tensor, ids: Tensor, signers: Sequence[str] | None) -> dict[str, Any]:
+    """Density and retrieval within one signer and across signers; nothing where there are not two."""
+    if signers is None or len(set(signers)) < 2:
+        return {}
+    found: dict[str, Any] = {"signers": len(set(signers))}
+    with contextlib.suppress(ValueError):
+        ratios = signer_ratios(features, ids, signers)
+        both = {"within": ratios.within, "across": ratios.across}
+        found |= {name: _short(100 * value) for name, value in both.items() if value is not None and np.isfinite(value)}
+    with contextlib.suppress(ValueError):  # no gloss of two signers
+        found["others"] = _short(100 * retrieval(features, ids, signers, signers=signers).map)
+    return found
+
+
+def _signers(sets: Sequence[FeatureSet], signs: list[tuple[str, int, int, str]]) -> dict[str, Any]:
+    """Who signs each sign of the page, -1 where it is not known; the most frequent signers first."""
+    known = {
+        (*where, gloss): signer
+        for one in sets
+        if one.signers is not None
+        for where, gloss, signer in zip(one.where, one.glosses, one.signers)
+    }
+    counts = Counter(known.values())
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    number = {name: i for i, name in enumerate(names)}
+    return {"signers": names, "signer": [number.get(known.get(sign, ""), -1) for sign in signs]}
 
 
 def _short(value: float) -> float:

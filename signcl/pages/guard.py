@@ -35,7 +35,9 @@ NOTHING = (
     b"frame-ancestors 'none'"
 )
 """The policy of whatever has none of its own: no script in it runs."""
-UPLOADS = ("/api/translate",)
+UPLOADS = ("/api/translate", "/api/keep")
+TEXTS = {"/api/subtitles": 8_000_000}
+"""What the texts of a request may take, in bytes, where they are long."""
 FORM = 20_000  # bytes that the form around a file may take; and all that any other request may have
 DRAIN = 5.0  # seconds that a refused upload is read on: a browser that is cut off in the middle shows no answer
 WELCOME = (
@@ -85,9 +87,10 @@ class Guard:
 
     async def _passed(self, scope: Message, headers: dict[str, str], receive: Receive, send: Send) -> None:
         limits = self.limits
-        most = FORM + (limits.size if scope["path"] in UPLOADS else 0)
+        uploads = scope["path"] in UPLOADS
+        most = FORM + (limits.size if uploads else TEXTS.get(scope["path"], 0))
         too_large = (413, f"the request is too large; at most {most / 1e6:g} MB are taken")
-        if most > FORM:
+        if uploads:
             too_large = (413, f"the file is too large; at most {limits.megabytes:g} MB are taken (--max-upload)")
         too_slow = (408, f"the request came too slowly; it must be here within {limits.upload_seconds:g} s")
         said = headers.get("content-length", "")

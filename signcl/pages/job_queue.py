@@ -27,7 +27,7 @@ from typing import Any
 from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 from signcl.data.registry import loaded_plugins
-from signcl.pages.uploads import MEGABYTE, Limits
+from signcl.pages.uploads import MEGABYTE, Limits, Part
 from signcl.pages.worker import Work, work
 from signcl.training.runs import read_recipe
 
@@ -55,7 +55,12 @@ class Job:
     """A clip on its way: where it lies, and who is told its stages."""
 
     def __init__(self, path: Path, name: str, tell: Callable[[Stage], None]) -> None:
-        """Args: the file, what its sender calls it, and what is called with each stage (in the queue's thread)."""
+        """Args: the file, what its sender calls it, and what is called with each stage (in the queue's thread).
+
+        `part` and `keep` may be set: only this part is read; a clean video of it goes there, and nothing is translated.
+        """
+        self.part: Part | None = None
+        self.keep: Path | None = None
         self.path, self.name, self.tell = path, name, tell
         self.left: float | None = None
         """When its client left."""
@@ -243,7 +248,9 @@ class _Worker:
         """
         if job.left is not None:
             return {"stage": "failed", "error": "the client has left", "status": 422}
-        self._send({"path": str(job.path), "name": job.name, "limits": asdict(limits)})
+        keep = None if job.keep is None else str(job.keep)
+        what = {"path": str(job.path), "name": job.name, "part": job.part, "keep": keep}
+        self._send(what | {"limits": asdict(limits)})
         until = time.monotonic() + limits.seconds
         while True:
             stage = self._heard()

@@ -52,7 +52,7 @@ def confidence_section(runs: list[RunFiles]) -> Html:
 
 
 def _of(run: RunFiles) -> dict[str, Any]:
-    found: dict[str, Any] = (run.scores or {}).get("confidence", {})
+    found: dict[str, Any] = (run.scores or {}).get("confidence") or {}
     return found
 
 

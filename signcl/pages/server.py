@@ -18,6 +18,8 @@ from signcl.data.interrupts import sigterm_stops
 from signcl.data.progress import say
 from signcl.pages.access import Access, is_loopback
 from signcl.pages.job_queue import JobQueue
+from signcl.pages.kept_clips import Keeper
+from signcl.pages.subtitle_editor import Subtitles
 from signcl.pages.task import Task, make_task
 from signcl.pages.uploads import Limits
 from signcl.training.recipe import recipe_samples
@@ -43,6 +45,10 @@ def serve(
     limits: Limits | None = None,
     device: str = "auto",
     pose_python: str | None = None,
+    keep_in: Path | str | None = None,
+    language: str | None = None,
+    subtitles: Path | str | None = None,
+    film: Path | str | None = None,
 ) -> None:
     """Serve the pages until Ctrl-C or SIGTERM, which end it at once.
 
@@ -58,14 +64,22 @@ def serve(
         limits: of what people send.
         device: auto | cpu | cuda, for translating.
         pose_python: of a run of key points: the Python that has the extractor of its training, for videos.
+        keep_in: a folder corpus that takes clips whose signers agree to it; None keeps nothing that is sent.
+        language: of the pages, en or de; None is that of each reader's browser.
+        subtitles: a file of subtitles to edit: .srt, .vtt, .eaf, or a table of `signcl subtitle`.
+        film: its video; None takes the one beside it under the same name.
 
     Raises:
         ValueError: nothing to serve, a missing extra, a run that cannot be loaded, or what `make_task` finds wrong.
         OSError: the port is taken, or the run folder is none.
     """
     _need_extra()
-    if run is None and annotate is False:
-        raise ValueError("serve needs a RUN, or --annotate SPANS.tsv with --corpus and --root, or both")
+    if film is not None and subtitles is None:
+        raise ValueError(f"--film {film}: is the video of subtitles; give them with --subtitles FILE")
+    if run is None and annotate is False and subtitles is None:
+        raise ValueError(
+            "serve needs a RUN, --annotate SPANS.tsv with --corpus and --root, or --subtitles FILE, or several of them"
+        )
     if not 0 <= port <= 65535:
         raise ValueError(f"serve needs a port of 0 to 65535, got {port}")
     with sigterm_stops(), contextlib.ExitStack() as ending:
@@ -80,10 +94,17 @@ def serve(
         if site.queue is not None:
             ending.callback(site.queue.close)
         site.access = Access(loopback=loopback, token=secret, port=number)
+        site.language = language
+        if subtitles is not None:
+            site.subtitles = Subtitles(Path(subtitles), None if film is None else Path(film))
+            if site.subtitles.film is None:
+                say(f"there is no video beside {subtitles}: the page has the time line only; give one with --film")
+        if keep_in is not None:
+            site.keeper = _keeper(site, Path(keep_in))
         address = f"http://{_outside(host)}:{number}"
         if annotate is not False:
             site.task = _task(site, annotate, corpus, root, split, choices, address)
-        page = "/annotate" if run is None else ""
+        page = "" if run is not None else "/annotate" if annotate is not False else "/subtitles"
         print(f"{address}{page}" if secret is None else f"{address}/?token={secret}", flush=True)
         if secret is not None:
             say(
@@ -203,6 +224,14 @@ def _site(
     say(f"loading {folder}")
     site.queue = JobQueue(folder, limits=limits, device=device, pose_python=pose_python)
     return site
+
+
+def _keeper(site: Any, folder: Path) -> Keeper:
+    if site.queue is None:
+        raise ValueError(f"--keep-in {folder}: needs a RUN that translates, {site.why_not}")
+    keeper = Keeper(folder)
+    say(f"clips are kept in {folder} where their signers agree; train on them with corpus: {{name: folder}}")
+    return keeper
 
 
 def _task(

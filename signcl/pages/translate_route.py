@@ -1,4 +1,6 @@
 """POST /api/translate: a clip comes in, waits for its turn, and is answered; all of it goes when its client does.
+POST /api/keep: a clip with its sentence is kept for training, where the server has a folder for that and the signer
+has agreed.
 
 Nothing here blocks: pieces of an upload are written by a thread for a moment each, and who waits holds no thread.
 """
@@ -11,16 +13,18 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import FastAPI, HTTPException, Query, Request
 from starlette.responses import Response
 
-from signcl.pages.clip_form import ClientLeft, receive_clip
+from signcl.pages.clip_form import ClientLeft, ClipForm, receive_clip
 from signcl.pages.guard import drain
 from signcl.pages.job_queue import Full, Job, JobQueue
+from signcl.pages.kept_clips import Keeper
 from signcl.pages.uploads import Refused
 
 __all__ = ["add_translation"]
@@ -29,7 +33,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-FORM = {
+FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -42,7 +46,29 @@ FORM = {
                             "type": "string",
                             "format": "binary",
                             "description": "a video, or features where the model wants those",
-                        }
+                        },
+                        "start": {"type": "string", "description": "of a video: seconds from which it is read"},
+                        "stop": {"type": "string", "description": "of a video: seconds up to which it is read"},
+                    },
+                }
+            }
+        },
+    }
+}
+_FIELDS = FORM["requestBody"]["content"]["multipart/form-data"]["schema"]
+KEPT_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["clip", "text", "consent"],
+                    "properties": {
+                        **_FIELDS["properties"],
+                        "text": {"type": "string", "description": "what is signed"},
+                        "signer": {"type": "string", "description": "a name or number for who signs"},
+                        "consent": {"type": "string", "enum": ["yes"], "description": "the signer has agreed"},
                     },
                 }
             }
@@ -52,8 +78,10 @@ FORM = {
 READS = 30.0  # seconds that a client may take to read a line of its answer
 
 
-def add_translation(app: FastAPI, queue: JobQueue | None, why_not: Callable[[], str]) -> None:
-    """Add the route. Without a queue it says why nothing is translated here."""
+def add_translation(
+    app: FastAPI, queue: JobQueue | None, why_not: Callable[[], str], keeper: Keeper | None = None
+) -> None:
+    """Add the routes. Without a queue or a keeper they say why nothing is translated or kept."""
     desk = _Desk(queue) if queue is not None else None
 
     @app.post("/api/translate", response_model=None, openapi_extra=FORM)
@@ -65,6 +93,13 @@ def add_translation(app: FastAPI, queue: JobQueue | None, why_not: Callable[[], 
         if desk is None:
             raise HTTPException(409, f"this server does not translate: {why_not()}")
         return _Translation(desk, request.headers, progress)
+
+    @app.post("/api/keep", response_model=None, openapi_extra=KEPT_FORM)
+    async def keep_clip(request: Request) -> Response:
+        """Keep a video and its sentence for training. The signer's consent is a field of the form: `consent=yes`."""
+        if desk is None or keeper is None:
+            raise HTTPException(409, "this server keeps no clips: start it with --keep-in FOLDER")
+        return _Keeping(desk, request.headers, keeper)
 
 
 class _Desk:
@@ -116,8 +151,8 @@ class _Translation(Response):
             with self.desk.folder() as folder:
                 path = folder / "clip"
                 with self.desk.arrival():
-                    name = await receive_clip(self.headers_in.get("content-type", ""), receive, path)
-                await self._answer(path, name, receive, send)
+                    form = await receive_clip(self.headers_in.get("content-type", ""), receive, path)
+                await self._answer(path, form, receive, send)
         except ClientLeft:
             return
         except Full as full:
@@ -125,31 +160,73 @@ class _Translation(Response):
         except Refused as refused:
             raise HTTPException(refused.status, str(refused)) from None
 
-    async def _answer(self, path: Path, name: str, receive: Receive, send: Send) -> None:
+    async def _answer(self, path: Path, form: ClipForm, receive: Receive, send: Send) -> None:
+        async with self._stages(Job(path, form.name, _unheard), form, receive) as stages:
+            if self.progress:
+                await _start(send, 200, "application/x-ndjson")
+            async for stage in stages:
+                last = stage["stage"] in ("done", "failed")
+                if self.progress:
+                    await _line(send, stage, more=not last)
+                elif last:
+                    await _whole(send, stage)
+
+    @contextlib.asynccontextmanager
+    async def _stages(self, job: Job, form: ClipForm, receive: Receive) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Put a clip into the queue; its stages up to the last. It is forgotten when its client leaves."""
+        job.part = form.part()
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
 
         def tell(stage: dict[str, Any]) -> None:
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(events.put_nowait, stage)
 
-        job = Job(path, name, tell)
-        self.desk.queue.add(job)
-        left = asyncio.ensure_future(_left(receive))
-        try:
-            if self.progress:
-                await _start(send, 200, "application/x-ndjson")
+        async def told() -> AsyncIterator[dict[str, Any]]:
             while True:
                 stage = await _next(events, left)
                 last = stage["stage"] in ("done", "failed")
-                if self.progress:
-                    await _line(send, stage, more=not last)
-                elif last:
-                    await _whole(send, stage)
+                yield stage
                 if last:
                     return
+
+        job.tell = tell
+        self.desk.queue.add(job)
+        left = asyncio.ensure_future(_left(receive))
+        try:
+            yield told()
         finally:
             left.cancel()
             self.desk.queue.forget(job)
+
+
+class _Keeping(_Translation):
+    """The same for a clip that is kept: the worker writes a clean video of its part, the keeper puts it away."""
+
+    def __init__(self, desk: _Desk, headers: Any, keeper: Keeper) -> None:
+        super().__init__(desk, headers, progress=False)
+        self.keeper = keeper
+
+    async def _answer(self, path: Path, form: ClipForm, receive: Receive, send: Send) -> None:
+        try:
+            wish = self.keeper.check(form.texts)
+        except ValueError as error:
+            raise Refused(422, str(error)) from None
+        job = Job(path, form.name, _unheard)
+        job.keep = path.with_name("kept.mp4")
+        async with self._stages(job, form, receive) as stages:
+            async for stage in stages:
+                if stage["stage"] == "failed":
+                    await _whole(send, stage)
+                elif stage["stage"] == "done":
+                    try:
+                        name = await to_thread.run_sync(self.keeper.add, job.keep, wish)
+                    except (ValueError, OSError) as error:
+                        raise Refused(507, f"not kept: {error}") from None
+                    await _whole(send, {**stage, "name": name})
+
+
+def _unheard(stage: dict[str, Any]) -> None:
+    """What a job tells before anybody listens."""
 
 
 async def _left(receive: Receive) -> None:

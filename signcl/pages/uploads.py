@@ -13,19 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from signcl.data.batch import Sample
+from signcl.data.batch import Sample, Segment
 from signcl.data.bounds import bounded, check_bounds
 from signcl.data.loading import load_raw
 from signcl.data.sections import InputRecipe
-from signcl.data.video import frames_at, probe
+from signcl.data.segments import read_clip
+from signcl.data.video import Frames, clip_rate, frames_at, probe
 from signcl.data.video.tracks import open_video, video_track
 from signcl.inference.estimated_poses import PoseReader
 from signcl.inference.translation import input_for
 from signcl.training.runs import Run
 
-__all__ = ["Limits", "Refused", "kind_of", "read_upload"]
+__all__ = ["Limits", "Part", "Refused", "kind_of", "read_part_of_upload", "read_upload"]
+
+Part = tuple[float, float | None]
+"""Start and stop of a part of a clip in seconds; None is its end."""
 
 MEGABYTE = 1_000_000
+HUNDREDTHS = 100.0  # a second
+USUAL, FASTEST = 25.0, 60.0
+"""Frames a second of a clip that does not say its rate, and of the fastest that is kept."""
 KINDS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
 
 
@@ -83,7 +90,12 @@ def kind_of(head: bytes) -> str | None:
 
 
 def read_upload(
-    path: Path, run: Run, limits: Limits, note: Callable[[str], None], poses: PoseReader | None = None
+    path: Path,
+    run: Run,
+    limits: Limits,
+    note: Callable[[str], None],
+    poses: PoseReader | None = None,
+    part: Part | None = None,
 ) -> np.ndarray:
     """The frames or features of a file that somebody sent.
 
@@ -93,6 +105,7 @@ def read_upload(
         limits: what is taken.
         note: is given a line about a clip that was brought to another rate, or read although damaged.
         poses: of a run of key points: makes them of videos.
+        part: of a video: only that is read.
 
     Raises:
         Refused: with the HTTP status and one line for the person.
@@ -117,10 +130,12 @@ def read_upload(
                 _measure_at(path, recipe.fps, limits)
             if said:
                 note(said.removeprefix(f"{path.name}: "))
-            sample = Sample("clip", "", clip=path)
+            sample = Sample("clip", "", clip=path, segment=_segment(path, part))
             if poses is not None:
                 return poses.rows(sample, recipe, lambda what: note(_without_path(what, path)))
             return load_raw(sample, recipe, lambda what: note(_without_path(what, path)))
+        if part is not None:
+            raise Refused(422, "start and stop are for videos; cut the features before you send them")
         if kind == "npz":
             _unpacked(path, limits)
         named = path.with_suffix(f".{kind}")  # the reader goes by the ending
@@ -133,6 +148,43 @@ def read_upload(
         raise
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise Refused(422, _without_path(str(error), path)) from None
+
+
+def read_part_of_upload(path: Path, limits: Limits, part: Part | None) -> tuple[Frames, float]:
+    """The frames of a video that somebody sent, in its own size at a steady rate, to be kept. [T, H, W, 3], per second
+
+    A camera's frames come unevenly; a file of them has one rate. It is the clip's own mean rate, at most `FASTEST`.
+
+    Raises:
+        Refused: with the HTTP status and one line for the person.
+    """
+    with path.open("rb") as file:
+        if kind_of(file.read(16)) != "video":
+            raise Refused(415, f"only videos are kept ({', '.join(KINDS)}), judged by content and not by name")
+    whole = InputRecipe()
+    try:
+        _measure(path, whole, limits)
+        rate = min(FASTEST, clip_rate(path) or USUAL)
+        _measure_at(path, rate, limits)
+        return read_clip(Sample("clip", "", clip=path, segment=_segment(path, part)), fps=rate), rate
+    except Refused:
+        raise
+    except (ValueError, OSError) as error:
+        raise Refused(422, _without_path(str(error), path)) from None
+
+
+def _segment(path: Path, part: Part | None) -> Segment | None:
+    """A part of a video as the readers know it; a stop beyond the end is the end, since players round up."""
+    if part is None:
+        return None
+    start, stop = part
+    rows = frames_at(path, HUNDREDTHS)
+    if rows is None:
+        raise Refused(422, "only videos with times can be cut; send the whole clip")
+    end = len(rows) / HUNDREDTHS
+    if start >= end:
+        raise Refused(422, f"the clip ends at {end:.2f} s, and start is {start:g}")
+    return Segment(start, end if stop is None else min(stop, end), row="start and stop")
 
 
 def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:

@@ -24,12 +24,14 @@ from typing import Any
 from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 from signcl.data.registry import load_plugins
-from signcl.inference.translation import Model, load_model, translate, trust_of
+from signcl.data.video import write_video
+from signcl.inference.translation import Model, load_model, translate, trust_of, why_no_confidence
 from signcl.pages.signs import clip_strip
-from signcl.pages.uploads import Limits, Refused, read_upload
+from signcl.pages.uploads import Limits, Refused, read_part_of_upload, read_upload
 
 __all__ = ["Work", "work"]
 
+ALTERNATIVES = 3  # other sentences of the search that are told
 POLITE = 2  # the worker's niceness: pages and uploads come first
 
 
@@ -50,7 +52,7 @@ def work(pipe: Connection, task: Work) -> None:
     """Load the model, then translate one clip after another until the pipe closes.
 
     Messages out: {"stage": "ready"} or {"stage": "unfit", "error"} once, then the stages of each clip, the last one
-    `done` or `failed`. Messages in: {"path", "name", "limits"}.
+    `done` or `failed`. Messages in: {"path", "name", "limits", "part", "keep"}, see `job_queue.Job`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the server decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -72,7 +74,7 @@ def work(pipe: Connection, task: Work) -> None:
         _tell(pipe, {"stage": "ready"})
         while True:
             job = parse_json(pipe.recv_bytes())
-            for stage in _stages(model, Path(job["path"]), job["name"], Limits(**job["limits"])):
+            for stage in _stages(model, job, Limits(**job["limits"])):
                 _tell(pipe, stage)
     shutil.rmtree(task.place, ignore_errors=True)  # the pipe closes only when the server has died: see below
 
@@ -90,23 +92,33 @@ def _tell(pipe: Connection, stage: dict[str, Any]) -> None:
     pipe.send_bytes(json.dumps(stage, ensure_ascii=False).encode())
 
 
-def _stages(model: Model, path: Path, name: str, limits: Limits) -> Iterator[dict[str, Any]]:
+def _stages(model: Model, job: dict[str, Any], limits: Limits) -> Iterator[dict[str, Any]]:
     """What happens to one clip; the last stage is done or failed. No clip may end the worker."""
+    path, name = Path(job["path"]), job["name"]
+    part = None if job["part"] is None else tuple(job["part"])
     try:
         yield {"stage": "reading"}
+        if job["keep"] is not None:
+            frames, fps = read_part_of_upload(path, limits, part)
+            write_video(Path(job["keep"]), frames, fps)
+            yield {"stage": "done", "clip": name, "frames": len(frames), "fps": round(fps, 3)}
+            return
         notes: list[str] = []
-        raw = read_upload(path, model.run, limits, notes.append, model.poses)
+        raw = read_upload(path, model.run, limits, notes.append, model.poses, part)
         yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
-        found = translate(model, raw)
+        found = translate(model, raw, alternatives=ALTERNATIVES)
+        why_not = why_no_confidence(model).replace(str(model.run.folder), model.run.folder.name)
         yield {
             "stage": "done",
             "clip": name,
             "text": found.text,
+            "alternatives": [{"text": text, "probability": _short(p)} for text, p in found.alternatives],
             "frames": found.num_frames,
             "seconds": round(found.seconds, 3),
             **trust_of(found),
             "run": model.run.folder.name,
             **({"notes": notes} if notes else {}),
+            **({"why_no_confidence": why_not} if found.confidence is None else {}),
         }
     except Refused as error:
         yield {"stage": "failed", "error": f"{name}: {error}", "status": error.status}
@@ -117,3 +129,7 @@ def _stages(model: Model, path: Path, name: str, limits: Limits) -> Iterator[dic
     except Exception as error:  # a fault of ours, or of a library's over a broken file: said here, logged there
         say(f"a fault while translating an upload; please report it\n{traceback.format_exc()}")
         yield {"stage": "failed", "error": f"{name}: cannot be translated ({type(error).__name__})", "status": 422}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -18,7 +18,7 @@ from signcl.systems.base import (
     system_names,
 )
 from signcl.systems.parts.frames import Tapped
-from signcl.systems.terms import Term, TermContext, register_term
+from signcl.systems.terms import Term, TermContext, register_term, word_terms  # and with these the terms of all systems
 
 __all__ = [
     "SYSTEMS",
@@ -36,4 +36,5 @@ __all__ = [
     "register_term",
     "system_class",
     "system_names",
+    "word_terms",
 ]

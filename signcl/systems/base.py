@@ -25,6 +25,7 @@ from signcl.systems.encoders import DINOv2Config, I3DConfig, StreamsConfig, buil
 from signcl.systems.parts.frames import (
     Tapped,
     feature_lengths,
+    feature_size,
     frame_features,
     no_such_tap,
     tap_of_frames,
@@ -294,6 +295,9 @@ class System(nn.Module):
     """Tensors that every such checkpoint has, by the ends of their names; they tell its kind from others."""
 
     config: SystemConfig
+    term_memory: nn.ModuleDict
+    """What loss terms keep from step to step, by term (`Term.memory`). A run of such a term attaches it; no other model
+    has it."""
 
     def __init__(self, config: SystemConfig, sizes: Sizes) -> None:
         super().__init__()
@@ -346,6 +350,11 @@ class System(nn.Module):
     def features(self, batch: Batch) -> Tensor:
         """The tap of SignCL, zero at padding. [B, T, D]"""
         return frame_features(self.visual, batch)[0]
+
+    @property
+    def contrast_dim(self) -> int:
+        """Size of a frame as losses on frames see it: of `Outputs.contrast`, else of `Outputs.features`."""
+        return feature_size(self.visual)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
         """Steps that clips of so many frames give. [B] -> [B]"""
@@ -423,6 +432,15 @@ class System(nn.Module):
         numbers = zip(found.log_probs.tolist(), found.counts.tolist())
         rows = found.features.float().cpu()
         return [Answer(text, *pair, row) for text, pair, row in zip(texts, numbers, rows)]
+
+    @torch.no_grad()
+    def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
+        """The answer of each clip, as `answer_scored` gives it, then others of the same search, best first.
+
+        Args:
+            most: answers of a clip; a system whose search keeps only the best gives only that. In eval mode.
+        """
+        return [[answer] for answer in self.answer_scored(batch, decode)]
 
     def generate_scored(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Written:
         """`generate` with log p of each sentence, here by teacher forcing: `forward` reads what was written.

@@ -19,7 +19,7 @@ At the published sizes (ResNet-18, width 1024, 3+3 layers of 8 heads and 4096, t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,7 +27,16 @@ from torch import Tensor, nn
 
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
-from signcl.systems.base import EarlierRun, Sizes, Start, System, TransformerConfig, check_same_words, register
+from signcl.systems.base import (
+    Decode,
+    EarlierRun,
+    Sizes,
+    Start,
+    System,
+    TransformerConfig,
+    check_same_words,
+    register,
+)
 from signcl.systems.parts.frames import Tapped, feature_lengths, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.language_model import check_language_model, read_language_model
 from signcl.systems.parts.layers import ConvKind, TemporalConv
@@ -52,7 +61,7 @@ from signcl.systems.parts.module_names import check_parts
 from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
 from signcl.systems.parts.official_gfslt import released_input, visual_names, visual_sizes
 from signcl.systems.parts.transfer import DECODER, OFFSET, load_language_model, transfer
-from signcl.systems.parts.written import Written, mean_features, sentence_log_probs
+from signcl.systems.parts.written import Answer, Written, mean_features, sentence_log_probs
 from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput"]
@@ -318,6 +327,29 @@ class GFSLT(System):
         log_probs, counts = sentence_log_probs(self._token_scores(encoding, ids), ids, self.pad_id)
         return Written(ids, log_probs, counts, mean_features(encoding.features, encoding.lengths))
 
+    @torch.no_grad()
+    def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
+        """The hypotheses that one beam search ends with, by its score; the first is that of `answer_scored`."""
+        count = min(most, decode.beams)
+        if count < 2:
+            return super().answer_ranked(batch, decode, most)
+        assert self.tokenizer is not None
+        self._check_search(decode.beams, decode.max_new_tokens)
+        encoding = self.encode(batch)
+        ids = self._write(encoding, decode.beams, decode.length_penalty, decode.max_new_tokens, count)  # [B * count, U]
+        repeated = replace(
+            encoding,
+            steps=encoding.steps.repeat_interleave(count, dim=0),
+            step_lengths=encoding.step_lengths.repeat_interleave(count, dim=0),
+        )
+        log_probs, counts = sentence_log_probs(self._token_scores(repeated, ids), ids, self.pad_id)
+        rows = mean_features(encoding.features, encoding.lengths).float().cpu()
+        every = [
+            Answer(self.tokenizer.decode(row), log_prob, tokens, rows[number // count])
+            for number, (row, log_prob, tokens) in enumerate(zip(ids.tolist(), log_probs.tolist(), counts.tolist()))
+        ]
+        return [every[first : first + count] for first in range(0, len(every), count)]
+
     def _check_search(self, num_beams: int, max_new_tokens: int) -> None:
         if num_beams < 1 or not 1 <= max_new_tokens < self.max_positions:
             raise ValueError(
@@ -325,7 +357,10 @@ class GFSLT(System):
                 f"(model.max_positions - 1), got {num_beams} and {max_new_tokens}."
             )
 
-    def _write(self, encoding: GFSLTEncoding, num_beams: int, length_penalty: float, max_new_tokens: int) -> Tensor:
+    def _write(
+        self, encoding: GFSLTEncoding, num_beams: int, length_penalty: float, max_new_tokens: int, most: int = 1
+    ) -> Tensor:
+        """The `most` best sentences of each clip, one clip after the other. [B * most, U]"""
         from transformers.modeling_outputs import BaseModelOutput
 
         settings = search_settings(
@@ -336,13 +371,17 @@ class GFSLT(System):
             start_id=self.start_id,
             ends=self.end_id,
         )
+        settings.num_return_sequences = most
         mbart: Any = self.mbart
         ids: Tensor = mbart.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoding.steps),
             attention_mask=frame_mask(encoding.step_lengths, encoding.steps.shape[1]).long(),
             generation_config=settings,
         )
-        return ids[:, 1:]
+        ids = ids[:, 1:]
+        # transformers fills short rows with the end mark where the pad id is 0, which would count as words of theirs
+        ends = ids == self.end_id
+        return ids.masked_fill((ends.cumsum(dim=1) - ends.long()) > 0, self.pad_id)
 
     # -- weights of others --------------------------------------------------------------------------------------------
 

@@ -112,6 +112,11 @@ class Recogniser(System):
         """Steps that clips of so many frames give: as many as the frame encoder gives rows. [B] -> [B]"""
         return feature_lengths(self.visual, lengths)
 
+    @property
+    def contrast_dim(self) -> int:
+        """Of the encoder's states."""
+        return self.config.width
+
     def features(self, batch: Batch) -> Tensor:
         """The tap of SignCL, zero at padding. [B, T, width]"""
         return self.encoder(*frame_features(self.visual, batch), only_tap=True)[0]

@@ -53,7 +53,7 @@ from signcl.training.repeated_layers import (
     unsharded,
     whole_tensors,
 )
-from signcl.training.runs import build_model, initialise
+from signcl.training.runs import attach_memory, build_model, initialise
 from signcl.training.views import augmented
 
 __all__ = ["Loop"]
@@ -114,6 +114,7 @@ class Loop:
         described = None if state is None else run_folder.read_architecture(folder)
         self.model = build_model(recipe, data.tokenizer, data.feature_dim, data.glosses, data.targets, described)
         self.initialised = initialise(self.model, recipe, data.tokenizer, data.targets) if state is None else []
+        attach_memory(self.model, recipe, data.targets)
         freeze_parts(self.model, recipe.model.freeze)
         if train.frozen_precision == "bf16":
             keep_frozen_in_bf16(self.model)
@@ -145,6 +146,7 @@ class Loop:
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
         self.star = "  * (the best on dev so far: these weights are kept)"  # explained once
+        self.noted: dict[str, dict[str, int]] = {}  # as of the last save
         self.fingerprints = self._fingerprints()
         if state is not None:
             self._restore(state)
@@ -180,6 +182,8 @@ class Loop:
         self.initialised = state["initialised"]
         for name in RESTORED:
             setattr(self, name, state.get(name, getattr(self, name)))
+        if self.lead:  # counts are summed over ranks when they are saved
+            self.objective.noted = state.get("noted", {})
         if self.step < self.epoch * self.steps_per_epoch:  # max_steps ended it in an epoch, which goes on now
             self.epoch = self.step // self.steps_per_epoch
 
@@ -526,6 +530,7 @@ class Loop:
             self.broken = {name: reason for broken, _, _ in parts for name, reason in broken.items()}
             self.cut = {name: True for _, cut, _ in parts for name in cut}
             self.damaged = {name: what for _, _, damaged in parts for name, what in damaged.items()}
+        self.noted = self._noted()
         model, optimizer = self._whole(self.model.state_dict()), self._whole(self.optimizer.state_dict())
         if not self.lead:
             return
@@ -539,10 +544,24 @@ class Loop:
             "adaptation": asdict(self.adaptation),
             "refusals": self.refusals.state_dict(),
             "initialised": self.initialised,
+            "noted": self.noted,
             **{name: getattr(self, name) for name in RESTORED},
         }
         run_folder.save_card(self.folder, self._card())  # before a state that says it is finished: nothing comes after
         run_folder.save_state(self.folder, state)
+
+    def _noted(self) -> dict[str, dict[str, int]]:
+        """What terms have counted over training, of all ranks; here the host waits for the device."""
+        own = {term: {name: int(n) for name, n in counts.items()} for term, counts in self.objective.noted.items()}
+        parts = [own]
+        if self.fabric.world_size > 1:
+            parts = [own] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, own)
+        return {
+            term: {name: sum(part.get(term, {}).get(name, 0) for part in parts) for name in counts}
+            for term, counts in own.items()
+            if counts
+        }
 
     def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state as one process would have it; every rank of a sharded run needs to ask."""
@@ -580,6 +599,7 @@ class Loop:
             "damaged": self.damaged,
             "cut_sentences": len(self.cut),
             "refused_steps": self.refusals.count,
+            **({"noted": self.noted} if self.noted else {}),
             **({"gloss_classes": self._classes(), "too_short_for_ctc": sorted(self.too_short)} if data.glosses else {}),
         }
 
@@ -594,6 +614,12 @@ class Loop:
         if self.too_short:
             few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
             say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")
+        for term, counts in self.noted.items():
+            if counts.get("frames_with_negative") == 0:
+                say(
+                    f"loss.weights.{term}: no frame of {counts['frames']} had a negative, so nothing was pushed apart; "
+                    f"lower loss.signcl.words_per_gloss or frame_margin_floor, or use longer clips"
+                )
         if cut := len(self.cut):
             say(f"{cut} training sentences were cut to text.max_tokens={self.recipe.text.max_tokens} tokens")
         say(f"{self.folder}: {self.step} steps in {self.seconds:.0f} s")

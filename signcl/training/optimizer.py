@@ -86,6 +86,7 @@ def term_context(model: Any, recipe: Recipe, pad_id: int, gather: Gather | None 
         gather,
         view=views_of(model, recipe.input.augment),
         step_lengths=getattr(model, "step_lengths", None),
+        memories=dict(getattr(model, "term_memory", nn.ModuleDict()).items()),
     )
 
 
@@ -99,6 +100,8 @@ class Objective(nn.Module):
         self.frozen = tuple(recipe.model.freeze)
         self.progress: float | None = None
         """How much of training is done, set before each step."""
+        self.noted: dict[str, dict[str, Any]] = {}
+        """Counts of terms over training, by term (`TermContext.note`)."""
 
     def train(self, mode: bool = True) -> Objective:
         """Training mode for all but the frozen modules, whose dropout is off and whose batch norms stand still."""
@@ -111,7 +114,8 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted terms."""
         with cpu_half():
-            context = replace(self.context, progress=self.progress)
+            noted = None if self.progress is None else self.noted
+            context = replace(self.context, progress=self.progress, noted=noted)
             return compute_terms(self.model(batch), batch, self.terms, context)
 
 

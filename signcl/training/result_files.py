@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from signcl.data.json_files import Maybe, read_json
+from signcl.data.json_files import Maybe, check_shape, read_json
 
 __all__ = ["read_density", "read_points", "read_scores"]
 
@@ -22,10 +22,23 @@ SPLIT = {
     "seen_in_training?": Maybe({"sentences": int, "percent": float}),
     "vocabulary_round_trip?": Maybe({"changed_references": int}),
     "unseen?": {"bleu4?": float | None},
+    "confidence?": Maybe({}),
     "probes?": {},
     "health?": [{"name": str, "text": str, "empty": bool}],
     "made?": {"skipped?": Maybe({str: str}), "trained_on_this_split?": bool},
 }
+CONFIDENCE = {
+    "quality": str,
+    "mean_quality": float,
+    "risk_coverage": {"area": float, "by_chance": float, "best": float},
+    "why_not?": str,
+    "mean_confidence?": float,
+    "ece?": float,
+    "bins?": [{"confidence": float, "quality": float, "count": int}],
+    "calibration?": {"kind": str, "split": str, "clips": int, "cross_fitted": bool, "note?": str},
+    "out_of_domain?": {"clips": int},
+}
+"""Of a split whose answers have probabilities; else it is empty."""
 PART = {"map?": float, "map_interval?": (float, float), "one_nn?": float, "one_nn_interval?": (float, float)}
 DENSITY = {
     "sdr": float,
@@ -59,6 +72,11 @@ def read_scores(folder: Path) -> dict[str, Any]:
 
 def _check_scores(found: dict[str, Any]) -> None:
     for split, scores in found.items():
+        if confidence := scores.get("confidence"):
+            where = f"[{split[:40]!r}].confidence"
+            check_shape(confidence, CONFIDENCE, where)
+            if "bins" not in confidence and "why_not" not in confidence:
+                raise ValueError(f"{where}: needs `bins` of a calibrated run, or `why_not`, got neither")
         for name, pair in (scores.get("intervals") or {}).items():
             if not isinstance(pair, int | float | str) and not _two_numbers(pair):
                 raise ValueError(f"[{split[:40]!r}].intervals[{name[:40]!r}]: needs two numbers, got {str(pair)[:40]}")

@@ -143,11 +143,20 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} is damaged ({error}); train again or copy the run folder again") from None
 
 
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Put a run's weights into a model of the same recipe; every tensor must find its place."""
+def without_memory(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A run's tensors but for what its loss terms kept from step to step."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("term_memory.")}
+
+
+def load_weights(folder: Path, model: nn.Module, *, memory: bool = True) -> None:
+    """Put a run's weights into a model of the same recipe; every tensor must find its place.
+
+    Args:
+        memory: False leaves out what its loss terms kept, for a model that another run starts.
+    """
     from safetensors.torch import load_model
 
-    found = read_weights(folder)
+    found = read_weights(folder) if memory else without_memory(read_weights(folder))
     own = model.state_dict()
     wrong = [k for k in found if k not in own or found[k].shape != own[k].shape]
     if wrong:
@@ -157,7 +166,12 @@ def load_weights(folder: Path, model: nn.Module) -> None:
             f"{folder} holds the weights of another model: {len(wrong)} of {len(found)} tensors do not fit, first "
             f"{k}: {tuple(found[k].shape)} in the file, {here} in this model"
         )
-    load_model(model, str(folder / "model.safetensors"))
+    missing, _ = load_model(model, str(folder / "model.safetensors"), strict=False)
+    if missing:
+        raise ValueError(
+            f"{folder} holds the weights of another model: {len(missing)} tensors of this one are not in it, first "
+            f"{min(missing)}"
+        )
 
 
 def check_run_folder(folder: str | Path) -> Path:

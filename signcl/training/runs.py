@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import signcl
 from signcl.data.pose_estimation import PoseKind
@@ -19,7 +22,16 @@ from signcl.training.manifest import BESIDE_WEIGHTS, verify
 from signcl.training.memory import built_if_it_fits
 from signcl.training.recipe import Recipe, load_recipe
 
-__all__ = ["Run", "build_model", "build_recipe_encoder", "earlier_run", "initialise", "load_run", "read_recipe"]
+__all__ = [
+    "Run",
+    "attach_memory",
+    "build_model",
+    "build_recipe_encoder",
+    "earlier_run",
+    "initialise",
+    "load_run",
+    "read_recipe",
+]
 
 
 @dataclass
@@ -84,6 +96,21 @@ def build_model(
         described=described,
     )
     return built_if_it_fits(lambda: recipe.system(recipe.model, sizes))
+
+
+def attach_memory(model: System, recipe: Recipe, targets: Targets | None) -> None:
+    """Give a model what the recipe's terms keep from step to step (`Term.memory`), empty; nothing where none does.
+
+    After `initialise`: words of an earlier run are other words, so nothing is taken over.
+    """
+    makers: Mapping[str, Any] = {} if targets is None else targets.makers
+    memories = {
+        name: term.memory(model.contrast_dim, makers.get(name))
+        for name, term in recipe.terms.items()
+        if term.memory is not None
+    }
+    if memories:
+        model.term_memory = torch.nn.ModuleDict(memories)
 
 
 def _described_visual(recipe: Recipe) -> Any:
@@ -154,10 +181,10 @@ def earlier_run(folder: str) -> EarlierRun | None:
         folder=place,
         config=recipe.model,
         terms=tuple(recipe.loss.weights),
-        read_tensors=lambda: run_folder.read_weights(place),
+        read_tensors=lambda: run_folder.without_memory(run_folder.read_weights(place)),
         read_tokenizer=lambda: load_tokenizer(place),
         module=lambda: load_run(place).model,
-        load_into=lambda model: run_folder.load_weights(place, model),
+        load_into=lambda model: run_folder.load_weights(place, model, memory=False),
     )
 
 
@@ -193,6 +220,7 @@ def load_run(folder: str | Path | Run) -> Run:
         model = build_model(recipe, tokenizer, card.get("feature_dim"), glosses, targets, described)
     except ValueError as error:  # of a recipe and a card that do not fit each other
         raise ValueError(f"{folder}: {error}") from None
+    attach_memory(model, recipe, targets)
     run_folder.load_weights(folder, model)
     model.eval()
     return Run(folder, recipe, model, tokenizer, card, glosses, targets)

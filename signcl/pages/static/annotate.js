@@ -44,8 +44,8 @@
   try {
     task = await get("/api/annotate/task");
   } catch (error) {
-    return problem(error instanceof TypeError ? "The server does not answer. Is `signcl serve` still running?"
-      : "There is nothing to annotate here: start `signcl serve --annotate SPANS.tsv --root CORPUS`.");
+    return problem(error instanceof TypeError ? say("no_server")
+      : say("annotate.nothing"));
   }
 
   // -- who ----------------------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@
     $("name").focus();
     const { annotators } = await get("/api/annotate/summary");
     $("names").replaceChildren(...annotators.map(({ name, choose = 0, skip = 0 }) => {
-      const button = make("button", "", `${name} · ${choose + skip} of ${task.spans.length}`);
+      const button = make("button", "", `${name} · ${say("of", { part: choose + skip, all: task.spans.length })}`);
       button.type = "button";
       button.addEventListener("click", () => join(name));
       return button;
@@ -109,10 +109,10 @@
     $("choose").hidden = false;
     $("gloss").textContent = gloss;
     const nth = queue().indexOf(p) + 1;
-    $("where").textContent = `${clip} · frames ${first}–${end - 1} · ${role === "judge" ? "difference" : "sign"} ${nth} of ${queue().length}`;
+    $("where").textContent = `${clip} · ${say("frames", { first, last: end - 1 })} · ${say(role === "judge" ? "annotate.difference" : "annotate.sign", { part: nth, all: queue().length })}`;
     $("sentence").textContent = task.texts[clip] ?? "";
     count();
-    say(standing());
+    tell(standing());
     view = null;
     // until its own frames are there, those of the sign before must not stand under this one's name
     $("strip").replaceChildren();
@@ -123,7 +123,7 @@
     } catch (error) {
       if (place !== p) return;
       if (error instanceof TypeError) return unreachable(() => show(p, at));
-      $("strip").replaceChildren(make("p", "problem", `These frames cannot be shown: ${error.message}. Skip this sign.`));
+      $("strip").replaceChildren(make("p", "problem", say("annotate.unshown", { why: error.message })));
       $("look").parentElement.hidden = true;
       $("act-choose").disabled = true;
       return;
@@ -142,9 +142,9 @@
   };
   const standing = () => {
     const passed = role === "judge" ? (state.others[place] ?? []).filter(([, frame]) => frame === null).map(([name]) => name) : [];
-    if (!isDecided(place)) return passed.length ? `Skipped by ${passed.join(", ")}.` : "";
+    if (!isDecided(place)) return passed.length ? say("annotate.skipped_by", { names: passed.join(", ") }) : "";
     const frame = state.decided[place];
-    return frame === null ? "You skipped this sign." : `You chose frame ${frame}.`;
+    return frame === null ? say("annotate.you_skipped") : say("annotate.you_chose", { frame });
   };
 
   // -- the frames ---------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@
       cell.tabIndex = -1;
       cell.dataset.frame = frame;
       cell.setAttribute("role", "option");
-      cell.setAttribute("aria-label", inside ? `frame ${frame}` : `frame ${frame}, outside the sign`);
+      cell.setAttribute("aria-label", say(inside ? "annotate.frame" : "annotate.outside", { frame }));
       const part = make("i");
       const [column, row] = [i % view.columns, Math.floor(i / view.columns)];
       part.style.cssText = `aspect-ratio:${view.width}/${view.height};background-image:url("${view.sheet}");` +
@@ -181,7 +181,7 @@
   };
   const plot = () => {
     const svg = draw("svg", { class: "plot", viewBox: `0 0 ${view.count} 100`, preserveAspectRatio: "none", role: "img", height: 300,
-      "aria-label": `${view.dims} readings over ${view.count} frames` });
+      "aria-label": say("annotate.readings", { readings: view.dims, count: view.count }) });
     svg.append(draw("rect", { class: "in", x: view.start - view.first, width: view.stop - view.start, y: 0, height: 100 }));
     const line = (values, low, high) => values.map((v, i) => `${i + 0.5},${(low + (high - low) * (1 - v)).toFixed(2)}`).join(" ");
     view.curves.forEach((values, i) => svg.append(draw("polyline", { class: "c", points: line(values, 4, 78), style: `stroke:var(--m${i % 6})` })));
@@ -192,7 +192,7 @@
       move(view.first + Math.floor(((event.clientX - box.left) / box.width) * view.count));
     });
     $("strip").className = "";
-    $("strip").replaceChildren(svg, make("p", "note", `This corpus has no pictures: ${view.curves.length} of its ${view.dims} readings over time, each in its own range; thick below: how fast they change. Shaded: the sign.`));
+    $("strip").replaceChildren(svg, make("p", "note", say("annotate.curves", { shown: view.curves.length, readings: view.dims })));
     mark();
   };
   const mark = () => {
@@ -210,7 +210,7 @@
       const frame = Number(cell.dataset.frame);
       if (frame === own) {
         const ok = make("span", "ok", "✓");
-        ok.title = "your choice";
+        ok.title = say("annotate.yours");
         cell.append(ok);
       }
       const by = others.filter(([, theirs]) => theirs === frame);
@@ -228,7 +228,7 @@
       const now = $("strip").querySelector(".now");
       now.setAttribute("x1", cursor - view.first + 0.5);
       now.setAttribute("x2", cursor - view.first + 0.5);
-      say(`Frame ${cursor}. ${standing()}`);
+      tell(`${say("annotate.frame", { frame: cursor })}. ${standing()}`);
       return;
     }
     for (const cell of $("strip").children) {
@@ -242,22 +242,22 @@
     look.height = view.height;
     look.getContext("2d").drawImage(picture, (i % view.columns) * view.width, Math.floor(i / view.columns) * view.height,
       view.width, view.height, 0, 0, view.width, view.height);
-    $("number").textContent = `frame ${cursor}`;
+    $("number").textContent = say("annotate.frame", { frame: cursor });
   };
   const stop = () => {
     clearInterval(playing);
     playing = null;
-    $("act-play").firstChild.textContent = "Play ";
+    $("act-play").firstChild.textContent = `${say("annotate.play")} `;
   };
   const play = () => {
     if (playing) return stop();
     if (!view) return;
-    $("act-play").firstChild.textContent = "Stop ";
+    $("act-play").firstChild.textContent = `${say("annotate.stop")} `;
     playing = setInterval(() => move(cursor + 1 < view.stop ? cursor + 1 : view.start), 80);
   };
 
   // -- deciding -----------------------------------------------------------------------------------------------------
-  const say = (text, bad = false) => {
+  const tell = (text, bad = false) => {
     $("said").textContent = text;
     $("said").classList.toggle("bad", bad);
   };
@@ -265,11 +265,11 @@
     const all = queue();
     const done = all.filter(isDecided).length;
     $("bar").style.width = all.length ? `${(100 * done) / all.length}%` : "100%";
-    $("count").textContent = `${done} of ${all.length} ${role === "judge" ? "settled" : "decided"}`;
+    $("count").textContent = say(role === "judge" ? "annotate.settled" : "annotate.decided", { part: done, all: all.length });
   };
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const unreachable = async (again) => {
-    say("The server does not answer. Trying again …", true);
+    tell(say("annotate.trying"), true);
     await wait(1500);
     await again();
   };
@@ -285,12 +285,12 @@
         try {
           answer = await fetch("/api/annotate/decision", { method: "POST", headers: { "content-type": "application/json" }, body });
         } catch {
-          say("Not saved yet: the server does not answer. Trying again; leave this page open.", true);
+          tell(say("annotate.not_yet"), true);
           await wait(1500);
           continue;
         }
         const content = await answer.json();
-        if (!answer.ok) return say(`Not saved: ${content.error}`, true);
+        if (!answer.ok) return tell(say("annotate.not_saved", { why: content.error }), true);
         state = content;
         break;
       }
@@ -300,18 +300,18 @@
     $("done").hidden = true;
     if (action === "undo") {
       await show(where, frame);
-      return say("Taken back. Choose again.");
+      return tell(say("annotate.taken_back"));
     }
     const next = undecided(where);
     if (next < 0) return finished();
-    const what = action === "skip" ? `${task.spans[where][1]} skipped.` : `${task.spans[where][1]}: frame ${frame} saved.`;
+    const what = say(action === "skip" ? "annotate.was_skipped" : "annotate.was_saved", { gloss: task.spans[where][1], frame });
     await show(next);
-    say(`${what} ${$("said").textContent}`);
+    tell(`${what} ${$("said").textContent}`);
   };
   const choose = () => { if (view && !$("choose").hidden) decide("choose", cursor); };
   const skip = () => { if (!$("choose").hidden) decide("skip"); };
   const undo = () => {
-    if (state.last === null) return say("There is nothing to take back.");
+    if (state.last === null) return tell(say("annotate.nothing_back"));
     decide("undo", null, state.last);
   };
   const finished = () => {
@@ -320,8 +320,8 @@
     count();
     $("choose").hidden = true;
     $("done").hidden = false;
-    $("done-title").textContent = role === "judge" ? "Nothing left to settle." : "All signs are decided.";
-    $("done-text").textContent = `Saved in ${task.file}. Thank you.`;
+    $("done-title").textContent = say(role === "judge" ? "annotate.all_settled" : "annotate.all_done");
+    $("done-text").textContent = say("annotate.thanks", { file: task.file });
   };
   const step = (by) => {
     const all = queue();
@@ -335,6 +335,8 @@
   $("done-undo").addEventListener("click", undo);
   $("done-agree").addEventListener("click", () => agree());
 
+  // A button that was clicked lets the keys go, so that Enter then chooses
+  addEventListener("click", (event) => { if (event.detail) event.target.closest?.("button")?.blur(); });
   addEventListener("keydown", (event) => {
     if ($("work").hidden || $("agree").hidden === false || event.altKey || event.metaKey || event.target.tagName === "INPUT") return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -348,8 +350,9 @@
       n: () => step(1), p: () => step(-1),
     };
     if (!(key in keys) || (event.repeat && !key.startsWith("Arrow"))) return;
+    // Who has come to a button or a link by Tab means that one
+    if ((key === "Enter" || key === " ") && document.activeElement?.matches("button, a")) return;
     event.preventDefault();
-    if (document.activeElement instanceof HTMLButtonElement) document.activeElement.blur();
     keys[key]();
   });
 
@@ -384,7 +387,7 @@
     try {
       found = await get("/api/annotate/summary");
     } catch (error) {
-      return problem(`The agreement cannot be shown: ${error.message}`);
+      return problem(say("annotate.no_agreement", { why: error.message }));
     }
     problem("");
     tab("agree");
@@ -395,39 +398,39 @@
       return box;
     };
     $("figures").replaceChildren(
-      number(agreement.distance === null ? "–" : agreement.distance.toFixed(2), "frames apart, mean"),
-      number(agreement.near === null ? "–" : percent(agreement.near), `within ±${agreement.tolerance} frame`),
-      number(agreement.by_chance === null ? "–" : percent(agreement.by_chance), `within ±${agreement.tolerance} by chance`),
-      number(String(agreement.spans), "signs chosen by two or more"),
-      number(String(found.unsettled.length), "differences to settle"),
+      number(agreement.distance === null ? "–" : agreement.distance.toFixed(2), say("annotate.apart_mean")),
+      number(agreement.near === null ? "–" : percent(agreement.near), say("annotate.within", { by: agreement.tolerance })),
+      number(agreement.by_chance === null ? "–" : percent(agreement.by_chance), say("annotate.within_chance", { by: agreement.tolerance })),
+      number(String(agreement.spans), say("annotate.by_two")),
+      number(String(found.unsettled.length), say("annotate.to_settle")),
     );
     $("agree-note").textContent = agreement.spans
-      ? "By chance: had everybody picked blindly within each sign. A difference is more than one frame, or one skipped and another chose; a judge settles it, else the median counts."
-      : "Agreement needs two people who chose frames for the same signs.";
-    const parts = [make("h3", "", "People"), table(["name", "chosen", "skipped", "left"],
+      ? say("annotate.explained")
+      : say("annotate.needs_two");
+    const parts = [make("h3", "", say("annotate.people")), table(["name", "chosen", "skipped", "left"].map((key) => say(`annotate.head_${key}`)),
       found.annotators.map(({ name, choose = 0, skip: passed = 0 }) => [name, choose, passed, found.spans - choose - passed]))];
     if (agreement.pairs.length) {
-      parts.push(make("h3", "", "Pairs"), table(["pair", "signs", "frames apart", `within ±${agreement.tolerance}`, "same frame", "by chance"],
+      parts.push(make("h3", "", say("annotate.pairs")), table(["pair", "signs", "apart", "within", "same", "chance"].map((key) => say(`annotate.head_${key}`, { by: agreement.tolerance })),
         agreement.pairs.map((p) => [`${p.a}, ${p.b}`, p.spans, Number(p.distance.toFixed(2)), percent(p.near), percent(p.same), percent(p.by_chance)])));
     }
     if (found.unsettled.length || found.settled) {
-      const button = make("button", "main", found.unsettled.length ? `Settle ${found.unsettled.length} as judge ${me}` : "Look at the settled ones");
+      const button = make("button", "main", found.unsettled.length ? say("annotate.settle", { count: found.unsettled.length, name: me }) : say("annotate.look_settled"));
       button.id = "settle";
       button.addEventListener("click", async () => {
         role = "judge";
         await load();
         tab("choose");
         const next = undecided(-1);
-        $("me").textContent = `${me}, judge`;
+        $("me").textContent = say("annotate.judge", { name: me });
         if (next >= 0) await show(next);
         else if (state.queue.length) await show(state.queue[0]);
         else finished();
       });
       const row = make("div", "acts");
       row.append(button);
-      parts.push(row, table(["sign", "clip", "frames"], found.unsettled.slice(0, 200).map((p) => [task.spans[p][1], task.spans[p][0], `${task.spans[p][2]}–${task.spans[p][3] - 1}`])));
+      parts.push(row, table(["sign", "clip", "frames"].map((key) => say(`annotate.head_${key}`)), found.unsettled.slice(0, 200).map((p) => [task.spans[p][1], task.spans[p][0], `${task.spans[p][2]}–${task.spans[p][3] - 1}`])));
     }
-    if (found.foreign) parts.push(make("p", "note", `${found.foreign} decisions in the file are about other spans and are not counted.`));
+    if (found.foreign) parts.push(make("p", "note", say("annotate.foreign", { count: found.foreign })));
     $("tables").replaceChildren(...parts);
   };
   $("tab-agree").addEventListener("click", agree);

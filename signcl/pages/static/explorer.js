@@ -68,8 +68,14 @@
     }
     return packs.get(colour);
   };
-  const values = sets.flatMap((set) => set.sdr.filter((v) => v != null)).sort((a, b) => a - b);
-  const range = [values[Math.floor(0.02 * values.length)] ?? 0, values[Math.floor(0.98 * (values.length - 1))] ?? 1];
+  // scores of glosses that dots can be coloured by: the best is yellow, the worst violet
+  const SCORES = { sdr: { name: "SDR", falling: false }, found: { name: "mAP", falling: true } };
+  for (const [key, score] of Object.entries(SCORES)) {
+    const values = sets.flatMap((set) => set[key].filter((v) => v != null)).sort((a, b) => a - b);
+    score.range = [values[Math.floor(0.02 * values.length)] ?? 0, values[Math.floor(0.98 * (values.length - 1))] ?? 1];
+    score.known = values.length > 0;
+  }
+  const signerMarks = all.signers.map((_, i) => i).slice(0, MOST);
 
   const planes = sets.map((set, number) => {
     const figure = make("figure", "space");
@@ -79,8 +85,8 @@
     const base = make("canvas");
     const over = make("canvas", "over");
     over.tabIndex = 0;
-    over.setAttribute("role", "img");
-    over.setAttribute("aria-label", `Map of ${whole} signs of ${set.label}. Arrow keys move it, plus and minus zoom; the table below lists the glosses.`);
+    over.setAttribute("role", "application");
+    over.setAttribute("aria-label", `Map of ${whole} signs of ${set.label}. Arrow keys go from dot to dot, Enter shows the sign, Shift and arrows move the map, plus and minus zoom.`);
     const zoom = make("div", "zoom");
     for (const [sign, label, act] of [["+", "Zoom in", () => scale(1.5)], ["−", "Zoom out", () => scale(1 / 1.5)], ["⤢", "Whole map", () => reset()]]) {
       const button = make("button", "", sign);
@@ -125,7 +131,11 @@
       return best;
     };
 
-    const shades = set.sdr.map((sdr) => (sdr == null ? null : shade(Math.round(24 * (sdr - range[0]) / (range[1] - range[0] || 1)) / 24)));
+    const shades = Object.fromEntries(Object.entries(SCORES).map(([key, { range: [low, high], falling }]) => [key, set[key].map((value) => {
+      if (value == null) return null;
+      const share = Math.round(24 * (value - low) / (high - low || 1)) / 24;
+      return shade(falling ? 1 - share : share);
+    })]));
     const dot = whole > MANY ? 1.3 : whole > 1500 ? 2 : 3.2;
     const paint = () => {
       const context = base.getContext("2d");
@@ -137,7 +147,7 @@
       const groups = new Map(); // colour -> signs; grey first, so that colours lie on top
       const dust = looks.getPropertyValue("--dust");
       groups.set(dust, []);
-      const marks = chosen.map((_, i) => looks.getPropertyValue(`--m${i}`));
+      const marks = (mode === "signer" ? signerMarks : chosen).map((_, i) => looks.getPropertyValue(`--m${i}`));
       const place = new Map(chosen.map((gloss, i) => [gloss, i]));
       for (let i = 0; i < whole; i++) {
         if (set.x[i] < 0) continue;
@@ -145,12 +155,13 @@
         const y = py(set.y[i]);
         if (x < -9 || y < -9 || x > side + 9 || y > side + 9) continue;
         let colour = dust;
-        if (mode === "sdr") colour = shades[all.gloss[i]] ?? dust;
+        if (mode in SCORES) colour = shades[mode][all.gloss[i]] ?? dust;
+        else if (mode === "signer") colour = marks[all.signer[i]] ?? dust;
         else if (place.has(all.gloss[i])) colour = marks[place.get(all.gloss[i])];
         if (!groups.has(colour)) groups.set(colour, []);
         groups.get(colour).push(x, y);
       }
-      const sizeOf = (colour) => (colour === dust ? 0.8 : mode === "sdr" ? 1 : 1.35) * radius;
+      const sizeOf = (colour) => (colour === dust ? 0.8 : mode === "gloss" ? 1.35 : 1) * radius;
       if (whole > MANY) return pixels(context, groups, sizeOf);
       for (const [colour, places] of groups) {
         const size = sizeOf(colour);
@@ -250,6 +261,39 @@
       redraw();
     }).observe(plane);
 
+    // -- by keyboard: a dot at a time
+    let cursor = -1;
+    const inView = (i) => set.x[i] >= 0 && px(set.x[i]) >= 0 && py(set.y[i]) >= 0 && px(set.x[i]) <= side && py(set.y[i]) <= side;
+    const point = (i) => {
+      cursor = i;
+      if (i < 0) return;
+      centre(i);
+      paint();
+      paintOver(i);
+      const box = over.getBoundingClientRect();
+      tip({ clientX: box.left + px(set.x[i]), clientY: box.top + py(set.y[i]) }, i, set);
+    };
+    // the nearest dot in a direction: what lies aside counts twice, so that the same key goes on in one line
+    const next = (dx, dy) => {
+      if (cursor < 0 || set.x[cursor] < 0) {
+        const middle = (i) => (px(set.x[i]) - side / 2) ** 2 + (py(set.y[i]) - side / 2) ** 2;
+        let best = -1;
+        for (let i = 0; i < whole; i++) if (inView(i) && (best < 0 || middle(i) < middle(best))) best = i;
+        return selected !== null && inView(selected) ? selected : best;
+      }
+      let [best, least] = [cursor, Infinity];
+      for (let i = 0; i < whole; i++) {
+        if (set.x[i] < 0 || i === cursor) continue;
+        const [x, y] = [set.x[i] - set.x[cursor], set.y[i] - set.y[cursor]];
+        const along = x * dx + y * dy;
+        const aside = Math.abs(x * dy - y * dx);
+        if (along > 0 && aside <= 2 * along && along + 2 * aside < least) [best, least] = [i, along + 2 * aside];
+      }
+      return best;
+    };
+    over.addEventListener("focus", () => { if (over.matches(":focus-visible")) point(cursor >= 0 ? cursor : next(0, 0)); });
+    over.addEventListener("blur", () => { tip(null); paintOver(); });
+
     let drag = null;
     over.addEventListener("pointerdown", (event) => { drag = { x: event.offsetX, y: event.offsetY, moved: false }; });
     over.addEventListener("pointermove", (event) => {
@@ -283,11 +327,20 @@
     over.addEventListener("dblclick", (event) => scale(2, event.offsetX, event.offsetY));
     over.addEventListener("keydown", (event) => {
       const step = side / 8;
-      const keys = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-      if (event.key in keys) {
-        view.x += keys[event.key][0];
-        view.y += keys[event.key][1];
+      const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key in keys && event.shiftKey) {
+        view.x -= step * keys[event.key][0];
+        view.y -= step * keys[event.key][1];
+        tip(null);
         redraw();
+      } else if (event.key in keys) {
+        point(next(...keys[event.key]));
+      } else if (event.key === "Enter" || event.key === " ") {
+        if (cursor >= 0) {
+          select(cursor);
+          point(cursor);
+        }
       } else if (event.key === "+" || event.key === "=") scale(1.5);
       else if (event.key === "-") scale(1 / 1.5);
       else if (event.key === "0") reset();
@@ -329,7 +382,7 @@
     const gloss = all.gloss[sign];
     const own = make("div", "",
       make("h3", "", glosses[gloss]),
-      make("p", "facts", `${clips[all.clip[sign]]}, ${frameText(sign)}`),
+      make("p", "facts", `${clips[all.clip[sign]]}, ${frameText(sign)}${all.signer[sign] < 0 ? "" : `, signer ${all.signers[all.signer[sign]]}`}`),
       strip(sign, "frames"),
     );
     const sentence = all.texts[all.clip[sign]];
@@ -363,8 +416,14 @@
     coloured();
   };
   const coloured = () => {
-    if (mode === "sdr") {
-      $("chips").replaceChildren(make("span", "scale", `SDR ${percent(range[0])} %`, make("i"), `${percent(range[1])} %`));
+    if (mode in SCORES) {
+      const { name, range: [low, high], falling } = SCORES[mode];
+      const ends = falling ? [high, low] : [low, high];
+      $("chips").replaceChildren(make("span", "scale", `${name} ${percent(ends[0])} %`, make("i"), `${percent(ends[1])} %`));
+    } else if (mode === "signer") {
+      const rest = all.signers.length - signerMarks.length;
+      $("chips").replaceChildren(...signerMarks.map((i) => make("span", `chip m${i}`, make("i"), `${all.signers[i]} ${all.signer.filter((s) => s === i).length}`)),
+        ...(rest > 0 ? [make("span", "chip m-", make("i"), `${rest} other${rest === 1 ? "" : "s"}`)] : []));
     } else {
       const rest = glosses.length - chosen.length;
       $("chips").replaceChildren(...chosen.map((gloss, i) => {
@@ -378,6 +437,9 @@
     redraw();
     rows();
   };
+  for (const option of [...$("colour").options]) {
+    if (option.value === "signer" ? all.signers.length < 2 : option.value in SCORES && !SCORES[option.value].known) option.remove();
+  }
   $("colour").addEventListener("change", () => { mode = $("colour").value; coloured(); });
   $("add").addEventListener("change", () => {
     const gloss = glosses.indexOf($("add").value.trim());
@@ -441,6 +503,7 @@
     { name: "Gloss", of: (g) => glosses[g] },
     { name: "Signs", of: (g) => counts[g], show: String },
     ...sets.flatMap((set, number) => [{ name: sets.length > 1 ? `SDR %, ${set.label}` : "SDR %", run: number, of: (g) => set.sdr[g], show: percent }]),
+    ...sets.map((set, number) => ({ name: sets.length > 1 ? `mAP %, ${set.label}` : "mAP %", run: number, of: (g) => set.found[g], show: percent })),
     ...(sets.length > 1 ? [{ name: "Difference", of: (g) => (sets[0].sdr[g] == null || sets[1].sdr[g] == null ? null : sets[1].sdr[g] - sets[0].sdr[g]),
       show: (v) => (v == null ? "–" : (v > 0 ? "+" : "") + percent(v)), kind: (v) => (v == null ? "" : v < 0 ? "better" : "worse") }] : []),
     ...(sets.length > 1 ? [] : [{ name: "Within", of: (g) => sets[0].intra[g], show: (v) => decimals(v, 3) }, { name: "To others", of: (g) => sets[0].inter[g], show: (v) => decimals(v, 3) }]),
@@ -496,6 +559,13 @@
     const again = map == null ? "" : `; in other clips the same sign is nearest for ${decimals(nearest, 1)} % (mAP ${decimals(map, 1)} %)`;
     return make("p", "facts", key(number, set.label), ` ${numbers}${again}; ${percent(set.same)} % of the ${set.near.find((n) => n.length)?.length ?? 0} nearest neighbours are of the same gloss`);
   }));
+  for (const set of sets) {
+    const { signers, within, across, others } = set.summary;
+    if (!signers) continue;
+    const parts = [within == null ? "" : `SDR within one signer ${decimals(within, 2)} %`, across == null ? "" : `across signers ${decimals(across, 2)} %`,
+      others == null ? "" : `signs of other signers are found with mAP ${decimals(others, 1)} %`].filter(Boolean);
+    if (parts.length) $("summary").append(make("p", "facts", `${set.label}, ${signers} signers: ${parts.join("; ")}`));
+  }
   if (all.disagree) $("summary").append(make("p", "facts", all.disagree));
   $("how").textContent = sets.map((set) => `${set.label}: ${set.size[0]} rows of ${set.size[1]} numbers${set.made ? ` (${set.made})` : ""}; ${set.map}.`).join(" ");
   pairs();

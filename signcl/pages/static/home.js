@@ -9,25 +9,26 @@
     return;
   }
   const facts = [];
-  if (site.model) facts.push(`${site.model.system} on ${site.model.corpus}`);
-  if (site.run) facts.push(`${site.split} split`);
-  if (site.scores?.bleu4 !== undefined) facts.push(`BLEU-4 ${site.scores.bleu4.toFixed(2)}`);
-  if (site.scores?.wer !== undefined) facts.push(`WER ${site.scores.wer.toFixed(2)}`);
-  if (site.sdr !== undefined) facts.push(`SDR ${site.sdr.toFixed(2)} %`);
+  if (site.model) facts.push(`${site.model.system} · ${site.model.corpus}`);
+  if (site.run) facts.push(say("home.split", { split: site.split }));
+  if (site.scores?.bleu4 !== undefined) facts.push(`BLEU-4 ${inWords(site.scores.bleu4, 2)}`);
+  if (site.scores?.wer !== undefined) facts.push(`WER ${inWords(site.scores.wer, 2)}`);
+  if (site.sdr !== undefined) facts.push(`SDR ${inWords(site.sdr, 2)} %`);
   document.getElementById("kind").textContent = ["signcl serve", ...facts].join(" · ");
   const doors = [
-    ["/translate", "Translate", site.translates ? "A clip in, a sentence out." : `Not here: ${site.why_not}.`, site.translates],
-    ["/report", "Report", site.report ? "Curves, scores, density and sample translations." : "Not here: no run is served.", site.report],
-    ["/explorer", "Explorer", site.explorer ? "Every sign on a map, with its frames and neighbours." : site.run ? "Not made yet: one command makes it." : "Not here: no run is served.", !!site.run],
-    ["/annotate", "Choose frames", site.annotates ? "The frame that shows each sign best, by keyboard." : "Start with --annotate SPANS.tsv to choose frames.", site.annotates],
+    ["translate", site.translates ? say("home.translate") : say("home.not_here", { why: site.why_not }), site.translates],
+    ["report", say(site.report ? "home.report" : "home.no_run"), site.report],
+    ["explorer", say(site.explorer ? "home.explorer" : site.run ? "home.no_explorer" : "home.no_run"), !!site.run],
+    ["annotate", say(site.annotates ? "home.annotate" : "home.no_annotate"), site.annotates],
+    ["subtitles", say(site.subtitles ? "home.subtitles" : "home.no_subtitles"), site.subtitles],
   ];
-  document.getElementById("doors").append(...doors.map(([to, name, what, open]) => {
+  document.getElementById("doors").append(...doors.map(([name, what, open]) => {
     const door = document.createElement(open ? "a" : "div");
     door.className = "door";
-    if (open) door.href = to; else door.dataset.off = "";
+    if (open) door.href = `/${name}`; else door.dataset.off = "";
     const title = document.createElement("h2");
     const text = document.createElement("p");
-    title.textContent = name;
+    title.textContent = say(`bar.${name}`);
     text.textContent = what;
     door.append(title, text);
     return door;

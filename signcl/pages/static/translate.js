@@ -1,4 +1,4 @@
-// Upload a clip, show how far it is, then the sentence; one clip after another.
+// A clip goes up, its stages are shown, then the sentence beside the clip; one clip after another.
 (async () => {
   "use strict";
   const $ = (id) => document.getElementById(id);
@@ -8,6 +8,12 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
+  const button = (text, act, kind = "") => {
+    const made = make("button", kind, text);
+    made.type = "button";
+    made.addEventListener("click", act);
+    return made;
+  };
   const problem = (text) => {
     $("problem").textContent = text;
     $("problem").hidden = !text;
@@ -16,46 +22,167 @@
   try {
     site = await (await fetch("/api/site")).json();
   } catch {
-    return problem("The server does not answer. Is `signcl serve` still running?");
+    return problem(say("no_server"));
   }
-  const most = (site.max_upload / 1e6).toLocaleString("en");
+  const megabytes = (bytes, places = 0) => inWords(bytes / 1e6, places);
+  const most = megabytes(site.max_upload);
   if (!site.translates) {
-    $("file").disabled = true;
-    $("drop").hidden = true;
-    return problem(`This server does not translate: ${site.why_not}.`);
+    $("ways").hidden = true;
+    return problem(say("translate.cannot", { why: site.why_not }));
   }
-  $("kind").textContent = `signcl serve · ${site.run} · ${site.model.system} on ${site.model.corpus}`;
-  $("limits").textContent = site.model.wants === "video"
-    ? `mp4, mov, webm, mkv, avi or gif, up to ${most} MB` : `features as .npy or .npz, up to ${most} MB`;
+  const video = site.model.wants === "video";
+  $("kind").textContent = `signcl serve · ${site.run} · ${site.model.system} · ${site.model.corpus}`;
+  $("about").textContent = say(site.keeps ? "translate.about_keeping" : "translate.about");
+  $("limits").textContent = say(video ? "translate.takes_video" : "translate.takes_features", { most });
+  $("camera").hidden = !video;
 
-  const STAGES = { starting: "starting the translator", reading: "reading the frames", translating: "translating" };
   const named = (said) => {
-    if (said.stage === "waiting") return said.place === 1 ? "waiting: the next in the queue" : `waiting: ${said.place - 1} before it in the queue`;
-    return STAGES[said.stage] + (said.frames ? `, ${said.frames} frames` : "");
+    if (said.stage === "waiting") return said.place === 1 ? say("translate.next") : say("translate.waiting", { count: said.place - 1 });
+    return say(`translate.${said.stage}`, { count: said.frames });
+  };
+  const form = (file, part, texts = {}) => {
+    const fields = new FormData();
+    fields.append("clip", file);
+    for (const [name, value] of Object.entries({ ...part, ...texts })) fields.append(name, value);
+    return fields;
+  };
+  const reason = (status, text) => {
+    try { return JSON.parse(text).error; } catch { return say("translate.status", { status }); } // not JSON: the status must do
   };
 
-  const send = (file) => {
-    problem("");
-    if (file.size > site.max_upload) return problem(`${file.name} is ${(file.size / 1e6).toFixed(1)} MB; at most ${most} MB are taken. Cut it to one sentence.`);
-    if (!file.size) return problem(`${file.name} is empty.`);
-    const card = make("article", "result");
+  // -- one result ---------------------------------------------------------------------------------------------------
+  let number = 0;
+  const card = (file, part) => {
+    number += 1;
+    const whole = make("article", "result");
     const head = make("header");
-    const stage = make("span", "", "uploading");
-    head.append(make("b", "", file.name), stage);
+    const stage = make("span", "", say("translate.uploading"));
     const track = make("div", "track");
-    track.setAttribute("role", "progressbar");
-    track.setAttribute("aria-label", `Translating ${file.name}`);
     const bar = make("i");
+    track.setAttribute("role", "progressbar");
+    track.setAttribute("aria-label", say("translate.progress", { name: file.name }));
     track.append(bar);
-    card.append(head, track);
-    $("results").prepend(card);
+    head.append(make("b", "", file.name), stage);
+    const body = make("div", "pair");
+    const left = make("div");
+    const right = make("div");
+    body.append(left, right);
+    whole.append(head, track, body);
+    $("results").prepend(whole);
+    return { whole, stage, track, bar, left, right, file, part, number };
+  };
+  const playback = (shown, picture) => {
+    const { file, part, left } = shown;
+    const strip = () => {
+      if (!picture) return left.remove();
+      left.replaceChildren(Object.assign(make("img"), { src: picture, alt: say("translate.strip", { name: file.name }) }));
+    };
+    if (!video || !file.size) return strip();
+    const player = make("video");
+    const source = URL.createObjectURL(file);
+    Object.assign(player, { controls: true, muted: true, playsInline: true, loop: !part, preload: "auto" });
+    player.setAttribute("aria-label", say("translate.playback", { name: file.name }));
+    player.addEventListener("error", () => { URL.revokeObjectURL(source); strip(); }); // a kind that browsers do not play
+    player.src = part ? `${source}#t=${part.start},${part.stop}` : source;
+    left.replaceChildren(player, button(say("translate.cut"), () => { problem(""); camera.review(file); }, "quiet"));
+  };
+  const sure = (said) => {
+    if (said.confidence === null) return make("p", "note", say("translate.no_confidence", { why: said.why_no_confidence ?? "–" }));
+    const box = make("div", "sure");
+    const meter = make("div", "track");
+    const label = say("translate.confidence", { value: inWords(said.confidence, 2) });
+    meter.setAttribute("role", "meter");
+    for (const [name, value] of Object.entries({ label, valuemin: 0, valuemax: 1, valuenow: said.confidence })) meter.setAttribute(`aria-${name}`, value);
+    meter.append(make("i"));
+    meter.firstChild.style.width = `${100 * said.confidence}%`;
+    box.append(meter, make("b", "", label), make("span", "note", say("translate.confidence_about")));
+    return box;
+  };
+  const told = (shown, said) => {
+    const { right, stage, track } = shown;
+    track.remove();
+    stage.textContent = say("translate.done", { frames: inWords(said.frames), seconds: inWords(said.seconds, 2) });
+    right.replaceChildren(make("p", "says", said.text || say("translate.says_nothing")));
+    if (said.out_of_domain) {
+      right.append(make("p", "problem", say("translate.outside", { times: inWords(said.distance, 2) })));
+    } else for (const warning of said.warnings) right.append(make("p", "problem", warning));
+    right.append(sure(said));
+    if (said.nearest) right.append(make("p", "note", say("translate.nearest", { text: said.nearest })));
+    for (const note of said.notes ?? []) right.append(make("p", "note", note));
+    const text = site.keeps && video ? keeping(shown, said.text) : null;
+    if (said.alternatives.length) {
+      const list = make("ol", "others");
+      list.append(...said.alternatives.map(({ text: other, probability }) => {
+        const line = make("li");
+        line.append(make("span", "", other), " ", make("small", "", probability === null ? "" : say("translate.probability", { value: inWords(probability, 2) })));
+        if (text) line.append(" ", button(say("translate.use"), () => { text.value = other; text.focus(); }, "quiet"));
+        return line;
+      }));
+      const part = make("details");
+      part.append(make("summary", "", say("translate.alternatives")), list);
+      right.append(part);
+    }
+    if (text) right.append(text.closest("details"));
+  };
+
+  // -- keeping a clip, where its signer agrees ----------------------------------------------------------------------
+  const keeping = (shown, sentence) => {
+    const box = make("details", "keep");
+    const fields = make("form");
+    const field = (key, type, value) => {
+      const label = make("label", type === "checkbox" ? "consent" : "");
+      const input = Object.assign(make("input"), { type, value, maxLength: 1000, autocomplete: "off" });
+      label.append(...(type === "checkbox" ? [input, make("span", "", say(key))] : [make("span", "", say(key)), input]));
+      fields.append(label);
+      return input;
+    };
+    const text = field("translate.keep_text", "text", sentence);
+    const signer = field("translate.keep_signer", "text", "");
+    signer.maxLength = 80;
+    const consent = field("translate.keep_consent", "checkbox", "yes");
+    const send = make("button", "main", say("translate.keep_button"));
+    const said = make("p", "said");
+    said.setAttribute("role", "status");
+    fields.append(send, said);
+    fields.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      said.classList.toggle("bad", true);
+      if (!text.value.trim()) return Object.assign(said, { textContent: say("translate.needs_text") }) && text.focus();
+      if (!consent.checked) return Object.assign(said, { textContent: say("translate.needs_consent") }) && consent.focus();
+      said.classList.toggle("bad", false);
+      said.textContent = say("translate.keeping");
+      send.disabled = true;
+      try {
+        const texts = { text: text.value, signer: signer.value, consent: "yes" };
+        const answer = await fetch("/api/keep", { method: "POST", body: form(shown.file, shown.part, texts) });
+        const content = await answer.text();
+        if (!answer.ok) throw new Error(reason(answer.status, content));
+        fields.replaceChildren(said);
+        said.textContent = say("translate.kept", { name: JSON.parse(content).name });
+      } catch (error) {
+        said.classList.toggle("bad", true);
+        said.textContent = say("translate.not_kept", { why: error instanceof TypeError ? say("no_server") : error.message });
+        send.disabled = false;
+      }
+    });
+    box.append(make("summary", "", say("translate.keep")), fields);
+    return text;
+  };
+
+  // -- sending ------------------------------------------------------------------------------------------------------
+  const send = (file, part = null) => {
+    problem("");
+    if (file.size > site.max_upload) return problem(say("translate.too_large", { name: file.name, size: megabytes(file.size, 1), most }));
+    if (!file.size) return problem(say("translate.empty", { name: file.name }));
+    const shown = card(file, part);
     const fail = (text) => {
-      track.remove();
-      stage.textContent = "not translated";
-      card.append(make("p", "problem", text));
+      shown.track.remove();
+      shown.stage.textContent = say("translate.failed");
+      shown.right.append(make("p", "problem", text));
     };
     let seen = 0;
     let ended = false;
+    let picture = null;
     const request = new XMLHttpRequest();
     const read = () => {
       const lines = request.responseText.slice(seen).split("\n");
@@ -65,50 +192,35 @@
         const said = JSON.parse(line);
         if (said.stage === "done") {
           ended = true;
-          track.remove();
-          stage.textContent = `${said.frames} frames, ${said.seconds.toFixed(2)} s`;
-          const sentence = make("p", "says", said.text || "(the model says nothing)");
-          card.insertBefore(sentence, head.nextSibling);
-          if (said.confidence !== null) {
-            stage.textContent += `, confidence ${said.confidence.toFixed(2)} (sentence chrF / 100 to be expected)`;
-          }
-          for (const warning of said.warnings) sentence.after(make("p", "problem", warning));
+          told(shown, said);
         } else if (said.stage === "failed") {
           ended = true;
           fail(said.error);
         } else {
-          stage.textContent = named(said);
+          shown.stage.textContent = named(said);
           if (said.strip) {
-            const strip = make("img");
-            strip.src = said.strip;
-            strip.alt = `Frames of ${file.name}`;
-            card.append(strip);
+            picture = said.strip;
+            playback(shown, picture);
           }
         }
       }
     };
     request.upload.addEventListener("progress", (event) => {
       if (!event.lengthComputable) return;
-      bar.style.width = `${(100 * event.loaded) / event.total}%`;
-      if (event.loaded === event.total) track.classList.add("busy");
+      shown.bar.style.width = `${(100 * event.loaded) / event.total}%`;
+      if (event.loaded === event.total) shown.track.classList.add("busy");
     });
     request.addEventListener("progress", () => { if (request.status === 200) read(); });
     request.addEventListener("load", () => {
-      if (request.status === 200) {
-        read();
-        if (!ended) fail("The server stopped before it was done.");
-        return;
-      }
-      let said = `The server answered ${request.status}.`;
-      try { said = JSON.parse(request.responseText).error; } catch { /* not JSON: the status must do */ }
-      fail(said);
+      if (request.status !== 200) return fail(reason(request.status, request.responseText));
+      read();
+      if (!ended) fail(say("translate.stopped"));
     });
-    request.addEventListener("error", () => { if (!ended) fail("The server does not answer. Is `signcl serve` still running?"); });
-    const form = new FormData();
-    form.append("clip", file);
+    request.addEventListener("error", () => { if (!ended) fail(say("no_server")); });
     request.open("POST", "/api/translate?progress=true");
-    request.send(form);
+    request.send(form(file, part));
   };
+  const camera = recording({ done: send, problem });
   $("file").addEventListener("change", () => {
     for (const file of $("file").files) send(file);
     $("file").value = "";

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from signcl.data.batch import Batch
 from signcl.data.bounds import bounded, check_bounds, numbers_without_bounds
@@ -151,6 +151,22 @@ class TermContext:
     """Steps that clips of so many frames give in this model, for `Term.counts`. [B] -> [B]"""
     progress: float | None = None
     """How much of training is done, 0 in the first step and 1 in the last; None on dev, which is scored as a whole."""
+    noted: dict[str, Any] | None = None
+    """Counts over training that the run's card tells, see `note`; None on dev."""
+    memories: Mapping[str, nn.Module] = field(default_factory=dict)
+    """What terms keep from step to step, by term: `System.term_memory`."""
+    memory: Any = None
+    """The term's own, made by `Term.memory`; None where there is no run, as when a loss is computed by hand."""
+
+    def note(self, **counts: Tensor) -> None:
+        """Add to what the term counts over training; nothing waits for the device.
+
+        Args:
+            counts: scalars of this batch; their sums over all batches and ranks stand in the run's card.json.
+        """
+        if self.noted is not None:
+            for name, count in counts.items():
+                self.noted[name] = self.noted.get(name, 0) + count.detach()
 
 
 @dataclass(frozen=True)
@@ -195,6 +211,10 @@ class Term:
     """The class that makes tensors of each sentence (`signcl.systems.targets.Maker`), or a function without arguments
     that returns it, for a class that is imported when its term is weighed, not before."""
     measure: Measure | None = None
+    memory: Callable[[int, Any], nn.Module] | None = None
+    """(size of a frame feature, the term's targets) -> a module of buffers without weights, which is saved and loaded
+    with the model. The term reads it as `context.memory`, and changes it in training only: where `context.progress` is
+    not None."""
     reaches_frames: bool = True
     """Its gradient reaches the frame encoder; not so for a term of sentences alone."""
     counts: Callable[[Batch, TermContext], Tensor | float] | None = None
@@ -216,6 +236,8 @@ class Term:
             raise ValueError('needs of a loss term: one_gloss needs glosses too; write needs=("glosses", "one_gloss")')
         if self.counts is not None and not callable(self.counts):
             raise ValueError(f"counts of a loss term: a function (batch, context) is needed, got {self.counts!r}")
+        if self.memory is not None and not callable(self.memory):
+            raise ValueError(f"memory of a loss term: a function (dim, targets) is needed, got {self.memory!r}")
         if self.targets is not None and not callable(self.targets):
             raise ValueError(
                 f"targets of a loss term: the class itself is needed, or a function without arguments that returns it, "
@@ -334,6 +356,7 @@ def register_term(
     needs: tuple[str, ...] = (),
     targets: type | Callable[[], type] | None = None,
     measure: Measure | None = None,
+    memory: Callable[[int, Any], nn.Module] | None = None,
     reaches_frames: bool = True,
     counts: Callable[[Batch, TermContext], Tensor | float] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
@@ -343,7 +366,7 @@ def register_term(
 
     Args:
         name: its key in `loss.weights`.
-        title, explained, settings, needs, targets, measure, reaches_frames, counts: see `Term`.
+        title, explained, settings, needs, targets, measure, memory, reaches_frames, counts: see `Term`.
 
     Raises:
         ValueError: a name that another term has or that no term can have, or what `Term` refuses.
@@ -359,6 +382,7 @@ def register_term(
             needs=needs,
             targets=targets,
             measure=measure,
+            memory=memory,
             reaches_frames=reaches_frames,
             counts=counts,
         )
@@ -432,11 +456,12 @@ def term_counts(batch: Batch, terms: Mapping[str, Term], context: TermContext) -
 
 
 def _own(context: TermContext, name: str, term: Term) -> TermContext:
-    """The context with the settings of one term."""
+    """The context with the settings and the memory of one term."""
     settings = context.loss.sections.get(name)
     if settings is None and term.settings is not None:
         settings = term.settings()
-    return dataclasses.replace(context, settings=settings)
+    noted = None if context.noted is None else context.noted.setdefault(name, {})
+    return dataclasses.replace(context, settings=settings, memory=context.memories.get(name), noted=noted)
 
 
 def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:

@@ -14,6 +14,7 @@ from signcl.data.bounds import bounded
 from signcl.losses import (
     Selection,
     SignCL,
+    anchors_with_negative,
     clip_loss,
     ctc_loss,
     ctc_too_long,
@@ -63,21 +64,28 @@ def signcl_of(recipe: SignCLRecipe) -> SignCL:
     )
 
 
-def _frame_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
+def _frame_contrast(out: Any, batch: Batch, context: TermContext, same_word: Tensor | None = None) -> Tensor:
     """SignCL where the system lets it look: `out.contrast` if it has one, else `out.features`.
 
-    Drawn negatives come from torch's generator.
+    Drawn negatives come from torch's generator. `same_word`: see `signcl_loss`. [B, T, T]
     """
     tokens = None if batch.tokens is None else batch.tokens.shape[1]
     if context.loss.signcl.frame_margin_rule == "released" and tokens is None:
         raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
     features, lengths = contrast_of(out)
-    return signcl_of(context.loss.signcl)(
+    contrast = signcl_of(context.loss.signcl)
+    padded_frames = -(-batch.max_length // 4) * 4 + 16  # with the edge copies of the released loader
+    if context.noted is not None and contrast.part != "pull":
+        margin = contrast.frame_margin(lengths, batch.num_words, padded_frames, tokens)
+        far, anchors = anchors_with_negative(lengths, features.shape[1], margin, contrast.variant)
+        context.note(frames=anchors, frames_with_negative=far)
+    return contrast(
         features,
         lengths,
         batch.num_words,
-        padded_frames=-(-batch.max_length // 4) * 4 + 16,  # with the edge copies of the released loader
+        padded_frames=padded_frames,
         padded_tokens=tokens,
+        same_word=same_word,
     )
 
 

@@ -1,0 +1,147 @@
+"""Clips that signers have agreed to give: a folder corpus that grows by one row at a time.
+
+    FOLDER/clips/NAME.mp4     the video, written by the worker: nothing of the sent file but its pictures
+    FOLDER/train.tsv          name, path, text, signer: the table that `corpus: {name: folder}` reads
+    FOLDER/consent.jsonl      for each clip: its name, when, and what the signer has ticked
+
+A row is written after its video, and the table is replaced as a whole, so that a kill leaves a corpus that can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import threading
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from signcl.data.annotation.clip_files import check_cell
+from signcl.data.annotation.plain_text import read_plain
+from signcl.data.annotation.table_files import has_words
+from signcl.data.corpora.folder import samples
+from signcl.data.files import write_bytes, write_text
+
+__all__ = ["Keeper", "Wish"]
+
+TABLE, CONSENT, LOCK = "train.tsv", "consent.jsonl", ".kept.lock"
+COLUMNS = ("name", "path", "text", "signer")
+LONGEST = {"text": 1000, "signer": 80}  # characters
+STATEMENT = "This video may be kept in the corpus of this server and used to train and test translation."
+"""What `consent=yes` means; the page shows it in the reader's language."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be kept with a video."""
+
+    text: str
+    signer: str = ""
+
+
+@dataclass
+class Keeper:
+    """The folder; see the head of this file."""
+
+    folder: Path
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Look at what is there, before anybody sends anything.
+
+        Raises:
+            ValueError, OSError: the folder cannot be written, or has a table that is no corpus or lacks a column.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise ValueError(f"--keep-in {self.folder}: this folder cannot be written")
+        if self._table.is_file() and self._lines():
+            self._header(self._lines())
+            if len(self._lines()) > 1:
+                samples(self.folder, "train")
+
+    @property
+    def _table(self) -> Path:
+        return self.folder / TABLE
+
+    def check(self, texts: Mapping[str, str]) -> Wish:
+        """The wish of a form.
+
+        Raises:
+            ValueError: no consent, no sentence, or a text that a table cannot hold.
+        """
+        if texts.get("consent") != "yes":
+            raise ValueError("consent: a clip is kept only with the signer's consent, `consent=yes`")
+        text, signer = (
+            unicodedata.normalize("NFC", " ".join(texts.get(name, "").split())) for name in ("text", "signer")
+        )
+        if not has_words(text):
+            raise ValueError("text: the sentence that is signed is needed")
+        for name, value in (("text", text), ("signer", signer)):
+            if len(value) > LONGEST[name]:
+                raise ValueError(f"{name}: at most {LONGEST[name]} characters are kept, got {len(value)}")
+            if value:
+                check_cell(value, name)
+        return Wish(text, signer)
+
+    def add(self, clip: Path, wish: Wish) -> str:
+        """Keep a video; everything is on the disk when this returns.
+
+        Returns:
+            Its name in the corpus.
+
+        Raises:
+            OSError, ValueError: it cannot be written; nothing is kept then.
+        """
+        now = datetime.now(UTC)
+        name = f"kept-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+        path = self.folder / "clips" / f"{name}.mp4"
+        cells = {"name": name, "path": f"clips/{name}.mp4", "text": wish.text, "signer": wish.signer}
+        with self._alone():
+            lines = self._lines() or ["\t".join(COLUMNS)]
+            row = "\t".join(cells.get(column, "") for column in self._header(lines))
+            try:
+                write_bytes(path, clip.read_bytes())
+                self._note_consent({"name": name, "time": now.isoformat(timespec="seconds"), "statement": STATEMENT})
+                write_text(self._table, "\n".join([*lines, row]) + "\n")
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        return name
+
+    def _note_consent(self, line: dict[str, str]) -> None:
+        path = self.folder / CONSENT
+        kept = path.read_bytes() if path.is_file() else b""
+        cut = kept and not kept.endswith(b"\n")  # a kill within the last line
+        with path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if cut else "") + json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> list[str]:
+        """The lines of the table; none where there is no table."""
+        text = read_plain(self._table) if self._table.is_file() else ""
+        return text.rstrip("\n").split("\n") if text.strip() else []
+
+    def _header(self, lines: list[str]) -> list[str]:
+        header = [cell.strip() for cell in lines[0].split("\t")]
+        missing = [column for column in COLUMNS if column not in header]
+        if missing:
+            raise ValueError(
+                f"{self._table}: needs the columns {', '.join(COLUMNS)} to take clips, {', '.join(missing)} missing"
+            )
+        return header
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer at a time, of this server and of others on the same folder."""
+        with self._guard, (self.folder / LOCK).open("a") as lock:
+            with contextlib.suppress(ImportError, OSError):  # Windows, or a file system without locks
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

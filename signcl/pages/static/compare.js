@@ -1,0 +1,32 @@
+// Clips that play in their windows, and the order of the sentences; the page is whole without it.
+(() => {
+  "use strict";
+  const EVERY = 80; // milliseconds a frame: time is not that of the video, whose frames are thinned
+  for (const clip of document.querySelectorAll(".clip[data-count]")) {
+    const [count, columns, rows] = ["count", "columns", "rows"].map((name) => Number(clip.dataset[name]));
+    const picture = clip.querySelector("img");
+    const button = clip.querySelector("button");
+    const name = button.getAttribute("aria-label").replace(/^Play /, "");
+    let frame = 0;
+    let playing = 0;
+    const show = () => {
+      picture.style.transform = `translate(${(-100 * (frame % columns)) / columns}%, ${(-100 * Math.floor(frame / columns)) / rows}%)`;
+      clip.dataset.frame = frame;
+    };
+    button.addEventListener("click", () => {
+      if (playing) {
+        clearInterval(playing);
+        playing = 0;
+      } else playing = setInterval(() => { frame = (frame + 1) % count; show(); }, EVERY);
+      button.textContent = playing ? "Stop" : "Play";
+      button.setAttribute("aria-label", `${button.textContent} ${name}`);
+    });
+  }
+  const cards = [...document.querySelectorAll(".sample")];
+  document.getElementById("sort")?.addEventListener("change", (event) => {
+    const way = { a: -1, b: 1 }[event.target.value];
+    const difference = (card) => Number(card.dataset.difference);
+    const shown = way ? cards.filter((card) => way * difference(card) > 0).sort((x, y) => way * (difference(y) - difference(x))) : cards;
+    document.getElementById("cards").replaceChildren(...shown);
+  });
+})();

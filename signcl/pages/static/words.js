@@ -1,0 +1,11 @@
+// The page's words in the reader's language: say("of", { part: 1, all: 2 }).
+globalThis.say = (() => {
+  "use strict";
+  const table = JSON.parse(document.getElementById("words-data").textContent);
+  return (key, values = {}) => {
+    if (!(key in table)) throw new Error(`no words for ${key}`);
+    return table[key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  };
+})();
+// A number as the reader's language writes it.
+globalThis.inWords = (value, places = 0) => value.toLocaleString(document.documentElement.lang, { minimumFractionDigits: places, maximumFractionDigits: places });

@@ -1,0 +1,84 @@
+"""Terms that use the words of a clip's sentence on its frames: word_signcl, word_contrast. Any system can weigh them.
+
+Where in the clip a word is signed is not known: each term keeps a vector for each word and guesses (`WordMemory`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from signcl.data.batch import Batch
+from signcl.data.bounds import bounded
+from signcl.losses import word_contrast_loss
+from signcl.systems.parts.word_memory import WordMemory
+from signcl.systems.targets.clip_words import ContrastWords, SignCLWords, WordSettings
+from signcl.systems.terms import TermContext, register_term
+from signcl.systems.terms.frame_terms import contrast_of
+from signcl.systems.terms.shared import frame_contrast
+
+__all__ = ["WordContrastSettings", "word_contrast", "word_signcl"]
+
+
+@dataclass
+class WordContrastSettings(WordSettings):
+    """`loss.word_contrast` of a recipe."""
+
+    temperature: float = bounded(0.1, above=0, high=1000)
+    """Of the contrast of frames."""
+    frames: int = bounded(512, low=16, high=65_536)
+    """Frames of a batch that are compared, drawn."""
+
+
+def memory_of(dim: int, targets: Any) -> WordMemory:
+    """An empty memory for a vocabulary."""
+    return WordMemory(dim, len(targets))
+
+
+def _shares(frames: Tensor, lengths: Tensor, own: Tensor, context: TermContext) -> Tensor:
+    """The words in each frame; in training the memory learns from them. [B, T, V]"""
+    memory: WordMemory = context.memory or WordMemory(frames.shape[2], own.shape[1]).to(frames.device)
+    shares = memory.shares(frames, lengths, own, context.settings.share_temperature)
+    if context.progress is not None:
+        memory.learn(frames, lengths, shares, context.settings.rate, context.gather)
+    return shares
+
+
+@register_term(
+    "word_signcl",
+    settings=WordSettings,
+    targets=SignCLWords,
+    memory=memory_of,
+    title="Word-aware SignCL loss",
+    explained="frame contrast, far frames of one word spared",
+)
+def word_signcl(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """SignCL in which a far pair counts 1 - a_t^T a_j; its other values are those of `loss.signcl`."""
+    if context.loss.signcl.variant != "paper":
+        raise ValueError(
+            "loss.weights.word_signcl: needs loss.signcl.variant=paper, got released, which stays as it is"
+        )
+    shares = _shares(*contrast_of(out), batch.targets["word_signcl"], context)
+    value: Tensor = frame_contrast.function(out, batch, context, shares @ shares.mT)
+    return value
+
+
+@register_term(
+    "word_contrast",
+    settings=WordContrastSettings,
+    targets=ContrastWords,
+    memory=memory_of,
+    title="Word contrast loss",
+    explained="frames of one word in other clips against all others",
+)
+def word_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
+    """Frames of different clips near each other as far as they show the same word; clips of all ranks take part."""
+    parts = [*contrast_of(out), batch.targets["word_contrast"]]
+    features, lengths, own = parts if context.gather is None else map(context.gather, parts)
+    shares = _shares(features, lengths, own, dataclasses.replace(context, gather=None))
+    return word_contrast_loss(
+        features, lengths, shares, temperature=context.settings.temperature, frames=context.settings.frames
+    )
