@@ -111,6 +111,7 @@ def test_a_finished_store_is_not_overwritten(tmp_path):
     [
         (np.array([[1.0, np.nan]]), "'bad' hold NaN or infinity, first in frame 0"),
         (np.array([[1.0, 0.0], [np.inf, 0.0]]), "'bad' hold NaN or infinity, first in frame 1"),
+        (np.array([[1.0, 0.0], [0.0, 1e39]]), "'bad' hold numbers beyond 3.4e38, .*first in frame 1"),
         (np.zeros((0, 2)), r"'bad' must be numbers \[T, D\] with at least one frame"),
         (np.zeros(5), r"'bad' must be numbers \[T, D\]"),
         (np.zeros((2, 3, 4)), r"'bad' must be numbers \[T, D\]"),

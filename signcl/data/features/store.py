@@ -327,11 +327,14 @@ def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.
 
 
 def _finite(array: np.ndarray, name: str, where: str) -> np.ndarray:
-    if not np.isfinite(array).all():
-        frame = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-        raise ValueError(
-            f"{where}: features of {name!r} hold NaN or infinity, first in frame {frame}; extract it again"
+    with np.errstate(over="ignore"):  # what is read becomes float32, where a larger number would be infinity
+        finite = np.isfinite(array if array.itemsize <= 4 else array.astype(np.float32)).all(axis=1)
+    if not finite.all():
+        frame = int(np.flatnonzero(~finite)[0])
+        beyond = (
+            "NaN or infinity" if not np.isfinite(array[frame]).all() else "numbers beyond 3.4e38, the end of float32"
         )
+        raise ValueError(f"{where}: features of {name!r} hold {beyond}, first in frame {frame}; extract it again")
     return array
 
 
