@@ -151,6 +151,16 @@ def test_progress_in_a_log_file_says_what_is_left(monkeypatch, capsys):
     assert not progress.is_progress("epoch 3  bleu4 1.5")
 
 
+def test_the_pace_is_not_that_of_two_processes_that_begin_at_once(monkeypatch, capsys):
+    clock = iter([0.0, 20.0, 20.01, 30.0, 40.0])  # start; both first steps; then 10 s a step
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.track("training", total=10) as bar:
+        for _ in range(4):
+            bar.advance()
+    # by hand: 2 steps in the 10 s after the first, 7 are left
+    assert capsys.readouterr().err.splitlines()[0] == "training: 3 of 10, about 35 seconds left"
+
+
 def test_a_demo_that_has_learned_nothing_compares_nothing():
     row = {"sdr": 117.0, **dict.fromkeys(("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l"), 0.0), "train_seconds": 9.0}
     found = {

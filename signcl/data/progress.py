@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 APART = (10.0, 60.0)
 """Seconds until the first line of progress, and at most between two; each pause is half as long again."""
+MEASURED = 5.0
+"""Seconds after the first step before the pace is known: several processes take their first steps at once."""
 LINE = re.compile(r".*: \d+ of \d+, .* left$")
 
 
@@ -57,6 +59,7 @@ class _Lines:
         now = time.monotonic()
         if self.before is None:  # the pace is that after the first step, which has waited for the start of things
             self.before, self.started = self.done, now
+            self.next = max(self.next, now + MEASURED)
         if now < self.next or not self.before < self.done < self.total:
             return
         self.pause = min(APART[1], 1.5 * self.pause)

@@ -62,8 +62,8 @@ class Verdict:
         if not self.out_of_domain or self.distance is None:
             return ""
         return (
-            f"unlike the training clips: {self.distance:.2f} times as far from the nearest of them as clips of that "
-            f"kind lie at most; do not trust this translation"
+            f"unlike the training clips: {self.distance:.2f} times the largest distance that a similar clip has from "
+            f"its nearest training clip; do not trust this translation"
         )
 
 
