@@ -10,7 +10,7 @@ import torch
 
 from signcl.cli import main
 from signcl.inference.confidence import Judge, calibrate, load_judge, quality_of
-from signcl.inference.translation import load_model, translate
+from signcl.inference.translation import _others, load_model, translate
 from signcl.metrics.calibration import (
     calibration_error,
     cross_fitted,
@@ -195,3 +195,12 @@ def test_a_system_with_a_search_of_its_own_has_the_probability_of_what_it_wrote(
         found.verdict.probability
         != translate(model, np.load(run.parent / "features" / "test0.npy")).verdict.probability
     )
+
+
+def test_other_sentences_of_a_search_keep_its_order():
+    # By hand: of the two B the better one stays, in its place; the answer itself and an empty sentence are left out.
+    ranked = [("A", -1.0), ("B", -2.0), ("C", -3.0), ("B", -4.0), ("", -5.0), ("A", -6.0)]
+    answer, *others = (Answer(text, log_prob, tokens=1) for text, log_prob in ranked)
+    found = _others(answer, others)
+    assert [text for text, _ in found] == ["B", "C"]
+    assert found[0][1] > found[1][1]

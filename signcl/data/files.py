@@ -18,6 +18,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "append_line",
     "atomic_write",
     "clear_unfinished",
     "is_empty",
@@ -64,6 +65,31 @@ def read_text(path: Path) -> str:
     """A whole file of UTF-8; every error of the system names it."""
     with naming(path):
         return path.read_text(encoding="utf-8")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add one line to a file, on the disk when this returns; its folder and the file are made if need be.
+
+    One write to a file opened for appending, under a lock: lines of several processes never mix. Where a line was cut
+    by a full disk or a power cut, the new one starts on a line of its own.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        if fcntl is not None:  # on Windows appending in one write must do
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        size = os.fstat(handle).st_size
+        cut = size and os.pread(handle, 1, size - 1) != b"\n"
+        whole = b"\n" * bool(cut) + line + b"\n"
+        written = os.write(handle, whole)
+        if written != len(whole):
+            raise OSError(f"{path}: only {written} of {len(whole)} bytes could be written; free space and try again")
+        os.fsync(handle)
+    finally:
+        os.close(handle)  # lets the lock go
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
 from signcl.inference.confidence import Judge, Verdict, load_judge
 from signcl.inference.estimated_poses import PoseReader
+from signcl.systems.parts.written import Answer
 from signcl.training.devices import memory_advice
 from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
@@ -180,11 +181,19 @@ def translate(
     if model.judge is not None and verdict.confidence is not None:
         warnings.append(model.judge.unlike(decode))
     seconds = time.perf_counter() - started
-    told = {
-        other.text: other for other in reversed(others) if other.text not in ("", answer.text)
-    }  # the best of equals
-    ranked = tuple((other.text, Judge({}, None)(other).probability) for other in reversed(told.values()))
-    return Translation(answer.text, len(inputs), seconds, tuple(notes), verdict, tuple(filter(None, warnings)), ranked)
+    warned = tuple(filter(None, warnings))
+    return Translation(
+        answer.text, len(inputs), seconds, tuple(notes), verdict, warned, alternatives=_others(answer, others)
+    )
+
+
+def _others(answer: Answer, others: Sequence[Answer]) -> tuple[tuple[str, float | None], ...]:
+    """Other sentences of a search, best first, and their probabilities; of equal ones the best, in its place."""
+    found: dict[str, float | None] = {}
+    for other in others:
+        if other.text not in ("", answer.text):
+            found.setdefault(other.text, Judge({}, None)(other).probability)
+    return tuple(found.items())
 
 
 def why_no_confidence(model: Model) -> str:

@@ -24,7 +24,7 @@ from signcl.data.annotation.clip_files import check_cell
 from signcl.data.annotation.plain_text import read_plain
 from signcl.data.annotation.table_files import has_words
 from signcl.data.corpora.folder import samples
-from signcl.data.files import write_bytes, write_text
+from signcl.data.files import append_line, write_bytes, write_text
 
 __all__ = ["Keeper", "Wish"]
 
@@ -106,21 +106,13 @@ class Keeper:
             row = "\t".join(cells.get(column, "") for column in self._header(lines))
             try:
                 write_bytes(path, clip.read_bytes())
-                self._note_consent({"name": name, "time": now.isoformat(timespec="seconds"), "statement": STATEMENT})
+                consent = {"name": name, "time": now.isoformat(timespec="seconds"), "statement": STATEMENT}
+                append_line(self.folder / CONSENT, json.dumps(consent, ensure_ascii=False).encode())
                 write_text(self._table, "\n".join([*lines, row]) + "\n")
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
         return name
-
-    def _note_consent(self, line: dict[str, str]) -> None:
-        path = self.folder / CONSENT
-        kept = path.read_bytes() if path.is_file() else b""
-        cut = kept and not kept.endswith(b"\n")  # a kill within the last line
-        with path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut else "") + json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def _lines(self) -> list[str]:
         """The lines of the table; none where there is no table."""

@@ -33,48 +33,33 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["clip"],
-                    "properties": {
-                        "clip": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "a video, or features where the model wants those",
-                        },
-                        "start": {"type": "string", "description": "of a video: seconds from which it is read"},
-                        "stop": {"type": "string", "description": "of a video: seconds up to which it is read"},
-                    },
-                }
-            }
-        },
-    }
+CLIP = {
+    "clip": {
+        "type": "string",
+        "format": "binary",
+        "description": "a video, or features where the model wants those",
+    },
+    "start": {"type": "string", "description": "of a video: seconds from which it is read"},
+    "stop": {"type": "string", "description": "of a video: seconds up to which it is read"},
 }
-_FIELDS = FORM["requestBody"]["content"]["multipart/form-data"]["schema"]
-KEPT_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["clip", "text", "consent"],
-                    "properties": {
-                        **_FIELDS["properties"],
-                        "text": {"type": "string", "description": "what is signed"},
-                        "signer": {"type": "string", "description": "a name or number for who signs"},
-                        "consent": {"type": "string", "enum": ["yes"], "description": "the signer has agreed"},
-                    },
-                }
-            }
-        },
-    }
-}
+
+
+def _form(required: list[str], fields: dict[str, Any]) -> dict[str, Any]:
+    """How OpenAPI describes a form with an upload."""
+    schema = {"type": "object", "required": required, "properties": fields}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+FORM = _form(["clip"], CLIP)
+KEPT_FORM = _form(
+    ["clip", "text", "consent"],
+    CLIP
+    | {
+        "text": {"type": "string", "description": "what is signed"},
+        "signer": {"type": "string", "description": "a name or number for who signs"},
+        "consent": {"type": "string", "enum": ["yes"], "description": "the signer has agreed"},
+    },
+)
 READS = 30.0  # seconds that a client may take to read a line of its answer
 
 

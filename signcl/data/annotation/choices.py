@@ -14,7 +14,6 @@ settles differences. No page and no server here: see `signcl.pages`.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
@@ -24,7 +23,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
-from signcl.data.files import read_bytes
+from signcl.data.files import append_line, read_bytes
 from signcl.data.json_files import parse_json
 from signcl.data.progress import say
 
@@ -138,10 +137,7 @@ class Agreement:
 
 
 def append_decision(path: Path | str, decision: Decision) -> Decision:
-    """Add one line to the file, on the disk when this returns; its folder and the file are made if need be.
-
-    One write to a file opened for appending, under a lock: lines of several processes never mix. Where a line was cut
-    by a full disk or a power cut, the new one starts on a line of its own.
+    """Add one line to the file, see `append_line`.
 
     Returns:
         The decision as written, with its time.
@@ -150,21 +146,8 @@ def append_decision(path: Path | str, decision: Decision) -> Decision:
         OSError: the file cannot be written.
     """
     decision = Decision(**{**asdict(decision), "time": decision.time or _now()})
-    line = json.dumps(asdict(decision), ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        _lock(handle)
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        written = os.write(handle, line)
-        if written != len(line):
-            raise OSError(f"{path}: only {written} of {len(line)} bytes could be written; free space and try again")
-        os.fsync(handle)
-    finally:
-        os.close(handle)  # lets the lock go
+    line = json.dumps(asdict(decision), ensure_ascii=False, separators=(", ", ": ")).encode()
+    append_line(Path(path), line)
     return decision
 
 
@@ -363,11 +346,3 @@ def _whole(value: Any) -> bool:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _lock(handle: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: appending in one write must do
-        return
-    fcntl.flock(handle, fcntl.LOCK_EX)
