@@ -37,7 +37,12 @@ CLIP = {
     "clip": {
         "type": "string",
         "format": "binary",
-        "description": "a video, or features where the model wants those",
+        "description": "a video; or features or key points (.npy, .npz, .pose) where the model reads those",
+    },
+    "extractor": {
+        "type": "string",
+        "description": "of key points: what they were made with, the text of the pose.json that `signcl pose` writes; "
+        "another extractor than that of the training is refused",
     },
     "start": {"type": "string", "description": "of a video: seconds from which it is read"},
     "stop": {"type": "string", "description": "of a video: seconds up to which it is read"},
@@ -159,7 +164,7 @@ class _Translation(Response):
     @contextlib.asynccontextmanager
     async def _stages(self, job: Job, form: ClipForm, receive: Receive) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Put a clip into the queue; its stages up to the last. It is forgotten when its client leaves."""
-        job.part = form.part()
+        job.part, job.extractor = form.part(), form.texts.get("extractor") or None
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
 
         def tell(stage: dict[str, Any]) -> None:
