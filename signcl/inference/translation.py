@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.features import is_feature_file, look_at_features
 from signcl.data.loading import collate, load_raw, select
-from signcl.data.pose_estimation import check_kind
+from signcl.data.pose_estimation import PoseKind, check_kind
 from signcl.data.pose_files import pose_file_rate
 from signcl.data.poses import other_layout
 from signcl.data.progress import say
@@ -116,7 +116,7 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     recipe = run.recipe.input
     if fps is not None and not 0 < fps <= 1000:
         raise ValueError(f"fps: needs a number above 0 and at most 1000, got {fps}")
-    wanted = fps or rate_of_training(run)
+    wanted = fps or rate_of_training(recipe, run.poses, run.card)
     if wanted is None or is_feature_file(clip) or not clip.is_file():
         return recipe, ""
     rows = frames_at(clip, wanted)
@@ -133,9 +133,13 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     return replace(recipe, fps=wanted), note
 
 
-def rate_of_training(run: Run) -> float | None:
-    """Frames a second that a run was trained at; None where its clips had no times, or several rates."""
-    rate = run.recipe.input.fps or (run.poses and run.poses.fps) or run.card.get("fps")
+def rate_of_training(recipe: InputRecipe, poses: PoseKind | None, card: Mapping[str, Any]) -> float | None:
+    """Frames a second that a run was trained at; None where its clips had no times, or several rates.
+
+    Args:
+        recipe, poses, card: of the run.
+    """
+    rate = recipe.fps or (poses and poses.fps) or card.get("fps")
     return None if rate is None else float(rate)
 
 
@@ -147,7 +151,7 @@ def key_point_rate_note(run: Run, path: Path) -> str:
     Raises:
         ValueError: not a readable .pose file.
     """
-    own, wanted = pose_file_rate(path), rate_of_training(run)
+    own, wanted = pose_file_rate(path), rate_of_training(run.recipe.input, run.poses, run.card)
     if own is None or wanted is None or not other_rate(own, wanted):
         return ""
     return (

@@ -67,7 +67,7 @@ def work(pipe: Connection, task: Work) -> None:
         try:
             model.poses.check()
         except (ValueError, OSError) as error:
-            say(f"videos cannot be translated here, features can: {error}")
+            say(f"videos cannot be translated here, key points can: {error}")
     with contextlib.suppress(EOFError, OSError):
         with contextlib.suppress(AttributeError):  # Windows has none
             os.nice(POLITE)
