@@ -1,4 +1,4 @@
-"""A tiny run that was trained on key points, as `signcl pose` would have made them, for tests of what it may be sent."""
+"""A tiny run that was trained on key points as `signcl pose` makes them."""
 
 import json
 from pathlib import Path

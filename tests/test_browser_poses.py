@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import shutil
-import subprocess
 import tarfile
 import threading
 import time
@@ -31,6 +30,7 @@ from signcl.data.pose_estimation import (
     pose_bytes,
 )
 from signcl.data.pose_estimation.browser_holistic import FILES, READY
+from signcl.data.pose_estimation.pose_environment import find_python
 from signcl.data.pose_files import read_points
 from signcl.data.pose_layouts import LAYOUTS
 from signcl.data.poses import read_pose
@@ -101,7 +101,10 @@ def test_a_pose_file_that_is_sent_gives_the_rows_and_sentence_of_the_command(shi
 
 def test_a_pose_file_that_cannot_be_meant_is_one_line(shipped, coco):
     run, whole = shipped.run, coco.read_bytes()
-    assert refused(coco, run, Limits(frames=10)) == (413, f"the clip has {len(np.load(CLIP))} frames, at most 10 are taken")
+    assert refused(coco, run, Limits(frames=10)) == (
+        413,
+        f"the clip has {len(np.load(CLIP))} frames, at most 10 are taken",
+    )
     status, line = refused(coco, run, part=(0.0, 1.0))
     assert (status, line.partition(";")[0]) == (422, "start and stop are for videos")
     status, line = refused(coco, run, extractor='{"estimator": "x"}')
@@ -176,11 +179,15 @@ def test_key_points_of_another_extractor_are_refused_as_the_command_does(pose_ru
     newer = json.dumps(replace(EXTRACTOR, version="0.10.9").described())
     status, line = refused(sent, run, extractor=newer)
     assert status == 422
-    assert "another extractor than those of the training (mediapipe-holistic 0.10.9 against mediapipe-holistic 0.10.21)" in line
+    assert (
+        "another extractor than those of the training (mediapipe-holistic 0.10.9 against mediapipe-holistic 0.10.21)"
+        in line
+    )
     page = json.dumps(replace(BROWSER_EXTRACTOR, version="0.4").described())
     assert "load the page again" in refused(sent, run, extractor=page)[1]
     for said, expected in (
-        ({"extractor": replace(EXTRACTOR, version="0.10.9").described()}, "mediapipe-holistic-web 0.5.1675471629 against"),
+        ({"extractor": replace(EXTRACTOR, version="0.10.9").described()},
+         "mediapipe-holistic-web 0.5.1675471629 against"),
         ({"extractor": replace(EXTRACTOR, settings={**EXTRACTOR.settings, "model_complexity": 2}).described()},
          "model_complexity 1 against 2"),
         ({"extractor": None}, "the run does not know"),
@@ -229,7 +236,7 @@ def test_another_package_a_missing_npm_and_a_failing_one_are_one_line(tmp_path, 
     assert "--install-browser FILE.tgz" in err
     assert err.count("\n") == 1
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/npm")
-    with pytest.raises(ValueError, match="npm cannot fetch .* no network"):
+    with pytest.raises(ValueError, match=r"npm cannot fetch .* \(no network\)"):
         install_browser_holistic(run=lambda command: "no network")
 
 
@@ -265,7 +272,6 @@ def address(site) -> Iterator[str]:
     while not server.started:
         time.sleep(0.01)
     number = server.servers[0].sockets[0].getsockname()[1]
-    site.access.port = number
     yield f"http://127.0.0.1:{number}"
     server.should_exit = True
     thread.join(10)
@@ -274,3 +280,164 @@ def address(site) -> Iterator[str]:
 def send(address: str, content: bytes, **fields: str) -> httpx.Response:
     files = {"clip": ("clip.pose", content)}
     return httpx.post(f"{address}/api/translate", files=files, data=fields, timeout=120)
+
+
+def test_the_api_takes_pose_files_and_names_what_made_them(address, stand_in):
+    content = pose_bytes(some_points(), 48, 64, 25.0)
+    answer = send(address, content)
+    assert answer.status_code == 200
+    assert answer.json()["frames"] == 12
+    here = httpx.get(f"{address}/api/site").json()["key_points"]
+    assert send(address, content, extractor=here["extractor"]).json()["text"] == answer.json()["text"]
+    newer = json.dumps(replace(EXTRACTOR, version="0.10.9").described())
+    answer = send(address, content, extractor=newer)
+    assert answer.status_code == 422
+    assert "another extractor" in answer.json()["error"]
+    assert send(address, content[:-7]).status_code == 422
+    form = httpx.get(f"{address}/api/openapi.json").json()["paths"]["/api/translate"]["post"]["requestBody"]
+    fields = form["content"]["multipart/form-data"]["schema"]["properties"]
+    assert ".pose" in fields["clip"]["description"]
+    assert "pose.json" in fields["extractor"]["description"]
+
+
+def test_the_page_is_told_what_it_needs_or_why_it_cannot(pose_run, other_card, tmp_path, monkeypatch, stand_in):
+    assert key_points_here(load_run("demo:poses").folder) is None
+    found = key_points_here(pose_run)
+    assert found["fps"] == 25.0
+    points = pose_bytes(some_points(3), 48, 64, 25.0)
+    assert points[12:].startswith(base64.b64decode(found["head"])[12:]), "the head of a .pose file, but for its size"
+    older = other_card(extractor=replace(EXTRACTOR, version="0.10.9").described())
+    assert "another extractor: mediapipe-holistic-web" in key_points_here(older)["why_not"]
+    assert "does not know" in key_points_here(other_card(extractor=None))["why_not"]
+    assert "the rate" in key_points_here(other_card(fps=None))["why_not"]
+    (stand_in / FILES[0]).unlink()
+    assert key_points_here(pose_run) == {"install": "signcl pose --install-browser"}
+    assert "whole" not in str(find_browser_holistic())
+
+
+def test_the_worker_alone_may_compile_and_only_files_of_the_package_are_served(address, stand_in):
+    worker = httpx.get(f"{address}/key-points/worker.js")
+    assert worker.headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+    )
+    for page in ("/", "/translate", "/annotate", "/static/holistic-worker.js"):
+        policy = httpx.get(f"{address}{page}").headers["content-security-policy"]
+        assert "wasm" not in policy
+        assert "worker-src" not in policy
+    files = f"{address}/key-points/{BROWSER_EXTRACTOR.version}"
+    for name in FILES:
+        found = httpx.get(f"{files}/{name}")
+        assert (found.text, found.headers["cache-control"].partition(",")[0]) == (name, "private")
+        assert found.headers.get_list("content-security-policy") != []
+    assert httpx.get(f"{files}/holistic.js").headers["content-type"].startswith("text/javascript")
+    for name in (READY, "..%2fready.txt", "none.js"):
+        assert httpx.get(f"{files}/{name}").status_code == 404
+    (stand_in / READY).unlink()
+    assert httpx.get(f"{files}/holistic.js").status_code == 404
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened(address: str, locale: str = "en-US", **size: int):
+    """The translate page; complaints of its scripts fail the test."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium or google-chrome on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    complaints: list[str] = []
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", *GL])
+        page = browser.new_context(locale=locale, viewport={"width": 1100, "height": 900} | size).new_page()
+        page.set_default_timeout(600_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.sent = []
+        page.on("request", lambda r: page.sent.append(r) if r.method == "POST" else None)
+        page.goto(f"{address}/translate")
+        page.wait_for_function("() => document.getElementById('limits').textContent !== ''")
+        yield page
+        browser.close()
+    assert complaints == []
+
+
+def test_the_page_writes_the_file_that_the_server_reads_or_says_how_to_install(pose_run, address, stand_in, tmp_path):
+    points = gappy()
+    with opened(address, width=360) as page:
+        assert page.is_visible("#on-device")
+        assert page.is_checked("#on-device")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        made = page.evaluate(
+            """async (points) => {
+              const about = (await (await fetch("/api/site")).json()).key_points;
+              const found = { points: Float32Array.from(points), count: 12, width: 64, height: 48 };
+              const finder = keyPointFinder(about);
+              finder.draw(document.createElement("canvas"), finder.frameOf(found, 3), 64, 48);
+              const bytes = new Uint8Array(await finder.file(found, "clip.pose").arrayBuffer());
+              return [finder.somebody(found), btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""))];
+            }""",
+            points.ravel().tolist(),
+        )
+        assert made == [True, base64.b64encode(pose_bytes(points, 48, 64, 25.0)).decode()]
+        (tmp_path / "broken.mp4").write_bytes(b"no video")
+        page.set_input_files("#file", str(tmp_path / "broken.mp4"))
+        page.wait_for_selector(".result .problem")
+        assert "This browser cannot play broken.mp4" in page.inner_text(".result .problem")
+        assert page.sent == [], "a clip that cannot be played is not sent in secret"
+        page.set_input_files("#file", {"name": "a.pose", "mimeType": "", "buffer": pose_bytes(points, 48, 64, 25.0)})
+        page.wait_for_selector(".says")
+        (stand_in / READY).unlink()
+        page.reload()
+        page.wait_for_selector("#local:not([hidden])")
+        assert not page.is_visible("#on-device")
+        assert page.inner_text("#local-note code") == "signcl pose --install-browser"
+
+
+@pytest.fixture
+def installed() -> Path:
+    """Holistic for browsers, as it is installed on this machine."""
+    folder = find_browser_holistic()
+    if folder is None:
+        pytest.skip("MediaPipe Holistic for browsers is not there; `signcl pose --install-browser` fetches it (53 MB)")
+    return folder
+
+
+def test_a_real_clip_stays_in_the_browser_and_its_key_points_are_those_of_mediapipe(
+    installed, site, address, real_data, tmp_path
+):
+    from signcl.data.video import read_frames, write_video
+
+    frames = read_frames(real_data / "sample-videos" / "dailymoth_0043626-2023.1.4.gif")[20:24]
+    write_video(tmp_path / "clip.mp4", frames, 25.0)
+    with opened(address) as page:
+        page.set_input_files("#file", str(tmp_path / "clip.mp4"))
+        page.wait_for_selector(".result .quiet")
+        page.click(".result .quiet")  # cancel
+        page.wait_for_function("() => document.getElementById('results').textContent.includes('Nothing was sent.')")
+        assert page.sent == []
+        page.set_input_files("#file", str(tmp_path / "clip.mp4"))
+        page.wait_for_selector(".says")
+        assert "The video stayed on this device. The key points of 4 frames" in page.inner_text("#results")
+        assert page.locator(".keep").count() == 0
+        (request,) = page.sent
+        body = request.post_data_buffer
+    assert b"clip.pose" in body
+    assert b"ftyp" not in body, "no video was sent"
+    start = body.index(pose_bytes(np.zeros((0, 543, 4), np.float32), 224, 224, 25.0)[:40])
+    (tmp_path / "sent.pose").write_bytes(body[start : body.index(b"\r\n--", start + 5000)])
+    ((layout, points, seen),) = (raw.placed() for raw in read_points(tmp_path / "sent.pose").values())
+    assert layout.name == "mediapipe"
+    assert points.shape == (4, 1, 178, 3)
+    assert (seen > 0).mean() > 0.9
+    try:
+        python = find_python()
+    except FileNotFoundError:
+        pytest.skip("MediaPipe's environment is not there to compare with; `signcl pose --install` makes it")
+    said = ["pose", str(tmp_path / "clip.mp4"), "-o", str(tmp_path / "poses"), "--fill=0", f"--pose-python={python}"]
+    assert main(said) == 0
+    _, theirs, found = read_points(tmp_path / "poses" / "clip.pose")["clip"].placed()
+    for part, near in (("body", 12.0), ("face", 1.0), ("right_hand", 4.0)):  # median pixels of 224
+        first, last = layout.ranges()[part]
+        both = (seen[:, 0, first:last] > 0) & (found[:, 0, first:last] > 0)
+        apart = np.linalg.norm(points[:, 0, first:last, :2] - theirs[:, 0, first:last, :2], axis=2)[both]
+        assert np.median(apart) < near, part

@@ -7,7 +7,6 @@ worker has a policy of its own, which alone allows WebAssembly: that of the page
 from __future__ import annotations
 
 import base64
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -91,14 +90,14 @@ def _why_not(kind: PoseKind, rate: float | None) -> str:
 def _drawing() -> list[dict[str, Any]]:
     """How a skeleton is drawn: of each part its colour, its lines and its dots, by number of the point."""
     lines = {
-        "body": [limb for limb in BODY_LIMBS if 11 <= min(limb) and max(limb) < KNEES],
+        "body": [limb for limb in BODY_LIMBS if min(limb) >= 11 and max(limb) < KNEES],
         "left_hand": HAND_EDGES,
         "right_hand": HAND_EDGES,
     }
     dots: dict[str, Any] = {"body": range(11, KNEES), "face": FACE_CONTOURS}
     return [
         {
-            "colour": "rgb{}".format(COLOURS[part]),
+            "colour": f"rgb{COLOURS[part]}",
             "lines": [(first + a, first + b) for a, b in lines.get(part, ())],
             "dots": [first + number for number in dots.get(part, range(last - first))],
         }

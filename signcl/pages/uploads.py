@@ -178,9 +178,7 @@ def _features(
     return rows
 
 
-def _browser_rows(
-    path: Path, run: Run, limits: Limits, note: Callable[[str], None], made_by: Extractor
-) -> np.ndarray:
+def _browser_rows(path: Path, run: Run, limits: Limits, note: Callable[[str], None], made_by: Extractor) -> np.ndarray:
     """Rows of what our page found in the browser, see `browser_rows`."""
     other = made_by.differs(BROWSER_EXTRACTOR)
     if other:
