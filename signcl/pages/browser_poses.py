@@ -32,7 +32,7 @@ from signcl.pages.markup import HERE
 from signcl.training.run_folder import read_card
 from signcl.training.runs import read_recipe
 
-__all__ = ["add_browser_poses", "key_points_here"]
+__all__ = ["add_browser_poses", "key_points_here", "what_the_page_needs"]
 
 ADDRESS = "/key-points"
 WORKER = HERE / "static" / "holistic-worker.js"
@@ -59,10 +59,23 @@ def key_points_here(run: Path) -> dict[str, Any] | None:
         return {"why_not": why_not}
     if find_browser_holistic() is None:
         return {"install": INSTALL_BROWSER}
+    assert rate is not None
     try:
-        head = pose_bytes(np.zeros((0, PARTS["right_hand"][1], 4), np.float32), 0, 0, 1.0)[:-BODY_OF_POSE]
+        return what_the_page_needs(rate)
     except ValueError as error:
         return {"why_not": str(error)}
+
+
+def what_the_page_needs(rate: float) -> dict[str, Any]:
+    """Addresses, settings, the head of a .pose file, and how a skeleton is drawn: what `key-points.js` is made with.
+
+    Args:
+        rate: frames a second of the training.
+
+    Raises:
+        ValueError: pose-format is not installed.
+    """
+    head = pose_bytes(np.zeros((0, PARTS["right_hand"][1], 4), np.float32), 0, 0, 1.0)[:-BODY_OF_POSE]
     return {
         "worker": f"{ADDRESS}/worker.js",
         "files": f"{ADDRESS}/{BROWSER_EXTRACTOR.version}/",
