@@ -206,7 +206,7 @@ def _pages(app: FastAPI, site: Site) -> None:
         if queue is not None:
             found["queue"] = {"waiting": len(queue), "most": queue.limits.waiting}
             found["model"] = model
-            found["key_points"] = key_points_here(queue.run)
+            found["key_points"] = await to_thread.run_sync(key_points_here, queue.run)
             found["most_frames"] = queue.limits.frames
         if site.run is not None:
             found |= _headline(site.run, site.split)

@@ -28,14 +28,13 @@ from signcl.data.pose_estimation.pose_of_clip import BODY_LIMBS, PARTS
 from signcl.data.pose_estimation.pose_pictures import COLOURS
 from signcl.data.pose_layouts import FACE_CONTOURS, HAND_EDGES
 from signcl.inference.translation import rate_of_training
-from signcl.pages.markup import HERE
 from signcl.training.run_folder import read_card
 from signcl.training.runs import read_recipe
 
 __all__ = ["add_browser_poses", "key_points_here", "what_the_page_needs"]
 
 ADDRESS = "/key-points"
-WORKER = HERE / "static" / "holistic-worker.js"
+WORKER = Path(__file__).parent / "static" / "holistic-worker.js"
 WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
 """The worker loads and compiles files of this server, and reaches no other."""
 KINDS = {".js": "text/javascript", ".wasm": "application/wasm"}
@@ -49,8 +48,11 @@ def key_points_here(run: Path) -> dict[str, Any] | None:
     Returns:
         `install`, the command, where its files are not there; or `why_not`, why this run cannot; or all of it.
     """
-    card, recipe = read_card(run), read_recipe(run)
-    kind = PoseKind.read(card.get("poses"), str(run / "card.json"))
+    try:
+        card, recipe = read_card(run), read_recipe(run)
+        kind = PoseKind.read(card.get("poses"), str(run / "card.json"))
+    except (OSError, ValueError):  # a folder that is no longer there; its worker has it in memory
+        return None
     if kind is None:
         return None
     rate = rate_of_training(recipe.input, kind, card)

@@ -52,9 +52,9 @@ FILES = (
 INSTALL_BROWSER = "signcl pose --install-browser"
 
 BROWSER_EXTRACTOR = Extractor("mediapipe-holistic-web", VERSION, {**Holistic.SETTINGS, "inference": "cpu"})
-"""What a page's key points are made with. The settings are those of `signcl pose`. `inference`: on the processor, in
-the 32-bit arithmetic that `signcl pose` has, the same on every machine; a graphics card rounds to 16 bits. Gaps are not
-filled in the page: the server fills them as it does for a video."""
+"""What a page's key points are made with. The settings are those of `signcl pose`. `inference`: on the processor, as
+`signcl pose` does, so that the points do not depend on the graphics card of a device. Gaps are not filled in the page:
+the server fills them as it does for a video."""
 NEAR = {("mediapipe-holistic", "0.10.21")}
 """Extractors whose key points were compared with those of the browser (docs/poses.md)."""
 
