@@ -66,7 +66,8 @@ def browser_differs(trained: Extractor) -> str:
     settings. How gaps are filled is not: the server does that after the estimating, whoever estimates.
     """
     if (trained.estimator, trained.version) not in NEAR:
-        return f"{BROWSER_EXTRACTOR} against {trained}"
+        near = " or ".join(" ".join(one) for one in sorted(NEAR))
+        return f"{trained}, where the browser goes with {near} only"
     own = Extractor(trained.estimator, trained.version, dict(Holistic.SETTINGS), trained.fill)
     return own.differs(trained)
 
