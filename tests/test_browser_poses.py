@@ -44,6 +44,7 @@ from signcl.training.runs import load_run
 CLIP = Path(__file__).parents[1] / "signcl/training/shipped/poses/samples/clip-1.npy"
 CHROMIUM = find_chromium()
 GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+HTTP = httpx.Client(trust_env=False, timeout=120)  # one for all: each makes a context of TLS anew
 OURS = json.dumps(BROWSER_EXTRACTOR.described())
 
 
@@ -279,7 +280,7 @@ def address(site) -> Iterator[str]:
 
 def send(address: str, content: bytes, **fields: str) -> httpx.Response:
     files = {"clip": ("clip.pose", content)}
-    return httpx.post(f"{address}/api/translate", files=files, data=fields, timeout=120)
+    return HTTP.post(f"{address}/api/translate", files=files, data=fields)
 
 
 def test_the_api_takes_pose_files_and_names_what_made_them(address, stand_in):
@@ -287,14 +288,14 @@ def test_the_api_takes_pose_files_and_names_what_made_them(address, stand_in):
     answer = send(address, content)
     assert answer.status_code == 200
     assert answer.json()["frames"] == 12
-    here = httpx.get(f"{address}/api/site").json()["key_points"]
+    here = HTTP.get(f"{address}/api/site").json()["key_points"]
     assert send(address, content, extractor=here["extractor"]).json()["text"] == answer.json()["text"]
     newer = json.dumps(replace(EXTRACTOR, version="0.10.9").described())
     answer = send(address, content, extractor=newer)
     assert answer.status_code == 422
     assert "another extractor" in answer.json()["error"]
     assert send(address, content[:-7]).status_code == 422
-    form = httpx.get(f"{address}/api/openapi.json").json()["paths"]["/api/translate"]["post"]["requestBody"]
+    form = HTTP.get(f"{address}/api/openapi.json").json()["paths"]["/api/translate"]["post"]["requestBody"]
     fields = form["content"]["multipart/form-data"]["schema"]["properties"]
     assert ".pose" in fields["clip"]["description"]
     assert "pose.json" in fields["extractor"]["description"]
@@ -316,24 +317,24 @@ def test_the_page_is_told_what_it_needs_or_why_it_cannot(pose_run, other_card, t
 
 
 def test_the_worker_alone_may_compile_and_only_files_of_the_package_are_served(address, stand_in):
-    worker = httpx.get(f"{address}/key-points/worker.js")
+    worker = HTTP.get(f"{address}/key-points/worker.js")
     assert worker.headers["content-security-policy"] == (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
     )
     for page in ("/", "/translate", "/annotate", "/static/holistic-worker.js"):
-        policy = httpx.get(f"{address}{page}").headers["content-security-policy"]
+        policy = HTTP.get(f"{address}{page}").headers["content-security-policy"]
         assert "wasm" not in policy
         assert "worker-src" not in policy
     files = f"{address}/key-points/{BROWSER_EXTRACTOR.version}"
     for name in FILES:
-        found = httpx.get(f"{files}/{name}")
+        found = HTTP.get(f"{files}/{name}")
         assert (found.text, found.headers["cache-control"].partition(",")[0]) == (name, "private")
         assert found.headers.get_list("content-security-policy") != []
-    assert httpx.get(f"{files}/holistic.js").headers["content-type"].startswith("text/javascript")
+    assert HTTP.get(f"{files}/holistic.js").headers["content-type"].startswith("text/javascript")
     for name in (READY, "..%2fready.txt", "none.js"):
-        assert httpx.get(f"{files}/{name}").status_code == 404
+        assert HTTP.get(f"{files}/{name}").status_code == 404
     (stand_in / READY).unlink()
-    assert httpx.get(f"{files}/holistic.js").status_code == 404
+    assert HTTP.get(f"{files}/holistic.js").status_code == 404
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -373,6 +374,13 @@ def opened(address: str, locale: str = "en-US", **size: int):
     assert complaints == []
 
 
+def check_axe(page) -> None:
+    """Nothing serious, by axe-core."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (extra dev)").Axe()
+    found = axe.run(page, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+
+
 def test_the_page_writes_the_file_that_the_server_reads_or_says_how_to_install(pose_run, address, stand_in, tmp_path):
     points = gappy()
     with opened(address, width=360) as page:
@@ -391,6 +399,7 @@ def test_the_page_writes_the_file_that_the_server_reads_or_says_how_to_install(p
             points.ravel().tolist(),
         )
         assert made == [True, base64.b64encode(pose_bytes(points, 48, 64, 25.0)).decode()]
+        check_axe(page)
         (tmp_path / "broken.mp4").write_bytes(b"no video")
         page.set_input_files("#file", str(tmp_path / "broken.mp4"))
         page.wait_for_selector(".result .problem")
