@@ -65,9 +65,9 @@ def _pose(options: argparse.Namespace) -> int:
 
     if options.install_browser:
         print(install_browser_holistic(None if options.install_browser is True else options.install_browser))
-        return 0
     if options.install:
         print(make_environment())
+    if options.install or options.install_browser:
         return 0
     if bool(options.clips) == bool(options.corpus):
         raise ValueError("pose needs either CLIPS, or --corpus with --root")
