@@ -12,6 +12,8 @@ import traceback
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
+import psutil
+
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = [
     *("signcl.cli", "signcl.cli.score_text", "signcl.training.fitting", "signcl.training.loop"),
@@ -28,6 +30,12 @@ PROCESSES.set_forkserver_preload(PRELOADED)
 def ready() -> None:
     """Start the fork server now: before a server of pages within the test process starts one with less in it."""
     forkserver.ensure_running()
+
+
+def descendants() -> set[psutil.Process]:
+    """Every process that the fork server has started, and what those have started."""
+    ready()
+    return set(psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True))
 
 
 def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = None, own_workers: bool = True):
