@@ -47,6 +47,17 @@ def corpora(tmp_path_factory) -> dict[bool, Path]:
     return {pixels: write_corpus(root / f"pixels{pixels}", pixels=pixels) for pixels in (False, True)}
 
 
+@pytest.fixture(scope="session")
+def made_site(tmp_path_factory) -> Path:
+    """The corpus and the run of tests/web_site.py, made once for all workers of pytest-xdist; copy what you change."""
+    from web_site import make_site
+
+    root = tmp_path_factory.getbasetemp()
+    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "site"
+    make_site(place)
+    return place
+
+
 LONG = (
     *("test_paper_tables", "test_systems", "test_train", "test_pages", "test_paper_analysis", "test_web"),
     *("test_paper_recipes", "test_paper_runs", "test_compile", "test_paper_check", "test_cli", "test_official"),

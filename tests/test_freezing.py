@@ -110,12 +110,12 @@ def test_a_module_that_is_not_there_is_named(corpus, tmp_path, model, train, mes
 
 def test_killed_and_resumed_with_frozen_parts_and_rates_equals_unbroken(corpus, tmp_path):
     options = {"model": {"freeze": ["visual", "conv.norm1"]}, "train": {"lr_scale": {"mbart": 0.1, "conv": 2.0}}}
-    whole = changed(recipe(corpus, tmp_path / "whole", epochs=3), **options)
+    whole = changed(recipe(corpus, tmp_path / "whole", epochs=2), **options)
     fit(whole, progress=False)
-    broken = changed(recipe(corpus, tmp_path / "broken", epochs=3), **options)
+    broken = changed(recipe(corpus, tmp_path / "broken", epochs=2), **options)
     save_recipe(broken, tmp_path / "recipe.yaml")
-    assert run_script(KILLED, tmp_path / "recipe.yaml", 11) == -signal.SIGKILL
-    assert 0 < run_folder.load_state(Path(broken.out))["step"] < 11
+    assert run_script(KILLED, tmp_path / "recipe.yaml", 9) == -signal.SIGKILL
+    assert 6 < run_folder.load_state(Path(broken.out))["step"] < 9
     fit(broken, progress=False)
     a, b = weights(Path(whole.out)), weights(Path(broken.out))
     assert all(torch.equal(a[key], b[key]) for key in a)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from web_site import Server, make_site
+from web_site import Server
 
 from signcl.cli import main
 from signcl.data.annotation.choices import SpanKey, read_choices, read_decisions
@@ -35,21 +35,20 @@ from signcl.pages.uploads import Limits, kind_of
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("web")
+def place(made_site, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(made_site, tmp_path_factory.mktemp("web"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="module")
 def site(place) -> Iterator[Site]:
-    corpus, run = make_site(place)
-    samples = {sample.name: sample for sample in load_samples("synthetic", corpus, "test")}
-    queue = JobQueue(run, device="cpu")
-    yield Site(run=run, queue=queue, samples=lambda: samples)
+    samples = {sample.name: sample for sample in load_samples("synthetic", place / "corpus", "test")}
+    queue = JobQueue(place / "run", device="cpu")
+    yield Site(run=place / "run", queue=queue, samples=lambda: samples)
     queue.close()
 
 
 @pytest.fixture(scope="module")
-def corpus(site, place) -> Path:
+def corpus(place) -> Path:
     return place / "corpus"
 
 
