@@ -239,7 +239,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(form, tm
     copies = [f"copy{n}-{row}" for n in range(15) for row in rows]
     (four / "dev.tsv").write_text("\n".join([header, *rows]) + "\n")
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
-    r = recipe(four, tmp_path / "run", model={"form": form}, epochs=10, evaluate_every=10, bucket=False)
+    r = recipe(four, tmp_path / "run", model={"form": form}, epochs=5, evaluate_every=5, bucket=False)
     folder = fit(r, progress=False)
     run = runs.load_run(folder)
     data = ClipDataset(

@@ -280,6 +280,8 @@ def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
         terms = losses(model, batch, recipe)
         weighted_sum(terms, recipe.loss.weights).backward()
         optimizer.step()
+        if terms["translation"] < 0.01:
+            break
     model.eval()
     with torch.no_grad():
         terms = losses(model, batch, recipe)

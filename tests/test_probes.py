@@ -206,7 +206,7 @@ def test_another_clip_never_has_the_same_sentence():
 def runs(corpora, tmp_path_factory):
     """A run that has learnt its signs, and one that has learnt nothing."""
     top = tmp_path_factory.mktemp("probes")
-    good = recipe_of(Case("gfslt", weights={"translation": 1.0}), corpora, top / "good", epochs=80, evaluate_every=80)
+    good = recipe_of(Case("gfslt", weights={"translation": 1.0}), corpora, top / "good", epochs=50, evaluate_every=50)
     good.loss.weights = {"translation": 1.0}
     bad = recipe_of(Case("gfslt", weights={"translation": 1.0}), corpora, top / "bad", max_steps=1, epochs=1)
     bad.loss.weights = {"translation": 1.0}

@@ -204,7 +204,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(name, co
     copies = [f"copy{n}-{row}" for n in range(10) for row in rows[:4]]  # few epochs: each writes a resumable state
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
     wide = having(name, {"width": 96, "conv_width": 96})  # unit rows: logits reach as far as the states are long
-    train = {"epochs": 25, "lr": 5e-3, "schedule": "cosine", "evaluate_every": 25}
+    train = {"epochs": 17, "lr": 5e-3, "schedule": "cosine", "evaluate_every": 17}
     soft = {
         "smkd": {"recognition": 1.0, "auxiliary": 1.0, "distillation": 0.1}
     }  # at full weight it holds both heads back

@@ -96,7 +96,10 @@ def test_every_weighted_term_moves_the_frame_encoder(stage, corpus, tmp_path):
 
 
 def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
-    folder = fit(recipe(corpus, tmp_path / "run", epochs=40, lr=5e-3, evaluate_every=20, smoothing=0.0), progress=False)
+    folder = fit(
+        recipe(corpus, tmp_path / "run", epochs=20, lr=5e-3, evaluate_every=10, save_every=10, smoothing=0.0),
+        progress=False,
+    )
     for name in ("recipe.yaml", "model.safetensors", "tokenizer.json", "state/last.pt", "metrics.jsonl", "card.json"):
         assert (folder / name).is_file(), name
     assert list(folder.glob("events.out.tfevents.*"))
@@ -107,7 +110,7 @@ def test_a_run_learns_and_leaves_a_complete_folder(corpus, tmp_path):
     assert len(dev) == 2
     assert {"bleu4", "rouge_l", "exact_match", "loss", "signcl"} <= dev[-1].keys()
     run = runs.load_run(folder)
-    assert run.card["steps"] == 40 * 6
+    assert run.card["steps"] == 20 * 6
     assert run.card["best"] == pytest.approx(max(line["bleu4"] for line in dev))
 
 

@@ -10,11 +10,13 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -195,7 +197,24 @@ class Registry(Generic[Thing]):
         )
 
     def _installed(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=self.group)}
+        return _announced(self.group, entry_points, _places_of_packages())
+
+
+@lru_cache(maxsize=32)
+def _announced(group: str, find: Callable[..., Iterable[EntryPoint]], places: object) -> dict[str, EntryPoint]:
+    """The entry points of a group: read again only where something was installed, for reading takes 15 ms."""
+    return {entry.name: entry for entry in find(group=group)}
+
+
+def _places_of_packages() -> tuple[tuple[str, int], ...]:
+    """Where packages are installed, and when each folder was last changed: installing or removing one changes it."""
+    found = []
+    for place in sys.path:
+        try:
+            found.append((place, os.stat(place or ".").st_mtime_ns))
+        except OSError:  # the standard library as a zip file that is not there
+            continue
+    return tuple(found)
 
 
 _REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()

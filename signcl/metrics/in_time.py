@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 __all__ = ["F1", "aligned_in_time", "boundary_f1", "mean_iou", "segment_f1"]
 
@@ -68,6 +67,8 @@ def segment_f1(found: Sequence[Segments], true: Sequence[Segments], *, overlap: 
     _check(found, true)
     if not 0 < overlap <= 1:
         raise ValueError(f"overlap: needs a number above 0 and at most 1, got {overlap}")
+    from scipy.optimize import linear_sum_assignment  # half a second, and every process lists the systems
+
     right = 0
     for ours, theirs in zip(found, true):
         if ours and theirs:

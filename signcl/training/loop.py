@@ -451,7 +451,9 @@ class Loop:
         return augmented(batch, settings)
 
     def _seed(self) -> None:
-        torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)
+        seed = (self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank
+        # on a CPU torch.manual_seed would write down the call stack each time, for a CUDA that may be started later
+        (torch.default_generator if self.fabric.device.type == "cpu" else torch).manual_seed(seed)
 
     def _score(self) -> dict[str, float]:
         """Scores of the dev split."""
