@@ -112,7 +112,7 @@ class SMKD(System):
         weight_norm: bool = True
         """Normalise the rows of the classifier to length 1 (SMKD); false: a plain linear layer with bias (VAC)."""
         unknown_class: bool = True
-        """Train a class for unknown glosses. VAC_CSLR has none; if false, that class has probability 0."""
+        """Include a class for glosses not seen in training. VAC_CSLR has none; if false, it has probability 0."""
         pixels: Literal["imagenet", "symmetric"] = "imagenet"
         """Pixel normalization for a ResNet: ImageNet's mean and standard deviation, or x / 127.5 - 1 as in VAC_CSLR."""
         weights: str = ""
