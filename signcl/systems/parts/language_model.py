@@ -1,7 +1,7 @@
-"""A published mBART, or the text side of a vlp run: its tensors, sizes and words, and whether they fit a recipe.
+"""Reads a published mBART or the text side of a vlp run, and checks whether it fits a recipe.
 
-Every misfit is one line that names the recipe key to change. Sizes come from `config.json`; a single file of weights
-has none, so there only the shapes of its tensors are held against the model's.
+Every mismatch raises a one-line error with the recipe key to change. Sizes come from `config.json`; for a single
+weights file, which has none, only the shapes of its tensors are compared with the model's.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ VLP_PARTS = {"text_encoder.": "encoder.", "decoder.": "decoder.", "words.": "sha
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """An encoder and decoder of words, by the names of transformers' MBartModel (and `lm_head`)."""
+    """A text encoder and decoder, with the tensor names of transformers' MBartModel (and `lm_head`)."""
 
     source: str
-    """Where it is from, as the recipe says it."""
+    """Its source, as in the recipe."""
     tensors: dict[str, torch.Tensor] = field(repr=False)
     config: dict[str, Any]
-    """transformers' names; empty for a single file."""
+    """Its configuration with transformers' keys; empty for a single file."""
     tokenizer: Tokenizer | None
-    """None for a single file without a SentencePiece model beside it."""
+    """None for a single file without a SentencePiece model in the same folder."""
 
     @property
     def rows(self) -> int:
-        """Words of its table."""
+        """Number of word embeddings."""
         for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
             if name in self.tensors:
                 return len(self.tensors[name])
@@ -47,13 +47,13 @@ class LanguageModel:
 def read_language_model(
     source: str, key: str = KEY, earlier: Callable[[str], Any] = lambda folder: None
 ) -> LanguageModel:
-    """An mBART from `pretrained:` and a folder, file or hub id, or from a vlp run folder.
+    """Read an mBART from `pretrained:` and a folder, file or hub id, or from a vlp run folder.
 
     Args:
-        earlier: the run in a folder (`signcl.systems.base.EarlierRun`), None where the folder holds none.
+        earlier: returns the run in a folder (`signcl.systems.base.EarlierRun`), or None if the folder holds none.
 
     Raises:
-        ValueError, OSError: nothing there, no tokenizer beside it, or another architecture.
+        ValueError, OSError: nothing found, no tokenizer with it, or the wrong architecture.
     """
     name = source.removeprefix("pretrained:")
     place = Path(name)
@@ -79,10 +79,10 @@ def read_language_model(
 
 
 def read_config(name: str, key: str) -> dict[str, Any]:
-    """`config.json` of a folder or hub id.
+    """Read `config.json` of a folder or hub id.
 
     Raises:
-        ValueError, OSError: there is none, or it is damaged.
+        ValueError, OSError: it is missing or damaged.
     """
     path = Path(name) / "config.json"
     if not path.is_file():
@@ -124,17 +124,17 @@ def _from_run(source: str, run: Any, key: str) -> LanguageModel:
 def check_language_model(
     found: LanguageModel, tokenizer: Tokenizer | None, pairs: Sequence[tuple[str, Any, str]], *, whole: bool
 ) -> None:
-    """Whether a language model fits what a system takes from it: its words always, and the sizes listed.
+    """Check that a language model has the vocabulary of this run and the sizes that a system needs.
 
-    Heads and activation leave no trace in the shapes of tensors: a model with other ones would load and be another.
+    Tensor shapes do not show heads and activation: a model with different ones would load but compute something else.
 
     Args:
-        tokenizer: of this run; None: words are not checked.
+        tokenizer: tokenizer of this run; None: the vocabulary is not checked.
         pairs: (key in the config of the system, its value, key in the language model's config).
-        whole: layers are taken over, not the word table alone.
+        whole: layers are loaded too, not only the word embeddings.
 
     Raises:
-        ValueError: names the recipe key, its value and the language model's.
+        ValueError: a mismatch; names the recipe key, its value and the language model's value.
     """
     if tokenizer is not None:
         _check_words(found, tokenizer)
@@ -155,7 +155,7 @@ def check_language_model(
 
 
 def _size(config: dict[str, Any], key: str) -> Any:
-    """A value of a config; the decoder's activation is that of all where it is not said."""
+    """A value of a config; the decoder's activation defaults to the general activation."""
     return config.get(key, config.get("activation_function") if key == "decoder_activation" else None)
 
 
@@ -177,9 +177,9 @@ def _check_words(found: LanguageModel, tokenizer: Tokenizer) -> None:
 
 
 def first_other_word(a: Tokenizer, b: Tokenizer) -> tuple[int, str, str] | None:
-    """The first id for which two tokenizers have different words, and both words; None where they agree."""
+    """The first id for which two tokenizers have different words, with both words; None if they agree."""
     if isinstance(a, SentencePieceTokenizer) and isinstance(b, SentencePieceTokenizer):
-        ours, theirs = a.pieces(), b.pieces()  # decoding would not tell "▁am" from "am"
+        ours, theirs = a.pieces(), b.pieces()  # decoding would not distinguish "▁am" from "am"
     else:
         ours, theirs = ([t.decode([i]) for i in range(t.vocab_size)] for t in (a, b))
     for i, (one, other) in enumerate(zip(ours, theirs)):
