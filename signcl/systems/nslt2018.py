@@ -35,8 +35,8 @@ class NSLT2018(System):
     parameters besides the frame encoder's, and w^2 + w more with Bahdanau's attention.
 
     Source: Camgoz et al. 2018, neccam/nslt. Differences of the released code: AlexNet on frames of 227 x 227, trained
-        jointly; TensorFlow's GRU cells, which reset the state before the matrix product, while torch resets after it;
-        the loss is the sum over a sentence's tokens, while the term `translation` is their mean.
+    jointly; TensorFlow's GRU cells, which reset the state before the matrix product, while torch resets after it;
+    the loss is the sum over a sentence's tokens, while the term `translation` is their mean.
     """
 
     @dataclass(frozen=True, kw_only=True)

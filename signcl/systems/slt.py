@@ -48,7 +48,7 @@ class SLT(Recogniser):
     1087 gloss classes, 2892 words), 25,559,552 for NSLT.
 
     Source: Camgoz et al. 2020, neccam/slt; paper Table 4. Released code: treats frames whose first feature is exactly 0
-        as padding; here the lengths decide.
+    as padding; here the lengths decide.
     """
 
     @dataclass(frozen=True, kw_only=True)

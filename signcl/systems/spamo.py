@@ -65,8 +65,8 @@ class SpaMo(System):
     together are the released `combined_loss` (weights 0.1 and 1).
 
     Source: SpaMo (NAACL 2025), in the form of the released code. Differences: means exclude padding, there are no
-        in-context examples, search does not sample, and references are the original sentences of the corpus
-        (docs/systems/spamo.md).
+    in-context examples, search does not sample, and references are the original sentences of the corpus
+    (docs/systems/spamo.md).
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -93,9 +93,9 @@ class VLP(System):
     """Encodes each clip and each sentence as one vector.
 
     Source: GFSLT-VLP, which paper section 4.2 pretrains with SignCL. Released code: the masked-text loss has a separate
-        optimizer that steps every fifth batch. Here it is a weighted term, and `train.parts` can give its decoder such
-        an optimizer. In both forms it does not train the frame encoder: the decoder sees the masked sentence, not the
-        clip.
+    optimizer that steps every fifth batch. Here it is a weighted term, and `train.parts` can give its decoder such
+    an optimizer. In both forms it does not train the frame encoder: the decoder sees the masked sentence, not the
+    clip.
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class FeatureStreams(nn.Module):
         norm: apply layer norm to each source first.
 
     Source: SpaMo has a linear map per source. SIGNET (2026) fuses experts with gates; we have not found its gate
-        published in detail, so this is a plain one.
+    published in detail, so this is a plain one.
     """
 
     def __init__(self, sizes: Sequence[int], dim: int, *, fusion: str = "apart", norm: bool = False) -> None:

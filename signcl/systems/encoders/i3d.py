@@ -86,8 +86,8 @@ class I3D(nn.Module):
             and batch norm sees only that chunk; None: all at once.
 
     Source: Carreira and Zisserman 2017; the PyTorch form in the WLASL code (I3D/pytorch_i3d.py). Released code: the
-        mean is an average pool of 2 x 7 x 7, for 16 frames of 224 pixels; here it works for any size and is equal at
-        that size.
+    mean is an average pool of 2 x 7 x 7, for 16 frames of 224 pixels; here it works for any size and is equal at
+    that size.
     """
 
     def __init__(

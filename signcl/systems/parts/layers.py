@@ -132,7 +132,7 @@ class TemporalConv(nn.Module):
         ValueError: an unknown kind or edge.
 
     Source: paper Table 5. Released code: copies images, before the frame encoder; copying features gives the same steps
-        for a deterministic encoder and saves encoding the copies.
+    for a deterministic encoder and saves encoding the copies.
     """
 
     def __init__(

@@ -120,7 +120,6 @@ def attention_maps(lm: nn.Module) -> list[str]:
 
     In an encoder-decoder this includes both halves and cross-attention.
 
-
     Raises:
         ValueError: none is found.
     """
