@@ -1,4 +1,4 @@
-"""What a run trains on: samples, tokenizer, feature size, datasets, lengths."""
+"""Prepares the data of a run: samples, tokenizer, feature size, datasets, lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Material", "build_glosses", "prepare"]
 
 @dataclass
 class Material:
-    """Everything the loop reads."""
+    """The data that the training loop needs."""
 
     train: ClipDataset
     dev: ClipDataset
@@ -30,14 +30,14 @@ class Material:
     dev_lengths: list[int]
     tokenizer: Tokenizer
     feature_dim: int | None
-    """Size of pre-extracted features, None for pixels."""
+    """Size of pre-extracted features; None for pixels."""
     fps: float | None = None
-    """Frames per second of the training clips as they are read, None where they have none or several."""
+    """Frames per second of the training clips as read; None if unknown or mixed."""
     poses: PoseKind | None = None
-    """What the key points are, where they are the features."""
+    """Kind of key points, if they are the features."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
-    """Gloss classes, where a term of the recipe needs them."""
+    """Gloss classes, if a term of the recipe needs them."""
 
 
 def prepare(recipe: Recipe) -> Material:
@@ -52,7 +52,7 @@ def prepare(recipe: Recipe) -> Material:
     _check_languages(train, recipe)
     tokenizer = build_tokenizer(
         text.tokenizer,
-        [s.text or " ".join(s.gloss) for s in train],  # a recogniser of a corpus of glosses never writes a sentence
+        [s.text or " ".join(s.gloss) for s in train],  # glosses stand in for missing text, for a recogniser
         vocab_size=text.vocab_size,
         lowercase=text.lowercase,
         language=text.language,
@@ -68,7 +68,7 @@ def prepare(recipe: Recipe) -> Material:
             if "one_gloss" in recipe.terms[name].needs:
                 _check_single(train, dev, name)
         glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
-    cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
+    cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # each worker would have its own cache
     dim = feature_dim(train, recipe.input)
     targets = build_targets(
         recipe.terms,
@@ -98,12 +98,12 @@ def prepare(recipe: Recipe) -> Material:
 
 
 def _whole_split(recipe: Recipe, split: str) -> tuple[str, Path, str]:
-    """A split of the corpus itself, whatever share of it the recipe uses."""
+    """Identifies the full split of a corpus, regardless of the share that the recipe uses."""
     return recipe.corpus.name, Path(recipe.corpus.root), split
 
 
 def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) -> None:
-    """Refuse clips without a sentence where the system learns from sentences; says what SignCL then counts."""
+    """Raise ValueError for clips without a sentence if the system needs sentences; warns if SignCL counts glosses."""
     for split, samples in (("training", train), ("dev", dev)):
         silent = [s.name for s in samples if not s.text]
         if silent and recipe.system.answers not in ("glosses", "classes"):
@@ -122,7 +122,7 @@ def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) 
 
 
 def _check_languages(train: Sequence[Sample], recipe: Recipe) -> None:
-    """Refuse to weigh languages where the corpus does not say them."""
+    """Raise ValueError if languages are to be weighted but the corpus does not give them."""
     if recipe.train.language_temperature is None:
         return
     found = sorted({sample.language for sample in train})
@@ -139,7 +139,7 @@ def _first_without(samples: Sequence[Sample]) -> str:
 
 
 def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> None:
-    """Refuse clips of several signs where one is to be named."""
+    """Raise ValueError for clips with several signs if a term needs exactly one."""
     for split, samples in (("training", train), ("dev", dev)):
         several = [s for s in samples if len(s.gloss) > 1]
         if several:
@@ -153,10 +153,10 @@ def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> 
 def build_glosses(
     train: Sequence[Sample], dev: Sequence[Sample], corpus: str, term: str = "recognition"
 ) -> GlossVocabulary:
-    """The gloss vocabulary of the training annotation; says what dev has that training never saw.
+    """Build the gloss vocabulary from the training annotation; reports dev glosses that are not in it.
 
     Raises:
-        ValueError: sentences without gloss, counted and named.
+        ValueError: clips without glosses; gives their number and names.
     """
     for split, samples in (("training", train), ("dev", dev)):
         bare = [s.name for s in samples if not s.gloss]
@@ -174,7 +174,7 @@ def build_glosses(
 
 
 def _unspaced_words(tokenizer: str, texts: list[str]) -> str:
-    """A warning where words between spaces are whole sentences; empty where all is well."""
+    """A warning if splitting at spaces gives entire sentences; empty if not."""
     if tokenizer != "word" or is_spaced(texts):
         return ""
     whole = [text for text in texts if not is_segmented(text)]
@@ -188,7 +188,7 @@ def _unspaced_words(tokenizer: str, texts: list[str]) -> str:
 
 
 def _two_spellings(texts: list[str]) -> str:
-    """A warning where some sentences are in Unicode's NFD and others in NFC; empty where all is well."""
+    """A warning if some sentences are in Unicode NFD and others in NFC; empty if not."""
     decomposed = sum(not unicodedata.is_normalized("NFC", text) for text in texts)
     composed = sum(
         unicodedata.is_normalized("NFC", text) and not unicodedata.is_normalized("NFD", text) for text in texts
