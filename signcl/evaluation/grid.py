@@ -1,6 +1,7 @@
-"""Beams and length penalty by a grid on dev, then the best pair on test, as the Sign Language Transformers are scored.
+"""Grid search of beams and length penalty on dev, then scoring with the best pair, as for the Sign Language
+Transformers.
 
-The test split has no say in the choice: it is translated once, with the pair that is best on dev.
+The test split does not affect the choice: it is translated once, with the pair that is best on dev.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["ALPHAS", "BEAMS", "evaluate_grid", "search_grid"]
 
 BEAMS = tuple(range(1, 11))
 ALPHAS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-"""Length penalties, -1 for none: the grid of neccam/slt and GASLT."""
+"""Length penalties of the grid, as in neccam/slt and GASLT; -1 is none."""
 
 
 def search_grid(
@@ -40,15 +41,15 @@ def search_grid(
     """BLEU-4 of a split for every number of beams and every length penalty; higher is better.
 
     Args:
-        run: of a system with the length penalty ((5 + length) / 6) ** alpha: slt, gaslt.
+        run: a run of a system with the length penalty ((5 + length) / 6) ** alpha: slt, gaslt.
         beams, alphas: the grid.
 
     Returns:
-        The grid, its values `bleu4` (a row per number of beams), and the `best` pair: of equal ones that with the
-        fewest beams, then the first alpha.
+        The grid, its values `bleu4` (one row per number of beams), and the `best` pair. Ties go to the fewest beams,
+        then to the first alpha.
 
     Raises:
-        ValueError: another system, or no clip that can be read.
+        ValueError: another system, or no readable clip.
     """
     search: Any = getattr(run.model, "generate_grid", None)
     if search is None:

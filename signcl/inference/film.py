@@ -1,4 +1,4 @@
-"""A long recording, read a window at a time: a video, a folder of images, features, or poses."""
+"""Long recordings read one window at a time: a video, a folder of images, features, or poses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["Film", "open_film"]
 
 @dataclass(frozen=True)
 class Film:
-    """A recording at the rate that a run wants."""
+    """A recording at the frame rate of a run."""
 
     path: Path
     num_frames: int
     fps: float
-    """Frames a second, of what `read` gives."""
+    """Frames per second of the result of `read`."""
     recipe: InputRecipe = field(repr=False)
     features: np.ndarray | None = field(default=None, repr=False)
-    """The whole file, of features and poses: an hour of 178 points is 250 MB. [T, D]"""
+    """The complete file, for features and poses: an hour of 178 points is 250 MB. [T, D]"""
     places: np.ndarray | None = field(default=None, repr=False)
-    """Frame of the file for each frame, where a video is brought to another rate. [T]"""
+    """Index in the file of each frame, if a video is resampled. [T]"""
     note: str = ""
-    """What was done to it."""
+    """How it was converted."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames as a model gets them: uint8 RGB [T, H, W, 3], or float32 [T, D].
+        """Frames in a model's input format: uint8 RGB [T, H, W, 3], or float32 [T, D].
 
         Raises:
-            ValueError, OSError: the part cannot be decoded.
+            ValueError, OSError: this part cannot be decoded.
         """
         if self.features is not None:
             return self.features[start:stop]
@@ -55,16 +55,17 @@ class Film:
 
 
 def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: float | None = None) -> Film:
-    """A recording for a run.
+    """Open a recording for a run.
 
     Args:
-        recipe: how the run reads frames; all of them are read, whatever its stride and longest clip.
-        wanted: frames a second of its training; None: not known, and the file's own rate is taken.
-        given: frames a second of a file that does not say it (features, images).
+        recipe: how the run reads frames; its stride and maximum length are ignored.
+        wanted: frames per second in training; None: unknown, so keep the file's rate.
+        given: frames per second of a file that does not contain it (features, images).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read, says no rate and none is given, or has features at another rate than training.
+        ValueError: it cannot be read, its rate is unknown and not given, or it has features at a rate other than in
+            training.
     """
     if not path.exists():
         raise FileNotFoundError(f"no recording at {path}")

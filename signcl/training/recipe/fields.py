@@ -89,15 +89,15 @@ class TrainRecipe:
     schedule: Literal["cosine", "onecycle", "plateau", "steps", "constant", "noam", "exponential", "restarts"] = (
         "cosine"
     )
-    """Learning rate after the warm-up, from `lr` on. noam: falls with 1 / sqrt(step); exponential: by `decay_factor`
-    every `decay_steps`; restarts: a cosine that restarts after `restart_steps`."""
+    """Learning rate after the warm-up, from `lr` on. noam: falls with 1 / sqrt(step); exponential: falls smoothly, by
+    `decay_factor` per `decay_steps`; restarts: a cosine that restarts after `restart_steps`."""
     warmup_steps: int = bounded(0, low=0, high=10**12)
     """Steps in which the learning rate rises to `lr`. `noam` needs at least 1; neccam/slt's noam is lr = factor /
     sqrt(hidden size x warm-up)."""
     min_lr: float = bounded(1e-8, low=0, high=1)
     """Final learning rate of `cosine`, `onecycle` and `restarts`, and lower limit of `exponential`."""
     decay_factor: float = bounded(0.99, above=0, high=1)
-    """For `exponential`: factor on the learning rate every `decay_steps`."""
+    """For `exponential`: factor on the learning rate per `decay_steps`."""
     decay_steps: int = bounded(1000, low=1, high=10**12)
     """For `exponential`: optimizer steps per decay; use the steps of an epoch for a decay per epoch."""
     restart_steps: int = bounded(1000, low=1, high=10**12)
