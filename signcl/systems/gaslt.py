@@ -38,11 +38,13 @@ def neighbours(places: Tensor, lengths: Tensor, padded: int, edge: Edge) -> tupl
         places: positions in frames, counted from 0; may lie outside the clip. [B, ...]
         lengths: real frames of each clip. [B]
         padded: T.
-        edge: what to do with a position outside the clip. stop: use the nearest frame, the first or the last one; wrap:
-            use p mod length, as if the clip were a ring (the published formula); released: use p mod (length - 1), then
-            reproduce torch's grid_sample called with align_corners=False on coordinates normalised for True. That reads
-            position p T / (T - 1) - 1/2, counts frames outside the padded tensor as zeros, and halves the result, since
-            the same mismatch puts the image's only row half outside. It depends on the padding and can read it.
+        edge: what to do with a position outside the clip.
+            stop: use the nearest frame, the first or the last one;
+            wrap: use p mod length, as if the clip were a ring (the published formula);
+            released: use p mod (length - 1), then reproduce torch's grid_sample called with align_corners=False on
+                coordinates normalised for True. That reads position p T / (T - 1) - 1/2, counts frames outside the
+                padded tensor as zeros, and halves the result, since the same mismatch puts the image's only row half
+                outside. It depends on the padding and can read it.
 
     Returns:
         Frame indices (long) and weights (at least float32), both [B, ..., 2]

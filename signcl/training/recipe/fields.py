@@ -52,8 +52,8 @@ class PartRecipe:
     """Nesterov momentum of sgd."""
     weight_decay: float = bounded(0.01, low=0, high=1000)
     every: int = bounded(1, low=1, high=1_000_000)
-    """Update the part in the first optimizer step of an epoch and then every this many steps, with only that step's
-    gradient."""
+    """Interval of the part's updates in optimizer steps, from the first step of an epoch on. An update uses only the
+    gradient of its step."""
 
 
 @dataclass
