@@ -370,7 +370,7 @@ def _by_heart(subject: Subject) -> None:
     )
     wanted = {clip.name: clip.text if run.model.answers == "sentences" else " ".join(clip.gloss) for clip in clips}
     wrong = [f"{found[name]!r} for {text!r}" for name, text in wanted.items() if found[name] != text]
-    assert len(wrong) <= len(wanted) // 4, f"{len(wrong)} of {len(wanted)} clips learned by heart are wrong: {wrong}"
+    assert len(wrong) <= len(wanted) // 4, f"{len(wrong)} of {len(wanted)} memorised clips are wrong: {wrong}"
 
 
 def _four_clips(corpus: Path, folder: Path) -> Path:
@@ -451,8 +451,10 @@ def check_corpus(
     with tempfile.TemporaryDirectory(prefix="signcl-check-") as empty:
         for place, split in ((Path(empty), splits[0]), (Path(root), "no_such_split")):
             message = _refusal(read, place, split, options)
-            assert message is not None, f"{name}: {place}, split {split} is no corpus of it, and was read all the same"
-            assert "\n" not in message, f"{name}: a mistake is answered in one line, got {message!r}"
+            assert message is not None, (
+                f"{name}: {place}, split {split} is not a corpus of this kind, but was read without an error"
+            )
+            assert "\n" not in message, f"{name}: an error must be one line, got {message!r}"
     problems = corpus_problems(Path(root), name, fast=fast, splits=splits, options=options)
     errors = [str(problem) for problem in problems if problem.level == "error"]
     assert not errors, f"{name}: {len(errors)} problems: {'; '.join(errors[:5])}"

@@ -166,7 +166,7 @@ def test_training_on_test_must_be_asked_for_and_is_said(run, corpus, tmp_path, c
     assert main(["evaluate", str(leaky), "--split", "test", "--bootstrap", "0", "--json"]) == 0
     found = capsys.readouterr()
     assert json.loads(found.out)["made"]["trained_on_this_split"] is True
-    assert "these are no test scores" in found.err
+    assert "these are not held-out scores" in found.err
     with pytest.raises(ValueError, match="is for aligners"):
         recipe_from_dict({"corpus": {"transductive": True}})
 

@@ -37,7 +37,7 @@ def first(tmp_path_factory):
     (place / "processed_words.phx_pkl").write_bytes(pickle.dumps({"dict_lem_to_id": words}))
     made = import_checkpoint("pgp", place / "latest.pt", place / "run", overrides=[f"model.dinov2.lora_alpha={ALPHA}"])
     assert made.fresh == {}
-    assert set(made.left.values()) == {"a table of sines, made anew", "the null class, always zero"}
+    assert set(made.left.values()) == {"a table of sines, computed again", "the null class, always zero"}
     return made.folder
 
 

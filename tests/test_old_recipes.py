@@ -66,7 +66,9 @@ def test_a_run_of_version_0_1_keeps_its_values(name, tmp_path):
 def test_a_run_of_version_0_1_with_another_network_is_refused_in_a_line(name, stage, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({"stage": stage, "model": old(name, {})}), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"a run of {name} of version 0\.1 holds another network .*; train it again"):
+    with pytest.raises(
+        ValueError, match=rf"a run of {name} of version 0\.1 has a different network .*; train it again"
+    ):
         load_recipe(path, of_run=True)
 
 

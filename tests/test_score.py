@@ -186,7 +186,7 @@ BROKEN = [
     ("a.txt", "gut\n".encode("utf-16"), "is UTF-16"),
     ("a.txt", b"gut\nb\0c\n", r"a\.txt:2: holds a NUL"),
     ("a.txt.gz", b"\x1f\x8bgut", "cannot be unpacked"),
-    ("a.txt", "x|eins\ny|zwei\nx|drei\n", r"a\.txt:3: the id x stands in line 1 already"),
+    ("a.txt", "x|eins\ny|zwei\nx|drei\n", r"a\.txt:3: the id x is already in line 1"),
     ("a.txt", "x|eins\ny|zwei\nohne\n", r"a\.txt:3: has no id before"),
     ("a.txt", "x|eins\ny|zwei|mehr\nz|drei\n", r"a\.txt:2: has no id before"),
     ("a.txt", "eins\nzwei\tdrei\tvier\n", r"a\.txt:2: holds a tab"),
@@ -234,7 +234,7 @@ def test_ids_are_aligned_in_the_order_of_the_references(tmp_path):
     turned = read_sentences(write(tmp_path / "h.txt", "c|3\nx|9\na|1\nb|2\n"))
     names, said, references, notes = align([turned], true)
     assert (names, said, references) == (["a", "b", "c"], [["1", "2", "3"]], ["eins", "zwei", "drei"])
-    assert notes == ["h.txt: 1 ids belong to no reference and are ignored, first x"]
+    assert notes == ["h.txt: 1 ids match no reference and are ignored, first x"]
 
 
 def test_missing_ids_are_refused_or_counted(tmp_path):

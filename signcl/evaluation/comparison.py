@@ -50,7 +50,7 @@ def paired_predictions(
     for run in (run_a, run_b):
         if (Path(run) / "recipe.yaml").is_file() and read_recipe(run).system.answers == "nothing":
             raise ValueError(
-                f"{run} is a pretrain run, which answers nothing to compare; `signcl report` shows several"
+                f"{run} is a pretrain run, which has no answers to compare; `signcl report` shows several runs"
             )
     if Path(run_a).is_file() or Path(run_b).is_file() or reference is not None:
         return _paired_files(run_a, run_b, split, reference)

@@ -54,7 +54,7 @@ def search_grid(
     search: Any = getattr(run.model, "generate_grid", None)
     if search is None:
         raise ValueError(
-            f"{run.folder} is a run of {run.recipe.model.name}; the grid is for slt and gaslt, for others choose with "
+            f"{run.folder} is a run of {run.recipe.model.name}; the grid is only for slt and gaslt; for others use "
             f"--beams and --length-penalty"
         )
     samples, started = recipe_samples(run.recipe, split, root), time.perf_counter()
@@ -73,7 +73,7 @@ def search_grid(
     if not found:
         raise ValueError(f"no clip of split {split} could be read; run `signcl corpus check` on the corpus")
     if broken:
-        say(f"{len(broken)} clips of {split} could not be read and had no part in the grid")
+        say(f"{len(broken)} clips of {split} could not be read and were left out of the grid")
     texts, tokenize = [s.text for s in samples if s.name in found], run.recipe.bleu_tokenize
     rows = [
         [bleu([said[width, alpha] for said in found.values()], texts, tokenize=tokenize).bleu4 for alpha in alphas]

@@ -64,7 +64,7 @@ def health(
         found += [*_of_scores(scores), *_of_dev(scores, dev)]
     steps = card.get("steps")
     if isinstance(steps, int) and steps < FEW_STEPS:
-        found.append(Finding("few_steps", f"trained for {steps} steps only, too few to learn to translate"))
+        found.append(Finding("few_steps", f"trained for only {steps} steps, too few to learn to translate"))
     return found
 
 
@@ -90,7 +90,7 @@ def _of_density(density: Mapping[str, Any] | None) -> list[Finding]:
     if density["sdr"] < SHUFFLED * density["shuffled"]:
         return []
     text = f"SDR {density['sdr']:.1f} % is at the level of shuffled glosses ({density['shuffled']:.1f} %)"
-    return [Finding("sdr_shuffled", f"{text}: its features do not tell signs apart", empty=True)]
+    return [Finding("sdr_shuffled", f"{text}: its features do not distinguish signs", empty=True)]
 
 
 def _of_scores(scores: Mapping[str, Any]) -> list[Finding]:
@@ -115,7 +115,9 @@ def _of_scores(scores: Mapping[str, Any]) -> list[Finding]:
         unseen = scores.get("unseen", {}).get("bleu4")
         alone = "" if unseen is None else f"; BLEU-4 is {unseen:.2f} on the others"
         found.append(
-            Finding("seen_in_training", f"{seen['percent']:.0f} % of the sentences are in training word by word{alone}")
+            Finding(
+                "seen_in_training", f"{seen['percent']:.0f} % of the sentences occur in training word for word{alone}"
+            )
         )
     return found
 

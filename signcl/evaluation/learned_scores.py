@@ -17,7 +17,7 @@ BATCH = 64  # sentences encoded at a time
 def _folder(path: str | Path, name: str) -> Path:
     folder = Path(path)
     if not (folder / "config.json").is_file() and not (folder / "bleurt_config.json").is_file():
-        raise ValueError(f"--{name} needs a local folder with the model's config.json, none at {folder}")
+        raise ValueError(f"--{name} needs a local folder with the model's config.json, but {folder} has none")
     return folder
 
 

@@ -90,7 +90,7 @@ def evaluate(
             )
     say_skipped(broken)
     if run.recipe.corpus.transductive and split == "test":
-        say("this run was trained on the test split (corpus.transductive): these are no test scores")
+        say("this run was trained on the test split (corpus.transductive): these are not held-out scores")
     scores["made"] = {
         "split": split,
         "trained_on_this_split": split == "train" or (split == "test" and run.recipe.corpus.transductive),
@@ -189,7 +189,7 @@ def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
     try:
         everything = read_scores(folder)
     except ValueError as error:
-        say(f"{error}; it is written anew with split {split} alone")
+        say(f"{error}; it is rewritten with only split {split}")
         everything = {}
     everything[split] = scores
     write_json(path, everything)
@@ -226,7 +226,7 @@ def _score_sentences(
         "changed_references": sum(
             _squeeze(run.tokenizer.decode(run.tokenizer.encode(r))) != _squeeze(r) for r in references
         ),
-        "note": "references that the tokenizer cannot write; scores use the raw references all the same",
+        "note": "references that the tokenizer cannot write; scores still use the raw references",
     }
     return scores
 
@@ -258,7 +258,7 @@ def _score_classes(
     strange = [s.name for s in samples if len(s.gloss) != 1]
     if strange:
         raise ValueError(
-            f"accuracy needs one gloss a clip; {len(strange)} of {len(samples)} have none or several, first "
+            f"accuracy needs one gloss per clip; {len(strange)} of {len(samples)} have none or several, first "
             f"{strange[0]}"
         )
     found, broken = classify(run, samples, **how)
@@ -273,7 +273,7 @@ def _unknown(run: Run, samples: list[Sample]) -> dict[str, Any]:
     """Glosses of the annotation that are not among the run's classes."""
     assert run.glosses is not None
     count = [c for s in samples for c in run.glosses.encode(s.gloss)].count(1)
-    return {"count": count, "note": "glosses that training never saw; each counts as an error"}
+    return {"count": count, "note": "glosses that are not in training; each counts as an error"}
 
 
 def _score_losses(

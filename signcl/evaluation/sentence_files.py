@@ -94,7 +94,7 @@ def read_sentences(
     if path.is_dir():
         made = sorted(path.glob("predictions.*.tsv"))
         hint = f"; give {made[0]}" if made else ""
-        raise ValueError(f"{path}: a file of sentences is needed, and this is a folder{hint}")
+        raise ValueError(f"{path}: a file of sentences is needed, but this is a folder{hint}")
     content = _text_of(path)
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     lines = _lines(content)
@@ -129,7 +129,7 @@ def _text_of(path: Path) -> str:
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{path}: is UTF-16, and UTF-8 is needed; save it as UTF-8 text")
+        raise ValueError(f"{path}: is UTF-16, but UTF-8 is needed; save it as UTF-8 text")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -139,7 +139,7 @@ def _text_of(path: Path) -> str:
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise ValueError(f"{path}:{line}: holds a NUL character, so it is no text file or a damaged one; save it again")
+        raise ValueError(f"{path}:{line}: holds a NUL character, so it is not text or it is damaged; save it again")
     return text
 
 
@@ -242,7 +242,7 @@ def _from_table(
         marked = sum(len(text) > 1 and text[0] == text[-1] == '"' for text in texts)
         if marked:
             notes.append(
-                f"{marked} sentences stand in double quotes, which are kept as written; if a program put them there, "
+                f"{marked} sentences are in double quotes, which are kept; if a program added them, "
                 f"save the table as .csv with commas"
             )
     names = None
@@ -298,8 +298,8 @@ def _unique(path: Path, found: list[tuple[int, str]], column: str, role: Role) -
             raise ValueError(f"{path}:{line}: has an empty id in {column}; give each sentence its own")
         if name in first:
             raise ValueError(
-                f"{path}:{line}: the id {name} stands in line {first[name]} already; each sentence needs an id of its "
-                f"own (--id-column names another column)"
+                f"{path}:{line}: the id {name} is already in line {first[name]}; each sentence needs a unique "
+                f"id (--id-column names another column)"
             )
         first[name] = line
     return None if role == "training" else list(first)
@@ -316,7 +316,9 @@ def _from_jsonl(path: Path, lines: list[str], role: Role, columns: tuple[str | N
         try:
             objects.append((number, parse_json(line)))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: is no JSON object ({error}); JSONL has one object a line") from None
+            raise ValueError(
+                f"{path}:{number}: is not a JSON object ({error}); JSONL has one object per line"
+            ) from None
     return _from_objects(path, objects, "JSONL", role, columns, "")
 
 
@@ -324,7 +326,7 @@ def _from_json(path: Path, content: str, role: Role, columns: tuple[str | None, 
     try:
         found = parse_json(content)
     except ValueError as error:
-        raise ValueError(f"{path}: is no JSON ({error}); one object a line is JSONL, save it as .jsonl") from None
+        raise ValueError(f"{path}: is not JSON ({error}); one object per line is JSONL, save it as .jsonl") from None
     if isinstance(found, dict) and found and all(isinstance(value, str) for value in found.values()):
         return Sentences(path, "JSON object of id -> text", list(found.values()), list(found))
     if isinstance(found, list) and found and all(isinstance(value, str) for value in found):
@@ -402,7 +404,7 @@ def _from_lines(path: Path, lines: list[str]) -> Sentences:
             if match is None:
                 raise ValueError(
                     f"{path}:{number}: has no id before {mark!r}, or more than one {mark!r}, where {fitting} of "
-                    f"{len(filled)} lines are id{'|' if mark == '|' else '<tab>'}text; mend this line, or save the "
+                    f"{len(filled)} lines are id{'|' if mark == '|' else '<tab>'}text; fix this line, or save the "
                     f"file as CSV with columns id and text"
                 )
         pairs = [(number, match) for number, match in matches if match is not None]
@@ -472,7 +474,7 @@ def align(
             done = "scored as empty" if missing == "empty" else "left out for every system"
             notes.append(f"{one.path.name}: {len(absent)} of {len(true)} ids are missing, first {absent[0]}; {done}")
         if extra:
-            notes.append(f"{one.path.name}: {len(extra)} ids belong to no reference and are ignored, first {extra[0]}")
+            notes.append(f"{one.path.name}: {len(extra)} ids match no reference and are ignored, first {extra[0]}")
         columns.append([said.get(name, "" if missing == "empty" else None) for name in true])
     kept = [i for i in range(len(references.texts)) if all(column[i] is not None for column in columns)]
     names = None if true is None else [true[i] for i in kept]

@@ -41,7 +41,7 @@ __all__ = ["P_VALUE", "convention_rows", "findings", "score_files", "score_sente
 
 P_VALUE = (
     "two-sided: twice the share of resamples in which the difference lies on the other side of 0, at least "
-    "2 / (samples + 1); sacrebleu --paired-bs prints another, nearly one-sided, often half of it (docs/scoring.md)"
+    "2 / (samples + 1); sacrebleu --paired-bs prints a nearly one-sided value, often half of it (docs/scoring.md)"
 )
 INTERVALS = ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match")
 PAIRED = ("bleu4", "bleu1", "chrf", "chrf++", "rouge_l", "wer", "exact_match")
@@ -364,7 +364,7 @@ def findings(
     if not _not_nfc(hypotheses) == _not_nfc(references) == 0:
         found.append(
             f"accents: {_not_nfc(hypotheses)} hypotheses and {_not_nfc(references)} references write letters and "
-            f"accents apart (not NFC); both sides were brought to NFC"
+            f"accents separately (not NFC); both sides were converted to NFC"
         )
     if (widths := _widths(hypotheses, references)) is not None:
         found.append(f"width: {widths}; {effect('one width of punctuation')}")
@@ -395,7 +395,7 @@ def findings(
         apart = [_spacing(lines) for lines in (hypotheses, references)]
         if None not in apart and abs(apart[0] - apart[1]) > FAR:  # type: ignore[operator]
             found.append(
-                f"spacing: punctuation stands apart in {apart[0]:.1f} % of its places in the hypotheses and "
+                f"spacing: {apart[0]:.1f} % of punctuation marks are separated by a space in the hypotheses and "
                 f"{apart[1]:.1f} % "
                 f"in the references; {effect('punctuation apart')}"
             )
@@ -404,13 +404,13 @@ def findings(
         kinds = ", ".join(f"{mark!r} {count} times" for mark, count in marks.most_common(3))
         found.append(f"tokens of a model: the hypotheses hold {kinds}; decode them to plain text before scoring")
     if list(hypotheses) == list(references):
-        found.append("the hypotheses are the references, line by line: is one file given twice?")
+        found.append("the hypotheses equal the references line by line: is one file given twice?")
     empty = sum(not line.strip() for line in hypotheses)
     if empty:
         found.append(f"{empty} hypotheses are empty; they are scored as wrong")
     blank = sum(not line.strip() for line in references)
     if blank:
-        found.append(f"{blank} references are empty; whatever is said for them is wrong")
+        found.append(f"{blank} references are empty; any answer to them counts as wrong")
     commonest, times = Counter(same_text(line, unit) for line in hypotheses).most_common(1)[0]
     if len(hypotheses) >= 20 and times > 0.1 * len(hypotheses):
         found.append(f"{times} of {len(hypotheses)} hypotheses are the same sentence: {commonest[:60]!r}")
@@ -498,7 +498,7 @@ def _own_references(one: Sentences, true: Sentences, unit: Unit) -> list[str]:
     if not other:
         return []
     return [
-        f"references: {one.path.name} has references of its own, which differ from REF in {other} of {len(pairs)} "
+        f"references: {one.path.name} has its own references, which differ from REF in {other} of {len(pairs)} "
         f"sentences"
     ]
 

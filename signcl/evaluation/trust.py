@@ -46,7 +46,7 @@ def trust_scores(
         },
     }
     if judge is None:
-        found["why_not"] = "not calibrated yet: `signcl evaluate RUN --split dev` learns it"
+        found["why_not"] = "not calibrated yet: `signcl evaluate RUN --split dev` calibrates it"
         return found
     if judge.calibration is None:
         found["why_not"] = judge.why_not
@@ -54,7 +54,7 @@ def trust_scores(
         own = judge.made["split"] == split
         confidence = cross_fitted(scores, good) if own else judge.calibration(scores)
         if confidence is None:
-            found["why_not"] = f"the answers of {split} are too few or too alike for curves that have not seen them"
+            found["why_not"] = f"{split} has too few or too similar answers for cross-fitting"
         else:
             found["ece"] = calibration_error(confidence, good)
             found["mean_confidence"] = float(confidence.mean())

@@ -76,10 +76,10 @@ def align_run(
     leaked = split == "test" and run.recipe.corpus.transductive
     if leaked != transductive:
         raise ValueError(
-            f"{run.folder} was trained on the test split (corpus.transductive); say so with --transductive"
+            f"{run.folder} was trained on the test split (corpus.transductive); confirm with --transductive"
             if leaked
             else f"--transductive needs a run that was trained with corpus.transductive=true, and split test; "
-            f"{run.folder} with split {split} is none"
+            f"this is {run.folder} with split {split}"
         )
     alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without test clips
     samples = recipe_samples(alone, split, root)
@@ -165,7 +165,7 @@ def align_log_probs(
     aligned = _Aligned(vocabulary, fill, {})
     for sample in samples:
         if sample.name not in known:
-            aligned.broken[sample.name] = f"{source} has no log-probabilities of it"
+            aligned.broken[sample.name] = f"{source} has no log-probabilities for it"
             continue
         rows = torch.from_numpy(features[sample.name])
         count = sample.num_frames or round(len(rows) * stride)
@@ -189,7 +189,7 @@ def gloss_samples(path: str | Path) -> list[Sample]:
             raise row.error(f"needs a name that no other row has, got {name!r}")
         found[name] = Sample(name, "", gloss=tuple(row.cells["gloss"].split()))
     if not found:
-        raise ValueError(f"{path}: has a header but no rows; a row a clip is needed: name gloss")
+        raise ValueError(f"{path}: has a header but no rows; needs one row per clip: name gloss")
     return list(found.values())
 
 
@@ -286,7 +286,7 @@ def _unusable(sample: Sample, tokens: list[int], rows: torch.Tensor) -> str:
         return "it has no glosses"
     unknown = [gloss for gloss, token in zip(sample.gloss, tokens) if token == 1 and gloss != "<unk>"]
     if unknown:
-        return f"the recogniser never saw the gloss {unknown[0]}"
+        return f"the gloss {unknown[0]} is not in the recogniser's vocabulary"
     needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
     if needed > len(rows):
         return f"its {len(tokens)} glosses need {needed} steps, it has {len(rows)}"
@@ -300,7 +300,7 @@ def _classes(path: Path) -> GlossVocabulary:
     if path.is_dir():
         return load_glosses(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: the names of the classes are needed: glosses.json or one class a line")
+        raise FileNotFoundError(f"{path}: needs the names of the classes: glosses.json or one class per line")
     if path.suffix == ".json":
         return load_glosses(path.parent)
     lines = read_plain(path).split("\n")
@@ -309,7 +309,7 @@ def _classes(path: Path) -> GlossVocabulary:
         raise ValueError(f"{path}: needs a line for the blank, one for <unk> and one for each gloss, got {len(lines)}")
     if lines[1][:1].isalnum():
         raise ValueError(
-            f"{path}: line 2 is class 1, that of unknown glosses (<unk>), got {lines[1]!r}; where a model has no such "
+            f"{path}: line 2 is class 1, for unknown glosses (<unk>), got {lines[1]!r}; if a model has no such "
             "class, add the line and a column of very small log-probabilities (-1e4)"
         )
     return GlossVocabulary(lines[2:])

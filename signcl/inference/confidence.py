@@ -167,7 +167,7 @@ def calibrate(
         made["why_not"] = (
             f"not calibrated: {len(kept)} clips of {split} are too few, 30 are needed"
             if len(kept) < 30
-            else f"not calibrated: all clips of {split} have one probability"
+            else f"not calibrated: all clips of {split} have the same probability"
         )
     reference = _reference(run, root, device=device, batch_size=batch_size, progress=progress)
     if reference is None:
@@ -202,7 +202,7 @@ def load_judge(folder: Path) -> Judge | None:
     said = read_json(path, shape | {"limit": int | float | None, "texts": [str]}, advice)
     known = known_checksum(folder, "model.safetensors")
     if said["made"].get("weights") not in (None, known):
-        say(f"{path}: calibrated with other weights than the run has now, so it is not used; {advice}")
+        say(f"{path}: calibrated with different weights than the run has now, so it is not used; {advice}")
         return None
     try:
         given = said["calibration"]
@@ -248,7 +248,7 @@ def _reference(
     except (ValueError, OSError) as error:
         if "imported" not in run.card:  # a run trained by signcl must have its training split
             raise
-        say(f"clips cannot be compared with those of training: {error}")
+        say(f"clips cannot be compared with the training clips: {error}")
         return None
     if len(train) > MOST_CLIPS:
         chosen = np.random.default_rng(0).permutation(len(train))[:MOST_CLIPS]

@@ -80,9 +80,9 @@ def check_known(kind: PoseKind) -> None:
     """Raise ValueError for a run that does not record the extractor of its key points."""
     if kind.extractor is None:
         raise ValueError(
-            f"the run does not know what its {kind.layout} key points were extracted with, so a video cannot be "
-            f"brought to the same; give key points of that extractor in place of the video, or train on key points of "
-            f"`signcl pose`, which are recorded"
+            f"the run does not record the extractor of its {kind.layout} key points, so a video cannot be "
+            f"converted; give key points of that extractor instead of the video, or train on key points of "
+            f"`signcl pose`, which records it"
         )
 
 

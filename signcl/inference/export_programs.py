@@ -119,17 +119,19 @@ def check_exportable(model: System) -> None:
     """
     name = model.config.name
     if model.answers == "nothing":
-        raise ValueError(f"model.name={name} is a pretraining system without answers: export the run that it starts")
+        raise ValueError(
+            f"model.name={name} is a pretraining system without answers: export the run initialised from it"
+        )
     recurrent = next((part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)), None)
     if recurrent is not None:
         raise ValueError(
             f"model.name={name} cannot be exported: torch.export unrolls its {type(recurrent).__name__} over the steps "
-            f"of one clip, so that the program would take clips of that length alone"
+            f"of one clip, so the program would only accept clips of that length"
         )
     visual: Any = model.visual
     if hasattr(visual, "encode_clips") and not hasattr(visual, "encode_padded") and not hasattr(visual, "window"):
         raise ValueError(
-            f"model.visual={model.config.visual} cannot be exported: it reads whole batches (encode_clips) and has no "
+            f"model.visual={model.config.visual} cannot be exported: it reads full batches (encode_clips) and has no "
             f"encode_padded(rows, lengths)"
         )
     for method in ("exported_states", *(("exported_word",) if model.answers == "sentences" else ())):

@@ -152,7 +152,9 @@ def _pixels(run: Run, size: tuple[int, int] | None) -> tuple[int, int]:
             raise ValueError(f"--size {size[0]} {size[1]}: this run reads {side} x {side} pixels; leave the option out")
         return side, side
     if size is None:
-        raise ValueError("this run reads frames at the size of their files, and a program needs one: give --size H W")
+        raise ValueError(
+            "this run reads frames at the size of their files, but a program needs a fixed size: give --size H W"
+        )
     return size
 
 
@@ -172,7 +174,7 @@ def _write(program: Program, reference: Program, folder: Path, form: Format, dty
         raise ValueError(f"{program.name} cannot be exported to {form}: {type(error).__name__}: {reason}") from error
     if not difference <= TOLERANCE[dtype]:
         raise ValueError(
-            f"{file.name} differs from the run by {difference:.2g} of its largest number, and {TOLERANCE[dtype]} is "
+            f"{file.name} differs from the run by {difference:.2g} of its largest value; only {TOLERANCE[dtype]} is "
             f"allowed in {dtype}; nothing was written" + ("" if dtype == "float32" else "; export in float32")
         )
     data = folder / f"{file.name}.data"  # next to an ONNX file of more than 2 GB

@@ -100,14 +100,14 @@ def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: 
     path = Path(source)
     if not is_recipe(source):
         if overrides:
-            raise ValueError(f"{overrides[0]}: recipe keys go with a recipe; the run {path} has its own")
+            raise ValueError(f"{overrides[0]}: recipe keys need a recipe; the run {path} has its own")
         run = runs.load_run(path)
         return Extractor(str(path), run.model, run.recipe, run.feature_dim, str(run.card.get("commit", "")), run.poses)
     recipe = load_recipe(path, list(overrides))
     m = recipe.model
     if not m.visual_weights:
         raise ValueError(
-            f"{path}: extracting by a recipe takes its frame encoder as published, so it needs "
+            f"{path}: extracting with a recipe uses a published frame encoder, so it needs "
             f"--model.visual_weights=pretrained:FILE (or pretrained:RUN); for the features of a trained run give the "
             f"run folder"
         )
@@ -145,7 +145,7 @@ def open_encoder(
             raise ValueError("--encoder needs a recipe, or --corpus NAME and --root FOLDER")
         base = recipe_from_dict({"corpus": {"name": corpus, "root": root}})
         for override in overrides:
-            raise ValueError(f"{override}: recipe keys go with a recipe")
+            raise ValueError(f"{override}: recipe keys need a recipe")
     else:
         path = Path(source)
         if path.suffix not in (".yaml", ".yml"):

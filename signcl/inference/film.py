@@ -75,10 +75,10 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
         fps = given or rate_of_features(Sample(path.stem, "", features=path))
         if fps is None:
             trained = "" if wanted is None else f" (the run was trained at {wanted:g})"
-            raise ValueError(f"{path}: features do not say their frames a second; give --fps{trained}")
+            raise ValueError(f"{path}: features do not contain their frame rate; give --fps{trained}")
         if wanted is not None and other_rate(fps, wanted):
             raise ValueError(
-                f"{path}: has {fps:g} frames a second, and the run was trained on features at {wanted:g}; extract them "
+                f"{path}: has {fps:g} frames per second, but the run's features had {wanted:g}; extract them "
                 f"from the video at that rate"
             )
         return Film(path, len(rows), fps, recipe, features=rows)
@@ -86,11 +86,11 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
     if own is None:
         fps = given or wanted
         if fps is None:
-            raise ValueError(f"{path}: does not say its frames a second; give --fps")
+            raise ValueError(f"{path}: does not contain its frame rate; give --fps")
         return Film(path, count_clip_frames(path), fps, recipe)
     if wanted is not None and other_rate(own, wanted):
         places = frames_at(path, wanted)
         if places is not None:
-            note = f"{path.name}: {own:.4g} frames a second, the run was trained at {wanted:g}; brought to that"
+            note = f"{path.name}: {own:.4g} frames per second, resampled to {wanted:g}, the rate of training"
             return Film(path, len(places), wanted, recipe, places=places, note=note)
     return Film(path, count_clip_frames(path), own, recipe)

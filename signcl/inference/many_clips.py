@@ -59,7 +59,7 @@ def clips_of_folder(folder: Path, *, videos: bool, features: bool) -> dict[str, 
     if not found:
         raise ValueError(f"{folder}: no clip in it; {kinds} are needed, there are {there or 'no files'}")
     if there:
-        say(f"{folder}: {len(found)} clips; other files, which are left alone: {there}")
+        say(f"{folder}: {len(found)} clips; ignores other files: {there}")
     return dict(sorted(found.items()))
 
 

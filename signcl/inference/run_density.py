@@ -83,7 +83,7 @@ def sign_instances(
     if "peak" in frames and not run.model.recognises and not told:
         raise ValueError(
             f"--frame peak needs a run that recognises glosses, {run.folder} does not; train with "
-            "loss.weights.recognition, give --spans with a frame of every sign in the column `peak`, or choose centre, "
+            "loss.weights.recognition, give --spans with a column `peak` for every sign, or choose centre, "
             "mean or medoid"
         )
     picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
@@ -214,8 +214,8 @@ def _of_run(
         samples = attach_spans(samples, spans)
     if not any(s.spans for s in samples):
         raise ValueError(
-            f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
-            "; give them by --spans TSV"
+            f"density needs the frames of each sign, but split {split} of corpus {run.recipe.corpus.name} has no spans"
+            "; give them with --spans TSV"
         )
     if is_choices(spans):
         (one,) = sign_instances(run, samples, ("centre",), tap=tap, device=device, progress=progress)
@@ -266,7 +266,7 @@ def feature_density(
             found["tsne"] = _picture(stem, choices[0], settings.seed)
         write_result(stem, found, rows)
     elif picture:
-        raise ValueError("a picture needs a place to go to: give --out STEM")
+        raise ValueError("a picture needs an output path: give --out STEM")
     return found
 
 

@@ -50,8 +50,8 @@ def load_segmenter(folder: str | Path) -> Run:
     run = load_run(folder)
     if not isinstance(run.model, Segmenter):
         raise ValueError(
-            f"{folder} is a run of {run.recipe.model.name}, and a segmenter is needed; train one with "
-            f"recipes/synthetic/segmenter.yaml as a start (docs/systems/segmenter.md)"
+            f"{folder} is a run of {run.recipe.model.name}, but a segmenter is needed; train one with "
+            f"e.g. recipes/synthetic/segmenter.yaml (docs/systems/segmenter.md)"
         )
     return run
 

@@ -402,5 +402,5 @@ def check_out(out: Path) -> None:
     """
     _kind(out)
     if out.is_dir():
-        raise ValueError(f"-o {out}: a file name is needed, and there is a folder of that name")
+        raise ValueError(f"-o {out}: needs a file name, but this is a folder")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     why = f"{fps:g} are asked for" if fps else f"the run was trained at {wanted:g}"
     mean = count / len(rows) * wanted
     rate = info.fps if info.fps and abs(info.fps - mean) < 0.1 * mean else mean  # frames may be unevenly spaced
-    note = f"{clip.name}: {rate:.4g} frames a second, {why}: its {count} frames become {len(rows)} by their times"
+    note = f"{clip.name}: {rate:.4g} frames per second, {why}: its {count} frames are resampled to {len(rows)}"
     return replace(recipe, fps=wanted), note
 
 
@@ -199,7 +199,7 @@ def why_no_confidence(model: Model) -> str:
     """Why translations of a model have no confidence, and how to calibrate it; empty if they have."""
     if model.judge is None:
         learn = f"signcl evaluate {model.run.folder} --split dev"
-        return f"no confidence and no warning for unlike clips: `{learn}` learns both"
+        return f"no confidence and no out-of-domain warning: `{learn}` calibrates both"
     return model.judge.why_not
 
 
@@ -274,7 +274,7 @@ def _frames(
             raise FileNotFoundError(f"no clip at {path}")
         if len(paths) > 1 and not is_feature_file(path):
             raise ValueError(
-                f"{path}: side by side stand files of features or key points (.npy, .npz, .pose, ...), one of a clip"
+                f"{path}: only files of features or key points (.npy, .npz, .pose, ...) of one clip can be combined"
             )
     if len(paths) > 1:
         return load_raw(Sample(paths[0].stem, "", features=paths), recipe)

@@ -100,7 +100,7 @@ class SystemConfig:
                 f"model.streams: these values belong to model.visual=feature_streams, and model.visual is {self.visual}"
             )
         if self.init_parts and not self.init_from:
-            raise ValueError(f"model.init_parts={self.init_parts} needs the run that gives them: set model.init_from")
+            raise ValueError(f"model.init_parts={self.init_parts} needs a run to load them from: set model.init_from")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,7 +410,9 @@ class System(nn.Module):
             return self.recognised(batch, decode)
         if self.answers == "classes":
             return [found[0] for found in self.ranked(self(batch), most=1)]
-        raise ValueError(f"{self.config.name} is trained by {self.stage}: it has no answers, it starts other systems")
+        raise ValueError(
+            f"{self.config.name} is trained by {self.stage}: it has no answers, it only initialises other systems"
+        )
 
     def generate(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Tensor:
         """Token ids of each clip's sentence, without the start token, padded with the pad id. [B, U] long"""

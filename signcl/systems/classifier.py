@@ -57,10 +57,10 @@ class Classifier(System):
         """Dropout on the mean; 0.5 in the published I3D."""
 
     title: ClassVar = (
-        "one sign a clip to its gloss: how I3D was trained on isolated signs (WLASL), for any frame encoder"
+        "classifies clips of one sign, as I3D was trained on isolated signs (WLASL), with any frame encoder"
     )
     label: ClassVar = "Classifier of signs"
-    needs: ClassVar = "frames (or features) of single signs, or spans to cut them out by, and glosses"
+    needs: ClassVar = "frames (or features) of single signs, or spans to cut them out, and glosses"
     stage: ClassVar = "recognise"
     terms: ClassVar = {"classification": classification}
     required_terms: ClassVar = ("classification",)
@@ -133,9 +133,9 @@ def _classes(path: Path, rows: int) -> GlossVocabulary:
         pairs = [line.split(maxsplit=1) for line in read_plain(path).splitlines() if line.strip()]
         numbered = {int(number): gloss.strip() for number, gloss in pairs}
     except ValueError:
-        raise ValueError(f"{path}: a line for each class is needed, its number and its gloss") from None
+        raise ValueError(f"{path}: needs one line per class, with its number and its gloss") from None
     if any(number not in numbered for number in range(rows)):
         raise ValueError(
-            f"{path} has {len(numbered)} classes, and the classifier {rows}: it belongs to another checkpoint"
+            f"{path} has {len(numbered)} classes, but the classifier has {rows}: it belongs to another checkpoint"
         )
     return GlossVocabulary([numbered[number] for number in range(rows)])

@@ -90,7 +90,7 @@ class LocalAttention(Attention):
     def __init__(self, width: int, heads: int, dropout: float, *, keys: int = 7, edge: Edge = "stop") -> None:
         super().__init__(width, heads, dropout)
         if keys < 1:
-            raise ValueError(f"model.keys: needs at least 1 place to attend to, got {keys}.")
+            raise ValueError(f"model.keys: needs at least 1 position to attend to, got {keys}.")
         self.keys, self.edge = keys, edge
         self.first = -((keys + 1) // 2) if edge == "released" else -((keys - 1) // 2)
         self.offset = nn.Linear(width, heads * keys)
@@ -166,7 +166,7 @@ class GASLT(SLT):
                 raise ValueError(f"model.word_vectors: needs pretrained:FILE, got {self.word_vectors!r}")
 
     title: ClassVar = (
-        "GASLT: Sign Language Transformer with local gloss attention, taught how alike sentences are (Table 2)"
+        "GASLT: Sign Language Transformer with local gloss attention and a sentence-similarity loss (Table 2)"
     )
     label: ClassVar = "GASLT"
     needs: ClassVar = "features (or frames) and sentences; optionally word vectors and a pretrained sentence encoder"
@@ -224,8 +224,8 @@ class GASLT(SLT):
         if not source:
             return []
         if start.tokenizer is None:
-            raise ValueError("model.word_vectors needs the tokenizer whose words it gives vectors to")
-        return [f"word table from {source}: {self._take_words(source, start.tokenizer)}"]
+            raise ValueError("model.word_vectors needs a tokenizer, whose words get the vectors")
+        return [f"word embeddings from {source}: {self._take_words(source, start.tokenizer)}"]
 
     @torch.no_grad()
     def _take_words(self, source: str, tokenizer: Tokenizer) -> str:
@@ -234,12 +234,12 @@ class GASLT(SLT):
         if not found:
             raise ValueError(
                 f"model.word_vectors={source}: it has none of the {len(pieces)} words of this run's tokenizer; both "
-                f"must cut sentences alike, e.g. BPEmb vectors and BPEmb's SentencePiece model"
+                f"must split sentences the same way, e.g. BPEmb vectors and BPEmb's SentencePiece model"
             )
         size = len(next(iter(found.values())))
         if size != table.shape[1]:
             raise ValueError(
-                f"model.word_vectors={source}: vectors of size {size}, the word table has {table.shape[1]}; set "
+                f"model.word_vectors={source}: vectors of size {size}, but word embeddings have {table.shape[1]}; set "
                 f"model.word_dim={size}"
             )
         known = [i for i, piece in enumerate(pieces) if piece in found and i != tokenizer.pad_id]

@@ -406,10 +406,10 @@ class GFSLT(System):
             r"(mbart\.lm_head\.weight)": r"\1",
         }
         left = {
-            r"mbart\.model\.shared\.weight": "the decoder's word table, a second time",
+            r"mbart\.model\.shared\.weight": "a duplicate of the decoder's word embeddings",
             r"mbart\.model\.encoder\.embed_tokens\.weight": "the encoder reads steps, never words",
-            r"mbart\.final_logits_bias": "zeros that nothing trains",
-            **({r"mbart\.lm_head\.weight": "tied: the word table, a second time"} if tied else {}),
+            r"mbart\.final_logits_bias": "zeros that are never trained",
+            **({r"mbart\.lm_head\.weight": "tied: a duplicate of the word embeddings"} if tied else {}),
         }
         if bool(state.get("mbart.final_logits_bias", torch.zeros(1)).any()):
             raise ValueError(f"{given.file}: mbart.final_logits_bias is not zero, and this package has no such bias")

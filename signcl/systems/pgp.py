@@ -191,7 +191,7 @@ class PGP(System):
         super().__init__(config, sizes)
         maker = None if sizes.targets is None else sizes.targets.makers.get("pseudo_gloss")
         if maker is None:
-            raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary decides its size")
+            raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary determines its size")
         self.encoder = sign_encoder(config, feature_size(self.visual))
         self.head = PrototypeHead(
             config.width,

@@ -214,7 +214,7 @@ class SMKD(System):
             r"classifier\.(.+)": r"classifier.\1",
             r"conv1d\.fc\.(.+)": r"conv_classifier.\1",
         }
-        left = {r"conv1d\.fc\..+": "shared: the classifier, a second time"} if shared else {}
+        left = {r"conv1d\.fc\..+": "shared: a duplicate of the classifier"} if shared else {}
         taken = take(state, table, left, "a vac checkpoint")
         if normed:  # they store the transpose
             for name in ("classifier.weight", "conv_classifier.weight"):
@@ -282,7 +282,7 @@ def _official_glosses(path: Path, classes: int) -> GlossVocabulary:
         ) from None
     if sorted(numbers.values()) != list(range(1, classes)):
         raise ValueError(
-            f"{path} has {len(numbers)} glosses, and the classifier {classes - 1} beside the blank: it belongs to "
+            f"{path} has {len(numbers)} glosses, but the classifier has {classes - 1} besides the blank: it belongs to "
             f"another checkpoint"
         )
     return GlossVocabulary(sorted(numbers, key=lambda gloss: numbers[gloss]))
@@ -337,7 +337,7 @@ def _check_conv(model: SMKD, state: Mapping[str, Tensor]) -> None:
         and (kind := kind_of(state, "conv1d.temporal_conv.")) != model.conv.kind
     ):
         raise ValueError(
-            f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv to it"
+            f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv={kind}"
         )
 
 

@@ -116,7 +116,7 @@ class UniSign(System):
         named = [config.languages.get(language, language) or config.language for language in said]
         if "" in named and config.languages:
             raise ValueError(
-                f"{batch.names[named.index('')]}: its language is not known, and model.lm.prompt names one; set "
+                f"{batch.names[named.index('')]}: its language is unknown, but model.lm.prompt needs one; set "
                 f"model.language, or give the corpus a column language"
             )
         self._check_told_apart(set(named))
@@ -132,7 +132,7 @@ class UniSign(System):
             if other != name:
                 raise ValueError(
                     f"model.lm.prompt: the tokenizer has the same ids for {other!r} and {name!r}, so the model cannot "
-                    f"know which to write; name them in model.languages by words that it has"
+                    f"distinguish them; name them in model.languages with words in its vocabulary"
                 )
 
     def forward(self, batch: Batch) -> Outputs:

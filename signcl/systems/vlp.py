@@ -380,7 +380,7 @@ class VLP(System):
                 r"text_decoder\.(.+)": r"decoder.\1",
                 r"lm_head\.(weight)": r"lm_head.\1",
             }
-            zeros = {r"final_logits_bias": "zeros that nothing trains"}
+            zeros = {r"final_logits_bias": "zeros that are never trained"}
             taken |= take(decoder, decoder_table, zeros, "the text decoder of a vlp checkpoint")
         layers = count_layers(decoder, r"text_decoder\.layers\.(\d+)\.")
         return Published(

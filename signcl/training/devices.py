@@ -24,20 +24,20 @@ def check_device(train: TrainRecipe) -> str:
     device = train.device.replace("auto", "cuda" if here else "cpu")
     if device == "cuda" and not here:
         raise ValueError(
-            f"train.device=cuda needs a CUDA GPU, and torch {version_of('torch')} sees none here; take "
+            f"train.device=cuda needs a CUDA GPU, but torch {version_of('torch')} finds none here; use "
             f"--train.device=cpu, or a build of torch for this machine's driver"
         )
     if device == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("train.device=mps needs an Apple GPU, and torch sees none here; take --train.device=cpu")
+        raise ValueError("train.device=mps needs an Apple GPU, but torch finds none here; use --train.device=cpu")
     number = torch.cuda.device_count() if device == "cuda" else 1
     if device != "cpu" and train.devices > number:
         raise ValueError(
-            f"train.devices={train.devices} needs as many GPUs on this machine, and there are {number}; take "
+            f"train.devices={train.devices} needs as many GPUs on this machine, but there are {number}; use "
             f"--train.devices={number} and --train.accumulate={train.accumulate * -(-train.devices // number)} for "
             f"steps of about as many clips"
         )
     if device == "cpu" and train.precision == "16-mixed":
-        raise ValueError("train.precision=16-mixed needs a GPU, and this is a CPU; take bf16-mixed or 32-true")
+        raise ValueError("train.precision=16-mixed needs a GPU, but this is a CPU; use bf16-mixed or 32-true")
     if device == "cuda" and train.precision == "bf16-mixed" and not _has_bfloat16():
         raise ValueError(
             f"train.precision=bf16-mixed needs a GPU of compute capability 8.0 or above, and "

@@ -63,7 +63,7 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: 
             )
             return folder
         if longer:
-            say(f"{folder} goes on from step {state['step']} with {longer}; the schedule of rates is the longer one's")
+            say(f"{folder} resumes at step {state['step']} with {longer}; learning rates follow the longer schedule")
     loop = Loop(recipe, folder, state, progress=progress, profile=profile)
     with only_writer(folder, "is training") if loop.lead else contextlib.nullcontext():
         if loop.lead and run_folder.state_stamp(folder) != stamp:
@@ -93,7 +93,7 @@ def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ValueError(
             f"{folder} holds a run with another recipe ({key}: {a.get(key)} there, {b.get(key)} here{more}); "
-            f"choose another folder with --out=, or train anew with --fresh"
+            f"choose another folder with --out=, or train again with --fresh"
         )
     return " and ".join(f"{key}={b.get(key)} (before: {a.get(key)})" for key in grown)
 

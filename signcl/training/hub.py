@@ -122,11 +122,11 @@ def local_run(source: str | Path) -> Path:
         except Exception as error:  # from several libraries
             if not _is_no_connection(error):
                 raise
-            folder, why = _earlier_download(name, error), ", an earlier download, since the hub cannot be asked"
+            folder, why = _earlier_download(name, error), ", an earlier download, since the hub cannot be reached"
         else:
             if "recipe.yaml" not in held:  # download nothing if it is not a run
                 raise FileNotFoundError(
-                    f"{name} on the hub is no signcl run: it has no recipe.yaml; `signcl push RUN org/name` uploads one"
+                    f"{name} on the hub is not a signcl run: no recipe.yaml; `signcl push RUN org/name` uploads one"
                 )
             found = snapshot_download(name.repo, revision=name.revision, allow_patterns=list(RUN_FILES), **user)
             folder, why = Path(found), ""
@@ -163,10 +163,10 @@ def copy_run(downloaded: Path, out: Path | None = None) -> Path:
     if not (downloaded / "recipe.yaml").is_file():
         raise FileNotFoundError(f"no run at {downloaded}; a name such as org/name on the hub is needed")
     if not label:
-        raise ValueError(f"{downloaded} is a run folder on this machine already; copy it as you copy any folder")
+        raise ValueError(f"{downloaded} is already a local run folder; copy it like any folder")
     to = out or Path("runs") / label.partition("@")[0].partition("/")[2]
     if not is_empty(to):
-        raise ValueError(f"{to} holds something already; choose another folder with -o")
+        raise ValueError(f"{to} is not empty; choose another folder with -o")
     verify(downloaded, ["model.safetensors", *BESIDE_WEIGHTS])
     for name in sorted(RUN_FILES, key=lambda name: name == "recipe.yaml"):  # copied last: it marks a run
         if (downloaded / name).is_file():
@@ -231,7 +231,7 @@ def hub_mistakes(name: HubName, *, pushing: bool = False) -> Iterator[None]:
             f"if it is private, log in with a token that may read it: `hf auth login`"
         ) from None
     except errors.HFValidationError:
-        raise ValueError(f"{name.repo} is no name that the hub allows; a run folder or org/name is needed") from None
+        raise ValueError(f"{name.repo} is not a valid hub name; a run folder or org/name is needed") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         reason = error.server_message or _first_line(error)
@@ -260,7 +260,7 @@ def _unreachable(name: HubName, error: BaseException) -> str:
 
     if constants.is_offline_mode():
         return (
-            f"no run folder at {name}, no earlier download of it, and HF_HUB_OFFLINE forbids to ask the hub; unset "
+            f"no run folder at {name}, no earlier download of it, and HF_HUB_OFFLINE blocks access to the hub; unset "
             f"HF_HUB_OFFLINE, or give a run folder"
         )
     return (

@@ -58,7 +58,7 @@ class Imported:
         )
         if self.assumed:
             told = ", ".join(f"--model.{key}={value}" for key, value in self.assumed.items())
-            lines.append(f"not told by the file, taken as published: {told}")
+            lines.append(f"not in the file, taken as published: {told}")
         return "\n".join(lines)
 
 
@@ -93,7 +93,9 @@ def import_checkpoint(
     """
     kinds, file = checkpoint_kinds(), Path(file)
     if kind not in kinds:
-        raise ValueError(f"{kind!r} is no kind of checkpoint; known are {', '.join(kinds)}{did_you_mean(kind, kinds)}")
+        raise ValueError(
+            f"{kind!r} is not a kind of checkpoint; known are {', '.join(kinds)}{did_you_mean(kind, kinds)}"
+        )
     folder = Path(out or f"runs/imported/{kind}-{file.stem}")
     if (folder / "recipe.yaml").exists():
         raise ValueError(f"{folder} holds a run already; choose another folder with --out")
@@ -138,7 +140,7 @@ def _check_kind(given: Checkpoint, kind: str, kinds: Mapping[str, type[System]])
         raise ValueError(f"{given.file} is a checkpoint of kind {best}, not {kind}: signcl import {best} ...")
     lacking = [mark for mark in kinds[kind].checkpoint_marks if not _has(given, mark)]
     raise ValueError(
-        f"{given.file} is no checkpoint of kind {kind}, nor of any other that is known ({', '.join(kinds)}): it has no "
+        f"{given.file} is not a checkpoint of kind {kind}, nor of any other known kind ({', '.join(kinds)}): it has no "
         f"{lacking[0]}; its first tensors are {', '.join(list(given.tensors)[:3])}"
     )
 
@@ -196,7 +198,7 @@ def _load(model: nn.Module, found: Published, file: Path) -> dict[str, str]:
     if wrong:
         raise ValueError(f"{file}: {len(wrong)} of {len(new)} tensors do not fit, first {wrong[0]}{_advice(wrong[0])}")
     places = {_place(own[name]) for name in new}
-    reasons = {COUNTERS: "a batch counter, which the file does not have", **found.fresh}
+    reasons = {COUNTERS: "a batch counter, missing from the file", **found.fresh}
     fresh: dict[str, str] = {}
     missing = []
     for name in own:
@@ -221,7 +223,7 @@ def _place(tensor: Tensor) -> tuple[int, torch.Size]:
 
 def _advice(wrong: str) -> str:
     if any(part in wrong for part in ("shared.weight", "lm_head", "embed_tokens", "words.weight")):
-        return "; the first number is that of words: name the tokenizer that the checkpoint was trained with"
+        return "; the first number is the vocabulary size: name the tokenizer that the checkpoint was trained with"
     return ""
 
 

@@ -122,7 +122,7 @@ class MlflowLogger:
             self.client.log_batch(self.id, [Metric(name, float(value), now, step) for name, value in values.items()])
         except Exception as error:  # from MLflow, requests or a database
             if not self.failed:
-                say(f"logger: MLflow takes no values ({_line(error)}); training goes on, metrics.jsonl has all of them")
+                say(f"logger: MLflow accepts no values ({_line(error)}); training continues, metrics.jsonl has them")
             self.failed = True
 
     def close(self, *, finished: bool) -> None:
@@ -130,13 +130,13 @@ class MlflowLogger:
         try:
             self.client.set_terminated(self.id, "FINISHED" if finished else "KILLED")
         except Exception as error:
-            say(f"logger: MLflow was not told of the end ({_line(error)})")
+            say(f"logger: MLflow could not set the final status ({_line(error)})")
 
 
 ELSEWHERE: dict[str, Callable[[Path, dict[str, Any], str | None], Any]] = {"wandb": WandbLogger, "mlflow": MlflowLogger}
 ADVICE = {
     "wandb": "`wandb login`, or WANDB_MODE=offline to send it later",
-    "mlflow": "MLFLOW_TRACKING_URI says where it writes; docs/loggers.md has examples",
+    "mlflow": "MLFLOW_TRACKING_URI sets where it writes; docs/loggers.md has examples",
 }
 
 

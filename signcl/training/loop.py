@@ -172,8 +172,8 @@ class Loop:
             changed = changed_data(before, self.fingerprints)
         if changed:
             raise ValueError(
-                f"{self.recipe.corpus.root} has changed since {self.folder} was begun ({', '.join(changed)}); put it "
-                f"back, choose another folder with --out=, or train anew with --fresh"
+                f"{self.recipe.corpus.root} has changed since {self.folder} was begun ({', '.join(changed)}); restore "
+                f"it, choose another folder with --out=, or train again with --fresh"
             )
         self.optimizer.load_state_dict(local_optimizer_state(self.optimizer, state["optimizer"]))
         self.fabric._precision.load_state_dict(state.get("precision", {}))  # the loss scale of 16-mixed
@@ -226,7 +226,7 @@ class Loop:
             if self.lead:
                 self.record.close(finished=False)
             if self.lead and isinstance(stopped, KeyboardInterrupt):
-                say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
+                say(f"stopped at step {self.step} of {self.total}; the same command resumes there")
             raise
         finally:
             self.loader.close()
@@ -377,7 +377,7 @@ class Loop:
         if not batches or (len(batches) < len(loaded) and fabric.world_size > 1):  # other ranks would wait
             if fabric.world_size > 1 or len(self.broken) >= len(self.material.train):
                 first = next(iter(self.broken.items()))
-                raise ValueError(f"no clip of a whole batch can be read; the first is {first[0]}: {first[1]}")
+                raise ValueError(f"no clip of a batch can be read; the first is {first[0]}: {first[1]}")
             return
         self.wrapped.train()
         self._seed()
@@ -610,7 +610,7 @@ class Loop:
             say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
         say_damaged(self.damaged)
         if refused := self.refusals.count:
-            say(f"{refused} of {self.step} steps had gradients that are not finite and were left out")
+            say(f"{refused} of {self.step} steps had non-finite gradients and were skipped")
         if self.too_short:
             few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
             say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")

@@ -232,7 +232,7 @@ def parameter_groups(model: nn.Module, train: TrainRecipe) -> list[dict[str, Any
     for key in (*(f"lr_scale.{name}" for name in train.lr_scale), *(f"parts.{name}" for name in train.parts)):
         if key not in moved:
             what = "this factor" if key.startswith("lr_scale") else "this optimizer"
-            raise ValueError(f"train.{key}: none of its weights trains by {what}; model.freeze holds it")
+            raise ValueError(f"train.{key}: none of its weights is trained by {what}; model.freeze freezes it")
     return [
         {
             "params": parameters,

@@ -116,7 +116,7 @@ def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) 
     per_gloss = recipe.loss.signcl.words_per_gloss
     if "signcl" in recipe.loss.weights and per_gloss != 1 and any(not s.text for s in train):
         say(
-            f"the corpus has no text, so that SignCL's margins count glosses in place of words; "
+            f"the corpus has no text, so SignCL's margins count glosses instead of words; "
             f"loss.signcl.words_per_gloss={per_gloss:g} makes them {per_gloss:g} glosses long, set it to 1"
         )
 
@@ -181,8 +181,8 @@ def _unspaced_words(tokenizer: str, texts: list[str]) -> str:
     if 2 * len(whole) < len(texts):
         return ""
     return (
-        f"text.tokenizer=word takes what stands between spaces as a word, and {len(whole)} of {len(texts)} training "
-        f"sentences are written without spaces ({', '.join(script_names(whole))}): whole sentences become words; take "
+        f"text.tokenizer=word splits at spaces, but {len(whole)} of {len(texts)} training "
+        f"sentences have no spaces ({', '.join(script_names(whole))}), so entire sentences become words; use "
         f"text.tokenizer=character or sentencepiece"
     )
 
@@ -197,5 +197,5 @@ def _two_spellings(texts: list[str]) -> str:
         return ""
     return (
         f"{decomposed} sentences of train and dev are not in Unicode's NFC and {composed} are: a word such as `für` is "
-        f"two words then; write the tables anew in NFC"
+        f"then two different words; convert the tables to NFC"
     )

@@ -141,8 +141,8 @@ class Refusals:
         most = MOST_IN_A_ROW if self.scaled else min(MOST_IN_A_ROW, epoch, total)
         if self.in_a_row >= most:
             raise ValueError(
-                f"the gradient was not finite in {self.in_a_row} steps in a row, and nothing was updated in them; "
-                f"lower train.lr, raise train.warmup_steps, or look at the clips named above"
+                f"the gradient was not finite in {self.in_a_row} steps in a row, which were all skipped; "
+                f"lower train.lr, raise train.warmup_steps, or check the clips listed above"
             )
 
     def state_dict(self) -> dict[str, int]:

@@ -153,7 +153,7 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
     if place.is_file():
         if place.name != "model.safetensors" or not (place.parent / "recipe.yaml").is_file():
             raise ValueError(
-                f"model.init_from={place} is a file, and a run folder is needed; make one of an official checkpoint "
+                f"model.init_from={place} is a file, but a run folder is needed; make one from an official checkpoint "
                 f"first: signcl import KIND {place} -o RUN, then model.init_from=RUN"
             )
         folder = place.parent
@@ -161,7 +161,7 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
         raise FileNotFoundError(f"model.init_from={folder}: no such run folder; train the pretraining recipe first")
     earlier = earlier_run(str(folder))
     if earlier is None:
-        raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
+        raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is not a run folder")
     able = (*model.starts_from, recipe.model.name)
     if not any(earlier.is_a(name) for name in able):
         raise ValueError(

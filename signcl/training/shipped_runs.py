@@ -92,7 +92,7 @@ def _clip(name: str, clip: str) -> Path:
         if clip in (one.name, one.path.name):
             return one.path
     known = ", ".join(f"{MARK}{name}/{one.name}" for one in clips)
-    why = known or f"its data may not be passed on, so it has none: see {SHIPPED / name / 'README.md'}"
+    why = known or f"its data may not be redistributed, so it has none: see {SHIPPED / name / 'README.md'}"
     raise FileNotFoundError(f"no sample clip {MARK}{name}/{clip}; there are {known}" if known else f"{name}: {why}")
 
 
@@ -127,5 +127,5 @@ def _temporary(why: str) -> Path:
     """A temporary folder of this process, if the cache folder is not writable."""
     folder = Path(tempfile.mkdtemp(prefix="signcl-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    say(f"{cache_folder()} cannot be written ({why}); what is written into demo runs is lost at the end")
+    say(f"{cache_folder()} cannot be written ({why}); files written to demo runs are lost at the end")
     return folder

@@ -87,7 +87,7 @@ def trim_language_model(
         raise ValueError(f"{folder} holds a model already; choose another folder with -o")
     found = read_language_model(source, KEY)
     if not found.config or not isinstance(found.tokenizer, SentencePieceTokenizer):
-        raise ValueError(f"{KEY}: {source} must be a folder or hub id of an mBART: a file or run lacks what is copied")
+        raise ValueError(f"{KEY}: {source} must be a folder or hub id of an mBART: a file or run lacks needed files")
     name = source.removeprefix("pretrained:")
     before = SentencePieceTokenizer(pretrained_sentencepiece(name), language or "en_XX")
     texts = [sample.text for split in needed for sample in splits[split]]
@@ -163,7 +163,7 @@ def _broken_tables(tensors: Mapping[str, Tensor]) -> list[str]:
     if shared is None:
         return []
     tables = [name for name in WORD_TABLES[1:3] if name in tensors and not torch.equal(tensors[name], shared)]
-    return [f"{name} of the source differs from shared.weight, which is taken for it" for name in tables]
+    return [f"{name} of the source differs from shared.weight, which is used instead" for name in tables]
 
 
 def _cut(tensors: Mapping[str, Tensor], rows: Tensor, *, tied: bool) -> dict[str, Tensor]:
@@ -216,11 +216,11 @@ def trim_table(trimmed: Trimmed) -> str:
     """The report as text."""
     rows = [
         ("pieces", *map(str, trimmed.pieces)),
-        ("rows of the word table", *map(str, trimmed.rows)),
+        ("word embeddings", *map(str, trimmed.rows)),
         ("parameters", *(f"{n:,}" for n in trimmed.parameters)),
         ("megabytes", *(f"{n / 1e6:.2f}" for n in trimmed.bytes)),
     ]
     lines = [f"{name}: {old} -> {new}" for name, old, new in rows]
     for split, count in trimmed.segmented_otherwise.items():
-        lines.append(f"{split}: {count} sentences are cut into other pieces than before")
+        lines.append(f"{split}: {count} sentences are segmented differently than before")
     return "\n".join([*lines, *trimmed.notes])

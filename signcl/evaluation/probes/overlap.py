@@ -79,7 +79,7 @@ def overlap_table(
         ValueError: `near` is not a valid share, or no training sentences.
     """
     if not 0 < near <= 1:
-        raise ValueError(f"the share of tokens in place must be above 0 and at most 1, got near={near}")
+        raise ValueError(f"the similarity must be above 0 and at most 1, got near={near}")
     if not train:
         raise ValueError("the overlap with training needs the training sentences, got none")
     tokenize = tokenize_as(tokenize, references)

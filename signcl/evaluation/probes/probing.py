@@ -185,7 +185,7 @@ def _visual(asked: _Answers) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "videos": {**ALTERED, "another": "the video of another clip, whose sentence is another"},
+        "videos": {**ALTERED, "another": "the video of another clip with a different sentence"},
         "seed": asked.seed,
         "beams": decode.beams,
         "length_penalty": decode.length_penalty,

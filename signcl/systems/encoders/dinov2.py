@@ -72,7 +72,7 @@ class DINOv2Config:
             return dict(DINOV2_SIZES[self.vit])
         found = read_published_config(name, "model.visual_weights")
         if found.model_type != "dinov2":
-            raise ValueError(f"model.visual_weights: {name} is a {found.model_type}, and dinov2 is needed")
+            raise ValueError(f"model.visual_weights: needs a dinov2, but {name} is a {found.model_type}")
         sizes: dict[str, Any] = found.to_dict()
         return sizes
 
@@ -182,7 +182,7 @@ class DINOv2(Pixels):
         for layer in list(self.vit.encoder.layer)[blocks - lora_blocks :] if lora_rank else ():
             if not hasattr(layer.mlp, "fc1"):
                 raise ValueError(
-                    f"model.dinov2.lora_rank: LoRA needs feed-forward parts of two linear maps, and this DINOv2 has "
+                    f"model.dinov2.lora_rank: LoRA needs feed-forward parts of two linear layers, but this DINOv2 has "
                     f"{type(layer.mlp).__name__}; set it to 0"
                 )
             layer.attention = AdaptedAttention(layer.attention, lora_rank, lora_alpha, lora_dropout)
@@ -267,7 +267,7 @@ def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
         problems = [f"{n} is missing" for n in missing[:2]] + [f"{n} is unknown" for n in strange[:2]] + wrong[:2]
         raise ValueError(
             f"model.visual_weights: {len(missing) + len(strange) + len(wrong)} tensors do not fit this DINOv2, first "
-            f"{'; '.join(problems)}; set model.dinov2.vit to the size that the checkpoint has"
+            f"{'; '.join(problems)}; set model.dinov2.vit to the size of the checkpoint"
         )
     encoder.vit.load_state_dict({**own, **{here[name]: value for name, value in given.items()}})
     return f"{len(given)} DINOv2 tensors loaded ({'original' if original else 'transformers'} names), all accounted for"

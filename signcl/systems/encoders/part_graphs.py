@@ -204,7 +204,7 @@ class PartGraphs(nn.Module):
     def __init__(self, feature_dim: int, dim: int = 128) -> None:
         super().__init__()
         if dim % 4:
-            raise ValueError(f"model.visual_dim: part_graphs gives each of 4 parts a fourth of it, got {dim}")
+            raise ValueError(f"model.visual_dim: part_graphs needs a multiple of 4, one quarter per part, got {dim}")
         layout, channels = layout_of(feature_dim)
         self.feature_dim, self.channels, self.part_dim = feature_dim, channels, dim // 4
         self.graphs = graphs_of(layout)

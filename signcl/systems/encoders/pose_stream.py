@@ -94,7 +94,7 @@ class PoseStream(nn.Module):
     def __init__(self, feature_dim: int, dim: int = 128, hidden: int = 16, kernel: int = 5) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"PoseStream needs an odd kernel, so that a frame is its middle, got {kernel}.")
+            raise ValueError(f"PoseStream needs an odd kernel, so that it is centred on a frame, got {kernel}.")
         layout, channels = layout_of(feature_dim)
         self.feature_dim, self.dim, self.channels, self.kernel = feature_dim, dim, channels, kernel
         self.ranges = layout.ranges()

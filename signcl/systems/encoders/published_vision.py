@@ -161,7 +161,7 @@ class PublishedImages(nn.Module):
         marks = _class_tokens(self.model)
         if pool == "cls" and not marks:
             raise ValueError(
-                f"{KEY}={self.source}: pool=cls needs a model with a class token, and a {self.kind} has none"
+                f"{KEY}={self.source}: pool=cls needs a model with a class token, but a {self.kind} has none"
             )
         if marks and pool != "mean":
             return states[:, 0].float()  # type: ignore[no-any-return]
@@ -272,7 +272,7 @@ def open_vision(source: str, reading: VisionReading | None = None) -> PublishedI
     kind = model.config.model_type
     if getattr(model, "main_input_name", "") != "pixel_values":
         raise ValueError(
-            f"{KEY}={source}: a {kind} reads no pictures; needs a vision model such as openai/clip-vit-large-patch14, "
+            f"{KEY}={source}: a {kind} does not read pictures; needs e.g. openai/clip-vit-large-patch14, "
             f"facebook/dinov2-base or MCG-NJU/videomae-large"
         )
     missing = sorted(n for n in told["missing_keys"] if "pooler" not in n or kind in POOLED)
@@ -281,7 +281,9 @@ def open_vision(source: str, reading: VisionReading | None = None) -> PublishedI
     prepare = _preprocessing(source, model.config)
     video = getattr(model.config, "num_frames", None) is not None
     if not video and (reading.window, reading.stride) != (None, None):
-        raise ValueError(f"--window, --stride: {source} ({kind}) reads single frames; windows are for models of videos")
+        raise ValueError(
+            f"--window, --stride: {source} ({kind}) reads single frames; windows are only for video models"
+        )
     return (PublishedVideos if video else PublishedImages)(model, prepare, reading, source)
 
 

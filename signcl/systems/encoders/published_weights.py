@@ -136,7 +136,9 @@ def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightRepor
     for key, name in loaded.items():
         if state[key].shape != own[name].shape:
             flow = name == stem and state[key].shape[1] == 2
-            hint = "it reads optical flow, an rgb network is needed" if flow else "published ones have width_factor 1"
+            hint = (
+                "it reads optical flow, but an rgb network is needed" if flow else "published ones have width_factor 1"
+            )
             raise ValueError(
                 f"{key} needs shape {list(own[name].shape)}, the checkpoint has {list(state[key].shape)}; {hint}."
             )

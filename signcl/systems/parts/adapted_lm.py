@@ -54,10 +54,10 @@ class AdapterConfig(LMSizes):
                 f"model.lm.adapter_heads must divide adapter_width, got {self.adapter_heads} and {self.adapter_width}"
             )
         if self.adapters == "inside" and self.four_bit:
-            raise ValueError("model.lm.four_bit needs model.lm.adapters=hook: inside has attention of its own")
+            raise ValueError("model.lm.four_bit needs model.lm.adapters=hook: inside replaces the attention layers")
         if self.adapters == "inside" and not self.name and self.architecture != "xglm":
             raise ValueError(
-                f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is for xglm alone"
+                f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is only for xglm"
             )
         if self.adapters == "inside" and (self.adapter_width, self.adapter_heads) != (256, 8):
             raise ValueError(

@@ -54,7 +54,7 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
     elif not path.is_file():
         if name.count("/") > 1 or name.startswith((".", "~")):  # cannot be a hub id
             raise FileNotFoundError(
-                f"{key}: there is no {path}; if it is to be a run of yours, fit its recipe first"
+                f"{key}: there is no {path}; if it should be one of your runs, fit its recipe first"
                 f" (`{key}=` starts from random weights)"
             )
         try:
@@ -105,7 +105,7 @@ def read_data(path: Path, key: str = "") -> Any:
                 f"checkpoint is read as data only"
             ) from None
         more = f" ({reason[:90]})" if re.search("[a-z]", reason) else ""
-        raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or cut short{more}") from None
+        raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or truncated{more}") from None
 
 
 def _data(path: Path) -> Any:
@@ -131,4 +131,6 @@ def hub_file(name: str, file: str, key: str) -> Path:
         return Path(str(cached_file(name, file)))
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"{key}: no file or folder {name}, and no such hub id can be had: {reason}") from None
+        raise FileNotFoundError(
+            f"{key}: no file or folder {name}, and the hub id cannot be fetched: {reason}"
+        ) from None

@@ -41,7 +41,9 @@ class LanguageModel:
         for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
             if name in self.tensors:
                 return len(self.tensors[name])
-        raise ValueError(f"{KEY}: {self.source} has no word table; its first names are {', '.join(self.tensors)[:80]}")
+        raise ValueError(
+            f"{KEY}: {self.source} has no word embeddings; its first tensors are {', '.join(self.tensors)[:80]}"
+        )
 
 
 def read_language_model(
@@ -66,13 +68,13 @@ def read_language_model(
         kind = config.get("model_type")
         if kind != "mbart":
             raise ValueError(
-                f"{key}: {name} is a model of type {kind}, an mBART is needed, such as facebook/mbart-large-cc25 or a "
+                f"{key}: {name} is a {kind}, but an mBART is needed, such as facebook/mbart-large-cc25 or a "
                 f"folder made by `signcl vocab trim`"
             )
     tensors = {k.removeprefix("model."): v for k, v in read_tensors(source, key).items()}
     if "encoder.layernorm_embedding.weight" not in tensors:
         raise ValueError(
-            f"{key}: {name} is no mBART, which has encoder.layernorm_embedding.weight; its first names are "
+            f"{key}: {name} is not an mBART: it lacks encoder.layernorm_embedding.weight; its first tensors are "
             f"{', '.join(list(tensors)[:3])}"
         )
     return LanguageModel(source, tensors, config, _tokenizer(place, name, key))
@@ -87,7 +89,7 @@ def read_config(name: str, key: str) -> dict[str, Any]:
     path = Path(name) / "config.json"
     if not path.is_file():
         if Path(name).is_dir():
-            raise ValueError(f"{key}: {name} has no config.json, so it is no model that transformers has saved")
+            raise ValueError(f"{key}: {name} has no config.json, so it is not a model saved by transformers")
         path = hub_file(name, "config.json", key)
     try:
         data: dict[str, Any] = read_json(path, {"model_type?": str}, "copy the model again")
@@ -102,14 +104,14 @@ def _tokenizer(place: Path, name: str, key: str) -> Tokenizer | None:
     except ValueError as error:
         if place.is_file():
             return None
-        raise ValueError(f"{key}: {error}; without it nobody knows which word a row stands for") from None
+        raise ValueError(f"{key}: {error}; it is needed to know the words of the embeddings") from None
 
 
 def _from_run(source: str, run: Any, key: str) -> LanguageModel:
     config = getattr(run.config, "language_model_config", None)
     if config is None or "masked_text" not in run.terms:
         raise ValueError(
-            f"{key}: {run.folder} is a run of {run.system}; of the runs only vlp with the term masked_text has a text "
+            f"{key}: {run.folder} is a run of {run.system}; only runs of vlp with the term masked_text have a text "
             f"encoder and a text decoder"
         )
     tensors = {
@@ -162,7 +164,7 @@ def _size(config: dict[str, Any], key: str) -> Any:
 def _check_words(found: LanguageModel, tokenizer: Tokenizer) -> None:
     if found.rows != tokenizer.vocab_size:
         raise ValueError(
-            f"{KEY}: {found.source} has {found.rows} words, and the tokenizer of this run {tokenizer.vocab_size}; set "
+            f"{KEY}: {found.source} has {found.rows} words, but this run's tokenizer has {tokenizer.vocab_size}; set "
             f"text.tokenizer={found.source}, or trim both to the corpus with `signcl vocab trim`"
         )
     if found.tokenizer is None:
@@ -171,7 +173,7 @@ def _check_words(found: LanguageModel, tokenizer: Tokenizer) -> None:
     if other is not None:
         i, theirs, ours = other
         raise ValueError(
-            f"{KEY}: row {i} of {found.source} is {theirs!r}, and the tokenizer of this run has {ours!r} there; set "
+            f"{KEY}: row {i} of {found.source} is {theirs!r}, but the tokenizer of this run has {ours!r} there; set "
             f"text.tokenizer={found.source}"
         )
 

@@ -115,7 +115,9 @@ class LMConfig(LMSizes):
 def check_prompt(prompt: str, key: str) -> None:
     """Raise ValueError if a prompt has several {signs} or other fields."""
     if prompt.count(SLOT) > 1:
-        raise ValueError(f"{key}: {SLOT} says where the steps stand, once; got it {prompt.count(SLOT)} times")
+        raise ValueError(
+            f"{key}: needs {SLOT} at most once, as the position of the steps; got it {prompt.count(SLOT)} times"
+        )
 
 
 def check_words(recipe: Any) -> None:
@@ -127,7 +129,7 @@ def check_words(recipe: Any) -> None:
     name, tokenizer = recipe.model.lm.name, recipe.text.tokenizer
     if name and not tokenizer.startswith("pretrained:"):
         raise ValueError(
-            f"text.tokenizer: the language model of model.lm.name knows the ids of its own tokenizer alone; needs "
+            f"text.tokenizer: the language model of model.lm.name works only with its own tokenizer; needs "
             f"{name}, got {tokenizer!r}"
         )
 
@@ -428,7 +430,7 @@ class TextDecoder(nn.Module):
     def _check_length(self, tokens: int) -> None:
         if tokens > self.max_positions:
             raise ValueError(
-                f"a sentence of {tokens} tokens{'' if self.encodes else ', what is read before it with them,'} is "
+                f"a sentence of {tokens} tokens{'' if self.encodes else ' with the input before it'} is "
                 f"longer than the {self.max_positions} positions of the language model; lower text.max_tokens or "
                 f"decode.max_new_tokens"
             )
@@ -523,17 +525,17 @@ def build_lm(
     rows = getattr(sizes.get_text_config(decoder=True), "vocab_size", None)
     if rows is None:
         raise ValueError(
-            f"model.lm.name={config.name}: a {sizes.model_type} has no vocabulary, so it is no language model"
+            f"model.lm.name={config.name}: a {sizes.model_type} has no vocabulary, so it is not a language model"
         )
     if rows < count:
         raise ValueError(
-            f"model.lm: its vocabulary has {rows} rows and the tokenizer {count} tokens; set text.tokenizer to the "
+            f"model.lm: its vocabulary has {rows} rows but the tokenizer has {count} tokens; set text.tokenizer to the "
             f"folder or hub id of the language model itself"
         )
     if not sizes.is_encoder_decoder and _reads_both_ways(sizes):
         raise ValueError(
-            f"model.lm.name={config.name}: a {sizes.model_type} reads in both directions and writes nothing; needs an "
-            f"encoder-decoder such as T5, or a causal model such as GPT-2"
+            f"model.lm.name={config.name}: a {sizes.model_type} is a bidirectional encoder and writes no text; needs "
+            f"an encoder-decoder such as T5, or a causal model such as GPT-2"
         )
     try:
         lm: nn.Module = _auto_class(bool(sizes.is_encoder_decoder)).from_config(sizes, dtype=torch.float32)
@@ -631,7 +633,7 @@ def _check_takes_embeddings(lm: nn.Module, encodes: bool) -> None:
         takes = takes and "inputs_embeds" in _parameters_of(kind.prepare_inputs_for_generation)
     if not takes:
         raise ValueError(
-            f"model.lm: {kind.__name__} takes word ids alone and no embeddings (inputs_embeds), so it cannot read a "
+            f"model.lm: {kind.__name__} accepts only token ids, not embeddings (inputs_embeds), so it cannot read a "
             f"clip; choose another, such as GPT-2, XGLM, Llama, Qwen, Gemma, T5 or mBART"
         )
 

@@ -130,7 +130,7 @@ def attention_maps(lm: nn.Module) -> list[str]:
             found.append(name)
     if not found:
         raise ValueError(
-            f"model.lm.lora_rank: no attention maps named {', '.join(MAPS)} in {type(lm).__name__}; set it to 0."
+            f"model.lm.lora_rank: no attention layers named {', '.join(MAPS)} in {type(lm).__name__}; set it to 0."
         )
     return found
 
@@ -148,7 +148,7 @@ def named_maps(network: nn.Module, chosen: Sequence[str], key: str) -> list[str]
         if not fitting:
             ends = sorted({name.split(".")[-1] for name in maps})
             raise ValueError(
-                f"{key}: no linear map of {type(network).__name__} is named {choice}; the ends of its names are "
+                f"{key}: no linear layer of {type(network).__name__} is named {choice}; its name endings are "
                 f"{', '.join(ends)}{did_you_mean(choice, ends)}"
             )
         found |= dict.fromkeys(fitting)

@@ -83,7 +83,7 @@ def check_positions(recipe: Any) -> None:
 def check_contrast_moves(recipe: Any) -> None:
     """Raise ValueError if SignCL has a weight but the frame encoder, which is all that it trains, is frozen."""
     if "visual" in recipe.model.freeze and recipe.loss.weights.get("signcl", 0) > 0:
-        raise ValueError("loss.weights.signcl: model.freeze holds the frame encoder still, which is all it moves")
+        raise ValueError("loss.weights.signcl: model.freeze freezes the frame encoder, which is all that it trains")
 
 
 def decoder_sizes(config: Any) -> list[tuple[str, Any, str]]:
@@ -98,7 +98,7 @@ def decoder_sizes(config: Any) -> list[tuple[str, Any, str]]:
 
 def untold_words(found: Any) -> str:
     """The note for a language model that has no tokenizer."""
-    return "" if found.tokenizer else "; no tokenizer beside it, so its rows are taken for this run's words"
+    return "" if found.tokenizer else "; it has no tokenizer, so its rows are assumed to be this run's words"
 
 
 def mbart_config(
@@ -130,7 +130,7 @@ def mbart_config(
     if activation not in ACT2FN:
         raise ValueError(f"model.activation must be relu, gelu, silu or another of transformers', got {activation!r}.")
     if not 0 <= pad_id < vocab_size:
-        raise ValueError(f"pad_id must lie in the vocabulary of {vocab_size}, got {pad_id}.")
+        raise ValueError(f"pad_id must be in the vocabulary of {vocab_size}, got {pad_id}.")
     return MBartConfig(
         vocab_size=vocab_size,
         d_model=width,

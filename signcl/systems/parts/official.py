@@ -127,7 +127,7 @@ def take(state: Mapping[str, Tensor], table: Mapping[str, Name], left: Mapping[s
             taken.tensors[ours], taken.names[ours] = tensor, theirs
     if strange:
         raise ValueError(
-            f"{len(strange)} of {len(state)} tensors are no part of {kind} as it was released, first "
+            f"{len(strange)} of {len(state)} tensors are not in the released form of {kind}, first "
             f"{', '.join(strange[:3])}"
         )
     return taken

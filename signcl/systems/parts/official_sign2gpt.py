@@ -29,7 +29,7 @@ PARTS = {
 }
 LORA = {"q": "lora_q", "k": "lora_k", "v": "lora_v", "o": "lora_out"}
 THIN = {"1": "down", "2": "up"}
-TABLE_OF_SINES = "a table of sines, made anew"
+TABLE_OF_SINES = "a table of sines, computed again"
 INPUT = {"input.size": 224, "input.crop": None, "input.stride": 2, "input.max_frames": 256}
 HEAD_SIZE = 64  # attention head size in every published DINOv2
 

@@ -74,10 +74,10 @@ def published_slt(given: Checkpoint, kind: str) -> Published:
         decoder = config["model"].get("decoder", {})
         _check(encoder, decoder, path, kind)
     except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no configuration of {kind}: it lacks model.encoder or data") from None
+        raise ValueError(f"{path} is not a configuration of {kind}: it lacks model.encoder or data") from None
     translates, recognises = "txt_embed.lut.weight" in state, "gloss_output_layer.weight" in state
     tied = bool(config["model"].get("tied_softmax")) and translates
-    left = {**LEFT, **({r"decoder\.output_layer\.weight": "tied: the word table, a second time"} if tied else {})}
+    left = {**LEFT, **({r"decoder\.output_layer\.weight": "tied: a duplicate of the word embeddings"} if tied else {})}
     width, dim = state["sgn_embed.ln.weight"].shape
     model: dict[str, Any] = {
         "visual": "identity",
@@ -127,15 +127,15 @@ def _check(encoder: Mapping[str, Any], decoder: Mapping[str, Any], path: Path, k
         kinds = ("transformer", "deformable_transformer") if kind == "gaslt" else ("transformer",)
         if part.get("type", "recurrent") not in kinds:
             raise ValueError(
-                f"{path}: model.{name}.type is {part.get('type', 'recurrent')}, and {kinds[0]} is built here"
+                f"{path}: model.{name}.type is {part.get('type', 'recurrent')}, but only {kinds[0]} is supported"
             )
         own = part.get("embeddings", {})
         wanted = {"norm_type": "batch", "activation_type": "softsign", "scale": False}
         for key, value in wanted.items():
             if own.get(key, False if key == "scale" else None) != value:
                 raise ValueError(
-                    f"{path}: model.{name}.embeddings.{key} is {own.get(key)}, and {value} is built here, as in the "
-                    f"published configuration"
+                    f"{path}: model.{name}.embeddings.{key} is {own.get(key)}, but only {value} is supported, as in "
+                    f"the published configuration"
                 )
 
 

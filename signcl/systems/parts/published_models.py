@@ -68,7 +68,7 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
     target.load_state_dict({**own, **{here[name]: value for name, value in theirs.items()}})
     unused = sorted(told["unexpected_keys"])
     left = f", left behind: {', '.join(unused[:3])}{' ...' if len(unused) > 3 else ''}" if unused else ""
-    return f"{len(theirs)} tensors of {type(found).__name__} loaded, all accounted for{left}"
+    return f"{len(theirs)} tensors of {type(found).__name__} loaded, no tensor missing{left}"
 
 
 def tied_names(network: nn.Module) -> dict[str, str]:

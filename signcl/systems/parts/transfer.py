@@ -52,7 +52,7 @@ class TransferReport:
 
     def __str__(self) -> str:
         left, fresh = _by_part(self.not_transferred_source), _by_part(self.fresh_target)
-        kept = f"; kept as they are: {_by_part(self.kept_target)}" if self.kept_target else ""
+        kept = f"; unchanged: {_by_part(self.kept_target)}" if self.kept_target else ""
         return f"{len(self.transferred)} tensors transferred; left behind: {left}; start fresh: {fresh}{kept}"
 
 
@@ -185,7 +185,8 @@ def load_language_model(
     words = next((state[key] for key in ("shared.weight", "encoder.embed_tokens.weight") if key in state), None)
     if words is None:
         raise ValueError(
-            f"model.language_model needs an mBART with a word table, its first names are {', '.join(list(mbart)[:3])}."
+            f"model.language_model needs an mBART with word embeddings; the tensors are "
+            f"{', '.join(list(mbart)[:3])} ..."
         )
     own = target.state_dict()
     gfslt = WORDS in own

@@ -87,7 +87,7 @@ class SignCLRecipe:
         if self.variant == "released" and ours:
             raise ValueError(
                 "loss.signcl: same_sign, distance_margin_mode=relative and part need variant paper, got variant "
-                "released, which stays as released"
+                "released, which has no such options"
             )
 
 
@@ -340,8 +340,8 @@ def check_term_name(name: str, *, of_system: bool = False) -> None:
         if of_system:
             return
         raise ValueError(
-            f"{name} is a loss term that systems of signcl have of their own: give yours another name, or list yours "
-            f"under `terms` of a system of yours"
+            f"{name} is already a loss term of systems in signcl: give yours another name, or list it "
+            f"under `terms` of your own system"
         )
     keys = [f.name for f in dataclasses.fields(LossRecipe)]
     for names, where in ((keys, "a key of the recipe's loss section"), (LOGGED, "a key of metrics.jsonl")):

@@ -59,7 +59,7 @@ def word_signcl(out: Any, batch: Batch, context: TermContext) -> Tensor:
     """SignCL in which a distant pair has weight 1 - a_t^T a_j; its settings are those of `loss.signcl`."""
     if context.loss.signcl.variant != "paper":
         raise ValueError(
-            "loss.weights.word_signcl: needs loss.signcl.variant=paper, got released, which stays as it is"
+            "loss.weights.word_signcl: needs loss.signcl.variant=paper, got released, which has no such option"
         )
     shares = _shares(*contrast_of(out), batch.targets["word_signcl"], context)
     value: Tensor = frame_contrast.function(out, batch, context, shares @ shares.mT)

@@ -56,7 +56,7 @@ def _with_flat_model(data: dict[str, Any]) -> dict[str, Any]:
         return data
     if name in NEW_NETWORK:
         raise ValueError(
-            f"a run of {name} of version 0.1 holds another network than the released one, which {name} is since "
+            f"a run of {name} of version 0.1 has a different network than {name} has since "
             f"version 0.2; train it again: signcl fit recipes/.../{name}.yaml"
         )
     fields = {f.name for f in dataclasses.fields(system_class(name).Config)}
@@ -79,4 +79,4 @@ def moved_key(where: str, key: str) -> str:
     if where != "model." or key not in OWN:
         return ""
     inner = " (of a DINOv2: model.dinov2)" if key == "pgp" else ""
-    return f": since version 0.2 the keys of model.{key} stand in model itself{inner}"
+    return f": since version 0.2 the keys of model.{key} are in model itself{inner}"

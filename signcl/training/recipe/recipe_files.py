@@ -144,7 +144,7 @@ def _without_plugins(plugins: Sequence[str]) -> str:
         return ""
     flags = " ".join(f"--plugins {plugin}" for plugin in missing)
     return (
-        f"it needs the plugins {', '.join(missing)}, which are code and are never imported by themselves; if you trust "
+        f"it needs the plugins {', '.join(missing)}, which are code and are never imported automatically; if you trust "
         f"them, add {flags} (in Python: signcl.load_plugins({missing})). Without them: "
     )
 
