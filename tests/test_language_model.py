@@ -190,8 +190,8 @@ def foreign(folder):
 
 
 MISFITS = {
-    "no tokenizer": (lambda f: save_mbart(f, None), {}, r"has no tokenizer: .* knows which word a row stands for"),
-    "foreign": (foreign, {}, r"is a model of type t5, an mBART is needed, such as facebook/mbart-large-cc25"),
+    "no tokenizer": (lambda f: save_mbart(f, None), {}, r"has no tokenizer: .* needed to know the words of the embeddings"),
+    "foreign": (foreign, {}, r"is a t5, but an mBART is needed, such as facebook/mbart-large-cc25"),
     "width": (lambda f: save_mbart(f, d_model=64), {}, r"does not fit model.width=32; it needs model.width=64$"),
     "heads": (save_mbart, {"decoder_heads": 4}, r"does not fit model.decoder_heads=4; it needs model.decoder_heads=8"),
     "layers": (save_mbart, {"decoder_layers": 2}, r"not fit model.decoder_layers=2; it needs model.decoder_layers=3"),
@@ -232,7 +232,7 @@ def test_one_file_of_weights_is_taken_with_the_tokenizer_beside_it_or_on_trust(m
     options = {"decoder_from": "language_model", "language_model": f"pretrained:{tmp_path / 'weights.safetensors'}"}
     assert "its rows are assumed to be this run's words" in started(recipe(**options))[1][0]
     TOKENIZER.save(tmp_path)
-    assert "are taken for" not in started(recipe(**options))[1][0]
+    assert "are assumed to be" not in started(recipe(**options))[1][0]
     weights = load_file(tmp_path / "weights.safetensors")
     save_file({f"t5.{key}": value for key, value in weights.items()}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"is not an mBART: it lacks encoder.layernorm_embedding.weight"):
@@ -250,7 +250,7 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path):
         started(recipe(language_model=f"pretrained:{tmp_path}"))
     light = recipe(decoder_layers=1)
     run_folder.save_run_start(tmp_path / "run", light, TOKENIZER)
-    with pytest.raises(ValueError, match="is a run of gfslt; of the runs only vlp with the term masked_text"):
+    with pytest.raises(ValueError, match="is a run of gfslt; only runs of vlp with the term masked_text"):
         started(recipe(language_model=f"pretrained:{tmp_path / 'run'}"))
 
 

@@ -225,7 +225,9 @@ def test_lora_stands_where_the_recipe_says_and_on_a_tied_head(checkpoints):
     places = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trained}
     assert places == {"q", "wo"}
     assert len(trained) == 2 * (2 + 2 + 2 + 2 + 2)  # two layers: q of 3 attentions, wo of 2; two matrices each
-    with pytest.raises(ValueError, match=r"model.lm.lora_on: no linear map of .* is named q_proj; .*DenseReluDense|wi"):
+    with pytest.raises(
+        ValueError, match=r"model.lm.lora_on: no linear layer of .* is named q_proj; .*DenseReluDense|wi"
+    ):
         decoder_of(checkpoints("t5"), lora_rank=2, lora_on=["q_proj"])
 
     head, _ = decoder_of(checkpoints("gpt2"), lora_rank=2, lora_on=["lm_head", "c_attn"], lora_dropout=0.0)

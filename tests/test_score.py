@@ -199,14 +199,14 @@ BROKEN = [
     ("a.csv", "id,text,translation\na,b,c\n", "text and translation may both hold the sentences"),
     ("a.csv", 'id,text\na,"offen\n', "broken quotes"),
     ("a.csv", "eins\nzwei\n", "a CSV needs a header line"),
-    ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', r"a\.jsonl:2: is no JSON object"),
+    ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', r"a\.jsonl:2: is not a JSON object"),
     ("a.jsonl", '{"id": 1, "text": "a", "text": "b"}\n', "the key 'text' stands twice"),
     ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2}\n', r"a\.jsonl:2: has no `text`"),
     ("a.jsonl", '{"id": 1, "text": ["a", "b"]}\n', r"a\.jsonl:1: `text` must be a text, got list"),
     ("a.jsonl", '{"id": 1, "text": null}\n', "got NoneType"),
     ("a.jsonl", '["a"]\n', r"a\.jsonl:1: needs an object"),
     ("a.json", '{"a": ["b"]}', "needs a list of objects"),
-    ("a.json", '{"a": "b"', "is no JSON"),
+    ("a.json", '{"a": "b"', "is not JSON"),
 ]
 
 
