@@ -171,7 +171,7 @@ def test_few_dev_clips_are_not_calibrated_and_stale_or_damaged_files_are_told(ru
     said = json.loads((run / "confidence.json").read_text())
     (tmp_path / "confidence.json").write_text(json.dumps(said))  # of weights that this folder does not have
     assert load_judge(tmp_path) is None
-    assert "other weights" in capsys.readouterr().err
+    assert "different weights" in capsys.readouterr().err
 
 
 def test_an_answer_without_probability_has_no_verdict():

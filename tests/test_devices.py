@@ -306,7 +306,7 @@ def test_a_gpu_that_is_not_there_is_one_line(corpora, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ({"devices": 4}, "train.devices=4 needs as many GPUs on this machine, and there are 2.*accumulate=2 "),
+        ({"devices": 4}, "train.devices=4 needs as many GPUs on this machine, but there are 2.*accumulate=2 "),
         ({"precision": "bf16-mixed"}, "compute capability 8.0 or above, and Tesla T4 has 7.5.*16-mixed"),
         ({"precision": "16-mixed", "device": "cpu"}, "16-mixed needs a GPU"),
         ({"device": "mps"}, "train.device=mps needs an Apple GPU"),

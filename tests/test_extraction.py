@@ -241,7 +241,7 @@ def test_bad_input_is_answered_in_a_line(made_runs, corpora, tmp_path, capsys):
     assert line(capsys) == "signcl: tap=convv: this system has features, visual, embedding, layer1, layer2, steps"
     assert not (tmp_path / "store").exists()
     assert main(["extract", run, "-o", store, "--input.size=32"]) == 2
-    assert "recipe keys go with a recipe" in line(capsys)
+    assert "recipe keys need a recipe" in line(capsys)
     assert main(["extract", str(ROOT / "recipes/synthetic/no-such.yaml"), "-o", store]) == 2
     assert "no recipe at" in line(capsys)
     assert main(["extract", str(ROOT / "recipes/synthetic/recogniser.yaml"), "-o", store]) == 2

@@ -99,7 +99,7 @@ def test_no_group_is_made_where_nothing_is_asked_for(corpus, tmp_path):
         ({"freeze": ["visaul"]}, {}, r"model.freeze: this model has visual, conv, sign_emb, .* mean visual\?"),
         ({"freeze": ["visual", "conv", "sign_emb", "mbart"]}, {}, "leaves nothing to train"),
         ({}, {"lr_scale": {"decoder": 0.1}}, "train.lr_scale: this model has visual, conv, sign_emb, mbart"),
-        ({"freeze": ["conv"]}, {"lr_scale": {"conv": 0.1}}, "train.lr_scale.conv: none of its weights trains"),
+        ({"freeze": ["conv"]}, {"lr_scale": {"conv": 0.1}}, "train.lr_scale.conv: none of its weights is trained"),
         ({}, {"lr_scale": {"conv": 0.0}}, r"conv: needs a factor above 0, got 0.0; model.freeze=\[conv\] stops it"),
     ],
 )  # fmt: skip

@@ -466,7 +466,7 @@ def test_the_word_table_starts_from_a_file(tmp_path):
     assert model.decoder.words.weight[[5, 7]].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert torch.equal(model.decoder.words.weight[6], before[6])
     r = replace(r, model=replace(r.model, word_dim=4))
-    with pytest.raises(ValueError, match=r"vectors of size 3, the word table has 4; set model\.word_dim=3"):
+    with pytest.raises(ValueError, match=r"vectors of size 3, but word embeddings have 4; set model\.word_dim=3"):
         initialise(build_model(r, tokenizer, DIM), r, tokenizer)
     with pytest.raises(ValueError, match="has none of the 6 words"):
         initialise(model, r, VocabularyTokenizer(["schnee"]))

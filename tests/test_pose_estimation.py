@@ -392,7 +392,7 @@ def test_a_video_becomes_the_rows_that_training_read_and_another_extractor_is_re
     with pytest.raises(ValueError, match=r"trained on key points of replay 3, .* another extractor \(replay 1 against"):
         strange.check()
     unknown = PoseReader(PoseKind("mediapipe", None, None), Estimator())
-    with pytest.raises(ValueError, match="does not know what its mediapipe key points were extracted with"):
+    with pytest.raises(ValueError, match="does not record the extractor of its mediapipe key points"):
         unknown.rows(Sample("a", "", clip=video), recipe, notes.append)
 
 

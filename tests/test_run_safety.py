@@ -229,7 +229,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(long_run, corpus, tmp_path):
     long_run.join(60)
     assert long_run.exitcode == 143
     said = (tmp_path / "said/stderr").read_text()
-    assert "the same command goes on from there" in said
+    assert "the same command resumes there" in said
     assert "Traceback" not in said
     step = run_folder.load_state(tmp_path / "run")["step"]
     assert step > 0
@@ -371,7 +371,7 @@ def full(state):
 def test_a_finished_run_is_trained_longer(corpus, tmp_path, capsys, first):
     folder = fit(recipe(corpus, tmp_path / "run", schedule="constant", **first), progress=False)
     fit(recipe(corpus, tmp_path / "run", schedule="constant", epochs=4), progress=False)
-    assert "goes on from step" in capsys.readouterr().err
+    assert "resumes at step" in capsys.readouterr().err
     whole = fit(recipe(corpus, tmp_path / "whole", schedule="constant", epochs=4), progress=False)
     a, b = (run_folder.load_state(path) for path in (folder, whole))
     assert (a["step"], a["epoch"]) == (b["step"], b["epoch"])

@@ -186,7 +186,7 @@ BROKEN = [
     ("a.txt", "gut\n".encode("utf-16"), "is UTF-16"),
     ("a.txt", b"gut\nb\0c\n", r"a\.txt:2: holds a NUL"),
     ("a.txt.gz", b"\x1f\x8bgut", "cannot be unpacked"),
-    ("a.txt", "x|eins\ny|zwei\nx|drei\n", r"a\.txt:3: the id x stands in line 1 already"),
+    ("a.txt", "x|eins\ny|zwei\nx|drei\n", r"a\.txt:3: the id x is already in line 1"),
     ("a.txt", "x|eins\ny|zwei\nohne\n", r"a\.txt:3: has no id before"),
     ("a.txt", "x|eins\ny|zwei|mehr\nz|drei\n", r"a\.txt:2: has no id before"),
     ("a.txt", "eins\nzwei\tdrei\tvier\n", r"a\.txt:2: holds a tab"),
@@ -199,14 +199,14 @@ BROKEN = [
     ("a.csv", "id,text,translation\na,b,c\n", "text and translation may both hold the sentences"),
     ("a.csv", 'id,text\na,"offen\n', "broken quotes"),
     ("a.csv", "eins\nzwei\n", "a CSV needs a header line"),
-    ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', r"a\.jsonl:2: is no JSON object"),
+    ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2\n', r"a\.jsonl:2: is not a JSON object"),
     ("a.jsonl", '{"id": 1, "text": "a", "text": "b"}\n', "the key 'text' stands twice"),
     ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2}\n', r"a\.jsonl:2: has no `text`"),
     ("a.jsonl", '{"id": 1, "text": ["a", "b"]}\n', r"a\.jsonl:1: `text` must be a text, got list"),
     ("a.jsonl", '{"id": 1, "text": null}\n', "got NoneType"),
     ("a.jsonl", '["a"]\n', r"a\.jsonl:1: needs an object"),
     ("a.json", '{"a": ["b"]}', "needs a list of objects"),
-    ("a.json", '{"a": "b"', "is no JSON"),
+    ("a.json", '{"a": "b"', "is not JSON"),
 ]
 
 
@@ -234,7 +234,7 @@ def test_ids_are_aligned_in_the_order_of_the_references(tmp_path):
     turned = read_sentences(write(tmp_path / "h.txt", "c|3\nx|9\na|1\nb|2\n"))
     names, said, references, notes = align([turned], true)
     assert (names, said, references) == (["a", "b", "c"], [["1", "2", "3"]], ["eins", "zwei", "drei"])
-    assert notes == ["h.txt: 1 ids belong to no reference and are ignored, first x"]
+    assert notes == ["h.txt: 1 ids match no reference and are ignored, first x"]
 
 
 def test_missing_ids_are_refused_or_counted(tmp_path):

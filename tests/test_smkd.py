@@ -558,7 +558,7 @@ def test_recognisers_are_compared_by_their_word_error_rate(corpora, tmp_path, ca
     assert (row["metric"], row["a"], row["difference"]) == ("wer", pytest.approx(wer), 0)
     pretrained = fit(recipe_of(Case("vlp"), corpora, tmp_path / "vlp", max_steps=2), progress=False)
     assert main(["compare", str(folder), str(pretrained), "--split", "dev"]) == 2
-    assert "is a pretrain run, which answers nothing to compare" in capsys.readouterr().err
+    assert "is a pretrain run, which has no answers to compare" in capsys.readouterr().err
 
 
 def test_a_report_of_a_recogniser_shows_its_word_error_rate_at_the_top(corpora, tmp_path):
