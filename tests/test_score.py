@@ -401,7 +401,7 @@ def test_the_command_prints_scores_json_and_a_page(tmp_path, capsys):
         (["a.txt", "ref.txt", "--bertscore=nowhere"], "needs a local folder with the model"),
         (["a.txt", "ref.txt", "--bleurt=model"], "bleurt"),
         (["a.txt", "ref.txt", "--bertscore-layer=2"], "give the folder too"),
-        (["a.txt", "ref.txt", "--html=model"], "a file name is needed"),
+        (["a.txt", "ref.txt", "--html=model"], "needs a file name"),
     ],
 )
 def test_wrong_input_gives_one_line_and_exit_code_2(words, said, tmp_path, capsys, monkeypatch):
