@@ -1,4 +1,4 @@
-"""A run trained at 25 frames a second meets clips of other rates: phones, mixed corpora, runs of before."""
+"""A run trained at 25 frames per second reads clips of other rates: phones, mixed corpora, older runs."""
 
 import json
 from pathlib import Path

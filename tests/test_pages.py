@@ -42,7 +42,7 @@ def browser():
 
 @pytest.fixture
 def new_page(browser):
-    """A page of its own window; what its scripts complain about fails the test."""
+    """A page in a new window; script errors fail the test."""
     contexts, complaints = [], []
 
     def make(*, dark=False, width=1280, height=900, quiet=True, locale="en-US"):
@@ -71,7 +71,7 @@ def new_page(browser):
 
 @contextmanager
 def serving(new_page, *words):
-    """A server whose pages are closed before it is: a page that fetches ahead would complain about a server gone."""
+    """A server whose pages are closed before it stops, since a page that prefetches would report a missing server."""
     with Server(*words) as server:
         yield server
         new_page.close()

@@ -1,4 +1,4 @@
-"""The pages' server: uploads judged, files kept in, decisions written by real processes, the explorer's numbers."""
+"""The pages' server: checks of uploads, file access, decisions written by real processes, the explorer's numbers."""
 
 import contextlib
 import json

@@ -69,7 +69,7 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """At once and without a word, as a power cut would."""
+        """Kill it at once, like a power cut."""
         self.process.kill()
         self.process.join()
 
@@ -81,6 +81,6 @@ class Server:
 
 
 def find_chromium() -> str | None:
-    """A browser that is installed; none is ever downloaded."""
+    """An installed browser; none is ever downloaded."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((found for name in names if (found := shutil.which(name))), None)
