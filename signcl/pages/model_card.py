@@ -225,7 +225,7 @@ def _limits(run: RunFiles, files: Mapping[str, Any], facts: CardFacts) -> str:
     elif dim is not None:
         lines.append(f"- It reads features of size {dim} from the extractor used in training, not video.")
     else:
-        rate = f" at {run.card['fps']:g} frames a second" if run.card.get("fps") else ""
+        rate = f" at {run.card['fps']:g} frames per second" if run.card.get("fps") else ""
         size = f" of {recipe.input.size} x {recipe.input.size} pixels" if recipe.input.size else ""
         lines.append(f"- It was trained on frames{size}{rate}; other videos are converted to that.")
     if recipe.system.answers == "sentences":
