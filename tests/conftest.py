@@ -9,9 +9,9 @@ import pytest
 
 # tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# nothing is fetched from a hub: without this each name that is none waits half a minute for an answer
+# no test downloads from the hub; without this, each unknown name waits half a minute for an answer
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# a third of what collection takes is compiling: workers and the processes of tests read what the first has compiled
+# compiling takes a third of the collection time: workers and child processes reuse the compiled files of the first
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -24,7 +24,7 @@ TESTS = Path(__file__).parent
 def pytest_configure(config: pytest.Config) -> None:
     """One thread for tensors; two workers compile the tests from both ends, and read the other's half."""
     if config.getoption("numprocesses", None):
-        return  # what only starts the workers needs no torch
+        return  # the process that only starts the workers needs no torch
     import torch
 
     torch.set_num_threads(1)
@@ -75,10 +75,10 @@ LONG = (
     *("test_smkd", "test_pose", "test_extraction", "test_i3d", "test_freezing", "test_probes", "test_contract"),
     *("test_server_life", "test_hostile_names"),
 )
-"""Files that take longest, longest first: two workers that take whole files in this order end at the same time."""
+"""The slowest test files, slowest first, so that two workers that take complete files finish at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; in one order, whatever the order of collection was."""
+    """Sort the slow files first, in a fixed order that does not depend on the collection order."""
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), item.path))

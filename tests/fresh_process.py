@@ -1,4 +1,4 @@
-"""`signcl ...` in a process of its own, as a user's is, without a user's wait: a server that has torch forks it."""
+"""`signcl ...` in a separate process, like a user's but without the start-up time: a server that has torch forks it."""
 
 import importlib.util
 import multiprocessing
@@ -52,7 +52,7 @@ def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = No
 
 
 def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    """What `python -m signcl WORDS` gives in a folder: exit code, stdout and stderr."""
+    """Run `python -m signcl WORDS` in a folder; return its exit code, stdout and stderr."""
     with tempfile.TemporaryDirectory() as place:
         process = start(words, cwd, Path(place), environment)
         process.join(300)
@@ -72,8 +72,8 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str], ow
         file = os.open(os.path.join(place, name), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
     sys.stdout.reconfigure(line_buffering=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores it
-    # multiprocessing gives the child the parent's arguments and path; a command has its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite in the background ignores SIGINT
+    # multiprocessing passes the parent's arguments and path to the child; a command has its own
     sys.argv, sys.path[:] = ["signcl", *words], [entry for entry in sys.path if entry not in ("", os.getcwd())]
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("signcl.__main__")  # for ranks that it starts itself
     os.environ.update(environment)
@@ -92,21 +92,21 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str], ow
 
 
 def place_of_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The environment that torchrun gives one of so many processes on this machine."""
+    """The environment variables that torchrun sets for one of several processes on this machine."""
     place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     place |= {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
     return {name: str(value) for name, value in place.items()}
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return free.getsockname()[1]
 
 
 def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
-    """Run a script in so many processes, as `torchrun script WORDS` does."""
+    """Run a script in several processes, like `torchrun script WORDS`."""
     port = free_port()
     processes = [PROCESSES.Process(target=_rank, args=(rank, ranks, port, script, words)) for rank in range(ranks)]
     for process in processes:

@@ -95,7 +95,7 @@ def test_rules_strides_and_zipf_factors_become_rows():
     ]
     assert {row["left_out"] for row in rows} == {1}
     by_rule = {(r["rule"], r["stride"], r["zipf"]): r for r in rows}
-    # 80 frames / 3 words * 2.3 = 61.3 frames: a margin of which twice is longer than the clip.
+    # 80 frames / 3 words * 2.3 = 61.3 frames: twice this margin is longer than the clip.
     assert by_rule["paper", 1, 2.3]["anchors_without_negative"] == 80
     assert by_rule["paper", 1, 2.3]["negative_share"] is None
     # One change of sign among 79 neighbours; at stride 4 among 19.

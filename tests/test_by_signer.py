@@ -220,10 +220,10 @@ def test_label_free_takes_out_signers_and_says_when_not_to_trust_it():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--measures"], "--measures: does nothing with --label-free"),
-        (["--interval", "glosses"], "--interval: does nothing with --label-free"),
-        (["--glosses", "x.txt"], "--glosses: does nothing with --label-free"),
-        (["--frame", "centre", "mean"], "--frame centre mean: does nothing with --label-free"),
+        (["--measures"], "--measures: has no effect with --label-free"),
+        (["--interval", "glosses"], "--interval: has no effect with --label-free"),
+        (["--glosses", "x.txt"], "--glosses: has no effect with --label-free"),
+        (["--frame", "centre", "mean"], "--frame centre mean: has no effect with --label-free"),
     ],
 )
 def test_an_option_acts_or_is_refused(tmp_path, capsys, flags, said):
@@ -238,7 +238,7 @@ def test_label_free_writes_where_it_is_told(tmp_path, capsys):
     assert json.loads((tmp_path / "found.json").read_text())["clips"] == 3
     assert "A diagnostic: none of these is the SDR" in capsys.readouterr().out
     assert main(["density", str(tmp_path / "clips.npz"), "--frames-per-sign", "9"]) == 2
-    assert "--frames-per-sign: does nothing without --label-free" in capsys.readouterr().err
+    assert "--frames-per-sign: has no effect without --label-free" in capsys.readouterr().err
 
 
 def test_compare_and_report_say_it_of_runs(tmp_path):

@@ -1,4 +1,4 @@
-"""A run trained at 25 frames a second meets clips of other rates: phones, mixed corpora, runs of before."""
+"""A run trained at 25 frames per second reads clips of other rates: phones, mixed corpora, older runs."""
 
 import json
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_an_upload_is_brought_to_the_rate_within_the_limits(run, tmp_path):
     assert len(raw) == 8
     assert notes == ["60 frames per second, the run was trained at 25: its 20 frames are resampled to 8"]
     slow = make_video(tmp_path / "slow.mp4", greys(20), rate=5)
-    with pytest.raises(Refused, match="100 frames at 25 a second, at most 50 are taken"):
+    with pytest.raises(Refused, match="100 frames at 25 per second; the limit is 50"):
         read_upload(slow, loaded, Limits(frames=50), notes.append)
 
 

@@ -161,7 +161,7 @@ def test_missing_tables_columns_and_rows_are_named(tmp_path):
 
 
 def test_loading_opens_no_clip(tmp_path):
-    # None of these files exists; 2,000 rows are read all the same.
+    # None of these files exists; the 2,000 rows can still be read.
     rows = [f"n{i}\tclips/{i}.mp4\tsentence {i}" for i in range(2000)]
     assert len(load_samples("folder", table(tmp_path, *rows), "train")) == 2000
 

@@ -1,4 +1,4 @@
-"""Modules that stand still and modules that learn at a rate of their own; and what loader workers have to tell."""
+"""Frozen modules, modules with their own learning rate, and messages of loader workers."""
 
 import json
 import signal

@@ -49,7 +49,7 @@ def states_of(lengths, padded=T, seed=1):
 
 
 def taken(rows, place, length, edge):
-    """The row at a real-valued place of a clip, in plain Python. rows [T, d]"""
+    """The row at a real-valued position of a clip, in plain Python. rows [T, d]"""
     padded = len(rows)
     if edge == "released":
         place = place % max(length - 1, 1)  # Python's remainder has the sign of the divisor, as torch's

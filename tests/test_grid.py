@@ -1,4 +1,4 @@
-"""The grid of beams and length penalties: what it finds is what `evaluate` finds pair by pair; dev alone chooses."""
+"""The grid of beams and length penalties: equal to `evaluate` for each pair; only dev chooses."""
 
 import json
 

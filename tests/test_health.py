@@ -1,4 +1,4 @@
-"""What a reader should know before the scores of a run: found where it is so, and not where it is not."""
+"""Health warnings about scores: given when they apply, and only then."""
 
 import json
 from pathlib import Path

@@ -110,7 +110,7 @@ def test_pushing_again(pushed, hub, run, monkeypatch, capsys, tmp_path):  # noqa
     (copy / "confidence.json").unlink()
     assert main(["push", str(copy), "org/tiny", "--json"]) == 0
     printed = capsys.readouterr()
-    assert "stays" in printed.err
+    assert "is kept" in printed.err
     assert "in all" in printed.err
     assert json.loads(printed.out)["repo"] == "org/tiny"
     files = hub.at("org/tiny", "main")[1]

@@ -1,4 +1,4 @@
-"""The import rule: modules import only from rings to their left, and the door opens fast."""
+"""The import rule: modules import only from rings to their left, and `import signcl` is fast."""
 
 import ast
 import subprocess
@@ -19,7 +19,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" 
 
 @pytest.fixture(scope="module")
 def trees() -> dict[str, ast.Module]:
-    """What each file says, by its place in the package."""
+    """The text of each file, by its path in the package."""
     return {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in FILES}
 
 

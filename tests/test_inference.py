@@ -1,4 +1,4 @@
-"""The one pass over the clips of a run: every verb treats broken clips and mixed sizes alike, and no run is changed."""
+"""The shared pass over the clips of a run: all verbs treat broken clips and mixed sizes equally; no run is changed."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What the pages write: clips whose signers agreed, and edited subtitles. Nothing is lost, nothing hostile gets in."""
+"""Clips that are kept with consent, and edited subtitles: nothing is lost, and hostile input is refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Label tables as editors and spreadsheets leave them: read right, or one line that names file and line."""
+"""Label tables as editors and spreadsheets save them: read correctly, or refused with file and line number."""
 
 import gzip
 

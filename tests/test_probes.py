@@ -314,7 +314,7 @@ def test_wrong_use_gets_one_line(runs, corpora, tmp_path, capsys):
     with pytest.raises(ValueError, match="the probes are overlap, visual, dot; got smell"):
         probe(good, ["smell"])
     assert main(["evaluate", str(good), "--probe", "dot", "--grid"]) == 2
-    assert "run first --grid, then --probe" in capsys.readouterr().err
+    assert "run --grid first, then --probe" in capsys.readouterr().err
     recipe = recipe_of(Case("recogniser"), corpora, tmp_path / "recogniser", max_steps=1, epochs=1)
     folder = fit(recipe, progress=False)
     assert main(["evaluate", str(folder), "--probe", "dot"]) == 2

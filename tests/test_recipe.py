@@ -1,4 +1,4 @@
-"""Recipes: YAML in, dataclasses out, and clear answers to what people mistype."""
+"""Recipes: YAML to dataclasses, and clear messages for typos."""
 
 import math
 import re

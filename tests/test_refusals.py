@@ -1,4 +1,4 @@
-"""Gradients that are not finite are never stepped: nothing moves by one bit, and the host does not wait to know it."""
+"""Steps with non-finite gradients are skipped: no bit changes, and the host does not wait for the device."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, shared, moved or changed: nothing is lost, and nothing is used that is not what it was."""
+"""Runs that are interrupted, shared, moved or changed: nothing is lost, and changed files are never used."""
 
 import json
 import os
@@ -200,7 +200,7 @@ def test_one_process_writes_a_folder_and_the_next_is_told_which(tmp_path):
 
 @pytest.fixture
 def long_run(corpus, tmp_path):
-    """A training in a process of its own that would take very long, once it has made a state."""
+    """A very long training in a separate process, after it has written a state."""
     save_recipe(recipe(corpus, tmp_path / "run", epochs=10_000, save_every=1), tmp_path / "long.yaml")
     process = fresh_process.start(["fit", str(tmp_path / "long.yaml")], tmp_path, tmp_path / "said")
     state = tmp_path / "run/state/last.pt"
@@ -219,7 +219,7 @@ def test_a_second_fit_is_refused_and_a_killed_one_leaves_no_lock(long_run, corpu
         fit(second, progress=False)
     long_run.kill()
     long_run.join()
-    assert "is training" in (tmp_path / "run" / LOCK).read_text()  # it could not say that it ended
+    assert "is training" in (tmp_path / "run" / LOCK).read_text()  # it could not report its end
     with only_writer(tmp_path / "run", "is training"):
         pass
 

@@ -1,4 +1,4 @@
-"""YAML of strangers: what people mean by it, and what is refused before it costs anything."""
+"""YAML from untrusted sources: read as people mean it, and refused before it costs time or memory."""
 
 import re
 import time

@@ -378,7 +378,7 @@ def test_the_command_prints_scores_json_and_a_page(tmp_path, capsys):
     page = tmp_path / "page.html"
     code, out, _ = call(capsys, "score", a, b, ref, "--bootstrap=20", "--html", page, "--train", ref)
     assert code == 0
-    for words in ("BLEU-4", "chrF++", "tok:none", "two-sided", "JSONL, sentences from `text`", "b.jsonl less a.txt"):
+    for words in ("BLEU-4", "chrF++", "tok:none", "two-sided", "JSONL, sentences from `text`", "b.jsonl minus a.txt"):
         assert words in out
     assert "100.00 % of the references occur there" in out
     html = page.read_text(encoding="utf-8")
@@ -397,11 +397,11 @@ def test_the_command_prints_scores_json_and_a_page(tmp_path, capsys):
         (["none.txt", "ref.txt"], "No such file"),
         (["a.txt", "a.txt", "ref.txt"], "given twice as a system"),
         (["a.txt", "long.txt"], "the numbers must agree"),
-        (["a.txt", "ref.txt", "--preset=wmt"], "--preset is one of"),
+        (["a.txt", "ref.txt", "--preset=wmt"], "--preset must be one of"),
         (["a.txt", "ref.txt", "--bertscore=nowhere"], "needs a local folder with the model"),
         (["a.txt", "ref.txt", "--bleurt=model"], "bleurt"),
         (["a.txt", "ref.txt", "--bertscore-layer=2"], "give the folder too"),
-        (["a.txt", "ref.txt", "--html=model"], "a file name is needed"),
+        (["a.txt", "ref.txt", "--html=model"], "needs a file name"),
     ],
 )
 def test_wrong_input_gives_one_line_and_exit_code_2(words, said, tmp_path, capsys, monkeypatch):

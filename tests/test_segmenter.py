@@ -226,7 +226,7 @@ def test_subtitles_go_on_where_they_were_stopped(made, capsys, monkeypatch):
     words = ["subtitle", str(film), "--run", str(made / "slt"), "--device=cpu", "-o", str(made / "stopped.srt")]
     words += ["--segmenter", str(made / "segmenter")]
     assert main(words) == 130
-    assert "goes on there" in capsys.readouterr().err
+    assert "resumes from there" in capsys.readouterr().err
     assert not (made / "stopped.srt").exists()
     with (work / "cues.jsonl").open("a") as file:
         file.write('{"start": 1.0, "sto')  # a line that was cut off

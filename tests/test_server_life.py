@@ -1,4 +1,4 @@
-"""The server under strain: who waits, who leaves, clips that take too long, slow bodies, strangers, and its end."""
+"""The server under load: queue, disconnects, clips that take too long, slow bodies, other sites, shutdown."""
 
 import contextlib
 import json

@@ -165,14 +165,17 @@ def test_the_verb_spans_turns_every_kind_into_every_other(tmp_path, capsys):
     # One clip to one file, by its ending in any case.
     assert main(["spans", str(tmp_path / "3" / "a.vtt"), "-o", str(tmp_path / "one.SRT"), "--fps", "25"]) == 0
     assert read_subtitles(tmp_path / "one.SRT", fps=25) == {"one": spans["a"]}
-    assert "one.SRT: holds the clip a, which will be called one when it is read again" in capsys.readouterr().err
+    assert "one.SRT: holds the clip a, but reading this file back will name it one" in capsys.readouterr().err
     capsys.readouterr()
     for words, said in [
-        (["0.tsv", "-o", "two.srt"], "two.srt: holds one clip, and there are 2; give a folder and --to srt"),
-        (["0.tsv", "-o", "x.ass"], "x.ass: spans are written as a .tsv table, as one .eaf, .srt or .vtt file"),
-        (["0.tsv", "-o", "x.tsv", "--to", "srt"], "--to srt says what is written to a folder"),
-        (["0.tsv", "-o", "x", "--from", "srt"], "--from srt says what is read from a folder"),
-        (["none", "-o", "x.tsv"], "none: holds no .eaf, .srt or .vtt file; a corpus folder is given as --root"),
+        (["0.tsv", "-o", "two.srt"], "two.srt: can hold only one clip, got 2; give a folder and --to srt"),
+        (["0.tsv", "-o", "x.ass"], "x.ass: spans can be written to a .tsv table, to one .eaf, .srt or .vtt file"),
+        (["0.tsv", "-o", "x.tsv", "--to", "srt"], "--to srt is the kind of files in a folder"),
+        (["0.tsv", "-o", "x", "--from", "srt"], "--from srt is the kind of files in a folder"),
+        (
+            ["none", "-o", "x.tsv"],
+            "none: holds no .eaf, .srt or .vtt file; if it is a corpus folder, give it as --root",
+        ),
         (["mixed", "-o", "x.tsv"], "mixed: holds files of several kinds (eaf, vtt); choose one with --from"),
     ]:
         mixed = tmp_path / "mixed"
@@ -184,4 +187,7 @@ def test_the_verb_spans_turns_every_kind_into_every_other(tmp_path, capsys):
         assert main(["spans", *paths]) == 2
         assert said in capsys.readouterr().err
     assert main(["align", "run", "-o", str(tmp_path / "x.eaf")]) == 2
-    assert "align writes a .tsv table; `signcl spans TABLE -o TO` makes .eaf, .srt or .vtt" in capsys.readouterr().err
+    assert (
+        "align writes a .tsv table; `signcl spans TABLE -o TO` converts it to .eaf, .srt or .vtt"
+        in capsys.readouterr().err
+    )

@@ -1,4 +1,4 @@
-"""Loss terms from outside: what a term may be, its settings and its targets; each fault is one line before training."""
+"""Loss terms from plugins: their forms, settings and targets; each mistake is one line before training."""
 
 import dataclasses
 import re

@@ -275,7 +275,7 @@ def test_a_corpus_that_has_changed_is_not_resumed(corpus, tmp_path):
 
 
 def test_pretraining_on_other_words_cannot_start_a_finetuning(corpus, tmp_path):
-    # As many words, so every tensor fits; but the rows of the word table would belong to other words.
+    # As many words, so every tensor fits, but the embedding rows would belong to other words.
     first = fit(recipe(corpus, tmp_path / "pre", "pretrain", max_steps=1), progress=False)
     other = copied(corpus, tmp_path / "corpus", ("eins", "hund"), ("vier", "katze"))
     with pytest.raises(ValueError, match="both stages need the same text section"):

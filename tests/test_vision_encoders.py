@@ -140,7 +140,7 @@ def test_stores_of_two_encoders_stand_side_by_side(vision, pictures, tmp_path, c
         (["--encoder", "{empty}"], "--encoder: no folder {empty} with a config.json, and no such hub id"),
         (["--encoder", "{bare}"], "has no preprocessor_config.json"),
         (["--encoder", "{text}"], "a gpt2 does not read pictures; needs e.g."),
-        (["--window", "4"], "belong to --encoder"),
+        (["--window", "4"], "need --encoder"),
         ([], "extract needs a run folder or a recipe, or --encoder with --corpus and --root"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The pages' server: uploads judged, files kept in, decisions written by real processes, the explorer's numbers."""
+"""The pages' server: checks of uploads, file access, decisions written by real processes, the explorer's numbers."""
 
 import contextlib
 import json
@@ -202,7 +202,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_kept(site, clip):
         answer = client.post("/api/annotate/decision", content=bytes(30_000))
         assert answer.status_code == 413, "only a clip may be large"
     for limits, match in (({"frames": 5}, "more than 5 frames"), ({"side": 40}, "48 x 48 pixels"),
-                          ({"unfolded_megabytes": 0.01}, "unfolds to")):  # fmt: skip
+                          ({"unfolded_megabytes": 0.01}, "expands to")):  # fmt: skip
         with limited(site, **limits) as client:
             answer = upload(client, clip)
         assert answer.status_code == 413

@@ -74,7 +74,7 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """At once and without a word, as a power cut would."""
+        """Kill it at once, like a power cut."""
         self.process.kill()
         self.process.join()
 
