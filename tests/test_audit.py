@@ -123,7 +123,7 @@ def test_wrong_settings_are_named():
         run_audit(good, zipf=[0.0])
     with pytest.raises(ValueError, match="none of 1 clips has spans"):
         run_audit([clip("a", 30)])
-    with pytest.raises(ValueError, match="one frame long, as best frames chosen by people are"):
+    with pytest.raises(ValueError, match="one frame long, like best frames chosen by people"):
         run_audit([clip("a", 30, Span("X", 3, 4), Span("Y", 9, 10))])
     with pytest.raises(ValueError, match=r"6 spans do not fit .* and 1 more"):
         run_audit([clip(str(i), 30, Span("X", 20, 31)) for i in range(6)])

@@ -163,11 +163,11 @@ def test_by_signer_on_the_command_line(files, capsys):
     assert found["signers"]["within"] < 50 < found["signers"]["across"]
     assert [row["signer"] for row in found["signers"]["each"]] == [f"S{s}" for s in range(6)]
     assert found["retrieval"]["signers"]["one_nn"] < 0.5 * found["retrieval"]["clips"]["one_nn"]
-    assert any("the features say who signs" in note for note in found["notes"])
+    assert any("the features identify the signer" in note for note in found["notes"])
     assert found["made"]["interval"] == "signers"
     for flags in (["--by", "signer"], ["--interval", "signers"], ["--weight", "signers"]):
         assert main([*words, *flags]) == 2
-        assert "needs at least 2 signers, and no signer is known" in capsys.readouterr().err
+        assert "needs at least 2 signers, but no signer is known" in capsys.readouterr().err
 
 
 def test_the_command_says_where_sdr_and_retrieval_disagree(files, capsys):

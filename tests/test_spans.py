@@ -202,7 +202,7 @@ def test_overlapping_spans_are_kept_everywhere_and_said(tmp_path, capsys):
     assert read_elan(tmp_path / "elan", fps=25) == {"a": both}  # B is on a tier of its own, `gloss 2`
     sample = Sample("a", "x y z", gloss=("A", "B", "C"), num_frames=10, spans=both)
     run_audit([sample, sample], rules=["fixed"], strides=[1])
-    assert "4 signs begin before another ends; a frame of both counts for the later one" in capsys.readouterr().err
+    assert "4 signs begin before another ends; a frame in both counts for the later one" in capsys.readouterr().err
     draw = np.random.default_rng(0)
     instances = Instances(
         draw.normal(size=(6, 4)), ["A", "B", "C"] * 2, [(c, s.start, s.stop) for c in "ab" for s in both], "centre"
