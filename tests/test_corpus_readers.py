@@ -364,7 +364,7 @@ def test_the_doctor_recognises_a_corpus_and_says_what_is_missing(openasl, capsys
     out = capsys.readouterr().out
     assert "OpenASL, American Sign Language from YouTube; reader openasl (found data/openasl-v1.0.tsv)" in out
     assert "train: 2 sentences" in out
-    assert "1 without their file: BBBBBBBBBB2-00:00:01.000-00:00:01.400" in out
+    assert "1 without a file: BBBBBBBBBB2-00:00:01.000-00:00:01.400" in out
     assert "test: cannot be read: " in out
     assert "published: https://github.com/chevalierNoir/OpenASL" in out
     assert f"signcl corpus check {openasl} --corpus openasl" in out

@@ -46,12 +46,12 @@ def test_what_is_no_json_is_named(tmp_path, text):
 
 @pytest.mark.parametrize(("text", "said"), [
     ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
-    ('["\\ud800"]', "half a character"),
+    ('["\\ud800"]', "a lone surrogate"),
     ("[" * 101 + "]" * 101, "at most 100 levels"),
     ('{"a":' * 500 + "1" + "}" * 500, "at most 100 levels"),
     ("9" * 5000, "4300 digits"),
     (b"\xff", "no UTF-8: invalid start byte at byte 0"),
-    ("[1,]", "no JSON: "),
+    ("[1,]", "not JSON: "),
 ])  # fmt: skip
 def test_what_python_reads_and_should_not(text, said):
     with pytest.raises(ValueError, match=said):

@@ -310,7 +310,7 @@ def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(made
     run_folder.save_run_start(made_runs["joint-slt"].with_name("other"), r, run.tokenizer, run.glosses)
     run_folder.save_weights(made_runs["joint-slt"].with_name("other"), run.model)
     run_folder.save_card(made_runs["joint-slt"].with_name("other"), run.card)
-    message = "the model reads features of size 12, and these clips have 5; extract them with what"
+    message = "the model needs features of size 12, but these clips have 5; extract them the same way"
     with pytest.raises(ValueError, match=message):
         evaluate(made_runs["joint-slt"].with_name("other"), "test", progress=False)
     with pytest.raises(ValueError, match=message):

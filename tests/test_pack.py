@@ -101,7 +101,7 @@ def test_what_is_there_is_not_overwritten(corpus, tmp_path, capsys):
         pack(corpus, out, replace(SMALL, size=8))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"is not empty and holds no pack"):
+    with pytest.raises(ValueError, match=r"is not empty and contains no pack"):
         pack(corpus, tmp_path / "other")
     with pytest.raises(ValueError, match=r"a file of that name"):
         pack(corpus, tmp_path / "other" / "notes.txt")

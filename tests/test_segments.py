@@ -262,10 +262,10 @@ def test_check_tells_segments_that_leak_and_those_beyond_the_end(tmp_path):
     table(tmp_path, "e\tlong.mp4\tfive\t0.4\t0.9", "f\tlong.mp4\tsix\t1.2\t1.6", split="test")
     for fast in (False, True):
         problems = [str(p) for p in check_corpus(tmp_path, fast=fast) if p.level == "error"]
-        leaks = [p for p in problems if "a split leaks" in p]
+        leaks = [p for p in problems if "data leak" in p]
         assert len(leaks) == 3, problems
-        assert any("0.4-0.9 of test (e) lies over 0-0.8 of train (a)" in p for p in leaks)
-        assert any("0.8-1.2 of train (b) lies over 0.4-0.9 of test (e)" in p for p in leaks)
+        assert any("0.4-0.9 of test (e) overlaps 0-0.8 of train (a)" in p for p in leaks)
+        assert any("0.8-1.2 of train (b) overlaps 0.4-0.9 of test (e)" in p for p in leaks)
         assert any("is in dev (c) and in test (f)" in p for p in leaks)
     assert any("dev.tsv:3: the segment 1.6-9 seconds ends after" in str(p) for p in check_corpus(tmp_path))
 
@@ -276,7 +276,7 @@ def test_check_tells_a_whole_file_in_one_split_and_a_segment_of_it_in_another(tm
     table(tmp_path, "b\tlong.mp4\ttwo\t0.8\t1.2", split="dev")
     problems = [str(p) for p in check_corpus(tmp_path, fast=True) if p.level == "error"]
     assert len(problems) == 1
-    assert "0.8-1.2 of dev (b) lies over 0-inf of train (a)" in problems[0]
+    assert "0.8-1.2 of dev (b) overlaps 0-inf of train (a)" in problems[0]
 
 
 def test_a_video_whose_sound_begins_first_is_cut_by_the_clock_of_a_player(tmp_path):
