@@ -175,7 +175,7 @@ def test_no_file_and_an_empty_file_are_said(tmp_path):
     with pytest.raises(ValueError, match="signcl serve --annotate"):
         read_choices(tmp_path / "none")
     (tmp_path / "c").write_text("")
-    with pytest.raises(ValueError, match="holds no chosen frame"):
+    with pytest.raises(ValueError, match="contains no chosen frame"):
         read_choices(tmp_path / "c")
 
 

@@ -160,4 +160,4 @@ def test_the_command_counts_a_folder_and_a_table_of_spans(tmp_path: Path, capsys
     assert main(["audit"]) == 2
     assert "CORPUS folder or --phoenix-alignments" in capsys.readouterr().err
     assert main(["audit", str(tmp_path), "--spans", str(tmp_path / "none.tsv")]) == 2
-    assert "there is no such file" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err

@@ -97,7 +97,7 @@ def test_reader_cases_are_read_right_and_come_back(case, right, real_data, tmp_p
             "newline",
             r"newline.eaf: annotation a1 of tier 'gloss', 'HELLO\\nagain' from 0 to 400 ms, holds a line break",
         ),
-        ("mac/._clip", "_clip.eaf: is a Mac's companion file without annotations; give clip.eaf"),
+        ("mac/._clip", "_clip.eaf: is a macOS metadata file without annotations; give clip.eaf"),
     ],
 )
 def test_reader_cases_that_cannot_be_read_are_one_line(case, match, real_data, tmp_path, capsys):
@@ -136,9 +136,9 @@ def test_children_divide_or_take_their_parents_time_through_several_tiers(tmp_pa
     [
         ([child("b1", "nobody", "A")], "Symbolic_Subdivision", "b1 .* 'A', refers to the annotation 'nobody'"),
         ([child("b1", "b2"), child("b2", "b1")], "Symbolic_Subdivision", "b[12] .* refers to itself through"),
-        ([child("b1", "a1"), child("b2", "a1")], "Symbolic_Subdivision", "b2 .* is a first one of its parent, as b1"),
+        ([child("b1", "a1"), child("b2", "a1")], "Symbolic_Subdivision", "b2 .* is the first child of its parent, like b1"),
         ([child("b1", "a1"), child("b2", "a1", "B", "zz")], "Symbolic_Subdivision", "b2 .* behind zz, which is no"),
-        ([child("b1", "a1"), child("b2", "a1", "B", "b1")], "Symbolic_Association", "b2 .* second one of the parent"),
+        ([child("b1", "a1"), child("b2", "a1", "B", "b1")], "Symbolic_Association", "b2 .* second child of"),
     ],
 )  # fmt: skip
 def test_references_that_lead_nowhere_are_named(tmp_path, annotations, kind, match):
@@ -162,7 +162,7 @@ def test_references_that_lead_nowhere_are_named(tmp_path, annotations, kind, mat
         ([400, 400], "from 400 to 400 ms, has no length"),
         ([400, 0], "from 400 to 0 ms, ends before it starts"),
         ([0, 19], "has no frame at 25 frames a second; is --fps right"),
-        ([None, 400], "has the time slot ts1 without a time, and no slot with one on both sides"),
+        ([None, 400], "has the time slot ts1 without a time, and not both sides have a slot"),
     ],
 )
 def test_wrong_times_are_named_with_file_and_annotation(tmp_path, slots, match):
@@ -219,7 +219,7 @@ MARK = tier("gloss", aligned("a1", "ts1", "ts2", "HELLO"))
         ("<xml", r"is not an ELAN file \(.*line 1"),
         ("<ANNOTATION_DOCUMENT><TIER></ANNOTATION_DOCUMENT>", "is not an ELAN file .*mismatch"),
         ("\0\1\2", "is not an ELAN file"),
-        ("<html/>", "its root is <html>, <ANNOTATION_DOCUMENT> is needed"),
+        ("<html/>", "needs the root <ANNOTATION_DOCUMENT>, got <html>"),
         ("<ANNOTATION_DOCUMENT><TIER/></ANNOTATION_DOCUMENT>", ":1: <TIER> has no TIER_ID"),
         ("<a>" * 100_000, "is not an ELAN file"),
     ],
@@ -267,7 +267,7 @@ def test_repeated_names_and_other_units_are_refused(tmp_path):
     twice.write_text(twice.read_text().replace('"ts2" TIME_VALUE', '"ts1" TIME_VALUE'))
     with pytest.raises(ValueError, match=r"a\.eaf:1: the time slot ts1 stands twice"):
         spans_of(twice)
-    with pytest.raises(ValueError, match=r"a\.eaf: has the TIME_UNITS 'PAL-frames'; milliseconds are needed"):
+    with pytest.raises(ValueError, match=r"a\.eaf: needs TIME_UNITS milliseconds, got 'PAL-frames'"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, units="PAL-frames"))
     with pytest.raises(ValueError, match=r"needs whole milliseconds as TIME_ORIGIN .* got 'x'"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, media=link("v.mp4", origin="x")))
@@ -370,7 +370,7 @@ def test_names_of_clips_never_leave_the_folder(tmp_path, name, ending):
     from signcl.data.annotation.subtitles import write_subtitles
 
     write = write_elan if ending == "eaf" else write_subtitles
-    with pytest.raises(ValueError, match=r"cannot hold a file for the clip .* rename the clip"):
+    with pytest.raises(ValueError, match=r"cannot write a file for the clip .* rename the clip"):
         write(tmp_path / "in" / "out", {"fine": [Span("A", 0, 1)], name: [Span("A", 0, 1)]}, fps=25)
     assert not list(tmp_path.iterdir())  # not even the fine one
 
@@ -378,9 +378,9 @@ def test_names_of_clips_never_leave_the_folder(tmp_path, name, ending):
 def test_names_that_one_disk_takes_for_one_are_refused(tmp_path):
     one = [Span("A", 0, 1)]
     for a, b in [("clip", "CLIP"), ("é", "e\u0301"), ("d/a", "D/a")]:
-        with pytest.raises(ValueError, match="would share a file"):
+        with pytest.raises(ValueError, match="would be the same file"):
             write_elan(tmp_path, {a: one, b: one}, fps=25)
-    with pytest.raises(ValueError, match=r"the file of the clip 'a' is the folder of the clip 'a\.eaf/b'"):
+    with pytest.raises(ValueError, match=r"the file of the clip 'a' is also the folder of the clip 'a\.eaf/b'"):
         write_elan(tmp_path, {"a": one, "a.eaf/b": one}, fps=25)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path)

@@ -52,7 +52,7 @@ def test_tables_of_every_editor_are_one(tmp_path, content, capsys):
         (TABLE.replace("hello", "hel\rlo"), r"a\.tsv:2: holds a carriage return inside"),
         (
             TABLE.replace("hello", "hel\tlo"),
-            r"a\.tsv:2: has 4 cells where the header has 3; take the delimiter '\\t' out",
+            r"a\.tsv:2: has 4 cells where the header has 3; remove the delimiter '\\t'",
         ),
         (TABLE.replace("\thello", ""), r"a\.tsv:2: has 2 cells where the header has 3; text missing"),
         (
@@ -62,7 +62,7 @@ def test_tables_of_every_editor_are_one(tmp_path, content, capsys):
         (TABLE.replace("\t", ","), r"a\.tsv:1: needs the columns .* separated by commas where tabs are needed"),
         (TABLE.replace("\t", ";"), r"a\.tsv:1: needs the columns .* separated by semicolons where tabs are needed"),
         ('"name","path","text"\n"a","a.mp4","hello"\n', r"a\.tsv:1: .* separated by commas where tabs are needed"),
-        ('"name"\t"path"\t"text"\n"a"\t"a.mp4"\t"hello"\n', r"a\.tsv:1: .* the names stand in double quotes"),
+        ('"name"\t"path"\t"text"\n"a"\t"a.mp4"\t"hello"\n', r"a\.tsv:1: .* the names are in double quotes"),
         ("", r"a\.tsv:1: needs the columns .* found nothing"),
     ],
 )

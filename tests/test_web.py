@@ -361,7 +361,7 @@ def test_spans_that_do_not_fit_are_refused(corpus, tmp_path, capsys):
     write_spans(table, {name: [Span("KEY", 1, frames + 5)]})
     assert "spans beyond the clip" in refused()
     write_spans(table, {"nobody": [Span("KEY", 1, 3)]})
-    assert "names that are no clip" in refused()
+    assert "names of unknown clips" in refused()
     table.write_text("")
     assert "is empty" in refused()
     table.write_text("name\tgloss\tstart\tstop\n")
