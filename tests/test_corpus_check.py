@@ -89,7 +89,7 @@ def test_every_planted_fault_is_found_with_its_file_and_nothing_else(healthy):
     )
     expected = [
         ("train.tsv:13", "wordless has a text without words: '?!'"),
-        ("train.tsv:14", "name 'missing' stands already in line 2"),
+        ("train.tsv:14", "name 'missing' is already in line 2"),
         ("clips/missing.mp4", "no such clip"),
         ("clips/truncated.mp4", "truncated"),
         ("clips/empty.mp4", "empty file"),

@@ -82,7 +82,7 @@ def test_reader_cases_are_read_right_and_come_back(case, right, real_data, tmp_p
     ((_, spans),) = read_spans(table).items()
     assert [(span.token, span.start, span.stop) for span in spans] == right
     said = capsys.readouterr().err
-    assert ("50 frames a second, as its video has: base50.eaf (base50.mp4)" in said) == (case == "fps/base50")
+    assert ("50 frames per second, from its video: base50.eaf (base50.mp4)" in said) == (case == "fps/base50")
     assert ("1 hidden file is skipped" in said) == (case == "mac")
 
 
@@ -136,8 +136,8 @@ def test_children_divide_or_take_their_parents_time_through_several_tiers(tmp_pa
     [
         ([child("b1", "nobody", "A")], "Symbolic_Subdivision", "b1 .* 'A', refers to the annotation 'nobody'"),
         ([child("b1", "b2"), child("b2", "b1")], "Symbolic_Subdivision", "b[12] .* refers to itself through"),
-        ([child("b1", "a1"), child("b2", "a1")], "Symbolic_Subdivision", "b2 .* is the first child of its parent, like b1"),
-        ([child("b1", "a1"), child("b2", "a1", "B", "zz")], "Symbolic_Subdivision", "b2 .* behind zz, which is no"),
+        ([child("b1", "a1"), child("b2", "a1")], "Symbolic_Subdivision", "b2 .* is the first child .*, like b1"),
+        ([child("b1", "a1"), child("b2", "a1", "B", "zz")], "Symbolic_Subdivision", "b2 .* follows zz, which is not"),
         ([child("b1", "a1"), child("b2", "a1", "B", "b1")], "Symbolic_Association", "b2 .* second child of"),
     ],
 )  # fmt: skip
@@ -161,7 +161,7 @@ def test_references_that_lead_nowhere_are_named(tmp_path, annotations, kind, mat
         ([0, 10**30], "needs whole milliseconds"),
         ([400, 400], "from 400 to 400 ms, has no length"),
         ([400, 0], "from 400 to 0 ms, ends before it starts"),
-        ([0, 19], "has no frame at 25 frames a second; is --fps right"),
+        ([0, 19], "has no frame at 25 frames per second; is --fps right"),
         ([None, 400], "has the time slot ts1 without a time, and not both sides have a slot"),
     ],
 )
@@ -292,9 +292,9 @@ def videos(tmp_path_factory):
 def test_the_rate_of_the_linked_video_is_used_and_said(videos, capsys):
     path = eaf(videos / "a.eaf", [0, 400], MARK, media=link("v20.mp4") + link("sound.wav", 999, "audio/x-wav"))
     assert spans_of(path, fps=None) == [("HELLO", 0, 8)]
-    assert "20 frames a second, as its video has: a.eaf (v20.mp4)" in capsys.readouterr().err
+    assert "20 frames per second, from its video: a.eaf (v20.mp4)" in capsys.readouterr().err
     assert spans_of(path, fps=25) == [("HELLO", 0, 10)]
-    assert "--fps is taken, though the video has another rate: a.eaf (v20.mp4 has 20)" in capsys.readouterr().err
+    assert "--fps is used, although the video has another rate: a.eaf (v20.mp4 has 20)" in capsys.readouterr().err
     (videos / "my clip.mp4").write_bytes((videos / "v20.mp4").read_bytes())
     path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("my%20clip.mp4"))
     assert spans_of(path, fps=None) == [("HELLO", 0, 8)]
@@ -307,7 +307,7 @@ def test_the_rate_of_the_linked_video_is_used_and_said(videos, capsys):
     path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("gone.mp4", origin=1000))
     assert spans_of(path, fps=None) == [("HELLO", 25, 35)]
     assert (
-        "25 frames a second, for want of a video beside it; --fps sets another rate: b.eaf" in capsys.readouterr().err
+        "25 frames per second, without a video next to it; --fps sets another rate: b.eaf" in capsys.readouterr().err
     )
     (videos / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(
@@ -473,5 +473,5 @@ def test_a_linked_clip_comes_back_at_its_own_rate(videos, tmp_path, capsys):
     spans = {"x": (Span("A", 0, 3), Span("B", 3, 20))}
     (path,) = write_elan(tmp_path, spans, clips={"x": videos / "v20.mp4"})
     assert read_elan(path) == spans
-    assert "20 frames a second, as its video has: x.eaf (v20.mp4)" in capsys.readouterr().err
+    assert "20 frames per second, from its video: x.eaf (v20.mp4)" in capsys.readouterr().err
     assert 'TIME_VALUE="1000"' in path.read_text()

@@ -126,7 +126,7 @@ def test_a_half_precision_store_is_read_by_memory_map(tmp_path):
     assert float((single / double - 1).abs().max()) < 1e-6
     shard = next((tmp_path / "store").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="shorter than the index says"):
+    with pytest.raises(ValueError, match="shorter than in the index"):
         FeatureStore(tmp_path / "store").mapped("rows")
 
 

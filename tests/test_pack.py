@@ -83,7 +83,7 @@ def test_a_stopped_pack_goes_on_and_gives_the_same_bytes(corpus, tmp_path, monke
         patch.setattr(packing, "_write_shard", stopped)
         with pytest.raises(KeyboardInterrupt):
             pack(corpus, out)
-    with pytest.raises(ValueError, match=r"a half-written pack; run the same `signcl corpus pack` again"):
+    with pytest.raises(ValueError, match=r"an unfinished pack; run the same `signcl corpus pack` again"):
         load_samples("folder", out, "train")
     (out / "train-00001.index.json").unlink()  # killed between a shard and its index
     pack(corpus, out)

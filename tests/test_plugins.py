@@ -405,7 +405,7 @@ def test_what_an_entry_point_gives_is_checked(tmp_path, monkeypatch, forgotten):
             r"a function \(outputs, batch\) or a signcl.systems.Term is needed, got 3",
         ),
         ("number", ":number", "signcl.corpora", "a function .* is needed, got 3"),
-        ("reader", ":reader", "signcl.corpora", "options of its reader are keyword-only, got 'clips=3' in reader"),
+        ("reader", ":reader", "signcl.corpora", "options of its reader must be keyword-only, got 'clips=3' in reader"),
         ("gone", ":gone", "signcl.corpora", "cannot be loaded: AttributeError"),
     ):
         with pytest.raises(ValueError, match=f"{name}' of the installed package outside_kinds.*{message}"):
@@ -462,7 +462,7 @@ def test_a_config_without_dataclass_is_named():
 
 def test_options_of_a_corpus_are_keyword_only():
     message = (
-        r"corpus absent: options of its reader are keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
+        r"corpus absent: options of its reader must be keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
     )
     with pytest.raises(ValueError, match=message):
 

@@ -164,8 +164,8 @@ def test_spans_count_from_the_segment_and_become_isolated_signs(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ("5\t2", r"train\.tsv:2: a has start 5 and stop 2; start must lie before stop"),
-        ("2\t2", r"train\.tsv:2: a has start 2 and stop 2; start must lie before stop"),
+        ("5\t2", r"train\.tsv:2: a has start 5 and stop 2; start must be before stop"),
+        ("2\t2", r"train\.tsv:2: a has start 2 and stop 2; start must be before stop"),
         ("-1\t2", r"train\.tsv:2: a has start '-1', needs seconds"),
         ("nan\t2", r"train\.tsv:2: a has start 'nan', needs seconds"),
         ("0\tinf", r"train\.tsv:2: a has stop 'inf', needs seconds"),
@@ -191,10 +191,10 @@ def test_bad_frames_and_mixed_units_are_named_by_file_and_line(tmp_path):
     for cells, message in (
         ("\t\t1.5\t9\t", r"start_frame '1\.5', needs a whole number"),
         ("\t\t-3\t9\t", r"start_frame '-3', needs a whole number"),
-        ("\t\t9\t3\t", "start_frame must lie before stop_frame"),
+        ("\t\t9\t3\t", "start_frame must be before stop_frame"),
         ("0\t1\t2\t3\t", "in seconds and in frames"),
         ("0\t1\t\t\t0", "fps '0', needs a number above 0"),
-        ("0\t1\t\t\tfast", "fps 'fast', needs a number of frames a second"),
+        ("0\t1\t\t\tfast", "fps 'fast', needs a number of frames per second"),
     ):
         table(tmp_path, f"a\tlong.mp4\tone\t{cells}", header=header)
         with pytest.raises(ValueError, match=rf"train\.tsv:2: a has .*{message}"):

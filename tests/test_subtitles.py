@@ -76,7 +76,7 @@ def test_webvtt_with_all_that_it_may_hold(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "text", "match"),
     [
-        ("a.srt", SRT.replace("00:00:00,500", "00:00:xx,500"), r"a\.srt:7: '00:00:xx,500 --> .* is not a line of times"),
+        ("a.srt", SRT.replace("00:00:00,500", "00:00:xx,500"), r"a\.srt:7: '00:00:xx,500 --> .* not a line of times"),
         ("a.srt", SRT.replace("00:00:00,500", "00:99:00,500"), r"a\.srt:7: .* more than 59 minutes or seconds"),
         ("a.srt", SRT.replace("00,500", "00,5"), r"a\.srt:7: .* milliseconds have three digits"),
         ("a.srt", SRT.replace("02,000", "02,000 again"), r"a\.srt:7: .* is not a line of times"),
@@ -89,7 +89,7 @@ def test_webvtt_with_all_that_it_may_hold(tmp_path, text):
             r"a\.srt: the cue in line 7, 'Bye' from 500 to 100 ms, ends before it",
         ),
         ("a.srt", SRT.replace("02,000", "00,500"), "the cue in line 7, 'Bye' .* has no length"),
-        ("a.srt", SRT.replace("02,000", "00,510"), "the cue in line 7, 'Bye' .* has no frame at 10 frames a second"),
+        ("a.srt", SRT.replace("02,000", "00,510"), "the cue in line 7, 'Bye' .* has no frame at 10 frames per second"),
         ("a.srt", SRT.replace("00:00:02", "99:00:02"), "the cue in line 7, 'Bye' .* ends more than a day after"),
         ("a.srt", SRT.replace("Bye", "B\x1fye"), "the cue in line 7, .* cannot be a gloss: .* control characters"),
         ("a.srt", "", r"a\.srt: holds no cue"),
@@ -130,7 +130,7 @@ def test_cues_without_text_are_counted(tmp_path, capsys):
 def test_the_video_of_the_same_name_sets_the_rate_and_the_end(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", np.zeros((40, 16, 16, 3), np.uint8), fps=20)
     assert cues(tmp_path / "a.srt", SRT, fps=None) == [("Hello world", 0, 20), ("Bye", 10, 40)]
-    assert "20 frames a second, as its video has: a.srt (a.mp4)" in capsys.readouterr().err
+    assert "20 frames per second, from its video: a.srt (a.mp4)" in capsys.readouterr().err
     with pytest.raises(
         ValueError, match=r"the cue in line 7, 'Bye' .* lies beyond the clip, which ends after 40 frames"
     ):

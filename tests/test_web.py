@@ -115,7 +115,7 @@ def test_only_a_part_of_a_clip_is_read(client, clip):
     assert part(stop="999").json()["frames"] == whole
     for texts, match in (
         ({"start": "99"}, "the clip ends at"),
-        ({"start": "2", "stop": "1"}, "start must lie before stop"),
+        ({"start": "2", "stop": "1"}, "start must be before stop"),
         ({"stop": "soon"}, "seconds such as"),
         ({"start": "1" * 5000}, "at most 4000 bytes"),
     ):
