@@ -175,6 +175,6 @@ def test_training_on_several_rates_says_so(tmp_path, capsys):
     ]
     assert training_rate(samples[1:], InputRecipe()) == 30
     assert training_rate(samples, InputRecipe()) is None
-    assert "several rates, 25 to 30 frames a second" in capsys.readouterr().err
+    assert "several rates, 25 to 30 frames per second" in capsys.readouterr().err
     assert training_rate(samples, InputRecipe(fps=12.5)) == 12.5
     assert training_rate([Sample("f", "x", features=np.zeros((3, 2)))], InputRecipe()) is None

@@ -95,7 +95,7 @@ def test_reader_cases_are_read_right_and_come_back(case, right, real_data, tmp_p
         ),
         (
             "newline",
-            r"newline.eaf: annotation a1 of tier 'gloss', 'HELLO\\nagain' from 0 to 400 ms, holds a line break",
+            r"newline.eaf: annotation a1 of tier 'gloss', 'HELLO\\nagain' from 0 to 400 ms, contains a line break",
         ),
         ("mac/._clip", "_clip.eaf: is a macOS metadata file without annotations; give clip.eaf"),
     ],
@@ -199,7 +199,7 @@ def test_entries_of_controlled_vocabularies_are_values(tmp_path, capsys):
     slots = [0, 400, 800, 1200]
     path = eaf(tmp_path / "a.eaf", slots, tier("gloss", *marks, kind="cv", LANG_REF="de"), extra=vocabulary)
     assert spans_of(path) == [("HAUS", 0, 10), ("HAUS", 10, 20), ("TREE", 20, 30)]
-    assert "1 annotations have another text than their entry" in capsys.readouterr().err
+    assert "1 annotations differ from their entry" in capsys.readouterr().err
     path = eaf(tmp_path / "b.eaf", slots, tier("gloss", *marks[:1], kind="cv"), extra=vocabulary)
     assert spans_of(path) == [("HOUSE", 0, 10)]  # no language said: the first
     path = eaf(tmp_path / "c.eaf", slots, tier("gloss", *marks[:1], kind="far"), extra=vocabulary)
@@ -261,11 +261,11 @@ def test_repeated_names_and_other_units_are_refused(tmp_path):
     other = tier("gloss", aligned("a2", "ts1", "ts2", "WORLD"))
     with pytest.raises(ValueError, match=r"a\.eaf: has two tiers 'gloss', in lines 1 and 1; rename"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, other))
-    with pytest.raises(ValueError, match=r"a\.eaf:1: annotation a1 of tier 'b' has an ANNOTATION_ID that stands twice"):
+    with pytest.raises(ValueError, match=r"a\.eaf:1: annotation a1 of tier 'b' has an ANNOTATION_ID that occurs twice"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, tier("b", aligned("a1", "ts1", "ts2"))))
     twice = eaf(tmp_path / "a.eaf", [0, 400], MARK)
     twice.write_text(twice.read_text().replace('"ts2" TIME_VALUE', '"ts1" TIME_VALUE'))
-    with pytest.raises(ValueError, match=r"a\.eaf:1: the time slot ts1 stands twice"):
+    with pytest.raises(ValueError, match=r"a\.eaf:1: the time slot ts1 occurs twice"):
         spans_of(twice)
     with pytest.raises(ValueError, match=r"a\.eaf: needs TIME_UNITS milliseconds, got 'PAL-frames'"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, units="PAL-frames"))
@@ -356,7 +356,7 @@ def test_folders_hold_capitals_hidden_files_and_no_clip_twice(tmp_path, capsys):
     assert list(read_elan(tmp_path, fps=25)) == ["a", "sub/B"]
     assert "2 hidden files are skipped" in capsys.readouterr().err
     eaf(tmp_path / "sub" / "B.eaf", [0, 400], MARK)
-    with pytest.raises(ValueError, match=r"is a second file of the clip sub/B, beside B\.E"):
+    with pytest.raises(ValueError, match=r"is a second file for the clip sub/B, besides B\.E"):
         read_elan(tmp_path, fps=25)
 
 

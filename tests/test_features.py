@@ -133,7 +133,7 @@ def test_float32_holds_what_float16_cannot(tmp_path):
 
 
 def test_names_twice_and_nothing_at_all_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'a' comes twice"):
+    with pytest.raises(ValueError, match="'a' occurs twice"):
         write_store(tmp_path / "s", [("a", np.ones((1, 2))), ("a", np.ones((1, 2)))])
     with pytest.raises(ValueError, match="nothing to write"):
         write_store(tmp_path / "t", [])

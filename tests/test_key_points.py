@@ -84,7 +84,7 @@ def test_an_array_of_every_order_gives_the_points_of_its_layout(name, tmp_path):
     assert layout_of(rows.shape[1])[0] is order.layout
     np.testing.assert_allclose(rows, by_hand(clip, name), atol=1e-4)
     if order.points == 543:
-        with pytest.raises(ValueError, match="543 points come in 2 orders; name the one of yours with"):
+        with pytest.raises(ValueError, match="543 points can have 2 orders; choose yours with"):
             read_features(tmp_path / "a.npy")
     else:
         np.testing.assert_array_equal(read_features(tmp_path / "a.npy"), rows)
@@ -269,7 +269,7 @@ def test_nan_and_zero_mean_not_found_and_confidence_decides_where_there_is_one()
     with pytest.raises(ValueError, match=r"confidences up to .*percent\? divide by 100"):
         pose_rows(points_of(clip), PoseReading(confidence=True))
     assert pose_rows(points_of(clip), PoseReading()).any()
-    with pytest.raises(ValueError, match=r"has 2 dimensions a point, got input\.pose_dims=3"):
+    with pytest.raises(ValueError, match=r"has 2 dimensions per point, got input\.pose_dims=3"):
         pose_rows(points_of(clip), PoseReading(dims=3))
 
 

@@ -462,7 +462,7 @@ def test_a_config_without_dataclass_is_named():
 
 def test_options_of_a_corpus_are_keyword_only():
     message = (
-        r"corpus absent: options of its reader must be keyword-only, got 'clips=3' in read; write read\(root, split, \*, "
+        r"corpus absent: options of its reader must be keyword-only, got 'clips=3' in read; write read\(root, split, "
     )
     with pytest.raises(ValueError, match=message):
 

@@ -171,7 +171,7 @@ def test_wrong_tables_of_spans_are_named(tmp_path, rows, match):
 
 
 def test_no_table_an_empty_one_and_one_without_columns(tmp_path):
-    with pytest.raises(ValueError, match="there is no such file; its columns: name, gloss, start, stop, score"):
+    with pytest.raises(ValueError, match="needs a table of spans with the columns name, gloss, start, stop, score"):
         read_spans(tmp_path / "none.tsv")
     (tmp_path / "empty.tsv").write_text("")
     with pytest.raises(ValueError, match="is empty"):

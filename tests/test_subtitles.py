@@ -92,9 +92,9 @@ def test_webvtt_with_all_that_it_may_hold(tmp_path, text):
         ("a.srt", SRT.replace("02,000", "00,510"), "the cue in line 7, 'Bye' .* has no frame at 10 frames per second"),
         ("a.srt", SRT.replace("00:00:02", "99:00:02"), "the cue in line 7, 'Bye' .* ends more than a day after"),
         ("a.srt", SRT.replace("Bye", "B\x1fye"), "the cue in line 7, .* cannot be a gloss: .* control characters"),
-        ("a.srt", "", r"a\.srt: holds no cue"),
+        ("a.srt", "", r"a\.srt: contains no cue"),
         ("a.srt", SRT.replace("Bye", "Grüße").encode("latin-1"), r"a\.srt:8: must be UTF-8 text"),
-        ("a.srt", SRT.replace("Bye", "By\0e"), r"a\.srt:8: holds a NUL byte"),
+        ("a.srt", SRT.replace("Bye", "By\0e"), r"a\.srt:8: contains a NUL byte"),
         ("a.vtt", SRT, r"a\.vtt:1: needs the line WEBVTT first, got '1'; is it SubRip"),
         ("a.vtt", "WEBVTT\n" + SRT, r"a\.vtt:3: the WebVTT header contains '00:00"),
         (
@@ -105,7 +105,7 @@ def test_webvtt_with_all_that_it_may_hold(tmp_path, text):
         (
             "a.vtt",
             "WEBVTT\n\nNOTE off\n00:00.000 --> 00:01.000\nx\n\n" + SRT,
-            r"a\.vtt:4: NOTE holds a cue, which WebVTT",
+            r"a\.vtt:4: NOTE contains a cue, which WebVTT",
         ),
     ],
 )

@@ -286,7 +286,7 @@ def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shu
     Args:
         rate: upper bound of the masked share, which is drawn from 0 to it; at least one word is masked.
         random: a numpy Generator.
-        kind: `random` masks words anywhere; `omit_last` masks the last ones, as in the released code (its NoiseInjecting
+        kind: `random` masks words anywhere; `omit_last` the last ones, as in the released code (its NoiseInjecting
             splits at spaces and thus masks an unspaced Chinese sentence completely; here it is split into characters).
         shuffle: probability that the words, including masks, are shuffled.
     """
