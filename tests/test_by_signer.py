@@ -87,7 +87,7 @@ def test_the_interval_over_signers_is_as_wide_as_other_signers_scatter():
     assert by_instance.high - by_instance.low < 0.4 * (by_signer.high - by_signer.low)
     with pytest.raises(ValueError, match="needs the signer of each row"):
         ratio_interval(rows, glosses, over="signers")
-    with pytest.raises(ValueError, match=r"at least 2 of them, got 432 rows of 1\."):
+    with pytest.raises(ValueError, match=r"at least 2 signers, got 432 rows of 1 signers\."):
         ratio_interval(rows, glosses, over="signers", signers=["x"] * len(rows))
 
 
@@ -213,7 +213,7 @@ def test_label_free_takes_out_signers_and_says_when_not_to_trust_it():
     assert aware.trusted
     assert aware.signer_share > 0.9
     assert aware.neighbour_ratio > 3 * blind.neighbour_ratio, "noise is dense once the offset is gone"
-    with pytest.raises(ValueError, match="needs a signer per clip, got 2 for 12"):
+    with pytest.raises(ValueError, match="needs one signer per clip, got 2 for 12"):
         label_free_density(clips, signers=["a", "b"])
 
 

@@ -254,7 +254,7 @@ def test_bad_input_is_answered_in_a_line(made_runs, corpora, tmp_path, capsys):
     assert main(["extract", run, "-o", store]) == 0  # a job that is started again has nothing to do
     assert "is finished; nothing was done" in line(capsys)
     assert main(["extract", run, "-o", store, "--tap", "steps"]) == 2
-    assert "holds a finished store with tap 'features', got 'steps'; go on with the same settings, give an" in line(
+    assert "contains a finished store with tap 'features', got 'steps'; use the same settings, give an" in line(
         capsys
     )
     assert main(["extract", str(tmp_path / "nowhere"), "-o", f"{store}2"]) == 2
@@ -273,7 +273,7 @@ def test_an_unfinished_store_of_another_tap_is_not_gone_on_with(made_runs, tmp_p
         patched.setattr(module, "_write_shard", stopping)
         with pytest.raises(KeyboardInterrupt):
             extract(made_runs["joint-slt"], tmp_path / "store", **settings)
-    with pytest.raises(ValueError, match="unfinished store with tap 'features', got 'layer1'; go on with the same"):
+    with pytest.raises(ValueError, match="unfinished store with tap 'features', got 'layer1'; use the same"):
         extract(made_runs["joint-slt"], tmp_path / "store", tap="layer1", **settings)
 
 

@@ -146,9 +146,9 @@ def test_a_name_is_given_once(outside):
     class Second(system_class("recurrent")):
         pass
 
-    with pytest.raises(ValueError, match="there is a system 'recurrent' already"):
+    with pytest.raises(ValueError, match="there is already a system 'recurrent'"):
         SYSTEMS.add("recurrent", Second)
-    with pytest.raises(ValueError, match=r"there is a system 'slt' already|signcl has a system 'slt' of its own"):
+    with pytest.raises(ValueError, match=r"there is already a system 'slt'|signcl already has a system 'slt'"):
         SYSTEMS.add("slt", Second)
 
 
@@ -204,7 +204,7 @@ def test_an_installed_entry_point_is_found_by_name(outside, monkeypatch):
         (
             "taken.py",
             "from signcl import register_corpus\n@register_corpus('folder')\ndef read(root, split): ...\n",
-            "^(signcl has|there is) a corpus 'folder' [^:]*; give yours another name$",
+            "^(signcl already has|there is already) a corpus 'folder' [^:]*; give yours another name$",
         ),
     ],
 )
