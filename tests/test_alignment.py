@@ -188,10 +188,10 @@ def test_what_is_no_elan_file_is_said(tmp_path):
     (tmp_path / "bad.eaf").write_text("<xml")
     with pytest.raises(ValueError, match="is not an ELAN file"):
         read_elan(tmp_path / "bad.eaf", fps=25)
-    with pytest.raises(ValueError, match="there is none"):
+    with pytest.raises(ValueError, match="found none"):
         read_elan(tmp_path / "nothing.eaf", fps=25)
     write_elan(tmp_path, {"c": (Span("HAUS", 0, 1),)}, fps=50)
-    with pytest.raises(ValueError, match=r"has no frame at 10 frames a second; is --fps right\?"):
+    with pytest.raises(ValueError, match=r"has no frame at 10 frames per second; is --fps right\?"):
         read_elan(tmp_path / "c.eaf", fps=10)
     with pytest.raises(ValueError, match="has no tier 'hand'; it has gloss"):
         read_elan(tmp_path / "c.eaf", fps=50, tier="hand")

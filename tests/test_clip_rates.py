@@ -161,7 +161,7 @@ def test_damaged_clips_of_a_batch_are_counted_and_named(tmp_path, capsys):
     list(read_batches(data, [[0, 1]], device="cpu", broken=broken, progress=False))
     said = capsys.readouterr().err
     assert broken == {}
-    assert said.startswith("1 clips are damaged and were read all the same (input.damaged): b: ")
+    assert said.startswith("1 clips are damaged and were read anyway (input.damaged): b: ")
     data = ClipDataset(samples, None, Reading(InputRecipe(damaged="refuse")), training=False)
     list(read_batches(data, [[0, 1]], device="cpu", broken=broken, progress=False))
     assert list(broken) == ["b"]
@@ -175,6 +175,6 @@ def test_training_on_several_rates_says_so(tmp_path, capsys):
     ]
     assert training_rate(samples[1:], InputRecipe()) == 30
     assert training_rate(samples, InputRecipe()) is None
-    assert "several rates, 25 to 30 frames a second" in capsys.readouterr().err
+    assert "several rates, 25 to 30 frames per second" in capsys.readouterr().err
     assert training_rate(samples, InputRecipe(fps=12.5)) == 12.5
     assert training_rate([Sample("f", "x", features=np.zeros((3, 2)))], InputRecipe()) is None

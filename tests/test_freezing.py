@@ -146,7 +146,7 @@ def test_frames_of_two_sizes_are_one_line_whatever_loads_them(tmp_path, workers)
         (root / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     r = recipe(root, tmp_path / "run", epochs=1, workers=workers, model={"visual": "small_cnn"})
     with pytest.raises(
-        ValueError, match=r"^clips of one batch differ in frame size, 24x24 and 32x24 \(train\d, train\d"
+        ValueError, match=r"^the clips of a batch differ in frame size, 24x24 and 32x24 \(train\d, train\d"
     ):
         fit(r, progress=False)
     sized = changed(r, input={"size": 24}, train={"max_steps": 1})

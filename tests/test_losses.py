@@ -782,7 +782,7 @@ def test_clip_loss_is_float32_under_autocast():
 
 
 def test_clip_loss_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         clip_loss(torch.zeros(2, 4), torch.zeros(3, 4), SCALE)
     with pytest.raises(ValueError, match="B >= 1"):
         clip_loss(torch.zeros(0, 4), torch.zeros(0, 4), SCALE)

@@ -248,7 +248,7 @@ def test_another_person_after_a_cut_is_named_with_the_frame():
     assert signer_points(found.raw("a"), PoseReading()).notes == ()
     found.points[5:, :, :2] += 200
     (note,) = signer_points(found.raw("a"), PoseReading()).notes
-    assert note == "the person is far from where it was in frame 5; another person, or a cut"
+    assert note == "the person has moved far in frame 5; another person, or a cut"
 
 
 def test_what_is_written_is_what_was_estimated_under_the_names_of_the_field(replay, tmp_path, real_data):

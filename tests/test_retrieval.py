@@ -96,7 +96,7 @@ def test_what_cannot_be_asked_is_counted_or_refused():
         retrieval(rows, [0, 1, 2, 3, 4], list("abcde"))
     with pytest.raises(ValueError, match="made by two signers"):
         retrieval(rows, [0, 0, 1, 1, 2], list("abcde"), signers=["x"] * 5)
-    with pytest.raises(ValueError, match="a clip of each of 5 rows is needed, got 2"):
+    with pytest.raises(ValueError, match="one clip for each of 5 rows is needed, got 2"):
         retrieval(rows, [0] * 5, ["a", "b"])
     rows[1, 1] = math.nan
     with pytest.raises(ValueError, match="needs finite features, got 1"):

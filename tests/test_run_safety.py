@@ -355,7 +355,7 @@ def test_a_full_disk_is_said_however_torch_says_it(tmp_path):
     path.parent.mkdir()
     path.write_bytes(b"old")
     content = {"x": torch.zeros(1_000_000)}
-    with pytest.raises(OSError, match=r"no space left while writing .*last\.pt; the one written before is intact"):
+    with pytest.raises(OSError, match=r"no space left while writing .*last\.pt; the previous file is intact"):
         run_folder.save_state(tmp_path, content, save=lambda state, _: full(state))
     assert path.read_bytes() == b"old"
 

@@ -149,7 +149,7 @@ def test_recordings_hold_every_clip_once_with_exact_truth(made):
     samples = load_samples("folder", made / "features", "train")
     join_split(samples, again, "train", JoinSettings(seconds=4), progress=False)
     assert (again / "train.tsv").read_bytes() == (made / "recordings" / "train.tsv").read_bytes()
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         join_split(samples, again, "train", JoinSettings(), progress=False)
     with pytest.raises(ValueError, match="pause_min 2 must not be above pause_max 1"):
         JoinSettings(pause_min=2, pause_max=1)

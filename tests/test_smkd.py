@@ -182,9 +182,9 @@ def test_distillation_teaches_the_student_alone_and_not_the_blank():
 
 def test_distillation_of_what_cannot_be_is_refused():
     scores = torch.zeros(2, 4, 5)
-    with pytest.raises(ValueError, match=r"one shape \[B, S, C\]"):
+    with pytest.raises(ValueError, match=r"same shape \[B, S, C\]"):
         distillation_loss(scores, scores[:, :3], torch.tensor([4, 4]))
-    with pytest.raises(ValueError, match="a class beside the blank"):
+    with pytest.raises(ValueError, match="a class besides the blank"):
         distillation_loss(scores[:, :, :1], scores[:, :, :1], torch.tensor([4, 4]))
     with pytest.raises(ValueError, match="temperature above 0, got 5 classes and temperature 0"):
         distillation_loss(scores, scores, torch.tensor([4, 4]), temperature=0.0)

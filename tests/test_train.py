@@ -364,7 +364,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
         Path(path).write_bytes(b"half")
         raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/3: file write failed")
 
-    with pytest.raises(OSError, match=r"no space left .* the one written before is intact"):
+    with pytest.raises(OSError, match=r"no space left .* the previous file is intact"):
         run_folder.save_state(tmp_path, {"step": 2}, save=full)
     assert run_folder.load_state(tmp_path) == {"step": 1}
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["last.pt"]

@@ -114,7 +114,7 @@ def test_only_a_part_of_a_clip_is_read(client, clip):
     assert part(stop="999").json()["frames"] == whole
     for texts, match in (
         ({"start": "99"}, "the clip ends at"),
-        ({"start": "2", "stop": "1"}, "start must lie before stop"),
+        ({"start": "2", "stop": "1"}, "start must be before stop"),
         ({"stop": "soon"}, "seconds such as"),
         ({"start": "1" * 5000}, "at most 4000 bytes"),
     ):
@@ -360,7 +360,7 @@ def test_spans_that_do_not_fit_are_refused(corpus, tmp_path, capsys):
     write_spans(table, {name: [Span("KEY", 1, frames + 5)]})
     assert "spans beyond the clip" in refused()
     write_spans(table, {"nobody": [Span("KEY", 1, 3)]})
-    assert "names that are no clip" in refused()
+    assert "names of unknown clips" in refused()
     table.write_text("")
     assert "is empty" in refused()
     table.write_text("name\tgloss\tstart\tstop\n")
