@@ -227,7 +227,7 @@ def picture(path: Path, found: dict[str, np.ndarray], ratio: np.ndarray, true: b
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=160)
+        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
     plt.close(figure)
 
 

@@ -80,7 +80,7 @@ def test_a_run_that_succeeds_after_all_is_no_failure(place):
 def test_the_code_that_trains_is_part_of_a_run(place, monkeypatch):
     job = Fit("imu_numbers/finetune.yaml", TINY)
     before = folder_of(job, place)
-    monkeypatch.setattr(jobs, "code_version", lambda *_: "another")
+    monkeypatch.setattr(jobs, "code_version", lambda *_, **__: "another")
     assert folder_of(job, place) != before
 
 

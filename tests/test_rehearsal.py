@@ -32,19 +32,19 @@ def test_the_made_up_release_has_the_layout_and_the_statistics(tmp_path):
 
 
 def test_a_stage_is_killed_resumed_scored_and_passed_over(tmp_path, capsys):
-    words = ["--small", "--out", str(tmp_path), "--stages", "smkd", "--steps", "4"]
+    words = ["--small", "--out", str(tmp_path), "--stages", "pgp", "--steps", "4"]
     assert rehearsal.main(words) == 0
     table = capsys.readouterr().out
     (row,) = json.loads((tmp_path / "rehearsal.json").read_text())
-    assert row["stage"] == "smkd"
+    assert row["stage"] == "pgp"
     assert row["steps"] == 4
     assert row["resumed"]
     assert row["evaluated_clips"] == 4
-    assert row["published_hours"] == pytest.approx(40 * 7096 / row["clips_per_second"] / 3600)
-    before = (tmp_path / "runs/smkd/card.json").stat().st_mtime_ns
+    assert row["published_hours"] == pytest.approx(100 * 7096 / row["clips_per_second"] / 3600)
+    before = (tmp_path / "runs/pgp/card.json").stat().st_mtime_ns
     assert rehearsal.main(words) == 0
     assert capsys.readouterr().out == table
-    assert (tmp_path / "runs/smkd/card.json").stat().st_mtime_ns == before
+    assert (tmp_path / "runs/pgp/card.json").stat().st_mtime_ns == before
 
 
 def test_the_benchmark_for_gpus_runs_dry(capsys):
