@@ -81,6 +81,8 @@ def reached(
                 found[name], found[above] = _number(own.content), _number(module.rest)
                 waiting += [("use", f"{above}.{used}") for used in own.names if used in {*module.own, *module.imports}]
                 waiting += [("use", imported) for imported in own.imports]
+        elif kind == "use":  # a name of a module that is reached whole
+            waiting.append(("", above))
     return sorted(files), found
 
 
