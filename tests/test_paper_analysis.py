@@ -337,9 +337,11 @@ def test_pairs_are_counted_over_seeds_and_the_best_is_chosen_by_the_rule():
 
 
 def test_minimal_pairs_come_with_every_form_of_their_words(tmp_path):
-    from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
+    from signcl.data.corpora.synthetic import SyntheticSettings, plan_corpus
+    from signcl.data.corpora.synthetic.making import _lexicon
 
-    make_corpus(tmp_path / "c", SyntheticSettings(clips=40, size=48, sign_frames=6, transition_frames=1))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "lexicon.json").write_bytes(_lexicon(plan_corpus(SyntheticSettings(clips=40)).lexicon))
     pairs = {str(pair): pair for pair in twins(tmp_path / "c")}
     assert pairs
     lexicon = json.loads((tmp_path / "c" / "lexicon.json").read_text())
