@@ -312,7 +312,8 @@ def _save(figure: Figure, path: str | Path | None, kind: str) -> None:
     if path is not None:
         from matplotlib import rc_context
 
-        dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same map gives the same file
+        # the same map gives the same file, on any day and by any version
+        dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
         salted = rc_context({"svg.hashsalt": "signcl"})  # otherwise the ids in an SVG are random
         with salted, atomic_write(Path(path)) as temporary:
             figure.savefig(temporary, format=kind, metadata=dated.get(kind))
