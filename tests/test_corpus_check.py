@@ -154,7 +154,7 @@ def test_features_are_looked_into(tmp_path):
     errors = what(check_corpus(tmp_path))
     assert [error.partition(": ")[2] for error in errors] == [
         "the store has no features of 'x' (it has 2 clips)",
-        "features of 'nan' hold NaN or infinity, first in frame 0; extract it again",
+        "features of 'nan' contain NaN or infinity, first in frame 0; extract it again",
         "features of 'flat' must be numbers [T, D] with at least one frame, got float64 [3]",
         "is in train (a) and in test (a): data leak",
     ]
