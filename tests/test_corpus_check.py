@@ -140,7 +140,7 @@ def test_a_sentence_of_train_in_test_and_a_clip_twice_are_warnings(healthy):
     problems = check_corpus(healthy)
     assert what(problems) == []
     twice, seen = what(problems, "warning")
-    assert twice == f"{healthy}/clips/test.mp4: warning: is the clip of a and of c in test"
+    assert twice == f"{healthy}/clips/test.mp4: warning: is the clip of both a and c in test"
     assert seen == f"{healthy}, test: warning: 1 of 3 sentences (33.3%) occur in train, e.g. a = train-a"
 
 
