@@ -449,7 +449,7 @@ def test_csl_daily_missing_labels_are_named(tmp_path):
         load_samples("csl_daily", tmp_path, "dev")
     (tmp_path / "sentence_label").mkdir()
     (tmp_path / "sentence_label/csl2020ct_v2.pkl").write_bytes(pickle.dumps([]))
-    with pytest.raises(ValueError, match=r"needs sentence_label/split_1\.txt beside"):
+    with pytest.raises(ValueError, match=r"needs sentence_label/split_1\.txt next to"):
         load_samples("csl_daily", tmp_path, "dev")
 
 

@@ -140,7 +140,7 @@ def test_a_sentence_of_train_in_test_and_a_clip_twice_are_warnings(healthy):
     problems = check_corpus(healthy)
     assert what(problems) == []
     twice, seen = what(problems, "warning")
-    assert twice == f"{healthy}/clips/test.mp4: warning: is the clip of a and of c in test"
+    assert twice == f"{healthy}/clips/test.mp4: warning: is the clip of both a and c in test"
     assert seen == f"{healthy}, test: warning: 1 of 3 sentences (33.3%) occur in train, e.g. a = train-a"
 
 
@@ -154,7 +154,7 @@ def test_features_are_looked_into(tmp_path):
     errors = what(check_corpus(tmp_path))
     assert [error.partition(": ")[2] for error in errors] == [
         "the store has no features of 'x' (it has 2 clips)",
-        "features of 'nan' hold NaN or infinity, first in frame 0; extract it again",
+        "features of 'nan' contain NaN or infinity, first in frame 0; extract it again",
         "features of 'flat' must be numbers [T, D] with at least one frame, got float64 [3]",
         "is in train (a) and in test (a): data leak",
     ]

@@ -407,13 +407,11 @@ def test_the_doctor_of_an_unknown_folder_says_what_it_found_and_how_to_make_a_ta
     assert "sentences may be in sentences.xlsx" in out
     (tmp_path / "empty").mkdir()
     assert main(["corpus", "doctor", str(tmp_path / "empty")]) == 1
-    assert "it holds nothing" in capsys.readouterr().out
+    assert "it contains nothing" in capsys.readouterr().out
     assert main(["corpus", "doctor", str(tmp_path / "nowhere")]) == 2
     assert "does not exist; give the folder of a corpus" in capsys.readouterr().err
 
 
 def test_an_unknown_corpus_is_pointed_to_folder():
-    with pytest.raises(
-        ValueError, match=r"got 'kvk' \(for any other data: folder, with a table; `signcl corpus d"
-    ):
+    with pytest.raises(ValueError, match=r"got 'kvk' \(for any other data: folder, with a table; `signcl corpus d"):
         load_samples("kvk", ".", "train")

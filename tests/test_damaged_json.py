@@ -50,7 +50,7 @@ def test_what_is_no_json_is_named(tmp_path, text):
     ("[" * 101 + "]" * 101, "at most 100 levels"),
     ('{"a":' * 500 + "1" + "}" * 500, "at most 100 levels"),
     ("9" * 5000, "4300 digits"),
-    (b"\xff", "not UTF-8:  invalid start byte at byte 0"),
+    (b"\xff", "not UTF-8: invalid start byte at byte 0"),
     ("[1,]", "not JSON: "),
 ])  # fmt: skip
 def test_what_python_reads_and_should_not(text, said):

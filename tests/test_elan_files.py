@@ -306,9 +306,7 @@ def test_the_rate_of_the_linked_video_is_used_and_said(videos, capsys):
     assert spans_of(path, fps=None) == [("HELLO", 0, 4)]
     path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("gone.mp4", origin=1000))
     assert spans_of(path, fps=None) == [("HELLO", 25, 35)]
-    assert (
-        "25 frames per second, without a video next to it; --fps sets another rate: b.eaf" in capsys.readouterr().err
-    )
+    assert "25 frames per second, without a video next to it; --fps sets another rate: b.eaf" in capsys.readouterr().err
     (videos / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(
         ValueError, match=r"c\.eaf: needs the frame rate of its video .*broken.mp4.*; give it with --fps"

@@ -254,9 +254,7 @@ def test_bad_input_is_answered_in_a_line(made_runs, corpora, tmp_path, capsys):
     assert main(["extract", run, "-o", store]) == 0  # a job that is started again has nothing to do
     assert "is finished; nothing was done" in line(capsys)
     assert main(["extract", run, "-o", store, "--tap", "steps"]) == 2
-    assert "contains a finished store with tap 'features', got 'steps'; use the same settings, give an" in line(
-        capsys
-    )
+    assert "contains a finished store with tap 'features', got 'steps'; use the same settings, give an" in line(capsys)
     assert main(["extract", str(tmp_path / "nowhere"), "-o", f"{store}2"]) == 2
     assert "no run folder at" in line(capsys)
 

@@ -162,13 +162,13 @@ def test_a_damaged_store_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"shard-00001\.safetensors: not a readable shard"):
         FeatureStore(tmp_path / "s")["clip 3"]
     (tmp_path / "s" / "shard-00000.safetensors").replace(shard)
-    with pytest.raises(ValueError, match=r"shard-00000\.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"shard-00000\.safetensors of the store is missing"):
         FeatureStore(tmp_path / "s")
     (tmp_path / "s" / "index.json").write_text("{")
     with pytest.raises(ValueError, match=r"index\.json is damaged"):
         FeatureStore(tmp_path / "s")
     (tmp_path / "s" / "index.json").write_text(json.dumps({"weight_map": {}}))
-    with pytest.raises(ValueError, match=r"index.json is damaged \(the whole has no 'format'\)"):
+    with pytest.raises(ValueError, match=r"index.json is damaged \(the file has no 'format'\)"):
         FeatureStore(tmp_path / "s")
     with pytest.raises(ValueError, match=r"has no index\.json"):
         open_features(tmp_path)
@@ -224,7 +224,7 @@ def test_broken_and_unfit_files_are_named(tmp_path):
     (tmp_path / "number.pkl").write_bytes(pickle.dumps(3))
     for name, message in [
         ("objects.npy", r"objects\.npy: not a readable \.npy of numbers"),
-        ("nan.npy", r"nan\.npy: features of 'nan' hold NaN"),
+        ("nan.npy", r"nan\.npy: features of 'nan' contain NaN"),
         ("half.npy", r"half\.npy: not a readable"),
         ("text.npz", r"text\.npz: not a readable"),
         ("labels.pkl", "'a' has no features"),

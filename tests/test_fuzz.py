@@ -339,7 +339,9 @@ def test_nan_in_stored_features_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-2] + b"\x00\x7e")
     store = FeatureStore(tmp_path / "store")
     assert store["clip 0"].shape == (5, 4)
-    with pytest.raises(ValueError, match=r"shard-00000.*features of 'clip 1' hold NaN or infinity, first in frame 4"):
+    with pytest.raises(
+        ValueError, match=r"shard-00000.*features of 'clip 1' contain NaN or infinity, first in frame 4"
+    ):
         store["clip 1"]
     rows = np.ones((10, 4), np.float32)
     rows[7] = np.inf

@@ -330,7 +330,7 @@ def test_features_that_cannot_be_measured_are_named(made, tmp_path, capsys):
     clips = {**clips, "clip2": np.where(np.arange(32)[:, None] == 5, np.nan, clips["clip2"])}
     np.savez(tmp_path / "clips.npz", **clips)
     said = mistake(capsys, tmp_path / "clips.npz", "--spans", folder / "spans.tsv")
-    assert "'clip2' hold NaN or infinity, first in frame 5" in said
+    assert "'clip2' contain NaN or infinity, first in frame 5" in said
     (tmp_path / "text.npy").write_text("no numbers")
     assert "not a readable .npy" in mistake(capsys, tmp_path / "text.npy", "--glosses", folder / "labels.txt")
 

@@ -125,7 +125,7 @@ def test_a_shard_that_does_not_fit_its_index_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"another file lies at byte"):
         read_frames(first.parent / first.name)
     index.write_text("{}")
-    with pytest.raises(ValueError, match=r"index\.json is damaged \(the whole has no 'tar_bytes'\)"):
+    with pytest.raises(ValueError, match=r"index\.json is damaged \(the file has no 'tar_bytes'\)"):
         read_frames(first)
     index.unlink()
     with pytest.raises(FileNotFoundError, match=r"the shard has no index"):

@@ -184,7 +184,7 @@ BROKEN = [
     ("a.txt", "\n\n", "holds no sentence"),
     ("a.txt", "gut\nsch\xf6n\n".encode("latin-1"), r"a\.txt:2: must be UTF-8"),
     ("a.txt", "gut\n".encode("utf-16"), "is UTF-16"),
-    ("a.txt", b"gut\nb\0c\n", r"a\.txt:2: contains a NUL"),
+    ("a.txt", b"gut\nb\0c\n", r"a\.txt:2: holds a NUL"),
     ("a.txt.gz", b"\x1f\x8bgut", "cannot be unpacked"),
     ("a.txt", "x|eins\ny|zwei\nx|drei\n", r"a\.txt:3: the id x is already in line 1"),
     ("a.txt", "x|eins\ny|zwei\nohne\n", r"a\.txt:3: has no id before"),
