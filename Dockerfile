@@ -1,7 +1,7 @@
 # signcl on a CPU:
 #   docker build -t signcl .
 #   docker run --rm -v "$PWD/runs:/home/signcl/runs" signcl demo --quick
-# For a GPU, give a CUDA image that has Python 3.11 or newer: --build-arg BASE=...
+# For a GPU, build on a CUDA image with Python 3.11 or newer: --build-arg BASE=...
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 RUN useradd --create-home signcl

@@ -1,40 +1,40 @@
-# Two commands are all a newcomer needs: `make demo` and `make test`. Both set up .venv by themselves.
+# A newcomer needs only two commands: `make demo` and `make test`. Both set up .venv automatically.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: demo test docs paper check clean
 
-# What only the demo needs comes first; what tests need (linters, browser driver, optional parts) comes on top of it.
+# The demo needs only this; the tests add linters, the browser driver and the optional parts.
 $(VENV)/ready-demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "signcl needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version); try: make PYTHON=python3.11" >&2; exit 2; }
-	@echo "Setting up $(VENV): PyTorch and a few libraries, a minute or two the first time. pip says how far it is:"
+	@echo "Setting up $(VENV): PyTorch and a few libraries. This takes a minute or two the first time; pip shows the progress:"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/ready: $(VENV)/ready-demo pyproject.toml constraints.txt
-	@echo "Adding to $(VENV) what the tests need:"
+	@echo "Adding the libraries that the tests need to $(VENV):"
 	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(VENV)/ready-demo  ## the main job on a synthetic corpus; QUICK=1 for a pass of under 3 minutes
+demo: $(VENV)/ready-demo  ## train and compare two systems on a synthetic corpus; QUICK=1 takes under 3 minutes
 	$(BIN)/signcl demo $(if $(QUICK),--quick)
 
-test: $(VENV)/ready  ## linters, types and the whole suite
+test: $(VENV)/ready  ## linters, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy signcl
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-docs: $(VENV)/ready  ## the documentation site, into build/docs; broken links fail
+docs: $(VENV)/ready  ## build the documentation site in build/docs; fails on broken links
 	@[ $(VENV)/docs -nt $(VENV)/ready ] || \
 	  { $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]' && touch $(VENV)/docs; }
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/docs/index.html"
 
-paper: $(VENV)/ready  ## every table and figure that this machine can make; hours on 2 cores, resumable
+paper: $(VENV)/ready  ## make every table and figure that this machine can; takes hours on 2 cores, resumable
 	$(BIN)/python -m paper
 
 clean:

@@ -1,5 +1,5 @@
-"""Forced alignment on real signing: a small CTC recogniser of Persian number signs, trained without spans, aligned, and
-held against the true boundaries. Two to four minutes on one CPU core.
+"""Forced alignment on real signing: train a small CTC recogniser of Persian number signs without spans, align signs,
+and compare with the true boundaries. Takes two to four minutes on one CPU core.
 
     python benchmarks/align_imu.py ../shared/data/imu-number-signs
 """
@@ -28,7 +28,7 @@ def steps(frames: torch.Tensor) -> torch.Tensor:
 class Recogniser(nn.Module):
     def __init__(self, classes: int, width: int = 64) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(36, width, 9, stride=STRIDE, padding=4)  # step s looks at frame 2s
+        self.conv = nn.Conv1d(36, width, 9, stride=STRIDE, padding=4)  # step s is centred on frame 2s
         self.recurrent = nn.GRU(width, width, batch_first=True, bidirectional=True)
         self.drop = nn.Dropout(0.3)
         self.head = nn.Linear(2 * width, classes)

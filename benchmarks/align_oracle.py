@@ -1,8 +1,8 @@
-"""Forced alignment against flashlight-text: its lexicon decoder, made to spell one clip's glosses, must find our path.
+"""Compare forced alignment with flashlight-text: its lexicon decoder, given only a clip's glosses, must find our path.
 
-The lexicon holds one word, the gloss sequence; of its hypotheses the best that says the word once is the best path. Its
-decoder gives the last label of a word one frame only, so a closing label with a frame of its own stands behind the
-clip. flashlight-text is no dependency: install it into a throwaway environment that sees torch, e.g.
+The lexicon holds one word, the gloss sequence; the best hypothesis that contains this word once is the best path. The
+decoder gives the last label of a word only one frame, so a closing label with its own frame is added after the clip.
+flashlight-text is not a dependency: install it into a temporary environment that can import torch, e.g.
 
     python -m venv /tmp/oracle && /tmp/oracle/bin/pip install flashlight-text
     PYTHONPATH=.:.venv/lib/python3.11/site-packages /tmp/oracle/bin/python benchmarks/align_oracle.py
@@ -20,7 +20,7 @@ CLASSES, CLIPS, BEAM = 6, 200, 200_000
 
 
 def theirs(log_probs: torch.Tensor, tokens: list[int]) -> tuple[list[int], float]:
-    """Label of each frame and the score of flashlight's best hypothesis."""
+    """Labels of the frames and the score of flashlight's best hypothesis."""
     frames = len(log_probs)
     closed = torch.full((frames + 1, CLASSES + 1), -60.0)
     closed[:frames, :CLASSES] = log_probs

@@ -1,4 +1,4 @@
-"""How fast and how large: the Sign Density Ratio against the bare product X.X^T, scikit-learn, and a million rows.
+"""Time and memory of the Sign Density Ratio, compared with the bare product X.X^T and scikit-learn; a million rows.
 
     python benchmarks/density.py                    # N = 12,000 and 20,000 x 512: ratios to X.X^T, error in float32
     python benchmarks/density.py --device cuda --rows 200000     # on a GPU; its peak memory too
@@ -6,8 +6,8 @@
     python benchmarks/density.py --per-pair         # time per pair from N = 16,384 to 204,800 (a sample of the pairs)
     python benchmarks/density.py --million          # memory and time per pair at 1,000,000 x 512 float16, memory-mapped
 
-All candidates of a size run in turn, `--repeats` times, and the fastest run of each counts, so that other load on the
-machine hits all of them alike. Results of ours: benchmarks/RESULTS.md.
+All candidates of a size run alternately, `--repeats` times, and the fastest run of each counts, so that other load on
+the machine affects all of them equally. Our results: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from signcl.density import gloss_distances, sign_density_ratio
 
 
 def made_up(rows: int, glosses: int, size: int = 512, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features around one centre per gloss, gloss frequencies falling as in a corpus."""
+    """Random features around one centre per gloss, with gloss frequencies that fall as in a corpus."""
     generator = torch.Generator().manual_seed(seed)
     labels = (torch.rand(rows, generator=generator) ** 2.5 * glosses).long()
     features = torch.randn(rows, size, generator=generator)
@@ -39,7 +39,7 @@ def made_up(rows: int, glosses: int, size: int = 512, seed: int = 0) -> tuple[to
 
 
 def race(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Fastest of `repeats` runs of each, taken in turn. Seconds."""
+    """Seconds of the fastest of `repeats` runs of each candidate; the candidates alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, run in candidates.items():
@@ -84,7 +84,7 @@ def ratios(rows: int, glosses: int, repeats: int, with_sklearn: bool, device: st
 
 
 def by_sklearn(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The plain way: the whole matrix of distances, then sums by gloss."""
+    """The direct way: the full distance matrix, then sums by gloss."""
     from sklearn.metrics import pairwise_distances
 
     order = np.argsort(labels, kind="stable")
@@ -94,14 +94,14 @@ def by_sklearn(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class _Enough(Exception):
-    """Raised from the progress call to stop after a sample of the pairs."""
+    """Raised by the progress callback to stop after a sample of the pairs."""
 
 
 def per_pair(features: torch.Tensor | np.ndarray, labels: torch.Tensor, panels: int) -> tuple[float, float, int]:
     """Time per pair over the first `panels` pairs of panels (8,192 x 8,192 rows each).
 
     Returns:
-        Seconds of the wall clock and of the processor per pair, and how many pairs of panels there are in all.
+        Wall-clock seconds and CPU seconds per pair, and the number of all pairs of panels.
     """
     marks: list[tuple[float, float]] = []
 
@@ -115,7 +115,7 @@ def per_pair(features: torch.Tensor | np.ndarray, labels: torch.Tensor, panels: 
         sign_density_ratio(features, labels, progress=progress)
     except _Enough as stop:
         total = stop.args[0]
-    # The first pair of panels is half a pair (above the diagonal) and carries the set-up: left out.
+    # The first pair of panels is left out: it is half a pair (above the diagonal) and includes the set-up.
     wall, cpu = ((marks[-1][i] - marks[0][i]) / (len(marks) - 1) / 8192**2 for i in (0, 1))
     return wall, cpu, total
 
@@ -142,7 +142,7 @@ def million(rows: int = 1_000_000, size: int = 512) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "rows.npy")
         maker = multiprocessing.get_context("spawn").Process(target=_store, args=(path, rows, size))
-        maker.start()  # in a process of its own, so that the peak below is that of the measure
+        maker.start()  # in a separate process, so that the peak below is that of the measurement
         maker.join()
         labels = torch.cat([made_up(50_000, 1085, 1, seed=start + 2)[1] for start in range(0, rows, 50_000)])
         print(f"before: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
@@ -164,8 +164,8 @@ def main() -> None:
     if arguments.million:
         million()
     elif arguments.per_pair:
-        # Whole panels, so that each pair of panels holds 8192 x 8192 pairs of rows; the sizes take turns, so that other
-        # load on the machine hits all alike.
+        # Full panels, so that each pair of panels holds 8192 x 8192 pairs of rows. The sizes alternate, so that other
+        # load on the machine affects all equally.
         sizes = [panels * 8192 for panels in (2, 3, 6, 12, 25)]
         features, labels = made_up(sizes[-1], arguments.glosses)
         found: dict[int, list[tuple[float, float, int]]] = {size: [] for size in sizes}

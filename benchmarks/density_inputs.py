@@ -1,4 +1,4 @@
-"""Real inputs for `signcl density`, as files that anybody's features could be: arrays, spans, labels.
+"""Write real inputs for `signcl density` in general file formats: arrays, spans, labels.
 
     python benchmarks/density_inputs.py ../shared/data OUT
 
@@ -7,7 +7,7 @@
     OUT/digits-pixels.npy + digits.txt      2,062 photos of ten digit signs, 32 x 32 RGB, PCA to 128
     OUT/digits-resnet.npy                   the same photos through a ResNet-18 with RANDOM weights, pooled [512]
 
-The commands that measure them stand in docs/density.md.
+The commands that measure them are in docs/density.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def digits(root: Path, out: Path) -> None:
     np.save(out / "digits-pixels.npy", (small - mean) @ axes)
     torch.manual_seed(0)
     sizes = {"depths": [2, 2, 2, 2], "layer_type": "basic", "hidden_sizes": [64, 128, 256, 512]}
-    model = ResNetModel(ResNetConfig(**sizes, embedding_size=64)).train()  # batch statistics: random weights have none
+    model = ResNetModel(
+        ResNetConfig(**sizes, embedding_size=64)
+    ).train()  # batch statistics, since random weights have no running ones
     rows = []
     with torch.no_grad():
         for part in torch.from_numpy(np.array(photos)).permute(0, 3, 1, 2).split(256):

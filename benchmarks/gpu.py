@@ -1,11 +1,11 @@
-"""All that only a GPU can tell, in one command of at most 8 minutes: rightness, the loss, density, a step, a rehearsal.
+"""Everything that only a GPU can show, in one command: tests, the loss, density, a training step, a rehearsal.
 
     python benchmarks/gpu.py               # at most 8 minutes; record the table in benchmarks/RESULTS.md
     python benchmarks/gpu.py --quick       # at most 3 minutes: fewer repeats, no rehearsal
     python benchmarks/gpu.py --device cpu --quick --tiny     # a dry run of this script; its numbers mean nothing
 
-Prints one table with card, versions and peak memory. A part that fails says so in its row and the others go on; the
-exit code is then 1. A part is not begun when too little time is left for it.
+Prints one table with the GPU, versions and peak memory. If a part fails, its row reports it, the others continue, and
+the exit code is 1. A part is not started if too little time is left for it.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from signcl.training.repeated_layers import compile_layers
 LOSSES = [(4, 128, 512), (4, 300, 512), (16, 300, 512)]
 ROWS = 200_000
 STEP = {"clips": 4, "frames": 120, "size": 224}
-"""What the goals are about: 4 clips of 120 frames of 224 pixels."""
+"""The size of the performance goals: 4 clips of 120 frames of 224 pixels."""
 
 TINY = ["model.width=32", "model.conv_width=32", "model.ffn=32", "model.heads=2", "model.visual=small_cnn"]
 TINY += ["model.encoder_layers=1", "model.decoder_layers=1"]
 TINY_TEXT = ["model.text_layers=1", "model.text_heads=2", "model.text_ffn=32"]
-"""Recipe values of a dry run; the last ones are of VLP's text encoder."""
+"""Recipe values of a dry run; the last ones are for VLP's text encoder."""
 
 
 @dataclass
 class Row:
-    """A line of the table."""
+    """A row of the table."""
 
     part: str
     what: str
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass
 class Bench:
-    """What all parts share."""
+    """Settings and results that all parts share."""
 
     device: str
     quick: bool
@@ -73,7 +73,7 @@ class Bench:
 
     @property
     def repeats(self) -> int:
-        """Timed repetitions."""
+        """Number of timed repetitions."""
         return 2 if self.tiny else 10 if self.quick else 30
 
     def left(self) -> float:
@@ -81,7 +81,7 @@ class Bench:
         return self.ends - time.monotonic()
 
     def milliseconds(self, run: Callable[[], object]) -> float:
-        """The median of the repetitions, after three for warming up."""
+        """Median milliseconds of the repetitions, after three warm-up runs."""
         for _ in range(1 if self.tiny else 3):
             run()
         found = []
@@ -100,9 +100,9 @@ class Bench:
 
     @contextlib.contextmanager
     def part(self, part: str, needs: float) -> Iterator[None]:
-        """A part: passed over without the time for it; a failure becomes a row."""
+        """Run one part: it is skipped if there is too little time, and a failure becomes a row."""
         if self.left() < needs:
-            self.rows.append(Row(part, "not begun", f"{self.left():.0f} s left, it needs {needs:.0f}"))
+            self.rows.append(Row(part, "not started", f"{self.left():.0f} s left, needs {needs:.0f}"))
             return
         started, before = time.monotonic(), len(self.rows)
         if self.device.startswith("cuda"):
@@ -119,12 +119,12 @@ class Bench:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the parts; 1 where one failed."""
+    """Run the parts; return 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="at most 3 minutes")
-    parser.add_argument("--tiny", action="store_true", help="sizes of a dry run")
-    parser.add_argument("--json", action="store_true", help="print the rows for machines")
+    parser.add_argument("--tiny", action="store_true", help="small sizes for a dry run")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args(words)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.exit(2, "benchmarks/gpu.py: no CUDA device here; --device cpu --quick --tiny is a dry run\n")
@@ -149,7 +149,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def gpu_tests(bench: Bench) -> None:
-    """`pytest -m gpu`, where there is one."""
+    """Run `pytest -m gpu` if there is a GPU."""
     if not bench.device.startswith("cuda"):
         bench.rows.append(Row("tests", "pytest -m gpu", "needs a GPU"))
         return
@@ -162,7 +162,7 @@ def gpu_tests(bench: Bench) -> None:
 
 
 def losses(bench: Bench) -> None:
-    """SignCL forward and backward, beside the one batched product that is its floor."""
+    """Time SignCL forward and backward, and the batched product that is its lower bound."""
     for clips, frames, width in [(2, 32, 16)] if bench.tiny else LOSSES:
         features = torch.randn(clips, frames, width, device=bench.device, requires_grad=True)
         lengths = torch.full((clips,), frames, device=bench.device)
@@ -181,7 +181,7 @@ def losses(bench: Bench) -> None:
 
 
 def density(bench: Bench) -> None:
-    """The Sign Density Ratio, beside the bare product in the same blocks."""
+    """Time the Sign Density Ratio, and the bare product in the same blocks."""
     rows, width, block = (400, 16, 128) if bench.tiny else (ROWS if not bench.quick else 50_000, 512, 4096)
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(rows, generator=generator) ** 2.5 * 1085).long()
@@ -207,7 +207,7 @@ def density(bench: Bench) -> None:
 
 
 def steps(bench: Bench) -> None:
-    """A training step of GFSLT and VLP with SignCL, eager and compiled, float32 and bfloat16."""
+    """Time a training step of GFSLT and VLP with SignCL, eager and compiled, in float32 and bfloat16."""
     for stage in ("gfslt-vlp-signcl", "vlp-signcl"):
         for precision in ("fp32",) if bench.tiny else ("fp32", "bf16"):
             for compiled in (False, True):
@@ -251,7 +251,7 @@ def one_step(bench: Bench, stage: str, precision: str, compiled: bool) -> None:
 
 @dataclass(frozen=True)
 class Words:
-    """A tokenizer of the trimmed vocabulary's size."""
+    """A tokenizer with the size of the trimmed vocabulary."""
 
     vocab_size: int = 2454
     pad_id: int = 1
@@ -283,7 +283,7 @@ def made_up_batch(bench: Bench, words: Words) -> Batch:
 
 
 def rehearsal(bench: Bench) -> None:
-    """`python -m paper.rehearsal` for the time that is left."""
+    """Run `python -m paper.rehearsal` for the remaining time."""
     with tempfile.TemporaryDirectory() as folder:
         stages = ("vlp-signcl", "gfslt-vlp-signcl", "smkd", "joint-slt", "pgp")
         done = rehearse(
@@ -291,12 +291,12 @@ def rehearsal(bench: Bench) -> None:
         )
     for row in done:
         busy = "" if row.busy_percent is None else f", GPU busy {row.busy_percent:.0f} %"
-        found = f"{row.clips_per_second:.1f} clips/s{busy}, whole training {row.published_hours:.0f} h"
+        found = f"{row.clips_per_second:.1f} clips/s{busy}, full training {row.published_hours:.0f} h"
         bench.rows.append(Row("rehearsal", row.stage, found, row.peak_gib))
 
 
 def heading(device: str) -> str:
-    """Card and versions."""
+    """GPU and versions."""
     card = torch.cuda.get_device_name() if device.startswith("cuda") else f"no GPU ({platform.machine()})"
     return f"{card}; torch {torch.__version__}, Python {platform.python_version()}; device {device}"
 

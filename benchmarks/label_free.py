@@ -1,15 +1,15 @@
-"""Does density without glosses follow the Sign Density Ratio? Rank correlation over many feature sets of real signing.
+"""Does density without glosses agree with the Sign Density Ratio? Rank correlation over many sets of real features.
 
     python benchmarks/label_free.py imu ../shared/data/imu-number-signs
     python benchmarks/label_free.py phoenix ../shared/data            # 15 sentences of skeletons, HMM states as signs
     python benchmarks/label_free.py synthetic data/synthetic          # pixels, 12 x 12, reduced by PCA to 64
 
-Feature sets are the corpus's own features under changes that leave its glosses alone, in three families: `noise` (noise
-of five sizes, an offset per clip of four sizes: a worse encoder), `shape` (principal components, whitening, random
-layers with ReLU, smoothing in time: another encoder) and `oracle` (each sign's frames drawn towards the mean of its
-gloss by five shares: a better encoder, made with the glosses). For each, the SDR on the annotated spans (centre frame)
-and every estimate of `label_free_density`. Printed: Spearman's rho over the feature sets with a bootstrap interval.
-Results of ours: docs/density.md.
+The feature sets are the corpus's features under changes that do not affect its glosses, in three families: `noise`
+(noise of five sizes, an offset per clip of four sizes: a worse encoder), `shape` (principal components, whitening,
+random layers with ReLU, smoothing in time: another encoder) and `oracle` (the frames of each sign moved towards the
+mean of its gloss by five shares: a better encoder, which uses the glosses). Each set gets its SDR on the annotated
+spans (centre frame) and every estimate of `label_free_density`. Prints Spearman's rho over the feature sets with a
+bootstrap interval. Our results: docs/density.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def phoenix(root: Path) -> Clips:
 
 
 def skeletons(folder: Path) -> dict[str, np.ndarray]:
-    """Joints of each sentence, the frame counter left out. [T, 150]"""
+    """Joints of each sentence, without the frame counter. [T, 150]"""
     found = {}
     for split in ("train", "dev", "test"):
         names = (folder / f"{split}.files").read_text().split()
@@ -74,7 +74,7 @@ def principal(rows: list[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray
 
 
 def feature_sets(clips: Clips, seed: int) -> list[tuple[str, list[np.ndarray]]]:
-    """(family, features of each clip)."""
+    """Feature sets as (family, features of each clip)."""
     random = np.random.default_rng(seed)
     base = [np.asarray(x, dtype=np.float32) for x, _ in clips]
     every = np.concatenate(base)
@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", choices=("imu", "phoenix", "synthetic"))
     parser.add_argument("root", type=Path)
-    parser.add_argument("--frames-per-sign", type=float, help="default: the corpus's frames over its signs")
+    parser.add_argument("--frames-per-sign", type=float, help="default: frames per sign of the corpus")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -155,7 +155,7 @@ def main() -> None:
         families.append(family)
     table, kinds = np.array(found), np.array(families)
     sdrs = 100 * table[:, 0]
-    print(f"{options.corpus}: {len(clips)} clips, {len(table)} feature sets, {per_sign:.1f} frames a segment")
+    print(f"{options.corpus}: {len(clips)} clips, {len(table)} feature sets, {per_sign:.1f} frames per segment")
     print(f"SDR {sdrs[0]:.1f} % as given, {sdrs.min():.1f} to {sdrs.max():.1f} % over the sets")
     for column, name in enumerate(ESTIMATES, start=1):
         parts = [

@@ -1,11 +1,11 @@
-"""Frames a second and core of the loader, by how clips are stored, before and after decoding into the batch.
+"""Frames per second and core of the loader, by storage format, before and after decoding into the batch.
 
     python benchmarks/loader.py [--clips 12] [--frames 117] [--workers 0] [--rounds 3]
 
-Made-up clips of PHOENIX's kind: 210 x 260 pixels, smooth moving pictures with a little noise, resized to 256, cropped
-to 224. "before" is what the loader of 0.1 did: frames stacked, thinned, cropped to a new array, joined to a batch.
-Rounds alternate between the two, so that their ratio holds on a busy machine; frames are counted per second of CPU
-time too. Packs are written by `signcl.data.packing`.
+Synthetic clips like PHOENIX's: 210 x 260 pixels, smooth moving pictures with a little noise, resized to 256, cropped to
+224. "before" is the loader of 0.1, which stacks frames, thins them, crops to a new array and joins the batch. Rounds
+alternate between the two, so that their ratio holds on a busy machine; frames per second of CPU time are printed too.
+Packs are written by `signcl.data.packing`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEIGHT, WIDTH = 260, 210
 
 
 def picture(clip: int, t: int) -> np.ndarray:
-    """A frame of a made-up clip. [H, W, 3] uint8"""
+    """A frame of a synthetic clip. [H, W, 3] uint8"""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     wave = np.sin(x / 31 + 0.11 * t + clip) * np.cos(y / 47 - 0.07 * t)
     blob = np.exp(-((x - 105 - 60 * np.sin(0.2 * t)) ** 2 + (y - 130 - 60 * np.cos(0.17 * t)) ** 2) / 800)
@@ -42,7 +42,7 @@ def picture(clip: int, t: int) -> np.ndarray:
 
 
 def write_corpora(root: Path, clips: int, frames: int) -> dict[str, list[Sample]]:
-    """The same clips in every form of storage."""
+    """Write the same clips in every storage format."""
     found: dict[str, list[Sample]] = {"png": [], "jpeg": [], "mp4": []}
     for form in found:
         (root / form).mkdir()
@@ -74,7 +74,7 @@ def write_corpora(root: Path, clips: int, frames: int) -> dict[str, list[Sample]
 
 
 def before(data: ClipDataset, plan: list[list[int]]) -> int:
-    """Frames of a pass as it was."""
+    """Read all clips as the loader of 0.1 did, and return the number of frames."""
     frames = 0
     for batch in plan:
         inputs = []
@@ -90,12 +90,12 @@ def before(data: ClipDataset, plan: list[list[int]]) -> int:
 
 
 def after(data: ClipDataset, plan: list[list[int]], loader: ClipLoader) -> int:
-    """Frames of a pass as it is."""
+    """Read all clips with the current loader, and return the number of frames."""
     return sum(len(loaded.batch.inputs) for loaded in loader.batches(data, plan) if loaded.batch is not None)
 
 
 def rate(run: Callable[..., int], *arguments: Any) -> tuple[float, float]:
-    """Frames per second by the clock and by this process's CPU time."""
+    """Frames per second of wall-clock time and of this process's CPU time."""
     clock, cpu = time.perf_counter(), time.process_time()
     frames = run(*arguments)
     return frames / (time.perf_counter() - clock), frames / max(1e-9, time.process_time() - cpu)

@@ -1,13 +1,13 @@
-"""How fast and how large: signcl_loss, forward and backward, against a loop over anchors as the released code has it.
+"""Time and memory of signcl_loss, forward and backward, compared with a loop over anchors as in the released code.
 
     python benchmarks/loss.py                 # time at three sizes, and the peak of tensor memory
-    python benchmarks/loss.py --repeats 100   # steadier
+    python benchmarks/loss.py --repeats 100   # more repeats, less noise
     python benchmarks/loss.py --threads 1
     python benchmarks/loss.py --launches      # kernel launches instead, the same on any device and at any size
 
-All candidates of a size run in turn, so that other load on the machine hits them alike; the fastest and the median run
-of each are printed with their ratio to the loop's. On a busy machine the loop suffers most (thousands of small parallel
-regions), so the ratio of the fastest runs is the cautious one. Results of ours: benchmarks/RESULTS.md.
+All candidates of a size alternate, so that other load on the machine affects them equally; the fastest and the median
+run of each are printed with their ratio to the loop's. On a busy machine the loop suffers most (thousands of small
+parallel regions), so the ratio of the fastest runs is the conservative one. Our results: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from signcl.losses import signcl_loss
 
-# Views, allocations and conversions of Python numbers start no kernel of their own.
+# Views, allocations and conversions of Python numbers launch no kernel.
 NO_LAUNCH = [
     "view", "expand", "expand_as", "reshape", "_reshape_alias", "_unsafe_view", "view_as", "flatten", "unfold", "alias",
     "detach", "as_strided", "slice", "select", "split", "unbind", "chunk", "transpose", "mT", "permute", "unsqueeze",
@@ -39,7 +39,7 @@ GAP = 40  # frames; twice the mean margin of PHOENIX-2014T's training clips, 19.
 
 
 def released_loop(features: Tensor, gap: int, distance_margin: float = 32.0, count: int = 4) -> Tensor:
-    """The released arithmetic, anchor by anchor: Python lists of candidates, `random.sample`, three gathers each."""
+    """The computation of the released code, anchor by anchor: Python lists, `random.sample`, three gathers each."""
     clips, frames, _ = features.shape
     total: Tensor | int = 0
     for i in range(1, frames - 2):
@@ -56,7 +56,7 @@ def released_loop(features: Tensor, gap: int, distance_margin: float = 32.0, cou
 
 
 def plain_cdist(features: Tensor, gap: int, distance_margin: float = 64.0) -> Tensor:
-    """The paper variant over all legal pairs as one would first write it (no padding, for the race only)."""
+    """The paper variant over all legal pairs in its simplest form (no padding; only for this benchmark)."""
     clips, frames, _ = features.shape
     time_ = torch.arange(frames)
     far = (time_[:, None] - time_).abs() > gap
@@ -88,7 +88,7 @@ def step(loss: Callable[[Tensor], Tensor], features: Tensor) -> None:
 
 
 def race(runs: dict[str, Callable[[Tensor], Tensor]], features: Tensor, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of forward + backward, candidates in turn; the loop, 30 to 100 times slower, every fifth turn."""
+    """Milliseconds of forward + backward. Candidates alternate; the loop (30 to 100 x slower) runs every fifth turn."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for name in runs:
         step(runs[name], features)
@@ -104,7 +104,7 @@ def race(runs: dict[str, Callable[[Tensor], Tensor]], features: Tensor, repeats:
 
 
 def peak_memory(loss: Callable[[Tensor], Tensor], features: Tensor) -> float:
-    """Largest sum of tensors alive at once during forward + backward, beyond the features. MiB"""
+    """Peak memory of the tensors during forward + backward, without the features, in MiB."""
     step(loss, features)
     features.grad = None
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -120,10 +120,10 @@ def peak_memory(loss: Callable[[Tensor], Tensor], features: Tensor) -> float:
 
 
 def launches(loss: Callable[[Tensor], Tensor], features: Tensor) -> int:
-    """Kernels that forward + backward start: the torch operators that run no other counted operator, but `NO_LAUNCH`.
+    """Count the kernels of forward + backward: torch operators that call no other counted operator, except `NO_LAUNCH`.
 
-    Operators that a CPU and a GPU share are counted, hence the CPU's count is the GPU's, but for operators that either
-    runs as several kernels (a reduction in two passes, a batched product clip by clip).
+    CPU and GPU share these operators, so the CPU's count is also the GPU's, except for operators that one of them runs
+    as several kernels (a reduction in two passes, a batched product clip by clip).
     """
 
     def count(event: Any) -> int:
@@ -140,9 +140,9 @@ def launches(loss: Callable[[Tensor], Tensor], features: Tensor) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=50, help="turns per size")
+    parser.add_argument("--repeats", type=int, default=50, help="rounds per size")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--launches", action="store_true", help="count kernel launches, measure no time")
+    parser.add_argument("--launches", action="store_true", help="count kernel launches instead of measuring time")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

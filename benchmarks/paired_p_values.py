@@ -1,9 +1,9 @@
 """How two definitions of the p-value of a paired bootstrap disagree, on the real outputs of a PHOENIX-2014T run.
 
-The baseline is what a Sign Language Transformer answered on the 642 test sentences. Each other system is the same with
-32 answers (5 %) exchanged for those of another clip, and others, a number for each row, put right, so that either is
-better on some sentences, as real systems are. Ours is two-sided; sacreBLEU's
-`--paired-bs` centres |A - B| and counts one tail, which is nearly one-sided. Prints the table of docs/scoring.md.
+The baseline is the output of a Sign Language Transformer for the 642 test sentences. In each compared system, 32
+answers (5 %) are replaced by those of another clip, and some others, a number per row, are corrected. So each system is
+better on some sentences, as real systems are. Our p-value is two-sided; sacreBLEU's `--paired-bs` centres |A - B| and
+counts one tail, which is nearly one-sided. Prints the table of docs/scoring.md.
 
     python benchmarks/paired_p_values.py FOLDER_OF_REAL_DATA
 """
@@ -26,7 +26,7 @@ MENDED = range(1, 20, 2)
 
 
 def altered(answers: list[str], references: list[str], mended: int) -> list[str]:
-    """The same answers, `DAMAGED` of them those of the clip before, and `mended` others right."""
+    """The answers, with `DAMAGED` of them replaced by those of the previous clip, and `mended` others corrected."""
     drawn = random.Random(0).sample(range(len(answers)), DAMAGED + mended)
     changed = list(answers)
     for i in drawn[:DAMAGED]:

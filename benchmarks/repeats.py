@@ -1,10 +1,10 @@
-"""What SignCL does to a sign made twice in a clip, with and without `same_sign`: features moved by the loss alone.
+"""What SignCL does to a sign that occurs twice in a clip, with and without `same_sign`.
 
     python benchmarks/repeats.py
 
-Each clip signs A, B, A, 12 frames a sign, as 16 numbers a frame: the place of its sign plus noise. The features
-themselves descend on `signcl_loss` (no encoder), so that nothing but the loss decides. Prints a Markdown table: mean
-distances between the two A's and between A and B, as multiples of those before; mean and range over 3 seeds.
+Each clip signs A, B, A, with 12 frames per sign and 16 numbers per frame: the position of its sign plus noise. Gradient
+descent on `signcl_loss` moves the features themselves (no encoder), so only the loss matters. Prints a Markdown table:
+mean distances between the two A's and between A and B, relative to those before; mean and range over 3 seeds.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def repeated_signs(seed: int) -> Tensor:
 
 
 def apart(x: Tensor) -> tuple[float, float]:
-    """Mean distance of frames of the two A's, and of A and B."""
+    """Mean distance between frames of the two A's, and between A and B."""
     signs = x.detach().unflatten(1, (3, FRAMES))
     return float(torch.cdist(signs[:, 0], signs[:, 2]).mean()), float(torch.cdist(signs[:, 0], signs[:, 1]).mean())
 
 
 def moved(x: Tensor, same_sign: float | None, steps: int = 60, rate: float = 10.0) -> tuple[float, float]:
-    """Both distances after `steps` of plain descent, over those before."""
+    """Both distances after `steps` of gradient descent, divided by those before."""
     before, lengths = apart(x), torch.full((len(x),), x.shape[1])
     for _ in range(steps):
         x = x.detach().requires_grad_()

@@ -1,10 +1,10 @@
-"""The server under mixed load: pages, clips good, broken, big and slow, and clients that leave in the middle.
+"""The server under mixed load: pages; good, broken, large and slow clips; and clients that disconnect midway.
 
     python benchmarks/server.py [--requests 1000] [--abandoned 100] [--connections 30]
 
-Starts `signcl serve` on a tiny run that it trains first (or `--run RUN --clips FOLDER`), sends the requests in a seeded
-order, and prints what was answered, how long `GET /` took, what memory the server's processes held, which files were
-left, and how long the end took that a signal asked for while clips were on their way.
+Starts `signcl serve` on a tiny run that it trains first (or `--run RUN --clips FOLDER`) and sends the requests in a
+seeded order. Prints the answers, the time of `GET /`, the memory of the server's processes, the number of files left
+over, and the time to stop after SIGTERM while clips are being processed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Request:
     pause: float = 0.0
     """Seconds between the pieces of a slow body."""
     leaves: float | None = None
-    """Where the client leaves: below 1 within its body, from 1 on so many seconds after it, less 1."""
+    """When the client disconnects. Below 1: at this share of its body; from 1 on: value - 1 seconds after the body."""
 
 
 def form(content: bytes, name: str) -> bytes:
@@ -51,7 +51,7 @@ def form(content: bytes, name: str) -> bytes:
 
 
 async def send(port: int, request: Request, timeout: float = 300.0) -> tuple[int, float]:
-    """Status (0: left or cut off) and seconds."""
+    """Send a request; return its status (0: client left or connection closed) and seconds."""
     started = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     status = 0
@@ -77,7 +77,7 @@ async def send(port: int, request: Request, timeout: float = 300.0) -> tuple[int
             while await reader.read(1 << 16):
                 pass
     except (ConnectionError, IndexError):
-        pass  # the server may close on an upload that is too large before all of it is sent
+        pass  # the server may close the connection before an upload that is too large is complete
     finally:
         writer.close()
     return status, time.perf_counter() - started
@@ -114,7 +114,7 @@ def requests(count: int, abandoned: int, clips: list[bytes], huge: bytes, seed: 
 
 
 def resident(server: psutil.Process) -> float:
-    """Megabytes of the server and the processes that it started."""
+    """Megabytes used by the server and its child processes."""
     total = 0
     for process in [server, *server.children(recursive=True)]:
         try:
@@ -142,7 +142,7 @@ async def measure(server: psutil.Process, port: int, wanted: list[Request], conn
                 home.append(seconds)
 
     async def watch() -> None:
-        while True:  # in a thread, so that it does not slow the clients whose waiting is measured
+        while True:  # in a thread, so that it does not slow down the measured clients
             size = await asyncio.to_thread(resident, server)
             memory.append((sum(map(collections.Counter.total, statuses.values())), size))
             await asyncio.sleep(1)
@@ -171,7 +171,7 @@ async def measure(server: psutil.Process, port: int, wanted: list[Request], conn
 
 
 async def end(process: subprocess.Popen[str], port: int, clips: list[bytes], place: Path) -> None:
-    """SIGTERM with clips in every stage."""
+    """Send SIGTERM while clips are in every stage, and print how long the server takes to stop."""
     body = form(clips[0], "last.mp4")
     busy = [Request("last", "/api/translate?progress=1", body, pause=pause) for pause in (0, 0, 0, 1, 1)]
     tasks = [asyncio.create_task(send(port, request)) for request in busy]
@@ -190,7 +190,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--abandoned", type=int, default=100)
     parser.add_argument("--connections", type=int, default=30)
-    parser.add_argument("--waiting", type=int, default=40, help="clips in the queue; fewer than connections: some 429")
+    parser.add_argument(
+        "--waiting",
+        type=int,
+        default=40,
+        help="most clips in the queue; with fewer than connections, some requests get 429",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--clips", type=Path, help="folder of .mp4 files that the run can translate")

@@ -1,10 +1,11 @@
-"""Seconds of a training step of any recipe, by number of threads; how OpenMP's threads wait is set from outside.
+"""Seconds per training step of any recipe, by number of threads; OMP_WAIT_POLICY sets how OpenMP threads wait.
 
     python benchmarks/step.py recipes/imu_numbers/finetune-signcl.yaml --threads 1 --corpus.root=DIR
     python benchmarks/step.py recipes/imu_numbers/finetune-signcl.yaml --against --corpus.root=DIR   # and compiled
     OMP_WAIT_POLICY=PASSIVE python benchmarks/step.py recipes/imu_numbers/finetune-signcl.yaml --threads 2 ...
 
-With each time stand the operators of a step (torch's profiler; on a GPU about as many launches). Nothing is kept.
+Each time comes with the number of operators of a step (torch's profiler; about the number of launches on a GPU). Leaves
+no files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from signcl.training.loop import Loop
 
 
 def main() -> None:
-    """Time ten steps after two for warming up, and print their median; with --against also compiled, and the ratio."""
+    """Print the median time of ten steps after two warm-up steps; with --against also compiled, and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--threads", type=int, default=1)
@@ -37,7 +38,7 @@ def main() -> None:
         seconds, operators, frames = measure(options.recipe, [*overrides, *more])
         found.append((seconds, operators))
         print(
-            f"{'compiled, ' if compiled else ''}{options.threads} threads: {seconds:.3f} s a step, {operators} "
+            f"{'compiled, ' if compiled else ''}{options.threads} threads: {seconds:.3f} s per step, {operators} "
             f"operators ({frames:.0f} frames on average)"
         )
     if options.against:
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def measure(name: str, overrides: list[str]) -> tuple[float, int, float]:
-    """Median seconds of a step, operators of the last, mean frames of a batch."""
+    """Median seconds of a step, number of operators of the last step, and mean frames per batch."""
     with tempfile.TemporaryDirectory() as folder:
         recipe = load_recipe(name, [*overrides, f"--out={folder}/run"])
         loop = Loop(recipe, Path(recipe.out), None, progress=False)
@@ -65,7 +66,7 @@ def measure(name: str, overrides: list[str]) -> tuple[float, int, float]:
 
 
 def computing(events: Any) -> int:
-    """Operators and compiled kernels that call no other one: what a GPU would be launched for, views left out."""
+    """Count operators and compiled kernels that call no other one, without views: about the launches on a GPU."""
     views = (
         "view",
         "reshape",

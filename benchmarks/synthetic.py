@@ -1,9 +1,9 @@
-"""How fast the synthetic corpus is drawn and encoded on one core. Writes nothing that stays.
+"""How fast the synthetic corpus is drawn and encoded on one core. Leaves no files.
 
     python benchmarks/synthetic.py [--sizes 48 64 128 224] [--clips 40]
 
-Prints frames per second of processor time (what one undisturbed core does) and of wall time, for drawing alone and
-for drawing, encoding and writing together.
+Prints frames per second of CPU time (the speed of one free core) and of wall time, for drawing alone and for drawing,
+encoding and writing together.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from signcl.data.video import write_video
 
 
 def measure(size: int, clips: int) -> tuple[int, dict[str, tuple[float, float]]]:
-    """Frames drawn, and frames per second (of processor time, of wall time) of each kind of work."""
+    """Number of frames drawn, and frames per second (of CPU time, of wall time) for each kind of work."""
     plan = plan_corpus(SyntheticSettings(size=size, clips=max(40, 2 * clips)))
     chosen = plan.clips["train"][:clips]
-    draw_clip(plan, chosen[0])  # imports and first allocations are not counted
+    draw_clip(plan, chosen[0])  # excludes imports and first allocations
     frames = sum(clip.num_frames for clip in chosen)
     speeds = {}
     with tempfile.TemporaryDirectory() as folder:

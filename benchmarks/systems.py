@@ -1,14 +1,14 @@
-"""One training step and one beam-4 answer of every system, at the size of its CPU recipe and at the paper's.
+"""Time one training step and one beam-4 answer of every system, at the size of its CPU recipe and at the paper's.
 
     python benchmarks/systems.py                          # all systems, both sizes
     python benchmarks/systems.py --size small --systems slt gfslt
     python benchmarks/systems.py --device cuda --precision bf16-mixed --clips 8 --frames 120
 
-Every figure comes from a process of its own (peak memory is that of the process beyond what the imports take), on
-made-up clips of one length, with random weights: no published weights are needed. Sentences have 20 tokens (none may
-end), glosses as many as come out. `plain` is the plainest transformers-only form of the same computation (padded frames
-through one ResNet, `nn.Conv1d`, an mBART of the same layers, `generate`; no SignCL, no clipping of gradients), measured
-in the same run.
+Every figure comes from a separate process (peak memory is that of the process without the imports), on synthetic clips
+of one length, with random weights: no published weights are needed. Sentences have 20 tokens (the end token is
+blocked); the number of glosses varies. `plain` is the simplest transformers-only form of the same computation (padded
+frames through one ResNet, `nn.Conv1d`, an mBART of the same layers, `generate`; no SignCL, no gradient clipping),
+measured in the same run.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ UNUSED = {
     "corpus.features": "",
     "train.batch_frames": "null",
 }
-"""What a recipe asks of files that are not here, and of the machine, replaced so that sizes can be timed anywhere."""
+"""Replaces recipe values that need files or a certain machine, so that every size can be timed anywhere."""
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="*", default=[])
     parser.add_argument("--size", choices=("small", "paper", "both"), default="both")
-    parser.add_argument("--clips", type=int, default=2, help="clips of a batch")
-    parser.add_argument("--frames", type=int, default=64, help="frames of a clip")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps, after two for warming up")
+    parser.add_argument("--clips", type=int, default=2, help="clips per batch")
+    parser.add_argument("--frames", type=int, default=64, help="frames per clip")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps, after two warm-up steps")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32-true")
-    parser.add_argument("--compile", action="store_true", help="through torch.compile")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -131,7 +131,7 @@ def measure(
             "train.compile": compile,
         }
         shipped = load_recipe(recipe_path(recipe)).model
-        if shipped.name == "classifier":  # one sign a clip
+        if shipped.name == "classifier":  # one sign per clip
             changes["corpus.isolated"] = True
         if shipped.name in ("pgp", "sign2gpt"):
             changes |= {"model.lemmatiser": "words", "model.vectors": ""}
@@ -178,7 +178,7 @@ def _median(work: Any, steps: int, device: str) -> float:
 
 
 def _peak(device: str) -> float:
-    """MiB: of the GPU where there is one, else the largest resident size of this process."""
+    """Peak memory in MiB: of the GPU if there is one, otherwise the largest resident size of this process."""
     import torch
 
     if device == "cuda":
@@ -187,13 +187,13 @@ def _peak(device: str) -> float:
 
 
 def write_corpus(root: Path, recipe: Any, clips: int, frames: int) -> None:
-    """Clips of one length and sentences of twelve words, as frames or features, whatever the recipe's encoder takes."""
+    """Write clips of one length with sentences of twelve words, as the frames or features that the recipe needs."""
     import numpy as np
 
     random = np.random.default_rng(0)
     for split in ("train", "dev", "test"):
         lines = ["name\tpath\ttext\tgloss\tspans"]
-        for i in range(max(clips, 8)):  # enough sentences for rules that drop what stands in most of them
+        for i in range(max(clips, 8)):  # enough sentences for rules that drop words which occur in most of them
             name = f"{split}{i}"
             if recipe.model.visual in ("identity", "feature_mlp"):
                 rows = random.normal(size=(frames, 36 if recipe.model.visual == "feature_mlp" else 1024))
@@ -212,7 +212,7 @@ def write_corpus(root: Path, recipe: Any, clips: int, frames: int) -> None:
 
 
 class Ours:
-    """A step and an answer as `signcl fit` and `signcl translate` make them."""
+    """A step and an answer as in `signcl fit` and `signcl translate`."""
 
     tokens = 0
 
@@ -248,14 +248,14 @@ class Ours:
                 self.tokens = max(len(line.split()) for line in found)
 
     def _no_end(self, head: Any, given: Any, scores: Any) -> Any:
-        """Word scores without an end, so that every answer is as long as it may be."""
+        """Block the end token, so that every answer has the maximum length."""
         scores = scores.clone()
         scores[..., self.loop.material.tokenizer.end_id] = -1e9
         return scores
 
 
 class Plain:
-    """The same sizes with transformers' parts alone: padded frames, plain convolutions, an mBART, `generate`."""
+    """The same sizes with transformers' parts only: padded frames, plain convolutions, an mBART, `generate`."""
 
     can_answer = True
     tokens = 20
@@ -274,7 +274,7 @@ class Plain:
             config = ResNetConfig(depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic")
             parts["visual"], dim = ResNetModel(config), 512
         elif self.pixels:
-            parts["visual"], dim = loop.model.visual, loop.model.visual.dim  # a CNN of ours has no form of theirs
+            parts["visual"], dim = loop.model.visual, loop.model.visual.dim  # our CNNs have no transformers version
         if m.name == "gfslt":
 
             def conv(a: int, b: int) -> list[nn.Module]:
@@ -334,7 +334,7 @@ class Plain:
 
 
 PLAIN = ("gfslt", "slt")
-"""Systems that have a transformers-only form."""
+"""Systems with a transformers-only form."""
 
 if __name__ == "__main__":
     main()

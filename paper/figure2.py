@@ -15,8 +15,8 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
+from pathlib import Path
+from typing import Any
 
 from paper.extractors import (
     KINDS,
@@ -29,8 +29,9 @@ from paper.extractors import (
     runs_of_kinds,
     title,
 )
-from paper.glosses import instances_of, run_analysis
-from paper.jobs import Extract, Files, Fit, Place, arms, results, seconds
+from paper.glosses import instances_of, map_of, run_analysis
+from paper.jobs import Extract, Files, Fit, Place, Result, arms
+from paper.measured import measured, measured_of_corpus, results, seconds
 from paper.output import Claim, Table
 from paper.script import name_of_part
 from paper.settings import CORPORA, describe
@@ -73,7 +74,6 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train the features, measure and map them."""
     from signcl.data.files import atomic_write
     from signcl.density.figures import density_panels
-    from signcl.density.maps import tsne
 
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
     repeats = "" if options.corpus == "imu_numbers" else "table1"
@@ -84,18 +84,17 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     rows, ratios, maps, labels, shown = [], {}, [], [], []
     for kind, of_seeds in found.items():
         _, tap = look(options.corpus, kinds[kind], options.changes)
-        every = [instances_of(r, options, place, tap=tap, splits=("test",)) for r in of_seeds]
-        measured = [sign_density_ratio(one.features, one.numbers()[1]) for one in every]
-        ratios[kind] = [100 * one.mean for one in measured]
-        interval = sdr_interval(measured[0])
+        crowded = [_crowded(result, options, place, tap) for result in of_seeds]
+        first = crowded[0]
+        ratios[kind] = [100 * one["ratio"] for one in crowded]
         rows.append([
             title(kind, options.corpus), mean_and_spread(ratios[kind]),
-            f"{100 * interval.low:.2f} to {100 * interval.high:.2f}", f"{len(measured[0].sdr)}",
-            f"{len(every[0].glosses)}", f"{theirs[kind]:.2f}" if kind in theirs else "–",
+            f"{100 * first['low']:.2f} to {100 * first['high']:.2f}", f"{first['kinds']}",
+            f"{len(first['glosses'])}", f"{theirs[kind]:.2f}" if kind in theirs else "–",
         ])  # fmt: skip
-        maps.append(tsne(np.asarray(every[0].features), perplexity=options.perplexity, seed=0))
-        labels.append(every[0].glosses)
-        shown.append(measured[0].mean)
+        maps.append(map_of(of_seeds[0], options, place, tap, ("test",), options.perplexity))
+        labels.append(first["glosses"])
+        shown.append(first["ratio"])
     coloured, rule = named_glosses(options, place, labels[0])
     name = name_of_part("figure2", options.extractors)
     with atomic_write(options.results / options.corpus / f"{name}.png") as temporary:
@@ -114,6 +113,20 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
         _claims(options.corpus, ratios, theirs, repeats),
         describe(options, place, frame=options.frame, **{"training seconds": round(seconds(made))}),
     )
+
+
+def _crowded(result: Result, options: argparse.Namespace, place: Place, tap: str) -> dict[str, Any]:
+    """The ratio of the test signs of a run with its interval, in how many kinds of signs, and the gloss of each."""
+
+    def make() -> dict[str, Any]:
+        instances = instances_of(result, options, place, tap=tap, splits=("test",))
+        density = sign_density_ratio(instances.features, instances.numbers()[1])
+        interval = sdr_interval(density)
+        return {"ratio": density.mean, "low": interval.low, "high": interval.high, "kinds": len(density.sdr),
+                "glosses": instances.glosses}  # fmt: skip
+
+    found: dict[str, Any] = measured("crowding", result, place, make, tap=tap, frame=options.frame, spans=options.spans)
+    return found
 
 
 PAIRS = (
@@ -153,14 +166,20 @@ def named_glosses(options: argparse.Namespace, place: Place, glosses: Sequence[s
             return coloured, "as asked" if options.glosses else "the paper's"
         if options.glosses:
             raise SystemExit(f"--glosses: none of {', '.join(wanted)} is in the test split, which has {len(counts)}")
-    lexicon = place.root / "lexicon.json"
-    if lexicon.is_file():
-        twins = {entry["gloss"]: entry["twin"] for entry in json.loads(lexicon.read_text("utf-8")) if entry["twin"]}
+    twins = measured_of_corpus("twins", place, lambda: _twins(place.root))
+    if twins:
         pairs = sorted({tuple(sorted(pair)) for pair in twins.items()}, key=lambda p: (-min(counts[g] for g in p), p))
         coloured = [gloss for pair in pairs[: MOST // 2] for gloss in pair if gloss in counts]
         if coloured:
             return coloured, "the minimal pairs whose rarer sign is most frequent"
     return [gloss for gloss, _ in counts.most_common(MOST)], "the most frequent"
+
+
+def _twins(root: Path) -> dict[str, str]:
+    """The twin of each sign that has one, where the corpus has minimal pairs."""
+    lexicon = root / "lexicon.json"
+    entries = json.loads(lexicon.read_text("utf-8")) if lexicon.is_file() else []
+    return {entry["gloss"]: entry["twin"] for entry in entries if entry["twin"]}
 
 
 def _more(parser: argparse.ArgumentParser) -> None:

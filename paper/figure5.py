@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from paper import table8
 from paper.extractors import runs_of_kinds
-from paper.glosses import instances_of, run_analysis
-from paper.jobs import Fit, Place, Result, arms, results, seconds
+from paper.glosses import instances_of, map_of, run_analysis
+from paper.jobs import Fit, Place, Result, arms
+from paper.measured import measured, measured_of_corpus, results, seconds
 from paper.output import Claim, Table
 from paper.pairs import Pair, confusion, mined_pairs, read_pairs, twins
 from paper.settings import CORPORA, describe
@@ -160,15 +162,25 @@ def _pairs(
 ) -> tuple[list[Pair], str]:
     if options.pairs:
         return read_pairs(options.pairs), f"as in {options.pairs.name}"
-    if (place.root / "lexicon.json").is_file():
-        return twins(place.root), "the corpus's minimal pairs, in every form of their words"
-    instances = instances_of(baseline, options, place, tap="features", splits=("test",))
-    found = mined_pairs(instances, references)
+    own = measured_of_corpus("minimal pairs", place, lambda: [pair.plain() for pair in _own_pairs(place.root)])
+    if own:
+        return [Pair.of(cells) for cells in own], "the corpus's minimal pairs, in every form of their words"
+
+    def mine() -> list[list[Any]]:
+        instances = instances_of(baseline, options, place, tap="features", splits=("test",))
+        return [pair.plain() for pair in mined_pairs(instances, references)]
+
+    told = {"frame": options.frame, "spans": options.spans}
+    found = [Pair.of(cells) for cells in measured("nearest pairs", baseline, place, mine, **told)]
     if not found:
         raise SystemExit(
             "no two glosses of this corpus are words of its sentences; name pairs of words by --pairs TABLE"
         )
     return found, f"the {len(found)} nearest of the baseline's glosses (seed 0) whose names are words of the sentences"
+
+
+def _own_pairs(root: Path) -> list[Pair]:
+    return twins(root) if (root / "lexicon.json").is_file() else []
 
 
 def _rate(pairs: Sequence[Pair], told: dict[str, list[list[str]]], references: Sequence[str]) -> Effect:
@@ -191,23 +203,18 @@ def _rate(pairs: Sequence[Pair], told: dict[str, list[list[str]]], references: S
 def _picture(count: Count, found: dict[str, list[Result]], options: argparse.Namespace, place: Place) -> list[str]:
     """The maps of the pair in both systems, of the seed of the example; and how far apart the two signs lie."""
     from signcl.data.files import atomic_write
-    from signcl.density import gloss_distances
     from signcl.density.figures import density_panels
-    from signcl.density.maps import tsne
 
     seed, _ = count.helped[0]
     both = [count.pair.a, count.pair.b]
     maps, labels, apart = [], [], []
     for of_seeds in found.values():
-        instances = instances_of(of_seeds[seed], options, place, tap="features", splits=("dev", "test"))
-        if not set(both) <= set(instances.glosses):
+        signs = _signs(of_seeds[seed], options, place, both)
+        if signs["apart"] is None:
             return ["No map: the pair's names are no glosses of dev and test."]
-        names, numbers = instances.numbers()
-        distances = np.array(gloss_distances(instances.features, numbers).mean)
-        mean = distances[~np.eye(len(names), dtype=bool)].mean()
-        apart.append(float(distances[names.index(both[0]), names.index(both[1])] / mean))
-        maps.append(tsne(np.asarray(instances.features), seed=0))
-        labels.append(instances.glosses)
+        apart.append(signs["apart"])
+        maps.append(map_of(of_seeds[seed], options, place, "features"))
+        labels.append(signs["glosses"])
     with atomic_write(options.results / options.corpus / "figure5.png") as temporary:
         density_panels(maps, labels, ["baseline", "SignCL"], both, temporary, format="png")
     settings = ", ".join(f"{key} {value}" for key, value in maps[0].settings.items())
@@ -215,6 +222,26 @@ def _picture(count: Count, found: dict[str, list[Result]], options: argparse.Nam
         f"Mean distance between the two signs over that of all signs, dev and test, seed {seed}: baseline "
         f"{apart[0]:.3f}, SignCL {apart[1]:.3f}. Maps: {settings}."
     ]
+
+
+def _signs(result: Result, options: argparse.Namespace, place: Place, pair: Sequence[str]) -> dict[str, Any]:
+    """The gloss of every sign of dev and test, and how far apart those of a pair lie: their mean distance over that of
+    all glosses, None where one of them does not occur."""
+    from signcl.density import gloss_distances
+
+    def make() -> dict[str, Any]:
+        instances = instances_of(result, options, place, tap="features", splits=("dev", "test"))
+        if not set(pair) <= set(instances.glosses):
+            return {"apart": None, "glosses": []}
+        names, numbers = instances.numbers()
+        distances = np.array(gloss_distances(instances.features, numbers).mean)
+        mean = distances[~np.eye(len(names), dtype=bool)].mean()
+        apart = float(distances[names.index(pair[0]), names.index(pair[1])] / mean)
+        return {"apart": apart, "glosses": instances.glosses}
+
+    told = {"pair": list(pair), "frame": options.frame, "spans": options.spans}
+    found: dict[str, Any] = measured("pair", result, place, make, **told)
+    return found
 
 
 def _more(parser: argparse.ArgumentParser) -> None:

@@ -227,7 +227,7 @@ def picture(path: Path, found: dict[str, np.ndarray], ratio: np.ndarray, true: b
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=160)
+        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
     plt.close(figure)
 
 
@@ -239,9 +239,13 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, help="the corpus folder: its labels in place of the published files")
     parser.add_argument("--results", type=Path, default=Path("paper/results"))
     parser.add_argument("--check", action="store_true", help="of a licensed corpus: is all there, what would it cost?")
+    parser.add_argument("--from-results", action="store_true", help="leave it as it is: it needs labels, not runs")
     options = parser.parse_args(words)
     if options.check:
         raise SystemExit(dry_run(options.corpus, options.root))
+    if options.from_results:
+        print("figure6 reads published labels and makes no run; its files stay as they are", file=sys.stderr)
+        return
     try:
         if options.root is None and not options.data.is_dir():
             raise ValueError(f"the published labels are needed at {options.data}; name their folder with --data")

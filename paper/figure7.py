@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from paper.jobs import Fit, Place, arms, results, seconds
+from paper.jobs import Fit, Place, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table
 from paper.pictures import lines_picture
 from paper.script import command_of, run_script

@@ -17,7 +17,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from paper.jobs import Fit, Place, Result, arms, results, seconds
+from paper.jobs import Fit, Place, Result, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, PRESETS, describe
@@ -148,7 +149,7 @@ def _claims(found: dict[str, list[Result]], best: str) -> list[Claim]:
 
 def _dev(found: Sequence[Result]) -> list[float]:
     """BLEU-4 on dev of every seed."""
-    return [json.loads((r.folder / "scores.json").read_text(encoding="utf-8"))["dev"]["bleu4"] for r in found]
+    return [result.on_dev("bleu4") for result in found]
 
 
 def main(words: list[str] | None = None) -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paper.extractors import aligner
 from paper.jobs import Place, Result, run_all
+from paper.measured import measured
 from paper.output import Table
 from paper.script import Rows, command_of, run_script
 from paper.version import part_version
@@ -25,7 +27,20 @@ from signcl.data.batch import Sample
 from signcl.density.instances import Instances
 from signcl.training.recipe import Recipe
 
-__all__ = ["GlossValues", "align", "annotated", "gloss_values", "instances_of", "mean_values", "run_analysis"]
+if TYPE_CHECKING:
+    from signcl.density.maps import Projection
+
+__all__ = [
+    "GlossValues",
+    "align",
+    "alignment",
+    "annotated",
+    "gloss_values",
+    "instances_of",
+    "map_of",
+    "mean_values",
+    "run_analysis",
+]
 
 SPLITS = ("dev", "test")
 """Of which glosses are looked at: together, since single splits have few instances of most."""
@@ -46,6 +61,8 @@ class GlossValues:
     """Mean distance within the gloss, in the same units. [K]"""
     sdr: np.ndarray
     """Their ratio. [K]"""
+    map: np.ndarray
+    """Mean average precision of finding the gloss again in other clips, 0..1; nan where it is in one clip. [K]"""
     accuracy: np.ndarray
     """Share of the gloss's occurrences that are recognised. [K]"""
 
@@ -62,6 +79,18 @@ def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
         return found
     leaked = split == "test" and load_run(result.folder).recipe.corpus.transductive
     return align_run(result.folder, split, table, device=device, transductive=leaked, progress=False)
+
+
+def alignment(result: Result, split: str, place: Place) -> dict[str, Any]:
+    """What Table 9 says of an alignment: `wer`, `left_out` clips, and `against_truth` where the corpus has spans."""
+
+    def make() -> dict[str, Any]:
+        report = align(result, split, place.device)
+        truth = {"against_truth": report["against_truth"]} if "against_truth" in report else {}
+        return {"wer": report["wer"], "left_out": len(report["left_out"]), **truth}
+
+    found: dict[str, Any] = measured("alignment", result, place, make, split=split)
+    return found
 
 
 def table_of(result: Result, split: str) -> Path:
@@ -98,12 +127,42 @@ def instances_of(
     return sign_instances(run, samples, [options.frame], tap=tap, device=place.device, progress=False)[0]
 
 
+def map_of(
+    result: Result,
+    options: argparse.Namespace,
+    place: Place,
+    tap: str,
+    splits: Sequence[str] = SPLITS,
+    perplexity: float = 30.0,
+) -> Projection:
+    """A t-SNE map of the signs of the splits, in the order of `instances_of`."""
+    from signcl.density.maps import Projection, tsne
+
+    def make() -> dict[str, Any]:
+        instances = instances_of(result, options, place, tap=tap, splits=splits)
+        found = tsne(np.asarray(instances.features), perplexity=perplexity, seed=0)
+        return {"coordinates": found.coordinates, "settings": found.settings}
+
+    told = {"frame": options.frame, "spans": options.spans, "splits": list(splits), "perplexity": perplexity}
+    found = measured("map", result, place, make, tap=tap, **told)
+    return Projection(np.array(found["coordinates"], dtype=np.float32), found["settings"])
+
+
 def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> GlossValues:
-    """Density of the features that a recogniser was trained on, and its accuracy, by gloss.
+    """Density and retrieval of the features that a recogniser was trained on, and its accuracy, by gloss.
 
     Accuracy is `signcl.metrics.gloss_accuracy`; glosses that the references do not have are left out.
     """
-    from signcl.density import sign_density_ratio, to_rows
+    found = measured(
+        "glosses", result, place, lambda: _by_gloss(result, options, place), frame=options.frame, spans=options.spans
+    )
+    glosses = found["glosses"]
+    return GlossValues(glosses, *(np.array(found[f.name], dtype=float) for f in fields(GlossValues)[1:]))
+
+
+def _by_gloss(result: Result, options: argparse.Namespace, place: Place) -> dict[str, list[Any]]:
+    """The fields of `GlossValues`, as lists."""
+    from signcl.density import retrieval, sign_density_ratio, to_rows
     from signcl.evaluation.scoring import read_predictions
     from signcl.metrics import gloss_accuracy
     from signcl.training.recipe import recipe_samples
@@ -112,6 +171,8 @@ def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> G
     instances = instances_of(result, options, place, tap="visual")
     names, numbers = instances.numbers()
     rows: list[dict[str, Any]] = [dict(r) for r in to_rows(sign_density_ratio(instances.features, numbers), names)]
+    again = retrieval(instances.features, numbers, instances.clips)
+    found_again = {names[number]: float(value) for number, value in zip(again.gloss_ids, again.by_gloss)}
     references: list[str] = []
     hypotheses: list[str] = []
     for split in SPLITS:
@@ -123,17 +184,17 @@ def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> G
     rows = sorted((row for row in rows if row["gloss"] in scores), key=lambda row: str(row["gloss"]))
     if len(rows) < 2:
         raise ValueError(f"{result.folder}: needs at least 2 glosses with 2 instances in dev and test, got {len(rows)}")
-    column = {key: np.array([row[key] for row in rows], dtype=float) for key in ("count", "inter", "intra", "sdr")}
-    unit = column["inter"].mean()
-    return GlossValues(
-        [row["gloss"] for row in rows],
-        column["count"],
-        np.array([frequency[row["gloss"]] for row in rows], dtype=float),
-        column["inter"] / unit,
-        column["intra"] / unit,
-        column["sdr"],
-        np.array([scores[row["gloss"]].accuracy for row in rows]),
-    )
+    unit = float(np.mean([row["inter"] for row in rows]))
+    return {
+        "glosses": [row["gloss"] for row in rows],
+        "counts": [row["count"] for row in rows],
+        "frequency": [frequency[row["gloss"]] for row in rows],
+        "inter": [row["inter"] / unit for row in rows],
+        "intra": [row["intra"] / unit for row in rows],
+        "sdr": [row["sdr"] for row in rows],
+        "map": [found_again.get(row["gloss"], math.nan) for row in rows],
+        "accuracy": [float(scores[row["gloss"]].accuracy) for row in rows],
+    }
 
 
 def mean_values(seeds: Sequence[GlossValues]) -> GlossValues:
@@ -145,7 +206,10 @@ def mean_values(seeds: Sequence[GlossValues]) -> GlossValues:
         first.glosses,
         first.counts,
         first.frequency,
-        *(np.mean([getattr(one, name) for one in seeds], axis=0) for name in ("inter", "intra", "sdr", "accuracy")),
+        *(
+            np.mean([getattr(one, name) for one in seeds], axis=0)
+            for name in ("inter", "intra", "sdr", "map", "accuracy")
+        ),
     )
 
 

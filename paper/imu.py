@@ -14,7 +14,8 @@ import argparse
 import statistics
 from collections.abc import Sequence
 
-from paper.jobs import Fit, Place, Result, arms, results, seconds
+from paper.jobs import Fit, Place, Result, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table
 from paper.pictures import Line, lines_picture
 from paper.script import command_of, run_script

@@ -20,14 +20,31 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paper.version import EVERY_RUN, code_version
 
-__all__ = ["Extract", "Files", "Fit", "Place", "Result", "folder_of", "missing", "recipe_of", "run_all"]
+if TYPE_CHECKING:
+    from paper.store import Answers, Row, Store
+
+__all__ = [
+    "Extract",
+    "Files",
+    "Fit",
+    "Place",
+    "Result",
+    "arms",
+    "before",
+    "code_of",
+    "density_of_spans",
+    "folder_of",
+    "missing",
+    "recipe_of",
+    "run_all",
+]
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,23 @@ class Place:
     i3d: Path | None = None
     """The run on isolated signs of another lexicon whose I3D gives the features of that name; its name holds the number
     of its content. None: the weights that the recipe of the features names."""
+    corpus: str = ""
+    """What the corpus is called among the numbers; empty: the name of the folder of runs."""
+    encoder_key: str = ""
+    """The job of `encoder`, as `paper.measured.key_of` names it, and that of `i3d`."""
+    i3d_key: str = ""
+    store: Store | None = field(default=None, compare=False)
+    """The numbers that scripts write and read (`paper.measured`); None: they take what lies in the folders of runs."""
+
+    @property
+    def name(self) -> str:
+        """What the corpus is called among the numbers."""
+        return self.corpus or self.out.name
+
+    @property
+    def reading(self) -> bool:
+        """Whether nothing is made, and all comes from committed numbers."""
+        return self.store is not None and self.store.reading
 
 
 @dataclass(frozen=True)
@@ -118,14 +152,37 @@ class Result:
     density: dict[str, Any] | None
     """Of the test split, where the corpus knows its spans."""
     card: dict[str, Any]
+    key: str = ""
+    """Its name among the numbers, its row and its answers there; the folder may be gone then."""
+    row: Row | None = None
+    told: Answers = field(default_factory=dict)
 
     def answers(self) -> tuple[list[str], list[str]]:
         """Hypotheses and references of the test split, in the order of names."""
         from signcl.evaluation.scoring import read_predictions
 
+        if self.row is not None:
+            pairs = [self.told[name] for name in sorted(self.told)]
+            return [hypothesis for _, hypothesis in pairs], [reference for reference, _ in pairs]
         names, references, hypotheses = read_predictions(self.folder / "predictions.test.tsv")
         order = sorted(range(len(names)), key=names.__getitem__)
         return [hypotheses[i] for i in order], [references[i] for i in order]
+
+    def scored_as(self) -> tuple[str, str]:
+        """The corpus by the name of its reader, and the tokenizer of BLEU."""
+        from signcl.training.recipe import load_recipe
+
+        if self.row is not None:
+            return self.row["reader"], self.row["tokenize"]
+        recipe = load_recipe(self.folder / "recipe.yaml")
+        return recipe.corpus.name, recipe.bleu_tokenize
+
+    def on_dev(self, metric: str) -> float:
+        """A score on dev."""
+        if self.row is not None:
+            found: float = self.row[f"dev_{metric}"]
+            return found
+        return float(json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))["dev"][metric])
 
 
 def recipe_of(job: Fit, place: Place) -> Any:
@@ -156,12 +213,17 @@ def _values_of(job: Fit, place: Place) -> list[str]:
     own = _applicable(job.recipe, job.changes)
     changes = [f"corpus.root={place.root}", f"train.device={place.device}", *preset, *encoder, *own]
     if job.start is not None:
-        changes.append(f"model.init_from={folder_of(job.start, place)}")
+        changes.append(f"model.init_from={_lies(job.start, place)}")
     if job.features is not None:
         files = isinstance(job.features, Files)
-        where = place.root / job.features.pattern if files else folder_of(job.features, place) / "{split}"
+        where = place.root / job.features.pattern if files else _lies(job.features, place) / "{split}"
         changes.append(f"corpus.features={where}")
     return changes
+
+
+def _lies(job: Fit | Extract, place: Place) -> Path:
+    """The folder of a run that another needs; where all comes from numbers there is none, and no code to tell it by."""
+    return place.out / "nowhere" if place.reading else folder_of(job, place)
 
 
 @functools.lru_cache
@@ -204,18 +266,25 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
             recipe["model"]["visual_weights"] = run.name
     recipe["corpus"].pop("root")
     recipe["train"].pop("device")
-    system, corpus = _modules_of(whole)
-    content = json.dumps([recipe, place.corpus_id, code_version(system, corpus)], sort_keys=True)
+    content = json.dumps([recipe, place.corpus_id, code_of(whole)], sort_keys=True)
     stem = Path(job.recipe).stem
     return place.out / f"{stem}-{hashlib.sha1(content.encode()).hexdigest()[:10]}-seed{seed}"
 
 
-def _modules_of(recipe: Any) -> tuple[str, str]:
-    """The modules of a run's system and corpus, whose changes make it another run."""
+def code_of(recipe: Any) -> str:
+    """The number of the code that a run goes through: another one is another run."""
     from signcl.data.corpora import CORPORA
 
     corpus = CORPORA[recipe.corpus.name]
-    return recipe.system.__module__, getattr(corpus, "__module__", None) or corpus.__name__
+    reader = getattr(corpus, "__module__", None) or corpus.__name__
+    return code_version(recipe.system.__module__, reader, terms=tuple(sorted(map(_written_as, recipe.terms.values()))))
+
+
+def _written_as(term: Any) -> str:
+    """Where a loss term stands: `module:name`, of the name that its module gives it."""
+    module = term.function.__module__
+    names = vars(sys.modules[module])
+    return f"{module}:{next((n for n, own in names.items() if own is term), term.function.__name__)}"
 
 
 def _name_of(features: Extract | Files, place: Place) -> str:
@@ -225,8 +294,8 @@ def _name_of(features: Extract | Files, place: Place) -> str:
     return folder_of(features, place).parent.name + features.tap
 
 
-def _before(job: Fit | Extract) -> list[Fit | Extract]:
-    """What must be there first."""
+def before(job: Fit | Extract) -> list[Fit | Extract]:
+    """What must be there first: the run that it starts from, the features that it reads."""
     if isinstance(job, Extract):
         return [job.run] if job.trained else []
     return [part for part in (job.start, job.features) if part is not None and not isinstance(part, Files)]
@@ -280,7 +349,7 @@ def _everything(jobs: Iterable[Fit], place: Place) -> dict[Path, Fit | Extract]:
     found: dict[Path, Fit | Extract] = {}
 
     def collect(job: Fit | Extract) -> None:
-        for part in _before(job):
+        for part in before(job):
             collect(part)
         found.setdefault(folder_of(job, place), job)
 
@@ -302,7 +371,7 @@ def _make(todo: dict[Path, Fit | Extract], place: Place, until: float | None = N
     """Make jobs in worker processes, each as soon as what it needs is there."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    needs = {folder: {folder_of(part, place) for part in _before(job)} for folder, job in todo.items()}
+    needs = {folder: {folder_of(part, place) for part in before(job)} for folder, job in todo.items()}
     waiting = list(todo)
     running: dict[Future[None], Path] = {}
     failed: dict[Path, str] = {}
@@ -454,11 +523,11 @@ def _result(folder: Path, place: Place) -> Result:
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     density = found["density"]
     if place.spans is not None:  # in place of the corpus's own, as the option says
-        density = _density_of_spans(folder, place.spans.replace("{split}", "test"), place.device)
+        density = density_of_spans(folder, place.spans.replace("{split}", "test"), place.device)
     return Result(folder, found["scores"], density, found["card"])
 
 
-def _density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
+def density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
     """Density on test by a table of spans, measured once for each content of the table."""
     from signcl.data.files import write_json
     from signcl.inference.run_density import run_density
@@ -473,14 +542,3 @@ def _density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
 def arms(jobs: dict[str, Fit], seeds: int, first: int = 0) -> dict[str, list[Fit]]:
     """Each arm once per seed, from the `first` on."""
     return {name: [job.seeded(seed) for seed in range(first, first + seeds)] for name, job in jobs.items()}
-
-
-def results(arms_of: dict[str, list[Fit]], place: Place) -> dict[str, list[Result]]:
-    """The results of arms, by name, a result per seed."""
-    found = run_all([job for jobs in arms_of.values() for job in jobs], place)
-    return {name: [found[job] for job in jobs] for name, jobs in arms_of.items()}
-
-
-def seconds(found: Sequence[Result]) -> float:
-    """Training time of runs."""
-    return sum(result.card["seconds"] for result in found)

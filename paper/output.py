@@ -114,5 +114,5 @@ def effects_picture(path: Path, labels: Sequence[str], effects: Sequence[Any], a
     axes.set_xlabel(axis)
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=160)
+        figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata={"Software": None})
     plt.close(figure)

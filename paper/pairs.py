@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,16 @@ class Pair:
 
     def __str__(self) -> str:
         return f"{self.a} / {self.b}"
+
+    def plain(self) -> list[Any]:
+        """As JSON has it."""
+        return [self.a, self.b, sorted(self.words_a), sorted(self.words_b)]
+
+    @classmethod
+    def of(cls, cells: Sequence[Any]) -> Pair:
+        """The pair that `plain` wrote."""
+        a, b, words_a, words_b = cells
+        return cls(a, b, frozenset(words_a), frozenset(words_b))
 
 
 def twins(root: Path) -> list[Pair]:

@@ -28,7 +28,7 @@ def _save(plt: Any, figure: Any, path: Path) -> None:
     from signcl.data.files import atomic_write
 
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=160)
+        figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata={"Software": None})
     plt.close(figure)
 
 

@@ -44,6 +44,8 @@ STEPS = (
     Step("figure7", "synthetic"),
     Step("figure3", "synthetic"),
     Step("table10", "synthetic"),
+    Step("table10", "imu_numbers", seeds=2, data="imu-number-signs"),
+    Step("figure3", "imu_numbers", seeds=2, data="imu-number-signs"),
     Step("table9", "synthetic"),
     Step("figure2", "synthetic"),
     Step("figure5", "synthetic"),

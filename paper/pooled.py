@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Contrast", "Model", "fit_model", "holm"]
+__all__ = ["Contrast", "Model", "fit_model", "holm", "resampled", "verdict"]
 
 POWER = 0.8
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,37 @@ def fit_model(values: Mapping[str, Mapping[int, float]]) -> Model:
     rest = float(((y - whole @ solution) ** 2).sum())
     variance = rest / freedom if freedom > 0 else math.nan
     return Model(arms, solution[: len(arms)], inverse[: len(arms), : len(arms)], variance, freedom)
+
+
+def resampled(
+    answers: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str], tokenize: str, metric: str = "bleu4"
+) -> dict[str, np.ndarray]:
+    """The mean score of each arm's runs on the same resamples of the test texts; takes of one text come together.
+
+    Args:
+        answers: arm -> the answers of each run, in the order of the references.
+        tokenize: of BLEU.
+
+    Returns:
+        Arm -> [RESAMPLES]. The variance of a weighted sum of these is what `Model.contrast` takes as `sentences`.
+    """
+    from signcl.metrics.bootstrap import resampled_score
+
+    _, text = np.unique(np.asarray(references, dtype=object).astype(str), return_inverse=True)
+    count = int(text.max()) + 1
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)[:, text]
+
+    def scores(told: Sequence[str]) -> np.ndarray:
+        return resampled_score(metric, told, references, tokenize, "exp")(times)  # type: ignore[arg-type]
+
+    return {arm: np.mean([scores(told) for told in runs], axis=0) for arm, runs in answers.items()}
+
+
+def verdict(contrast: Contrast, claim: int = 1) -> str:
+    """What a contrast says, corrected, of a claim that it is positive (1) or negative (-1)."""
+    if contrast.freedom < 1 or contrast.p_holm >= 0.05:
+        return "not seen"
+    return "supported" if contrast.estimate * claim > 0 else "contradicted"
 
 
 def holm(contrasts: Sequence[Contrast]) -> list[Contrast]:

@@ -40,8 +40,10 @@ COLUMNS = (
 SignCL's anchors in training that had a legal negative, empty without a push; run names recipe and code."""
 
 
-def rows_of(result: Result, place: Place, key: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The row of one run, and its answers by sentence."""
+def rows_of(
+    result: Result, place: Place, key: Mapping[str, Any], *, answers: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The row of one run, and its answers by sentence; none where they are not asked for."""
     from signcl.evaluation.scoring import read_predictions
 
     density = result.density or {}
@@ -60,6 +62,8 @@ def rows_of(result: Result, place: Place, key: Mapping[str, Any]) -> tuple[dict[
         "steps": result.card["steps"],
         "run": result.folder.name,
     }
+    if not answers:
+        return row, {}
     names, _, hypotheses = read_predictions(result.folder / "predictions.test.tsv")
     return row, dict(zip(names, hypotheses, strict=True))
 

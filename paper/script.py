@@ -13,10 +13,12 @@ from paper.jobs import Fit, Place
 from paper.output import Table
 from paper.plan import estimate_runs, with_encoders
 from paper.settings import CORPORA, add_arguments, place_of
+from paper.store import Missing, Store
 
 __all__ = ["Rows", "command_of", "dry_run", "end", "name_of_part", "run_script"]
 
 SHARED = {"corpus", "seeds", "preset", "changes", "root", "jobs", "device", "out", "results", "check", "plan"}
+SHARED |= {"from_results", "store"}
 """Options of every script: those that change a number are named in its command, the rest say where and how fast."""
 
 
@@ -85,9 +87,15 @@ def run_script(
             dry_run(options.corpus, options.root, "--seeds", str(options.seeds), "--out", str(options.out))
         )
     folder = options.results / options.corpus
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        made = table(options, place_of(options))
+        options.store = Store(folder, reading=options.from_results)
+        try:
+            made = table(options, place_of(options))
+        finally:
+            options.store.write()  # of a table that failed, too: its other runs are there
+    except Missing as error:
+        missing = Missing(f"{error}; make what is missing with `{command_of(name, options)}`")
+        end(name, missing, words, code=1)
     except (SystemExit, RuntimeError, ValueError, OSError) as error:
         end(name, error, words)
     made.write(folder)
@@ -118,12 +126,13 @@ def _recipes(job: Fit) -> list[str]:
     return [*(_recipes(before) if before else files), job.recipe]
 
 
-def end(name: str, error: BaseException, words: Sequence[str] | None) -> NoReturn:
-    """A script that cannot go on: whoever called it with words goes on with the next, a command ends with 2."""
+def end(name: str, error: BaseException, words: Sequence[str] | None, code: int = 2) -> NoReturn:
+    """A script that cannot go on: whoever called it with words goes on with the next, a command ends with a code: 2,
+    or 1 where its numbers are missing."""
     if words is not None:
         raise error
     print(f"python -m paper.{name}: {error}", file=sys.stderr)
-    raise SystemExit(2) from None
+    raise SystemExit(code) from None
 
 
 def dry_run(corpus: str, root: object, *more: str) -> int:

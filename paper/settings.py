@@ -11,6 +11,7 @@ seconds, from which `python -m paper` computes its plan.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import math
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from paper.jobs import Extract, Fit, Place, folder_of, recipe_of, run_all
+from paper.measured import key_of, measured_of_corpus
+from paper.store import Missing
 from paper.version import code_version, part_version
 from signcl.cli.number_options import whole
 
@@ -291,6 +294,7 @@ def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tu
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
     parser.add_argument("--results", type=Path, default=Path("paper/results"), help="where the tables go")
     parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe values for every run")
+    parser.add_argument("--from-results", action="store_true", help="make no run: all from the numbers in --results")
 
 
 def jobs_at_a_time(jobs: int | None, device: str) -> int:
@@ -318,18 +322,35 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     root = Path(options.root or (out / "corpus" if synthetic else setting.root))
     device, clips = options.device or preset.device, preset.clips if synthetic else ()
     jobs = jobs_at_a_time(options.jobs, device)
-    encoder = encoder_run(options, make=make) if synthetic and preset.encoder else None
-    i3d = folder_of(*i3d_job(options)) if synthetic and preset.encoder else None
+    store = getattr(options, "store", None)  # of a script that writes a table
+    reading = store is not None and store.reading
+    make = make and not reading
+    encoder = i3d = None
+    if synthetic and preset.encoder:
+        encoder, i3d = (out / "encoder", out / "i3d") if reading else _starts(options, make=make)
+    place = Place(out, root, "", device, jobs, clips, encoder, options.spans, i3d, out.name, store=store)
+    if encoder is not None:
+        place = replace(place, encoder_key=key_of(*encoder_job(options, make=False)), i3d_key=key_of(*i3d_job(options)))
+    if reading:
+        with contextlib.suppress(Missing):  # what is missing is counted where the runs are asked for
+            place = replace(place, corpus_id=measured_of_corpus("content", place, str))
+        return place
     if not make and not root.is_dir():
-        return Place(out, root, "", device, jobs, clips, encoder, i3d=i3d)
+        return place
     if make and synthetic and options.root is None:
         make_synthetic(root, **(preset.corpus | other))
     if not root.is_dir():
         raise SystemExit(f"{options.corpus} is needed at {root}, there is no such folder; name it with --root")
     if setting.licensed and options.device is None and device == "cpu":
         raise SystemExit(f"{options.corpus} on a CPU would take months: --device cuda, or --device cpu if it is meant")
-    content = corpus_id(root, options.corpus if setting.licensed else "")
-    return Place(out, root, content, device, jobs, clips, encoder, options.spans, i3d)
+    place = replace(place, corpus_id=corpus_id(root, options.corpus if setting.licensed else ""))
+    measured_of_corpus("content", place, lambda: place.corpus_id)
+    return place
+
+
+def _starts(options: argparse.Namespace, *, make: bool) -> tuple[Path, Path]:
+    """The runs of the frame encoder and of the I3D that others start from."""
+    return encoder_run(options, make=make), folder_of(*i3d_job(options))
 
 
 def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
@@ -365,7 +386,7 @@ def i3d_job(options: argparse.Namespace) -> tuple[Fit, Place]:
 
 def make_i3d(options: argparse.Namespace, place: Place) -> None:
     """Train it where it is missing and a run of `place` needs it."""
-    if place.i3d is not None:
+    if place.i3d is not None and not place.reading:
         job, where = i3d_job(options)
         run_all([job], where)
 
@@ -404,10 +425,10 @@ def corpus_id(root: Path, licensed: str = "") -> str:
 
 
 def describe(options: argparse.Namespace, place: Place, **more: Any) -> dict[str, Any]:
-    """How a table was made."""
+    """How a table was made; its code is that of its runs, whichever has read their numbers."""
     facts = {"corpus": options.corpus, "corpus content": place.corpus_id, "seeds": options.seeds}
     return facts | {
-        "code": code_version(),
+        "code": " ".join(place.store.codes()) if place.store else code_version(),
         "statistics": part_version("signcl/metrics/bootstrap.py", "paper/statistics.py"),
         **({"preset": options.preset} if options.preset != "cpu" else {}),
         **({"changes": " ".join(options.changes)} if options.changes else {}),

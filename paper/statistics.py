@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from paper.jobs import Result
 from signcl.metrics import clean_phoenix_2014_trans, seeded_bootstrap
-from signcl.training.recipe import load_recipe
 
 __all__ = [
     "Effect",
@@ -117,11 +116,11 @@ def effect(
     references = a[0][1]
     if any(other[1] != references for other in (*a, *b)):
         raise ValueError("runs to be compared must have answered the same sentences")
-    recipe = load_recipe(treated[0].folder / "recipe.yaml")
+    reader, scored = treated[0].scored_as()
     if tokenize is None:
-        tokenize = "none" if metric == "wer" else recipe.bleu_tokenize
+        tokenize = "none" if metric == "wer" else scored
     clean = _same
-    if metric == "wer" and recipe.corpus.name == "phoenix14t":  # as `signcl evaluate` and `compare` score it
+    if metric == "wer" and reader == "phoenix14t":  # as `signcl evaluate` and `compare` score it
         clean = clean_phoenix_2014_trans
     found = seeded_bootstrap(
         metric,

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper.jobs import Extract, Fit, Result
+from paper.jobs import Extract, Fit, Place, Result
+from paper.measured import measured_of_corpus
 from paper.settings import CORPORA, PRESETS, Sweep
 from paper.statistics import Effect, Noise, cell, effect, noise, values_of
 from signcl.data.batch import Sample
+from signcl.data.corpora import load_samples
 from signcl.data.text import count_words
 from signcl.training.recipe import load_recipe, recipe_path
 
@@ -25,8 +27,10 @@ __all__ = [
     "Margins",
     "arm",
     "arm_rows",
+    "factor_of",
     "length_note",
     "margins",
+    "margins_of",
     "recipe_values",
     "sweep_of",
     "true_factor",
@@ -113,6 +117,24 @@ def margins(samples: Sequence[Sample], factor: float, floor: float) -> Margins:
     words = np.array([max(count, 1) for _, count in known], dtype=float)
     found = np.maximum(floor, frames / words * factor)
     return Margins(float(found.mean()), float(100 * (frames - 1 <= 2 * found).mean()))
+
+
+def margins_of(options: argparse.Namespace, place: Place, factor: float, floor: float) -> Margins:
+    """Those of the corpus's training clips."""
+
+    def make() -> list[float]:
+        found = margins(load_samples(options.corpus, place.root, "train"), factor, floor)
+        return [found.mean, found.none]
+
+    return Margins(*measured_of_corpus("margins", place, make, factor=float(factor), floor=float(floor)))
+
+
+def factor_of(options: argparse.Namespace, place: Place) -> float:
+    """The corpus's own words per gloss."""
+    found: float = measured_of_corpus(
+        "words per gloss", place, lambda: true_factor(load_samples(options.corpus, place.root, "train"))
+    )
+    return found
 
 
 def true_factor(samples: Sequence[Sample]) -> float:

@@ -24,8 +24,9 @@ from dataclasses import asdict
 
 from scipy.stats import spearmanr
 
-from paper.extractors import KINDS, add_kinds, borrowed, chosen, look, measured, ready, title
-from paper.jobs import Extract, Files, Fit, Place, Result, arms, results, seconds
+from paper.extractors import KINDS, add_kinds, at_tap, borrowed, chosen, look, ready, title
+from paper.jobs import Extract, Files, Fit, Place, Result, arms
+from paper.measured import results, seconds
 from paper.output import NO_SPANS, Claim, Table, effects_picture
 from paper.script import command_of, name_of_part, run_script
 from paper.settings import CORPORA, describe
@@ -160,10 +161,10 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     for name, of_seeds in results(arms(named, options.seeds), place).items():
         kind, _, column = name.partition("/")
         found[kind, column] = of_seeds
-    trained = {result.folder: result for of_seeds in found.values() for result in of_seeds}
+    trained = {result.key or result.folder: result for of_seeds in found.values() for result in of_seeds}
     for kind, features in kinds.items():
         _, tap = look(options.corpus, features, options.changes)
-        found[kind, "density"] = measured(found[kind, "density"], tap, place)
+        found[kind, "density"] = at_tap(found[kind, "density"], tap, place)
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
     rows = []
     for kind in kinds:

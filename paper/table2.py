@@ -22,7 +22,8 @@ import json
 from collections.abc import Sequence
 
 from paper.extractors import windows
-from paper.jobs import Fit, Place, arms, results, seconds
+from paper.jobs import Fit, Place, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.published import EXPECTED, NOISE
 from paper.script import command_of, name_of_part, run_script

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from paper.jobs import Fit, Place, arms, results, seconds
+from paper.jobs import Fit, Place, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
-from paper.sweep import CORPORA_OF_SWEEPS, arm, arm_rows, length_note, margins, recipe_values
-from signcl.data.corpora import load_samples
+from paper.sweep import CORPORA_OF_SWEEPS, arm, arm_rows, length_note, margins_of, recipe_values
 
 __all__ = ["main", "planned", "table"]
 
@@ -35,9 +35,8 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 def table(options: argparse.Namespace, place: Place) -> Table:
     """Train what is missing and lay out the table."""
     found = results(arms(planned(options, place), options.seeds), place)
-    samples = load_samples(options.corpus, place.root, "train")
     factor, _, weight = recipe_values(options)
-    facts = {str(floor): margins(samples, factor, floor).cells() for floor in FLOORS}
+    facts = {str(floor): margins_of(options, place, factor, floor).cells() for floor in FLOORS}
     rows, effects, spread = arm_rows(found, DEFAULT, THEIRS, facts)
     picture = options.results / options.corpus / "table6.png"
     effects_picture(

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from paper.jobs import Fit, Place, arms, results, seconds
+from paper.jobs import Fit, Place, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
 from paper.statistics import verdict
-from paper.sweep import CORPORA_OF_SWEEPS, arm, arm_rows, length_note, margins, recipe_values, true_factor
-from signcl.data.batch import Sample
-from signcl.data.corpora import load_samples
+from paper.sweep import CORPORA_OF_SWEEPS, arm, arm_rows, factor_of, length_note, margins_of, recipe_values
 
 __all__ = ["main", "planned", "table"]
 
@@ -28,25 +27,24 @@ THEIRS = {"1": 17.45, "GT": 17.89, "2.3": 17.63, "3": 17.29, "4": 16.26}
 DEFAULT = "2.3"
 
 
-def factors(samples: list[Sample]) -> dict[str, float]:
-    """The value of every arm; the true one is read from the training clips."""
-    return {name: true_factor(samples) if name == "GT" else float(name) for name in FACTORS}
+def factors(options: argparse.Namespace, place: Place) -> dict[str, float]:
+    """The value of every arm; the true one is that of the training clips."""
+    return {name: factor_of(options, place) if name == "GT" else float(name) for name in FACTORS}
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
     """One arm per factor."""
-    there = (place.root / "train.tsv").is_file() or options.corpus != "synthetic"
-    value = factors(load_samples(options.corpus, place.root, "train")) if there else dict.fromkeys(FACTORS, 2.3)
+    there = place.reading or (place.root / "train.tsv").is_file() or options.corpus != "synthetic"
+    value = factors(options, place) if there else dict.fromkeys(FACTORS, 2.3)
     return {name: arm(options, f"loss.signcl.words_per_gloss={value[name]}") for name in FACTORS}
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
     """Train what is missing and lay out the table."""
     found = results(arms(planned(options, place), options.seeds), place)
-    samples = load_samples(options.corpus, place.root, "train")
     _, floor, weight = recipe_values(options)
-    value = factors(samples)
-    facts = {name: margins(samples, value[name], floor).cells() for name in FACTORS}
+    value = factors(options, place)
+    facts = {name: margins_of(options, place, value[name], floor).cells() for name in FACTORS}
     rows, effects, spread = arm_rows(found, DEFAULT, THEIRS, facts)
     seen = dict(effects)
     picture = options.results / options.corpus / "table7.png"

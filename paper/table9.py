@@ -12,8 +12,9 @@ import argparse
 from typing import Any
 
 from paper.extractors import aligner
-from paper.glosses import align, run_analysis
-from paper.jobs import Fit, Place, arms, results, seconds
+from paper.glosses import alignment, run_analysis
+from paper.jobs import Fit, Place, arms
+from paper.measured import results, seconds
 from paper.output import Claim, Table, effects_picture
 from paper.settings import CORPORA, describe
 from paper.statistics import Effect, mean_and_spread, seed_interval, verdict
@@ -46,7 +47,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     """Train the aligners, align every split, lay out the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     reports = {
-        (kind, split): [align(result, split, place.device) for result in of_seeds]
+        (kind, split): [alignment(result, split, place) for result in of_seeds]
         for kind, of_seeds in found.items()
         for split in SPLITS
     }
@@ -55,7 +56,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
     for (kind, split), of_seeds in reports.items():
         cells = [_measured(of_seeds, key, scale) for key, _, scale in TRUTH]
         paper = f"{theirs[split]:.2f}" if kind == "train + test" else "–"
-        left = sum(len(report["left_out"]) for report in of_seeds) / len(of_seeds)
+        left = sum(report["left_out"] for report in of_seeds) / len(of_seeds)
         rows.append([kind, split, mean_and_spread([r["wer"] for r in of_seeds]), paper, *cells, f"{left:.1f}"])
     picture = options.results / options.corpus / "table9.png"
     gaps = {

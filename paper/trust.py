@@ -16,7 +16,8 @@ import statistics
 from typing import Any
 
 from paper import imu, table8
-from paper.jobs import Fit, Place, Result, arms, results
+from paper.jobs import Fit, Place, Result, arms
+from paper.measured import measured, results
 from paper.output import Claim, Table, effects_picture
 from paper.script import command_of, run_script
 from paper.settings import CORPORA, describe
@@ -39,8 +40,24 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
     return {title: found[arm] for arm, title in ARMS.items()}
 
 
-def probes_of(result: Result, device: str) -> dict[str, Any]:
-    """What the probes say of a run on test; kept beside its scores, so asked once by this code."""
+def probes_of(result: Result, place: Place) -> dict[str, Any]:
+    """What the table shows of the probes of a run on test."""
+
+    def make() -> dict[str, Any]:
+        probed = _asked(result, place.device)
+        return {
+            "seen": float(probed["overlap"]["groups"].get("seen", {"percent": 0.0})["percent"]),
+            "copied": float(probed["overlap"]["copied"]["all"]),
+            "bleu4": {row["video"]: float(row["bleu4"]) for row in probed["visual"]["rows"]},
+            "conventions": _conventions(probed),
+        }
+
+    found: dict[str, Any] = measured("probes", result, place, make)
+    return found
+
+
+def _asked(result: Result, device: str) -> dict[str, Any]:
+    """All that the probes say; kept beside the run's scores, so asked once by this code."""
     from signcl.evaluation.probes import PROBES, probe
 
     kept = result.folder / f"probes.{part_version('signcl/evaluation/probes')}.json"
@@ -54,21 +71,21 @@ def probes_of(result: Result, device: str) -> dict[str, Any]:
 def table(options: argparse.Namespace, place: Place) -> Table:
     """Train what is missing, probe it, lay out the table."""
     found = results(arms(planned(options, place), options.seeds), place)
-    probed = {name: [probes_of(result, place.device) for result in of_seeds] for name, of_seeds in found.items()}
+    probed = {name: [probes_of(result, place) for result in of_seeds] for name, of_seeds in found.items()}
     rows = []
     for name, of_seeds in probed.items():
-        scores = {video: [_bleu4(one, video) for one in of_seeds] for video in VIDEOS}
-        conventions = [max(values) - min(values) for values in map(_conventions, of_seeds)]
+        scores = {video: [one["bleu4"][video] for one in of_seeds] for video in VIDEOS}
+        conventions = [max(one["conventions"]) - min(one["conventions"]) for one in of_seeds]
         rows.append([
             name, *(mean_and_spread(scores[video]) for video in VIDEOS),
-            f"{statistics.mean(_seen(one) for one in of_seeds):.1f}",
-            f"{statistics.mean(one['overlap']['copied']['all'] for one in of_seeds):.1f}",
+            f"{statistics.mean(one['seen'] for one in of_seeds):.1f}",
+            f"{statistics.mean(one['copied'] for one in of_seeds):.1f}",
             mean_and_spread(conventions),
         ])  # fmt: skip
     claims, effects = [], []
     for name, of_seeds in probed.items():
         for video, text in (("another", "another clip"), ("noise", "noise"), ("shuffled", "shuffled frames")):
-            lost = seed_interval([_bleu4(one, "intact") - _bleu4(one, video) for one in of_seeds])
+            lost = seed_interval([one["bleu4"]["intact"] - one["bleu4"][video] for one in of_seeds])
             effects.append((f"{name}: intact less {video}", lost))
             claims.append(Claim(f"{name} needs the video: BLEU-4 over that with {text}", "–", str(lost), verdict(lost)))
     picture = options.results / options.corpus / "trust.png"
@@ -89,14 +106,6 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         claims,
         describe(options, place),
     )  # fmt: skip
-
-
-def _bleu4(probed: dict[str, Any], video: str) -> float:
-    return float(next(row["bleu4"] for row in probed["visual"]["rows"] if row["video"] == video))
-
-
-def _seen(probed: dict[str, Any]) -> float:
-    return float(probed["overlap"]["groups"].get("seen", {"percent": 0.0})["percent"])
 
 
 def _conventions(probed: dict[str, Any]) -> list[float]:

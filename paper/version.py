@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
-__all__ = ["EVERY_RUN", "code_version", "imported_files", "part_version", "without_words"]
+from paper.reached import reached
+
+__all__ = [
+    "EVERY_RUN",
+    "code_version",
+    "imported_files",
+    "part_version",
+    "without_docstrings",
+    "without_words",
+    "written",
+]
 
 NOT_TRAINING = (
     "cli",
@@ -36,33 +46,45 @@ EVERY_RUN = (
 """Modules that every run goes through; what they import belongs to it."""
 
 
-def code_version(system: str | None = None, corpus: str | None = None, package: Path | None = None) -> str:
+def code_version(
+    system: str | None = None,
+    corpus: str | None = None,
+    package: Path | None = None,
+    terms: tuple[str, ...] | None = None,
+) -> str:
     """A number of the code that a run goes through: data, its corpus, its system, losses, training, scoring, density.
 
-    Comments and docstrings do not count, and neither does what such a run does not import: pages, other systems.
+    Comments and docstrings do not count, and neither does what such a run does not reach: pages, other systems, loss
+    terms that it does not weigh.
 
     Args:
         system: the module of the run's system; None takes the whole package but for what no number depends on.
         corpus: the module of its corpus.
+        terms: `module:name` of the loss terms that it weighs; None: all losses.
         package: the folder of the code; None: what is imported here, read once by a process.
     """
     if package is None:
-        return _own_version(system, corpus)
+        return _own_version(system, corpus, terms)
+    roots, definitions = [*EVERY_RUN, *filter(None, (system, corpus))], dict[str, str]()
     if system is None:
         files = sorted(package.rglob("*.py"))
+    elif terms is None:
+        files = imported_files(package.parent, roots)
     else:
-        files = imported_files(package.parent, [*EVERY_RUN, system, *([corpus] if corpus else [])])
+        files, definitions = reached(package.parent, roots, terms, _read)
     digest = hashlib.sha1()
     for path in files:
         name = path.relative_to(package)
         if not any(name.is_relative_to(part) for part in NOT_TRAINING):
             digest.update(f"{name.as_posix()}\0{_read(path)[0]}".encode())
+    for own in sorted(definitions):
+        digest.update(f"{own}\0{definitions[own]}".encode())
     return digest.hexdigest()[:8]
 
 
 @lru_cache
-def _own_version(system: str | None, corpus: str | None) -> str:
-    return code_version(system, corpus, Path(__import__("signcl").__file__).parent)
+def _own_version(system: str | None, corpus: str | None, terms: tuple[str, ...] | None) -> str:
+    return code_version(system, corpus, Path(__import__("signcl").__file__).parent, terms)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -76,14 +98,14 @@ def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(source)
     types = {id(n) for node in ast.walk(tree) if _for_types(node) for n in ast.walk(node)}
     imports: list[str] = []
-    for node in _without_docstrings(tree):
+    for node in without_docstrings(tree):
         if id(node) in types:  # imported by type checkers alone
             continue
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
-    return hashlib.sha1(_written(tree).encode()).hexdigest(), tuple(imports)
+    return hashlib.sha1(written(tree).encode()).hexdigest(), tuple(imports)
 
 
 def _for_types(node: ast.AST) -> bool:
@@ -134,11 +156,11 @@ def part_version(*names: str) -> str:
 def without_words(source: str) -> str:
     """What a module does: its syntax tree without docstrings, written alike by every Python from 3.11 on."""
     tree = ast.parse(source)
-    deque(_without_docstrings(tree), maxlen=0)
-    return _written(tree)
+    deque(without_docstrings(tree), maxlen=0)
+    return written(tree)
 
 
-def _without_docstrings(tree: ast.AST) -> Iterator[ast.AST]:
+def without_docstrings(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node of a tree, each after the docstrings in it were taken out."""
     waiting = deque([tree])
     while waiting:
@@ -154,6 +176,7 @@ def _without_docstrings(tree: ast.AST) -> Iterator[ast.AST]:
         yield node
 
 
-def _written(tree: ast.AST) -> str:
+def written(tree: ast.AST) -> str:
+    """A tree as text, alike by every Python from 3.11 on."""
     written = ast.dump(tree, **({"show_empty": True} if sys.version_info >= (3, 13) else {}))
     return written.replace(", type_params=[]", "")

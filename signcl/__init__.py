@@ -3,13 +3,13 @@
 The public names load on first use, so that `import signcl` costs nothing:
 
     signcl.SignCL, signcl.signcl_loss           the loss, for your own model
-    signcl.sign_density_ratio                   how crowded your features are
-    signcl.load_model, signcl.translate         a clip in, a sentence out
+    signcl.sign_density_ratio                   how densely packed your features are
+    signcl.load_model, signcl.translate         translate a clip into a sentence
     signcl.fit, signcl.load_recipe              train from a recipe
     signcl.evaluate                             score a run
     signcl.load_run, signcl.push_to_hub         a run by folder or hub id; upload one
-    signcl.extract                              its features as a store
-    signcl.System, signcl.register              a system of your own (docs/adding-a-system.md)
+    signcl.extract                              write its features to a feature store
+    signcl.System, signcl.register              add your own system (docs/adding-a-system.md)
     signcl.register_term, signcl.register_corpus, signcl.load_plugins
 """
 

@@ -4,8 +4,8 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # `python -m` looks for modules and for installed plugins in the current folder first. That folder may be a run from
-    # somebody else, so it must not give us code; the command `signcl` does not look there either.
+    # `python -m` searches the current folder first for modules and installed plugins. That folder may be somebody
+    # else's run, so we must not execute code from it. The `signcl` command does not search there either.
     if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
 

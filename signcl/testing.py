@@ -1,10 +1,10 @@
-"""The checks that every system and corpus must pass, as functions for authors.
+"""Checks that every system and corpus must pass, as functions for their authors.
 
     from signcl.testing import check_system
-    check_system("my_system")                      # or the class; AssertionError says what is wrong
+    check_system("my_system")                      # or the class; raises AssertionError on failure
 
-The checks run on a tiny corpus that is made for them, on a CPU, in about ten seconds a system. The package's own
-systems go through the same functions (tests/test_systems.py).
+The checks run on a tiny generated corpus, on a CPU, in about ten seconds per system. The package's own systems use the
+same functions (tests/test_systems.py).
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ SMALL: dict[str, Any] = {
     **{"width": 32, "conv_width": 32, "encoder_layers": 2, "decoder_layers": 1, "heads": 4, "ffn": 48, "dropout": 0.0},
     **{"text_layers": 1, "text_heads": 4, "text_ffn": 48, "text_dropout": 0.0},
 }
-"""Sizes that the checks give a system where its config has such keys."""
+"""Tiny values for the keys that a system's config has."""
 SMALL_LM: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "ffn": 64}
-"""The same of a language model inside, under `model.lm`."""
+"""Tiny values for a language model in it, under `model.lm`."""
 OF_FEATURES = ("feature_mlp", "feature_streams", "identity")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A system at a tiny size, its data, and a batch of four clips."""
+    """A tiny system with its data and a batch of four clips."""
 
     recipe: Recipe
     model: System
@@ -62,7 +62,7 @@ class Subject:
     folder: Path
 
     def batch(self, rows: Sequence[int] = (0, 1, 2, 3)) -> Batch:
-        """Training clips as dev gives them: nothing drawn."""
+        """Training clips, loaded without randomness as for dev."""
         data = ClipDataset(
             self.material.train.samples,
             self.material.tokenizer,
@@ -77,7 +77,7 @@ class Subject:
         return loaded.batch
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the recipe, unweighted."""
+        """The unweighted terms of the recipe."""
         context = term_context(self.model, self.recipe, self.material.tokenizer.pad_id)
         return compute_terms(self.model(batch), batch, self.recipe.terms, context)
 
@@ -89,20 +89,20 @@ def check_system(
     checks: Sequence[str] | None = None,
     folder: Path | str | None = None,
 ) -> list[str]:
-    """Check what users expect of every system.
+    """Check the behaviour that users expect of every system.
 
     Args:
         system: a class, or the name of a registered one.
-        recipe: recipe keys that differ from the tiny ones, e.g. {"model": {"width": 16}, "loss": {"weights": ...}}.
-        checks: some of `CHECKS`; None runs all.
-        folder: where the corpus and runs of the checks go; None: a temporary folder.
+        recipe: recipe keys that override the tiny values, e.g. {"model": {"width": 16}, "loss": {"weights": ...}}.
+        checks: some of `CHECKS`; None: all.
+        folder: folder for the corpus and runs of the checks; None: a temporary folder.
 
     Returns:
-        The names of the checks that were made.
+        The names of the checks that ran.
 
     Raises:
-        AssertionError: which check failed, and how.
-        ValueError: an unknown check, or a recipe that the system refuses.
+        AssertionError: a check failed; says which and why.
+        ValueError: an unknown check, or an invalid recipe.
     """
     kind = system_class(system) if isinstance(system, str) else system
     unknown = [name for name in checks or () if name not in CHECKS]
@@ -112,7 +112,7 @@ def check_system(
     name_of_config = str(kind.Config.__dataclass_fields__["name"].default)
     with (
         tempfile.TemporaryDirectory(prefix="signcl-check-") as temporary,
-        SYSTEMS.standing_in(name_of_config, kind),  # it need not be registered yet
+        SYSTEMS.standing_in(name_of_config, kind),  # it may not be registered yet
     ):
         place = Path(temporary if folder is None else folder)
         place.mkdir(parents=True, exist_ok=True)
@@ -132,9 +132,9 @@ def _subject(recipe: Recipe, folder: Path) -> Subject:
 
 
 def tiny_recipe(system: type[System], folder: Path, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe of a system on the tiny corpus, which is written into `folder` where it is not there yet.
+    """A recipe of a system on the tiny corpus, which is written to `folder` if it does not exist.
 
-    SignCL is weighed where the system has it.
+    SignCL has a weight if the system supports it.
     """
     config = system.Config()
     model = dict(changes.get("model", {}))
@@ -180,7 +180,7 @@ def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def write_tiny_corpus(root: Path, *, pixels: bool = False) -> Path:
-    """Sentences of two to four signs, each sign a vector (or a place in the picture) held for 6 to 12 frames."""
+    """Write a corpus of sentences of two to four signs; a sign is a vector (or a position) held for 6 to 12 frames."""
     if (root / "test.tsv").is_file():
         return root
     random = np.random.default_rng(0)
@@ -220,7 +220,7 @@ def _write_pictures(folder: Path, rows: np.ndarray) -> None:
 
 
 def _documented(subject: Subject) -> None:
-    """It says what it is, and every number of its config has bounds."""
+    """It has descriptions, and every number of its config has bounds."""
     kind = type(subject.model)
     for attribute in ("title", "needs"):
         assert getattr(kind, attribute), f"{kind.__name__}.{attribute} is empty; `signcl systems` prints it"
@@ -233,7 +233,7 @@ def _documented(subject: Subject) -> None:
 
 
 def _terms(subject: Subject) -> None:
-    """Every term is a finite scalar, and reaches the frame encoder where it can."""
+    """Every term is a finite scalar, and its gradient reaches the frame encoder if it should."""
     batch, model = subject.batch(), subject.model
     with torch.no_grad():
         size = contrast_of(model(batch))[0].shape[2]
@@ -253,7 +253,7 @@ def _terms(subject: Subject) -> None:
 
 
 def _padding(subject: Subject) -> None:
-    """A clip alone gives what it gives beside longer ones: outputs, taps and step lengths."""
+    """A clip has the same outputs, taps and step lengths alone as in a batch with longer clips."""
     model = shaken(subject.model).eval()
     together = subject.batch()
     assert len(set(together.lengths.tolist())) > 1
@@ -276,7 +276,7 @@ def _padding(subject: Subject) -> None:
 
 
 def _taps(subject: Subject) -> None:
-    """Every tap gives rows for every clip, on a clock; `features` is what the terms see."""
+    """Every tap gives rows with positions in time for every clip; `features` is what the terms read."""
     batch, model = subject.batch(), subject.model.eval()
     with torch.no_grad():
         outputs, seen = model(batch), model.tapped(batch)
@@ -290,7 +290,7 @@ def _taps(subject: Subject) -> None:
 
 
 def _saved(subject: Subject) -> None:
-    """Saved and loaded in a run folder it is the same."""
+    """Saving to and loading from a run folder changes nothing."""
     model = shaken(subject.model).eval()
     data, folder = subject.material, subject.folder
     run_folder.save_run_start(folder, subject.recipe, data.tokenizer, data.glosses, data.targets)
@@ -307,9 +307,9 @@ def _saved(subject: Subject) -> None:
 
 
 def _half(subject: Subject) -> None:
-    """In bfloat16 it trains with finite gradients, and its loss stays near."""
+    """In bfloat16 gradients are finite and the loss is close to float32's."""
     model, batch, totals = subject.model, subject.batch(), []
-    model.eval()  # nothing drawn
+    model.eval()  # no randomness
     for half in (False, True):
         torch.manual_seed(0)
         with torch.autocast("cpu", torch.bfloat16, enabled=half), cpu_half():
@@ -322,7 +322,7 @@ def _half(subject: Subject) -> None:
 
 
 def _probability(subject: Subject) -> None:
-    """Of an answer: the log-probability that teacher forcing gives its tokens, for greedy and for beam search."""
+    """The log-probability of an answer equals that of teacher forcing, for greedy and for beam search."""
     model = shaken(subject.model).eval()
     if model.answers != "sentences" or type(model).answer is not System.answer:
         return
@@ -341,7 +341,7 @@ def _probability(subject: Subject) -> None:
 
 
 def _by_heart(subject: Subject) -> None:
-    """The system can overfit four clips: it answers them right; where it answers nothing its loss falls to a half."""
+    """The system can overfit four clips: it answers them correctly, or without answers its loss falls to half."""
     recipe = subject.recipe
     weights = {name: weight for name, weight in recipe.loss.weights.items() if name != "signcl"}
     own = replace(
@@ -370,11 +370,11 @@ def _by_heart(subject: Subject) -> None:
     )
     wanted = {clip.name: clip.text if run.model.answers == "sentences" else " ".join(clip.gloss) for clip in clips}
     wrong = [f"{found[name]!r} for {text!r}" for name, text in wanted.items() if found[name] != text]
-    assert len(wrong) <= len(wanted) // 4, f"{len(wrong)} of {len(wanted)} clips learned by heart are wrong: {wrong}"
+    assert len(wrong) <= len(wanted) // 4, f"{len(wrong)} of {len(wanted)} memorised clips are wrong: {wrong}"
 
 
 def _four_clips(corpus: Path, folder: Path) -> Path:
-    """A corpus whose training is ten copies of four clips, and whose dev split is those."""
+    """A corpus whose training split is ten copies of four clips, and whose dev split is these clips."""
     root = folder / "four"
     root.mkdir(parents=True)
     header, *rows = (corpus / "train.tsv").read_text(encoding="utf-8").splitlines()
@@ -388,7 +388,7 @@ def _four_clips(corpus: Path, folder: Path) -> Path:
 
 
 def shaken(model: System) -> System:
-    """Batch norms with statistics as after some training, so that evaluation mode is not the identity."""
+    """Randomise batch norm statistics, as after some training, so that batch norm in evaluation is not the identity."""
     torch.manual_seed(1)
     for part in model.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
@@ -412,26 +412,26 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "probability": _probability,
     "by_heart": _by_heart,
 }
-"""What `check_system` can check, by name."""
+"""The checks of `check_system` by name."""
 
 
 def check_corpus(
     name: str, root: Path | str, *, splits: Sequence[str] = SPLITS, fast: bool = False, **options: Any
 ) -> list[Sample]:
-    """Check what the loader expects of every corpus: repeatable, one line for mistakes, every clip as it is described.
+    """Check what the loader expects of every corpus: repeatable, one-line errors, clips that match their description.
 
     Args:
         name: a registered corpus.
-        root: a folder of it.
-        splits: those that the folder has.
-        fast: read headers only, instead of decoding every frame.
-        options: of the reader.
+        root: its folder.
+        splits: splits that the folder has.
+        fast: only read headers instead of decoding every frame.
+        options: options of the reader.
 
     Returns:
         The samples of all splits.
 
     Raises:
-        AssertionError: what is wrong; every problem of the clips is listed.
+        AssertionError: a check failed; lists all problems of clips.
     """
     read = CORPORA[name]
     found: list[Sample] = []
@@ -451,8 +451,10 @@ def check_corpus(
     with tempfile.TemporaryDirectory(prefix="signcl-check-") as empty:
         for place, split in ((Path(empty), splits[0]), (Path(root), "no_such_split")):
             message = _refusal(read, place, split, options)
-            assert message is not None, f"{name}: {place}, split {split} is no corpus of it, and was read all the same"
-            assert "\n" not in message, f"{name}: a mistake is answered in one line, got {message!r}"
+            assert message is not None, (
+                f"{name}: {place}, split {split} is not a corpus of this kind, but was read without an error"
+            )
+            assert "\n" not in message, f"{name}: an error must be one line, got {message!r}"
     problems = corpus_problems(Path(root), name, fast=fast, splits=splits, options=options)
     errors = [str(problem) for problem in problems if problem.level == "error"]
     assert not errors, f"{name}: {len(errors)} problems: {'; '.join(errors[:5])}"
@@ -460,7 +462,7 @@ def check_corpus(
 
 
 def _refusal(read: Callable[..., list[Sample]], root: Path, split: str, options: Mapping[str, Any]) -> str | None:
-    """What a reader says of a wrong place, None where it says nothing."""
+    """A reader's error message for a wrong folder; None if it raises no error."""
     try:
         return None if read(root, split, **options) else "it has no sentence"
     except (ValueError, OSError) as error:

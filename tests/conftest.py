@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ import pytest
 
 # tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# nothing is fetched from a hub: without this each name that is none waits half a minute for an answer
+# no test downloads from the hub; without this, each unknown name waits half a minute for an answer
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# a third of what collection takes is compiling: workers and the processes of tests read what the first has compiled
+# compiling takes a third of the collection time: workers and child processes reuse the compiled files of the first
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# waiting for the disk guards files against a power cut, which no test makes; processes that tests start do wait
+os.fsync = lambda handle: None
 
 TESTS = Path(__file__).parent
 
@@ -20,13 +24,19 @@ TESTS = Path(__file__).parent
 def pytest_configure(config: pytest.Config) -> None:
     """One thread for tensors; two workers compile the tests from both ends, and read the other's half."""
     if config.getoption("numprocesses", None):
-        return  # what only starts the workers needs no torch
+        return  # the process that only starts the workers needs no torch
     import torch
 
     torch.set_num_threads(1)
     worker = getattr(config, "workerinput", {}).get("workerid", "gw0")
     if int(worker.removeprefix("gw")) % 2 and [Path(word).resolve() for word in config.args] == [TESTS]:
         config.args = [str(path) for path in sorted(TESTS.rglob("test_*.py"), reverse=True)]
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay until the end: the search for garbage need not go through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +57,17 @@ def corpora(tmp_path_factory) -> dict[bool, Path]:
     return {pixels: write_corpus(root / f"pixels{pixels}", pixels=pixels) for pixels in (False, True)}
 
 
+@pytest.fixture(scope="session")
+def made_site(tmp_path_factory) -> Path:
+    """The corpus and the run of tests/web_site.py, made once for all workers of pytest-xdist; copy what you change."""
+    from web_site import make_site
+
+    root = tmp_path_factory.getbasetemp()
+    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "site"
+    make_site(place)
+    return place
+
+
 LONG = (
     *("test_paper_tables", "test_systems", "test_train", "test_pages", "test_paper_analysis", "test_web"),
     *("test_paper_recipes", "test_paper_runs", "test_compile", "test_paper_check", "test_cli", "test_official"),
@@ -54,10 +75,10 @@ LONG = (
     *("test_smkd", "test_pose", "test_extraction", "test_i3d", "test_freezing", "test_probes", "test_contract"),
     *("test_server_life", "test_hostile_names"),
 )
-"""Files that take longest, longest first: two workers that take whole files in this order end at the same time."""
+"""The slowest test files, slowest first, so that two workers that take complete files finish at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; in one order, whatever the order of collection was."""
+    """Sort the slow files first, in a fixed order that does not depend on the collection order."""
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), item.path))

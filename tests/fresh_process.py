@@ -1,5 +1,6 @@
-"""`signcl ...` in a process of its own, as a user's is, without a user's wait: a server that has torch forks it."""
+"""`signcl ...` in a separate process, like a user's but without the start-up time: a server that has torch forks it."""
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -8,24 +9,50 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
+import psutil
+
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["signcl.cli", "signcl.training.loop", "signcl.evaluation.scoring", "lightning_fabric", "torch.distributed.fsdp"]
-)
+PRELOADED = [
+    *("signcl.cli", "signcl.cli.score_text", "signcl.training.fitting", "signcl.training.loop"),
+    *("signcl.evaluation.scoring", "signcl.inference.translation", "signcl.data.corpora.synthetic"),
+    *("signcl.systems.gfslt", "signcl.systems.slt", "transformers.models.mbart.modeling_mbart"),
+    *("signcl.pages.app", "signcl.pages.server", "signcl.pages.worker", "uvicorn.protocols.http.h11_impl"),
+    *("lightning_fabric", "torch.distributed.fsdp", "torch.utils.tensorboard", "safetensors.torch"),
+    *("av", "lxml.etree", "rapidfuzz.distance", "sacrebleu"),
+]
+"""What processes of tests import, heavy parts that are imported late too: imported once, not in each of them."""
+PROCESSES.set_forkserver_preload(PRELOADED)
 
 
-def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = None):
-    """The same without waiting; stdout and stderr go to files in `place`."""
+def ready() -> None:
+    """Start the fork server now: before a server of pages within the test process starts one with less in it."""
+    forkserver.ensure_running()
+
+
+def descendants() -> set[psutil.Process]:
+    """Every process that the fork server has started, and what those have started."""
+    ready()
+    return set(psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True))
+
+
+def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = None, own_workers: bool = True):
+    """The same without waiting; stdout and stderr go to files in `place`.
+
+    `own_workers` as False takes workers that the process starts from the fork server of the tests; a user's process
+    starts one of its own, which imports everything for one worker.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    process = PROCESSES.Process(target=_run, args=([*map(str, words)], str(cwd), str(place), environment or {}))
+    arguments = ([*map(str, words)], str(cwd), str(place), environment or {}, own_workers)
+    process = PROCESSES.Process(target=_run, args=arguments)
     process.start()
     return process
 
 
 def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    """What `python -m signcl WORDS` gives in a folder: exit code, stdout and stderr."""
+    """Run `python -m signcl WORDS` in a folder; return its exit code, stdout and stderr."""
     with tempfile.TemporaryDirectory() as place:
         process = start(words, cwd, Path(place), environment)
         process.join(300)
@@ -36,16 +63,19 @@ def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subproce
     return subprocess.CompletedProcess(["signcl", *words], process.exitcode, *said)
 
 
-def _run(words: list[str], cwd: str, place: str, environment: dict[str, str]) -> None:
+def _run(words: list[str], cwd: str, place: str, environment: dict[str, str], own_workers: bool = True) -> None:
     from signcl.cli import main
 
+    if not own_workers:
+        forkserver._forkserver.ensure_running = resource_tracker.ensure_running
     for name, number in (("stdout", 1), ("stderr", 2)):
         file = os.open(os.path.join(place, name), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
     sys.stdout.reconfigure(line_buffering=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores it
-    # multiprocessing gives the child the parent's arguments and path; a command has its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite in the background ignores SIGINT
+    # multiprocessing passes the parent's arguments and path to the child; a command has its own
     sys.argv, sys.path[:] = ["signcl", *words], [entry for entry in sys.path if entry not in ("", os.getcwd())]
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec("signcl.__main__")  # for ranks that it starts itself
     os.environ.update(environment)
     os.chdir(cwd)
     code = 1
@@ -62,21 +92,21 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str]) ->
 
 
 def place_of_rank(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The environment that torchrun gives one of so many processes on this machine."""
+    """The environment variables that torchrun sets for one of several processes on this machine."""
     place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     place |= {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
     return {name: str(value) for name, value in place.items()}
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return free.getsockname()[1]
 
 
 def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
-    """Run a script in so many processes, as `torchrun script WORDS` does."""
+    """Run a script in several processes, like `torchrun script WORDS`."""
     port = free_port()
     processes = [PROCESSES.Process(target=_rank, args=(rank, ranks, port, script, words)) for rank in range(ranks)]
     for process in processes:

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-if __package__:  # pytest puts this folder on the path, `python -m tests.kill` does not
+if __package__:  # pytest adds this folder to the path, `python -m tests.kill` does not
     sys.path.insert(0, str(Path(__file__).parent))
 
 import fresh_process
@@ -47,7 +47,7 @@ from signcl.training.recipe import recipe_from_dict, save_recipe
 from signcl.training.runs import load_run
 
 CLOCK = {"seconds", "command", "time", "machine"}
-"""Fields that say when or how long."""
+"""Fields with a time or a duration."""
 UNLIKE = ("events.out.tfevents.",)
 """Files that have the time in their names."""
 BETWEEN = ("last.pt", "metrics.jsonl", "card.json", "manifest.json", "model.safetensors", "recipe.yaml")
@@ -59,11 +59,11 @@ LONGEST = 300  # seconds that a verb may take
 
 @dataclass(frozen=True)
 class Case:
-    """A verb, as small as it gets."""
+    """A verb with the smallest possible inputs."""
 
     words: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    """What of the inputs it starts from."""
+    """The inputs that it needs."""
     ranks: int = 1
     earlier: Callable[[Path], None] = lambda place: None
     """Makes an earlier result, which a kill must not damage."""
@@ -167,7 +167,7 @@ def write_inputs(place: Path, *, runs: bool = True) -> None:
 
 
 def snapshot(place: Path) -> dict[str, str]:
-    """A digest of every file but what is due to the clock."""
+    """A digest of every file, without times."""
     return {
         str(path.relative_to(place)): _digest(path)
         for path in sorted(place.rglob("*"))
@@ -199,7 +199,7 @@ def _timeless(value: Any) -> Any:
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    """Files that are missing, too many or other, a phrase each."""
+    """Describe files that are missing, unexpected or different, one phrase each."""
     said = [f"{name} is missing" for name in expected if name not in found]
     said += [f"{name} is left over" for name in found if name not in expected]
     return said + [f"{name} differs" for name in found if name in expected and found[name] != expected[name]]
@@ -251,7 +251,7 @@ class Victim:
         self.pids = [process.pid for process in self.processes]
 
     def wait(self, processor_seconds: float = float("inf")) -> float:
-        """Until it ends or has used so much processor time; how much it has used."""
+        """Wait until it ends or has used this much CPU time; return the CPU time used."""
         until, used = time.monotonic() + LONGEST, 0.0
         while all(process.is_alive() for process in self.processes) and time.monotonic() < until:
             with contextlib.suppress(OSError):
@@ -262,7 +262,7 @@ class Victim:
         return used
 
     def kill(self) -> bool:
-        """Kill what is left of it, with all of its children; whether anything was."""
+        """Kill the remaining processes of it and its children; return whether there were any."""
         self.kill_groups()
         for process in self.processes:
             process.join()
@@ -276,7 +276,7 @@ class Victim:
                     end(pid, signal.SIGKILL)
 
     def end(self) -> str:
-        """Wait for its end; "" where all is well, else the last line it said."""
+        """Wait for its end; return "" on success, otherwise its last line."""
         for process in self.processes:
             process.join(LONGEST)
         codes = [process.exitcode for process in self.processes]
@@ -326,7 +326,7 @@ class Campaign:
     def start_from(self, case: Case) -> Path:
         """A new folder with what the verb needs."""
         self.number += 1
-        place = self.place / f"run{self.number}" / "here"  # all paths in files are relative, so they are alike
+        place = self.place / f"run{self.number}" / "here"  # all paths in files are relative, so they are equal
         place.mkdir(parents=True)
         for name in case.needs:
             source, target = self.inputs / name, place / name
@@ -336,7 +336,7 @@ class Campaign:
         return place
 
     def undisturbed(self, name: str) -> Usual:
-        """What a verb does when nobody disturbs it."""
+        """Run a verb without a kill, for comparison."""
         if name not in self.usual:
             place = self.start_from(CASES[name])
             victim = Victim(CASES[name], place)
@@ -375,7 +375,7 @@ class Campaign:
 
 
 def damage(place: Path, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
-    """What of the finished results is neither old nor new just after a kill, and runs that cannot be loaded."""
+    """Finished results that are neither old nor new right after a kill, and runs that cannot be loaded."""
     for name, old in before.items():
         path = place / name
         if not path.is_file():
@@ -463,7 +463,7 @@ def _address(server: Victim) -> str:
 
 
 def campaign(names: list[str], runs: int, seed: int, place: Path) -> dict[str, Tally]:
-    """So many runs, the verbs in turn."""
+    """Run this many cases, going through the verbs in turn."""
     trained = any(need.startswith("runs/") for name in names if name in CASES for need in CASES[name].needs)
     made = Campaign(place, runs=trained)
     tallies = {name: Tally() for name in names}
@@ -476,7 +476,7 @@ def campaign(names: list[str], runs: int, seed: int, place: Path) -> dict[str, T
                 annotate(made, draw, tally)
             else:
                 made.run(name, draw, tally)
-        except Exception as error:  # a verb that cannot even do its work undisturbed
+        except Exception as error:  # the verb fails even without a kill
             tally.lost.append(f"LOST: {type(error).__name__}: {error}")
         outcome = "; ".join(tally.lost[before:]) or f"{tally.kills} kills, {tally.resumed} resumed"
         print(f"{number + 1}/{runs} {name}: {outcome}", file=sys.stderr, flush=True)

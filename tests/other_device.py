@@ -1,4 +1,4 @@
-"""A device that computes on the CPU and yet is another one: mixes of devices show on a machine without a GPU.
+"""A test device that computes on the CPU but counts as another device: finds mixed devices on a machine without a GPU.
 
 `FakeTensorMode` of torch finds the same mixes but has no values, so it stops at the first `float(...)`, and it has no
 gradients without CUDA. Here every value is real: public functions run whole, read values back as on a GPU, and their
@@ -53,7 +53,7 @@ class OnDevice(torch.Tensor):
         return f"OnDevice({self.held})"
 
     def tolist(self) -> Any:
-        """As of any tensor, wherever it is."""
+        """Convert like any tensor, on any device."""
         return self.held.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:

@@ -26,13 +26,13 @@ I3D = {"i3d": {"window": 4, "stride": 2, "width_factor": 1 / 16, "norm_momentum"
 
 @dataclass(frozen=True)
 class Case:
-    """One system in the stage that trains it, as small as it gets."""
+    """One system in the stage that trains it, at the smallest size."""
 
     name: str
     model: dict = field(default_factory=dict)
-    """Recipe values beside `SMALL`."""
+    """Recipe values in addition to `SMALL`."""
     weights: dict = field(default_factory=dict)
-    """Terms beside signcl; empty takes the system's own."""
+    """Loss terms in addition to signcl; empty: the system's own terms."""
     visual: str = "feature_mlp"
     """feature_mlp reads the corpus of features; any other the corpus of frames."""
     loss: dict = field(default_factory=dict)
@@ -156,13 +156,13 @@ def recipe_of(case: Case, corpora: dict[bool, Path], out: Path, **train) -> Reci
 
 
 def having(name: str, values: dict) -> dict:
-    """Those of the values that a system has a key for."""
+    """Only the values for which the system has a key."""
     return {key: value for key, value in values.items() if key in system_class(name).Config.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
 class Words:
-    """A tokenizer of some size."""
+    """A tokenizer of a given size."""
 
     vocab_size: int = 11
     pad_id: int = 0
@@ -192,7 +192,7 @@ PUBLISHED = {
 
 
 def make(kind: type[System], visual: torch.nn.Module, *, num_glosses: int | None = None, **values) -> System:
-    """A system around a frame encoder, at its published size but for the values given."""
+    """A system with a frame encoder, at its published size except for the given values."""
     words = Words(**{key: values.pop(key) for key in list(values) if key in Words.__dataclass_fields__})
     given = {key: values.pop(key) for key in ("terms", "described", "targets") if key in values}
     glosses = None if num_glosses is None else GlossVocabulary([f"G{i}" for i in range(num_glosses - 2)])
@@ -218,7 +218,7 @@ def built(recipe: Recipe) -> tuple[torch.nn.Module, Material]:
 
 
 def batch_of(material: Material, recipe: Recipe, indices: list[int]) -> Batch:
-    """Training clips as dev gives them: nothing drawn."""
+    """Training clips read as in dev, without random augmentation."""
     made = {"glosses": material.glosses, "targets": material.targets, "dim": material.feature_dim}
     data = ClipDataset(material.train.samples, material.tokenizer, recipe.reading, training=False, **made)
     loaded = data[indices]

@@ -74,7 +74,7 @@ def test_a_line_cut_by_a_power_cut_costs_nothing_but_itself(tmp_path, capsys):
     append_decision(path, made("bob", BUY, 22))
     found = read_decisions(path)
     assert [(d.annotator, d.frame) for d in found] == [("ada", 11), ("bob", 22)]
-    assert "1 line was cut" in capsys.readouterr().err
+    assert "1 incomplete line was left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_the_frame_of_a_span_is_the_judges_else_the_median(tmp_path, capsys):
     assert read_choices(path, unsettled="leave_out") == {KEY: 9, BUY: 21}
     assert disagreements(read_decisions(path)) == [skipped]
     assert read_choices(path, spans=[BUY]) == {BUY: 21}
-    assert "1 choices for spans that are not asked for" in capsys.readouterr().err
+    assert "1 choices for other spans" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no chosen frame for these spans"):
         read_choices(path, spans=[SpanKey("x", "Y", 0, 1)])
 
@@ -175,7 +175,7 @@ def test_no_file_and_an_empty_file_are_said(tmp_path):
     with pytest.raises(ValueError, match="signcl serve --annotate"):
         read_choices(tmp_path / "none")
     (tmp_path / "c").write_text("")
-    with pytest.raises(ValueError, match="holds no chosen frame"):
+    with pytest.raises(ValueError, match="contains no chosen frame"):
         read_choices(tmp_path / "c")
 
 

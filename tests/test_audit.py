@@ -95,7 +95,7 @@ def test_rules_strides_and_zipf_factors_become_rows():
     ]
     assert {row["left_out"] for row in rows} == {1}
     by_rule = {(r["rule"], r["stride"], r["zipf"]): r for r in rows}
-    # 80 frames / 3 words * 2.3 = 61.3 frames: a margin of which twice is longer than the clip.
+    # 80 frames / 3 words * 2.3 = 61.3 frames: twice this margin is longer than the clip.
     assert by_rule["paper", 1, 2.3]["anchors_without_negative"] == 80
     assert by_rule["paper", 1, 2.3]["negative_share"] is None
     # One change of sign among 79 neighbours; at stride 4 among 19.
@@ -123,7 +123,7 @@ def test_wrong_settings_are_named():
         run_audit(good, zipf=[0.0])
     with pytest.raises(ValueError, match="none of 1 clips has spans"):
         run_audit([clip("a", 30)])
-    with pytest.raises(ValueError, match="one frame long, as best frames chosen by people are"):
+    with pytest.raises(ValueError, match="one frame long, like best frames chosen by people"):
         run_audit([clip("a", 30, Span("X", 3, 4), Span("Y", 9, 10))])
     with pytest.raises(ValueError, match=r"6 spans do not fit .* and 1 more"):
         run_audit([clip(str(i), 30, Span("X", 20, 31)) for i in range(6)])
@@ -160,4 +160,4 @@ def test_the_command_counts_a_folder_and_a_table_of_spans(tmp_path: Path, capsys
     assert main(["audit"]) == 2
     assert "CORPUS folder or --phoenix-alignments" in capsys.readouterr().err
     assert main(["audit", str(tmp_path), "--spans", str(tmp_path / "none.tsv")]) == 2
-    assert "there is no such file" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err

@@ -24,7 +24,7 @@ SETTINGS = re.compile(r"(Recipe|Config|Settings|Limits|Annotation|Decode)$")
 
 
 def settings_of_the_package() -> list[type]:
-    """Every dataclass by whose name somebody sets something."""
+    """Every dataclass whose fields a user can set."""
     found = set()
     for module in pkgutil.walk_packages(signcl.__path__, "signcl."):
         if module.name.endswith("__main__"):

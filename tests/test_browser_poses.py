@@ -104,7 +104,7 @@ def test_a_pose_file_that_cannot_be_meant_is_one_line(shipped, coco):
     run, whole = shipped.run, coco.read_bytes()
     assert refused(coco, run, Limits(frames=10)) == (
         413,
-        f"the clip has {len(np.load(CLIP))} frames, at most 10 are taken",
+        f"the clip has {len(np.load(CLIP))} frames, the limit is 10",
     )
     status, line = refused(coco, run, part=(0.0, 1.0))
     assert (status, line.partition(";")[0]) == (422, "start and stop are for videos")

@@ -87,7 +87,7 @@ def test_the_interval_over_signers_is_as_wide_as_other_signers_scatter():
     assert by_instance.high - by_instance.low < 0.4 * (by_signer.high - by_signer.low)
     with pytest.raises(ValueError, match="needs the signer of each row"):
         ratio_interval(rows, glosses, over="signers")
-    with pytest.raises(ValueError, match=r"at least 2 of them, got 432 rows of 1\."):
+    with pytest.raises(ValueError, match=r"at least 2 signers, got 432 rows of 1 signers\."):
         ratio_interval(rows, glosses, over="signers", signers=["x"] * len(rows))
 
 
@@ -163,11 +163,11 @@ def test_by_signer_on_the_command_line(files, capsys):
     assert found["signers"]["within"] < 50 < found["signers"]["across"]
     assert [row["signer"] for row in found["signers"]["each"]] == [f"S{s}" for s in range(6)]
     assert found["retrieval"]["signers"]["one_nn"] < 0.5 * found["retrieval"]["clips"]["one_nn"]
-    assert any("the features say who signs" in note for note in found["notes"])
+    assert any("the features identify the signer" in note for note in found["notes"])
     assert found["made"]["interval"] == "signers"
     for flags in (["--by", "signer"], ["--interval", "signers"], ["--weight", "signers"]):
         assert main([*words, *flags]) == 2
-        assert "needs at least 2 signers, and no signer is known" in capsys.readouterr().err
+        assert "needs at least 2 signers, but no signer is known" in capsys.readouterr().err
 
 
 def test_the_command_says_where_sdr_and_retrieval_disagree(files, capsys):
@@ -194,7 +194,7 @@ def test_one_clip_a_gloss_and_constant_features_are_said(files, capsys):
     lines += [f"c{i}\tG{i}\t{3 * j}\t{3 * j + 3}" for i in range(3) for j in range(2)]
     (files / "spans.tsv").write_text("\n".join(lines) + "\n")
     assert main(["density", str(files / "clips.npz"), "--spans", str(files / "spans.tsv")]) == 0
-    assert "not measured: retrieval needs a gloss in two clips, got 6 instances of 3 glosses" in capsys.readouterr().out
+    assert "not measured: retrieval needs a gloss in two clips, but none of 3 glosses" in capsys.readouterr().out
 
 
 # -- without glosses -------------------------------------------------------------------------------------------------
@@ -213,17 +213,17 @@ def test_label_free_takes_out_signers_and_says_when_not_to_trust_it():
     assert aware.trusted
     assert aware.signer_share > 0.9
     assert aware.neighbour_ratio > 3 * blind.neighbour_ratio, "noise is dense once the offset is gone"
-    with pytest.raises(ValueError, match="needs a signer per clip, got 2 for 12"):
+    with pytest.raises(ValueError, match="needs one signer per clip, got 2 for 12"):
         label_free_density(clips, signers=["a", "b"])
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--measures"], "--measures: does nothing with --label-free"),
-        (["--interval", "glosses"], "--interval: does nothing with --label-free"),
-        (["--glosses", "x.txt"], "--glosses: does nothing with --label-free"),
-        (["--frame", "centre", "mean"], "--frame centre mean: does nothing with --label-free"),
+        (["--measures"], "--measures: has no effect with --label-free"),
+        (["--interval", "glosses"], "--interval: has no effect with --label-free"),
+        (["--glosses", "x.txt"], "--glosses: has no effect with --label-free"),
+        (["--frame", "centre", "mean"], "--frame centre mean: has no effect with --label-free"),
     ],
 )
 def test_an_option_acts_or_is_refused(tmp_path, capsys, flags, said):
@@ -238,7 +238,7 @@ def test_label_free_writes_where_it_is_told(tmp_path, capsys):
     assert json.loads((tmp_path / "found.json").read_text())["clips"] == 3
     assert "A diagnostic: none of these is the SDR" in capsys.readouterr().out
     assert main(["density", str(tmp_path / "clips.npz"), "--frames-per-sign", "9"]) == 2
-    assert "--frames-per-sign: does nothing without --label-free" in capsys.readouterr().err
+    assert "--frames-per-sign: has no effect without --label-free" in capsys.readouterr().err
 
 
 def test_compare_and_report_say_it_of_runs(tmp_path):

@@ -145,7 +145,7 @@ def test_accuracy_by_hand():
     assert found["top1_per_gloss"] == pytest.approx(100 * (2 / 3 + 0) / 2)
     low, high = found["intervals"]["top1"]
     assert low <= 50 <= high
-    with pytest.raises(ValueError, match="as many answers as references, at least one, got 0 and 0"):
+    with pytest.raises(ValueError, match="one answer per reference, at least one, got 0 and 0"):
         score_classes([], [])
 
 

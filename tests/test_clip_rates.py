@@ -1,4 +1,4 @@
-"""A run trained at 25 frames a second meets clips of other rates: phones, mixed corpora, runs of before."""
+"""A run trained at 25 frames per second reads clips of other rates: phones, mixed corpora, older runs."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_phone_clip_is_brought_to_the_rate_of_training_and_this_is_said(run, t
     recipe, _ = input_for(model.run, clip)
     # A third of a second at 25: 8 frames, at 0, 2.4, 4.8 ... of the 60, the nearest.
     assert numbers(load_raw(Sample("phone", "", clip=clip), recipe)) == [4 + n for n in (0, 2, 5, 7, 10, 12, 14, 17)]
-    said = "phone.mp4: 60 frames a second, the run was trained at 25: its 20 frames become 8 by their times"
+    said = "phone.mp4: 60 frames per second, the run was trained at 25: its 20 frames are resampled to 8"
     found = translate(model, clip)
     assert found.num_frames == 8
     assert found.notes == (said,)
@@ -81,7 +81,7 @@ def test_a_phone_clip_is_brought_to_the_rate_of_training_and_this_is_said(run, t
     assert main(["translate", str(run), str(clip), "--json", "--fps=30", "--device=cpu"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["frames"] == 10
-    assert "30 are asked for: its 20 frames become 10" in printed.err
+    assert "30 are asked for: its 20 frames are resampled to 10" in printed.err
 
 
 def test_a_clip_of_the_rate_of_training_is_read_as_ever(run, tmp_path, capsys):
@@ -103,9 +103,9 @@ def test_an_upload_is_brought_to_the_rate_within_the_limits(run, tmp_path):
     loaded, notes = load_run(run), []
     raw = read_upload(phone_clip(tmp_path / "up.mp4"), loaded, Limits(), notes.append)
     assert len(raw) == 8
-    assert notes == ["60 frames a second, the run was trained at 25: its 20 frames become 8 by their times"]
+    assert notes == ["60 frames per second, the run was trained at 25: its 20 frames are resampled to 8"]
     slow = make_video(tmp_path / "slow.mp4", greys(20), rate=5)
-    with pytest.raises(Refused, match="100 frames at 25 a second, at most 50 are taken"):
+    with pytest.raises(Refused, match="100 frames at 25 per second; the limit is 50"):
         read_upload(slow, loaded, Limits(frames=50), notes.append)
 
 
@@ -161,7 +161,7 @@ def test_damaged_clips_of_a_batch_are_counted_and_named(tmp_path, capsys):
     list(read_batches(data, [[0, 1]], device="cpu", broken=broken, progress=False))
     said = capsys.readouterr().err
     assert broken == {}
-    assert said.startswith("1 clips are damaged and were read all the same (input.damaged): b: ")
+    assert said.startswith("1 clips are damaged and were read anyway (input.damaged): b: ")
     data = ClipDataset(samples, None, Reading(InputRecipe(damaged="refuse")), training=False)
     list(read_batches(data, [[0, 1]], device="cpu", broken=broken, progress=False))
     assert list(broken) == ["b"]
@@ -175,6 +175,6 @@ def test_training_on_several_rates_says_so(tmp_path, capsys):
     ]
     assert training_rate(samples[1:], InputRecipe()) == 30
     assert training_rate(samples, InputRecipe()) is None
-    assert "several rates, 25 to 30 frames a second" in capsys.readouterr().err
+    assert "several rates, 25 to 30 frames per second" in capsys.readouterr().err
     assert training_rate(samples, InputRecipe(fps=12.5)) == 12.5
     assert training_rate([Sample("f", "x", features=np.zeros((3, 2)))], InputRecipe()) is None

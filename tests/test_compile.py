@@ -1,6 +1,6 @@
 """What `train.compile` does, and that a whole model can be captured by torch.compile, whatever the sizes of a batch.
 
-Capturing a whole GFSLT takes twenty seconds: the recurrent system stands for all.
+Capturing a complete GFSLT takes twenty seconds, so only the recurrent system is tested.
 """
 
 import pytest

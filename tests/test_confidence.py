@@ -67,7 +67,7 @@ def test_what_cannot_be_learned_is_not_claimed():
     assert cross_fitted([0.1] * 29, [1.0] * 29) is None
     against = fit_calibration(
         np.linspace(0, 1, 50), np.linspace(1, 0, 50)
-    )  # the surest are worst: level, never falling
+    )  # the most confident are worst: the curve is flat, never falling
     assert np.ptp(against([0.0, 1.0])) == 0
     assert fit_calibration(np.linspace(0, 1, 50), [1.0] * 50)([0.5]) == pytest.approx(0.999)
     with pytest.raises(ValueError, match="numbers from 0 to 1"):
@@ -160,7 +160,7 @@ def test_few_dev_clips_are_not_calibrated_and_stale_or_damaged_files_are_told(ru
     place = replace(model.run, folder=tmp_path)
     judge = calibrate(place, samples, given, model.run.recipe.decode, device="cpu", progress=False)
     assert judge.why_not == "not calibrated: 4 clips of dev are too few, 30 are needed"
-    assert judge.made["limit_from"] == "train"  # of so few dev clips the farthest 1 % is nobody
+    assert judge.made["limit_from"] == "train"  # with so few dev clips, the farthest 1 % is no clip
     assert judge(given[samples[0].name]).confidence is None
     again = load_judge(tmp_path)
     assert again.calibration is None
@@ -169,9 +169,9 @@ def test_few_dev_clips_are_not_calibrated_and_stale_or_damaged_files_are_told(ru
     with pytest.raises(ValueError, match=r"signcl evaluate .* --split dev"):
         load_judge(tmp_path)
     said = json.loads((run / "confidence.json").read_text())
-    (tmp_path / "confidence.json").write_text(json.dumps(said))  # of weights that this folder does not have
+    (tmp_path / "confidence.json").write_text(json.dumps(said))  # learned for weights that this folder does not have
     assert load_judge(tmp_path) is None
-    assert "other weights" in capsys.readouterr().err
+    assert "different weights" in capsys.readouterr().err
 
 
 def test_an_answer_without_probability_has_no_verdict():

@@ -52,7 +52,7 @@ class Frames(System):
 
 
 class OwnAnswer(Frames):
-    """Glosses by a rule of its own, without log-probabilities that anybody searches."""
+    """Finds glosses by its own rule, without log-probabilities to search."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
@@ -68,7 +68,7 @@ class OwnAnswer(Frames):
 
 
 class Pretraining(Frames):
-    """It answers nothing, and its term is called as that of another system."""
+    """Gives no answers, and its term has the name of another system's term."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
@@ -101,7 +101,7 @@ class OtherVLP(VLP):
 
 
 class Mistapped(Frames):
-    """SignCL would look elsewhere than density."""
+    """SignCL would use another tap than density."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):

@@ -111,7 +111,7 @@ def test_windows_line_ends_byte_order_mark_and_empty_lines_are_passed_over(tmp_p
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a\tx.mp4\tfine", r"train\.tsv:3: name 'a' stands already in line 2"),
+        ("a\tx.mp4\tfine", r"train\.tsv:3: name 'a' is already in line 2"),
         ("\tx.mp4\tfine", r"train\.tsv:3: the column name is empty"),
         ("b\t\tfine", r"train\.tsv:3: b has no path"),
         ("b\tx.mp4", r"train\.tsv:3: b has a text without words: ''"),
@@ -161,7 +161,7 @@ def test_missing_tables_columns_and_rows_are_named(tmp_path):
 
 
 def test_loading_opens_no_clip(tmp_path):
-    # None of these files exists; 2,000 rows are read all the same.
+    # None of these files exists; the 2,000 rows can still be read.
     rows = [f"n{i}\tclips/{i}.mp4\tsentence {i}" for i in range(2000)]
     assert len(load_samples("folder", table(tmp_path, *rows), "train")) == 2000
 
@@ -278,7 +278,7 @@ def test_imu_numbers_missing_or_mixed_up_files_are_named(tmp_path, imu):
     with pytest.raises(ValueError, match=r"needs the file three_sign\.npz"):
         load_samples("imu_numbers", tmp_path, "train")
     (tmp_path / "three_sign.npz").symlink_to(imu / "two_sign.npz")
-    with pytest.raises(ValueError, match="must hold the same number of sequences, got 504, 275, 275"):
+    with pytest.raises(ValueError, match="must have the same number of sequences, got 504, 275, 275"):
         load_samples("imu_numbers", tmp_path, "train")
     with pytest.raises(ValueError, match="text must be words or digits, got 'roman'"):
         load_samples("imu_numbers", imu, "train", text="roman")
@@ -449,7 +449,7 @@ def test_csl_daily_missing_labels_are_named(tmp_path):
         load_samples("csl_daily", tmp_path, "dev")
     (tmp_path / "sentence_label").mkdir()
     (tmp_path / "sentence_label/csl2020ct_v2.pkl").write_bytes(pickle.dumps([]))
-    with pytest.raises(ValueError, match=r"needs sentence_label/split_1\.txt beside"):
+    with pytest.raises(ValueError, match=r"needs sentence_label/split_1\.txt next to"):
         load_samples("csl_daily", tmp_path, "dev")
 
 

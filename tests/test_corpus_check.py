@@ -89,7 +89,7 @@ def test_every_planted_fault_is_found_with_its_file_and_nothing_else(healthy):
     )
     expected = [
         ("train.tsv:13", "wordless has a text without words: '?!'"),
-        ("train.tsv:14", "name 'missing' stands already in line 2"),
+        ("train.tsv:14", "name 'missing' is already in line 2"),
         ("clips/missing.mp4", "no such clip"),
         ("clips/truncated.mp4", "truncated"),
         ("clips/empty.mp4", "empty file"),
@@ -108,7 +108,7 @@ def test_every_planted_fault_is_found_with_its_file_and_nothing_else(healthy):
         assert reason in error
         assert "\n" not in error
     crossing, warning = sorted(what(problems, "warning"), key=len, reverse=True)
-    assert "span B:3-6 begins before the one before it ends (4)" in crossing, "two hands may"
+    assert "span B:3-6 begins before the previous one ends (4)" in crossing, "two hands may"
     assert warning == f"{clips / 'count.mp4'} (count): warning: has 6 frames, the table says 9"
 
 
@@ -131,7 +131,7 @@ def test_a_clip_in_two_splits_is_an_error_even_as_a_copy(healthy):
     errors = what(check_corpus(healthy))
     assert len(errors) == 3
     assert "test.tsv:2" in errors[0]
-    assert errors[1] == f"{healthy}/clips/train.mp4: is in train (train-a) and in test (b): a split leaks"
+    assert errors[1] == f"{healthy}/clips/train.mp4: is in train (train-a) and in test (b): data leak"
     assert errors[2].startswith(f"{healthy}/clips/copy.mp4: is a copy of {healthy}/clips/train.mp4: train and test")
 
 
@@ -140,7 +140,7 @@ def test_a_sentence_of_train_in_test_and_a_clip_twice_are_warnings(healthy):
     problems = check_corpus(healthy)
     assert what(problems) == []
     twice, seen = what(problems, "warning")
-    assert twice == f"{healthy}/clips/test.mp4: warning: is the clip of a and of c in test"
+    assert twice == f"{healthy}/clips/test.mp4: warning: is the clip of both a and c in test"
     assert seen == f"{healthy}, test: warning: 1 of 3 sentences (33.3%) occur in train, e.g. a = train-a"
 
 
@@ -154,9 +154,9 @@ def test_features_are_looked_into(tmp_path):
     errors = what(check_corpus(tmp_path))
     assert [error.partition(": ")[2] for error in errors] == [
         "the store has no features of 'x' (it has 2 clips)",
-        "features of 'nan' hold NaN or infinity, first in frame 0; extract it again",
+        "features of 'nan' contain NaN or infinity, first in frame 0; extract it again",
         "features of 'flat' must be numbers [T, D] with at least one frame, got float64 [3]",
-        "is in train (a) and in test (a): a split leaks",
+        "is in train (a) and in test (a): data leak",
     ]
     assert errors[1].startswith(f"{tmp_path}/nan.npy")
     fast = what(check_corpus(tmp_path, fast=True))

@@ -285,7 +285,7 @@ def test_isharah_reads_both_kinds_of_tables(tmp_path, capsys):
     (sample,) = load_samples("isharah", tmp_path, "train", protocol="US")
     assert (sample.text, sample.gloss) == ("", ("سوال", "هو"))
     write(tmp_path / "Annotations/isharah500/SI/train.txt", "id|gloss|text\n00_0001|هو|هو\n")
-    with pytest.raises(ValueError, match=r"annotations of isharah500, isharah1000; name one by corpus\.opt"):
+    with pytest.raises(ValueError, match=r"annotations of isharah500, isharah1000; choose one with corpus\.opt"):
         load_samples("isharah", tmp_path, "train")
     (sample,) = load_samples("isharah", tmp_path, "train", subset="isharah500")
     assert sample.gloss == ("هو",)
@@ -364,7 +364,7 @@ def test_the_doctor_recognises_a_corpus_and_says_what_is_missing(openasl, capsys
     out = capsys.readouterr().out
     assert "OpenASL, American Sign Language from YouTube; reader openasl (found data/openasl-v1.0.tsv)" in out
     assert "train: 2 sentences" in out
-    assert "1 without their file: BBBBBBBBBB2-00:00:01.000-00:00:01.400" in out
+    assert "1 without a file: BBBBBBBBBB2-00:00:01.000-00:00:01.400" in out
     assert "test: cannot be read: " in out
     assert "published: https://github.com/chevalierNoir/OpenASL" in out
     assert f"signcl corpus check {openasl} --corpus openasl" in out
@@ -402,18 +402,16 @@ def test_the_doctor_of_an_unknown_folder_says_what_it_found_and_how_to_make_a_ta
     write(tmp_path / "sentences.xlsx", "no table")
     assert main(["corpus", "doctor", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert "no known corpus; it holds 1 .mp4, 1 .xlsx" in out
+    assert "no known corpus; it contains 1 .mp4, 1 .xlsx" in out
     assert "first clip\tday one/first clip.mp4\tthe sentence that is signed" in out
-    assert "sentences may stand in sentences.xlsx" in out
+    assert "sentences may be in sentences.xlsx" in out
     (tmp_path / "empty").mkdir()
     assert main(["corpus", "doctor", str(tmp_path / "empty")]) == 1
-    assert "it holds nothing" in capsys.readouterr().out
+    assert "it contains nothing" in capsys.readouterr().out
     assert main(["corpus", "doctor", str(tmp_path / "nowhere")]) == 2
     assert "does not exist; give the folder of a corpus" in capsys.readouterr().err
 
 
 def test_an_unknown_corpus_is_pointed_to_folder():
-    with pytest.raises(
-        ValueError, match=r"got 'kvk' \(any other data: folder, with a table beside it; `signcl corpus d"
-    ):
+    with pytest.raises(ValueError, match=r"got 'kvk' \(for any other data: folder, with a table; `signcl corpus d"):
         load_samples("kvk", ".", "train")

@@ -22,8 +22,8 @@ from signcl.data.text.tokenizers import load_glosses, load_tokenizer
     ({"a": [1, "x"]}, {"a": [int]}, r"a\[1\]: needs int, got 'x'"),
     ({"a": [1, 2, 3]}, {"a": (int, int)}, "a: needs a list of 2, got"),
     ({"a": {"b": 1}}, {"a": {str: str}}, r"a\['b'\]: needs str, got 1"),
-    ({}, {"a": int}, "the whole has no 'a'"),
-    ([], {"a": int}, "the whole: needs a mapping, got"),
+    ({}, {"a": int}, "the file has no 'a'"),
+    ([], {"a": int}, "the file: needs a mapping, got"),
     ({"a": "x" * 100}, {"a": int}, r"got 'x+\.\.\."),
 ])  # fmt: skip
 def test_a_wrong_shape_is_named(data, shape, said):
@@ -45,13 +45,13 @@ def test_what_is_no_json_is_named(tmp_path, text):
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
-    ('["\\ud800"]', "half a character"),
+    ('{"a": 1, "a": 2}', "the key 'a' occurs twice"),
+    ('["\\ud800"]', "a lone surrogate"),
     ("[" * 101 + "]" * 101, "at most 100 levels"),
     ('{"a":' * 500 + "1" + "}" * 500, "at most 100 levels"),
     ("9" * 5000, "4300 digits"),
-    (b"\xff", "no UTF-8: invalid start byte at byte 0"),
-    ("[1,]", "no JSON: "),
+    (b"\xff", "not UTF-8: invalid start byte at byte 0"),
+    ("[1,]", "not JSON: "),
 ])  # fmt: skip
 def test_what_python_reads_and_should_not(text, said):
     with pytest.raises(ValueError, match=said):
@@ -102,7 +102,7 @@ def changed(store, tmp_path, change) -> str:
     (lambda i: i["meta"].update(stride="4"), r"meta.stride: needs float, got '4'"),
     (lambda i: i["meta"].update(stride=0), "meta.stride: needs a number above 0"),
     (lambda i: i["meta"].update(thinned={"clip 1": 3}), r"thinned\['clip 1'\]: needs a list of 2"),
-    (lambda i: i["entries"].append(["clip 0", 0, 0, 1]), "the clip 'clip 0' stands twice"),
+    (lambda i: i["entries"].append(["clip 0", 0, 0, 1]), "the clip 'clip 0' occurs twice"),
     (lambda i: i["entries"].append(["x", 9, 0, 1]), "needs a shard below 3"),
     (lambda i: i["entries"].append(["x", 0, -1, 1]), "got shard 0, row -1"),
     (lambda i: i["entries"].append(["x", 0, 0, 0]), "0 rows"),

@@ -1,6 +1,7 @@
 """The preregistered experiment: its analysis by hand and against scipy, its raw numbers, its arms."""
 
 import argparse
+import functools
 import math
 import shutil
 from dataclasses import replace
@@ -299,3 +300,53 @@ def test_a_run_keeps_its_number_where_code_changes_that_it_does_not_use(tmp_path
         assert changed(file, '\n"""Words."""  # of nobody\n') == first, file
     assert number("signcl.systems.smkd") != first
     assert number(corpus="signcl.data.corpora.csl_daily") != first
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """The package, to be changed."""
+    own = Path(__import__("signcl").__file__).parent
+    return shutil.copytree(
+        own, tmp_path_factory.mktemp("code") / "signcl", ignore=shutil.ignore_patterns("*.pyc", "recipes")
+    )
+
+
+def test_a_run_keeps_its_number_where_a_loss_changes_that_it_does_not_weigh(copied):
+    from paper.jobs import code_of
+    from signcl.training.recipe import load_recipe, recipe_path
+
+    shared, frames = "signcl.systems.terms.shared:", "signcl.systems.terms.frame_terms:"
+    translation, signcl, slow = f"{shared}translation", f"{shared}frame_contrast", f"{frames}slow"
+    words = "signcl.systems.terms.word_terms:word_contrast"
+
+    def number(*terms):
+        return code_version("signcl.systems.slt", None, copied, terms)
+
+    first = functools.cache(number)
+
+    def changed(file, what, *terms):
+        """Whether a change of a function or class makes another run of one that weighs these terms."""
+        path, before = copied / file, first(*terms)
+        text = path.read_text(encoding="utf-8")
+        assert f"\n{what}" in text
+        path.write_text(text.replace(f"\n{what}", f"\n@changed\n{what}", 1), encoding="utf-8")
+        found = number(*terms)
+        path.write_text(text, encoding="utf-8")
+        return found != before
+
+    assert changed("losses/regularisers.py", "def slow_loss", translation, slow)
+    assert not changed("losses/regularisers.py", "def slow_loss", translation, signcl)
+    for file, what in (
+        ("losses/signcl.py", "def signcl_loss"),
+        ("systems/terms/shared.py", "def signcl_of"),
+        ("losses/lengths.py", "def one_per_clip"),  # two steps away
+    ):
+        assert changed(file, what, translation, signcl), file
+        assert not changed(file, what, translation), file
+    assert changed("losses/sentence.py", "def label_smoothed_cross_entropy", translation, slow)
+    assert changed("systems/parts/word_memory.py", "class WordMemory", translation, words), "only this term imports it"
+    assert not changed("systems/parts/word_memory.py", "class WordMemory", translation, signcl)
+    assert changed("training/loop.py", "class ", translation), "a whole module of every run"
+    plain, with_signcl = (load_recipe(recipe_path(f"synthetic/finetune{part}.yaml")) for part in ("", "-signcl"))
+    assert code_of(plain) != code_of(with_signcl)
+    assert code_of(plain) == code_of(load_recipe(recipe_path("synthetic/finetune.yaml"), ["loss.label_smoothing=0.1"]))

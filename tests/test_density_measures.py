@@ -123,7 +123,7 @@ def test_the_interval_of_a_correlation_covers_like_fishers():
         ([1, 2, 3], [1, 2, 4], [[1, 2, 3]], "at least 4 glosses"),
         ([1, 1, 1, 1], [1, 2, 3, 5], (), "the same for all"),
         ([1, 2, 3, 4], [1, 2, 3, 5], [[2, 4, 6, 8]], "than the controls do"),
-        ([1, 2, 3, 4], [1, 2, 3, 5], [[1, 2, 3]], "controls of 4 glosses"),
+        ([1, 2, 3, 4], [1, 2, 3, 5], [[1, 2, 3]], "controls for 4 glosses"),
     ],
 )
 def test_correlations_of_nothing_are_refused(x, y, controls, message):

@@ -1,6 +1,6 @@
 """On a device that is not the CPU: no mix of devices anywhere, and the same values (tests/other_device.py).
 
-Also what is said where a device, a precision or its memory is not there. What only a real GPU shows is in tests/gpu.
+Also the messages for a missing device, precision or memory. Tests that need a real GPU are in tests/gpu.
 """
 
 import importlib.util
@@ -45,7 +45,7 @@ from signcl.training.refusals import Refusals, carried, total_norm
 from signcl.training.runs import load_run
 
 ONE_OF_EACH = {case.name: case for case in reversed(CASES)}
-"""A row of each system: what its rows differ in computes with the same tensors."""
+"""One row per system; its other rows compute with the same tensors."""
 
 
 # -- the stand-in itself -----------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_frames_are_augmented_on_another_device():
 
 
 def gpus(monkeypatch, number: int, *, bfloat16: bool = True) -> None:
-    """A machine with so many GPUs, as far as torch is asked about them."""
+    """Make torch report this number of GPUs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bfloat16)
@@ -306,7 +306,7 @@ def test_a_gpu_that_is_not_there_is_one_line(corpora, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ({"devices": 4}, "train.devices=4 needs as many GPUs on this machine, and there are 2.*accumulate=2 "),
+        ({"devices": 4}, "train.devices=4 needs as many GPUs on this machine, but there are 2.*accumulate=2 "),
         ({"precision": "bf16-mixed"}, "compute capability 8.0 or above, and Tesla T4 has 7.5.*16-mixed"),
         ({"precision": "16-mixed", "device": "cpu"}, "16-mixed needs a GPU"),
         ({"device": "mps"}, "train.device=mps needs an Apple GPU"),

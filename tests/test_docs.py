@@ -1,4 +1,4 @@
-"""Texts hold to the code: every import in them works, every file that they name is there, every command is one."""
+"""The documentation matches the code: every import works, every named file exists, and every command is valid."""
 
 import dataclasses
 import functools
@@ -55,7 +55,7 @@ def keys_of(kind: type, prefix: str) -> set[str]:
 KEYS = keys_of(Recipe, "").union(*(keys_of(system_class(name).Config, "model.") for name in system_names()))
 SECTIONS = "|".join([field.name for field in dataclasses.fields(Recipe)] + system_names())
 NO_KEY = ("loss.weights.", "corpus.options.", "loss.norm", "train.tsv", "model.safetensors")
-"""Terms and options have any name; the loss of docs/adding-a-loss.md has a section; two are files."""
+"""Not recipe keys of the package: names of terms and options, the section of docs/adding-a-loss.md, and two files."""
 
 
 @EACH
@@ -120,7 +120,7 @@ def commands_of(text: str) -> list[list[str]]:
 
 @functools.cache
 def parser_for(*words: str):
-    """`corpus` builds the options of some verbs only when they are typed."""
+    """Cached parsers; `corpus` adds the options of some verbs only if they are on the command line."""
     return make_parser(words)
 
 

@@ -82,7 +82,7 @@ def test_reader_cases_are_read_right_and_come_back(case, right, real_data, tmp_p
     ((_, spans),) = read_spans(table).items()
     assert [(span.token, span.start, span.stop) for span in spans] == right
     said = capsys.readouterr().err
-    assert ("50 frames a second, as its video has: base50.eaf (base50.mp4)" in said) == (case == "fps/base50")
+    assert ("50 frames per second, from its video: base50.eaf (base50.mp4)" in said) == (case == "fps/base50")
     assert ("1 hidden file is skipped" in said) == (case == "mac")
 
 
@@ -95,9 +95,9 @@ def test_reader_cases_are_read_right_and_come_back(case, right, real_data, tmp_p
         ),
         (
             "newline",
-            r"newline.eaf: annotation a1 of tier 'gloss', 'HELLO\\nagain' from 0 to 400 ms, holds a line break",
+            r"newline.eaf: annotation a1 of tier 'gloss', 'HELLO\\nagain' from 0 to 400 ms, contains a line break",
         ),
-        ("mac/._clip", "_clip.eaf: is a Mac's companion file without annotations; give clip.eaf"),
+        ("mac/._clip", "_clip.eaf: is a macOS metadata file without annotations; give clip.eaf"),
     ],
 )
 def test_reader_cases_that_cannot_be_read_are_one_line(case, match, real_data, tmp_path, capsys):
@@ -136,9 +136,9 @@ def test_children_divide_or_take_their_parents_time_through_several_tiers(tmp_pa
     [
         ([child("b1", "nobody", "A")], "Symbolic_Subdivision", "b1 .* 'A', refers to the annotation 'nobody'"),
         ([child("b1", "b2"), child("b2", "b1")], "Symbolic_Subdivision", "b[12] .* refers to itself through"),
-        ([child("b1", "a1"), child("b2", "a1")], "Symbolic_Subdivision", "b2 .* is a first one of its parent, as b1"),
-        ([child("b1", "a1"), child("b2", "a1", "B", "zz")], "Symbolic_Subdivision", "b2 .* behind zz, which is no"),
-        ([child("b1", "a1"), child("b2", "a1", "B", "b1")], "Symbolic_Association", "b2 .* second one of the parent"),
+        ([child("b1", "a1"), child("b2", "a1")], "Symbolic_Subdivision", "b2 .* is the first child .*, like b1"),
+        ([child("b1", "a1"), child("b2", "a1", "B", "zz")], "Symbolic_Subdivision", "b2 .* follows zz, which is not"),
+        ([child("b1", "a1"), child("b2", "a1", "B", "b1")], "Symbolic_Association", "b2 .* second child of"),
     ],
 )  # fmt: skip
 def test_references_that_lead_nowhere_are_named(tmp_path, annotations, kind, match):
@@ -161,8 +161,8 @@ def test_references_that_lead_nowhere_are_named(tmp_path, annotations, kind, mat
         ([0, 10**30], "needs whole milliseconds"),
         ([400, 400], "from 400 to 400 ms, has no length"),
         ([400, 0], "from 400 to 0 ms, ends before it starts"),
-        ([0, 19], "has no frame at 25 frames a second; is --fps right"),
-        ([None, 400], "has the time slot ts1 without a time, and no slot with one on both sides"),
+        ([0, 19], "has no frame at 25 frames per second; is --fps right"),
+        ([None, 400], "has the time slot ts1 without a time, and not both sides have a slot"),
     ],
 )
 def test_wrong_times_are_named_with_file_and_annotation(tmp_path, slots, match):
@@ -199,7 +199,7 @@ def test_entries_of_controlled_vocabularies_are_values(tmp_path, capsys):
     slots = [0, 400, 800, 1200]
     path = eaf(tmp_path / "a.eaf", slots, tier("gloss", *marks, kind="cv", LANG_REF="de"), extra=vocabulary)
     assert spans_of(path) == [("HAUS", 0, 10), ("HAUS", 10, 20), ("TREE", 20, 30)]
-    assert "1 annotations have another text than their entry" in capsys.readouterr().err
+    assert "1 annotations differ from their entry" in capsys.readouterr().err
     path = eaf(tmp_path / "b.eaf", slots, tier("gloss", *marks[:1], kind="cv"), extra=vocabulary)
     assert spans_of(path) == [("HOUSE", 0, 10)]  # no language said: the first
     path = eaf(tmp_path / "c.eaf", slots, tier("gloss", *marks[:1], kind="far"), extra=vocabulary)
@@ -219,7 +219,7 @@ MARK = tier("gloss", aligned("a1", "ts1", "ts2", "HELLO"))
         ("<xml", r"is not an ELAN file \(.*line 1"),
         ("<ANNOTATION_DOCUMENT><TIER></ANNOTATION_DOCUMENT>", "is not an ELAN file .*mismatch"),
         ("\0\1\2", "is not an ELAN file"),
-        ("<html/>", "its root is <html>, <ANNOTATION_DOCUMENT> is needed"),
+        ("<html/>", "needs the root <ANNOTATION_DOCUMENT>, got <html>"),
         ("<ANNOTATION_DOCUMENT><TIER/></ANNOTATION_DOCUMENT>", ":1: <TIER> has no TIER_ID"),
         ("<a>" * 100_000, "is not an ELAN file"),
     ],
@@ -261,13 +261,13 @@ def test_repeated_names_and_other_units_are_refused(tmp_path):
     other = tier("gloss", aligned("a2", "ts1", "ts2", "WORLD"))
     with pytest.raises(ValueError, match=r"a\.eaf: has two tiers 'gloss', in lines 1 and 1; rename"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, other))
-    with pytest.raises(ValueError, match=r"a\.eaf:1: annotation a1 of tier 'b' has an ANNOTATION_ID that stands twice"):
+    with pytest.raises(ValueError, match=r"a\.eaf:1: annotation a1 of tier 'b' has an ANNOTATION_ID that occurs twice"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, tier("b", aligned("a1", "ts1", "ts2"))))
     twice = eaf(tmp_path / "a.eaf", [0, 400], MARK)
     twice.write_text(twice.read_text().replace('"ts2" TIME_VALUE', '"ts1" TIME_VALUE'))
-    with pytest.raises(ValueError, match=r"a\.eaf:1: the time slot ts1 stands twice"):
+    with pytest.raises(ValueError, match=r"a\.eaf:1: the time slot ts1 occurs twice"):
         spans_of(twice)
-    with pytest.raises(ValueError, match=r"a\.eaf: has the TIME_UNITS 'PAL-frames'; milliseconds are needed"):
+    with pytest.raises(ValueError, match=r"a\.eaf: needs TIME_UNITS milliseconds, got 'PAL-frames'"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, units="PAL-frames"))
     with pytest.raises(ValueError, match=r"needs whole milliseconds as TIME_ORIGIN .* got 'x'"):
         spans_of(eaf(tmp_path / "a.eaf", [0, 400], MARK, media=link("v.mp4", origin="x")))
@@ -292,9 +292,9 @@ def videos(tmp_path_factory):
 def test_the_rate_of_the_linked_video_is_used_and_said(videos, capsys):
     path = eaf(videos / "a.eaf", [0, 400], MARK, media=link("v20.mp4") + link("sound.wav", 999, "audio/x-wav"))
     assert spans_of(path, fps=None) == [("HELLO", 0, 8)]
-    assert "20 frames a second, as its video has: a.eaf (v20.mp4)" in capsys.readouterr().err
+    assert "20 frames per second, from its video: a.eaf (v20.mp4)" in capsys.readouterr().err
     assert spans_of(path, fps=25) == [("HELLO", 0, 10)]
-    assert "--fps is taken, though the video has another rate: a.eaf (v20.mp4 has 20)" in capsys.readouterr().err
+    assert "--fps is used, although the video has another rate: a.eaf (v20.mp4 has 20)" in capsys.readouterr().err
     (videos / "my clip.mp4").write_bytes((videos / "v20.mp4").read_bytes())
     path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("my%20clip.mp4"))
     assert spans_of(path, fps=None) == [("HELLO", 0, 8)]
@@ -306,9 +306,7 @@ def test_the_rate_of_the_linked_video_is_used_and_said(videos, capsys):
     assert spans_of(path, fps=None) == [("HELLO", 0, 4)]
     path = eaf(videos / "b.eaf", [0, 400], MARK, media=link("gone.mp4", origin=1000))
     assert spans_of(path, fps=None) == [("HELLO", 25, 35)]
-    assert (
-        "25 frames a second, for want of a video beside it; --fps sets another rate: b.eaf" in capsys.readouterr().err
-    )
+    assert "25 frames per second, without a video next to it; --fps sets another rate: b.eaf" in capsys.readouterr().err
     (videos / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(
         ValueError, match=r"c\.eaf: needs the frame rate of its video .*broken.mp4.*; give it with --fps"
@@ -356,7 +354,7 @@ def test_folders_hold_capitals_hidden_files_and_no_clip_twice(tmp_path, capsys):
     assert list(read_elan(tmp_path, fps=25)) == ["a", "sub/B"]
     assert "2 hidden files are skipped" in capsys.readouterr().err
     eaf(tmp_path / "sub" / "B.eaf", [0, 400], MARK)
-    with pytest.raises(ValueError, match=r"is a second file of the clip sub/B, beside B\.E"):
+    with pytest.raises(ValueError, match=r"is a second file for the clip sub/B, besides B\.E"):
         read_elan(tmp_path, fps=25)
 
 
@@ -370,7 +368,7 @@ def test_names_of_clips_never_leave_the_folder(tmp_path, name, ending):
     from signcl.data.annotation.subtitles import write_subtitles
 
     write = write_elan if ending == "eaf" else write_subtitles
-    with pytest.raises(ValueError, match=r"cannot hold a file for the clip .* rename the clip"):
+    with pytest.raises(ValueError, match=r"cannot write a file for the clip .* rename the clip"):
         write(tmp_path / "in" / "out", {"fine": [Span("A", 0, 1)], name: [Span("A", 0, 1)]}, fps=25)
     assert not list(tmp_path.iterdir())  # not even the fine one
 
@@ -378,9 +376,9 @@ def test_names_of_clips_never_leave_the_folder(tmp_path, name, ending):
 def test_names_that_one_disk_takes_for_one_are_refused(tmp_path):
     one = [Span("A", 0, 1)]
     for a, b in [("clip", "CLIP"), ("é", "e\u0301"), ("d/a", "D/a")]:
-        with pytest.raises(ValueError, match="would share a file"):
+        with pytest.raises(ValueError, match="would be the same file"):
             write_elan(tmp_path, {a: one, b: one}, fps=25)
-    with pytest.raises(ValueError, match=r"the file of the clip 'a' is the folder of the clip 'a\.eaf/b'"):
+    with pytest.raises(ValueError, match=r"the file of the clip 'a' is also the folder of the clip 'a\.eaf/b'"):
         write_elan(tmp_path, {"a": one, "a.eaf/b": one}, fps=25)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path)
@@ -473,5 +471,5 @@ def test_a_linked_clip_comes_back_at_its_own_rate(videos, tmp_path, capsys):
     spans = {"x": (Span("A", 0, 3), Span("B", 3, 20))}
     (path,) = write_elan(tmp_path, spans, clips={"x": videos / "v20.mp4"})
     assert read_elan(path) == spans
-    assert "20 frames a second, as its video has: x.eaf (v20.mp4)" in capsys.readouterr().err
+    assert "20 frames per second, from its video: x.eaf (v20.mp4)" in capsys.readouterr().err
     assert 'TIME_VALUE="1000"' in path.read_text()

@@ -241,7 +241,7 @@ def test_bad_input_is_answered_in_a_line(made_runs, corpora, tmp_path, capsys):
     assert line(capsys) == "signcl: tap=convv: this system has features, visual, embedding, layer1, layer2, steps"
     assert not (tmp_path / "store").exists()
     assert main(["extract", run, "-o", store, "--input.size=32"]) == 2
-    assert "recipe keys go with a recipe" in line(capsys)
+    assert "recipe keys need a recipe" in line(capsys)
     assert main(["extract", str(ROOT / "recipes/synthetic/no-such.yaml"), "-o", store]) == 2
     assert "no recipe at" in line(capsys)
     assert main(["extract", str(ROOT / "recipes/synthetic/recogniser.yaml"), "-o", store]) == 2
@@ -254,9 +254,7 @@ def test_bad_input_is_answered_in_a_line(made_runs, corpora, tmp_path, capsys):
     assert main(["extract", run, "-o", store]) == 0  # a job that is started again has nothing to do
     assert "is finished; nothing was done" in line(capsys)
     assert main(["extract", run, "-o", store, "--tap", "steps"]) == 2
-    assert "holds a finished store with tap 'features', got 'steps'; go on with the same settings, give an" in line(
-        capsys
-    )
+    assert "contains a finished store with tap 'features', got 'steps'; use the same settings, give an" in line(capsys)
     assert main(["extract", str(tmp_path / "nowhere"), "-o", f"{store}2"]) == 2
     assert "no run folder at" in line(capsys)
 
@@ -273,7 +271,7 @@ def test_an_unfinished_store_of_another_tap_is_not_gone_on_with(made_runs, tmp_p
         patched.setattr(module, "_write_shard", stopping)
         with pytest.raises(KeyboardInterrupt):
             extract(made_runs["joint-slt"], tmp_path / "store", **settings)
-    with pytest.raises(ValueError, match="unfinished store with tap 'features', got 'layer1'; go on with the same"):
+    with pytest.raises(ValueError, match="unfinished store with tap 'features', got 'layer1'; use the same"):
         extract(made_runs["joint-slt"], tmp_path / "store", tap="layer1", **settings)
 
 
@@ -310,7 +308,7 @@ def test_a_store_of_another_size_than_the_model_was_trained_with_is_refused(made
     run_folder.save_run_start(made_runs["joint-slt"].with_name("other"), r, run.tokenizer, run.glosses)
     run_folder.save_weights(made_runs["joint-slt"].with_name("other"), run.model)
     run_folder.save_card(made_runs["joint-slt"].with_name("other"), run.card)
-    message = "the model reads features of size 12, and these clips have 5; extract them with what"
+    message = "the model needs features of size 12, but these clips have 5; extract them the same way"
     with pytest.raises(ValueError, match=message):
         evaluate(made_runs["joint-slt"].with_name("other"), "test", progress=False)
     with pytest.raises(ValueError, match=message):

@@ -92,7 +92,7 @@ def test_going_on_with_other_settings_is_refused(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_store(tmp_path / "s", broken(), shard_samples=1, meta={"layer": 1})
-    with pytest.raises(ValueError, match=r"unfinished store with layer 1, got 2; go on"):
+    with pytest.raises(ValueError, match=r"unfinished store with layer 1, got 2; use the same"):
         write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 2})
     with pytest.raises(ValueError, match="unfinished store with dtype"):
         write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 1}, dtype="float32")
@@ -109,16 +109,16 @@ def test_a_finished_store_is_not_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (np.array([[1.0, np.nan]]), "'bad' hold NaN or infinity, first in frame 0"),
-        (np.array([[1.0, 0.0], [np.inf, 0.0]]), "'bad' hold NaN or infinity, first in frame 1"),
-        (np.array([[1.0, 0.0], [0.0, 1e39]]), "'bad' hold numbers beyond 3.4e38, .*first in frame 1"),
+        (np.array([[1.0, np.nan]]), "'bad' contain NaN or infinity, first in frame 0"),
+        (np.array([[1.0, 0.0], [np.inf, 0.0]]), "'bad' contain NaN or infinity, first in frame 1"),
+        (np.array([[1.0, 0.0], [0.0, 1e39]]), "'bad' contain numbers beyond 3.4e38, .*first in frame 1"),
         (np.zeros((0, 2)), r"'bad' must be numbers \[T, D\] with at least one frame"),
         (np.zeros(5), r"'bad' must be numbers \[T, D\]"),
         (np.zeros((2, 3, 4)), r"'bad' must be numbers \[T, D\]"),
         (np.array([["a", "b"]]), r"'bad' must be numbers"),
         ([[1.0, 2.0], [3.0]], "'bad' are ragged"),
         (np.zeros((2, 3)), "'bad' have D = 3, the others 2"),
-        (np.array([[7e4, 0.0]]), "'bad' reach 70000, float16 ends at 65504"),
+        (np.array([[7e4, 0.0]]), "'bad' reach 70000, but float16 ends at 65504"),
         (np.array([[-7e4, 0.0]]), "'bad' reach 70000"),
     ],
 )
@@ -133,7 +133,7 @@ def test_float32_holds_what_float16_cannot(tmp_path):
 
 
 def test_names_twice_and_nothing_at_all_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'a' comes twice"):
+    with pytest.raises(ValueError, match="'a' occurs twice"):
         write_store(tmp_path / "s", [("a", np.ones((1, 2))), ("a", np.ones((1, 2)))])
     with pytest.raises(ValueError, match="nothing to write"):
         write_store(tmp_path / "t", [])
@@ -162,13 +162,13 @@ def test_a_damaged_store_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"shard-00001\.safetensors: not a readable shard"):
         FeatureStore(tmp_path / "s")["clip 3"]
     (tmp_path / "s" / "shard-00000.safetensors").replace(shard)
-    with pytest.raises(ValueError, match=r"shard-00000\.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"shard-00000\.safetensors of the store is missing"):
         FeatureStore(tmp_path / "s")
     (tmp_path / "s" / "index.json").write_text("{")
     with pytest.raises(ValueError, match=r"index\.json is damaged"):
         FeatureStore(tmp_path / "s")
     (tmp_path / "s" / "index.json").write_text(json.dumps({"weight_map": {}}))
-    with pytest.raises(ValueError, match=r"index.json is damaged \(the whole has no 'format'\)"):
+    with pytest.raises(ValueError, match=r"index.json is damaged \(the file has no 'format'\)"):
         FeatureStore(tmp_path / "s")
     with pytest.raises(ValueError, match=r"has no index\.json"):
         open_features(tmp_path)
@@ -224,7 +224,7 @@ def test_broken_and_unfit_files_are_named(tmp_path):
     (tmp_path / "number.pkl").write_bytes(pickle.dumps(3))
     for name, message in [
         ("objects.npy", r"objects\.npy: not a readable \.npy of numbers"),
-        ("nan.npy", r"nan\.npy: features of 'nan' hold NaN"),
+        ("nan.npy", r"nan\.npy: features of 'nan' contain NaN"),
         ("half.npy", r"half\.npy: not a readable"),
         ("text.npz", r"text\.npz: not a readable"),
         ("labels.pkl", "'a' has no features"),

@@ -1,4 +1,4 @@
-"""Modules that stand still and modules that learn at a rate of their own; and what loader workers have to tell."""
+"""Frozen modules, modules with their own learning rate, and messages of loader workers."""
 
 import json
 import signal
@@ -99,7 +99,7 @@ def test_no_group_is_made_where_nothing_is_asked_for(corpus, tmp_path):
         ({"freeze": ["visaul"]}, {}, r"model.freeze: this model has visual, conv, sign_emb, .* mean visual\?"),
         ({"freeze": ["visual", "conv", "sign_emb", "mbart"]}, {}, "leaves nothing to train"),
         ({}, {"lr_scale": {"decoder": 0.1}}, "train.lr_scale: this model has visual, conv, sign_emb, mbart"),
-        ({"freeze": ["conv"]}, {"lr_scale": {"conv": 0.1}}, "train.lr_scale.conv: none of its weights trains"),
+        ({"freeze": ["conv"]}, {"lr_scale": {"conv": 0.1}}, "train.lr_scale.conv: none of its weights is trained"),
         ({}, {"lr_scale": {"conv": 0.0}}, r"conv: needs a factor above 0, got 0.0; model.freeze=\[conv\] stops it"),
     ],
 )  # fmt: skip
@@ -110,12 +110,12 @@ def test_a_module_that_is_not_there_is_named(corpus, tmp_path, model, train, mes
 
 def test_killed_and_resumed_with_frozen_parts_and_rates_equals_unbroken(corpus, tmp_path):
     options = {"model": {"freeze": ["visual", "conv.norm1"]}, "train": {"lr_scale": {"mbart": 0.1, "conv": 2.0}}}
-    whole = changed(recipe(corpus, tmp_path / "whole", epochs=3), **options)
+    whole = changed(recipe(corpus, tmp_path / "whole", epochs=2), **options)
     fit(whole, progress=False)
-    broken = changed(recipe(corpus, tmp_path / "broken", epochs=3), **options)
+    broken = changed(recipe(corpus, tmp_path / "broken", epochs=2), **options)
     save_recipe(broken, tmp_path / "recipe.yaml")
-    assert run_script(KILLED, tmp_path / "recipe.yaml", 11) == -signal.SIGKILL
-    assert 0 < run_folder.load_state(Path(broken.out))["step"] < 11
+    assert run_script(KILLED, tmp_path / "recipe.yaml", 9) == -signal.SIGKILL
+    assert 6 < run_folder.load_state(Path(broken.out))["step"] < 9
     fit(broken, progress=False)
     a, b = weights(Path(whole.out)), weights(Path(broken.out))
     assert all(torch.equal(a[key], b[key]) for key in a)
@@ -146,7 +146,7 @@ def test_frames_of_two_sizes_are_one_line_whatever_loads_them(tmp_path, workers)
         (root / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     r = recipe(root, tmp_path / "run", epochs=1, workers=workers, model={"visual": "small_cnn"})
     with pytest.raises(
-        ValueError, match=r"^clips of one batch differ in frame size, 24x24 and 32x24 \(train\d, train\d"
+        ValueError, match=r"^the clips of a batch differ in frame size, 24x24 and 32x24 \(train\d, train\d"
     ):
         fit(r, progress=False)
     sized = changed(r, input={"size": 24}, train={"max_steps": 1})

@@ -49,7 +49,7 @@ CASES, SLOW_CASES = 8, 6
 
 
 def test_no_reader_is_hurt_by_a_mutated_file(tmp_path):
-    # In this process, whose imports are paid for; a crash would end it, and be seen.
+    # In this process, which has already imported everything; a crash would end it and be noticed.
     found = Counter()
     for name, reader in READERS.items():
         before = read_valid(name, tmp_path)
@@ -60,7 +60,7 @@ def test_no_reader_is_hurt_by_a_mutated_file(tmp_path):
                 assert outcome != "fault", f"python -m tests.fuzz --reader {name} --seed 7 --case {case}: {said}"
                 found[outcome] += 1
                 shutil.rmtree(folder)
-    # The suite itself: neither are all files refused, nor do all mutations come to nothing.
+    # Check the fuzzer itself: some mutated files are refused, and some are read.
     assert min(found["read"], found["refused"]) > 80
 
 
@@ -122,8 +122,8 @@ def npy(head: str) -> bytes:
 @pytest.mark.parametrize(("head", "said"), [
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 4), }\n", "needs 1,599,999,999,984 bytes"),
     ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4), }\n", "shape"),
-    ("{'descr': '<f4', 'fortran_order': False, 'shape': (5, 4\n", "no head of a .npy file"),  # a TokenError of Python's
-    ("\n} ,)4 ,5( :'epahs'", "no head of a .npy file"),
+    ("{'descr': '<f4', 'fortran_order': False, 'shape': (5, 4\n", "not a .npy header"),  # a TokenError of Python's
+    ("\n} ,)4 ,5( :'epahs'", "not a .npy header"),
 ])  # fmt: skip
 def test_the_head_of_an_array_is_not_believed(tmp_path, head, said):
     path = tmp_path / "a.npy"
@@ -278,7 +278,7 @@ def test_thousands_of_digits_in_a_table_are_one_line(tmp_path, digits):
 
 @pytest.mark.parametrize(("content", "said"), [
     (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{'descr'" + bytes(90), "expected 4294967295 bytes got 98"),
-    (npy("-" * 9000 + "1"), "an expression too deep"),
+    (npy("-" * 9000 + "1"), "an expression nested too deeply"),
 ])  # fmt: skip
 def test_a_head_sets_no_memory_aside(tmp_path, content, said):
     (tmp_path / "a.npy").write_bytes(content)
@@ -305,7 +305,7 @@ def test_a_member_that_is_to_unpack_to_gigabytes_is_refused(tmp_path, packed):
         place = content.index(b"PK\x01\x02")  # the first member in the archive's list, its size unpacked
         content[place + 24 : place + 28] = (2**31 - 65308).to_bytes(4, "little")
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.\w+.*is to unpack to 2,147,418,340"):
+        with pytest.raises(ValueError, match=r"a\.\w+.*claims to unpack to 2,147,418,340"):
             open_features(tmp_path / name)
 
 
@@ -339,7 +339,9 @@ def test_nan_in_stored_features_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-2] + b"\x00\x7e")
     store = FeatureStore(tmp_path / "store")
     assert store["clip 0"].shape == (5, 4)
-    with pytest.raises(ValueError, match=r"shard-00000.*features of 'clip 1' hold NaN or infinity, first in frame 4"):
+    with pytest.raises(
+        ValueError, match=r"shard-00000.*features of 'clip 1' contain NaN or infinity, first in frame 4"
+    ):
         store["clip 1"]
     rows = np.ones((10, 4), np.float32)
     rows[7] = np.inf

@@ -49,7 +49,7 @@ def states_of(lengths, padded=T, seed=1):
 
 
 def taken(rows, place, length, edge):
-    """The row at a real-valued place of a clip, in plain Python. rows [T, d]"""
+    """The row at a real-valued position of a clip, in plain Python. rows [T, d]"""
     padded = len(rows)
     if edge == "released":
         place = place % max(length - 1, 1)  # Python's remainder has the sign of the divisor, as torch's
@@ -239,7 +239,7 @@ def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(form, tm
     copies = [f"copy{n}-{row}" for n in range(15) for row in rows]
     (four / "dev.tsv").write_text("\n".join([header, *rows]) + "\n")
     (four / "train.tsv").write_text("\n".join([header, *copies]) + "\n")
-    r = recipe(four, tmp_path / "run", model={"form": form}, epochs=10, evaluate_every=10, bucket=False)
+    r = recipe(four, tmp_path / "run", model={"form": form}, epochs=5, evaluate_every=5, bucket=False)
     folder = fit(r, progress=False)
     run = runs.load_run(folder)
     data = ClipDataset(
@@ -466,7 +466,7 @@ def test_the_word_table_starts_from_a_file(tmp_path):
     assert model.decoder.words.weight[[5, 7]].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert torch.equal(model.decoder.words.weight[6], before[6])
     r = replace(r, model=replace(r.model, word_dim=4))
-    with pytest.raises(ValueError, match=r"vectors of size 3, the word table has 4; set model\.word_dim=3"):
+    with pytest.raises(ValueError, match=r"vectors of size 3, but word embeddings have 4; set model\.word_dim=3"):
         initialise(build_model(r, tokenizer, DIM), r, tokenizer)
     with pytest.raises(ValueError, match="has none of the 6 words"):
         initialise(model, r, VocabularyTokenizer(["schnee"]))

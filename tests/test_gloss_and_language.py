@@ -118,7 +118,7 @@ def test_the_language_of_a_row_reaches_the_sample_and_the_batch(bilingual):
     assert [s.language for s in samples] == ["de", "en", "de"]
     assert collate(samples, [np.zeros((2, 3), np.float32)] * 3).languages == ("de", "en", "de")
     assert [s.name for s in load_samples("folder", bilingual, "train", language="de")] == ["a", "c"]
-    with pytest.raises(ValueError, match=r"dev\.tsv: corpus\.options\.language='de' names no row; .* has en"):
+    with pytest.raises(ValueError, match=r"dev\.tsv: corpus\.options\.language='de' matches no row; .* has en"):
         load_samples("folder", bilingual, "dev", language="de")
 
 

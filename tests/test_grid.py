@@ -1,4 +1,4 @@
-"""The grid of beams and length penalties: what it finds is what `evaluate` finds pair by pair; dev alone chooses."""
+"""The grid of beams and length penalties: equal to `evaluate` for each pair; only dev chooses."""
 
 import json
 
@@ -73,5 +73,5 @@ def test_the_grid_is_for_systems_with_its_penalty(run, tmp_path):
     corpus = runs.load_run(run).recipe.corpus.root
     weights, model = {"translation": 1.0}, {"conv_width": 32}
     other = fit(recipe(corpus, tmp_path / "gfslt", "gfslt", weights=weights, model=model, max_steps=1), progress=False)
-    with pytest.raises(ValueError, match="is a run of gfslt; the grid is for slt and gaslt"):
+    with pytest.raises(ValueError, match="is a run of gfslt; the grid is only for slt and gaslt"):
         search_grid(runs.load_run(other), progress=False)

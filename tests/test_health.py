@@ -1,4 +1,4 @@
-"""What a reader should know before the scores of a run: found where it is so, and not where it is not."""
+"""Health warnings about scores: given when they apply, and only then."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_healthy_run_has_no_finding():
     [
         ({"answers": ["the ."] * 12}, "identical_answers", True, "100 % of the answers are the same sentence, 'the .'"),
         ({"answers": ["the ."] * 7 + GOOD[:5]}, "identical_answers", True, "58 % of the answers"),
-        ({"density": {"sdr": 100.5, "shuffled": 102.5}}, "sdr_shuffled", True, "do not tell signs apart"),
+        ({"density": {"sdr": 100.5, "shuffled": 102.5}}, "sdr_shuffled", True, "do not distinguish signs"),
         ({"scores": {"bleu4": 4.0}, "dev": {"bleu4": 20.0}}, "dev_above_test", False, "20.00 on dev and 4.00 here"),
         (
             {"scores": {"seen_in_training": {"percent": 80.0}, "unseen": {"bleu4": 3.0}}},

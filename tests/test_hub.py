@@ -67,7 +67,7 @@ def test_a_pushed_run_gives_the_same_answers_and_scores(pushed, run, corpora, ca
     assert "org/tiny@" in (tmp_path / "page.html").read_text()
     assert main(["pull", "org/tiny", "-o", str(tmp_path / "mine")]) == 0
     assert signcl.translate(signcl.load_model(tmp_path / "mine"), clip).text == outputs[0]["text"]
-    assert "holds something already" in said(capsys, "pull", "org/tiny", "-o", str(tmp_path / "mine"))
+    assert "is not empty" in said(capsys, "pull", "org/tiny", "-o", str(tmp_path / "mine"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert main(["translate", "org/tiny", clip]) == 0
     assert "an earlier download" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_pushing_again(pushed, hub, run, monkeypatch, capsys, tmp_path):  # noqa
     (copy / "confidence.json").unlink()
     assert main(["push", str(copy), "org/tiny", "--json"]) == 0
     printed = capsys.readouterr()
-    assert "stays" in printed.err
+    assert "is kept" in printed.err
     assert "in all" in printed.err
     assert json.loads(printed.out)["repo"] == "org/tiny"
     files = hub.at("org/tiny", "main")[1]
@@ -141,10 +141,10 @@ def test_bad_names_are_one_line(pushed, hub, run, monkeypatch, capsys, tmp_path)
         ("org/secret", "if it is private, log in"),
         ("org/tiny@v9", "no revision v9; it has main"),
         ("org/tiny@mian", "did you mean main?"),
-        ("org/plain", "is no signcl run: it has no recipe.yaml"),
+        ("org/plain", "is not a signcl run: no recipe.yaml"),
         ("org/broken", "tokenizer.json is not what this run wrote"),
         ("hf://org", "is written hf://org/name"),
-        ("or--g/na..me", "no name that the hub allows"),
+        ("or--g/na..me", "not a valid hub name"),
         ("org2/name", "no run folder at org2/name"),
         ("runs/nothing", "no run folder at runs/nothing"),
     ):
@@ -158,7 +158,7 @@ def test_bad_names_are_one_line(pushed, hub, run, monkeypatch, capsys, tmp_path)
     assert "log in with a token that may write" in said(capsys, "push", str(run), "org/new")
     assert "named org/name" in said(capsys, "push", str(run), "new")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE forbids" in said(capsys, "translate", "org/other", "x.npy")
+    assert "HF_HUB_OFFLINE blocks" in said(capsys, "translate", "org/other", "x.npy")
 
 
 def test_a_folder_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):

@@ -236,7 +236,7 @@ def test_wrong_checkpoints_are_refused_in_a_line_and_change_nothing():
         (good | {"b." + k: v for k, v in good.items()}, r"it has 2 \('', 'b.'\)"),
         ({k: v for k, v in good.items() if k != "Mixed_4d.b0.bn.weight"}, "missing Mixed_4d.b0.bn.weight"),
         (good | {"Mixed_4d.b9.bn.weight": torch.zeros(1)}, "unknown Mixed_4d.b9.bn.weight"),
-        (good | {stem: torch.zeros(64, 2, 7, 7, 7)}, "reads optical flow, an rgb network is needed"),
+        (good | {stem: torch.zeros(64, 2, 7, 7, 7)}, "reads optical flow, but an rgb network is needed"),
         (good | {stem: torch.zeros(8, 3, 7, 7, 7)}, "published ones have width_factor 1"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -280,6 +280,8 @@ def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
         terms = losses(model, batch, recipe)
         weighted_sum(terms, recipe.loss.weights).backward()
         optimizer.step()
+        if terms["translation"] < 0.01:
+            break
     model.eval()
     with torch.no_grad():
         terms = losses(model, batch, recipe)

@@ -1,4 +1,4 @@
-"""The one pass over the clips of a run: every verb treats broken clips and mixed sizes alike, and no run is changed."""
+"""The shared pass over the clips of a run: all verbs treat broken clips and mixed sizes equally; no run is changed."""
 
 import dataclasses
 import math
@@ -54,7 +54,7 @@ def mixed(tmp_path_factory) -> tuple[Path, Path]:
 def test_frames_of_several_sizes_are_refused_by_every_verb(mixed, tmp_path):
     # signcl align once dropped such clips and said "4 signs of 2 clips ... left out: 0"
     run, _ = mixed
-    refusal = r"clips of one batch differ in frame size, 48x48 and 64x64 .*set input\.size in the recipe"
+    refusal = r"the clips of a batch differ in frame size, 48x48 and 64x64 .*set input\.size in the recipe"
     with pytest.raises(ValueError, match=refusal):
         evaluate(run, "test", device="cpu", bootstrap=0, progress=False)
     with pytest.raises(ValueError, match=refusal):

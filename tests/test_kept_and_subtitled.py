@@ -1,4 +1,4 @@
-"""What the pages write: clips whose signers agreed, and edited subtitles. Nothing is lost, nothing hostile gets in."""
+"""Clips that are kept with consent, and edited subtitles: nothing is lost, and hostile input is refused."""
 
 import json
 
@@ -150,7 +150,7 @@ def test_a_file_that_another_program_changed_is_not_written_over(subtitled):
         ({"start": 0, "stop": float("nan"), "text": "a"}, "0 <= start < stop"),
         ({"start": 0, "stop": 0.0004, "text": "a"}, "0 <= start < stop"),
         ({"start": 0, "stop": 1, "text": "a\x00"}, "control characters"),
-        ({"start": 0, "stop": 1, "text": "a <i>b</i>"}, "would not be read again"),
+        ({"start": 0, "stop": 1, "text": "a <i>b</i>"}, "would be read back differently"),
     ],
 )
 def test_what_is_no_subtitle_changes_nothing(tmp_path, cue, match):

@@ -84,7 +84,7 @@ def test_an_array_of_every_order_gives_the_points_of_its_layout(name, tmp_path):
     assert layout_of(rows.shape[1])[0] is order.layout
     np.testing.assert_allclose(rows, by_hand(clip, name), atol=1e-4)
     if order.points == 543:
-        with pytest.raises(ValueError, match="543 points come in 2 orders; name the one of yours with"):
+        with pytest.raises(ValueError, match="543 points can have 2 orders; choose yours with"):
             read_features(tmp_path / "a.npy")
     else:
         np.testing.assert_array_equal(read_features(tmp_path / "a.npy"), rows)
@@ -184,17 +184,17 @@ def test_a_folder_of_pickles_of_one_clip_each_is_a_source_by_name(tmp_path):
 
 REFUSED = {
     "unknown.npy": (np.zeros((5, 99, 3)), r"99 points are no known layout.*coco_wholebody133 \(body 17.*mediapipe33"),
-    "numbers.npy": (np.zeros((5, 133, 4)) + 1, "x, y and a confidence, got 4 numbers a point"),
+    "numbers.npy": (np.zeros((5, 133, 4)) + 1, "x, y and a confidence, got 4 numbers per point"),
     "turned.npy": (np.ones((2, 60, 133, 3)), r"\(frames, people, points\), got \[2, 60, 133, 3\].*put frames first"),
     "inf.npy": (np.full((5, 133, 3), np.inf), "infinite key point in body"),
     "empty.npy": (np.zeros((0, 133, 3)), r"got \[0, 133, 3\]"),
     "nobody.npy": (np.zeros((5, 133, 3)), "no frame shows both shoulders"),
-    "onepoint.npy": (np.ones((5, 133, 3)), "both shoulders stand on one point"),
-    "text.npz": ({"keypoints": np.full((5, 133, 3), "a")}, "must be numbers|no numbers"),
+    "onepoint.npy": (np.ones((5, 133, 3)), "both shoulders are at the same point"),
+    "text.npz": ({"keypoints": np.full((5, 133, 3), "a")}, "must be numbers|not numbers"),
     "axes.npz": ({"keypoints": np.ones((3, 5, 133))}, r"\[T, K, 2 to 4\].*got \[3, 5, 133\]"),
     "rows.npz": ({"keypoints": np.ones((5, 266))}, r"\[T, K, 2 to 4\].*got \[5, 266\]"),
     "scores.npz": ({"keypoints": np.ones((5, 133, 2)), "scores": np.ones((5, 17))}, r"need \[5, 133\].*\[5, 17\]"),
-    "twice.npz": ({"keypoints": np.ones((5, 133, 3)), "scores": np.zeros((5, 133))}, "third number a point"),
+    "twice.npz": ({"keypoints": np.ones((5, 133, 3)), "scores": np.zeros((5, 133))}, "third number per point"),
     "lists.pkl": ({"keypoints": [np.ones((1, 133, 2))], "scores": []}, "1 frames of keypoints and 0 of scores"),
     "ragged.pkl": ({"keypoints": [np.ones((1, 133, 2)), np.ones((1, 17, 2))]}, r"frame 1: key points \[17, 2\]"),
     "words.pkl": ({"keypoints": ["a", "b"]}, "frame 0: needs key points .* got str"),
@@ -202,7 +202,7 @@ REFUSED = {
     "infinite.npy": (np.full((5, 133, 2), np.inf), "infinite key point in body"),
     "huge.npy": (np.full((5, 133, 2), 1e300), "infinite key point in body"),
     "number.pkl": ({"keypoints": 7}, "keypoints needs an array.*got int"),
-    "nothing.pkl": ({"keypoints": [None, []]}, "no frame holds a person"),
+    "nothing.pkl": ({"keypoints": [None, []]}, "no frame has a person"),
     "half.pkl": ({"a": {"keypoint": np.ones((5, 133, 3))}, "b": {"text": "x"}}, "'b' has no key points"),
     "frame.json": ({"version": 1.3, "people": []}, "one frame of OpenPose; give the folder"),
     "keys.json": ({"boxes": [1]}, "JSON of MMPose.*got keys boxes"),
@@ -210,7 +210,7 @@ REFUSED = {
     "instances.json": ([{"frame_id": 1, "instances": [{"box": 1}]}], "instances need a list of entries with keypoints"),
     "halpe.json": ([{"image_id": "0.jpg", "keypoints": [1.0] * 136 * 3}], "136 points are no known layout"),
     "weights.pt": ({"layer.weight": torch.ones(3, 4), "layer.bias": torch.ones(3)}, "looks like weights of a model"),
-    "object.pt": ({"a": Path("x")}, "a file of torch that holds more than tensors.*write such a one with torch.save"),
+    "object.pt": ({"a": Path("x")}, "a torch file that holds more than tensors.*write it with torch.save"),
 }  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def test_nan_and_zero_mean_not_found_and_confidence_decides_where_there_is_one()
     with pytest.raises(ValueError, match=r"confidences up to .*percent\? divide by 100"):
         pose_rows(points_of(clip), PoseReading(confidence=True))
     assert pose_rows(points_of(clip), PoseReading()).any()
-    with pytest.raises(ValueError, match=r"has 2 dimensions a point, got input\.pose_dims=3"):
+    with pytest.raises(ValueError, match=r"has 2 dimensions per point, got input\.pose_dims=3"):
         pose_rows(points_of(clip), PoseReading(dims=3))
 
 
@@ -339,7 +339,7 @@ def test_the_more_visible_and_larger_person_is_the_signer_also_among_passers_by(
     np.testing.assert_array_equal(found.points, signer[:, list(POINT_ORDERS["coco_wholebody133"].columns), :2])
     rival = np.stack([signer, person(30, at=(900, 300), width=60, seed=3)], axis=1)
     (note,) = signer_points(points_of(rival), PoseReading()).notes
-    assert "two people are about as large and clear in frames 0-29" in note
+    assert "two people are about equally large and clear in frames 0-29" in note
 
 
 def test_a_lost_signer_is_not_replaced_by_the_other_person_and_a_cut_is_named():
@@ -348,13 +348,13 @@ def test_a_lost_signer_is_not_replaced_by_the_other_person_and_a_cut_is_named():
     clip[20:26, 0, :, 2] = 0
     found = signer_points(points_of(clip), PoseReading())
     assert np.flatnonzero(~found.seen.any(axis=1)).tolist() == list(range(20, 26))
-    assert "the signer is lost beside other people in frames 20-25" in found.notes[0]
+    assert "the signer is lost among other people in frames 20-25" in found.notes[0]
     cut = np.stack([signer, np.zeros_like(signer)], axis=1)
     cut[15:, 1] = person(15, at=(1500, 200), seed=1)
     cut[15:, 0, :, 2] = 0
     found = signer_points(points_of(cut), PoseReading())
     assert found.seen.any(axis=1).all()
-    assert found.notes == ("the person is far from where it was in frame 15; another person, or a cut",)
+    assert found.notes == ("the person has moved far in frame 15; another person, or a cut",)
 
 
 def test_people_may_differ_in_number_from_frame_to_frame(tmp_path):
@@ -408,7 +408,7 @@ def test_points_in_another_order_than_the_named_one_are_warned_about(tmp_path):
     exchanged = np.concatenate([clip[:, :95], clip[:, 116:], clip[:, 95:116]], axis=1)
     hands_first = np.concatenate([clip[:, :25], clip[:, 95:], clip[:, 25:95]], axis=1)
     hands_first[:, 25:67, :2] += (0, 200)
-    for points, what in ((exchanged, "left and right hand are exchanged"), (hands_first, "not where the wrists are")):
+    for points, what in ((exchanged, "left and right hand are swapped"), (hands_first, "not where the wrists are")):
         np.save(tmp_path / "c.npy", points)
         (tmp_path / "train.tsv").write_text("name\tpath\ttext\nc\tc.npy\tregen\n")
         first = check_corpus(tmp_path, splits=("train",))[0]
@@ -422,17 +422,17 @@ def test_two_people_are_named_by_the_check_with_their_frames(tmp_path):
     (tmp_path / "train.tsv").write_text("name\tpath\ttext\nc\tc.npy\tregen\n")
     first = check_corpus(tmp_path, splits=("train",))[0]
     assert first.level == "warning"
-    assert "two people are about as large and clear in frames 0-29" in first.what
+    assert "two people are about equally large and clear in frames 0-29" in first.what
 
 
 def test_a_layout_other_than_that_of_training_is_refused_by_its_missing_parts(tmp_path):
     whole, hands, body = (LAYOUTS[name].points * 2 for name in ("mediapipe", "mediapipe_hands", "mediapipe_body"))
-    assert "missing face, left_hand, right_hand; extract key points of the kind of the training" in other_layout(
+    assert "missing face, left_hand, right_hand; extract the same kind of key points as in training" in other_layout(
         whole, body
     )
-    assert "the model knows no left_hand, right_hand" in other_layout(body, hands)
+    assert "the model does not use left_hand, right_hand" in other_layout(body, hands)
     assert "its face (70 points, here 68) differ" in other_layout(240, 236)
-    assert "with 2 numbers a point, these have 3" in other_layout(236, 354)
+    assert "with 2 numbers per point, these have 3" in other_layout(236, 354)
     assert other_layout(512, 236) == ""
     np.save(tmp_path / "body.npy", person(points=33, order="mediapipe33")[..., :2])
     with pytest.raises(
@@ -460,7 +460,7 @@ def test_a_run_on_one_layout_translates_its_files_and_names_what_another_lacks(t
     assert translate(model, tmp_path / "new.pkl").text == translate(model, tmp_path / "new.npy").text
     two = np.stack([clip, person(12, at=(900, 300), seed=3)], axis=1)
     np.save(tmp_path / "two.npy", two)
-    assert "about as large and clear in frames 0-11" in translate(model, tmp_path / "two.npy").notes[0]
+    assert "about equally large and clear in frames 0-11" in translate(model, tmp_path / "two.npy").notes[0]
     assert translate(model, tmp_path / "new.npy").notes == ()
     np.save(tmp_path / "body.npy", person(points=33, order="mediapipe33")[..., :2])
     with pytest.raises(

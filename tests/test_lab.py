@@ -126,7 +126,7 @@ def test_a_half_precision_store_is_read_by_memory_map(tmp_path):
     assert float((single / double - 1).abs().max()) < 1e-6
     shard = next((tmp_path / "store").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="shorter than the index says"):
+    with pytest.raises(ValueError, match="shorter than in the index"):
         FeatureStore(tmp_path / "store").mapped("rows")
 
 
@@ -235,7 +235,7 @@ def test_against_a_recognisers_predictions_and_against_a_table(made, tmp_path, c
         "gloss,score,frequency\n" + "".join(f"{g},{i},{9 - i}\n" for i, g in enumerate(GLOSSES))
     )
     found = answer(capsys, *words, "--against", tmp_path / "scores.csv")
-    assert found["against"]["frequency"] == "of the table"
+    assert found["against"]["frequency"] == "from the table"
     assert "score" in found["against"]["source"]
     (tmp_path / "scores.csv").write_text("gloss,score\nHAIL,1\nICE,2\n")
     assert "got 0; ratios of" in mistake(capsys, *words, "--against", tmp_path / "scores.csv")
@@ -264,7 +264,7 @@ def test_two_feature_sets_side_by_side(made, tmp_path, capsys):
     np.savez(tmp_path / "noisy.npz", **noisy)
     assert "clip3" in mistake(capsys, *words)
     said = mistake(capsys, *words, "--partial")
-    assert "4 are in one of them only" in said
+    assert "4 are in only one of them" in said
     assert "clip3" in said
 
 
@@ -311,11 +311,9 @@ def test_annotation_that_does_not_fit_is_one_clear_line(made, tmp_path, capsys):
     assert "6 names have no features" in mistake(capsys, clip, "--glosses", named)
     assert "x0, x1, x2, x3, x4" in mistake(capsys, clip, "--glosses", named)
     named.write_text("name\tgloss\nclip0\tRAIN\nclip0\tSUN\n")
-    assert "comes twice" in mistake(capsys, clip, "--glosses", named)
+    assert "occurs twice" in mistake(capsys, clip, "--glosses", named)
     np.savez(tmp_path / "two.npz", a=picked["centre"], b=picked["centre"])
-    assert "say which has the features by --key" in mistake(
-        capsys, tmp_path / "two.npz", "--glosses", folder / "labels.txt"
-    )
+    assert "name the features with --key" in mistake(capsys, tmp_path / "two.npz", "--glosses", folder / "labels.txt")
 
 
 def test_features_that_cannot_be_measured_are_named(made, tmp_path, capsys):
@@ -332,7 +330,7 @@ def test_features_that_cannot_be_measured_are_named(made, tmp_path, capsys):
     clips = {**clips, "clip2": np.where(np.arange(32)[:, None] == 5, np.nan, clips["clip2"])}
     np.savez(tmp_path / "clips.npz", **clips)
     said = mistake(capsys, tmp_path / "clips.npz", "--spans", folder / "spans.tsv")
-    assert "'clip2' hold NaN or infinity, first in frame 5" in said
+    assert "'clip2' contain NaN or infinity, first in frame 5" in said
     (tmp_path / "text.npy").write_text("no numbers")
     assert "not a readable .npy" in mistake(capsys, tmp_path / "text.npy", "--glosses", folder / "labels.txt")
 

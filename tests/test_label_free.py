@@ -89,12 +89,12 @@ def test_all_of_them_rise_with_noise_and_structureless_rows_give_the_null():
     ("clips", "options", "message"),
     [
         ([np.ones((20, 3))], {}, "at least 2 clips"),
-        ([np.ones((20, 3)), np.ones((20, 4))], {}, r"finite features \[T, 3\] of every clip, clip 1"),
+        ([np.ones((20, 3)), np.ones((20, 4))], {}, r"finite features \[T, 3\] for every clip, but clip 1"),
         ([np.ones((20, 3)), np.full((20, 3), np.nan)], {}, "clip 1 .* with NaN or infinity"),
         (signing(), {"frames_per_sign": 0.5}, "frames_per_sign of at least 1"),
-        (signing(), {"frames_per_sign": 100}, "a clip of several"),
+        (signing(), {"frames_per_sign": 100}, "a clip with several segments"),
         (signing(), {"frames_per_sign": 10, "clusters": 48}, "clusters must be 2 to"),
-        ([np.ones((20, 3)), np.ones((20, 3))], {"frames_per_sign": 5}, "a clip of several"),
+        ([np.ones((20, 3)), np.ones((20, 3))], {"frames_per_sign": 5}, "a clip with several segments"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(clips, options, message):

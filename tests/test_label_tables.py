@@ -1,4 +1,4 @@
-"""Label tables as editors and spreadsheets leave them: read right, or one line that names file and line."""
+"""Label tables as editors and spreadsheets save them: read correctly, or refused with file and line number."""
 
 import gzip
 
@@ -43,26 +43,26 @@ def test_tables_of_every_editor_are_one(tmp_path, content, capsys):
     [
         (
             "name\tpath\ttext\ttext\na\ta.mp4\tGLOSS\thello\n",
-            r"a\.tsv:1: the column 'text' stands 2 times in the header line",
+            r"a\.tsv:1: the column 'text' occurs 2 times in the header line",
         ),
-        ("name\tpath\ttext\ttext \na\ta.mp4\tGLOSS\thello\n", r"a\.tsv:1: the column 'text' stands 2 times"),
-        (TABLE.replace("hello", "hel\0lo"), r"a\.tsv:2: holds a NUL byte"),
+        ("name\tpath\ttext\ttext \na\ta.mp4\tGLOSS\thello\n", r"a\.tsv:1: the column 'text' occurs 2 times"),
+        (TABLE.replace("hello", "hel\0lo"), r"a\.tsv:2: contains a NUL byte"),
         (TABLE.encode("utf-16-le"), r"a\.tsv:\d: (holds a NUL byte|must be UTF-8 text)"),  # without its mark
         (TABLE.replace("今天", "").encode("latin-1"), r"a\.tsv:3: must be UTF-8 text"),
-        (TABLE.replace("hello", "hel\rlo"), r"a\.tsv:2: holds a carriage return inside"),
+        (TABLE.replace("hello", "hel\rlo"), r"a\.tsv:2: contains a carriage return"),
         (
             TABLE.replace("hello", "hel\tlo"),
-            r"a\.tsv:2: has 4 cells where the header has 3; take the delimiter '\\t' out",
+            r"a\.tsv:2: has 4 cells where the header has 3; remove the delimiter '\\t'",
         ),
         (TABLE.replace("\thello", ""), r"a\.tsv:2: has 2 cells where the header has 3; text missing"),
         (
             TABLE.replace("text\n", "text\t\n").replace("hello", "hello\tHALLO"),
             r"a\.tsv:2: has 'HALLO' in a column without",
         ),
-        (TABLE.replace("\t", ","), r"a\.tsv:1: needs the columns .* separated by commas where tabs are needed"),
-        (TABLE.replace("\t", ";"), r"a\.tsv:1: needs the columns .* separated by semicolons where tabs are needed"),
-        ('"name","path","text"\n"a","a.mp4","hello"\n', r"a\.tsv:1: .* separated by commas where tabs are needed"),
-        ('"name"\t"path"\t"text"\n"a"\t"a.mp4"\t"hello"\n', r"a\.tsv:1: .* the names stand in double quotes"),
+        (TABLE.replace("\t", ","), r"a\.tsv:1: needs the columns .* separated by commas, but tabs are needed"),
+        (TABLE.replace("\t", ";"), r"a\.tsv:1: needs the columns .* separated by semicolons, but tabs are needed"),
+        ('"name","path","text"\n"a","a.mp4","hello"\n', r"a\.tsv:1: .* separated by commas, but tabs are needed"),
+        ('"name"\t"path"\t"text"\n"a"\t"a.mp4"\t"hello"\n', r"a\.tsv:1: .* the names are in double quotes"),
         ("", r"a\.tsv:1: needs the columns .* found nothing"),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_would_be_misread_is_named_with_its_line(tmp_path, content, match):
 def test_the_same_counts_for_a_corpus(tmp_path):
     """A header `name path text text` trained on glosses."""
     (tmp_path / "train.tsv").write_text("name\tpath\ttext\ttext\na\ta.mp4\thello\tHELLO\n")
-    with pytest.raises(ValueError, match=r"train\.tsv:1: the column 'text' stands 2 times"):
+    with pytest.raises(ValueError, match=r"train\.tsv:1: the column 'text' occurs 2 times"):
         load_samples("folder", tmp_path, "train")
     broken = []
     (tmp_path / "dev.tsv").write_text("name\tpath\ttext\na\ta.mp4\nb\tb.mp4\tfine\nc\tc.mp4\ta\rb\n")

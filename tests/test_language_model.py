@@ -136,7 +136,7 @@ def test_as_released_the_text_decoder_of_pretraining_is_left_behind_and_fixed_ca
         left = said[1].split("left behind")[1].split("start fresh")[0]
         for part in ("cls_token (1)", "head (1)", "text_encoder", "words (1)", ", decoder ("):
             assert part in left
-        assert "kept as they are: mbart.model.shared (1), mbart.model.decoder" in said[1]
+        assert "unchanged: mbart.model.shared (1), mbart.model.decoder" in said[1]
     model, said = started(recipe(init_from=str(run)))  # decoder_from=init_from: what stage 1 has trained
     own = model.state_dict()
     assert torch.equal(own["mbart.model.decoder.layers.2.fc1.weight"], first["decoder.layers.2.fc1.weight"])
@@ -175,7 +175,7 @@ def test_parts_of_an_earlier_run_and_the_rest_from_the_language_model(mbart, tmp
     assert torch.equal(own["conv.norm2.running_var"], first.state_dict()["conv.norm2.running_var"])
     assert torch.equal(own["conv.conv1.weight"], first.state_dict()["conv.conv1.weight"])
     assert torch.equal(own["mbart.model.encoder.layers.1.fc1.weight"], theirs["model.encoder.layers.1.fc1.weight"])
-    assert "kept as they are: sign_emb" in said[1]
+    assert "unchanged: sign_emb" in said[1]
     with pytest.raises(ValueError, match=r"model.init_parts: this model has visual, conv, sign_emb, mbart .* 'cnov'"):
         started(recipe(**options, init_parts=["cnov"]))
     with pytest.raises(ValueError, match=r"sign_emb.0.weight \(absent in the source\)"):
@@ -190,8 +190,8 @@ def foreign(folder):
 
 
 MISFITS = {
-    "no tokenizer": (lambda f: save_mbart(f, None), {}, r"has no tokenizer: .* knows which word a row stands for"),
-    "foreign": (foreign, {}, r"is a model of type t5, an mBART is needed, such as facebook/mbart-large-cc25"),
+    "no tokenizer": (lambda f: save_mbart(f, None), {}, r"has no tokenizer: .* to know the words of the embeddings"),
+    "foreign": (foreign, {}, r"is a t5, but an mBART is needed, such as facebook/mbart-large-cc25"),
     "width": (lambda f: save_mbart(f, d_model=64), {}, r"does not fit model.width=32; it needs model.width=64$"),
     "heads": (save_mbart, {"decoder_heads": 4}, r"does not fit model.decoder_heads=4; it needs model.decoder_heads=8"),
     "layers": (save_mbart, {"decoder_layers": 2}, r"not fit model.decoder_layers=2; it needs model.decoder_layers=3"),
@@ -215,13 +215,13 @@ def test_other_words_are_refused_even_where_every_size_fits(mbart, tmp_path):
     other = build_tokenizer("sentencepiece", [t.replace("regen", "hagel") for t in TEXTS], vocab_size=60)
     word = build_tokenizer("word", TEXTS)
     r = recipe(language_model=f"pretrained:{mbart[0]}")
-    with pytest.raises(ValueError, match=rf"has {TOKENIZER.vocab_size} words, and the tokenizer of this run 11; set"):
+    with pytest.raises(ValueError, match=rf"has {TOKENIZER.vocab_size} words, but this run's tokenizer has 11; set"):
         started(r, word)
     same_size = build_tokenizer("sentencepiece", [t.replace("r", "z") for t in TEXTS], vocab_size=60)
     for tokenizer in (other, same_size):
         if tokenizer.vocab_size == TOKENIZER.vocab_size:
             with pytest.raises(
-                ValueError, match=r"row \d+ of .* is '.*', and the tokenizer of this run has '.*' there"
+                ValueError, match=r"row \d+ of .* is '.*', but the tokenizer of this run has '.*' there"
             ):
                 started(r, tokenizer)
     assert same_size.vocab_size == TOKENIZER.vocab_size
@@ -230,17 +230,17 @@ def test_other_words_are_refused_even_where_every_size_fits(mbart, tmp_path):
 def test_one_file_of_weights_is_taken_with_the_tokenizer_beside_it_or_on_trust(mbart, tmp_path):
     shutil.copy(mbart[0] / "model.safetensors", tmp_path / "weights.safetensors")
     options = {"decoder_from": "language_model", "language_model": f"pretrained:{tmp_path / 'weights.safetensors'}"}
-    assert "its rows are taken for this run's words" in started(recipe(**options))[1][0]
+    assert "its rows are assumed to be this run's words" in started(recipe(**options))[1][0]
     TOKENIZER.save(tmp_path)
-    assert "are taken for" not in started(recipe(**options))[1][0]
+    assert "are assumed to be" not in started(recipe(**options))[1][0]
     weights = load_file(tmp_path / "weights.safetensors")
     save_file({f"t5.{key}": value for key, value in weights.items()}, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match=r"is no mBART, which has encoder.layernorm_embedding.weight"):
+    with pytest.raises(ValueError, match=r"is not an mBART: it lacks encoder.layernorm_embedding.weight"):
         started(recipe(**options))
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"has no config.json, so it is no model that transformers has saved"):
+    with pytest.raises(ValueError, match=r"has no config.json, so it is not a model saved by transformers"):
         started(recipe(language_model=f"pretrained:{tmp_path}"))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json is damaged"):
@@ -250,7 +250,7 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path):
         started(recipe(language_model=f"pretrained:{tmp_path}"))
     light = recipe(decoder_layers=1)
     run_folder.save_run_start(tmp_path / "run", light, TOKENIZER)
-    with pytest.raises(ValueError, match="is a run of gfslt; of the runs only vlp with the term masked_text"):
+    with pytest.raises(ValueError, match="is a run of gfslt; only runs of vlp with the term masked_text"):
         started(recipe(language_model=f"pretrained:{tmp_path / 'run'}"))
 
 
@@ -285,7 +285,7 @@ def test_starting_points_that_make_no_sense_are_named(model, message):
         recipe("pretrain", encoder_from="language_model", language_model="pretrained:x")
     with pytest.raises(ValueError, match=r"model.adapter belongs to gfslt, not to vlp"):
         recipe("pretrain", adapter="mlp")
-    with pytest.raises(ValueError, match=r"model.freeze holds the frame encoder still"):
+    with pytest.raises(ValueError, match=r"model.freeze freezes the frame encoder"):
         recipe(freeze=["visual"], weights={"translation": 1.0, "signcl": 0.01})
 
 

@@ -1,4 +1,4 @@
-"""Lengths and numbers of words as people give them: lists and arrays work, masks and mix-ups are one line."""
+"""Lengths and numbers of words: lists and arrays work; masks and swapped arguments give a one-line error."""
 
 import numpy as np
 import pytest

@@ -225,7 +225,9 @@ def test_lora_stands_where_the_recipe_says_and_on_a_tied_head(checkpoints):
     places = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trained}
     assert places == {"q", "wo"}
     assert len(trained) == 2 * (2 + 2 + 2 + 2 + 2)  # two layers: q of 3 attentions, wo of 2; two matrices each
-    with pytest.raises(ValueError, match=r"model.lm.lora_on: no linear map of .* is named q_proj; .*DenseReluDense|wi"):
+    with pytest.raises(
+        ValueError, match=r"model.lm.lora_on: no linear layer of .* is named q_proj; .*DenseReluDense|wi"
+    ):
         decoder_of(checkpoints("t5"), lora_rank=2, lora_on=["q_proj"])
 
     head, _ = decoder_of(checkpoints("gpt2"), lora_rank=2, lora_on=["lm_head", "c_attn"], lora_dropout=0.0)
@@ -336,18 +338,18 @@ def test_what_cannot_be_is_said_in_one_line(checkpoints, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"model.lm.name: no folder .*empty with a config.json, and no such hub id"):
         build(tmp_path / "empty")
     others = {
-        "ctrl": (transformers.CTRLConfig(vocab_size=9, n_embd=8, n_head=2, n_layer=1, dff=8), "takes word ids alone"),
+        "ctrl": (transformers.CTRLConfig(vocab_size=9, n_embd=8, n_head=2, n_layer=1, dff=8), "accepts only token ids"),
         "bert": (transformers.BertConfig(vocab_size=9, hidden_size=8, num_attention_heads=2, num_hidden_layers=1,
-                                         intermediate_size=8), "a bert reads in both directions and writes nothing"),
+                                         intermediate_size=8), "a bert is a bidirectional encoder and writes no text"),
         "vit": (transformers.ViTConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8),
-                "a vit has no vocabulary, so it is no language model"),
+                "a vit has no vocabulary, so it is not a language model"),
     }  # fmt: skip
     for name, (config, answer) in others.items():
         config.save_pretrained(tmp_path / name)
         with pytest.raises(ValueError, match=answer):
             build(tmp_path / name, lora_rank=0)
     with pytest.raises(
-        ValueError, match=r"model.lm.prompt: \{signs\} says where the steps stand, once; got it 2 times"
+        ValueError, match=r"model.lm.prompt: needs \{signs\} at most once, as the position of the steps; got it 2 times"
     ):
         LMConfig(prompt="{signs} {signs}")
     decoder, _ = decoder_of(gpt2)

@@ -1,4 +1,4 @@
-"""Loggers: each has what metrics.jsonl has, a resumed run goes on in the same one, a missing package is one line."""
+"""Loggers: each gets what metrics.jsonl gets, a resumed run continues its log, a missing package is one line."""
 
 import json
 from pathlib import Path

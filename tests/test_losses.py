@@ -35,7 +35,7 @@ FRAME_LOSSES = [
     pytest.param(lambda *a, **k: signcl_loss(*a, distance_margin=4.0, negatives=30, **k), id="signcl-drawn"),
     pytest.param(lambda *a, **k: sign_infonce(*a, **k), id="infonce"),
     pytest.param(lambda *a, **k: sign_infonce(*a, negatives=30, normalize=False, **k), id="infonce-drawn"),
-]  # 30 negatives are all there are in the clips below, so that drawing changes nothing but the way
+]  # the clips below have at most 30 negatives, so drawing 30 gives the same value by another code path
 RELEASED_LOSSES = [
     pytest.param(lambda *a, **k: signcl_loss(*a, variant="released", distance_margin=4.0, **k), id="signcl"),
     pytest.param(
@@ -782,7 +782,7 @@ def test_clip_loss_is_float32_under_autocast():
 
 
 def test_clip_loss_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         clip_loss(torch.zeros(2, 4), torch.zeros(3, 4), SCALE)
     with pytest.raises(ValueError, match="B >= 1"):
         clip_loss(torch.zeros(0, 4), torch.zeros(0, 4), SCALE)

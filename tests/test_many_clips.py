@@ -37,7 +37,7 @@ def test_a_folder_to_stdout_and_to_a_table(run, folder, capsys, tmp_path):
     printed = capsys.readouterr()
     lines = [line.split("\t") for line in printed.out.splitlines()]
     assert [Path(line[0]).relative_to(folder).as_posix() for line in lines] == ["a.npy", "b/x.npy", "c.npy"]
-    assert "3 clips; other files, which are left alone: 1 .md" in printed.err
+    assert "3 clips; ignores other files: 1 .md" in printed.err
     table = tmp_path / "out.tsv"
     assert main(["translate", str(run), str(folder), "-o", str(table), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["clips"] == 3

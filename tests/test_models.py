@@ -353,7 +353,7 @@ def test_a_published_language_model_starts_text_encoder_and_words():
     torch.testing.assert_close(ours[0, :3], states[0, :3])
     load_language_model(finetuning, mbart.state_dict())
     assert torch.equal(finetuning.mbart.model.shared.weight, words)
-    with pytest.raises(ValueError, match="needs an mBART with a word table, its first names are a"):
+    with pytest.raises(ValueError, match="needs an mBART with word embeddings; the tensors are a"):
         load_language_model(finetuning, {"a": words})
     with pytest.raises(ValueError, match=r"absent in the source"):
         load_language_model(vlp(text_layers=3), mbart.state_dict())

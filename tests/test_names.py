@@ -1,4 +1,4 @@
-"""Things by name: recipes, runs, verbs and flags, and what a mistyped one is answered."""
+"""Recipes, runs, verbs and options by name, and the answers to typos."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def runs(here) -> Path:
-    """A folder of two runs, as far as their names are concerned."""
+    """A folder with two runs that have nothing but names."""
     for name in ("first", "second"):
         (here / "runs" / name).mkdir(parents=True)
         recipe = yaml.safe_load(find_recipe("synthetic/finetune").read_text(encoding="utf-8"))

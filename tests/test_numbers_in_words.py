@@ -1,4 +1,4 @@
-"""What README, findings and recipe heads say of the evidence stands in the tables that commands wrote."""
+"""Numbers in README, findings and recipe comments are the same as in the tables that commands wrote."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ NUMBER = r"[+-]?\d+\.\d\d"
 SAID = re.compile(rf"{NUMBER} to {NUMBER}|{NUMBER} ± {NUMBER}")
 TEXTS = ("README.md", "docs/findings.md", "recipes/synthetic/best.yaml", "recipes/imu_numbers/best.yaml")
 NOT_OURS = {"21.97 ± 0.27", "22.35 ± 0.28", "10.41 ± 0.17", "11.22 ± 0.18"}
-"""Of others, and said to be."""
+"""Numbers of other people, quoted as such."""
 
 
 def numbers(text: str) -> set[str]:

@@ -391,12 +391,12 @@ def test_what_is_no_such_checkpoint_is_answered_in_one_line(tmp_path, capsys, mb
     gaslt = slt_folder(tmp_path / "gaslt", "gaslt")
     assert "is a checkpoint of kind gaslt, not slt" in refused(capsys, "slt", gaslt, "-o", run)
     other = write_checkpoint(tmp_path / "other.pth", model={"layer.weight": torch.zeros(2, 2)})
-    assert "nor of any other that is known" in refused(capsys, "vac", other, "-o", run)
-    assert "no kind of checkpoint" in (told := refused(capsys, "gfsl", slt))
+    assert "nor of any other known kind" in refused(capsys, "vac", other, "-o", run)
+    assert "not a kind of checkpoint" in (told := refused(capsys, "gfsl", slt))
     assert "gfslt" in told
     whole = slt.read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert "damaged or cut short" in refused(capsys, "slt", tmp_path / "cut.ckpt")
+    assert "damaged or truncated" in refused(capsys, "slt", tmp_path / "cut.ckpt")
     evil = write_checkpoint(tmp_path / "evil.pth", model={"a": torch.zeros(1)}, args=Code())
     told = refused(capsys, "gfslt", evil)
     assert "mkdir" in told

@@ -37,7 +37,7 @@ def first(tmp_path_factory):
     (place / "processed_words.phx_pkl").write_bytes(pickle.dumps({"dict_lem_to_id": words}))
     made = import_checkpoint("pgp", place / "latest.pt", place / "run", overrides=[f"model.dinov2.lora_alpha={ALPHA}"])
     assert made.fresh == {}
-    assert set(made.left.values()) == {"a table of sines, made anew", "the null class, always zero"}
+    assert set(made.left.values()) == {"a table of sines, computed again", "the null class, always zero"}
     return made.folder
 
 
@@ -97,7 +97,9 @@ def test_the_second_stage_gives_the_official_scores_and_sentences(second):
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
     weights = Reference("sign2gpt").weights()
     torch.save({"model": {**weights, "lang_model.model.layers.0.lora_w1_l1.weight": torch.zeros(2)}}, tmp_path / "s.pt")
-    with pytest.raises(ValueError, match=r"1 of \d+ tensors are no part of a sign2gpt .*first lang_model.*lora_w1_l1"):
+    with pytest.raises(
+        ValueError, match=r"1 of \d+ tensors are not in the released form of a sign2gpt .*first lang_model.*lora_w1_l1"
+    ):
         import_checkpoint("sign2gpt", tmp_path / "s.pt", tmp_path / "run")
     with pytest.raises(ValueError, match="is a checkpoint of kind sign2gpt, not pgp"):
         import_checkpoint("pgp", tmp_path / "s.pt", tmp_path / "run")

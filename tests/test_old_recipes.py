@@ -66,7 +66,9 @@ def test_a_run_of_version_0_1_keeps_its_values(name, tmp_path):
 def test_a_run_of_version_0_1_with_another_network_is_refused_in_a_line(name, stage, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({"stage": stage, "model": old(name, {})}), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"a run of {name} of version 0\.1 holds another network .*; train it again"):
+    with pytest.raises(
+        ValueError, match=rf"a run of {name} of version 0\.1 has a different network .*; train it again"
+    ):
         load_recipe(path, of_run=True)
 
 
@@ -81,7 +83,7 @@ def test_a_dinov2_of_version_0_1_keeps_its_adapters(tmp_path):
 def test_an_old_key_in_a_recipe_says_where_it_is_now(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("model: {name: gaslt, gaslt: {keys: 3}}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"model\.gaslt: since version 0\.2 the keys of model\.gaslt stand in model"):
+    with pytest.raises(ValueError, match=r"model\.gaslt: since version 0\.2 the keys of model\.gaslt are in model"):
         load_recipe(path)
     with pytest.raises(ValueError, match=r"model\.pgp: .*\(of a DINOv2: model\.dinov2\)"):
         load_recipe(path, ["model={name: pgp}", "stage=pretrain", "model.pgp.vit=small"])

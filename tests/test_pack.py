@@ -83,7 +83,7 @@ def test_a_stopped_pack_goes_on_and_gives_the_same_bytes(corpus, tmp_path, monke
         patch.setattr(packing, "_write_shard", stopped)
         with pytest.raises(KeyboardInterrupt):
             pack(corpus, out)
-    with pytest.raises(ValueError, match=r"a half-written pack; run the same `signcl corpus pack` again"):
+    with pytest.raises(ValueError, match=r"an unfinished pack; run the same `signcl corpus pack` again"):
         load_samples("folder", out, "train")
     (out / "train-00001.index.json").unlink()  # killed between a shard and its index
     pack(corpus, out)
@@ -97,11 +97,11 @@ def test_what_is_there_is_not_overwritten(corpus, tmp_path, capsys):
     assert pack(corpus, out) == out
     assert "is a finished pack" in capsys.readouterr().err
     assert (out / "train-00000.tar").stat().st_mtime_ns == age
-    with pytest.raises(ValueError, match=r"holds another pack \(settings: .*choose another -o"):
+    with pytest.raises(ValueError, match=r"contains another pack \(settings: .*choose another -o"):
         pack(corpus, out, replace(SMALL, size=8))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"is not empty and holds no pack"):
+    with pytest.raises(ValueError, match=r"is not empty and contains no pack"):
         pack(corpus, tmp_path / "other")
     with pytest.raises(ValueError, match=r"a file of that name"):
         pack(corpus, tmp_path / "other" / "notes.txt")
@@ -125,7 +125,7 @@ def test_a_shard_that_does_not_fit_its_index_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"another file lies at byte"):
         read_frames(first.parent / first.name)
     index.write_text("{}")
-    with pytest.raises(ValueError, match=r"index\.json is damaged \(the whole has no 'tar_bytes'\)"):
+    with pytest.raises(ValueError, match=r"index\.json is damaged \(the file has no 'tar_bytes'\)"):
         read_frames(first)
     index.unlink()
     with pytest.raises(FileNotFoundError, match=r"the shard has no index"):
@@ -168,7 +168,7 @@ def test_a_pack_of_another_corpus_or_split_is_refused(corpus, tmp_path):
     out = pack(corpus, tmp_path / "pack")
     with pytest.raises(ValueError, match=r"is a pack of corpus folder, got corpus\.name=how2sign"):
         load_samples("how2sign", out, "train")
-    with pytest.raises(ValueError, match=r"the pack holds the splits train, dev, got 'test'"):
+    with pytest.raises(ValueError, match=r"the pack has the splits train, dev, got 'test'"):
         load_samples("folder", out, "test")
     (out / "pack.json").write_text("{")
     with pytest.raises(ValueError, match=r"pack\.json is damaged"):

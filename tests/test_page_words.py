@@ -1,4 +1,4 @@
-"""What the pages say: the same keys and places in every language, and no key that a page lacks or nobody uses."""
+"""Texts of the pages: every language has the same keys and placeholders, and every key exists and is used."""
 
 import json
 import re

@@ -2,11 +2,12 @@
 nothing from afar."""
 
 import json
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from web_site import Server, find_chromium, make_site
+from web_site import Server, find_chromium
 
 from signcl.cli import main
 from signcl.data.annotation.choices import read_choices, read_decisions
@@ -24,10 +25,8 @@ WAIT = 60_000  # milliseconds; CI machines are busy
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("pages")
-    make_site(place)
-    return place
+def place(made_site, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(made_site, tmp_path_factory.mktemp("pages"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="module")
@@ -40,41 +39,66 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def shared(browser):
+    """The page that most tests use one after another: a window of its own costs a second of processor time."""
+    return listening(browser.new_context(locale="en-US").new_page())
+
+
+def listening(page):
+    """A page that notes what its scripts complain about, and every address that it asks for."""
+    page.set_default_timeout(WAIT)
+    page.errors, page.warnings, page.elsewhere = [], [], []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda m: page.warnings.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("request", lambda r: page.elsewhere.append(r.url))
+    return page
+
+
+FORGET = "() => { try { localStorage.clear(); sessionStorage.clear(); } catch { /* a page without storage */ } }"
+
+
 @pytest.fixture
-def new_page(browser):
-    """A page of its own window; what its scripts complain about fails the test."""
-    contexts, complaints = [], []
+def new_page(browser, shared):
+    """An empty page that remembers nobody; what its scripts complain about fails the test."""
+    contexts, complaints, listened = [], [], []
 
     def make(*, dark=False, width=1280, height=900, quiet=True, locale="en-US"):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", locale=locale
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        if quiet:
-            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.elsewhere = []
-        page.on("request", lambda r: page.elsewhere.append(r.url))
+        leave()
+        if locale == "en-US":
+            page = shared
+        else:
+            contexts.append(browser.new_context(locale=locale))
+            page = listening(contexts[-1].new_page())
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        page.set_viewport_size({"width": width, "height": height})
+        for heard in (page.errors, page.warnings, page.elsewhere):
+            heard.clear()
+        listened.append((page, quiet))
         return page
 
-    def close():
-        while contexts:
-            contexts.pop().close()
+    def leave():
+        """Nothing is fetched or said any more; the complaints until then are kept."""
+        while listened:
+            page, quiet = listened.pop()
+            page.evaluate(FORGET)  # its answer comes after everything that the page has said
+            complaints.extend(page.errors + page.warnings if quiet else page.errors)
+            page.goto("about:blank")
 
-    make.close = close
+    make.leave = leave
     yield make
-    close()
+    leave()
+    for context in contexts:
+        context.close()
     assert complaints == []
 
 
 @contextmanager
 def serving(new_page, *words):
-    """A server whose pages are closed before it is: a page that fetches ahead would complain about a server gone."""
+    """A server whose pages are left before it ends: a page that fetches ahead would complain about a server gone."""
     with Server(*words) as server:
         yield server
-        new_page.close()
+        new_page.leave()
 
 
 @pytest.fixture(scope="module")
@@ -427,7 +451,6 @@ def test_sensor_readings_are_annotated_as_curves(real_data, tmp_path, new_page):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
         page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of ')")
-        page.close()  # it reads ahead: a server that ends before it does resets a connection
     assert len(read_choices(choices)) == 1
 
 

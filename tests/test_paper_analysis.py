@@ -2,19 +2,28 @@
 
 import csv
 import json
+import math
+import shutil
 import sys
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from paper_tiny import made_up, options_of, reading
 from systems import write_corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from paper import figure2, figure3, figure5, table9, table10
-from paper.extractors import aligner, extractors, probe, runs_of_kinds, translators
+from paper import __main__ as everything
+from paper import figure2, figure3, figure5, imu, settings, table9, table10, trust
+from paper.extractors import aligner, at_tap, extractors, probe, runs_of_kinds, translators
 from paper.glosses import GlossValues, mean_values
+from paper.jobs import Place, arms, folder_of, run_all
+from paper.measured import results as results_of
 from paper.pairs import Pair, confusion, has, read_pairs, twins
+from paper.settings import corpus_id
 from signcl.density import density_bins
 
 TINY = [
@@ -27,6 +36,8 @@ TINY = [
     "model.conv_width=16",
     "model.visual_dim=12",
     "decode.gloss_beams=2",
+    "decode.beams=1",
+    "decode.max_new_tokens=6",
 ]
 
 
@@ -85,27 +96,50 @@ def test_figure_3_and_table_10_stand_on_the_same_runs(arguments, capsys):
     table10.main(arguments)
     assert "to make" not in capsys.readouterr().err, "what figure 3 has trained is not trained again"
     head, *bins = rows_of(arguments, "figure3")
-    assert head == ["bin", "glosses", *(f"{k}: SDR % / accuracy %" for k in ("SMKD", "GFSLT", "GFSLT + SignCL"))]
+    assert head == [
+        "bin",
+        "glosses",
+        *(f"{k}: SDR % / mAP % / accuracy %" for k in ("SMKD", "GFSLT", "GFSLT + SignCL")),
+    ]
     assert bins[-1][0] == "all"
     assert sum(int(row[1]) for row in bins[:-1]) == int(bins[-1][1])
     assert (results(arguments) / "figure3.png").stat().st_size > 1000
     assert (results(arguments) / "table10.png").stat().st_size > 1000
     _, *rows = rows_of(arguments, "table10")
-    assert [row[1] for row in rows] == ["D_inter", "D_intra", "SDR", "log frequency"] * 3
+    assert [row[1] for row in rows] == ["D_inter", "D_intra", "SDR", "mAP", "log frequency"] * 3
     assert rows[0][-2:] == ["+0.36", "+0.43"]
-    assert rows[3][4] == "–"  # frequency is not held fixed against itself
+    assert rows[4][4] == "–"  # frequency is not held fixed against itself
     verdicts = {c["verdict"] for c in json.loads((results(arguments) / "table10.json").read_text())["claims"]}
     assert verdicts <= {"supported", "not seen", "contradicted"}
+    # what a probe reads is as dense as what was extracted, but for the store's half precision
+    where = place_of(arguments)
+    smkd = extractors("imu_numbers", TINY)["smkd"]
+    (own,) = run_all([smkd.run.seeded(0)], where).values()
+    (probed,) = run_all([probe("imu_numbers", smkd, TINY).seeded(0)], where).values()
+    (read,) = at_tap([probed], "visual", where)
+    assert read.density["sdr"] == pytest.approx(own.density["sdr"], abs=0.1)
+    assert "sdr" in probed.density
 
 
-def test_figure_3_also_says_what_crowding_costs_translation(arguments):
-    one_seed = [*arguments]
-    one_seed[one_seed.index("--seeds") + 1] = "1"
-    figure3.main([*one_seed, "decode.beams=1", "decode.max_new_tokens=6"])
-    _, *rows = rows_of(arguments, "figure3")
-    assert [row[0] for row in rows[-2:]] == ["NSLT, BLEU-4", "Joint-SLT, BLEU-4"]
-    claims = json.loads((results(arguments) / "figure3.json").read_text())["claims"]
-    assert [c["theirs"] for c in claims[3:]] == ["-8.62", "-10.06"]  # Table 1: 10.73 - 19.35, 12.73 - 22.79
+def place_of(arguments: list[str]) -> Place:
+    """Where the runs of the fixture are."""
+    out, root = (Path(arguments[arguments.index(option) + 1]) for option in ("--out", "--root"))
+    return Place(out / "imu_numbers", root, corpus_id(root), jobs=1)
+
+
+def test_figure_3_also_says_what_crowding_costs_translation(tmp_path):
+    glosses = ["A", "B", "C", "D"]
+    numbers = {"glosses": glosses, "counts": [2, 2, 3, 4], "frequency": [5, 6, 7, 8], "sdr": [0.4, 0.5, 0.6, 0.7]}
+    numbers |= {"inter": [1, 1, 1, 1], "intra": [0.4, 0.5, 0.6, 0.7], "map": [1, 0.9, math.nan, 0.7]}
+    numbers |= {"accuracy": [1, 0.75, 0.5, 0.25]}
+    options = options_of(tmp_path, "imu_numbers", "--seeds", "2")
+    options.frame, told = "centre", {"frame": "centre", "spans": None}
+    place = made_up(options, figure3.planned(options, reading(options)).values(), measured=("glosses", told, numbers))
+    made = figure3.table(options, place, "python -m paper.figure3")
+    assert made.rows[2][2] == "60.00 / – / 50.0", "a sign that is in one clip cannot be found again"
+    assert made.rows[4][2] == "55.00 / 86.7 / 62.5", "of the three that can"
+    assert [row[0] for row in made.rows[-2:]] == ["NSLT, BLEU-4", "Joint-SLT, BLEU-4"]
+    assert [claim.theirs for claim in made.claims[3:]] == ["-8.62", "-10.06"]  # Table 1: 10.73 - 19.35, 12.73 - 22.79
 
 
 def test_figure_2_prints_the_settings_of_its_maps(arguments):
@@ -137,24 +171,15 @@ def test_figure_5_counts_both_ways_with_pairs_mined_or_named(arguments, tmp_path
     assert int(rows[0][1]) > 0
 
 
-def test_the_pair_of_figure_5_is_drawn_and_its_distance_said(arguments):
-    from argparse import Namespace
-
-    from paper.jobs import Place, arms
-    from paper.jobs import results as results_of
-    from paper.settings import corpus_id
-
-    def option(name: str) -> Path:
-        return Path(arguments[arguments.index(name) + 1])
-
-    place = Place(option("--out") / "imu_numbers", option("--root"), corpus_id(option("--root")), jobs=1)
+def test_the_pair_of_figure_5_is_drawn_and_its_distance_said(arguments, tmp_path):
+    place = place_of(arguments)
     found = results_of(arms(figure5.systems("imu_numbers", TINY), 2), place)
-    (option("--results") / "imu_numbers").mkdir(parents=True, exist_ok=True)
-    options = Namespace(corpus="imu_numbers", changes=TINY, spans=None, frame="centre", results=option("--results"))
+    folder = tmp_path / "imu_numbers"
+    options = Namespace(corpus="imu_numbers", changes=TINY, spans=None, frame="centre", results=tmp_path)
     count = figure5.Count(Pair("WIND", "REGEN", frozenset({"wind"}), frozenset({"regen"})), helped=[(1, 0)])
     (note,) = figure5._picture(count, found, options, place)
     assert "seed 1: baseline" in note
-    assert (results(arguments) / "figure5.png").stat().st_size > 1000
+    assert (folder / "figure5.png").stat().st_size > 1000
     strange = figure5.Count(Pair("WIND", "NOWHERE", frozenset({"wind"}), frozenset({"x"})), helped=[(1, 0)])
     assert figure5._picture(strange, found, options, place)[0].startswith("No map")
 
@@ -162,8 +187,6 @@ def test_the_pair_of_figure_5_is_drawn_and_its_distance_said(arguments):
 def test_spans_of_a_table_stand_in_for_the_corpus_and_an_aligner_for_both(arguments, tmp_path):
     """The licensed corpora have no spans: the aligner of Table 9 makes them."""
     from paper.glosses import annotated
-    from paper.jobs import Place, run_all
-    from paper.settings import corpus_id
     from signcl.data.annotation.span_table import write_spans
     from signcl.training.recipe import recipe_samples
     from signcl.training.runs import load_run
@@ -194,6 +217,51 @@ def test_spans_of_a_table_stand_in_for_the_corpus_and_an_aligner_for_both(argume
     Options.spans = str(tmp_path / "mine.{split}.tsv")
     (only,) = annotated(recipe, "test", Options, place)
     assert len(only.spans) == 1
+
+
+SHORT = replace(settings.PRESETS["cpu"], imu_steps=2)
+
+
+def test_trust_is_asked_of_every_seed_once(arguments, monkeypatch):
+    monkeypatch.setitem(settings.PRESETS, "cpu", SHORT)
+    trust.main(arguments)
+    head, *rows = rows_of(arguments, "trust")
+    assert [row[0] for row in rows] == ["GFSLT", "GFSLT + SignCL"]
+    assert all(len(row) == len(head) for row in rows)
+    assert len(json.loads((results(arguments) / "trust.json").read_text())["claims"]) == 6
+    where = place_of(arguments)
+    options = Namespace(corpus="imu_numbers", changes=TINY, preset="cpu")
+    plain = imu.planned(options, where)["gfslt", 1.0, False].seeded(1)
+    scores = json.loads((folder_of(plain, where) / "scores.json").read_text())["test"]
+    intact = [row["bleu4"] for row in scores["probes"]["visual"]["rows"] if row["video"] == "intact"]
+    assert intact == [pytest.approx(scores["bleu4"])]
+    monkeypatch.setattr("signcl.evaluation.probes.probe", None)  # what was asked is not asked again
+    trust.main(arguments)
+    assert rows_of(arguments, "trust") == [head, *rows]
+
+
+def test_everything_comes_again_from_the_numbers_alone(arguments, tmp_path, monkeypatch, capsys):
+    """Tables, pages and pictures are the same bytes where neither a run nor the corpus is left."""
+    monkeypatch.setitem(settings.PRESETS, "cpu", SHORT)
+    made = results(arguments)
+    shutil.copytree(made, tmp_path / "results" / "imu_numbers")
+    numbers = ("runs.csv", "predictions.tsv.gz", "measurements.json.gz")
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    for path in (tmp_path / "results" / "imu_numbers").iterdir():
+        if path.name not in numbers and path.suffix != ".json":  # which says by which command a table was made
+            path.unlink()
+    for option in ("--out", "--root"):
+        shutil.move(arguments[arguments.index(option) + 1], tmp_path / f"away{option}")
+    capsys.readouterr()
+    assert everything.main(["--from-results", "--results", str(tmp_path / "results")]) == 1
+    said = capsys.readouterr().err
+    after = {path.name: path.read_bytes() for path in (tmp_path / "results" / "imu_numbers").iterdir()}
+    assert after == before
+    assert {"table9.md", "table10.png", "figure2.png", "figure3.md", "figure5.csv", "trust.json"} < set(after)
+    # what was never made is said, a line a table
+    line = f"imu on imu_numbers: 100 of 100 runs are not in {tmp_path}/results/imu_numbers; make what is missing with "
+    assert line + "`python -m paper.imu --corpus imu_numbers --seeds 5`" in said.splitlines()
+    assert "tables and" in said.splitlines()[-1]
 
 
 # -- rules, by hand ----------------------------------------------------------------------------------------------------
@@ -235,10 +303,10 @@ def test_the_drop_is_that_of_the_outer_bins():
 def test_values_are_means_over_seeds():
     def values(accuracy: list[float]) -> GlossValues:
         two = np.array([2.0, 3.0])
-        return GlossValues(["A", "B"], two, two, two, two, two, np.array(accuracy))
+        return GlossValues(["A", "B"], two, two, two, two, two, two, np.array(accuracy))
 
     assert mean_values([values([0.0, 1.0]), values([1.0, 1.0])]).accuracy.tolist() == [0.5, 1.0]
-    other = GlossValues(["A", "C"], *[np.zeros(2)] * 6)
+    other = GlossValues(["A", "C"], *[np.zeros(2)] * 7)
     with pytest.raises(ValueError, match="same glosses"):
         mean_values([values([0, 1]), other])
 
@@ -269,9 +337,11 @@ def test_pairs_are_counted_over_seeds_and_the_best_is_chosen_by_the_rule():
 
 
 def test_minimal_pairs_come_with_every_form_of_their_words(tmp_path):
-    from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
+    from signcl.data.corpora.synthetic import SyntheticSettings, plan_corpus
+    from signcl.data.corpora.synthetic.making import _lexicon
 
-    make_corpus(tmp_path / "c", SyntheticSettings(clips=40))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "lexicon.json").write_bytes(_lexicon(plan_corpus(SyntheticSettings(clips=40)).lexicon))
     pairs = {str(pair): pair for pair in twins(tmp_path / "c")}
     assert pairs
     lexicon = json.loads((tmp_path / "c" / "lexicon.json").read_text())

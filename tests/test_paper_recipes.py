@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from paper_tiny import options_of
+from paper_tiny import made_up, options_of
 
 from paper import __main__ as everything
 from paper import plan, settings, table8
-from paper.jobs import Place, recipe_of
+from paper.jobs import Place, recipe_of, run_all
+from paper.store import DENSITY, FOUND
 from signcl import evaluate, fit, load_recipe
 from signcl.data.text import build_tokenizer
 from signcl.systems.encoders import ResNet
@@ -146,7 +147,7 @@ def test_a_light_translator_hands_its_visual_part_to_a_language_model(place):
         f"model.init_from={place}/fla-llm-stage1",
         f"model.language_model=pretrained:{place}/mbart",
     )
-    assert "kept as they are: sign_emb" in card["initialised"][1]
+    assert "unchanged: sign_emb" in card["initialised"][1]
     first, second = (run_folder.read_weights(place / f"fla-llm-stage{n}") for n in (1, 2))
     visual = [name for name in first if name.startswith(("visual.", "conv."))]
     assert all(torch.equal(first[name], second[name]) for name in visual), "frozen, batch norm statistics included"
@@ -161,18 +162,27 @@ def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path, capsys):
     options = options_of(tmp_path, "phoenix14t", "--root", f"{place}/phoenix", "--device", "cpu", "--seeds", "1",
                          "--changes", *own, *TEXT_ENCODER, *weights)  # fmt: skip
     where = settings.place_of(options)
-    made = table8.table(options, where)
+    arms = table8.jobs("phoenix14t", options.changes)
+    two = [arms[name].seeded(0) for name in ("000", "110")]  # without VLP, and from VLP with SignCL
+    assert [result.density for result in run_all(two, where).values()] == [None, None], "without spans no density"
+    bare = dict.fromkeys((*DENSITY, *FOUND))
+    made = table8.table(options, made_up(options, arms.values(), **bare))
     assert len(made.rows) == 8
-    assert {row[3] for row in made.rows} == {"–"}, "without spans there is no density"
+    assert {row[3] for row in made.rows} == {"–"}
     assert not any("SDR" in claim.text for claim in made.claims)
     assert any("no spans" in note for note in made.notes)
     spans = tmp_path / "spans.test.tsv"
     spans.write_text("name\tgloss\tstart\tstop\n" + "".join(f"test-{i}\t{g}\t{a}\t{a + 2}\n" for i in range(2)
                      for g, a in (("REGEN", 0), ("SONNE", 3), ("REGEN", 5))))  # fmt: skip
     options.spans = str(tmp_path / "spans.{split}.tsv")
-    again = table8.table(options, settings.place_of(options))
+    with_spans = settings.place_of(Namespace(**{key: value for key, value in vars(options).items() if key != "store"}))
+    before, after = run_all(two, where), run_all(two, with_spans)
+    assert all(result.density["sdr"] > 0 for result in after.values())
+    assert [r.scores for r in before.values()] == [r.scores for r in after.values()], "the same runs"
+    told = ("sdr of spans", {"spans": options.spans}, 61.5)
+    again = table8.table(options, made_up(options, arms.values(), measured=told, **bare))
     assert all(float(row[3]) > 0 for row in again.rows)
-    assert [row[5] for row in again.rows] == [row[5] for row in made.rows], "the same runs"
+    assert [row[5] for row in again.rows] == [row[5] for row in made.rows]
     words = ["--corpus", "phoenix14t", "--root", f"{place}/phoenix", "--out", str(tmp_path / "runs"), "--plan"]
     assert everything.main(words) == 2
     assert "phoenix14t on a CPU would take months: --device cuda" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from paper_tiny import ROOT, SIZES, TINY, options_of, place_of_features
+from paper_tiny import ROOT, TINY, options_of, place_of_features
 
 from paper import __main__ as everything
 from paper import (
@@ -87,38 +87,36 @@ def test_a_preset_changes_runs_on_clips_and_leaves_features(tmp_path):
     assert sweep.sweep_of(options).system == "gfslt"
 
 
-def test_runs_end_when_what_started_them_is_killed(tmp_path, place):
+def test_runs_end_when_what_started_them_is_killed(tmp_path):
     """A parent that is killed leaves no worker that writes into the folder which the next call writes into."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\n"
-        "from paper.jobs import Fit, Place, run_all\n"
+        "from paper import jobs\n"
+        "jobs.PRELOADED = ('paper.jobs',)\n"
         "if __name__ == '__main__':\n"
-        "    place = Place(Path(sys.argv[2]), Path(sys.argv[3]), 'one', jobs=1)\n"
-        "    run_all([Fit('imu_numbers/nslt.yaml', tuple(sys.argv[4:]))], place)\n"
+        '    write = \'while True:\\n open(name, "a").write("."); time.sleep(0.02)\'\n'
+        "    with jobs._processes(2) as pool:\n"
+        "        for name in sys.argv[2:]:\n"
+        "            pool.submit(exec, f'import time; name = {name!r}\\n' + write)\n"
     )
     script = tmp_path / "start.py"
     script.write_text(code)
-    changes = [*SIZES, "corpus.name=folder", "train.epochs=100000", "train.evaluate_every=100000"]
-    words = [sys.executable, str(script), str(ROOT), str(tmp_path / "runs"), str(place.root), *changes]
-    parent = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    state = None
+    files = [tmp_path / "one", tmp_path / "two"]
+    parent = subprocess.Popen([sys.executable, str(script), str(ROOT), *map(str, files)])
     for _ in range(600):
-        state = next((tmp_path / "runs").glob("nslt-*/state/last.pt"), None)
-        if state is not None:
+        if all(file.is_file() for file in files):
             break
         time.sleep(0.1)
-    assert state is not None, "the run has not begun within a minute"
+    assert all(file.is_file() for file in files), "the workers have not begun within a minute"
+    sizes = [file.stat().st_size for file in files]
+    time.sleep(0.5)
+    assert [file.stat().st_size for file in files] > sizes, "they write"
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    time.sleep(1.0)  # a step in hand may end
-    stamp = _newest(state.parents[1])
-    time.sleep(2.0)
-    assert _newest(state.parents[1]) == stamp
-
-
-def _newest(folder: Path) -> int:
-    return max(path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.endswith(".part"))
+    time.sleep(1.0)
+    sizes = [file.stat().st_size for file in files]
+    time.sleep(1.0)
+    assert [file.stat().st_size for file in files] == sizes
 
 
 def result(folder: Path, name: str, corpus: str, *claims: Claim) -> None:

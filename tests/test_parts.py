@@ -138,7 +138,11 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(corpus, tmp_path, 
     [
         ({"mbart": {}}, {}, "train.parts.mbart: this model has .*decoder.*not 'mbart'"),
         ({"a": {"modules": ["decoder"]}, "decoder": {}}, {}, "decoder is in a and in decoder; leave it in one"),
-        ({"decoder": {}}, {"freeze": ["decoder"]}, "train.parts.decoder: none of its weights trains by this optimizer"),
+        (
+            {"decoder": {}},
+            {"freeze": ["decoder"]},
+            "train.parts.decoder: none of its weights is trained by this optimizer",
+        ),
     ],
 )
 def test_a_part_that_cannot_train_is_refused(parts, model, message, corpus, tmp_path):

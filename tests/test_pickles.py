@@ -162,7 +162,7 @@ def hostile():
     yield "a structured type", pickle.dumps(np.zeros(2, dtype=[("a", "f4"), ("b", "O")]))
     yield "a type with a comma", pickle.dumps(Reduce(dtype, "f4,O"))
     yield (
-        "text that is no Unicode",
+        "text that is not valid Unicode",
         pickle.dumps(Stated(rebuild, (array, (0,), b"b"), (1, (1,), dtype("U1"), False, b"\xff\xff\xff\xff"))),
     )
     yield "a terabyte", pickle.dumps(Reduce(bytearray, 10**12))

@@ -92,7 +92,7 @@ def test_of_two_people_the_clearer_one_is_read_and_openpose_has_its_own_points(t
     two = read_pose(write_pose(tmp_path / "b.pose", points, seen, layout="openpose", dims=2, people=2))
     assert rows.shape == (9, 240)
     np.testing.assert_array_equal(two, rows)
-    with pytest.raises(ValueError, match=r"has 2 dimensions a point, got input\.pose_dims=3"):
+    with pytest.raises(ValueError, match=r"has 2 dimensions per point, got input\.pose_dims=3"):
         read_pose(tmp_path / "a.pose", dims=3)
 
 
@@ -288,7 +288,7 @@ def test_the_german_sentences_have_the_frames_of_all_their_signs(real_data):
     with pytest.raises(ValueError, match="needs one of german, english, got 'french'"):
         load_samples("dgs_sentences", root, "train", language="french")
     assert [p for p in check_corpus(root, "dgs_sentences", options={"dev": "test"}) if p.level == "error" and
-            "leaks" not in p.what] == []  # fmt: skip
+            "data leak" not in p.what] == []  # fmt: skip
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ def test_another_person_after_a_cut_is_named_with_the_frame():
     assert signer_points(found.raw("a"), PoseReading()).notes == ()
     found.points[5:, :, :2] += 200
     (note,) = signer_points(found.raw("a"), PoseReading()).notes
-    assert note == "the person is far from where it was in frame 5; another person, or a cut"
+    assert note == "the person has moved far in frame 5; another person, or a cut"
 
 
 def test_what_is_written_is_what_was_estimated_under_the_names_of_the_field(replay, tmp_path, real_data):
@@ -392,7 +392,7 @@ def test_a_video_becomes_the_rows_that_training_read_and_another_extractor_is_re
     with pytest.raises(ValueError, match=r"trained on key points of replay 3, .* another extractor \(replay 1 against"):
         strange.check()
     unknown = PoseReader(PoseKind("mediapipe", None, None), Estimator())
-    with pytest.raises(ValueError, match="does not know what its mediapipe key points were extracted with"):
+    with pytest.raises(ValueError, match="does not record the extractor of its mediapipe key points"):
         unknown.rows(Sample("a", "", clip=video), recipe, notes.append)
 
 

@@ -206,7 +206,7 @@ def test_another_clip_never_has_the_same_sentence():
 def runs(corpora, tmp_path_factory):
     """A run that has learnt its signs, and one that has learnt nothing."""
     top = tmp_path_factory.mktemp("probes")
-    good = recipe_of(Case("gfslt", weights={"translation": 1.0}), corpora, top / "good", epochs=80, evaluate_every=80)
+    good = recipe_of(Case("gfslt", weights={"translation": 1.0}), corpora, top / "good", epochs=50, evaluate_every=50)
     good.loss.weights = {"translation": 1.0}
     bad = recipe_of(Case("gfslt", weights={"translation": 1.0}), corpora, top / "bad", max_steps=1, epochs=1)
     bad.loss.weights = {"translation": 1.0}
@@ -314,7 +314,7 @@ def test_wrong_use_gets_one_line(runs, corpora, tmp_path, capsys):
     with pytest.raises(ValueError, match="the probes are overlap, visual, dot; got smell"):
         probe(good, ["smell"])
     assert main(["evaluate", str(good), "--probe", "dot", "--grid"]) == 2
-    assert "run first --grid, then --probe" in capsys.readouterr().err
+    assert "run --grid first, then --probe" in capsys.readouterr().err
     recipe = recipe_of(Case("recogniser"), corpora, tmp_path / "recogniser", max_steps=1, epochs=1)
     folder = fit(recipe, progress=False)
     assert main(["evaluate", str(folder), "--probe", "dot"]) == 2

@@ -1,4 +1,4 @@
-"""Pseudo-glosses: the loss as a plain loop has it, the words that become targets, vectors, how dev is scored."""
+"""Pseudo-glosses: the loss against a plain loop, the words that become targets, vectors, and scoring on dev."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML in, dataclasses out, and clear answers to what people mistype."""
+"""Recipes: YAML to dataclasses, and clear messages for typos."""
 
 import math
 import re
@@ -151,4 +151,4 @@ def test_pretraining_is_kept_by_the_term_that_pretrains_and_never_by_signcl(mode
 def test_the_keys_of_a_part_are_listed():
     keys = describe_keys(system="vlp")
     assert "train.parts.NAME.every = 1" in keys
-    assert "-clip (-token_clip or" in keys
+    assert "-clip for vlp (-token_clip or" in keys

@@ -1,4 +1,4 @@
-"""Gradients that are not finite are never stepped: nothing moves by one bit, and the host does not wait to know it."""
+"""Steps with non-finite gradients are skipped: no bit changes, and the host does not wait for the device."""
 
 import json
 import math
@@ -162,7 +162,7 @@ def test_which_steps_were_left_out_is_said_and_kept(corpora, tmp_path, monkeypat
     assert "left out: the gradient is not finite; losses" in said
     assert "translation nan" in said
     assert "train2" in said
-    assert "2 of 6 steps had gradients that are not finite and were left out" in said
+    assert "2 of 6 steps had non-finite gradients and were skipped" in said
     assert json.loads((tmp_path / "run/card.json").read_text())["refused_steps"] == 2
     assert run_folder.load_state(tmp_path / "run")["refusals"] == {"count": 2, "in_a_row": 0}
     again = Loop(loop.recipe, tmp_path / "run", run_folder.load_state(tmp_path / "run"), progress=False)

@@ -111,7 +111,7 @@ def test_wrong_input_is_named():
         slow_loss(torch.ones(3, 4), torch.tensor([3]))
     with pytest.raises(ValueError, match=r"lengths must be one number per clip, \[2\], got \[1\]"):
         sigreg_loss(torch.ones(2, 3, 4), torch.tensor([3]))
-    with pytest.raises(ValueError, match="two views of one shape"):
+    with pytest.raises(ValueError, match="two views of the same shape"):
         invariance_loss(torch.ones(2, 3, 4), torch.ones(2, 3, 5), torch.tensor([3, 3]))
     with pytest.raises(ValueError, match="at least 1 direction and frame, got 0 and 512"):
         sigreg_loss(torch.ones(2, 3, 4), torch.tensor([3, 3]), directions=0)

@@ -3,11 +3,15 @@
 import csv
 import importlib.util
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
+from fresh_process import start
 
 from paper import made_up, rehearsal
 from signcl.data.corpora import load_samples
@@ -31,20 +35,45 @@ def test_the_made_up_release_has_the_layout_and_the_statistics(tmp_path):
         assert next(csv.reader(file, delimiter="|"))[:2] == ["name", "video"]
 
 
-def test_a_stage_is_killed_resumed_scored_and_passed_over(tmp_path, capsys):
-    words = ["--small", "--out", str(tmp_path), "--stages", "smkd", "--steps", "4"]
+class Forked:
+    """What the rehearsal asks of a process, of one that a server with torch has forked."""
+
+    def __init__(self, words, **_):
+        assert words[:3] == [sys.executable, "-m", "signcl"]
+        self.stderr = None
+        self.place = tempfile.TemporaryDirectory()
+        self.process = start(words[3:], Path.cwd(), Path(self.place.name))
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def wait(self):
+        self.process.join()
+
+
+def test_a_stage_is_killed_resumed_scored_and_passed_over(tmp_path, capsys, monkeypatch):
+    forked = SimpleNamespace(Popen=Forked, PIPE=None, DEVNULL=None)  # a process all the same, killed in its training
+    monkeypatch.setattr(rehearsal, "subprocess", forked)
+    words = ["--small", "--out", str(tmp_path), "--stages", "pgp", "--steps", "4"]
     assert rehearsal.main(words) == 0
     table = capsys.readouterr().out
     (row,) = json.loads((tmp_path / "rehearsal.json").read_text())
-    assert row["stage"] == "smkd"
+    assert row["stage"] == "pgp"
     assert row["steps"] == 4
     assert row["resumed"]
     assert row["evaluated_clips"] == 4
-    assert row["published_hours"] == pytest.approx(40 * 7096 / row["clips_per_second"] / 3600)
-    before = (tmp_path / "runs/smkd/card.json").stat().st_mtime_ns
+    assert row["published_hours"] == pytest.approx(100 * 7096 / row["clips_per_second"] / 3600)
+    before = (tmp_path / "runs/pgp/card.json").stat().st_mtime_ns
     assert rehearsal.main(words) == 0
     assert capsys.readouterr().out == table
-    assert (tmp_path / "runs/smkd/card.json").stat().st_mtime_ns == before
+    assert (tmp_path / "runs/pgp/card.json").stat().st_mtime_ns == before
 
 
 def test_the_benchmark_for_gpus_runs_dry(capsys):

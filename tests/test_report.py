@@ -339,7 +339,7 @@ def test_large_runs_stay_small_pages(place):
     seen = look(page)
     assert "All 1100 glosses" in seen.text
     assert "The 30 most crowded" in seen.text
-    assert "means of equal stretches" in seen.text
+    assert "means of equal parts" in seen.text
     assert page.stat().st_size < 1_000_000
 
 
@@ -359,7 +359,7 @@ def test_a_folder_that_is_no_run_is_refused(place, tmp_path):
         report([place / "corpus"])
     with pytest.raises(ValueError, match="1 to 6 run folders, got 0"):
         report([])
-    with pytest.raises(ValueError, match="a file name is needed"):
+    with pytest.raises(ValueError, match="needs a file name"):
         report([place / "finetune"], out=tmp_path)
     run = make_run(tmp_path / "damaged", place / "corpus")
     (run / "scores.json").write_text('{"test": {')

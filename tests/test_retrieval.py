@@ -92,11 +92,11 @@ def test_what_cannot_be_asked_is_counted_or_refused():
     rows = np.random.default_rng(0).normal(size=(5, 2))
     found = retrieval(rows, [0, 0, 1, 1, 2], ["a", "b", "a", "a", "b"])
     assert (found.queries, found.without_match) == (2, 3)
-    with pytest.raises(ValueError, match="needs a gloss in two clips, got 5 instances of 5 glosses"):
+    with pytest.raises(ValueError, match="needs a gloss in two clips, but none of 5 glosses"):
         retrieval(rows, [0, 1, 2, 3, 4], list("abcde"))
     with pytest.raises(ValueError, match="made by two signers"):
         retrieval(rows, [0, 0, 1, 1, 2], list("abcde"), signers=["x"] * 5)
-    with pytest.raises(ValueError, match="a clip of each of 5 rows is needed, got 2"):
+    with pytest.raises(ValueError, match="one clip for each of 5 rows is needed, got 2"):
         retrieval(rows, [0] * 5, ["a", "b"])
     rows[1, 1] = math.nan
     with pytest.raises(ValueError, match="needs finite features, got 1"):

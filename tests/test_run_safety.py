@@ -1,4 +1,4 @@
-"""Runs that are interrupted, shared, moved or changed: nothing is lost, and nothing is used that is not what it was."""
+"""Runs that are interrupted, shared, moved or changed: nothing is lost, and changed files are never used."""
 
 import json
 import os
@@ -200,7 +200,7 @@ def test_one_process_writes_a_folder_and_the_next_is_told_which(tmp_path):
 
 @pytest.fixture
 def long_run(corpus, tmp_path):
-    """A training in a process of its own that would take very long, once it has made a state."""
+    """A very long training in a separate process, after it has written a state."""
     save_recipe(recipe(corpus, tmp_path / "run", epochs=10_000, save_every=1), tmp_path / "long.yaml")
     process = fresh_process.start(["fit", str(tmp_path / "long.yaml")], tmp_path, tmp_path / "said")
     state = tmp_path / "run/state/last.pt"
@@ -219,7 +219,7 @@ def test_a_second_fit_is_refused_and_a_killed_one_leaves_no_lock(long_run, corpu
         fit(second, progress=False)
     long_run.kill()
     long_run.join()
-    assert "is training" in (tmp_path / "run" / LOCK).read_text()  # it could not say that it ended
+    assert "is training" in (tmp_path / "run" / LOCK).read_text()  # it could not report its end
     with only_writer(tmp_path / "run", "is training"):
         pass
 
@@ -229,7 +229,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(long_run, corpus, tmp_path):
     long_run.join(60)
     assert long_run.exitcode == 143
     said = (tmp_path / "said/stderr").read_text()
-    assert "the same command goes on from there" in said
+    assert "the same command resumes there" in said
     assert "Traceback" not in said
     step = run_folder.load_state(tmp_path / "run")["step"]
     assert step > 0
@@ -355,7 +355,7 @@ def test_a_full_disk_is_said_however_torch_says_it(tmp_path):
     path.parent.mkdir()
     path.write_bytes(b"old")
     content = {"x": torch.zeros(1_000_000)}
-    with pytest.raises(OSError, match=r"no space left while writing .*last\.pt; the one written before is intact"):
+    with pytest.raises(OSError, match=r"no space left while writing .*last\.pt; the previous file is intact"):
         run_folder.save_state(tmp_path, content, save=lambda state, _: full(state))
     assert path.read_bytes() == b"old"
 
@@ -371,7 +371,7 @@ def full(state):
 def test_a_finished_run_is_trained_longer(corpus, tmp_path, capsys, first):
     folder = fit(recipe(corpus, tmp_path / "run", schedule="constant", **first), progress=False)
     fit(recipe(corpus, tmp_path / "run", schedule="constant", epochs=4), progress=False)
-    assert "goes on from step" in capsys.readouterr().err
+    assert "resumes at step" in capsys.readouterr().err
     whole = fit(recipe(corpus, tmp_path / "whole", schedule="constant", epochs=4), progress=False)
     a, b = (run_folder.load_state(path) for path in (folder, whole))
     assert (a["step"], a["epoch"]) == (b["step"], b["epoch"])

@@ -149,7 +149,7 @@ def test_recordings_hold_every_clip_once_with_exact_truth(made):
     samples = load_samples("folder", made / "features", "train")
     join_split(samples, again, "train", JoinSettings(seconds=4), progress=False)
     assert (again / "train.tsv").read_bytes() == (made / "recordings" / "train.tsv").read_bytes()
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         join_split(samples, again, "train", JoinSettings(), progress=False)
     with pytest.raises(ValueError, match="pause_min 2 must not be above pause_max 1"):
         JoinSettings(pause_min=2, pause_max=1)
@@ -226,7 +226,7 @@ def test_subtitles_go_on_where_they_were_stopped(made, capsys, monkeypatch):
     words = ["subtitle", str(film), "--run", str(made / "slt"), "--device=cpu", "-o", str(made / "stopped.srt")]
     words += ["--segmenter", str(made / "segmenter")]
     assert main(words) == 130
-    assert "goes on there" in capsys.readouterr().err
+    assert "resumes from there" in capsys.readouterr().err
     assert not (made / "stopped.srt").exists()
     with (work / "cues.jsonl").open("a") as file:
         file.write('{"start": 1.0, "sto')  # a line that was cut off
@@ -300,7 +300,7 @@ def test_mistakes_are_said_in_a_line(made, tmp_path, capsys):
         return line
 
     segmenter, slt = str(made / "segmenter"), str(made / "slt")
-    assert "is a run of slt, and a segmenter is needed" in mistake("segment", film, "--run", slt, "-o", out)
+    assert "is a run of slt, but a segmenter is needed" in mistake("segment", film, "--run", slt, "-o", out)
     translating = ("subtitle", film, "--run", segmenter, "--segmenter", segmenter, "-o", out)
     assert "needs a finetune run" in mistake(*translating)
     assert "ends in .srt, .vtt, .eaf, .tsv" in mistake("segment", film, "--run", segmenter, "-o", f"{out}x")
@@ -310,7 +310,7 @@ def test_mistakes_are_said_in_a_line(made, tmp_path, capsys):
     np.save(alone / "f.npy", np.zeros((50, 12), np.float32))
     wanted = ("segment", str(alone / "f.npy"), "--run", segmenter, "-o", out)
     assert "give --fps (the run was trained at 25)" in mistake(*wanted)
-    assert "has 50 frames a second, and the run was trained on features at 25" in mistake(*wanted, "--fps=50")
+    assert "has 50 frames per second, but the run's features had 25" in mistake(*wanted, "--fps=50")
     np.save(alone / "f.npy", np.zeros((50, 7), np.float32))
     assert "was trained on features of size 12, this is features of size 7" in mistake(*wanted, "--fps=25")
     video = tmp_path / "v.mp4"
@@ -351,7 +351,7 @@ def test_videos_are_read_by_windows_at_the_rate_of_training(tmp_path):
     assert np.array_equal(np.concatenate([film.read(0, 13), film.read(13, 50)]), whole)
     slow = open_film(path, recipe, 10.0)
     assert (slow.num_frames, slow.fps) == (20, 10.0)
-    assert "brought to that" in slow.note
+    assert "resampled to" in slow.note
     assert np.array_equal(np.concatenate([slow.read(0, 7), slow.read(7, 20)]), read_frames(path, fps=10))
 
 

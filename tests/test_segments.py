@@ -164,8 +164,8 @@ def test_spans_count_from_the_segment_and_become_isolated_signs(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ("5\t2", r"train\.tsv:2: a has start 5 and stop 2; start must lie before stop"),
-        ("2\t2", r"train\.tsv:2: a has start 2 and stop 2; start must lie before stop"),
+        ("5\t2", r"train\.tsv:2: a has start 5 and stop 2; start must be before stop"),
+        ("2\t2", r"train\.tsv:2: a has start 2 and stop 2; start must be before stop"),
         ("-1\t2", r"train\.tsv:2: a has start '-1', needs seconds"),
         ("nan\t2", r"train\.tsv:2: a has start 'nan', needs seconds"),
         ("0\tinf", r"train\.tsv:2: a has stop 'inf', needs seconds"),
@@ -173,8 +173,8 @@ def test_spans_count_from_the_segment_and_become_isolated_signs(tmp_path):
         ("1:30\t2", r"train\.tsv:2: a has start '1:30', .*; write 90 if it is minutes:...:seconds"),
         ("0\t00:01:02.5", r"train\.tsv:2: a has stop '00:01:02\.5', .*; write 62\.5 if it is hours:...:seconds"),
         ("0\t1,5", r"train\.tsv:2: a has stop '1,5', .*; write 1\.5"),
-        ("\t2", r"train\.tsv:2: a has no start, but stop; a segment needs both"),
-        ("2\t", r"train\.tsv:2: a has no stop, but start; a segment needs both"),
+        ("\t2", r"train\.tsv:2: a has stop but no start; a segment needs both"),
+        ("2\t", r"train\.tsv:2: a has start but no stop; a segment needs both"),
         ("0\t99999999999", r"train\.tsv:2: a has stop 99999999999, more than any file has"),
         ("0\t²", r"train\.tsv:2: a has stop '²', needs seconds"),
     ],
@@ -191,10 +191,10 @@ def test_bad_frames_and_mixed_units_are_named_by_file_and_line(tmp_path):
     for cells, message in (
         ("\t\t1.5\t9\t", r"start_frame '1\.5', needs a whole number"),
         ("\t\t-3\t9\t", r"start_frame '-3', needs a whole number"),
-        ("\t\t9\t3\t", "start_frame must lie before stop_frame"),
+        ("\t\t9\t3\t", "start_frame must be before stop_frame"),
         ("0\t1\t2\t3\t", "in seconds and in frames"),
         ("0\t1\t\t\t0", "fps '0', needs a number above 0"),
-        ("0\t1\t\t\tfast", "fps 'fast', needs a number of frames a second"),
+        ("0\t1\t\t\tfast", "fps 'fast', needs a number of frames per second"),
     ):
         table(tmp_path, f"a\tlong.mp4\tone\t{cells}", header=header)
         with pytest.raises(ValueError, match=rf"train\.tsv:2: a has .*{message}"):
@@ -262,10 +262,10 @@ def test_check_tells_segments_that_leak_and_those_beyond_the_end(tmp_path):
     table(tmp_path, "e\tlong.mp4\tfive\t0.4\t0.9", "f\tlong.mp4\tsix\t1.2\t1.6", split="test")
     for fast in (False, True):
         problems = [str(p) for p in check_corpus(tmp_path, fast=fast) if p.level == "error"]
-        leaks = [p for p in problems if "a split leaks" in p]
+        leaks = [p for p in problems if "data leak" in p]
         assert len(leaks) == 3, problems
-        assert any("0.4-0.9 of test (e) lies over 0-0.8 of train (a)" in p for p in leaks)
-        assert any("0.8-1.2 of train (b) lies over 0.4-0.9 of test (e)" in p for p in leaks)
+        assert any("0.4-0.9 of test (e) overlaps 0-0.8 of train (a)" in p for p in leaks)
+        assert any("0.8-1.2 of train (b) overlaps 0.4-0.9 of test (e)" in p for p in leaks)
         assert any("is in dev (c) and in test (f)" in p for p in leaks)
     assert any("dev.tsv:3: the segment 1.6-9 seconds ends after" in str(p) for p in check_corpus(tmp_path))
 
@@ -276,7 +276,7 @@ def test_check_tells_a_whole_file_in_one_split_and_a_segment_of_it_in_another(tm
     table(tmp_path, "b\tlong.mp4\ttwo\t0.8\t1.2", split="dev")
     problems = [str(p) for p in check_corpus(tmp_path, fast=True) if p.level == "error"]
     assert len(problems) == 1
-    assert "0.8-1.2 of dev (b) lies over 0-inf of train (a)" in problems[0]
+    assert "0.8-1.2 of dev (b) overlaps 0-inf of train (a)" in problems[0]
 
 
 def test_a_video_whose_sound_begins_first_is_cut_by_the_clock_of_a_player(tmp_path):

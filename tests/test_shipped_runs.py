@@ -121,7 +121,7 @@ def test_an_unknown_demo_names_those_that_exist(capsys):
     said = mistake(capsys, "translate", "demo:synthetic", "demo:synthetic/clip-9")
     assert "demo:synthetic/clip-1, demo:synthetic/clip-2" in said
     assert "signcl recipes list shipped" in mistake(capsys, "fit", "demo:synthetic")
-    assert "may not be passed on" in mistake(capsys, "translate", "demo:numbers", "demo:numbers/clip-1")
+    assert "may not be redistributed" in mistake(capsys, "translate", "demo:numbers", "demo:numbers/clip-1")
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Sign Language Transformer and recogniser: lengths honoured, four clips learned by heart, WER out of `evaluate`."""
+"""Sign Language Transformer and recogniser: lengths are respected, four clips are overfit, `evaluate` gives the WER."""
 
 import json
 import math

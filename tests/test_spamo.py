@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_said(tmp_path):
         small(tmp_path, join="time")
     with pytest.raises(ValueError, match=r"model.streams: these values belong to model.visual=feature_streams"):
         small(tmp_path, streams={"sizes": [8, 4]})
-    with pytest.raises(ValueError, match=r"text.tokenizer: .* its own tokenizer alone; needs pretrained:x, got 'word'"):
+    with pytest.raises(ValueError, match=r"text.tokenizer: .* its own tokenizer; needs pretrained:x, got 'word'"):
         tiny_recipe(SpaMo, tmp_path, {"model": {"lm": {"name": "pretrained:x"}}})
 
 

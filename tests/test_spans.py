@@ -90,7 +90,7 @@ def test_broken_tables_of_states_are_named(tmp_path):
         return str(caught.value)
 
     assert "2 states for 3 frames" in said("train/x\tS\t3\tA\twort\t1 2")
-    assert "states that are no whole numbers" in said("train/x\tS\t2\tA\twort\t1 z")
+    assert "states that are not whole numbers" in said("train/x\tS\t2\tA\twort\t1 z")
     assert "text without words" in said("train/x\tS\t2\tA\t.\t1 2")
     with pytest.raises(ValueError, match=r"dev\.tsv or dev\.tsv\.gz"):
         phoenix_states.samples(tmp_path, "dev")
@@ -160,7 +160,7 @@ def test_order_score_and_further_columns_are_free(tmp_path):
         (["a\tA\t1\t5\tsure"], "number or nothing as score, got 'sure'"),
         (["a\tA\t1\t5\tnan"], "number or nothing as score"),
         (["a\tA\t0\t11"], "1 spans beyond the clip: a A:0-11 of 10 frames"),
-        ([f"z{i}\tA\t0\t1" for i in range(7)], "7 names that are no clip: z0; z1; z2; z3; z4 and 2 more"),
+        ([f"z{i}\tA\t0\t1" for i in range(7)], "7 names of unknown clips: z0; z1; z2; z3; z4 and 2 more"),
     ],
 )
 def test_wrong_tables_of_spans_are_named(tmp_path, rows, match):
@@ -171,7 +171,7 @@ def test_wrong_tables_of_spans_are_named(tmp_path, rows, match):
 
 
 def test_no_table_an_empty_one_and_one_without_columns(tmp_path):
-    with pytest.raises(ValueError, match="there is no such file; its columns: name, gloss, start, stop, score"):
+    with pytest.raises(ValueError, match="needs a table of spans with the columns name, gloss, start, stop, score"):
         read_spans(tmp_path / "none.tsv")
     (tmp_path / "empty.tsv").write_text("")
     with pytest.raises(ValueError, match="is empty"):
@@ -186,7 +186,7 @@ def test_no_table_an_empty_one_and_one_without_columns(tmp_path):
     [{"a\tb": [Span("A", 0, 1)]}, {"a": [Span("", 0, 1)]}, {"a": [Span("A\nB", 0, 1)]}, {" a": [Span("A", 0, 1)]}],
 )
 def test_what_a_table_cannot_hold_is_refused(tmp_path, spans):
-    with pytest.raises(ValueError, match="without tabs, line breaks and outer spaces"):
+    with pytest.raises(ValueError, match="must not have tabs, line breaks or outer spaces"):
         write_spans(tmp_path / "spans.tsv", spans)
     with pytest.raises(ValueError, match="0 <= start < stop"):
         write_spans(tmp_path / "spans.tsv", {"a": [Span("A", 2, 2)]})
@@ -202,7 +202,7 @@ def test_overlapping_spans_are_kept_everywhere_and_said(tmp_path, capsys):
     assert read_elan(tmp_path / "elan", fps=25) == {"a": both}  # B is on a tier of its own, `gloss 2`
     sample = Sample("a", "x y z", gloss=("A", "B", "C"), num_frames=10, spans=both)
     run_audit([sample, sample], rules=["fixed"], strides=[1])
-    assert "4 signs begin before another ends; a frame of both counts for the later one" in capsys.readouterr().err
+    assert "4 signs begin before another ends; a frame in both counts for the later one" in capsys.readouterr().err
     draw = np.random.default_rng(0)
     instances = Instances(
         draw.normal(size=(6, 4)), ["A", "B", "C"] * 2, [(c, s.start, s.stop) for c in "ab" for s in both], "centre"

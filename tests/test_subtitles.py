@@ -76,36 +76,36 @@ def test_webvtt_with_all_that_it_may_hold(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "text", "match"),
     [
-        ("a.srt", SRT.replace("00:00:00,500", "00:00:xx,500"), r"a\.srt:7: '00:00:xx,500 --> .* is no line of times"),
+        ("a.srt", SRT.replace("00:00:00,500", "00:00:xx,500"), r"a\.srt:7: '00:00:xx,500 --> .* not a line of times"),
         ("a.srt", SRT.replace("00:00:00,500", "00:99:00,500"), r"a\.srt:7: .* more than 59 minutes or seconds"),
         ("a.srt", SRT.replace("00,500", "00,5"), r"a\.srt:7: .* milliseconds have three digits"),
-        ("a.srt", SRT.replace("02,000", "02,000 again"), r"a\.srt:7: .* is no line of times"),
-        ("a.srt", "# my file\n\n" + SRT, r"a\.srt:1: '# my file' stands outside of a cue"),
-        ("a.srt", SRT + "\nmore\n", r"a\.srt:10: 'more' stands outside of a cue"),
-        ("a.srt", SRT + "\n3\n", r"a\.srt:10: '3' stands outside of a cue"),
+        ("a.srt", SRT.replace("02,000", "02,000 again"), r"a\.srt:7: .* is not a line of times"),
+        ("a.srt", "# my file\n\n" + SRT, r"a\.srt:1: '# my file' is outside a cue"),
+        ("a.srt", SRT + "\nmore\n", r"a\.srt:10: 'more' is outside a cue"),
+        ("a.srt", SRT + "\n3\n", r"a\.srt:10: '3' is outside a cue"),
         (
             "a.srt",
             SRT.replace("02,000", "00,100"),
             r"a\.srt: the cue in line 7, 'Bye' from 500 to 100 ms, ends before it",
         ),
         ("a.srt", SRT.replace("02,000", "00,500"), "the cue in line 7, 'Bye' .* has no length"),
-        ("a.srt", SRT.replace("02,000", "00,510"), "the cue in line 7, 'Bye' .* has no frame at 10 frames a second"),
+        ("a.srt", SRT.replace("02,000", "00,510"), "the cue in line 7, 'Bye' .* has no frame at 10 frames per second"),
         ("a.srt", SRT.replace("00:00:02", "99:00:02"), "the cue in line 7, 'Bye' .* ends more than a day after"),
         ("a.srt", SRT.replace("Bye", "B\x1fye"), "the cue in line 7, .* cannot be a gloss: .* control characters"),
-        ("a.srt", "", r"a\.srt: holds no cue"),
+        ("a.srt", "", r"a\.srt: contains no cue"),
         ("a.srt", SRT.replace("Bye", "Grüße").encode("latin-1"), r"a\.srt:8: must be UTF-8 text"),
-        ("a.srt", SRT.replace("Bye", "By\0e"), r"a\.srt:8: holds a NUL byte"),
+        ("a.srt", SRT.replace("Bye", "By\0e"), r"a\.srt:8: contains a NUL byte"),
         ("a.vtt", SRT, r"a\.vtt:1: needs the line WEBVTT first, got '1'; is it SubRip"),
-        ("a.vtt", "WEBVTT\n" + SRT, r"a\.vtt:3: the head of WebVTT holds '00:00"),
+        ("a.vtt", "WEBVTT\n" + SRT, r"a\.vtt:3: the WebVTT header contains '00:00"),
         (
             "a.vtt",
             "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000\n\n" + SRT,
-            r"a\.vtt:2: the head of WebVTT holds 'X-TIME",
+            r"a\.vtt:2: the WebVTT header contains 'X-TIME",
         ),
         (
             "a.vtt",
             "WEBVTT\n\nNOTE off\n00:00.000 --> 00:01.000\nx\n\n" + SRT,
-            r"a\.vtt:4: NOTE holds a cue, which WebVTT",
+            r"a\.vtt:4: NOTE contains a cue, which WebVTT",
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_cues_without_text_are_counted(tmp_path, capsys):
 def test_the_video_of_the_same_name_sets_the_rate_and_the_end(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", np.zeros((40, 16, 16, 3), np.uint8), fps=20)
     assert cues(tmp_path / "a.srt", SRT, fps=None) == [("Hello world", 0, 20), ("Bye", 10, 40)]
-    assert "20 frames a second, as its video has: a.srt (a.mp4)" in capsys.readouterr().err
+    assert "20 frames per second, from its video: a.srt (a.mp4)" in capsys.readouterr().err
     with pytest.raises(
         ValueError, match=r"the cue in line 7, 'Bye' .* lies beyond the clip, which ends after 40 frames"
     ):
@@ -139,7 +139,7 @@ def test_the_video_of_the_same_name_sets_the_rate_and_the_end(tmp_path, capsys):
 
 def test_what_markup_would_swallow_is_refused_on_writing(tmp_path):
     spans = {"a": (Span("<i>", 0, 5), Span("FINE", 5, 9))}
-    with pytest.raises(ValueError, match=r"a: the text '<i>' would not be read again from \.srt"):
+    with pytest.raises(ValueError, match=r"a: the text '<i>' would be read back differently from \.srt"):
         write_subtitles(tmp_path, spans, fps=25)
     assert not list(tmp_path.iterdir())
     write_subtitles(tmp_path, spans, suffix=".vtt", fps=25)  # WebVTT has entities
@@ -165,14 +165,17 @@ def test_the_verb_spans_turns_every_kind_into_every_other(tmp_path, capsys):
     # One clip to one file, by its ending in any case.
     assert main(["spans", str(tmp_path / "3" / "a.vtt"), "-o", str(tmp_path / "one.SRT"), "--fps", "25"]) == 0
     assert read_subtitles(tmp_path / "one.SRT", fps=25) == {"one": spans["a"]}
-    assert "one.SRT: holds the clip a, which will be called one when it is read again" in capsys.readouterr().err
+    assert "one.SRT: holds the clip a, but reading this file back will name it one" in capsys.readouterr().err
     capsys.readouterr()
     for words, said in [
-        (["0.tsv", "-o", "two.srt"], "two.srt: holds one clip, and there are 2; give a folder and --to srt"),
-        (["0.tsv", "-o", "x.ass"], "x.ass: spans are written as a .tsv table, as one .eaf, .srt or .vtt file"),
-        (["0.tsv", "-o", "x.tsv", "--to", "srt"], "--to srt says what is written to a folder"),
-        (["0.tsv", "-o", "x", "--from", "srt"], "--from srt says what is read from a folder"),
-        (["none", "-o", "x.tsv"], "none: holds no .eaf, .srt or .vtt file; a corpus folder is given as --root"),
+        (["0.tsv", "-o", "two.srt"], "two.srt: can hold only one clip, got 2; give a folder and --to srt"),
+        (["0.tsv", "-o", "x.ass"], "x.ass: spans can be written to a .tsv table, to one .eaf, .srt or .vtt file"),
+        (["0.tsv", "-o", "x.tsv", "--to", "srt"], "--to srt is the kind of files in a folder"),
+        (["0.tsv", "-o", "x", "--from", "srt"], "--from srt is the kind of files in a folder"),
+        (
+            ["none", "-o", "x.tsv"],
+            "none: holds no .eaf, .srt or .vtt file; if it is a corpus folder, give it as --root",
+        ),
         (["mixed", "-o", "x.tsv"], "mixed: holds files of several kinds (eaf, vtt); choose one with --from"),
     ]:
         mixed = tmp_path / "mixed"
@@ -184,4 +187,7 @@ def test_the_verb_spans_turns_every_kind_into_every_other(tmp_path, capsys):
         assert main(["spans", *paths]) == 2
         assert said in capsys.readouterr().err
     assert main(["align", "run", "-o", str(tmp_path / "x.eaf")]) == 2
-    assert "align writes a .tsv table; `signcl spans TABLE -o TO` makes .eaf, .srt or .vtt" in capsys.readouterr().err
+    assert (
+        "align writes a .tsv table; `signcl spans TABLE -o TO` converts it to .eaf, .srt or .vtt"
+        in capsys.readouterr().err
+    )

@@ -1,6 +1,6 @@
-"""What every system owes its users: SignCL by recipe alone, lengths honoured, saved and loaded, bf16.
+"""Tests for every system: SignCL by recipe alone, lengths respected, saved and loaded, bf16.
 
-The table of systems is tests/systems.py. What only one system owes stands in its own test file.
+The table of systems is tests/systems.py. Tests for a single system are in its own test file.
 """
 
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_signcl_attaches_by_recipe_alone(case, corpora, tmp_path):
         reached = [p.grad for p in model.visual.parameters() if p.requires_grad and p.grad is not None]
         assert sum(float(g.abs().sum()) for g in reached) > 0, f"{name} stops before the frame encoder"
 
-    # the margin that a user would set: between near and far frames as they are now
+    # the margin that a user would set: between the distances of near and far frames
     apart = frame_distances(out.features.detach(), out.lengths, 2.0)
     recipe.loss.signcl.distance_margin = 2 * float(apart.far)
     recipe.loss.weights = {name: 0.1 * value for name, value in recipe.loss.weights.items()} | {"signcl": 1.0}
@@ -77,6 +77,8 @@ def test_a_system_passes_the_checks_that_third_parties_can_call(case, check, cor
         further += OF_ANY_SYSTEM
         values["loss"] |= WORDS
     values["loss"]["weights"] = {**own, **dict.fromkeys(further, 1.0)}
+    for pixels, root in corpora.items():  # it is written once for all
+        (tmp_path / ("pictures" if pixels else "features")).symlink_to(root)
     assert check_system(case.name, values, checks=[check], folder=tmp_path) == [check]
 
 

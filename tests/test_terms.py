@@ -1,4 +1,4 @@
-"""Loss terms from outside: what a term may be, its settings and its targets; each fault is one line before training."""
+"""Loss terms from plugins: their forms, settings and targets; each mistake is one line before training."""
 
 import dataclasses
 import re
@@ -134,7 +134,7 @@ def test_targets_as_text_or_of_another_kind_are_refused():
         ("lr", "cannot be named lr, which is a key of metrics.jsonl"),
         ("mask_rate", "cannot be named mask_rate, which is a key of the recipe's loss section"),
         ("wer", "cannot be named wer, which is a score"),
-        ("translation", "translation is a loss term that systems of signcl have of their own"),
+        ("translation", "translation is already a loss term of systems in signcl"),
         ("my-loss", "needs a name of letters, digits and _ that starts with a letter, got 'my-loss'"),
         ("", "needs a name of letters"),
     ],

@@ -115,7 +115,7 @@ def test_signcl_reaches_every_part_and_a_part_does_not_train_the_body():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(
-        ValueError, match=r"model\.visual_dim: part_graphs gives each of 4 parts a fourth of it, got 30"
+        ValueError, match=r"model\.visual_dim: part_graphs needs a multiple of 4, one quarter per part, got 30"
     ):
         build_visual("part_graphs", feature_dim=354, dim=30)
     with pytest.raises(ValueError, match=r"got rows of 36"):
@@ -167,7 +167,7 @@ def test_the_prompt_names_the_language_of_each_clip(tmp_path):
         assert not torch.equal(model(batch).logits[0], model(other).logits[0])
         assert torch.equal(model(batch).features, model(other).features)
     batch.languages = ("", "de")
-    with pytest.raises(ValueError, match=r"dev0: its language is not known, and model\.lm\.prompt names one; set"):
+    with pytest.raises(ValueError, match=r"dev0: its language is unknown, but model\.lm\.prompt needs one; set"):
         model.prompts(batch)
 
 

@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match=r"no space left while writing .*the one written before is intact"):
+    with pytest.raises(OSError, match=r"no space left while writing .*the previous file is intact"):
         write_bytes(path, b"new content")
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["clip.mp4"]

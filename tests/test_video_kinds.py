@@ -332,6 +332,6 @@ def test_the_check_of_a_corpus_names_rates_pixels_and_damage(tmp_path, real_data
     assert damage.startswith("damaged, 1 of 30 frames are broken or lost")
     assert pixels.startswith("its pixels are 16:11, not square")
     assert rates == (
-        "clips of several rates, frames a second: 25 (3 clips, e.g. a), 50 (1 clips, e.g. b); input.fps=25 brings "
-        "them to one"
+        "clips have several rates (frames per second): 25 (3 clips, e.g. a), 50 (1 clips, e.g. b); input.fps=25 "
+        "resamples them to one rate"
     )

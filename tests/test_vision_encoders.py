@@ -99,7 +99,7 @@ def test_registers_and_class_token_are_no_patches(vision):
     states = mean.model(pixel_values=mean.prepare(frames)).last_hidden_state
     torch.testing.assert_close(mean(frames), states[:, 3:].mean(dim=1))
     with pytest.raises(
-        ValueError, match="pool=cls needs a model with a class token, and a siglip_vision_model has none"
+        ValueError, match="pool=cls needs a model with a class token, but a siglip_vision_model has none"
     ):
         open_vision(str(vision("siglip")), VisionReading(pool="cls"))
 
@@ -135,12 +135,12 @@ def test_stores_of_two_encoders_stand_side_by_side(vision, pictures, tmp_path, c
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["--encoder", "{clip}", "--window", "4"], "reads single frames; windows are for models of videos"),
+        (["--encoder", "{clip}", "--window", "4"], "reads single frames; windows are only for video models"),
         (["--encoder", "{videomae}", "--window", "5"], "--window=5: {videomae} reads 4 frames at a time"),
         (["--encoder", "{empty}"], "--encoder: no folder {empty} with a config.json, and no such hub id"),
         (["--encoder", "{bare}"], "has no preprocessor_config.json"),
-        (["--encoder", "{text}"], "a gpt2 reads no pictures; needs a vision model such as"),
-        (["--window", "4"], "belong to --encoder"),
+        (["--encoder", "{text}"], "a gpt2 does not read pictures; needs e.g."),
+        (["--window", "4"], "need --encoder"),
         ([], "extract needs a run folder or a recipe, or --encoder with --corpus and --root"),
     ],
 )

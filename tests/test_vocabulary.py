@@ -1,4 +1,4 @@
-"""A trimmed mBART scores and cuts as the whole one does; what a tokenizer cannot write is counted and shown."""
+"""A trimmed mBART scores and tokenizes like the full one; sentences that a tokenizer changes are counted and shown."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""The pages' server: uploads judged, files kept in, decisions written by real processes, the explorer's numbers."""
+"""The pages' server: checks of uploads, file access, decisions written by real processes, the explorer's numbers."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from web_site import Server, make_site
+from web_site import Server
 
 from signcl.cli import main
 from signcl.data.annotation.choices import SpanKey, read_choices, read_decisions
@@ -35,21 +35,20 @@ from signcl.pages.uploads import Limits, kind_of
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("web")
+def place(made_site, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(made_site, tmp_path_factory.mktemp("web"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="module")
 def site(place) -> Iterator[Site]:
-    corpus, run = make_site(place)
-    samples = {sample.name: sample for sample in load_samples("synthetic", corpus, "test")}
-    queue = JobQueue(run, device="cpu")
-    yield Site(run=run, queue=queue, samples=lambda: samples)
+    samples = {sample.name: sample for sample in load_samples("synthetic", place / "corpus", "test")}
+    queue = JobQueue(place / "run", device="cpu")
+    yield Site(run=place / "run", queue=queue, samples=lambda: samples)
     queue.close()
 
 
 @pytest.fixture(scope="module")
-def corpus(site, place) -> Path:
+def corpus(place) -> Path:
     return place / "corpus"
 
 
@@ -115,7 +114,7 @@ def test_only_a_part_of_a_clip_is_read(client, clip):
     assert part(stop="999").json()["frames"] == whole
     for texts, match in (
         ({"start": "99"}, "the clip ends at"),
-        ({"start": "2", "stop": "1"}, "start must lie before stop"),
+        ({"start": "2", "stop": "1"}, "start must be before stop"),
         ({"stop": "soon"}, "seconds such as"),
         ({"start": "1" * 5000}, "at most 4000 bytes"),
     ):
@@ -203,7 +202,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_kept(site, clip):
         answer = client.post("/api/annotate/decision", content=bytes(30_000))
         assert answer.status_code == 413, "only a clip may be large"
     for limits, match in (({"frames": 5}, "more than 5 frames"), ({"side": 40}, "48 x 48 pixels"),
-                          ({"unfolded_megabytes": 0.01}, "unfolds to")):  # fmt: skip
+                          ({"unfolded_megabytes": 0.01}, "expands to")):  # fmt: skip
         with limited(site, **limits) as client:
             answer = upload(client, clip)
         assert answer.status_code == 413
@@ -361,7 +360,7 @@ def test_spans_that_do_not_fit_are_refused(corpus, tmp_path, capsys):
     write_spans(table, {name: [Span("KEY", 1, frames + 5)]})
     assert "spans beyond the clip" in refused()
     write_spans(table, {"nobody": [Span("KEY", 1, 3)]})
-    assert "names that are no clip" in refused()
+    assert "names of unknown clips" in refused()
     table.write_text("")
     assert "is empty" in refused()
     table.write_text("name\tgloss\tstart\tstop\n")

@@ -180,7 +180,7 @@ def test_wrong_input_is_named():
         word_shares(x, lengths, torch.ones(2, 2), torch.ones(3, 4))
     with pytest.raises(ValueError, match="temperature above 0, got 0"):
         word_shares(x, lengths, torch.ones(2, 2), torch.ones(2, 4), temperature=0)
-    with pytest.raises(ValueError, match=r"shares \[B, T, V\] of features \[2, 3, 4\], got \[2, 4, 2\]"):
+    with pytest.raises(ValueError, match=r"shares \[B, T, V\] for features \[2, 3, 4\], got \[2, 4, 2\]"):
         word_contrast_loss(x, lengths, torch.ones(2, 4, 2))
     with pytest.raises(ValueError, match=r"above 0 and at least 1 frame, got 0\.1 and 0"):
         word_contrast_loss(x, lengths, shares, frames=0)

@@ -287,7 +287,7 @@ def test_two_spellings_of_a_corpus_are_warned_about(tmp_path, capsys):
 
 def test_words_that_are_whole_sentences_are_warned_about_and_parted_ones_are_not(tmp_path, capsys):
     whole = toy_corpus(tmp_path / "whole", ["他今年四岁。", "她今年五岁。"])
-    assert "2 of 2 training sentences are written without spaces (Chinese)" in warned(whole, capsys, "word")
+    assert "2 of 2 training sentences have no spaces (Chinese)" in warned(whole, capsys, "word")
     assert "without spaces" not in warned(whole, capsys, "character")
     parted = toy_corpus(tmp_path / "parted", ["他 今年 四 岁 。", "她 今年 五 岁 。"])
     assert "without spaces" not in warned(parted, capsys, "word")
@@ -330,7 +330,7 @@ def test_a_run_on_a_toy_corpus_has_sensible_margins_masks_and_pseudo_glosses(lan
         file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
         assert main(["fit", str(file)]) == 0
         said = capsys.readouterr().err
-        assert ("whole sentences become words" in said) == (language != "Korean")
+        assert ("entire sentences become words" in said) == (language != "Korean")
         assert language == "Korean" or language in said
     glosses = json.loads((tmp_path / "pgp" / "pseudo_glosses.json").read_text(encoding="utf-8"))["vocabulary"]
     sentences = {normal_form(text).strip("。") for text in TOYS[language]}

@@ -1,8 +1,8 @@
-"""The command line: one verb, one public function. Parses, calls, prints; nothing heavy is imported until a verb runs.
+"""The command line: each verb parses its options, calls one public function and prints the result.
 
-Each file beside this one holds a group of verbs; `add` puts them on the parser, in the order of `GROUPS`. Results go to
-stdout (`--json` for machines), talk to stderr. Exit codes: 0 done, 1 problems found by a check, 2 wrong use or input,
-130 stopped by Ctrl-C, 143 by SIGTERM.
+The other files of this folder each hold a group of verbs; `add` registers them, in the order of `GROUPS`. Heavy modules
+are imported only when a verb runs. Results go to stdout (`--json` for machines), other messages to stderr. Exit codes:
+0 done, 1 a check found problems, 2 wrong usage or input, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ GROUPS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # OpenMP threads that spin while they wait make training 3 to 6 times slower on a machine that does anything else
+    # OpenMP threads that spin while waiting make training 3 to 6 times slower on a machine that has other work
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = make_parser(words)
     options, rest = parser.parse_known_args(words)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.run(with_local_runs(options)) or 0)
     except KeyboardInterrupt as stopped:
         print("signcl: stopped", file=sys.stderr)
-        return getattr(stopped, "exit_code", 130)  # `Terminated` has its own
+        return getattr(stopped, "exit_code", 130)  # `Terminated` carries its own code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser(words: Sequence[str] = ()) -> Parser:
-    """The whole command line; `words` is what was typed, for verbs whose options depend on it."""
+    """Build the parser of all verbs; `words` is the typed command line, which decides the options of some verbs."""
     parser = Parser(
         prog="signcl",
         description="Gloss-free sign language translation: train, score, translate, measure representation density.",

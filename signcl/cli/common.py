@@ -1,4 +1,4 @@
-"""What every group of verbs shares: how a verb is added, the options that several take, and whose error it is."""
+"""Shared by all groups of verbs: adding a verb, common options, and telling user errors from bugs."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ __all__ = [
 ]
 
 LONGEST = 1000
-"""Characters of an error: a file may hold a word of a million."""
+"""Longest error message, in characters; it may quote a user's file, which can hold a word of a million."""
 PACKAGE = str(Path(__file__).parents[1])
 
 
 def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], Any], text: str) -> Any:
-    """A subcommand: `run` is called with the parsed options, its result is the exit code (None for 0)."""
+    """Add a subcommand; `run` takes the parsed options and returns the exit code (None for 0)."""
     command = verbs.add_parser(name, help=text, description=text, formatter_class=_Help)
-    command.add_argument("--traceback", action="store_true", help="show where an error came from")
+    command.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
     command.add_argument(
         "--plugins",
         action="append",
         default=[],
         metavar="FILE.py|MODULE",
-        help="import this code first: it registers systems, corpora or loss terms; may be repeated",
+        help="import this code first, to register systems, corpora or loss terms; may be repeated",
     )
     command.set_defaults(run=run)
     return command
 
 
 def add_run(command: Any, *names: str, **settings: Any) -> None:
-    """An argument that names a run, or several: a folder, or a hub id, which `main` turns into a folder."""
+    """Add an argument for one or more runs: folders, or hub ids, which `main` replaces with folders."""
     action = command.add_argument(*names, **{"metavar": "RUN", **settings})
     command.runs.append(action.dest)
 
 
 def with_local_runs(options: argparse.Namespace) -> argparse.Namespace:
-    """The options with folders in place of hub ids; runs of the hub are downloaded.
+    """Download runs that are named by hub id, and put their folders into the options.
 
     Raises:
-        OSError, ValueError: a run of the hub that cannot be had.
+        OSError, ValueError: a run cannot be downloaded.
     """
     for dest in options.parser.runs:
         if given := getattr(options, dest):
@@ -67,20 +67,20 @@ def with_local_runs(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def add_run_and_split(command: Any) -> None:
-    """A run folder, the split to look at, and where."""
+    """Add the run, and the options for its split, corpus folder, device and JSON."""
     add_run(command, "folder", help="a run folder made by `signcl fit`, or org/name on the hub")
-    command.add_argument("--split", default="test")
-    command.add_argument("--root", help="the corpus folder, where it has moved")
-    command.add_argument("--device", default="auto")
+    command.add_argument("--split", default="test", help="split to score")
+    command.add_argument("--root", help="the corpus folder, if it has moved")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add_json(command)
 
 
 def with_shipped_runs(options: argparse.Namespace) -> None:
-    """Put the folders of shipped runs in place of `demo:NAME`, whatever option names them; clips keep their names.
+    """Replace `demo:NAME` with the folder of that shipped run, in every option except clips and recipe keys.
 
     Raises:
-        FileNotFoundError: no shipped run of that name.
-        ValueError: a shipped run where a recipe is needed.
+        FileNotFoundError: there is no shipped run of that name.
+        ValueError: a shipped run is given where a recipe is needed.
     """
     for dest, given in vars(options).items():
         several = given if isinstance(given, list) else [given]
@@ -89,8 +89,8 @@ def with_shipped_runs(options: argparse.Namespace) -> None:
             continue
         if dest == "recipe":
             raise ValueError(
-                f"{given} is a trained run of the package, which stays as it is; `signcl recipes list shipped` has the "
-                f"recipes of such runs, and `signcl fit` takes one"
+                f"{given} is a trained run that comes with the package, and cannot be trained further; `signcl recipes "
+                f"list shipped` lists the recipes of such runs, for `signcl fit`"
             )
         from signcl.training.shipped_runs import shipped_path
 
@@ -99,12 +99,12 @@ def with_shipped_runs(options: argparse.Namespace) -> None:
 
 
 def add_json(command: Any) -> None:
-    """The flag for machines."""
-    command.add_argument("--json", action="store_true", help="print one JSON object")
+    """Add `--json`, for output that programs read."""
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def show(options: argparse.Namespace, found: Any, table: Callable[[Any], object]) -> None:
-    """The result on stdout: as JSON under `--json`, else as the text that `table` makes of it."""
+    """Print the result to stdout: as JSON with `--json`, otherwise as the text that `table` returns."""
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
     else:
@@ -112,7 +112,7 @@ def show(options: argparse.Namespace, found: Any, table: Callable[[Any], object]
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether the message was written for the user: raised in this package or a plugin, or by the file system."""
+    """Whether an error message is meant for the user: raised by this package, a plugin or the file system."""
     if isinstance(error, OSError):
         return True
     frame = error.__traceback__
@@ -125,7 +125,7 @@ def is_ours(error: BaseException) -> bool:
 
 
 def message(error: BaseException) -> str:
-    """An error as one line, cut in its middle where it is long."""
+    """Return an error as one line; a long one is shortened in the middle."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     else:
@@ -134,7 +134,11 @@ def message(error: BaseException) -> str:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Says a default only where there is one to say."""
+    """Shows a default only where it tells the reader something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        if not action.default or action.nargs == 0:  # nothing, or a flag
+            return action.help
+        if isinstance(action.default, list):
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
+        return super()._get_help_string(action)

@@ -1,4 +1,4 @@
-"""The verb that prints a script with which a shell completes verbs and flags: `completion`."""
+"""The verb that prints a shell completion script: `completion`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    command = add_verb(verbs, "completion", _completion, "a script that lets a shell complete verbs and options")
-    command.add_argument("shell", choices=SHELLS)
+    command = add_verb(
+        verbs, "completion", _completion, "print a script with which a shell completes commands and options"
+    )
+    command.add_argument("shell", choices=SHELLS, help="the shell to write the script for")
     command.epilog = 'bash: eval "$(signcl completion bash)"    zsh: signcl completion zsh > ~/.zfunc/_signcl'
 
 

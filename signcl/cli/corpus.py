@@ -14,82 +14,92 @@ __all__ = ["add"]
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    corpus = verbs.add_parser("corpus", help="make, recognise, check, describe or pack a corpus").add_subparsers(
+    """Add the verbs of this file; `words` is the typed command line, which decides whose settings are imported."""
+    corpus = verbs.add_parser("corpus", help="make, identify, check, describe, join or pack a corpus").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    command = add_verb(corpus, "make", _make, "draw a synthetic signed corpus: videos, sentences, exact spans")
-    command.add_argument("folder")
+    command = add_verb(corpus, "make", _make, "generate a synthetic signed corpus: videos, sentences, exact spans")
+    command.add_argument("folder", help="folder to write the corpus to")
     command.add_argument(
-        "--workers", type=whole(low=0, high=1024), default=1, help="processes; the result is the same for any number"
+        "--workers", type=whole(low=0, high=1024), default=1, help="number of processes; does not change the result"
     )
     add_json(command)
-    command.add_argument("--poses", action="store_true", help="also exact key points: FOLDER/poses/SPLIT/NAME.npy")
-    if words[:2] == ["corpus", "make"]:  # only then, since the settings' module is not free to import
+    command.add_argument(
+        "--poses", action="store_true", help="also write exact key points: FOLDER/poses/SPLIT/NAME.npy"
+    )
+    if words[:2] == ["corpus", "make"]:  # only then, since importing the settings takes time
         _add_settings(command)
-    command = add_verb(corpus, "pack", _pack, "write a corpus once at a recipe's size, as tar shards that read fast")
-    command.add_argument(
-        "corpora", nargs="+", metavar="CORPUS", help="a recipe (its corpus, options and input.size), or a corpus folder"
+    command = add_verb(
+        corpus, "pack", _pack, "resize a corpus once to a recipe's size and store it as tar shards, for fast reading"
     )
     command.add_argument(
-        "-o", "--out", required=True, help="folder of the pack; with several corpora, each goes to OUT/NAME"
+        "corpora",
+        nargs="+",
+        metavar="CORPUS",
+        help="a recipe, for its corpus, corpus options and input.size; or a corpus folder",
     )
+    command.add_argument("-o", "--out", required=True, help="folder of the pack; several corpora go to OUT/NAME each")
     command.add_argument("--corpus", default="folder", help="kind of the corpus folders: folder, phoenix14t, ...")
-    command.add_argument("--splits", default="train,dev,test", help="which to pack, separated by commas")
+    command.add_argument("--splits", default="train,dev,test", help="splits to pack, separated by commas")
     command.add_argument(
-        "--workers", type=whole(low=1, high=1024), default=1, help="threads; the result is the same for any number"
+        "--workers", type=whole(low=1, high=1024), default=1, help="number of threads; does not change the result"
     )
     add_json(command)
     if words[:2] == ["corpus", "pack"]:
         _add_pack_settings(command)
-    text = "join clips to long recordings with pauses between: exact truth for `segment` and `subtitle`"
+    text = "join clips into long recordings with pauses, as exact ground truth for `segment` and `subtitle`"
     command = add_verb(corpus, "join", _join, text)
-    command.add_argument("source", metavar="CORPUS", help="a recipe (its corpus and input), or a corpus folder")
-    command.add_argument("-o", "--out", required=True, help="folder of the recordings, a corpus of the kind folder")
+    command.add_argument("source", metavar="CORPUS", help="a recipe, for its corpus and input; or a corpus folder")
+    command.add_argument(
+        "-o", "--out", required=True, help="folder of the recordings, written as a corpus of kind `folder`"
+    )
     command.add_argument("--corpus", default="folder", help="kind of a corpus folder: folder, synthetic, ...")
     command.add_argument("--root", help="the corpus folder of a recipe, if it has moved")
-    command.add_argument("--splits", default="train,dev,test", help="which to join, separated by commas")
-    text = "a table of spans in place of the corpus's own; {split} stands for the split"
+    command.add_argument("--splits", default="train,dev,test", help="splits to join, separated by commas")
+    text = "table of spans to use instead of the corpus's own; {split} stands for the name of the split"
     command.add_argument("--spans", metavar="TABLE", help=text)
-    text = "one recording of so many minutes from the clips of --splits, as split `film`"
+    text = "make one recording of this many minutes from the clips of --splits, as split `film`"
     command.add_argument("--film", type=real(above=0, high=1440), metavar="MINUTES", help=text)
     command.add_argument(
-        "--fps", type=real(above=0, high=1000), help="rate of features that do not record it; default 25"
+        "--fps", type=real(above=0, high=1000), help="frame rate of features that do not record theirs; default: 25"
     )
     if words[:2] == ["corpus", "join"]:
         _add_join_settings(command)
     add_json(command)
-    text = "say which corpus a folder is, what of it is missing and what to do next; exit code 1 when something is"
+    text = "identify the corpus in a folder, list what is missing and what to do next; exit code 1 if parts are missing"
     command = add_verb(corpus, "doctor", _doctor, text)
-    command.add_argument("folder")
+    command.add_argument("folder", help="a folder with a corpus, complete or not")
     add_json(command)
     for name, run, text in (
-        ("check", _check, "find every problem of a corpus; exit code 1 when there is one"),
-        ("stats", _stats, "counts, lengths, words per gloss, margins"),
+        ("check", _check, "find all problems of a corpus; exit code 1 if there is an error"),
+        ("stats", _stats, "print counts, lengths, words per gloss and frame margins of a corpus"),
     ):
         command = add_verb(corpus, name, run, text)
-        command.add_argument("folder")
+        command.add_argument("folder", help="the corpus folder")
         command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, phoenix14t, ...")
         if name == "check":
-            command.add_argument("--fast", action="store_true", help="read headers only instead of every frame")
+            command.add_argument("--fast", action="store_true", help="read only the headers of videos, not every frame")
             command.add_argument(
-                "--features", default="", help="features to check in place of the clips, as corpus.features of a recipe"
+                "--features", default="", help="features to check instead of the clips, written as in corpus.features"
             )
             command.add_argument(
-                "--pose-layout", default="auto", metavar="NAME", help="order of key points, as input.pose_layout"
+                "--pose-layout",
+                default="auto",
+                metavar="NAME",
+                help="order of the key points, written as in input.pose_layout",
             )
             command.add_argument(
                 "--pose-min-confidence",
                 type=real(low=0, below=1),
                 default=0.0,
-                help="key points of this confidence or less count as not found",
+                help="key points at or below this confidence count as not found",
             )
         else:
             command.add_argument(
                 "--words-per-gloss",
                 type=real(above=0, high=1000),
                 default=2.3,
-                help="words per gloss in SignCL's frame margin",
+                help="spoken words per gloss, for SignCL's frame margin",
             )
             command.add_argument(
                 "--frame-margin-floor", type=real(low=0, high=1_000_000), default=10, help="smallest margin, in frames"
@@ -98,7 +108,7 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _add_settings(command: Any) -> None:
-    """One flag per field of `SyntheticSettings`, with its docstring as help."""
+    """Add one flag per field of `SyntheticSettings`, with the field's docstring as help."""
     from dataclasses import fields
 
     from signcl.data.bounds import bounds_of
@@ -118,7 +128,7 @@ def _add_settings(command: Any) -> None:
 
 
 def _add_pack_settings(command: Any) -> None:
-    """One flag per field of `PackSettings`; left out, the recipe's `input.size` or the field's default counts."""
+    """Add one flag per field of `PackSettings`; its default is the recipe's `input.size` or that of the field."""
     from dataclasses import fields
 
     from signcl.data.bounds import bounds_of
@@ -135,7 +145,7 @@ def _add_pack_settings(command: Any) -> None:
 
 
 def _add_join_settings(command: Any) -> None:
-    """One flag per field of `JoinSettings`."""
+    """Add one flag per field of `JoinSettings`."""
     from dataclasses import fields
 
     from signcl.data.bounds import bounds_of

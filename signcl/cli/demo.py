@@ -1,10 +1,10 @@
-"""`signcl demo`: a clip translated by a run that comes with the package, then the main job end to end.
+"""`signcl demo`: translate a clip with a shipped run, then train and compare two systems.
 
-The main job is done on a corpus that the package draws itself. A frame encoder learns the signs of another lexicon, as
-the paper's starts from ImageNet. From it the same system is pretrained and finetuned twice, without and with SignCL,
-scored on held-out clips, and measured. Everything is an ordinary run of an ordinary recipe (recipes/synthetic), so
-stopping and resuming work as always. The two systems train side by side, one core each: for tensors this small a second
-thread per run gains nothing.
+The package generates the corpus. A frame encoder first learns the signs of another lexicon; the paper's encoder starts
+from ImageNet instead. From this encoder, one system is pretrained and finetuned twice, without and with SignCL. Both
+are scored on held-out clips, and their density is measured. Each training is an ordinary run of a recipe in
+recipes/synthetic, so it can be stopped and resumed. The two systems train in parallel, one core each: for tensors this
+small, a second thread per run gains nothing.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ ARMS = {"without SignCL": "", "with SignCL": "-signcl"}
 STAGES = ("pretrain", "finetune")
 CORPUS = {"size": 48, "dev_share": 1 / 12, "test_share": 1 / 4}
 OTHER_SIGNS = {"size": 48, "signs": 96, "signers": 8, "unseen_signers": 0, "seed": 1000}
-"""The corpus of the frame encoder."""
+"""Settings of the frame encoder's corpus."""
 SHOWN = "synthetic"
-"""The shipped run that translates first."""
+"""The shipped run that makes the first translation."""
 Plan = dict[Path, list[str]]
-"""`signcl fit` commands to run one after the other, by run folder."""
+"""Arguments of the `signcl fit` commands to run in order, by run folder."""
 
 
 def demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
-    """Run it; the numbers that `make demo` prints.
+    """Run the demo and return its numbers, which `demo_text` formats.
 
     Args:
-        out: folder for the corpus, the runs and the report. A second call goes on where the first was stopped.
-        quick: fewer clips and epochs: shows that everything works, learns little.
+        out: folder for the corpus, the runs and the report. A second call resumes a stopped demo.
+        quick: use fewer clips and epochs; every step runs, but little is learned.
 
     Returns:
-        The first translation, SDR, BLEU-1..4, ROUGE-L and seconds of training of both systems, the paired comparison,
-        what speaks against reading them, seconds in all, and the report's path; `demo_text` makes a table of them.
+        The first translation; SDR, BLEU-1..4, ROUGE-L and training seconds of both systems; the paired comparison;
+        warnings about the scores; the total seconds; and the report's path.
     """
     from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
@@ -90,7 +90,7 @@ def demo(out: Path, *, quick: bool = False) -> dict[str, Any]:
 
 
 def first_translation(out: Path) -> dict[str, str]:
-    """A sample clip translated by the shipped run `demo:synthetic`, said on stderr with a picture of both."""
+    """Translate a sample clip with the shipped run `demo:synthetic`, print it to stderr and draw a picture of it."""
     from signcl.data.video import read_frames
     from signcl.inference.translation import load_model, translate
     from signcl.pages.clip_picture import clip_picture
@@ -103,12 +103,12 @@ def first_translation(out: Path) -> dict[str, str]:
     )
     say(f"$ signcl translate demo:{SHOWN} demo:{SHOWN}/{clip.name}")
     say(f"signed:     {clip.reference}\ntranslated: {text}")
-    say(f"frames of the clip: {picture}\nNow two systems are trained from the start, on a harder corpus.\n")
+    say(f"frames of the clip: {picture}\nNow two systems are trained from scratch, on a harder corpus.\n")
     return {"clip": clip.name, "signed": clip.reference, "translated": text, "picture": str(picture)}
 
 
 def copy_clips(folder: Path) -> list[dict[str, str]]:
-    """Copy the sample clips of every shipped run to FOLDER/RUN-CLIP; where each is, what is signed, by which run."""
+    """Copy the sample clips of every shipped run to FOLDER/RUN-CLIP; return the path, run and sentence of each."""
     from signcl.data.files import write_bytes
     from signcl.training.shipped_runs import sample_clips, shipped_runs
 
@@ -122,12 +122,12 @@ def copy_clips(folder: Path) -> list[dict[str, str]]:
 
 
 def copied_text(found: list[dict[str, str]]) -> str:
-    """What `signcl demo --clips` prints."""
+    """Format what `signcl demo --clips` prints."""
     return "\n".join(f"signcl translate {row['run']} {row['clip']}   # signed: {row['signed']}" for row in found)
 
 
 def demo_text(found: dict[str, Any]) -> str:
-    """The numbers of a demo as tables; of runs that have learned nothing, that they have, and no comparison."""
+    """Format the numbers of a demo. Runs that have learned nothing are not compared, and the text says why."""
     from signcl.cli.tables import comparison_table, health_lines
     from signcl.data.text_tables import table
 
@@ -139,7 +139,7 @@ def demo_text(found: dict[str, Any]) -> str:
         why = "seconds of training on 96 clips" if found["quick"] else "see below"
         lines = [
             "",
-            f"All of it runs. These systems have not learned to translate ({why}), so their scores are noise and are "
+            f"Every step ran. These systems have not learned to translate ({why}), so their scores are noise and are "
             "not compared:",
             *(f"  {row[0]}: BLEU-4 {row[5]}, SDR {row[1]} %" for row in cells),
             *health_lines(notes),
@@ -150,7 +150,7 @@ def demo_text(found: dict[str, Any]) -> str:
             "",
             table(cells, header),
             "",
-            "Paired bootstrap over the test sentences, A = without, B = with SignCL, one seed each:",
+            "Paired bootstrap over the test sentences, one seed each; A is without SignCL, B is with SignCL:",
             comparison_table(found["comparison"]),
             *health_lines(notes),
         ]
@@ -159,9 +159,9 @@ def demo_text(found: dict[str, Any]) -> str:
         (
             *lines,
             "",
-            "What a trained run does: signcl translate demo:synthetic demo:synthetic/" + first["clip"],
+            "What a trained run can do: signcl translate demo:synthetic demo:synthetic/" + first["clip"],
             f"  signed {first['signed']!r}, translated {first['translated']!r}; frames: {first['picture']}",
-            f"{found['seconds']:.0f} s in all. Report: {found['report']}",
+            f"Total time: {found['seconds']:.0f} s. Report: {found['report']}",
         )
     )
 
@@ -172,7 +172,7 @@ def _encoder_plan(out: Path, signs: Path, quick: bool) -> Plan:
 
 
 def _plan(out: Path, corpus: Path, suffix: str, quick: bool) -> Plan:
-    """The `signcl fit` commands of one system."""
+    """Return the `signcl fit` commands of one system."""
     plan = {}
     for stage in STAGES:
         folder = out / f"{stage}{suffix}"
@@ -189,7 +189,7 @@ def _plan(out: Path, corpus: Path, suffix: str, quick: bool) -> Plan:
 
 
 def _train_side_by_side(what: str, plans: dict[str, Plan]) -> None:
-    """Run the commands of each plan in order, the plans at the same time where there are cores."""
+    """Run the commands of each plan in order, and the plans in parallel if there are enough cores."""
     jobs = min(len(plans), os.cpu_count() or 1)
     stop = threading.Event()
     total = sum(map(_steps, plans.values()))
@@ -199,7 +199,7 @@ def _train_side_by_side(what: str, plans: dict[str, Plan]) -> None:
             for future in futures:
                 future.result()
         except BaseException:
-            stop.set()  # Ctrl-C reaches the children too: they write their state and end
+            stop.set()  # Ctrl-C reaches the child processes too: they save their state and exit
             raise
 
 
@@ -230,7 +230,7 @@ def _train(plan: Plan, arm: str, bar: Bar, stop: threading.Event) -> None:
         watcher.start()
         assert process.stderr is not None
         for line in process.stderr:
-            if is_progress(line.strip()):  # the bar of all runs says it
+            if is_progress(line.strip()):  # the bar over all runs shows it
                 continue
             last.append(line.strip())
             say(f"[{arm}, {folder.name.split('-')[0]}] {line.rstrip()}")
@@ -243,7 +243,7 @@ def _train(plan: Plan, arm: str, bar: Bar, stop: threading.Event) -> None:
 
 
 def _advance(process: subprocess.Popen[str], folder: Path, bar: Bar) -> None:
-    """Move the bar by the steps that a run has logged."""
+    """Advance the bar by the steps that a run has logged, until its process ends."""
     from signcl.training.record import read_record
 
     done = 0

@@ -1,4 +1,4 @@
-"""Verbs that look at features and spans: `density`, `audit`."""
+"""Verbs that measure features and spans: `density`, `audit`."""
 
 from __future__ import annotations
 
@@ -14,106 +14,146 @@ __all__ = ["add"]
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    command = add_verb(verbs, "density", _density, "Sign Density Ratio of a run, or of features of any model")
+    """Add the verbs of this file; `words` is the typed command line."""
+    command = add_verb(
+        verbs, "density", _density, "measure the Sign Density Ratio (SDR) of a run, or of features from any model"
+    )
     command.usage = (
         "signcl density RUN [options]\n       signcl density FEATURES --spans TSV | --glosses LABELS [options]"
     )
     add_run(command, "folder", metavar="SOURCE", help="a run, or features: .npy, .npz, pickle, feature store")
-    annotation = command.add_argument_group("where the glosses stand (a run has them from its corpus)")
+    annotation = command.add_argument_group("where the glosses come from (a run takes them from its corpus)")
     annotation.add_argument("--spans", metavar="TSV", help="a table: name, gloss, start, stop")
-    annotation.add_argument("--glosses", metavar="LABELS", help="one per row or per clip: .txt, .tsv, .npy, or a key")
-    annotation.add_argument("--phoenix-alignments", metavar="DIR", help="the HMM states of PHOENIX-2014T")
+    annotation.add_argument(
+        "--glosses", metavar="LABELS", help="the gloss of each row or clip: .txt, .tsv, .npy, or a key"
+    )
+    annotation.add_argument("--phoenix-alignments", metavar="DIR", help="folder with the HMM states of PHOENIX-2014T")
     annotation.add_argument("--corpus", metavar="KIND", help="SOURCE is a corpus folder with features and spans")
-    annotation.add_argument("--split", default="test", help="the split to measure, of a run, alignments or a corpus")
+    annotation.add_argument("--split", default="test", help="split to measure, of a run, alignments or a corpus")
     annotation.add_argument(
         "--signers",
         metavar="TSV",
-        help="the signers: a table (name, signer) of the clips, or a .txt with one signer per row",
+        help="the signer of each clip: a table (name, signer); or of each row: a .txt with one signer per line",
     )
     annotation.add_argument("--partial", action="store_true", help="leave out annotated clips without features")
     reading = command.add_argument_group("how features are read")
     reading.add_argument("--key", help="which array of an .npz holds the features")
     reading.add_argument(
-        "--stride", type=real(above=0, high=1e6), help="frames per row of the features; default: a store's own, else 1"
+        "--stride",
+        type=real(above=0, high=1e6),
+        help="frames per row of the features; default: as the feature store says, otherwise 1",
     )
     reading.add_argument(
         "--first-centre",
         type=real(low=-1e9, high=1e9),
-        help="the middle of what the first row shows, in frames; default: as for --stride",
+        help="centre of the first row, in frames; default: as for --stride",
     )
     reading.add_argument(
         "--log-probs", metavar="FILE", help="a recogniser's log-probabilities of each clip, for --frame peak"
     )
     reading.add_argument("--classes", metavar="FILE", help="with --log-probs: the glosses, one per line, blank first")
     reading.add_argument(
-        "--tap", default="features", help="where in the model to look; `signcl systems NAME` lists the taps"
+        "--tap", default="features", help="where in the model to read features; `signcl systems NAME` lists the taps"
     )
     reading.add_argument("--root", help="the corpus folder of a run, if it has moved")
     reading.add_argument("--device", default="auto", help="device of the run's model and of the distances")
-    measure = command.add_argument_group("what is measured")
+    measure = command.add_argument_group("what to measure")
     frames = ("centre", "peak", "mean", "medoid")
     measure.add_argument(
-        "--frame", nargs="+", choices=frames, default=["centre"], help="which vector of a span stands for its sign"
-    )
-    measure.add_argument("--distance", choices=("euclidean", "squared", "cosine"), default="euclidean")
-    measure.add_argument("--inter", choices=("gloss", "instance"), default="gloss")
-    measure.add_argument(
-        "--min-count", type=whole(low=2, high=10**9), default=2, help="glosses with fewer instances have no ratio"
+        "--frame", nargs="+", choices=frames, default=["centre"], help="which vector of a span represents the sign"
     )
     measure.add_argument(
-        "--cap", type=whole(low=2, high=10**9), help="keep at most this many instances of a gloss, drawn with --seed"
+        "--distance",
+        choices=("euclidean", "squared", "cosine"),
+        default="euclidean",
+        help="distance between two vectors",
     )
     measure.add_argument(
-        "--weight", choices=("even", "frames", "signers"), default="even", help="the weight of an instance"
+        "--inter",
+        choices=("gloss", "instance"),
+        default="gloss",
+        help="whether the distance to other glosses is averaged per gloss or per instance",
     )
     measure.add_argument(
-        "--by", choices=("signer",), help="also SDR within signers, across signers, and of each signer"
+        "--min-count", type=whole(low=2, high=10**9), default=2, help="glosses with fewer instances get no SDR"
+    )
+    measure.add_argument(
+        "--cap", type=whole(low=2, high=10**9), help="keep at most this many instances of each gloss, drawn with --seed"
+    )
+    measure.add_argument(
+        "--weight",
+        choices=("even", "frames", "signers"),
+        default="even",
+        help="how instances are weighted: equally, by frames, or each signer of a gloss equally",
+    )
+    measure.add_argument(
+        "--by", choices=("signer",), help="also report SDR within signers, across signers, and for each signer"
     )
     measure.add_argument(
         "--interval",
         choices=("glosses", "instances", "both", "signers"),
         default="glosses",
-        help="what to resample; with several signers, choose signers",
-    )
-    measure.add_argument("--samples", type=whole(low=1, high=10**7), default=1000, help="resamples of intervals")
-    measure.add_argument("--seed", type=whole(low=0, high=2**63 - 1), default=0)
-    measure.add_argument("--no-baseline", action="store_true", help="leave out the ratio under shuffled glosses")
-    measure.add_argument("--no-retrieval", action="store_true", help="leave out retrieval and nearest glosses")
-    measure.add_argument(
-        "--measures", action="store_true", help="also shares of variance, a linear probe, silhouette, Fisher, ..."
+        help="what to resample for the interval; with several signers, use signers",
     )
     measure.add_argument(
-        "--against", metavar="SCORES", help="a recogniser's predictions.SPLIT.tsv, or a table (gloss, score)"
+        "--samples", type=whole(low=1, high=10**7), default=1000, help="number of resamples for intervals"
+    )
+    measure.add_argument("--seed", type=whole(low=0, high=2**63 - 1), default=0, help="seed of all random draws")
+    measure.add_argument("--no-baseline", action="store_true", help="skip the SDR with shuffled glosses")
+    measure.add_argument("--no-retrieval", action="store_true", help="skip retrieval and nearest glosses")
+    measure.add_argument(
+        "--measures",
+        action="store_true",
+        help="also report shares of variance, a linear probe, silhouette, Fisher, ...",
+    )
+    measure.add_argument(
+        "--against",
+        metavar="SCORES",
+        help="relate SDR to scores of glosses: a recogniser's predictions.SPLIT.tsv, or a table (gloss, score)",
     )
     measure.add_argument(
         "--bins", type=whole(low=1, high=10_000), default=9, help="number of bins of glosses by SDR, for --against"
     )
-    measure.add_argument("--versus", metavar="B", help="another run or other features of the same sign instances")
-    command.runs.append("versus")
-    measure.add_argument("--label-free", action="store_true", help="estimates without glosses; needs sequences")
     measure.add_argument(
-        "--frames-per-sign", type=real(low=1, high=1e6), default=15.0, help="rows per segment of --label-free"
+        "--versus", metavar="B", help="compare with another run, or other features, of the same sign instances"
     )
-    command.add_argument("-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md, .tex; a run has its own")
-    command.add_argument("--picture", action=argparse.BooleanOptionalAction, help="the t-SNE map; default with a run")
+    command.runs.append("versus")
+    measure.add_argument("--label-free", action="store_true", help="estimate density without glosses; needs sequences")
+    measure.add_argument(
+        "--frames-per-sign", type=real(low=1, high=1e6), default=15.0, help="rows per segment, for --label-free"
+    )
+    command.add_argument(
+        "-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md and .tex; a run always writes to its folder"
+    )
+    command.add_argument(
+        "--picture", action=argparse.BooleanOptionalAction, help="draw the t-SNE map; default: only for a run"
+    )
     add_json(command)
     command.set_defaults(given=_given(command, words) if words[:1] == ["density"] else [])
 
-    command = add_verb(verbs, "audit", _audit, "how often SignCL's positives share a sign and its negatives do not")
+    command = add_verb(
+        verbs,
+        "audit",
+        _audit,
+        "count how often SignCL's positive pairs show the same sign, and its negative pairs different signs",
+    )
     command.add_argument("folder", metavar="CORPUS", nargs="?", help="a corpus folder whose spans are known")
     command.add_argument("--corpus", default="folder", help="its kind: folder, synthetic, imu_numbers, ...")
-    command.add_argument("--phoenix-alignments", metavar="DIR", help="HMM states of PHOENIX-2014T, in place of CORPUS")
+    command.add_argument(
+        "--phoenix-alignments", metavar="DIR", help="folder with the HMM states of PHOENIX-2014T, instead of CORPUS"
+    )
     command.add_argument("--spans", metavar="TSV", help="take the spans from a table: name, gloss, start, stop")
-    command.add_argument("--split", default="train")
-    command.add_argument("--rule", nargs="+", default=["paper", "released", "fixed"], help="margin rules")
+    command.add_argument("--split", default="train", help="split to audit")
+    command.add_argument("--rule", nargs="+", default=["paper", "released", "fixed"], help="rules for the frame margin")
     command.add_argument(
         "--stride", nargs="+", type=whole(low=1, high=10_000), default=[1, 2, 4], help="keep every n-th frame"
     )
     command.add_argument(
         "--zipf", nargs="+", type=real(above=0, high=1000), default=[2.3], help="spoken words per gloss"
     )
-    command.add_argument("--floor", type=real(low=0, high=1e6), default=10.0, help="smallest margin, in kept frames")
+    command.add_argument(
+        "--floor", type=real(low=0, high=1e6), default=10.0, help="smallest frame margin, in kept frames"
+    )
     command.add_argument(
         "--pieces-per-word", type=real(above=0, high=1000), default=1.53, help="tokens per word, for the rule released"
     )
@@ -124,11 +164,11 @@ WITHOUT_LABELS = {
     *("--label-free", "--frames-per-sign", "--split", "--root", "--device", "--tap", "--key", "--frame", "--seed"),
     *("--out", "--json"),
 }
-"""Options that act on the estimates without glosses."""
+"""Options that affect the estimates without glosses."""
 
 
 def _given(command: argparse.ArgumentParser, words: list[str]) -> list[str]:
-    """The options on the command line, by their long names; argparse takes a unique beginning of one too."""
+    """Return the options on the command line by their long names; the start of a name counts as that name."""
     long = {flag: action.option_strings[-1] for action in command._actions for flag in action.option_strings}
     long = {flag: name for flag, name in long.items() if name.startswith("--")}
     names = []
@@ -139,19 +179,19 @@ def _given(command: argparse.ArgumentParser, words: list[str]) -> list[str]:
 
 
 def _check_combination(options: argparse.Namespace) -> None:
-    """Refuse options that would do nothing: each one acts, or is refused."""
+    """Reject options that would have no effect."""
     if options.label_free:
         idle = [name for name in options.given if name not in WITHOUT_LABELS]
         if idle or len(options.frame) > 1:
             what = ", ".join(idle) or f"--frame {' '.join(options.frame)}"
             raise ValueError(
-                f"{what}: does nothing with --label-free, which knows no glosses and takes one --frame; leave it out, "
-                "or measure with glosses"
+                f"{what}: has no effect with --label-free, which uses no glosses and one --frame; leave it out, or "
+                "measure with glosses"
             )
         return
     for option, needed in (("--frames-per-sign", "--label-free"), ("--bins", "--against")):
         if option in options.given and needed not in options.given:
-            raise ValueError(f"{option}: does nothing without {needed}")
+            raise ValueError(f"{option}: has no effect without {needed}")
 
 
 def _density(options: argparse.Namespace) -> None:
@@ -219,7 +259,7 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
         "rank": rank,
         "device": options.device,
     }
-    # A folder that is neither a run nor a store goes the way of runs, whose messages say what a run folder is.
+    # A folder that is neither a run nor a store is treated as a run: that error message explains what a run folder is.
     is_file = folder.is_file() or folder.suffix in (".npy", ".npz", ".pkl", ".pickle")
     if is_run or not (given or is_file or (folder / "index.json").is_file()):
         shared |= {"root": options.root, "tap": options.tap, "spans": options.spans}

@@ -1,4 +1,4 @@
-"""Verbs that score what was trained: `evaluate`, `compare`, `report`."""
+"""Verbs that score runs: `evaluate`, `compare`, `report`."""
 
 from __future__ import annotations
 
@@ -11,60 +11,70 @@ from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
-PROBES = ("overlap", "visual", "dot")  # the keys of signcl.evaluation.probes.PROBES, which is not free to import
+PROBES = ("overlap", "visual", "dot")  # keys of signcl.evaluation.probes.PROBES, which is slow to import
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
+    """Add the verbs of this file."""
     command = add_verb(verbs, "evaluate", _evaluate, "translate a split and score it against the raw references")
     add_run_and_split(command)
-    command.add_argument("--beams", type=whole(low=1, high=1000))
-    command.add_argument("--length-penalty", type=real(low=-100, high=100))
-    command.add_argument("--batch-size", type=whole(low=1, high=1_000_000))
+    command.add_argument("--beams", type=whole(low=1, high=1000), help="beams of the search; default: the recipe's")
     command.add_argument(
-        "--bootstrap", type=whole(low=0, high=10**7), default=1000, help="resamples for the interval of BLEU-4"
+        "--length-penalty", type=real(low=-100, high=100), help="length penalty of the search; default: the recipe's"
     )
-    text = "choose 1 to 10 beams and length penalty -1 to 5 on dev first, by BLEU-4 (slt, gaslt)"
+    command.add_argument(
+        "--batch-size", type=whole(low=1, high=1_000_000), help="clips in a batch; default: the recipe's"
+    )
+    command.add_argument(
+        "--bootstrap", type=whole(low=0, high=10**7), default=1000, help="number of resamples for the BLEU-4 interval"
+    )
+    text = "first choose the beams (1 to 10) and length penalty (-1 to 5) with the best BLEU-4 on dev (slt, gaslt)"
     command.add_argument("--grid", action="store_true", help=text)
-    text = "can the score be trusted: overlap (sentences seen in training), visual (altered video), dot (conventions)"
+    text = (
+        "check if scores can be trusted: overlap (sentences seen in training), visual (altered video), dot (full stops)"
+    )
     command.add_argument("--probe", nargs="+", choices=PROBES, metavar="NAME", help=text)
     command.add_argument(
         "--near",
         type=real(above=0, high=1),
         default=0.75,
-        help="for overlap: least share of equal tokens in a near-duplicate",
+        help="for overlap: smallest share of equal tokens that makes a near-duplicate",
     )
     command.add_argument(
         "--probe-seed",
         type=whole(low=0, high=2**32 - 1),
         default=0,
-        help="seed of the altered videos and their intervals",
+        help="for visual: seed of the altered videos and intervals",
     )
 
-    command = add_verb(verbs, "compare", _compare, "paired bootstrap between two runs or files of sentences")
-    text = "a run, or a file of sentences as `signcl score` reads"
+    command = add_verb(verbs, "compare", _compare, "compare two runs or files of sentences by paired bootstrap")
+    text = "a run, or a file of sentences in a format that `signcl score` reads"
     add_run(command, "run_a", metavar="A", help=text)
-    add_run(command, "run_b", metavar="B", help="likewise")
-    command.add_argument("--ref", metavar="FILE", help="references; default those of a run folder or of the files")
-    command.add_argument("--split", default="test")
-    command.add_argument("--samples", type=whole(low=1, high=10**7), default=1000)
+    add_run(command, "run_b", metavar="B", help="the run or file to compare with A")
+    command.add_argument("--ref", metavar="FILE", help="file of references; default: those of the run or of the files")
+    command.add_argument("--split", default="test", help="split to compare")
+    command.add_argument("--samples", type=whole(low=1, high=10**7), default=1000, help="number of resamples")
     command.add_argument(
         "--examples",
         type=whole(low=1, high=1_000_000),
         metavar="N",
         help="also print the N sentences that gained and lost most",
     )
-    command.add_argument("--by", choices=("rouge_l", "bleu"), default="rouge_l", help="the score of a sentence")
-    command.add_argument("--html", metavar="FILE", help="also a page: sentences side by side with their clips")
     command.add_argument(
-        "--clips", type=whole(low=0, high=10_000), default=40, metavar="N", help="most clips in that page"
+        "--by", choices=("rouge_l", "bleu"), default="rouge_l", help="sentence score that ranks the examples"
+    )
+    command.add_argument("--html", metavar="FILE", help="also write a page: sentences side by side, with their clips")
+    command.add_argument(
+        "--clips", type=whole(low=0, high=10_000), default=40, metavar="N", help="most clips in the page"
     )
     add_json(command)
 
-    command = add_verb(verbs, "report", _report, "one self-contained HTML page for a run, or for several side by side")
-    add_run(command, "runs", nargs="+", help="runs, first of all, and files of sentences beside them")
-    command.add_argument("-o", "--out", help="where the page goes; default RUN/report.html")
-    command.add_argument("--split", default="test")
+    command = add_verb(
+        verbs, "report", _report, "write one self-contained HTML page about one run, or several side by side"
+    )
+    add_run(command, "runs", nargs="+", help="one or more runs; files of sentences can be added for comparison")
+    command.add_argument("-o", "--out", help="file of the page; default: RUN/report.html")
+    command.add_argument("--split", default="test", help="split to report")
     add_json(command)
 
 
@@ -109,7 +119,7 @@ def _probe(options: argparse.Namespace) -> None:
 
     if options.grid:
         raise ValueError(
-            "--grid chooses how to translate and --probe examines the translations; run first --grid, then --probe"
+            "--grid chooses how to translate and --probe examines the translations; run --grid first, then --probe"
         )
     found = probe(
         options.folder,

@@ -1,4 +1,4 @@
-"""Verbs that write a run for other programs: `export`."""
+"""The verb that exports a run for other programs: `export`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ __all__ = ["add"]
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    text = "a run as ONNX or torch.export programs that need no signcl, checked against the run"
+    """Add the verbs of this file."""
+    text = "export a run as ONNX or torch.export programs that run without signcl, and check them against the run"
     command = add_verb(verbs, "export", _export, text)
     add_run(command, "folder", help="a run folder made by `signcl fit`, or org/name on the hub")
     form = command.add_mutually_exclusive_group()
-    form.add_argument("--onnx", dest="form", action="store_const", const="onnx", help="ONNX files; the default")
-    form.add_argument("--torch", dest="form", action="store_const", const="torch", help="torch.export programs, .pt2")
+    form.add_argument("--onnx", dest="form", action="store_const", const="onnx", help="write ONNX files (the default)")
+    form.add_argument(
+        "--torch", dest="form", action="store_const", const="torch", help="write torch.export programs, .pt2"
+    )
     command.set_defaults(form="onnx")
     command.add_argument("-o", "--out", metavar="DIR", required=True, help="folder of the export")
     command.add_argument(

@@ -1,4 +1,4 @@
-"""Verbs that write features: `extract`."""
+"""The verb that writes features: `extract`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from signcl.cli.number_options import whole
 
 __all__ = ["add"]
 
-ENCODER = "any vision model of transformers: CLIP, SigLIP, DINOv2, DINOv3, ViT; VideoMAE over windows"
+ENCODER = "a vision model of transformers: CLIP, SigLIP, DINOv2, DINOv3, ViT, or VideoMAE on windows of frames"
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    text = "features of a split, by a run or a published vision model, as a feature store for corpus.features"
+    """Add the verbs of this file."""
+    text = "compute features of a split with a run or a published vision model, as a feature store for corpus.features"
     command = add_verb(verbs, "extract", _extract, text)
     add_run(
         command,
         "source",
         nargs="?",
-        help="a run; or a recipe with model.visual_weights, untrained; with --encoder a recipe for its corpus",
+        help="a run, or a recipe with model.visual_weights (not trained); with --encoder, a recipe for its corpus",
     )
-    command.add_argument("-o", "--out", metavar="STORE", required=True, help="folder of the store; stopped, it goes on")
-    command.add_argument("--split", default="train")
     command.add_argument(
-        "--tap", default="features", help="where in the model to look; `signcl systems NAME` lists the taps"
+        "-o",
+        "--out",
+        metavar="STORE",
+        required=True,
+        help="folder of the feature store; the same command resumes after a stop",
+    )
+    command.add_argument("--split", default="train", help="split to read")
+    command.add_argument(
+        "--tap", default="features", help="where in the model to read features; `signcl systems NAME` lists the taps"
     )
     command.add_argument("--root", help="the corpus folder, if it has moved")
     command.add_argument("--encoder", default="", metavar="HUB_ID_OR_FOLDER", help=ENCODER)
@@ -37,9 +43,9 @@ def add(verbs: Any, words: list[str]) -> None:
         "--corpus",
         default="",
         metavar="NAME",
-        help="with --encoder and --root: the kind of corpus, in place of a recipe",
+        help="with --encoder and --root: the kind of corpus, instead of a recipe",
     )
-    command.add_argument("--window", type=whole(low=1, high=10_000), help="with a video model: frames of a window")
+    command.add_argument("--window", type=whole(low=1, high=10_000), help="with a video model: frames per window")
     command.add_argument(
         "--stride",
         type=whole(low=1, high=10_000),
@@ -53,30 +59,36 @@ def add(verbs: Any, words: list[str]) -> None:
         help="read frames at 1, 2, ... times the model's size",
     )
     command.add_argument(
-        "--pool", choices=("auto", "cls", "mean"), default="auto", help="which vector of a frame to keep"
+        "--pool",
+        choices=("auto", "cls", "mean"),
+        default="auto",
+        help="vector to keep for each frame: the class token, or the mean over the patches",
     )
     command.add_argument("--chunk", type=whole(low=1, high=100_000), default=64, help="frames to compute at a time")
     command.add_argument("--half", action="store_true", help="run the encoder in bfloat16")
-    command.add_argument("--device", default="auto")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     command.add_argument(
         "--batch-size", type=whole(low=1, high=1_000_000), help="clips in a batch; default: the recipe's"
     )
     command.add_argument("--workers", type=whole(low=0, high=1024), help="loader processes; default: the recipe's")
     command.add_argument(
-        "--pose-python", metavar="PATH", help="for a run of key points given videos: the Python that has MediaPipe"
+        "--pose-python", metavar="PATH", help="for a key-point run on videos: the Python that has MediaPipe"
     )
-    command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    command.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="type of the stored features"
+    )
     command.add_argument(
         "--shard-samples",
         type=whole(low=1, high=1_000_000),
         default=500,
-        help="clips in a shard; a stop loses at most one shard",
+        help="clips per shard; a stop loses at most one shard",
     )
     command.usage = (
-        "signcl extract RUN -o STORE [--split S] [--tap T] ...   or   RECIPE.yaml -o STORE [--key.sub=value]   or   "
-        "--encoder ID RECIPE.yaml -o STORE   or   --encoder ID --corpus NAME --root FOLDER -o STORE"
+        "signcl extract RUN -o STORE [--split S] [--tap T] ...\n       signcl extract RECIPE.yaml -o STORE "
+        "[--key.sub=value]\n       signcl extract --encoder ID RECIPE.yaml -o STORE\n       "
+        "signcl extract --encoder ID --corpus NAME --root FOLDER -o STORE"
     )
-    command.epilog = "Exit code 2 where clips could not be read: they are named, the others are in the store."
+    command.epilog = "Exit code 2 if clips could not be read: they are listed, and the others are in the store."
     command.set_defaults(takes_overrides=True)
     add_json(command)
 
@@ -94,7 +106,7 @@ def _extract(options: argparse.Namespace) -> int:
         half=options.half,
     )
     if not options.encoder and (reading != VisionReading() or options.corpus):
-        raise ValueError("--corpus, --window, --stride, --scales, --pool, --chunk and --half belong to --encoder")
+        raise ValueError("--corpus, --window, --stride, --scales, --pool, --chunk and --half need --encoder")
     found = extract(
         options.source,
         options.out,

@@ -12,26 +12,28 @@ __all__ = ["add"]
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    command = add_verb(verbs, "demo", _demo, "the main job end to end on a synthetic corpus, without and with SignCL")
+    """Add the verbs of this file."""
+    command = add_verb(
+        verbs, "demo", _demo, "train, score and compare a system without and with SignCL, on a synthetic corpus"
+    )
     command.add_argument(
         "--out",
         metavar="FOLDER",
-        help="where the corpus, the runs and the report go; default: runs/demo, with --quick runs/demo-quick",
+        help="folder for the corpus, the runs and the report; default: runs/demo, or runs/demo-quick with --quick",
     )
     command.add_argument(
-        "--quick", action="store_true", help="every step in a minute or two, too briefly to learn much"
+        "--quick", action="store_true", help="run every step in a minute or two, too short to learn much"
     )
-    text = "only copy the sample clips of the runs that come with the package into a folder, and say what is in them"
+    text = "only copy the sample clips of the shipped runs into this folder, and print the sentence of each"
     command.add_argument("--clips", metavar="FOLDER", help=text)
     add_json(command)
 
-    command = add_verb(verbs, "fit", _fit, "train a run from a recipe, or go on with a stopped one")
+    command = add_verb(verbs, "fit", _fit, "train a run from a recipe, or resume a stopped run")
     command.add_argument(
-        "recipe", metavar="RECIPE", nargs="?", help="a YAML file, the name of a shipped recipe, or a run to go on with"
+        "recipe", metavar="RECIPE", nargs="?", help="a YAML file, the name of a shipped recipe, or a run to resume"
     )
     command.add_argument("--out", metavar="RUN", help="the run folder; default: the recipe's `out`")
-    command.add_argument("--fresh", action="store_true", help="start again even if the run folder already holds a run")
+    command.add_argument("--fresh", action="store_true", help="start over, even if the run folder already holds a run")
     command.add_argument(
         "--dry-run",
         action="store_true",
@@ -41,7 +43,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--profile",
         action="store_true",
-        help="print where the time goes, and write it to profile.json in the run folder",
+        help="measure where the time goes; print it and write it to profile.json in the run folder",
     )
     command.add_argument(
         "--keys",
@@ -78,7 +80,7 @@ def _fit(options: argparse.Namespace) -> None:
     if options.keys:
         system = "gfslt"
         if options.recipe is not None:
-            system = load_recipe(options.recipe, overrides).model.name  # a list of keys runs no plugin
+            system = load_recipe(options.recipe, overrides).model.name  # listing the keys runs no plugin
         print(describe_keys(system=system))
         return
     if options.recipe is None:
@@ -99,7 +101,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _rehearsed(found: dict[str, Any]) -> str:
-    """What `--dry-run` prints."""
+    """Format what `--dry-run` prints."""
     frozen = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
     longest = found["longest_batch"]
     return "\n".join(

@@ -14,21 +14,23 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    command = add_verb(verbs, "push", _push, "upload a run to the hub, with a model card and without anything private")
+    command = add_verb(
+        verbs, "push", _push, "upload a run to the Hugging Face hub, with a model card and without private files"
+    )
     add_run(command, "folder", help="a run folder made by `signcl fit`")
-    command.add_argument("repo", metavar="ORG/NAME", help="the repository; made where there is none")
-    command.add_argument("--private", action="store_true", help="make a private repository")
-    command.add_argument("--revision", metavar="BRANCH", help="push to this branch, made where there is none")
-    command.add_argument("--license", default="", metavar="ID", help="of the weights, such as cc-by-nc-sa-4.0")
-    command.add_argument("--data", default="", metavar="TEXT", help="what it was trained on")
+    command.add_argument("repo", metavar="ORG/NAME", help="the repository; created if it is missing")
+    command.add_argument("--private", action="store_true", help="create the repository as private")
+    command.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if it is missing")
+    command.add_argument("--license", default="", metavar="ID", help="licence of the weights, such as cc-by-nc-sa-4.0")
+    command.add_argument("--data", default="", metavar="TEXT", help="what the run was trained on")
     command.add_argument("--data-license", default="", metavar="TEXT", help="licence of the training data")
-    command.add_argument("--language", default="", metavar="CODE", help="of the sentences, such as de")
-    command.add_argument("--dry-run", action="store_true", help="say what would be pushed and how large, and stop")
+    command.add_argument("--language", default="", metavar="CODE", help="language of the sentences, such as de")
+    command.add_argument("--dry-run", action="store_true", help="list what would be pushed and its size, and stop")
     add_json(command)
 
-    command = add_verb(verbs, "pull", _pull, "a run of the hub as a run folder of your own")
+    command = add_verb(verbs, "pull", _pull, "download a run from the Hugging Face hub into a run folder")
     add_run(command, "run_name", metavar="ORG/NAME[@REVISION]", help="the repository")
-    command.add_argument("-o", "--out", metavar="RUN", help="the run folder; default: runs/NAME")
+    command.add_argument("-o", "--out", metavar="RUN", help="folder for the run; default: runs/NAME")
     add_json(command)
 
 

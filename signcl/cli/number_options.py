@@ -1,6 +1,6 @@
-"""Numbers on the command line: the `type` of every option that takes one, with bounds as the fields of a recipe have.
+"""The `type` of every option that takes a number, with bounds like those of recipe fields.
 
-`add_argument("--beams", type=whole(low=1, high=1000))`. A plain int or float would let NaN and absurd values in.
+`add_argument("--beams", type=whole(low=1, high=1000))`. A plain int or float would accept NaN and absurd values.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Number:
     bounds: Bounds
 
     def __call__(self, text: str) -> Any:
-        """The number.
+        """Parse the number.
 
         Raises:
-            argparse.ArgumentTypeError: not a number, or one out of bounds.
+            argparse.ArgumentTypeError: not a number, or out of bounds.
         """
         try:
             value = self.kind(text)
@@ -39,12 +39,12 @@ class Number:
 
 
 def whole(*, low: int, high: int) -> Number:
-    """A whole number, both ends included."""
+    """The type of a whole number from `low` to `high`, both included."""
     return Number(int, Bounds(low, high))
 
 
 def real(
     *, low: float | None = None, high: float | None = None, above: float | None = None, below: float | None = None
 ) -> Number:
-    """A number with the ends of `bounded`."""
+    """The type of a number with the bounds of `signcl.data.bounds.bounded`."""
     return Number(float, Bounds(low, high, above, below))

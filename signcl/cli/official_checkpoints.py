@@ -1,4 +1,4 @@
-"""The verb that makes a run of an official checkpoint: `import`."""
+"""The verb that converts an official checkpoint to a run: `import`."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ FILES = {
     "config": "configuration (slt, gaslt: config.yaml)",
     "pieces": "SentencePiece model (gaslt)",
 }
-"""Files that belong to a checkpoint, where they do not lie in its folder under their usual names."""
+"""Files that belong to a checkpoint; needed if its folder does not hold them under their usual names."""
 
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verb."""
     command = add_verb(
-        verbs, "import", _import, "an official checkpoint of others -> a run folder that every verb takes"
+        verbs,
+        "import",
+        _import,
+        "convert an official checkpoint of a published system to a run folder, for use with every command",
     )
     command.add_argument(
-        "kind", metavar="KIND", help="gfslt, vlp, slt, gaslt, vac, i3d, sign2gpt or pgp; it is checked against the file"
+        "kind", metavar="KIND", help="gfslt, vlp, slt, gaslt, vac, i3d, sign2gpt or pgp; checked against the file"
     )
-    command.add_argument("file", metavar="FILE", help="the checkpoint; it is read as data and never run")
-    command.add_argument("-o", "--out", default="", help="the run folder; default runs/imported/KIND-FILE")
+    command.add_argument("file", metavar="FILE", help="the checkpoint; it is read as data, and no code in it is run")
+    command.add_argument("-o", "--out", default="", help="the run folder; default: runs/imported/KIND-FILE")
     command.add_argument(
         "--recipe",
         metavar="FILE.yaml",
-        help="a recipe for values that the checkpoint does not contain: corpus, text, ...",
+        help="recipe with values that the checkpoint does not contain: corpus, text, ...",
     )
     for what, text in FILES.items():
         command.add_argument(f"--{what}", metavar="FILE", help=text)
     add_json(command)
     command.usage = "signcl import KIND FILE [-o RUN] [--recipe FILE.yaml] [--key.sub=value ...]"
     command.epilog = (
-        "Any recipe key is a flag: --corpus.name=phoenix14t --corpus.root=data/phoenix14t "
+        "Any recipe key is an option: --corpus.name=phoenix14t --corpus.root=data/phoenix14t "
         "--text.tokenizer=pretrained:MBart_trimmed"
     )
     command.set_defaults(takes_overrides=True)

@@ -1,4 +1,4 @@
-"""How a command line is read: whole flags only, one line for a mistake, and a suggestion for a typo."""
+"""Reading the command line: no abbreviated flags, mistakes reported in one line, suggestions for typos."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Parser", "every_parser", "joined_overrides"]
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads one verb, or the choice of a verb; the parsers of verbs are of this kind too."""
+    """The parser of `signcl` and of each verb."""
 
     def __init__(self, **settings: Any) -> None:
-        # a shortened flag changes its meaning when a flag is added: `--frames` meant `--frames-per-sign`
+        # an abbreviation can change its meaning when a flag is added: `--frames` meant `--frames-per-sign`
         super().__init__(**{"allow_abbrev": False, **settings})
         self.set_defaults(parser=self)
         self.runs: list[str] = []
@@ -26,10 +26,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"signcl: {message}{stop} `{self.prog} --help` lists the options\n")
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
-        """Answer words that this verb does not know."""
+        """Stop with an error about words that this verb does not accept."""
         flags = [word for word in words if word.startswith("-")]
         if not flags:
-            self.error(f"{self._verb()} takes no {' '.join(words)}")
+            self.error(f"{self._verb()} does not take the argument {' '.join(words)}")
         named = flags[0].partition("=")[0]
         self.error(f"{self._verb()} has no option {named}{suggested(named, self._option_string_actions)}")
 
@@ -37,19 +37,19 @@ class Parser(argparse.ArgumentParser):
         return self.prog.partition(" ")[2] or self.prog
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """A word that is none of the choices, with a suggestion; argparse lists all of them without one."""
+        """Stop if a value is not one of the choices, with a suggestion; argparse alone would only list them."""
         if action.choices is None or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
         if isinstance(action, argparse._SubParsersAction):
             close = suggested(str(value), known)
-            self.error(f"no command {value!r}{close or ', but ' + ', '.join(known)}")
+            self.error(f"no command {value!r}{close or '; the commands are ' + ', '.join(known)}")
         what = "/".join(action.option_strings) or action.metavar or action.dest
-        self.error(f"{what} is one of {', '.join(known)}, got {value!r}{suggested(str(value), known)}")
+        self.error(f"{what} must be one of {', '.join(known)}, got {value!r}{suggested(str(value), known)}")
 
 
 def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """A parser and those of its commands, at any depth."""
+    """Return a parser and the parsers of all its commands, at any depth."""
     found = [parser]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -59,7 +59,7 @@ def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParse
 
 
 def suggested(word: str, known: Iterable[str]) -> str:
-    """The end of a message: the known word that was probably meant, one that begins so or else looks alike."""
+    """End of an error message that suggests a known word: one that starts with `word`, otherwise a similar one."""
     known = list(known)
     longer = [other for other in known if other.startswith(word) and len(word) > 3]
     if longer:
@@ -68,7 +68,7 @@ def suggested(word: str, known: Iterable[str]) -> str:
 
 
 def joined_overrides(words: Sequence[str]) -> list[str]:
-    """`--train.lr 0.1` as `--train.lr=0.1`: recipe keys may be given as options are."""
+    """Turn `--train.lr 0.1` into `--train.lr=0.1`, so that recipe keys can be written like options."""
     joined: list[str] = []
     for word in words:
         open_key = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]

@@ -13,24 +13,26 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    text = "the recipes that come with the package: list, show or copy them"
+    text = "list, show or copy the recipes that come with the package"
     recipes = verbs.add_parser("recipes", help=text, description=text)
     group = recipes.add_subparsers(title="commands", metavar="COMMAND")
     recipes.set_defaults(run=_list, words=[], json=False, traceback=False, plugins=[])  # `signcl recipes` alone
 
-    command = add_verb(group, "list", _list, "their names, systems and first lines")
+    command = add_verb(group, "list", _list, "list the recipes: name, system and first line")
     command.add_argument(
         "words", metavar="WORD", nargs="*", help="list only recipes whose name or system contains every word"
     )
     add_json(command)
 
-    command = add_verb(group, "show", _show, "one as it is written, with its comments")
-    command.add_argument("name", metavar="NAME", help="for example synthetic/finetune")
+    command = add_verb(group, "show", _show, "print one recipe with its comments")
+    command.add_argument("name", metavar="NAME", help="name of a recipe, such as synthetic/finetune")
     add_json(command)
 
-    command = add_verb(group, "copy", _copy, "one into a file of your own, to be changed")
-    command.add_argument("name", metavar="NAME", help="for example synthetic/finetune")
-    command.add_argument("to", metavar="FILE", nargs="?", help="default: the last part of the name, in this folder")
+    command = add_verb(group, "copy", _copy, "copy one recipe to a file that you can change")
+    command.add_argument("name", metavar="NAME", help="name of a recipe, such as synthetic/finetune")
+    command.add_argument(
+        "to", metavar="FILE", nargs="?", help="file to write; default: the last part of NAME, in the current folder"
+    )
     add_json(command)
 
 

@@ -16,35 +16,42 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    command = add_verb(verbs, "segment", _segment, "where signs and sentences begin and end in a long recording")
+    command = add_verb(verbs, "segment", _segment, "find where signs and sentences begin and end in a long recording")
     _add_recording(command)
-    add_run(command, "--run", required=True, dest="model", help="a run of a segmenter")
+    add_run(command, "--run", required=True, dest="model", help="a segmenter run")
     command.add_argument(
-        "--window", type=whole(low=1, high=10**6), default=512, help="frames read at a time; the result is the same"
+        "--window",
+        type=whole(low=1, high=10**6),
+        default=512,
+        help="frames to read at a time; does not change the result",
     )
     add_json(command)
 
-    command = add_verb(verbs, "subtitle", _subtitle, "subtitles of a long recording, each with its confidence")
+    command = add_verb(verbs, "subtitle", _subtitle, "write subtitles for a long recording, each with its confidence")
     _add_recording(command)
-    add_run(command, "--run", required=True, dest="model", help="a finetuned run, which translates")
+    add_run(command, "--run", required=True, dest="model", help="a finetuned run, to translate with")
     given = command.add_mutually_exclusive_group(required=True)
-    given.add_argument("--segmenter", metavar="RUN", help="a run of a segmenter, which finds the sentences")
+    given.add_argument("--segmenter", metavar="RUN", help="a segmenter run, to find the sentences with")
     command.runs.append("segmenter")
-    given.add_argument("--segments", metavar="FILE", help="the sentences from .srt, .vtt, .eaf or a span table instead")
-    command.add_argument("--beams", type=whole(low=1, high=1000))
-    text = "seconds before and after a sentence that the translator sees too"
+    given.add_argument(
+        "--segments", metavar="FILE", help="take the sentences from .srt, .vtt, .eaf or a span table instead"
+    )
+    command.add_argument("--beams", type=whole(low=1, high=1000), help="beams of the search; default: the recipe's")
+    text = "seconds before and after each sentence that are also translated"
     command.add_argument("--pad", type=real(low=0, high=60), default=0.2, help=text)
-    text = "begin subtitles of less confidence with [?]"
+    text = "begin subtitles below this confidence with [?]"
     command.add_argument("--mark-below", type=real(low=0, high=1), metavar="CONFIDENCE", help=text)
     add_json(command)
 
 
 def _add_recording(command: Any) -> None:
     command.add_argument("recording", help="a video, a folder of images, features or poses")
-    text = "where to: .eaf, .srt, .vtt or .tsv; unfinished work stays in OUT.work, and the same command goes on there"
+    text = "file to write: .eaf, .srt, .vtt or .tsv; `subtitle` keeps unfinished work in OUT.work and resumes from it"
     command.add_argument("-o", "--out", required=True, help=text)
-    command.add_argument("--fps", type=real(above=0, high=1000), help="of features or images, which do not say it")
-    command.add_argument("--device", default="auto")
+    command.add_argument(
+        "--fps", type=real(above=0, high=1000), help="frame rate of features or images, which do not record theirs"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -85,7 +92,7 @@ def _subtitle(options: argparse.Namespace) -> int:
         segmenter = load_segmenter(options.segmenter)
     if model.judge is None:
         learn = f"signcl evaluate {options.model} --split dev"
-        print(f"signcl: no confidence and no warning for unlike sentences: `{learn}` learns both", file=sys.stderr)
+        print(f"signcl: no confidence and no warnings about unlike clips; `{learn}` learns both", file=sys.stderr)
     work = work_folder(out)
     try:
         found = subtitle(
@@ -99,7 +106,7 @@ def _subtitle(options: argparse.Namespace) -> int:
             work=work,
         )
     except KeyboardInterrupt:
-        print(f"signcl: what is done is in {work}; the same command goes on there", file=sys.stderr)
+        print(f"signcl: finished parts are in {work}; the same command resumes from there", file=sys.stderr)
         raise
     table = write_cues(out, found, recording, mark_below=options.mark_below)
     finish(work)
@@ -116,7 +123,7 @@ def _subtitle(options: argparse.Namespace) -> int:
 
 
 def _said(options: argparse.Namespace, out: Path, about: dict[str, Any], *, empty: bool) -> int:
-    """The result on stdout; exit code 1 where nothing was found."""
+    """Print the result to stdout; return exit code 1 if nothing was found."""
     if options.json:
         print(json.dumps({"out": str(out), **about}, ensure_ascii=False))
     else:

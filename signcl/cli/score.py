@@ -1,4 +1,4 @@
-"""`signcl score HYP [HYP ...] REF`: scores of anybody's sentences."""
+"""`signcl score HYP [HYP ...] REF`: score sentences of any system."""
 
 from __future__ import annotations
 
@@ -11,58 +11,70 @@ from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
 
-# keys of signcl.metrics.presets.PRESETS and of signcl.metrics.written_forms.STEPS, which are not free to import
+# keys of signcl.metrics.presets.PRESETS and of signcl.metrics.written_forms.STEPS, which are slow to import
 PRESETS = ("phoenix14t", "csl-daily", "how2sign", "wmt-slt")
-SUBTITLES = (".srt", ".vtt", ".eaf")  # of signcl.evaluation.subtitle_scores, likewise
+SUBTITLES = (".srt", ".vtt", ".eaf")  # of signcl.evaluation.subtitle_scores, also slow to import
 STEPS = ("nfc", "width", "lower", "no_stop", "no_spaces")
 
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verb of this file."""
     command = add_verb(
-        verbs, "score", _score, "score files of sentences: BLEU, chrF, ROUGE-L, WER, intervals, and why numbers differ"
+        verbs,
+        "score",
+        _score,
+        "score files of sentences: BLEU, chrF, ROUGE-L, WER, intervals, and why published numbers differ",
     )
     command.add_argument(
         "files",
         metavar="FILE",
         nargs="+",
-        help="HYP [HYP ...] REF: plain lines, id|text, TSV, CSV, JSON(L), predictions.SPLIT.tsv; the last is REF. Two "
-        "subtitle files (.srt, .vtt, .eaf) are scored in time too",
+        help="HYP [HYP ...] REF, the references last: plain lines, id|text, TSV, CSV, JSON(L), predictions.SPLIT.tsv. "
+        "For two subtitle files (.srt, .vtt, .eaf), their timing is scored too",
     )
-    command.add_argument("--preset", choices=PRESETS, help="the stated convention of a corpus (docs/scoring.md)")
+    command.add_argument("--preset", choices=PRESETS, help="scoring convention of a corpus (docs/scoring.md)")
     command.add_argument(
         "--tokenize",
         choices=("auto", "none", "13a", "intl", "zh", "char"),
-        help="tokenizer of BLEU; default: the preset's, else auto, which looks at the script of the references",
+        help="tokenizer of BLEU; default: the preset's, otherwise auto, which goes by the script of the references",
     )
     command.add_argument(
-        "--normalize", nargs="+", choices=STEPS, metavar="STEP", help=f"done to both sides first: {', '.join(STEPS)}"
+        "--normalize", nargs="+", choices=STEPS, metavar="STEP", help=f"normalize both sides first: {', '.join(STEPS)}"
     )
     command.add_argument(
         "--smoothing", choices=("exp", "none", "floor", "add-k"), default="exp", help="smoothing of BLEU"
     )
-    command.add_argument("--glosses", action="store_true", help="score glosses, by WER")
+    command.add_argument("--glosses", action="store_true", help="score glosses by word error rate (WER)")
     command.add_argument(
         "--train",
         metavar="TXT",
-        help="training sentences, to count test sentences seen in training and answers copied from it",
+        help="training sentences, to count references that occur there and hypotheses copied from there",
     )
-    command.add_argument("--other-ref", metavar="FILE", help="score against these references too, and say what differs")
+    command.add_argument(
+        "--other-ref", metavar="FILE", help="also score against these references, and list what differs"
+    )
     text = "references without a hypothesis: refuse, score as empty, or drop for every system"
     command.add_argument("--missing", choices=("refuse", "empty", "drop"), default="refuse", help=text)
     command.add_argument("--text-column", metavar="NAME", help="column of the hypotheses, if its name is unusual")
-    command.add_argument("--reference-column", metavar="NAME", help="column of the references and of --train, likewise")
-    command.add_argument("--id-column", metavar="NAME", help="column of the ids, likewise")
     command.add_argument(
-        "--bootstrap", type=whole(low=0, high=10**7), default=1000, help="resamples for the intervals; 0: no intervals"
+        "--reference-column", metavar="NAME", help="column of the references and of --train, if its name is unusual"
+    )
+    command.add_argument("--id-column", metavar="NAME", help="column of the ids, if its name is unusual")
+    command.add_argument(
+        "--bootstrap",
+        type=whole(low=0, high=10**7),
+        default=1000,
+        help="number of resamples for the intervals; 0: no intervals",
     )
     command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0, help="seed of the resamples")
-    command.add_argument("--bertscore", metavar="FOLDER", help="also BERTScore, by the model in a local folder")
-    command.add_argument("--bertscore-layer", type=whole(low=1, high=1000), metavar="N", help="default: its last layer")
-    command.add_argument("--bleurt", metavar="FOLDER", help="also BLEURT, by the model in a local folder")
-    text = "of subtitles: seconds by which a boundary may be off"
+    command.add_argument("--bertscore", metavar="FOLDER", help="also BERTScore, with the model in this folder")
+    command.add_argument(
+        "--bertscore-layer", type=whole(low=1, high=1000), metavar="N", help="layer of that model; default: the last"
+    )
+    command.add_argument("--bleurt", metavar="FOLDER", help="also BLEURT, with the model in this folder")
+    text = "for subtitles: how many seconds a boundary may be off"
     command.add_argument("--tolerance", type=real(low=0, high=3600), default=0.2, metavar="SECONDS", help=text)
-    command.add_argument("--html", metavar="FILE", help="also write one self-contained page")
+    command.add_argument("--html", metavar="FILE", help="also write one self-contained HTML page")
     add_json(command)
 
 

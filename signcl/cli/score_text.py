@@ -1,4 +1,4 @@
-"""What `signcl score` prints for people."""
+"""The text that `signcl score` prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _title(metric: str) -> str:
 
 
 def score_text(found: dict[str, Any]) -> str:
-    """The whole answer: how files were read, scores with intervals, comparisons, and why numbers may differ."""
+    """Format the result: how files were read, scores with intervals, comparisons, and why numbers may differ."""
     systems, convention = found["systems"], found["convention"]
     lines = [f"{one['path']}: {one['how']}" for one in (*systems, found["references"])]
     lines += found["notes"]
@@ -38,7 +38,11 @@ def score_text(found: dict[str, Any]) -> str:
             ]
     for one in systems:
         if one["conventions"]:
-            lines += ["", f"{one['name']} under other conventions, both sides alike:", _conventions(one["conventions"])]
+            lines += [
+                "",
+                f"{one['name']} under other conventions, applied to both sides:",
+                _conventions(one["conventions"]),
+            ]
         if one["findings"]:
             lines += ["", f"{one['name']}, what differs between hypotheses and references:"]
             lines += [f"- {finding}" for finding in one["findings"]]
@@ -48,7 +52,7 @@ def score_text(found: dict[str, Any]) -> str:
 
 
 def subtitles_text(found: dict[str, Any]) -> str:
-    """What `signcl score` prints of two subtitle files."""
+    """Format the scores of two subtitle files."""
 
     def row(name: str, part: dict[str, float]) -> list[str]:
         return [name, *(f"{part[key]:.2f}" for key in ("f1", "precision", "recall"))]
@@ -60,7 +64,7 @@ def subtitles_text(found: dict[str, Any]) -> str:
     ]
     lines = [
         f"{cues['found']} cues in {found['hypothesis']}, {cues['true']} in {found['reference']}; "
-        f"{cues['unanswered']} of these have no cue that is nearest to them",
+        f"{cues['unanswered']} reference cues have no matching cue",
         table(rows, ["", "F1", "precision", "recall"]),
         f"IoU of the time: {found['iou']:.2f}",
         "",
@@ -91,7 +95,7 @@ def _scores(systems: list[dict[str, Any]]) -> str:
 
 def _signatures(scores: dict[str, Any], convention: dict[str, Any]) -> list[str]:
     asked = convention["tokenize_asked"]
-    why = " (auto: by the writing of the references)" if asked == "auto" else ""
+    why = " (auto: by the script of the references)" if asked == "auto" else ""
     steps = ", ".join(convention["normalization"])
     lines = [f"tokenizer: {convention['tokenize']}{why}; normalization of both sides: {steps}"]
     if convention["preset"]:
@@ -106,7 +110,7 @@ def _signatures(scores: dict[str, Any], convention: dict[str, Any]) -> list[str]
 def _pairs(found: dict[str, Any]) -> str:
     rows = [
         [
-            f"{one['of_b']} less {one['of_a']}",
+            f"{one['of_b']} minus {one['of_a']}",
             _title(one["metric"]),
             f"{one['a']:.2f}",
             f"{one['b']:.2f}",
@@ -116,7 +120,7 @@ def _pairs(found: dict[str, Any]) -> str:
         ]
         for one in found["pairs"]
     ]
-    told = table(rows, ["paired bootstrap (B less A)", "score", "A", "B", "B - A", "95 % interval", "p"])
+    told = table(rows, ["paired bootstrap (B minus A)", "score", "A", "B", "B - A", "95 % interval", "p"])
     return f"{told}\n(p: {found['p_value']})"
 
 

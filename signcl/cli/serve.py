@@ -14,7 +14,7 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    command = add_verb(verbs, "serve", _serve, "pages for a browser: translate, report, explorer, frames, subtitles")
+    command = add_verb(verbs, "serve", _serve, "serve web pages: translate, report, explorer, frame choice, subtitles")
     add_run(command, "folder", nargs="?", help="a run folder made by `signcl fit`, or org/name on the hub")
     command.add_argument(
         "--annotate",
@@ -22,72 +22,101 @@ def add(verbs: Any, words: list[str]) -> None:
         const=True,
         default=False,
         metavar="SPANS.tsv",
-        help="choose the frame that shows each sign; without a table: for the spans that the corpus knows",
+        help="serve a page to choose the frame that shows each sign; without a table: for the spans of the corpus",
     )
-    command.add_argument("--choices", metavar="FILE", help="where choices go; default SPANS.choices.jsonl")
-    command.add_argument("--corpus", help="kind of corpus of the spans: folder, synthetic, imu_numbers, ...")
-    command.add_argument("--root", help="the corpus folder; default that of the run")
-    command.add_argument("--split", default="test")
+    command.add_argument("--choices", metavar="FILE", help="file for the choices; default: SPANS.choices.jsonl")
     command.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; beyond the loopback address people need the token"
+        "--corpus", help="kind of corpus that the spans belong to: folder, synthetic, imu_numbers, ..."
     )
-    command.add_argument("--port", type=whole(low=0, high=65_535), default=8765, help="0 takes any free one")
+    command.add_argument("--root", help="the corpus folder; default: the run's")
+    command.add_argument("--split", default="test", help="split of the spans and of the report")
     command.add_argument(
-        "--max-upload", type=real(above=0, high=1e6), default=64.0, metavar="MB", help="largest clip that is taken"
+        "--host", default="127.0.0.1", help="address to listen on; any but a loopback address requires the token"
+    )
+    command.add_argument(
+        "--port", type=whole(low=0, high=65_535), default=8765, help="port to listen on; 0: any free port"
+    )
+    command.add_argument(
+        "--max-upload", type=real(above=0, high=1e6), default=64.0, metavar="MB", help="largest clip that is accepted"
     )
     command.add_argument(
         "--max-seconds",
         type=real(above=0, high=1e6),
         default=60.0,
         metavar="S",
-        help="most time that one clip may take",
+        help="longest time for reading and translating one clip",
     )
     command.add_argument(
-        "--max-memory", type=real(above=0, high=1e7), default=4000.0, metavar="MB", help="most memory of one clip"
+        "--max-memory",
+        type=real(above=0, high=1e7),
+        default=4000.0,
+        metavar="MB",
+        help="most memory for one clip, besides the model's",
     )
     command.add_argument(
-        "--max-waiting", type=whole(low=1, high=100_000), default=16, metavar="N", help="clips in the queue"
+        "--max-waiting", type=whole(low=1, high=100_000), default=16, metavar="N", help="most clips in the queue"
     )
     command.add_argument(
-        "--token", metavar="FILE", help="a file with the token that everybody needs; made where there is none"
+        "--token", metavar="FILE", help="file with the token that every visitor needs; created if it is missing"
     )
-    command.add_argument("--pose-python", metavar="PATH", help="for a run of key points: the Python that has MediaPipe")
+    command.add_argument("--pose-python", metavar="PATH", help="for a key-point run: the Python that has MediaPipe")
     command.add_argument(
         "--keep-in",
         metavar="FOLDER",
-        help="a folder corpus for clips whose signers agree to be kept; without it nothing that is sent stays",
+        help="folder corpus for clips whose signers agree to have them kept; without it, no upload is kept",
     )
     command.add_argument(
-        "--subtitles", metavar="FILE", help="subtitles of a long video, edited on a time line: .srt, .vtt, .eaf or .tsv"
+        "--subtitles",
+        metavar="FILE",
+        help="subtitles of a long video, to edit on a time line: .srt, .vtt, .eaf or .tsv",
     )
-    command.add_argument("--film", metavar="VIDEO", help="of the subtitles; default: the video beside them")
-    command.add_argument("--language", choices=("en", "de"), help="of the pages; default: that of the reader's browser")
-    command.add_argument("--device", default="auto")
+    command.add_argument(
+        "--film", metavar="VIDEO", help="video of the subtitles; default: the one next to them with the same name"
+    )
+    command.add_argument(
+        "--language", choices=("en", "de"), help="language of the pages; default: that of the reader's browser"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
-    command = add_verb(verbs, "explore", _explore, "one HTML page: every sign on a map, its frames and neighbours")
-    add_run(command, "runs", nargs="+", help="a run or a file of features; two to compare")
-    command.add_argument("-o", "--out", help="where the page goes; default RUN/explorer.html")
-    command.add_argument("--split", default="test")
-    command.add_argument("--root", help="the corpus folder, where it has moved")
-    command.add_argument("--spans", metavar="FILE", help="a table of spans, or frames that people chose (.jsonl)")
-    command.add_argument("--glosses", metavar="LABELS", help="of a file of features: a gloss per row or clip")
-    command.add_argument("--tap", default="features", help="where to look; `signcl systems` lists a system's taps")
-    command.add_argument(
-        "--frame", choices=("centre", "peak", "mean", "medoid"), default="centre", help="a sign's one vector"
+    command = add_verb(
+        verbs, "explore", _explore, "write one HTML page: a map of all signs, with their frames and nearest neighbours"
     )
-    command.add_argument("--method", choices=("tsne", "umap"), default="tsne")
+    add_run(command, "runs", nargs="+", help="a run or a file of features; give two to compare them")
+    command.add_argument("-o", "--out", help="file of the page; default: RUN/explorer.html")
+    command.add_argument("--split", default="test", help="split to show")
+    command.add_argument("--root", help="the corpus folder, if it has moved")
+    command.add_argument("--spans", metavar="FILE", help="a table of spans, or a file of chosen frames (.jsonl)")
+    command.add_argument("--glosses", metavar="LABELS", help="for a file of features: the gloss of each row or clip")
     command.add_argument(
-        "--perplexity", type=real(above=0, high=1e6), default=30.0, help="of t-SNE; neighbours of UMAP"
+        "--tap", default="features", help="where in the model to read features; `signcl systems NAME` lists the taps"
     )
     command.add_argument(
-        "--pca", type=whole(low=1, high=1_000_000), default=50, help="principal components that enter the map"
+        "--frame",
+        choices=("centre", "peak", "mean", "medoid"),
+        default="centre",
+        help="which vector of a span represents the sign",
     )
-    command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0)
+    command.add_argument("--method", choices=("tsne", "umap"), default="tsne", help="how to draw the map")
     command.add_argument(
-        "--thumbnails", type=whole(low=0, high=1_000_000), default=600, help="most filmstrips put into the page"
+        "--perplexity",
+        type=real(above=0, high=1e6),
+        default=30.0,
+        help="perplexity of t-SNE, or number of neighbours of UMAP",
     )
-    command.add_argument("--figure", metavar="FILE", help="also the maps as .pdf, .svg or .png, for a paper")
-    command.add_argument("--device", default="auto")
+    command.add_argument(
+        "--pca",
+        type=whole(low=1, high=1_000_000),
+        default=50,
+        help="number of principal components to draw the map from",
+    )
+    command.add_argument("--seed", type=whole(low=0, high=2**32 - 1), default=0, help="seed of the map")
+    command.add_argument(
+        "--thumbnails", type=whole(low=0, high=1_000_000), default=600, help="most filmstrips in the page"
+    )
+    command.add_argument(
+        "--figure", metavar="FILE", help="also write the maps as a figure for a paper: .pdf, .svg or .png"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add_json(command)
 
 

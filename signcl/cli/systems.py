@@ -1,4 +1,4 @@
-"""The verb that lists what there is to train: `systems`."""
+"""The verb that lists the systems: `systems`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file."""
-    command = add_verb(verbs, "systems", _systems, "every system: what it is, what it needs, its sizes and recipes")
+    command = add_verb(
+        verbs, "systems", _systems, "list every system: what it is, what it needs, its sizes and recipes"
+    )
     command.add_argument("names", metavar="SYSTEM", nargs="*", help="describe only these, in more detail")
     add_json(command)
 

@@ -1,4 +1,4 @@
-"""Results as text for people; `--json` prints the same numbers for machines."""
+"""Results as text; `--json` prints the same numbers for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match")
 
 
 def scores_table(scores: dict[str, Any]) -> str:
-    """What `signcl evaluate` prints."""
+    """Format what `signcl evaluate` prints."""
     if "bleu4" not in scores:
         made = scores["made"]
         found = {k: v for k, v in (scores | scores.get("wer_split", {})).items() if isinstance(v, float)}
@@ -40,7 +40,7 @@ def scores_table(scores: dict[str, Any]) -> str:
     if recognition := scores.get("recognition"):
         split = ", ".join(f"{kind} {value:.2f}" for kind, value in recognition["wer_split"].items())
         lines.append(f"gloss WER: {recognition['wer']:.2f} ({split})")
-    if seen := scores.get("seen_in_training"):  # absent where an imported run has no training split
+    if seen := scores.get("seen_in_training"):  # missing if an imported run has no training split
         lines.append(f"sentences that also occur in training: {seen['sentences']} ({seen['percent']:.1f} %)")
     lines += _confidence_lines(scores.get("confidence", {}))
     if made["skipped"]:
@@ -50,7 +50,7 @@ def scores_table(scores: dict[str, Any]) -> str:
 
 
 def health_lines(found: list[dict[str, Any]]) -> list[str]:
-    """What speaks against reading scores as they stand; a blank line before it."""
+    """Format the warnings about scores, after a blank line."""
     if not found:
         return []
     empty = "these numbers show no learning:" if any(row["empty"] for row in found) else "before you use these numbers:"
@@ -58,7 +58,7 @@ def health_lines(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _confidence_lines(found: dict[str, Any]) -> list[str]:
-    """How well the run knows which of its answers are good."""
+    """Format how well the confidence predicts which answers are good."""
     if not found:
         return []
     area, lines = found["risk_coverage"], []
@@ -77,12 +77,12 @@ def _confidence_lines(found: dict[str, Any]) -> list[str]:
         f"{area['best']:.3f}; lower is better)"
     )
     if outside := found.get("out_of_domain"):
-        lines.append(f"clips unlike those of training: {outside['clips']}")
+        lines.append(f"clips unlike the training clips: {outside['clips']}")
     return lines
 
 
 def grid_table(grid: dict[str, Any]) -> str:
-    """BLEU-4 by beams and length penalty, the chosen one in brackets."""
+    """Format BLEU-4 by beams and length penalty, with the chosen pair in brackets."""
     best = grid["best"]
 
     def cell(width: int, alpha: float, value: float) -> str:
@@ -94,11 +94,11 @@ def grid_table(grid: dict[str, Any]) -> str:
         for width, row in zip(grid["beams"], grid["bleu4"])
     ]
     head = [f"{grid['split']} BLEU-4: beams", *(f"alpha {alpha:g} " for alpha in grid["length_penalties"])]
-    return table(rows, head) + "\nof equal ones the fewest beams and the first alpha"
+    return table(rows, head) + "\nties go to the fewest beams, then to the first alpha"
 
 
 def comparison_table(rows: list[dict[str, Any]]) -> str:
-    """What `signcl compare` prints."""
+    """Format what `signcl compare` prints."""
     cells = [
         [
             r["metric"],
@@ -109,14 +109,14 @@ def comparison_table(rows: list[dict[str, Any]]) -> str:
         ]
         for r in rows
     ]
-    verdict = "an interval that holds 0 is no difference seen"
+    verdict = "if the interval contains 0, no difference is seen"
     if all(r.get("outputs_identical") for r in rows):
         verdict = "outputs identical: A and B gave the same answer to every clip, so there is nothing to compare"
     return table(cells, ["metric", "A", "B", "B - A", "95 % interval", "p"]) + f"\n({verdict})"
 
 
 def changes_table(found: dict[str, Any]) -> str:
-    """What `signcl compare --examples` adds."""
+    """Format what `signcl compare --examples` adds."""
     counts = found["counts"]
     lines = [
         f"by {found['by']}: B better on {counts['b_better']}, A better on {counts['a_better']}, equal on "
@@ -132,7 +132,7 @@ def changes_table(found: dict[str, Any]) -> str:
 
 
 def probes_table(found: dict[str, Any]) -> str:
-    """What `signcl evaluate --probe` prints."""
+    """Format what `signcl evaluate --probe` prints."""
     drawn = {"overlap": _overlap_text, "visual": _visual_text, "dot": _dot_text}
     return "\n\n".join(drawn[name](result) for name, result in found.items())
 
@@ -143,7 +143,7 @@ def _with_interval(row: dict[str, Any], metric: str) -> str:
 
 
 def _overlap_text(found: dict[str, Any]) -> str:
-    said = {"seen": "in training word for word", "near": f"nearly ({found['near']:g} in place)", "new": "new"}
+    said = {"seen": "in training word for word", "near": f"nearly (similarity {found['near']:g})", "new": "new"}
     cells = [
         [said[kind], f"{g['sentences']} ({g['percent']:.1f} %)", *(_with_interval(g, m) for m in ("bleu4", "rouge_l"))]
         for kind, g in found["groups"].items()
@@ -172,7 +172,7 @@ def _visual_text(found: dict[str, Any]) -> str:
         left = row.get("remaining", {}).get("bleu4")
         cells.append([*line, "" if left is None else f"{left:.0f} %", str(row["distinct_hypotheses"])])
     header = ["video", "BLEU-4 (95 %)", "ROUGE-L", "BLEU-4 less intact", "ROUGE-L less intact", "left", "answers"]
-    note = "left: share of the intact BLEU-4; answers: how many different ones"
+    note = "left: share of the intact BLEU-4; answers: number of distinct answers"
     return table(cells, header) + f"\n({note}; seed {found['seed']})"
 
 
@@ -195,7 +195,7 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def audit_table(rows: list[dict[str, Any]]) -> str:
-    """What `signcl audit` prints."""
+    """Format what `signcl audit` prints."""
 
     def share(part: float | None, whole: float = 1) -> str:
         return "-" if part is None or not whole else f"{100 * part / whole:.2f}"
@@ -217,13 +217,13 @@ def audit_table(rows: list[dict[str, Any]]) -> str:
     ]
     header = ["rule", "stride", "zipf", "floor", "mean gap", "pos. same %", "neg. same %"]
     header += ["clips without neg. %", "anchors without neg. %", "anchors with sign %", "negative pairs"]
-    lines = [table(cells, header), "same: of the pairs whose two frames both show a sign, those of one gloss"]
+    lines = [table(cells, header), "same: share of one gloss among the pairs whose two frames both show a sign"]
     lines.append(f"{rows[0]['clips']} clips; left out without spans or frames: {rows[0]['left_out']}")
     return "\n".join(lines)
 
 
 def systems_table(rows: list[dict[str, Any]]) -> str:
-    """What `signcl systems` prints."""
+    """Format what `signcl systems` prints."""
 
     def size(row: dict[str, Any], label: str) -> str:
         found = row["sizes"].get(label)
@@ -242,25 +242,26 @@ def systems_table(rows: list[dict[str, Any]]) -> str:
 
 
 def recipes_table(rows: list[dict[str, Any]]) -> str:
-    """What `signcl recipes` prints."""
+    """Format what `signcl recipes` prints."""
     wide, short = max(len(r["name"]) for r in rows), max(len(r["system"]) for r in rows)
     lines = [f"{r['name']:{wide}}  {r['system']:{short}}  {r['what']}".rstrip() for r in rows]
     return "\n".join([*lines, "", "`signcl fit NAME` trains one, `signcl recipes show NAME` prints it."])
 
 
 def alignment_table(found: dict[str, Any]) -> str:
-    """What `signcl align` prints."""
+    """Format what `signcl align` prints."""
     lines = [
         f"{found['signs']} signs of {found['clips']} clips, {found['mean_frames']:.1f} frames on average; "
         f"left out: {len(found['left_out'])}",
         f"word error rate of the recogniser on these clips: {found['wer']:.2f}",
     ]
     if found["made"]["transductive"]:
-        lines.append("transductive: the recogniser was trained on these clips; no word error rate of a test")
+        lines.append("transductive: the recogniser was trained on these clips, so this is no held-out word error rate")
     if truth := found.get("against_truth"):
         lines.append(
             f"against the corpus's own spans: boundaries {truth['boundary_error']:.2f} frames off on average "
             f"(median {truth['boundary_median']:.1f}), {100 * truth['within']:.1f} % within {truth['tolerance']}; "
-            f"frames of signs right {100 * truth['sign_accuracy']:.1f} %, all {100 * truth['frame_accuracy']:.1f} %"
+            f"correct frames: {100 * truth['sign_accuracy']:.1f} % within signs, "
+            f"{100 * truth['frame_accuracy']:.1f} % of all"
         )
     return "\n".join(lines)

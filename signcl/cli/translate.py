@@ -1,4 +1,4 @@
-"""Verbs for single clips: `translate`."""
+"""The verb that translates clips: `translate`."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ __all__ = ["add"]
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is the command line, for those that need a look at it first."""
-    command = add_verb(verbs, "translate", _translate, "clips in, sentences out")
+    """Add the verbs of this file."""
+    command = add_verb(verbs, "translate", _translate, "translate clips to sentences")
     add_run(command, "model", help="a finetuned run folder, or org/name on the hub")
     command.add_argument(
         "clips",
         metavar="CLIP",
         nargs="+",
-        help="video file or folder of frames (of a run of key points too), or features; A.npy,B.npy: side by side; a "
-        "folder of such clips: each of them, in sorted order",
+        help="a video or a folder of frames (also for a key-point run), or features; A.npy,B.npy: features side by "
+        "side; a folder of clips: every clip in it, in sorted order",
     )
     command.add_argument(
-        "-o", "--out", metavar="TSV", help="a table in place of lines on stdout; stopped, the same command goes on"
+        "-o",
+        "--out",
+        metavar="TSV",
+        help="write a table instead of lines on stdout; the same command resumes after a stop",
     )
-    command.add_argument("--beams", type=whole(low=1, high=1000))
+    command.add_argument("--beams", type=whole(low=1, high=1000), help="beams of the search; default: the recipe's")
     command.add_argument(
         "--fps",
         type=real(above=0, high=1000),
-        help="bring videos to this rate by the times of their frames; default: the rate that the run was trained at",
+        help="resample videos to this frame rate by their time stamps; default: the rate that the run was trained at",
     )
     command.add_argument(
         "--damaged",
         choices=("refuse", "few", "read"),
-        help="take no damaged video, one with a few broken frames, or whatever can be read; default: input.damaged",
+        help="damaged videos: refuse them, accept a few broken frames, or read whatever is readable; default: "
+        "the recipe's input.damaged",
     )
     command.add_argument(
-        "--pose-python", metavar="PATH", help="for a run of key points given videos: the Python that has MediaPipe"
+        "--pose-python", metavar="PATH", help="for a key-point run on videos: the Python that has MediaPipe"
     )
-    command.add_argument("--device", default="auto")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add_json(command)
 
 
@@ -54,7 +58,7 @@ def _translate(options: argparse.Namespace) -> int:
 
     out = options.out and Path(options.out)
     if out and out.suffix.lower() != ".tsv":
-        raise ValueError(f"{out}: translations are written as a .tsv table")
+        raise ValueError(f"{out}: translations are written to a .tsv table; give a name that ends in .tsv")
     model = load_model(options.model, device=options.device, pose_python=options.pose_python)
     why_not = why_no_confidence(model)
     if why_not and sys.stderr.isatty():  # for people; a script finds it in the JSON
@@ -104,7 +108,7 @@ def _translate(options: argparse.Namespace) -> int:
 
 
 def _clips(options: argparse.Namespace, model: Any) -> dict[str, tuple[str, bool | Exception]]:
-    """Every clip by its name in a table, and whether it is one of a folder, or why a folder has none."""
+    """Map the table name of each clip to its path and whether it came from a folder, or why a folder has no clips."""
     from signcl.inference.many_clips import clips_of_folder, holds_clips
 
     found: dict[str, tuple[str, bool | Exception]] = {}
@@ -117,7 +121,7 @@ def _clips(options: argparse.Namespace, model: Any) -> dict[str, tuple[str, bool
         try:
             below = clips_of_folder(Path(clip), videos=videos, features=wants is not None)
         except (ValueError, OSError) as error:
-            found[clip] = (clip, error)  # named in its turn
+            found[clip] = (clip, error)  # reported when its turn comes
             continue
         for name, path in below.items():
             found[name if len(options.clips) == 1 else str(path)] = (str(path), True)

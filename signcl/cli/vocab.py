@@ -16,28 +16,32 @@ SPLITS = ("train", "dev", "test")
 
 
 def add(verbs: Any, words: list[str]) -> None:
-    """Add the verbs of this file; `words` is not looked at."""
-    vocab = verbs.add_parser(
-        "vocab", help="check what a tokenizer can write of a corpus, or cut a language model down to it"
-    )
+    """Add the verbs of this file."""
+    vocab = verbs.add_parser("vocab", help="check whether a tokenizer covers a corpus, or trim a language model to it")
     group = vocab.add_subparsers(title="commands", metavar="COMMAND", required=True)
     command = add_verb(
-        group, "check", _check, "write every sentence with a tokenizer and read it back; exit code 1 when one changes"
+        group, "check", _check, "encode and decode every sentence with a tokenizer; exit code 1 if one changes"
     )
-    command.add_argument("--tokenizer", required=True, help="pretrained:FOLDER or hub id of an mBART, or a run folder")
+    command.add_argument(
+        "--tokenizer", required=True, help="pretrained:FOLDER or pretrained:HUB_ID of an mBART, or a run folder"
+    )
     _corpus(command)
-    command.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    command.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS), help="splits to check")
     command = add_verb(
-        group, "trim", _trim, "an mBART with the pieces that a corpus needs; exit code 1 when a sentence changes"
+        group, "trim", _trim, "trim an mBART to the pieces that a corpus needs; exit code 1 if a sentence changes"
     )
-    command.add_argument("--language-model", required=True, help="pretrained:FOLDER or hub id of an mBART")
+    command.add_argument("--language-model", required=True, help="pretrained:FOLDER or pretrained:HUB_ID of an mBART")
     _corpus(command)
     command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="folder of the trimmed model")
     command.add_argument(
         "--splits", nargs="+", choices=SPLITS, default=["train"], help="splits whose pieces are kept; all are checked"
     )
     command.add_argument(
-        "--keep", nargs="+", default=[], metavar="TEXT", help="further words or sentences to keep, or a file of lines"
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="more words or sentences to keep, or a file with one per line",
     )
     command.add_argument(
         "--own-forms",
@@ -48,7 +52,9 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _corpus(command: Any) -> None:
-    command.add_argument("--corpus", default="folder", help="its kind: folder, phoenix14t, csl_daily, how2sign, ...")
+    command.add_argument(
+        "--corpus", default="folder", help="kind of the corpus: folder, phoenix14t, csl_daily, how2sign, ..."
+    )
     command.add_argument("--root", required=True, help="the corpus folder; its clips are not opened")
     add_json(command)
 
@@ -93,7 +99,7 @@ def _trim(options: argparse.Namespace) -> int:
 
 
 def _samples(options: argparse.Namespace, needed: list[str]) -> dict[str, Any]:
-    """The sentences of every split that is there; one that is needed must be."""
+    """Read the sentences of every split; only a needed split must exist."""
     from signcl.data.corpora import load_samples
 
     found = {}

@@ -1,4 +1,4 @@
-"""The heads of .npy and .npz files looked at before numpy believes them: it sets aside what memory they ask for."""
+"""Validates the headers of .npy and .npz files, because numpy allocates whatever memory they claim to need."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 __all__ = ["check_members", "checked_arrays", "npy_head"]
 
 LONGEST_HEAD = 10_000
-"""Bytes of a head that are looked at; numpy reads no longer ones, but sets aside what memory they ask for."""
+"""Bytes of a header that are read; numpy rejects longer ones, but only after allocating the memory they claim."""
 MOST_PACKED = 1032
-"""Bytes that a byte of deflate can stand for at most."""
+"""Maximum compression ratio of deflate."""
 
 
 def checked_arrays(path: Path) -> Path:
-    """The path, for `np.load`, once every array in the file is seen to be as large as its head says.
+    """Checks that every array in the file is as large as its header claims; returns the path, for `np.load`.
 
     Raises:
         ValueError: what is wrong, without the name of the file.
@@ -44,29 +44,29 @@ def checked_arrays(path: Path) -> Path:
 
 
 def npy_head(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type from the head of an array; the file then stands at its numbers.
+    """Reads shape, order and dtype from the header of an array; leaves the file position at the start of the data.
 
     Args:
-        file: opened for reading bytes, at its start.
+        file: a binary file, at its start.
 
     Raises:
-        ValueError: no head of a .npy file.
+        ValueError: not a .npy header.
     """
     start = io.BytesIO(file.read(LONGEST_HEAD))
     try:
         version = np.lib.format.read_magic(start)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(start)
-    except (MemoryError, RecursionError):  # of Python's parser; no memory was asked for
-        raise ValueError("no head of a .npy file (an expression too deep to be read)") from None
-    except Exception as error:  # the head is an expression of Python: its tokenizer has errors of its own
-        raise ValueError(f"no head of a .npy file ({str(error)[:100] or type(error).__name__})") from None
+    except (MemoryError, RecursionError):  # raised by Python's parser; no memory was allocated
+        raise ValueError("not a .npy header (an expression nested too deeply)") from None
+    except Exception as error:  # the header is a Python expression, whose tokenizer has its own errors
+        raise ValueError(f"not a .npy header ({str(error)[:100] or type(error).__name__})") from None
     file.seek(start.tell())
     return shape, fortran, dtype
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive whose members say that they unpack to more than their bytes can stand for.
+    """Rejects archives whose members claim to unpack to more than their compressed size allows.
 
     Raises:
         ValueError: what is wrong, without the name of the file.
@@ -75,16 +75,16 @@ def check_members(archive: zipfile.ZipFile) -> None:
         packed = info.compress_type != zipfile.ZIP_STORED
         if info.file_size > info.compress_size * (MOST_PACKED if packed else 1):
             raise ValueError(
-                f"its member {info.filename[:60]!r} has {info.compress_size:,} bytes and is to unpack to "
+                f"its member {info.filename[:60]!r} has {info.compress_size:,} bytes but claims to unpack to "
                 f"{info.file_size:,}"
             )
 
 
 def _check(file: Any, size: int) -> None:
-    """Refuse an array that is larger than its file."""
+    """Rejects an array that is larger than its file."""
     shape, _, dtype = npy_head(file)
     if any(type(length) is not int or length < 0 for length in shape):
-        raise ValueError(f"it holds an array of the shape {str(shape)[:60]}")
+        raise ValueError(f"it has an array of invalid shape {str(shape)[:60]}")
     needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if not dtype.hasobject and needed > there:
-        raise ValueError(f"an array of {dtype} {list(shape)} needs {needed:,} bytes, and {there:,} are there")
+        raise ValueError(f"an array of {dtype} {list(shape)} needs {needed:,} bytes, but the file has {there:,}")

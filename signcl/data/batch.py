@@ -1,15 +1,15 @@
-"""What travels between files, models and losses: `Sample`, `Span`, `Batch`, and the one mask.
+"""The data structures shared by readers, models and losses: `Sample`, `Span`, `Batch`, and `frame_mask`.
 
-This file is the legend of shapes for the whole package; nothing here reads a file or knows a model.
+This module is the legend of shapes for the package. It reads no files and knows no models.
 
-    B   clips in a batch              N   frames of all clips of a batch, one after the other ("packed")
+    B   clips in a batch              N   frames of all clips of a batch, concatenated ("packed")
     T   frames of the longest clip    D   feature size
     S   steps after temporal pooling  U, G   text tokens, glosses of a sentence
     V, C   text vocabulary, gloss classes (0 = CTC blank)     K   gloss types (density)
 
-Frames travel *packed*: `[N, ...]` with no padding row at all, so that a frame encoder never spends time on
-padding and never sees it in its batch statistics. `unpack` turns encoded rows into `[B, T, D]`.
-Lengths travel, masks do not: the only mask is `frame_mask`, True = real.
+Frames are passed *packed*, as `[N, ...]` without padding rows, so a frame encoder spends no time on padding and its
+batch statistics do not include it. `unpack` turns encoded rows into `[B, T, D]`.
+Lengths are passed, masks are not: the only mask is `frame_mask`, True = real.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Span:
     stop: int
     """One past the last frame."""
     score: float = 1.0
-    """How sure the aligner is (mean log-probability), or 1.0 for the corpus's own truth."""
+    """Confidence of the aligner (mean log-probability), or 1.0 for ground truth of the corpus."""
     peak: int | None = field(default=None, compare=False)
-    """The frame of the clip on which the aligner is surest, where a table of spans says so."""
+    """The frame of the clip on which the aligner is surest, if a table of spans gives it."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The part of a longer file that one sentence is.
+    """The part of a longer file that holds one sentence.
 
-    Times are those of a player: seconds from the beginning of the file. A frame belongs to the segment when the middle
-    of the time that it is shown does, so that a time which is rounded to milliseconds gives the same frames.
+    Times are seconds from the beginning of the file, as in a player. A frame belongs to the segment if the middle of
+    its display time does, so rounding times to milliseconds does not change the frames.
     """
 
     start: float
@@ -59,80 +59,80 @@ class Segment:
     """In `unit`, exclusive."""
     unit: Literal["seconds", "frames"] = "seconds"
     fps: float | None = None
-    """Frames a second, for files that do not say: folders of images, features."""
+    """Frames per second, for files without a frame rate: folders of images, features."""
     row: str = ""
-    """The line of the table that says so (`train.tsv:17`), for messages."""
+    """The line of the table that defines the segment (`train.tsv:17`), for messages."""
 
     def __str__(self) -> str:
         return f"{self.start:.15g}-{self.stop:.15g} {self.unit}"
 
     def at(self, fps: float) -> range:
-        """The frames at a constant rate."""
+        """The frames of the segment at a constant frame rate."""
         if self.unit == "frames":
             return range(int(self.start), int(self.stop))
         # frame n is shown from n / fps to (n + 1) / fps
         return range(math.ceil(self.start * fps - 0.5 - EDGE), math.ceil(self.stop * fps - 0.5 - EDGE))
 
     def error(self, what: str) -> ValueError:
-        """A complaint that names the line of the table."""
+        """An error that names the line of the table."""
         return ValueError(f"{self.row or 'segment'}: the segment {self} {what}")
 
 
-EDGE = 1e-6  # frames: a middle that falls on an edge, up to rounding, belongs to the segment that begins there
+EDGE = 1e-6  # frames: tolerance so that a frame whose middle is on an edge belongs to the segment that begins there
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One signed sentence of a corpus. Exactly one of `clip` and `features` says where its frames are."""
+    """One signed sentence of a corpus. Exactly one of `clip` and `features` is set and gives its frames."""
 
     name: str
     """Unique within its split."""
     text: str
-    """The sentence as the corpus writes it: never tokenized, never round-tripped. Empty in a corpus of glosses only."""
+    """The sentence exactly as in the corpus: never tokenized or round-tripped. Empty in a corpus with glosses only."""
     clip: Path | None = None
     """A video file or a folder of frame images."""
     features: Path | tuple[Path, ...] | np.ndarray | None = field(default=None, repr=False, compare=False)
-    """A .npy/.npz/.pose file or feature store, or the array itself. [T, D] Several are put side by side."""
+    """A .npy/.npz/.pose file or feature store, or the array itself. [T, D] Several are concatenated along D."""
     gloss: tuple[str, ...] = ()
-    """Gloss annotation where the corpus has one; never used in gloss-free training."""
+    """Gloss annotation, if the corpus has one; never used in gloss-free training."""
     signer: str = ""
     num_frames: int | None = None
-    """Frames, where the corpus says it without opening the clip."""
+    """Number of frames, if the corpus gives it without opening the clip."""
     spans: tuple[Span, ...] = ()
-    """Frames of each sign where the corpus knows them, in order of time."""
+    """Frames of each sign, if known, in order of time."""
     sentences: tuple[Span, ...] = ()
-    """Frames of each sentence, of a recording that holds several (`signcl corpus join`), in order of time; the token is
-    the sentence. Then `text` is all of them."""
+    """Frames of each sentence of a recording with several (`signcl corpus join`), in order of time; the token is the
+    sentence. `text` then has all of them."""
     cut: tuple[int, int] | None = None
-    """Where this is a part of a clip (`corpus.isolated`): its first frame and one past its last."""
+    """For a part of a clip (`corpus.isolated`): its first frame and one past its last."""
     whole: str = ""
-    """The name of the clip that it is a part of, under which features extracted before are found."""
+    """For a part of a clip: the name of the full clip, under which extracted features are found."""
     segment: Segment | None = None
-    """The part of the file that this is, where several sentences share one. `num_frames`, `spans` and `cut` count
-    from the first frame of the segment."""
+    """The part of the file to read, if several sentences share a file. `num_frames`, `spans` and `cut` count from the
+    first frame of the segment."""
     language: str = ""
-    """The language of `text`, where the corpus says it: `de`, `deu`, `German`, as its table writes it."""
+    """The language of `text` as written in the corpus, if known: `de`, `deu`, `German`."""
 
     @property
     def signed(self) -> str:
-        """What was signed: the sentence, or the glosses of a corpus without sentences."""
+        """The signed content: the sentence, or the glosses in a corpus without sentences."""
         return self.text or " ".join(self.gloss)
 
 
 @dataclass
 class Batch:
-    """Clips and sentences, ready for a model. `to` is the only method that moves it."""
+    """Clips and sentences, ready for a model. Only `to` moves it to a device."""
 
     names: list[str]
     texts: list[str]
     inputs: Tensor
     """Packed frames: uint8 RGB [N, H, W, 3], or float features [N, D]."""
     positions: Tensor
-    """Where row n goes in the padded [B*T] layout. [N] long"""
+    """Position of row n in the padded [B*T] layout. [N] long"""
     lengths: Tensor
     """Frames of each clip. [B] long"""
     max_length: int
-    """T, known on the host so that no step has to ask the device."""
+    """T, known on the host to avoid waiting for the device."""
     num_words: Tensor
     """Spoken words of each sentence, for the frame margin. [B] float"""
     tokens: Tensor | None = None
@@ -144,18 +144,18 @@ class Batch:
     masked_token_lengths: Tensor | None = None
     """[B] long"""
     sentence_ids: Tensor | None = None
-    """Equal numbers for equal sentences, so that a contrast does not push twins apart. [B] long"""
+    """Equal numbers for equal sentences, so that a contrast does not push duplicates apart. [B] long"""
     glosses: Tensor | None = None
     """Gloss classes, 1..C-1, padded with 0. [B, G] long"""
     gloss_lengths: Tensor | None = None
     """[B] long"""
     targets: dict[str, Tensor] = field(default_factory=dict)
-    """What a loss term needs of each sentence beside these, by the name of the term (`signcl.systems.targets`): e.g.
+    """Further targets per sentence, by name of the loss term that needs them (`signcl.systems.targets`): e.g.
     `sentence_similarity` [B, E], `pseudo_gloss` [B, P]."""
     languages: tuple[str, ...] = ()
-    """`Sample.language` of each clip, for systems that have a language."""
+    """`Sample.language` of each clip, for systems that use a language."""
     host_lengths: tuple[int, ...] = ()
-    """`lengths` again, made from it, for sizes that the host must know: a batch on a device keeps the host's copy."""
+    """Copy of `lengths` on the host, for sizes that the host needs; set automatically."""
 
     @property
     def clip_of_row(self) -> Tensor:
@@ -170,11 +170,11 @@ class Batch:
         return len(self.names)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with every tensor on `device` (uint8 frames cross as uint8)."""
+        """Returns the batch with all tensors on `device` (uint8 frames are copied as uint8)."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies without being waited for."""
+        """Returns the batch in page-locked memory, from which a GPU can copy asynchronously."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -184,10 +184,10 @@ class Batch:
 
 
 def frame_mask(lengths: Tensor, max_length: int) -> Tensor:
-    """Which positions of a padded layout are real: True = real.
+    """Mask of the real (not padded) positions: True = real.
 
     Args:
-        lengths: valid positions of each row. [B]
+        lengths: number of real positions of each row. [B]
         max_length: T, the padded size.
 
     Returns:
@@ -197,13 +197,13 @@ def frame_mask(lengths: Tensor, max_length: int) -> Tensor:
 
 
 def pack_positions(lengths: list[int]) -> Tensor:
-    """Where each packed row belongs in the flattened padded layout [B * T], T = max(lengths). [N] long"""
+    """Position of each packed row in the flattened padded layout [B * T], T = max(lengths). [N] long"""
     longest = max(lengths)
     return torch.cat([torch.arange(length) + row * longest for row, length in enumerate(lengths)])
 
 
 def unpack(rows: Tensor, positions: Tensor, batch_size: int, max_length: int) -> Tensor:
-    """Packed rows to the padded layout; padding is exactly zero.
+    """Converts packed rows to the padded layout; padding is exactly zero.
 
     Args:
         rows: one row per real frame. [N, D]
@@ -217,9 +217,9 @@ def unpack(rows: Tensor, positions: Tensor, batch_size: int, max_length: int) ->
 
 
 def padded_to(batch: Batch, multiple: int, pad_id: int) -> Batch:
-    """The same clips with T a multiple of so many frames, and U of a fourth of it, so that shapes repeat.
+    """Pads T to a multiple of `multiple` frames, and U to a multiple of a fourth of that, so that shapes repeat.
 
-    Packed frames stay as they are, without padding. 1 changes nothing.
+    Packed frames do not change and have no padding. With 1, nothing changes.
     """
     if multiple == 1:
         return batch

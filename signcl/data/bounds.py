@@ -1,7 +1,7 @@
-"""Bounds of a number, written beside its field, and the one check that holds all of them.
+"""Bounds of numbers, declared with their dataclass field, and one function that checks them all.
 
-Every number in a recipe, command or corpus setting has a lower and an upper bound; NaN and infinity never pass. The
-bounds are field metadata, so that the check, the error message and the help text agree.
+Every number in a recipe, command or corpus setting has a lower and an upper bound; NaN and infinity are never valid.
+The bounds are field metadata, so check, error message and help text agree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Bounds", "bounded", "bounds_of", "check_bounds", "hints_of", "number
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a number must lie. Each side has one of two ends: included (`low`, `high`) or not (`above`, `below`)."""
+    """The valid range of a number. Each end is either inclusive (`low`, `high`) or exclusive (`above`, `below`)."""
 
     low: float | None = None
     high: float | None = None
@@ -34,9 +34,9 @@ class Bounds:
         assert (self.high is None) != (self.below is None), "a number needs one upper end: high or below"
 
     def hold(self, value: float) -> bool:
-        """Whether a number lies within. NaN and infinity never do, since both sides have an end.
+        """Whether a number is within the bounds. NaN and infinity never are, because both ends are finite.
 
-        Nothing is converted: an int may be too large for a float.
+        Numbers are not converted, because an int may be too large for a float.
         """
         return (
             (self.low is None or value >= self.low)
@@ -59,10 +59,10 @@ class Bounds:
         return f"{kind} {start}{end}"
 
     def refuse(self, value: Any, name: str, *, whole: bool = False) -> None:
-        """Raise the error about a value that is no number, not whole where it must be, or out of bounds.
+        """Raises an error if a value is not a number, not whole although it must be, or out of bounds.
 
         Raises:
-            ValueError: names the value's `name`, the bounds and the value.
+            ValueError: with `name`, the bounds and the value.
         """
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if number and (isinstance(value, numbers.Integral) or not whole):
@@ -72,11 +72,11 @@ class Bounds:
         raise ValueError(f"{name}: needs {self.described(whole=whole)}, got {shown(value)}")
 
     def described(self, *, whole: bool) -> str:
-        """What a message asks for: `a whole number from 1 to 8`."""
+        """The bounds for an error message: `a whole number from 1 to 8`."""
         return str(self).replace("a number", "a whole number") if whole else str(self)
 
     def short(self) -> str:
-        """In a bracket of a help text: `0 to 1`, `above 0 to 1000`."""
+        """The bounds for a help text: `0 to 1`, `above 0 to 1000`."""
         start = f"above {self.above:.15g}" if self.low is None else f"{self.low:.15g}"
         end = f"below {self.below:.15g}" if self.high is None else f"{self.high:.15g}"
         return f"{'odd, ' if self.odd else ''}{start} to {end}"
@@ -91,16 +91,16 @@ def bounded(
     below: float | None = None,
     odd: bool = False,
 ) -> Any:
-    """A dataclass field with bounds: `width: int = bounded(512, low=8, high=8192)`.
+    """Declares a dataclass field with bounds: `width: int = bounded(512, low=8, high=8192)`.
 
-    The bounds hold for every number of the field: of a tuple, list or dict for each of its values. None passes where
-    the type allows it.
+    The bounds apply to every number in the field, also within a tuple, list or dict. None is valid if the type allows
+    it.
 
     Args:
-        default: the value of the field where none is given.
-        low, above: the smallest value, included or not; one of the two.
-        high, below: the largest value, included or not; one of the two.
-        odd: only odd numbers.
+        default: default value of the field.
+        low, above: lower bound, inclusive or exclusive; give one of the two.
+        high, below: upper bound, inclusive or exclusive; give one of the two.
+        odd: allow only odd numbers.
     """
     metadata = {"bounds": Bounds(low, high, above, below, odd)}
     if isinstance(default, list | dict):
@@ -109,29 +109,29 @@ def bounded(
 
 
 def bounds_of(field: dataclasses.Field[Any]) -> Bounds | None:
-    """The bounds of a field, None where it has none."""
+    """The bounds of a field, or None."""
     return field.metadata.get("bounds")
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: in full, or its start where it is long."""
+    """A value for an error message, shortened if it is long."""
     try:
         text = str(value) if isinstance(value, numbers.Number) else repr(value)
-    except ValueError:  # Python writes no int of more than 4300 digits
+    except ValueError:  # Python does not print an int of more than 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:20]}... ({len(text)} characters)"
 
 
 def check_bounds(settings: Any, where: str = "") -> None:
-    """Refuse a number outside its bounds, in a dataclass and in those within it.
+    """Checks the bounds of all numbers in a dataclass and its nested dataclasses.
 
-    A field with bounds must hold numbers, whole ones where its type hint says int.
+    A field with bounds must hold numbers, and whole numbers if its type hint is int.
 
     Args:
-        where: what stands before a field's name in the message, such as `train.`.
+        where: prefix of the field name in the message, such as `train.`.
 
     Raises:
-        ValueError: names the field, its bounds and the value.
+        ValueError: with the field, its bounds and the value.
     """
     hints = hints_of(typing.cast(Any, type(settings)))
     for field in dataclasses.fields(settings):
@@ -147,7 +147,7 @@ def check_bounds(settings: Any, where: str = "") -> None:
 
 @lru_cache(maxsize=1024)
 def hints_of(kind: Any) -> dict[str, Any]:
-    """The type hints of a dataclass, worked out once."""
+    """The type hints of a dataclass, cached."""
     return typing.get_type_hints(kind)
 
 
@@ -156,7 +156,7 @@ def _is_settings(value: Any) -> bool:
 
 
 def _inner_settings(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The dataclasses in a field: its value, or those that its type hint promises in a list or dict."""
+    """Yields the dataclasses in a field: its value, or the values of a list or dict of dataclasses."""
     if _is_settings(value):
         yield name, value
     elif isinstance(value, dict | list | tuple) and any(map(dataclasses.is_dataclass, _types_in(hint))):
@@ -165,7 +165,7 @@ def _inner_settings(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any
 
 
 def _numbers(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any, bool]]:
-    """The values of a field that must be numbers: name, value, and whether it must be whole."""
+    """Yields the values of a field that must be numbers: name, value, and whether it must be whole."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         fitting = [member for member in arguments if _is_of(value, member)]
@@ -173,7 +173,7 @@ def _numbers(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any, bool]
             whole = int in arguments and float not in arguments
             yield from _numbers(value, int if whole else float, name)
         elif (typing.get_origin(fitting[0]) or fitting[0]) in (int, float, dict, list, tuple):
-            yield from _numbers(value, fitting[0], name)  # else None, or the text of `int | str`
+            yield from _numbers(value, fitting[0], name)  # otherwise None, or a text of `int | str`
     elif origin in (list, tuple) and not isinstance(value, list | tuple):
         raise ValueError(f"{name}: needs a list of numbers, got {shown(value)}")
     elif origin is dict and not isinstance(value, dict):
@@ -192,7 +192,7 @@ def _numbers(value: Any, hint: Any, name: str) -> Iterator[tuple[str, Any, bool]
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-    """Whether a value belongs to a member of a union; list and tuple are one, since YAML has lists only."""
+    """Whether a value is of a member type of a union; list and tuple are equivalent, since YAML has only lists."""
     kind = typing.get_origin(hint) or hint
     if kind is typing.Literal:
         return value in typing.get_args(hint)
@@ -200,7 +200,7 @@ def _is_of(value: Any, hint: Any) -> bool:
 
 
 def numbers_without_bounds(kind: type, where: str = "") -> list[str]:
-    """Fields of a dataclass, and of those within it, that hold numbers and have no bounds: there should be none."""
+    """Fields of a dataclass and its nested dataclasses that hold numbers but have no bounds. There should be none."""
     return _bare(kind, where, ())
 
 
@@ -218,7 +218,7 @@ def _bare(kind: Any, where: str, outer: tuple[Any, ...]) -> list[str]:
 
 
 def _types_in(hint: Any) -> Iterator[Any]:
-    """The plain types in a type hint: int and str of `dict[str, int | None]`. What a function takes is no value."""
+    """Yields the plain types in a type hint: int and str for `dict[str, int | None]`. Callables are skipped."""
     origin = typing.get_origin(hint)
     if origin is None:
         yield hint

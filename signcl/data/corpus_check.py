@@ -1,7 +1,7 @@
-"""Every problem of a corpus, before a training finds the first of them after an hour. `corpus_stats` is in stats.py.
+"""Finds all problems of a corpus before training does. `corpus_stats` is in corpus_stats.py.
 
-An error makes a training, a score or a density wrong; a warning is worth knowing (test sentences that occur in train,
-as PHOENIX-2014T and CSL-Daily have them).
+An error makes training, scores or density wrong. A warning is worth knowing, such as test sentences that occur in train
+(as in PHOENIX-2014T and CSL-Daily).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from signcl.data.video.shards import check_shard, in_shard
 
 __all__ = ["CorpusStats", "Problem", "SplitStats", "check_corpus", "check_sample", "corpus_stats"]
 
-SMALL = (16, 16)  # decoded frames are looked at only for being there; small ones keep a long clip out of memory
+SMALL = (16, 16)  # frames are decoded only to check that they exist; small frames save memory
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong."""
+    """One problem of a corpus."""
 
     file: str
     """The clip, the feature file, or the table with its line."""
     what: str
-    """What is wrong with it, in one line."""
+    """What is wrong, in one line."""
     level: str = "error"
-    """`error`, `warning` for what may be meant, or `note` for what is good to know."""
+    """`error`, `warning` (may be intended) or `note` (for information)."""
 
     def __str__(self) -> str:
         return f"{self.file}: {'' if self.level == 'error' else f'{self.level}: '}{self.what}"
@@ -60,27 +60,27 @@ def check_corpus(
     features: str = "",
     pose: PoseReading | None = None,
 ) -> list[Problem]:
-    """Look at every row and every clip of a corpus.
+    """Checks every row and every clip of a corpus.
 
-    Of key points, a note for each split says in which share of the frames body, hands and face are missing, and which
-    clips lack most; a warning, where most frames show no hand. People that may be mixed up are named with frames.
+    For key points, a note per split gives the share of frames without body, hands and face and lists the worst clips;
+    if most frames have no hand, it is a warning. If people may be mixed up, the frames are listed.
 
     Args:
         root: the corpus folder.
         name: a key of `CORPORA`.
-        fast: open clips and read their headers only, instead of decoding every frame; misses most truncated files.
-        splits: which to look at; a folder that lacks one of them gets a warning.
+        fast: only open clips and read their headers instead of decoding every frame; misses most truncated files.
+        splits: splits to check; a missing one gives a warning.
         options: keyword arguments of that corpus's `samples`.
         workers: decoding threads; default one per core, at most 8.
-        features: what stands in place of the clips, as `corpus.features` of a recipe; {split} is filled.
-        pose: how key points are read; None: by their number, all of them.
+        features: features to use instead of the clips, as `corpus.features` of a recipe; {split} is replaced.
+        pose: how to read key points; None: by their number, all of them.
 
     Returns:
-        All problems, errors, warnings and notes, in the order of the tables and then those between splits. Without
-        errors all is well.
+        All errors, warnings and notes, in the order of the tables, followed by problems between splits. The corpus is
+        valid if there are no errors.
 
     Raises:
-        ValueError: unknown corpus, or no such folder.
+        ValueError: an unknown corpus, or no such folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -112,7 +112,8 @@ def check_corpus(
             layout_of_first = layout_of_first or (split, clips[0].layout)
             if clips[0].layout != layout_of_first[1]:
                 what = (
-                    f"has key points of {clips[0].layout}, {layout_of_first[0]} of {layout_of_first[1]}; extract alike"
+                    f"has key points of {clips[0].layout}, but {layout_of_first[0]} of {layout_of_first[1]}; extract "
+                    "all splits the same way"
                 )
                 problems.append(Problem(f"{root}, {split}", what))
     problems += _leaks(parts, root, fast)
@@ -126,10 +127,10 @@ def check_sample(
     pose: PoseReading | None = None,
     measured: list[PoseQuality] | None = None,
 ) -> Iterator[Problem]:
-    """What is wrong with one clip and its annotation. See `check_corpus`.
+    """Yields the problems of one clip and its annotation. See `check_corpus`.
 
     Args:
-        measured: the quality of key points is added to it.
+        measured: a list to which the quality of key points is added.
     """
     source = sample.clip if sample.clip is not None else sample.features
     file = f"{source if isinstance(source, Path) else 'features'} ({sample.name})"
@@ -162,8 +163,8 @@ def check_sample(
     stop = 0
     for span in sample.spans:
         if span.start < stop:
-            what = f"span {span.token}:{span.start}-{span.stop} begins before the one before it ends ({stop})"
-            yield Problem(file, what, "warning")  # two hands, or coarticulation; density counts them
+            what = f"span {span.token}:{span.start}-{span.stop} begins before the previous one ends ({stop})"
+            yield Problem(file, what, "warning")  # two hands or coarticulation; density counts such overlaps
         if length is not None and span.stop > length:
             yield Problem(file, f"span {span.token}:{span.start}-{span.stop} ends after the clip's {length} frames")
         stop = max(stop, span.stop)
@@ -173,7 +174,7 @@ def check_sample(
 
 
 def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[list[Sample], list[Problem]]:
-    """Samples of a split, with the broken rows as problems where the reader can go on behind them."""
+    """Samples of a split, with broken rows as problems if the reader can continue after them."""
     samples = CORPORA[name]
     problems: list[Problem] = []
 
@@ -190,16 +191,16 @@ def _load(name: str, root: Path, split: str, options: dict[str, Any]) -> tuple[l
         absent = not any(root.glob(f"{split}.tsv")) and any(root.glob("*.tsv"))
         collect(ValueError(str(error)), "warning" if absent else "error")
     if not loaded and not problems:
-        problems.append(Problem(str(root), f"split {split} has no sentence"))
+        problems.append(Problem(str(root), f"split {split} has no sentences"))
     return loaded, problems
 
 
 def _frames(sample: Sample, fast: bool, note: Callable[[str], None]) -> int:
-    """Frames that are really there; decodes them all unless `fast`. Raises what reading raises."""
+    """Number of frames that can be read; decodes all of them unless `fast`. Raises the errors of reading."""
     if sample.clip is not None:
         if in_shard(sample.clip) and not fast:
             check_shard(sample.clip)
-        if fast:  # `probe` looks at an image of a folder too
+        if fast:  # for a folder, `probe` opens an image too
             return probe(sample.clip).num_frames if sample.segment is None else count_sample(sample)
         return len(read_clip(sample, size=SMALL, note=note))
     if sample.features is None:
@@ -216,7 +217,7 @@ def _clips(
     pose: PoseReading | None,
     qualities: dict[str, PoseQuality],
 ) -> list[Problem]:
-    """Every sample by itself; the quality of key points is added to `qualities`, under SPLIT/NAME."""
+    """Checks each sample separately; adds the quality of key points to `qualities`, by SPLIT/NAME."""
     every = [(split, sample) for split, samples in parts.items() for sample in samples]
     problems: list[Problem] = []
 
@@ -234,12 +235,12 @@ def _clips(
                 problems += found
                 bar.advance()
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the corpus
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest of the corpus
     return problems
 
 
 def _rates(parts: Mapping[str, list[Sample]], root: Path) -> list[Problem]:
-    """Videos of several rates in one corpus: a sign takes other numbers of frames in them."""
+    """Warns about videos with different frame rates, because a sign then has different numbers of frames."""
     rates: dict[float, list[str]] = defaultdict(list)
     for samples in parts.values():
         for sample in samples:
@@ -251,12 +252,12 @@ def _rates(parts: Mapping[str, list[Sample]], root: Path) -> list[Problem]:
         return []
     counts = ", ".join(f"{rate:g} ({len(names)} clips, e.g. {names[0]})" for rate, names in sorted(rates.items())[:8])
     common = max(rates, key=lambda rate: len(rates[rate]))
-    what = f"clips of several rates, frames a second: {counts}; input.fps={common:g} brings them to one"
+    what = f"clips have several rates (frames per second): {counts}; input.fps={common:g} resamples them to one rate"
     return [Problem(str(root), what, "warning")]
 
 
 def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Problem]:
-    """One clip in two splits (an error), one clip twice in a split and test sentences in train (warnings)."""
+    """Finds clips in two splits (errors), clips twice in a split and test sentences in train (warnings)."""
     problems: list[Problem] = []
     first: dict[tuple[str, str], tuple[str, str]] = {}
     for split, samples in parts.items():
@@ -265,9 +266,9 @@ def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Pr
                 continue
             where, who = first.setdefault(key, (split, sample.name))
             if where != split:
-                problems.append(Problem(key[0], f"is in {where} ({who}) and in {split} ({sample.name}): a split leaks"))
+                problems.append(Problem(key[0], f"is in {where} ({who}) and in {split} ({sample.name}): data leak"))
             elif who != sample.name:
-                problems.append(Problem(key[0], f"is the clip of {who} and of {sample.name} in {split}", "warning"))
+                problems.append(Problem(key[0], f"is the clip of both {who} and {sample.name} in {split}", "warning"))
     problems += _overlaps(parts)
     if not fast:
         problems += _copies(parts)
@@ -282,7 +283,7 @@ def _leaks(parts: Mapping[str, list[Sample]], root: Path, fast: bool) -> list[Pr
 
 
 def _identity(sample: Sample) -> tuple[str, str] | None:
-    """Equal for two samples that read the same frames; None for features in memory."""
+    """A key that is equal for two samples with the same frames; None for features in memory."""
     part = "" if sample.segment is None else str(sample.segment)
     if sample.clip is not None:
         return os.path.normpath(sample.clip), part
@@ -294,7 +295,7 @@ def _identity(sample: Sample) -> tuple[str, str] | None:
 
 
 def _overlaps(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
-    """Segments of one file that lie over each other in two splits: a leak, as one clip in two splits is."""
+    """Finds segments of one file that overlap across splits: a data leak, like one clip in two splits."""
     lying: dict[tuple[str, str], list[tuple[float, float, str, str]]] = defaultdict(list)
     for split, samples in parts.items():
         for sample in samples:
@@ -302,7 +303,7 @@ def _overlaps(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
             if sample.segment is not None and isinstance(source, Path):
                 key = os.path.normpath(source), sample.segment.unit + (sample.whole if sample.features else "")
                 lying[key].append((sample.segment.start, sample.segment.stop, split, sample.name))
-    for split, samples in parts.items():  # a row without a segment is all of its file
+    for split, samples in parts.items():  # a row without a segment covers all of its file
         for sample in samples:
             source = sample.clip or sample.features
             if sample.segment is None and isinstance(source, Path):
@@ -311,19 +312,19 @@ def _overlaps(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
                     if key in lying:
                         lying[key].append((0.0, math.inf, split, sample.name))
     for (file, _), segments in lying.items():
-        latest: dict[str, tuple[float, float, str]] = {}  # of each split the segment that reaches farthest
+        latest: dict[str, tuple[float, float, str]] = {}  # for each split, the segment that ends last
         for start, stop, split, name in sorted(segments):
             for other, (begin, end, who) in latest.items():
-                # Two that are the same are told by `_leaks` already.
+                # Identical segments are already reported by `_leaks`.
                 if other != split and min(stop, end) - start > 0 and (begin, end) != (start, stop):
-                    what = f"{start:g}-{stop:g} of {split} ({name}) lies over {begin:g}-{end:g} of {other} ({who})"
-                    yield Problem(file, f"the segment {what}: a split leaks")
+                    what = f"{start:g}-{stop:g} of {split} ({name}) overlaps {begin:g}-{end:g} of {other} ({who})"
+                    yield Problem(file, f"the segment {what}: data leak")
             if split not in latest or stop > latest[split][1]:
                 latest[split] = (start, stop, name)
 
 
 def _copies(parts: Mapping[str, list[Sample]]) -> Iterator[Problem]:
-    """Files of the same bytes under two names in two splits. Only files of equal size are read."""
+    """Finds identical files with different names in two splits. Only files of equal size are read."""
     sizes: dict[int, dict[str, str]] = defaultdict(dict)
     for split, samples in parts.items():
         for sample in samples:

@@ -1,4 +1,4 @@
-"""`signcl corpus doctor`: which corpus a folder is, what of it is missing, and what to do next."""
+"""`signcl corpus doctor`: recognises the corpus in a folder, lists what is missing, and suggests what to do next."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ __all__ = ["CorpusFound", "Diagnosis", "SplitFound", "diagnose", "layouts"]
 TABLES = (".tsv", ".csv", ".txt", ".json", ".jsonl", ".xlsx", ".gz")
 FEATURES = (".npy", ".npz", ".pose", ".pkl", ".pt", ".h5", ".hdf5", ".lmdb")
 ANNOTATION = (".eaf", ".srt", ".vtt")
-MOST_FILES = 200_000  # a folder of frames has millions; what kinds there are is known long before
-FIRST = 3  # names shown of what is missing
+MOST_FILES = 200_000  # maximum number of files to look at; a folder of frames has millions
+FIRST = 3  # number of missing files to name
 
 
 @dataclass(frozen=True)
 class SplitFound:
-    """What a reader finds of one split."""
+    """What a reader finds in one split."""
 
     split: str
     sentences: int = 0
-    """Rows that can be used: without those counted below."""
+    """Usable rows, without the missing and broken ones."""
     missing: list[str] = field(default_factory=list)
     """Names of rows (or videos) without a file."""
     broken: list[str] = field(default_factory=list)
-    """Complaints about rows, one line each."""
+    """Errors in rows, one line each."""
     problem: str = ""
-    """Why the split cannot be read at all."""
+    """Why the split cannot be read, if so."""
 
 
 @dataclass(frozen=True)
 class CorpusFound:
-    """A corpus that the folder may be."""
+    """A corpus that the folder may contain."""
 
     name: str
-    """Of the reader: `corpus.name`."""
+    """Name of the reader: `corpus.name`."""
     about: str
     recognised_by: list[str]
-    """Files of its layout that are there."""
+    """Files of its layout that exist."""
     published: str
     needs: str
     splits: list[SplitFound]
@@ -60,27 +60,27 @@ class CorpusFound:
 
     @property
     def readable(self) -> bool:
-        """Whether anything can be used."""
+        """Whether any sentence can be used."""
         return any(s.sentences for s in self.splits)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` says of a folder; as text for people."""
+    """Result of `diagnose` for a folder; `str()` gives text for people."""
 
     root: str
     corpora: list[CorpusFound]
     """Most likely first; empty for an unknown folder."""
     contents: dict[str, int]
-    """How many files of each kind (suffix) there are, most first, of an unknown folder."""
+    """For an unknown folder: number of files of each kind (suffix), most frequent first."""
     examples: dict[str, str]
     """One file of each of these kinds."""
     next: list[str]
-    """Commands to run next, or what to do."""
+    """Commands to run, or other steps to take."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the folder is a corpus of which nothing is missing."""
+        """Whether the folder is a complete corpus."""
         return bool(self.corpora) and self.corpora[0].whole
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Diagnosis:
                 lines.append(f"  published: {found.published}")
         if not self.corpora:
             kinds = ", ".join(f"{count:,} {kind or 'without suffix'}" for kind, count in self.contents.items())
-            lines.append(f"{self.root}: no known corpus; it holds {kinds or 'nothing'}")
+            lines.append(f"{self.root}: no known corpus; it contains {kinds or 'nothing'}")
             lines += [f"  {kind}: such as {example}" for kind, example in self.examples.items()]
         return "\n".join([*lines, "next:", *(f"  {line}" for line in self.next)])
 
@@ -106,18 +106,18 @@ def _split_lines(part: SplitFound) -> Iterator[str]:
         yield f"{part.split}: {part.sentences:,} sentences"
     if part.missing:
         more = ", ..." if len(part.missing) > FIRST else ""
-        yield f"  {len(part.missing):,} without their file: {', '.join(part.missing[:FIRST])}{more}"
+        yield f"  {len(part.missing):,} without a file: {', '.join(part.missing[:FIRST])}{more}"
     if part.broken:
-        yield f"  {len(part.broken):,} broken rows, first {part.broken[0]}"
+        yield f"  {len(part.broken):,} broken rows, first: {part.broken[0]}"
 
 
 def layouts() -> dict[str, Layout]:
-    """How each corpus of the package is recognised."""
+    """The file layout by which each built-in corpus is recognised."""
     found = {}
     for name in CORPORA:
         try:
             module = importlib.import_module(f"signcl.data.corpora.{name}")
-        except ModuleNotFoundError:  # of a plugin
+        except ModuleNotFoundError:  # a plugin's corpus
             continue
         if isinstance(layout := getattr(module, "LAYOUT", None), Layout):
             found[name] = layout
@@ -125,7 +125,7 @@ def layouts() -> dict[str, Layout]:
 
 
 def diagnose(root: Path | str) -> Diagnosis:
-    """Recognise a corpus and say what of it is missing. Reads tables and looks for files; opens no clip.
+    """Recognises the corpus in a folder and lists what is missing. Reads tables and looks for files; opens no clips.
 
     Raises:
         ValueError: no such folder.
@@ -152,7 +152,7 @@ def diagnose(root: Path | str) -> Diagnosis:
 
 
 def _matching(root: Path, layout: Layout) -> list[str]:
-    """Files of a layout that are there."""
+    """Files of a layout that exist."""
     found: list[str] = []
     for pattern in layout.files:
         if "*" in pattern:
@@ -167,7 +167,7 @@ def _splits(name: str, root: Path) -> list[SplitFound]:
 
 
 def _split(name: str, root: Path, split: str) -> SplitFound:
-    """What a reader says of one split, with its broken rows and missing files."""
+    """Reads one split and collects its broken rows and missing files."""
     broken: list[str] = []
     missing: list[str] = []
     reader = CORPORA[name]
@@ -186,7 +186,7 @@ def _split(name: str, root: Path, split: str) -> SplitFound:
 
 
 def _without_file(samples: Sequence[Sample]) -> list[str]:
-    """Names of the samples whose file is not there; each file is looked for once."""
+    """Names of the samples whose file does not exist; each file is looked up once."""
     there: dict[Path, bool] = {}
     lost = []
     for sample in samples:
@@ -202,7 +202,7 @@ def _without_file(samples: Sequence[Sample]) -> list[str]:
 
 
 def _contents(root: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """Kinds of files below a folder, most first, and an example of each."""
+    """Kinds of files below a folder, most frequent first, and an example of each."""
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for number, path in enumerate(path for path in root.rglob("*") if path.name[0] != "." and path.is_file()):
@@ -211,7 +211,7 @@ def _contents(root: Path) -> tuple[dict[str, int], dict[str, str]]:
         kind = path.suffix.lower()
         counts[kind] += 1
         examples.setdefault(kind, path.relative_to(root).as_posix())
-    kept = dict(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:12])  # the order of a disk is not one
+    kept = dict(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:12])  # directory order is arbitrary
     return kept, {kind: examples[kind] for kind in kept}
 
 
@@ -222,7 +222,7 @@ def _next(root: Path, corpora: list[CorpusFound], contents: dict[str, int], exam
     if len(corpora) > 1:
         others = ", ".join(one.name for one in corpora[1:])
         return [
-            f"the folder looks like {found.name} and like {others}; say which with --corpus",
+            f"the folder looks like {found.name} and {others}; choose one with --corpus",
             *_next_of(root, found),
         ]
     return _next_of(root, found)
@@ -232,7 +232,7 @@ def _next_of(root: Path, found: CorpusFound) -> list[str]:
     advice = []
     lost = sum(len(part.missing) for part in found.splits)
     if lost or not found.readable:
-        advice.append(f"get what is missing from {found.published}")
+        advice.append(f"get the missing files from {found.published}")
     if found.readable:
         flag = "" if found.name == "folder" else f" --corpus {found.name}"
         advice.append(f"signcl corpus check {root}{flag}")
@@ -241,7 +241,7 @@ def _next_of(root: Path, found: CorpusFound) -> list[str]:
 
 
 def _folder_advice(root: Path, contents: dict[str, int], examples: dict[str, str]) -> list[str]:
-    """How to make a `folder` table of what there is."""
+    """How to make a table for the corpus `folder` from the files."""
 
     def first(suffixes: Sequence[str]) -> str:
         return next((examples[kind] for kind in contents if kind in suffixes), "")
@@ -251,17 +251,17 @@ def _folder_advice(root: Path, contents: dict[str, int], examples: dict[str, str
         clip = Path(picture).parent.as_posix()
     if not clip:
         return [
-            "put video files, folders of images, or features (.npy, .npz, .pose) there, then make a table",
+            "put video files, folders of images, or features (.npy, .npz, .pose) into the folder, then make a table",
             "docs/adding-a-corpus.md describes the table; an unpacked archive of a known corpus needs no table",
         ]
     advice = [
         f"make {root}/train.tsv, dev.tsv and test.tsv, tab-separated, with the columns name, path and text:",
         f"name\tpath\ttext -> {Path(clip).stem}\t{clip}\tthe sentence that is signed",
-        "columns of use: gloss (in place of text for recognition), start and stop (seconds) where sentences are parts "
+        "optional columns: gloss (instead of text for recognition), start and stop (seconds) if sentences are parts "
         "of long videos, signer, language",
     ]
     if table := first(TABLES):
-        advice.append(f"the sentences may stand in {table}")
+        advice.append(f"the sentences may be in {table}")
     if timed := first(ANNOTATION):
-        advice.append(f"times may stand in {timed}")
+        advice.append(f"the times may be in {timed}")
     return [*advice, f"signcl corpus check {root}"]

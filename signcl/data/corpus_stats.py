@@ -1,4 +1,4 @@
-"""Counts of a corpus: lengths, words, glosses, margins, and how much of dev and test was seen in train."""
+"""Corpus statistics: lengths, words, glosses, margins, and how much of dev and test occurs in train."""
 
 from __future__ import annotations
 
@@ -34,84 +34,84 @@ SHARES = (
     "rest_negatives",
     "same_gloss_negatives",
 )
-"""Fields that are printed as percent."""
+"""Fields that are printed as percentages."""
 
 
 @dataclass(frozen=True)
 class SplitStats:
-    """What one split holds. A share is in 0..1; a number is None where the corpus does not say."""
+    """Statistics of one split. Shares are in 0..1; a value is None if the corpus does not provide it."""
 
     sentences: int
     distinct_sentences: int
     seen_in_train: int
-    """Sentences whose text occurs in train too (0 for train)."""
+    """Sentences whose text also occurs in train (0 for train)."""
     signers: int | None
     languages: dict[str, int] | None
-    """Sentences in each language, most first, where the corpus says the language; "" counts those without one."""
+    """Number of sentences in each language, most frequent first, if the corpus gives languages; "" = no language."""
     unreadable: int
-    """Clips whose frames could not be counted; left out of all that needs frames."""
+    """Clips whose frames could not be counted; left out of all statistics of frames."""
     frames_total: int
     frames_mean: float | None
     frames_median: float | None
     frames_min: int | None
     frames_max: int | None
     words_mean: float | None
-    """Words of a sentence, as counted for margins (`signcl.data.text.count_words`; by characters where there are no
+    """Words per sentence, as counted for margins (`signcl.data.text.count_words`; from characters in scripts without
     spaces between words)."""
     words_median: float | None
     words_max: float | None
     vocabulary: int
-    """Different words; characters where there are no spaces between words (Chinese, Japanese, Thai ...). Punctuation
-    is no word."""
+    """Distinct words; characters in scripts without spaces between words (Chinese, Japanese, Thai ...). Punctuation is
+    not counted."""
     singletons: int
     """Words that occur once in the split."""
     unknown_words: int
-    """Different words that train does not have (0 for train)."""
+    """Distinct words that do not occur in train (0 for train)."""
     unknown_share: float
-    """Running words that train does not have."""
+    """Share of running words that do not occur in train."""
     glosses_mean: float | None
-    """Glosses of a sentence."""
+    """Glosses per sentence."""
     gloss_vocabulary: int | None
     gloss_singletons: int | None
     words_per_gloss: float | None
     """2.3 in the paper's margin rule."""
     frames_per_gloss: float | None
-    """All frames over all glosses, transitions included."""
+    """All frames divided by all glosses, including transitions."""
     span_frames: float | None
-    """Frames of a sign by the corpus's own spans."""
+    """Frames per sign, from the spans of the corpus."""
     margin_mean: float | None
-    """Frames: max(10, frames / words * 2.3) of each clip. Negatives lie beyond twice it."""
+    """Frame margin: max(10, frames / words * 2.3) of each clip. Negatives are more than twice that far away."""
     margin_median: float | None
     margin_max: float | None
     margin_at_floor: float | None
-    """Share of clips where the floor of 10 frames decides."""
+    """Share of clips whose margin is the floor of 10 frames."""
     without_negative: float | None
-    """Share of clips so short that no frame has a legal negative: SignCL's push does nothing there."""
+    """Share of clips so short that no frame has a legal negative: SignCL's push has no effect there."""
     sign_frames_share: float | None
-    """Share of frames that belong to a sign, of clips with spans; so are the four below."""
+    """Share of frames that belong to a sign, in clips with spans; the shares below are over these clips too."""
     frames_without_negative: float | None
-    """Share of frames without any legal negative."""
+    """Share of frames without a legal negative."""
     signs_with_sign_negative: float | None
-    """Share of sign frames that have a frame of a sign among their negatives. PHOENIX-2014T: 0.89."""
+    """Share of sign frames with a frame of a sign among their negatives. PHOENIX-2014T: 0.89."""
     transition_negatives: float | None
-    """Share of negative pairs with a frame outside all signs: there the loss tells signs from transitions, not from
-    each other."""
+    """Share of negative pairs with a frame outside all signs: for these, the loss separates signs from transitions, not
+    from each other."""
     rest_negatives: float | None
-    """Share of negative pairs with a frame before the first or after the last sign. Forced alignments divide the
-    transition between two signs among them: there it is the share above, and PHOENIX-2014T has 0.08."""
+    """Share of negative pairs with a frame before the first or after the last sign. Forced alignments assign the
+    transition between two signs to the signs, so there it equals the share above; PHOENIX-2014T has 0.08."""
     same_gloss_negatives: float | None
-    """Share of negative pairs of one gloss: there the loss pushes a sign away from itself."""
+    """Share of negative pairs with the same gloss: for these, the loss pushes a sign away from itself."""
 
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """`SplitStats` of each split; as text a table with a column for each."""
+    """`SplitStats` of each split; `str()` gives a table with one column per split."""
 
     name: str
     root: str
     splits: dict[str, SplitStats]
     by_language: dict[str, SplitStats] = field(default_factory=dict)
-    """The same of each language of each split (`train de`), where the corpus has several."""
+    """`SplitStats` of each language of each split (`train de`), if the corpus has several languages."""
 
     def __str__(self) -> str:
         names = [field.name for field in fields(SplitStats)]
@@ -138,20 +138,20 @@ def corpus_stats(
     words_per_gloss: float = WORDS_PER_GLOSS,
     frame_margin_floor: float = MARGIN_FLOOR,
 ) -> CorpusStats:
-    """Count a corpus. Opens the clips only where neither table nor feature store tells their lengths.
+    """Computes statistics of a corpus. Opens clips only if neither table nor feature store gives their lengths.
 
     Args:
         root: the corpus folder.
         name: a key of `CORPORA`.
-        splits: which to count; those that are not there are left out.
+        splits: splits to count; missing ones are left out.
         options: keyword arguments of that corpus's `samples`.
-        words_per_gloss: of SignCL's frame margin, as the recipe's `loss.signcl.words_per_gloss`.
-        frame_margin_floor: as the recipe's `loss.signcl.frame_margin_floor`.
+        words_per_gloss: for SignCL's frame margin, as `loss.signcl.words_per_gloss` of a recipe.
+        frame_margin_floor: as `loss.signcl.frame_margin_floor` of a recipe.
 
     Raises:
-        ValueError: unknown corpus, no such folder, a broken row, or no split at all.
+        ValueError: an unknown corpus, no such folder, a broken row, or no splits.
     """
-    CORPORA[name]  # refuses an unknown name before anything is read
+    CORPORA[name]  # raises an error for an unknown name before reading anything
     parts, missing = {}, []
     for split in splits:
         try:
@@ -163,7 +163,7 @@ def corpus_stats(
             raise
     if not parts:
         raise missing[0]
-    # Lengths are looked up once, not again for each language.
+    # Look up lengths once, not again for each language.
     parts = {
         split: [replace(sample, num_frames=length) for sample, length in zip(part, frame_counts(part), strict=True)]
         for split, part in parts.items()
@@ -189,13 +189,13 @@ def corpus_stats(
 
 
 def _of_language(train: Sequence[Sample], language: str, part: Sequence[Sample]) -> Sequence[Sample]:
-    """The training sentences of one language; `part` itself where it is those, as `split_stats` wants it."""
+    """The training sentences of one language; returns `part` itself if they are equal, as `split_stats` expects."""
     own = [sample for sample in train if sample.language == language]
     return part if list(part) == own else own
 
 
 def _words(samples: Sequence[Sample]) -> Counter[str]:
-    """How often each word comes, in the order of its first sentence; a sentence that comes twice is cut once."""
+    """Counts of each word, in order of first occurrence; repeated sentences are split only once."""
     words: Counter[str] = Counter()
     for text, count in Counter(sample.text for sample in samples).items():
         for word in units(text):
@@ -209,7 +209,7 @@ def split_stats(
     words_per_gloss: float = WORDS_PER_GLOSS,
     frame_margin_floor: float = MARGIN_FLOOR,
 ) -> SplitStats:
-    """Count one split; `train` says what was seen (give the same list for train itself)."""
+    """Computes statistics of one split; `train` has the training samples (pass the same list for train itself)."""
     frames = frame_counts(samples)
     counted = [(sample, length) for sample, length in zip(samples, frames, strict=True) if length]
     lengths = [length for _, length in counted]
@@ -225,7 +225,7 @@ def split_stats(
     spans = [span.stop - span.start for sample in samples for span in sample.spans]
     signers = {sample.signer for sample in samples if sample.signer}
     spoken = any(sample.language for sample in samples)
-    # A corpus of glosses only has no words: nothing of it is counted, and the margin of a loss has none to go by.
+    # A corpus with glosses only has no words, so there are no word counts or margins.
     said = [sample for sample in samples if sample.text]
     margins = [
         max(frame_margin_floor, length / max(1.0, count_words(s.text)) * words_per_gloss)
@@ -280,7 +280,7 @@ def split_stats(
 
 
 def frame_counts(samples: Sequence[Sample]) -> list[int | None]:
-    """Frames of each clip; None where they cannot be counted."""
+    """Number of frames of each clip; None if they cannot be counted."""
     counts: list[int | None] = []
     unknown = sum(sample.num_frames is None and not isinstance(sample.features, np.ndarray) for sample in samples)
     with track("count frames", total=unknown, show=unknown > 200) as bar:

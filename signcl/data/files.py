@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: beside the place first, moved there when whole; errors that name the file."""
+"""Atomic file writes (a temporary file next to the target, renamed when complete), and errors that name the file."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ __all__ = [
 ]
 
 UMASK = os.umask(0)
-"""Asked once, while there is one thread: asking means setting it for a moment."""
+"""Read once, while there is only one thread: reading it means setting it for a moment."""
 os.umask(UMASK)
 
 
 PART = ".part"
-"""How the name of a file ends that is not whole yet; it begins with a dot."""
+"""Suffix of an incomplete file; its name begins with a dot."""
 _cleared: set[Path] = set()
-"""Folders in which this process has looked for what killed ones left."""
+"""Folders from which this process has removed the incomplete files of killed processes."""
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Puts the name of a file into the errors of reading it: of a broken disk the system says no more than that."""
+    """Adds the file name to errors raised while reading it; for a failing disk, the system's error lacks it."""
     try:
         yield
     except OSError as error:
         if error.filename is None and str(path) not in str(error):
-            if error.errno is None:  # of a library that has no other words
+            if error.errno is None:  # raised by a library with only a message
                 error.args = (f"{path}: {error}",)
             else:
                 error.filename = str(path)
@@ -56,22 +56,22 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file; every error names it."""
+    """Reads a file as bytes; every error names the file."""
     with naming(path):
         return path.read_bytes()
 
 
 def read_text(path: Path) -> str:
-    """A whole file of UTF-8; every error of the system names it."""
+    """Reads a UTF-8 file; every system error names the file."""
     with naming(path):
         return path.read_text(encoding="utf-8")
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Add one line to a file, on the disk when this returns; its folder and the file are made if need be.
+    """Appends one line to a file and syncs it to disk; creates the folder and file if needed.
 
-    One write to a file opened for appending, under a lock: lines of several processes never mix. Where a line was cut
-    by a full disk or a power cut, the new one starts on a line of its own.
+    The line is one write in append mode under a lock, so lines of several processes never mix. If the last line was cut
+    off by a full disk or a power failure, the new one starts on a new line.
 
     Raises:
         OSError: the file cannot be written.
@@ -79,7 +79,7 @@ def append_line(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        if fcntl is not None:  # on Windows appending in one write must do
+        if fcntl is not None:  # on Windows, appending in one write must suffice
             fcntl.flock(handle, fcntl.LOCK_EX)
         size = os.fstat(handle).st_size
         cut = size and os.pread(handle, 1, size - 1) != b"\n"
@@ -89,17 +89,17 @@ def append_line(path: Path, line: bytes) -> None:
             raise OSError(f"{path}: only {written} of {len(whole)} bytes could be written; free space and try again")
         os.fsync(handle)
     finally:
-        os.close(handle)  # lets the lock go
+        os.close(handle)  # releases the lock
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it replaces `path` when the block ends well and vanishes when it does not.
+    """Yields a temporary path; it replaces `path` if the block succeeds and is removed if it fails.
 
-    What killed processes have left half written in the folder goes first.
+    First removes incomplete files that killed processes left in the folder.
 
     Raises:
-        OSError: with what to do, when the disk is full or the folder may not be written. The old file is intact.
+        OSError: the disk is full or the folder is not writable; says what to do. The old file is intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent not in _cleared:
@@ -114,7 +114,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except Exception as error:
         if _disk_full(error):
-            kept = "the one written before is intact" if path.exists() else "nothing was overwritten"
+            kept = "the previous file is intact" if path.exists() else "nothing was overwritten"
             raise OSError(
                 errno.ENOSPC, f"no space left while writing {path}; {kept}; free space and run the same command again"
             ) from None
@@ -125,9 +125,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def clear_unfinished(folder: Path) -> int:
-    """Remove what `atomic_write` left in a folder when its process was killed; how many files.
+    """Removes files that `atomic_write` left in a folder when its process was killed; returns their number.
 
-    A file that is still being written is locked by its process, and stays.
+    A file that is still being written is locked by its process and is kept.
     """
     cleared = 0
     for path in folder.glob(f".*{PART}"):
@@ -137,7 +137,7 @@ def clear_unfinished(folder: Path) -> int:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing, or does not exist; what a killed process left half written in it goes first."""
+    """Whether a folder is empty or does not exist, after removing incomplete files of killed processes."""
     if not folder.is_dir():
         return True
     clear_unfinished(folder)
@@ -145,7 +145,7 @@ def is_empty(folder: Path) -> bool:
 
 
 def _open_part(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, locked for as long as the handle is open."""
+    """Creates a file next to `path`, locked while the handle is open."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         if fcntl is not None:
@@ -157,7 +157,7 @@ def _open_part(path: Path) -> tuple[int, Path]:
 
 
 def _remove_unlocked(path: Path) -> bool:
-    """Remove a file that no living process holds. Where files cannot be locked, none is known to be left over."""
+    """Removes a file that no running process has locked; without file locks, nothing is removed."""
     if fcntl is None:
         return False
     try:
@@ -175,7 +175,7 @@ def _remove_unlocked(path: Path) -> bool:
 
 
 def _disk_full(error: Exception) -> bool:
-    """torch and safetensors report a full disk as their own kinds of error."""
+    """Whether an error means a full disk; torch and safetensors report it with their own errors."""
     return getattr(error, "errno", None) == errno.ENOSPC or any(
         words in str(error)
         for words in ("No space left", "PytorchStreamWriter failed", "file write failed", "inline_container")
@@ -183,17 +183,17 @@ def _disk_full(error: Exception) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Writes a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write a JSON file atomically."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file of bytes atomically."""
+    """Writes a binary file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

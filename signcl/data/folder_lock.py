@@ -1,4 +1,4 @@
-"""One writer a folder: the lock ends with the process that holds it, however that ends."""
+"""Allows one writer per folder: the lock is released when its process ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def only_writer(folder: Path, what: str) -> Iterator[None]:
-    """Be the only process that writes a folder while the block runs.
+    """Locks a folder, so that only this process writes to it within the block.
 
     Args:
-        what: what it does there, e.g. "trains in"; shown to the next process that wants the folder.
+        what: what the process does, e.g. "trains in"; shown to the next process that needs the folder.
 
     Raises:
-        ValueError: another process holds the folder; the message names it.
+        ValueError: another process has locked the folder; the message names it.
     """
     try:
         import fcntl
-    except ImportError:  # not on Windows, where two writers are not told apart
+    except ImportError:  # Windows: two writers are not detected
         yield
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"{folder}: a folder is needed, and there is a file of that name") from None
+        raise ValueError(f"{folder}: needs to be a folder, but there is a file of that name") from None
     with (folder / LOCK).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,4 +50,4 @@ def only_writer(folder: Path, what: str) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.truncate(0)  # the file stays: removing it could unlock a folder that the next process has just locked
+            lock.truncate(0)  # keep the file: removing it could unlock a folder that the next process has just locked

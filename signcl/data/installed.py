@@ -1,4 +1,4 @@
-"""Versions of what is installed; this package may also be run from its source tree."""
+"""Versions of installed packages; signcl may also be run from its source tree."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["version_of"]
 
 
 def version_of(package: str) -> str:
-    """The version of an installed package, e.g. "2.9.1"; that of signcl too where its source tree is not installed.
+    """The version of an installed package, e.g. "2.9.1"; also of signcl if it runs from its source tree.
 
-    "not installed" where nothing is known of it: a run's card goes on without.
+    "not installed" for an unknown package, so that the card of a run can still be written.
     """
     if package == "signcl":
         return signcl.__version__

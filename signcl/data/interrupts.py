@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a verb that is told to end cleans up first, and training ends between steps, never within one."""
+"""Handles Ctrl-C and SIGTERM: a command cleans up before it ends, and training ends only between steps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what a cluster sends to a job before it takes the machine away."""
+    """Raised on SIGTERM, which a cluster sends to a job before it kills it."""
 
-    exit_code = 143  # 128 and the number of the signal
+    exit_code = 143  # 128 + the number of the signal
 
 
 def _stop(number: int, _: Any) -> None:
@@ -25,8 +25,8 @@ def _stop(number: int, _: Any) -> None:
 
 @contextlib.contextmanager
 def sigterm_stops() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` in the block, as Ctrl-C raises KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may ask for signals
+    """Makes SIGTERM raise `Terminated` within the block, like Ctrl-C raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, _stop)
@@ -38,14 +38,14 @@ def sigterm_stops() -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_or_not() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done, so that what is saved is never half a step.
+    """Defers Ctrl-C and SIGTERM until the block is done, so that saved state is never in the middle of a step.
 
-    A second signal is obeyed at once.
+    A second signal takes effect immediately.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # a signal that nobody here obeys, or that a caller ignores, stays as it is
+    # A signal without a Python handler, or one that the caller ignores, is left unchanged.
     before = {number: signal.getsignal(number) for number in SIGNALS}
     held = {number: old for number, old in before.items() if callable(old)}
     came: list[int] = []

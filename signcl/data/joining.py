@@ -1,15 +1,16 @@
-"""Recordings of many sentences, made of the clips of a corpus with pauses between them: exact truth for segmentation.
+"""Joins clips of a corpus to recordings of many sentences with pauses, which gives exact ground truth for segmentation.
 
-A pause shows the signer at rest: the frames of a clip before its first sign or after its last one, forth and back, so
-that noise, camera and hands go on as they are. The first half is of the clip before, the second of the clip after.
+A pause shows the signer at rest: the frames of a clip before its first sign or after its last one, played forwards and
+backwards, so that noise, camera and hands continue. The first half comes from the clip before, the second from the clip
+after.
 
     OUT/SPLIT.tsv               name  path  num_frames  text  gloss  spans        the corpus format `folder`
     OUT/SPLIT.sentences.tsv     name  text  start  stop                           frames, stop exclusive
-    OUT/SPLIT/NAME.mp4|.npy     the recordings: videos, or features of a corpus of features or poses
+    OUT/SPLIT/NAME.mp4|.npy     the recordings: videos, or features for a corpus of features or poses
     OUT/SPLIT/NAME.srt          the sentences as subtitles
-    OUT/joined.json             settings, frames a second
+    OUT/joined.json             settings, frames per second
 
-A sentence lasts from the beginning of its first sign to the end of its last; of a clip without spans it is the clip.
+A sentence lasts from the start of its first sign to the end of its last; without spans, it is the full clip.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ __all__ = ["JoinSettings", "Joined", "join_split", "rate_of_features"]
 
 ABOUT = "joined.json"
 RATES_LOOKED_AT = 20
-EDGE_FRAMES = 4  # most frames at rest that a pause goes forth and back over
+EDGE_FRAMES = 4  # maximum number of frames at rest that a pause repeats
 
 
 @dataclass(frozen=True)
 class JoinSettings:
-    """How clips become recordings."""
+    """How clips are joined to recordings."""
 
     seconds: float = bounded(30.0, above=0, high=36_000)
-    """A recording ends with the clip that passes this."""
+    """Length of a recording: it ends after the clip that reaches it."""
     pause_min: float = bounded(0.2, low=0, high=60)
     """Shortest pause between two sentences, seconds."""
     pause_max: float = bounded(2.0, low=0, high=60)
-    """Longest pause."""
+    """Longest pause, seconds."""
     seed: int = bounded(0, low=0, high=2**32 - 1)
-    """Of the order of the clips and the lengths of the pauses."""
+    """Seed for the order of clips and the lengths of pauses."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "join: ")
@@ -61,7 +62,7 @@ class JoinSettings:
 
 @dataclass(frozen=True)
 class Joined:
-    """What `join_split` made."""
+    """Result of `join_split`."""
 
     split: str
     recordings: int
@@ -71,11 +72,11 @@ class Joined:
 
 @dataclass(frozen=True)
 class _Part:
-    """A clip's place in a recording."""
+    """A clip in a recording, with its pauses."""
 
     sample: Sample
     before: int
-    """Frames of pause before it, of its own rest."""
+    """Frames of pause before the clip, made from its frames at rest."""
     after: int
 
 
@@ -90,25 +91,25 @@ def join_split(
     fps: float | None = None,
     progress: bool = True,
 ) -> Joined:
-    """Join the clips of a split to recordings; each clip stands in one, in an order by chance.
+    """Joins the clips of a split to recordings; each clip occurs once, in random order.
 
     Args:
         samples: all videos, or all features.
-        split: name of the tables; must be new in `out`.
-        reading: how key points become features; None: as a recipe without `input`.
-        film: one recording of so many minutes instead, with clips more than once where they are too few.
-        fps: of features without a rate; None: 25.
+        split: name of the tables; must not exist in `out`.
+        reading: how key points become features; None: as in a recipe without `input`.
+        film: make one recording of this many minutes instead; clips are repeated if there are too few.
+        fps: frame rate of features without one; None: 25.
 
     Raises:
-        ValueError: clips of several rates, of both kinds, or a split that is there already.
+        ValueError: clips with several frame rates, both videos and features, or a split that already exists.
     """
     if not samples:
         raise ValueError(f"join: split {split} has no clips")
     table = out / f"{split}.tsv"
     if table.exists():
-        raise ValueError(f"{table} is there already; give another folder with -o, or delete it")
+        raise ValueError(f"{table} already exists; give another folder with -o, or delete it")
     if len({sample.features is None for sample in samples}) > 1:
-        raise ValueError("join: some clips are videos and some are features; join the one or the other")
+        raise ValueError("join: some clips are videos and some are features; join only one kind")
     reading = reading or InputRecipe()
     rate = _rate(samples, fps)
     random = np.random.default_rng([settings.seed, *split.encode()])
@@ -145,7 +146,7 @@ def join_split(
 
 
 class _Counted:
-    """An iterable that knows afterwards how many there were."""
+    """An iterable that counts its items."""
 
     def __init__(self, items: Iterator[np.ndarray]) -> None:
         self.items, self.count = items, 0
@@ -157,7 +158,7 @@ class _Counted:
 
 
 def rate_of_features(sample: Sample) -> float | None:
-    """Frames a second of a sample of features, where its file or the folder of its recordings says it."""
+    """Frames per second of a sample of features, if its file or the folder of its recordings gives it."""
     path = sample.features
     if not isinstance(path, Path):
         return None
@@ -173,13 +174,13 @@ def rate_of_features(sample: Sample) -> float | None:
 
 
 def _rate(samples: Sequence[Sample], fps: float | None) -> float:
-    """Frames a second of all clips, by some of them spread over the split."""
+    """Frames per second of the clips, from a sample of clips spread over the split."""
     some = samples[:: max(1, len(samples) // RATES_LOOKED_AT)]
     found = (rate_of_features(s) if s.clip is None else clip_rate(s.clip) for s in some)
     rates = sorted({rate for rate in found if rate})
     if rates and other_rate(rates[0], rates[-1]):
         raise ValueError(
-            f"join: the clips have several rates, {rates[0]:g} to {rates[-1]:g} frames a second; bring them to one"
+            f"join: the clips have several rates, {rates[0]:g} to {rates[-1]:g} frames per second; convert them to one"
         )
     return fps or (rates[0] if rates else 25.0)
 
@@ -187,7 +188,7 @@ def _rate(samples: Sequence[Sample], fps: float | None) -> float:
 def _plan(
     samples: Sequence[Sample], settings: JoinSettings, rate: float, film: float | None, random: np.random.Generator
 ) -> list[list[_Part]]:
-    """Which clips, in which order, with which pauses. Lengths are those that the corpus says."""
+    """Chooses the clips of each recording, their order and pauses. Lengths come from the corpus."""
     goal = round((settings.seconds if film is None else film * 60) * rate)
     low, high = (round(value * rate) for value in (settings.pause_min, settings.pause_max))
     recordings: list[list[_Part]] = []
@@ -216,7 +217,7 @@ def _length(sample: Sample) -> int:
 
 
 def _pieces(parts: Sequence[_Part], reading: InputRecipe, signs: list[Span], said: list[Span]) -> Iterator[np.ndarray]:
-    """The frames of a recording, a clip with its pauses at a time; adds the truth to `signs` and `said`."""
+    """Yields the frames of a recording, one clip with its pauses at a time; adds the truth to `signs` and `said`."""
     at = 0
     for part in parts:
         frames, sample = load_raw(part.sample, reading), part.sample
@@ -235,6 +236,6 @@ def _pieces(parts: Sequence[_Part], reading: InputRecipe, signs: list[Span], sai
 
 
 def _to_and_fro(rows: np.ndarray, count: int) -> np.ndarray:
-    """So many of the rows: from the first to the last, back, and so on; the first stands next to the clip."""
+    """Takes `count` rows back and forth, from the first to the last, back, and so on; the first is next to the clip."""
     once = np.concatenate([rows, rows[-2:0:-1]]) if len(rows) > 1 else rows
     return np.resize(once, count)

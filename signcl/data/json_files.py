@@ -1,6 +1,7 @@
-"""Every JSON file is read here, against the shape that it must have; tests/test_damaged_json.py holds the rule.
+"""Reads all JSON files of the package and checks their shape; tests/test_damaged_json.py enforces that all use it.
 
-Python's own reader takes the last of two equal keys, text that is no Unicode, and as many levels as its stack holds.
+Python's json module keeps the last of two equal keys, accepts text that is not valid Unicode, and nests as deeply as
+its stack allows.
 """
 
 from __future__ import annotations
@@ -20,31 +21,31 @@ from signcl.data.files import read_bytes
 __all__ = ["MAX_DEPTH", "Maybe", "check_shape", "parse_json", "read_json"]
 
 MAX_DEPTH = 100
-"""Lists and mappings within each other: what goes through the values afterwards needs a stack too."""
+"""Maximum nesting of lists and mappings, because code that walks the values needs a stack too."""
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape for one half of a character beyond 16 bits
 
 
 @dataclass(frozen=True)
 class Maybe:
-    """A shape, or null."""
+    """The shape, or null."""
 
     shape: Any
 
 
 def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] | None = None) -> Any:
-    """What a JSON file holds, once it has the shape.
+    """Reads a JSON file and checks that it has the expected shape.
 
     Args:
-        path: must exist; the caller knows what it means when it does not.
-        shape: a type or union (`int`, `str | None`); `[shape]` a list of them; `(a, b)` a list of just these; `{str:
-            shape}` names to values; `{"key": shape, "other?": shape}` a mapping with a key and perhaps another, and
-            whatever else; `Maybe(shape)` it or null.
-        advice: what to do about a damaged file.
-        check: called with what has the shape, for what a shape cannot say; raises ValueError.
+        path: must exist; callers handle missing files, whose meaning differs.
+        shape: a type or union (`int`, `str | None`); `[shape]` a list; `(a, b)` a list of exactly these items; `{str:
+            shape}` a mapping with any keys; `{"key": shape, "other?": shape}` a mapping with a required and an optional
+            key, and any others; `Maybe(shape)` the shape or null.
+        advice: what to do about a damaged file, for the message.
+        check: called with the data for further checks; raises ValueError.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: names the file, the place in it, what is needed and what came.
+        ValueError: with the file, the position in it, what is needed and what was found.
     """
     try:
         data = parse_json(read_bytes(path))
@@ -57,11 +58,11 @@ def read_json(path: Path, shape: Any, advice: str, check: Callable[[Any], None] 
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text stands for: a line of a file, or the whole. Bytes are UTF-8, perhaps with its mark.
+    """Parses a JSON text: a file or one line of it. Bytes are UTF-8, with or without a byte order mark.
 
     Raises:
-        ValueError: what is wrong and where, without the name of the file: no UTF-8, no JSON, a key that stands twice, a
-            number of thousands of digits, half a character, more than `MAX_DEPTH` levels.
+        ValueError: what is wrong and where, without the name of the file: invalid UTF-8 or JSON, a duplicate key, a
+            number with thousands of digits, a lone surrogate, more than `MAX_DEPTH` levels.
     """
     try:
         if isinstance(text, bytes):
@@ -72,13 +73,13 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError(f"at most {MAX_DEPTH} levels are read") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"no UTF-8: {error.reason} at byte {error.start}") from None
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from None
     except UnicodeEncodeError:
-        raise ValueError("it holds half a character (\\ud800 to \\udfff)") from None
+        raise ValueError("it contains a lone surrogate (\\ud800 to \\udfff)") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"not JSON: {error}") from None
     except ValueError as error:
-        raise ValueError(str(error).partition(";")[0][:100]) from None  # a number too long, a key twice
+        raise ValueError(str(error).partition(";")[0][:100]) from None  # a number that is too long, a duplicate key
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(data)
     return data
@@ -88,7 +89,7 @@ def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice[:60]!r} stands twice")
+        raise ValueError(f"the key {twice[:60]!r} occurs twice")
     return found
 
 
@@ -103,12 +104,12 @@ def _check_depth(data: Any) -> None:
 
 
 def check_shape(data: Any, shape: Any, where: str = "") -> None:
-    """Refuse a value of another shape; see `read_json`.
+    """Raises an error if a value does not have the shape; see `read_json`.
 
     Raises:
-        ValueError: the place, what is needed, what came.
+        ValueError: with the position, what is needed and what was found.
     """
-    name = where or "the whole"
+    name = where or "the file"
     if isinstance(shape, Maybe):
         if data is None:
             return
@@ -138,7 +139,7 @@ def check_shape(data: Any, shape: Any, where: str = "") -> None:
 
 
 def _is(data: Any, kind: Any) -> bool:
-    """Whether a value is of a type: true is no number, whole numbers have 64 bits, NaN and infinity are none."""
+    """Whether a value is of a type: true is not a number, integers have 64 bits, NaN and infinity are not valid."""
     kinds = kind.__args__ if isinstance(kind, types.UnionType) else (kind,)
     if isinstance(data, bool):
         return bool in kinds

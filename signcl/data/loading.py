@@ -1,7 +1,7 @@
 """From samples to batches: loading, thinning, caching, length buckets, collation.
 
-Everything random here is a function of (seed, epoch, sample), never of a running generator's state, so that a resumed
-run, another number of workers or another cache size sees exactly the same batches.
+All random choices are a function of (seed, epoch, sample), never of a generator's state. Resumed runs, other numbers of
+workers and other cache sizes thus get exactly the same batches.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ __all__ = [
 
 @dataclass
 class Loaded:
-    """What a loader yields: a batch, the clips that could not be read, and what else the readers have to tell."""
+    """What a loader yields: a batch, the clips that could not be read, and messages of the readers."""
 
     batch: Batch | None
-    """None when every clip of the batch was broken."""
+    """None if every clip of the batch was broken."""
     broken: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason)."""
     cut: list[str] = field(default_factory=list)
@@ -69,33 +69,33 @@ class Loaded:
     damaged: list[tuple[str, str]] = field(default_factory=list)
     """Clips that were read although some of their frames are broken: (name, what is broken)."""
     error: str = ""
-    """Why no batch can be made of these clips at all. An exception would reach the loop as a worker's traceback."""
+    """Why these clips cannot form a batch. An exception would reach the training loop as a worker's traceback."""
 
     def checked(self) -> Loaded:
-        """The same, in the process that reads it.
+        """Returns itself; called in the main process.
 
         Raises:
-            ValueError: `error`, where there is one.
+            ValueError: with `error`, if set.
         """
         if self.error:
             raise ValueError(self.error)
         return self
 
     def pin_memory(self) -> Loaded:
-        """The same in page-locked memory; never in a worker, which may not touch the GPU."""
+        """Returns a copy in page-locked memory; never called in a worker, which must not use the GPU."""
         return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
 def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = None, *, seed: int = 0) -> list[Sample]:
-    """The samples of a split as a recipe wants them, `corpus.fraction` of the training split included.
+    """The samples of a split for a recipe, with `corpus.fraction` applied to the training split.
 
-    A reader with a `fraction` of its own (imu_numbers, whose statistics must come from the used part only) is given
-    it for every split; of other corpora a random share of the training samples is kept, in their order, such that a
-    smaller share of the same seed lies within a larger one.
+    A reader with an option `fraction` (imu_numbers, whose statistics must come from the used part only) gets it for
+    every split. For other corpora, a random share of the training samples is kept, in their order. With the same seed,
+    a smaller share is a subset of a larger one.
 
     Args:
-        root: the corpus folder, where it is not the recipe's.
-        seed: of the share.
+        root: the corpus folder, if it is not the recipe's.
+        seed: seed of the share.
     """
     share, options = corpus.fraction, dict(corpus.options)
     own = "fraction" in inspect.signature(CORPORA[corpus.name]).parameters
@@ -118,7 +118,7 @@ def corpus_samples(corpus: CorpusRecipe, split: str, root: str | Path | None = N
 
 
 def first_frame(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> int:
-    """The frame at which every `stride`-th one begins, by `stride_from`; the last one of a clip that is too short."""
+    """The first frame to keep with `stride` and `stride_from`, or the last frame of a clip that is too short."""
     if recipe.stride_from == "first" or recipe.stride == 1:
         return 0
     drawn = random is not None and recipe.stride_from == "random"
@@ -127,16 +127,16 @@ def first_frame(num_frames: int, recipe: InputRecipe, random: np.random.Generato
 
 
 def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | None) -> np.ndarray:
-    """Which frames of a clip are used: every `stride`-th, at most `max_frames` of those, in training some rescaled.
+    """Chooses the frames of a clip to use: every `stride`-th, at most `max_frames`, in training optionally rescaled.
 
-    Where the strides begin is `first_frame`. neccam/slt leaves nothing of a clip that ends before its first frame.
+    `first_frame` is the first one. (In neccam/slt, a clip that ends before its first frame becomes empty.)
 
-    A clip that is still too long is thinned to a sorted random choice when `random` is given (training) and evenly
-    otherwise; with `thinning: window` to frames in a row, from a random place or from the middle. The released code
-    draws at random in dev and test too, so that its scores vary from run to run.
+    If a clip is still too long, frames are drawn at random in training (`random` is given) and chosen evenly otherwise.
+    With `thinning: window`, consecutive frames are kept, at a random position or from the middle. The released code
+    draws at random in dev and test too, so its scores vary between runs.
 
-    With `augment.temporal_rescale` r a training clip of n frames becomes one of (1 - r) n to (1 + r) n frames: fewer
-    are a sorted random choice, more are drawn with repetition, in order. VAC also holds clips within 32 and 230 frames.
+    With `augment.temporal_rescale` r, a training clip of n frames gets (1 - r) n to (1 + r) n frames: fewer are a
+    sorted random choice, more are drawn with repetition, in order. VAC also limits clips to 32..230 frames.
     """
     kept = np.arange(first_frame(num_frames, recipe, random), num_frames, recipe.stride)
     limit = recipe.max_frames
@@ -157,13 +157,13 @@ def thin(num_frames: int, recipe: InputRecipe, random: np.random.Generator | Non
 
 
 def load_raw(sample: Sample, recipe: InputRecipe, note: Callable[[str], None] | None = None) -> np.ndarray:
-    """All frames of a sample, of a cut one no others: uint8 RGB [T, H, W, 3], or float32 features [T, D].
+    """Reads all frames of a sample (only its own part if it is cut): uint8 RGB [T, H, W, 3] or float32 features [T, D].
 
     Args:
-        note: as of `read_frames`.
+        note: as in `read_frames`.
 
     Raises:
-        ValueError, OSError: the clip is missing, broken, empty, or its features are not finite numbers.
+        ValueError, OSError: the clip is missing, broken or empty, or its features are not finite numbers.
     """
     if sample.features is not None:
         if isinstance(sample.features, np.ndarray):
@@ -177,7 +177,7 @@ def load_raw(sample: Sample, recipe: InputRecipe, note: Callable[[str], None] | 
             rows = rows[slice(*sample.cut)]
         rows = np.asarray(rows, dtype=np.float32)
         if rows.ndim != 2 or not len(rows):
-            raise ValueError(f"features of {sample.name}: needs an array [frames, size] with frames, got {rows.shape}")
+            raise ValueError(f"features of {sample.name}: needs a non-empty array [frames, size], got {rows.shape}")
         if not np.isfinite(rows).all():
             raise ValueError(f"features of {sample.name}: {int((~np.isfinite(rows)).sum())} values are NaN or infinite")
         return rows
@@ -196,7 +196,7 @@ def _rows(path: Path, sample: Sample, recipe: InputRecipe) -> np.ndarray:
 
 
 def window(height: int, width: int, recipe: InputRecipe, random: np.random.Generator | None) -> tuple[int, int]:
-    """Top and left pixel of the crop of a clip: the same in all frames, at random in training, central otherwise."""
+    """Top and left pixel of the crop of a clip: the same for all frames, random in training, central otherwise."""
     if recipe.crop is None:
         return 0, 0
     if min(height, width) < recipe.crop:
@@ -215,10 +215,10 @@ def select(
     random: np.random.Generator | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The frames of a clip that a model gets; `random` is given in training only.
+    """Selects and crops the frames of a clip for a model; `random` is given in training only.
 
     Args:
-        out: where they are written if they fit exactly; None, or memory of another shape, leaves it untouched.
+        out: memory for the result, used if its shape and type match exactly; otherwise new memory is allocated.
     """
     kept = thin(len(raw), recipe, random)
     if raw.ndim == 4:
@@ -236,13 +236,13 @@ def select(
 
 
 def _memory(shape: tuple[int, ...], dtype: Any, out: np.ndarray | None) -> np.ndarray:
-    """`out` where it is just this, else new memory."""
+    """`out` if its shape and type match, else new memory."""
     fits = out is not None and out.shape == shape and out.dtype == dtype
     return out if fits and out is not None else np.empty(shape, dtype)
 
 
 def _mask(frames: np.ndarray, recipe: InputRecipe, random: np.random.Generator | None) -> None:
-    """Set `augment.mask_frames` of the frames to 0, in place."""
+    """Sets a share of `augment.mask_frames` of the frames to 0, in place."""
     if random is not None and (count := int(len(frames) * recipe.augment.mask_frames)):
         frames[random.choice(len(frames), size=count, replace=False)] = 0
 
@@ -254,15 +254,15 @@ def read_selected(
     out: np.ndarray | None = None,
     note: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """`select` of `load_raw`, without the detour: frames go from the decoder to their place and are not copied again.
+    """`select` of `load_raw` without a copy: frames are decoded directly into the result.
 
     Args:
-        draw: the generator of this clip and epoch, anew at each call.
-        out: as of `select`.
-        note: as of `read_frames`.
+        draw: returns a fresh generator for this clip and epoch at each call.
+        out: as in `select`.
+        note: as in `read_frames`.
 
     Raises:
-        ValueError, OSError: as of `load_raw`. A frame that is not selected may not be broken either.
+        ValueError, OSError: as in `load_raw`, also for broken frames that are not selected.
     """
     if sample.features is not None or sample.clip is None:
         return select(load_raw(sample, recipe, note), recipe, draw(), out)
@@ -294,16 +294,16 @@ def read_selected(
         damaged=recipe.damaged,
         note=note,
     )
-    if not placed:  # the header promised more frames, so what was drawn was drawn for another length
+    if not placed:  # the header claimed more frames, so frames were drawn for the wrong length
         return select(load_raw(sample, recipe, note), recipe, draw(), out)
     _mask(frames, recipe, random)
     return frames
 
 
 def training_rate(samples: Sequence[Sample], recipe: InputRecipe) -> float | None:
-    """Frames per second that a model is trained at: of the recipe, or of some clips spread over the split.
+    """Frames per second in training: from the recipe, or from a sample of clips spread over the split.
 
-    None where the clips have no rate, or several; the latter is said.
+    None if the clips have no rate, or several rates, in which case it prints a warning.
     """
     paths = [sample.clip for sample in samples if sample.clip is not None and sample.features is None]
     rates = []
@@ -312,13 +312,13 @@ def training_rate(samples: Sequence[Sample], recipe: InputRecipe) -> float | Non
             rates.append(clip_rate(path))
     known = sorted(rate for rate in rates if rate is not None)
     if recipe.fps is not None and paths and not known:
-        say(f"input.fps={recipe.fps:g} changes nothing here: the clips are images or packed, and have no times")
+        say(f"input.fps={recipe.fps:g} has no effect: the clips are images or packed and have no frame times")
     if not known or recipe.fps is not None:
         return recipe.fps if known else None
     if other_rate(known[0], known[-1]):
         say(
-            f"the training clips have several rates, {known[0]:.4g} to {known[-1]:.4g} frames a second, so that a sign "
-            f"takes other numbers of frames; input.fps={known[len(known) // 2]:.4g} brings them to one"
+            f"the training clips have several rates, {known[0]:.4g} to {known[-1]:.4g} frames per second, so a sign "
+            f"has different numbers of frames; input.fps={known[len(known) // 2]:.4g} resamples them to one rate"
         )
         return None
     return known[len(known) // 2]
@@ -328,8 +328,8 @@ RATES_LOOKED_AT = 20
 
 
 def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
-    """Size of the corpus's features, or None for a corpus of clips; looks at the first readable sample."""
-    reason = "there is no sample"
+    """Size of the features of a corpus, from the first readable sample; None for a corpus of clips."""
+    reason = "there are no samples"
     for sample in samples:
         if sample.features is None:
             return None
@@ -341,27 +341,27 @@ def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
 
 
 def check_size(samples: Sequence[Sample], settings: InputRecipe, dim: int | None) -> None:
-    """Refuse features of another size than a trained model reads (None: it reads pixels, nothing is checked)."""
+    """Raises an error if the features do not have the size that a trained model needs (None: the model uses pixels)."""
     if dim is not None and samples and (size := feature_dim(samples, settings)) not in (None, dim):
         raise ValueError(
             other_layout(dim, size or 0)
-            or f"the model reads features of size {dim}, and these clips have {size}; extract them with what the "
-            f"features of its training were extracted with"
+            or f"the model needs features of size {dim}, but these clips have {size}; extract them the same way as the "
+            f"features it was trained on"
         )
 
 
 def count_frames(samples: Sequence[Sample], recipe: InputRecipe) -> list[int]:
-    """Frames of each sample after thinning, for length buckets, without decoding where the corpus knows them.
+    """Frames of each sample after thinning, for length buckets; does not decode clips whose length is known.
 
-    A clip that cannot be opened counts as 1 frame; it is reported when it is loaded.
+    A clip that cannot be opened counts as 1 frame and is reported when it is loaded.
     """
     return [len(thin(count, recipe, None)) for count in _count_raw(samples, recipe.fps)]
 
 
 def frames_used(samples: Sequence[Sample], recipe: InputRecipe) -> list[tuple[np.ndarray, int]]:
-    """Which frames of each clip a model gets outside training, as its annotation counts them, and how many it has.
+    """The frames of each clip used outside training, numbered as in its annotation, and its number of frames.
 
-    A clip that cannot be opened has 1 frame; it is reported when it is loaded.
+    A clip that cannot be opened counts as 1 frame and is reported when it is loaded.
     """
     counts = _count_raw(samples, None)
     used = []
@@ -372,7 +372,7 @@ def frames_used(samples: Sequence[Sample], recipe: InputRecipe) -> list[tuple[np
             with contextlib.suppress(ValueError, OSError):
                 if sample.segment is None:
                     rows = frames_at(sample.clip, recipe.fps, only)
-                elif rate := clip_rate(sample.clip):  # a segment is taken for evenly spaced
+                elif rate := clip_rate(sample.clip):  # assumes evenly spaced frames in a segment
                     inside = np.arange(count_sample(sample)) if only is None else np.array(only)
                     rows = inside[resample(np.arange(len(inside)) / rate, len(inside) / rate, recipe.fps)]
         if rows is None:
@@ -391,10 +391,10 @@ def _count_raw(samples: Sequence[Sample], fps: float | None) -> list[int]:
 
 
 def _frames(sample: Sample, fps: float | None = None) -> int:
-    """Frames of a sample from its corpus, its array, or the header of its file; 1 where that cannot be read.
+    """Number of frames of a sample, from its corpus, its array or the header of its file; 1 if it cannot be read.
 
     Args:
-        fps: at this rate, where the clip is a video, about as many as there will be.
+        fps: for a video, estimate the number of frames at this rate.
     """
     if fps is not None and sample.clip is not None:
         with contextlib.suppress(ValueError, OSError):
@@ -412,25 +412,25 @@ def _frames(sample: Sample, fps: float | None = None) -> int:
 
 @dataclass
 class Clip:
-    """One clip as a worker hands it over."""
+    """One clip as returned by a worker."""
 
     frames: np.ndarray | None = None
-    """Its frames, where they are not in the memory that was given for them."""
+    """Its frames, if they are not in the memory provided for them."""
     shape: tuple[int, ...] = ()
-    """Of its frames."""
+    """Shape of its frames."""
     reason: str = ""
-    """Why it cannot be used."""
+    """Why it cannot be used, if so."""
     tokens: list[int] | None = None
     masked: list[int] | None = None
     glosses: list[int] | None = None
     cut: bool = False
-    """The sentence was cut to `text.max_tokens`."""
+    """Whether the sentence was cut to `text.max_tokens`."""
     damage: str = ""
-    """What is broken in a clip that was read all the same."""
+    """What is broken in a clip that was read anyway."""
 
 
 class ClipDataset:
-    """The clips of a split, read one by one and put together as batches: `data[[3, 7]]` is a `Loaded`.
+    """The clips of a split, read one at a time and assembled to batches: `data[[3, 7]]` is a `Loaded`.
 
     Args:
         samples: the sentences of a split.
@@ -438,8 +438,8 @@ class ClipDataset:
         training: random thinning, crops and masking, and the memory cache.
         glosses: None leaves the batch without glosses.
         reading: how clips and sentences are read.
-        targets: makes `Batch.targets` of samples; None leaves it empty.
-        dim: size of features that fit the model, where it is known; None takes that of the first clip loaded.
+        targets: computes `Batch.targets` from samples; None leaves it empty.
+        dim: size of the features that the model needs; None uses that of the first clip loaded.
     """
 
     def __init__(
@@ -472,7 +472,7 @@ class ClipDataset:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Frames of each clip after thinning, as `count_frames` gives them."""
+        """Frames of each clip after thinning, as in `count_frames`."""
         self._raw_lengths = dict(enumerate(_count_raw(self.samples, self.input.fps)))
         return [len(thin(count, self.input, None)) for count in self._raw_lengths.values()]
 
@@ -482,9 +482,9 @@ class ClipDataset:
     # -- where frames go -----------------------------------------------------------------------------------------------
 
     def memory_of(self, index: int, epoch: int | None = None) -> tuple[tuple[int, ...], np.dtype] | None:
-        """Shape and type of a clip's frames in this epoch, without reading it; None where only reading can tell.
+        """Expected shape and type of a clip's frames in this epoch, without reading it; None if unknown.
 
-        It is a forecast: a clip whose header is wrong comes in memory of its own, and is copied.
+        If the header is wrong, the clip is read to new memory and copied.
         """
         sample, epoch = self.samples[index], self.epoch if epoch is None else epoch
         if index not in self._raw_lengths:
@@ -503,7 +503,7 @@ class ClipDataset:
         return (len(thin(count, self.input, self._random(index, epoch))), *row), dtype
 
     def _pixels(self, sample: Sample) -> tuple[int, ...] | None:
-        """Shape of a frame; without a size in the recipe that of the first clip that can be opened."""
+        """Shape of a frame, from the recipe or the first clip that can be opened."""
         side = self.input.crop or self.input.size
         if side is not None:
             return side, side, 3
@@ -516,7 +516,7 @@ class ClipDataset:
     # -- one clip ------------------------------------------------------------------------------------------------------
 
     def read(self, index: int, epoch: int, out: np.ndarray | None = None) -> Clip:
-        """One clip and its sentence; its frames go to `out` where they fit it exactly. Workers do nothing else."""
+        """Reads one clip and its sentence; frames go to `out` if they fit exactly. This is all that workers do."""
         sample = self.samples[index]
         notes: list[str] = []
         try:
@@ -540,7 +540,7 @@ class ClipDataset:
     def _selected(
         self, index: int, epoch: int, out: np.ndarray | None, note: Callable[[str], None] | None = None
     ) -> np.ndarray:
-        """Frames of a clip, from the cache as long as it has room."""
+        """Frames of a clip, through the cache while it has room."""
         sample = self.samples[index]
         if index not in self._cache and self._room <= 0:
             return read_selected(sample, self.input, lambda: self._random(index, epoch), out, note)
@@ -552,7 +552,7 @@ class ClipDataset:
         return select(raw, self.input, self._random(index, epoch), out)
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
-        """Ids of a sentence, and whether it was cut."""
+        """Token ids of a sentence, and whether it was cut."""
         assert self.tokenizer is not None
         ids = self.tokenizer.encode(text)
         if len(ids) <= self.max_tokens:
@@ -577,11 +577,11 @@ class ClipDataset:
         whole: np.ndarray | None,
         parts: Sequence[np.ndarray | None],
     ) -> Loaded:
-        """A batch of clips that have been read.
+        """Assembles a batch from clips that were read.
 
         Args:
-            whole: the memory of all of them.
-            parts: that of each. A clip has filled its part, or brings its own `frames`.
+            whole: the memory of the batch.
+            parts: the memory of each clip, within `whole`. A clip either filled its part or has `frames`.
         """
         chosen, kept, pieces, broken = [], [], [], []
         for index, clip, part in zip(indices, clips, parts):
@@ -604,7 +604,7 @@ class ClipDataset:
         if len(shapes) > 1:
             sizes = " and ".join("x".join(map(str, shape[1::-1])) for shape in sorted(shapes))
             names = ", ".join(sample.name for sample in samples[:3])
-            why = f"clips of one batch differ in frame size, {sizes} ({names}, ...); set input.size in the recipe"
+            why = f"the clips of a batch differ in frame size, {sizes} ({names}, ...); set input.size in the recipe"
             return Loaded(None, broken, error=why)
         in_place = whole is not None and not broken and all(clip.frames is None for clip in kept)
         inputs = whole if in_place and whole is not None else np.concatenate([p for p in pieces if p is not None])
@@ -623,12 +623,12 @@ class ClipDataset:
 
 
 def collate(samples: Sequence[Sample], inputs: Sequence[np.ndarray]) -> Batch:
-    """Clips and sentences as one batch, without tokens. Frames are packed, not padded."""
+    """Makes a batch of clips and sentences, without tokens. Frames are packed, not padded."""
     return _batch(samples, np.concatenate(inputs), [len(frames) for frames in inputs])
 
 
 def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) -> Batch:
-    """Packed frames and their sentences, without tokens."""
+    """Makes a batch of packed frames and sentences, without tokens."""
     return Batch(
         names=[s.name for s in samples],
         texts=[s.text for s in samples],
@@ -636,7 +636,7 @@ def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) ->
         positions=pack_positions(lengths),
         lengths=torch.tensor(lengths),
         max_length=max(lengths),
-        # Without a sentence its glosses stand for its words (docs/data.md).
+        # Without a sentence, the glosses count as words (docs/data.md).
         num_words=torch.tensor(
             [count_words(s.text) if s.text or not s.gloss else float(len(s.gloss)) for s in samples]
         ),
@@ -646,7 +646,7 @@ def _batch(samples: Sequence[Sample], inputs: np.ndarray, lengths: list[int]) ->
 
 
 def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Id lists as one padded tensor and their lengths. [B, U], [B]"""
+    """Pads lists of ids to one tensor; returns it with their lengths. [B, U], [B]"""
     lengths = torch.tensor([len(s) for s in sequences])
     padded = torch.full((len(sequences), int(lengths.max())), pad_id)
     for row, sequence in enumerate(sequences):
@@ -657,21 +657,21 @@ def pad(sequences: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 def clip_loader(
     dataset: ClipDataset, batches: list[list[int]], *, workers: int = 0, pin_memory: bool = False
 ) -> Iterator[Loaded]:
-    """One `Loaded` per planned batch, in order, by workers that end with the pass; see `ClipLoader`."""
+    """Yields one `Loaded` per planned batch, in order, with workers for this pass only; see `ClipLoader`."""
     with ClipLoader([dataset], workers=workers, pin_memory=pin_memory) as loader:
         yield from loader.batches(dataset, batches)
 
 
 def usable(loaded: Loaded, broken: dict[str, str], on_broken: str = "skip") -> Batch | None:
-    """The batch of what was loaded; clips that could not be read are added to `broken`.
+    """Returns the loaded batch and adds clips that could not be read to `broken`.
 
     Raises:
-        ValueError: a clip that cannot be read under `corpus.on_broken=stop`; clips that make no batch at all, such as
-            frames of several sizes.
+        ValueError: a clip that cannot be read with `corpus.on_broken=stop`; clips that cannot form a batch, such as
+            frames of different sizes.
     """
     for name, reason in loaded.checked().broken:
         if on_broken == "stop":
-            raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip goes on without it)")
+            raise ValueError(f"clip {name} cannot be used: {reason} (corpus.on_broken=skip skips it)")
         broken[name] = reason
     return loaded.batch
 
@@ -690,15 +690,15 @@ def read_batches(
     on_host: Callable[[Batch], None] | None = None,
     damaged: dict[str, str] | None = None,
 ) -> Iterator[Batch]:
-    """The one pass over clips outside a training step: evaluation, extraction, alignment, density and dev scoring.
+    """Yields all batches of a plan outside training: for evaluation, extraction, alignment, density and dev scoring.
 
     Args:
-        plan: which clips make a batch, see `plan_batches`.
+        plan: the clips of each batch, see `plan_batches`.
         broken: clips that cannot be read are added here, with the reason; see `usable`.
-        loader: whose workers read; None starts `workers` for this pass alone.
-        what: beside the progress bar.
-        on_host: looks at every batch before it goes to the device.
-        damaged: clips that were read although frames of theirs are broken are added here; None says them at the end.
+        loader: a loader whose workers read; None starts `workers` for this pass only.
+        what: label of the progress bar.
+        on_host: called with every batch before it is moved to the device.
+        damaged: clips that were read despite broken frames are added here; None prints them at the end.
 
     Yields:
         Batches on `device`, in the order of the plan.
@@ -719,8 +719,8 @@ def read_batches(
 
 
 def say_damaged(damaged: dict[str, str]) -> None:
-    """Name the clips that were read although frames of theirs are broken: the first five, the others by number."""
+    """Prints the clips that were read despite broken frames: the names of the first five and the number of others."""
     if damaged:
         more = f" (and {len(damaged) - 5} more)" if len(damaged) > 5 else ""
         shown = "; ".join(f"{name}: {what}" for name, what in list(damaged.items())[:5])
-        say(f"{len(damaged)} clips are damaged and were read all the same (input.damaged): {shown}{more}")
+        say(f"{len(damaged)} clips are damaged and were read anyway (input.damaged): {shown}{more}")

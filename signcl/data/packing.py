@@ -1,11 +1,11 @@
-"""A corpus written once at the size that training reads: `signcl corpus pack`; `signcl.data.video.shards` reads it.
+"""Packs a corpus at the frame size of training (`signcl corpus pack`); `signcl.data.video.shards` reads packs.
 
-    DIR/pack.json                        what was packed and how; "finished" when all of it is there
+    DIR/pack.json                        what was packed and how; "finished" if the pack is complete
     DIR/SPLIT.tsv                        the table of the split, in the format of the corpus `folder`
     DIR/SPLIT-00000.tar                  clips, in webdataset's layout
     DIR/SPLIT-00000.index.json           where each clip begins
 
-A shard appears whole or not at all, its index after it, so that a stopped pack goes on after the last whole shard.
+Shards are written atomically, followed by their index, so an interrupted pack resumes after the last complete shard.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = ["PackSettings", "pack_corpus"]
 
 Form = Literal["mp4", "jpeg", "uint8"]
 PRESET = "ultrafast"
-"""Of x264, for a pack: without CABAC and deblocking it decodes more than twice as fast as `medium` at the same crf
-(made-up clips, benchmarks/loader.py); files of real footage may be larger."""
+"""x264 preset for packs: without CABAC and deblocking, it decodes more than twice as fast as `medium` at the same crf
+(synthetic clips, benchmarks/loader.py); files of real footage may be larger."""
 SUFFIXES: dict[str, str] = {"mp4": ".mp4", "jpeg": ".jpg", "uint8": ".rgb"}
 
 
@@ -46,16 +46,17 @@ class PackSettings:
     """How clips are stored in a pack."""
 
     form: Form = "mp4"
-    """mp4: h264, smallest; jpeg: a picture for each frame; uint8: as in memory, fastest and largest, height x width x 3
-    bytes a frame."""
+    """mp4: h264, smallest; jpeg: one image per frame; uint8: as in memory, fastest and largest, height x width x 3
+    bytes per frame."""
     size: int | None = bounded(256, low=1, high=8192)
-    """Side of the square that frames are resized to, pixels, as `input.size` of the recipe; None keeps the file's."""
+    """Side of the square to which frames are resized, in pixels, as `input.size` of the recipe; None keeps the size of
+    the file."""
     crf: int = bounded(18, low=0, high=51)
-    """Loss of mp4; 18 looks like the original."""
+    """Compression of mp4, higher is smaller; 18 looks like the original."""
     quality: int = bounded(95, low=1, high=100)
-    """Of JPEG."""
+    """JPEG quality."""
     shard_clips: int = bounded(200, low=1, high=1_000_000)
-    """Clips in a shard; at most that many are packed again after a stop."""
+    """Clips per shard; at most this many are packed again after an interruption."""
 
 
 def pack_corpus(
@@ -69,31 +70,31 @@ def pack_corpus(
     workers: int = 1,
     progress: bool = True,
 ) -> Path:
-    """Write the clips of a corpus as tar shards, with their tables; stopped, the same call goes on.
+    """Writes the clips of a corpus as tar shards with their tables; repeat the call to resume after an interruption.
 
-    Read it back with the same `corpus.name` and `corpus.root` set to the folder.
+    To read the pack, keep `corpus.name` and set `corpus.root` to the folder.
 
     Args:
         root: the corpus folder.
-        folder: made where it is missing; must be empty, or hold the same pack unfinished.
+        folder: created if missing; must be empty or contain the same pack, unfinished.
         name: a key of `CORPORA`.
-        settings: how clips are stored; None takes the defaults.
+        settings: how clips are stored; None uses the defaults.
         options: keyword arguments of that corpus's `samples`; they are part of the pack.
-        splits: which to pack.
-        workers: decoding threads; the result is the same for any number.
+        splits: splits to pack.
+        workers: decoding threads; the result does not depend on it.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: another pack or other files in the folder, a corpus of features, a clip that cannot be read, or a
-            sentence that a table cannot hold.
+            sentence that cannot be stored in a table.
     """
     root, folder = Path(root), Path(folder)
     settings = settings or PackSettings()
     check_bounds(settings)
     if settings.form not in SUFFIXES:
-        raise ValueError(f"a pack is mp4, jpeg or uint8, got {settings.form!r}")
+        raise ValueError(f"the form of a pack must be mp4, jpeg or uint8, got {settings.form!r}")
     plan: dict[str, Any] = {
         "corpus": name,
         "options": dict(options or {}),
@@ -125,23 +126,23 @@ def pack_corpus(
 
 
 def _begun(folder: Path, plan: dict[str, Any]) -> bool:
-    """Whether the folder holds this pack, finished.
+    """Whether the folder contains this pack, finished.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: it contains something else.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: a folder is needed, and there is a file of that name; choose another with -o")
+        raise ValueError(f"{folder}: needs to be a folder, but there is a file of that name; choose another with -o")
     path = folder / PACK
     if not path.is_file():
         if not is_empty(folder):
-            raise ValueError(f"{folder}: is not empty and holds no pack; choose another folder with -o")
+            raise ValueError(f"{folder}: is not empty and contains no pack; choose another folder with -o")
         return False
     old = read_json(path, PACK_SHAPE, f"delete {folder} and pack the corpus again")
     for key, value in plan.items():
         if old.get(key) != value:
             raise ValueError(
-                f"{folder} holds another pack ({key}: {old.get(key)} there, {value} here); choose another -o"
+                f"{folder} contains another pack ({key}: {old.get(key)} there, {value} here); choose another -o"
             )
     return bool(old["finished"])
 
@@ -154,7 +155,7 @@ def _check_samples(every: dict[str, list[Sample]]) -> None:
             cells = (sample.name, sample.text, sample.signer, sample.language, *sample.gloss)
             if any(set(cell) & set("\t\n\r") for cell in cells):
                 raise ValueError(
-                    f"split {split}: {sample.name} has a tab or line break in its annotation; mend it first"
+                    f"split {split}: {sample.name} has a tab or line break in its annotation; remove it first"
                 )
 
 
@@ -176,7 +177,7 @@ def _row(sample: Sample, shard: Path, key: str) -> str:
 
 
 def _whole(shard: Path, keys: Sequence[str]) -> bool:
-    """Whether a shard and its index are there and fit."""
+    """Whether a shard and its index exist and match."""
     if not shard.is_file() or not index_path(shard).is_file():
         return False
     try:
@@ -190,7 +191,7 @@ def _whole(shard: Path, keys: Sequence[str]) -> bool:
 def _write_shard(
     shard: Path, keys: Sequence[str], samples: Sequence[Sample], settings: PackSettings, pool: ThreadPoolExecutor
 ) -> None:
-    """Write a shard and then its index, and read every clip back."""
+    """Writes a shard and then its index, and reads every clip back to verify it."""
     clips: dict[str, list[Any]] = {}
     index_path(shard).unlink(missing_ok=True)
     with atomic_write(shard) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -215,18 +216,20 @@ def _write_shard(
         there, promised = len(read_frames(shard / key, strict=False)), clips[key][2]
         if there != promised:
             index_path(shard).unlink()
-            raise ValueError(f"{shard / key}: {there} of {promised} frames come back; pack the corpus as jpeg or uint8")
+            raise ValueError(
+                f"{shard / key}: only {there} of {promised} frames can be read back; pack the corpus as jpeg or uint8"
+            )
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes | memoryview) -> None:
-    """A file without time or owner, so that equal clips give equal shards."""
+    """Adds a file without time or owner, so that equal clips give equal shards."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))
 
 
 def _encoded(samples: Sequence[Sample], settings: PackSettings, pool: ThreadPoolExecutor) -> Any:
-    """Files of each clip and its (frames, height, width), a few ahead."""
+    """Yields the files of each clip and its (frames, height, width), encoding a few clips ahead."""
     ahead = [pool.submit(_encode, sample, settings) for sample in samples[:8]]
     for number in range(len(samples)):
         if number + 8 < len(samples):
@@ -236,7 +239,7 @@ def _encoded(samples: Sequence[Sample], settings: PackSettings, pool: ThreadPool
 
 
 def _encode(sample: Sample, settings: PackSettings) -> tuple[list[bytes | memoryview], tuple[int, int, int]]:
-    """A clip as the contents of its files."""
+    """Encodes a clip as the contents of its files."""
     only = None if sample.cut is None else range(*sample.cut)
     assert sample.clip is not None
     frames = read_clip(sample, indices=only, size=settings.size, note=say)
@@ -258,16 +261,16 @@ def _jpeg(frame: Frames, quality: int, sample: Sample) -> bytes:
 
 
 def _compare(every: dict[str, list[Sample]], folder: Path, name: str, options: dict[str, Any]) -> None:
-    """Refuse a pack that does not say what the corpus says."""
+    """Raises an error if the pack does not have the same annotation as the corpus."""
     for split, samples in every.items():
         back = load_samples(name, folder, split, **options)
         for one, other in zip(samples, back, strict=True):
             for key in ("name", "text", "gloss", "signer", "spans", "language"):
                 if getattr(one, key) != getattr(other, key):
                     raise ValueError(
-                        f"{folder}, split {split}: {one.name} comes back with another {key} ({getattr(one, key)!r} in "
-                        f"the corpus, {getattr(other, key)!r} in the pack); its annotation does not fit a table"
+                        f"{folder}, split {split}: {one.name} has a different {key} ({getattr(one, key)!r} in the "
+                        f"corpus, {getattr(other, key)!r} in the pack); its annotation cannot be stored in a table"
                     )
             frames = find_entry(other.clip).frames if other.clip is not None else 0
             if one.num_frames is not None and one.cut is None and one.num_frames != frames:
-                say(f"{one.name} has {frames} frames, the corpus says {one.num_frames}; the pack's table says {frames}")
+                say(f"{one.name} has {frames} frames, but {one.num_frames} in the corpus; the pack records {frames}")

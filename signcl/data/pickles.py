@@ -1,9 +1,9 @@
-"""Reading the pickles of the field without running what they contain.
+"""Reads pickles of published corpora without running code from them.
 
-A pickle is a program: plain `pickle.load` runs whatever the file names. Here only containers, text, numbers, numpy
-arrays and torch tensors can be built; everything else is refused by name. Arrays are not built by numpy's own
-unpickling, which believes the file about its memory, but from checked types, shapes and bytes. Used for
-`phoenix14t.pami0.*`, `labels.*`, `csl2020ct_v2.pkl` and the like; the package itself never writes a pickle.
+A pickle is a program: plain `pickle.load` runs any function the file names. Here only containers, text, numbers, numpy
+arrays and torch tensors are built; anything else is an error that names it. Arrays are built from checked types, shapes
+and bytes instead of by numpy's unpickling, which trusts the sizes in the file. Used for `phoenix14t.pami0.*`,
+`labels.*`, `csl2020ct_v2.pkl` and similar files; the package never writes pickles.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["ARRAY_PARTS", "check_torch", "finished", "load_pickle", "read_npy", 
 
 GZIP_MAGIC = b"\x1f\x8b"
 LEGACY_PICKLES = 4
-"""Pickles one after another in torch's form before the zip: a mark, its version, the machine, the content."""
+"""Number of pickles in torch's format before zip: magic number, version, machine, content."""
 STORED = {"Double": 8, "Long": 8, "ComplexFloat": 8, "Float": 4, "Int": 4, "Half": 2, "BFloat16": 2, "Short": 2}
-"""Bytes of a value by the name of its storage; of others at least 1."""
+"""Bytes per value by name of the storage; for others at least 1."""
 REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor")
-"""Functions of torch that take a storage, where in it a tensor begins, its size and its strides."""
+"""Functions of torch that take a storage and the offset, size and strides of a tensor in it."""
 
 
 class RefusedPickle(ValueError):
-    """A pickle that asks for something outside the list; raised through the unpickler and shown to the user."""
+    """A pickle asks for something that is not allowed; raised within the unpickler and shown to the user."""
 
 
 class _Call:
-    """A function that a pickle may call but cannot alter (the BUILD opcode writes attributes of what it is given)."""
+    """A function that a pickle may call but cannot modify (the BUILD opcode sets attributes)."""
 
     __slots__ = ("_function",)
 
@@ -58,14 +58,14 @@ class _Call:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """`_codecs.encode`, which old protocols use for bytes; no other codec (some unpack or import)."""
+    """`_codecs.encode` for latin1 only, which old protocols use for bytes; some other codecs unpack or import."""
     if encoding not in ("latin1", "latin-1"):
         raise RefusedPickle(f"it asks for the codec {encoding!r}")
     return text.encode("latin1")
 
 
 def _bytearray(data: Any = b"", encoding: str = "latin-1") -> bytearray:
-    """`bytearray` of bytes or of text, not of a number, which would ask for so much memory."""
+    """`bytearray` of bytes or text, but not of a number, which would allocate that much memory."""
     if isinstance(data, str):
         data = _encode(data, encoding)
     if not isinstance(data, bytes):
@@ -78,20 +78,20 @@ def _bytes(*data: Any) -> bytes:
 
 
 class _Kind:
-    """`numpy.ndarray` where a pickle names it: only `_reconstruct` may be given it, and nothing can call it."""
+    """Stands for `numpy.ndarray` in a pickle: only `_reconstruct` accepts it, and it cannot be called."""
 
     __slots__ = ()
 
 
 class _Dtype:
-    """A numpy type in the making: its name, then its state with the order of bytes."""
+    """A numpy dtype under construction: first its name, then its state with the byte order."""
 
     __slots__ = ("dtype",)
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __init__(self, name: Any, *_align_and_copy: Any) -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[<>|=]?([biufcSU?O]\d{0,7}|bool)", name):
-            raise RefusedPickle(f"it asks for a numpy array of the type {str(name)[:40]!r}")
+            raise RefusedPickle(f"it asks for a numpy array of type {str(name)[:40]!r}")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: Any) -> None:
@@ -102,7 +102,7 @@ class _Dtype:
 
 
 class _Array:
-    """A numpy array in the making; `array` is it."""
+    """A numpy array under construction; `array` is the result."""
 
     __slots__ = ("array",)
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
@@ -116,37 +116,37 @@ class _Array:
 
 
 def _empty_array(kind: object, _shape: object, _dtype: object) -> Any:
-    """numpy's `_reconstruct`, always a plain array; its contents come with the state that follows."""
+    """numpy's `_reconstruct`, always for a plain array; the contents follow with its state."""
     if not isinstance(kind, _Kind):
-        raise RefusedPickle("it asks for a numpy array of a class of its own")
+        raise RefusedPickle("it asks for a subclass of numpy arrays")
     return _Array()
 
 
 def _checked_array(data: Any, kind: Any, shape: Any, order: Any) -> Any:
-    """An array of so many bytes, copied; the values of one of objects come as a list."""
+    """Builds an array from bytes (copied), or from a list of values for an array of objects."""
     if not isinstance(kind, _Dtype) or order not in ("C", "F"):
-        raise RefusedPickle("it holds a numpy array whose type is no type")
+        raise RefusedPickle("it contains a numpy array with an invalid type")
     dtype = kind.dtype
     whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and n >= 0 for n in shape)
     if not whole:
-        raise RefusedPickle(f"it holds a numpy array of the shape {str(shape)[:40]}")
+        raise RefusedPickle(f"it contains a numpy array of invalid shape {str(shape)[:40]}")
     count = math.prod(shape)
     if dtype.hasobject:
         if not isinstance(data, list) or len(data) != count:
-            raise RefusedPickle(f"it holds a numpy array of {count} objects and gives other ones")
+            raise RefusedPickle(f"it contains a numpy array of {count} objects but not as many values")
         flat = np.empty(count, dtype=object)
         for i, value in enumerate(data):
             flat[i] = value
         return flat.reshape(shape, order=order)
-    if isinstance(data, str):  # of Python 2
+    if isinstance(data, str):  # written by Python 2
         data = data.encode("latin1")
     if not isinstance(data, bytes | bytearray) or len(data) != count * dtype.itemsize:
-        raise RefusedPickle(f"it holds a numpy array of {count} values of type {dtype} and gives other bytes")
+        raise RefusedPickle(f"it contains a numpy array of {count} values of type {dtype} but not as many bytes")
     if count == 0 or dtype.itemsize == 0:
         return np.zeros(shape, dtype=dtype)
     array = np.frombuffer(data, dtype=dtype)
     if dtype.kind == "U" and (array.view(dtype.newbyteorder(dtype.byteorder).str[0] + "u4") > 0x10FFFF).any():
-        raise RefusedPickle("it holds text that is no Unicode")
+        raise RefusedPickle("it contains text that is not valid Unicode")
     return array.reshape(shape, order=order).copy(order=order)
 
 
@@ -156,12 +156,12 @@ def _array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> Any:
 
 def _scalar(dtype: Any, data: Any = None) -> Any:
     if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
-        raise RefusedPickle("it holds a numpy scalar that is not a plain number")
+        raise RefusedPickle("it contains a numpy scalar that is not a plain number")
     return _checked_array(data, dtype, (1,), "C")[0]
 
 
 def _storage_from_bytes(data: bytes) -> Any:
-    """`torch.storage._load_from_bytes`, which by itself is an unrestricted `torch.load`."""
+    """`torch.storage._load_from_bytes` with restrictions; torch's version is an unrestricted `torch.load`."""
     import torch
 
     check_torch(io.BytesIO(data))
@@ -169,7 +169,7 @@ def _storage_from_bytes(data: bytes) -> Any:
 
 
 def _reaches(offset: int, size: Any, stride: Any) -> float:
-    """Values that a storage must have for a tensor; infinite where one of the numbers is negative."""
+    """Number of values that a tensor needs in its storage; infinity if any argument is negative."""
     if min((offset, *size, *stride)) < 0:
         return math.inf
     if 0 in size:
@@ -178,17 +178,17 @@ def _reaches(offset: int, size: Any, stride: Any) -> float:
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_requires_grad_and_hooks: Any) -> Any:
-    """`torch._utils._rebuild_tensor_v2`, without gradient and hooks."""
+    """`torch._utils._rebuild_tensor_v2` without gradient and hooks."""
     import torch
 
     kind = torch.float32
     if isinstance(storage, torch.storage.TypedStorage):
         kind, storage = storage.dtype, storage._untyped_storage
     if not isinstance(storage, torch.UntypedStorage):
-        raise RefusedPickle("it holds a torch tensor without a storage")
-    # set_ would grow a storage that is too small and show uninitialised memory.
+        raise RefusedPickle("it contains a torch tensor without a storage")
+    # set_ would grow a storage that is too small and expose uninitialised memory.
     if _reaches(offset, size, stride) * kind.itemsize > storage.nbytes():
-        raise RefusedPickle(f"it holds a torch tensor of size {tuple(size)} that reaches outside its storage")
+        raise RefusedPickle(f"it contains a torch tensor of size {tuple(size)} that reaches outside its storage")
     return torch.empty(0, dtype=kind).set_(storage, offset, tuple(size), tuple(stride))
 
 
@@ -214,9 +214,9 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
 
 
 MOST_PARTS = 10_000_000
-"""Values that a tuple may have in it, counted as often as they are reached: a hash goes through all of them."""
+"""Maximum number of values in a tuple, with repeats, because a hash visits all of them."""
 DEEPEST = 100
-"""Containers within each other."""
+"""Maximum nesting of containers."""
 
 
 _InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]
@@ -230,12 +230,12 @@ ARRAY_PARTS: list[tuple[Any, str]] = [
     *((_scalar, f"{core}.multiarray.scalar") for core in ("numpy.core", "numpy._core")),
     (_encode, "_codecs.encode"),
 ]
-"""What numpy's arrays are pickled with, for torch's restricted unpickler: ours in place of numpy's own. What that reads
-goes through `finished`."""
+"""Our replacements for numpy's unpickling functions, for torch's restricted unpickler. Pass its result to `finished`.
+"""
 
 
 class _Patient:
-    """A file that is read as far as it goes: a length in it sets no memory aside."""
+    """A file that is read in chunks, so a false length in it does not allocate memory."""
 
     PIECE = 1 << 20
 
@@ -244,7 +244,7 @@ class _Patient:
         self.readline = file.readline
 
     def read(self, size: int) -> bytes:
-        """As of a file; fewer bytes where it ends."""
+        """Reads `size` bytes, or fewer at the end of the file."""
         if size <= self.PIECE:
             return self._file.read(size)
         pieces, left = [], size
@@ -255,17 +255,17 @@ class _Patient:
 
 
 class _Unpickler(_InPython):  # type: ignore[misc]
-    """Python's unpickler in Python, because its steps can be watched."""
+    """Python's pure-Python unpickler, because its steps can be checked."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(_Patient(file), encoding="latin1")
         self.sizes: dict[int, int] = {}
-        self.kept: list[Any] = []  # tuples that are counted, so that no other object takes their number
+        self.kept: list[Any] = []  # counted tuples, kept alive so that no other object reuses their id
 
     def find_class(self, module: str, name: str) -> Any:
-        """The only door through which a pickle reaches anything that is not plain data."""
+        """The only way for a pickle to access anything that is not plain data."""
         if (module, name) == ("torch", "Size"):
             return tuple
         if (module, name) not in _ALLOWED:
@@ -273,16 +273,16 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         return _ALLOWED[module, name]
 
     def _count(self) -> None:
-        """Refuse a tuple of tuples of tuples ... in which one object is met millions of times."""
+        """Rejects nested tuples in which one object is reached millions of times."""
         made = self.stack[-1]
         parts = 1 + sum(self.sizes.get(id(part), 1) for part in made if type(part) is tuple) + len(made)
         if parts > MOST_PARTS:
-            raise RefusedPickle(f"it holds a tuple of more than {MOST_PARTS:,} parts")
+            raise RefusedPickle(f"it contains a tuple of more than {MOST_PARTS:,} parts")
         self.sizes[id(made)] = parts
         self.kept.append(made)
 
     def load_bytearray8(self) -> None:
-        """As Python's, but what is not in the file takes no memory."""
+        """Like Python's, but allocates no memory for bytes that are not in the file."""
         size = int.from_bytes(self.read(8), "little")
         data = self.read(size)
         if len(data) != size:
@@ -307,13 +307,13 @@ for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
 
 
 def check_torch(file: IO[bytes]) -> None:
-    """Refuse a file of torch that asks for more memory than it has bytes, or for a hash that would take years.
+    """Rejects a torch file that claims more memory than it has bytes, or needs a hash that would take years.
 
-    Nothing is built: its pickles are gone through with sizes in place of tensors. A file that is damaged passes, for
-    torch to say so.
+    Nothing is built: its pickles are read with sizes instead of tensors. Damaged files pass, because torch reports
+    them.
 
     Args:
-        file: in torch's zip form or the one before it.
+        file: in torch's zip format or the legacy format.
 
     Raises:
         RefusedPickle: members, storages or tensors larger than the file; a tuple of more than `MOST_PARTS` parts.
@@ -346,7 +346,7 @@ def _check_members(whole: zipfile.ZipFile) -> None:
 
 
 class _Inert:
-    """What stands for anything but plain data while a pickle is only looked at: takes everything, does nothing."""
+    """Placeholder for anything but plain data while a pickle is only checked: accepts all calls, does nothing."""
 
     def __init__(self, *parts: Any) -> None:
         pass
@@ -359,16 +359,16 @@ class _Inert:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A storage of torch, unread."""
+    """A torch storage that is not loaded."""
 
     values: int
 
 
 class _Sizes(_Unpickler):
-    """Compares what a pickle of torch asks for with what there is.
+    """Compares the memory that a torch pickle asks for with the size of its file.
 
     Args:
-        most: bytes that its storages may have together.
+        most: maximum total bytes of its storages.
     """
 
     def __init__(self, file: IO[bytes], most: int) -> None:
@@ -378,7 +378,7 @@ class _Sizes(_Unpickler):
         """Bytes of each storage."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Nothing but names of storages, and the shape of tensors."""
+        """Allows only names of storages and the shapes of tensors."""
         if module == "torch._utils" and name in REBUILT:
             return self._tensor
         if (module, name) == ("torch", "Size"):
@@ -386,40 +386,40 @@ class _Sizes(_Unpickler):
         return name if module.startswith("torch") and name.endswith("Storage") else _Inert
 
     def persistent_load(self, told: Any) -> Any:
-        """A storage that lies elsewhere in the file: its type, key, device and number of values."""
+        """A storage elsewhere in the file, given by its type, key, device and number of values."""
         _, kind, key, _, values = told[:5]
         size, before = values * STORED.get(kind.removesuffix("Storage"), 1), self.stored.get(key, 0)
-        if size > before:  # a storage that several tensors share counts once
+        if size > before:  # a storage shared by several tensors counts once
             self.stored[key], self.needed = size, self.needed + size - before
         if self.needed > self.most or values < 0:
-            raise RefusedPickle(f"its tensors need {self.needed:,} bytes and the file has {self.most:,}")
+            raise RefusedPickle(f"its tensors need {self.needed:,} bytes, but the file has {self.most:,}")
         return _Stored(values)
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Any:
         if isinstance(storage, _Stored) and _reaches(offset, size, stride) > storage.values:
-            raise RefusedPickle(f"it holds a torch tensor of size {tuple(size)} that reaches outside its storage")
+            raise RefusedPickle(f"it contains a torch tensor of size {tuple(size)} that reaches outside its storage")
         return _Inert()
 
 
 def finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
-    """A value with the arrays and types that were in the making put in their places.
+    """Replaces arrays and dtypes under construction in a value by the finished ones.
 
     Args:
-        value: what an unpickler has built with `ARRAY_PARTS`.
-        seen: what was met before, by its number; begin with {}.
-        depth: containers around it.
+        value: the result of an unpickler with `ARRAY_PARTS`.
+        seen: objects visited before, by id; start with {}.
+        depth: number of containers around the value.
     """
     if isinstance(value, _Dtype):
         return value.dtype
     if isinstance(value, _Array):
         value = value.array
     held = isinstance(value, list | tuple | dict) or (isinstance(value, np.ndarray) and value.dtype.hasobject)
-    if not held:  # what is hashed, as the parts of a set and keys are, holds nothing in the making
+    if not held:  # hashed values, such as keys and members of sets, contain nothing under construction
         return value
     if id(value) in seen:
         return seen[id(value)]
     if depth > DEEPEST:
-        raise RefusedPickle(f"it holds more than {DEEPEST} containers within each other")
+        raise RefusedPickle(f"it contains more than {DEEPEST} nested containers")
     seen[id(value)] = value
     if isinstance(value, tuple):
         made = tuple(finished(part, seen, depth + 1) for part in value)
@@ -434,11 +434,11 @@ def finished(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
 
 
 def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
-    """One object from an open, already unpacked pickle.
+    """Reads one object from an open, uncompressed pickle.
 
     Args:
-        file: opened for reading bytes.
-        where: what to call the file in a complaint.
+        file: a binary file.
+        where: name of the file for error messages.
 
     Raises:
         ValueError: the pickle asks for anything but containers, text, numbers, arrays and tensors, or is broken.
@@ -448,8 +448,8 @@ def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
         return finished(unpickler.load(), {})
     except RefusedPickle as error:
         raise ValueError(
-            f"{where}: refused, {error}; a pickle is read only for containers, text, numbers, numpy arrays and torch "
-            "tensors, since anything else can run code. If you trust its maker, convert it to .npz in your own script"
+            f"{where}: refused, {error}; only containers, text, numbers, numpy arrays and torch tensors are read from "
+            "a pickle, since anything else can run code. If you trust the file, convert it to .npz in your own script"
         ) from None
     except OSError:
         raise
@@ -459,7 +459,7 @@ def read_pickle(file: IO[bytes], where: str = "pickle") -> Any:
 
 
 def read_npy(path: Path | str) -> Any:
-    """The array in a .npy file; one of objects (a dictionary saved by `np.save`) is read as a pickle is, see above.
+    """Reads the array in a .npy file; an array of objects (a dictionary saved by `np.save`) is read like a pickle.
 
     Raises:
         FileNotFoundError: no such file.
@@ -467,7 +467,7 @@ def read_npy(path: Path | str) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a .npy file is needed")
+        raise FileNotFoundError(f"{path}: no such file; needs a .npy file")
     try:
         return np.load(checked_arrays(path), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -479,9 +479,9 @@ def read_npy(path: Path | str) -> Any:
 
 
 def load_pickle(path: Path | str) -> Any:
-    """The object in a pickle file, plain or gzip (told by its first bytes, not by its name).
+    """Reads the object in a pickle file, plain or gzip (detected by its first bytes, not its name).
 
-    Tensors come on the CPU and without gradient.
+    Tensors are on the CPU and without gradient.
 
     Raises:
         FileNotFoundError: no such file.
@@ -489,7 +489,7 @@ def load_pickle(path: Path | str) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a pickle (plain or gzip) is needed")
+        raise FileNotFoundError(f"{path}: no such file; needs a pickle (plain or gzip)")
     with naming(path):
         return _loaded(path)
 
@@ -500,7 +500,7 @@ def _loaded(path: Path) -> Any:
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
             found = read_pickle(file, str(path))  # type: ignore[arg-type]
-            file.read(1)  # up to the end, where gzip has its checksum
+            file.read(1)  # read to the end, where gzip checks its checksum
             return found
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None

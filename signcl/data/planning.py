@@ -1,5 +1,5 @@
-"""Which clips make a batch: length buckets, limits, ranks. A pure function of its arguments, so that a resumed run or
-another number of workers sees the same batches."""
+"""Plans batches: length buckets, limits, ranks. Pure functions, so resumed runs and other numbers of workers get the
+same batches."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["draw_by_group", "plan_batches"]
 
 
 def draw_by_group(groups: Sequence[str], temperature: float, *, seed: int = 0, epoch: int = 0) -> list[int]:
-    """The clips of one epoch, drawn so that small groups have more weight than their share: a pure function.
+    """Draws the clips of one epoch so that small groups get more than their share: a pure function.
 
-    A group of n clips gets n ** (1 / T) parts of the epoch, rounded to whole clips. Its clips come as often as that
-    allows, each as often as any other or once more; which ones, is drawn.
+    The share of a group of n clips in the epoch is proportional to n ** (1 / T), rounded to whole clips. Each clip of a
+    group occurs equally often; the remainder is drawn at random without replacement.
 
     Args:
-        groups: of each clip, e.g. its language.
+        groups: group of each clip, e.g. its language.
         temperature: T, at least 1.
 
     Returns:
-        Numbers of clips in their order, as many as there are, repeats included.
+        Clip numbers in ascending order with repeats, as many as there are clips.
 
-    Source: the sampling of multilingual pretraining, as mT5 (2021), section 3.1, with alpha = 1 / T.
+    Source: sampling in multilingual pretraining as in mT5 (2021), section 3.1, with alpha = 1 / T.
     """
     counts = Counter(groups)
     names = sorted(counts)
@@ -55,17 +55,17 @@ def plan_batches(
     drop_single: bool = False,
     drawn: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """The batches of one epoch for one rank: a pure function of its arguments.
+    """Plans the batches of one epoch for one rank: a pure function of its arguments.
 
-    Clips are shuffled, sorted by length within pools of 50 batches when `bucket` is on, cut into batches of at most
-    `batch_size` clips and `batch_frames` frames, and the batches shuffled again. In training every rank gets the same
-    number of batches (the last ones are repeated); in evaluation no clip is repeated.
+    Clips are shuffled, sorted by length within pools of 50 batches if `bucket` is on, and cut into batches of at most
+    `batch_size` clips and `batch_frames` frames; then the batches are shuffled. In training, every rank gets the same
+    number of batches (some are repeated); in evaluation, no clip is repeated.
 
     Args:
         lengths: frames of each clip.
-        drop_single: join batches of one clip, two by two, a last one to its neighbour (a contrast within one clip is
-            empty). Such a batch may exceed the limits.
-        drawn: the clips that take part, repeats included; None: each once.
+        drop_single: join batches of one clip in pairs, and a last one with the batch nearest in length, because a
+            contrastive loss needs two clips. A joined batch may exceed the limits.
+        drawn: clips to use, with repeats; None: each once.
     """
     if batch_size < 1:
         raise ValueError(f"a batch needs at least 1 clip, got batch_size={batch_size}")
@@ -98,7 +98,7 @@ def plan_batches(
 
 
 def _joined(batches: list[list[int]], lengths: Sequence[int]) -> list[list[int]]:
-    """The batches with those of one clip joined to one another by length, a last one to the batch nearest in length."""
+    """Joins batches of one clip in pairs of similar length, and a last one with the batch nearest in length."""
     singles = sorted((b for b in batches if len(b) == 1), key=lambda b: lengths[b[0]])
     joined = [b for b in batches if len(b) > 1]
     joined += [first + second for first, second in zip(singles[::2], singles[1::2])]

@@ -1,8 +1,8 @@
-"""Files of key points, whatever estimator wrote them: one array of all people in all frames.
+"""Reads key point files of all common estimators as one array of all people in all frames.
 
-.pose (pose-format), arrays of numpy and torch, the pickles of MSKA and Uni-Sign, JSON of MMPose (RTMPose) and
-AlphaPose, folders of OpenPose. What a file holds is told by its keys and shapes; what cannot be told is refused in one
-line. Nothing is normalised here, and no person is chosen: see `signcl.data.poses`.
+Formats: .pose (pose-format), arrays of numpy and torch, the pickles of MSKA and Uni-Sign, JSON of MMPose (RTMPose) and
+AlphaPose, folders of OpenPose. The format is recognised by keys and shapes; an unknown one is an error. Key points are
+not normalised here, and no person is chosen: see `signcl.data.poses`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 KEY_POINT_SUFFIXES = (".pose", ".pkl", ".pickle", ".json", ".pt", ".pth")
-"""Files that may hold the key points of one clip, told by their name; .npy and .npz hold features as well."""
+"""Suffixes of files that may have the key points of one clip; .npy and .npz may also have features."""
 POINT_KEYS = ("keypoints", "keypoint", "key_points")
 SCORE_KEYS = ("scores", "keypoint_scores", "keypoints_scores", "keypoint_score", "score", "confidence")
 MOST_PEOPLE = 50
@@ -50,36 +50,36 @@ POSE_VERSIONS = (0.0, 0.1, 0.2)  # of pose-format
 
 @dataclass(frozen=True)
 class RawPoints:
-    """Key points as a file has them, before a layout is chosen."""
+    """Key points as in the file, before a layout is chosen."""
 
     where: str
     """The file, and the clip in it."""
     numbers: np.ndarray
-    """x, y, and what else there is for each point, NaN where there is no person. [T, P, K, 2 to 4] float32"""
+    """x, y and further numbers of each point; NaN without a person. [T, P, K, 2 to 4] float32"""
     scores: np.ndarray | None = None
-    """Confidence of each point, where it stands apart from the numbers. [T, P, K] float32"""
+    """Confidence of each point, if stored separately from the numbers. [T, P, K] float32"""
     layout: PoseLayout | None = None
-    """Where the file names its points. None: by K (`order_of`)."""
+    """The layout, if the file names its points. None: chosen by K (`order_of`)."""
     columns: tuple[int, ...] = ()
-    """The layout's points among K, with `layout`."""
+    """With `layout`: indices of the layout's points among K."""
 
     def __len__(self) -> int:
         """T"""
         return len(self.numbers)
 
     def placed(self, name: str = "auto") -> tuple[PoseLayout, np.ndarray, np.ndarray]:
-        """Layout, coordinates and confidences of the layout's points.
+        """Returns the layout and the coordinates and confidences of its points.
 
-        Without confidences, a point is found (1) unless its numbers are NaN or x and y are both exactly 0.
+        Without confidences, a point has confidence 1, or 0 if its numbers are NaN or x and y are both exactly 0.
 
         Args:
-            name: of the order of points, see `order_of`; a file that names its points does not need it.
+            name: name of the order of points, see `order_of`; ignored if the file names its points.
 
         Returns:
-            The layout; [T, P, K, 2 or 3] and [T, P, K], K of the layout.
+            The layout, coordinates [T, P, K, 2 or 3] and confidences [T, P, K], with K of the layout.
 
         Raises:
-            ValueError: no known order of points, or more numbers a point than it has.
+            ValueError: no known order of points, or more numbers per point than it allows.
         """
         if self.layout is not None:
             layout, columns, third = self.layout, self.columns, "depth"
@@ -92,26 +92,26 @@ class RawPoints:
         if third == "confidence":
             if dims == 4:
                 raise ValueError(
-                    f"{self.where}: key points of {layout.name} have x, y and a confidence, got 4 numbers a point; "
-                    f"leave out the fourth"
+                    f"{self.where}: key points of {layout.name} have x, y and a confidence, got 4 numbers per point; "
+                    f"remove the fourth"
                 )
             if dims == 3:
                 own = numbers[..., 2]
                 if scores is not None and not np.allclose(own, scores, atol=1e-3, equal_nan=True):
                     raise ValueError(
-                        f"{self.where}: has scores of its own, and a third number a point that differs from them; "
-                        f"write x and y alone beside the scores"
+                        f"{self.where}: has scores and also a third number per point that differs from them; "
+                        f"write only x and y with the scores"
                     )
                 numbers, scores = numbers[..., :2], own
         elif dims == 4:
             if scores is not None:
-                raise ValueError(f"{self.where}: has scores twice, as fourth number and apart; leave one out")
+                raise ValueError(f"{self.where}: has scores twice, as fourth number and separately; remove one")
             numbers, scores = numbers[..., :3], numbers[..., 3]
         there = ~np.isnan(numbers).any(axis=3) & numbers[..., :2].any(axis=3)
         if scores is None:
             return layout, numbers, there.astype(np.float32)
         if self.layout is None and layout.name.startswith("mediapipe"):
-            # MediaPipe itself rates the body only: face and hands that it found have visibility 0 throughout.
+            # MediaPipe rates only the body: found points of face and hands have visibility 0 in all frames.
             scores = scores.copy()
             for first, last in layout.ranges().values():
                 if not scores[:, :, first:last].any():
@@ -120,12 +120,12 @@ class RawPoints:
 
 
 def is_openpose_folder(path: Path) -> bool:
-    """Whether a folder holds the frames of a clip as OpenPose writes them."""
+    """Whether a folder has the frames of a clip as written by OpenPose."""
     return path.is_dir() and next(path.glob("*_keypoints.json"), None) is not None
 
 
 def is_key_points(path: Path) -> bool:
-    """Whether a clip's file or folder can only hold key points or features, by its name."""
+    """Whether a file or folder can only contain key points or features, by its name."""
     return path.suffix.lower() in KEY_POINT_SUFFIXES or is_openpose_folder(path)
 
 
@@ -139,16 +139,17 @@ def is_pose_head(head: bytes) -> bool:
 
 
 def read_points(path: Path) -> dict[str, RawPoints] | None:
-    """The key points in a file, by name of the clip; a file of one clip has its stem. None: holds something else.
+    """Reads the key points in a file, by name of the clip (for a file of one clip, its stem). None if it has no key
+    points.
 
     Raises:
         FileNotFoundError: nothing at `path`.
-        ValueError: broken, refused (a pickle or .pt that holds more than data), or key points that cannot be read.
+        ValueError: a broken file, a pickle or .pt with more than data, or key points that cannot be read.
     """
     if path.is_dir():
         return {path.name: _openpose(path)} if is_openpose_folder(path) else None
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; key points or features are needed")
+        raise FileNotFoundError(f"{path}: no such file; needs key points or features")
     suffix = path.suffix.lower()
     if suffix == ".pose":
         return {path.stem: _pose_format(path)}
@@ -162,7 +163,7 @@ def read_points(path: Path) -> dict[str, RawPoints] | None:
                 ):
                     return None
                 content: Any = {key: loaded[key] for key in loaded.files}
-        except Exception:  # broken in one of many ways; the reader of features says how
+        except Exception:  # broken in some way; the reader of features reports it
             return None
     elif suffix == ".npy":
         content = read_npy(path)
@@ -176,7 +177,7 @@ def read_points(path: Path) -> dict[str, RawPoints] | None:
 
 
 def find_points(content: Any, path: Path) -> dict[str, RawPoints] | None:
-    """Key points in what a file holds: an array, a record of one clip, or records of several. None: something else.
+    """Finds key points in the content of a file: an array, a record of one clip or records of several. None if none.
 
     Raises:
         ValueError: key points that cannot be read.
@@ -186,7 +187,7 @@ def find_points(content: Any, path: Path) -> dict[str, RawPoints] | None:
     if isinstance(content, list | tuple) and all(isinstance(r, Mapping) and "name" in r for r in content):
         records = {str(record["name"]): record for record in content}
         if len(records) < len(content):
-            return None  # the reader of features names the one that comes twice
+            return None  # the reader of features reports the duplicate name
     elif isinstance(content, Mapping):
         if _key(content, POINT_KEYS) is not None:
             return {path.stem: _record(content, str(path))}
@@ -198,7 +199,7 @@ def find_points(content: Any, path: Path) -> dict[str, RawPoints] | None:
         return None
     if len(held) < len(records):
         lacking = next(name for name, record in records.items() if not _holds_points(record))
-        raise ValueError(f"{path}: {lacking!r} has no key points, {len(held)} other clips have; leave it out")
+        raise ValueError(f"{path}: {lacking!r} has no key points, but {len(held)} other clips do; leave it out")
     found = {}
     for name, record in records.items():
         where = f"{path} ({name})"
@@ -207,33 +208,33 @@ def find_points(content: Any, path: Path) -> dict[str, RawPoints] | None:
 
 
 def load_tensors(path: Path) -> Any:
-    """What a .pt file holds, as data only: tensors and containers of them; nothing that could run code.
+    """Loads a .pt file as data only: tensors and containers of tensors; never runs code.
 
     Raises:
-        ValueError: it holds more than that, is broken, or is the weights of a model.
+        ValueError: the file has anything else, is broken, or has the weights of a model.
     """
     import torch
 
     advice = (
-        "a .pt file is read where it holds a tensor of one clip, key points [T, K, 2 or 3] or features [T, D], or a "
-        "dict of them by name; write such a one with torch.save, or numpy.save the array"
+        "a .pt file needs a tensor of one clip, key points [T, K, 2 or 3] or features [T, D], or a dict of such "
+        "tensors by name; write it with torch.save, or save the array with numpy.save"
     )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle that is none of torch's; the error below says it
+            warnings.simplefilter("ignore")  # about pickles not written by torch; the error below reports them
             with path.open("rb") as file:
                 check_torch(file)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling, zip, and end-of-file errors alike
+    except Exception as error:  # unpickling, zip, and end-of-file errors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         kind = "holds more than tensors" if "weights_only" in str(error) or "Unsupported" in str(error) else "is broken"
-        raise ValueError(f"{path}: a file of torch that {kind} ({reason[:100]}); {advice}") from None
+        raise ValueError(f"{path}: a torch file that {kind} ({reason[:100]}); {advice}") from None
     if isinstance(content, Mapping) and _key(content, POINT_KEYS) is None:
         if any(
             not isinstance(v, Mapping) and (_shape(v) is None or len(_shape(v) or ()) < 2) for v in content.values()
         ):
             some = ", ".join(map(str, list(content)[:3]))
-            raise ValueError(f"{path}: a file of torch that looks like weights of a model (it has {some}); {advice}")
+            raise ValueError(f"{path}: a torch file that looks like weights of a model (it has {some}); {advice}")
     elif isinstance(content, torch.Tensor) and content.ndim < 2:
         raise ValueError(f"{path}: a tensor {list(content.shape)}; {advice}")
     return content
@@ -247,7 +248,7 @@ def _key(record: Mapping[Any, Any], keys: Sequence[str]) -> str | None:
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    """Of an array or tensor; None for anything else."""
+    """Shape of an array or tensor; None for anything else."""
     if isinstance(value, np.ndarray) or hasattr(value, "detach"):
         return tuple(value.shape)
     return None
@@ -259,7 +260,7 @@ def _looks_like_points(value: Any) -> bool:
 
 
 def _holds_points(record: Any) -> bool:
-    """Whether a record of a pickle is key points: MSKA's `keypoint` [T, K, 3], not features [T, D] under that name."""
+    """Whether a record has key points, such as MSKA's `keypoint` [T, K, 3], but not features [T, D] with that name."""
     if not isinstance(record, Mapping):
         return _looks_like_points(record)
     key = _key(record, POINT_KEYS)
@@ -270,42 +271,42 @@ def _holds_points(record: Any) -> bool:
 
 
 def _record(record: Mapping[Any, Any], where: str) -> RawPoints:
-    """Key points of one clip with their scores: arrays, or lists with one array a frame."""
+    """Key points of one clip with their scores: arrays, or lists with one array per frame."""
     key, score_key = _key(record, POINT_KEYS), _key(record, SCORE_KEYS)
     assert key is not None
     points, scores = record[key], record[score_key] if score_key is not None else None
     if isinstance(points, list | tuple):
         if scores is not None and (_shape(scores) is None and not isinstance(scores, list | tuple)):
-            raise ValueError(f"{where}: {score_key} needs an array or one a frame, got {type(scores).__name__}")
+            raise ValueError(f"{where}: {score_key} needs an array or one per frame, got {type(scores).__name__}")
         if scores is not None and len(scores) != len(points):
             raise ValueError(f"{where}: {len(points)} frames of {key} and {len(scores)} of {score_key}; write it again")
         return _frames([(points[t], None if scores is None else scores[t]) for t in range(len(points))], where)
     if _shape(points) is None:
-        raise ValueError(f"{where}: {key} needs an array [T, K, 2 or 3] or one a frame, got {type(points).__name__}")
+        raise ValueError(f"{where}: {key} needs an array [T, K, 2 or 3] or one per frame, got {type(points).__name__}")
     return _array(points, scores, where)
 
 
 def _numbers(value: Any, where: str) -> np.ndarray:
-    """As float32, or one line."""
+    """Converts values to float32; raises a one-line error if that is impossible."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()
     try:
         array = np.asarray(value)
         if array.dtype.kind == "O":
-            array = array.astype(np.float64)  # None becomes NaN; text and ragged rows do not pass
+            array = array.astype(np.float64)  # None becomes NaN; text and ragged rows raise an error
     except (ValueError, TypeError, OverflowError):
         raise ValueError(
-            f"{where}: key points are ragged or no numbers; needs one row of 2 to 4 numbers a point"
+            f"{where}: key points are ragged or not numbers; needs one row of 2 to 4 numbers per point"
         ) from None
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{where}: key points must be numbers, got {array.dtype}")
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinity, which is an error later
         return array.astype(np.float32)
 
 
 def _array(points: Any, scores: Any, where: str) -> RawPoints:
-    """[T, K, C], [1, T, K, C], [T, P, K, C] with scores of the same axes as [T, P, K, C], [T, P, K]."""
+    """Converts points [T, K, C], [1, T, K, C] or [T, P, K, C], and scores of these axes, to [T, P, K, C], [T, P, K]."""
     array = _numbers(points, where)
     shape = list(array.shape)
     if array.ndim not in (3, 4) or not 2 <= array.shape[-1] <= 4 or 0 in array.shape:
@@ -317,7 +318,7 @@ def _array(points: Any, scores: Any, where: str) -> RawPoints:
     if marks is not None and marks.ndim == array.ndim and marks.shape[-1] == 1:
         marks = marks[..., 0]
     if marks is not None and marks.shape != array.shape[:-1]:
-        raise ValueError(f"{where}: scores need {shape[:-1]} as the key points have, got {list(marks.shape)}")
+        raise ValueError(f"{where}: scores need {shape[:-1]} like the key points, got {list(marks.shape)}")
     if array.ndim == 3:
         array, marks = array[:, None], None if marks is None else marks[:, None]
     elif shape[0] == 1 and shape[1] > 1:  # a batch of one clip
@@ -325,13 +326,13 @@ def _array(points: Any, scores: Any, where: str) -> RawPoints:
     elif shape[1] > min(MOST_PEOPLE, shape[0]):
         raise ValueError(
             f"{where}: key points need axes [T, P, K, numbers] (frames, people, points), got {shape}, more people than "
-            f"frames or than {MOST_PEOPLE}; put frames first, or give one clip a file"
+            f"frames or than {MOST_PEOPLE}; put frames first, or write one file per clip"
         )
     return RawPoints(where, array, marks)
 
 
 def _frames(frames: Sequence[tuple[Any, Any]], where: str) -> RawPoints:
-    """One (points [P, K, C] or [K, C], scores [P, K] or [K] or None) a frame; people differ in number."""
+    """Combines frames of (points [P, K, C] or [K, C], scores [P, K] or [K] or None) with varying numbers of people."""
     people: list[np.ndarray] = []
     marks: list[np.ndarray | None] = []
     size: tuple[int, ...] | None = None
@@ -350,7 +351,7 @@ def _frames(frames: Sequence[tuple[Any, Any]], where: str) -> RawPoints:
         if len(array) > MOST_PEOPLE:
             raise ValueError(f"{here}: {len(array)} people; at most {MOST_PEOPLE} are read, so axes may be mixed up")
         if size is not None and len(array) and array.shape[1:] != size:
-            raise ValueError(f"{here}: key points {list(array.shape[1:])}, frames before it have {list(size)}")
+            raise ValueError(f"{here}: key points {list(array.shape[1:])}, but earlier frames have {list(size)}")
         size = array.shape[1:] if len(array) else size
         mark = None if scores is None else _numbers(scores, f"{here}, scores")
         if mark is not None:
@@ -361,10 +362,10 @@ def _frames(frames: Sequence[tuple[Any, Any]], where: str) -> RawPoints:
         people.append(array)
         marks.append(mark)
     if size is None:
-        raise ValueError(f"{where}: no frame holds a person")
+        raise ValueError(f"{where}: no frame has a person")
     scored = [mark is not None for array, mark in zip(people, marks) if len(array)]
     if any(scored) and not all(scored):
-        raise ValueError(f"{where}: some frames have scores and others none; write it again with all or none")
+        raise ValueError(f"{where}: some frames have scores and others do not; write it again with all or none")
     most = max(map(len, people))
     numbers = np.full((len(people), most, *size), np.nan, np.float32)
     scores_of_all = np.zeros(numbers.shape[:3], np.float32) if any(scored) else None
@@ -384,7 +385,7 @@ def _json(path: Path) -> Any:
 
 
 def _from_json(path: Path) -> RawPoints:
-    """MMPose (`instance_info` or a list of frames with `instances`), AlphaPose (a list by `image_id`), or a record."""
+    """Reads JSON of MMPose (`instance_info` or frames with `instances`), AlphaPose (`image_id`) or a record."""
     content = _json(path)
     if isinstance(content, Mapping) and "instance_info" in content:
         content = content["instance_info"]
@@ -419,20 +420,22 @@ def _mmpose(entries: Sequence[Mapping[str, Any]], path: Path) -> RawPoints:
 
 
 def _people(people: Sequence[Mapping[str, Any]], where: str) -> tuple[Any, Any]:
-    """Entries of people in one frame, as points and scores."""
+    """Points and scores of the people in one frame."""
     points = [_numbers(person[_key(person, POINT_KEYS) or ""], where) for person in people]
-    keys = [_key(person, SCORE_KEYS[:-2]) for person in people]  # AlphaPose's `score` is of the whole person
+    keys = [_key(person, SCORE_KEYS[:-2]) for person in people]  # AlphaPose's `score` is for the person as a whole
     if len({array.shape for array in points}) > 1:
-        raise ValueError(f"{where}: people have other numbers of key points, {sorted({a.shape[0] for a in points})}")
+        raise ValueError(
+            f"{where}: people have different numbers of key points, {sorted({a.shape[0] for a in points})}"
+        )
     if not any(keys):
         return points, None
     if not all(keys):
-        raise ValueError(f"{where}: some people have scores and others none; write it again")
+        raise ValueError(f"{where}: some people have scores and others do not; write it again")
     return points, [_numbers(person[key], f"{where}, scores") for person, key in zip(people, keys) if key]
 
 
 def _alphapose(entries: Sequence[Mapping[str, Any]], path: Path) -> RawPoints:
-    """Entries of one person each; frames by the last number in `image_id`, and those between without a person."""
+    """Reads entries of one person each; the last number in `image_id` is the frame. Frames between have no person."""
     frames: dict[int, list[Mapping[str, Any]]] = {}
     for entry in entries:
         found = NUMBERS.findall(str(entry["image_id"]))
@@ -442,7 +445,7 @@ def _alphapose(entries: Sequence[Mapping[str, Any]], path: Path) -> RawPoints:
         flat = _numbers(entry[_key(entry, POINT_KEYS) or ""], f"{path}, image_id {entry['image_id']}")
         if flat.ndim == 1 and len(flat) % 3:
             raise ValueError(
-                f"{path}, image_id {entry['image_id']}: {len(flat)} numbers are no points of x, y, confidence"
+                f"{path}, image_id {entry['image_id']}: {len(flat)} numbers are not points of x, y, confidence"
             )
         frames.setdefault(number, []).append({"keypoints": flat.reshape(-1, 3) if flat.ndim == 1 else flat})
     first, last = min(frames), max(frames)  # frames without a person have no entry
@@ -455,20 +458,20 @@ def _alphapose(entries: Sequence[Mapping[str, Any]], path: Path) -> RawPoints:
 
 
 def _in_a_row(numbers: Sequence[int], where: str) -> None:
-    """Refuse frames that are missing or out of order."""
+    """Raises an error if frames are missing or out of order."""
     for before, after in pairwise(numbers):
         if after != before + 1:
             raise ValueError(
-                f"{where}: frame {before} is followed by frame {after}; frames without a person need an empty entry, "
-                f"so that the rest stays in time"
+                f"{where}: frame {before} is followed by frame {after}; frames without a person need an empty entry "
+                f"to keep the timing"
             )
 
 
 def _openpose(folder: Path) -> RawPoints:
-    """A folder of NAME_000000000012_keypoints.json, one a frame: parts of each person side by side."""
+    """Reads a folder of NAME_000000000012_keypoints.json, one per frame; concatenates the parts of each person."""
     numbered = []
     for file in folder.glob("*_keypoints.json"):
-        if file.name.startswith("."):  # a Mac's shadow of a file
+        if file.name.startswith("."):  # metadata files of macOS
             continue
         number = FRAME_NUMBER.search(file.name)
         if number is None:
@@ -476,14 +479,14 @@ def _openpose(folder: Path) -> RawPoints:
         numbered.append((int(number[1]), file))
     numbered.sort()
     if not numbered:
-        raise ValueError(f"{folder}: holds no *_keypoints.json")
+        raise ValueError(f"{folder}: contains no *_keypoints.json")
     _in_a_row([number for number, _ in numbered], str(folder))
     frames, sizes = [], None
     for _, file in numbered:
         content = _json(file)
         people = content.get("people") if isinstance(content, Mapping) else None
         if not isinstance(people, list) or not all(isinstance(person, Mapping) for person in people):
-            raise ValueError(f"{file}: needs a list of people, as OpenPose writes it")
+            raise ValueError(f"{file}: needs a list of people, as written by OpenPose")
         rows = []
         for person in people:
             parts = {part: _numbers(person.get(part, []), f"{file}, {part}") for part in OPENPOSE_PARTS}
@@ -494,7 +497,7 @@ def _openpose(folder: Path) -> RawPoints:
             if empty:
                 raise ValueError(f"{file}: has no {', '.join(empty)}; run OpenPose with --face and --hand")
             if sizes is not None and own != sizes:
-                raise ValueError(f"{file}: has parts of {own} numbers, frames before it {sizes}")
+                raise ValueError(f"{file}: has parts of {own} numbers, but earlier frames {sizes}")
             sizes = own
             rows.append(np.concatenate([values.reshape(-1, 3) for values in parts.values()]))
         frames.append((rows, None))
@@ -505,18 +508,18 @@ def _openpose(folder: Path) -> RawPoints:
 
 
 def _pose_format(path: Path) -> RawPoints:
-    """A file of pose-format; its points are told by their names."""
+    """Reads a pose-format file; its points are identified by their names."""
     pose = _opened(path)
     layout, columns = _named_points(pose.header.components, path)
     data, seen = pose.body.data, np.asarray(pose.body.confidence, dtype=np.float32)  # [T, people, points, ...]
     if data.shape[0] == 0 or data.shape[1] == 0:
-        raise ValueError(f"{path}: holds no frame with a person")
+        raise ValueError(f"{path}: has no frame with a person")
     numbers = np.asarray(np.ma.getdata(data), dtype=np.float32)[..., :3]
     return RawPoints(str(path), numbers, seen, layout, columns)
 
 
 def pose_file_rate(path: Path) -> float | None:
-    """Frames a second of a .pose file; None for other files, and where it says none.
+    """Frames per second of a .pose file; None for other files and files without a rate.
 
     Raises:
         ValueError: not a readable .pose file.
@@ -527,7 +530,7 @@ def pose_file_rate(path: Path) -> float | None:
 
 
 def _opened(path: Path) -> Any:
-    """The file as pose-format has it, or one clear line."""
+    """Opens a file with pose-format; raises a one-line error if that fails."""
     try:
         from pose_format import Pose
     except ImportError:
@@ -537,13 +540,13 @@ def _opened(path: Path) -> Any:
     content = read_bytes(path)
     try:
         return Pose.read(content)
-    except Exception as error:  # struct, value, memory and index errors alike mean a broken file
+    except Exception as error:  # struct, value, memory and index errors all mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable .pose file ({reason}); copy or convert it again") from None
 
 
 def _named_points(components: Any, path: Path) -> tuple[PoseLayout, tuple[int, ...]]:
-    """The layout whose parts a file has, all of them and no others, and where its points stand."""
+    """The layout that has exactly the parts of a file, and the indices of its points."""
     starts, start = {}, 0
     for component in components:
         starts[component.name] = (start, component)

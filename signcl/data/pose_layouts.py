@@ -1,8 +1,8 @@
-"""Layouts of key points: which points a row of features holds, and how the arrays of the field order their points.
+"""Layouts of key points: the points in a row of features, and the point orders of common estimators.
 
-`LAYOUTS` are what models read: named parts (body, face, hands), the same for every file of a kind. `POINT_ORDERS` are
-the arrays that people bring, known by their number of points or named by `input.pose_layout`; each says which of its
-points make up which layout. The same table stands in docs/data.md.
+`LAYOUTS` are the inputs of models: named parts (body, face, hands), the same for every file of a kind. `POINT_ORDERS`
+are arrays of estimators, recognised by their number of points or named by `input.pose_layout`; each lists the points
+that make up its layout. docs/data.md has the same table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 HAND_EDGES = tuple((0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1)
                    for finger in range(5) for joint in range(4))  # fmt: skip
-"""The wrist is point 0; every finger has four more, from the palm outwards."""
+"""The wrist is point 0; every finger has four points, from the palm outwards."""
 BODY_EDGES = ((0, 1), (0, 2), (2, 4), (1, 3), (3, 5), (0, 6), (1, 7), (6, 7))
 FACE_CONTOURS = (
     0, 7, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70, 78, 80, 81, 82, 84, 87,
@@ -62,19 +62,19 @@ class PosePart:
 
     name: str
     component: str
-    """What the file calls it."""
+    """Name of the part in the file."""
     points: tuple[str, ...]
-    """What the file calls its points; none: takes them by number."""
+    """Names of the points in the file; empty: identified by number."""
     count: int
     edges: tuple[tuple[int, int], ...] = ()
     """Bones, as pairs of points of this part."""
     root: int | None = 0
-    """The point that the part is seen from, for its shape; None: its mean."""
+    """The point relative to which the shape of the part is computed; None: its mean."""
 
 
 @dataclass(frozen=True)
 class PoseLayout:
-    """Points in the order of the features."""
+    """The points of a row of features, in order."""
 
     name: str
     parts: tuple[PosePart, ...]
@@ -137,13 +137,13 @@ LAYOUTS = {
         _mediapipe("mediapipe_body", face=False, hands=False),
     )
 }
-"""178 points of MediaPipe Holistic, 120 of OpenPose, 118 of COCO-WholeBody, 50 and 8 of MediaPipe without its face and
-without face and hands. No two have rows of one size."""
+"""178 points of MediaPipe Holistic, 120 of OpenPose, 118 of COCO-WholeBody; of MediaPipe, 50 without the face and 8
+without face and hands. No two layouts have rows of the same size."""
 
 
 @dataclass(frozen=True)
 class PointOrder:
-    """How an array [..., K, 2 to 4] orders its points."""
+    """The order of points in an array [..., K, 2 to 4]."""
 
     name: str
     """The value of `input.pose_layout`."""
@@ -151,9 +151,9 @@ class PointOrder:
     """K of the array."""
     layout: PoseLayout
     columns: tuple[int, ...]
-    """Which of the K points are those of the layout, in its order."""
+    """Indices of the layout's points among the K points, in the order of the layout."""
     third: Literal["confidence", "depth"]
-    """What stands behind x and y. A fourth number is a confidence behind a depth."""
+    """The number after x and y. A fourth number is a confidence after a depth."""
     what: str
     """Parts of the array in their order, for people."""
 
@@ -206,20 +206,20 @@ POINT_ORDERS = {order.name: order for order in _orders()}
 
 
 def known_orders() -> str:
-    """The table in one line, for messages."""
+    """All known orders in one line, for messages."""
     return "; ".join(f"{order.name} ({order.what})" for order in POINT_ORDERS.values())
 
 
 def order_of(points: int, name: str, where: str) -> PointOrder:
-    """How an array of so many points orders them.
+    """Finds the order of points in an array.
 
     Args:
         points: K of the array.
-        name: of `POINT_ORDERS`, or `auto`: by K alone.
+        name: a key of `POINT_ORDERS`, or `auto` to choose by K.
         where: the file, for messages.
 
     Raises:
-        ValueError: a name that is unknown or has another K; a K that no order has, or more than one.
+        ValueError: a name that is unknown or has a different K; a K that no order has, or several.
     """
     if name != "auto":
         if name not in POINT_ORDERS:
@@ -228,46 +228,46 @@ def order_of(points: int, name: str, where: str) -> PointOrder:
         if order.points != points:
             raise ValueError(
                 f"{where}: input.pose_layout={name} needs {order.points} points ({order.what}), got {points}; set it "
-                f"to auto or to what the file holds"
+                f"to auto or to the order in the file"
             )
         return order
     fitting = [order for order in POINT_ORDERS.values() if order.points == points]
     if not fitting:
         raise ValueError(
-            f"{where}: {points} points are no known layout of key points; known are {known_orders()}; features that "
-            f"are no key points need [T, D]"
+            f"{where}: {points} points are no known layout of key points; known are {known_orders()}; features other "
+            f"than key points need [T, D]"
         )
     if len(fitting) > 1:
         names = " or ".join(f"{order.name} ({order.what})" for order in fitting)
         raise ValueError(
-            f"{where}: arrays of {points} points come in {len(fitting)} orders; name the one of yours with "
+            f"{where}: arrays of {points} points can have {len(fitting)} orders; choose yours with "
             f"input.pose_layout={names}"
         )
     return fitting[0]
 
 
 def layout_of(feature_dim: int) -> tuple[PoseLayout, int]:
-    """The layout behind a row of so many numbers, and numbers per point (x, y, then z and confidence where kept).
+    """The layout of rows of this size, and the numbers per point (x, y, then z and confidence if kept).
 
     Raises:
-        ValueError: no layout has such rows.
+        ValueError: no layout has rows of this size.
     """
     for layout in LAYOUTS.values():
         if feature_dim % layout.points == 0 and 2 <= feature_dim // layout.points <= 4:
             return layout, feature_dim // layout.points
     known = ", ".join(f"{layout.points} points of {name}" for name, layout in LAYOUTS.items())
     raise ValueError(
-        f"rows of key points have 2 to 4 numbers for each of {known}, got rows of {feature_dim}; features that are no "
-        f"key points go with model.visual=feature_mlp"
+        f"rows of key points have 2 to 4 numbers for each of {known}, got rows of {feature_dim}; for features other "
+        f"than key points, use model.visual=feature_mlp"
     )
 
 
 def other_layout(trained: int, came: int) -> str:
-    """Why rows of one size do not go with a model of another, where both are key points; else nothing.
+    """Explains why key points of one size do not fit a model trained on another; "" if they are not key points.
 
     Args:
-        trained: numbers of a row that the model was trained on.
-        came: numbers of a row of the clip.
+        trained: numbers per row in training.
+        came: numbers per row of the clip.
     """
     try:
         (needs, numbers), (has, other) = layout_of(trained), layout_of(came)
@@ -275,7 +275,7 @@ def other_layout(trained: int, came: int) -> str:
         return ""
     if needs is has:
         return (
-            f"the model was trained on {needs.name} key points with {numbers} numbers a point, these have {other}; "
+            f"the model was trained on {needs.name} key points with {numbers} numbers per point, these have {other}; "
             f"read them with its input.pose_dims and input.pose_confidence"
         )
     counts = {part.name: part.count for part in has.parts}
@@ -287,10 +287,10 @@ def other_layout(trained: int, came: int) -> str:
     ]
     why = f"missing {', '.join(lacks)}" if lacks else f"its {', '.join(differ)} differ" if differ else ""
     more = sorted(set(counts) - {part.name for part in needs.parts})
-    why = why or f"the model knows no {', '.join(more)}"
+    why = why or f"the model does not use {', '.join(more)}"
     return (
         f"the model was trained on {needs.name} key points ({_parts(needs)}), these are {has.name} ({_parts(has)}): "
-        f"{why}; extract key points of the kind of the training"
+        f"{why}; extract the same kind of key points as in training"
     )
 
 

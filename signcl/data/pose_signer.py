@@ -1,7 +1,7 @@
-"""One signer, followed through a clip that shows several people.
+"""Tracks the signer through a clip that shows several people.
 
-Estimators number the people of a frame as they find them, so that number 0 may be another person in the next frame.
-Here a person is who is nearest to where the person was, by the points of the body.
+Estimators number people per frame, so number 0 may be a different person in the next frame. Here, people are matched
+between frames by the distance of their body points.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ import numpy as np
 
 __all__ = ["follow_signer", "frame_ranges"]
 
-NEAR = 0.75  # shoulder widths that a body moves from one frame to the next; two people stand further apart
-NEARER = 0.25  # more for every frame in which it was lost,
+NEAR = 0.75  # maximum movement of a body between frames, in shoulder widths; two people are further apart
+NEARER = 0.25  # added for every frame in which it was lost,
 FARTHEST = 2.0  # up to this
-SAME = 0.2  # shoulder widths: two detections this near are one person found twice
+SAME = 0.2  # shoulder widths: two closer detections are the same person found twice
 MOST_TRACKS = 20
-LITTLE = 0.05  # of the signer's prominence: less is noise of the detector
+LITTLE = 0.05  # tracks below this share of the signer's prominence are detector noise
 
 
 def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.ndarray, list[str]]:
-    """Which of the people in each frame is the signer.
+    """Finds the signer among the people in each frame.
 
-    Every person becomes a track: from where they are most prominent (size times mean confidence), forwards and
-    backwards to the nearest body in the next frame. The signer is the track with the greatest sum of prominence. Where
-    that is lost, a track that begins anew when nobody else was in the picture goes on with it, and says so.
+    Each person becomes a track: from the frame where they are most prominent (size times mean confidence), forwards and
+    backwards to the nearest body in the next frame. The signer is the track with the largest total prominence. If it is
+    lost, a track that never overlaps with it continues it, with a note.
 
     Args:
-        points: x and y of the layout's points, the body first, its first two points the shoulders. [T, P, K, 2]
-        seen: their confidences, 0 where not found. [T, P, K]
+        points: x and y of the layout's points; the body first, whose first two points are the shoulders. [T, P, K, 2]
+        seen: their confidences, 0 if not found. [T, P, K]
         body: number of body points.
 
     Returns:
-        Index of the signer's person in each frame, -1 where the signer was not found [T]; and what is doubtful, in
-        lines that name frames.
+        Index of the signer among the people in each frame, -1 if not found [T]; and notes on doubtful frames.
     """
     alive: np.ndarray = np.any(seen > 0, axis=2)
     points = np.where(seen[..., None] > 0, points, np.nan)
@@ -58,12 +57,12 @@ def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.n
     order = sorted(range(len(tracks)), key=lambda n: -weight[n])
     signer, notes = tracks[order[0]].copy(), []
     if doubtful[order[0]]:
-        notes.append(f"two people are equally near in {frame_ranges(doubtful[order[0]])}; check who is followed there")
+        notes.append(f"two people are equally near in {frame_ranges(doubtful[order[0]])}; check who is tracked there")
     rivals = [n for n in order[1:] if weight[n] > 0.8 * weight[order[0]] and ((tracks[n] >= 0) & (signer >= 0)).any()]
     if rivals:
         both = np.flatnonzero((tracks[rivals[0]] >= 0) & (signer >= 0)).tolist()
         notes.append(
-            f"two people are about as large and clear in {frame_ranges(both)}; the larger, clearer one is read"
+            f"two people are about equally large and clear in {frame_ranges(both)}; the larger, clearer one is used"
         )
     for n in order[1:]:
         others = tracks[n] >= 0
@@ -71,12 +70,12 @@ def follow_signer(points: np.ndarray, seen: np.ndarray, body: int) -> tuple[np.n
             new = others & (signer < 0)
             if new.any():
                 notes.append(
-                    f"the signer is lost and taken up elsewhere in {frame_ranges(np.flatnonzero(new).tolist())}"
+                    f"the signer is lost and continued elsewhere in {frame_ranges(np.flatnonzero(new).tolist())}"
                 )
                 signer[new] = tracks[n][new]
     lost = np.flatnonzero((signer < 0) & alive.any(axis=1)).tolist()
     if lost:
-        notes.append(f"the signer is lost beside other people in {frame_ranges(lost)}; those rows have no points")
+        notes.append(f"the signer is lost among other people in {frame_ranges(lost)}; those rows have no points")
     return signer, notes
 
 
@@ -89,12 +88,12 @@ def frame_ranges(frames: Sequence[int], most: int = 4) -> str:
         else:
             runs.append([frame, frame])
     shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
-    more = f" and {len(runs) - most} more places" if len(runs) > most else ""
+    more = f" and {len(runs) - most} more ranges" if len(runs) > most else ""
     return f"frame{'s' if len(frames) > 1 else ''} {shown}{more}"
 
 
 def _sizes(points: np.ndarray) -> np.ndarray:
-    """How large each person is: the distance of the shoulders, or 0.3 of the extent where that is more. [T, P]"""
+    """Size of each person: the shoulder width, or 0.3 of the extent if that is more. [T, P]"""
     shoulders = np.linalg.norm(points[:, :, 0] - points[:, :, 1], axis=2)
     low = np.where(np.isnan(points), np.inf, points).min(axis=2)
     high = np.where(np.isnan(points), -np.inf, points).max(axis=2)
@@ -103,8 +102,8 @@ def _sizes(points: np.ndarray) -> np.ndarray:
 
 
 def _apart(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Mean distance of the body points that both have; inf where they share none. [P, K, 2], [K, 2] -> [P]"""
-    distances = np.linalg.norm(here - there, axis=2)  # [P, K], nan where one is not found
+    """Mean distance of the body points that both have; inf if they share none. [P, K, 2], [K, 2] -> [P]"""
+    distances = np.linalg.norm(here - there, axis=2)  # [P, K], nan if either is not found
     shared = (~np.isnan(distances)).sum(axis=1)
     return np.where(shared > 0, np.nansum(distances, axis=1) / np.maximum(shared, 1), np.inf)
 
@@ -112,7 +111,7 @@ def _apart(here: np.ndarray, there: np.ndarray) -> np.ndarray:
 def _track(
     body: np.ndarray, size: np.ndarray, prominence: np.ndarray, free: np.ndarray
 ) -> tuple[np.ndarray, list[int]]:
-    """One person from its most prominent frame on, both ways; and the frames where another one is as near."""
+    """Tracks one person both ways from the most prominent frame; also returns frames where another one is as near."""
     frames = len(free)
     start, person = np.unravel_index(np.where(free, prominence, -1.0).argmax(), free.shape)
     track = np.full(frames, -1)
@@ -135,7 +134,7 @@ def _track(
                     doubtful.append(t)
                     break
             track[t] = candidates[best]
-            # Points that are not found now keep their last place.
+            # Points that are not found keep their last position.
             now = body[t, candidates[best]]
             known = np.where(np.isnan(now), known, now)
             last, width = t, float(size[t, candidates[best]]) or width
@@ -143,7 +142,7 @@ def _track(
 
 
 def _jumps(chosen: np.ndarray, points: np.ndarray, size: np.ndarray, body: int) -> list[str]:
-    """Where the only person of a frame is far from the only person of the frame before."""
+    """Notes frames whose only person is far from the only person of the previous frame."""
     there = np.flatnonzero(chosen >= 0)
     far = []
     for before, after in pairwise(there.tolist()):
@@ -153,4 +152,4 @@ def _jumps(chosen: np.ndarray, points: np.ndarray, size: np.ndarray, body: int) 
         distance = float(_apart(points[after, chosen[after], :body][None], known)[0])
         if width > 0 and np.isfinite(distance) and distance / width > min(FARTHEST, NEAR + NEARER * (gap - 1)):
             far.append(after)
-    return [f"the person is far from where it was in {frame_ranges(far)}; another person, or a cut"] if far else []
+    return [f"the person has moved far in {frame_ranges(far)}; another person, or a cut"] if far else []

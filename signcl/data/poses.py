@@ -1,8 +1,8 @@
-"""Poses: key points as features, one row of normalised points a frame.
+"""Poses: key points as features, one row of normalised points per frame.
 
-Files are read in `signcl.data.pose_files`, layouts stand in `signcl.data.pose_layouts`; here the signer's points are
-chosen, cleaned, filled and normalised. A point that was not found is zero. The package pose-format is needed to read a
-.pose file (`pip install 'signcl[pose]'`), not to read others or to train on what was read.
+`signcl.data.pose_files` reads files, `signcl.data.pose_layouts` defines layouts; this module selects, cleans, fills and
+normalises the signer's points. Points that were not found are zero. Only .pose files need the package pose-format
+(`pip install 'signcl[pose]'`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
     "signer_points",
 ]
 
-SMALL = 4.0  # no picture is this small in pixels: coordinates below are shares of the picture, or normalised before
-HIGHEST = 20.0  # RTMPose rates points up to about 10; above this a confidence counts percent, or is no confidence
+SMALL = 4.0  # smaller coordinates are not pixels but relative to the picture, or already normalised
+HIGHEST = 20.0  # RTMPose's confidences go up to about 10; above this, they are percentages or not confidences
 
 
 @dataclass(frozen=True)
@@ -39,36 +39,36 @@ class PoseReading:
     """How key points become features: the keys `input.pose_*` of a recipe."""
 
     dims: int = 2
-    """2 for x and y, 3 with the depth that MediaPipe estimates (unsteady)."""
+    """2 for x and y, 3 to add the depth estimated by MediaPipe (noisy)."""
     confidence: bool = False
-    """Keep each point's confidence as one more number, so that "not found" differs from "at the centre"."""
+    """Add the confidence of each point as a further number, so that "not found" differs from "at the centre"."""
     layout: str = "auto"
     """The order of points in arrays, a key of `POINT_ORDERS`; auto: by their number."""
     min_confidence: float = 0.0
-    """Points of this confidence or less count as not found."""
+    """Points with this confidence or less count as not found."""
     fill: int = 0
-    """Gaps of at most so many frames are interpolated."""
+    """Gaps of at most this many frames are interpolated."""
     aspect: float | None = None
-    """Width over height of the picture, where coordinates are shares of it; None leaves them."""
+    """Width / height of the picture, for coordinates relative to it; None leaves them unchanged."""
 
 
 @dataclass(frozen=True)
 class PoseClip:
-    """The signer's points of a clip before they are normalised, and how good they are."""
+    """The signer's points in a clip before normalisation, with notes on their quality."""
 
     where: str
     layout: PoseLayout
     points: np.ndarray
     """[T, K, 2 or 3]"""
     seen: np.ndarray
-    """Confidences, 0 where not found. [T, K]"""
+    """Confidences, 0 if not found. [T, K]"""
     notes: tuple[str, ...] = ()
-    """What is doubtful about who the signer is, with frames."""
+    """Doubts about who the signer is, with frames."""
     small: bool = False
-    """Coordinates are no pixels."""
+    """Coordinates are not in pixels."""
 
     def lacks(self) -> dict[str, np.ndarray]:
-        """Frames in which less than half of a part's points were found, by part. [T] bool each"""
+        """For each part, the frames in which less than half of its points were found. [T] bool each"""
         found = {
             part: (self.seen[:, first:last] > 0).mean(axis=1) < 0.5
             for part, (first, last) in self.layout.ranges().items()
@@ -77,15 +77,15 @@ class PoseClip:
 
 
 def read_pose(path: Path | str, *, dims: int = 2, confidence: bool = False) -> np.ndarray:
-    """Key points of a file of one clip as features, see `pose_rows`.
+    """Reads the key points of one clip as features, see `pose_rows`.
 
     Args:
-        path: a .pose file, or another one of a single clip that `signcl.data.pose_files.read_points` reads.
-        dims, confidence: as of `PoseReading`.
+        path: a .pose file, or another file of a single clip that `signcl.data.pose_files.read_points` reads.
+        dims, confidence: as in `PoseReading`.
 
     Raises:
-        ValueError: pose-format is not installed; no readable key points; points of no known layout; no depth in it; no
-            frame with both shoulders.
+        ValueError: pose-format is not installed; no readable key points; an unknown layout; no depth although `dims` is
+            3; no frame with both shoulders.
         FileNotFoundError: nothing at `path`.
     """
     found = read_points(Path(path))
@@ -96,21 +96,21 @@ def read_pose(path: Path | str, *, dims: int = 2, confidence: bool = False) -> n
 
 
 def signer_points(raw: RawPoints, reading: PoseReading) -> PoseClip:
-    """One signer's points of a layout. Of several people one is followed (`follow_signer`).
+    """Selects the signer's points of a layout; with several people, one is tracked (`follow_signer`).
 
     Raises:
-        ValueError: points of no known layout, infinite ones, or fewer numbers a point than `reading.dims`.
+        ValueError: an unknown layout, infinite points, or fewer numbers per point than `reading.dims`.
     """
     if reading.dims not in (2, 3):
         raise ValueError(f"input.pose_dims: key points have 2 or 3 dimensions, got {reading.dims}")
     layout, numbers, scores = raw.placed(reading.layout)  # [T, P, K, 2 or 3], [T, P, K]
     if numbers.shape[3] < reading.dims:
         raise ValueError(
-            f"{raw.where}: has {numbers.shape[3]} dimensions a point, got input.pose_dims={reading.dims}; set it to 2"
+            f"{raw.where}: has {numbers.shape[3]} dimensions per point, got input.pose_dims={reading.dims}; set it to 2"
         )
     points = numbers[..., : reading.dims]
     scores = np.nan_to_num(scores, nan=0.0)
-    # A point that is NaN is one that was not found, as MediaPipe tables have it; infinity is a broken file.
+    # NaN means that a point was not found, as in MediaPipe tables; infinity means a broken file.
     seen = np.where((scores > reading.min_confidence) & ~np.isnan(points).any(axis=3), scores, 0.0)
     broken = np.isinf(scores) | (np.isinf(points).any(axis=3) & (seen > 0))
     if broken.any():
@@ -127,17 +127,17 @@ def signer_points(raw: RawPoints, reading: PoseReading) -> PoseClip:
 
 
 def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
-    """Key points of a clip as features.
+    """Converts the key points of a clip to features.
 
-    Centred between the shoulders and scaled so that they are 1 apart, both in the mean over the clip, so that neither
-    the place of the signer in the picture nor the size of the picture matters; what the torso does within a clip stays.
-    A point that was not found is all zeros.
+    Points are centred between the shoulders and scaled to a shoulder width of 1, both averaged over the clip. The
+    position of the signer and the size of the picture thus do not matter, but movement of the torso is kept. Points
+    that were not found are all zeros.
 
     Returns:
-        Rows of K points, each with its numbers side by side. [T, K * (dims + confidence)] float32
+        Rows of K points, with the numbers of each point adjacent. [T, K * (dims + confidence)] float32
 
     Raises:
-        ValueError: as of `signer_points`; no frame with both shoulders; confidences that are none.
+        ValueError: as in `signer_points`; no frame with both shoulders; invalid confidences.
     """
     clip = signer_points(raw, reading)
     points, seen = clip.points, clip.seen
@@ -145,11 +145,11 @@ def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
         points = points * np.array([reading.aspect, 1.0, reading.aspect][: reading.dims], points.dtype)
     both = (seen[:, :2] > 0).all(axis=1)
     if not both.any():
-        raise ValueError(f"{raw.where}: no frame shows both shoulders, by which key points are normalised")
+        raise ValueError(f"{raw.where}: no frame shows both shoulders, which are needed to normalise key points")
     shoulders = points[both, :2]
     apart = float(np.linalg.norm(shoulders[:, 0, :2] - shoulders[:, 1, :2], axis=1).mean())
     if not apart > 0:
-        raise ValueError(f"{raw.where}: both shoulders stand on one point, so that key points cannot be normalised")
+        raise ValueError(f"{raw.where}: both shoulders are at the same point, so key points cannot be normalised")
     middle = shoulders.mean(axis=(0, 1))
     if reading.fill:
         points, seen = filled(points, seen, reading.fill)
@@ -165,15 +165,15 @@ def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
 
 
 def filled(points: np.ndarray, seen: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points that were lost for a few frames, on a straight line between the frames around.
+    """Fills short gaps of a point by linear interpolation.
 
-    A filled point gets the lower confidence of the two. What is lost at the start or the end of a clip, or for longer,
-    stays lost.
+    A filled point gets the lower confidence of the two neighbours. Longer gaps, and gaps at the start or end of a clip,
+    are not filled.
 
     Args:
         points: [T, K, 2 or 3]
-        seen: confidences, 0 where not found. [T, K]
-        longest: frames of a gap.
+        seen: confidences, 0 if not found. [T, K]
+        longest: maximum length of a gap, in frames.
     """
     points, seen = points.copy(), seen.copy()
     frames = np.arange(len(seen))[:, None]

@@ -1,6 +1,6 @@
-"""Talk on stderr: one-line messages and progress. Results go to stdout, elsewhere.
+"""Messages and progress on stderr; results are written to stdout elsewhere.
 
-On a terminal progress is a bar; in a log file it is a line now and then, with the time left.
+On a terminal, progress is a bar; in a log file, occasional lines with the time left.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Bar", "is_progress", "say", "spelt", "track"]
 T = TypeVar("T")
 
 APART = (10.0, 60.0)
-"""Seconds until the first line of progress, and at most between two; each pause is half as long again."""
+"""Seconds until the first line of progress, and maximum between two; each pause is 1.5 times the previous one."""
 MEASURED = 5.0
-"""Seconds after the first step before the pace is known: several processes take their first steps at once."""
+"""Seconds after the first step before the pace is estimated, because several processes start at the same time."""
 LINE = re.compile(r".*: \d+ of \d+, .* left$")
 
 
 def say(message: str) -> None:
-    """A line on stderr, above any progress bar."""
+    """Prints a line on stderr, above any progress bar."""
     if Bar.active is not None:
         Bar.active.console.print(message, highlight=False, markup=False, soft_wrap=True)
     else:
@@ -32,12 +32,12 @@ def say(message: str) -> None:
 
 
 def is_progress(line: str) -> bool:
-    """Whether a line of another process's stderr is one of progress."""
+    """Whether a line from another process's stderr is a progress line."""
     return LINE.match(line) is not None
 
 
 def spelt(seconds: float) -> str:
-    """A duration in the unit that suits it."""
+    """A duration for people, in a suitable unit."""
     for limit, size, unit in ((120, 1, "seconds"), (7200, 60, "minutes"), (172_800, 3600, "hours")):
         if seconds < limit:
             return f"about {seconds / size:.0f} {unit}"
@@ -45,7 +45,7 @@ def spelt(seconds: float) -> str:
 
 
 class _Lines:
-    """Progress as lines, in place of `rich.progress.Progress`."""
+    """Progress as lines instead of `rich.progress.Progress`."""
 
     def __init__(self, what: str, total: int, done: int) -> None:
         self.what, self.total, self.done = what, total, done
@@ -57,7 +57,7 @@ class _Lines:
     def advance(self, task: Any, steps: int) -> None:
         self.done += steps
         now = time.monotonic()
-        if self.before is None:  # the pace is that after the first step, which has waited for the start of things
+        if self.before is None:  # measure the pace from here, because the first step includes start-up time
             self.before, self.started = self.done, now
             self.next = max(self.next, now + MEASURED)
         if now < self.next or not self.before < self.done < self.total:
@@ -69,7 +69,7 @@ class _Lines:
 
 
 class Bar:
-    """A bar that advances; does nothing when it is not shown."""
+    """A progress bar; does nothing if it is not shown."""
 
     active: Any = None
 
@@ -77,19 +77,19 @@ class Bar:
         self._progress, self._task = progress, task
 
     def advance(self, steps: int = 1) -> None:
-        """Move the bar on."""
+        """Advances the bar."""
         if self._progress is not None:
             self._progress.advance(self._task, steps)
 
     def each(self, item: T) -> T:
-        """Advance and hand `item` on, for use in `map`."""
+        """Advances the bar and returns `item`, for use in `map`."""
         self.advance()
         return item
 
 
 @contextlib.contextmanager
 def track(what: str, *, total: int | None, done: int = 0, show: bool = True) -> Iterator[Bar]:
-    """Progress on stderr, with the time left. Bars may nest; an inner one is drawn below the outer."""
+    """Shows progress on stderr with the time left. Bars may nest; an inner one is drawn below the outer."""
     if not show:
         yield Bar(None, None)
         return

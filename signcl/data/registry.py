@@ -1,7 +1,7 @@
-"""What can be named in a recipe: files of this package, installed entry points, and what plugins have registered.
+"""Registries of systems, corpora and loss terms: files of this package, installed entry points and plugins.
 
-A name is looked up when it is used. Files of the package and installed entry points are found by themselves. A plugin
-is code, so it is imported only where the user has named it: `load_plugins`.
+A name is looked up when it is used. Files of the package and installed entry points are found automatically. Plugins
+run code, so they are imported only if the user names them: `load_plugins`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -37,21 +39,21 @@ __all__ = [
 Thing = TypeVar("Thing")
 
 OF_FILE = "signcl_plugin_"
-"""How the modules of plugin files are named: this, the name of the file, a digest of its path."""
+"""Prefix of the module name of a plugin file; the file name and a digest of its path follow."""
 
 
 class Registry(Generic[Thing]):
-    """Things by name.
+    """Entries by name, such as systems or corpora.
 
     Args:
-        what: for messages: system, corpus, loss term.
-        key: the recipe key that names one, for messages.
-        package: a package whose modules are things of the same name, each registered by importing its module.
+        what: kind of entry for messages: system, corpus, loss term.
+        key: the recipe key that names an entry, for messages.
+        package: a package whose modules are entries of the same name, registered by importing them.
         not_entries: modules that are not entries.
-        entry_points: the group in which installed packages announce theirs.
-        of_module: makes a thing of a module of the package; None: the module registers it.
-        accept: makes a thing of what an entry point of a name gives, or says in a ValueError what is wrong with it.
-        hint: what to do instead, behind the message about a name that nothing has.
+        entry_points: the entry point group of installed packages.
+        of_module: makes an entry from a module of the package; None: the module registers itself.
+        accept: makes an entry from the object of an entry point; raises ValueError if it is invalid.
+        hint: advice appended to the message about an unknown name.
     """
 
     def __init__(
@@ -74,21 +76,21 @@ class Registry(Generic[Thing]):
         _REGISTRIES.add(self)
 
     def add(self, name: str, thing: Thing) -> None:
-        """Register a thing.
+        """Registers an entry.
 
         Raises:
-            ValueError: the name is taken by another one.
+            ValueError: the name is already used by another entry.
         """
         known = self._things.get(name)
         if known is not None and not _same(known, thing):
-            raise ValueError(f"there is a {self.what} {name!r} already ({_source(known)}); give yours another name")
+            raise ValueError(f"there is already a {self.what} {name!r} ({_source(known)}); give yours another name")
         if known is None and name in self._own() and not _of_package(thing, self._package):
-            raise ValueError(f"signcl has a {self.what} {name!r} of its own; give yours another name")
+            raise ValueError(f"signcl already has a {self.what} {name!r}; give yours another name")
         self._things[name] = thing
 
     @contextmanager
     def standing_in(self, name: str, thing: Thing) -> Iterator[None]:
-        """Temporarily register a thing under a name that may be taken: for checks of things that are not registered."""
+        """Temporarily registers an entry under a name that may be taken, to check entries that are not registered."""
         before = self._things.get(name)
         self._things[name] = thing
         try:
@@ -100,18 +102,18 @@ class Registry(Generic[Thing]):
                 self._things[name] = before
 
     def names(self) -> list[str]:
-        """Every name: the package's in alphabetical order, then those from outside."""
+        """All names: those of the package in alphabetical order, then external ones."""
         own = self._own()
         return [*own, *sorted({*self._installed(), *self._things} - set(own))]
 
     def loadable(self) -> list[tuple[str, Thing]]:
-        """Every name and thing, for listings and advice: one that cannot be loaded is left out, and named on stderr."""
+        """All names and entries, for listings; one that cannot be loaded is left out and reported on stderr."""
         found = []
         for name in self.names():
             try:
                 found.append((name, self[name]))
             except ValueError as error:
-                if name not in self._left_out:  # say it once
+                if name not in self._left_out:  # report it once
                     say(f"left out: {error}")
                 self._left_out.add(name)
         return found
@@ -135,10 +137,10 @@ class Registry(Generic[Thing]):
         return self._things[name]
 
     def check_name(self, name: str) -> None:
-        """Refuse a name that nothing has; nothing is imported.
+        """Raises an error for an unknown name; imports nothing.
 
         Raises:
-            ValueError: says the recipe key and every name.
+            ValueError: with the recipe key and all known names.
         """
         if name not in self:
             raise ValueError(
@@ -147,30 +149,30 @@ class Registry(Generic[Thing]):
             )
 
     def get(self, name: str) -> Thing | None:
-        """Look a name up; None if it is unknown."""
+        """Looks up a name; None if it is unknown."""
         return self[name] if name in self else None  # noqa: SIM401 (this is `get`)
 
     def _from_file(self, name: str) -> None:
-        """Import the package's file of a name."""
+        """Imports the file of the package with this name."""
         where = f"{self._package}.{name}"
         try:
             module = importlib.import_module(where)
-        except Exception as error:  # a file that is being written
+        except Exception as error:  # e.g. a file that is still being developed
             raise ValueError(f"the {self.what} {name!r} cannot be loaded: {_cause(error, where)}") from error
         if self._of_module is not None and name not in self._things:
             try:
                 self._things[name] = self._of_module(module)
             except AttributeError as error:
-                raise ValueError(f"{name}.py gives no {self.what}: {error}") from None
+                raise ValueError(f"{name}.py defines no {self.what}: {error}") from None
         if name not in self._things:
             raise ValueError(f"{name}.py registers no {self.what} named {name}; give the file the registered name")
 
     def _from_entry(self, name: str, entry: EntryPoint) -> None:
-        """Load what an installed package announces: a module that registers, or the thing itself."""
+        """Loads the entry point of an installed package: a module that registers the entry, or the entry."""
         start = f"the {self.what} {name!r} of the installed package {entry.dist.name if entry.dist else entry.value}"
         try:
             thing = entry.load()
-        except Exception as error:  # somebody else's package: whatever it raises, the user needs its name
+        except Exception as error:  # a third-party package can raise anything; the user needs its name
             cause = _cause(error, entry.value.partition(":")[0].partition(".")[0])
             raise ValueError(f"{start} cannot be loaded: {cause}") from error
         if name in self._things:
@@ -183,7 +185,7 @@ class Registry(Generic[Thing]):
             raise ValueError(f"{start} cannot be used: {error}") from None
 
     def _own(self) -> list[str]:
-        """Names of the package's own, from the names of its files: nothing is imported."""
+        """Names of the built-in entries, from file names; imports nothing."""
         if not self._package:
             return []
         spec = importlib.util.find_spec(self._package)
@@ -195,21 +197,38 @@ class Registry(Generic[Thing]):
         )
 
     def _installed(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=self.group)}
+        return _announced(self.group, entry_points, _places_of_packages())
+
+
+@lru_cache(maxsize=32)
+def _announced(group: str, find: Callable[..., Iterable[EntryPoint]], places: object) -> dict[str, EntryPoint]:
+    """The entry points of a group: read again only where something was installed, for reading takes 15 ms."""
+    return {entry.name: entry for entry in find(group=group)}
+
+
+def _places_of_packages() -> tuple[tuple[str, int], ...]:
+    """Where packages are installed, and when each folder was last changed: installing or removing one changes it."""
+    found = []
+    for place in sys.path:
+        try:
+            found.append((place, os.stat(place or ".").st_mtime_ns))
+        except OSError:  # the standard library as a zip file that is not there
+            continue
+    return tuple(found)
 
 
 _REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
-"""All of them: whose code is registered, see `is_outside_module`."""
+"""All registries, for `is_outside_module`."""
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two things are one: the same file may be imported under two names."""
+    """Whether two entries are the same; one file may be imported under two names."""
     a, b = _written(a), _written(b)
     return a is b or (_source(a) == _source(b) and getattr(a, "__qualname__", a) == getattr(b, "__qualname__", b))
 
 
 def _written(thing: Any) -> Any:
-    """What somebody wrote: of a loss term, its function."""
+    """The object that the author wrote: for a loss term, its function."""
     return getattr(thing, "written_as", thing)
 
 
@@ -224,22 +243,22 @@ def _of_package(thing: Any, package: str) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str], where: str = "") -> str:
-    """The end of an error message: the known word that was probably meant, or nothing."""
+    """The end of an error message: a suggestion for a misspelled word, or ""."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {where}{match[0]}?" if match else ""
 
 
 _LOADED: dict[str, str] = {}
-"""Plugins that were imported, as they were named -> digest of the file."""
+"""Imported plugins: name as given -> digest of the file."""
 
 
 def load_plugins(plugins: Sequence[str]) -> None:
-    """Import files (`my_system.py`) or modules (`package.module`) that register systems, corpora or terms.
+    """Imports files (`my_system.py`) or modules (`package.module`) that register systems, corpora or terms.
 
-    This runs their code: call it for plugins that the user has named, never with names read from someone else's file.
+    This runs their code: call it only for plugins that the user has named, never with names from untrusted files.
 
     Raises:
-        ValueError: no list, no such file or module, or one that fails while it is imported.
+        ValueError: not a list, no such file or module, or a plugin that fails on import.
     """
     for plugin in plugins_as_list(plugins):
         if plugin in _LOADED:
@@ -252,12 +271,12 @@ def load_plugins(plugins: Sequence[str]) -> None:
         except ModuleNotFoundError as error:
             if error.name == plugin or (error.name and plugin.startswith(f"{error.name}.")):
                 raise ValueError(
-                    f"no plugin {plugin}: a file ends in .py, and no module of that name is installed"
+                    f"no plugin {plugin}: it does not end in .py, and no module of that name is installed"
                 ) from None
             raise ValueError(
                 f"the plugin {plugin} needs the module {error.name or error}, which is not installed"
             ) from None
-        except Exception as error:  # the user's own code: the line is worth more than our traceback
+        except Exception as error:  # user code: the failing line helps more than our traceback
             if isinstance(error, ValueError) and _raised_in_signcl(error):
                 raise
             raise ValueError(f"the plugin {plugin} fails: {_cause(error, _module_name(plugin))}") from error
@@ -265,10 +284,10 @@ def load_plugins(plugins: Sequence[str]) -> None:
 
 
 def plugins_as_list(plugins: Any) -> list[str]:
-    """The value of `plugins`, of a recipe or a call, as a list of names.
+    """The value of `plugins` in a recipe or call as a list of names.
 
     Raises:
-        ValueError: anything but a list of file or module names; says what to write.
+        ValueError: not a list of file or module names; says what to write.
     """
     if plugins is None:
         return []
@@ -282,12 +301,12 @@ def plugins_as_list(plugins: Any) -> list[str]:
 
 
 def loaded_plugins() -> dict[str, str]:
-    """Plugins imported so far: as they were named -> digest of the file."""
+    """Plugins imported so far: name as given -> digest of the file."""
     return dict(_LOADED)
 
 
 def with_loaded_plugins(plugins: Sequence[str]) -> list[str]:
-    """These plugins and all others that were imported; a file that has two paths is named once."""
+    """These plugins and all imported ones; a file with two paths is listed once."""
     found = list(plugins)
     for plugin in _LOADED:
         if not any(_same_file(plugin, other) for other in found):
@@ -296,9 +315,9 @@ def with_loaded_plugins(plugins: Sequence[str]) -> list[str]:
 
 
 def digest_of_loaded(plugin: str) -> str | None:
-    """The digest of a plugin as it was imported, None where it was not: the same name or path, else the same file name.
+    """The digest of an imported plugin with this name or path, else with this file name; None if not imported.
 
-    A run folder says `my_system.py`, and whoever reads the run later may have that file elsewhere.
+    A run folder names `my_system.py`, but a later reader of the run may have the file elsewhere.
     """
     alike = [other for other in _LOADED if _same_file(plugin, other)]
     alike += [other for other in _LOADED if plugin.endswith(".py") and Path(other).name == Path(plugin).name]
@@ -306,14 +325,14 @@ def digest_of_loaded(plugin: str) -> str | None:
 
 
 def plugin_digest(plugin: str) -> str:
-    """A number that changes when the file of a plugin does; "" where there is no file."""
+    """A digest of the file of a plugin; "" without a file."""
     file = plugin if plugin.endswith(".py") else getattr(sys.modules.get(plugin), "__file__", None)
     path = Path(file or "")
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
 
 def is_outside_module(module: str) -> bool:
-    """Whether a module is a plugin or has something registered, or belongs to a package that has."""
+    """Whether a module is a plugin, or it or its package has registered something."""
     tops = {plugin.partition(".")[0] for plugin in _LOADED if not plugin.endswith(".py")}
     for registry in _REGISTRIES:
         things = map(_written, registry._things.values())
@@ -326,7 +345,7 @@ def _same_file(a: str, b: str) -> bool:
 
 
 def _module_name(plugin: str) -> str:
-    """The name in `sys.modules` of a plugin's file, or the package that a module belongs to."""
+    """The name of a plugin file in `sys.modules`, or the package of a module."""
     if not plugin.endswith(".py"):
         return plugin.partition(".")[0]
     path = Path(plugin)
@@ -346,7 +365,7 @@ def _import_file(path: Path) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses and pickles look their module up by name
+    sys.modules[name] = module  # before it runs, because dataclasses and pickles look up their module by name
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -355,7 +374,7 @@ def _import_file(path: Path) -> None:
 
 
 def _cause(error: Exception, module: str) -> str:
-    """An error as text, with the innermost line of a module (or of its package) that led to it."""
+    """An error as text, with the innermost line within a module or package that led to it."""
     kind = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{kind}: {error.msg} ({error.filename}, line {error.lineno})"
@@ -377,7 +396,7 @@ def _name_of(frame: FrameType) -> str:
 
 
 def _frames(error: Exception) -> list[tuple[FrameType, int]]:
-    """Frames of an error with their lines, the innermost last."""
+    """Stack frames of an error with their lines, innermost last."""
     frames, trace = [], error.__traceback__
     while trace is not None:
         frames.append((trace.tb_frame, trace.tb_lineno))

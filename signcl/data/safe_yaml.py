@@ -1,7 +1,7 @@
-"""YAML from anywhere, read as people mean it, and refused before it can cost time or memory.
+"""Reads untrusted YAML without surprises, and rejects input that would cost much time or memory.
 
-YAML 1.1, as PyYAML reads it, takes `010` for 8, `1:30` for 90, `no` for false and the last of two equal keys. Here only
-plain decimal numbers, `true`, `false` and `null` are more than text, and a key may stand once.
+PyYAML implements YAML 1.1: `010` is 8, `1:30` is 90, `no` is false, and the last of two equal keys wins. Here, only
+decimal numbers, `true`, `false` and `null` are not text, and duplicate keys are errors.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import yaml
 __all__ = ["MAX_BYTES", "parse_yaml"]
 
 MAX_BYTES = 1_000_000
-"""Of a file or value: a recipe has about 5,000."""
+"""Maximum size of a file or value; a recipe has about 5,000 bytes."""
 MAX_DEPTH = 20
 MAX_NODES = 100_000
 Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that a YAML text stands for.
+    """Parses a YAML text.
 
     Raises:
-        ValueError: no YAML; a key that stands twice; an anchor, alias, tag or second document; too deep, too large.
+        ValueError: invalid YAML; a duplicate key; an anchor, alias, tag or second document; too deep or too large.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"at most {MAX_BYTES:,} characters are read, got {len(text):,}")
@@ -38,17 +38,17 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_shape(text: str) -> None:
-    """Refuse what costs more than it says, from the stream of events, before anything is built."""
+    """Rejects YAML that is too expensive, from the stream of events, before anything is built."""
     depth = nodes = documents = 0
     event: Any
     for event in yaml.parse(text, Loader=Parser):
         line = f"line {event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ValueError(
-                f"{line}: anchors (&) and aliases (*) are not read; write the value out, or quote the text"
+                f"{line}: anchors (&) and aliases (*) are not supported; write out the value, or quote the text"
             )
         if getattr(event, "tag", None) not in (None, "!"):
-            raise ValueError(f"{line}: tags (!) are not read; quote the text if it begins with one")
+            raise ValueError(f"{line}: tags (!) are not supported; quote the text if it begins with one")
         nodes += isinstance(event, yaml.NodeEvent)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -58,16 +58,16 @@ def _check_shape(text: str) -> None:
         if nodes > MAX_NODES:
             raise ValueError(f"{line}: at most {MAX_NODES:,} values are read")
         if documents > 1:
-            raise ValueError(f"{line}: one document is read, and here a second one begins")
+            raise ValueError(f"{line}: needs a single document, but a second one begins here")
 
 
 class _Loader(Parser):  # type: ignore[misc]
-    """Safe YAML whose plain scalars are decimal numbers, true, false, null, or text; keys are not repeated."""
+    """Safe YAML whose plain scalars are decimal numbers, true, false, null or text; duplicate keys are errors."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # none of YAML 1.1's
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # drop those of YAML 1.1
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, of which each key stands once."""
+        """A mapping without duplicate keys."""
         seen: dict[Any, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
@@ -75,7 +75,7 @@ class _Loader(Parser):  # type: ignore[misc]
                 raise ValueError(f"line {line}: a key must be a word, got a {key.id}")
             if key.value in seen:
                 raise ValueError(
-                    f"line {line}: the key {key.value[:60]!r} stands twice here (first in line {seen[key.value]}); "
+                    f"line {line}: the key {key.value[:60]!r} occurs twice (first in line {seen[key.value]}); "
                     "remove one"
                 )
             seen[key.value] = line
@@ -85,7 +85,7 @@ class _Loader(Parser):  # type: ignore[misc]
         """A decimal number of at most 100 characters."""
         text = node.value
         if len(text) > 100:
-            raise ValueError(f"line {node.start_mark.line + 1}: a number of {len(text):,} digits is not read")
+            raise ValueError(f"line {node.start_mark.line + 1}: a number of {len(text):,} digits is too long")
         if node.tag.endswith("int"):
             return int(text)
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))

@@ -1,7 +1,6 @@
-"""The frames of a sample wherever they are: a whole clip or features file, or a segment of a long one.
+"""Reads the frames of a sample from a clip or features file, or from a segment of a long one.
 
-Whatever reads the frames of a sample outside the loader goes through here, so that no page, check or count takes a
-long video for one sentence of it.
+All code that reads frames outside the loader uses this module, so a long video is never mistaken for one sentence.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ Choose = Callable[[int], np.ndarray]
 
 
 def count_sample(sample: Sample, fps: float | None = None) -> int:
-    """Frames of a sample by the header of its file: of a segment those of the segment, by its rate.
+    """Number of frames of a sample, or of its segment, from the header of its file.
 
     Args:
-        fps: how many there are at this rate, of a video; features keep their rows.
+        fps: for a video, count frames at this rate; features are not resampled.
 
     Raises:
-        FileNotFoundError, ValueError: the file cannot be opened, or does not hold the segment.
+        FileNotFoundError, ValueError: the file cannot be opened, or does not contain the segment.
     """
     if sample.features is not None:
         if sample.segment is None:
@@ -59,19 +58,19 @@ def read_clip(
     damaged: Damaged = "few",
     note: Callable[[str], None] | None = None,
 ) -> Frames:
-    """The frames of a sample with a clip.
+    """Reads the frames of a sample with a clip.
 
     Args:
-        sample: of a segment, only the segment is decoded.
-        indices: exactly these frames of the sample, in this order; None is all of them. With `fps` a range, which is
-            brought to the rate.
-        size, fps, damaged, note: as of `read_into`.
+        sample: if it is a segment, only the segment is decoded.
+        indices: read exactly these frames of the sample, in this order; None reads all. With `fps`, a range that is
+            resampled to the rate.
+        size, fps, damaged, note: as in `read_into`.
 
     Returns:
         [T, H, W, 3] uint8 RGB
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_frames` and `read_part_into`.
+        FileNotFoundError, ValueError: as in `read_frames` and `read_part_into`.
     """
     only = indices if isinstance(indices, range) else None
 
@@ -80,7 +79,7 @@ def read_clip(
             return np.arange(count)
         wanted = np.asarray(indices, dtype=np.int64)
         if not len(wanted) or wanted.min() < 0 or wanted.max() >= count:
-            what = f"{sample.clip}: need frame numbers in 0..{count - 1}, got {wanted.tolist()[:8]}"
+            what = f"{sample.clip}: needs frame numbers in 0..{count - 1}, got {wanted.tolist()[:8]}"
             raise ValueError(what if sample.segment is None else f"{sample.segment.row}: {what} of {sample.segment}")
         return wanted
 
@@ -101,7 +100,7 @@ def read_clip_into(
     damaged: Damaged = "few",
     note: Callable[[str], None] | None = None,
 ) -> Frames:
-    """`signcl.data.video.read_into` of a sample: `only` counts from the first frame of its segment."""
+    """`signcl.data.video.read_into` for a sample; `only` counts from the first frame of its segment."""
     assert sample.clip is not None
     if sample.segment is None:
         return read_into(
@@ -130,13 +129,13 @@ def read_clip_into(
 
 
 def read_rows(sample: Sample, pose: PoseReading | None = None) -> np.ndarray:
-    """The features of a sample, of a segment only its rows. [T, D]
+    """Reads the features of a sample, or only the rows of its segment. [T, D]
 
     Args:
         pose: how key points become features; None: x and y.
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_features`; a segment that the file does not hold.
+        FileNotFoundError, ValueError: as in `read_features`; a segment that the file does not contain.
     """
     features, name = sample.features, sample.whole or sample.name
     assert features is not None
@@ -145,14 +144,14 @@ def read_rows(sample: Sample, pose: PoseReading | None = None) -> np.ndarray:
     rows = _rows(features, sample, sample.segment)
     if isinstance(features, Path) and features.suffix.lower() == ".npy":
         try:
-            # mapped: a long file is not read for one sentence
+            # Memory-mapped, so a long file is not read for one sentence.
             array = np.load(checked_arrays(features), mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError):
             array = None
         if array is not None and array.ndim == 2:
             part = np.array(array[rows.start : rows.stop])
             return checked(part, name, f"{features}, {sample.segment}").astype(np.float32, copy=False)
-    if not isinstance(features, Path):  # `_rows` has refused several files
+    if not isinstance(features, Path):  # `_rows` has rejected several files
         return read_features(features, name)[rows.start : rows.stop]
     try:
         return read_part(features, name, rows, pose)
@@ -161,10 +160,10 @@ def read_rows(sample: Sample, pose: PoseReading | None = None) -> np.ndarray:
 
 
 def _rows(features: Any, sample: Sample, segment: Segment) -> range:
-    """The rows of a segment in its file, checked against its length."""
+    """The rows of a segment in its file, checked against the length of the file."""
     name = sample.whole or sample.name
     if isinstance(features, tuple):
-        raise segment.error(f"of {sample.name} cannot be taken from several feature files; give one")
+        raise segment.error(f"of {sample.name} cannot be read from several feature files; give one")
     if isinstance(features, Path) and features.suffix.lower() == ".pose":
         return _checked(segment, *_pose_clock(str(features), os.stat(features).st_mtime_ns), features)
     where = features if isinstance(features, Path) else "its array"
@@ -178,15 +177,15 @@ def _rows(features: Any, sample: Sample, segment: Segment) -> range:
 
 
 def _in_rows(segment: Segment, clock: tuple[float, float], total: int, where: Any) -> range:
-    """Rows of a store whose rows are not frames: those whose middles lie in the segment."""
+    """Rows of a store with several frames per row: those whose centres are in the segment."""
     stride, first = clock
     frames = segment if segment.unit == "frames" else _in_frames(segment, where)
     start, stop = (max(0, math.ceil((edge - first) / stride)) for edge in (frames.start, frames.stop))
-    # A row stands for about `stride` frames, so the last ones may see up to that many beyond the last row's middle.
+    # A row covers about `stride` frames, so a segment may end up to that many frames after the centre of the last row.
     if frames.stop > first + stride * total + max(first, stride):
         raise segment.error(f"ends after {where}, which has {total} rows, one every {stride:g} frames")
     if start >= min(stop, total):
-        raise segment.error(f"holds no row of {where}, which has one every {stride:g} frames")
+        raise segment.error(f"contains no row of {where}, which has one every {stride:g} frames")
     return range(start, min(stop, total))
 
 
@@ -197,20 +196,20 @@ def _in_frames(segment: Segment, where: Any) -> Segment:
 
 
 def _checked(segment: Segment, fps: float | None, total: int, where: Any) -> range:
-    """The frames of a segment at a constant rate, none of them beyond the file."""
+    """The frames of a segment at a constant rate, checked against the length of the file."""
     if segment.unit == "seconds" and not fps:
         raise segment.error(f"is given in seconds, and {where} does not say its frames a second; add a column fps")
     rows = segment.at(fps or 0)
-    if rows.stop > total + (segment.unit == "seconds"):  # as of a video, a rounded end may name one frame too many
+    if rows.stop > total + (segment.unit == "seconds"):  # a rounded end may include one frame too many, as with videos
         raise segment.error(f"ends after {where}, which has {total} frames")
     rows = range(rows.start, min(rows.stop, total))
     if not len(rows):
-        raise segment.error(f"holds no frame of {where}")
+        raise segment.error(f"contains no frame of {where}")
     return rows
 
 
 def pose_rate(path: Path) -> float:
-    """Frames a second of a .pose file.
+    """Frames per second of a .pose file.
 
     Raises:
         ValueError: not a readable .pose file, or pose-format is not installed.
@@ -220,13 +219,13 @@ def pose_rate(path: Path) -> float:
 
 @lru_cache(maxsize=1024)
 def _pose_clock(path: str, _age: int) -> tuple[float, int]:
-    """Frames a second of a .pose file, and how many there are."""
+    """Frames per second and number of frames of a .pose file."""
     body = _pose(Path(path)).body
     return float(body.fps), len(body.data)
 
 
 def _pose(path: Path) -> Any:
-    """A .pose file."""
+    """Opens a .pose file."""
     try:
         from pose_format import Pose
     except ImportError:
@@ -237,6 +236,6 @@ def _pose(path: Path) -> Any:
         return Pose.read(path.read_bytes())
     except OSError:
         raise
-    except Exception as error:  # struct, value, memory and index errors alike mean a broken file
+    except Exception as error:  # struct, value, memory and index errors all mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable .pose file ({reason}); copy or convert it again") from None

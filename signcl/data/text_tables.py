@@ -1,4 +1,4 @@
-"""Columns of text for a terminal."""
+"""Tables of text for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["table"]
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
-    """Columns aligned: the first to the left, the others to the right."""
+    """Formats a table: the first column is aligned left, the others right."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     drawn = [

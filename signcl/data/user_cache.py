@@ -1,4 +1,4 @@
-"""The user's cache folder: what can be made again, such as environments and working copies."""
+"""The user's cache folder, for files that can be made again, such as environments and working copies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["cache_folder"]
 
 
 def cache_folder() -> Path:
-    """This package's folder in the cache of the user, whether it is there or not."""
+    """This package's folder in the user's cache; it may not exist yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
     return (Path(cache) if cache else Path.home() / ".cache") / "signcl"

@@ -1,6 +1,6 @@
-"""Whole numbers of text files. Every cell of digits becomes a number here; tests/test_fuzz.py holds the rule.
+"""Parses whole numbers in text files. All readers use it; tests/test_fuzz.py enforces that.
 
-Python's `int` refuses thousands of digits, in words about its own settings, and what it takes may not fit into 64 bits.
+Python's `int` rejects thousands of digits with a message about its own settings, and accepts numbers above 64 bits.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 __all__ = ["whole_number"]
 
 MOST_DIGITS = 15
-"""More than any frame or millisecond has; `int64` and `float64` hold such numbers exactly."""
+"""Enough for any frame or millisecond; `int64` and `float64` represent such numbers exactly."""
 
 
 def whole_number(text: str) -> int | None:
-    """The number of at least 0 that digits stand for; None where the text is no such number, or has over 15 digits.
+    """Parses a whole number of at least 0; None if the text is not such a number or has more than 15 digits.
 
-    Zeros at the front do not count. Digits of other scripts are digits, as for `int`.
+    Leading zeros do not count. Digits of other scripts are accepted, as in `int`.
     """
     if not text.isdecimal():
         return None

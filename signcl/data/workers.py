@@ -1,9 +1,9 @@
-"""Clips read ahead by processes that stay: each writes its clip straight into the memory of the batch.
+"""Reads clips ahead with persistent worker processes that write directly into the memory of the batch.
 
-A unit of work is a clip, so that one batch is read by many workers at once. The main process asks for the clips of the
-next batches, in order, and puts each batch together when its last clip is there. Memory is one ring, shared with the
-workers when they are started; a batch gives its part back when nothing holds it any more. What does not fit (a clip
-with another length than its header says, a ring that is full) comes through a pipe and is copied: slower, and equal.
+A unit of work is one clip, so many workers read the same batch at once. The main process requests the clips of the next
+batches, in order, and assembles each batch when its last clip arrives. All memory is one ring buffer shared with the
+workers; a batch returns its part when it is garbage-collected. A clip that does not fit (its length differs from its
+header, or the ring is full) is sent through a pipe and copied, which is slower but gives the same result.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["BatchMemory", "ClipLoader", "batch_memory"]
 
 AHEAD = 3
-"""Clips that each worker is given ahead of the batch that training waits for."""
+"""Clips per worker that are read ahead of the batch that training waits for."""
 IN_HAND = 2
-"""Clips that a worker holds at once: the one that it reads, and the next."""
+"""Clips assigned to a worker at once: the one it reads and the next."""
 PAGE = 4096
 SHARE_OF_RAM = 0.25
-"""The ring takes no more of the machine's memory than this."""
-PARENT_CHECK = 5.0  # seconds; the pipe tells at once, this is for a pipe that another process inherited
+"""Maximum share of the machine's memory for the ring."""
+PARENT_CHECK = 5.0  # seconds; a closed pipe is noticed at once, this is for a pipe inherited by another process
 
 
 @dataclass(frozen=True)
 class BatchMemory:
-    """What the frames of a batch take."""
+    """Memory layout of the frames of a batch."""
 
     counts: tuple[int, ...]
     """Frames of each clip."""
@@ -56,7 +56,7 @@ class BatchMemory:
         return sum(self.counts) * int(np.prod(self.row)) * self.dtype.itemsize
 
     def of(self, source: Any = None, offset: int = 0) -> np.ndarray:
-        """An array over bytes of `source`, or over new memory."""
+        """An array on the bytes of `source`, or on new memory."""
         shape = (sum(self.counts), *self.row)
         return np.empty(shape, self.dtype) if source is None else np.ndarray(shape, self.dtype, source, offset)
 
@@ -66,7 +66,7 @@ class BatchMemory:
 
 
 def batch_memory(clips: Sequence[tuple[tuple[int, ...], np.dtype] | None]) -> BatchMemory | None:
-    """Memory of clips of (shape, type), or None where one is not known or they do not go together."""
+    """Memory layout for clips of (shape, type), or None if one is unknown or they do not match."""
     known = [clip for clip in clips if clip is not None]
     kinds = {(shape[1:], dtype) for shape, dtype in known}
     if len(known) < len(clips) or len(kinds) != 1:
@@ -77,19 +77,19 @@ def batch_memory(clips: Sequence[tuple[tuple[int, ...], np.dtype] | None]) -> Ba
 
 @dataclass
 class _Batch:
-    """A batch under way."""
+    """A batch that is being read."""
 
     indices: list[int]
     clips: list[Any]
     left: int
-    """Clips that are not there yet."""
+    """Number of clips that have not arrived."""
     whole: np.ndarray | None = None
     parts: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker is told. `place` is offset, shape and type in the ring."""
+    """A task for a worker. `place` is offset, shape and type in the ring."""
 
     number: int
     dataset: int
@@ -99,14 +99,15 @@ class _Task:
 
 
 class _Ring:
-    """Shared memory that is handed out in pieces and comes back in any order."""
+    """Shared memory that is allocated in pieces and freed in any order."""
 
     def __init__(self, size: int) -> None:
         try:
             self.memory = mmap.mmap(-1, size)  # anonymous and shared: no file, no limit of /dev/shm, pages on first use
         except OSError as error:
             raise ValueError(
-                f"train.workers: no {size / 1e9:.1f} GB of shared memory for the loader ({error.strerror}); lower "
+                f"train.workers: cannot allocate {size / 1e9:.1f} GB of shared memory for the loader "
+                f"({error.strerror}); lower "
                 f"train.workers, train.batch_size or train.batch_frames"
             ) from None
         self.size = size
@@ -125,18 +126,19 @@ class _Ring:
         return start
 
     def give_back(self, offset: int) -> None:
-        """The piece is free again."""
+        """Frees a piece."""
         self.used.pop(offset, None)
 
 
 class ClipLoader:
-    """Batches of one or several datasets, read by processes that live until `close`.
+    """Reads batches of one or several datasets with processes that run until `close`.
 
     Args:
-        datasets: what the workers know; another one starts them anew.
-        workers: processes; 0 reads in this one. Where processes cannot be forked (Windows, macOS), threads.
-        pin_memory: batches in page-locked memory, for a GPU. The ring itself is locked, so nothing is copied for it.
-        hold: batches that the caller keeps at once.
+        datasets: the datasets that the workers know; a new one restarts them.
+        workers: number of processes; 0 reads in this process. Threads where processes cannot be forked (Windows,
+            macOS).
+        pin_memory: return batches in page-locked memory, for a GPU. The ring is page-locked, so nothing is copied.
+        hold: number of batches that the caller keeps at a time.
     """
 
     def __init__(
@@ -147,10 +149,10 @@ class ClipLoader:
         self._crew: _Crew | None = None
 
     def batches(self, dataset: ClipDataset, plan: Sequence[list[int]]) -> Iterator[Loaded]:
-        """One `Loaded` per planned batch, in order, in the dataset's epoch of now. One pass at a time.
+        """Yields one `Loaded` per planned batch, in order, for the current epoch of the dataset. One pass at a time.
 
         Raises:
-            RuntimeError: a worker that failed or was killed.
+            RuntimeError: a worker failed or was killed.
         """
         if self.workers == 0:
             for indices in plan:
@@ -162,7 +164,7 @@ class ClipLoader:
             yield from self._crew_for(dataset, plan).batches(self.datasets.index(dataset), plan)
 
     def close(self) -> None:
-        """End the workers; `batches` starts new ones."""
+        """Stops the workers; `batches` starts new ones."""
         if self._crew is not None:
             self._crew.close()
             self._crew = None
@@ -174,13 +176,13 @@ class ClipLoader:
         self.close()
 
     def _crew_for(self, dataset: ClipDataset, plan: Sequence[list[int]]) -> _Crew:
-        """The workers, started anew where they do not know the dataset or have too little memory for its batches."""
+        """The workers, restarted if they do not know the dataset or have too little memory for its batches."""
         if self._crew is not None and not self._crew.finalizer.alive:  # it ended with an error
             self._crew = None
         if dataset not in self.datasets:
             self.datasets.append(dataset)
             self.close()
-        lengths = vars(dataset).get("lengths")  # where they are known, to draw every clip's frames here is spared
+        lengths = vars(dataset).get("lengths")  # if known, only the largest batch has to be measured
         heaviest = plan if lengths is None else sorted(plan, key=lambda batch: sum(lengths[i] for i in batch))[-1:]
         stretch = 1 + dataset.input.augment.temporal_rescale
         sizes = [int(stretch * m.nbytes) for batch in heaviest if (m := _memory(dataset, batch)) is not None]
@@ -196,7 +198,7 @@ class ClipLoader:
         return self._crew
 
     def _threaded(self, dataset: ClipDataset, plan: Sequence[list[int]]) -> Iterator[Loaded]:
-        """The same with threads, which need no shared memory, and share this process's interpreter lock."""
+        """`batches` with threads, which need no shared memory but share the interpreter lock."""
         with ThreadPoolExecutor(self.workers) as pool:
             begun: deque[tuple[list[int], list[Any], Any, list[Any]]] = deque()
             waiting = deque(plan)
@@ -255,7 +257,7 @@ class _Crew:
         tasks: deque[_Task] = deque()
         sent: deque[tuple[Any, Any]] = (
             deque()
-        )  # batches on their way to the GPU, and the event that says they are there
+        )  # batches being copied to the GPU, and the event that signals the end of the copy
         try:
             while waiting or begun:
                 while waiting and sum(batch.left for batch in begun) < AHEAD * len(self.pipes):
@@ -264,7 +266,7 @@ class _Crew:
                         sent.popleft()[1].synchronize()
                         continue
                     if batch is None:
-                        break  # the ring is full: the batches that hold it come first
+                        break  # the ring is full: first return the batches that occupy it
                     waiting.popleft()
                     begun.append(batch)
                 self._hand_out(tasks)
@@ -279,11 +281,11 @@ class _Crew:
                     continue
                 self._receive()
         finally:
-            for task in tasks:  # never sent: an abandoned pass
+            for task in tasks:  # not sent, because the pass was abandoned
                 self.begun.pop(task.number)
 
     def _begin(self, which: int, indices: list[int], epoch: int, tasks: deque[_Task], *, must: bool) -> _Batch | None:
-        """Take memory for a batch and queue its clips. None where the ring is full, unless it `must` begin."""
+        """Allocates memory for a batch and queues its clips. None if the ring is full, unless it `must` begin."""
         memory = _memory(self.datasets[which], indices)
         offset = None if memory is None else self.ring.take(memory.nbytes)
         if memory is not None and offset is None and not must:
@@ -304,7 +306,7 @@ class _Crew:
         return batch
 
     def _hand_out(self, tasks: deque[_Task]) -> None:
-        """Give clips to the workers that have the fewest."""
+        """Sends clips to the workers with the fewest."""
         while tasks and min(self.in_hand) < IN_HAND:
             worker = self.in_hand.index(min(self.in_hand))
             try:
@@ -315,7 +317,7 @@ class _Crew:
             self.in_hand[worker] += 1
 
     def _receive(self) -> None:
-        """Wait for at least one clip."""
+        """Waits for at least one clip."""
         ready = connection.wait([*self.pipes, *(process.sentinel for process in self.processes)])
         for worker, pipe in enumerate(self.pipes):
             if pipe in ready:
@@ -341,13 +343,13 @@ class _Crew:
         self.close()
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
         raise RuntimeError(
-            f"a loader worker ended {how}, perhaps for want of memory; the run can be resumed. Fewer train.workers or "
-            f"smaller batches need less"
+            f"a loader worker ended {how}, perhaps for lack of memory; the run can be resumed. Fewer train.workers or "
+            f"smaller batches need less memory"
         )
 
 
 def _end(pipes: list[Any], processes: list[Any]) -> None:
-    """Closed pipes end the workers; one that does not listen is ended."""
+    """Closes the pipes, which ends the workers; terminates those that do not react."""
     for pipe in pipes:
         pipe.close()
     for process in processes:
@@ -358,10 +360,10 @@ def _end(pipes: list[Any], processes: list[Any]) -> None:
 
 
 def _serve(pipe: connection.Connection, others: list[Any], datasets: list[ClipDataset], memory: mmap.mmap) -> None:
-    """A worker: clips in, frames into the ring, the rest back through the pipe, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it closes the pipe
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the main process made of it
-    for other in others:  # inherited ends of the other pipes would keep those open when the main process is gone
+    """Main loop of a worker: reads clips, writes frames to the ring and sends the rest until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and closes the pipe
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the main process
+    for other in others:  # inherited ends of other pipes would keep those open after the main process has ended
         other.close()
     torch.set_num_threads(1)
     parent = os.getppid()
@@ -381,7 +383,7 @@ def _serve(pipe: connection.Connection, others: list[Any], datasets: list[ClipDa
 
 
 def _lock(memory: mmap.mmap) -> bool:
-    """Page-lock the ring for the GPU's copies; whether that worked. Not run on a GPU here."""
+    """Page-locks the ring for copies to the GPU; returns whether that worked. Not tested on a GPU."""
     if not torch.cuda.is_available():
         return False
     address = np.frombuffer(memory, np.uint8).ctypes.data
@@ -389,8 +391,7 @@ def _lock(memory: mmap.mmap) -> bool:
 
 
 def _keep_until_copied(sent: deque[tuple[Any, Any]], loaded: Loaded) -> None:
-    """Hold a batch's memory until the copy that its reader has begun is over: copies from locked memory are not waited
-    for."""
+    """Keeps the memory of a batch until its copy to the GPU is done; copies from locked memory are asynchronous."""
     event = torch.cuda.Event()
     event.record()
     sent.append((loaded, event))

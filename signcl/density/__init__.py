@@ -1,7 +1,9 @@
-"""The density lab: one row per sign (`spans`), how crowded the signs lie (`ratio`; its sums in `pairs`, its rows in
-`rows`), how sure that is (`intervals`), whether signs are found again (`retrieval`) and told from their nearest gloss
-(`confusable`), what the `variance` is spent on, a `linear_probe`, other `measures`, `statistics` over glosses, and what
-can be said without glosses (`label_free`).
+"""The density lab: measures how clearly features separate signs.
+
+- `spans`: one row per sign; `rows`: checks on rows.
+- `ratio`: the Sign Density Ratio, with its sums in `pairs` and its confidence intervals in `intervals`.
+- `retrieval`, `confusable`, `variance`, `linear_probe`, `measures`: other measures with glosses.
+- `label_free`: measures without glosses; `statistics`: correlations and bins over glosses.
 """
 
 from signcl.density.confusable import Confusable, confusable_glosses

@@ -1,6 +1,6 @@
-"""Density against recognition: which glosses are crowded, which are recognised, and do the two go together.
+"""Density against recognition: are crowded glosses recognised less often?
 
-The accuracies come from a recogniser's predictions or from any table with a number per gloss.
+Accuracies come from a recogniser's predictions or from any table with one number per gloss.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ QUANTITIES = ("inter", "intra", "sdr", "fisher", "silhouette", "neighbour_purity
 
 @dataclass(frozen=True)
 class GlossTable:
-    """A number per gloss."""
+    """One number per gloss."""
 
     scores: dict[str, float]
-    """Accuracy in percent, or whatever the table holds."""
+    """Accuracy in percent, or the scores of the table."""
     frequency: dict[str, int]
-    """How often each gloss occurs; empty where the table does not say."""
+    """How often each gloss occurs; empty if the table has no frequencies."""
     source: str
-    """Where from, in words."""
+    """Origin of the scores, for people."""
 
 
 def read_scores(path: str | Path) -> GlossTable:
-    """Accuracies of glosses from `predictions.<split>.tsv` of a recogniser, or from a table with a score per gloss.
+    """Reads gloss accuracies from `predictions.<split>.tsv` of a recogniser, or from a table with one score per gloss.
 
     Predictions (columns name, reference, hypothesis) give `signcl.metrics.gloss_accuracy` in percent. A table has the
-    columns `gloss` and `score` (or `accuracy`), and may have `frequency`; .tsv, .csv or .gz of these.
+    columns `gloss` and `score` (or `accuracy`), and optionally `frequency`; .tsv, .csv or .gz of these.
 
     Raises:
-        ValueError: no such file, other columns, no rows, a number that is none, a gloss twice.
+        ValueError: no such file, other columns, no rows, an invalid number, a duplicate gloss.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,7 +53,7 @@ def read_scores(path: str | Path) -> GlossTable:
     quoted = path.name.removesuffix(".gz").lower().endswith(".csv")
     rows = list(read_table(path, (), delimiter="," if quoted else "\t", quoted=quoted))
     if not rows:
-        raise ValueError(f"{path}: has no rows; a header and a row per sentence or gloss are needed")
+        raise ValueError(f"{path}: has no rows; needs a header and one row per sentence or gloss")
     columns = rows[0].cells.keys()
     if {"reference", "hypothesis"} <= columns:
         found = gloss_accuracy([r.cells["hypothesis"] for r in rows], [r.cells["reference"] for r in rows])
@@ -73,7 +73,7 @@ def read_scores(path: str | Path) -> GlossTable:
     for row in rows:
         gloss = row.cells["gloss"]
         if gloss in scores:
-            raise row.error(f"the gloss {gloss!r} comes twice; one row per gloss is needed")
+            raise row.error(f"the gloss {gloss!r} occurs twice; one row per gloss is needed")
         try:
             scores[gloss] = float(row.cells[column])
         except ValueError:
@@ -91,23 +91,23 @@ def read_scores(path: str | Path) -> GlossTable:
 def against(
     rows: Sequence[dict[str, Any]], table: GlossTable, *, bins: int = 9, samples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Bins and correlations of the glosses that have both a ratio and a score; `accuracy` goes into their rows.
+    """Bins and correlations over glosses that have both a ratio and a score; adds `accuracy` to their rows.
 
     Args:
         rows: one per gloss with count, intra, inter, sdr and further measures.
         table: scores by gloss.
-        bins: groups of glosses by ratio.
-        samples, seed: of the intervals.
+        bins: number of gloss groups, by ratio.
+        samples, seed: bootstrap samples and seed of the intervals.
 
     Raises:
-        ValueError: fewer than four glosses in common (four are needed with the frequency held fixed).
+        ValueError: fewer than four glosses in common (partial correlations that control for frequency need four).
     """
     both = [row for row in rows if row["gloss"] in table.scores]
     if len(both) < 4:
         held, theirs = [row["gloss"] for row in rows], list(table.scores)
         raise ValueError(
             f"--against needs at least 4 glosses that have a ratio and a score, got {len(both)}; ratios of "
-            f"{', '.join(held[:5])}, scores of {', '.join(theirs[:5])}: are they written alike?"
+            f"{', '.join(held[:5])}, scores of {', '.join(theirs[:5])}: are they spelled the same?"
         )
     for row in both:
         row["accuracy"] = table.scores[row["gloss"]]
@@ -127,14 +127,14 @@ def against(
                 continue
             try:
                 entry[kind] = asdict(correlate(values, accuracy, fixed, samples=samples, seed=seed))
-            except ValueError as error:  # the same for all glosses: nothing to correlate, and the table says so
+            except ValueError as error:  # equal for all glosses: nothing to correlate; the table shows the reason
                 entry[kind] = {"why": str(error)}
         correlations.append(entry)
     return {
         "glosses": len(both),
         "without_score": len(rows) - len(both),
         "source": table.source,
-        "frequency": "of the table" if known else "instances of the gloss among these features",
+        "frequency": "from the table" if known else "instances of the gloss among these features",
         "correlations": correlations,
         "bins": [asdict(b) for b in density_bins([row["sdr"] for row in both], accuracy, min(bins, len(both)))],
     }

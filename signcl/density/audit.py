@@ -1,8 +1,9 @@
-"""What SignCL's sampling rule really pairs up: how often a positive is the same sign, and a negative another one.
+"""Audits SignCL's sampling rule: how often a positive shows the same sign, and a negative a different one.
 
-SignCL knows no signs: it takes neighbouring frames for the same sign and frames beyond a margin for others. Where a
-corpus has spans, both can be counted. `audit_pairs` counts every legal pair of labelled clips exactly, `run_audit` goes
-over rules, strides and Zipf factors for a corpus. Paper section 4.1; the rules themselves are in `signcl.losses`.
+SignCL does not know the signs. It assumes that neighbouring frames show the same sign and that frames beyond a margin
+show different ones. If a corpus has spans, both assumptions can be checked. `audit_pairs` counts all legal pairs of
+labelled clips exactly; `run_audit` does so for several rules, strides and Zipf factors. Paper section 4.1; the rules
+are in `signcl.losses`.
 """
 
 from __future__ import annotations
@@ -24,47 +25,48 @@ __all__ = ["RULES", "Rule", "SamplingAudit", "audit_pairs", "frame_labels", "run
 
 Rule = Literal["paper", "released", "fixed"]
 RULES: tuple[Rule, ...] = ("paper", "released", "fixed")
-FRONT, BACK = 8, 8  # edge copies of the released loader; the end is filled up to a multiple of 4 before
+FRONT, BACK = 8, 8  # edge copies of the released loader, added after padding the end to a multiple of 4
 PIECES_PER_WORD = 1.53  # PHOENIX-2014T: 21.3 pieces of the released tokenizer for 13.96 words
 MARKS = 2  # end of sentence and language code count as tokens in the released margin
 
 
 @dataclass(frozen=True)
 class SamplingAudit:
-    """Counts over all legal pairs of a rule. Shares are of pairs whose two frames both show a sign; None without any.
+    """Counts over all legal pairs of a rule.
 
-    A pair counts once for each of its frames that is an anchor.
+    A pair counts once for each of its frames that is an anchor. Shares are over pairs whose frames both show a sign,
+    and None without such pairs.
     """
 
     anchors: int
-    """Frames that the loss takes as anchors."""
+    """Frames that the loss uses as anchors."""
     labelled: int
     """Anchors that show a sign."""
     positives: int
     """Legal positive pairs."""
     positives_labelled: int
-    """Those with a sign on both frames."""
+    """Positives with a sign on both frames."""
     positives_same: int
-    """Those of one gloss: what the rule hopes for."""
+    """Positives whose frames show the same gloss, as the rule assumes."""
     negatives: int
     """Legal negative pairs."""
     negatives_labelled: int
-    """Those with a sign on both frames."""
+    """Negatives with a sign on both frames."""
     negatives_same: int
-    """Those of one gloss, hence pushed apart wrongly."""
+    """Negatives whose frames show the same gloss, so they are wrongly pushed apart."""
     clips: int
     clips_without_negative: int
-    """Clips in which no anchor has a legal negative: the push does nothing there."""
+    """Clips in which no anchor has a legal negative: the push has no effect there."""
     anchors_without_negative: int
 
     @property
     def positive_share(self) -> float | None:
-        """Labelled positives of one gloss, 0..1. Higher is better."""
+        """Share of labelled positives that show the same gloss, 0..1. Higher is better."""
         return self.positives_same / self.positives_labelled if self.positives_labelled else None
 
     @property
     def negative_share(self) -> float | None:
-        """Labelled negatives of one gloss, 0..1. Lower is better."""
+        """Share of labelled negatives that show the same gloss, 0..1. Lower is better."""
         return self.negatives_same / self.negatives_labelled if self.negatives_labelled else None
 
 
@@ -76,21 +78,21 @@ def audit_pairs(
     anchors: tuple[int, int] = (0, 0),
     candidates: tuple[int, int] = (0, 0),
 ) -> SamplingAudit:
-    """Count the pairs of every clip: positives |i-j| = 1, negatives |i-j| > gap.
+    """Counts the pairs of every clip: positives |i-j| = 1, negatives |i-j| > gap.
 
-    Exact, in O(N log N) for N frames in all: per anchor, the candidates of its gloss on either side are a range of a
-    sorted array, so no pair is ever made.
+    Exact, in O(N log N) for N frames in total: the candidates of the anchor's gloss on either side are a range of a
+    sorted array, so pairs are never enumerated.
 
     Args:
-        labels: gloss number of each frame, -1 = no sign, clips one after the other. [N]
+        labels: gloss number of each frame, -1 = no sign, clips concatenated. [N]
         lengths: frames of each clip. [B]
-        gaps: frames a negative must be farther away than (twice the paper's margin). Below 0 a frame is a negative of
-            itself, as in the released code. [B]
-        anchors: how many frames at the start and at the end of a clip are no anchors.
-        candidates: the same for negatives.
+        gaps: a negative must be more than this many frames away (twice the paper's margin). If below 0, a frame is a
+            negative of itself, as in the released code. [B]
+        anchors: number of frames at the start and at the end of a clip that are not anchors.
+        candidates: number of frames at the start and at the end of a clip that are not negatives.
 
     Raises:
-        ValueError: lengths that do not add up to the labels, or gaps that are not one per clip.
+        ValueError: lengths that do not add up to the labels, or not one gap per clip.
 
     Source: paper Eq. 4-5 and section 4.1.
     """
@@ -119,12 +121,12 @@ def audit_pairs(
     legal = np.maximum(before - first, 0) + np.maximum(stop - after, 0)
     legal[~anchor] = 0
 
-    # Positions sorted by (clip, label, time): those of a label within a range of time are one stretch.
+    # Positions sorted by (clip, label, time): those of a label within a time range are contiguous.
     width = int(lengths.max(initial=0)) + 1
     kinds = int(labels.max(initial=0)) + 1
 
     def within(chosen: np.ndarray, key: np.ndarray) -> int:
-        """Pairs of a chosen anchor and a candidate with the anchor's key."""
+        """Number of pairs of a chosen anchor and a candidate with the anchor's key."""
         base = key * width
         order = np.sort((base + time)[signed])
         base = base[chosen]
@@ -154,7 +156,7 @@ def audit_pairs(
 
 
 def frame_labels(samples: Sequence[Sample], lengths: Sequence[int]) -> tuple[list[np.ndarray], list[str]]:
-    """Gloss number of every frame of every clip, -1 where no span is; where spans overlap, the later one counts.
+    """Gloss number of every frame of every clip, -1 without a span, and the gloss names; later spans win overlaps.
 
     Raises:
         ValueError: spans beyond their clips; the first five are listed.
@@ -171,7 +173,7 @@ def frame_labels(samples: Sequence[Sample], lengths: Sequence[int]) -> tuple[lis
         labels.append(row)
     if beyond:
         more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
-        raise ValueError(f"{len(beyond)} spans do not fit their clips: {'; '.join(beyond[:5])}{more}; mend the spans.")
+        raise ValueError(f"{len(beyond)} spans do not fit their clips: {'; '.join(beyond[:5])}{more}; fix the spans.")
     return labels, names
 
 
@@ -184,31 +186,33 @@ def run_audit(
     floor: float = 10.0,
     pieces_per_word: float = PIECES_PER_WORD,
 ) -> list[dict[str, Any]]:
-    """The audit of a corpus under every combination of rule, stride and Zipf factor.
+    """Audits a corpus under every combination of rule, stride and Zipf factor.
 
-    paper: gap 2 * max(floor, frames / words * zipf), anchors and candidates every frame of the clip. released: its clip
-    with edge copies (they carry the label of the frame they copy), gap of `released_frame_margin` with the clamp, as in
-    a batch of one clip; anchors 1..T-3, candidates 2..T-3; Zipf factor and floor are its own. fixed: gap 2 * floor.
-    Counts with stride s are those of every s-th frame; margins and floor then count kept frames.
+    - paper: gap 2 * max(floor, frames / words * zipf); every frame of the clip is an anchor and a candidate.
+    - released: clips with edge copies, labelled like the frame they copy; gap of `released_frame_margin` with its
+      clamp, as for a batch of one clip; anchors 1..T-3, candidates 2..T-3; built-in Zipf factor and floor.
+    - fixed: gap 2 * floor.
+
+    With stride s, only every s-th frame is kept; margins and floor then count kept frames.
 
     Args:
-        samples: with spans; clips without any and clips whose frames cannot be counted are left out and counted.
-        rules: of `RULES`.
+        samples: clips with spans. Clips without spans or without a known number of frames are left out and counted.
+        rules: from `RULES`.
         strides: keep every s-th frame.
         zipf: spoken words per gloss.
         floor: smallest margin of "paper", margin of "fixed", in kept frames.
-        pieces_per_word: tokens of a sentence for "released", per word; two marks are added.
+        pieces_per_word: tokens per word for "released"; two marks are added per sentence.
 
     Returns:
-        One row per combination: `SamplingAudit` as a dict with both shares, rule, stride, zipf, floor (None where the
-        rule has its own), mean_gap, left_out.
+        One row per combination: `SamplingAudit` as a dict with both shares, rule, stride, zipf, floor (None if the rule
+        has its own), mean_gap, left_out.
 
     Raises:
-        ValueError: an unknown rule, a stride below 1, a zipf or floor that is not positive, no spans at all.
+        ValueError: an unknown rule, a stride below 1, a zipf or floor that is not positive, no spans.
     """
     wrong = [rule for rule in rules if rule not in RULES]
     if wrong or not rules:
-        raise ValueError(f"rules must be of {', '.join(RULES)}, got {', '.join(wrong) or 'none'}")
+        raise ValueError(f"rules must be from {', '.join(RULES)}, got {', '.join(wrong) or 'none'}")
     if not strides or min(strides) < 1:
         raise ValueError(f"strides must be whole numbers of at least 1, got {list(strides)}")
     if not zipf or min(zipf) <= 0 or floor < 0 or pieces_per_word <= 0:
@@ -216,13 +220,13 @@ def run_audit(
     spanned = [sample for sample in samples if sample.spans]
     if not spanned:
         raise ValueError(
-            f"the audit needs the frames of each sign, and none of {len(samples)} clips has spans; give a corpus with "
-            f"spans, a table of them with --spans, or --phoenix-alignments"
+            f"the audit needs the frames of each sign, but none of {len(samples)} clips has spans; give a corpus with "
+            f"spans, a table of spans with --spans, or --phoenix-alignments"
         )
     if all(span.stop - span.start == 1 for sample in spanned for span in sample.spans):
         raise ValueError(
-            "the audit needs the frames of each sign, and every span is one frame long, as best frames chosen by "
-            "people are; give the spans that they were chosen from"
+            "the audit needs the frames of each sign, but every span is one frame long, like best frames chosen by "
+            "people; give the spans from which they were chosen"
         )
     counted = [(sample, count) for sample, count in zip(spanned, frame_counts(spanned), strict=True) if count]
     labels, _ = frame_labels([sample for sample, _ in counted], [count for _, count in counted])
@@ -232,7 +236,7 @@ def run_audit(
         for place, span in enumerate(sample.spans)
     )
     if overlapping:
-        say(f"{overlapping} signs begin before another ends; a frame of both counts for the later one")
+        say(f"{overlapping} signs begin before another ends; a frame in both counts for the later one")
     words = np.array([count_words(sample.text) for sample, _ in counted])
     rows: list[dict[str, Any]] = []
     for stride in strides:
@@ -259,7 +263,7 @@ def run_audit(
 def _audit_rule(
     labels: list[np.ndarray], words: np.ndarray, rule: str, zipf: float, floor: float, pieces_per_word: float
 ) -> tuple[SamplingAudit, np.ndarray]:
-    """The audit of clips already thinned, and the gap of each."""
+    """The audit of clips after striding, and the gap of each clip."""
     if rule == "released":
         labels = [np.pad(row, (FRONT, -len(row) % 4 + BACK), mode="edge") for row in labels]
     lengths = np.array([len(row) for row in labels])

@@ -1,4 +1,4 @@
-"""Density within one signer and across signers: is a sign near to itself, or only to itself as one person makes it?"""
+"""Density within and across signers: is a sign near its other instances only when the same person signs?"""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ __all__ = ["SignerRatios", "balanced_weights", "signer_ratios"]
 
 @dataclass(frozen=True)
 class SignerRatios:
-    """Sign Density Ratios by who signs; lower is better."""
+    """Sign Density Ratios within and across signers; lower is better."""
 
     within: float | None
-    """Mean over signers of the ratio of their own instances alone; None where nobody makes a sign twice."""
+    """Mean over signers of the ratio of each signer's instances alone; None if nobody makes a sign twice."""
     across: float | None
-    """The ratio with pairs of *different* signers only, in numerator and denominator; None where no gloss has two."""
+    """The ratio with pairs of *different* signers only, in numerator and denominator; None if no gloss has two signers.
+    """
     signers: list[str]
     """[S]"""
     rows: np.ndarray
-    """Instances of each. [S]"""
+    """Instances of each signer. [S]"""
     glosses: np.ndarray
-    """Glosses of each that have a ratio. [S]"""
+    """Glosses of each signer that have a ratio. [S]"""
     sdr: np.ndarray
     """Ratio of each signer; NaN for a signer without a ratio. [S]"""
     glosses_across: int
-    """Glosses that two signers make: those of `across`."""
+    """Number of glosses in `across`: those with at least two signers."""
 
 
 def signer_ratios(
@@ -41,18 +42,19 @@ def signer_ratios(
     *,
     device: torch.device | str | None = None,
 ) -> SignerRatios:
-    """The ratio of each signer, and of pairs across signers. Euclidean, each other gloss weighing the same.
+    """Computes the ratio of each signer, and of pairs across signers.
 
-    Across signers, D(G_i, G_j) is the mean distance between a row of G_i and one of G_j that different people made.
+    Distances are Euclidean; all other glosses have equal weight. Across signers, D(G_i, G_j) is the mean distance
+    between a row of G_i and a row of G_j by different signers.
 
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
-        signers: of each row. [N]
+        signers: signer of each row. [N]
         device: as in `gloss_distances`.
 
     Raises:
-        ValueError: shapes that do not fit, fewer than two signers.
+        ValueError: shapes that do not match, fewer than two signers.
     """
     rows, labels = checked_rows(features, glosses)
     number = numbered(signers, len(rows), "signer")
@@ -89,7 +91,7 @@ def signer_ratios(
 
 
 def balanced_weights(glosses: Sequence[object] | np.ndarray, signers: Sequence[object] | np.ndarray) -> np.ndarray:
-    """Weights with which each signer of a gloss counts the same, however often they make it. [N]"""
+    """Row weights that give every signer of a gloss the same total, however often they sign it. [N]"""
     both = numbered([f"{gloss}\0{signer}" for gloss, signer in zip(glosses, signers, strict=True)], None, "row")
     weights: np.ndarray = 1.0 / np.bincount(both)[both]
     return weights
@@ -98,7 +100,7 @@ def balanced_weights(glosses: Sequence[object] | np.ndarray, signers: Sequence[o
 def _pair_sums(
     rows: np.ndarray, labels: np.ndarray, glosses: int, device: torch.device | str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Summed distances between every two glosses and how many ordered pairs they are of. [K, K] each"""
+    """Sum of distances and number of ordered pairs for every two glosses. [K, K] each"""
     sums, pairs = np.zeros((glosses, glosses)), np.zeros((glosses, glosses))
     counts = np.bincount(labels, minlength=glosses).astype(float)
     several = np.outer(counts, counts) - np.diag(counts)
@@ -106,7 +108,7 @@ def _pair_sums(
         found = gloss_distances(torch.from_numpy(rows), torch.from_numpy(labels), device=device)
         at = np.ix_(found.gloss_ids.numpy(), found.gloss_ids.numpy())
         sums[at] = found.mean.numpy() * several[at]
-    elif len(rows) > 1:  # one gloss alone has no other to be compared with
+    elif len(rows) > 1:  # `gloss_distances` needs two glosses
         wide = torch.from_numpy(rows)
         sums[labels[0], labels[0]] = float(torch.cdist(wide, wide).sum())
     pairs += several

@@ -1,7 +1,7 @@
-"""Which gloss lies nearest to each gloss, and can the two be told apart?
+"""Finds the nearest other gloss of each gloss and measures how well the two can be told apart.
 
-SDR divides by the mean distance to *all* other glosses. One gloss that lies on top of another is invisible there; here
-each gloss is held against its nearest one alone.
+SDR divides by the mean distance to *all* other glosses, which hides a single gloss that coincides with another. Here
+each gloss is compared with its nearest one only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from signcl.density.rows import checked_rows
 
 __all__ = ["Confusable", "confusable_glosses"]
 
-MOST = 300  # instances of a gloss whose pairs are compared, the first ones; 45,000 pairs
-FARTHEST = 100.0  # d' of pairs without spread that differ
+MOST = 300  # only the first 300 instances of a gloss are compared: 45,000 pairs
+FARTHEST = 100.0  # d' if both distances have no spread but differ
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,16 @@ class Confusable:
     nearest: np.ndarray
     """The other gloss with the smallest mean distance. [K]"""
     ratio: np.ndarray
-    """D(G_i) over the mean distance to the nearest gloss; near 1 the two coincide. Lower is better. [K]"""
+    """D(G_i) over the mean distance to the nearest gloss; near 1, the two coincide. Lower is better. [K]"""
     auc: np.ndarray
-    """Chance that a pair within the gloss is nearer than a pair with the nearest gloss; 0.5 is no difference. [K]"""
+    """Probability that a pair within the gloss is closer than a pair with the nearest gloss; 0.5 = no difference. [K]
+    """
     d_prime: np.ndarray
     """(mean between - mean within) / sqrt of the mean of their variances. Higher is better. [K]"""
 
     @property
     def pairs(self) -> list[tuple[int, int, float]]:
-        """(gloss, its nearest, auc), the hardest to tell apart first; each pair once."""
+        """(gloss, nearest gloss, auc), each pair once, the hardest to tell apart first."""
         listed: dict[frozenset[int], tuple[int, int, float]] = {}
         for k in np.argsort(self.auc, kind="stable"):
             one, other = int(self.gloss_ids[k]), int(self.nearest[k])
@@ -52,7 +53,7 @@ def confusable_glosses(
     *,
     device: torch.device | str | None = None,
 ) -> Confusable:
-    """Hold each gloss against its nearest other gloss, by Euclidean distance.
+    """Compares each gloss with its nearest other gloss, by Euclidean distance.
 
     Args:
         features: one row per sign instance. [N, D]
@@ -60,7 +61,7 @@ def confusable_glosses(
         device: as in `gloss_distances`.
 
     Raises:
-        ValueError: shapes that do not fit, rows that are not finite, fewer than two glosses, none with two rows.
+        ValueError: shapes that do not match, non-finite rows, fewer than two glosses, no gloss with two rows.
     """
     rows, labels = checked_rows(features, glosses)
     found = gloss_distances(torch.from_numpy(rows), torch.from_numpy(labels), device=device)
@@ -82,12 +83,12 @@ def confusable_glosses(
 
 
 def _told_apart(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """AUC and d' of distances within `own` against those to `other`."""
+    """AUC and d' of distances within `own` against distances to `other`."""
     from scipy.spatial.distance import cdist, pdist
 
     within, between = pdist(own), cdist(own, other).ravel()
     ordered = np.sort(between)
-    # A pair within beats the pairs between that are farther, and half of those at the same distance.
+    # A pair within wins against the pairs between that are farther apart, and against half of those at equal distance.
     farther = len(between) - np.searchsorted(ordered, within, side="right")
     equal = np.searchsorted(ordered, within, side="right") - np.searchsorted(ordered, within, side="left")
     auc = float((farther + 0.5 * equal).mean() / len(between))

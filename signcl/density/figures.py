@@ -1,7 +1,7 @@
-"""Figures for papers: maps coloured by gloss (Figures 2 and 5 of the paper) and what crowding costs (Figure 3).
+"""Figures for papers: maps coloured by gloss (Figures 2 and 5 of the paper) and accuracy against density (Figure 3).
 
-matplotlib free of pyplot, as PNG, SVG or PDF by the file's ending; the same input gives the same file. Colours are
-Okabe and Ito's, told apart by colour-blind readers, and markers change with them, so that grey print still works.
+Uses matplotlib without pyplot; writes PNG, SVG or PDF by file extension. The same input gives the same file. The
+colours are those of Okabe and Ito, which colour-blind readers can tell apart; markers differ too, for grey print.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 class Binned(Protocol):
-    """What `impact_figure` draws of a group of glosses; `signcl.density.density_bins` makes such."""
+    """A group of glosses for `impact_figure`, as returned by `signcl.density.density_bins`."""
 
     @property
     def sdr(self) -> float:
@@ -37,7 +37,7 @@ class Binned(Protocol):
 
     @property
     def accuracy(self) -> float:
-        """Share of the glosses' signs that were recognised."""
+        """Share of the signs of these glosses that were recognised."""
 
     @property
     def error(self) -> float:
@@ -53,21 +53,21 @@ def density_figure(
     title: str | None = None,
     format: str | None = None,
 ) -> Figure:
-    """The map as a figure: chosen glosses in colour, each with its own marker, all others grey.
+    """Draws a map: chosen glosses in colour, each with its own marker, all others grey.
 
     Args:
-        projection: where the rows are.
+        projection: positions of the rows.
         labels: gloss of each row. [N]
-        highlight: glosses to colour; default the seven most frequent. Markers change when the seven colours run out.
+        highlight: glosses to colour; default the seven most frequent. After seven, colours repeat with other markers.
         path: also save there, as .png, .svg or .pdf.
         title: above the map.
-        format: of the file, where its name does not say.
+        format: file format, if the extension does not say.
 
     Returns:
-        The figure (matplotlib's, free of pyplot), for further changes.
+        A matplotlib figure (without pyplot), for further changes.
 
     Raises:
-        ValueError: labels that do not fit the map, a gloss that does not occur, or another file format.
+        ValueError: labels that do not match the map, a gloss that does not occur, or another file format.
     """
     from matplotlib.figure import Figure
 
@@ -101,27 +101,31 @@ def density_panels(
     columns: int = 5,
     format: str | None = None,
 ) -> Figure:
-    """Several maps side by side with one legend, each with its SDR below: feature kinds (Figure 2), or without and
-    with SignCL (Figure 5). A gloss has one colour and marker in all of them.
+    """Draws several maps side by side with one legend, each with its SDR below.
+
+    Used for kinds of features (Figure 2), or without and with SignCL (Figure 5). A gloss has the same colour and marker
+    in all maps.
 
     Args:
-        projections: one map each; made with one method and one set of options, or they cannot be compared.
+        projections: the maps; made with the same method and options, otherwise they cannot be compared.
         labels: gloss of each row, for each map.
-        titles: what each map is called; lettered (a), (b), ...
-        highlight: glosses to colour; default the seven that are most frequent over all maps.
+        titles: title of each map; lettered (a), (b), ...
+        highlight: glosses to colour; default the seven most frequent over all maps.
         path: also save there, as .png, .svg or .pdf.
-        sdr: Sign Density Ratio of each, a ratio; printed in percent.
-        columns: most maps in a row.
-        format: of the file, where its name does not say.
+        sdr: Sign Density Ratio of each map, a ratio; printed in percent.
+        columns: maximum number of maps per row.
+        format: file format, if the extension does not say.
 
     Raises:
-        ValueError: lengths that differ, no map, a gloss that occurs nowhere, or another file format.
+        ValueError: lengths that differ, no map, a gloss that does not occur, or another file format.
     """
     from matplotlib.figure import Figure
 
     sizes = (len(projections), len(labels), len(titles), len(projections) if sdr is None else len(sdr))
     if len(set(sizes)) > 1 or not projections:
-        raise ValueError(f"density_panels needs labels, a title and a ratio for each map, got {sizes} of them.")
+        raise ValueError(
+            f"density_panels needs labels, a title and a ratio per map, got {sizes} (maps, labels, titles, ratios)."
+        )
     for projection, own in zip(projections, labels):
         if len(own) != len(projection.coordinates):
             raise ValueError(
@@ -174,17 +178,17 @@ def impact_figure(
     unit: str = "BLEU-4",
     format: str | None = None,
 ) -> Figure:
-    """What crowding costs, like Figure 3 of the paper: (a) accuracy against density for bins of glosses; (b) a score.
+    """Draws the effect of density, like Figure 3 of the paper: (a) accuracy against density for gloss bins; (b) scores.
 
     Args:
-        bins: for each kind of features its bins, from `signcl.density.density_bins`; bars are standard errors.
-        translation: for each kind of features the score of each system; left out, (a) stands alone.
+        bins: the bins of each kind of features, from `signcl.density.density_bins`; bars are standard errors.
+        translation: the score of each system for each kind of features; without it, only (a) is drawn.
         path: also save there, as .png, .svg or .pdf.
-        unit: of the scores in (b).
-        format: of the file, where its name does not say.
+        unit: unit of the scores in (b).
+        format: file format, if the extension does not say.
 
     Raises:
-        ValueError: nothing to draw, more kinds than colours, a system that is missing for a kind, another file format.
+        ValueError: nothing to draw, more kinds than colours, a missing system for a kind, another file format.
     """
     from matplotlib.figure import Figure
 
@@ -194,7 +198,9 @@ def impact_figure(
     systems = list(dict.fromkeys(name for scores in (translation or {}).values() for name in scores))
     missing = [(of, name) for of, scores in (translation or {}).items() for name in systems if name not in scores]
     if missing or len(systems) > len(COLOURS):
-        raise ValueError(f"impact_figure needs a score of every system for every kind, missing: {missing[:5]}.")
+        raise ValueError(
+            f"impact_figure needs a score of every system for every kind of features, missing: {missing[:5]}."
+        )
     figure = Figure(figsize=(7.2 if translation else 3.9, 3.0), dpi=150, layout="constrained")
     panels = figure.subplots(1, 2 if translation else 1, squeeze=False)[0]
     family = _fonts()
@@ -242,9 +248,9 @@ def _draw(
     counted: bool = True,
     scale: float = 1.0,
 ) -> None:
-    """The points of one map; `order` says which colour a gloss has, where the map shows some of the chosen only."""
+    """Draws the points of one map; `order` fixes the colours if the map shows only some of the chosen glosses."""
     points = projection.coordinates
-    size = scale * float(np.clip(9000 / max(len(points), 1), 4, 42))  # square points; small where there are many
+    size = scale * float(np.clip(9000 / max(len(points), 1), 4, 42))  # square points; smaller if there are many
     names = np.array([str(label) for label in labels], dtype=object)
     rest = ~np.isin(names, [str(gloss) for gloss in chosen])
     if rest.any():
@@ -255,7 +261,7 @@ def _draw(
         number = list(order or chosen).index(gloss)
         own = points[names == str(gloss)]
         colour = COLOURS[number % len(COLOURS)]
-        # The first seven differ in both; later rounds repeat the colour with another marker.
+        # The first seven differ in colour and marker; later ones repeat the colours with other markers.
         marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
         axes.scatter(
             own[:, 0],
@@ -280,8 +286,8 @@ def _chosen(name: str, labels: Sequence[str | int], highlight: Sequence[str | in
     missing = [gloss for gloss in chosen if gloss not in counts]
     if missing or len(chosen) > len(COLOURS) * len(MARKERS):
         raise ValueError(
-            f"{name} can highlight up to {len(COLOURS) * len(MARKERS)} glosses that occur, got {len(chosen)}, "
-            f"of which unknown: {missing[:5]}."
+            f"{name} can highlight up to {len(COLOURS) * len(MARKERS)} glosses of the map, got {len(chosen)}; "
+            f"unknown: {missing[:5]}."
         )
     return chosen
 
@@ -289,7 +295,7 @@ def _chosen(name: str, labels: Sequence[str | int], highlight: Sequence[str | in
 def _kind(name: str, path: str | Path | None, format: str | None) -> str:
     kind = format or (Path(path).suffix.lstrip(".").lower() if path is not None else "png")
     if kind not in FORMATS:
-        raise ValueError(f"{name} writes png, svg or pdf, got {str(path)!r}; name the file so.")
+        raise ValueError(f"{name} writes png, svg or pdf, got {str(path)!r}; use one of these extensions.")
     return kind
 
 
@@ -306,8 +312,9 @@ def _save(figure: Figure, path: str | Path | None, kind: str) -> None:
     if path is not None:
         from matplotlib import rc_context
 
-        dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same map gives the same file
-        salted = rc_context({"svg.hashsalt": "signcl"})  # else the ids in an SVG are drawn anew each time
+        # the same map gives the same file, on any day and by any version
+        dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+        salted = rc_context({"svg.hashsalt": "signcl"})  # otherwise the ids in an SVG are random
         with salted, atomic_write(Path(path)) as temporary:
             figure.savefig(temporary, format=kind, metadata=dated.get(kind))
 
@@ -319,7 +326,7 @@ def _caption(settings: dict[str, Any]) -> str:
 
 
 def _fonts() -> list[str]:
-    """Families for gloss names: the default first, then whatever is installed that knows Chinese, Arabic or Hangul."""
+    """Font families for gloss names: the default, then installed fonts with Chinese, Arabic or Hangul."""
     from matplotlib import font_manager
 
     wanted = (

@@ -1,9 +1,8 @@
-"""Which frames show which sign: CTC forced alignment of log-probabilities to a known gloss sequence, peak frames, and
-how good an alignment is where the truth is known.
+"""Finds the frames of each sign: CTC forced alignment to a known gloss sequence, peak frames, alignment quality.
 
-Pure functions of tensors, on the CPU or wherever the tensors are; glosses are class numbers here, `blank` is the class
-of no sign. A recogniser often counts steps of several frames: `frame_spans` brings spans back to frames. Paper section
-A.3 and Table 9 (its aligner follows XmDA); what the numbers mean is told in docs/alignment.md.
+Pure functions of tensors on any device. Glosses are class numbers here; `blank` is the class "no sign". A recogniser
+often has steps of several frames; `frame_spans` converts spans of steps to spans of frames. Paper section A.3 and
+Table 9 (its aligner follows XmDA). docs/alignment.md explains the numbers.
 """
 
 from __future__ import annotations
@@ -36,26 +35,26 @@ NEVER = -math.inf
 def forced_align(
     log_probs: Tensor, tokens: Sequence[int] | Tensor, blank: int = 0, *, fill: Fill = "label"
 ) -> list[Span]:
-    """The frames of each gloss on the most probable CTC path that spells exactly these glosses in this order.
+    """Finds the frames of each gloss on the most probable CTC path with exactly these glosses in this order.
 
     path = argmax sum_t log_probs[t, path_t] over paths of glosses and blanks that collapse to `tokens`; two equal
-    neighbours have a blank between them. Among equally good paths always the same one is taken, for any batch.
+    neighbours have a blank between them. Ties are always broken the same way, whatever the batch.
 
     Args:
         log_probs: log-probabilities of one clip (after `log_softmax`), frames or steps. [T, C]
-        tokens: gloss classes in order, none of them blank. [G]
-        blank: class of no sign.
-        fill: "label" gives a sign only the frames on which the path says it; CTC models are peaky, so these can be
-            few. "nearest" gives every blank frame to the nearest sign, the middle one to the earlier, so that the
-            spans tile the clip, rest before the first and after the last sign included.
+        tokens: gloss classes in order, without blanks. [G]
+        blank: class of "no sign".
+        fill: "label" gives a sign only the frames that the path labels with it; CTC models are peaky, so these can be
+            few. "nearest" also gives every blank frame to the nearest sign (ties: the earlier one), so the spans tile
+            the clip, including the rest before the first and after the last sign.
 
     Returns:
-        One span per gloss, in order; `token` is its class, `score` the mean log-probability of the gloss over the
-        frames on which the path says it (under "nearest" too). No glosses give no spans.
+        One span per gloss, in order. `token` is its class; `score` is the mean log-probability of the gloss over the
+        frames that the path labels with it (also for "nearest"). No glosses give no spans.
 
     Raises:
         ValueError: log_probs not [T, C], with NaN or above 0; a class outside 0..C-1 or blank among the glosses; fewer
-            frames than glosses plus blanks between equal neighbours; no path of more than probability 0.
+            frames than glosses plus blanks between equal neighbours; no path with a probability above 0.
 
     Source: paper section A.3 (CTC classifier as aligner); Graves et al. 2006 for the states.
     """
@@ -73,20 +72,20 @@ def forced_align_batch(
     *,
     fill: Fill = "label",
 ) -> list[list[Span]]:
-    """`forced_align` for many clips at once: one loop over time, all states and clips side by side.
+    """`forced_align` for many clips at once: one loop over time, vectorised over states and clips.
 
     Args:
-        log_probs: padded log-probabilities; what stands on padding, even NaN, changes nothing. [B, T, C]
+        log_probs: padded log-probabilities; values on padding, even NaN, have no effect. [B, T, C]
         lengths: frames of each clip. [B]
         tokens: gloss classes of each clip.
-        blank: class of no sign.
+        blank: class of "no sign".
         fill: see `forced_align`.
 
     Returns:
-        The spans of each clip, the same as one by one.
+        The spans of each clip, the same as from `forced_align`.
 
     Raises:
-        ValueError: as `forced_align`, naming the clip by its place in the batch; counts that do not fit.
+        ValueError: as `forced_align`, with the index of the clip in the batch; counts that do not match.
     """
     frames, glosses = _check(log_probs, lengths, tokens, blank, fill)
     if not glosses or max(map(len, glosses)) == 0:
@@ -114,14 +113,14 @@ def forced_align_batch(
 
 
 def _viterbi(log_probs: Tensor, length: Tensor, states: Tensor, last: Tensor, blank: int, ends: list[int]) -> Tensor:
-    """State of each frame on the best path; frames of padding repeat the last state. [B, T] long"""
+    """State of each frame on the best path; padding frames repeat the last state. [B, T] long"""
     clips, padded, _ = log_probs.shape
     emit = log_probs.double().gather(2, states[:, None, :].expand(-1, padded, -1))  # [B, T, L]
-    skip = torch.zeros_like(states, dtype=torch.bool)  # a gloss may follow another one without a blank
+    skip = torch.zeros_like(states, dtype=torch.bool)  # a gloss may follow a different one without a blank
     skip[:, 2:] = (states[:, 2:] != blank) & (states[:, 2:] != states[:, :-2])
     score = emit.new_full(states.shape, NEVER)
     score[:, :2] = emit[:, 0, :2]
-    back = torch.zeros(clips, padded, states.shape[1], dtype=torch.int8, device=emit.device)  # states stepped forward
+    back = torch.zeros(clips, padded, states.shape[1], dtype=torch.int8, device=emit.device)  # states advanced
     for t in range(1, padded):
         one = torch.nn.functional.pad(score, (1, 0), value=NEVER)[:, :-1]
         two = torch.nn.functional.pad(score, (2, 0), value=NEVER)[:, :-2].masked_fill(~skip, NEVER)
@@ -139,7 +138,7 @@ def _viterbi(log_probs: Tensor, length: Tensor, states: Tensor, last: Tensor, bl
         clip = int(dead.nonzero()[0])
         raise ValueError(
             f"clip {clip} of the batch: every path through its {ends[clip] // 2} glosses has probability 0, because "
-            f"log_probs holds -inf where a gloss would have to stand; give a model's log_softmax, which has none."
+            f"log_probs has -inf where a gloss is needed; give a model's log_softmax, which has no -inf."
         )
     path = torch.empty(clips, padded, dtype=torch.long, device=emit.device)
     for t in range(padded - 1, -1, -1):
@@ -166,15 +165,15 @@ def _check(
             f"and {len(glosses)} sequences."
         )
     if not 0 <= blank < classes:
-        raise ValueError(f"forced_align needs blank among the classes 0..{classes - 1}, got {blank}.")
+        raise ValueError(f"forced_align needs blank to be one of the classes 0..{classes - 1}, got {blank}.")
     for clip, (length, row) in enumerate(zip(frames, glosses)):
         if not 0 <= length <= padded:
             raise ValueError(f"clip {clip} of the batch needs a length of 0..{padded}, got {length}.")
         wrong = [token for token in row if not 0 <= token < classes or token == blank]
         if wrong:
             raise ValueError(
-                f"clip {clip} of the batch: glosses must be classes of 0..{classes - 1} other than blank {blank}, got "
-                f"{wrong[:5]}; do glosses and log_probs come from one vocabulary?"
+                f"clip {clip} of the batch: glosses must be classes 0..{classes - 1} other than blank {blank}, got "
+                f"{wrong[:5]}; do glosses and log_probs use the same vocabulary?"
             )
         repeats = sum(a == b for a, b in pairwise(row))
         if row and length < len(row) + repeats:
@@ -193,23 +192,23 @@ def _check(
 
 
 def _tile(spans: list[Span], num_frames: int) -> list[Span]:
-    """Every frame to its nearest span, the middle one to the earlier."""
+    """Gives every frame to its nearest span (ties: the earlier one)."""
     edges = [0, *((a.stop + b.start + 1) // 2 for a, b in pairwise(spans)), num_frames]
     return [Span(span.token, *edge, span.score) for span, edge in zip(spans, pairwise(edges))]
 
 
 def peak_frames(log_probs: Tensor, spans: Sequence[Span]) -> list[int]:
-    """The frame of each span on which its gloss is most probable, the earliest of equals.
+    """The frame of each span on which its gloss is most probable, the first of equals.
 
-    One more answer to "which frame stands for the sign" beside the centre, mean and medoid of
-    `signcl.density.pool_spans`: `features[peak_frames(log_probs, spans)]` is one row per sign.
+    An alternative to the centre, mean and medoid of `signcl.density.pool_spans` for choosing one vector per sign:
+    `features[peak_frames(log_probs, spans)]` has one row per sign.
 
     Args:
-        log_probs: of the clip the spans belong to, on the same clock (frames or steps). [T, C]
-        spans: with class numbers as tokens, as `forced_align` gives them.
+        log_probs: log-probabilities of the clip, in the unit of the spans (frames or steps). [T, C]
+        spans: with class numbers as tokens, as returned by `forced_align`.
 
     Raises:
-        ValueError: log_probs not [T, C], a token that is no class, a span that is empty or beyond the clip.
+        ValueError: log_probs not [T, C], a token that is not a class, a span that is empty or beyond the clip.
 
     Source: paper section A.3 (best frame by volunteers); the rule is ours.
     """
@@ -226,7 +225,7 @@ def peak_frames(log_probs: Tensor, spans: Sequence[Span]) -> list[int]:
         if not 0 <= span.start < span.stop <= frames:
             raise ValueError(
                 f"span {span.token}:{span.start}-{span.stop} needs 0 <= start < stop <= {frames}, the rows of "
-                f"log_probs; if it counts frames and they count steps, bring them to one clock."
+                f"log_probs; if the span is in frames and log_probs in steps, convert one of them."
             )
         inside = log_probs[span.start : span.stop, span.token]
         peaks.append(span.start + int((inside == inside.max()).nonzero()[0]))
@@ -236,19 +235,19 @@ def peak_frames(log_probs: Tensor, spans: Sequence[Span]) -> list[int]:
 def frame_spans(
     spans: Sequence[Span], num_frames: int, *, stride: float, first_centre: float | None = None
 ) -> list[Span]:
-    """Spans of a recogniser's steps as spans of frames, the way back of `signcl.density.span_steps`.
+    """Converts spans of recogniser steps to spans of frames; the inverse of `signcl.density.span_steps`.
 
-    Step s looks at first_centre + s * stride and stands for half a stride on both sides; frames whose middle lies there
-    belong to it (on the edge: to the earlier step), so that `span_steps` finds the same steps again.
+    Step s is centred at first_centre + s * stride and covers half a stride on both sides. It gets the frames whose
+    middle is in this range (at an edge: the earlier step), so `span_steps` returns the same steps.
 
     Args:
         spans: in steps, stop exclusive.
         num_frames: frames of the clip; spans are cut at its end.
         stride: frames per step.
-        first_centre: where the first step looks, in frames; default stride / 2 (steps tile the clip).
+        first_centre: centre of the first step, in frames; default stride / 2 (steps tile the clip).
 
     Raises:
-        ValueError: a stride that is not positive, or a span that has no frame of the clip.
+        ValueError: a stride that is not positive, or a span without a frame in the clip.
     """
     if not stride > 0:
         raise ValueError(f"frame_spans needs a positive stride, got {stride}.")
@@ -260,7 +259,7 @@ def frame_spans(
         if start >= stop:
             raise ValueError(
                 f"span {span.token}:{span.start}-{span.stop} in steps of {stride:g} frames has no frame of a clip of "
-                f"{num_frames}; do both belong to one clip?"
+                f"{num_frames}; do both belong to the same clip?"
             )
         moved.append(Span(span.token, start, stop, span.score))
     return moved
@@ -268,35 +267,35 @@ def frame_spans(
 
 @dataclass(frozen=True)
 class AlignmentQuality:
-    """How near spans lie to true ones."""
+    """How close aligned spans are to the true ones."""
 
     boundary_error: float
     """Mean distance of a start or stop from the true one, frames. Lower is better."""
     boundary_median: float
-    """The middle one of these distances, frames."""
+    """Median of these distances, frames."""
     within: float
     """Share of starts and stops at most `tolerance` frames off, 0..1. Higher is better."""
     tolerance: int
     sign_accuracy: float
-    """Share of the frames of true spans that lie in the aligned span of the same sign, 0..1. Higher is better."""
+    """Share of the frames of true spans that are in the aligned span of the same sign, 0..1. Higher is better."""
     frame_accuracy: float
-    """Share of all frames with the right sign or, rightly, none, 0..1. Higher is better."""
+    """Share of all frames with the right sign, or correctly without one, 0..1. Higher is better."""
     signs: int
 
 
 def alignment_quality(
     found: Sequence[Sequence[Span]], truth: Sequence[Sequence[Span]], lengths: Sequence[int], *, tolerance: int = 2
 ) -> AlignmentQuality:
-    """Compare the spans of clips, sign by sign, with the true ones.
+    """Compares aligned spans with the true ones, sign by sign.
 
     Args:
-        found: aligned spans of each clip; as many as true ones, the same glosses in the same order.
+        found: aligned spans of each clip, with the same glosses in the same order as the true ones.
         truth: true spans of each clip.
         lengths: frames of each clip.
         tolerance: frames, for `within`.
 
     Raises:
-        ValueError: counts that do not fit, other glosses than in truth, no signs, spans beyond their clip.
+        ValueError: counts that do not match, glosses that differ from the true ones, no signs, spans beyond their clip.
     """
     if not len(found) == len(truth) == len(lengths):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Features and annotation from files: sequences with spans, clips of one sign each, or one row per sign."""
+"""Reads features and their annotation from files: sequences with spans, clips of one sign each, or one row per sign."""
 
 from __future__ import annotations
 
@@ -27,37 +27,38 @@ from signcl.density.spans import clip_frames
 
 __all__ = ["Annotation", "load_clips", "load_instances"]
 
-SPLITS = "train, dev or test, or several with commas"
+SPLITS = "train, dev or test, or several separated by commas"
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Where the glosses stand; exactly one of the first four is given."""
+    """Where to find the glosses of the features; exactly one of the first four fields is set."""
 
     spans: str | None = None
     """A table of spans: name, gloss, start, stop."""
     glosses: str | None = None
-    """A gloss per row or per clip: .txt, .tsv, .csv, .npy, or the name of an array in the .npz of the features."""
+    """One gloss per row or per clip: .txt, .tsv, .csv, .npy, or the name of an array in the .npz of the features."""
     phoenix_alignments: str | None = None
     """The folder with the HMM states of PHOENIX-2014T."""
     corpus: str | None = None
     """The features' path is a corpus folder of this kind, whose samples have features and spans."""
     split: str = "test"
-    """Of `phoenix_alignments` and `corpus`; several with commas."""
+    """Split of `phoenix_alignments` and `corpus`; several separated by commas."""
     key: str | None = None
     """The array of an .npz that holds the features."""
     stride: float | None = bounded(None, above=0, high=1e6)
-    """Frames per row of the features; None takes what a store recorded (`FeatureStore.clock`), else 1."""
+    """Frames per row of the features; None uses the value recorded in a store (`FeatureStore.clock`), else 1."""
     first_centre: float | None = bounded(None, low=-1e9, high=1e9)
-    """Where the first row looks, in frames; None takes what a store recorded where `stride` does, else stride / 2."""
+    """Centre of the first row, in frames; None uses the recorded value if `stride` does, else stride / 2."""
     log_probs: str | None = None
     """Log-probabilities of a recogniser for each clip, for frame "peak"."""
     classes: str | None = None
-    """Its classes: one gloss per line, the first being class 0 (blank)."""
+    """Classes of the recogniser: one gloss per line, the first is class 0 (blank)."""
     signers: str | None = None
-    """A table of who signs: columns name and signer, of clips; or a signer per row, .txt, where a row is a sign."""
+    """A table of signers with the columns name (of the clip) and signer; if a row is a sign, a .txt with one signer per
+    row."""
     partial: bool = False
-    """Leave out annotated clips that have no features, instead of refusing."""
+    """Leave out annotated clips without features instead of raising an error."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "--")
@@ -65,24 +66,24 @@ class Annotation:
         if len(given) != 1:
             flags = [f"--{name.replace('_', '-')}" for name in given]
             raise ValueError(
-                "features need their glosses from one place: --spans TSV, --glosses LABELS, --phoenix-alignments DIR "
+                "features need exactly one source of glosses: --spans TSV, --glosses LABELS, --phoenix-alignments DIR "
                 f"or --corpus KIND; got {' and '.join(flags) or 'none of them'}"
             )
 
 
 def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Frame] = ("centre",)) -> list[Instances]:
-    """The sign instances of a feature file under each choice of frame.
+    """Loads the sign instances of a feature file, once for each choice of frame.
 
     Args:
-        path: .npy, .npz, pickle or feature store; under `annotation.corpus` a corpus folder.
-        annotation: where the glosses stand.
-        frames: which vector of a span stands for its sign; without sequences there is no choice.
+        path: .npy, .npz, pickle or feature store; with `annotation.corpus`, a corpus folder.
+        annotation: where to find the glosses.
+        frames: how to choose the vector of a sign from its span; ignored if a row is a sign.
 
     Raises:
-        ValueError, OSError: a file missing or broken; names, rows or spans that do not fit (the first five listed).
+        ValueError, OSError: a missing or broken file; names, rows or spans that do not match (the first five listed).
     """
     if is_choices(annotation.spans):
-        frames = ("centre",)  # of spans of one frame: the one that people chose
+        frames = ("centre",)  # spans are one frame long: the frame that people chose
     rows = _rows(Path(path), annotation)
     if rows is not None:
         return [rows if annotation.signers is None else replace(rows, signers=_signers_of_rows(annotation, rows))]
@@ -106,7 +107,7 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
         if known is not None and name not in known:
-            raise ValueError(f"{annotation.signers}: has no row for the clip {name}; it has {_some(known)}")
+            raise ValueError(f"{annotation.signers}: has no row for the clip {name}; it has rows for {_some(known)}")
         signers += [signer if known is None else known[name]] * len(spans)
     people = known_signers(signers)
     if is_choices(annotation.spans):
@@ -129,7 +130,7 @@ def _signers_of_clips(path: Path) -> dict[str, str]:
 def _signers_of_rows(annotation: Annotation, rows: Instances) -> list[str]:
     path = Path(str(annotation.signers))
     if not path.is_file():
-        raise FileNotFoundError(f"no signers at {path}; a .txt with one signer per row is needed")
+        raise FileNotFoundError(f"no signers at {path}; needs a .txt with one signer per row")
     lines = [line.strip() for line in read_plain(path).splitlines()]
     if len(lines) != len(rows.glosses) or not all(lines):
         raise ValueError(f"{path}: needs one signer for each of {len(rows.glosses)} rows, got {len(lines)} lines")
@@ -137,11 +138,11 @@ def _signers_of_rows(annotation: Annotation, rows: Instances) -> list[str]:
 
 
 def load_clips(path: str | Path, key: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """Every clip of a feature file, for what needs no glosses. (name, [T, D])"""
+    """Yields every clip of a feature file, for measures without glosses. (name, [T, D])"""
     if key is not None:
         array = _array(Path(path), key)
         if array.ndim < 3:
-            raise ValueError(f"{path}: array {key!r} has no clips, needs [N, T, ...], got {list(array.shape)}")
+            raise ValueError(f"{path}: array {key!r} has no clips; needs [N, T, ...], got {list(array.shape)}")
         yield from ((str(i), clip.reshape(len(clip), -1)) for i, clip in enumerate(array))
         return
     source = open_features(path)
@@ -152,7 +153,7 @@ def load_clips(path: str | Path, key: str | None = None) -> Iterator[tuple[str, 
 
 
 def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
-    """(name, features [T, D], spans, signer where known) of every annotated clip."""
+    """Yields (name, features [T, D], spans, signer if known) for every annotated clip."""
     if annotation.corpus is not None:
         yield from _corpus_clips(path, annotation)
         return
@@ -165,7 +166,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
     }
     people: Mapping[str, str | None] = {}
     if annotation.spans is not None:
-        names = list(read_spans(annotation.spans)) if annotation.partial else None  # then any clip may be annotated
+        names = list(read_spans(annotation.spans)) if annotation.partial else None  # partial: any clip name is allowed
         spans: Mapping[str, Sequence[Span]] = read_spans(annotation.spans, lengths=lengths, names=names)
         file = annotation.spans
     else:
@@ -192,8 +193,8 @@ def _check_lengths(file: str, samples: Sequence[Sample], lengths: Mapping[str, i
     ]
     if wrong:
         raise ValueError(
-            f"{file}: {len(wrong)} clips are longer than their features: {'; '.join(wrong[:5])}; give --stride where a "
-            "row stands for several frames"
+            f"{file}: {len(wrong)} clips are longer than their features: {'; '.join(wrong[:5])}; give --stride if a "
+            "row covers several frames"
         )
 
 
@@ -203,18 +204,18 @@ def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.
         for sample in load_samples(str(annotation.corpus), path, split):
             if sample.features is None:
                 raise ValueError(
-                    f"{path}: {sample.name} is a video; density of raw frames is not measured here: train a model and "
+                    f"{path}: {sample.name} is a video, but density needs features: train a model and "
                     "give the run, or extract features"
                 )
             if sample.spans:
                 found = True
                 yield sample.name, read_rows(sample), sample.spans, sample.signer or None
     if not found:
-        raise ValueError(f"{path}: no clip of split {annotation.split} has spans; give them by --spans TSV")
+        raise ValueError(f"{path}: no clip of split {annotation.split} has spans; give them with --spans TSV")
 
 
 def _sign_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
-    """Clips of a single sign each: by name from a store or pickle, or by place from an array [N, T, ...]."""
+    """Yields clips of a single sign each: by name from a store or pickle, or by index from an array [N, T, ...]."""
     labels, names = _labels(annotation, path)
     if names is None:
         array = _array(path, annotation.key)
@@ -248,7 +249,7 @@ def _clock(annotation: Annotation, source: Features | None = None, name: str = "
 
 
 def _rows(path: Path, annotation: Annotation) -> Instances | None:
-    """The instances of a file with one row per sign; None where it has sequences."""
+    """The instances of a file with one row per sign; None if the file has sequences."""
     if annotation.glosses is None:
         return None
     labels, names = _labels(annotation, path)
@@ -266,14 +267,14 @@ def _rows(path: Path, annotation: Annotation) -> Instances | None:
 
 
 def _array(path: Path, key: str | None) -> np.ndarray:
-    """The one array of a feature file, memory-mapped where that is possible. [N, D] or [N, T, ...]"""
+    """The single array of a feature file, memory-mapped if possible. [N, D] or [N, T, ...]"""
     if path.is_dir():
         store = FeatureStore(path)
         if len(store.names) == 1:
             return store.mapped(store.names[0])
         return np.concatenate([store[name] for name in store.names])
     if not path.exists():
-        raise FileNotFoundError(f"no features at {path}; a .npy, .npz, pickle or feature store is needed")
+        raise FileNotFoundError(f"no features at {path}; needs a .npy, .npz, pickle or feature store")
     if path.suffix.lower() == ".npy":
         try:
             array = np.load(checked_arrays(path), mmap_mode="r", allow_pickle=False)
@@ -283,7 +284,7 @@ def _array(path: Path, key: str | None) -> np.ndarray:
         with _npz(path) as loaded:
             several = [name for name in loaded.files if loaded[name].ndim >= 2]
             if key is None and len(several) != 1:
-                raise ValueError(f"{path}: holds the arrays {_some(loaded.files)}; say which has the features by --key")
+                raise ValueError(f"{path}: has the arrays {_some(loaded.files)}; name the features with --key")
             if key is not None and key not in loaded.files:
                 raise ValueError(f"{path}: has no array {key!r}; it has {_some(loaded.files)}")
             array = loaded[key or several[0]]
@@ -296,7 +297,7 @@ def _array(path: Path, key: str | None) -> np.ndarray:
 
 
 def _labels(annotation: Annotation, features: Path) -> tuple[list[str], list[str] | None]:
-    """The glosses, and the clips they belong to where the file names them."""
+    """The glosses, and the clips they belong to if the file names them."""
     given = str(annotation.glosses)
     path = Path(given)
     names: list[str] | None = None
@@ -308,7 +309,7 @@ def _labels(annotation: Annotation, features: Path) -> tuple[list[str], list[str
                 )
             labels = _text(loaded[given], f"{features}: array {given!r}")
     elif not path.is_file():
-        raise FileNotFoundError(f"no glosses at {path}; a .txt, .tsv, .csv or .npy with one gloss per row is needed")
+        raise FileNotFoundError(f"no glosses at {path}; needs a .txt, .tsv, .csv or .npy with one gloss per row")
     elif path.suffix.lower() == ".npy":
         labels = _text(read_npy(path), str(path))
     elif path.suffix.lower() in (".tsv", ".csv"):
@@ -326,7 +327,7 @@ def _labels(annotation: Annotation, features: Path) -> tuple[list[str], list[str
         raise ValueError(f"{path}: {len(empty)} rows have no gloss, first row {empty[0]} (counted from 0)")
     if names is not None and len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"{path}: the name {twice!r} comes twice; one sign per clip here, or give --spans")
+        raise ValueError(f"{path}: the name {twice!r} occurs twice; give one sign per clip, or use --spans")
     return labels, names
 
 
@@ -338,21 +339,21 @@ def _text(array: np.ndarray, where: str) -> list[str]:
 
 def _classes(path: Path) -> dict[str, int]:
     if not path.is_file():
-        raise FileNotFoundError(f"no classes at {path}; a text file with one gloss per line is needed, blank first")
+        raise FileNotFoundError(f"no classes at {path}; needs a text file with one gloss per line, blank first")
     return {line.strip(): i for i, line in enumerate(read_plain(path).splitlines()) if line.strip()}
 
 
 def _npz(path: Path) -> Any:
     try:
         return np.load(checked_arrays(path), allow_pickle=False)
-    except Exception as error:  # zipfile, zlib, EOF and header errors alike mean a broken file
+    except Exception as error:  # zipfile, zlib, EOF and header errors all mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable .npz of numbers ({reason}); write it again") from None
 
 
 def _finite(rows: np.ndarray, where: str) -> None:
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        raise ValueError(f"{where} holds NaN or infinity; extract it again, or leave it out")
+        raise ValueError(f"{where} contains NaN or infinity; extract it again, or leave it out")
 
 
 def _splits(annotation: Annotation) -> list[str]:

@@ -1,4 +1,4 @@
-"""One vector per annotated sign: what every analysis of the lab starts from."""
+"""One vector per annotated sign: the input of every analysis in the density lab."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Instances:
     where: list[Place]
     """[N]"""
     frame: str
-    """How the vector of a sign was chosen; "row" where the features had one row per sign, "people" where people
-    chose its frame."""
+    """How the vector of a sign was chosen; "row" if the features had one row per sign, "people" if people chose its
+    frame."""
     signers: list[str] | None = None
-    """Who signs each; None where it is not known. [N]"""
+    """Signer of each instance; None if unknown. [N]"""
 
     @property
     def clips(self) -> list[str]:
-        """The clip of each sign; where a row is a sign, each is a clip of its own. [N]"""
+        """The clip of each sign; with one row per sign, each is a separate clip. [N]"""
         return [f"{clip} {start}" if self.frame == "row" else clip for clip, start, _ in self.where]
 
     @property
@@ -49,7 +49,7 @@ class Instances:
         return np.array([stop - start for _, start, stop in self.where])
 
     def overlapping(self) -> int:
-        """Signs that begin before another sign of their clip ends, as two hands or annotators have them."""
+        """Number of signs that begin before another sign of their clip ends, e.g. with two hands or annotators."""
         reached: dict[str, int] = {}
         count = 0
         for clip, start, stop in sorted(self.where):
@@ -58,19 +58,19 @@ class Instances:
         return count
 
     def numbers(self) -> tuple[list[str], np.ndarray]:
-        """The glosses in alphabetical order, and the place of each instance's gloss among them. [K], [N]"""
+        """The glosses in alphabetical order, and the index of each instance's gloss among them. [K], [N]"""
         names, numbers = np.unique(np.array(self.glosses, dtype=object).astype(str), return_inverse=True)
         return [str(name) for name in names], numbers.astype(np.int64)
 
 
 def known_signers(signers: Sequence[str | None]) -> list[str] | None:
-    """The signers of all instances; None where one is not known."""
+    """The signers of all instances; None if any is unknown."""
     known = [signer for signer in signers if signer]
     return known if known and len(known) == len(signers) else None
 
 
 def on_peaks(spans: Sequence[Span]) -> list[Span] | None:
-    """The frame `peak` of each span as a span of its own; None where one does not say it."""
+    """The frame `peak` of each span as a one-frame span; None if any span has no peak."""
     peaks = [Span(span.token, span.peak, span.peak + 1) for span in spans if span.peak is not None]
     return peaks if len(peaks) == len(spans) else None
 
@@ -85,21 +85,21 @@ def pick_rows(
     log_probs: Tensor | None = None,
     classes: Mapping[str, int] | None = None,
 ) -> Tensor:
-    """One row per span: `pool_spans`, or under "peak" the row on which a recogniser is surest of the gloss.
+    """One row per span: `pool_spans`, or for "peak" the row on which a recogniser is surest of the gloss.
 
-    What says the peak: `log_probs`, else the spans themselves.
+    Peaks come from `log_probs` if given, else from the spans.
 
     Args:
-        features: of one clip. [T, D]
+        features: features of one clip. [T, D]
         spans: frames of each sign.
-        frame: the rule.
-        stride, first_centre: the clock of the rows, see `signcl.density.span_steps`.
-        log_probs: of a recogniser on the same clock, for "peak". [T, C]
+        frame: how to choose the row.
+        stride, first_centre: position of the rows in frames, see `signcl.density.span_steps`.
+        log_probs: log-probabilities of a recogniser for the same rows, for "peak". [T, C]
         classes: class of each gloss, for "peak".
 
     Raises:
-        ValueError: as `pool_spans`; "peak" with neither log-probabilities of as many rows nor spans that say theirs, or
-            glosses that are no class.
+        ValueError: as `pool_spans`; "peak" without log-probabilities for the same rows and without peaks in the spans;
+            glosses without a class.
     """
     if frame != "peak":
         return pool_spans(features, spans, frame, stride=stride, first_centre=first_centre)
@@ -108,11 +108,11 @@ def pick_rows(
     if log_probs is None or classes is None:
         raise ValueError(
             "--frame peak needs the log-probabilities of a recogniser: --log-probs FILE and --classes FILE, a run that "
-            "recognises glosses, or --spans with a frame of every sign in the column `peak`"
+            "recognises glosses, or --spans with the frame of every sign in the column `peak`"
         )
     if len(log_probs) != len(features):
         raise ValueError(
-            f"--frame peak needs log-probabilities on the clock of the features, got {len(log_probs)} rows for "
+            f"--frame peak needs one row of log-probabilities per row of the features, got {len(log_probs)} rows for "
             f"{len(features)}"
         )
     strange = sorted({str(span.token) for span in spans} - set(classes))

@@ -1,9 +1,8 @@
-"""How sure is a ratio: bootstrap over glosses, over the instances within them, over both, or over signers; and two
-feature sets compared on the same instances.
+"""Confidence intervals of the ratio by bootstrap over glosses, instances, both or signers; comparison of two models.
 
-Instances are resampled by Bayesian bootstrap (Rubin 1981): each gets a random weight, exponential and scaled to a mean
-of 1 within its gloss, and the weighted ratio is measured again. Drawing rows with replacement would pair a row with its
-own copy, at distance 0, and glosses of two rows would lose their ratio in half of the draws.
+Instances are resampled by Bayesian bootstrap (Rubin 1981): each gets a random exponential weight, scaled to a mean of 1
+within its gloss, and the weighted ratio is computed again. Drawing rows with replacement would pair a row with its own
+copy, at distance 0, and glosses of two rows would lose their ratio in half of the draws.
 """
 
 from __future__ import annotations
@@ -50,18 +49,18 @@ class SdrInterval:
 
 @dataclass(frozen=True)
 class SdrComparison:
-    """Two feature sets on the same instances, all ratios as fractions (the paper prints 100 times them)."""
+    """Two feature sets on the same instances; all ratios are fractions (the paper prints them times 100)."""
 
     difference: float
-    """Mean ratio of `b` less that of `a`: negative where b is less crowded."""
+    """Mean ratio of `b` minus that of `a`: negative if b is less crowded."""
     low: float
     high: float
     p_value: float
-    """Two-sided: how surprising this sign would be if there were no difference. At least 2 / (samples + 1)."""
+    """Two-sided p-value of the difference; at least 2 / (samples + 1)."""
     a: float
     b: float
     glosses_lower: float
-    """Share of the glosses that are less crowded under b."""
+    """Share of the glosses that are less crowded with b."""
     level: float
     samples: int
     seed: int
@@ -69,15 +68,15 @@ class SdrComparison:
 
 
 def sdr_interval(density: Density, *, samples: int = 1000, seed: int = 0, level: float = 0.95) -> SdrInterval:
-    """How far the mean ratio would move with other glosses of the same kind: percentile bootstrap over glosses.
+    """Interval of the mean ratio for other glosses of the same kind: percentile bootstrap over glosses.
 
-    Each gloss is drawn with its ratio; the distances are not measured again, so the spread that comes from the choice
-    of rows within a gloss is not in it: `ratio_interval` has it.
+    Glosses are drawn with their ratios; distances are not computed again. The interval thus leaves out the variation
+    from the choice of rows within a gloss; `ratio_interval` includes it.
 
     Args:
-        density: what was measured.
-        samples: resamples.
-        seed: of the resampling.
+        density: the measured density.
+        samples: number of resamples.
+        seed: seed of the resampling.
         level: coverage of the interval.
 
     Raises:
@@ -109,20 +108,20 @@ def ratio_interval(
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrInterval:
-    """How far the mean ratio would move with other instances of the same glosses ("instances"), or of others ("both").
+    """Interval of the mean ratio for other instances of the same glosses ("instances") or of other glosses ("both").
 
-    The distances are computed once, for all resamples together: about 1 + samples / D times the work of the ratio, and
-    12 bytes per row and resample. A gloss of two rows has one distance, so its own ratio moves by its neighbours only:
-    rare glosses make the interval too narrow.
+    Distances are computed once for all resamples. This costs about 1 + samples / D times the work of the ratio and
+    12 bytes per row and resample. A gloss of two rows has only one distance, so its ratio varies only through its
+    neighbours: with rare glosses, the interval is too narrow.
 
     Args:
         features, glosses, distance, inter, min_count, others, cap, weights, block, device: as in `sign_density_ratio`.
-        over: "instances" within their glosses, "glosses", "both", or "signers": all instances of a signer get one
-            weight, so that the interval speaks of other people. Where several people sign, take this one: over
-            instances it is too narrow.
-        signers: of each row, for over="signers". [N]
-        samples: resamples.
-        seed: of the resampling and of `cap`.
+        over: what to resample: "instances" within their glosses, "glosses", "both", or "signers". With "signers", all
+            instances of a signer get the same weight, so the interval covers other people. Use it if there are several
+            signers: over instances, the interval is then too narrow.
+        signers: signer of each row, for over="signers". [N]
+        samples: number of resamples.
+        seed: seed of the resampling and of `cap`.
         level: coverage of the percentile interval.
 
     Raises:
@@ -166,17 +165,17 @@ def compare_ratios(
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrComparison:
-    """Are features `b` less crowded than `a` on the same sign instances? Both see the same resamples.
+    """Compares the ratios of features `a` and `b` on the same sign instances, with the same resamples.
 
     Args:
-        a: features of the instances under one model. [N, D]
-        b: under another; any size. [N, D']
-        glosses: gloss number of each row of both. [N]
+        a: features of the instances from one model. [N, D]
+        b: features from another model, of any size. [N, D']
+        glosses: gloss number of each row, the same for both. [N]
         over, samples, seed, level, distance, inter, min_count, others, cap, weights, signers, block, device: as in
             `ratio_interval`.
 
     Raises:
-        ValueError: as `ratio_interval`; matrices of different numbers of rows.
+        ValueError: as `ratio_interval`; matrices with different numbers of rows.
     """
     _check(samples, level, over)
     if len(a) != len(b):
@@ -222,7 +221,7 @@ def _check(samples: int, level: float, over: str = "glosses") -> None:
 
 
 def _groups(over: str, signers: Sequence[object] | np.ndarray | None, rows: int) -> np.ndarray | None:
-    """The number of each row's signer, where these are resampled."""
+    """Signer number of each row if signers are resampled, else None."""
     if over != "signers":
         return None
     if signers is None:
@@ -230,8 +229,8 @@ def _groups(over: str, signers: Sequence[object] | np.ndarray | None, rows: int)
     numbers = numbered(signers)
     if len(numbers) != rows or numbers.max() < 1:
         raise ValueError(
-            f"an interval over signers needs a signer of each of {rows} rows and at least 2 of them, got "
-            f"{len(numbers)} rows of {int(numbers.max()) + 1}."
+            f"an interval over signers needs a signer for each of {rows} rows and at least 2 signers, got "
+            f"{len(numbers)} rows of {int(numbers.max()) + 1} signers."
         )
     return numbers
 
@@ -246,9 +245,9 @@ def _replicates(
     device: torch.device | str | None = None,
     groups: np.ndarray | None = None,
 ) -> Tensor:
-    """The ratio of each gloss as it is (column 0) and under `samples` random weightings of its rows. [K, R + 1]
+    """The ratio of each gloss unweighted (column 0) and with `samples` random weightings of its rows. [K, R + 1]
 
-    Rows of one group, where there are groups, get the same weight.
+    If there are groups, rows of the same group get the same weight.
     """
     check_options(options["distance"], options["inter"], options["min_count"])
     rows = len(torch.as_tensor(glosses))
@@ -271,13 +270,13 @@ def _replicates(
     )
     assert data.weights is not None
     mass = data.weights.new_zeros(len(data.counts), samples + 1).index_add_(0, data.labels, data.weights)
-    scaled = data.weights * (mass[:, :1] / mass)[data.labels]  # a gloss keeps its weight among the others
+    scaled = data.weights * (mass[:, :1] / mass)[data.labels]  # the total weight of each gloss stays the same
     intra, inter = measure(data._replace(weights=scaled), options["distance"], options["inter"], block=block)
     return (intra / inter).cpu()
 
 
 def _mean_over_glosses(ratios: Tensor, over: str, seed: int) -> np.ndarray:
-    """Mean over the glosses of each replicate, or over glosses drawn anew. [K, R] -> [R]"""
+    """Mean over the glosses of each replicate, or over resampled glosses. [K, R] -> [R]"""
     values = ratios.numpy()
     if over in ("instances", "signers"):
         return values.mean(axis=0)

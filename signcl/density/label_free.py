@@ -1,8 +1,8 @@
-"""Density without glosses: segments instead of signs, clusters instead of glosses, and how a clip resembles itself.
+"""Density without glosses: segments replace signs, clusters replace glosses, and frames are compared within a clip.
 
-None of these is the Sign Density Ratio, and none can replace it: a diagnostic. How well they follow it, where both can
-be measured, stands in docs/density.md. Where clips or signers differ by more than their signs do, the estimates take
-that for clearness; the result then says that they cannot be trusted.
+These are diagnostics, not a replacement for the Sign Density Ratio. docs/density.md shows how well they follow it where
+both can be measured. If clips or signers differ more than their signs do, the estimates look too good; the result then
+has `trusted` = False.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from signcl.density.spans import Choice, pool_spans
 
 __all__ = ["LabelFree", "label_free_density", "segment_clip"]
 
-UNTRUSTED = 0.3  # share of the variance between clips above which the estimates are not to be trusted
+UNTRUSTED = 0.3  # above this share of variance between clips, do not trust the estimates
 
 
 @dataclass(frozen=True)
 class LabelFree:
-    """What can be said about crowding without glosses; as ratios, higher is denser, like the SDR."""
+    """Estimates of density without glosses. All are ratios; higher is denser, as for the SDR."""
 
     segment_ratio: float
-    """Mean distance of two frames of one segment over that of two frames of different segments, within a clip."""
+    """Mean distance of two frames of the same segment over that of two frames of different segments, within a clip."""
     neighbour_ratio: float
     """Distance of a segment to the nearest segment of another clip, over its mean distance to all of them."""
     cluster_ratio: float
-    """SDR of the segments with their clusters as glosses. Clusters are made from the features, so it is low by itself;
-    `cluster_null` says how low."""
+    """SDR of the segments with clusters as glosses. It is always low, because clusters are made from the features;
+    `cluster_null` shows how low."""
     cluster_null: float
-    """The same on Gaussian rows of the same covariance, which hold no signs."""
+    """`cluster_ratio` of Gaussian rows with the same covariance, which contain no signs."""
     cluster_excess: float
     """cluster_ratio / cluster_null."""
     step_ratio: float
     """Mean distance of neighbouring frames over that of any two frames of a clip: how smooth the features are."""
     clip_share: float
-    """Share of the variance of segments that is between clips, less what chance would give, 0..1; where signers are
-    known, after each signer's mean was taken out."""
+    """Share of the variance of segments that is between clips, corrected for chance, 0..1; if signers are known, after
+    subtracting each signer's mean."""
     signer_share: float | None
-    """The share between signers, before it was taken out; None where signers are not known."""
+    """Share of the variance between signers, before subtracting their means; None if signers are unknown."""
     trusted: bool
-    """False where more than `UNTRUSTED` of the variance is between clips: the estimates then speak of cameras, light
-    and people."""
+    """False if more than `UNTRUSTED` of the variance is between clips: the estimates then reflect cameras, light and
+    people."""
     clips: int
     segments: int
     settings: dict[str, int | float | str]
@@ -56,14 +56,14 @@ class LabelFree:
 
 
 def segment_clip(features: np.ndarray, segments: int) -> list[int]:
-    """Cut a clip at its change points: the edges of `segments` runs of alike frames, first 0 and last T.
+    """Cuts a clip into `segments` runs of similar frames and returns their edges, from 0 to T.
 
-    Ward's clustering of neighbours in time: the two adjoining segments whose union adds the least squared deviation are
-    joined until so many are left.
+    Ward clustering in time: adjacent segments whose union adds the least squared deviation are merged until `segments`
+    are left.
 
     Args:
-        features: of one clip. [T, D]
-        segments: how many, 1..T.
+        features: features of one clip. [T, D]
+        segments: number of segments, 1..T.
     """
     frames = len(features)
     if features.ndim != 2 or not 1 <= segments <= frames:
@@ -88,21 +88,21 @@ def label_free_density(
     seed: int = 0,
     signers: Sequence[str] | None = None,
 ) -> LabelFree:
-    """How crowded features seem to be, without knowing a gloss.
+    """Estimates how crowded features are, without glosses.
 
     Args:
-        clips: features of each clip; those shorter than two segments have one. [T, D] each
+        clips: features of each clip; clips shorter than two segments become one segment. [T, D] each
         frames_per_sign: rows per segment on average; 15 is PHOENIX at full rate (divide by the stride of the rows).
-        clusters: of the segments; default a fifth of them, so that a "gloss" has five instances on average.
-        frame: which vector of a segment stands for it.
-        most: segments that are clustered and compared; more are drawn down to so many.
-        seed: of the draw, the clusters and the Gaussian rows.
-        signers: of each clip, where known: each signer's mean is then taken out first, since a constant offset per
-            signer would make any features look clear.
+        clusters: number of clusters; default a fifth of the segments, so a "gloss" has five instances on average.
+        frame: which vector of a segment to use.
+        most: maximum number of segments to cluster and compare; more are subsampled.
+        seed: seed of the subsample, the clusters and the Gaussian rows.
+        signers: signer of each clip, if known. Each signer's mean is then subtracted first, because a constant offset
+            per signer would make any features look clear.
 
     Raises:
-        ValueError: no two clips, clips that do not fit together or are not finite, fewer than four segments, rows that
-            are all equal, frames_per_sign below 1.
+        ValueError: fewer than two clips, clips of different sizes or with non-finite values, fewer than four segments,
+            all rows equal, frames_per_sign below 1.
     """
     if not frames_per_sign >= 1 or len(clips) < 2:
         raise ValueError(
@@ -110,7 +110,7 @@ def label_free_density(
             f"{frames_per_sign}."
         )
     if signers is not None and len(signers) != len(clips):
-        raise ValueError(f"label_free_density needs a signer per clip, got {len(signers)} for {len(clips)} clips.")
+        raise ValueError(f"label_free_density needs one signer per clip, got {len(signers)} for {len(clips)} clips.")
     size = clips[0].shape[-1]
     rows: list[np.ndarray] = []
     owner: list[int] = []
@@ -120,7 +120,7 @@ def label_free_density(
         clip = as_array(given, np.float32)
         if clip.ndim != 2 or clip.shape[1] != size or not len(clip) or not np.isfinite(clip).all():
             raise ValueError(
-                f"label_free_density needs finite features [T, {size}] of every clip, clip {number} (counted from 0) "
+                f"label_free_density needs finite features [T, {size}] for every clip, but clip {number} (from 0) "
                 f"has {list(clip.shape)}" + ("" if np.isfinite(clip).all() else " with NaN or infinity") + "."
             )
         edges = segment_clip(clip, max(1, round(len(clip) / frames_per_sign)))
@@ -141,8 +141,8 @@ def label_free_density(
     found = len(points)
     if found < 4 or not parted:
         raise ValueError(
-            f"label_free_density needs at least 4 segments and a clip of several, got {found} segments of {len(clips)} "
-            f"clips; lower frames_per_sign (now {frames_per_sign:g})."
+            f"label_free_density needs at least 4 segments and a clip with several segments, got {found} segments of "
+            f"{len(clips)} clips; lower frames_per_sign (now {frames_per_sign:g})."
         )
     signer_share = None
     if signers is not None and len(set(signers)) > 1:
@@ -172,7 +172,7 @@ def label_free_density(
 
 
 def _between(rows: np.ndarray, group: np.ndarray) -> float:
-    """Share of the variance between groups, less what groups of rows without structure would have (epsilon squared)."""
+    """Share of the variance that is between groups, corrected for the share expected by chance (epsilon squared)."""
     centred = rows - rows.mean(axis=0)
     total = float((centred**2).sum())
     count, groups = len(rows), len(np.unique(group))
@@ -187,13 +187,13 @@ def _clustered(points: np.ndarray, clusters: int, seed: int) -> float:
     from sklearn.cluster import KMeans
 
     if not 2 <= clusters < len(points):
-        raise ValueError(f"clusters must be 2 to the number of segments less 1 ({len(points) - 1}), got {clusters}.")
+        raise ValueError(f"clusters must be 2 to the number of segments minus 1 ({len(points) - 1}), got {clusters}.")
     labels = KMeans(clusters, n_init=1, random_state=seed).fit_predict(points)
     return sign_density_ratio(torch.from_numpy(points), torch.from_numpy(labels).long()).mean
 
 
 def _gaussian(points: np.ndarray, seed: int) -> np.ndarray:
-    """Rows without structure of the same mean and covariance."""
+    """Gaussian rows with mean 0 and the covariance of the points."""
     centred = points - points.mean(axis=0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     drawn = np.random.default_rng(seed).normal(size=(len(points), len(sizes)))
@@ -201,7 +201,7 @@ def _gaussian(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _nearest(points: np.ndarray, clip_of: np.ndarray) -> float:
-    """Mean over the rows of (nearest row of another clip) / (mean distance to the rows of other clips)."""
+    """Mean over rows of (distance to the nearest row of another clip) / (mean distance to the rows of other clips)."""
     wide, total = torch.from_numpy(points).double(), 0.0
     for start in range(0, len(points), 1024):
         apart = torch.cdist(wide[start : start + 1024], wide).numpy()

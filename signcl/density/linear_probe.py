@@ -1,4 +1,4 @@
-"""How much a linear classifier can read about the gloss, in bits, on clips that it has not seen."""
+"""How much a linear classifier can tell about the gloss on held-out clips, in bits."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from signcl.density.rows import checked_rows, numbered
 __all__ = ["LinearProbe", "linear_probe"]
 
 FOLDS = 5
-DIMS = 64  # directions of largest variance that are kept: as many for wide features as for narrow ones
-MOST = 5000  # rows, drawn: a classifier of many glosses takes minutes beyond
+DIMS = 64  # principal directions kept, the same for wide and narrow features
+MOST = 5000  # rows used, a random subset of more: a classifier of many glosses would take minutes
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A logistic regression on held-out clips."""
+    """Result of a logistic regression on held-out clips."""
 
     bits: float
-    """Entropy of the glosses less the classifier's cross-entropy, bits a sign: 0 or below, it knows nothing."""
+    """Entropy of the glosses minus the classifier's cross-entropy, bits per sign; 0 or below means it knows nothing."""
     entropy: float
-    """Of the glosses, bits: the most there is to know."""
+    """Entropy of the glosses, in bits: the upper bound of `bits`."""
     accuracy: float
-    """Share of held-out signs that it names, 0..1."""
+    """Share of held-out signs that are classified correctly, 0..1."""
     signs: int
     glosses: int
 
@@ -38,19 +38,20 @@ def linear_probe(
     *,
     seed: int = 0,
 ) -> LinearProbe:
-    """Multinomial logistic regression (scikit-learn, L2, C = 1) in five folds of whole clips.
+    """Measures what a linear classifier can tell about the gloss, on held-out clips.
 
-    Rows are standardized and projected on their 64 largest principal directions, by the training folds alone. Glosses
-    in fewer than two clips are left out, as they would be strange in every fold.
+    Multinomial logistic regression (scikit-learn, L2, C = 1) with five-fold cross-validation; a clip is never split
+    between folds. Rows are standardized and projected on their 64 largest principal directions, fitted on the training
+    folds only. Glosses in fewer than two clips are left out, because the training folds would never contain them.
 
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
-        clips: of each row: a fold holds whole clips. [N]
-        seed: of the folds, and of the draw above 5,000 rows.
+        clips: clip of each row. [N]
+        seed: seed of the folds, and of the subset if there are more than 5,000 rows.
 
     Raises:
-        ValueError: shapes that do not fit, fewer than two glosses in two clips.
+        ValueError: shapes that do not match, fewer than two glosses in two clips.
     """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
@@ -84,7 +85,7 @@ def linear_probe(
         told = np.zeros((len(held), len(ids)))
         told[:, classifier.classes_] = classifier.predict_proba(rows[held])
         right[held] = told.argmax(axis=1) == numbers[held]
-        # A gloss that is strange to the fold has probability 0: a hundredth goes to the glosses' frequencies.
+        # A gloss that is not in the training folds has probability 0, so mix in 1 % of the gloss frequencies.
         told = 0.99 * told + 0.01 * share
         found[held] = -np.log2(told[np.arange(len(held)), numbers[held]])
     entropy = float(-(share * np.log2(share)).sum())

@@ -1,7 +1,7 @@
-"""Feature space in two dimensions: t-SNE and UMAP coordinates with every setting fixed and returned.
+"""Maps of feature space: two-dimensional t-SNE and UMAP coordinates, returned with all their settings.
 
-A map shows neighbourhoods, not distances, and moves with perplexity and seed: quote `density.sign_density_ratio` for
-numbers, and print the settings beside the picture.
+A map shows neighbourhoods, not distances, and changes with perplexity and seed. Quote `density.sign_density_ratio` for
+numbers, and print the settings next to the picture.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Projection", "tsne", "umap"]
 
 Engine = Literal["auto", "scikit-learn", "openTSNE"]
-MANY = 3000  # rows from which on openTSNE is worth another map than the small sets have
+MANY = 3000  # with "auto", openTSNE is used above this number of rows
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Where each row lands on the map."""
+    """Coordinates of each row on a map."""
 
     coordinates: np.ndarray
     """[N, 2] float32"""
     settings: dict[str, Any]
-    """method, perplexity, pca and its share of variance, seed, rows, version; `note` where one had to give way."""
+    """method, perplexity, pca and its share of variance, seed, rows, version; `note` if a setting was changed."""
 
 
 def tsne(
@@ -41,18 +41,18 @@ def tsne(
     pca: int | None = 50,
     engine: Engine = "scikit-learn",
 ) -> Projection:
-    """A t-SNE map: rows that are near in feature space stay near.
+    """Computes a t-SNE map: rows that are near each other in feature space stay near each other.
 
     Args:
         features: one row per sign instance. [N, D]
-        perplexity: about how many neighbours count; lowered to (N - 1) / 3 for few rows, which `settings` notes.
-        seed: of the map; the same seed gives the same map on the same machine.
-        pca: principal components that enter; None, or a number not below D, leaves the features as they are.
-        engine: scikit-learn; openTSNE, several times faster from some thousand rows on (extra `maps`); or auto:
-            openTSNE above 3000 rows where it is installed. `settings` names it, for their maps differ.
+        perplexity: about how many neighbours count; lowered to (N - 1) / 3 for few rows and noted in `settings`.
+        seed: seed of the map; the same seed gives the same map on the same machine.
+        pca: number of principal components to use; None, or a number not below D, uses the features unchanged.
+        engine: "scikit-learn"; "openTSNE", several times faster for thousands of rows (extra `maps`); or "auto":
+            openTSNE above 3000 rows if it is installed. The maps differ, so `settings` names the engine.
 
     Returns:
-        Coordinates and the settings that made them.
+        Coordinates and settings.
 
     Raises:
         ValueError: fewer than 3 rows, NaN or infinity, all rows equal; or an engine that is not installed.
@@ -69,7 +69,7 @@ def tsne(
         settings["note"] = f"perplexity lowered from {perplexity:g}: {len(rows)} rows allow at most (N - 1) / 3"
     installed = importlib.util.find_spec("openTSNE") is not None
     if engine == "openTSNE" and not installed:
-        raise ValueError("engine openTSNE is not installed: pip install 'signcl[maps]', or take scikit-learn.")
+        raise ValueError("engine openTSNE is not installed: pip install 'signcl[maps]', or use scikit-learn.")
     if engine == "openTSNE" or (engine == "auto" and installed and len(rows) > MANY):
         return _open_tsne(rows, settings)
     import sklearn
@@ -90,22 +90,22 @@ def umap(
     seed: int = 0,
     pca: int | None = 50,
 ) -> Projection:
-    """A UMAP map, where the package umap-learn is installed; not printed in the paper.
+    """Computes a UMAP map; needs the package umap-learn. Not used in the paper.
 
     Args:
         features: one row per sign instance. [N, D]
-        neighbours: how many rows around each count; at most N - 1.
+        neighbours: number of neighbours per row; at most N - 1.
         min_dist: how tightly the map packs rows.
-        seed: of the map.
+        seed: seed of the map.
         pca: as in `tsne`.
 
     Raises:
-        ValueError: umap-learn is not installed, or features as `tsne` refuses them.
+        ValueError: umap-learn is not installed, or invalid features, as in `tsne`.
 
     Source: McInnes, Healy and Melville 2018.
     """
     if importlib.util.find_spec("umap") is None:
-        raise ValueError("umap needs the package umap-learn, which is not installed: pip install umap-learn; or tsne.")
+        raise ValueError("umap needs umap-learn, which is not installed: pip install umap-learn, or use tsne.")
     rows, settings = _prepared(features, "umap", seed, pca)
     from umap import UMAP, __version__
 
@@ -119,7 +119,7 @@ def umap(
 def _prepared(
     features: Tensor | np.ndarray, name: str, seed: int, pca: int | None
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """The rows that enter a map: checked, centred, scaled, reduced; and what was done to them."""
+    """The rows for a map, checked, centred, scaled and reduced, and the settings used."""
     from sklearn.decomposition import PCA
 
     rows = as_array(features, np.float64)
@@ -133,9 +133,11 @@ def _prepared(
     if pca is not None and pca < 1:
         raise ValueError(f"{name} needs pca >= 1 or None, got {pca}.")
     if (rows == rows[0]).all():
-        raise ValueError(f"{name} needs rows that differ, got {len(rows)} equal rows; check what made these features.")
+        raise ValueError(
+            f"{name} needs rows that differ, got {len(rows)} equal rows; check where the features come from."
+        )
     rows = rows - rows.mean(axis=0)
-    rows /= np.abs(rows).max()  # the map does not depend on the scale; float32 does
+    rows /= np.abs(rows).max()  # the map does not depend on the scale, but float32 has a limited range
     settings: dict[str, Any] = {"seed": seed, "rows": len(rows)}
     settings["pca"] = None if pca is None or pca >= rows.shape[1] else min(pca, len(rows))
     if settings["pca"]:
@@ -143,7 +145,7 @@ def _prepared(
         rows = reduce.fit_transform(rows)
         settings["pca_variance"] = round(float(reduce.explained_variance_ratio_.sum()), 4)
     if rows.shape[1] == 1:
-        rows = np.concatenate([rows, np.zeros_like(rows)], axis=1)  # the map starts from two components
+        rows = np.concatenate([rows, np.zeros_like(rows)], axis=1)  # the map is initialised with two components
     return rows, settings
 
 

@@ -1,7 +1,7 @@
-"""Other measures of how well glosses keep apart, on the rows of the ratio: "density" should not rest on one number.
+"""Other measures of how well glosses are separated, on the rows of the ratio, so "density" does not rest on one number.
 
-Silhouette, Davies-Bouldin, neighbours and kernel densities are scikit-learn's. Each function says which direction is
-better; `other_measures` gives all of them, for the whole and, where it makes sense, per gloss.
+Silhouette, Davies-Bouldin, neighbours and kernel densities come from scikit-learn. Each docstring says which direction
+is better. `other_measures` computes all of them, overall and, where it makes sense, per gloss.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ BETTER = {
     "uniformity": "lower",
     "kde_entropy": "no direction",
 }
-"""Which way a measure points where glosses keep apart."""
+"""Whether a higher or lower value means that glosses are better separated."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures of a labelled feature matrix beside the ratio."""
+    """Measures of a labelled feature matrix other than the ratio."""
 
     values: dict[str, float]
-    """Of the whole; `BETTER` says which direction is better. Without alignment and uniformity where rows are zero."""
+    """Overall values; `BETTER` says which direction is better. No alignment and uniformity if any row is all zeros."""
     by_gloss: dict[str, np.ndarray]
     """fisher, silhouette, neighbour_purity of each gloss. [K] each"""
     gloss_ids: np.ndarray
-    """Ascending; glosses of a single row are left out of everything. [K]"""
+    """Ascending; glosses with a single row are left out everywhere. [K]"""
     settings: dict[str, int | float | str]
     """rows, neighbours, dims of the kernel density, metric, zero_rows."""
 
@@ -52,17 +52,17 @@ class Measures:
 def other_measures(
     features: np.ndarray, glosses: np.ndarray, *, min_count: int = 2, neighbours: int = 5, dims: int = 10
 ) -> Measures:
-    """All measures of this file, on the rows of glosses with at least `min_count` rows. Time grows with N^2.
+    """Computes all measures of this module, on glosses with at least `min_count` rows. Time grows with N^2.
 
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
         min_count: glosses with fewer rows are left out.
-        neighbours: of `neighbour_purity`.
-        dims: of `kde_entropy`.
+        neighbours: see `neighbour_purity`.
+        dims: see `kde_entropy`.
 
     Raises:
-        ValueError: shapes that do not fit, rows that are not finite, fewer than two glosses.
+        ValueError: shapes that do not match, non-finite rows, fewer than two glosses.
     """
     from sklearn.metrics import davies_bouldin_score, silhouette_samples
 
@@ -99,10 +99,10 @@ def other_measures(
 
 
 def fisher_ratio(features: np.ndarray, glosses: np.ndarray) -> np.ndarray:
-    """How far each gloss's mean is from the others, in units of their spreads. Higher is better. [K]
+    """Distance of each gloss's mean from the other means, relative to their spreads. Higher is better. [K]
 
-    F(i) = mean_{j != i} |mean_i - mean_j|^2 / (var_i + var_j), with var the mean squared distance from the gloss's own
-    mean. Two copies of a single point each, at different places, would be infinite: they count as 1e12.
+    F(i) = mean_{j != i} |mean_i - mean_j|^2 / (var_i + var_j), with var the mean squared distance of a gloss's rows
+    from its mean. Capped at 1e12 for two glosses without spread at different points.
 
     Args:
         features: [N, D]
@@ -120,14 +120,14 @@ def fisher_ratio(features: np.ndarray, glosses: np.ndarray) -> np.ndarray:
 
 
 def neighbour_purity(features: np.ndarray, glosses: np.ndarray, neighbours: int = 5) -> np.ndarray:
-    """Share of each row's nearest other rows that have its gloss, 0..1. Higher is better. [N]
+    """Share of each row's nearest other rows that have the same gloss, 0..1. Higher is better. [N]
 
-    A gloss of n rows is asked for min(neighbours, n - 1) of them, so that rare glosses can reach 1.
+    For a gloss of n rows, min(neighbours, n - 1) neighbours are used, so rare glosses can reach 1.
 
     Args:
         features: [N, D]
         glosses: numbers 0..K-1, each with at least two rows. [N]
-        neighbours: how many to look at.
+        neighbours: number of neighbours.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -142,13 +142,13 @@ def neighbour_purity(features: np.ndarray, glosses: np.ndarray, neighbours: int 
 
 
 def alignment_uniformity(features: np.ndarray, glosses: np.ndarray) -> tuple[float, float]:
-    """How close rows of one gloss are, and how evenly all rows fill the sphere; for both lower is better.
+    """How close rows of the same gloss are, and how evenly all rows fill the sphere; for both, lower is better.
 
-    With rows scaled to length 1: alignment = mean |x - y|^2 over pairs of one gloss, each gloss weighing the same
+    With rows scaled to length 1: alignment = mean |x - y|^2 over pairs of the same gloss, with equal weight per gloss
     (as in the ratio); uniformity = log of the mean of exp(-2 |x - y|^2) over all pairs of different rows.
 
     Args:
-        features: rows that are not all zeros. [N, D]
+        features: no row may be all zeros. [N, D]
         glosses: numbers 0..K-1, each with at least two rows. [N]
 
     Source: Wang & Isola 2020.
@@ -173,17 +173,17 @@ def alignment_uniformity(features: np.ndarray, glosses: np.ndarray) -> tuple[flo
 
 
 def kde_entropy(features: np.ndarray, dims: int = 10) -> float:
-    """Entropy of the rows by kernel density, in nats: how widely they spread, whatever their glosses.
+    """Entropy of the rows by kernel density, in nats: how widely they spread, regardless of gloss.
 
-    PCA to `dims`, divided by the root mean square of what is left (so that units do not matter), Gaussian kernels with
-    Scott's bandwidth; minus the mean log density at the rows. It knows no glosses: low is "compact", which SpaMo reads
-    as good and density as bad. Compare feature sets under equal `dims` and about equal N only.
+    Minus the mean log density at the rows, after PCA to `dims` and division by the root mean square (so units do not
+    matter); Gaussian kernels with Scott's bandwidth. It does not use glosses. Low means "compact", which SpaMo
+    considers good, but which is bad for density. Compare feature sets only with equal `dims` and about equal N.
 
     Args:
         features: [N, D]
-        dims: dimensions kept; fewer where N or D has fewer.
+        dims: dimensions kept; at most N and D.
 
-    Source: SpaMo (2025) reports such an entropy; its settings are not published, these are ours.
+    Source: SpaMo (2025) reports a similar entropy but not its settings; these settings are ours.
     """
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KernelDensity

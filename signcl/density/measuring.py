@@ -1,4 +1,4 @@
-"""Everything the lab says about a set of sign instances, as one dictionary: what `--json` prints, the tables show."""
+"""Measures a set of sign instances and returns one dictionary, which `--json` prints and the tables show."""
 
 from __future__ import annotations
 
@@ -40,37 +40,37 @@ from signcl.density.verdicts import HARD, disagreement, notes_on
 
 __all__ = ["Settings", "measure_instances"]
 
-MANY = 20_000  # rows beyond which measures of N x N work are taken on a capped part
+MANY = 20_000  # above this number of rows, measures with N x N work use at most so many
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure; every field moves the result and is written into it."""
+    """How to measure; every field affects the result and is recorded in it."""
 
     distance: Distance = "euclidean"
     inter: Inter = "gloss"
     min_count: int = bounded(2, low=2, high=10**9)
-    """Fewest instances of a gloss that is measured."""
+    """Minimum number of instances of a gloss to be measured."""
     cap: int | None = bounded(None, low=2, high=10**9)
-    """Most instances of a gloss, drawn with `seed`."""
+    """Maximum number of instances per gloss, drawn with `seed`."""
     weight: str = "even"
-    """`even`; `frames`: an instance counts as often as its sign has frames; `signers`: each signer of a gloss counts
-    the same."""
+    """Weights of instances. `even`: all equal; `frames`: proportional to the frames of the sign; `signers`: equal total
+    for every signer of a gloss."""
     interval: Over = "glosses"
     """What the interval resamples."""
     samples: int = bounded(1000, low=1, high=10**7)
-    """Resamples of intervals over glosses; a fifth of them where instances are resampled."""
+    """Resamples of intervals over glosses; a fifth of this if instances are resampled."""
     seed: int = bounded(0, low=0, high=2**63 - 1)
     by: str = ""
-    """`signer`: also the ratio within and across signers, and of each."""
+    """`signer`: also compute the ratio within and across signers, and of each signer."""
     retrieval: bool = True
-    """Also whether signs are found again in other clips, and told from their nearest gloss."""
+    """Also compute retrieval in other clips, and how well each gloss is told from its nearest one."""
     measures: bool = False
-    """Also what the variance is spent on, a linear probe, and the other measures beside the ratio."""
+    """Also compute shares of variance, a linear probe and the other measures."""
     baseline: bool = True
-    """Also the ratio under shuffled glosses, which costs as much again."""
+    """Also compute the ratio with shuffled glosses, which doubles the cost."""
     distributed: bool = False
-    """Share the pairs among the processes of `torch.distributed`."""
+    """Divide the pairs among the processes of `torch.distributed`."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "density: ")
@@ -86,22 +86,22 @@ def measure_instances(
     rank: int = 0,
     device: torch.device | str | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ratio with interval and baseline under every choice of frame; the rest under the first choice.
+    """Computes ratio, interval and baseline for every choice of frame, and the other measures for the first choice.
 
     Args:
-        choices: the same instances under several choices of frame.
-        settings: how.
+        choices: the same instances with several choices of frame.
+        settings: how to measure.
         scores: an accuracy for each gloss, to correlate with density.
-        bins: groups of glosses by ratio.
+        bins: number of gloss groups, by ratio.
         versus: the same instances in another feature space, to compare with.
-        device: where pairs of rows are measured; None: where the rows are.
-        rank: number of this process; only rank 0 does what is not shared, the others return nothing.
+        device: device for pairs of rows; None: the device of the rows.
+        rank: number of this process; only rank 0 computes what is not shared and returns a result.
 
     Returns:
-        The result, and one row per gloss, most crowded first.
+        The result, and one row per gloss, most crowded first. Ranks other than 0 return both empty.
 
     Raises:
-        ValueError: as `sign_density_ratio`; `versus` with other instances.
+        ValueError: as `sign_density_ratio`; `versus` with different instances.
     """
     if settings.weight not in ("even", "frames", "signers"):
         raise ValueError(f"--weight must be even, frames or signers, got {settings.weight!r}")
@@ -149,7 +149,7 @@ def measure_instances(
 
 
 def _check_signers(instances: Instances, settings: Settings) -> None:
-    """Refuse what needs signers that are not known."""
+    """Raises an error if the settings need signers but fewer than two are known."""
     asked = [
         flag
         for flag, given in (
@@ -161,20 +161,20 @@ def _check_signers(instances: Instances, settings: Settings) -> None:
     ]
     known = sorted(set(instances.signers or []))
     if asked and len(known) < 2:
-        has = f"all signs are of {known[0]}" if known else "no signer is known"
+        has = f"all signs are by {known[0]}" if known else "no signer is known"
         raise ValueError(
-            f"{asked[0]} needs at least 2 signers, and {has}; a corpus names them in its table (column signer), for "
+            f"{asked[0]} needs at least 2 signers, but {has}; a corpus names them in its table (column signer); for "
             "features give --signers TSV with the columns name and signer"
         )
 
 
 def _capped(instances: Instances, settings: Settings, what: str) -> np.ndarray:
-    """Rows for what takes N x N work, all of them or a capped part."""
+    """Indices of the rows for measures with N x N work: all rows, or at most `cap` per gloss."""
     names, numbers = instances.numbers()
     cap = settings.cap
     if cap is None and len(numbers) > MANY:
         cap = max(2, MANY // len(names))
-        say(f"{what} is taken on at most {cap} of {len(numbers)} instances per gloss")
+        say(f"{what} uses at most {cap} instances per gloss (there are {len(numbers)} instances)")
     if cap is None:
         return np.arange(len(numbers))
     kept: np.ndarray = capped_rows(numbers, cap, seed=settings.seed).numpy()
@@ -184,7 +184,7 @@ def _capped(instances: Instances, settings: Settings, what: str) -> np.ndarray:
 def _found_again(
     instances: Instances, settings: Settings, device: torch.device | str | None, place: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Retrieval in other clips and of other signers, and each gloss against its nearest one."""
+    """Retrieval in other clips and from other signers, and each gloss against its nearest one."""
     names, numbers = instances.numbers()
     kept = _capped(instances, settings, "retrieval")
     features, labels = np.asarray(instances.features)[kept], numbers[kept]
@@ -231,7 +231,7 @@ def _retrieved(
     options: dict[str, Any] = {"signers": signers, "distance": distance, "device": device}
     try:
         found = retrieval(features, labels, clips, **options)
-    except ValueError as error:  # one clip a gloss: nothing to find, and the result says so
+    except ValueError as error:  # one clip per gloss: nothing to retrieve; the result has the reason
         return {"why": str(error)}
     drawn = signers if signers is not None else clips
     interval = retrieval_interval(found, drawn, samples=settings.samples, seed=settings.seed)
@@ -257,7 +257,7 @@ def _retrieved(
 def _difference(
     one: Instances, other: Instances, settings: Settings, device: torch.device | str | None
 ) -> dict[str, Any]:
-    """Retrieval in both feature sets, and the difference with an interval over clips."""
+    """Retrieval with both feature sets, and the difference with an interval over clips."""
     _, numbers = one.numbers()
     kept = _capped(one, settings, "retrieval")
     clips = np.array(one.clips, dtype=object)[kept]
@@ -299,7 +299,7 @@ def _by_signer(instances: Instances, device: torch.device | str | None) -> dict[
 def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
     """Shares of variance, rank and a linear probe."""
     _, numbers = instances.numbers()
-    kept = _capped(instances, settings, "the share of variance")
+    kept = _capped(instances, settings, "share of variance")
     features, labels = np.asarray(instances.features)[kept], numbers[kept]
     clips = np.array(instances.clips, dtype=object)[kept]
     signers = None if instances.signers is None else np.array(instances.signers, dtype=object)[kept]
@@ -322,7 +322,7 @@ def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
 def _one(
     instances: Instances, settings: Settings, rank: int, device: torch.device | str | None
 ) -> tuple[Density, dict[str, Any]]:
-    """One choice of frame."""
+    """The ratio for one choice of frame, with its summary."""
     _, numbers = instances.numbers()
     options: dict[str, Any] = {
         "distance": settings.distance,
@@ -365,7 +365,7 @@ def _weights(instances: Instances, settings: Settings) -> np.ndarray | None:
 
 
 def _norm(instances: Instances) -> float:
-    """Mean length of a row, read piece by piece."""
+    """Mean length of a row, read in chunks."""
     total = 0.0
     for start in range(0, len(instances.features), 4096):
         rows = np.asarray(instances.features[start : start + 4096], dtype=np.float64)
@@ -374,10 +374,10 @@ def _norm(instances: Instances) -> float:
 
 
 def _measures(instances: Instances, settings: Settings, place: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The measures beside the ratio; those per gloss go into its row of the table."""
+    """Computes the other measures; values per gloss are added to the rows of the table."""
     names, numbers = instances.numbers()
     features = np.asarray(instances.features)
-    kept = _capped(instances, settings, "every other measure")
+    kept = _capped(instances, settings, "each other measure")
     features, numbers = features[kept], numbers[kept]
     found = other_measures(features, numbers, min_count=settings.min_count)
     if found.settings["zero_rows"]:
@@ -396,8 +396,8 @@ def _versus(one: Instances, other: Instances, settings: Settings, device: torch.
         strange = sorted(mine ^ theirs)
         listed = "; ".join(f"{gloss} in {clip} {start}-{stop}" for (clip, start, stop), gloss in strange[:5])
         raise ValueError(
-            f"--versus needs the same sign instances in both feature sets; {len(strange)} are in one of them only"
-            + (f": {listed}" if strange else ", or they come in another order")
+            f"--versus needs the same sign instances in both feature sets; {len(strange)} are in only one of them"
+            + (f": {listed}" if strange else ", but their order differs")
         )
     _, numbers = one.numbers()
     over: Over = "both" if settings.interval == "glosses" else settings.interval

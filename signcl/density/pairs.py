@@ -1,9 +1,9 @@
-"""Distances between the rows of a labelled feature matrix, a block at a time, and their sums by gloss.
+"""Distances between the rows of a labelled feature matrix, in blocks, and their sums per gloss.
 
-Nothing of size N x N ever exists: rows are taken in the order of their glosses, gathered in panels, and multiplied
-block by block above the diagonal only (a distance and its mirror are one number). A Euclidean distance comes from a
-matrix product, |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, which loses digits where two rows are close: those pairs are
-computed again from their differences. Squared and cosine distances need no pairs: see `Moments`.
+No N x N matrix is ever allocated: rows are sorted by gloss, gathered in panels, and multiplied block by block, above
+the diagonal only, since distances are symmetric. Euclidean distances come from a matrix product,
+|x - y|^2 = |x|^2 + |y|^2 - 2 x.y, which loses precision if two rows are close; such pairs are recomputed from their
+differences. Squared and cosine distances need no pairs: see `Moments`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from signcl.density.rows import CHUNK, Rows, Sorted
 __all__ = ["ALONE", "Moments", "Pairs", "Progress", "Share", "distance_blocks", "within_sums"]
 
 Progress = Callable[[int, int], None]
-"""Called with (panel pairs done, panel pairs in all)."""
+"""Called with (panel pairs done, total panel pairs)."""
 
 
 class Share(NamedTuple):
-    """Which part of the blocks a process works off: every `world`-th, from number `rank` on."""
+    """Which of the blocks a process computes: every `world`-th, starting with number `rank`."""
 
     rank: int
     world: int
@@ -33,20 +33,20 @@ class Share(NamedTuple):
 
 ALONE = Share(0, 1)
 
-# Below this share of |x|^2 + |y|^2 a squared distance has lost the digits that matter and is computed again. The
-# product is off by about 1e-7 (float32) or 1e-16 (float64) of that sum, so what is kept is right to about 1e-6.
+# Below this share of |x|^2 + |y|^2, a squared distance has lost too much precision and is recomputed. The error of the
+# product is about 1e-7 (float32) or 1e-16 (float64) of that sum, so all others have a relative error of about 1e-6.
 CLOSE = {torch.float32: 1e-2, torch.float64: 1e-9}
-FEW = 1 / 64  # share of close pairs in a block up to which they are mended pair by pair
+FEW = 1 / 64  # up to this share of close pairs in a block, they are recomputed pair by pair
 PANEL = 16  # blocks of rows that are gathered and cast at once
-SMALL = 32  # rows of a gloss up to which direct differences beat a matrix product
-SMALL_DEVICE = 512  # the same on an accelerator, where every step of a loop over glosses has a price
+SMALL = 32  # up to this number of rows per gloss, direct differences are faster than a matrix product
+SMALL_DEVICE = 512  # SMALL on an accelerator, where every iteration over glosses is costly
 
 
 class _Panel:
-    """A run of rows, ready to be multiplied: left[i] . right[j] = |x_i - y_j|^2."""
+    """A run of rows prepared for products: left[i] . right[j] = |x_i - y_j|^2."""
 
     def __init__(self, centred: Tensor, exact: Callable[[slice], Tensor]) -> None:
-        """Args: rows in the working type [P, D], and how to get some of them in float64 when that is not enough."""
+        """Args: rows in the working dtype [P, D], and a function that returns some of them in float64."""
         self.squares = torch.cat([part.double().square().sum(dim=1) for part in torch.split(centred, 1024)])  # [P]
         norm, one = self.squares.to(centred.dtype)[:, None], torch.ones_like(centred[:, :1])
         self.left = torch.cat([-2 * centred, norm, one], dim=1)  # [P, D + 2]
@@ -60,13 +60,13 @@ class _Panel:
 
     @classmethod
     def around(cls, mean: Tensor, rows: Rows, start: int, stop: int) -> _Panel:
-        """The same, centred on one gloss. mean [D] float64"""
+        """A panel centred on one gloss. mean [D] float64"""
         wide = rows.centred(rows.raw(slice(start, stop)), torch.float64) - mean
         return cls(wide.to(rows.dtype), lambda part: wide[part])
 
 
 def _distances(a: _Panel, i: slice, b: _Panel, j: slice, out: Tensor, ignore: Tensor | None) -> Tensor:
-    """Euclidean distances between two runs of rows, written into `out`; ignored pairs come out as 0. [I, J]"""
+    """Euclidean distances between two runs of rows, written into `out`; 0 for ignored pairs. [I, J]"""
     torch.mm(a.left[i], b.right[j].T, out=out)
     if ignore is not None:
         out.masked_fill_(ignore, torch.inf)
@@ -77,19 +77,19 @@ def _distances(a: _Panel, i: slice, b: _Panel, j: slice, out: Tensor, ignore: Te
 
 
 def _mend(squared: Tensor, a: _Panel, i: slice, b: _Panel, j: slice) -> None:
-    """Compute the squared distances of close pairs again, in place and in float64."""
+    """Recomputes the squared distances of close pairs in place, in float64."""
     close = squared < CLOSE[squared.dtype] * (a.squares[i, None] + b.squares[None, j])
     if not close.any():
         return
     x, y = a.exact(i), b.exact(j)
     if squared.dtype == torch.float32 and close.sum() > FEW * close.numel():
-        # Many: a product in float64 settles all but the nearly equal pairs.
+        # Many close pairs: a product in float64 is precise enough for all except nearly equal pairs.
         left, right = _Panel(x, lambda part: x[part]), _Panel(y, lambda part: y[part])
         again = left.left @ right.right.T
         squared.copy_(torch.where(close, again.to(squared.dtype), squared))
         close &= again < CLOSE[torch.float64] * (left.squares[:, None] + right.squares)
     if close.sum() > FEW * close.numel():
-        # So many nearly equal pairs are copies, such as frames of zeros: measure each different row once.
+        # So many nearly equal pairs are usually copies, such as all-zero frames: measure each distinct row once.
         row, column = close.any(dim=1).nonzero(), close.any(dim=0).nonzero().T
         left_rows, left_place = torch.unique(x[row[:, 0]], dim=0, return_inverse=True)
         right_rows, right_place = torch.unique(y[column[0]], dim=0, return_inverse=True)
@@ -108,9 +108,9 @@ class Pairs(NamedTuple):
     rows: slice
     columns: slice
     distances: Tensor
-    """0 where row and column share a gloss; a buffer that the next block overwrites. [rows, columns]"""
+    """0 if row and column share a gloss; a buffer that the next block overwrites. [rows, columns]"""
     mirrored: bool
-    """True where the block stands for its mirror image too (it does not touch the diagonal)."""
+    """True if the block also represents its mirror image (it is off the diagonal)."""
 
 
 def distance_blocks(
@@ -121,17 +121,17 @@ def distance_blocks(
     progress: Progress | None = None,
     share: Share = ALONE,
 ) -> Iterator[Pairs]:
-    """Every distance between rows of different glosses, above the diagonal, block by block.
+    """Yields all distances between rows of different glosses, above the diagonal, block by block.
 
-    Memory: two panels of at most `PANEL` blocks of rows and one block of distances, whatever the number of rows.
+    Memory: two panels of at most `PANEL` blocks of rows and one block of distances, regardless of the number of rows.
 
     Args:
         rows: the rows, sorted by gloss. [N, D]
         glosses: gloss of each row, ascending, on the device of the rows. [N]
-        edges: first row of each gloss, known to the host, so that no block has to ask the device.
-        block: rows of a block.
-        progress: told after every pair of panels.
-        share: the pairs of panels to yield the blocks of.
+        edges: first row of each gloss, on the host, to avoid waiting for the device.
+        block: rows per block.
+        progress: called after every pair of panels.
+        share: which pairs of panels to compute.
     """
     total = len(rows)
     blocks = PANEL
@@ -155,7 +155,7 @@ def distance_blocks(
                 for j in range(max(side, i), min(side + size, total), block):
                     here, there = slice(i, min(i + block, total)), slice(j, min(j + block, total))
                     height, width = here.stop - i, there.stop - j
-                    # sorted: only where the last row here and the first one there are of one gloss can both have it
+                    # Rows are sorted, so the blocks share a gloss only if the last row here has the first gloss there.
                     shared = bisect_right(edges, j) <= bisect_right(edges, here.stop - 1)
                     same = glosses[here, None] == glosses[None, there] if shared else None
                     out = buffer[: height * width].view(height, width)
@@ -177,16 +177,16 @@ def within_sums(
 ) -> Tensor:
     """Sum over ordered pairs of different rows of each gloss: weight(x) weight(y) |x - y|. [K] or [K, R] float64
 
-    Small glosses by direct differences in float64; a large one is centred on its own mean first, so that a tight gloss
-    far from the others loses no digits.
+    Small glosses use direct differences in float64. A large gloss is first centred on its mean, so a tight gloss far
+    from the others loses no precision.
 
     Args:
         rows: the rows, sorted by gloss. [N, D]
         starts: first row of each gloss. [K]
-        stops: one past its last row. [K]
-        block: rows of a block.
-        weights: of each row, or of each in R replicates; default 1. [N] or [N, R] float64
-        share: the part of the work to do; the sums of all parts add up to the whole.
+        stops: one past the last row of each gloss. [K]
+        block: rows per block.
+        weights: of each row, or of each row in R replicates; default 1. [N] or [N, R] float64
+        share: which part of the work to do; the results of all parts add up to the total.
     """
     sums = torch.zeros(
         len(starts), *(() if weights is None else weights.shape[1:]), dtype=torch.float64, device=rows.device
@@ -223,10 +223,10 @@ def within_sums(
 def _small_sums(
     sums: Tensor, rows: Rows, few: list[int], starts: list[int], stops: list[int], weights: Tensor | None
 ) -> None:
-    """Fill in the sums of the glosses `few` by direct differences, many glosses of like size at once."""
+    """Fills in the sums of the glosses `few` by direct differences, many glosses of similar size at once."""
     few = sorted(few, key=lambda k: stops[k] - starts[k])
     while few:
-        # As many as fit, padded to the size of the largest, which is at most twice that of the smallest.
+        # As many as fit, padded to the size of the largest, which is at most twice the size of the smallest.
         least = stops[few[0]] - starts[few[0]]
         taken = 1
         while taken < len(few):
@@ -258,25 +258,25 @@ def _weighted(apart: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 class Moments(NamedTuple):
-    """What squared distances between glosses depend on: E|x - y|^2 = spread_i + spread_j + |mean_i - mean_j|^2."""
+    """Moments that give squared distances between glosses: E|x - y|^2 = spread_i + spread_j + |mean_i - mean_j|^2."""
 
     mean: Tensor
-    """Mean row of each gloss, less the mean of these. [K, D] float64"""
+    """Mean row of each gloss, minus the mean of these means. [K, D] float64"""
     spread: Tensor
-    """Mean squared distance of its rows from that mean. [K] float64"""
+    """Mean squared distance of the rows of a gloss from their mean. [K] float64"""
 
     @classmethod
     def of(cls, data: Sorted, unit: bool, weights: Tensor, mass: Tensor) -> Moments:
-        """Read all rows twice, in chunks.
+        """Computes the moments; reads all rows twice, in chunks.
 
         Args:
             data: the rows.
             unit: scale every row to length 1 first (cosine).
-            weights: of each row. [N] float64
-            mass: their sum for each gloss. [K]
+            weights: weight of each row. [N] float64
+            mass: sum of the weights of each gloss. [K]
 
         Raises:
-            ValueError: `unit`, and rows of zeros.
+            ValueError: an all-zero row with `unit`.
         """
         rows, glosses = data.rows, data.labels
 
@@ -287,9 +287,9 @@ class Moments(NamedTuple):
             largest = raw.double().abs().amax(dim=1, keepdim=True)
             if (largest == 0).any():
                 raise ValueError("cosine distance needs rows that are not all zeros; drop those, or use 'euclidean'.")
-            return torch.nn.functional.normalize(raw.double() / largest, dim=1)  # divided first: no square overflows
+            return torch.nn.functional.normalize(raw.double() / largest, dim=1)  # divide first to avoid overflow
 
-        # Deviations are taken from the first row of each gloss, so that equal rows deviate by exactly 0.
+        # Deviations are from the first row of each gloss, so the deviation of equal rows is exactly 0.
         first = read(data.starts)
         offset, spread = torch.zeros_like(first), torch.zeros_like(first[:, 0])
         for start in range(0, len(rows), CHUNK):

@@ -1,4 +1,4 @@
-"""Several processes for one measure: `torchrun --nproc-per-node 4 -m signcl density ...` shares the pairs."""
+"""Runs one measurement in several processes: `torchrun --nproc-per-node 4 -m signcl density ...` divides the pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["joined"]
 
 @contextlib.contextmanager
 def joined() -> Iterator[tuple[int, int]]:
-    """(rank, number of processes), joined through gloo where torchrun (or its like) has started several."""
+    """Yields (rank, number of processes); joins them through gloo if torchrun or a similar launcher started several."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield 0, 1
@@ -19,7 +19,7 @@ def joined() -> Iterator[tuple[int, int]]:
     import torch
     import torch.distributed as dist
 
-    if torch.cuda.is_available():  # a GPU each, as far as they go
+    if torch.cuda.is_available():  # one GPU per process, shared if there are too few
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("gloo")
     try:

@@ -1,7 +1,7 @@
-"""Sign Density Ratio: how crowded each gloss is among the others, for anybody's features (paper section 3.1, Eq. 1-3).
+"""Sign Density Ratio: how crowded each gloss is among the others, for any features (paper section 3.1, Eq. 1-3).
 
-Pure functions of a feature matrix and a gloss per row. Which row stands for a sign is chosen in `spans`; how the pairs
-are summed without an N x N matrix is in `pairs`.
+Pure functions of a feature matrix and one gloss per row. `spans` chooses the row of each sign; `pairs` sums distances
+without an N x N matrix.
 """
 
 from __future__ import annotations
@@ -31,37 +31,37 @@ __all__ = [
 
 Distance = Literal["euclidean", "squared", "cosine"]
 Inter = Literal["gloss", "instance"]
-BLOCK = 512  # rows of a block: 1 MB of float32 distances, which stays in the cache of a CPU core
-BLOCK_DEVICE = 8192  # the same on an accelerator, where large products are cheap and each step has a price
+BLOCK = 512  # rows per block: 1 MB of float32 distances, which stays in the cache of a CPU core
+BLOCK_DEVICE = 8192  # BLOCK on an accelerator, where large products are cheap and every iteration is costly
 
 
 @dataclass(frozen=True)
 class Density:
-    """Inter, intra and their ratio for every gloss that has enough rows. All distances are float64.
+    """Intra- and inter-gloss distance and their ratio for every gloss with enough rows. All distances are float64.
 
-    Every tensor is on the CPU, wherever the rows were measured: a number per gloss goes into tables.
+    All tensors are on the CPU, whatever the device of the rows.
     """
 
     gloss_ids: Tensor
     """The measured glosses, ascending. [K] long"""
     counts: Tensor
-    """Rows of each that were measured. [K] long"""
+    """Measured rows of each gloss. [K] long"""
     intra: Tensor
     """D(G_i): mean distance between two different rows of the gloss. [K]"""
     inter: Tensor
-    """Mean over the other glosses (or rows) of the distance to this one. [K]"""
+    """Mean distance to the other glosses (or to their rows). [K]"""
     sdr: Tensor
-    """intra / inter: lower is better, about 1 where the features know nothing of the glosses. [K]"""
+    """intra / inter: lower is better; about 1 if the features do not separate the glosses. [K]"""
     mean: float
     """Mean of `sdr` over the glosses; the paper prints 100 times this."""
     settings: dict[str, str | int | bool]
-    """What moves the number: distance, inter, min_count, others, rows, glosses, rare_glosses (below min_count), and cap
-    with its seed, and weighted, where given."""
+    """What affects the result: distance, inter, min_count, others, rows, glosses, rare_glosses (below min_count), and
+    if given: cap with its seed, weighted."""
     names: tuple[str, ...] | None = None
-    """Where glosses were given as text: their names, in alphabetical order; `gloss_ids` count them."""
+    """If glosses were given as text, their names in alphabetical order; `gloss_ids` are indices into them."""
 
     def __str__(self) -> str:
-        rare = f", {self.settings['rare_glosses']} rarer ones without a ratio" if self.settings["rare_glosses"] else ""
+        rare = f", {self.settings['rare_glosses']} rare glosses left out" if self.settings["rare_glosses"] else ""
         return (
             f"SDR {100 * self.mean:.2f} % ({self.settings['distance']}; {self.settings['rows']} signs of "
             f"{len(self.sdr)} glosses{rare}; within {float(self.intra.mean()):.4g}, to others "
@@ -71,14 +71,14 @@ class Density:
 
 @dataclass(frozen=True)
 class GlossDistances:
-    """Mean distance between every two glosses; every tensor is on the CPU."""
+    """Mean distance between every two glosses; all tensors are on the CPU."""
 
     gloss_ids: Tensor
     """Ascending. [K] long"""
     counts: Tensor
-    """Rows of each. [K] long"""
+    """Rows of each gloss. [K] long"""
     mean: Tensor
-    """D(G_i, G_j); on the diagonal D(G_i), and 0 for a gloss of one row, which has none. [K, K] float64"""
+    """D(G_i, G_j); on the diagonal D(G_i), which is 0 for a gloss of one row. [K, K] float64"""
 
 
 def sign_density_ratio(
@@ -97,40 +97,41 @@ def sign_density_ratio(
     distributed: bool = False,
     progress: Progress | None = None,
 ) -> Density:
-    """How crowded each gloss is: its own spread over its mean distance to the others. Higher is worse.
+    """How crowded each gloss is: its spread divided by its mean distance to the other glosses. Lower is better.
 
-    SDR(G_i) = D(G_i) / mean_{j != i} D(G_i, G_j), with D the mean distance between two rows. Unchanged by shifting,
-    rotating and scaling all features; changed by scaling single dimensions, by the set of glosses and by `min_count`.
+    SDR(G_i) = D(G_i) / mean_{j != i} D(G_i, G_j), with D the mean distance between two rows. Shifting, rotating or
+    scaling all features does not change it; scaling single dimensions, the set of glosses and `min_count` do.
 
-    Exact: every pair counts, in blocks above the diagonal, in memory that does not grow with N^2. The products run in
-    float32 for float32 or half features (sums in float64; ratios right to about 1e-6) and in float64 for float64.
+    Exact: all pairs are used, in blocks above the diagonal; memory does not grow with N^2. Products are in float32 for
+    float32 or half features (sums in float64; relative error of the ratios about 1e-6) and in float64 for float64.
 
     Args:
-        features: one row per sign instance; a memory-mapped array is read piece by piece. [N, D]
+        features: one row per sign instance; a memory-mapped array is read in chunks. [N, D]
         glosses: gloss of each row, as a number or as text. [N]
         distance: "euclidean" (paper), "squared" or "cosine" (1 - cosine); the last two need no pairs and are fast.
-        inter: "gloss": the mean over the other glosses, each weighing the same (paper). "instance": over their rows.
-        min_count: a gloss with fewer rows has no ratio (at least 2: one row has no neighbour of its own).
-        others: keep such rare glosses as "others" in the inter-gloss distance of the rest; False drops their rows.
-        cap: keep at most so many rows of a gloss, drawn at random (`capped_rows`); time falls with its square.
-        seed: of that draw.
-        weights: of each row, such as the frames of its sign: a pair then weighs the product of its two weights, in the
-            numerator and, under inter="instance", between glosses. Default: every row weighs the same (paper). [N]
-        block: rows multiplied at once; changes speed and memory, not the result. Default 512, or 8192 off the CPU.
-        device: where to measure, such as "cuda"; default: where the features are (an array is on the CPU). Features of
-            the CPU are brought there a panel at a time, in their own type.
-        distributed: share the pairs with the other processes of `torch.distributed`, all of which must make this very
-            call; every one returns the whole result.
-        progress: called with (done, all) as the pairs are worked off.
+        inter: "gloss": mean over the other glosses with equal weight (paper). "instance": mean over their rows.
+        min_count: minimum number of rows of a gloss with a ratio (at least 2, since D(G_i) needs a pair).
+        others: keep glosses with fewer rows in the inter-gloss distance of the rest; False drops their rows.
+        cap: use at most this many rows per gloss, drawn at random (`capped_rows`); time falls with its square.
+        seed: seed of that draw.
+        weights: weight of each row, such as the frames of its sign. A pair has the product of its two weights, within
+            a gloss and, with inter="instance", between glosses. Default: equal weights (paper). [N]
+        block: rows multiplied at once; affects speed and memory, not the result. Default 512, or 8192 off the CPU.
+        device: device for the computation, such as "cuda"; default: the device of the features (CPU for an array).
+            Features on the CPU are moved there one panel at a time, in their dtype.
+        distributed: divide the pairs among the processes of `torch.distributed`. All of them must make the same call;
+            each returns the full result.
+        progress: called with (done, total) during the computation.
 
     Returns:
         The ratio of every gloss with at least `min_count` rows.
 
     Raises:
-        ValueError: shapes that do not fit, NaN or infinite features (counted, first rows named), all rows equal, fewer
-            than two glosses, no gloss with `min_count` rows, weights that are not above 0.
+        ValueError: shapes that do not match, NaN or infinite features (counted, first rows named), all rows equal,
+            fewer than two glosses, no gloss with `min_count` rows, weights that are not above 0.
 
-    Source: paper section 3.1, Eq. 1-3. Not stated there: rare glosses, `min_count`, which split. No code was released.
+    Source: paper section 3.1, Eq. 1-3. It does not state the split, `min_count` or how rare glosses are handled. No
+    code was released.
     """
     check_options(distance, inter, min_count)
     if weights is not None and np.ndim(weights) != 1:
@@ -160,7 +161,7 @@ def sign_density_ratio(
 
 
 def check_options(distance: str, inter: str, min_count: int) -> None:
-    """Refuse what `sign_density_ratio` does not know."""
+    """Validates the options of `sign_density_ratio`."""
     if distance not in ("euclidean", "squared", "cosine") or inter not in ("gloss", "instance"):
         raise ValueError(
             "sign_density_ratio needs distance='euclidean', 'squared' or 'cosine' and inter='gloss' or 'instance', "
@@ -168,7 +169,7 @@ def check_options(distance: str, inter: str, min_count: int) -> None:
         )
     if min_count < 2:
         raise ValueError(
-            f"sign_density_ratio needs min_count of at least 2 (a row is no neighbour of itself), got {min_count}."
+            f"sign_density_ratio needs min_count of at least 2 (a single row has no pair), got {min_count}."
         )
 
 
@@ -181,14 +182,14 @@ def gloss_distances(
     distributed: bool = False,
     progress: Progress | None = None,
 ) -> GlossDistances:
-    """Mean Euclidean distance between every two glosses: small off the diagonal = confusable signs.
+    """Mean Euclidean distance between every two glosses; small values off the diagonal mean confusable signs.
 
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
         block, device: as in `sign_density_ratio`.
         distributed: as in `sign_density_ratio`.
-        progress: called with (done, all).
+        progress: called with (done, total).
 
     Raises:
         ValueError: as `sign_density_ratio`.
@@ -201,7 +202,7 @@ def gloss_distances(
     sums = torch.zeros(len(counts), len(counts), dtype=torch.float64, device=labels.device)
     with _exact(labels.device):
         for here, there, distances, mirrored in distance_blocks(data.rows, labels, edges, size, progress, share):
-            # The glosses of a block are a run of numbers, which the host knows.
+            # The glosses of a block are consecutive numbers, known to the host.
             above = slice(bisect_right(edges, here.start) - 1, bisect_right(edges, here.stop - 1))
             beside = slice(bisect_right(edges, there.start) - 1, bisect_right(edges, there.stop - 1))
             member = torch.nn.functional.one_hot(labels[there] - beside.start, beside.stop - beside.start)
@@ -233,15 +234,14 @@ def shuffle_baseline(
     device: torch.device | str | None = None,
     distributed: bool = False,
 ) -> Density:
-    """The same measure after the glosses were dealt out again at random: about 1 in expectation.
+    """`sign_density_ratio` with randomly permuted glosses: the chance level, about 1 in expectation.
 
-    A ratio near this one says that the features do not know the glosses. Counts per gloss stay as they are.
+    A ratio close to this one means that the features do not separate the glosses. Counts per gloss do not change.
 
     Args:
-        features: as in `sign_density_ratio`. [N, D]
-        glosses: as there. [N]
-        seed: of the permutation, and of `cap`.
-        distance, inter, min_count, others, cap, weights, block, device, distributed: as there.
+        features, glosses: as in `sign_density_ratio`. [N, D], [N]
+        seed: seed of the permutation and of `cap`.
+        distance, inter, min_count, others, cap, weights, block, device, distributed: as in `sign_density_ratio`.
     """
     labels = torch.as_tensor(gloss_numbers(glosses)[1])
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed), device="cpu").to(labels.device)
@@ -267,11 +267,11 @@ def to_rows(
     """One dictionary per gloss, most crowded first, for a table or a CSV file.
 
     Args:
-        density: what was measured.
-        names: written gloss of each gloss number; without it the density's own names, or the number.
+        density: the measured density.
+        names: name of each gloss number; default `density.names`, or else the number.
 
     Raises:
-        ValueError: a gloss number that `names` does not know.
+        ValueError: a gloss number that is not in `names`.
     """
     table: list[dict[str, str | int | float]] = []
     order = density.sdr.argsort(descending=True, stable=True).tolist()
@@ -296,7 +296,7 @@ def measure(
     distributed: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Intra and inter distance of the glosses `data.kept`, in as many replicates as `data.weights` has.
+    """Intra- and inter-gloss distance of the glosses `data.kept`, for every replicate of `data.weights`.
 
     Returns:
         Two tensors, [K] or [K, R] float64.
@@ -314,7 +314,7 @@ def measure(
 
 @contextlib.contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """Products as written: no half precision under autocast, no TF32 or bfloat16 where a program has allowed them."""
+    """Context for exact products: switches off autocast, and TF32 or bfloat16 where a program has allowed them."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -333,7 +333,7 @@ def _share(distributed: bool) -> Share:
         return ALONE
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         raise ValueError(
-            "distributed=True needs processes that have joined: call torch.distributed.init_process_group first, or "
+            "distributed=True needs a process group: call torch.distributed.init_process_group first, or "
             "start the command with torchrun."
         )
     return Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
@@ -342,7 +342,7 @@ def _share(distributed: bool) -> Share:
 def _all_sum(sums: Tensor, share: Share) -> Tensor:
     """The sum over all processes."""
     if share.world > 1:
-        by_host = torch.distributed.get_backend() == "gloo"  # which adds up on the CPU
+        by_host = torch.distributed.get_backend() == "gloo"  # gloo reduces on the CPU
         total = sums.cpu() if by_host else sums
         torch.distributed.all_reduce(total)
         return total.to(sums.device)
@@ -350,18 +350,18 @@ def _all_sum(sums: Tensor, share: Share) -> Tensor:
 
 
 def _by_gloss(data: Sorted, rows: Tensor) -> Tensor:
-    """Rows summed by gloss. [N] or [N, R] -> [K] or [K, R]"""
+    """Sums of the rows of each gloss. [N] or [N, R] -> [K] or [K, R]"""
     return rows.new_zeros(len(data.counts), *rows.shape[1:]).index_add_(0, data.labels, rows)
 
 
 def _euclidean(data: Sorted, inter: str, block: int, progress: Progress | None, share: Share) -> tuple[Tensor, Tensor]:
-    """From every pair of rows. A row x of weight w(x) stands in the mean of its gloss with w(x) / mass."""
+    """Intra- and inter-gloss distance from all pairs. In the mean of its gloss, a row x has weight w(x) / mass."""
     labels, kept = data.labels, data.kept
     own = (
         data.weights if data.weights is not None else torch.ones(len(labels), dtype=torch.float64, device=labels.device)
     )
     mass = _by_gloss(data, own)
-    weight = own / mass[labels] if inter == "gloss" else own  # of a row among the others
+    weight = own / mass[labels] if inter == "gloss" else own  # of a row in the inter-gloss distance of the others
     part = weight.to(data.rows.dtype)
     sums = torch.zeros_like(weight)  # over y: weight(y) |x - y|
     for here, there, distances, mirrored in distance_blocks(data.rows, labels, data.edges, block, progress, share):
@@ -374,14 +374,14 @@ def _euclidean(data: Sorted, inter: str, block: int, progress: Progress | None, 
 
 
 def _squared(data: Sorted, inter: str, weights: Tensor | None, unit: bool) -> tuple[Tensor, Tensor]:
-    """The same for squared distances, or for 1 - cosine = |x - y|^2 / 2 of `unit` rows: means and spreads suffice."""
+    """`_euclidean` for squared distances, or 1 - cosine = |x - y|^2 / 2 of `unit` rows, from means and spreads only."""
     kept = data.kept
     own = weights if weights is not None else torch.ones_like(data.labels, dtype=torch.float64)
     mass, squares = _by_gloss(data, own), _by_gloss(data, own.square())
     mean, spread = Moments.of(data, unit, own, mass)
     around = spread + mean.square().sum(dim=1)  # mean squared distance from the common centre [all glosses]
     if float(around.max()) < 1e-28:
-        raise ValueError("cosine distance needs rows of more than one direction, got rows that are all parallel.")
+        raise ValueError("cosine distance needs rows with different directions, got rows that are all parallel.")
     share = torch.ones_like(mass) if inter == "gloss" else mass
     rest = share.sum() - share
     others_around = ((share * around).sum() - share * around) / rest

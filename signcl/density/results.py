@@ -1,4 +1,4 @@
-"""The lab's result as text for people, CSV per gloss, Markdown and LaTeX: one list of tables behind all of them."""
+"""Writes a density result as text, CSV per gloss, Markdown and LaTeX, all from the same list of tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Table(NamedTuple):
-    """A table under a title."""
+    """A table with a title."""
 
     title: str
     header: list[str]
@@ -32,12 +32,12 @@ class Table(NamedTuple):
 
 
 def density_text(found: dict[str, Any]) -> str:
-    """What `signcl density` prints."""
+    """The text that `signcl density` prints."""
     return "\n\n".join([_head(found), *(f"{t.title}\n{table(t.rows, t.header)}" for t in result_tables(found))])
 
 
 def label_free_text(found: dict[str, Any]) -> str:
-    """What `signcl density --label-free` prints."""
+    """The text that `signcl density --label-free` prints."""
     shares = {key: found[key] for key in ("signer_share", "clip_share") if found[key] is not None}
     rows = [
         [key.replace("_", " "), f"{100 * value:.1f} %"]
@@ -49,17 +49,17 @@ def label_free_text(found: dict[str, Any]) -> str:
     text += f"\nShare of the variance {told}."
     if not found["trusted"]:
         text += (
-            "\nNot to be trusted here: clips differ by more than their signs do (camera, light, signer), and the "
-            "estimates take that for clear signs."
+            "\nDo not trust these estimates: clips differ more than their signs do (camera, light, signer), which "
+            "makes the signs look clearer than they are."
         )
     return (
-        text + "\nA diagnostic: none of these is the SDR; docs/density.md says how well each follows it. Compare "
-        "within one corpus only."
+        text + "\nA diagnostic: none of these is the SDR; docs/density.md shows how well each follows it. Compare "
+        "only within one corpus."
     )
 
 
 def result_tables(found: dict[str, Any]) -> list[Table]:
-    """Everything of a result that is a table."""
+    """All tables of a result."""
     tables = []
     if len(found["frames"]) > 1:
         rows = [
@@ -158,9 +158,9 @@ def _spent_table(found: dict[str, Any]) -> Table:
     if "why" in probe:
         rows.append(["linear probe", "-", probe["why"]])
     else:
-        text = f"of {probe['entropy']:.2f}; names {100 * probe['accuracy']:.1f} % of {probe['signs']} held-out signs"
-        rows.append(["linear probe, bits a sign", f"{probe['bits']:.2f}", text])
-    return Table("What the features hold", ["", "value", ""], rows)
+        text = f"of {probe['entropy']:.2f}; {100 * probe['accuracy']:.1f} % of {probe['signs']} held-out signs correct"
+        rows.append(["linear probe, bits per sign", f"{probe['bits']:.2f}", text])
+    return Table("What the features encode", ["", "value", ""], rows)
 
 
 def _head(found: dict[str, Any]) -> str:
@@ -200,11 +200,11 @@ def _against(found: dict[str, Any]) -> list[Table]:
         for i, b in enumerate(found["bins"])
     ]  # fmt: skip
     header = ["bin", "glosses", "SDR % from", "mean SDR %", "mean accuracy", "standard error"]
-    return [*tables, Table("Bins by SDR, the last the most crowded", header, rows)]
+    return [*tables, Table("Bins by SDR, the most crowded last", header, rows)]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One row per gloss; columns that not every gloss has are empty where missing."""
+    """Writes one row per gloss; cells without a value are empty."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -214,7 +214,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def write_result(stem: Path, found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    """STEM.json (everything), STEM.csv (per gloss), STEM.md and STEM.tex (the tables)."""
+    """Writes STEM.json (everything), STEM.csv (per gloss), STEM.md and STEM.tex (the tables)."""
     head = _head(found)
     tables = result_tables(found)
     write_csv(stem.with_name(stem.name + ".csv"), rows)
@@ -240,7 +240,7 @@ LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
 def latex(shown: Table) -> str:
-    """A table in LaTeX, with the rules of the package booktabs."""
+    """A table in LaTeX; needs the package booktabs."""
 
     def line(cells: list[str]) -> str:
         return " & ".join("".join(LATEX.get(letter, letter) for letter in cell) for cell in cells) + r" \\"

@@ -1,8 +1,8 @@
-"""Can a sign be found again? For each sign instance, others are ranked by distance; its own gloss should come first.
+"""Sign retrieval: for each sign instance, ranks the others by distance; those of the same gloss should come first.
 
-The Sign Density Ratio averages over all other glosses, so it does not notice two signs that coincide, and dimensions
-that the glosses do not use move it. Retrieval asks what a decoder needs: are the nearest signs the same sign, in
-*other clips*, or made by *other signers*?
+The Sign Density Ratio averages over all other glosses, so it hides two signs that coincide, and dimensions unrelated to
+the glosses affect it. Retrieval measures what a decoder needs: are the nearest signs in *other clips*, or by *other
+signers*, the same sign?
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from signcl.density.rows import as_array, checked_rows, gloss_numbers, numbered
 __all__ = ["RECALL_AT", "Retrieval", "RetrievalInterval", "retrieval", "retrieval_interval", "shuffled_retrieval"]
 
 RECALL_AT = (1, 5, 10)
-HUBS_AT = 10  # neighbours that are counted for hubness
-BLOCK = 1 << 24  # distances held at a time, float64: 128 MB
-TIE = 1e-12  # of the mean squared length: distances this near are equal, and equal ones count against the gloss
+HUBS_AT = 10  # neighbours counted for hubness
+BLOCK = 1 << 24  # distances in memory at a time, float64: 128 MB
+TIE = 1e-12  # relative to the mean squared length: closer distances are ties, and ties count against the gloss
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How well signs find their own kind. All values in 0..1 but hubness; higher is better."""
+    """How well signs retrieve the same sign. Values are in 0..1, except hubness; higher is better."""
 
     map: float
-    """Mean average precision over the queries: 1 where every instance of the gloss comes before all others."""
+    """Mean average precision over the queries; 1 if every instance of the gloss comes before all others."""
     one_nn: float
-    """Share of queries whose nearest candidate has their gloss."""
+    """Share of queries whose nearest candidate has the same gloss."""
     recall: dict[int, float]
-    """k -> share of queries with their gloss among the k nearest candidates."""
+    """k -> share of queries with the same gloss among the k nearest candidates."""
     by_gloss: np.ndarray
     """Mean average precision of each gloss. [K]"""
     gloss_ids: np.ndarray
-    """Glosses that were asked for, ascending. [K]"""
+    """Glosses with queries, ascending. [K]"""
     hubness: float
-    """Skewness of how often a row is among the 10 nearest of another; near 0 is even, above 1 a few rows are near to
-    everything (Radovanovic et al. 2010)."""
+    """Skewness of how often a row is among the 10 nearest of another. Near 0: evenly spread; above 1: a few rows are
+    close to everything (Radovanovic et al. 2010)."""
     queries: int
     without_match: int
-    """Instances that could not be asked for: their gloss is in no other clip (or of no other signer)."""
+    """Instances that cannot be queries: their gloss is in no other clip (or by no other signer)."""
     average_precision: np.ndarray
-    """Of each query. [Q]"""
+    """Average precision of each query. [Q]"""
     found_first: np.ndarray
-    """Whether the nearest candidate has its gloss. [Q]"""
+    """Whether the nearest candidate of each query has the same gloss. [Q]"""
     asked: np.ndarray
     """Row of each query. [Q]"""
 
 
 @dataclass(frozen=True)
 class RetrievalInterval:
-    """A percentile bootstrap over groups of queries; candidates stay as they are."""
+    """Percentile bootstrap intervals over groups of queries; the candidates stay fixed."""
 
     map: tuple[float, float]
     one_nn: tuple[float, float]
@@ -72,33 +72,33 @@ def retrieval(
     recall_at: Sequence[int] = RECALL_AT,
     device: torch.device | str | None = None,
 ) -> Retrieval:
-    """Rank, for each sign instance, the instances of other clips by distance. Exact; time grows with N^2.
+    """Measures whether the nearest signs in other clips are the same sign. Exact; time grows with N^2.
 
     AP(q) = 1/R sum_{r relevant} (relevant candidates no farther than r) / (candidates no farther than r)
 
-    Of candidates at the same distance the wrong ones come first, so features that are all equal find nothing.
+    Among candidates at the same distance, wrong ones are ranked first, so constant features score lowest.
 
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
-        clips: clip of each row: a row is no candidate for a row of its own clip, which shares signer, light and
+        clips: clip of each row. Rows of the query's clip are not candidates, because they share signer, light and
             neighbours. [N]
-        signers: of each row; where given, candidates are of *other signers*. [N]
+        signers: signer of each row; if given, only rows of *other signers* are candidates. [N]
         distance: "euclidean" or "cosine".
-        recall_at: the k of `recall`.
-        device: where distances are computed; None is the CPU.
+        recall_at: the values of k for `recall`.
+        device: device for the distances; None is the CPU.
 
     Raises:
-        ValueError: shapes that do not fit, rows that are not finite, no gloss in two clips (or of two signers).
+        ValueError: shapes that do not match, non-finite rows, no gloss in two clips (or by two signers).
 
-    Source: the usual measures of retrieval (Manning et al. 2008, chapter 8).
+    Source: standard retrieval measures (Manning et al. 2008, chapter 8).
     """
     rows, labels = checked_rows(features, glosses)
     if distance not in ("euclidean", "cosine"):
         raise ValueError(f"retrieval needs distance='euclidean' or 'cosine', got {distance!r}.")
     blocked = numbered(signers if signers is not None else clips, len(rows), "clip" if signers is None else "signer")
     ids, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.argsort(numbers, kind="stable")  # rows of a gloss stand together
+    order = np.argsort(numbers, kind="stable")  # rows of a gloss are contiguous
     place = torch.device("cpu" if device is None or torch.device(device).type == "mps" else device)
     x = torch.from_numpy(rows[order]).to(place)
     x = x - x.mean(dim=0) if distance == "euclidean" else torch.nn.functional.normalize(x, dim=1)
@@ -120,11 +120,11 @@ def retrieval(
             k = min(HUBS_AT, len(rows) - 1)
             nearest = apart.topk(k, dim=1, largest=False)
             near.index_add_(0, nearest.indices.flatten(), nearest.values.isfinite().flatten().double())
-            right = apart[:, start:stop].sort(dim=1).values  # candidates of the gloss, nearest first; inf where none
+            right = apart[:, start:stop].sort(dim=1).values  # candidates of the gloss, nearest first; inf = excluded
             everything = apart.sort(dim=1).values
             no_farther = torch.searchsorted(everything, right, right=True).double()
             of_gloss = torch.searchsorted(right, right, right=True).double()
-            # Ties: the wrong ones first, so the i-th right one stands behind all wrong ones at its distance.
+            # Ties: wrong ones first, so the i-th right candidate is ranked after all wrong ones at its distance.
             number = torch.arange(1, stop - start + 1, device=place, dtype=torch.float64)
             at = no_farther - of_gloss + number
             real = right.isfinite()
@@ -137,7 +137,7 @@ def retrieval(
     asked = np.flatnonzero(~np.isnan(precision))
     if not len(asked):
         other = "made by two signers" if signers is not None else "in two clips"
-        raise ValueError(f"retrieval needs a gloss {other}, got {len(rows)} instances of {len(ids)} glosses, none so.")
+        raise ValueError(f"retrieval needs a gloss {other}, but none of {len(ids)} glosses ({len(rows)} instances) is.")
     queries, of_queries = precision[asked], numbers[asked]
     known = np.unique(of_queries)
     occurrence = near.cpu().numpy()
@@ -168,7 +168,7 @@ def shuffled_retrieval(
     distance: str = "euclidean",
     device: torch.device | str | None = None,
 ) -> Retrieval:
-    """The same after the glosses were dealt out again at random: what features give that know nothing of them."""
+    """`retrieval` with randomly permuted glosses: the chance level."""
     labels = np.random.default_rng(seed).permutation(as_array(gloss_numbers(glosses)[1]))
     return retrieval(features, labels, clips, signers=signers, distance=distance, device=device)
 
@@ -181,11 +181,11 @@ def retrieval_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> RetrievalInterval:
-    """How far the values would move with other queries of the same kind.
+    """Intervals of the retrieval scores for other queries of the same kind.
 
     Args:
-        found: what was measured.
-        groups: of each *row*, such as its clip or its signer; groups are drawn whole. [N]
+        found: the retrieval result.
+        groups: group of each *row*, such as its clip or signer; the rows of a group are drawn together. [N]
     """
     precision, first = group_bootstrap(
         np.stack([found.average_precision, found.found_first], axis=1),
@@ -200,7 +200,7 @@ def retrieval_interval(
 
 
 def group_bootstrap(values: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Means of columns over groups that are drawn with replacement. [Q, C], [Q] -> [samples, C]"""
+    """Column means over groups drawn with replacement. [Q, C], [Q] -> [samples, C]"""
     _, number = np.unique(groups, return_inverse=True)
     count = int(number.max()) + 1
     sums = np.zeros((count, values.shape[1]))

@@ -1,8 +1,7 @@
-"""The rows of a labelled feature matrix, checked, weighted and put in the order of their glosses.
+"""The rows of a labelled feature matrix, checked, weighted and sorted by gloss.
 
-Rows are gathered on demand where they lie and brought to the device that measures a panel at a time, so that a
-memory-mapped matrix larger than memory can be measured. Labels are sorted on the host, which then knows where each
-gloss begins without asking the device.
+Rows are read on demand and moved to the computing device one panel at a time, so a memory-mapped matrix can be larger
+than memory. Labels are sorted on the host, which then knows where each gloss begins without waiting for the device.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ __all__ = [
     "sort_rows",
 ]
 
-CHUNK = 4096  # rows looked at at once where no pairs are formed
+CHUNK = 4096  # rows processed at once where no pairs are formed
 
 
 def gloss_numbers(
     glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
 ) -> tuple[tuple[str, ...] | None, Tensor | np.ndarray]:
-    """Glosses as numbers, and their names in alphabetical order where they were text."""
+    """Glosses as numbers, and their names in alphabetical order if they were given as text."""
     if isinstance(glosses, Tensor):
         return None, glosses
     given = np.asarray(glosses)
@@ -45,24 +44,24 @@ def gloss_numbers(
 
 
 def numbered(names: Sequence[object] | np.ndarray, rows: int | None = None, what: str = "name") -> np.ndarray:
-    """A whole number for each different name, by the order of their texts. [N]
+    """Numbers the distinct names in alphabetical order. [N]
 
     Raises:
-        ValueError: not as many names as `rows`; `what` says what they are.
+        ValueError: the number of names differs from `rows`; `what` names them in the message.
     """
     _, numbers = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
     if rows is not None and len(numbers) != rows:
-        raise ValueError(f"a {what} of each of {rows} rows is needed, got {len(numbers)}.")
+        raise ValueError(f"one {what} for each of {rows} rows is needed, got {len(numbers)}.")
     return np.asarray(numbers.astype(np.int64))
 
 
 def checked_rows(
     features: Tensor | np.ndarray, glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features as float64 [N, D] and gloss numbers [N], after a look at both.
+    """Validates features and glosses and returns them as float64 [N, D] and gloss numbers [N].
 
     Raises:
-        ValueError: shapes that do not fit, labels that are no whole numbers, rows that are not finite.
+        ValueError: shapes that do not match, labels that are not whole numbers, non-finite rows.
     """
     rows, labels = as_array(features, np.float64), as_array(gloss_numbers(glosses)[1])
     if rows.ndim != 2 or 0 in rows.shape or labels.shape != (len(rows),) or labels.dtype.kind not in "iu":
@@ -80,7 +79,7 @@ def checked_rows(
 
 
 def group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The mean of each group of rows, 0 for a number that no row has. [N, D], [N] -> [groups, D]"""
+    """The mean of each group of rows, 0 for groups without rows. [N, D], [N] -> [groups, D]"""
     sums = np.zeros((int(group.max()) + 1, rows.shape[1]))
     np.add.at(sums, group, rows)
     means: np.ndarray = sums / np.maximum(np.bincount(group), 1)[:, None]
@@ -88,7 +87,7 @@ def group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def as_array(values: Tensor | np.ndarray, dtype: type[np.generic] | None = None) -> np.ndarray:
-    """Values as an array of the CPU, from tensors of any device and also of bfloat16, which numpy lacks."""
+    """Values as a numpy array, from tensors on any device; bfloat16, which numpy lacks, becomes float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
@@ -96,15 +95,15 @@ def as_array(values: Tensor | np.ndarray, dtype: type[np.generic] | None = None)
 
 
 class Rows:
-    """The rows of a feature matrix in the order of their glosses: gathered on demand, never copied whole."""
+    """The rows of a feature matrix sorted by gloss: read on demand, never copied as a whole."""
 
     def __init__(self, features: Tensor | np.ndarray, order: Tensor, device: torch.device) -> None:
-        """Look at every row once: refuse NaN and infinity, find the centre and the scale.
+        """Reads every row once to check for NaN and infinity and to find the centre and scale.
 
         Args:
             features: any float or integer type; a memory-mapped array is read panel by panel. [N, D]
             order: row numbers, sorted by gloss, on the CPU. [n]
-            device: where rows are measured.
+            device: device for the computation.
 
         Raises:
             ValueError: rows with NaN or infinity (counted), or all rows equal.
@@ -139,11 +138,11 @@ class Rows:
         if torch.equal(low, high):
             raise ValueError(
                 f"density needs rows that differ, got {len(order)} equal rows of size {len(low)}: every distance is 0 "
-                "and the ratio undefined; check what made these features."
+                "and the ratio undefined; check where the features come from."
             )
         centre = torch.minimum(torch.maximum(total / len(order), low), high)
         reach = float(torch.maximum(high - centre, centre - low).max())
-        self.scale: float = 2.0 ** math.floor(math.log2(reach))  # a power of two: scaling rounds nothing
+        self.scale: float = 2.0 ** math.floor(math.log2(reach))  # a power of two: scaling is exact
         self.centre = centre / self.scale
         given = self.raw(slice(0, 1)).dtype
         single = (given.is_floating_point or given in (torch.uint8, torch.int8)) and given != torch.float64
@@ -154,25 +153,25 @@ class Rows:
         return len(self.order)
 
     def raw(self, part: slice | Tensor) -> Tensor:
-        """Rows as they were given, by their place in the order; they cross to the device in their own type. [n, D]"""
+        """Unchanged rows by their index in the sorted order, moved to the device in their dtype. [n, D]"""
         index = self.order[part if isinstance(part, slice) else part.to(self.order.device)]
         if isinstance(self.features, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(self.features[index.numpy()])).to(self.device)
         return self.features[index].to(self.device)
 
     def centred(self, raw: Tensor, dtype: torch.dtype) -> Tensor:
-        """Rows less the common centre, in units of `scale`. [n, D]"""
+        """Rows minus the common centre, in units of `scale`. [n, D]"""
         return raw.to(dtype).mul(1 / self.scale).sub_(self.centre.to(dtype))
 
 
 class Sorted(NamedTuple):
-    """What `sort_rows` gives. Tensors are on the device that measures, but `gloss_ids`."""
+    """Result of `sort_rows`. Tensors are on the computing device, except `gloss_ids`."""
 
     rows: Rows
     gloss_ids: Tensor
     """Ascending, on the CPU. [K] long"""
     counts: Tensor
-    """Rows of each, after capping. [K] long"""
+    """Rows of each gloss, after capping. [K] long"""
     labels: Tensor
     """Gloss of each sorted row, 0..K-1. [N]"""
     starts: Tensor
@@ -180,29 +179,29 @@ class Sorted(NamedTuple):
     kept: Tensor
     """Glosses that have a ratio: at least `min_count` rows before capping. [K'] long"""
     weights: Tensor | None
-    """Of each sorted row, or of each in each of R replicates. [N] or [N, R] float64"""
+    """Weight of each sorted row, or of each row in R replicates. [N] or [N, R] float64"""
     edges: list[int]
-    """First sorted row of each gloss, and the number of rows, known to the host. [K + 1]"""
+    """First sorted row of each gloss, then the number of rows, on the host. [K + 1]"""
 
 
 def capped_rows(glosses: Tensor | np.ndarray, cap: int, *, seed: int = 0) -> Tensor:
-    """Row numbers, ascending, when each gloss keeps at most `cap` rows, drawn at random.
+    """Draws at most `cap` rows per gloss at random and returns their row numbers, ascending.
 
-    A cap of 20 is among those of 50 drawn with the same seed, so that caps can be compared.
+    With the same seed, the rows of a smaller cap are a subset of those of a larger one, so caps can be compared.
 
     Args:
         glosses: gloss number of each row. [N]
-        cap: rows a gloss may keep.
-        seed: of the draw.
+        cap: maximum number of rows per gloss.
+        seed: seed of the draw.
 
     Raises:
-        ValueError: a cap under 2 (one row has no neighbour of its own gloss).
+        ValueError: a cap below 2 (a single row has no pair).
     """
     if cap < 2:
         raise ValueError(f"a cap of rows per gloss needs to be at least 2, got {cap}; one row has no pair.")
     labels = torch.as_tensor(glosses).cpu()
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    order = shuffled[labels[shuffled].argsort(stable=True)]  # by gloss, at random within
+    order = shuffled[labels[shuffled].argsort(stable=True)]  # sorted by gloss, random within a gloss
     _, counts = torch.unique(labels, return_counts=True)
     place = torch.arange(len(labels)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     return order[place < cap].sort().values
@@ -219,7 +218,7 @@ def sort_rows(
     weights: Tensor | np.ndarray | None = None,
     device: torch.device | str | None = None,
 ) -> Sorted:
-    """Check the input and put the rows in the order of their glosses; the arguments are `sign_density_ratio`'s."""
+    """Validates the input and sorts the rows by gloss; arguments as in `sign_density_ratio`."""
     labels = torch.as_tensor(glosses)
     if len(features.shape) != 2 or 0 in features.shape or labels.ndim != 1 or len(labels) != len(features):
         raise ValueError(
@@ -271,7 +270,7 @@ def sort_rows(
 
 
 def _measuring_device(features: Tensor | np.ndarray, device: torch.device | str | None) -> torch.device:
-    """Where rows are measured: as asked, else where they are."""
+    """The computing device: the given one, else that of the features."""
     if device is None:
         device = features.device if isinstance(features, Tensor) else "cpu"
     place = torch.device(device)

@@ -1,7 +1,7 @@
-"""From frames to one row per sign: which frame of a span stands for its sign ("best frame", paper section A.3).
+"""From frames to one row per sign: chooses the frame that represents a sign ("best frame", paper section A.3).
 
-The paper's two volunteers picked a frame by eye in every aligned span; here the choice is a rule, and its name belongs
-into every result. Works on frame features and on steps after temporal pooling.
+In the paper, two volunteers picked a frame by eye in every aligned span. Here the choice is a rule, and results should
+always name it. Works on frame features and on steps after temporal pooling.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ Choice = Literal["centre", "mean", "medoid"]
 
 
 def clip_frames(num_steps: int, *, stride: float = 1.0, first_centre: float | None = None) -> int:
-    """The most frames a clip of so many rows can have; arguments as in `span_steps`."""
+    """Maximum number of frames of a clip with `num_steps` rows; arguments as in `span_steps`."""
     first = stride / 2 if first_centre is None else first_centre
-    # Pooling drops up to stride - 1 frames at the end; a row reaches as far past its point as the first one before.
+    # Pooling drops up to stride - 1 frames at the end; the last row extends as far after its centre as the first before
+    # its own.
     return math.ceil((num_steps - 1) * stride + 2 * first + stride - 1)
 
 
 def span_steps(
     num_steps: int, spans: Sequence[Span], *, stride: float = 1.0, first_centre: float | None = None
 ) -> list[tuple[int, int]]:
-    """Which rows of a feature matrix belong to each span of frames.
+    """Finds the rows of a feature matrix that belong to each span of frames.
 
-    Row s looks at the point first_centre + s * stride of the clip (frame f covers [f, f + 1)); it belongs to a span if
-    that point lies inside. A span between two such points gets the row nearest to its middle, so none goes empty.
+    Row s is centred at first_centre + s * stride (frame f covers [f, f + 1)); it belongs to a span that contains this
+    point. A span without such a point gets the row nearest to its middle, so no span is empty.
 
     Args:
         num_steps: rows of the clip.
         spans: frames of each sign, stop exclusive.
         stride: frames per row: 1 for frame features, 4 after two poolings by two.
-        first_centre: where the first row looks, in frames; default stride / 2 (rows tile the clip). Unpadded
-            convolutions shift it: for K5-P2-K5-P2 a row sees 16 frames, so it is 8.
+        first_centre: centre of the first row, in frames; default stride / 2 (rows tile the clip). Unpadded convolutions
+            shift it: with K5-P2-K5-P2 a row covers 16 frames, so it is 8.
 
     Returns:
         (start, stop) of each span in rows, stop exclusive, at least one row.
@@ -59,7 +60,7 @@ def span_steps(
         if not 0 <= span.start < span.stop or span.stop > num_frames:
             raise ValueError(
                 f"span {span.token}:{span.start}-{span.stop} does not fit a clip of {num_frames} frames ({num_steps} "
-                f"rows, stride {stride:g}); it needs 0 <= start < stop <= {num_frames}: do both belong to one clip?"
+                f"rows, stride {stride:g}); needs 0 <= start < stop <= {num_frames}: do both belong to the same clip?"
             )
         start = max(math.ceil((span.start - first) / stride), 0)
         stop = min(math.ceil((span.stop - first) / stride), num_steps)
@@ -81,22 +82,22 @@ def pool_spans(
 ) -> Tensor:
     """One row per sign: the centre row of its span, the mean of its rows, or their medoid.
 
-    "centre": the middle row, the earlier of two. "mean": the average, which is less noisy than any frame and so lowers
-    the intra-gloss distance by itself. "medoid": the row with the smallest sum of Euclidean distances to the other rows
-    of the span, the earliest of equals.
+    - "centre": the middle row, the earlier of two.
+    - "mean": the average. It is less noisy than a single frame, which alone lowers the intra-gloss distance.
+    - "medoid": the row with the smallest sum of Euclidean distances to the other rows of the span, the first of equals.
 
     Args:
         features: frames or steps of one clip. [T, D]
         spans: frames of each sign.
-        choice: the rule.
+        choice: which row to use.
         stride: frames per row, see `span_steps`.
-        first_centre: where the first row looks, see `span_steps`.
+        first_centre: centre of the first row, see `span_steps`.
 
     Returns:
-        One row per span, in their order. [len(spans), D]
+        One row per span, in the same order. [len(spans), D]
 
     Raises:
-        ValueError: features not [T, D], an unknown choice, spans that do not fit.
+        ValueError: features not [T, D], an unknown choice, spans beyond the clip.
 
     Source: paper section A.3 (best frame by volunteers); the rules are ours.
     """

@@ -1,7 +1,8 @@
-"""Does density go with recognition? Bins and correlations over glosses, with intervals and with frequency held fixed.
+"""Relates density to recognition: bins and correlations over glosses, with intervals and controlled for frequency.
 
-One entry per gloss everywhere. Rare glosses are recognised badly and have unstable ratios at the same time, so every
-correlation comes plain and partial, the logarithm of the gloss's frequency held fixed (paper section A.4, Table 10).
+All inputs have one entry per gloss. Rare glosses are both recognised badly and have unstable ratios. Correlations are
+therefore also reported as partial ones, controlled for the logarithm of the gloss frequency (paper section A.4, Table
+10).
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class Bin:
     low: float
     """Smallest ratio in the bin."""
     high: float
-    """Largest."""
+    """Largest ratio in the bin."""
     sdr: float
     """Mean ratio."""
     accuracy: float
-    """Mean accuracy of the glosses, each weighing the same."""
+    """Mean accuracy of the glosses, with equal weights."""
     error: float
     """Standard error of that mean; nan for a single gloss."""
 
@@ -44,13 +45,13 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How two quantities of the glosses go together."""
+    """Correlation of two quantities over glosses."""
 
     pearson: Coefficient
     spearman: Coefficient
     glosses: int
     controls: int
-    """How many quantities were held fixed."""
+    """Number of control variables."""
     level: float
     samples: int
     seed: int
@@ -63,14 +64,14 @@ def density_bins(
     *,
     by: Sequence[float] | np.ndarray | None = None,
 ) -> list[Bin]:
-    """Glosses sorted by ratio and cut into bins of as equal size as can be; the last bin is the most crowded.
+    """Sorts glosses by ratio and splits them into bins of nearly equal size; the last bin is the most crowded.
 
     Args:
         sdr: ratio of each gloss. [K]
-        accuracy: of each gloss. [K]
-        bins: how many; the paper has nine.
-        by: sort by these instead, as the paper sorts by the ratio under SMKD features whatever the features are, so
-            that a bin is the same glosses everywhere; `low` and `high` stay the least and largest `sdr`. [K]
+        accuracy: accuracy of each gloss. [K]
+        bins: number of bins; nine in the paper.
+        by: values to sort by instead. The paper sorts by the ratio of SMKD features for all kinds of features, so bins
+            have the same glosses everywhere. `low` and `high` are still the smallest and largest `sdr`. [K]
 
     Raises:
         ValueError: sizes that differ, or fewer glosses than bins.
@@ -79,7 +80,7 @@ def density_bins(
     """
     ratio, right = _pair(sdr, accuracy)
     if not 1 <= bins <= len(ratio):
-        raise ValueError(f"bins must be 1 to the number of glosses that have both values, {len(ratio)}; got {bins}.")
+        raise ValueError(f"bins must be 1 to the number of glosses with both values, {len(ratio)}; got {bins}.")
     order = np.argsort(ratio if by is None else _pair(by, right)[0], kind="stable")
     return [
         Bin(
@@ -103,31 +104,31 @@ def correlate(
     seed: int = 0,
     level: float = 0.95,
 ) -> Correlation:
-    """Pearson and Spearman correlation of two quantities, other quantities held fixed if given.
+    """Pearson and Spearman correlation of two quantities over glosses, optionally controlled for others.
 
-    A partial correlation is that of what is left of x and y after a least-squares line through the controls; for
-    Spearman everything is ranked first (equal values share their mean rank).
+    A partial correlation is the correlation of the residuals of x and y after least-squares regression on the controls.
+    For Spearman, all values are ranked first (equal values share their mean rank).
 
     Args:
-        x: of each gloss. [K]
-        y: of each gloss. [K]
-        controls: further quantities of each gloss. [any number, K]
+        x: value for each gloss. [K]
+        y: value for each gloss. [K]
+        controls: control variables, a value for each gloss. [any number, K]
         samples: bootstrap resamples of the glosses; those in which a quantity is constant are left out.
-        seed: of the resampling.
+        seed: seed of the resampling.
         level: coverage of the intervals.
 
     Raises:
-        ValueError: sizes that differ, NaN or infinity, a quantity that is the same for every gloss (beyond the
+        ValueError: sizes that differ, NaN or infinity, a quantity that is constant (or fully explained by the
             controls), too few glosses (3 + number of controls are needed).
 
-    Source: paper section A.4.2; the partial ones are ours.
+    Source: paper section A.4.2; the partial correlations are ours.
     """
     from scipy.stats import rankdata, t
 
     one, two = _pair(x, y)
     fixed = np.atleast_2d(np.asarray(controls, dtype=np.float64)) if len(controls) else np.empty((0, len(one)))
     if fixed.shape[1:] != one.shape or not np.isfinite(fixed).all():
-        raise ValueError(f"correlate needs finite controls of {len(one)} glosses each, got shape {fixed.shape}.")
+        raise ValueError(f"correlate needs finite controls for {len(one)} glosses, got shape {fixed.shape}.")
     freedom = len(one) - 2 - len(fixed)
     if freedom < 1 or samples < 1 or not 0 < level < 1:
         raise ValueError(
@@ -155,14 +156,14 @@ def correlate(
 
 
 def _coefficients(values: np.ndarray) -> np.ndarray:
-    """Correlations of the first two rows, the others held fixed; nan where one does not vary. [R, 2 + C, K] -> [R]"""
+    """Correlations of the first two rows, controlled for the others; nan if a row is constant. [R, 2 + C, K] -> [R]"""
     rest = values - values.mean(axis=2, keepdims=True)
     pair = rest[:, :2]
     if values.shape[1] > 2:
         fixed = rest[:, 2:]  # [R, C, K]
-        pair = pair - pair @ np.linalg.pinv(fixed) @ fixed  # less its least-squares line through the controls
+        pair = pair - pair @ np.linalg.pinv(fixed) @ fixed  # residuals of the regression on the controls
     sizes, whole = (pair**2).sum(axis=2), (rest[:, :2] ** 2).sum(axis=2)
-    # Below this share of the variance before the controls, what is left is rounding.
+    # Below this share of the original variance, the residuals are rounding error.
     same = (sizes <= 1e-20 * np.maximum(whole, 1e-300)).any(axis=1)
     product = (pair[:, 0] * pair[:, 1]).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,7 +1,7 @@
-"""What the features spend their variance on: signer, clip or gloss; and how many directions they use.
+"""Shares of the feature variance due to signer, clip and gloss, and the number of directions in use.
 
-A feature space can know the glosses and still have a high Sign Density Ratio, where most of its variance says who signs
-or is noise. These shares say so.
+Features can separate the glosses and still have a high Sign Density Ratio, if most of their variance is due to signers
+or noise. These shares reveal it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ __all__ = ["VarianceShares", "rank_me", "variance_shares"]
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """Shares of the summed variance, 0..1; they add up to 1 with `rest`."""
+    """Shares of the total variance, 0..1; all four add up to 1."""
 
     signer: float | None
-    """Between the signers' means; None where signers are not known."""
+    """Between the means of signers; None if signers are unknown."""
     clip: float
-    """Between the means of clips of one signer (or of all clips, where signers are not known)."""
+    """Between the means of clips of the same signer (or of all clips, if signers are unknown)."""
     gloss: float
-    """Of what is left within clips, what the gloss says."""
+    """Within clips, explained by the gloss."""
     rest: float
-    """Within clips and glosses."""
+    """Within clips, not explained by the gloss."""
     by_chance: dict[str, float]
-    """The shares that rows without any structure would give: degrees of freedom over all."""
+    """Expected shares of random rows: degrees of freedom divided by their total."""
 
 
 def variance_shares(
@@ -39,25 +39,25 @@ def variance_shares(
     clips: Sequence[object] | np.ndarray,
     signers: Sequence[object] | np.ndarray | None = None,
 ) -> VarianceShares:
-    """A plain three-way decomposition of the sum of squares, in the order signer, clip within signer, gloss.
+    """Splits the sum of squares into shares due to signer, clip within signer, and gloss, in this order.
 
-    total = sum_s n_s |m_s - m|^2 + sum_c n_c |m_c - m_s(c)|^2 + |P_G r|^2 + rest, with r the rows less the mean of
-    their clip, and P_G the projection on what the glosses can say within clips.
+    total = sum_s n_s |m_s - m|^2 + sum_c n_c |m_c - m_s(c)|^2 + |P_G r|^2 + rest, with r the rows minus the mean of
+    their clip, and P_G the projection on the gloss indicators within clips.
 
     Args:
         features: one row per sign instance. [N, D]
         glosses: gloss number of each row. [N]
-        clips: of each row; a clip has one signer. [N]
-        signers: of each row, where known. [N]
+        clips: clip of each row; a clip has one signer. [N]
+        signers: signer of each row, if known. [N]
 
     Raises:
-        ValueError: shapes that do not fit, rows that are all equal, a clip of two signers.
+        ValueError: shapes that do not match, all rows equal, a clip with two signers.
     """
     rows, labels = checked_rows(features, glosses)
     clip = numbered(clips, len(rows), "clip")
     signer = np.zeros(len(rows), dtype=np.int64) if signers is None else numbered(signers, len(rows), "signer")
     if len(np.unique(np.stack([clip, signer]), axis=1).T) > len(np.unique(clip)):
-        raise ValueError("variance shares need one signer per clip, got a clip of two.")
+        raise ValueError("variance shares need one signer per clip, got a clip with two.")
     centred = rows - rows.mean(axis=0)
     total = float((centred**2).sum())
     if total == 0:
@@ -68,7 +68,7 @@ def variance_shares(
     _, number = np.unique(labels, return_inverse=True)
     member = np.eye(int(number.max()) + 1)[number]
     member -= group_means(member, clip)[clip]
-    # An orthonormal basis of what the glosses say within clips; directions without weight are rounding.
+    # An orthonormal basis of the gloss indicators within clips; directions with near-zero size are rounding error.
     left, sizes, _ = np.linalg.svd(member, full_matrices=False)
     basis = left[:, sizes > 1e-9 * max(float(sizes.max(initial=0)), 1.0)]
     by_signer, by_clip = float((of_signer**2).sum()) / total, float(((of_clip - of_signer) ** 2).sum()) / total
@@ -83,9 +83,9 @@ def variance_shares(
 
 
 def rank_me(features: np.ndarray | torch.Tensor) -> float:
-    """How many directions the rows use: exp of the entropy of their singular values' shares. 1..min(N, D)
+    """Effective number of directions: exp of the entropy of the normalized singular values. 1..min(N, D)
 
-    Rows are taken as they are, not centred, as published. All zeros give 0.
+    Rows are not centred, as published. All zeros give 0.
 
     Source: RankMe (Garrido et al. 2023), Eq. 3.
     """

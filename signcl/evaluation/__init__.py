@@ -1,1 +1,1 @@
-"""How good a run is: scores of a split, grids of beams, comparison of runs, probes."""
+"""Evaluation of runs: scores of a split, grids of beams, comparison of runs, probes."""

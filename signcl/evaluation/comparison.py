@@ -1,6 +1,7 @@
-"""Two runs, or files of sentences, on the same references: `paired_predictions` brings their answers together,
-`compare` puts their scores side by side with the interval of the difference. Sentence by sentence:
-`signcl.evaluation.probes.changes`.
+"""Compares two runs, or files of sentences, on the same references.
+
+`paired_predictions` aligns their answers; `compare` gives their scores with the interval of the difference. For a
+comparison sentence by sentence see `signcl.evaluation.probes.changes`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["compare", "density_line", "paired_predictions", "read_answers"]
 
 
 def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> str | None:
-    """Where the densities of two runs were measured alike and SDR and retrieval disagree, the sentence that says so."""
+    """A warning if SDR and retrieval of two runs disagree, provided that both were measured the same way; else None."""
     found = []
     for run in (run_a, run_b):
         density = read_density(Path(run), split)
@@ -35,13 +36,13 @@ def density_line(run_a: str | Path, run_b: str | Path, split: str = "test") -> s
 def paired_predictions(
     run_a: str | Path, run_b: str | Path, split: str = "test", reference: str | Path | None = None
 ) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Names, references, answers of A and answers of B, of the sentences that both runs have translated.
+    """Names, references, answers of A and answers of B, for the sentences that both runs have translated.
 
     Args:
         run_a: a run folder, or a file of sentences (`read_sentences`).
-        run_b: likewise.
-        split: of the run folders.
-        reference: a file of references; None takes those of a run folder or of a file that has such a column.
+        run_b: as `run_a`.
+        split: split of the run folders.
+        reference: a file of references; None: those of a run folder, or of a file with such a column.
 
     Raises:
         ValueError, OSError: no predictions, none in common, or files without references.
@@ -49,7 +50,7 @@ def paired_predictions(
     for run in (run_a, run_b):
         if (Path(run) / "recipe.yaml").is_file() and read_recipe(run).system.answers == "nothing":
             raise ValueError(
-                f"{run} is a pretrain run, which answers nothing to compare; `signcl report` shows several"
+                f"{run} is a pretrain run, which has no answers to compare; `signcl report` shows several runs"
             )
     if Path(run_a).is_file() or Path(run_b).is_file() or reference is not None:
         return _paired_files(run_a, run_b, split, reference)
@@ -70,13 +71,13 @@ def paired_predictions(
 def _paired_files(
     run_a: str | Path, run_b: str | Path, split: str, reference: str | Path | None
 ) -> tuple[list[str], list[str], list[str], list[str]]:
-    """The same where one or both are files of sentences."""
+    """`paired_predictions` if one or both are files of sentences."""
     glosses = _answers(run_a, run_b) != "sentences"
     sides = [read_answers(run, split, glosses=glosses) for run in (run_a, run_b)]
     if reference is not None:
         true = read_sentences(reference, "gloss reference" if glosses else "reference")
     else:
-        # a run's own references before the column of a file, which anybody may have written
+        # prefer a run's references over the column of a file
         ranked = sorted(sides, key=lambda side: not Path(side.path).name.startswith("predictions."))
         having = next((side for side in ranked if side.own_references is not None), None)
         if having is None or having.own_references is None:
@@ -92,7 +93,7 @@ def _paired_files(
 
 
 def read_answers(run: str | Path, split: str, *, glosses: bool = False) -> Sentences:
-    """The answers of a run folder on a split, or the sentences of a file, with the references beside them."""
+    """The answers of a run folder on a split, or the sentences of a file, with their references."""
     if not Path(run).is_dir():
         return read_sentences(run, "gloss hypothesis" if glosses else "hypothesis")
     path = Path(run) / f"predictions.{split}.tsv"
@@ -101,7 +102,7 @@ def read_answers(run: str | Path, split: str, *, glosses: bool = False) -> Sente
 
 
 def _answers(*runs: str | Path) -> str:
-    """What the first run folder among them answers; sentences where there is none."""
+    """The kind of answers of the first run folder; sentences if there is none."""
     return next((read_recipe(run).system.answers for run in runs if Path(run).is_dir()), "sentences")
 
 
@@ -113,22 +114,22 @@ def compare(
     samples: int = 1000,
     reference: str | Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Paired bootstrap of B against A over the sentences that both have translated.
+    """Paired bootstrap of B against A on the sentences that both have translated.
 
     Args:
-        run_a, run_b, split, reference: as in `paired_predictions`; either may be a file of anybody's sentences.
-        samples: resamples.
+        run_a, run_b, split, reference: as in `paired_predictions`; either run may be a file of sentences.
+        samples: number of resamples.
 
     Returns:
-        For BLEU-4, BLEU-1, ROUGE-L and chrF: both scores, the difference B - A, its 95 % interval and p-value; for
-        recognisers the same of the WER (fewest edits), for classifiers of the share of exact matches (top-1).
+        Both scores, the difference B - A, its 95 % interval and p-value, for BLEU-4, BLEU-1, ROUGE-L and chrF; for
+        recognisers for the WER (fewest edits), for classifiers for the share of exact matches (top-1).
     """
     _, references, theirs, ours = paired_predictions(run_a, run_b, split, reference)
     references, theirs, ours = normalize(references), normalize(theirs), normalize(ours)
     rows = []
     recipe = next((read_recipe(run) for run in (run_a, run_b) if Path(run).is_dir()), None)
     answers = "sentences" if recipe is None else recipe.system.answers
-    tokenize: Tokenize = "none"  # glosses are words in every script
+    tokenize: Tokenize = "none"  # glosses are separated by spaces in every script
     if answers == "sentences":
         tokenize = tokenize_as("auto" if recipe is None else recipe.bleu_tokenize, references)
     metrics = {"glosses": ["wer"], "classes": ["exact_match"]}.get(answers, ["bleu4", "bleu1", "rouge_l", "chrf"])

@@ -1,6 +1,7 @@
-"""Beams and length penalty by a grid on dev, then the best pair on test, as the Sign Language Transformers are scored.
+"""Grid search of beams and length penalty on dev, then scoring with the best pair, as for the Sign Language
+Transformers.
 
-The test split has no say in the choice: it is translated once, with the pair that is best on dev.
+The test split does not affect the choice: it is translated once, with the pair that is best on dev.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["ALPHAS", "BEAMS", "evaluate_grid", "search_grid"]
 
 BEAMS = tuple(range(1, 11))
 ALPHAS = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-"""Length penalties, -1 for none: the grid of neccam/slt and GASLT."""
+"""Length penalties of the grid, as in neccam/slt and GASLT; -1 is none."""
 
 
 def search_grid(
@@ -40,20 +41,20 @@ def search_grid(
     """BLEU-4 of a split for every number of beams and every length penalty; higher is better.
 
     Args:
-        run: of a system with the length penalty ((5 + length) / 6) ** alpha: slt, gaslt.
+        run: a run of a system with the length penalty ((5 + length) / 6) ** alpha: slt, gaslt.
         beams, alphas: the grid.
 
     Returns:
-        The grid, its values `bleu4` (a row per number of beams), and the `best` pair: of equal ones that with the
-        fewest beams, then the first alpha.
+        The grid, its values `bleu4` (one row per number of beams), and the `best` pair. Ties go to the fewest beams,
+        then to the first alpha.
 
     Raises:
-        ValueError: another system, or no clip that can be read.
+        ValueError: another system, or no readable clip.
     """
     search: Any = getattr(run.model, "generate_grid", None)
     if search is None:
         raise ValueError(
-            f"{run.folder} is a run of {run.recipe.model.name}; the grid is for slt and gaslt, for others choose with "
+            f"{run.folder} is a run of {run.recipe.model.name}; the grid is only for slt and gaslt; for others use "
             f"--beams and --length-penalty"
         )
     samples, started = recipe_samples(run.recipe, split, root), time.perf_counter()
@@ -72,7 +73,7 @@ def search_grid(
     if not found:
         raise ValueError(f"no clip of split {split} could be read; run `signcl corpus check` on the corpus")
     if broken:
-        say(f"{len(broken)} clips of {split} could not be read and had no part in the grid")
+        say(f"{len(broken)} clips of {split} could not be read and were left out of the grid")
     texts, tokenize = [s.text for s in samples if s.name in found], run.recipe.bleu_tokenize
     rows = [
         [bleu([said[width, alpha] for said in found.values()], texts, tokenize=tokenize).bleu4 for alpha in alphas]

@@ -1,6 +1,7 @@
-"""Can the scores of a run be read as scores? What a careful reader would check first, from the files of the run folder.
+"""Checks whether the scores of a run are meaningful, from the files of its run folder.
 
-A finding with `empty` says that the numbers show no learning at all, so that a difference to another run means nothing.
+A finding with `empty` means that the scores show no learning at all, so that a difference to another run is
+meaningless.
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ from typing import Any
 __all__ = ["Finding", "equal_outputs", "health"]
 
 FEW_SENTENCES = 8
-"""With fewer answers nothing is said about how alike they are."""
+"""Minimum number of answers for the checks of identical and few answers."""
 SAME_ANSWER, FEW_ANSWERS = 0.5, 0.1
-"""Share of the most frequent answer, and of different answers among all, at which a system has stopped to look."""
+"""Share of the most frequent answer above which, and of different answers below which, a system ignores its input."""
 FEW_STEPS = 500
-"""Optimizer steps below which no system of the field has learnt to translate."""
+"""Optimizer steps below which no published system has learnt to translate."""
 SEEN = 20.0
-"""Per cent of test sentences that training has in the same words."""
+"""Percentage of test sentences that also occur in training above which this is reported."""
 DEV_ABOVE_TEST = (1.5, 5.0)
-"""Ratio and points of BLEU-4 by which dev is above test."""
+"""Ratio and BLEU-4 points by which dev exceeds test for this to be reported."""
 LENGTHS = (0.5, 2.0)
-"""Tokens of answers over tokens of references."""
+"""Normal range of tokens of answers divided by tokens of references."""
 SHUFFLED = 0.97
-"""SDR over the SDR of shuffled glosses: at 1 the features know nothing of the signs."""
+"""Threshold of SDR divided by SDR of shuffled glosses; at 1 the features contain nothing about the signs."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a reader of the scores should know."""
+    """A fact that a reader of the scores should know."""
 
     name: str
-    """A short name for machines, such as `identical_answers`."""
+    """Identifier, such as `identical_answers`."""
     text: str
-    """A sentence for people."""
+    """Description for the reader."""
     empty: bool = False
-    """Whether the numbers show no learning at all."""
+    """Whether it shows that the run has learnt nothing."""
 
 
 def health(
@@ -49,21 +50,21 @@ def health(
     answers: Sequence[str] | None = None,
     references: Sequence[str] | None = None,
 ) -> list[Finding]:
-    """What the files of a run say against reading its scores as they stand; an empty list where nothing does.
+    """Reasons for caution about the scores of a run, from its files; an empty list if there are none.
 
     Args:
         card: `card.json`.
-        scores: the entry of the split in `scores.json`.
-        dev: the entry of dev, where it was scored too.
+        scores: entry of the split in `scores.json`.
+        dev: entry of dev, if it was scored too.
         density: `density.<split>.json`.
-        answers, references: of the split, in one order.
+        answers, references: answers and references of the split, in the same order.
     """
     found = [*_of_answers(answers or (), references or ()), *_of_density(density)]
     if scores is not None:
         found += [*_of_scores(scores), *_of_dev(scores, dev)]
     steps = card.get("steps")
     if isinstance(steps, int) and steps < FEW_STEPS:
-        found.append(Finding("few_steps", f"trained for {steps} steps only, too few to learn to translate"))
+        found.append(Finding("few_steps", f"trained for only {steps} steps, too few to learn to translate"))
     return found
 
 
@@ -73,7 +74,7 @@ def _of_answers(answers: Sequence[str], references: Sequence[str]) -> list[Findi
     found = []
     answer, times = Counter(answers).most_common(1)[0]
     different = len(set(answers))
-    # a corpus may have one sentence many times; then so may the answers
+    # if a sentence is frequent in the corpus, it may be frequent in the answers
     expected = max(Counter(references).values()) / len(references) if references else 0.0
     if times / len(answers) >= max(SAME_ANSWER, 2 * expected) or different == 1 < len(set(references)):
         share = f"{100 * times / len(answers):.0f} % of the answers"
@@ -89,7 +90,7 @@ def _of_density(density: Mapping[str, Any] | None) -> list[Finding]:
     if density["sdr"] < SHUFFLED * density["shuffled"]:
         return []
     text = f"SDR {density['sdr']:.1f} % is at the level of shuffled glosses ({density['shuffled']:.1f} %)"
-    return [Finding("sdr_shuffled", f"{text}: its features do not tell signs apart", empty=True)]
+    return [Finding("sdr_shuffled", f"{text}: its features do not distinguish signs", empty=True)]
 
 
 def _of_scores(scores: Mapping[str, Any]) -> list[Finding]:
@@ -114,7 +115,9 @@ def _of_scores(scores: Mapping[str, Any]) -> list[Finding]:
         unseen = scores.get("unseen", {}).get("bleu4")
         alone = "" if unseen is None else f"; BLEU-4 is {unseen:.2f} on the others"
         found.append(
-            Finding("seen_in_training", f"{seen['percent']:.0f} % of the sentences are in training word by word{alone}")
+            Finding(
+                "seen_in_training", f"{seen['percent']:.0f} % of the sentences occur in training word for word{alone}"
+            )
         )
     return found
 
@@ -128,5 +131,5 @@ def _of_dev(scores: Mapping[str, Any], dev: Mapping[str, Any] | None) -> list[Fi
 
 
 def equal_outputs(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Whether two systems gave the same answers, so that a comparison compares nothing."""
+    """Whether two systems gave identical answers, so that a comparison is meaningless."""
     return len(a) == len(b) > 0 and all(ours == theirs for ours, theirs in zip(a, b))

@@ -1,4 +1,4 @@
-"""Scores by trained models, from folders on this machine: BERTScore and BLEURT. Nothing is downloaded."""
+"""Scores by trained models in local folders: BERTScore and BLEURT. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH = 64  # sentences encoded at a time
 def _folder(path: str | Path, name: str) -> Path:
     folder = Path(path)
     if not (folder / "config.json").is_file() and not (folder / "bleurt_config.json").is_file():
-        raise ValueError(f"--{name} needs a local folder with the model's config.json, none at {folder}")
+        raise ValueError(f"--{name} needs a local folder with the model's config.json, but {folder} has none")
     return folder
 
 
@@ -27,17 +27,19 @@ def bertscore(
 ) -> dict[str, Any]:
     """BERTScore F of a corpus in percent, without idf weights and without rescaling. Higher is better.
 
-    With x and y the unit vectors of the tokens of reference and hypothesis (first and last special token left out of
-    the mean): R = mean over x of max over y of x.y, P likewise the other way, F = 2 P R / (P + R); mean over sentences.
+    With x and y the unit vectors of the tokens of reference and hypothesis (the mean excludes the first and last
+    special token): R = mean over x of max over y of x.y, P the same with x and y swapped, F = 2 P R / (P + R); mean
+    over sentences.
 
     Args:
         hypotheses: one sentence each; an empty one scores 0.
         references: one per hypothesis.
         model: a folder that transformers can load, with its tokenizer.
-        layer: hidden layer, counted from 1; None is the last. Published numbers choose it (17 for roberta-large).
+        layer: hidden layer, counted from 1; None: the last. Published scores use a selected layer (17 for
+            roberta-large).
 
     Raises:
-        ValueError: no such folder, a model that cannot be loaded, or a layer it has not.
+        ValueError: no such folder, a model that cannot be loaded, or a layer that does not exist.
 
     Source: Zhang et al. 2020, Eq. 1.
     """
@@ -80,15 +82,15 @@ def bertscore(
 
 
 def bleurt(hypotheses: Sequence[str], references: Sequence[str], model: str | Path) -> dict[str, Any]:
-    """Mean BLEURT times 100, by the package `bleurt_pytorch` or Google's `bleurt`. Higher is better.
+    """Mean BLEURT times 100, with the package `bleurt_pytorch` or Google's `bleurt`. Higher is better.
 
     Raises:
-        ValueError: no such folder, or none of the two packages.
+        ValueError: no such folder, or neither package is installed.
 
     Source: Sellam et al. 2020.
     """
     folder = _folder(model, "bleurt")
-    if (folder / "bleurt_config.json").is_file():  # a checkpoint of Google's own package
+    if (folder / "bleurt_config.json").is_file():  # a checkpoint of Google's package
         try:
             from bleurt.score import BleurtScorer
         except ImportError:

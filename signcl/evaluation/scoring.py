@@ -1,7 +1,7 @@
 """`evaluate`: translate or recognise a split with a trained run and score it against the raw references.
 
-Scores are corpus-level, computed once on all sentences. `scores.json` keeps, for each split, the numbers with the
-conventions that move them: metric signatures, tokenization, final dots, number of sentences, beam, seed, commit.
+Scores are corpus-level, computed once on all sentences. `scores.json` stores the scores of each split with everything
+that affects them: metric signatures, tokenization, final dots, number of sentences, beams, seed, commit.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def evaluate(
     bootstrap: int = 1000,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Score a run on a split; writes `predictions.<split>.tsv` and the split's entry of `scores.json`.
+    """Score a run on a split; writes `predictions.<split>.tsv` and the split's entry in `scores.json`.
 
     Args:
-        folder: the run's, or the run itself where it is loaded (`load_run`) and scored on several splits.
-        root: the corpus folder where it is not the one of the recipe.
-        bootstrap: resamples for the 95 % intervals; 0 leaves them out.
+        folder: a run folder, or a loaded run (`load_run`) to score several splits.
+        root: the corpus folder, if not the recipe's.
+        bootstrap: resamples for the 95 % intervals; 0: no intervals.
 
     Returns:
-        The split's entry of `scores.json`: all metrics with signatures, `unseen` (the same on sentences that do not
-        occur in training), and how they were made. A pretraining run is scored by its losses and retrieval, a
-        recogniser by its WER, a classifier by its accuracy; a Joint-SLT run has both, its WER under `recognition`, its
+        The split's entry in `scores.json`: all metrics with signatures, `unseen` (the metrics on sentences that do not
+        occur in training), and the settings. A pretraining run is scored by its losses and retrieval, a recogniser by
+        its WER, a classifier by its accuracy. A Joint-SLT run has sentence scores and its WER under `recognition`, with
         glosses in `glosses.<split>.tsv`.
     """
     run = load_run(folder)
@@ -90,7 +90,7 @@ def evaluate(
             )
     say_skipped(broken)
     if run.recipe.corpus.transductive and split == "test":
-        say("this run was trained on the test split (corpus.transductive): these are no test scores")
+        say("this run was trained on the test split (corpus.transductive): these are not held-out scores")
     scores["made"] = {
         "split": split,
         "trained_on_this_split": split == "train" or (split == "test" and run.recipe.corpus.transductive),
@@ -119,9 +119,9 @@ def evaluate(
 
 
 def run_health(folder: str | Path, split: str = "test") -> list[Finding]:
-    """What the files of a run folder say against reading its scores as they stand; see `signcl.evaluation.health`.
+    """Reasons for caution about the scores of a run folder; see `signcl.evaluation.health`.
 
-    Its predictions, scores of this split and of dev, density and card are looked at, as far as they are there.
+    Uses its predictions, the scores of this split and of dev, density and card, as far as they exist.
     """
     folder = Path(folder)
     everything, file = read_scores(folder), folder / f"predictions.{split}.tsv"
@@ -137,7 +137,7 @@ def run_health(folder: str | Path, split: str = "test") -> list[Finding]:
 
 
 def _scores_of_dev(folder: Path) -> dict[str, Any] | None:
-    """The entry of dev; None where there is none, or where the file is damaged, which `keep_scores` says."""
+    """The entry of dev; None if there is none or the file is damaged, which `keep_scores` reports."""
     try:
         return read_scores(folder).get("dev")
     except ValueError:
@@ -153,7 +153,7 @@ def _trust(
     root: str | None,
     **how: Any,
 ) -> dict[str, Any]:
-    """How far the answers can be trusted; on dev that is learned first. Writes `confidence.<split>.tsv`."""
+    """Scores of the answers' confidence, which is first calibrated on dev. Writes `confidence.<split>.tsv`."""
     if any(raw_score(answer) is None for answer in answers.values()):
         return {}
     judge = calibrate(run, samples, answers, decode, root=root, **how) if split == "dev" else load_judge(run.folder)
@@ -163,7 +163,7 @@ def _trust(
 
 
 def _searched(kind: str, decode: Decode) -> dict[str, float]:
-    """Beams and length penalty, where answers of this kind are searched for with them."""
+    """Beams and length penalty, if this kind of answers uses them."""
     if kind == "glosses":
         return {"beams": decode.gloss_beams}
     if kind != "sentences":
@@ -172,10 +172,10 @@ def _searched(kind: str, decode: Decode) -> dict[str, float]:
 
 
 def _kept(samples: list[Sample], found: dict[str, Any], broken: dict[str, str], split: str) -> list[Sample]:
-    """The samples that have an answer.
+    """The samples with an answer.
 
     Raises:
-        ValueError: none has.
+        ValueError: there is none.
     """
     kept = [s for s in samples if s.name in found]
     if not kept:
@@ -184,12 +184,12 @@ def _kept(samples: list[Sample], found: dict[str, Any], broken: dict[str, str], 
 
 
 def keep_scores(folder: Path, split: str, scores: dict[str, Any]) -> None:
-    """Put a split's entry into `scores.json`."""
+    """Save a split's entry in `scores.json`."""
     path = folder / "scores.json"
     try:
         everything = read_scores(folder)
     except ValueError as error:
-        say(f"{error}; it is written anew with split {split} alone")
+        say(f"{error}; it is rewritten with only split {split}")
         everything = {}
     everything[split] = scores
     write_json(path, everything)
@@ -200,13 +200,13 @@ def _score_sentences(
 ) -> dict[str, Any]:
     hypotheses, references = [found[s.name] for s in samples], [s.text for s in samples]
     scores: dict[str, Any] = score_all(hypotheses, references, tokenize=run.recipe.bleu_tokenize, samples=resamples)
-    tokenize = scores["tokenize"]  # what `auto` chose for all references holds for parts of them too
+    tokenize = scores["tokenize"]  # use the choice of `auto` for all references also for subsets
     if scores["warning"]:
         say(f"bleu_tokenize: {scores['warning']}")
     try:
         train = recipe_samples(run.recipe, "train", root)
     except (ValueError, OSError) as error:
-        if "imported" not in run.card:  # a run that was trained here has its training split
+        if "imported" not in run.card:  # a run trained by signcl must have its training split
             raise
         say(f"sentences seen in training are not counted: {error}")
         train = []
@@ -226,7 +226,7 @@ def _score_sentences(
         "changed_references": sum(
             _squeeze(run.tokenizer.decode(run.tokenizer.encode(r))) != _squeeze(r) for r in references
         ),
-        "note": "references that the tokenizer cannot write; scores use the raw references all the same",
+        "note": "references that the tokenizer cannot write; scores still use the raw references",
     }
     return scores
 
@@ -234,7 +234,7 @@ def _score_sentences(
 def _score_glosses(
     run: Run, samples: list[Sample], split: str, file: Path, resamples: int, beams: int | None, **how: Any
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """WER against the annotation, glosses written to `file`; and the clips that could not be read."""
+    """WER against the annotation, and the clips that could not be read; writes the glosses to `file`."""
     bare = [s.name for s in samples if not s.gloss]
     if bare:
         raise ValueError(
@@ -254,11 +254,11 @@ def _score_glosses(
 def _score_classes(
     run: Run, samples: list[Sample], split: str, file: Path, resamples: int, **how: Any
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Accuracy against the annotation, the likeliest gloss written to `file`; and the clips that could not be read."""
+    """Accuracy against the annotation, and the clips that could not be read; writes the best gloss to `file`."""
     strange = [s.name for s in samples if len(s.gloss) != 1]
     if strange:
         raise ValueError(
-            f"accuracy needs one gloss a clip; {len(strange)} of {len(samples)} have none or several, first "
+            f"accuracy needs one gloss per clip; {len(strange)} of {len(samples)} have none or several, first "
             f"{strange[0]}"
         )
     found, broken = classify(run, samples, **how)
@@ -270,16 +270,16 @@ def _score_classes(
 
 
 def _unknown(run: Run, samples: list[Sample]) -> dict[str, Any]:
-    """Glosses of the annotation that the run has no class for."""
+    """Glosses of the annotation that are not among the run's classes."""
     assert run.glosses is not None
     count = [c for s in samples for c in run.glosses.encode(s.gloss)].count(1)
-    return {"count": count, "note": "glosses that training never saw; each counts as an error"}
+    return {"count": count, "note": "glosses that are not in training; each counts as an error"}
 
 
 def _score_losses(
     run: Run, samples: list[Sample], split: str, *, device: str, batch_size: int | None, progress: bool
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Losses and measures of a run that answers nothing; and the clips that could not be read."""
+    """Losses and measures of a run without answers, and the clips that could not be read."""
     broken: dict[str, str] = {}
     batches = batches_of(
         run.model,

@@ -1,6 +1,6 @@
-"""Sentences from anybody's files: plain lines, `id|text`, TSV, CSV, JSON and JSONL, plain or gzip; and their alignment.
+"""Reads sentences from files in common formats (lines, `id|text`, TSV, CSV, JSON, JSONL; also gzip) and aligns them.
 
-Each file says how it was read. What cannot be read for certain is refused with file, line and what to do.
+The result says how each file was read. Ambiguous content is an error with file, line and what to do.
 """
 
 from __future__ import annotations
@@ -50,49 +50,51 @@ TEXT_COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
     "gloss hypothesis": (_OF_HYPOTHESES, _GLOSSES, ("text",)),
     "gloss reference": (_GLOSSES, _OF_REFERENCES, ("text",)),
 }
-"""Columns that hold the sentences, groups in the order they are looked for; two of one group are ambiguous."""
+"""Columns that may hold the sentences, as groups in order of preference; two columns of one group are ambiguous."""
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """The sentences of one file, in its order."""
+    """The sentences of one file, in order."""
 
     path: Path
     how: str
-    """How the file was read, in words."""
+    """How the file was read, as text."""
     texts: list[str]
     names: list[str] | None = None
-    """The id of each, different ones; None where the file has none."""
+    """Unique ids of the sentences; None if the file has none."""
     own_references: list[str] | None = None
-    """The column of references that a file of predictions has beside them."""
+    """References from a column of a predictions file."""
     notes: list[str] = field(default_factory=list)
-    """What the reader must know: counted, not silent."""
+    """Notes for the user, with counts."""
 
 
 def read_sentences(
     path: str | Path, role: Role = "hypothesis", *, text_column: str | None = None, id_column: str | None = None
 ) -> Sentences:
-    """Sentences of a file, whatever of the known forms it has.
+    """Read the sentences of a file and detect its format.
 
-    - `.csv`, `.tsv` and any file whose first line is a header of known columns: a table, cells by `,` `;` tab or `|`.
-    - `.jsonl`, `.ndjson`, `.json`: objects with such keys; a list of strings; one object of id -> text.
+    - `.csv`, `.tsv` and any file whose first line is a header of known columns: a table, separated by `,` `;` tab or
+      `|`.
+    - `.jsonl`, `.ndjson`, `.json`: objects with these keys; a list of strings; one object of id -> text.
     - lines that all begin with an id and `|`, or an id and a tab: `id|text`.
-    - everything else: one sentence a line, empty lines too.
+    - everything else: one sentence per line, including empty lines.
 
     Args:
         path: UTF-8, plain or gzip.
-        role: what is looked for: `hypothesis` and `text` are columns of one, `reference` and `text` of the other.
-        text_column: the column of the sentences, where it has another name.
-        id_column: likewise of the ids.
+        role: which sentences to read: from the columns `hypothesis` or `text` for hypotheses, `reference` or `text` for
+            references.
+        text_column: the column of the sentences, if it has another name.
+        id_column: the column of the ids, if it has another name.
 
     Raises:
-        ValueError, OSError: a file that is none of these, with its line.
+        ValueError, OSError: an unreadable file; names the line.
     """
     path = Path(path)
     if path.is_dir():
         made = sorted(path.glob("predictions.*.tsv"))
         hint = f"; give {made[0]}" if made else ""
-        raise ValueError(f"{path}: a file of sentences is needed, and this is a folder{hint}")
+        raise ValueError(f"{path}: a file of sentences is needed, but this is a folder{hint}")
     content = _text_of(path)
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     lines = _lines(content)
@@ -127,7 +129,7 @@ def _text_of(path: Path) -> str:
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: cannot be unpacked ({error}); copy or download it again") from None
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{path}: is UTF-16, and UTF-8 is needed; save it as UTF-8 text")
+        raise ValueError(f"{path}: is UTF-16, but UTF-8 is needed; save it as UTF-8 text")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -137,12 +139,12 @@ def _text_of(path: Path) -> str:
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise ValueError(f"{path}:{line}: holds a NUL character, so it is no text file or a damaged one; save it again")
+        raise ValueError(f"{path}:{line}: holds a NUL character, so it is not text or it is damaged; save it again")
     return text
 
 
 def _lines(text: str) -> list[str]:
-    """Lines by \\n, \\r\\n or \\r alone; not by the Unicode separators, which may stand in a sentence."""
+    """Split only at \\n, \\r\\n or \\r, not at Unicode separators, which may occur in a sentence."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines[:-1] if lines and lines[-1] == "" else lines
 
@@ -158,7 +160,7 @@ def _is_json(line: str) -> bool:
 
 
 def _delimiter(lines: list[str], kind: str, role: Role, columns: tuple[str | None, str | None]) -> str | None:
-    """What parts the cells of the header, where the first line is one; None where it is not."""
+    """The delimiter of a table, if the first line is a header; else None."""
     known = {name for group in TEXT_COLUMNS[role] for name in group} | {name for name in columns if name}
     named = {name.lower() for name in known}
     others = {
@@ -182,8 +184,8 @@ def _delimiter(lines: list[str], kind: str, role: Role, columns: tuple[str | Non
             return delimiter
         if kind in ("csv", "tsv") and named.intersection(cells):
             return delimiter
-        # a header all of whose cells are known, or a table that says it is one, without a column of sentences:
-        # read as a table, so that the answer names the columns it has
+        # a header with only known cells, or a .csv or .tsv, but without a column of sentences: read it as a table, so
+        # that the error lists its columns
         if len(cells) > 1 and len(others.intersection(cells)) == len(set(cells)):
             return delimiter
         if len(cells) > 2 and len(others.intersection(cells)) > 1:
@@ -240,7 +242,7 @@ def _from_table(
         marked = sum(len(text) > 1 and text[0] == text[-1] == '"' for text in texts)
         if marked:
             notes.append(
-                f"{marked} sentences stand in double quotes, which are kept as written; if a program put them there, "
+                f"{marked} sentences are in double quotes, which are kept; if a program added them, "
                 f"save the table as .csv with commas"
             )
     names = None
@@ -256,7 +258,7 @@ def _from_table(
 def _columns_of(
     path: Path, header: Sequence[str], role: Role, columns: tuple[str | None, str | None], where: str
 ) -> tuple[int, int | None]:
-    """Place of the sentences and of the ids among the columns."""
+    """Indices of the columns of sentences and ids."""
     low = [name.lower() for name in header]
     places = []
     for wanted, flag in zip(columns, ("--text-column", "--id-column")):
@@ -287,17 +289,17 @@ def _columns_of(
 
 
 def _unique(path: Path, found: list[tuple[int, str]], column: str, role: Role) -> list[str] | None:
-    """The ids, each once and none empty."""
+    """The ids; ValueError for duplicate or empty ones."""
     first: dict[str, int] = {}
     for line, name in found:
         if role == "training":
-            continue  # training sentences are a set, nobody aligns them
+            continue  # training sentences are never aligned
         if not name:
             raise ValueError(f"{path}:{line}: has an empty id in {column}; give each sentence its own")
         if name in first:
             raise ValueError(
-                f"{path}:{line}: the id {name} stands in line {first[name]} already; each sentence needs an id of its "
-                f"own (--id-column names another column)"
+                f"{path}:{line}: the id {name} is already in line {first[name]}; each sentence needs a unique "
+                f"id (--id-column names another column)"
             )
         first[name] = line
     return None if role == "training" else list(first)
@@ -314,7 +316,9 @@ def _from_jsonl(path: Path, lines: list[str], role: Role, columns: tuple[str | N
         try:
             objects.append((number, parse_json(line)))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: is no JSON object ({error}); JSONL has one object a line") from None
+            raise ValueError(
+                f"{path}:{number}: is not a JSON object ({error}); JSONL has one object per line"
+            ) from None
     return _from_objects(path, objects, "JSONL", role, columns, "")
 
 
@@ -322,7 +326,7 @@ def _from_json(path: Path, content: str, role: Role, columns: tuple[str | None, 
     try:
         found = parse_json(content)
     except ValueError as error:
-        raise ValueError(f"{path}: is no JSON ({error}); one object a line is JSONL, save it as .jsonl") from None
+        raise ValueError(f"{path}: is not JSON ({error}); one object per line is JSONL, save it as .jsonl") from None
     if isinstance(found, dict) and found and all(isinstance(value, str) for value in found.values()):
         return Sentences(path, "JSON object of id -> text", list(found.values()), list(found))
     if isinstance(found, list) and found and all(isinstance(value, str) for value in found):
@@ -400,7 +404,7 @@ def _from_lines(path: Path, lines: list[str]) -> Sentences:
             if match is None:
                 raise ValueError(
                     f"{path}:{number}: has no id before {mark!r}, or more than one {mark!r}, where {fitting} of "
-                    f"{len(filled)} lines are id{'|' if mark == '|' else '<tab>'}text; mend this line, or save the "
+                    f"{len(filled)} lines are id{'|' if mark == '|' else '<tab>'}text; fix this line, or save the "
                     f"file as CSV with columns id and text"
                 )
         pairs = [(number, match) for number, match in matches if match is not None]
@@ -422,18 +426,18 @@ def _from_lines(path: Path, lines: list[str]) -> Sentences:
 def align(
     systems: Sequence[Sentences], references: Sentences, *, missing: Missing = "refuse"
 ) -> tuple[list[str] | None, list[list[str]], list[str], list[str]]:
-    """The sentences of every system beside the references, by id where both have ids, else by line.
+    """Align the sentences of every system with the references, by id if both have ids, else by line.
 
     Args:
         systems: files of hypotheses.
         references: the file of references; its order is kept.
-        missing: references without a hypothesis are refused, scored as an empty one, or dropped for all systems.
+        missing: references without a hypothesis: an error, scored as an empty hypothesis, or dropped for all systems.
 
     Returns:
         Names (None without ids), the hypotheses of each system, the references, and notes on what was left out.
 
     Raises:
-        ValueError: other numbers of lines, ids that are missing or belong to nothing.
+        ValueError: different numbers of lines, or missing or unmatched ids.
     """
     notes: list[str] = []
     columns: list[list[str | None]] = []
@@ -470,7 +474,7 @@ def align(
             done = "scored as empty" if missing == "empty" else "left out for every system"
             notes.append(f"{one.path.name}: {len(absent)} of {len(true)} ids are missing, first {absent[0]}; {done}")
         if extra:
-            notes.append(f"{one.path.name}: {len(extra)} ids belong to no reference and are ignored, first {extra[0]}")
+            notes.append(f"{one.path.name}: {len(extra)} ids match no reference and are ignored, first {extra[0]}")
         columns.append([said.get(name, "" if missing == "empty" else None) for name in true])
     kept = [i for i in range(len(references.texts)) if all(column[i] is not None for column in columns)]
     names = None if true is None else [true[i] for i in kept]

@@ -1,9 +1,9 @@
-"""Makes the runs that come with the package anew: `python -m signcl.evaluation.shipping [NAME ...]`, from a checkout.
+"""Rebuilds the shipped runs: `python -m signcl.evaluation.shipping [NAME ...]`, from a checkout.
 
-Corpora are drawn into `data/`, runs are trained into `runs/shipped/`, both as the recipes say; what is there already
-is taken. Of a run only what its use needs is shipped: matrices in half precision (norms, biases and statistics stay in
-single precision, which a sensor's variance needs), no optimizer state, scores of those very weights, a model card, and
-sample clips where the data may be passed on.
+It generates corpora in `data/` and trains runs in `runs/shipped/` as the recipes specify, and reuses what exists. A
+shipped run has only what is needed to use it: matrices in half precision (norms, biases and statistics stay in single
+precision, which the variance of sensors needs), no optimizer state, scores of exactly these weights, a model card, and
+sample clips if the data may be redistributed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ EASY = SyntheticSettings(
     dev_share=0.05, test_share=0.1,
 )  # fmt: skip
 OTHER_SIGNS = SyntheticSettings(clips=400, size=64, signs=96, signers=8, unseen_signers=0, seed=1000)
-"""Of the frame encoder: another lexicon, other signers."""
+"""Corpus for the frame encoder, with a different lexicon and signers."""
 SMALL = 1024
-"""Numbers of a tensor below which half precision saves nothing."""
+"""Size of a tensor below which half precision saves nothing."""
 DRAWN = "drawn by this package (`signcl corpus make`), so under the package's own licence, Apache-2.0"
 GLOVE = (
     "Persian Sign Language numbers from a sensor glove by Ayoub Parvizi, CC BY 4.0, "
@@ -55,17 +55,17 @@ class Shipment:
     recipe: str
     """Name of its recipe."""
     what: str
-    """What goes in and what comes out, in a sentence."""
+    """One sentence: input and output."""
     data: str
-    """Whose data it was trained on, and under which licence."""
+    """Source and licence of its training data."""
     clip: str
-    """What a clip for it is."""
+    """Description of its input clips."""
     first: tuple[str, ...] = ()
-    """Recipes that are trained before it."""
+    """Recipes to train before it."""
     corpora: dict[str, SyntheticSettings] = field(default_factory=dict)
-    """Corpora to draw, by folder."""
+    """Corpora to generate, by folder."""
     samples: int = 3
-    """Sample clips; 0 where recordings may not be passed on."""
+    """Number of sample clips; 0 if recordings may not be redistributed."""
 
 
 CORPUS = {"data/synthetic-shipped": EASY}
@@ -96,10 +96,10 @@ SHIPMENTS = {
 
 
 def ship(name: str, to: Path = SHIPPED) -> Path:
-    """Train, pack and describe one run; the folder that is shipped. Paths are relative to where you stand.
+    """Train, pack and describe one run; returns the shipped folder. Paths are relative to the current folder.
 
     Raises:
-        ValueError, OSError: no shipment of that name; a corpus that is missing and cannot be drawn.
+        ValueError, OSError: an unknown name; a missing corpus that cannot be generated.
     """
     if name not in SHIPMENTS:
         raise ValueError(f"no run {name} is shipped; there are {', '.join(SHIPMENTS)}")
@@ -111,22 +111,22 @@ def ship(name: str, to: Path = SHIPPED) -> Path:
     folder = run.with_name(f"{name}-packed")
     shutil.rmtree(folder, ignore_errors=True)
     _pack(run, folder, f"python -m signcl.evaluation.shipping {name}")
-    for split in ("dev", "test"):  # dev first: it calibrates
+    for split in ("dev", "test"):  # dev first: calibrates
         evaluate(folder, split)
     if plan.samples:
         _write_samples(folder, plan.samples)
-    else:  # sentences and names of recordings belong to their data
+    else:  # sentences and names of recordings are part of the data
         for table in (*folder.glob("predictions.*.tsv"), *folder.glob("confidence.*.tsv")):
             table.unlink()
     write_text(folder / "README.md", _card(name, plan, folder))
-    shutil.rmtree(to / name, ignore_errors=True)  # only now: a stop before leaves what was shipped
+    shutil.rmtree(to / name, ignore_errors=True)  # last, so that a stop keeps the old run
     folder = Path(shutil.copytree(folder, to / name))
     say(f"{folder}: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.2f} MB")
     return folder
 
 
 def _pack(run: Path, folder: Path, command: str) -> None:
-    """Copy what the use of a run needs, its matrices in half precision."""
+    """Copy the files needed to use a run, with matrices in half precision."""
     folder.mkdir(parents=True)
     for file in ("recipe.yaml", "manifest.json", "metrics.jsonl", *BESIDE_WEIGHTS):
         if (run / file).is_file():
@@ -148,7 +148,7 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _write_samples(folder: Path, count: int) -> None:
-    """The longest test clips that the run translates without a mistake, one for each sentence, and its answers."""
+    """Write the longest test clips that the run translates correctly, one per sentence, and its answers."""
     recipe = load_recipe(folder / "recipe.yaml", of_run=True)
     clips = {sample.name: sample for sample in recipe_samples(recipe, "test")}
     right, seen = [], set[str]()
@@ -170,7 +170,7 @@ def _copied(sample: Sample, folder: Path, name: str) -> Path:
     source = sample.clip if sample.features is None else sample.features
     assert isinstance(source, Path)
     path = folder / f"{name}{source.suffix}"
-    if source.suffix == ".npy":  # key points to a 16th of a pixel
+    if source.suffix == ".npy":  # key points rounded to 1/16 pixel
         points = np.load(source)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, (np.round(points * 16) / 16).astype(np.float16))
@@ -210,7 +210,7 @@ def _card(name: str, plan: Shipment, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the named runs, or all."""
+    """Rebuild the named runs, or all."""
     parser = argparse.ArgumentParser(prog="python -m signcl.evaluation.shipping", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHIPMENTS)}; default all")
     for name in parser.parse_args(arguments).names or SHIPMENTS:

@@ -1,4 +1,4 @@
-"""Subtitle files against each other: boundaries, overlap, and the sentences that meet in time."""
+"""Scores subtitle files against references: boundaries, overlap, and text of sentences that overlap in time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from signcl.metrics.written_forms import Tokenize
 __all__ = ["SUBTITLES", "score_subtitles"]
 
 SUBTITLES = (".srt", ".vtt", ".eaf")
-TICKS = 1000.0  # spans are read as milliseconds
+TICKS = 1000.0  # spans are in milliseconds
 
 
 def score_subtitles(
@@ -29,19 +29,19 @@ def score_subtitles(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How good subtitles are in time and in words.
+    """Score subtitles in time and in text.
 
     Args:
-        hypothesis, reference: .srt, .vtt, or .eaf with a tier `sentence` (or one tier only); of one recording.
-        tolerance: seconds by which a boundary may be off.
-        tokenize, samples, seed: of BLEU and its interval, as of `score_all`.
+        hypothesis, reference: .srt, .vtt, or .eaf with a tier `sentence` (or only one tier), of the same recording.
+        tolerance: allowed error of a boundary in seconds.
+        tokenize, samples, seed: settings of BLEU and its interval, as in `score_all`.
 
     Returns:
-        `boundaries` (F1, precision, recall), `segments` (the same, IoU of at least 0.5), `iou` of the time, `text`
-        (scores of the sentences, each true cue with those that share most time with it), and the numbers of cues.
+        `boundaries` (F1, precision, recall), `segments` (the same, with IoU of at least 0.5), `iou` of the time, `text`
+        (scores of the sentences, each reference cue with the cues that overlap it most), and the numbers of cues.
 
     Raises:
-        ValueError: a file that cannot be read, or references without cues.
+        ValueError: an unreadable file, or references without cues.
     """
     found, true = _cues(Path(hypothesis), may_be_empty=True), _cues(Path(reference))
     pairs = aligned_in_time(found, true)
@@ -62,7 +62,7 @@ def score_subtitles(
 
 
 def _cues(path: Path, *, may_be_empty: bool = False) -> list[tuple[float, float, str]]:
-    """Start, stop in seconds, and text of each cue."""
+    """Start and stop in seconds and text of each cue."""
     suffix = path.suffix.lower()
     if not path.is_file():
         raise FileNotFoundError(f"no subtitles at {path}")
@@ -76,5 +76,5 @@ def _cues(path: Path, *, may_be_empty: bool = False) -> list[tuple[float, float,
 
 
 def _holds_cues(path: Path) -> bool:
-    """Whether it holds more than the head of WebVTT: of a recording without sentences there is nothing."""
+    """Whether a file has more than the WebVTT header; for a recording without sentences it does not."""
     return bool(path.read_text(encoding="utf-8-sig", errors="replace").replace("WEBVTT", "").strip())

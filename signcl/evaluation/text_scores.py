@@ -1,7 +1,7 @@
-"""`score_files`: the scores of anybody's sentences against references, and why two numbers for them may differ.
+"""`score_files`: scores files of sentences against references, and explains why published scores may differ.
 
-Files are read by `sentence_files`, scores are those of `signcl.metrics`. Every convention that moves the numbers is
-tried (`convention_rows`), and what differs between the two sides is said in words (`findings`).
+Files are read by `sentence_files`, scores are those of `signcl.metrics`. It computes scores under all conventions that
+affect them (`convention_rows`) and describes the differences between the two sides (`findings`).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ __all__ = ["P_VALUE", "convention_rows", "findings", "score_files", "score_sente
 
 P_VALUE = (
     "two-sided: twice the share of resamples in which the difference lies on the other side of 0, at least "
-    "2 / (samples + 1); sacrebleu --paired-bs prints another, nearly one-sided, often half of it (docs/scoring.md)"
+    "2 / (samples + 1); sacrebleu --paired-bs prints a nearly one-sided value, often half of it (docs/scoring.md)"
 )
 INTERVALS = ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match")
 PAIRED = ("bleu4", "bleu1", "chrf", "chrf++", "rouge_l", "wer", "exact_match")
 FAR = 10.0
-"""Points of percent by which two sides must differ before a way of writing is called different."""
+"""Percentage points by which two sides must differ for a difference in writing to be reported."""
 
 
 def score_files(
@@ -73,24 +73,24 @@ def score_files(
     """Score files of sentences against a file of references.
 
     Args:
-        hypotheses: a file for each system; see `read_sentences` for the forms.
+        hypotheses: one file per system; see `read_sentences` for the formats.
         reference: the file of references.
-        train: sentences of training, for the overlap.
-        other_reference: another file of references for the same sentences: every system is scored on it too, and what
-            differs between the two files is said.
-        preset: of `PRESETS`; `tokenize` and `steps` go before it.
-        tokenize: of BLEU; None is that of the preset, without one auto.
-        steps: of `signcl.metrics.written_forms.STEPS`, done to both sides first; NFC always is.
-        glosses: the files hold glosses: WER, cleaned as PHOENIX-2014T under that preset.
+        train: training sentences, for the overlap.
+        other_reference: another file of references for the same sentences. Every system is scored on it too, and the
+            differences between the two files are described.
+        preset: one of `PRESETS`; `tokenize` and `steps` override it.
+        tokenize: tokenization of BLEU; None: the preset's, or auto without a preset.
+        steps: some of `signcl.metrics.written_forms.STEPS`, applied to both sides first; NFC is always applied.
+        glosses: the files hold glosses, so compute WER, cleaned as for PHOENIX-2014T with that preset.
         smoothing: of BLEU.
-        samples: resamples of intervals and comparisons; 0 leaves both out.
-        seed: of the resampling.
-        missing: what becomes of references without a hypothesis, see `align`.
-        text_column: column of the hypotheses, where it has another name.
+        samples: resamples for intervals and comparisons; 0: neither.
+        seed: seed of the resampling.
+        missing: how to handle references without a hypothesis, see `align`.
+        text_column: column of the hypotheses, if it has another name.
         id_column: column of ids in all files.
-        reference_column: column of the references, where it has another name.
+        reference_column: column of the references, if it has another name.
         bertscore_model, bleurt_model: local folders of such models.
-        bertscore_layer: layer of the BERTScore model; None is the last.
+        bertscore_layer: layer of the BERTScore model; None: the last.
 
     Returns:
         `systems`, `pairs`, `convention`, `references`, `notes`; see `score_sentences`.
@@ -165,7 +165,7 @@ def score_files(
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the files apart."""
+    """The shortest unique endings of the paths."""
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         labels = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(labels)) == len(labels):
@@ -191,19 +191,19 @@ def score_sentences(
     bertscore_layer: int | None = None,
     bleurt_model: str | Path | None = None,
 ) -> dict[str, Any]:
-    """The same on lists.
+    """`score_files` for lists of sentences.
 
     Args:
         systems: name -> its sentences.
-        references: one for each sentence.
-        by_line: the sides were aligned by line, so that a shift by one line is looked for.
+        references: one per sentence.
+        by_line: the sides were aligned by line, so check for a shift by one line.
         train, other_references, preset, tokenize, steps, glosses, smoothing, samples, seed: as in `score_files`.
-        bertscore_model, bertscore_layer, bleurt_model: likewise.
+        bertscore_model, bertscore_layer, bleurt_model: as in `score_files`.
 
     Returns:
-        `systems`: of each its name, `scores` (as `score_all`, with the intervals of all), `conventions`, `findings` and
-        `overlap`; `pairs`: paired bootstrap of each pair of systems, b less a; `p_value`: how it is defined;
-        `convention`: tokenizer, normalization, and the preset's words; `other_references` where given.
+        `systems`: for each system its name, `scores` (as in `score_all`, with intervals), `conventions`, `findings` and
+        `overlap`; `pairs`: paired bootstrap of each pair of systems, b minus a; `p_value`: its definition;
+        `convention`: tokenizer, normalization, and the preset's description; `other_references` if given.
     """
     chosen = PRESETS[preset] if preset is not None else None
     done = ["nfc", *(steps if steps is not None else chosen.steps if chosen else ())]
@@ -272,17 +272,17 @@ def score_sentences(
 def convention_rows(
     hypotheses: Sequence[str], references: Sequence[str], *, tokenize: Tokenize, smoothing: Smoothing = "exp"
 ) -> list[dict[str, Any]]:
-    """The same sentences under other conventions, each applied to both sides alike; the first row is as scored.
+    """Scores of the same sentences under other conventions, each applied to both sides; the first row is as scored.
 
     Args:
         hypotheses: one sentence each.
         references: one per hypothesis.
-        tokenize: of the scores, no `auto`.
+        tokenize: tokenization of the scores, not `auto`.
         smoothing: of BLEU.
 
     Returns:
-        Rows of convention, tokenize, bleu1, bleu4, rouge_l, exact_match, `difference` (BLEU-4 less that as scored) and
-        `changed`: how many hypotheses and references the convention changes.
+        Rows of convention, tokenize, bleu1, bleu4, rouge_l, exact_match, `difference` (BLEU-4 minus BLEU-4 as scored)
+        and `changed`: numbers of hypotheses and references that the convention changes.
     """
     unspaced = unit_for(tokenize) == "character"
     spacing = ("no spaces between characters", without_spaces) if unspaced else ("punctuation apart", split_marks)
@@ -339,14 +339,14 @@ def findings(
     tokenize: Tokenize,
     by_line: bool = False,
 ) -> list[str]:
-    """What differs between the two sides beyond the translation itself, in words, with what it does to BLEU-4.
+    """Descriptions of differences between the two sides other than the translation, with their effect on BLEU-4.
 
     Args:
-        hypotheses: as the file has them.
-        references: likewise.
-        rows: of `convention_rows` on the same sentences.
-        tokenize: of the scores.
-        by_line: also look whether the lines are shifted by one.
+        hypotheses: as in the file.
+        references: as in the file.
+        rows: result of `convention_rows` for the same sentences.
+        tokenize: tokenization of the scores.
+        by_line: also check whether the lines are shifted by one.
     """
     by_name = {row["convention"]: row for row in rows}
     scored, unit = rows[0]["bleu4"], unit_for(tokenize)
@@ -364,7 +364,7 @@ def findings(
     if not _not_nfc(hypotheses) == _not_nfc(references) == 0:
         found.append(
             f"accents: {_not_nfc(hypotheses)} hypotheses and {_not_nfc(references)} references write letters and "
-            f"accents apart (not NFC); both sides were brought to NFC"
+            f"accents separately (not NFC); both sides were converted to NFC"
         )
     if (widths := _widths(hypotheses, references)) is not None:
         found.append(f"width: {widths}; {effect('one width of punctuation')}")
@@ -395,7 +395,7 @@ def findings(
         apart = [_spacing(lines) for lines in (hypotheses, references)]
         if None not in apart and abs(apart[0] - apart[1]) > FAR:  # type: ignore[operator]
             found.append(
-                f"spacing: punctuation stands apart in {apart[0]:.1f} % of its places in the hypotheses and "
+                f"spacing: {apart[0]:.1f} % of punctuation marks are separated by a space in the hypotheses and "
                 f"{apart[1]:.1f} % "
                 f"in the references; {effect('punctuation apart')}"
             )
@@ -404,13 +404,13 @@ def findings(
         kinds = ", ".join(f"{mark!r} {count} times" for mark, count in marks.most_common(3))
         found.append(f"tokens of a model: the hypotheses hold {kinds}; decode them to plain text before scoring")
     if list(hypotheses) == list(references):
-        found.append("the hypotheses are the references, line by line: is one file given twice?")
+        found.append("the hypotheses equal the references line by line: is one file given twice?")
     empty = sum(not line.strip() for line in hypotheses)
     if empty:
         found.append(f"{empty} hypotheses are empty; they are scored as wrong")
     blank = sum(not line.strip() for line in references)
     if blank:
-        found.append(f"{blank} references are empty; whatever is said for them is wrong")
+        found.append(f"{blank} references are empty; any answer to them counts as wrong")
     commonest, times = Counter(same_text(line, unit) for line in hypotheses).most_common(1)[0]
     if len(hypotheses) >= 20 and times > 0.1 * len(hypotheses):
         found.append(f"{times} of {len(hypotheses)} hypotheses are the same sentence: {commonest[:60]!r}")
@@ -435,7 +435,7 @@ def findings(
 
 
 def _share(lines: Sequence[str], holds: Callable[[str], bool]) -> float:
-    """Percent of the lines of which it is true."""
+    """Percentage of lines for which `holds` is true."""
     return 100 * sum(map(holds, lines)) / len(lines)
 
 
@@ -444,7 +444,7 @@ def _not_nfc(lines: Sequence[str]) -> int:
 
 
 def _spacing(lines: Sequence[str]) -> float | None:
-    """Percent of the marks that stand apart from the word before; None without any."""
+    """Percentage of punctuation marks separated from the previous word; None without any marks."""
     apart = sum(len(_APART.findall(line)) for line in lines)
     touching = sum(len(_TOUCHES.findall(line)) for line in lines)
     return 100 * apart / (apart + touching) if apart + touching else None
@@ -454,7 +454,7 @@ _TWINS = [(chr(code), chr(0xFF00 + code - 0x20)) for code in range(0x21, 0x7F)] 
 
 
 def _widths(hypotheses: Sequence[str], references: Sequence[str]) -> str | None:
-    """Marks that the sides write in different widths, with their numbers; None where they agree."""
+    """Punctuation marks that the sides write in different widths, with counts; None if they agree."""
     ours, theirs = (Counter("".join(lines)) for lines in (hypotheses, references))
     told = []
     for half, full in _TWINS:
@@ -469,7 +469,7 @@ def _widths(hypotheses: Sequence[str], references: Sequence[str]) -> str | None:
 
 
 def _never_written(hypotheses: Sequence[str], references: Sequence[str], unit: Unit) -> list[str]:
-    """Tokens of the references that occur in no hypothesis at all, in whatever width."""
+    """Tokens of the references that occur in no hypothesis in any width."""
     hypotheses, references = ([unite_width(line) for line in lines] for lines in (hypotheses, references))
     written = {token for line in hypotheses for token in tokens(line, unit)}
     needed = Counter(token for line in references for token in tokens(line, unit))
@@ -485,7 +485,7 @@ def _never_written(hypotheses: Sequence[str], references: Sequence[str], unit: U
 
 
 def _own_references(one: Sentences, true: Sentences, unit: Unit) -> list[str]:
-    """Whether the references that stand beside the predictions are those of REF."""
+    """Notes if the references in the predictions file differ from REF."""
     if one.own_references is None:
         return []
     theirs = one.own_references
@@ -498,7 +498,7 @@ def _own_references(one: Sentences, true: Sentences, unit: Unit) -> list[str]:
     if not other:
         return []
     return [
-        f"references: {one.path.name} has references of its own, which differ from REF in {other} of {len(pairs)} "
+        f"references: {one.path.name} has its own references, which differ from REF in {other} of {len(pairs)} "
         f"sentences"
     ]
 
@@ -509,19 +509,19 @@ def _own_references(one: Sentences, true: Sentences, unit: Unit) -> list[str]:
 def training_overlap(
     hypotheses: Sequence[str], references: Sequence[str], train: Sequence[str], *, unit: Unit
 ) -> dict[str, Any]:
-    """How much of a test set was seen in training, and how much of the answers is copied from there.
+    """How much of a test set occurs in training, and how many answers are copied from training.
 
-    Sentences are the same where `same_text` is: spaces between characters are left out.
+    Sentences are equal if their `same_text` is, which ignores spaces between characters.
 
     Args:
         hypotheses: one sentence each.
         references: one per hypothesis.
-        train: sentences of training.
-        unit: characters, for scripts without spaces between words.
+        train: training sentences.
+        unit: word, or characters for scripts without spaces between words.
 
     Returns:
-        `references_seen` and `hypotheses_copied` in percent, `copied_and_wrong`: of all hypotheses those that are a
-        training sentence and not the reference, `training_sentences`: different ones.
+        `references_seen` and `hypotheses_copied` in percent; `copied_and_wrong`: percentage of hypotheses that are a
+        training sentence but not the reference; `training_sentences`: number of different ones.
     """
     if not train:
         raise ValueError("the overlap with training needs training sentences, got none")
@@ -545,7 +545,7 @@ def _other_references(
     tokenize: Tokenize,
     smoothing: Smoothing,
 ) -> dict[str, Any]:
-    """Scores on a second file of references, and what is different about it."""
+    """Scores on a second file of references, and descriptions of its differences."""
     unit = unit_for(tokenize)
     true, other = normalize(references, steps), normalize(others, steps)
     scores = {}

@@ -1,4 +1,4 @@
-"""How well a run knows which of its answers are good: `trust_scores` of a split, and the table of its verdicts."""
+"""Evaluates a run's confidence in its answers: `trust_scores` of a split, and a table of verdicts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ __all__ = ["trust_scores", "write_verdicts"]
 def trust_scores(
     samples: Sequence[Sample], answers: Mapping[str, Answer], judge: Judge | None, decode: Decode, split: str
 ) -> dict[str, Any]:
-    """Calibration error, risk-coverage area and clips unlike training of a split; empty without probabilities.
+    """Calibration error, risk-coverage area and out-of-domain clips of a split; empty without probabilities.
 
-    On the split that the calibration is from, confidence is cross-fitted: that of each clip is from a curve that has
-    not seen it.
+    On the calibration split, confidence is cross-fitted: each clip's confidence comes from a curve fitted without it.
 
     Returns:
-        `risk_coverage` with what an order by chance and the best order would give; `ece`, `bins` and `calibration`
-        where the run is calibrated, else `why_not`; `out_of_domain` where it has a reference.
+        `risk_coverage`, with the values for a random order and the best order; `ece`, `bins` and `calibration` if the
+        run is calibrated, else `why_not`; `out_of_domain` if it has a reference.
     """
     raw = [raw_score(answers[s.name]) for s in samples]
     if not samples or any(score is None for score in raw):
@@ -47,7 +46,7 @@ def trust_scores(
         },
     }
     if judge is None:
-        found["why_not"] = "not calibrated yet: `signcl evaluate RUN --split dev` learns it"
+        found["why_not"] = "not calibrated yet: `signcl evaluate RUN --split dev` calibrates it"
         return found
     if judge.calibration is None:
         found["why_not"] = judge.why_not
@@ -55,7 +54,7 @@ def trust_scores(
         own = judge.made["split"] == split
         confidence = cross_fitted(scores, good) if own else judge.calibration(scores)
         if confidence is None:
-            found["why_not"] = f"the answers of {split} are too few or too alike for curves that have not seen them"
+            found["why_not"] = f"{split} has too few or too similar answers for cross-fitting"
         else:
             found["ece"] = calibration_error(confidence, good)
             found["mean_confidence"] = float(confidence.mean())
@@ -73,7 +72,7 @@ def trust_scores(
 
 
 def write_verdicts(path: Path, verdicts: Mapping[str, Verdict]) -> None:
-    """A table of verdicts by clip; an empty cell is not known."""
+    """Write a table of verdicts by clip; empty cells are unknown."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
         table.writerow(["name", "probability", "confidence", "distance", "out_of_domain", "nearest"])

@@ -1,1 +1,1 @@
-"""What a trained run does with clips: translate, recognise, extract, align, measure density."""
+"""Applies trained runs to clips: translate, recognise, extract, align, measure density."""

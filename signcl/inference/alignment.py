@@ -1,7 +1,7 @@
-"""`signcl align`: the frames of every gloss of a split, from a trained recogniser or from anybody's log-probabilities.
+"""`signcl align`: finds the frames of every gloss of a split, with a trained recogniser or given log-probabilities.
 
-The functions of tensors are `signcl.density.forced_align`; this file brings them together with runs, corpora and
-files, and says how good the spans are where the corpus knows the truth.
+The tensor functions are in `signcl.density.forced_align`. This file applies them to runs, corpora and files, and scores
+the spans if the corpus has reference spans.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ def align_run(
     tolerance: int = 2,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Align a split with a run that recognises glosses; writes the table of spans and, beside it, a `.json` report.
+    """Align a split with a run that recognises glosses; writes the table of spans and a `.json` report next to it.
 
     Args:
         folder: a run with a weight for `recognition`: recogniser, smkd, cnn_ctc, Joint-SLT.
         out: the table (`signcl.data.annotation.span_table`), with the frame where each gloss is most probable as
             `peak`.
-        fill: `nearest` gives every frame to a sign, `label` only those that the path labels.
-        transductive: aligning a split that the run was trained on, other than train, must be said.
-        tolerance: frames, for the share of boundaries that are right.
+        fill: `nearest` assigns every frame to a sign, `label` only those that the path labels.
+        transductive: must be set to align a split other than train that the run was trained on.
+        tolerance: tolerance in frames for the share of correct boundaries.
 
     Returns:
-        The report: how it was made; word error rate of the recogniser on these clips (Table 9); boundary errors and
-        frame accuracy where the corpus has spans of its own; the clips left out, with the reason.
+        The report: settings; word error rate of the recogniser on these clips (Table 9); boundary errors and frame
+        accuracy if the corpus has reference spans; the clips left out, with reasons.
 
     Raises:
-        ValueError, OSError: a run without gloss head, a corpus without glosses, nothing that can be aligned.
+        ValueError, OSError: a run without a gloss head, a corpus without glosses, or no clip that can be aligned.
 
     Source: paper section A.3, whose aligner is trained on train and test merged (`corpus.transductive`).
     """
@@ -76,12 +76,12 @@ def align_run(
     leaked = split == "test" and run.recipe.corpus.transductive
     if leaked != transductive:
         raise ValueError(
-            f"{run.folder} was trained on the test split (corpus.transductive); say so with --transductive"
+            f"{run.folder} was trained on the test split (corpus.transductive); confirm with --transductive"
             if leaked
             else f"--transductive needs a run that was trained with corpus.transductive=true, and split test; "
-            f"{run.folder} with split {split} is none"
+            f"this is {run.folder} with split {split}"
         )
-    alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without the test clips
+    alone = replace(run.recipe, corpus=replace(run.recipe.corpus, transductive=False))  # train without test clips
     samples = recipe_samples(alone, split, root)
     used = frames_used(samples, run.recipe.input)
     frames = {s.name: np.append(kept, count) for s, (kept, count) in zip(samples, used)}
@@ -114,7 +114,7 @@ def align_run(
 
 
 def _of_the_clip(rows: torch.Tensor, frames: np.ndarray, clock: Clock) -> tuple[torch.Tensor, np.ndarray, Clock]:
-    """Without the steps that stand for no frame of the clip: a convolution reads copies before and behind it."""
+    """Remove the steps outside the clip, where a convolution reads copies of edge frames."""
     stride, centre = clock
     edges = np.floor(centre - stride / 2 + np.arange(len(rows) + 1) * stride - 0.5) + 1  # as in `frame_spans`
     edges = edges.clip(0, len(frames) - 1)
@@ -125,7 +125,7 @@ def _of_the_clip(rows: torch.Tensor, frames: np.ndarray, clock: Clock) -> tuple[
 
 @torch.no_grad()
 def _clock(model: Any, batch: Batch) -> Clock:
-    """How the steps of a model stand in time."""
+    """The positions of a model's steps in time."""
     seen = model.tapped(batch, "steps")
     return seen.stride, seen.first_centre
 
@@ -142,18 +142,18 @@ def align_log_probs(
     first_centre: float | None = None,
     tolerance: int = 2,
 ) -> dict[str, Any]:
-    """Align with log-probabilities that any model has written; the same files as `align_run`.
+    """Align with log-probabilities from files of any model; writes the same files as `align_run`.
 
     Args:
-        source: log-softmax over classes of each clip [T, C], class 0 the blank: store, .npz, pickle, .npy.
-        classes: the glosses of classes 2, 3, ... as `glosses.json` of a run (class 1 is <unk>); or a text file with the
-            name of class 0, 1, 2, ... on its lines.
+        source: log-softmax over classes of each clip [T, C], with blank as class 0: store, .npz, pickle, .npy.
+        classes: `glosses.json` of a run, with the glosses of classes 2, 3, ... (class 1 is <unk>); or a text file with
+            one class name per line from class 0 on.
         samples: the clips, with their glosses.
         stride: frames of the clip from one row to the next.
-        first_centre: the middle of the first row in frames; None takes stride / 2.
+        first_centre: the middle of the first row in frames; None: stride / 2.
 
     Raises:
-        ValueError, OSError: as `align_run`; rows that are no log-probabilities; classes that do not fit them.
+        ValueError, OSError: as in `align_run`; rows that are not log-probabilities; classes that do not fit them.
     """
     vocabulary = _classes(Path(classes))
     features = open_features(source)
@@ -165,7 +165,7 @@ def align_log_probs(
     aligned = _Aligned(vocabulary, fill, {})
     for sample in samples:
         if sample.name not in known:
-            aligned.broken[sample.name] = f"{source} has no log-probabilities of it"
+            aligned.broken[sample.name] = f"{source} has no log-probabilities for it"
             continue
         rows = torch.from_numpy(features[sample.name])
         count = sample.num_frames or round(len(rows) * stride)
@@ -176,10 +176,10 @@ def align_log_probs(
 
 
 def gloss_samples(path: str | Path) -> list[Sample]:
-    """Clips of which nothing but the glosses is known, from a table `name gloss` (glosses with spaces between).
+    """Read clips with only their glosses from a table `name gloss` (glosses separated by spaces).
 
     Raises:
-        ValueError, OSError: no such file, no rows, a name that is missing or comes twice.
+        ValueError, OSError: no such file, no rows, or a missing or duplicate name.
     """
     path = Path(path)
     found: dict[str, Sample] = {}
@@ -189,15 +189,15 @@ def gloss_samples(path: str | Path) -> list[Sample]:
             raise row.error(f"needs a name that no other row has, got {name!r}")
         found[name] = Sample(name, "", gloss=tuple(row.cells["gloss"].split()))
     if not found:
-        raise ValueError(f"{path}: has a header but no rows; a row a clip is needed: name gloss")
+        raise ValueError(f"{path}: has a header but no rows; needs one row per clip: name gloss")
     return list(found.values())
 
 
 class _Aligned:
-    """Clips as they are aligned, in batches; `write` makes the table and the report.
+    """Collects and aligns clips in batches; `write` makes the table and the report.
 
     Args:
-        before: frames before one that the model saw, for which it stands too (`input.stride_from`).
+        before: unused frames before each used frame that it also represents (`input.stride_from`).
     """
 
     def __init__(self, glosses: GlossVocabulary, fill: Fill, broken: dict[str, str], before: int = 0) -> None:
@@ -210,13 +210,14 @@ class _Aligned:
         self._waiting: list[tuple[Sample, torch.Tensor, np.ndarray, Clock]] = []
 
     def add(self, sample: Sample, rows: torch.Tensor, frames: np.ndarray, clock: Clock) -> None:
-        """A clip's log-probabilities [T, C]; which of its frames the model saw, its length last; its clock."""
+        """Add a clip: log-probabilities [T, C]; indices of the frames that the model saw, then the length; its
+        clock."""
         self._waiting.append((sample, rows, frames, clock))
         if len(self._waiting) == BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Align the clips that wait."""
+        """Align the collected clips."""
         usable = []
         for sample, rows, frames, clock in self._waiting:
             tokens = self.glosses.encode(sample.gloss)
@@ -234,12 +235,12 @@ class _Aligned:
         for (sample, rows, frames, (stride, centre), _), spans, paths in zip(usable, found, searched):
             seen = len(frames) - 1  # frames that the model saw
             moved = frame_spans(spans, seen, stride=stride, first_centre=centre)
-            # frame k stands for those from `before` it up to where the next one begins, the last for the rest
+            # frame k represents frames from `before` it to the start of the next one's; the last also the rest
             edges = np.append((frames[:-1] - self.before).clip(min=0), frames[-1])
             self.spans[sample.name] = tuple(
                 Span(
                     gloss, start := int(edges[s.start]), max(start + 1, int(edges[s.stop])), s.score
-                )  # a frame at least
+                )  # at least one frame
                 for gloss, s in zip(sample.gloss, moved)
             )
             tops = [min(max(int(centre + stride * peak), 0), seen - 1) for peak in peak_frames(rows, spans)]
@@ -248,7 +249,7 @@ class _Aligned:
             self.samples[sample.name], self.lengths[sample.name] = sample, int(frames[-1])
 
     def write(self, out: Path, made: dict[str, Any], corpus: str, tolerance: int) -> dict[str, Any]:
-        """The table at `out`, the report beside it; the report."""
+        """Write the table to `out` and the report next to it; returns the report."""
         self.flush()
         if not self.spans:
             first = next(iter(self.broken.items()), ("", "there is no clip"))
@@ -280,12 +281,12 @@ class _Aligned:
 
 
 def _unusable(sample: Sample, tokens: list[int], rows: torch.Tensor) -> str:
-    """Why a clip cannot be aligned, or nothing."""
+    """Why a clip cannot be aligned; empty if it can."""
     if not tokens:
         return "it has no glosses"
     unknown = [gloss for gloss, token in zip(sample.gloss, tokens) if token == 1 and gloss != "<unk>"]
     if unknown:
-        return f"the recogniser never saw the gloss {unknown[0]}"
+        return f"the gloss {unknown[0]} is not in the recogniser's vocabulary"
     needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
     if needed > len(rows):
         return f"its {len(tokens)} glosses need {needed} steps, it has {len(rows)}"
@@ -295,11 +296,11 @@ def _unusable(sample: Sample, tokens: list[int], rows: torch.Tensor) -> str:
 
 
 def _classes(path: Path) -> GlossVocabulary:
-    """Classes by name: `glosses.json`, its folder, or a text file with blank and <unk> on the first two lines."""
+    """Read class names: `glosses.json`, its folder, or a text file with blank and <unk> on the first two lines."""
     if path.is_dir():
         return load_glosses(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: the names of the classes are needed: glosses.json or one class a line")
+        raise FileNotFoundError(f"{path}: needs the names of the classes: glosses.json or one class per line")
     if path.suffix == ".json":
         return load_glosses(path.parent)
     lines = read_plain(path).split("\n")
@@ -308,7 +309,7 @@ def _classes(path: Path) -> GlossVocabulary:
         raise ValueError(f"{path}: needs a line for the blank, one for <unk> and one for each gloss, got {len(lines)}")
     if lines[1][:1].isalnum():
         raise ValueError(
-            f"{path}: line 2 is class 1, that of unknown glosses (<unk>), got {lines[1]!r}; where a model has no such "
+            f"{path}: line 2 is class 1, for unknown glosses (<unk>), got {lines[1]!r}; if a model has no such "
             "class, add the line and a column of very small log-probabilities (-1e4)"
         )
     return GlossVocabulary(lines[2:])

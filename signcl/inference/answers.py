@@ -21,10 +21,10 @@ __all__ = ["answers", "classify", "predict", "predict_scored", "recognise", "sea
 def search_of(
     run: Run, beams: int | None = None, length_penalty: float | None = None, *, glosses: bool = False
 ) -> Decode:
-    """The recipe's search settings, with the given values replaced. The run's recipe stays as it is.
+    """The recipe's search settings with the given values replaced; does not modify the recipe.
 
     Raises:
-        ValueError: beams or a length penalty out of the bounds of `Decode`.
+        ValueError: beams or a length penalty outside the bounds of `Decode`.
     """
     decode, name = run.recipe.decode, "gloss_beams" if glosses else "beams"
     changes: dict[str, Any] = {} if beams is None else {name: beams}
@@ -46,7 +46,7 @@ def predict(
     """Translate samples with a run that answers sentences.
 
     Returns:
-        Sentences by name, in the order of `samples`; and the clips that could not be read, with the reason.
+        Sentences by name, in the order of `samples`; and the clips that could not be read, with reasons.
     """
     how: dict[str, Any] = {"device": device, "batch_size": batch_size, "progress": progress}
     return _translated(run, samples, run.model.answer, beams, length_penalty, **how)
@@ -62,7 +62,7 @@ def predict_scored(
     length_penalty: float | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, Answer], dict[str, str]]:
-    """`predict` with the probability of each sentence and the mean features of its clip."""
+    """`predict`, with the log-probability of each sentence and the mean features of its clip."""
     how: dict[str, Any] = {"device": device, "batch_size": batch_size, "progress": progress}
     return _translated(run, samples, run.model.answer_scored, beams, length_penalty, **how)
 
@@ -75,7 +75,7 @@ def _translated(
     length_penalty: float | None,
     **how: Any,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What `ask` says of each clip, of a run that answers sentences."""
+    """The results of `ask` for each clip, for a run that answers sentences."""
     if run.model.answers != "sentences":
         raise ValueError(f"{run.folder} is a {run.recipe.stage} run; only a finetune run translates")
     decode = search_of(run, beams, length_penalty)
@@ -91,13 +91,13 @@ def recognise(
     beams: int | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Recognise the glosses of samples with a run that weighs `recognition`.
+    """Recognise the glosses of samples with a run trained with the term `recognition`.
 
     Args:
-        beams: prefixes of the CTC search; None takes the recipe's `decode.gloss_beams`.
+        beams: prefixes of the CTC search; None: the recipe's `decode.gloss_beams`.
 
     Returns:
-        Glosses by name, in the order of `samples`; and the clips that could not be read, with the reason.
+        Glosses by name, in the order of `samples`; and the clips that could not be read, with reasons.
     """
     if not run.model.recognises:
         raise ValueError(f"{run.folder} recognises no gloss sequences; train with loss.weights.recognition")
@@ -116,7 +116,7 @@ def recognise(
 def classify(
     run: Run, samples: Sequence[Sample], *, device: str = "auto", batch_size: int | None = None, progress: bool = True
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The likeliest glosses of clips of one sign each, the best first; and the clips that could not be read."""
+    """The most likely glosses of one-sign clips, best first; and the clips that could not be read."""
 
     def ranked(batch: Batch) -> dict[str, list[str]]:
         return dict(zip(batch.names, run.model.ranked(run.model(batch))))
@@ -134,7 +134,7 @@ def answers(
     batch_size: int | None,
     progress: bool,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What `answer` makes of every batch, by name in the order of `samples`; and the clips that could not be read."""
+    """The results of `answer` by name, in the order of `samples`; and the clips that could not be read."""
     found: dict[str, Any] = {}
     broken: dict[str, str] = {}
     for batch in batches_of(
@@ -151,6 +151,6 @@ def answers(
         progress=progress,
     ):
         out_of_memory = memory_advice(run.recipe, batch, what, batch_size=batch_size)
-        with out_of_memory, torch.no_grad():  # not around the loop: a generator would keep gradients off in its caller
+        with out_of_memory, torch.no_grad():  # not around the loop, where it would also disable gradients in a caller
             found.update(answer(batch))
     return {s.name: found[s.name] for s in samples if s.name in found}, broken

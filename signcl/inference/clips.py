@@ -1,4 +1,4 @@
-"""The one loop over the clips of a run: batches on the device, and how unreadable clips are handled."""
+"""The loop over clips for all uses of a run: batches on the device, and handling of unreadable clips."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["batches_of", "none_read", "pick_device", "say_skipped"]
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """The torch device; `auto` is the GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -48,28 +48,28 @@ def batches_of(
     on_broken: str = "skip",
     progress: bool = True,
 ) -> Iterator[Batch]:
-    """The clips of a split as a run reads them, in order of length, without augmentation, padding or repeats.
+    """The clips of a split as a run reads them, sorted by length, without augmentation, padding clips or repeats.
 
-    Everything that looks at the clips of a run goes through here, so that clips that cannot be read, frames of several
-    sizes and features of the wrong size are treated alike. The model is put on the device and in evaluation mode.
+    All functions that apply a run to clips use it, so that unreadable clips, frames of several sizes and features of
+    the wrong size are handled the same way. The model is moved to the device and put in evaluation mode.
 
     Args:
-        dim: size of the features that the model reads, None for pixels.
-        poses: the key points that it was trained on; those of another extractor are refused.
-        broken: clips that cannot be read are added here, with the reason.
-        what: beside the progress bar.
-        batch_size: clips of a batch; None takes the recipe's.
-        workers: loader processes.
-        tokenizer: None leaves batches without tokens.
-        glosses: classes of glosses; None leaves batches without them.
-        targets: makes `Batch.targets`; None leaves it empty.
-        known: names that are not needed again. A batch is passed over when all of its clips are known; the batches
-            themselves do not depend on it, so that a clip gives the same bits with and without.
-        on_broken: "stop" raises at the first clip that cannot be read.
+        dim: size of the model's input features; None for pixels.
+        poses: the key points that it was trained on; key points of another extractor are an error.
+        broken: unreadable clips are added here, with reasons.
+        what: label of the progress bar.
+        batch_size: clips per batch; None: the recipe's.
+        workers: number of loader processes.
+        tokenizer: None: batches without tokens.
+        glosses: gloss classes; None: batches without glosses.
+        targets: makes `Batch.targets`; None: empty.
+        known: names of clips that are already done. A batch is skipped if all of its clips are known. Batches do not
+            depend on `known`, so that results are bit-identical with and without it.
+        on_broken: "stop" raises an error at the first unreadable clip.
 
     Raises:
-        ValueError: features of another size than the model reads, or key points of another extractor; frames of
-            several sizes in a batch; a clip that cannot be read, under `on_broken="stop"`.
+        ValueError: features of the wrong size or key points of another extractor; frames of several sizes in a batch;
+            an unreadable clip with `on_broken="stop"`.
     """
     check_kind(poses, samples)
     check_size(samples, recipe.input, dim)
@@ -97,7 +97,7 @@ def batches_of(
 
 
 def say_skipped(broken: dict[str, str], what: str = "skipped") -> None:
-    """Name the clips that were left out: the first five with the reason, the others by their number."""
+    """Report the clips that were left out: the first five with reasons, then the number of others."""
     for name, reason in list(broken.items())[:5]:
         say(f"{what} {name}: {reason}")
     if len(broken) > 5:
@@ -105,6 +105,6 @@ def say_skipped(broken: dict[str, str], what: str = "skipped") -> None:
 
 
 def none_read(broken: dict[str, str], where: str) -> ValueError:
-    """The error where no clip at all could be read."""
+    """The error for the case that no clip could be read."""
     name, reason = next(iter(broken.items()), ("", "it has no clips"))
     return ValueError(f"no clip of {where} could be read; the first: {name}: {reason}")

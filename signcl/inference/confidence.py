@@ -1,7 +1,7 @@
-"""How far a translation can be trusted: its calibrated probability, and whether its clip is like those of training.
+"""How reliable a translation is: its calibrated confidence, and whether its clip resembles the training clips.
 
-`calibrate` learns both from a run's dev and training splits and keeps them in the run folder (`confidence.json`,
-`confidence.safetensors`); `load_judge` reads them, and a `Judge` gives its verdict on an answer.
+`calibrate` fits both on a run's dev and training splits and saves them in the run folder (`confidence.json`,
+`confidence.safetensors`). `load_judge` reads them, and a `Judge` returns a verdict on an answer.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ from signcl.training.runs import Run
 __all__ = ["Judge", "Verdict", "calibrate", "load_judge", "quality_of", "raw_score"]
 
 SETTINGS, VECTORS = "confidence.json", "confidence.safetensors"
-MOST_CLIPS = 1000  # training clips that a clip is compared with: enough for a nearest neighbour, 2 MB at 1,024 values
-FARTHEST = 99  # percentile of the distances of clips like the training's beyond which a clip is called unlike them
-FEWEST_CLIPS = 30  # dev clips from which that percentile is theirs
+MOST_CLIPS = 1000  # training clips to compare with: enough for a nearest neighbour, 2 MB at 1,024 values
+FARTHEST = 99  # a clip is out of domain beyond this percentile of the distances of in-domain clips
+FEWEST_CLIPS = 30  # minimum dev clips for that percentile; with fewer, training clips are used
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far an answer can be trusted."""
+    """How reliable an answer is."""
 
     probability: float | None = None
-    """p of the sentence ** (1 / tokens): the mean over its tokens. It is comparable between sentences, and no promise;
-    None of a system that does not say it."""
+    """p of the sentence ** (1 / tokens): the geometric mean over its tokens. Comparable between sentences but not
+    calibrated; None for a system that does not give it."""
     confidence: float | None = None
-    """Sentence chrF / 100 to be expected, from dev; None where the run is not calibrated."""
+    """Expected sentence chrF / 100, calibrated on dev; None if the run is not calibrated."""
     distance: float | None = None
-    """From the clip's mean features to those of the nearest training clip; 1 is as far as the farthest 1 % of clips
-    like the training's, more is out of domain. None where the run has no reference."""
+    """Distance of the clip's mean features to the nearest training clip's. 1 is the 99th percentile of in-domain clips;
+    more is out of domain. None if the run has no reference."""
     nearest: str = ""
-    """What is signed in the nearest training clip."""
+    """The sentence of the nearest training clip."""
 
     @property
     def out_of_domain(self) -> bool | None:
-        """Whether the clip is unlike those of training; None where that is not known."""
+        """Whether the clip is unlike the training clips; None if unknown."""
         return None if self.distance is None else self.distance > 1
 
     @property
     def warning(self) -> str:
-        """What is to be said of the clip, in a line; empty where there is nothing."""
+        """A one-line warning about the clip; empty if there is none."""
         if not self.out_of_domain or self.distance is None:
             return ""
         return (
@@ -69,20 +69,20 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judge:
-    """What a run folder knows of its own answers."""
+    """A run's calibration and training reference, from its folder."""
 
     made: dict[str, Any]
-    """Clips and search of the calibration, and where the limit of the distance is from."""
+    """Clips and search settings of the calibration, and the source of the distance limit."""
     calibration: Calibration | None
-    """From the logarithm of `Verdict.probability` to quality; None with too few dev clips."""
+    """Maps the logarithm of `Verdict.probability` to quality; None with too few dev clips."""
     vectors: np.ndarray | None = None
-    """Mean features of training clips, each value less `mean` and over `spread`. [M, D]"""
+    """Mean features of training clips, standardised with `mean` and `spread`. [M, D]"""
     mean: np.ndarray | None = None
     spread: np.ndarray | None = None
     texts: tuple[str, ...] = ()
-    """What is signed in each of them."""
+    """Their sentences."""
     limit: float = math.inf
-    """Distance of the farthest 1 % of clips like the training's."""
+    """99th percentile of the distances of in-domain clips."""
 
     def __call__(self, answer: Answer) -> Verdict:
         """The verdict on one answer."""
@@ -102,7 +102,7 @@ class Judge:
         return (row - self.mean) / self.spread
 
     def unlike(self, decode: Decode) -> str:
-        """Why its confidence does not hold for answers that were searched for otherwise; empty where it does."""
+        """Why its confidence is not valid for these search settings; empty if it is."""
         then = self.made["search"]
         now = _search(decode)
         other = [f"{key} {then[key]:g}, now {now[key]:g}" for key in then if then[key] != now[key]]
@@ -110,20 +110,20 @@ class Judge:
 
     @property
     def why_not(self) -> str:
-        """Why there is no confidence; empty where there is."""
+        """Why there is no confidence; empty if there is."""
         return "" if self.calibration else str(self.made.get("why_not", ""))
 
 
 def raw_score(answer: Answer) -> float | None:
-    """Mean log p of the tokens of an answer."""
+    """Mean log p over the tokens of an answer."""
     return None if answer.log_prob is None or not answer.tokens else answer.log_prob / answer.tokens
 
 
 def quality_of(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """How good each sentence is: its chrF / 100. [N]
+    """Quality of each sentence: its chrF / 100. [N]
 
-    chrF, since it is graded and means something for one sentence: BLEU-4 of a sentence is nearly always 0 where no four
-    words in a row are right, and an exact match is too rare to learn from.
+    chrF is graded and meaningful for single sentences. Sentence BLEU-4 is 0 unless four words in a row are correct, and
+    exact matches are too rare to fit.
     """
     found, true = normalize(list(hypotheses)), normalize(list(references))
     return np.array([min(1.0, chrf([one], [other]) / 100) for one, other in zip(found, true)])
@@ -141,16 +141,16 @@ def calibrate(
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Judge:
-    """Learn from dev how far a run's answers can be trusted, and keep it in its folder.
+    """Calibrate a run's confidence on dev and save it in its folder.
 
     Args:
-        samples: of dev; those without an answer are left out.
-        answers: of the run, by name.
-        decode: how they were searched for.
-        root: the corpus folder, where it is not the recipe's; training clips are read from it.
+        samples: samples of dev; those without an answer are left out.
+        answers: the run's answers by name.
+        decode: the search settings of the answers.
+        root: the corpus folder, if not the recipe's; training clips are read from it.
 
     Returns:
-        The judge that `load_judge` reads from now on. What could not be learned is said in its `made`.
+        The judge, as `load_judge` will read it. Its `made` says what could not be calibrated.
     """
     kept = [s for s in samples if s.name in answers and raw_score(answers[s.name]) is not None]
     raw = [score for s in kept if (score := raw_score(answers[s.name])) is not None]
@@ -167,7 +167,7 @@ def calibrate(
         made["why_not"] = (
             f"not calibrated: {len(kept)} clips of {split} are too few, 30 are needed"
             if len(kept) < 30
-            else f"not calibrated: all clips of {split} have one probability"
+            else f"not calibrated: all clips of {split} have the same probability"
         )
     reference = _reference(run, root, device=device, batch_size=batch_size, progress=progress)
     if reference is None:
@@ -182,14 +182,14 @@ def calibrate(
             between = _distances(vectors, vectors)
             np.fill_diagonal(between, np.inf)
             apart, made["limit_from"] = between.min(axis=1), "train"
-        limit = float(np.percentile(apart, FARTHEST)) or 1.0  # 0: every clip has its twin in training
+        limit = float(np.percentile(apart, FARTHEST)) or 1.0  # 0 if every clip also occurs in training
         judge = Judge(made, curve, vectors, mean, spread, texts, limit)
     _save(judge, run.folder)
     return judge
 
 
 def load_judge(folder: Path) -> Judge | None:
-    """The judge of a run folder; None where the run was not calibrated, or has other weights by now, which is said.
+    """Load the judge of a run folder; None if the run is not calibrated, or (with a warning) has changed weights.
 
     Raises:
         ValueError: a damaged file.
@@ -202,7 +202,7 @@ def load_judge(folder: Path) -> Judge | None:
     said = read_json(path, shape | {"limit": int | float | None, "texts": [str]}, advice)
     known = known_checksum(folder, "model.safetensors")
     if said["made"].get("weights") not in (None, known):
-        say(f"{path}: calibrated with other weights than the run has now, so it is not used; {advice}")
+        say(f"{path}: calibrated with different weights than the run has now, so it is not used; {advice}")
         return None
     try:
         given = said["calibration"]
@@ -215,13 +215,13 @@ def load_judge(folder: Path) -> Judge | None:
             raise ValueError(f"{len(vectors)} vectors and {len(said['texts'])} texts")
         mean, spread = (tensors[name].astype(np.float64) for name in ("mean", "spread"))
         return Judge(said["made"], curve, vectors, mean, spread, tuple(said["texts"]), float(said["limit"]))
-    except Exception as error:  # safetensors has errors of its own kind
+    except Exception as error:  # safetensors has its own exception types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} or {VECTORS} is damaged ({reason}); {advice}") from None
 
 
 def _save(judge: Judge, folder: Path) -> None:
-    """The vectors first: settings without them would be taken for damaged."""
+    """Save the vectors first, since settings without them would count as damaged."""
     if judge.vectors is not None and judge.mean is not None and judge.spread is not None:
         tensors: dict[str, np.ndarray] = {
             "vectors": judge.vectors.astype(np.float16),
@@ -242,13 +242,13 @@ def _save(judge: Judge, folder: Path) -> None:
 def _reference(
     run: Run, root: str | None, **how: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]] | None:
-    """Mean features of training clips, scaled; their mean and spread; what is signed in each. [M, D], [D], [D]"""
+    """Standardised mean features of training clips, their mean and spread, and their sentences. [M, D], [D], [D]"""
     try:
         train = recipe_samples(run.recipe, "train", root)
     except (ValueError, OSError) as error:
-        if "imported" not in run.card:  # a run that was trained here has its training split
+        if "imported" not in run.card:  # a run trained by signcl must have its training split
             raise
-        say(f"clips cannot be compared with those of training: {error}")
+        say(f"clips cannot be compared with the training clips: {error}")
         return None
     if len(train) > MOST_CLIPS:
         chosen = np.random.default_rng(0).permutation(len(train))[:MOST_CLIPS]
@@ -261,14 +261,14 @@ def _reference(
         return None
     found = np.array(rows)
     mean, spread = found.mean(axis=0), found.std(axis=0)
-    # a value that hardly moves in training would make any other one infinitely far
+    # a nearly constant feature would make any other value infinitely distant
     spread = np.maximum(spread, max(0.1 * float(np.sqrt((spread**2).mean())), 1e-6))
-    scaled = ((found - mean) / spread).clip(-6e4, 6e4).astype(np.float16)  # as they are kept
+    scaled = ((found - mean) / spread).clip(-6e4, 6e4).astype(np.float16)  # as saved
     return scaled.astype(np.float64), mean, spread, tuple(texts)
 
 
 def _distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Root mean square difference of each row to each other. [N, D], [M, D] -> [N, M]"""
+    """Root mean square difference between all pairs of rows. [N, D], [M, D] -> [N, M]"""
     squared = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * rows @ others.T
     found: np.ndarray = np.sqrt(np.maximum(squared, 0.0) / rows.shape[1])
     return found

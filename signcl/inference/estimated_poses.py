@@ -1,4 +1,5 @@
-"""Videos for runs of key points: estimated by the extractor of the training, filled, normalised and timed as there."""
+"""Estimates key points of videos for pose runs, with the extractor, filling, normalisation and frame rate of
+training."""
 
 from __future__ import annotations
 
@@ -32,22 +33,22 @@ ALL_POINTS = POINT_ORDERS["mediapipe543"].points
 
 @dataclass
 class PoseReader:
-    """Makes the features of a run of key points from videos, one at a time."""
+    """Computes the input features of a pose run from videos, one at a time."""
 
     kind: PoseKind
-    """Of the training."""
+    """Kind of key points in training."""
     estimator: Estimator
 
     @classmethod
     def of(cls, kind: PoseKind | None, python: str | None = None) -> PoseReader | None:
-        """For a run of that kind; None where it is no run of key points."""
+        """A reader for a run of this kind; None if it is not a pose run."""
         return None if kind is None else cls(kind, Estimator(kind.extractor, python))
 
     def check(self) -> None:
-        """Refuse, before the first clip, what no clip could be estimated with.
+        """Check, before the first clip, that estimation is possible.
 
         Raises:
-            ValueError, OSError: as of `rows`.
+            ValueError, OSError: as in `rows`.
         """
         check_known(self.kind)
         self.estimator.start()
@@ -61,20 +62,20 @@ class PoseReader:
         frames: Frames | None = None,
         damaged: Damaged | None = None,
     ) -> np.ndarray:
-        """Features of a clip, as those of the training are read from its .pose files.
+        """Features of a clip, equivalent to those read from .pose files in training.
 
         Args:
-            sample: with a clip.
-            recipe: the run's `input` section, with the rate that a video is brought to.
-            note: is given a line about each doubt.
-            frames: of the clip, where they were read before.
+            sample: a sample with a clip.
+            recipe: the run's `input` section, with the frame rate that videos are resampled to.
+            note: called with one line per possible problem.
+            frames: frames of the clip, if already read.
 
         Returns:
             [T, D] float32
 
         Raises:
-            ValueError, OSError: the training's extractor is not known or not installed; the clip cannot be read, or
-                shows nobody.
+            ValueError, OSError: the extractor of the training is unknown or not installed; the clip cannot be read or
+                shows no person.
         """
         check_known(self.kind)
         how = damaged or recipe.damaged
@@ -122,32 +123,32 @@ def _rows(found: Estimated, name: str, recipe: InputRecipe, note: Callable[[str]
 
 
 def check_known(kind: PoseKind) -> None:
-    """Refuse to estimate for a run that does not say what its key points were made with."""
+    """Raise ValueError for a run that does not record the extractor of its key points."""
     if kind.extractor is None:
         raise ValueError(
-            f"the run does not know what its {kind.layout} key points were extracted with, so a video cannot be "
-            f"brought to the same; give key points of that extractor in place of the video, or train on key points of "
-            f"`signcl pose`, which are recorded"
+            f"the run does not record the extractor of its {kind.layout} key points, so a video cannot be "
+            f"converted; give key points of that extractor instead of the video, or train on key points of "
+            f"`signcl pose`, which records it"
         )
 
 
 def with_estimated_poses(
     samples: Sequence[Sample], kind: PoseKind, folder: str | Path, python: str | None = None, *, progress: bool = True
 ) -> tuple[list[Sample], dict[str, str]]:
-    """The same sentences with key points in place of videos, estimated into a folder, or as it has them already.
+    """Replace videos of samples by key points, estimated into a folder or already there.
 
     Returns:
-        The samples whose key points are there; and the others, with the reason.
+        The samples with key points; and the others, with reasons.
 
     Raises:
-        ValueError, OSError: as of `PoseReader.rows` and `extract_poses`.
+        ValueError, OSError: as in `PoseReader.rows` and `extract_poses`.
     """
     check_known(kind)
     assert kind.extractor is not None
     videos = [sample for sample in samples if sample.clip is not None]
     say(f"estimating the key points of {len(videos)} clips into {folder}, as {kind.extractor} did for the training")
     checked = Estimator(kind.extractor, python)
-    checked.start()  # refuses another extractor than that of the training, before anything is written
+    checked.start()  # raises for an extractor other than that of training, before anything is written
     checked.close()
     report = extract_poses(
         videos,

@@ -1,7 +1,7 @@
-"""What `signcl export` writes down: three small modules around a run's model, with plain tensors in and out.
+"""The programs of `signcl export`: three small modules around a run's model, with tensors as inputs and outputs.
 
-visual: frames to features. encoder: padded features and their lengths to states. decoder: words so far to the next one.
-Nothing here knows a file format; `signcl.inference.exporting` writes them.
+visual maps frames to features, encoder maps padded features and lengths to states, and decoder predicts the next word.
+`signcl.inference.exporting` writes them to files.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from signcl.systems import System
 __all__ = ["Program", "check_exportable", "programs_of"]
 
 BATCH, TIME = 3, 29
-"""Sizes of the examples that torch.export follows: above 1, which it would take for a fixed size."""
+"""Sizes of the examples for torch.export: above 1, which it would treat as a fixed size."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A module, the inputs it is followed with, and the names of what goes in and comes out."""
+    """A module to export, with example inputs and the names of its inputs and outputs."""
 
     name: str
     module: nn.Module
     example: tuple[Tensor, ...]
     inputs: dict[str, tuple[str | int, ...]]
-    """Axes of each input; those with a name are of any size."""
+    """Axes of each input; named axes have a dynamic size."""
     outputs: tuple[str, ...]
 
     def dynamic(self) -> tuple[dict[int, Any], ...]:
-        """Axes of any size, as torch.export wants them."""
+        """Dynamic axes in the format of torch.export."""
         free = torch.export.Dim.DYNAMIC
         return tuple({i: free for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in self.inputs.values())
 
     def drawn(self, sizes: dict[str, int], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Random inputs of given sizes; lengths lie within them, the first is the longest."""
+        """Random inputs of given sizes, with valid lengths; the first clip is the longest."""
         found = []
         for (name, axes), given in zip(self.inputs.items(), self.example):
             shape = [sizes[axis] if isinstance(axis, str) else axis for axis in axes]
@@ -57,7 +57,7 @@ class Program:
 
 
 class Visual(nn.Module):
-    """Frames, or windows of frames, to features."""
+    """Maps frames, or windows of frames, to features."""
 
     def __init__(self, model: System, dtype: torch.dtype) -> None:
         super().__init__()
@@ -69,10 +69,10 @@ class Visual(nn.Module):
 
 
 class States(nn.Module):
-    """Padded features to what the decoder reads, or to the log-probabilities of glosses.
+    """Maps padded features to the decoder's input, or to log-probabilities of glosses.
 
     Args:
-        inside: the frame encoder of features or key points, where it is a part of this program.
+        inside: the frame encoder of features or key points, if it is part of this program.
     """
 
     def __init__(self, model: System, dtype: torch.dtype, inside: nn.Module | None) -> None:
@@ -80,11 +80,11 @@ class States(nn.Module):
         self.model, self.dtype, self.inside = model.to(dtype), dtype, inside
 
     def states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """By name. [B, T, D], [B]"""
+        """The states by name. [B, T, D], [B]"""
         rows = features.to(self.dtype)
         if self.inside is not None:
             rows = self._encoded(self.inside, rows, lengths)
-        rows = rows * frame_mask(lengths, rows.shape[1])[..., None]  # what stands at padding is never read
+        rows = rows * frame_mask(lengths, rows.shape[1])[..., None]  # padding is never read
         found = self.model.exported_states(rows, lengths)
         return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
 
@@ -95,12 +95,12 @@ class States(nn.Module):
         return inside(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """[B, T, D], [B] -> the values of `states`, floats as float32"""
+        """[B, T, D], [B] -> the values of `states`; floats are float32"""
         return tuple(self.states(features, lengths).values())
 
 
 class NextWord(nn.Module):
-    """The words read so far and the states of a clip to the log-probabilities of the next word."""
+    """Maps the words read so far and the states of a clip to log-probabilities of the next word."""
 
     def __init__(self, model: System, dtype: torch.dtype) -> None:
         super().__init__()
@@ -112,24 +112,26 @@ class NextWord(nn.Module):
 
 
 def check_exportable(model: System) -> None:
-    """Refuse what cannot be exported, before anything is written.
+    """Check that a system can be exported, before anything is written.
 
     Raises:
-        ValueError: names the reason.
+        ValueError: it cannot; gives the reason.
     """
     name = model.config.name
     if model.answers == "nothing":
-        raise ValueError(f"model.name={name} is a pretraining system without answers: export the run that it starts")
+        raise ValueError(
+            f"model.name={name} is a pretraining system without answers: export the run initialised from it"
+        )
     recurrent = next((part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)), None)
     if recurrent is not None:
         raise ValueError(
             f"model.name={name} cannot be exported: torch.export unrolls its {type(recurrent).__name__} over the steps "
-            f"of one clip, so that the program would take clips of that length alone"
+            f"of one clip, so the program would only accept clips of that length"
         )
     visual: Any = model.visual
     if hasattr(visual, "encode_clips") and not hasattr(visual, "encode_padded") and not hasattr(visual, "window"):
         raise ValueError(
-            f"model.visual={model.config.visual} cannot be exported: it reads whole batches (encode_clips) and has no "
+            f"model.visual={model.config.visual} cannot be exported: it reads full batches (encode_clips) and has no "
             f"encode_padded(rows, lengths)"
         )
     for method in ("exported_states", *(("exported_word",) if model.answers == "sentences" else ())):
@@ -142,10 +144,10 @@ def check_exportable(model: System) -> None:
 def programs_of(
     model: System, feature_dim: int | None, pixels: tuple[int, int] | None, dtype: torch.dtype
 ) -> list[Program]:
-    """The programs of a model in evaluation mode; its weights become `dtype`.
+    """The programs of a model in evaluation mode; converts its weights to `dtype`.
 
     Args:
-        feature_dim: size of the features that it reads, None for pixels.
+        feature_dim: size of its input features; None for pixels.
         pixels: height and width of a frame.
     """
     check_exportable(model)
@@ -153,7 +155,7 @@ def programs_of(
     found = []
     if feature_dim is None:
         assert pixels is not None
-        visual.chunk = None  # the caller decides how many frames go in at a time
+        visual.chunk = None  # the caller decides how many frames to pass at a time
         window = (int(visual.window),) if hasattr(visual, "encode_clips") else ()
         frames = torch.zeros((BATCH, *window, *pixels, 3), dtype=torch.uint8)
         module = Visual(model, dtype).eval()
@@ -168,7 +170,7 @@ def programs_of(
     if model.answers == "sentences":
         assert model.tokenizer is not None
         steps, step_lengths = given["steps"], given["step_lengths"]
-        words = getattr(model.tokenizer, "num_tokens", model.tokenizer.vocab_size)  # a pad id may lie beyond the table
+        words = getattr(model.tokenizer, "num_tokens", model.tokenizer.vocab_size)  # pad id may be out of range
         tokens = torch.full((BATCH, 5), words - 1)
         shapes = {"tokens": ("batch", "words"), "steps": ("batch", "steps", steps.shape[2]), "step_lengths": ("batch",)}
         example = (tokens, steps, step_lengths)

@@ -1,7 +1,7 @@
-"""Answers of a run that `signcl export` wrote, without signcl: numpy, and onnxruntime (or torch for .pt2 programs).
+"""Runs an export of `signcl export` without signcl, with numpy and onnxruntime (or torch for .pt2 programs).
 
-python exported_run.py EXPORT CLIP.npy [CLIP.npy ...], a clip being uint8 RGB [T, H, W, 3] or float features [T, D].
-Greedy search. A copy of this file stands beside every export.
+python exported_run.py EXPORT CLIP.npy [CLIP.npy ...], where clips are uint8 RGB [T, H, W, 3] or float features [T, D].
+It uses greedy search. Every export contains a copy of this file.
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def load(folder, name):
-    """A program of the export, as a function of arrays."""
+    """Load a program of the export as a function of arrays."""
     if (folder / f"{name}.onnx").is_file():
         import onnxruntime
 
@@ -26,7 +26,7 @@ def load(folder, name):
 
 
 def chosen(clip, given):
-    """The frames and the pixels of a clip that the run looks at, as in its dev split."""
+    """Select the frames and pixels of a clip as for the run's dev split."""
     rows = np.arange(min(given["first"], len(clip) - 1), len(clip), given["stride"])
     most = given["max_frames"] or len(rows)
     if len(rows) > most and given["thinning"] == "window":
@@ -40,14 +40,14 @@ def chosen(clip, given):
         if top < 0 or left < 0 or (given["size"] and clip.shape[1:3] != (given["size"],) * 2):
             sys.exit(f"frames of {given['size'] or (height, width)} pixels are needed, got {clip.shape[1:3]}")
         clip = clip[:, top : top + height, left : left + width]
-    if "window" in given:  # of I3D; a clip shorter than a window goes on with its last frame
+    if "window" in given:  # for I3D; repeats the last frame of a clip shorter than one window
         starts = np.arange(0, max(len(clip) - given["window"], 0) + 1, given["window_stride"])
         clip = clip[np.minimum(starts[:, None] + np.arange(given["window"]), len(clip) - 1)]
     return clip
 
 
 def answers(folder, clips):
-    """A sentence, glosses or a gloss for each clip."""
+    """The answer for each clip: a sentence, glosses or one gloss."""
     spec = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     rows = [chosen(clip, spec["input"]) for clip in clips]
     if "visual" in spec["programs"]:
@@ -60,7 +60,7 @@ def answers(folder, clips):
     states = dict(zip(spec["programs"]["encoder"]["outputs"], load(folder, "encoder")(padded, lengths)))
     if spec["answers"] == "classes":
         return [spec["classes"][best] for best in states["log_probs"].argmax(axis=1)]
-    if spec["answers"] == "glosses":  # the best class of each step, repetitions merged, blanks (0) left out
+    if spec["answers"] == "glosses":  # best class per step, without repetitions and blanks (0)
         found = [row[:n].argmax(axis=1) for row, n in zip(states["log_probs"], states["step_lengths"])]
         return [" ".join(spec["classes"][c] for c, b in zip(r, [0, *r]) if c and c != b) for r in found]
     decoder, text = load(folder, "decoder"), spec["text"]
@@ -73,7 +73,7 @@ def answers(folder, clips):
 
 
 def sentence(ids, text, folder):
-    """Token ids as text, up to the first end mark after a word."""
+    """Decode token ids up to the first end token after a word."""
     kept = []
     for i in ids:
         if i == text["end_id"] and kept:

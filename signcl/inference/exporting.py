@@ -1,7 +1,7 @@
-"""`signcl export`: a run as ONNX files or torch.export programs that need no signcl, checked against the run.
+"""`signcl export`: writes a run as ONNX files or torch.export programs that need no signcl, checked against the run.
 
-An export is a folder: one file a program (`visual`, `encoder`, `decoder`), `export.json` with everything else that a
-caller must know, and `exported_run.py`, which reads both with numpy and onnxruntime or torch alone.
+An export is a folder with one file per program (`visual`, `encoder`, `decoder`), `export.json` with all other
+information for callers, and `exported_run.py`, which uses both with only numpy and onnxruntime or torch.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from signcl.training.runs import Run, load_run
 __all__ = ["OPSET", "Export", "Exported", "export"]
 
 OPSET = 20
-"""Of the ONNX files: onnxruntime 1.17 and newer read it."""
+"""Opset of the ONNX files, which onnxruntime 1.17 and newer can read."""
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2}
-"""Largest difference from the run in float32, as a share of the largest number that the run gives (1 at least)."""
+"""Largest allowed difference from the float32 run, as a share of the run's largest absolute value (at least 1)."""
 SIZES = (
     {"frames": 1, "batch": 1, "time": 1, "words": 1, "steps": 1},
     {"frames": 2, "batch": 1, "time": 6, "words": 1, "steps": 9},
     {"frames": 5, "batch": 4, "time": 41, "words": 7, "steps": 3},
 )
-"""What every program is checked with: one of everything, one clip, several clips of several lengths with padding."""
+"""Sizes to check every program with: all 1, one clip, several clips of different lengths with padding."""
 EXAMPLE = "exported_run.py"
 Format = Literal["onnx", "torch"]
 Call = Callable[..., list[Tensor]]
@@ -52,14 +52,14 @@ class Exported:
     file: str
     megabytes: float
     seconds: float
-    """To follow the model and write the file."""
+    """Time to trace the model and write the file."""
     difference: float
-    """The largest one from the run, as a share of its largest number (1 at least), over all checks."""
+    """Largest difference from the run over all checks, as a share of the run's largest value (at least 1)."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """A written export."""
 
     folder: str
     programs: dict[str, Exported]
@@ -84,13 +84,13 @@ def export(
 
     Args:
         source: a run folder.
-        out: folder of the export. Files of an earlier export there are replaced; any other file is left alone.
+        out: folder of the export. Files of an earlier export are replaced; other files are not touched.
         form: onnx files, or torch.export programs (.pt2).
-        dtype: of weights and arithmetic, float32 or float16. What goes in and comes out is float32 either way.
-        size: height and width of a frame, where the recipe leaves it to the video (no input.size, no input.crop).
+        dtype: float32 or float16, for weights and arithmetic. Inputs and outputs are always float32.
+        size: height and width of a frame, if the recipe does not set it (no input.size, no input.crop).
 
     Raises:
-        FileNotFoundError, ValueError: no run, an extra that is not installed, a system that cannot be exported, a
+        FileNotFoundError, ValueError: no run, a missing optional package, a system that cannot be exported, or a
             program that differs from the run.
     """
     if form not in ("onnx", "torch") or dtype not in TOLERANCE:
@@ -107,7 +107,7 @@ def export(
     references = programs_of(exact.model, exact.feature_dim, pixels, torch.float32)
     folder, written = Path(out), {}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as beside:  # moved when all of it is right
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as beside:  # moved when complete
         place = Path(beside)
         for program, reference in zip(programs, references):
             say(f"exporting {program.name} ...")
@@ -119,21 +119,21 @@ def export(
 
 
 def _move(place: Path, folder: Path) -> None:
-    """Put a whole export in its folder, in place of the files of an earlier one."""
+    """Move a complete export to its folder, replacing the files of an earlier one."""
     folder.mkdir(exist_ok=True)
     earlier = [
         f"{name}.{ending}" for name in ("visual", "encoder", "decoder") for ending in ("onnx", "onnx.data", "pt2")
     ]
     for name in ("export.json", *earlier):
         (folder / name).unlink(missing_ok=True)
-    for path in sorted(place.iterdir(), key=lambda path: path.name == "export.json"):  # it says that the rest is there
+    for path in sorted(place.iterdir(), key=lambda path: path.name == "export.json"):  # last: marks completeness
         if path.is_dir():
             shutil.rmtree(folder / path.name, ignore_errors=True)
         os.replace(path, folder / path.name)
 
 
 def _check_extra() -> None:
-    """onnx, onnxscript and onnxruntime, which only this needs."""
+    """Check that the optional packages onnx, onnxscript and onnxruntime are installed."""
     try:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
@@ -144,7 +144,7 @@ def _check_extra() -> None:
 
 
 def _pixels(run: Run, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the frames that the frame encoder sees."""
+    """Height and width of the frame encoder's input."""
     given = run.recipe.input
     side = given.crop or given.size
     if side is not None:
@@ -152,12 +152,14 @@ def _pixels(run: Run, size: tuple[int, int] | None) -> tuple[int, int]:
             raise ValueError(f"--size {size[0]} {size[1]}: this run reads {side} x {side} pixels; leave the option out")
         return side, side
     if size is None:
-        raise ValueError("this run reads frames at the size of their files, and a program needs one: give --size H W")
+        raise ValueError(
+            "this run reads frames at the size of their files, but a program needs a fixed size: give --size H W"
+        )
     return size
 
 
 def _write(program: Program, reference: Program, folder: Path, form: Format, dtype: str) -> Exported:
-    """One program: followed, written, loaded again and compared."""
+    """Trace and write one program, load it again and compare it with the run."""
     file, started = folder / f"{program.name}.{'onnx' if form == 'onnx' else 'pt2'}", time.perf_counter()
     try:
         with torch.no_grad(), _quiet():
@@ -167,21 +169,21 @@ def _write(program: Program, reference: Program, folder: Path, form: Format, dty
             call = _write_onnx(followed, program, file) if form == "onnx" else _write_torch(followed, file)
             seconds = time.perf_counter() - started
             difference = largest_difference(call, reference)
-    except Exception as error:  # torch and onnxruntime have no common kind for what they cannot do
+    except Exception as error:  # torch and onnxruntime have no common exception type
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{program.name} cannot be exported to {form}: {type(error).__name__}: {reason}") from error
     if not difference <= TOLERANCE[dtype]:
         raise ValueError(
-            f"{file.name} differs from the run by {difference:.2g} of its largest number, and {TOLERANCE[dtype]} is "
+            f"{file.name} differs from the run by {difference:.2g} of its largest value; only {TOLERANCE[dtype]} is "
             f"allowed in {dtype}; nothing was written" + ("" if dtype == "float32" else "; export in float32")
         )
-    data = folder / f"{file.name}.data"  # beside an ONNX file of more than 2 GB
+    data = folder / f"{file.name}.data"  # next to an ONNX file of more than 2 GB
     size = sum(path.stat().st_size for path in (file, data) if path.is_file())
     return Exported(file.name, size / 1e6, seconds, difference)
 
 
 def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
-    """An ONNX file and what onnxruntime makes of it."""
+    """Write an ONNX file; returns a function that runs it with onnxruntime."""
     import onnxruntime
 
     axes = [{i: axis for i, axis in enumerate(shape) if isinstance(axis, str)} for shape in program.inputs.values()]
@@ -195,7 +197,7 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
     )
     for value, names in zip(made.model.graph.inputs, axes):
         value.shape = type(value.shape)([names.get(i, size) for i, size in enumerate(value.shape)])
-    made.save(str(file))  # weights of more than 2 GB go beside it, into a file of the same name and .data
+    made.save(str(file))  # weights above 2 GB go to a separate .data file
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def call(*inputs: Tensor) -> list[Tensor]:
@@ -206,16 +208,16 @@ def _write_onnx(followed: Any, program: Program, file: Path) -> Call:
 
 
 def _write_torch(followed: Any, file: Path) -> Call:
-    """A torch.export program, loaded again."""
+    """Write a torch.export program and load it again."""
     torch.export.save(followed, file)
-    # without guards: they ask for the memory layout of the example (S != 1), and the comparison with the run asks more
+    # without guards, which require the example's memory layout (S != 1); the comparison with the run is stricter
     module: Call = torch.export.load(file).module(check_guards=False)
     return module
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx tells of packages that it does without, and of its own deprecations."""
+    """Suppress torch.onnx messages about optional packages and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -229,7 +231,7 @@ def _quiet() -> Iterator[None]:
 
 @torch.no_grad()
 def largest_difference(call: Call, reference: Program) -> float:
-    """How far a written program is from the module at several sizes, as a share of the module's largest number."""
+    """Largest difference between a written program and its module over several sizes, relative to the largest value."""
     generator, worst = torch.Generator().manual_seed(0), 0.0
     for sizes in SIZES:
         inputs = reference.drawn(sizes, generator)
@@ -239,7 +241,7 @@ def largest_difference(call: Call, reference: Program) -> float:
             finite = wanted.double().masked_fill(wanted.isinf(), 0)
             difference = (found.double().masked_fill(found.isinf(), 0) - finite).abs().max()
             share = float(difference / finite.abs().max().clamp(min=1))
-            worst = share if not share <= worst else worst  # NaN is worse than any number
+            worst = share if not share <= worst else worst  # NaN counts as worst
     return worst
 
 
@@ -252,7 +254,7 @@ def _described(
     dtype: str,
     folder: Path,
 ) -> dict[str, Any]:
-    """`export.json`."""
+    """The content of `export.json`."""
     model, glosses = run.model, run.glosses
     classes = [] if glosses is None else ["<blank>", "<unk>", *glosses.glosses]
     return {
@@ -278,7 +280,7 @@ def _described(
 
 
 def _input(run: Run, pixels: tuple[int, int] | None) -> dict[str, Any]:
-    """How a clip becomes what the first program reads."""
+    """How to convert a clip to the input of the first program."""
     given, visual = run.recipe.input, cast(Any, run.model.visual)
     found: dict[str, Any] = {
         "kind": "features" if pixels is None else "frames",
@@ -305,7 +307,7 @@ def _input(run: Run, pixels: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _text(run: Run, folder: Path) -> dict[str, Any]:
-    """How token ids become a sentence."""
+    """How to convert token ids to a sentence."""
     words, decode = run.tokenizer, run.recipe.decode
     found: dict[str, Any] = {
         "start_id": words.start_id,
@@ -327,7 +329,7 @@ def _text(run: Run, folder: Path) -> dict[str, Any]:
     else:
         silent = {words.pad_id, words.end_id}
         words.save(folder)
-        (folder / "tokenizer.json").unlink()  # says only that there is a folder
+        (folder / "tokenizer.json").unlink()  # only refers to the folder
         tokenizer = "pretrained_tokenizer/tokenizer.json"
         if not (folder / tokenizer).is_file():
             raise ValueError(f"{run.folder}: its tokenizer has no tokenizer.json, which the export needs to write text")

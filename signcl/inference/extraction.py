@@ -1,8 +1,8 @@
-"""`extract`: the features of a split, by a trained run or a published frame encoder, as a feature store.
+"""`extract`: writes the features of a split to a feature store, with a trained run or a published frame encoder.
 
-Exact: no augmentation, no padding rows, every clip once, thinned evenly where the recipe thins. Resumable: killed and
-started again, it goes on after the last whole shard and writes the same files, because the batches are planned over the
-whole split both times.
+It uses no augmentation, writes no padding, reads every clip once, and thins frames evenly if the recipe thins. It is
+resumable: after a kill it continues after the last complete shard and writes the same files, because batches are always
+planned over the entire split.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ LOG_PROBS = "log_probs"
 
 @dataclass(frozen=True)
 class Extractor:
-    """What features are extracted with."""
+    """The model that extracts features."""
 
     name: str
-    """The run folder, or the recipe and the weights of its frame encoder."""
+    """The run folder, or the recipe and weights of its frame encoder."""
     model: nn.Module
-    """With `TAPS` and `tapped(batch, tap)`."""
+    """A model with `TAPS` and `tapped(batch, tap)`."""
     recipe: Recipe
     dim: int | None
-    """Size of the features that go in, None for pixels."""
+    """Size of the input features; None for pixels."""
     trained_with_commit: str = ""
     poses: PoseKind | None = None
     """The key points that it was trained on."""
     encoder: dict[str, Any] = field(default_factory=dict)
-    """Of a published vision model: where it is from and how it looks at clips."""
+    """For a published vision model: its source and how it is applied to clips."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` has written."""
+    """Result of `extract`."""
 
     store: str
     clips: int
@@ -74,9 +74,9 @@ class Extraction:
     dim: int
     """Size of a row."""
     meta: dict[str, Any]
-    """As in the store."""
+    """Metadata of the store."""
     broken: dict[str, str]
-    """Clips that could not be read and are not in the store, with the reason."""
+    """Clips that could not be read and are not in the store, with reasons."""
     seconds: float
 
     def __str__(self) -> str:
@@ -87,27 +87,27 @@ class Extraction:
 
 
 def open_extractor(source: str | Path, overrides: Sequence[str] = (), *, split: str = "train") -> Extractor:
-    """A run folder, or a recipe whose frame encoder starts from published weights and is taken as it is.
+    """Open a run folder, or a recipe whose frame encoder has published weights and is used without training.
 
     Args:
         source: a run folder, or a YAML recipe with `model.visual_weights`.
         overrides: `key.sub=value`, for a recipe.
-        split: whose features go in, where the recipe's corpus is one of features.
+        split: split whose features are the input, if the recipe's corpus has features.
 
     Raises:
-        ValueError, OSError: neither of both, or weights that do not fit.
+        ValueError, OSError: neither of the two, or weights that do not fit.
     """
     path = Path(source)
     if not is_recipe(source):
         if overrides:
-            raise ValueError(f"{overrides[0]}: recipe keys go with a recipe; the run {path} has its own")
+            raise ValueError(f"{overrides[0]}: recipe keys need a recipe; the run {path} has its own")
         run = runs.load_run(path)
         return Extractor(str(path), run.model, run.recipe, run.feature_dim, str(run.card.get("commit", "")), run.poses)
     recipe = load_recipe(path, list(overrides))
     m = recipe.model
     if not m.visual_weights:
         raise ValueError(
-            f"{path}: extracting by a recipe takes its frame encoder as published, so it needs "
+            f"{path}: extracting with a recipe uses a published frame encoder, so it needs "
             f"--model.visual_weights=pretrained:FILE (or pretrained:RUN); for the features of a trained run give the "
             f"run folder"
         )
@@ -128,12 +128,12 @@ def open_encoder(
     root: str = "",
     reading: VisionReading | None = None,
 ) -> Extractor:
-    """A published vision model over the clips of a corpus; every frame is seen, at the model's own size.
+    """Open a published vision model for the clips of a corpus; it reads every frame at the model's input size.
 
     Args:
         encoder: a folder or hub id.
-        source: a recipe whose `corpus` is read; its features and its `input` are not. None: `corpus` and `root`.
-        overrides: `key.sub=value` for the recipe; an `input` key that is named here counts (input.stride=2).
+        source: a recipe, of which only `corpus` is used, without its features. None: use `corpus` and `root`.
+        overrides: `key.sub=value` for the recipe; `input` keys given here do apply (input.stride=2).
         corpus, root: name and folder of a corpus, without a recipe.
         reading: windows, scales, pooling.
 
@@ -145,7 +145,7 @@ def open_encoder(
             raise ValueError("--encoder needs a recipe, or --corpus NAME and --root FOLDER")
         base = recipe_from_dict({"corpus": {"name": corpus, "root": root}})
         for override in overrides:
-            raise ValueError(f"{override}: recipe keys go with a recipe")
+            raise ValueError(f"{override}: recipe keys need a recipe")
     else:
         path = Path(source)
         if path.suffix not in (".yaml", ".yml"):
@@ -178,23 +178,23 @@ def tapped_clips(
     broken: dict[str, str] | None = None,
     progress: bool = True,
 ) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
-    """States of every clip at some taps, one clip at a time, in order of length: no augmentation, padding or repeats.
+    """States of every clip at some taps, one clip at a time, sorted by length, without augmentation or padding.
 
     Args:
-        taps: some of the system's `TAPS`, and `log_probs` for what a recogniser says of the glosses.
-        dim: size of the features that the model reads, None for pixels.
-        poses: as of `batches_of`.
-        batch_size: clips of a batch; None takes the recipe's.
-        workers: loader processes.
-        known: names that are not needed again. A batch is passed over when all of its clips are known; the batches
-            themselves do not depend on it, so that a clip gives the same bits with and without.
-        broken: clips that cannot be read are added here, with the reason; they are said at the end.
+        taps: some of the system's `TAPS`, and `log_probs` for a recogniser's gloss log-probabilities.
+        dim: size of the model's input features; None for pixels.
+        poses: as in `batches_of`.
+        batch_size: clips per batch; None: the recipe's.
+        workers: number of loader processes.
+        known: names of clips that are already done. A batch is skipped if all of its clips are known. Batches do not
+            depend on `known`, so that results are bit-identical with and without it.
+        broken: unreadable clips are added here, with reasons, and reported at the end.
 
     Yields:
-        (sample, tap -> states of the clip on the CPU as one row of `Tapped`).
+        (sample, tap -> states of the clip on the CPU, as a `Tapped` of one clip).
 
     Raises:
-        ValueError: no such tap; a clip that cannot be read, where the recipe has corpus.on_broken=stop.
+        ValueError: no such tap; an unreadable clip if the recipe has corpus.on_broken=stop.
     """
     check_taps(model, taps)
     broken = {} if broken is None else broken
@@ -211,7 +211,7 @@ def tapped_clips(
         batch_size=batch_size,
         workers=workers,
         known=known or (),
-        on_broken=recipe.corpus.on_broken,  # features become training data: a recipe may insist on all of them
+        on_broken=recipe.corpus.on_broken,  # features may become training data, so the recipe decides
         progress=progress,
     ):
         with memory_advice(recipe, batch, "extracting features", batch_size=batch_size):
@@ -225,7 +225,7 @@ def tapped_clips(
 
 
 def check_taps(model: nn.Module, taps: Sequence[str]) -> None:
-    """Refuse a tap that a system does not have."""
+    """Raise ValueError for a tap that a system does not have."""
     known: Any = model.TAPS
     for tap in taps:
         if tap not in known and tap != LOG_PROBS:
@@ -264,21 +264,21 @@ def extract(
     corpus: str = "",
     reading: VisionReading | None = None,
 ) -> Extraction:
-    """Write the features of a split as a feature store, or go on with one that was stopped.
+    """Write the features of a split to a feature store, or resume an unfinished one.
 
     Args:
         source, overrides: see `open_extractor`.
-        encoder, corpus, reading: a published vision model in place of that of a run, see `open_encoder`.
+        encoder, corpus, reading: a published vision model instead of a run's model, see `open_encoder`.
         store: the folder of the store.
-        tap: one of the system's `TAPS`; `features` is where SignCL looks.
-        root: the corpus folder, where it is not the recipe's.
-        batch_size, workers: None takes the recipe's.
+        tap: one of the system's `TAPS`; SignCL reads `features`.
+        root: the corpus folder, if not the recipe's.
+        batch_size, workers: None: the recipe's.
         dtype, shard_samples: see `write_store`.
-        pose_python: where a run of key points is given videos: the Python that has the extractor of its training.
+        pose_python: for a pose run applied to videos: a Python with the extractor of its training.
 
     Raises:
-        ValueError, OSError: a store of another run, tap, split or recipe is there, finished or not; no such
-            tap; no clip that can be read; features of another size than the model reads.
+        ValueError, OSError: the folder holds a store of another run, tap, split or recipe; no such tap; no readable
+            clip; input features of the wrong size.
     """
     started = time.perf_counter()
     if encoder:
@@ -332,7 +332,7 @@ def extract(
     first = next(clips, None)
     earlier = unfinished_meta(store)
     if first is not None:
-        stride = recipe.input.stride  # rows are counted in frames that were used, the clock in frames of the clip
+        stride = recipe.input.stride  # rows count used frames, the clock counts frames of the clip
         offset = first_frame(stride, recipe.input, None)
         clock = {
             "stride": first[1][tap].stride * stride,
@@ -341,8 +341,8 @@ def extract(
         if offset:
             clock["offset"] = offset
         if recipe.input.fps is not None:
-            clock["fps"] = recipe.input.fps  # frames of the clip are counted at this rate
-    elif earlier:  # stopped between the last shard and the index
+            clock["fps"] = recipe.input.fps  # the clip's frames are at this rate
+    elif earlier:  # killed between the last shard and the index
         clock = {key: earlier[key] for key in ("stride", "first_centre", "offset", "fps") if key in earlier}
     else:
         raise none_read(broken, f"split {split}")
@@ -365,7 +365,7 @@ def _system(model: nn.Module, recipe: Recipe) -> str:
 
 
 def _thinned(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[int, int]]:
-    """Clips that lose frames to `input.max_frames`: how many they have (every `stride`-th), how many are used."""
+    """Clips that `input.max_frames` shortens: number of frames (every `stride`-th), number of used frames."""
     if recipe.input.max_frames is None:
         return {}
     every = count_frames(samples, replace(recipe.input, max_frames=None))
@@ -377,7 +377,7 @@ def _thinned(samples: Sequence[Sample], recipe: Recipe) -> dict[str, tuple[int, 
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """A number that changes when the weights do."""
+    """A digest of the weights."""
     found = hashlib.sha256()
     for name, tensor in tensors.items():
         found.update(name.encode())
@@ -386,7 +386,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 
 def _digest_text(recipe: Recipe) -> str:
-    """A number that changes when the recipe's corpus, input or model does."""
+    """A digest of the recipe's corpus, input and model."""
     parts = {name: asdict(getattr(recipe, name)) for name in ("corpus", "input", "model")}
     parts["corpus"].pop("root")
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A long recording, read a window at a time: a video, a folder of images, features, or poses."""
+"""Long recordings read one window at a time: a video, a folder of images, features, or poses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["Film", "open_film"]
 
 @dataclass(frozen=True)
 class Film:
-    """A recording at the rate that a run wants."""
+    """A recording at the frame rate of a run."""
 
     path: Path
     num_frames: int
     fps: float
-    """Frames a second, of what `read` gives."""
+    """Frames per second of the result of `read`."""
     recipe: InputRecipe = field(repr=False)
     features: np.ndarray | None = field(default=None, repr=False)
-    """The whole file, of features and poses: an hour of 178 points is 250 MB. [T, D]"""
+    """The complete file, for features and poses: an hour of 178 points is 250 MB. [T, D]"""
     places: np.ndarray | None = field(default=None, repr=False)
-    """Frame of the file for each frame, where a video is brought to another rate. [T]"""
+    """Index in the file of each frame, if a video is resampled. [T]"""
     note: str = ""
-    """What was done to it."""
+    """How it was converted."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames as a model gets them: uint8 RGB [T, H, W, 3], or float32 [T, D].
+        """Frames in a model's input format: uint8 RGB [T, H, W, 3], or float32 [T, D].
 
         Raises:
-            ValueError, OSError: the part cannot be decoded.
+            ValueError, OSError: this part cannot be decoded.
         """
         if self.features is not None:
             return self.features[start:stop]
@@ -55,16 +55,17 @@ class Film:
 
 
 def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: float | None = None) -> Film:
-    """A recording for a run.
+    """Open a recording for a run.
 
     Args:
-        recipe: how the run reads frames; all of them are read, whatever its stride and longest clip.
-        wanted: frames a second of its training; None: not known, and the file's own rate is taken.
-        given: frames a second of a file that does not say it (features, images).
+        recipe: how the run reads frames; its stride and maximum length are ignored.
+        wanted: frames per second in training; None: unknown, so keep the file's rate.
+        given: frames per second of a file that does not contain it (features, images).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read, says no rate and none is given, or has features at another rate than training.
+        ValueError: it cannot be read, its rate is unknown and not given, or it has features at a rate other than in
+            training.
     """
     if not path.exists():
         raise FileNotFoundError(f"no recording at {path}")
@@ -74,10 +75,10 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
         fps = given or rate_of_features(Sample(path.stem, "", features=path))
         if fps is None:
             trained = "" if wanted is None else f" (the run was trained at {wanted:g})"
-            raise ValueError(f"{path}: features do not say their frames a second; give --fps{trained}")
+            raise ValueError(f"{path}: features do not contain their frame rate; give --fps{trained}")
         if wanted is not None and other_rate(fps, wanted):
             raise ValueError(
-                f"{path}: has {fps:g} frames a second, and the run was trained on features at {wanted:g}; extract them "
+                f"{path}: has {fps:g} frames per second, but the run's features had {wanted:g}; extract them "
                 f"from the video at that rate"
             )
         return Film(path, len(rows), fps, recipe, features=rows)
@@ -85,11 +86,11 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
     if own is None:
         fps = given or wanted
         if fps is None:
-            raise ValueError(f"{path}: does not say its frames a second; give --fps")
+            raise ValueError(f"{path}: does not contain its frame rate; give --fps")
         return Film(path, count_clip_frames(path), fps, recipe)
     if wanted is not None and other_rate(own, wanted):
         places = frames_at(path, wanted)
         if places is not None:
-            note = f"{path.name}: {own:.4g} frames a second, the run was trained at {wanted:g}; brought to that"
+            note = f"{path.name}: {own:.4g} frames per second, resampled to {wanted:g}, the rate of training"
             return Film(path, len(places), wanted, recipe, places=places, note=note)
     return Film(path, count_clip_frames(path), own, recipe)

@@ -1,4 +1,4 @@
-"""Many clips to one table: which clips a folder holds, and translating them so that a stop loses nothing."""
+"""Translating many clips to one table: finding the clips of a folder, and resuming after a stop."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from signcl.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 __all__ = ["Work", "clips_of_folder", "holds_clips", "write_translations"]
 
 COLUMNS = ("name", "hypothesis", "confidence", "warnings")
-"""Of the table; `signcl score` reads it."""
+"""Columns of the table, which `signcl score` can read."""
 ROW = {"name": str, "stamp": [int], "text": str, "confidence": float | None, "warnings": [str]}
 
 
 def holds_clips(path: Path) -> bool:
-    """Whether a path is a folder with clips in it, and not a clip itself: frames of one as images or key points."""
+    """Whether a path is a folder of clips rather than a single clip (a folder of images or key points)."""
     if not path.is_dir() or (path / "index.json").is_file():  # a feature store
         return False
     return not is_openpose_folder(path) and not _has_images(path)
 
 
 def clips_of_folder(folder: Path, *, videos: bool, features: bool) -> dict[str, Path]:
-    """The clips at any depth of a folder, by their path in it, in sorted order.
+    """All clips in a folder and its subfolders, by relative path, sorted.
 
     Args:
-        videos: take video files and folders of images.
-        features: take files of features and key points.
+        videos: include video files and folders of images.
+        features: include files of features and key points.
 
     Raises:
-        ValueError: there is none; says what is there.
+        ValueError: no clips; says what the folder contains.
     """
     found, others = {}, Counter[str]()
     for place, folders, files in os.walk(folder):
@@ -59,7 +59,7 @@ def clips_of_folder(folder: Path, *, videos: bool, features: bool) -> dict[str, 
     if not found:
         raise ValueError(f"{folder}: no clip in it; {kinds} are needed, there are {there or 'no files'}")
     if there:
-        say(f"{folder}: {len(found)} clips; other files, which are left alone: {there}")
+        say(f"{folder}: {len(found)} clips; ignores other files: {there}")
     return dict(sorted(found.items()))
 
 
@@ -68,11 +68,11 @@ def _has_images(folder: Path) -> bool:
 
 
 class Work:
-    """What is done of a table, a line for each clip in `OUT.work`, so that the same command goes on after a stop.
+    """Finished translations of a table, one line per clip in `OUT.work`, so that the same command can resume.
 
     Args:
         out: the table.
-        about: the run and how it translates; work of other settings is refused.
+        about: the run and its settings; work with other settings is an error.
 
     Raises:
         ValueError: work of another run or of other settings.
@@ -93,28 +93,28 @@ class Work:
         for row in read[1:]:
             check_shape(row, ROW)
             self.rows[row["name"]] = row
-        with atomic_write(self.path) as temporary:  # without a line that a kill has cut
+        with atomic_write(self.path) as temporary:  # drops a line truncated by a kill
             temporary.write_text("".join(map(_line, [self._about, *self.rows.values()])), encoding="utf-8")
 
     def done(self, name: str, clip: Path) -> dict[str, Any] | None:
-        """What a clip says, where it was translated before and is still the same file."""
+        """The earlier translation of a clip, if its file has not changed since."""
         row = self.rows.get(name)
         return row if row is not None and row["stamp"] == _stamp(clip) else None
 
     def add(self, name: str, clip: Path, text: str, confidence: float | None, warnings: list[str]) -> None:
-        """Keep a translation."""
+        """Save a translation."""
         row = {"name": name, "stamp": _stamp(clip), "text": text, "confidence": confidence, "warnings": warnings}
         self.rows[name] = row
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
 
     def close(self) -> None:
-        """The table is written: the work is not needed any more."""
+        """Delete the work file, after the table was written."""
         self.path.unlink(missing_ok=True)
 
 
 def _read(lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    """Lines up to the first that is cut off."""
+    """Read lines up to the first truncated one."""
     for line in lines:
         try:
             read = parse_json(line)
@@ -130,13 +130,13 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _stamp(clip: Path) -> list[int]:
-    """Size and time of a clip's file or folder."""
+    """Size and modification time of a clip's file or folder."""
     about = clip.stat()
     return [about.st_size, about.st_mtime_ns]
 
 
 def write_translations(out: Path, rows: list[dict[str, Any]]) -> None:
-    """The table: name, sentence, confidence (empty where it is not known), warnings."""
+    """Write the table: name, sentence, confidence (empty if unknown), warnings."""
     with atomic_write(out) as temporary:
         lines = ["\t".join(COLUMNS)]
         for row in rows:

@@ -1,7 +1,6 @@
-"""`run_density`: how crowded the signs lie in a run's feature space, on a split whose spans the corpus knows; and
-`feature_density`, the same for anybody's features.
+"""`run_density` measures how densely signs are packed in a run's features; `feature_density` does so for any features.
 
-This file brings runs, features, annotation and `signcl.density` together.
+This file connects runs, features, annotation and `signcl.density`. A run's split needs spans.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ __all__ = ["extract_features", "feature_density", "run_density", "run_label_free
 def extract_features(
     run: Run, samples: list[Sample], *, tap: str = "features", device: str = "auto", progress: bool = True
 ) -> Iterator[tuple[Sample, Tapped]]:
-    """Features of every clip, one at a time and in order of length: without augmentation, padding or repeats.
+    """Features of every clip, one at a time, sorted by length, without augmentation or padding.
 
     Args:
-        tap: `features` (where SignCL looks) or another of the system's `TAPS`.
+        tap: `features` (which SignCL reads) or another of the system's `TAPS`.
 
     Yields:
-        (sample, states of the clip on the CPU as one row of `signcl.systems.parts.frames.Tapped`); clips that cannot
-        be read are said and left out.
+        (sample, states of the clip on the CPU, as a `signcl.systems.parts.frames.Tapped` of one clip); unreadable clips
+        are reported and left out.
 
     Raises:
         ValueError: no such tap.
@@ -61,7 +60,7 @@ def extract_features(
 def _extracted(
     run: Run, samples: list[Sample], taps: Sequence[str], *, device: str, progress: bool
 ) -> Iterator[tuple[Sample, dict[str, Tapped]]]:
-    """The states of every clip at several taps; the tap `log_probs` is a recogniser's answer."""
+    """States of every clip at several taps; the tap `log_probs` gives a recogniser's gloss log-probabilities."""
     dim = run.feature_dim
     yield from tapped_clips(
         run.model, run.recipe, samples, taps, dim=dim, poses=run.poses, device=device, progress=progress
@@ -72,19 +71,19 @@ def _extracted(
 def sign_instances(
     run: Run, samples: list[Sample], frames: Sequence[Frame], *, tap: str, device: str, progress: bool
 ) -> list[Instances]:
-    """One vector per annotated sign of the samples, under every choice of frame.
+    """One vector per annotated sign of the samples, for every choice of frame.
 
-    Under "peak" the row is the one nearest to the peaks that the spans have; where one has none, nearest to where the
-    run, a recogniser, is surest of the gloss (a gloss that its training never saw has no class and gives the centre).
+    "peak" takes the row nearest to the span's peak. If a span has none, it takes the row nearest to where the run, a
+    recogniser, is most certain of the gloss, or the centre for a gloss that is not in its vocabulary.
 
     Raises:
-        ValueError: no spans; "peak" with spans that have none and a run that recognises no glosses.
+        ValueError: no spans; "peak" if spans have none and the run does not recognise glosses.
     """
     told = all(span.peak is not None for sample in samples for span in sample.spans)
     if "peak" in frames and not run.model.recognises and not told:
         raise ValueError(
             f"--frame peak needs a run that recognises glosses, {run.folder} does not; train with "
-            "loss.weights.recognition, give --spans with a frame of every sign in the column `peak`, or choose centre, "
+            "loss.weights.recognition, give --spans with a column `peak` for every sign, or choose centre, "
             "mean or medoid"
         )
     picked: dict[Frame, list[torch.Tensor]] = {frame: [] for frame in frames}
@@ -120,7 +119,7 @@ def sign_instances(
 
 
 def _among(span: Span, kept: np.ndarray) -> Span:
-    """A span, in frames of the clip, among the frames `kept` that the model saw; the nearest where it saw none."""
+    """Convert a span to indices into the frames `kept` that the model saw; the nearest one if it saw none."""
     start, stop = (int(np.searchsorted(kept, edge)) for edge in (span.start, span.stop))
     if start == stop:
         start = int(np.abs(kept - (span.start + span.stop - 1) / 2).argmin())
@@ -128,7 +127,7 @@ def _among(span: Span, kept: np.ndarray) -> Span:
 
 
 def _peaks(run: Run, tapped: Tapped, said: Tapped, spans: list[Span], unknown: set[str]) -> torch.Tensor:
-    """The row nearest to the step on which the gloss of each span is most probable."""
+    """For each span, the row nearest to the step with the highest probability of its gloss."""
     assert run.glosses is not None
     rows = pool_spans(tapped.rows, spans, "centre", stride=tapped.stride, first_centre=tapped.first_centre).clone()
     places = span_steps(len(said.rows), spans, stride=said.stride, first_centre=said.first_centre)
@@ -164,20 +163,20 @@ def run_density(
     """Sign Density Ratio of a run on a split; writes `density.<split>.{csv,json,md,tex,png}` into the run folder.
 
     Args:
-        folder: the run's, or the run itself where it is loaded.
-        frame: the one vector of a sign: `centre` frame, `peak` of a recogniser's certainty, `mean` of its frames, or
-            `medoid`; several are measured side by side, the first in full. The paper had two volunteers choose.
+        folder: a run folder, or a loaded run.
+        frame: how to get the vector of a sign: `centre` frame, `peak` of a recogniser's certainty, `mean` of its
+            frames, or `medoid`. With several, all are measured, the first in full. In the paper two volunteers chose.
         tap: see `extract_features`.
-        settings: how to measure.
-        spans: a table of spans in place of the corpus's own; or a file of choices, whose frames ("people") then stand
-            for the signs whatever `frame` says.
-        scores: accuracies of glosses, to hold against density.
-        bins: for these.
-        versus: another run on the same corpus, to compare with.
+        settings: measurement settings.
+        spans: a table of spans to use instead of the corpus's; or a file of choices, whose frames ("people") then
+            override `frame`.
+        scores: accuracies of glosses, to relate to density.
+        bins: number of bins for `scores`.
+        versus: another run on the same corpus to compare with.
 
     Returns:
-        The summary that the JSON file holds: SDR in percent with an interval, the same under shuffled labels, mean
-        intra- and inter-gloss distance, the densest and sparsest glosses, and how it was made.
+        The content of the JSON file: SDR in percent with an interval, SDR with shuffled labels, mean intra- and
+        inter-gloss distance, the densest and sparsest glosses, and the settings.
     """
     settings = settings or Settings()
     frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
@@ -215,8 +214,8 @@ def _of_run(
         samples = attach_spans(samples, spans)
     if not any(s.spans for s in samples):
         raise ValueError(
-            f"density needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has no spans"
-            "; give them by --spans TSV"
+            f"density needs the frames of each sign, but split {split} of corpus {run.recipe.corpus.name} has no spans"
+            "; give them with --spans TSV"
         )
     if is_choices(spans):
         (one,) = sign_instances(run, samples, ("centre",), tap=tap, device=device, progress=progress)
@@ -238,15 +237,15 @@ def feature_density(
     rank: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """The same for features of any model, from files; see `signcl.density`.
+    """Sign Density Ratio of any model's features, from files; see `signcl.density`.
 
     Args:
         path: .npy, .npz, pickle or feature store, of sequences or of one row per sign.
-        annotation: where the glosses stand.
+        annotation: the positions of the glosses.
         versus: other features of the same instances.
-        out: write `out.{json,csv,md,tex}`, and with `picture` the t-SNE map; nothing is written without it.
+        out: write `out.{json,csv,md,tex}`, and with `picture` the t-SNE map; None: write nothing.
         frame, settings, scores, bins: as in `run_density`.
-        device: where the pairs are multiplied; `auto` is the GPU where there is one.
+        device: device for the distances; `auto` is the GPU if there is one.
     """
     settings = settings or Settings()
     frames: list[Frame] = [frame] if isinstance(frame, str) else list(frame)
@@ -267,7 +266,7 @@ def feature_density(
             found["tsne"] = _picture(stem, choices[0], settings.seed)
         write_result(stem, found, rows)
     elif picture:
-        raise ValueError("a picture needs a place to go to: give --out STEM")
+        raise ValueError("a picture needs an output path: give --out STEM")
     return found
 
 
@@ -287,7 +286,7 @@ def run_label_free(
 ) -> dict[str, Any]:
     """`signcl.density.label_free_density` of a run's features on a split, or of a feature file of sequences.
 
-    A run's corpus says who signs; with `out` the result is written to `out.json`.
+    A run's corpus provides the signers. With `out` the result is written to `out.json`.
     """
     if frame == "peak":
         raise ValueError("--frame peak needs glosses; without them choose centre, mean or medoid")
@@ -312,7 +311,7 @@ def run_label_free(
 
 
 def _picture(stem: Path, instances: Instances, seed: int) -> dict[str, Any]:
-    """The t-SNE map, its picture, and its points for the report."""
+    """Compute the t-SNE map and write its picture and its points for the report."""
     features = torch.as_tensor(np.asarray(instances.features)).float()
     if len(features) > 3000:
         say(f"drawing the t-SNE map of {len(features)} signs; --no-picture leaves it out")

@@ -1,8 +1,7 @@
-"""Where signs and sentences lie in a long recording, by a segmenter: in windows, with the result of one piece.
+"""Finds signs and sentences in a long recording with a segmenter, in windows that do not change the result.
 
-Windows overlap by the segmenter's `reach` on either side, so that every frame sees all that its tags depend on. Memory
-holds one window, and six numbers for each frame. Windows that are done are kept in a work folder, so that a run which
-was stopped goes on there.
+Windows overlap by the segmenter's `reach` on either side, so that every frame has its full context. Memory holds one
+window and six numbers per frame. Finished windows are saved in a work folder, so that a stopped run can resume.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from signcl.training.runs import Run, load_run
 
 __all__ = ["Segments", "load_segmenter", "rate_of_training", "segment", "tag_frames"]
 
-WINDOW = 512  # frames of a window, without what overlaps
+WINDOW = 512  # frames of a window, without the overlap
 TAGS = 6  # O, B, I of signs, then of sentences
 
 
@@ -36,29 +35,29 @@ class Segments:
 
     signs: tuple[Span, ...]
     sentences: tuple[Span, ...]
-    """Each with the mean log-probability of its frames as score."""
+    """Spans of sentences; the score is the mean log-probability of the frames."""
     fps: float
     num_frames: int
     notes: tuple[str, ...] = ()
 
 
 def load_segmenter(folder: str | Path) -> Run:
-    """A run of a segmenter.
+    """Load a segmenter run.
 
     Raises:
-        FileNotFoundError, ValueError: no run there, or one of another system.
+        FileNotFoundError, ValueError: no run, or a run of another system.
     """
     run = load_run(folder)
     if not isinstance(run.model, Segmenter):
         raise ValueError(
-            f"{folder} is a run of {run.recipe.model.name}, and a segmenter is needed; train one with "
-            f"recipes/synthetic/segmenter.yaml as a start (docs/systems/segmenter.md)"
+            f"{folder} is a run of {run.recipe.model.name}, but a segmenter is needed; train one with "
+            f"e.g. recipes/synthetic/segmenter.yaml (docs/systems/segmenter.md)"
         )
     return run
 
 
 def rate_of_training(run: Run) -> float | None:
-    """Frames a second of the videos or features that a run was trained on; None where nothing says it."""
+    """Frames per second of the videos or features that a run was trained on; None if unknown."""
     known: float | None = run.recipe.input.fps or run.card.get("fps")
     makers: dict[str, Any] = run.targets.makers if run.targets is not None else {}
     return known or next((fps for maker in makers.values() if (fps := getattr(maker, "fps", None))), None)
@@ -74,18 +73,18 @@ def segment(
     work: Path | None = None,
     progress: bool = True,
 ) -> Segments:
-    """Signs and sentences of a recording.
+    """Find signs and sentences in a recording.
 
     Args:
         run: from `load_segmenter`.
-        path: a video, a folder of images, features or poses, as the segmenter was trained on. A video of another rate
-            is brought to the rate of training.
-        fps: of features and images, which do not say it.
-        window: frames that are read at a time; the result does not depend on it.
-        work: keeps the windows that are done; the same call goes on after the last one. None keeps nothing.
+        path: a video, a folder of images, features or poses, of the same kind as in training. A video is resampled to
+            the frame rate of training.
+        fps: frame rate of features and images, which do not contain it.
+        window: frames to read at a time; does not change the result.
+        work: folder for finished windows, from which the same call resumes. None: do not save.
 
     Raises:
-        FileNotFoundError, ValueError: as of `open_film`; a recording of another kind than training's.
+        FileNotFoundError, ValueError: as in `open_film`; a recording of a different kind than in training.
     """
     film = open_film(Path(path), run.recipe.input, rate_of_training(run), fps)
     if film.note:
@@ -114,7 +113,7 @@ def tag_frames(
     """Log-probabilities of O, B, I for signs and for sentences. [T, 6] float32
 
     Raises:
-        ValueError: a window of no frames, or frames of another kind than training's.
+        ValueError: an empty window, or frames of a different kind than in training.
     """
     if window < 1:
         raise ValueError(f"window: needs at least 1 frame, got {window}")
@@ -143,7 +142,7 @@ def tag_frames(
 
 
 def _resume(work: Path | None, found: np.ndarray, window: int) -> int:
-    """Frames of whole windows that an earlier call has kept; they are filled in."""
+    """Fill in complete windows saved by an earlier call; returns their number of frames."""
     if work is None or not (work / "tags").is_file():
         return 0
     kept = np.frombuffer((work / "tags").read_bytes()[: found.nbytes], dtype=np.uint8)
@@ -151,7 +150,7 @@ def _resume(work: Path | None, found: np.ndarray, window: int) -> int:
     if frames < len(found):
         frames = frames // window * window
     found[:frames] = np.frombuffer(kept[: frames * 4 * TAGS].tobytes(), dtype=np.float32).reshape(-1, TAGS)
-    with (work / "tags").open("r+b") as file:  # a window that was cut off while it was written is made again
+    with (work / "tags").open("r+b") as file:  # drop a window that was not written completely
         file.truncate(frames * 4 * TAGS)
     return frames
 

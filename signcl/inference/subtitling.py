@@ -1,7 +1,7 @@
-"""Subtitles of a long recording: its sentences by a segmenter, a translation of each with its confidence.
+"""Subtitles for a long recording: a segmenter finds sentences, and each is translated, with its confidence.
 
-The recording is read a window and then a sentence at a time. What is done is kept in a work folder beside the output
-(OUT.work) until the output is written, so that the same command goes on where an earlier one was stopped.
+The recording is read one window and then one sentence at a time. Finished work is saved in a work folder next to the
+output (OUT.work) until the output is written, so that the same command can resume after a stop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 KINDS = (".srt", ".vtt", ".eaf", ".tsv")
-TOGETHER = 4  # sentences that are translated at a time
+TOGETHER = 4  # sentences to translate at a time
 TABLE = ("start", "stop", "text", "confidence", "probability", "out_of_domain")
 
 
@@ -60,27 +60,27 @@ class Cue:
     stop: float
     text: str
     confidence: float | None = None
-    """As of `signcl.translate`; None where the run is not calibrated."""
+    """As in `signcl.translate`; None if the run is not calibrated."""
     probability: float | None = None
     out_of_domain: bool | None = None
     error: str = ""
-    """Why it could not be read; the text is empty then."""
+    """Why it could not be read; the text is then empty."""
 
 
 @dataclass(frozen=True)
 class Subtitles:
-    """What `subtitle` has made."""
+    """Result of `subtitle`."""
 
     cues: tuple[Cue, ...]
     signs: tuple[Span, ...]
-    """Frames at `fps`; empty where segments were given."""
+    """Spans of signs in frames at `fps`; empty if segments were given."""
     fps: float
-    """Frames a second of the recording as the segmenter reads it."""
+    """Frames per second of the recording as read by the segmenter."""
     num_frames: int
 
 
 def work_folder(out: Path) -> Path:
-    """Where unfinished work for an output lies."""
+    """The folder for unfinished work on an output."""
     return out.with_name(out.name + ".work")
 
 
@@ -101,15 +101,15 @@ def subtitle(
     Args:
         model: from `load_model`.
         path: a video, a folder of images, features or poses; both runs read it.
-        segmenter: from `load_segmenter`; or the sentences themselves, in frames of the recording at its own rate.
-        fps: of features and images, which do not say it.
-        pad: seconds before and after a sentence that the translator sees too, at most half way to its neighbour: a
-            translator is trained on clips that begin and end at rest.
-        beams: of the search; None takes the recipe's.
-        work: keeps what is done; the same call goes on there. None keeps nothing.
+        segmenter: from `load_segmenter`; or the spans of the sentences, in frames of the recording at its own rate.
+        fps: frame rate of features and images, which do not contain it.
+        pad: seconds before and after a sentence to include, at most half way to its neighbour, since translators are
+            trained on clips that begin and end at rest.
+        beams: beam size; None: the recipe's.
+        work: folder for finished work, from which the same call resumes. None: do not save.
 
     Raises:
-        FileNotFoundError, ValueError: as of `segment`; a negative pad; work of another recording, run or setting.
+        FileNotFoundError, ValueError: as in `segment`; a negative pad; work of another recording, run or setting.
     """
     path = Path(path)
     if pad < 0:
@@ -136,7 +136,7 @@ def _translated(
     work: Path | None,
     progress: bool,
 ) -> list[Cue]:
-    """A cue for each sentence; those of an earlier call are taken from its file."""
+    """One cue per sentence; cues of an earlier call are read from its file."""
     cues = _kept_cues(work)
     spans = found.sentences
     if not spans:
@@ -181,7 +181,7 @@ def _translated(
 
 
 def _for_translator(model: Model, path: Path, fps: float | None) -> tuple[Film | None, Any]:
-    """Features as a whole, or how a video is read: at the rate of the translator's training."""
+    """The recording's features, or for a video how to read it at the frame rate of the translator's training."""
     recipe = model.run.recipe.input
     if is_feature_file(path):
         film = open_film(path, recipe, rate_of_training(model.run), fps)
@@ -209,7 +209,7 @@ def _read(film: Film | None, path: Path, part: Segment, reading: Any) -> Any:
 
 
 def _padded(spans: Sequence[Span], number: int, pad: float, num_frames: int) -> tuple[float, float]:
-    """A span with its surroundings, at most half way to its neighbours. Frames"""
+    """A span with padding, at most half way to its neighbours, in frames."""
     span = spans[number]
     before = spans[number - 1].stop if number else -span.start
     after = spans[number + 1].start if number + 1 < len(spans) else 2 * num_frames - span.stop
@@ -217,11 +217,11 @@ def _padded(spans: Sequence[Span], number: int, pad: float, num_frames: int) -> 
     return min(start, span.start), max(min(span.stop + pad, (span.stop + after) / 2, num_frames), span.stop)
 
 
-# -- work that was stopped ---------------------------------------------------------------------------------------------
+# -- resuming ----------------------------------------------------------------------------------------------------------
 
 
 def _check_work(work: Path, model: Model, path: Path, segmenter: Run | Sequence[Span], **settings: Any) -> None:
-    """Begin a work folder, or refuse one of other work."""
+    """Create a work folder; ValueError if it holds other work."""
     if not path.exists():
         raise FileNotFoundError(f"no recording at {path}")
     about = path.stat()
@@ -255,7 +255,7 @@ def _check_work(work: Path, model: Model, path: Path, segmenter: Run | Sequence[
 
 
 def _kept_cues(work: Path | None) -> list[Cue]:
-    """Cues of an earlier call, in order; a line that was cut off while it was written is taken out."""
+    """Cues of an earlier call in order; removes a line that was not written completely."""
     path = None if work is None else work / "cues.jsonl"
     if path is None or not path.is_file():
         return []
@@ -277,7 +277,7 @@ def _keep_cues(work: Path | None, cues: Sequence[Cue]) -> None:
 
 
 def finish(work: Path | None) -> None:
-    """Throw the work folder away: its output is written."""
+    """Delete the work folder, after the output was written."""
     if work is not None and work.is_dir():
         shutil.rmtree(work)
 
@@ -286,10 +286,10 @@ def finish(work: Path | None) -> None:
 
 
 def read_segments(path: Path, fps: float) -> tuple[Span, ...]:
-    """Sentences from a file of one recording: .srt, .vtt, .eaf (tier `sentence`, or the only one), or a span table.
+    """Read the sentence spans of one recording: .srt, .vtt, .eaf (tier `sentence`, or the only one), or a span table.
 
     Raises:
-        ValueError: another kind of file, several recordings in it, or no segment.
+        ValueError: another kind of file, several recordings, or no segment.
     """
     suffix = path.suffix.lower()
     if suffix not in KINDS:
@@ -308,11 +308,12 @@ def read_segments(path: Path, fps: float) -> tuple[Span, ...]:
 
 
 def write_segments(out: Path, found: Segments, recording: Path) -> None:
-    """Signs and sentences as .eaf (two tiers), .tsv (a span table, the name is that of the recording), .srt or .vtt
-    (sentences, or signs where there are none, with numbers as text).
+    """Write signs and sentences as .eaf (two tiers), .tsv (a span table named after the recording), .srt or .vtt.
+
+    .srt and .vtt have sentences, or signs if there are none, with numbers as text.
 
     Raises:
-        ValueError: another ending.
+        ValueError: an unknown ending.
     """
     name, suffix = recording.stem, _kind(out)
     numbered = {
@@ -336,19 +337,20 @@ def write_segments(out: Path, found: Segments, recording: Path) -> None:
 
 
 def write_cues(out: Path, found: Subtitles, recording: Path, *, mark_below: float | None = None) -> Path:
-    """Subtitles as .srt, .vtt, .eaf (tiers sentence, confidence and sign) or .tsv; beside the first three a table with
-    the confidence of each, OUT.tsv.
+    """Write subtitles as .srt, .vtt, .eaf (tiers sentence, confidence and sign) or .tsv.
 
-    Sentences without a text (nothing said, or not readable) are in the table only.
+    The first three also get a table with confidences, OUT.tsv.
+
+    Sentences without text (empty or unreadable) are only in the table.
 
     Args:
-        mark_below: sentences of less confidence begin with [?].
+        mark_below: mark sentences of lower confidence with [?].
 
     Returns:
         The table.
 
     Raises:
-        ValueError: another ending.
+        ValueError: an unknown ending.
     """
     name, suffix = recording.stem, _kind(out)
     lines = ["\t".join(TABLE)]
@@ -377,7 +379,7 @@ def _span(cue: Cue, fps: float, text: str) -> Span:
 
 
 def _marked(cue: Cue, suffix: str, mark_below: float | None) -> str:
-    """The text of a cue; SubRip would take < and { for markup."""
+    """The text of a cue, without < and {, which are markup in SubRip."""
     unsure = mark_below is not None and cue.confidence is not None and cue.confidence < mark_below
     text = f"[?] {cue.text}" if unsure else cue.text
     if suffix == ".eaf":
@@ -393,12 +395,12 @@ def _kind(out: Path) -> str:
 
 
 def check_out(out: Path) -> None:
-    """Refuse an output that could not be written, before hours of work.
+    """Check that the output can be written, before hours of work.
 
     Raises:
-        ValueError, FileNotFoundError: another ending, a folder of that name, or no folder to write to.
+        ValueError, FileNotFoundError: an unknown ending, a folder with that name, or a missing parent folder.
     """
     _kind(out)
     if out.is_dir():
-        raise ValueError(f"-o {out}: a file name is needed, and there is a folder of that name")
+        raise ValueError(f"-o {out}: needs a file name, but this is a folder")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`load_model` and `translate`: a clip in, a sentence out."""
+"""`load_model` and `translate`: translate a clip to a sentence."""
 
 from __future__ import annotations
 
@@ -43,53 +43,52 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Translation:
-    """What a clip says, as far as the model can tell."""
+    """The translation of a clip."""
 
     text: str
     num_frames: int
-    """Frames the model was given, after thinning."""
+    """Frames given to the model, after thinning."""
     seconds: float
-    """Time it took, decoding included."""
+    """Time taken, including decoding."""
     notes: tuple[str, ...] = ()
-    """What was done to the clip (brought to the rate of training, read although damaged), and where the signer of key
-    points is in doubt, with frames."""
+    """How the clip was converted (resampled to the frame rate of training, read although damaged), and at which frames
+    key points may belong to another person."""
     verdict: Verdict = field(default_factory=Verdict)
-    """How far it can be trusted: probability, calibrated confidence, distance to the training clips."""
+    """Its reliability: probability, calibrated confidence, distance to the training clips."""
     warnings: tuple[str, ...] = ()
-    """Why it may not be trusted: a clip unlike those of training, another search than that of the calibration."""
+    """Why it may be unreliable: a clip unlike the training clips, or search settings other than in the calibration."""
     alternatives: tuple[tuple[str, float | None], ...] = ()
-    """Other sentences that the search ended with, best first, each with its probability (as of `Verdict`)."""
+    """Other final hypotheses of the search, best first, with their probabilities (as in `Verdict`)."""
 
     @property
     def confidence(self) -> float | None:
-        """Sentence chrF / 100 to be expected; None where the run is not calibrated
-        (`signcl evaluate RUN --split dev`)."""
+        """Expected sentence chrF / 100; None if the run is not calibrated (`signcl evaluate RUN --split dev`)."""
         return self.verdict.confidence
 
 
 @dataclass
 class Model:
-    """A translating system; see `load_model`."""
+    """A run that translates; see `load_model`."""
 
     run: Run
     device: str
     judge: Judge | None = None
-    """What it knows of its own answers; None where it was never calibrated."""
+    """Its calibration; None if it was never calibrated."""
     poses: PoseReader | None = None
-    """Of a run of key points: how it reads videos."""
+    """For a pose run: reads videos."""
 
 
 def load_model(source: str | Path, *, device: str = "auto", pose_python: str | None = None) -> Model:
-    """Load a finetuned run to translate with.
+    """Load a finetuned run for translation.
 
     Args:
-        source: a run folder, `demo:NAME` for one that comes with the package, or `org/name[@revision]` on the hub.
+        source: a run folder, `demo:NAME` for a shipped run, or `org/name[@revision]` on the hub.
         device: auto | cpu | cuda.
-        pose_python: of a run of key points that is given videos: the Python that has the extractor of its training;
-            None takes the environment of `signcl pose --install`.
+        pose_python: for a pose run applied to videos: a Python with the extractor of its training; None: the
+            environment of `signcl pose --install`.
 
     Raises:
-        FileNotFoundError, ValueError: nothing there, not a run folder, or a run that cannot translate.
+        FileNotFoundError, ValueError: nothing found, not a run folder, or a run that cannot translate.
     """
     place = pick_device(device)
     run = load_run(source)
@@ -100,15 +99,15 @@ def load_model(source: str | Path, *, device: str = "auto", pose_python: str | N
 
 
 def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputRecipe, str]:
-    """How a run reads a clip: at the rate of its training, where both have one and they differ.
+    """How a run reads a clip: resampled to the frame rate of its training if both rates are known and differ.
 
     Args:
-        run: its card says the rate (`fps`); of a card without it every frame is read.
-        clip: a video file; anything else has no rate.
-        fps: a rate to bring the clip to, instead.
+        run: the run; its card has the rate (`fps`); without it every frame is read.
+        clip: a video file; other inputs have no rate.
+        fps: a rate to resample the clip to instead.
 
     Returns:
-        The run's `input:` section for this clip, and what is to be said of it.
+        The run's `input:` section for this clip, and a note for the user.
 
     Raises:
         ValueError, OSError: the clip cannot be read.
@@ -124,12 +123,12 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
         return recipe, ""
     info = probe(clip)
     count = info.num_frames
-    if abs(len(rows) - count) <= max(1, 0.02 * count):  # jitter, and the 29.97 of 30
+    if abs(len(rows) - count) <= max(1, 0.02 * count):  # ignore jitter, and 29.97 versus 30
         return (recipe if fps is None else replace(recipe, fps=fps)), ""
     why = f"{fps:g} are asked for" if fps else f"the run was trained at {wanted:g}"
     mean = count / len(rows) * wanted
     rate = info.fps if info.fps and abs(info.fps - mean) < 0.1 * mean else mean  # frames may be unevenly spaced
-    note = f"{clip.name}: {rate:.4g} frames a second, {why}: its {count} frames become {len(rows)} by their times"
+    note = f"{clip.name}: {rate:.4g} frames per second, {why}: its {count} frames are resampled to {len(rows)}"
     return replace(recipe, fps=wanted), note
 
 
@@ -169,23 +168,23 @@ def translate(
     damaged: Damaged | None = None,
     alternatives: int = 0,
 ) -> Translation:
-    """Translate one clip. A video of another rate than the training's is brought to that, and this is said.
+    """Translate one clip. A video is resampled to the frame rate of training if necessary, which is reported.
 
     Args:
         model: from `load_model`.
-        clip: a video file or a folder of frames, of which a run of key points makes those of its training; a file of
-            features (.npy, .npz) or key points (.pose, .pkl, .json, a folder of OpenPose's frames); or an array, uint8
-            RGB [T, H, W, 3] or float features [T, D]. Several files of features are put side by side, in the order of
-            the run's `corpus.features`. `demo:NAME/clip-1` is a sample clip of a shipped run.
-        beams: beam size; None takes the recipe's.
-        fps: frames per second that a video is brought to; None takes the rate that the run was trained at.
-        damaged: what is done with a damaged video, see `read_frames`; None takes the recipe's `input.damaged`.
-        alternatives: most other sentences to be given. There are none with one beam, nor of systems whose search keeps
-            the best only.
+        clip: a video file or a folder of frames, from which a pose run estimates key points; a file of features (.npy,
+            .npz) or key points (.pose, .pkl, .json, a folder of OpenPose's frames); or an array, uint8 RGB [T, H, W, 3]
+            or float features [T, D]. Several files of features are concatenated per frame, in the order of the run's
+            `corpus.features`. `demo:NAME/clip-1` is a sample clip of a shipped run.
+        beams: beam size; None: the recipe's.
+        fps: frames per second to resample a video to; None: the rate of training.
+        damaged: how to handle a damaged video, see `read_frames`; None: the recipe's `input.damaged`.
+        alternatives: maximum number of other sentences to return. There are none with one beam, or for systems whose
+            search keeps only the best.
 
     Raises:
-        ValueError, OSError: the clip cannot be read, has no frames, or is of a kind the model was not trained on; beams
-            out of the bounds of `Decode`.
+        ValueError, OSError: the clip cannot be read, has no frames, or is of a kind that the model was not trained on;
+            beams outside the bounds of `Decode`.
     """
     started = time.perf_counter()
     run = model.run
@@ -226,7 +225,7 @@ def translate(
 
 
 def _others(answer: Answer, others: Sequence[Answer]) -> tuple[tuple[str, float | None], ...]:
-    """Other sentences of a search, best first, and their probabilities; of equal ones the best, in its place."""
+    """Other sentences of a search with their probabilities, best first, without duplicates."""
     found: dict[str, float | None] = {}
     for other in others:
         if other.text not in ("", answer.text):
@@ -235,15 +234,15 @@ def _others(answer: Answer, others: Sequence[Answer]) -> tuple[tuple[str, float 
 
 
 def why_no_confidence(model: Model) -> str:
-    """Why translations of a model have no confidence, and what learns it; empty where they have."""
+    """Why translations of a model have no confidence, and how to calibrate it; empty if they have."""
     if model.judge is None:
         learn = f"signcl evaluate {model.run.folder} --split dev"
-        return f"no confidence and no warning for unlike clips: `{learn}` learns both"
+        return f"no confidence and no out-of-domain warning: `{learn}` calibrates both"
     return model.judge.why_not
 
 
 def trust_of(found: Translation) -> dict[str, Any]:
-    """What a translation's JSON says of how far it can be trusted; null is not known."""
+    """The reliability entries in a translation's JSON; null means unknown."""
 
     def short(value: float | None) -> float | None:
         return None if value is None else round(value, 4)
@@ -260,7 +259,7 @@ def trust_of(found: Translation) -> dict[str, Any]:
 
 
 def _is_video(clip: str | Path | np.ndarray | Sequence[str | Path]) -> bool:
-    """Whether a clip is pictures, by its kind or name."""
+    """Whether a clip has pictures, judged by its type or name."""
     if isinstance(clip, np.ndarray):
         return clip.ndim == 4
     paths = _paths(clip)
@@ -274,7 +273,7 @@ def _estimated(
     recipe: InputRecipe,
     notes: list[str],
 ) -> np.ndarray:
-    """The features of a video for a run of key points."""
+    """The input features of a video for a pose run."""
 
     def note(line: str) -> None:
         notes.append(f"{name}: {line}")
@@ -285,7 +284,7 @@ def _estimated(
 
 
 def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], run: Run, recipe: InputRecipe) -> list[str]:
-    """Files of key points at another rate, and where their signer may be another person."""
+    """Notes on key points of another rate, and on frames where they may belong to another person."""
     if isinstance(clip, np.ndarray):
         return []
     rates = [key_point_rate_note(run, path) for path in _paths(clip)]
@@ -314,7 +313,7 @@ def _frames(
             raise FileNotFoundError(f"no clip at {path}")
         if len(paths) > 1 and not is_feature_file(path):
             raise ValueError(
-                f"{path}: side by side stand files of features or key points (.npy, .npz, .pose, ...), one of a clip"
+                f"{path}: only files of features or key points (.npy, .npz, .pose, ...) of one clip can be combined"
             )
     if len(paths) > 1:
         return load_raw(Sample(paths[0].stem, "", features=paths), recipe)

@@ -1,7 +1,7 @@
-"""The losses: SignCL and others on frames; contrast, CTC, distillation, cross-entropy on sentences.
+"""Loss functions: SignCL and others on frames; contrast, CTC, distillation and cross-entropy on sentences.
 
-Pure functions of tensors: no files, no configuration, no device moves. Each is a scalar, per-clip ones are means over
-clips that neither padding nor batch size moves, and none is ever NaN for finite input.
+All are pure functions of tensors: no files, no configuration, no device moves. Each returns a scalar that is never NaN
+for finite input. Losses per clip are averaged over clips and do not depend on padding or batch size.
 """
 
 from signcl.losses.distances import FrameDistances, frame_distances

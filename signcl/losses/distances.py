@@ -14,18 +14,18 @@ from signcl.losses.signcl import Options, check, scaled
 
 @dataclass(frozen=True)
 class FrameDistances:
-    """How far apart frames are, for choosing a distance margin and for logging. Means over clips that have any."""
+    """Distances between frames, to choose a distance margin and to log. Means over clips that have such pairs."""
 
     neighbour: Tensor
     """Mean distance of neighbouring frames."""
     far: Tensor
     """Mean distance of legal negative pairs."""
     active: Tensor
-    """Share of the legal negative pairs that are nearer than the distance margin, 0..1."""
+    """Share of the legal negative pairs that are closer than the distance margin, 0..1."""
     norm: Tensor
     """Mean length of a feature vector."""
     same: Tensor
-    """Share of the push that `same_sign` takes away from the legal negative pairs, 0..1; 0 without it."""
+    """Share of the push on legal negative pairs that `same_sign` removes, 0..1; 0 without it."""
 
 
 @torch.no_grad()
@@ -36,7 +36,9 @@ def frame_distances(
     distance_margin: float = 64.0,
     same_sign: float | None = None,
 ) -> FrameDistances:
-    """What `signcl_loss` (paper variant) sees: with `active` at 0 nothing is pushed, at 1 nothing has reached m.
+    """Measures the frame distances that `signcl_loss` (paper variant) works on.
+
+    If `active` is 0, the loss pushes no pair; if it is 1, no pair has reached the margin m.
 
     Args:
         features: [B, T, D]
@@ -46,7 +48,7 @@ def frame_distances(
         same_sign: as in `signcl_loss`.
 
     Returns:
-        Five scalars, 0 where no clip has such a pair.
+        Five scalars, each 0 if no clip has such a pair.
     """
     lengths, gap = check(features, lengths, frame_margin, None, doubled=True)
     with full_precision(features.device):
@@ -72,7 +74,7 @@ def frame_distances(
 
 
 def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values of each clip, then over the clips that have any."""
+    """Mean of the chosen values per clip, then over the clips that have any."""
     values, chosen = values.flatten(1), chosen.flatten(1)
     counts = chosen.sum(dim=1)
     each = (values * chosen).sum(dim=1) / counts.clamp(min=1)

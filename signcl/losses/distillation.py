@@ -1,4 +1,4 @@
-"""Distillation from one CTC head to another: the sequence head teaches the head on the convolution (VAC, SMKD)."""
+"""Distillation between CTC heads: the sequence head teaches the head on the convolution (VAC, SMKD)."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ __all__ = ["distillation_loss"]
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, step_lengths: Tensor, *, temperature: float = 8.0) -> Tensor:
-    """How far the student's glosses are from the teacher's, step by step; 0 where they agree.
+    """Divergence of the student's gloss distribution from the teacher's, per step; 0 if they agree.
 
-    t^2 * KL(p || q) with p = softmax(teacher[1:] / t) and q = softmax(student[1:] / t): the blank, class 0, is left
-    out, since a CTC head says blank nearly everywhere and would teach nothing else; t^2 keeps the gradient's size when
-    t changes. Mean over the real steps of a clip, then over clips: neither padding nor the length of the other clips
-    moves it. Nothing flows into the teacher. Float32, under autocast too.
+    t^2 * KL(p || q) with p = softmax(teacher[1:] / t) and q = softmax(student[1:] / t). The blank, class 0, is left
+    out: a CTC head predicts blank at nearly every step, so the student would learn little else. The factor t^2 keeps
+    the size of the gradient when t changes. The mean is over the real steps of a clip, then over clips, so padding and
+    the lengths of other clips have no effect. No gradient reaches the teacher. Float32, under autocast too.
 
     Args:
-        student: logits or log-probabilities (the softmax does not see the difference). [B, S, C]
-        teacher: likewise. [B, S, C]
+        student: logits or log-probabilities (the softmax of both is the same). [B, S, C]
+        teacher: logits or log-probabilities. [B, S, C]
         step_lengths: real steps of each clip. [B]
-        temperature: t; VAC has 8.
+        temperature: t; VAC uses 8.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: shapes that do not fit, fewer than one class beside the blank, a temperature that is not above 0.
+        ValueError: shapes that do not match, no class besides the blank, or a temperature that is not above 0.
 
-    Source: VAC, Min et al. 2021. Released code: mean over the padded steps of a batch, padding included.
+    Source: VAC, Min et al. 2021. Released code: mean over all steps of a batch, including padding.
     """
     if student.dim() != 3 or student.shape != teacher.shape or step_lengths.shape != student.shape[:1]:
         raise ValueError(
-            f"distillation_loss needs student and teacher of one shape [B, S, C] and step_lengths [B], got "
+            f"distillation_loss needs student and teacher of the same shape [B, S, C] and step_lengths [B], got "
             f"{list(student.shape)}, {list(teacher.shape)} and {list(step_lengths.shape)}."
         )
     if student.shape[2] < 2 or not temperature > 0:
         raise ValueError(
-            f"distillation_loss needs a class beside the blank and a temperature above 0, got {student.shape[2]} "
+            f"distillation_loss needs a class besides the blank and a temperature above 0, got {student.shape[2]} "
             f"classes and temperature {temperature}."
         )
     with full_precision(student.device):

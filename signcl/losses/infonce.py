@@ -1,6 +1,6 @@
-"""SignInfoNCE: the frame contrast as a choice among frames (softmax over similarities) instead of distances.
+"""SignInfoNCE: the frame contrast as a softmax over similarities instead of a hinge on distances.
 
-Not in the paper; the released code defines it and never uses it. Same positives and negatives as `signcl_loss`.
+Not in the paper; the released code defines it but never uses it. Same positives and negatives as `signcl_loss`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from signcl.losses.precision import full_precision
 from signcl.losses.sentence import unit_rows
 from signcl.losses.signcl import check, listed_negatives
 
-NOTHING = -1e30  # log of no similarity at all; minus infinity would turn gradients into NaN
+NOTHING = -1e30  # log of an empty sum; minus infinity would turn gradients into NaN
 
 
 def sign_infonce(
@@ -30,24 +30,26 @@ def sign_infonce(
     normalize: bool = True,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """How hard it is to tell a frame's neighbours from far frames by similarity s = x_i . x_j / temperature.
+    """How hard it is to tell a frame's neighbours from far frames by similarity; lower is better.
+
+    With the similarity s_ij = x_i . x_j / temperature:
 
     fixed:    1/B sum_b 1/N_b sum_t mean_{|i-t|=1} log(1 + sum_n exp(s_tn - s_ti)), n beyond 2 * frame_margin, only
-              frames below `lengths`. A frame without any negative adds exactly 0.
+              frames below `lengths`. A frame without negatives adds exactly 0.
     released: 1/(B(T-4)) sum_{t=1}^{T-3} sum_b sum_{i=t-1,t+1} -log softmax(s_ti) over both neighbours and the
-              negatives (2..T-3 beyond frame_margin); `lengths` ignored. Give normalize=False and negatives=40 as the
-              code does. T <= 4 gives exactly 0.
+              negatives (2..T-3 beyond frame_margin); `lengths` is ignored. The released code uses normalize=False and
+              negatives=40. T <= 4 gives exactly 0.
 
-    Log-sum-exp throughout, in float32: large products do not overflow, as they do in the released form.
+    Computed by log-sum-exp in float32: large products do not overflow as they do in the released code.
 
     Args:
         features: [B, T, D]
         lengths: [B]
         frame_margin: frames. [B] or number
-        temperature: 0.1 as released.
-        negatives: None = all, k = that many drawn, tensor = listed, all as in `signcl_loss`.
-        normalize: cosine similarity; a frame of zeros then has similarity 0 and gradient 0.
-        generator: for drawing.
+        temperature: 0.1 in the released code.
+        negatives: None = all, k = draw k, tensor = listed; as in `signcl_loss`.
+        normalize: cosine similarity; an all-zero frame then has similarity 0 and gradient 0.
+        generator: for drawing negatives.
 
     Returns:
         Scalar.
@@ -76,7 +78,7 @@ def sign_infonce(
         neighbour = (x[:, 1:] * x[:, :-1]).sum(dim=-1) / temperature  # [B, T-1]
         if fixed:
             others = _far_similarity(x, lengths, gap, temperature, negatives, generator, 0, padded)
-            pair = mask[:, 1:]  # (t, t+1) real; seen from t, and from t+1
+            pair = mask[:, 1:]  # (t, t+1) both real; counted from t and from t+1
             loss = F.softplus(F.pad(others[:, :-1] - neighbour, (0, 1))) * F.pad(pair, (0, 1))
             loss = loss + F.softplus(F.pad(others[:, 1:] - neighbour, (1, 0))) * F.pad(pair, (1, 0))
             positives = F.pad(pair, (0, 1)).long() + F.pad(pair, (1, 0)).long()
@@ -98,7 +100,7 @@ def _far_similarity(
     first: int,
     stop: int,
 ) -> Tensor:
-    """log sum of exp(similarity) over each anchor's negatives, `NOTHING` without any. [B, A]"""
+    """Log of the sum of exp(similarity) over each anchor's negatives, `NOTHING` if it has none. [B, A]"""
     padded = x.shape[1]
     edge = 2 * first  # the released candidates leave out two frames at either end
     time = torch.arange(padded, device=x.device)

@@ -1,4 +1,4 @@
-"""Lengths as people give them: one number per clip, from a tensor, array or list; a mask or a mix-up is refused."""
+"""Validates lengths given by callers: one number per clip, as a tensor, array or list; masks and mix-ups are errors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["one_per_clip", "refuse_swapped"]
 
 
 def one_per_clip(values: Tensor | Sequence[float] | Any, clips: int, name: str, device: torch.device) -> Tensor:
-    """One number per clip as a tensor. [B]
+    """Returns one number per clip as a tensor. [B]
 
     Args:
-        values: what the caller has: a tensor (stays where it is), numpy array, or list of numbers.
+        values: a tensor (stays on its device), a numpy array or a list of numbers.
         clips: B.
-        name: what to call the values in a message, e.g. `lengths`.
-        device: where a list or array goes.
+        name: name of the values for error messages, e.g. `lengths`.
+        device: device for a list or array.
 
     Raises:
-        ValueError: none given, text, a mask, or another number of them than there are clips.
+        ValueError: None, text, a mask, or a count that differs from the number of clips.
     """
     if values is None:
         raise ValueError(f"{name} must be one number per clip, [{clips}], got None.")
@@ -44,13 +44,13 @@ def one_per_clip(values: Tensor | Sequence[float] | Any, clips: int, name: str, 
 
 
 def refuse_swapped(lengths: Tensor, num_words: Tensor, frames: int) -> None:
-    """Refuse numbers of words in place of lengths and lengths in place of words.
+    """Raises an error if `lengths` and `num_words` look swapped.
 
-    Seen where the features are padded to the largest of `num_words` and no clip is that long. Numbers on a GPU are not
-    looked at, because the host would wait for the device.
+    They do if the features are padded to the largest of `num_words` and no clip is that long. Tensors on a GPU are not
+    checked, because the host would have to wait for the device.
 
     Raises:
-        ValueError: they are swapped.
+        ValueError: the two look swapped.
     """
     if lengths.device.type != "cpu" or num_words.device.type != "cpu" or torch.compiler.is_compiling():
         return

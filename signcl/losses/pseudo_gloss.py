@@ -1,4 +1,4 @@
-"""The loss of pseudo-gloss pretraining: which words of the sentence are signed somewhere in the clip."""
+"""The loss of pseudo-gloss pretraining: predict which words of the sentence are signed somewhere in the clip."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ from signcl.losses.sentence import _Capped
 
 __all__ = ["pseudo_gloss_log_probs", "pseudo_gloss_loss"]
 
-COLDEST, HOTTEST = 0.01, 1.0  # that a temperature is held between
+COLDEST, HOTTEST = 0.01, 1.0  # bounds of a temperature
 
 
 def pseudo_gloss_log_probs(
     similarity: Tensor, step_lengths: Tensor, class_temperature: Tensor, time_temperature: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """How sure it is that each pseudo-gloss is signed in the clip, and that it is not, as logarithms.
+    """Log-probability that each pseudo-gloss is signed in the clip, and that it is not.
 
         p(g) = sum_s softmax over time(cosine / time_temperature)_{s, g}
                      * softmax over classes(cosine / class_temperature)_{s, g}
 
-    with a null class of cosine 0 among the classes. As p is a weighted mean of class probabilities, 1 - p is the same
-    mean of theirs not being the class, so that both logarithms are sums of exponentials: no 1 - p is ever formed.
-    Float32.
+    with a null class of cosine 0 among the classes. p is a weighted mean of class probabilities, and 1 - p is the same
+    mean of their complements, so both logarithms are log-sum-exps and 1 - p is never computed by subtraction. Float32.
 
     Args:
         similarity: cosines. [B, S, P]
         step_lengths: real steps, at least 1. [B]
-        class_temperature, time_temperature: scalars, or one number each; held between 0.01 and 1. One that lies
-            outside still gets the gradient that brings it back (released code: none).
+        class_temperature, time_temperature: scalar tensors, or tensors of one number; clamped to 0.01..1. A value
+            outside still gets the gradient that brings it back (released code: no gradient).
 
     Returns:
-        ln p and ln (1 - p). Twice [B, P]
+        ln p and ln (1 - p). [B, P] each
 
-    Source: Sign2GPT (ICLR 2024). Released code holds p itself between 1e-8 and 1 - 1e-8, so that a loss of a word is at
-    most 18.4.
+    Source: Sign2GPT (ICLR 2024). The released code clamps p to 1e-8..1 - 1e-8, so the loss of a word is at most 18.4.
     """
     if similarity.dim() != 3 or step_lengths.shape != similarity.shape[:1]:
         raise ValueError(
@@ -51,7 +49,7 @@ def pseudo_gloss_log_probs(
         classes = F.pad(logits, (0, 1))  # the null class is last; [B, S, P + 1]
         total = classes.logsumexp(dim=2, keepdim=True)
         in_class = logits - total
-        # ln(1 - softmax) keeps its digits below 1/2; the one class that may lie above has the sum of all others
+        # ln(1 - softmax) is exact enough below 1/2; the one class that may be above it takes the sum of all others.
         top = F.one_hot(classes.argmax(dim=2), classes.shape[2]).bool()
         rest = classes.masked_fill(top, -torch.inf).logsumexp(dim=2, keepdim=True) - total
         is_top = top[:, :, :-1]
@@ -62,7 +60,7 @@ def pseudo_gloss_log_probs(
 
 
 def _held(temperature: Tensor) -> Tensor:
-    """The temperature between its bounds, with the gradient that brings it back."""
+    """The temperature clamped to its bounds; outside, it still gets the gradient that brings it back."""
     warm: Tensor = -_Capped.apply(-temperature, -COLDEST)  # type: ignore[no-untyped-call]
     held: Tensor = _Capped.apply(warm, HOTTEST)  # type: ignore[no-untyped-call]
     return held
@@ -73,19 +71,19 @@ def pseudo_gloss_loss(
 ) -> Tensor:
     """How badly the words of the sentence are found in the clip: 0 is perfect.
 
-    -mean over clips and pseudo-glosses of y ln p + (1 - y) ln (1 - p), with p of `pseudo_gloss_log_probs`.
+    -mean over clips and pseudo-glosses of y ln p + (1 - y) ln (1 - p), with p from `pseudo_gloss_log_probs`.
 
     Args:
-        similarity: cosines of steps and pseudo-glosses. [B, S, P]
+        similarity: cosines between steps and pseudo-glosses. [B, S, P]
         step_lengths: real steps. [B]
-        targets: 1 where the sentence has the pseudo-gloss, else 0. [B, P]
+        targets: 1 if the sentence has the pseudo-gloss, else 0. [B, P]
         class_temperature, time_temperature: see `pseudo_gloss_log_probs`.
 
     Returns:
-        Scalar. The published term is 10 times this: give it the weight 10.
+        Scalar. The published term is 10 times this: give it weight 10.
 
     Raises:
-        ValueError: shapes that do not fit, or no pseudo-gloss at all.
+        ValueError: shapes that do not match, or no pseudo-glosses.
 
     Source: Sign2GPT (ICLR 2024).
     """

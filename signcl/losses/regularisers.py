@@ -1,7 +1,7 @@
-"""Losses on frame features that ask for slow, robust and evenly spread features, without any negative pair.
+"""Losses that make frame features slow, robust and evenly spread, without negative pairs.
 
-They take the place of SignCL's push: `slow_loss` and `invariance_loss` alone would let all features collapse into one
-point, `sigreg_loss` alone keeps them spread like a Gaussian cloud. Whether they help translation is not measured yet.
+They replace SignCL's push. With `slow_loss` and `invariance_loss` alone, all features could collapse into one point;
+`sigreg_loss` prevents that by keeping them spread like a Gaussian. Whether they help translation is not measured yet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KNOTS, WIDEST = 17, 5.0  # points at which the characteristic functions are comp
 
 
 def normalized_frames(features: Tensor) -> Tensor:
-    """Each frame with mean 0 and variance 1 over its D numbers, in float32 or more: what these losses look at."""
+    """Each frame with mean 0 and variance 1 over its D numbers, in float32 or wider: the input of these losses."""
     wide = features if features.dtype == torch.float64 else features.float()
     return F.layer_norm(wide, wide.shape[-1:])
 
@@ -34,7 +34,7 @@ def slow_loss(features: Tensor, lengths: Tensor) -> Tensor:
         features: one vector per frame. [B, T, D]
         lengths: frames without padding. [B]
 
-    Source: slow feature analysis (Wiskott and Sejnowski 2002), in this form ours.
+    Source: slow feature analysis (Wiskott and Sejnowski 2002); this form is ours.
     """
     lengths = check_frames(features, lengths, "slow_loss")
     with full_precision(features.device):
@@ -45,13 +45,13 @@ def slow_loss(features: Tensor, lengths: Tensor) -> Tensor:
 
 
 def invariance_loss(features: Tensor, other: Tensor, lengths: Tensor) -> Tensor:
-    """How far a frame is from itself under another augmentation: lower is more robust. Scalar
+    """How far a frame is from the same frame under another augmentation: lower is more robust. Scalar
 
     mean over clips of mean_t |z_t - z'_t|^2 / D, with z and z' the layer-normalized frames of two views.
 
     Args:
         features: one vector per frame. [B, T, D]
-        other: of the same frames in another view. [B, T, D]
+        other: features of the same frames in another view. [B, T, D]
         lengths: frames without padding. [B]
 
     Source: as in VICReg (Bardes et al. 2022), per frame.
@@ -59,7 +59,7 @@ def invariance_loss(features: Tensor, other: Tensor, lengths: Tensor) -> Tensor:
     lengths = check_frames(features, lengths, "invariance_loss")
     if other.shape != features.shape:
         raise ValueError(
-            f"invariance_loss needs two views of one shape, got {list(features.shape)} and {list(other.shape)}."
+            f"invariance_loss needs two views of the same shape, got {list(features.shape)} and {list(other.shape)}."
         )
     with full_precision(features.device):
         z, views = (normalized_frames(clean_frames(x, lengths)) for x in (features, other))
@@ -80,15 +80,15 @@ def sigreg_loss(
     mean over random unit directions a of  int |phi(u) - exp(-u^2 / 2)|^2 exp(-u^2 / 2) du,  with phi the empirical
     characteristic function of a^T z over the frames, by the trapezoidal rule on 17 points of [-5, 5].
 
-    It sees the batch as one cloud, so it depends on which clips are in it, as a contrast does. Frames are drawn with
-    replacement where there are more than `frames`.
+    The batch is treated as one sample, so the loss depends on which clips are in it, as a contrastive loss does. If
+    there are more than `frames` frames, that many are drawn with replacement.
 
     Args:
         features: one vector per frame, layer-normalized here. [B, T, D]
         lengths: frames without padding. [B]
-        directions: random directions; fresh ones in each call.
-        frames: frames of the batch that are looked at; None takes all.
-        generator: for directions and the draw; None is torch's own.
+        directions: number of random directions, drawn anew in each call.
+        frames: largest number of frames used; None uses all.
+        generator: for directions and drawn frames; None is torch's default.
 
     Source: SIGReg of LeJEPA (arXiv 2511.08544), on frames.
     """
@@ -114,20 +114,20 @@ def sigreg_loss(
 
 
 def drawn_frames(real: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Places of real frames, drawn with replacement. [count] long
+    """Indices of real frames, drawn with replacement. [count] long
 
     Args:
         real: 1 for a real frame, 0 for padding. [N] float
     """
     drawn_on = real.device if generator is None else generator.device
-    # The r-th real frame is where the running count of real frames passes r: no waiting for the device.
+    # The r-th real frame is where the running count of real frames passes r. This never waits for the device.
     running = real.cumsum(0)
     rank = torch.rand(count, generator=generator, device=drawn_on).to(real.device) * running[-1]
     return torch.searchsorted(running, rank.to(running.dtype), right=True).clamp(max=len(real) - 1)
 
 
 def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:
-    """The lengths as a tensor [B]; shapes that do not fit are refused."""
+    """Validates the features and returns the lengths as a tensor. [B]"""
     if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
         raise ValueError(
             f"{name} needs float features [B, T, D] with B >= 1, got {features.dtype} {list(features.shape)}."
@@ -136,5 +136,5 @@ def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:
 
 
 def clean_frames(features: Tensor, lengths: Tensor) -> Tensor:
-    """The frames with zeros on padding, so that what stands there, even NaN, changes nothing."""
+    """The frames with padding set to zero, so that its values, even NaN, have no effect."""
     return features.masked_fill(~frame_mask(lengths, features.shape[1])[..., None], 0)

@@ -1,6 +1,6 @@
-"""Losses of a whole sentence: video-text contrast, similarity transfer, CTC and label-smoothed cross-entropy.
+"""Sentence-level losses: video-text contrast, similarity transfer, CTC and label-smoothed cross-entropy.
 
-And `weighted_sum`, the one line that adds named terms to the loss that is trained (Eq. 6).
+`weighted_sum` adds the named terms to the training loss (Eq. 6).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from signcl.losses.precision import full_precision
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows of length 1; a row of zeros stays zero and passes no gradient. [..., D]"""
+    """Rows scaled to length 1; an all-zero row stays zero and passes no gradient. [..., D]"""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / torch.where(norm > 1e-12, norm, torch.inf)
 
 
 class _Capped(torch.autograd.Function):
-    """min(value, top), whose gradient still lets a value above `top` come down again."""
+    """min(value, top), with a gradient that still lets a value above `top` come down."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, top: float) -> Tensor:
@@ -48,33 +48,33 @@ def clip_loss(
 ) -> Tensor:
     """How badly clips and sentences of a batch find each other, both ways; ln(B) is chance, 0 perfect.
 
-    logits = exp(logit_scale) * cos(video_i, text_j); the mean of both directions of
+    logits = exp(logit_scale) * cos(video_i, text_j); the loss is the mean over both directions of
     one_hot:  cross-entropy with the clip's own sentence;
     released: KL divergence (batch mean) from softmax(10 * identity), nearly one-hot; 0 is reached only at that target.
 
-    The batch is the question, so this loss does depend on it; with several ranks gather the rows, with gradient, first.
-    A batch of one is exactly 0. Float32, under autocast too.
+    The loss depends on which clips share a batch. With several ranks, first gather the rows, with gradient.
+    A batch of one gives exactly 0. Float32, under autocast too.
 
     Args:
         video: clip embeddings, any length. [B, E]
         text: sentence embeddings, any length. [B, E]
-        logit_scale: natural logarithm of the factor, as CLIP learns it (starts at ln(1/0.07)). Scalar.
-        sentence_ids: equal numbers for equal sentences: such clips are no negatives of each other. None: all are,
-            as released. [B]
+        logit_scale: natural logarithm of the factor, as learned by CLIP (starts at ln(1/0.07)). Scalar.
+        sentence_ids: equal numbers for equal sentences: their clips are not negatives of each other. None: all other
+            clips are negatives, as released. [B]
         target: "released" for "as released" recipes.
-        max_scale: the factor is held at or below it (CLIP: 100; released: no bound).
+        max_scale: upper bound of the factor (CLIP: 100; released: no bound).
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: shapes that do not fit, an empty batch, unknown target.
+        ValueError: shapes that do not match, an empty batch, an unknown target.
 
-    Source: GFSLT-VLP, SLRCLIP. Released code: no cap, duplicates are negatives, negatives of one GPU only.
+    Source: GFSLT-VLP, SLRCLIP. Released code: no bound, duplicates are negatives, negatives from one GPU only.
     """
     if video.dim() != 2 or video.shape != text.shape or not len(video):
         raise ValueError(
-            f"clip_loss needs video and text embeddings of one shape [B, E], B >= 1, got {list(video.shape)} and "
+            f"clip_loss needs video and text embeddings of the same shape [B, E], B >= 1, got {list(video.shape)} and "
             f"{list(text.shape)}."
         )
     with full_precision(video.device):
@@ -85,7 +85,7 @@ def clip_loss(
 
 
 def capped_scale(logit_scale: Tensor, dtype: torch.dtype, top: float) -> Tensor:
-    """exp(logit_scale), at most `top`, whose gradient still lets it come down from there. Scalar"""
+    """exp(logit_scale), at most `top`, with a gradient that still lets it come down from there. Scalar"""
     scale: Tensor = _Capped.apply(logit_scale.to(dtype), math.log(top))  # type: ignore[no-untyped-call]
     return scale.exp()
 
@@ -102,8 +102,8 @@ def both_ways(
     Args:
         of_clips: row i: clip i against every sentence. [B, B]
         of_sentences: row j: sentence j against every clip. [B, B]
-        select: (rows of a direction without gradient, what may be a negative) -> the negatives that take part, each
-            [B, B]; None: all that may.
+        select: (logits of one direction without gradient, mask of possible negatives) -> mask of the negatives to use,
+            each [B, B]; None: all of them.
     """
     if target not in ("one_hot", "released"):
         raise ValueError(f"clip_loss needs target one_hot or released, got {target!r}.")
@@ -117,7 +117,7 @@ def both_ways(
     sharp = 10.0 if target == "released" else torch.inf
     losses = []
     for direction in (of_clips, of_sentences):
-        out = twins if select is None else ~(own | select(direction.detach(), ~(own | twins)))  # takes no part
+        out = twins if select is None else ~(own | select(direction.detach(), ~(own | twins)))  # excluded
         wanted = torch.where(own, 1.0, torch.where(out, 0.0, math.exp(-sharp))).to(of_clips.dtype)
         wanted = wanted / wanted.sum(dim=1, keepdim=True)
         log_probs = direction.masked_fill(out, -torch.inf).log_softmax(dim=1).masked_fill(out, 0.0)
@@ -126,22 +126,22 @@ def both_ways(
 
 
 def sentence_similarity_loss(clips: Tensor, sentences: Tensor) -> Tensor:
-    """How far clips are from being as alike as their sentences are; 0 is perfect.
+    """How much the similarities between clips differ from those between their sentences; 0 is perfect.
 
     Mean over the pairs i < j of the batch of (cos(clip_i, clip_j) - cos(sentence_i, sentence_j))^2.
 
-    The batch is the question; with several ranks gather the rows, with gradient, first. A batch of one has no pair and
-    is exactly 0. A vector of zeros has cosine 0 with every other. Float32, under autocast too.
+    The loss depends on which clips share a batch. With several ranks, first gather the rows, with gradient. A batch of
+    one has no pairs and gives exactly 0. An all-zero vector has cosine 0 with every other. Float32, under autocast too.
 
     Args:
         clips: one vector per clip, e.g. the mean of its encoder states. [B, D]
-        sentences: one vector per sentence, of any other size; passes no gradient. [B, E]
+        sentences: one vector per sentence, of any size E; gets no gradient. [B, E]
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: shapes that do not fit, an empty batch.
+        ValueError: shapes that do not match, an empty batch.
 
     Source: Yin et al. 2023 (GASLT), section 3.3, Eq. 8-10.
     """
@@ -158,7 +158,9 @@ def sentence_similarity_loss(clips: Tensor, sentences: Tensor) -> Tensor:
 
 
 def ctc_too_long(targets: Tensor, step_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-    """Which clips are too short for their glosses: CTC needs a step per gloss, and one more between equal neighbours.
+    """Marks clips that are too short for their glosses.
+
+    CTC needs one step per gloss and one more between equal neighbouring glosses.
 
     Args:
         targets: gloss classes, padded. [B, G]
@@ -182,26 +184,26 @@ def ctc_loss(
     reduction: Literal["clip", "gloss"] = "clip",
     too_long: Literal["error", "skip"] = "error",
 ) -> Tensor:
-    """How improbable the gloss sequence is, over all its alignments; lower is better.
+    """Negative log-probability of the gloss sequence, summed over all its alignments; lower is better.
 
-    clip:  mean over clips of -ln p(glosses | clip), as VAC counts it.
-    gloss: mean over clips of -ln p(glosses | clip) / G, with G the number of the clip's glosses (at least 1): torch's
-           default, hence neccam/slt's. About G times smaller, and a clip weighs the same however many glosses it has.
+    clip:  mean over clips of -ln p(glosses | clip), as in VAC.
+    gloss: mean over clips of -ln p(glosses | clip) / G, with G the number of glosses of the clip (at least 1): torch's
+           default, hence neccam/slt's. About G times smaller; a clip weighs the same however many glosses it has.
 
     Class 0 is the blank. torch's `zero_infinity` is on: a clip whose probability underflows to 0 adds 0 instead of
-    infinity. Clips too short for their glosses would be such a case and so vanish from training in silence; here they
-    are an error, or skipped by your word and not counted in the mean. Looking for them waits for the device. Float32.
+    infinity. It would also silently drop clips that are too short for their glosses from training. Here they are an
+    error, or with `too_long="skip"` left out of the mean. This check waits for the device. Float32.
 
     Args:
         log_probs: log-softmax over classes. [B, S, C]
-        targets: gloss classes 1..C-1, padded with anything. [B, G]
+        targets: gloss classes 1..C-1, padded with any value. [B, G]
         step_lengths: [B]
         target_lengths: [B]
-        reduction: what a clip's loss is divided by: nothing, or the number of its glosses.
-        too_long: what to do with clips that `ctc_too_long` names.
+        reduction: "gloss" divides the loss of a clip by its number of glosses, "clip" does not.
+        too_long: what to do with clips that `ctc_too_long` marks.
 
     Returns:
-        Scalar; 0 where every clip is skipped.
+        Scalar; 0 if every clip is skipped.
 
     Raises:
         ValueError: clips too short for their glosses (`too_long="error"`), a class out of range, an unknown option.
@@ -224,7 +226,7 @@ def ctc_loss(
     if too_long == "error" and bool(short.any()):
         rows = short.nonzero().flatten().tolist()
         raise ValueError(
-            f"ctc_loss needs a step per gloss (and one more between equal neighbours), but rows {rows} have "
+            f"ctc_loss needs one step per gloss (and one more between equal neighbours), but rows {rows} have "
             f"{step_lengths[short].tolist()} steps for {target_lengths[short].tolist()} glosses; drop these clips, "
             f"pool less, or pass too_long='skip'."
         )
@@ -243,22 +245,22 @@ def ctc_loss(
 
 
 def label_smoothed_cross_entropy(logits: Tensor, tokens: Tensor, pad_id: int, smoothing: float = 0.0) -> Tensor:
-    """How improbable the sentence is, token by token: mean over the valid tokens of the batch.
+    """Cross-entropy with label smoothing, averaged over the valid tokens of the batch.
 
-    (1 - smoothing) * -ln p(token) + smoothing * mean over the vocabulary of -ln p; exactly torch's cross-entropy, but
-    0 instead of NaN where no token is valid. Float32.
+    (1 - smoothing) * -ln p(token) + smoothing * mean over the vocabulary of -ln p. Same as torch's cross-entropy, but
+    0 instead of NaN if no token is valid. Float32.
 
     Args:
         logits: [B, U, V]
         tokens: padded with `pad_id`. [B, U]
-        pad_id: token that does not count.
+        pad_id: the padding token, which is ignored.
         smoothing: 0..1; the released code trains with 0.2.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: logits and tokens do not fit.
+        ValueError: the shapes of logits and tokens do not match.
     """
     if logits.shape[:-1] != tokens.shape:
         raise ValueError(
@@ -277,10 +279,10 @@ def label_smoothed_cross_entropy(logits: Tensor, tokens: Tensor, pad_id: int, sm
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The loss that is trained, Eq. 6: every named term times its weight. Scalar.
+    """The training loss, Eq. 6: the sum of the named terms times their weights. Scalar
 
     Raises:
-        ValueError: a term without a weight or a weight without a term, so that none is logged and yet not trained.
+        ValueError: a term without a weight or a weight without a term. No term can thus be logged but not trained.
     """
     if not terms or terms.keys() != weights.keys():
         raise ValueError(f"loss.weights names {sorted(weights)}, but this stage computes {sorted(terms)}")

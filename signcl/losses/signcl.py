@@ -1,7 +1,7 @@
 """SignCL, the frame contrast of the paper: frame margins, the loss in its two variants, and a module for other models.
 
-Neighbouring frames are pulled together; frames more than a gap apart, hence of other signs, are pushed away from each
-other. Paper section 4.1, Eq. 4-5. Where paper and released code differ: docs/paper-vs-code.md.
+Neighbouring frames are pulled together. Frames more than a gap apart are taken to show different signs and are pushed
+apart. Paper section 4.1, Eq. 4-5. docs/paper-vs-code.md lists where paper and released code differ.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ MarginMode = Literal["absolute", "relative"]
 Part = Literal["both", "pull", "push"]
 DISTANCE_MARGINS = {"paper": 64.0, "released": 32.0}  # m of Eq. 5, after SMKD's inter-gloss distance; M of the code
 ZIPF = 2.3  # spoken words per gloss, paper section 4.1
-WHOLE = 1e-3  # frames: a gap this near below a whole number is that number, so that 2 * 10 * 2.3 is 46 everywhere
-TINY = 1e-18  # equal frames are divided by it; no distance whose square is a float32 is as small
+WHOLE = 1e-3  # frames: a gap less than this below a whole number counts as that number, so 2 * 10 * 2.3 is always 46
+TINY = 1e-18  # divisor for equal frames; smaller than any distance whose square is a float32
 
 
 def estimate_frame_margin(
     num_frames: Tensor | int, num_words: Tensor | int, words_per_gloss: float = ZIPF, floor: float = 10
 ) -> Tensor:
-    """About how many frames a sign lasts: max(floor, frames / words * words_per_gloss). [B] float32, not rounded
+    """Estimated duration of a sign in frames: max(floor, frames / words * words_per_gloss). [B] float32, not rounded
 
     Args:
         num_frames: frames of each clip, without padding. [B]
-        num_words: spoken words of each sentence (`signcl.data.text.count_words`; of Chinese 2.3 * characters / 2.18,
-            the characters per gloss of CSL-Daily). No words count as one, and then no negatives are left. [B]
+        num_words: spoken words of each sentence (`signcl.data.text.count_words`; for Chinese 2.3 * characters / 2.18,
+            where 2.18 is the characters per gloss of CSL-Daily). Zero counts as one, which leaves no negatives. [B]
         words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.
-        floor: smallest margin, frames; negatives lie more than twice the margin away.
+        floor: smallest margin, in frames; negatives are more than twice the margin away.
 
     Source: paper section 4.1. Released code: `released_frame_margin`.
     """
@@ -47,11 +47,11 @@ def estimate_frame_margin(
 
 
 def released_frame_margin(padded_frames: int, padded_tokens: int) -> int:
-    """The one gap that the released trainers pass for a batch, doubled already; for `variant="released"` only.
+    """The gap that the released trainers use for a whole batch, already doubled; for `variant="released"` only.
 
-    g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), T the frames of the longest clip with its edge
-    copies (16 or more), U the tokens of the longest sentence with its end marks. Below 0 (T < 30) every frame is a
-    negative of every other and of itself. Source: released code, train_*_SignCL.py.
+    g = min(2 * max(10, int((T // U + 1) * 2.3)), int((T - 30) / 2)), with T the frames of the longest clip including
+    its edge copies (16 or more) and U the tokens of the longest sentence including its end marks. If g is below 0
+    (T < 30), every frame is a negative of every other and of itself. Source: released code, train_*_SignCL.py.
     """
     return min(max(10, int((padded_frames // padded_tokens + 1) * 2.3)) * 2, int((padded_frames - 30) / 2))
 
@@ -70,42 +70,43 @@ def signcl_loss(
     part: Part = "both",
     same_word: Tensor | None = None,
 ) -> Tensor:
-    """How badly neighbouring frames lie apart and far frames together: lower means clearer signs. Scalar
+    """The SignCL loss: pulls neighbouring frames together and pushes far frames apart; lower is better. Scalar
 
     paper:    1/B sum_b 1/N_b sum_t [ mean_{|i-t|=1} d(t,i) + mean_{|j-t|>2*frame_margin} max(0, m - d(t,j)) ], with
-              d Euclidean and m = 64. Only frames below `lengths` take part; a frame without any legal negative adds
-              its first half only, a clip of one frame exactly 0.
+              d Euclidean and m = 64. Only frames below `lengths` count. A frame without a legal negative adds only
+              the first half; a clip of one frame adds exactly 0.
     released: 1/(B(T-4)) sum_{t=1}^{T-3} mean_b [ mean_{|i-t|=1} softplus(d(t,i) - M)
-              + mean_{j in 2..T-3, |j-t|>frame_margin} softplus(M - d(t,j)) ], with d city-block and M = 32: divided by
-              the batch twice, `lengths` ignored, as released. The code gives NaN where a frame has no negative and
-              for T = 4; here such a frame adds its first half, and T <= 4 gives exactly 0.
+              + mean_{j in 2..T-3, |j-t|>frame_margin} softplus(M - d(t,j)) ], with d city-block and M = 32. As in the
+              released code, it divides by the batch size twice and ignores `lengths`. That code gives NaN if a frame
+              has no negative or T = 4; here such a frame adds only the first half, and T <= 4 gives exactly 0.
 
-    In float32 (float64 for float64), under autocast too. Never NaN for finite features: equal frames have gradient 0,
-    and what stands on padding, even NaN, changes nothing. Differentiable once. Raises ValueError for shapes that do not
-    fit, impossible options and lengths beyond T.
+    Computed in float32 (float64 for float64), under autocast too. Never NaN for finite features: equal frames get
+    gradient 0, and values on padding, even NaN, have no effect. Differentiable once. Raises ValueError for shapes that
+    do not match, impossible options and lengths beyond T.
 
     Args:
         features: one vector per frame. [B, T, D]
         lengths: frames without padding. [B]
-        frame_margin: frames, of each clip or of all. [B] or number
+        frame_margin: frames, per clip or one for all. [B] or number
         variant: "paper", or "released" for "as released" recipes.
         distance_margin: m or M, feature units; None = 64 (paper), 32 (released). With "relative" a factor; None = 1.
-        negatives: None uses every legal pair; k draws k per anchor without replacement, fewer where fewer are legal
-            ("released" with one margin for all draws them once for the whole batch, as the code does); a tensor
-            lists them, frame numbers per anchor, -1 = none, and then `frame_margin` is ignored. The anchors are
-            all T frames (paper) or frames 1..T-3 (released: A = T-3). [A, k] or [B, A, k]
-        generator: for drawing; None = torch's own.
-        distance_margin_mode: (paper) "relative": m = distance_margin * r, with r the mean distance of the clip's own
-            negatives, a constant to the gradient, so that features c times as large give c times the loss.
-        same_sign: (paper) a negative at distance d counts 1 / (1 + (same_sign * r / d)^8), a constant to the gradient:
-            a sign made twice in a clip is hardly pushed away from itself. 0.75 lies between what the paper finds within
-            a sign (SDR 0.62 to 0.69) and between signs (1). None counts all.
-        part: (paper) "pull" or "push" takes one half of the formula alone, to ask which of them helps.
-        same_word: (paper) how far two frames show one word, 0 to 1, a constant to the gradient: a negative counts
-            1 - same_word. With a_t the shares of the clip's words in frame t (`word_shares`) it is a_t^T a_j. None
-            counts all. [B, T, T]
+        negatives: None uses every legal pair.
+            A number k draws k per anchor without replacement, or fewer if fewer are legal ("released" with one margin
+            for all draws them once for the whole batch, as the released code does).
+            A tensor lists frame numbers per anchor, -1 = none; `frame_margin` is then ignored. The anchors are all T
+            frames (paper) or frames 1..T-3 (released: A = T-3). [A, k] or [B, A, k]
+        generator: for drawing negatives; None = torch's default.
+        distance_margin_mode: (paper) "relative": m = distance_margin * r, with r the mean distance of the clip's
+            negative pairs, constant for the gradient. Features c times as large then give c times the loss.
+        same_sign: (paper) weights a negative at distance d by 1 / (1 + (same_sign * r / d)^8), constant for the
+            gradient. A sign that occurs twice in a clip is then hardly pushed away from itself. 0.75 lies between the
+            paper's values within a sign (SDR 0.62 to 0.69) and between signs (1). None = weight 1.
+        part: (paper) "pull" or "push" computes only that half of the formula, for ablations.
+        same_word: (paper) how much two frames show the same word, 0 to 1, constant for the gradient: a negative has
+            weight 1 - same_word. With a_t the word shares of frame t (`word_shares`) it is a_t^T a_j. None = weight 1.
+            [B, T, T]
 
-    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md); the last four options: ours (docs/systems/beyond.md).
+    Source: paper Eq. 4-5; released code (docs/paper-vs-code.md). The last four options: ours (docs/systems/beyond.md).
     """
     options = _options(variant, distance_margin, distance_margin_mode, same_sign, part)
     lengths, gap = check(features, lengths, frame_margin, negatives, doubled=options.paper)
@@ -119,10 +120,10 @@ def signcl_loss(
 
 
 def _same_word(same_word: Tensor, features: Tensor, options: Options) -> Tensor:
-    """What a negative does not count. [B, T, T]"""
+    """Validates `same_word` and detaches it from the gradient. [B, T, T]"""
     clips, padded = features.shape[:2]
     if not options.paper:
-        raise ValueError("SignCL has same_word for variant paper only.")
+        raise ValueError("SignCL supports same_word for variant paper only.")
     if same_word.shape != (clips, padded, padded):
         raise ValueError(f"SignCL needs same_word [{clips}, {padded}, {padded}], got {list(same_word.shape)}.")
     return same_word.detach().to(features)
@@ -131,13 +132,13 @@ def _same_word(same_word: Tensor, features: Tensor, options: Options) -> Tensor:
 def anchors_with_negative(
     lengths: Tensor, padded: int, frame_margin: Tensor | float, variant: Variant = "paper"
 ) -> tuple[Tensor, Tensor]:
-    """How many anchors of a batch have a legal negative, and how many anchors there are; the host does not wait.
+    """Number of anchors in a batch that have a legal negative, and number of anchors; does not wait for the device.
 
-    Without any, the push of `signcl_loss` is 0 whatever the features are.
+    If no anchor has a legal negative, the push of `signcl_loss` is 0 for any features.
 
     Args:
         lengths, frame_margin, variant: as in `signcl_loss`.
-        padded: T of its features.
+        padded: T of the features.
     """
     paper = variant == "paper"
     margin = torch.as_tensor(frame_margin, dtype=torch.float32, device=lengths.device)
@@ -150,7 +151,7 @@ def anchors_with_negative(
 
 
 class Options(NamedTuple):
-    """What `signcl_loss` was asked for."""
+    """The validated options of `signcl_loss`."""
 
     paper: bool
     margin: float
@@ -161,7 +162,7 @@ class Options(NamedTuple):
 
     @property
     def by_mean(self) -> bool:
-        """Whether it needs mean distances, see `scaled`."""
+        """Whether the loss needs mean distances, see `scaled`."""
         return self.relative or self.same_sign is not None
 
 
@@ -173,11 +174,11 @@ def _options(
     if mode not in ("absolute", "relative"):
         raise ValueError(f"SignCL needs distance_margin_mode absolute or relative, got {mode!r}.")
     if same_sign is not None and not 0 < same_sign < math.inf:
-        raise ValueError(f"SignCL needs same_sign above 0, such as 0.75, or None to count all, got {same_sign}.")
+        raise ValueError(f"SignCL needs same_sign above 0, such as 0.75, or None to switch it off, got {same_sign}.")
     if part not in ("both", "pull", "push"):
         raise ValueError(f"SignCL needs part both, pull or push, got {part!r}.")
     if variant == "released" and (mode == "relative" or same_sign is not None or part != "both"):
-        raise ValueError("SignCL has distance_margin_mode=relative, same_sign and part for variant paper only.")
+        raise ValueError("SignCL supports distance_margin_mode=relative, same_sign and part for variant paper only.")
     margin = (1.0 if mode == "relative" else DISTANCE_MARGINS[variant]) if margin is None else float(margin)
     return Options(variant == "paper", margin, mode == "relative", same_sign, part != "push", part != "pull")
 
@@ -190,7 +191,10 @@ def check(
     *,
     doubled: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Validates the arguments; the lengths [B], and the gap: once or twice the margin, not rounded. [B, 1] or [1, 1]"""
+    """Validates the arguments and returns the lengths [B] and the gap in frames [B, 1] or [1, 1].
+
+    The gap is the margin, or twice the margin if `doubled`, not rounded.
+    """
     if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
         got = f"{features.dtype} {list(features.shape)}; one clip is features[None]"
         raise ValueError(f"frame contrast needs float features [B, T, D] with B >= 1, got {got}.")
@@ -214,7 +218,7 @@ def check(
 
 
 class _WithGradient(torch.autograd.Function):
-    """A scalar whose gradient was found along with it: autograd keeps [B, T, D] and computes nothing again."""
+    """A scalar whose gradient was computed with it: autograd stores [B, T, D] and recomputes nothing."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
@@ -223,7 +227,7 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():  # `gradient` would pass for a constant, and second derivatives would be wrong
+        if torch.is_grad_enabled():  # autograd would treat `gradient` as a constant: wrong second derivatives
             raise RuntimeError("signcl_loss can be differentiated once only; call backward without create_graph=True.")
         return ctx.saved_tensors[0] * upstream, None, None
 
@@ -234,27 +238,28 @@ def _contrast(
     clips, padded, _ = x.shape
     wanted = x.requires_grad and torch.is_grad_enabled()
     with torch.no_grad():
-        # Weights hold every mean of the formula: `anchor` of an anchor's partners, `neighbour` of a pair (t, t+1), half
-        # an anchor from either side, or a whole one from a side that has no other neighbour.
+        # Weights implement every mean of the formula. `anchor` is the weight of an anchor's mean over its partners.
+        # `neighbour` is the weight of a pair (t, t+1): half of each anchor's weight, or all of it if that anchor has no
+        # other neighbour.
         time = torch.arange(padded + 1, dtype=x.dtype, device=x.device)
         if options.paper:
-            left = lengths[:, None] - time  # frames of the clip from this one on; 0 and less is padding. [B, T + 1]
+            left = lengths[:, None] - time  # frames from this one to the end; 0 or less is padding. [B, T + 1]
             real = left > 0
             anchor = real / (left[:, :1].clamp(1, padded) * clips)  # 1 / (B N), 0 on padding. [B, T + 1]
-            neighbour = torch.lerp(anchor[:, 1:-1], anchor[:, 2:], -0.5)  # half as much again before padding,
-            neighbour[:, 0].add_(anchor[:, 1], alpha=0.5)  # and at the start
+            neighbour = torch.lerp(anchor[:, 1:-1], anchor[:, 2:], -0.5)  # 1.5 times as much at the end of the clip
+            neighbour[:, 0].add_(anchor[:, 1], alpha=0.5)  # and at its start
             anchor, left, first = anchor[:, :-1], left[:, :-1], 0
-            # Clips moved to the origin lose few digits in products. The mask is laid over the bits, as NaN * 0 is NaN;
-            # on a CPU that is six times as fast as torch.where.
+            # Subtracting the first frame keeps precision in the products. The mask is applied to the bits, because
+            # NaN * 0 is NaN; on a CPU this is six times as fast as torch.where.
             bits = torch.int64 if x.dtype == torch.float64 else torch.int32
             clean = (x - x[:, :1]).view(bits).bitwise_and_(-real[:, :-1, None].to(bits)).view(x.dtype)
         else:
-            anchor = x.new_full((1, 1), 1 / (clips * clips * (padded - 4)))  # as released: by the batch twice
+            anchor = x.new_full((1, 1), 1 / (clips * clips * (padded - 4)))  # as released: batch size counts twice
             neighbour = anchor.repeat(1, padded - 1)
             neighbour[:, :: padded - 3].mul_(0.5)  # anchors are frames 1..T-3: (0, 1) and (T-3, T-2) belong to one,
             neighbour[:, -1] = 0  # (T-2, T-1) to none
             clean, first = x, 1
-        apart = options.paper and options.push and listed is None  # finds its gradient itself
+        apart = options.paper and options.push and listed is None  # `_push_all` computes its own gradient
         push, gradient = None, torch.zeros_like(clean) if wanted and not apart else None
         if listed is not None and options.push:
             stop = lengths[:, None, None] if options.paper else padded
@@ -262,7 +267,7 @@ def _contrast(
             push = _push_listed(clean, first, listed, legal.to(x.dtype), anchor, options, gradient, same_word)
         elif apart:
             push, gradient = _push_all(clean, anchor, left, gap, options, wanted, same_word)
-        # The pull, on differences: neighbours may be so near that distances from products would be mostly rounding.
+        # The pull uses differences: neighbours may be so close that distances from products are mostly rounding error.
         neighbour = neighbour if options.pull else torch.zeros_like(neighbour)
         value, slope, steps = _pairs(clean[:, 1:] - clean[:, :-1], neighbour, options.margin, options.paper, True)
         value = value if push is None else value.add_(push, alpha=1.0 if listed is not None else 0.5)
@@ -273,7 +278,7 @@ def _contrast(
         value = _WithGradient.apply(x, value, gradient)  # type: ignore[no-untyped-call]
     if options.paper or listed is not None:
         return value
-    # City-block distances are sums over D, a part at a time: torch.cdist's gradient makes [B, T, T, D] on CUDA.
+    # City-block distances are summed over D in chunks: the gradient of torch.cdist allocates [B, T, T, D] on CUDA.
     legal = ((time[1:-3, None] - time[2:-3]).abs() > gap[..., None]).to(x.dtype)  # [1 or B, A, candidates]
     weight = legal * (anchor / legal.sum(dim=2).clamp(min=1))[..., None]
     parts = x.chunk(1 + x.numel() * padded // 2**26, dim=2)
@@ -284,23 +289,23 @@ def _contrast(
 def _push_all(
     x: Tensor, anchor: Tensor, left: Tensor, gap: Tensor, options: Options, wanted: bool, same_word: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Twice the push of all legal pairs (seen from i and from j) and, if wanted, its gradient: two matrix products."""
-    # Legal pairs are two real frames more than the gap apart. NaN compares false: padding is far from nothing.
+    """Twice the push of all legal pairs (counted from i and j) and, if wanted, its gradient; two matrix products."""
+    # A legal pair is two real frames more than the gap apart. NaN compares false, so padding is in no pair.
     place = F.threshold(left, 0, math.nan)
     far = (place[:, :, None] - place[:, None]).abs_().gt_(gap[:, :, None])  # 1 = legal, 0 = not. [B, T, T]
-    share = anchor / far.sum(dim=2)  # of each partner in its anchor's mean; not finite where there is none. [B, T]
-    # Squared distances |a|^2 + |b|^2 - 2ab. The squares are the product's own: TF32 rounds all three terms alike.
+    share = anchor / far.sum(dim=2)  # weight of each partner in its anchor's mean; not finite without partners. [B, T]
+    # Squared distances |a|^2 + |b|^2 - 2ab. The squares come from the same product, so TF32 rounds all terms equally.
     product = torch.bmm(x, x.mT)
     squares = product.diagonal(dim1=1, dim2=2)
     squared = (squares[:, :, None] + squares[:, None]).sub_(product, alpha=2)
-    del product, squares  # a CPU is quicker where the next tensors take their memory
+    del product, squares  # faster on a CPU: the next tensors reuse their memory
     inverse = F.threshold(squared, 0, math.inf).rsqrt_()  # 1 / d; 0 for equal frames, which have no direction
     m, counted = scaled(squared * inverse, far, options) if options.by_mean else (options.margin, None)
     short = far.mul_(m).addcmul_(squared, inverse, value=-1)  # m - d; -d for illegal pairs, never above 0
-    weight = share[:, :, None] + share[:, None]  # of the pair, seen from both anchors
+    weight = share[:, :, None] + share[:, None]  # of the pair, summed over both anchors
     weight = weight if counted is None else weight.mul_(counted)
     weight = weight if same_word is None else weight.mul_(1 - same_word)
-    # The gradient of relu: the weight where `short` is above 0, else 0, in one launch where torch.where takes three.
+    # The gradient of relu: the weight where `short` is above 0, else 0. One kernel launch; torch.where needs three.
     active: Tensor = torch.ops.aten.threshold_backward(weight, short, 0)
     value = torch.dot(active.view(-1), short.view(-1))
     if not wanted:
@@ -315,14 +320,14 @@ def _push_listed(
     x: Tensor, first: int, listed: Tensor, legal: Tensor, anchor: Tensor, options: Options, gradient: Tensor | None,
     same_word: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """The push of listed pairs, [B, A, k], of anchors first, first + 1, ..; adds its gradient to `gradient`."""
+    """The push of listed pairs [B, A, k] for anchors first, first + 1, ...; adds its gradient to `gradient`."""
     clips, padded, size = x.shape
     own = slice(first, first + listed.shape[1])
     starts = torch.arange(0, clips * padded, padded, device=x.device)[:, None, None]
     rows = (listed.clamp(0, padded - 1) + starts).permute(2, 0, 1).flatten(1).contiguous()  # [k, B * A]
-    weight = legal * (anchor / -legal.sum(dim=2).clamp(min=1))[..., None]  # negative: the push is away
+    weight = legal * (anchor / -legal.sum(dim=2).clamp(min=1))[..., None]  # negative: pushes apart
 
-    def differences(row: Tensor) -> Tensor:  # [B, A, 1, D]: one negative of every anchor at a time, never k of them
+    def differences(row: Tensor) -> Tensor:  # [B, A, 1, D]: one negative per anchor at a time, to save memory
         return x.view(-1, size).index_select(0, row).view(clips, -1, size).sub_(x[:, own])[:, :, None]
 
     m: Tensor | float = options.margin
@@ -344,7 +349,7 @@ def _push_listed(
 
 
 def _pairs(steps: Tensor, weight: Tensor, m: Tensor | float, paper: bool, pull: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of weight * term over pairs with differences `steps` [.., D]; its slope along them, and their directions."""
+    """Sum of weight * term over pairs with differences `steps` [.., D], its slope along them and their directions."""
     if paper:
         distance = torch.linalg.vector_norm(steps, dim=-1)
         term = distance if pull else (m - distance).clamp_(min=0)
@@ -357,19 +362,22 @@ def _pairs(steps: Tensor, weight: Tensor, m: Tensor | float, paper: bool, pull: 
 
 
 def scaled(distance: Tensor, legal: Tensor, options: Options) -> tuple[Tensor | float, Tensor | None]:
-    """m, and how much each pair counts (None: fully), by the mean distance of each clip's legal pairs. [B, .., ..]"""
+    """m and the weight of each pair (None: 1), from the mean distance of each clip's legal pairs. [B, .., ..]"""
     mean = (distance * legal).sum(dim=(1, 2), keepdim=True) / legal.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     m = options.margin * mean if options.relative else options.margin
     if options.same_sign is None:
         return m, None
     near = options.same_sign * mean / distance.clamp(min=1e-30)
-    return m, near.pow_(8).add_(1).reciprocal_()  # a logistic of ln d; infinity gives 0, as it should
+    return m, near.pow_(8).add_(1).reciprocal_()  # a logistic function of ln d; infinity correctly gives 0
 
 
 def listed_negatives(
     negatives: int | Tensor, x: Tensor, lengths: Tensor, gap: Tensor, whole: bool, generator: torch.Generator | None
 ) -> Tensor:
-    """Negatives as listed, or drawn for anchors 0..T-1 from each clip (`whole`), for 1..T-3 from 2..T-3. [B, A, k]"""
+    """The listed or drawn negatives of each anchor. [B, A, k]
+
+    Drawn ones: with `whole`, for anchors 0..T-1 from all frames of the clip; else for anchors 1..T-3 from 2..T-3.
+    """
     clips, padded = x.shape[:2]
     anchor = torch.arange(padded, device=x.device)[slice(None) if whole else slice(1, -2)]
     if not isinstance(negatives, Tensor):
@@ -384,10 +392,11 @@ def listed_negatives(
 def draw_negatives(
     anchor: Tensor, first: int, last: Tensor, gap: Tensor, count: int, generator: torch.Generator | None
 ) -> Tensor:
-    """`count` different frames j of first..last with |i-j| > gap for every anchor i, each set equally likely.
+    """Draws `count` distinct frames j in first..last with |i-j| > gap for every anchor i; each set is equally likely.
 
-    Robert Floyd's sampling: no frame is looked at that is not drawn, so the cost does not grow with the clip.
-    Anchors [A]; last, gap [B, 1] or [1, 1]; below 0 it lets the anchor in. -1 where fewer are legal. [B, A, count]
+    Robert Floyd's algorithm: only drawn frames are touched, so the cost does not grow with the clip.
+    Anchors [A]; last, gap [B, 1] or [1, 1]. A gap below 0 allows the anchor itself. Returns [B, A, count], filled with
+    -1 if fewer are legal.
     """
     stop, gap = last + 1, gap.floor().long()
     left = (torch.minimum(anchor - gap, stop) - first).clamp_(min=0)  # candidates before the anchor
@@ -396,7 +405,7 @@ def draw_negatives(
     tops = total[..., None] + torch.arange(-count, 0, device=anchor.device)  # below 0: fewer than `count` are legal
     uniform = torch.rand(tops.shape, generator=generator, device=(generator or anchor).device).to(anchor.device)
     drawn = torch.minimum((uniform * (tops + 1)).long(), tops)
-    for slot in range(1, count):  # a number that was drawn before is replaced by the largest, which cannot have been
+    for slot in range(1, count):  # a number drawn before is replaced by the largest, which cannot have been drawn yet
         top, pick = tops[..., slot], drawn[..., slot]
         pick.copy_(torch.where((drawn[..., :slot] == pick[..., None]).any(dim=2), top, pick))
     frames = torch.where(drawn < left[..., None], drawn + first, drawn + (right_start - left)[..., None])
@@ -404,11 +413,16 @@ def draw_negatives(
 
 
 class SignCL(nn.Module):
-    """`signcl_loss` with its frame margins, for any model that has one vector per frame; see docs/losses.md.
+    """`signcl_loss` as a module that computes the frame margins, for any model with one vector per frame.
 
-    Arguments are those of `signcl_loss` (`distance_margin` in units of your features: `frame_distances` tells what is
-    large for them) and `estimate_frame_margin`. `frame_margin_rule` "per_clip" is the paper's; "released" takes
-    `released_frame_margin`, one gap for the batch, for the paper variant at least 0; None is the variant's own.
+    The arguments are those of `signcl_loss` and `estimate_frame_margin`. `distance_margin` is in units of your
+    features; `frame_distances` shows typical values. `frame_margin_rule` selects how margins are computed:
+
+    - "per_clip": as in the paper.
+    - "released": `released_frame_margin`, one gap for the batch (at least 0 for the paper variant).
+    - None: the rule of the variant.
+
+    See docs/losses.md.
     """
 
     def __init__(
@@ -432,13 +446,13 @@ class SignCL(nn.Module):
         """The unweighted loss of a batch; the paper adds 0.01 times it. Scalar
 
         Args:
-            features: one vector per frame. After temporal pooling by 4 margins count steps: give floor=2.5. [B, T, D]
+            features: one vector per frame. After temporal pooling by 4, margins are in steps: set floor=2.5. [B, T, D]
             num_words: spoken words of each sentence. [B]
-            padded_frames: T of the released margin; None = frames of `features`.
-            padded_tokens: U of the released margin; None = the largest of `num_words`, which waits for the device.
+            padded_frames: T of `released_frame_margin`; None = frames of `features`.
+            padded_tokens: U of `released_frame_margin`; None = the largest of `num_words`, which waits for the device.
             same_word: as in `signcl_loss`. [B, T, T]
         """
-        if features.dim() == 3:  # else `signcl_loss` says what is wrong
+        if features.dim() == 3:  # else `signcl_loss` raises the error
             lengths = one_per_clip(lengths, len(features), "lengths", features.device)
             num_words = one_per_clip(num_words, len(features), "num_words", features.device)
             refuse_swapped(lengths, num_words, features.shape[1])
@@ -448,11 +462,11 @@ class SignCL(nn.Module):
         return signcl_loss(features, lengths, margin, generator=generator, same_word=same_word, **options)
 
     def frame_margin(self, lengths: Tensor, num_words: Tensor, frames: int, tokens: int | None) -> Tensor | float:
-        """The `frame_margin` of `signcl_loss` by this module's rule; arguments as in `forward`. [B] or one for all"""
+        """The `frame_margin` for `signcl_loss` by this module's rule; arguments as in `forward`. [B] or one for all"""
         if (self.frame_margin_rule or self.variant) in ("paper", "per_clip"):
             return estimate_frame_margin(lengths, num_words, self.words_per_gloss, self.floor)
         gap = released_frame_margin(frames, max(1, int(num_words.max())) if tokens is None else tokens)
-        # one number, so that the released variant draws negatives once for the batch; `signcl_loss` doubles the paper's
+        # One number, so the released variant draws negatives once per batch; `signcl_loss` doubles the paper's margin.
         return gap if self.variant == "released" else max(0, gap) / 2
 
     def extra_repr(self) -> str:

@@ -1,7 +1,7 @@
-"""Video-text contrast of tokens: every step of a clip against every token of a sentence, then one number a pair.
+"""Token-level video-text contrast: compares every step of a clip with every token of a sentence.
 
-Where `clip_loss` compares one vector of a clip with one of a sentence, here a clip is as near to a sentence as its
-steps are to the words that fit them best. Not in the paper; docs/systems/beyond.md says what others found.
+`clip_loss` compares one vector per clip with one per sentence. Here the similarity of a clip and a sentence is computed
+from how well each step matches its best words. Not in the paper; docs/systems/beyond.md lists published results.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from signcl.losses.sentence import both_ways, capped_scale, unit_rows
 
 __all__ = ["TOKEN_TEMPERATURE", "Selection", "selected_negatives", "token_clip_loss", "token_similarity"]
 
-TOKEN_TEMPERATURE = 0.07  # of the softmax over words or steps, as CiCo has it
-ROUNDING = 1e-4  # 0.1 of 30 negatives are 3, in float32 too
-BLOCK = 1 << 24  # similarities held at a time: 64 MB of float32, and a few tensors of that size beside it
+TOKEN_TEMPERATURE = 0.07  # of the softmax over words or steps, as in CiCo
+ROUNDING = 1e-4  # makes 0.1 of 30 negatives 3, in float32 too
+BLOCK = 1 << 24  # similarities in memory at a time: 64 MB of float32, plus a few tensors of that size
 
 
 def token_similarity(
@@ -33,32 +33,32 @@ def token_similarity(
     temperature: float = TOKEN_TEMPERATURE,
     block: int = BLOCK,
 ) -> tuple[Tensor, Tensor]:
-    """How near each clip is to each sentence, step by step and word by word. Higher is nearer, -1..1.
+    """Similarity of each clip to each sentence, computed from steps and tokens; higher is more similar, -1..1.
 
     With s_ku = cos(step k of the clip, token u of the sentence):
 
-    by steps: mean_k sum_u softmax_u(s_ku / temperature) s_ku    each step with the words that fit it
-    by words: mean_u sum_k softmax_k(s_ku / temperature) s_ku    each word with the steps that fit it
+    by steps: mean_k sum_u softmax_u(s_ku / temperature) s_ku    each step with its best words
+    by words: mean_u sum_k softmax_k(s_ku / temperature) s_ku    each word with its best steps
 
-    Only real steps and tokens take part; what stands on padding, even NaN, changes nothing. Every pair has a table of
-    its own, [B, S, B', U] numbers. Above `block` of them the clips are taken in parts whose tables are computed again
-    in the backward pass, so that memory stays at about 6 * `block` numbers and what is kept is the inputs.
+    Only real steps and tokens count; values on padding, even NaN, have no effect. All similarities together are
+    [B, S, B', U] numbers. If that is more than `block`, the clips are processed in chunks that are recomputed in the
+    backward pass: only the inputs are stored, and memory stays at about 6 * `block` numbers.
 
     Args:
         video: [B, S, E]
         video_lengths: steps of each clip; 0 counts as 1. [B]
         text: [B', U, E]
         text_lengths: tokens of each sentence; 0 counts as 1. [B']
-        temperature: towards 0 each step sees its nearest word alone, towards infinity all words alike.
-        block: similarities at a time.
+        temperature: near 0, each step uses only its nearest word; near infinity, all words equally.
+        block: largest number of similarities in memory at a time.
 
     Returns:
-        By steps and by words, each [B, B'].
+        Similarities by steps and by words, each [B, B'].
 
     Raises:
-        ValueError: shapes that do not fit, a temperature that is not positive.
+        ValueError: shapes that do not match, a temperature that is not positive.
 
-    Source: CiCo (sign language retrieval by cross-lingual contrast), there with temperature 0.07.
+    Source: CiCo (sign language retrieval by cross-lingual contrast), with temperature 0.07.
     """
     fits = video.dim() == text.dim() == 3 and video.shape[2] == text.shape[2] and len(video) and len(text)
     if not fits or video_lengths.shape != video.shape[:1] or text_lengths.shape != text.shape[:1]:
@@ -67,7 +67,7 @@ def token_similarity(
             f"{list(video.shape)}, {list(video_lengths.shape)}, {list(text.shape)} and {list(text_lengths.shape)}."
         )
     if not temperature > 0:
-        raise ValueError(f"token_similarity needs a temperature above 0, got {temperature}; CiCo has 0.07.")
+        raise ValueError(f"token_similarity needs a temperature above 0, got {temperature}; CiCo uses 0.07.")
     with full_precision(video.device):
         dtype = torch.promote_types(torch.promote_types(video.dtype, text.dtype), torch.float32)
         steps = frame_mask(video_lengths.clamp(min=1), video.shape[1])
@@ -86,7 +86,7 @@ def token_similarity(
 
 
 def _aggregated(video: Tensor, steps: Tensor, text: Tensor, words: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Both similarities of some clips with all sentences; unit rows, zero on padding. [b, B'] each"""
+    """Both similarities of some clips with all sentences; expects unit rows, zero on padding. [b, B'] each"""
     table = (video.flatten(0, 1) @ text.flatten(0, 1).T).view(*video.shape[:2], *text.shape[:2])
     sharp = table / temperature  # [b, S, B', U]
     step_mask = steps[:, :, None, None]
@@ -99,48 +99,48 @@ def _aggregated(video: Tensor, steps: Tensor, text: Tensor, words: Tensor, tempe
 
 @dataclass(frozen=True)
 class Selection:
-    """Which negatives of a batch a contrast takes, and how that moves over training; see `selected_negatives`."""
+    """Which negatives of a batch a contrast uses, and how that changes during training; see `selected_negatives`."""
 
     progress: float
-    """How much of training is done, 0 to 1."""
+    """Fraction of training that is done, 0 to 1."""
     share: float = 0.5
-    """Share of a clip's negatives that take part, above 0 to 1."""
+    """Share of a clip's negatives that are used, above 0 to 1."""
     spread: float = 0.5
-    """Share of those that come from the whole range of similarity, above 0 to 1: never the hard ones alone."""
+    """Share of the used negatives that come from the full range of similarity, above 0 to 1: never only hard ones."""
     skip: float = 0.1
-    """Share of the negatives, the most similar ones, that the moving window never reaches, 0 to below 1: they may say
-    the same as the clip's own sentence."""
+    """Share of the most similar negatives that the moving window never reaches, 0 to below 1: they may mean the same as
+    the clip's own sentence."""
 
 
 def selected_negatives(similarity: Tensor, allowed: Tensor, selection: Selection) -> Tensor:
-    """The negatives of each row that take part: a window that moves from easy to hard, and some of every hardness.
+    """Selects the negatives of each row: a window that moves from easy to hard, plus some of every difficulty.
 
-    The n allowed negatives of a row are put in order, the least similar first. Of them k = ceil(share n) take part:
+    The n allowed negatives of a row are sorted, the least similar first. k = ceil(share n) of them are used:
 
-    - r = ceil(spread k) of every hardness: evenly spaced over those outside the window;
+    - r = ceil(spread k) of every difficulty: evenly spaced over those outside the window;
     - h = k - r in the window of ranks s to s + h - 1, with s = round(progress (m - h)) and m = n - floor(skip n), at
       least h: at progress 0 the easiest, at progress 1 the hardest that are not skipped.
 
-    Nothing is drawn, so that every rank of a process group takes the same ones, and a resumed run too.
+    The selection is not random: all ranks of a process group, and resumed runs, select the same negatives.
 
     Args:
-        similarity: of each clip with each sentence, or the other way round. [B, B']
-        allowed: which of them are negatives at all. [B, B'] bool
-        selection: how many, and how hard.
+        similarity: of each clip with each sentence, or of each sentence with each clip. [B, B']
+        allowed: True for pairs that are negatives. [B, B'] bool
+        selection: how many negatives, and how hard.
 
     Returns:
-        True where a negative takes part. [B, B'] bool
+        True for selected negatives. [B, B'] bool
 
     Raises:
-        ValueError: shapes that do not fit, or a share out of its bounds.
+        ValueError: shapes that do not match, or a share out of bounds.
 
-    Source: after the pair selection of SCL-SLT (Lai et al. 2026), which scores pairs by their similarity at reference
-    checkpoints and builds batches of them; here a pair is chosen inside the batch, by its similarity at that step.
+    Source: adapted from the pair selection of SCL-SLT (Lai et al. 2026). SCL-SLT scores pairs by their similarity at
+    reference checkpoints and builds batches from them; here pairs are selected within the batch, by current similarity.
     """
     if similarity.dim() != 2 or similarity.shape != allowed.shape:
         raise ValueError(
-            f"selected_negatives needs similarity and allowed of one shape [B, B'], got {list(similarity.shape)} and "
-            f"{list(allowed.shape)}."
+            f"selected_negatives needs similarity and allowed of the same shape [B, B'], got {list(similarity.shape)} "
+            f"and {list(allowed.shape)}."
         )
     s = selection
     if not (0 <= s.progress <= 1 and 0 < s.share <= 1 and 0 < s.spread <= 1 and 0 <= s.skip < 1):
@@ -148,7 +148,7 @@ def selected_negatives(similarity: Tensor, allowed: Tensor, selection: Selection
             f"selected_negatives needs progress in 0..1, share and spread above 0 to 1, skip in 0 to below 1, got {s}."
         )
     order = similarity.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
-    rank = order.argsort(dim=1)  # of each negative, 0 the least similar; those not allowed come last
+    rank = order.argsort(dim=1)  # of each negative: 0 is the least similar, pairs that are not allowed come last
     count = allowed.sum(dim=1, keepdim=True)  # n [B, 1]
     kept = (s.share * count - ROUNDING).ceil().long()
     spread = (s.spread * kept - ROUNDING).ceil().long()
@@ -156,7 +156,7 @@ def selected_negatives(similarity: Tensor, allowed: Tensor, selection: Selection
     reach = torch.maximum(count - (s.skip * count + ROUNDING).floor().long(), window)
     first = (s.progress * (reach - window)).round().long()
     hard = (rank >= first) & (rank < first + window)
-    outside = torch.where(rank < first, rank, rank - window)  # place among those outside the window
+    outside = torch.where(rank < first, rank, rank - window)  # rank among those outside the window
     others = (count - window).clamp(min=1)
     even = ((outside + 1) * spread // others) > (outside * spread // others)  # `spread` of `others`, evenly
     return allowed & (hard | even)
@@ -176,10 +176,10 @@ def token_clip_loss(
     block: int = BLOCK,
     selection: Selection | None = None,
 ) -> Tensor:
-    """How badly clips and sentences find each other by their tokens, both ways; ln(B) is chance, 0 perfect.
+    """How badly clips and sentences find each other by steps and tokens, both ways; ln(B) is chance, 0 perfect.
 
-    `clip_loss` with the similarities of `token_similarity`: a clip looks for its sentence by its steps, a sentence for
-    its clip by its words.
+    `clip_loss` with the similarities of `token_similarity`: by steps from clip to sentence, by words from sentence to
+    clip.
 
     Args:
         video: steps of each clip, any length. [B, S, E]
@@ -188,13 +188,13 @@ def token_clip_loss(
         text_lengths: [B]
         logit_scale, sentence_ids, target, max_scale: as in `clip_loss`.
         temperature, block: as in `token_similarity`.
-        selection: which negatives take part, in each direction by its own similarities; None: all.
+        selection: which negatives are used, chosen per direction by its similarities; None: all.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: shapes that do not fit, as many clips as sentences needed, unknown target.
+        ValueError: shapes that do not match, unequal numbers of clips and sentences, an unknown target.
     """
     if len(video) != len(text):
         raise ValueError(f"token_clip_loss needs one sentence per clip, got {len(video)} clips and {len(text)}.")

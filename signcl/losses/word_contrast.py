@@ -1,7 +1,7 @@
-"""Losses that know which words a clip's sentence has, but not where in the clip they are signed.
+"""Losses that use the words of a clip's sentence without knowing where in the clip they are signed.
 
-`word_shares` guesses it from a vector for each word; `word_contrast_loss` and `signcl_loss(same_word=...)` use the
-guess. Nothing here learns the vectors: `signcl.systems.parts.word_memory` keeps them.
+`word_shares` estimates which word each frame shows, from one vector per word. `word_contrast_loss` and
+`signcl_loss(same_word=...)` use the estimate. The vectors come from `signcl.systems.parts.word_memory`.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ def word_shares(
     centre: Tensor | None = None,
     temperature: float = SHARE_TEMPERATURE,
 ) -> Tensor:
-    """Which of its clip's words each frame shows: a_t, without gradient. [B, T, V]
+    """Estimates which words of the sentence each frame shows: a_t, without gradient. [B, T, V]
 
-    a_t = softmax over the clip's own words w of cos(z_t - centre, p_w) / temperature, with z the layer-normalized
-    frames and p the word vectors. Rows sum to 1; they are 0 at padding and in a clip without a known word.
+    a_t = softmax over the words w of the clip's sentence of cos(z_t - centre, p_w) / temperature, with z the
+    layer-normalized frames and p the word vectors. Rows sum to 1; they are 0 on padding and in clips without a known
+    word.
 
     Args:
         features: one vector per frame. [B, T, D]
         lengths: frames without padding. [B]
         own: 1 for the words of the clip's sentence. [B, V]
-        words: p, a vector for each word; a word whose vector is 0 fits every frame alike. [V, D]
-        centre: what all frames have in common. [D]
-        temperature: towards 0 each frame shows its nearest word alone, towards infinity all words alike.
+        words: p, one vector per word; a word with vector 0 matches every frame equally. [V, D]
+        centre: the vector that all frames have in common, subtracted first. [D]
+        temperature: near 0, each frame shows only its nearest word; near infinity, all words equally.
 
     Raises:
-        ValueError: shapes that do not fit, or a temperature that is not positive.
+        ValueError: shapes that do not match, or a temperature that is not positive.
 
     Source: ours.
     """
@@ -73,31 +74,31 @@ def word_contrast_loss(
     frames: int | None = 512,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """How badly frames find frames of the same word in other clips: lower means nearer. Scalar
+    """How badly frames find frames of the same word in other clips: lower is better. Scalar
 
     - sum_ij q_ij log p_ij / sum_ij q_ij  over pairs of frames of different clips, with
-    q_ij = a_i^T a_j  the shares of the words in both, a constant to the gradient, and
+    q_ij = a_i^T a_j  the common word shares, constant for the gradient, and
     p_ij = exp(cos(z_i, z_j) / temperature) / the sum of that over all frames of clips other than i's.
 
-    It sees the batch as a whole, as a contrast does. Exactly 0 where no two clips share a word. Frames are drawn with
-    replacement where there are more than `frames`.
+    The loss depends on which clips share a batch. Exactly 0 if no two clips share a word. If there are more than
+    `frames` frames, that many are drawn with replacement.
 
     Args:
         features: one vector per frame, layer-normalized here. [B, T, D]
         lengths: frames without padding. [B]
-        shares: of the words in each frame, by `word_shares` or true ones. [B, T, V]
-        frames: frames of the batch that are compared; None takes all.
-        generator: for the draw; None is torch's own.
+        shares: word shares of each frame, from `word_shares` or true ones. [B, T, V]
+        frames: largest number of frames compared; None uses all.
+        generator: for drawing frames; None is torch's default.
 
     Raises:
-        ValueError: shapes that do not fit, a temperature that is not positive, or no frame.
+        ValueError: shapes that do not match, a temperature that is not positive, or `frames` below 1.
 
-    Source: ours, after the supervised contrast of Khosla et al. 2020.
+    Source: ours, after the supervised contrastive loss of Khosla et al. 2020.
     """
     lengths = check_frames(features, lengths, "word_contrast_loss")
     if shares.dim() != 3 or shares.shape[:2] != features.shape[:2]:
         raise ValueError(
-            f"word_contrast_loss needs shares [B, T, V] of features {list(features.shape)}, got {list(shares.shape)}."
+            f"word_contrast_loss needs shares [B, T, V] for features {list(features.shape)}, got {list(shares.shape)}."
         )
     if not temperature > 0 or (frames is not None and frames < 1):
         raise ValueError(
@@ -112,7 +113,7 @@ def word_contrast_loss(
         if frames is not None and len(z) > frames:
             drawn = drawn_frames(real.to(z.dtype), frames, generator)
             z, a, clip, real = z[drawn], a[drawn], clip[drawn], real[drawn]
-        other = (clip[:, None] != clip) & real  # the frames that a frame is compared with. [N, N]
+        other = (clip[:, None] != clip) & real  # real frames of other clips. [N, N]
         near = (z @ z.T / temperature).masked_fill(~other, torch.finfo(z.dtype).min)
         same = a @ a.T * other  # q
         found = near.log_softmax(dim=1).masked_fill(~other, 0)  # log p

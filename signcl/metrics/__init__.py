@@ -1,4 +1,4 @@
-"""Scores (`scores`, `accuracy`, `by_gloss`), their uncertainty (`bootstrap`), all of them at once (`summary`)."""
+"""Scores (`scores`, `accuracy`, `by_gloss`), their confidence intervals (`bootstrap`), all at once (`summary`)."""
 
 from signcl.metrics.accuracy import score_classes
 from signcl.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap, seeded_bootstrap

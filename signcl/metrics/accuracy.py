@@ -1,4 +1,4 @@
-"""Accuracy of a classifier of isolated signs: how often the true gloss is the first, or among the first five."""
+"""Accuracy of an isolated-sign classifier: how often the true gloss is ranked first, or among the first five."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["score_classes", "top_k"]
 
 
 def top_k(ranked: Sequence[Sequence[str]], references: Sequence[str], k: int) -> np.ndarray:
-    """Whether the true gloss is among the k likeliest of each clip. [N] bool
+    """Whether the true gloss of each clip is among the k most probable ones. [N] bool
 
     Args:
-        ranked: glosses of each clip, the likeliest first.
-        references: the true ones.
+        ranked: glosses of each clip, most probable first.
+        references: the true gloss of each clip.
 
     Raises:
-        ValueError: nothing to score, or other numbers of clips.
+        ValueError: no clips, or lists of different lengths.
     """
     if not references or len(ranked) != len(references):
         raise ValueError(
-            f"accuracy needs as many answers as references, at least one, got {len(ranked)} and {len(references)}"
+            f"accuracy needs one answer per reference, at least one, got {len(ranked)} and {len(references)}"
         )
     return np.array([true in found[:k] for found, true in zip(ranked, references)])
 
@@ -31,17 +31,17 @@ def top_k(ranked: Sequence[Sequence[str]], references: Sequence[str], k: int) ->
 def score_classes(
     ranked: Sequence[Sequence[str]], references: Sequence[str], *, samples: int = 0, seed: int = 0
 ) -> dict[str, Any]:
-    """Accuracies in percent, ready for scores.json. Higher is better.
+    """Accuracies in percent, for scores.json. Higher is better.
 
     Args:
-        ranked: at least five glosses of each clip (all, where there are fewer), the likeliest first.
-        references: the true ones.
-        samples: resamples of the 95 % intervals over clips; 0 leaves them out.
-        seed: of the resampling.
+        ranked: at least five glosses of each clip (or all, if there are fewer), most probable first.
+        references: the true gloss of each clip.
+        samples: resamples for the 95 % intervals over clips; 0 leaves the intervals out.
+        seed: seed of the resampling.
 
     Returns:
-        top1, top5; top1_per_gloss, the mean over glosses, so that rare ones count as much ("average per class" of
-        WLASL); `counts`; and `intervals` where asked for.
+        top1, top5; top1_per_gloss, the mean over glosses with equal weights ("average per class" of WLASL); `counts`;
+        and `intervals` if requested.
     """
     hits = {f"top{k}": top_k(ranked, references, k) for k in (1, 5)}
     of_gloss: dict[str, list[bool]] = defaultdict(list)

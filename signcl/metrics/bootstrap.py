@@ -1,8 +1,8 @@
-"""How far a score can be trusted: bootstrap over sentences, for one system and for two on the same sentences.
+"""Confidence intervals of scores: bootstrap over sentences, for one system and for two on the same sentences.
 
-A resample of a corpus score is a sum of per-sentence counts: how often each sentence was drawn, times its counts. So
-all resamples are one matrix product, and cost less than one scoring.
-`seeded_bootstrap` draws training seeds as well; the others speak of one run each.
+A resampled corpus score is a weighted sum of per-sentence counts, with the number of draws of each sentence as weight.
+All resamples together are thus one matrix product and cost less than scoring once.
+`seeded_bootstrap` also accounts for training seeds; the other functions consider one run per system.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same sentences, by paired bootstrap."""
+    """Two systems compared on the same sentences, by paired bootstrap."""
 
     difference: float
-    """Score of `a` less score of `b`."""
+    """Score of `a` minus score of `b`."""
     low: float
     """Lower end of the interval of the difference."""
     high: float
     p_value: float
-    """Two-sided: how surprising this sign would be if there were no difference. Never 0: at least 2 / (samples + 1)."""
+    """Two-sided p-value of the difference. Never 0: at least 2 / (samples + 1)."""
     a: float
     b: float
     samples: int
@@ -72,29 +72,29 @@ def paired_bootstrap(
     tokenize: Tokenize = "auto",
     smoothing: Smoothing = "exp",
 ) -> Comparison:
-    """Is system `a` better than system `b` on sentences like these? Both are scored on the same resampled sentences.
+    """Tests whether system `a` is better than system `b`; both are scored on the same resampled sentences.
 
-    Says nothing about other training seeds: compare those separately.
+    The result holds for these two runs, not for other training seeds; `seeded_bootstrap` covers those.
 
     Args:
         metric: "bleu1" ... "bleu4", "chrf", "chrf++", "rouge_l", "wer", "exact_match" (or that function; bleu means
-            bleu4), which are summed from counts per sentence; or any metric(hypotheses, references) -> number, called
-            anew each time.
+            bleu4), computed from counts per sentence; or any metric(hypotheses, references) -> number, called for every
+            resample.
         a: sentences of one system.
         b: sentences of the other.
         references: one per sentence.
-        samples: resamples.
-        seed: of the resampling; the same seed draws the same sentences for every metric.
+        samples: number of resamples.
+        seed: seed of the resampling; the same seed draws the same sentences for every metric.
         level: coverage of the interval.
-        tokenize: for BLEU; "zh" and "char" also make ROUGE-L, WER and exact match count characters. "auto" chooses
-            by the writing of the references; glosses need "none", which are words in every script.
+        tokenize: for BLEU; with "zh" and "char", ROUGE-L, WER and exact match also count characters. "auto" chooses by
+            the script of the references; glosses need "none", because they are words in every script.
         smoothing: for BLEU.
 
     Returns:
-        The difference a - b with its percentile interval; p is twice the share of resamples on the far side of zero.
+        The difference a - b with its percentile interval; p is twice the share of resamples on the other side of zero.
 
     Raises:
-        ValueError: lists that differ in length or are empty, an unknown metric, no samples.
+        ValueError: empty lists or lists of different lengths, an unknown metric, no samples.
 
     Source: Koehn 2004.
     """
@@ -127,32 +127,33 @@ def seeded_bootstrap(
     together: Sequence[str] | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Comparison:
-    """Is training `a` better than training `b`? Mean difference over seeds, with an interval that knows both.
+    """Tests whether training `a` is better than training `b`, with an interval over both sentences and seeds.
 
-    Each resample draws one set of sentences that all seeds are scored on, and adds what another choice of seeds would
-    have changed: Student's t on n - 1 degrees of freedom times the standard error of the seeds' differences. The values
-    of t are its quantiles at even steps in random order, since the ends of a thousand draws from so long a tail would
-    be off by a tenth, and by the same tenth in every comparison of as many seeds. Drawing the seeds themselves with
-    replacement, as is often done, gives 3 seeds an interval that misses a true zero one time in five where seeds matter
-    more than sentences; this one keeps its level there (`tests/test_paper.py`) and is a little wide where sentences
-    matter more.
+    Each resample draws one set of sentences, on which all seeds are scored, and adds the variation from the choice of
+    seeds: Student's t with n - 1 degrees of freedom times the standard error of the differences between seeds. The t
+    values are quantiles at even steps, in random order: with a thousand random draws from such a long tail, the ends
+    would be off by a tenth, and by the same tenth in every comparison with as many seeds.
+
+    The common method of drawing seeds with replacement is too narrow: with 3 seeds, its interval misses a true zero one
+    time in five if seeds matter more than sentences. This interval keeps its level there (`tests/test_paper.py`) and is
+    slightly too wide if sentences matter more.
 
     Args:
         metric: as in `paired_bootstrap`.
-        a: sentences of one training, a list for each seed.
-        b: of the other, for the same seeds in the same order.
+        a: sentences of one training, one list per seed.
+        b: sentences of the other, for the same seeds in the same order.
         references: one per sentence.
         samples, seed, level, tokenize, smoothing: as in `paired_bootstrap`.
-        together: a name for each sentence; those of one name are drawn together, such as takes of the same text, which
-            are no independent sentences. None: each by itself.
-        blocks: a number for each pair of trainings; those of one number share something, such as the seed of several
-            arms, and their mean difference counts once. None: each pair by itself.
+        together: a name for each sentence. Sentences with the same name are drawn together, such as takes of the same
+            text, which are not independent. None: each sentence separately.
+        blocks: a number for each pair of trainings. Pairs with the same number share something, such as the seed of
+            several arms, and their mean difference counts once. None: each pair separately.
 
     Returns:
-        As `paired_bootstrap`; `a` and `b` are means over seeds. One seed gives the interval over sentences alone.
+        As `paired_bootstrap`; `a` and `b` are means over seeds. With one seed, the interval covers sentences only.
 
     Raises:
-        ValueError: other seeds in a than in b, or as `paired_bootstrap`.
+        ValueError: different numbers of seeds in a and b, or as `paired_bootstrap`.
     """
     if len(a) != len(b) or not a:
         raise ValueError(f"seeded_bootstrap needs the same seeds on both sides, got {len(a)} and {len(b)}.")
@@ -196,15 +197,15 @@ def bootstrap_interval(
     tokenize: Tokenize = "auto",
     smoothing: Smoothing = "exp",
 ) -> Interval:
-    """A score with the range it would take on other sentences of the same kind (percentile bootstrap).
+    """A score with its interval for other sentences of the same kind (percentile bootstrap).
 
     Args:
         metric: as in `paired_bootstrap`.
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: one per hypothesis.
-        samples: resamples.
-        seed: of the resampling.
-        level: coverage.
+        samples: number of resamples.
+        seed: seed of the resampling.
+        level: coverage of the interval.
         tokenize: as in `paired_bootstrap`.
         smoothing: for BLEU.
 
@@ -228,11 +229,11 @@ def _check_sampling(samples: int, level: float) -> None:
 def resampled_score(
     metric: Metric, hypotheses: Sequence[str], references: Sequence[str], tokenize: Tokenize, smoothing: Smoothing
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from how often each sentence was drawn, [R, sentences], to the corpus score of each row, [R].
+    """A function that maps draw counts per sentence [R, sentences] to the corpus score of each resample [R].
 
     Args:
         metric, tokenize, smoothing: as in `paired_bootstrap`.
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: one per hypothesis.
     """
     tokenize = tokenize_as(tokenize, references)
@@ -263,7 +264,7 @@ def resampled_score(
             scorer, of_sums = CHRF(word_order=2 if name == "chrf++" else 0), chrf_of_sums
         else:
             scorer, of_sums = scores.sacrebleu_metric(tokenize, smoothing, order=int(name[-1])), bleu_of_sums
-        # What sacreBLEU's own bootstrap uses; a test holds it to the public corpus_score.
+        # The counts that sacreBLEU's own bootstrap uses; a test compares them with the public corpus_score.
         counts = np.array(scorer._extract_corpus_statistics(list(hypotheses), [list(references)]), dtype=np.float64)
         return lambda times: of_sums(times @ counts, scorer)
     raise ValueError(
@@ -273,7 +274,7 @@ def resampled_score(
 
 
 def _student(freedom: int, samples: int, seed: int) -> np.ndarray:
-    """Student's t at even steps of its distribution, in random order."""
+    """Quantiles of Student's t at even steps, in random order."""
     from scipy.stats import t
 
     steps = np.random.default_rng((seed, 1)).permutation(samples)
@@ -286,22 +287,22 @@ def _called(metric: Callable[..., Any], hypotheses: Sequence[str], references: S
     return float(metric([hypotheses[i] for i in draw], [references[i] for i in draw]))
 
 
-BLOCK = 1 << 22  # numbers held at a time: 32 MB
+BLOCK = 1 << 22  # numbers in memory at a time: 32 MB
 
 
 def _draws(sentences: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each sentence is in each resample, some resamples at a time. [R, sentences]"""
+    """Yields how often each sentence is in each resample, in batches of resamples. [R, sentences]"""
     generator = np.random.default_rng(seed)
     rows = max(1, BLOCK // sentences)
     for start in range(0, samples, rows):
         some = min(rows, samples - start)
         drawn = generator.integers(sentences, size=(some, sentences))
-        drawn += sentences * np.arange(some)[:, None]  # one count for all: each resample has numbers of its own
+        drawn += sentences * np.arange(some)[:, None]  # offset per resample, so one bincount counts all of them
         yield np.bincount(drawn.ravel(), minlength=some * sentences).reshape(some, sentences)
 
 
 def _cluster_draws(names: Sequence[str], samples: int, seed: int) -> Iterator[np.ndarray]:
-    """The same where sentences of one name come and go together."""
+    """`_draws` for sentences that are drawn together if they have the same name."""
     _, cluster = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
     for times in _draws(int(cluster.max()) + 1, samples, seed):
         yield times[:, cluster]

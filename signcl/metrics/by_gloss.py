@@ -1,4 +1,4 @@
-"""Which glosses a recogniser gets right: accuracy per gloss, from the edit alignment of its output."""
+"""Recognition accuracy per gloss, from the edit alignment of a recogniser's output."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["GlossScore", "gloss_accuracy", "matched_tokens"]
 
 @dataclass(frozen=True)
 class GlossScore:
-    """One gloss over all sentences."""
+    """Score of one gloss over all sentences."""
 
     occurrences: int
-    """In the references."""
+    """Occurrences in the references."""
     correct: int
-    """Of these, those that the alignment matches with the same gloss of the hypothesis."""
+    """Occurrences that the alignment matches with the same gloss in the hypothesis."""
 
     @property
     def accuracy(self) -> float:
@@ -26,24 +26,24 @@ class GlossScore:
 
 
 def gloss_accuracy(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, GlossScore]:
-    """How well each gloss of the references is recognised.
+    """Recognition accuracy of each gloss in the references.
 
     Accuracy of a gloss = share of its occurrences in the references that the edit alignment (`matched_tokens`) matches
-    with the same gloss; deleted and substituted ones are wrong. Insertions count against nobody. Summed over all
-    glosses, the correct ones are the reference tokens less the substitutions and deletions of `wer`.
+    with the same gloss. Deleted and substituted occurrences are wrong; insertions do not count. Summed over all
+    glosses, the correct ones are the reference tokens minus the substitutions and deletions of `wer`.
 
     Args:
         hypotheses: recognised glosses of each sentence, separated by spaces.
-        references: annotated glosses of each.
+        references: annotated glosses of each sentence.
 
     Returns:
-        The score of every gloss of the references, in the order of first occurrence.
+        The score of every gloss in the references, in order of first occurrence.
 
     Raises:
-        ValueError: lists that differ in length or are empty.
+        ValueError: empty lists or lists of different lengths.
 
-    Source: paper section 3.3 and A.4 ("recognition accuracy" of a gloss); its definition is not given there, this is
-    ours.
+    Source: paper section 3.3 and A.4 ("recognition accuracy" of a gloss). The paper does not define it; this definition
+    is ours.
     """
     check(hypotheses, references)
     seen: dict[str, list[int]] = {}
@@ -57,13 +57,13 @@ def gloss_accuracy(hypotheses: Sequence[str], references: Sequence[str]) -> dict
 
 
 def matched_tokens(hypothesis: Sequence[str], reference: Sequence[str]) -> list[bool]:
-    """Which tokens of the reference the alignment finds in the hypothesis. [tokens of the reference]
+    """Whether the alignment finds each reference token in the hypothesis. [tokens of the reference]
 
-    The alignment has the fewest edits and, among those, the most matches (as `wer` under costs="plain"). Where several
-    remain, the one whose matches lie latest is taken.
+    The alignment has the fewest edits and, among those, the most matches (as `wer` with costs="plain"). Ties are broken
+    in favour of later matches.
     """
     rows, columns = len(reference), len(hypothesis)
-    # (edits, -matches) of the best alignment of the first i reference tokens with the first j of the hypothesis.
+    # (edits, -matches) of the best alignment of the first i reference tokens with the first j hypothesis tokens.
     best = [[(0, 0)] * (columns + 1) for _ in range(rows + 1)]
     for i in range(rows + 1):
         for j in range(columns + 1):

@@ -1,7 +1,7 @@
-"""Can a confidence be believed: calibration curves, their error, and what is gained by leaving out unsure answers.
+"""Calibration of confidences: calibration curves, calibration error, and the gain from rejecting unsure answers.
 
-Pure functions of numbers. A `quality` is a number from 0 to 1 for each answer: 0 or 1 where an answer is right or
-wrong, or a graded score such as chrF / 100. A calibrated confidence is the mean quality of the answers given with it.
+Pure functions of numbers. `quality` is a number from 0 to 1 for each answer: 1 or 0 for right or wrong, or a graded
+score such as chrF / 100. A confidence is calibrated if answers with this confidence have it as their mean quality.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = [
     "risk_coverage_area",
 ]
 
-FEWEST = 30  # answers below which no curve is fitted: a bin of ten would hold three
-FREE_FORM = 200  # answers from which the free monotone curve (isotonic) has points enough; below a curve of two numbers
+FEWEST = 30  # no curve is fitted to fewer answers: each of ten bins would hold fewer than three
+FREE_FORM = 200  # from this number of answers on, the curve is isotonic; below, a curve with two parameters
 FOLDS = 5
 
 Numbers = Sequence[float] | np.ndarray
@@ -31,16 +31,16 @@ Numbers = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Calibration:
-    """A rising curve from a raw score to the quality to be expected."""
+    """A monotone curve from a raw score to the expected quality."""
 
     kind: Literal["isotonic", "logistic"]
     x: tuple[float, ...]
-    """Isotonic: raw scores of its corners, rising. Logistic: slope and intercept."""
+    """Isotonic: raw scores of the breakpoints, increasing. Logistic: slope and intercept."""
     y: tuple[float, ...] = ()
-    """Isotonic: quality at the corners; straight between them, level outside."""
+    """Isotonic: quality at the breakpoints; linear between them, constant outside."""
 
     def __call__(self, scores: Numbers) -> np.ndarray:
-        """The quality to be expected of answers with these raw scores, 0 to 1. [N] -> [N]"""
+        """The expected quality of answers with these raw scores, 0 to 1. [N] -> [N]"""
         raw = np.asarray(scores, dtype=float)
         if self.kind == "isotonic":
             return np.interp(raw, self.x, self.y)
@@ -48,38 +48,38 @@ class Calibration:
         return 1 / (1 + np.exp(-np.clip(slope * raw + intercept, -60, 60)))
 
     def as_dict(self) -> dict[str, Any]:
-        """For a file."""
+        """The curve as a dictionary, for a file."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of about one confidence."""
+    """Answers of similar confidence."""
 
     confidence: float
-    """Their mean."""
+    """Mean confidence."""
     quality: float
-    """Their mean."""
+    """Mean quality."""
     count: int
 
 
 def fit_calibration(scores: Numbers, quality: Numbers) -> Calibration | None:
-    """A curve from raw scores to quality: isotonic from 200 answers on, below that logistic (Platt).
+    """Fits a curve from raw scores to quality: isotonic from 200 answers on, logistic (Platt) below.
 
-    Isotonic regression takes any rising form and needs many points; Platt's curve 1 / (1 + exp(-(a s + b))) has two
-    numbers. A graded quality q counts as q of an answer that is right and 1 - q of one that is wrong.
+    Isotonic regression fits any increasing curve but needs many points; Platt's curve 1 / (1 + exp(-(a s + b))) has two
+    parameters. A graded quality q counts as a right answer with weight q and a wrong one with weight 1 - q.
 
     Args:
-        scores: one number an answer, higher is surer. [N]
+        scores: one number per answer, higher is surer. [N]
         quality: 0 to 1. [N]
 
     Returns:
-        None where there are fewer than 30 answers, or all have one score: then nothing can be learned.
+        The curve, or None if there are fewer than 30 answers or all scores are equal.
 
     Raises:
-        ValueError: different numbers of both, values that are not finite, quality outside 0 to 1.
+        ValueError: lists of different lengths, non-finite values, quality outside 0 to 1.
 
-    Source: Platt 1999; Zadrozny and Elkan 2002; both by scikit-learn.
+    Source: Platt 1999; Zadrozny and Elkan 2002; both implemented in scikit-learn.
     """
     raw, good = _checked(scores, quality)
     if len(raw) < FEWEST or np.ptp(raw) == 0:
@@ -89,17 +89,17 @@ def fit_calibration(scores: Numbers, quality: Numbers) -> Calibration | None:
 
         curve = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, good)
         return Calibration("isotonic", _floats(curve.X_thresholds_), _floats(curve.y_thresholds_))
-    if good.min() == good.max():  # one class only: a level line
+    if good.min() == good.max():  # one class only: a constant
         level = float(np.clip(good[0], 1e-3, 1 - 1e-3))
         return Calibration("logistic", (0.0, float(np.log(level / (1 - level)))))
     from sklearn.linear_model import LogisticRegression
 
-    # scores are scaled, so that the small penalty of the fit does not depend on their unit
+    # Scores are standardized, so that the small penalty of the fit does not depend on their unit.
     mean, spread = float(raw.mean()), float(raw.std())
     column = np.tile((raw - mean) / spread, 2)[:, None]
     labels = np.repeat([1, 0], len(raw))
     fitted = LogisticRegression(C=100.0).fit(column, labels, sample_weight=np.concatenate([good, 1 - good]))
-    slope = max(0.0, float(fitted.coef_[0, 0])) / spread  # a falling curve would call the surest answers the worst
+    slope = max(0.0, float(fitted.coef_[0, 0])) / spread  # a decreasing curve would rate the surest answers worst
     intercept = float(fitted.intercept_[0]) - slope * mean
     if slope == 0:
         level = float(np.clip(good.mean(), 1e-3, 1 - 1e-3))
@@ -108,9 +108,10 @@ def fit_calibration(scores: Numbers, quality: Numbers) -> Calibration | None:
 
 
 def cross_fitted(scores: Numbers, quality: Numbers, *, seed: int = 0) -> np.ndarray | None:
-    """Calibrated confidence of answers from curves that have not seen them: five folds. None as `fit_calibration`. [N]
+    """Calibrated confidences by five-fold cross-fitting; None as in `fit_calibration`. [N]
 
-    What a curve says of the answers that it was fitted to looks better than it is; this does not.
+    Each answer is calibrated by a curve fitted to the other folds, which avoids the optimistic bias of a curve on the
+    answers it was fitted to.
     """
     raw, good = _checked(scores, quality)
     if fit_calibration(raw, good) is None:
@@ -125,9 +126,10 @@ def cross_fitted(scores: Numbers, quality: Numbers, *, seed: int = 0) -> np.ndar
 
 
 def reliability(confidence: Numbers, quality: Numbers, *, bins: int = 10) -> list[Bin]:
-    """Answers in order of confidence, in bins of as many answers each: what was promised beside what came.
+    """Mean confidence and mean quality of answers in bins of equal count, sorted by confidence.
 
-    Bins of equal counts, so that none is empty or holds one answer. Fewer answers than bins make one bin an answer.
+    With equal counts, no bin is empty or has a single answer. If there are fewer answers than bins, each answer is a
+    bin.
     """
     sure, good = _checked(confidence, quality)
     order = np.argsort(sure, kind="stable")
@@ -136,10 +138,9 @@ def reliability(confidence: Numbers, quality: Numbers, *, bins: int = 10) -> lis
 
 
 def calibration_error(confidence: Numbers, quality: Numbers, *, bins: int = 10) -> float:
-    """Expected calibration error: the gap between confidence and quality, a mean over bins weighed by answers; lower is
-    better. 0 to 1.
+    """Expected calibration error: mean gap between confidence and quality. Lower is better; 0 to 1.
 
-    ECE = sum over bins of n_b / N * |mean confidence - mean quality|, bins as of `reliability`.
+    ECE = sum over bins of n_b / N * |mean confidence - mean quality|, with the bins of `reliability`.
 
     Source: Naeini et al. 2015, with bins of equal counts (Nguyen and O'Connor 2015).
     """
@@ -149,12 +150,12 @@ def calibration_error(confidence: Numbers, quality: Numbers, *, bins: int = 10) 
 
 
 def risk_coverage_area(confidence: Numbers, quality: Numbers) -> float:
-    """Area under the risk-coverage curve: how bad the kept answers are when the unsure ones are left out; lower is
-    better. 0 to 1.
+    """Area under the risk-coverage curve: how bad the kept answers are if unsure ones are rejected. Lower is better; 0
+    to 1.
 
     Risk at coverage k / N is 1 - the mean quality of the k surest answers; the area is its mean over k = 1..N. Answers
-    of one confidence share their places: each counts with the mean quality of them all. An order by chance has the mean
-    risk of all answers.
+    with equal confidence are ties: each counts with their mean quality. A random order gives the mean risk of all
+    answers.
 
     Source: Geifman and El-Yaniv 2017; El-Yaniv and Wiener 2010.
     """
@@ -172,9 +173,9 @@ def risk_coverage_area(confidence: Numbers, quality: Numbers) -> float:
 def _checked(scores: Numbers, quality: Numbers) -> tuple[np.ndarray, np.ndarray]:
     raw, good = np.asarray(scores, dtype=float), np.asarray(quality, dtype=float)
     if raw.ndim != 1 or raw.shape != good.shape:
-        raise ValueError(f"needs one quality for each score, got {raw.shape} and {good.shape}")
+        raise ValueError(f"calibration needs one quality for each score, got {raw.shape} and {good.shape}")
     if not (np.isfinite(raw).all() and np.isfinite(good).all()):
-        raise ValueError("needs finite scores and qualities")
+        raise ValueError("calibration needs finite scores and qualities, got NaN or infinity")
     if len(good) and not 0 <= good.min() <= good.max() <= 1:
         raise ValueError(f"quality: needs numbers from 0 to 1, got {good.min():g} to {good.max():g}")
     return raw, good

@@ -1,7 +1,7 @@
 """BLEU and chrF of many resamples at once, from sacreBLEU's counts per sentence.
 
 sacreBLEU scores one list of counts at a time, in Python; ten thousand resamples of several systems would take minutes.
-Here each formula is written once for a matrix of sums. A test holds both to sacreBLEU's own numbers.
+Here each formula is vectorised over a matrix of sums. A test compares both with sacreBLEU's own results.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def bleu_of_sums(sums: Matrix, scorer: Any) -> Matrix:
     """BLEU of each row of summed counts, 0..100.
 
     Args:
-        sums: hypothesis and reference length, correct n-grams of each order, n-grams of each order. [R, 2 + 2 * N]
-        scorer: sacreBLEU's `BLEU`, for its order and smoothing.
+        sums: hypothesis and reference length, correct n-grams per order, total n-grams per order. [R, 2 + 2 * N]
+        scorer: sacreBLEU's `BLEU`, which sets order and smoothing.
 
     Returns:
         [R]
@@ -37,12 +37,12 @@ def bleu_of_sums(sums: Matrix, scorer: Any) -> Matrix:
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = correct / total
         missing = (correct == 0) & (total > 0)
-        if method == "exp":  # each order without a match counts half as much as the one before
+        if method == "exp":  # each further order without a match halves the smoothed count
             halvings = 2.0 ** np.cumsum(missing, axis=1)
             precision = np.where(missing, 1 / (halvings * total), precision)
         elif method == "floor":
             precision = np.where(missing, value / total, precision)
-        # An order without any n-gram ends the list: it and what follows are 0, and so is BLEU.
+        # From the first order without any n-grams on, precisions are 0, and so is BLEU.
         precision = np.where(np.cumsum(total == 0, axis=1) > 0, 0.0, precision)
         geometric = np.exp(np.log(precision).mean(axis=1))
         brevity = np.where(length < reference, np.exp(1 - reference / length), 1.0)
@@ -53,8 +53,8 @@ def chrf_of_sums(sums: Matrix, scorer: Any) -> Matrix:
     """chrF of each row of summed counts, 0..100.
 
     Args:
-        sums: of each order n-grams of the hypotheses, of the references, and matches. [R, 3 * N]
-        scorer: sacreBLEU's `CHRF`, for its beta; its smoothing over orders that both sides have.
+        sums: for each order, n-grams of the hypotheses, of the references, and matches. [R, 3 * N]
+        scorer: sacreBLEU's `CHRF`, which sets beta. As there, only orders that both sides have are averaged.
 
     Returns:
         [R]

@@ -1,7 +1,7 @@
-"""Scores of segments in time: boundaries, overlap, and which sentence of a subtitle file answers which of another.
+"""Scores of segments in time: boundaries, overlap, and alignment of two subtitle files.
 
-Pure functions of numbers and strings. A segment is (start, stop), in frames or seconds, stop exclusive; those of one
-recording stand in one list.
+Pure functions of numbers and strings. A segment is (start, stop), in frames or seconds, stop exclusive; each recording
+has one list of segments.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 __all__ = ["F1", "aligned_in_time", "boundary_f1", "mean_iou", "segment_f1"]
 
@@ -19,7 +18,7 @@ Segments = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class F1:
-    """How many were found, and how many of the found are right. Percent."""
+    """Precision, recall and F1 in percent."""
 
     precision: float
     recall: float
@@ -27,7 +26,7 @@ class F1:
 
     @classmethod
     def of(cls, right: int, found: int, true: int) -> F1:
-        """From counts; nothing found where nothing is counts as perfect."""
+        """F1 from counts; if there is nothing to find and nothing was found, all scores are 100."""
         if not found and not true:
             return cls(100.0, 100.0, 100.0)
         precision, recall = 100 * right / max(found, 1), 100 * right / max(true, 1)
@@ -36,15 +35,16 @@ class F1:
 
 
 def boundary_f1(found: Sequence[Segments], true: Sequence[Segments], *, tolerance: float) -> F1:
-    """Starts and stops that lie within `tolerance` of a true one of their kind; each true one is met once. Higher is
-    better. Over all recordings together.
+    """F1 of segment boundaries over all recordings. Higher is better.
+
+    A start (stop) is right if it is within `tolerance` of a true start (stop); each true boundary matches once.
 
     Args:
         found, true: the segments of each recording.
-        tolerance: in the unit of the segments; a boundary exactly so far away is right.
+        tolerance: in the unit of the segments; a distance of exactly `tolerance` is right.
 
     Raises:
-        ValueError: another number of recordings, a tolerance below 0.
+        ValueError: different numbers of recordings, a tolerance below 0.
     """
     _check(found, true)
     if tolerance < 0:
@@ -59,15 +59,19 @@ def boundary_f1(found: Sequence[Segments], true: Sequence[Segments], *, toleranc
 
 
 def segment_f1(found: Sequence[Segments], true: Sequence[Segments], *, overlap: float = 0.5) -> F1:
-    """Segments whose intersection over union with a true one is at least `overlap`; one to one, as many as can be.
-    Higher is better. Over all recordings together.
+    """F1 of segments over all recordings. Higher is better.
+
+    A segment is right if its intersection over union with a true one is at least `overlap`. Segments are matched one to
+    one, with the maximum number of matches.
 
     Raises:
-        ValueError: another number of recordings, an overlap that is not in 0..1.
+        ValueError: different numbers of recordings, an overlap that is not above 0 and at most 1.
     """
     _check(found, true)
     if not 0 < overlap <= 1:
         raise ValueError(f"overlap: needs a number above 0 and at most 1, got {overlap}")
+    from scipy.optimize import linear_sum_assignment  # half a second, and every process lists the systems
+
     right = 0
     for ours, theirs in zip(found, true):
         if ours and theirs:
@@ -78,12 +82,12 @@ def segment_f1(found: Sequence[Segments], true: Sequence[Segments], *, overlap: 
 
 
 def mean_iou(found: Sequence[Segments], true: Sequence[Segments]) -> float:
-    """Time that both call a segment over time that either does, of all recordings together; percent, higher is better.
+    """Intersection over union of the segmented time, over all recordings; percent, higher is better.
 
-    Blind to boundaries between segments that touch; `segment_f1` is not.
+    It ignores boundaries between adjacent segments; `segment_f1` does not.
 
     Raises:
-        ValueError: another number of recordings.
+        ValueError: different numbers of recordings.
     """
     _check(found, true)
     both = either = 0.0
@@ -98,17 +102,17 @@ def mean_iou(found: Sequence[Segments], true: Sequence[Segments]) -> float:
 def aligned_in_time(
     found: Sequence[tuple[float, float, str]], true: Sequence[tuple[float, float, str]]
 ) -> list[tuple[str, str]]:
-    """The sentences of two subtitle files side by side: (hypothesis, reference) for each true one.
+    """Aligns the sentences of two subtitle files: one (hypothesis, reference) pair per true cue.
 
-    A found cue goes to the true one that it shares most time with, and where it shares none, to the nearest: what is
-    said too much counts against the score. Several at one true cue are joined by spaces, in order of time; a true cue
-    without any has an empty hypothesis.
+    A found cue is assigned to the true cue with which it shares most time, or else to the nearest one, so superfluous
+    text counts against the score. Several cues assigned to the same true cue are joined by spaces, in order of time. A
+    true cue without any gets an empty hypothesis.
 
     Raises:
-        ValueError: no true cue.
+        ValueError: no true cues.
     """
     if not true:
-        raise ValueError("subtitles are scored against cues, and the references have none")
+        raise ValueError("subtitles are scored against reference cues, but the references have none")
     ordered = sorted(true)
     given: list[list[str]] = [[] for _ in ordered]
     for start, stop, text in sorted(found):
@@ -118,7 +122,7 @@ def aligned_in_time(
 
 
 def _met(a: Sequence[float], b: Sequence[float], tolerance: float) -> int:
-    """Most pairs of sorted points at most so far apart, each point once."""
+    """Maximum number of pairs of sorted points at most `tolerance` apart, each point used once."""
     i = j = count = 0
     while i < len(a) and j < len(b):
         if abs(a[i] - b[j]) <= tolerance + 1e-9:
@@ -151,7 +155,7 @@ def _union(segments: Segments) -> list[tuple[float, float]]:
 
 def _check(found: Sequence[Segments], true: Sequence[Segments]) -> None:
     if len(found) != len(true):
-        raise ValueError(f"needs the segments of the same recordings, got {len(found)} and {len(true)}")
+        raise ValueError(f"needs segments for the same recordings, got {len(found)} and {len(true)} recordings")
     for segments in (*found, *true):
         for start, stop in segments:
             if not start < stop:

@@ -1,7 +1,8 @@
-"""Scores of translations and of recognised glosses: BLEU-1..4, chrF, ROUGE-L, WER with its split, exact match.
+"""Scores of translations and recognised glosses: BLEU-1..4, chrF, ROUGE-L, WER with its split, exact match.
 
-Corpus level, on plain strings, 0-100. What moves each number (tokenization, smoothing, costs, units) is an argument
-and stands in its signature; docs/metrics.md lists the conventions of the field. BLEU and chrF are sacreBLEU's.
+Corpus-level scores of plain strings, 0-100. Everything that affects a score (tokenization, smoothing, costs, units) is
+an argument and part of its signature. docs/metrics.md lists the conventions of the field. BLEU and chrF are computed by
+sacreBLEU.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ class Bleu:
     signature: str
     """sacreBLEU's signature: references, case, tokenizer, smoothing, version."""
     matches: tuple[int, int, int, int]
-    """Matching n-grams of order 1 to 4. A 0 here means that smoothing made the score of this order and those above."""
+    """Matching n-grams of order 1 to 4. If one is 0, the scores of this and higher orders come from smoothing only."""
 
 
 @dataclass(frozen=True)
 class Wer:
-    """Word error rate in percent of the reference tokens; lower is better, and it can pass 100."""
+    """Word error rate in percent of the reference tokens; lower is better. It can exceed 100."""
 
     wer: float
     substitutions: float
@@ -57,21 +58,22 @@ def bleu(
     smoothing: Smoothing = "exp",
     smoothing_value: float | None = None,
 ) -> Bleu:
-    """Corpus BLEU-1..4 of sacreBLEU. Higher is better.
+    """Corpus BLEU-1..4 by sacreBLEU. Higher is better.
 
-    BLEU-n is the score with n-grams up to n, brevity penalty included (not the n-gram precision).
+    BLEU-n is the score with n-grams up to n, including the brevity penalty (not the n-gram precision).
 
     Args:
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: the raw references, one per hypothesis.
         tokenize: "none" splits at spaces (PHOENIX), "13a" is sacreBLEU's default, "zh" and "char" are for Chinese.
-            "auto" chooses among these by the writing of the references (`tokenization_for`), see the signature.
-        smoothing: matters only where some order has no match at all: toy corpora, early epochs. "exp" is sacreBLEU's
-            default; "none" gives 0 there, as neccam/slt does.
-        smoothing_value: of "floor" (0.1) and "add-k" (1).
+            "auto" chooses among these by the script of the references (`tokenization_for`); the signature names the
+            choice.
+        smoothing: matters only if some order has no matches, as with toy corpora or in early epochs. "exp" is
+            sacreBLEU's default; "none" then gives 0, as in neccam/slt.
+        smoothing_value: parameter of "floor" (default 0.1) and "add-k" (default 1).
 
     Raises:
-        ValueError: lists that differ in length or are empty, or an unknown tokenizer or smoothing.
+        ValueError: empty lists or lists of different lengths, an unknown tokenizer or smoothing.
 
     Source: Papineni et al. 2002; Post 2018.
     """
@@ -95,15 +97,15 @@ def bleu(
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str], *, word_order: int = 0) -> float:
-    """Corpus chrF2 of sacreBLEU: character 1- to 6-grams, beta 2, spaces ignored. Higher is better.
+    """Corpus chrF2 by sacreBLEU: character 1- to 6-grams, beta 2, spaces ignored. Higher is better.
 
     Args:
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: one per hypothesis.
-        word_order: 2 adds word 1- and 2-grams, which is chrF++.
+        word_order: 2 adds word 1- and 2-grams, which gives chrF++.
 
     Raises:
-        ValueError: lists that differ in length or are empty.
+        ValueError: empty lists or lists of different lengths.
 
     Source: Popovic 2015.
     """
@@ -116,20 +118,20 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str], *, word_order: in
 def rouge_l(
     hypotheses: Sequence[str], references: Sequence[str], beta: float = 1.2, *, unit: Unit | Literal["auto"] = "auto"
 ) -> float:
-    """ROUGE-L as the MSCOCO tools compute it, averaged over sentences. Higher is better.
+    """ROUGE-L as computed by the MSCOCO tools, averaged over sentences. Higher is better.
 
-    With P and R the longest common subsequence over the tokens of hypothesis and reference:
-    F = (1 + beta^2) P R / (R + beta^2 P), 0 where nothing is shared. Words are what spaces separate, as written.
+    F = (1 + beta^2) P R / (R + beta^2 P), with P and R the length of the longest common subsequence divided by the
+    tokens of hypothesis and reference; 0 without common tokens. Words are split at spaces, without other changes.
 
     Args:
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: one per hypothesis.
         beta: weight of recall; 1.2 in MSCOCO and in sign language translation.
-        unit: "character" for Chinese and other writing systems without spaces between words, spaces left out; "auto"
-            takes characters where the references are written so.
+        unit: "character" for Chinese and other scripts without spaces between words, ignoring spaces; "auto" uses
+            characters if the references are in such a script.
 
     Raises:
-        ValueError: lists that differ in length or are empty, or an unknown unit.
+        ValueError: empty lists or lists of different lengths, an unknown unit.
 
     Source: Lin 2004; not the F1 of the `rouge` and `rouge_score` packages.
     """
@@ -139,25 +141,25 @@ def rouge_l(
 
 
 def wer(hypotheses: Sequence[str], references: Sequence[str], costs: Costs = "plain", *, unit: Unit = "word") -> Wer:
-    """Word error rate with its split, all sentences pooled. Lower is better.
+    """Word error rate with its split, pooled over all sentences. Lower is better.
 
-    "plain": fewest edits; of equally short alignments the one with most matches, so that the split is unique.
-    "sclite": cheapest with deletion 3, insertion 3, substitution 4, as sclite and neccam/slt align; of equally cheap
-    alignments the one with fewest edits. On the logged PHOENIX-2014T outputs both give the logged split.
+    "plain": fewest edits; among equal alignments, the one with most matches, so the split is unique.
+    "sclite": lowest cost with deletion 3, insertion 3, substitution 4, as in sclite and neccam/slt; among equal
+    alignments, the one with fewest edits. On the logged PHOENIX-2014T outputs, both give the logged split.
 
     Args:
         hypotheses: glosses or words of each sentence.
         references: one per hypothesis.
-        costs: what the alignment minimises; the rate counts every edit as one either way.
-        unit: "character" counts characters with their combining marks (CER), spaces left out.
+        costs: costs that the alignment minimises; the rate always counts every edit as one.
+        unit: "character" counts characters with their combining marks (CER) and ignores spaces.
 
     Raises:
-        ValueError: lists that differ in length or are empty, references without any token, an unknown choice.
+        ValueError: empty lists or lists of different lengths, references without tokens, an unknown option.
     """
     check(hypotheses, references)
     substitutions, deletions, insertions, total = edit_rows(hypotheses, references, costs, unit).sum(axis=0).tolist()
     if not total:
-        raise ValueError("wer needs at least one reference token, got references that are all empty.")
+        raise ValueError("wer needs at least one reference token, but all references are empty.")
     share = 100 / total
     signature = f"wer|costs:{costs}|unit:{unit}|case:mixed"
     rate = (substitutions + deletions + insertions) * share
@@ -167,16 +169,16 @@ def wer(hypotheses: Sequence[str], references: Sequence[str], costs: Costs = "pl
 def exact_match(
     hypotheses: Sequence[str], references: Sequence[str], *, unit: Unit | Literal["auto"] = "auto"
 ) -> float:
-    """Percent of sentences that are right to the last token; runs of spaces count as one. Higher is better.
+    """Percentage of sentences that equal their reference; runs of spaces count as one. Higher is better.
 
     Args:
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: one per hypothesis.
-        unit: "character" leaves spaces out, as in Chinese, where some corpora put one after every character; "auto"
-            does so where the references are written without spaces between words.
+        unit: "character" ignores spaces, as for Chinese, where some corpora put one after every character; "auto" does
+            so if the references are in a script without spaces between words.
 
     Raises:
-        ValueError: lists that differ in length or are empty, or an unknown unit.
+        ValueError: empty lists or lists of different lengths, an unknown unit.
     """
     check(hypotheses, references)
     unit = unit_for(tokenize_as("auto", references)) if unit == "auto" else unit
@@ -184,14 +186,15 @@ def exact_match(
 
 
 def clean_phoenix_2014_trans(glosses: str) -> str:
-    """The clean-up of PHOENIX-2014T gloss lines before WER, for hypothesis and reference alike.
+    """Cleans a PHOENIX-2014T gloss line before WER; applied to both hypothesis and reference.
 
-    Drops markers (__ON__, __OFF__, __LEFTHAND__, ...), the prefixes loc- and cl-, the endings -PLUSPLUS and RAUM;
-    writes WIE AUSSEHEN as one gloss; joins spelled letters, A B C -> A+B+C (NN counts as a letter, SCH as one that
-    only starts); keeps one of equal neighbours.
+    - Drops markers (__ON__, __OFF__, __LEFTHAND__, ...), the prefixes loc- and cl-, the endings -PLUSPLUS and RAUM.
+    - Writes WIE AUSSEHEN as one gloss.
+    - Joins spelled letters, A B C -> A+B+C (NN counts as a letter, SCH only as the first letter).
+    - Removes repeated neighbours.
 
-    Source: the rules of the corpus's evaluation script as neccam/slt applies them; the code is ours. PHOENIX-2014 (not
-    T) has other rules.
+    Source: the rules of the corpus's evaluation script as applied by neccam/slt; the code is ours. PHOENIX-2014 (not T)
+    has different rules.
     """
     line = re.sub(r"__LEFTHAND__|__EPENTHESIS__|__EMOTION__", "", glosses)
     words = []
@@ -215,7 +218,7 @@ def clean_phoenix_2014_trans(glosses: str) -> str:
 
 
 def check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Refuse what cannot be scored."""
+    """Validates hypotheses and references."""
     if isinstance(hypotheses, str) or isinstance(references, str):
         raise ValueError("scores need lists of sentences, got one string; put it into a list.")
     if len(hypotheses) != len(references):
@@ -231,7 +234,7 @@ def check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 
 def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | None = None, order: int = 4) -> Any:
-    """sacreBLEU's BLEU, after a look at its options."""
+    """sacreBLEU's BLEU object; validates the options."""
     if tokenize not in ("none", "13a", "intl", "zh", "char") or smoothing not in ("exp", "none", "floor", "add-k"):
         raise ValueError(
             "bleu needs tokenize = auto, none, 13a, intl, zh or char and smoothing = exp, none, floor or add-k, "
@@ -239,7 +242,7 @@ def sacrebleu_metric(tokenize: str, smoothing: str, smoothing_value: float | Non
         )
     from sacrebleu.metrics.bleu import BLEU
 
-    # force: our sentences are tokenized on purpose; without it every call warns.
+    # force: our sentences are tokenized on purpose; without it, every call prints a warning.
     metric = BLEU(
         tokenize=tokenize, smooth_method=smoothing, smooth_value=smoothing_value, max_ngram_order=order, force=True
     )
@@ -251,30 +254,30 @@ _TOKENIZERS: dict[str, Any] = {}
 
 
 def _shared(tokenize: str, own: Any) -> Any:
-    """One tokenizer of a kind for all metrics: it remembers sentences, and the same references come many times."""
+    """Returns one shared tokenizer per kind: it caches sentences, and the same references are scored many times."""
     return _TOKENIZERS.setdefault(tokenize, own)
 
 
 def chrf_signature(word_order: int = 0) -> str:
-    """How chrF was computed, or chrF++ with a word order of 2."""
+    """sacreBLEU's signature of chrF, or of chrF++ with a word order of 2."""
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF(word_order=word_order)
-    metric.corpus_score(["a"], [["a"]])  # the number of references is known after scoring only
+    metric.corpus_score(["a"], [["a"]])  # the number of references is known only after scoring
     return str(metric.get_signature())
 
 
 def tokens(line: str, unit: Unit) -> list[str]:
-    """What ROUGE-L and WER count: words between spaces as written, or characters as a reader sees them.
+    """The tokens that ROUGE-L and WER count: words split at spaces, or characters as a reader sees them.
 
-    A character is a letter with its combining marks (Unicode's grapheme cluster), spelled in NFC or NFD.
+    A character is a letter with its combining marks (a Unicode grapheme cluster), in NFC or NFD.
     """
     if unit not in ("word", "character"):
         raise ValueError(f"needs unit='word' or 'character', got {unit!r}.")
     return line.split() if unit == "word" else characters(line)
 
 
-# Per-sentence rows: everything a corpus score needs to know of one sentence, so that a resample is a sum of rows.
+# Per-sentence rows: all that a corpus score needs of one sentence, so that a resampled score is a sum of rows.
 
 
 def rouge_rows(hypotheses: Sequence[str], references: Sequence[str], beta: float, unit: Unit) -> np.ndarray:
@@ -301,19 +304,19 @@ def edit_rows(hypotheses: Sequence[str], references: Sequence[str], costs: Costs
     rows = np.zeros((len(references), 4), dtype=np.int64)
     for row, (hypothesis, reference) in enumerate(zip(hypotheses, references)):
         ours, theirs = tokens(hypothesis, unit), tokens(reference, unit)
-        # Two things are minimised at once: the cost, and among equal costs (units of 1/base) `tie` x substitutions.
+        # One distance minimises the cost and, among equal costs, `tie` x substitutions (in units of 1/base).
         base = len(ours) + len(theirs) + 1
         found = Levenshtein.distance(theirs, ours, weights=(one * base, one * base, other * base + tie))
         cost = found // base if tie > 0 else -(-found // base)
         substitutions = tie * (found - cost * base)
-        gaps = (cost - other * substitutions) // one  # deletions + insertions; their difference is that of the lengths
+        gaps = (cost - other * substitutions) // one  # deletions + insertions; their difference is `longer`
         longer = len(theirs) - len(ours)
         rows[row] = substitutions, (gaps + longer) // 2, (gaps - longer) // 2, len(theirs)
     return rows
 
 
 def exact_rows(hypotheses: Sequence[str], references: Sequence[str], unit: Unit) -> np.ndarray:
-    """Whether each sentence is right, spaces aside as `same_text` says. [sentences] bool"""
+    """Whether each sentence equals its reference in the form of `same_text`. [sentences] bool"""
     if unit not in ("word", "character"):
         raise ValueError(f"needs unit='word' or 'character', got {unit!r}.")
     return np.array([same_text(ours, unit) == same_text(theirs, unit) for ours, theirs in zip(hypotheses, references)])

@@ -1,4 +1,4 @@
-"""All scores of a set of translations in one dictionary, with what is needed to read them."""
+"""All scores of a set of translations in one dictionary, with signatures, intervals and counts."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ def score_all(
     seed: int = 0,
     steps: Sequence[str] = ("nfc",),
 ) -> dict[str, Any]:
-    """Every score of a set of translations with what is needed to read it, ready for scores.json.
+    """Computes every score of a set of translations, with signatures, intervals and counts, for scores.json.
 
     Args:
-        hypotheses: one sentence each.
+        hypotheses: one sentence per clip.
         references: the raw references.
-        tokenize: for BLEU; "zh" and "char" also make ROUGE-L, WER and exact match count characters. "auto" chooses by
-            the writing of the references.
+        tokenize: for BLEU; with "zh" and "char", ROUGE-L, WER and exact match also count characters. "auto" chooses by
+            the script of the references.
         smoothing: for BLEU.
-        samples: resamples of the intervals; 0 leaves them out.
-        seed: of the resampling.
-        steps: what is done to both sides first (`signcl.metrics.written_forms.STEPS`). NFC writes letters with accents
-            one way, and changes nothing else.
+        samples: resamples for the intervals; 0 leaves the intervals out.
+        seed: seed of the resampling.
+        steps: normalization of both sides (`signcl.metrics.written_forms.STEPS`). NFC only unifies the encoding of
+            letters with accents.
 
     Returns:
-        bleu1..bleu4, chrf, chrf++, rouge_l, exact_match, wer and its split; `intervals` (95 %) of bleu4, chrf and
-        rouge_l; `signatures`; `counts`; `normalization`; `tokenize`, the tokenizer itself; `warning`, what is wrong
-        with it, if anything; `final_dot`: the shares of lines that end in " ." on either side, which must agree, and
-        `final_stop`: the same of any full stop, touching a word or not.
+        - bleu1..bleu4, chrf, chrf++, rouge_l, exact_match, wer and its split;
+        - `intervals` (95 %) of bleu4, chrf and rouge_l; `signatures`; `counts`; `normalization`;
+        - `tokenize`, the tokenizer used, and `warning` if it does not fit the references;
+        - `final_dot`: the percentages of lines on both sides that end in " .", which must agree;
+        - `final_stop`: the percentages that end in any full stop, also one attached to a word.
 
     Raises:
-        ValueError: as the single scores.
+        ValueError: as the individual scores.
     """
     check(hypotheses, references)
     hypotheses, references = normalize(hypotheses, steps), normalize(references, steps)
@@ -113,17 +114,17 @@ def score_all(
 def score_glosses(
     hypotheses: Sequence[str], references: Sequence[str], *, phoenix: bool = False, samples: int = 0, seed: int = 0
 ) -> dict[str, Any]:
-    """Word error rate of recognised glosses with its split, ready for scores.json. Lower is better.
+    """Word error rate of recognised glosses with its split, for scores.json. Lower is better.
 
     Args:
-        hypotheses: glosses of each clip, between spaces.
-        references: the annotation.
+        hypotheses: glosses of each clip, separated by spaces.
+        references: annotated glosses of each clip.
         phoenix: clean both sides as PHOENIX-2014T's evaluation does, and align with sclite's costs.
-        samples: resamples of the 95 % interval over clips; 0 leaves it out.
-        seed: of the resampling.
+        samples: resamples for the 95 % interval over clips; 0 leaves the interval out.
+        seed: seed of the resampling.
 
     Returns:
-        wer, wer_split, exact_match, `signatures`, `counts`, and `intervals` where asked for.
+        wer, wer_split, exact_match, `signatures`, `counts`, and `intervals` if requested.
 
     Raises:
         ValueError: as `wer`.

@@ -1,4 +1,4 @@
-"""Scores of tags, several of which are true of one clip: how pseudo-gloss pretraining is judged."""
+"""Multi-label scores (a clip can have several tags), used to evaluate pseudo-gloss pretraining."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["f1_score", "mean_average_precision"]
 
 
 def mean_average_precision(probabilities: Tensor, truth: Tensor) -> float:
-    """How well clips are ranked by each tag: the mean over tags of average precision. 0-100, higher is better.
+    """Mean over tags of the average precision with which clips are ranked. 0-100, higher is better.
 
     AP of a tag is the mean, over the clips that have it, of the precision among all clips ranked no lower; equal
-    probabilities are ranked together. Tags that no clip has are left out; NaN where no tag is left.
+    probabilities share a rank. Tags that no clip has are left out; NaN if no tag is left.
 
     Args:
-        probabilities: [N, P].
-        truth: 1 where the clip has the tag. [N, P]
+        probabilities: probability of each tag. [N, P]
+        truth: 1 if the clip has the tag. [N, P]
     """
     kept = truth.sum(dim=0) > 0
     if not kept.any():
@@ -26,7 +26,7 @@ def mean_average_precision(probabilities: Tensor, truth: Tensor) -> float:
     scores, true = scores.gather(0, order), true.gather(0, order)
     rank = torch.arange(1, len(scores) + 1, dtype=torch.float64)[:, None]
     precision = true.cumsum(dim=0) / rank
-    # within a run of equal scores the precision is that at the run's end
+    # Within a run of equal scores, the precision is that at the end of the run.
     last = torch.ones_like(true, dtype=torch.bool)
     last[:-1] = scores[1:] != scores[:-1]
     place = torch.where(last, torch.arange(len(scores))[:, None], len(scores)).flip(0).cummin(dim=0).values.flip(0)
@@ -35,14 +35,14 @@ def mean_average_precision(probabilities: Tensor, truth: Tensor) -> float:
 
 
 def f1_score(probabilities: Tensor, truth: Tensor, threshold: float = 0.5) -> float:
-    """Right tags among those given and those true, over all clips and tags together. 0-100, higher is better.
+    """Micro F1 over all clips and tags. 0-100, higher is better.
 
-    2 TP / (2 TP + FP + FN); 0 where nothing is true and nothing given.
+    2 TP / (2 TP + FP + FN); 0 if no tag is true and none is predicted.
 
     Args:
-        probabilities: [N, P].
-        truth: [N, P].
-        threshold: a tag of at least this probability is given.
+        probabilities: probability of each tag. [N, P]
+        truth: 1 if the clip has the tag. [N, P]
+        threshold: tags with at least this probability are predicted.
     """
     given, true = probabilities >= threshold, truth > 0.5
     both = int((given & true).sum())

@@ -1,4 +1,4 @@
-"""What every score is called and which direction is better: the one list that tables, reports and curves share."""
+"""Title and direction of every score, shared by tables, reports and curves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["SCORES", "Score"]
 
 @dataclass(frozen=True)
 class Score:
-    """How a number is shown."""
+    """How a score is displayed."""
 
     title: str
     explained: str = ""
-    """Beside the title of a curve: the unit, or what it is a mean of."""
+    """Shown next to the title of a curve: the unit, or what is averaged."""
     lower_is_better: bool = False
     loss: bool = False
-    """A loss, which tables of answers leave out."""
+    """Whether it is a loss; tables of answers leave losses out."""
 
 
 SCORES = {
@@ -35,4 +35,4 @@ SCORES = {
     "top1_per_gloss": Score("Top-1, mean over glosses", "dev, %"),
     "sdr": Score("SDR", "%", lower_is_better=True),
 }
-"""Scores of answers and of features; those of a loss term stand beside the term (`signcl.systems.terms`)."""
+"""Scores of answers and features; scores of a loss term are defined with the term (`signcl.systems.terms`)."""

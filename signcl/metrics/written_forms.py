@@ -1,7 +1,7 @@
-"""How sentences are written, as far as scores ask: which tokenizer fits their script, which unit, which form.
+"""Written forms of sentences for scoring: the tokenizer and unit for a script, and normalization.
 
-`tokenization_for` is what `tokenize="auto"` means; `STEPS` are the few changes that a convention may make to both sides
-before scoring, `normalize` makes them. Scripts and marks are Unicode's, by the `regex` package.
+`tokenization_for` implements `tokenize="auto"`. `STEPS` are the normalization steps that a scoring convention may apply
+to both sides; `normalize` applies them. Scripts and marks are Unicode's, by the `regex` package.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ ENDS = STOPS + "!?！？؟…‼⁇⁈⁉"
 
 _HAN = regex.compile(r"\p{Script=Han}")
 _KANA = regex.compile(r"[\p{Script=Hiragana}\p{Script=Katakana}]")
-# Southeast Asian scripts and Tibetan: spaces, where there are any, part phrases or syllables and no words
+# Southeast Asian scripts and Tibetan: spaces, if any, separate phrases or syllables, not words.
 _OTHERS = "".join(rf"\p{{Script={script}}}" for script in UNSPACED_SCRIPTS)
 _OTHER_UNSPACED = regex.compile(f"[{_OTHERS}]")
-# A word of a spaced script is one unit, as one character of an unspaced script is: letters alone would let one
-# English name outvote a Chinese sentence.
+# A unit is a word of a spaced script or a character of an unspaced one. If letters were counted, one English name could
+# outvote a Chinese sentence.
 _SPACED_WORD = regex.compile(
     rf"(?:(?![\p{{Script=Han}}\p{{Script=Hiragana}}\p{{Script=Katakana}}{_OTHERS}])[\p{{L}}\p{{M}}\p{{N}}'’-])+"
 )
@@ -56,22 +56,22 @@ _MARK = r"[.,!?;:…।॥։۔؟،؛።፣¡¿\"“”„«»()]"
 _GLUED = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])[.,!?;:…।॥։۔؟،؛።፣]+(?=\s|$|[\"”“«»)])")
 _ALONE = regex.compile(rf"(?<!\S){_MARK}+(?!\S)")
 GLUED_SENTENCES = 0.05
-"""From which share of sentences on marks that touch words are a way of writing and no slip or abbreviation."""
+"""From this share of sentences on, marks attached to words are the writing convention, not typos or abbreviations."""
 
 
 def tokenization_for(texts: Sequence[str]) -> Literal["none", "13a", "zh", "char"]:
-    """The BLEU tokenizer that fits the writing of these sentences: what `tokenize="auto"` chooses for references.
+    """Chooses the BLEU tokenizer for the script of these sentences; used by `tokenize="auto"` for references.
 
-    - zh: Chinese, with or without spaces between characters (sacreBLEU's zh: characters apart, Latin words whole).
-    - char: Japanese, Thai, Lao, Khmer, Burmese, Tibetan and the like, whose words no space parts.
-    - none: spaced scripts (Latin, Cyrillic, Arabic, Hangul, ...) whose punctuation stands apart, or without any:
-      PHOENIX-2014T and glosses. The sentences are tokenized already, and spaces are the tokens.
-    - 13a: spaced scripts whose punctuation touches the words ("regen."), as WMT-SLT and How2Sign are written.
+    - zh: Chinese, with or without spaces between characters (sacreBLEU's zh splits characters but not Latin words).
+    - char: Japanese, Thai, Lao, Khmer, Burmese, Tibetan and other scripts without spaces between words.
+    - none: spaced scripts (Latin, Cyrillic, Arabic, Hangul, ...) with separate punctuation or none, as in PHOENIX-2014T
+      and glosses. The sentences are already tokenized, so tokens are split at spaces.
+    - 13a: spaced scripts with punctuation attached to words ("regen."), as in WMT-SLT and How2Sign.
 
-    The script is that of most units, where a unit is one character of an unspaced script or one word of a spaced one.
+    The script is that of most units; a unit is one character of an unspaced script or one word of a spaced one.
 
     Args:
-        texts: the references, or any sentences written alike.
+        texts: the references, or any sentences written the same way.
     """
     chinese = kana = other = spaced = glued = alone = 0
     for text in texts:
@@ -85,23 +85,23 @@ def tokenization_for(texts: Sequence[str]) -> Literal["none", "13a", "zh", "char
         alone += apart > touching
     unspaced = chinese + kana + other
     if unspaced > spaced:
-        # a borrowed の does not make Japanese of Chinese, of which kana are a half or more
+        # A borrowed の does not make Chinese Japanese, which is half or more kana.
         return "zh" if chinese > other and 10 * kana < chinese else "char"
     return "13a" if glued > alone and glued >= GLUED_SENTENCES * len(texts) else "none"
 
 
 def tokenize_as(tokenize: Tokenize, references: Sequence[str]) -> Tokenize:
-    """The tokenizer itself: what `auto` chooses for these references, every other name as it is."""
+    """Resolves `auto` to the tokenizer for these references; returns other names unchanged."""
     return tokenization_for(references) if tokenize == "auto" else tokenize
 
 
 def unit_for(tokenize: Tokenize) -> Unit:
-    """What ROUGE-L, WER and exact match count beside this tokenizer of BLEU: characters beside zh and char."""
+    """The unit of ROUGE-L, WER and exact match for a BLEU tokenizer: characters with zh and char, else words."""
     return "character" if tokenize in ("zh", "char") else "word"
 
 
 def tokenization_warning(tokenize: Tokenize, references: Sequence[str]) -> str | None:
-    """What is wrong with a chosen tokenizer for these references; None where it fits."""
+    """A warning if a tokenizer does not fit these references, else None."""
     fits = tokenization_for(references)
     if tokenize in ("auto", fits) or {tokenize, fits} <= {"zh", "char"}:
         return None
@@ -109,21 +109,21 @@ def tokenization_warning(tokenize: Tokenize, references: Sequence[str]) -> str |
         if any(len(line.split()) > 1 for line in references) and tokenize == "none":
             words = sum(len(line.split()) for line in references)
             letters = sum(len("".join(line.split())) for line in references)
-            if letters < 2 * words:  # a space after every character: none counts characters then
+            if letters < 2 * words:  # a space after every character: "none" then counts characters
                 return None
         return (
-            f"the references are written without spaces between words, and tokenize={tokenize} takes a whole sentence "
-            f"for one word: BLEU is near 0 whatever was said; {fits} fits"
+            f"the references have no spaces between words, so tokenize={tokenize} treats a sentence as one word and "
+            f"BLEU is near 0 for any translation; use tokenize={fits}"
         )
     if fits == "13a" and tokenize == "none":
         return (
-            "the references are not tokenized ('wetter.' is one word with its full stop) and tokenize=none splits at "
-            "spaces alone: a wrong full stop is a wrong word; 13a fits, the convention of WMT-SLT and sacreBLEU"
+            "the references are not tokenized ('wetter.' is one word with its full stop) and tokenize=none splits only "
+            "at spaces, so a wrong full stop is a wrong word; use 13a, the convention of WMT-SLT and sacreBLEU"
         )
     if fits in ("none", "13a") and tokenize in ("zh", "char"):
         return (
-            f"the references are written with spaces between words, and tokenize={tokenize} is meant for Chinese and "
-            f"other unspaced scripts; {fits} fits"
+            f"the references have spaces between words, but tokenize={tokenize} is for Chinese and other scripts "
+            f"without spaces; use tokenize={fits}"
         )
     return None
 
@@ -136,40 +136,40 @@ _CURLY = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "‘": "
 
 
 def unite_width(text: str) -> str:
-    """One width for each mark, letter and digit: ，！？：（）Ａ１ become , ! ? : ( ) A 1, half-width kana full ones.
+    """Unifies character widths: ，！？：（）Ａ１ become , ! ? : ( ) A 1, and half-width kana become full-width.
 
-    Quotation marks become straight. The stop 。 stays: it is another mark than the full stop of Latin script.
+    Quotation marks become straight. The stop 。 stays, because it differs from the full stop of Latin script.
     """
     narrow = text.translate(_WIDTHS).translate(_CURLY)
     return _HALF_KANA.sub(lambda found: unicodedata.normalize("NFKC", found[0]), narrow)
 
 
 def without_stop(line: str) -> str:
-    """A sentence less its full stop, where it ends in one of `STOPS`. Questions and exclamations keep their marks."""
+    """Removes the final full stop if it is one of `STOPS`. Questions and exclamations keep their marks."""
     bare = line.rstrip()
     return bare[:-1].rstrip() if bare.endswith(tuple(STOPS)) and not bare.endswith("..") else bare
 
 
 def with_stop(line: str) -> str:
-    """A sentence with one final mark: " ." as a token of its own, "。" in Chinese and Japanese; ? and ! are enough."""
+    """Adds a final stop unless the sentence ends in ? or !: " ." as a separate token, "。" in Chinese and Japanese."""
     bare = line.rstrip()
     if bare.endswith(tuple(ENDS.replace(".", "").replace("。", ""))):
         return bare
     bare = without_stop(bare)
-    # by the last letter, since quotation marks may follow it
+    # Decide by the last letter, since quotation marks may follow it.
     letters = regex.findall(r"\p{L}", bare)
     ideographic = bool(letters) and bool(_HAN.match(letters[-1]) or _KANA.match(letters[-1]))
     return bare + ("。" if ideographic else " ." if bare else ".")
 
 
 def split_marks(line: str) -> str:
-    """Punctuation apart from words, numbers such as 1,5 and words such as l'eau left whole: "regen." -> "regen ."."""
+    """Separates punctuation from words: "regen." -> "regen .". Numbers such as 1,5 and words such as l'eau are kept."""
     apart = regex.sub(r"(?<![\p{N}])([.,;:!?…()\"“”„«»¿¡،؛؟।])|([.,;:!?…()\"“”„«»¿¡،؛؟।])(?![\p{N}])", r" \1\2 ", line)
     return " ".join(apart.split())
 
 
 def without_spaces(line: str) -> str:
-    """All spaces taken out."""
+    """Removes all spaces."""
     return "".join(line.split())
 
 
@@ -180,22 +180,22 @@ STEPS: dict[str, Callable[[str], str]] = {
     "no_stop": without_stop,
     "no_spaces": without_spaces,
 }
-"""What may be done to hypotheses and references alike before scoring, in this order."""
+"""Normalization steps for hypotheses and references before scoring, in this order."""
 
 
 def normalize(lines: Sequence[str], steps: Sequence[str] = ("nfc",)) -> list[str]:
-    """Sentences after the steps of a convention, always in the order of `STEPS`.
+    """Applies normalization steps to sentences, always in the order of `STEPS`.
 
     Args:
         lines: hypotheses or references.
-        steps: names of `STEPS`.
+        steps: names from `STEPS`.
 
     Raises:
         ValueError: an unknown step.
     """
     unknown = [step for step in steps if step not in STEPS]
     if unknown:
-        raise ValueError(f"the steps of normalization are {', '.join(STEPS)}; got {', '.join(unknown)}")
+        raise ValueError(f"normalization steps must be from {', '.join(STEPS)}; got {', '.join(unknown)}")
     for name, change in STEPS.items():
         if name in steps:
             lines = [change(line) for line in lines]
@@ -203,6 +203,6 @@ def normalize(lines: Sequence[str], steps: Sequence[str] = ("nfc",)) -> list[str
 
 
 def same_text(line: str, unit: Unit) -> str:
-    """The form in which two sentences are called the same: NFC, runs of spaces one space; no spaces in characters."""
+    """The form in which sentences are compared: NFC, with single spaces, or without spaces if the unit is character."""
     words = unicodedata.normalize("NFC", line).split()
     return ("" if unit == "character" else " ").join(words)

@@ -1,1 +1,1 @@
-"""What people look at: the report of runs, the explorer of features, the server, the page to choose frames."""
+"""HTML pages: the report of runs, the explorer of features, the server, and the page for choosing frames."""

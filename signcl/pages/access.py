@@ -1,6 +1,6 @@
-"""Who may ask: the machine that a request names, the site that it comes from, the token that it carries.
+"""Access control: checks the host that a request names, the site that it comes from, and its token.
 
-Pure functions of headers. A browser tells where a request comes from by `Origin` and `Sec-Fetch-Site`; programs send
+Pure functions of headers. Browsers send the origin of a request in `Origin` and `Sec-Fetch-Site`; programs send
 neither.
 """
 
@@ -21,7 +21,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 def machine(host: str) -> tuple[str, int | None] | None:
-    """Name and port of a Host header, in one spelling: lower case, no trailing dot; None for what is none."""
+    """Parse a Host header to name and port, in lower case and without a trailing dot; None if it is not valid."""
     found = HOST.fullmatch(host.strip())
     if found is None:
         return None
@@ -29,7 +29,7 @@ def machine(host: str) -> tuple[str, int | None] | None:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host name or address can only be this machine."""
+    """Whether a host name or address always means this machine."""
     name = name.lower().strip("[]").rstrip(".")
     if name == "localhost":
         return True
@@ -42,7 +42,7 @@ def is_loopback(name: str) -> bool:
 
 
 def same_place(origin: str, host: str) -> bool:
-    """Whether an Origin is the server that a Host header names: all names of the loopback are one machine."""
+    """Whether an Origin is the server in the Host header; all loopback names count as one machine."""
     scheme, _, rest = origin.partition("://")
     asked, came = machine(host), machine(rest)
     if scheme not in PORTS or asked is None or came is None:
@@ -54,21 +54,21 @@ def same_place(origin: str, host: str) -> bool:
 
 @dataclass(frozen=True)
 class Access:
-    """Rules of one server."""
+    """Access rules of one server."""
 
     loopback: bool = True
-    """It listens on the loopback address only, so that a request must name that."""
+    """The server listens only on the loopback address, so a request must name that address."""
     token: str | None = None
-    """What everybody must carry: a cookie for browsers, `Authorization: Bearer` for programs; None asks for nothing."""
+    """Required from everybody: as a cookie from browsers, as `Authorization: Bearer` from programs. None: no token."""
     port: int = 0
-    """Names the cookie: browsers share cookies between the ports of a machine."""
+    """Part of the cookie's name, since browsers share cookies between the ports of a machine."""
 
     @property
     def cookie(self) -> str:
         return f"signcl-{self.port}"
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """Status and line for a request from elsewhere; None for one that may pass. The token is asked for apart."""
+        """Status and message if a request comes from another site, else None. The token is checked separately."""
         host = headers.get("host", "")
         named = machine(host)
         if named is None or (self.loopback and not is_loopback(named[0])):
@@ -79,12 +79,12 @@ class Access:
         else:
             ours = headers.get("sec-fetch-site", "none").lower() in ("same-origin", "none")
         link = (method, headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("GET", "navigate", "document")
-        if not ours and not link:  # a link may lead here from anywhere; what it opens cannot be read or used from there
+        if not ours and not link:  # any site may link here; it cannot read or use the page that the link opens
             return 403, "requests from other sites are refused"
         return None
 
     def may_enter(self, headers: Mapping[str, str]) -> bool:
-        """Whether the request carries the token, where one is needed."""
+        """Whether the request carries the token, or none is needed."""
         if self.token is None:
             return True
         scheme, _, value = headers.get("authorization", "").partition(" ")
@@ -97,7 +97,7 @@ class Access:
         return cookie is not None and self._is_token(cookie.value)
 
     def enters(self, method: str, query: bytes) -> bool:
-        """Whether this is the address with the token, opened in a browser."""
+        """Whether this is the address that contains the token, opened in a browser."""
         if self.token is None or method != "GET":
             return False
         return any(self._is_token(value) for value in parse_qs(query.decode("latin-1")).get("token", []))

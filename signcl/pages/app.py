@@ -1,7 +1,7 @@
-"""The application: pages and a small JSON API over a run, a task of annotation, or both. Needs the extra `serve`.
+"""The web application: pages and a small JSON API for a run, an annotation task, or both. Needs the extra `serve`.
 
 /  /translate  /report  /explorer  /annotate  /subtitles      pages
-/run/FILE                                         files of the run folder, by the kinds in `FILES`
+/run/FILE                                         files of the run folder, of the kinds in `FILES`
 /api/...                                          see docs/pages.md
 """
 
@@ -20,7 +20,7 @@ from fastapi import Body, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException as AnyHTTPError  # also what no route answers
+from starlette.exceptions import HTTPException as AnyHTTPError  # also raised if no route matches
 
 from signcl.data.batch import Sample
 from signcl.pages.access import Access
@@ -45,43 +45,43 @@ __all__ = ["Site", "make_app"]
 STATIC = Path(__file__).parent / "static"
 STYLE = Path(__file__).parent / "style.css"
 FILES = {".html", ".json", ".jsonl", ".tsv", ".csv", ".png", ".jpg", ".svg", ".pdf", ".yaml", ".txt"}
-PICTURES = 4  # threads that cut pictures out of clips of the corpus, so that the other threads stay free
+PICTURES = 4  # threads that read pictures from clips, so that the other threads stay free
 
 T = TypeVar("T")
 
 
 @dataclass
 class Site:
-    """What is served."""
+    """What the server offers."""
 
     run: Path | None = None
     """A run folder."""
     queue: JobQueue | None = None
-    """Translates uploads, where the run translates."""
+    """Translates uploads, if the run can translate."""
     why_not: str = "no run is served"
-    """Why nothing is translated, where there is no queue."""
+    """Why nothing is translated, if there is no queue."""
     task: Task | None = None
-    """What there is to annotate."""
+    """The spans to annotate."""
     samples: Callable[[], dict[str, Sample]] = field(default=dict)
     """Clips of the served split by name, for frames on demand."""
     split: str = "test"
     access: Access = field(default_factory=Access)
-    """Who may ask."""
+    """Access rules."""
     keeper: Keeper | None = None
-    """Where clips go whose signers have agreed; None: no clip is kept."""
+    """Stores clips whose signers have agreed; None: no clip is kept."""
     subtitles: Subtitles | None = None
-    """A long video whose subtitles are edited."""
+    """A long video whose subtitles can be edited."""
     language: str | None = None
-    """Of the pages; None is that of each reader's browser, where we speak it."""
+    """Language of the pages; None: that of the reader's browser, if it is available."""
 
     @property
     def limits(self) -> Limits:
-        """Of what comes in."""
+        """Limits of requests."""
         return Limits() if self.queue is None else self.queue.limits
 
 
 def make_app(site: Site) -> FastAPI:
-    """The application for a site."""
+    """Build the application for a site."""
     app = FastAPI(title="signcl", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(Guard, access=site.access, limits=site.limits)
     app.add_exception_handler(AnyHTTPError, _as_json)
@@ -106,14 +106,14 @@ async def _as_json(_: Request, error: Any) -> JSONResponse:
 
 
 class _Slow:
-    """Work of seconds for a page, in a few threads of its own; it is left behind when the server ends."""
+    """Runs work that takes seconds in a few separate threads; unfinished work is abandoned when the server stops."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.limiter: CapacityLimiter | None = None
 
     async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
-        if self.limiter is None:  # it belongs to the loop that serves
+        if self.limiter is None:  # it must be created in the serving event loop
             self.limiter = CapacityLimiter(self.threads)
         return await to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True, limiter=self.limiter)
 
@@ -123,7 +123,7 @@ class _Slow:
 
 def _pages(app: FastAPI, site: Site) -> None:
     files = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
-    files["base.css"] = STYLE  # one look for all pages
+    files["base.css"] = STYLE  # one style for all pages
     making = _Slow(1)
 
     def answer(content: str, *scripts: str) -> HTMLResponse:
@@ -168,7 +168,7 @@ def _pages(app: FastAPI, site: Site) -> None:
             "cross-site",
             "same-site",
         ):
-            raise HTTPException(403, "no other site's link makes the report: open it from this server's first page")
+            raise HTTPException(403, "a link from another site cannot make the report: open it from the front page")
         return answer(await making(_report, site, _language(site, request)), "page.js")
 
     @app.get("/explorer", include_in_schema=False)
@@ -188,7 +188,7 @@ def _pages(app: FastAPI, site: Site) -> None:
 
     @app.get("/api/site")
     async def about() -> dict[str, Any]:
-        """What this server has: for the front page and for scripts."""
+        """What this server offers, for the front page and for scripts."""
         queue = site.queue
         found: dict[str, Any] = {
             "run": site.run and site.run.name,
@@ -216,7 +216,7 @@ def _pages(app: FastAPI, site: Site) -> None:
 
 
 def _model(run: Path) -> dict[str, Any]:
-    """What translates, in words."""
+    """Describe the run that translates."""
     recipe = read_recipe(run)
     card = read_card(run)
     wants = "video" if card.get("feature_dim") is None else "key points" if card.get("poses") else "features"
@@ -239,7 +239,7 @@ def _report(site: Site, language: str) -> str:
 
 
 def _explorer(site: Site, language: str) -> str | None:
-    """The run's explorer; None where there is none, or one that another version made: its script would not run."""
+    """The run's explorer page; None if it is missing or made by another version, whose script would not run."""
     path = site.run and site.run / "explorer.html"
     if path is None or not path.is_file():
         return None
@@ -250,7 +250,7 @@ def _explorer(site: Site, language: str) -> str | None:
 
 
 def _headline(run: Path, split: str) -> dict[str, Any]:
-    """The run's main numbers, as far as they were measured."""
+    """The run's main numbers, if they were measured."""
     found: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         scores = read_scores(run).get(split, {})
@@ -291,12 +291,12 @@ def _run_files(app: FastAPI, site: Site) -> None:
         root = site.run.resolve()
         hidden = any(part.startswith(".") for part in Path(name).parts)
         try:
-            path = (root / name).resolve()  # links are followed here, so that one that leads outside is refused too
+            path = (root / name).resolve()  # follows symbolic links, so that one that leads outside is refused too
             if not hidden and path.is_relative_to(root) and path.suffix in FILES and path.is_file():
                 return FileResponse(path)
-        except (ValueError, OSError):  # a zero byte, or a name longer than names can be
+        except (ValueError, OSError):  # a zero byte, or a name that is too long
             pass
-        raise HTTPException(404, "the run has no such file, or not of a kind that is served")
+        raise HTTPException(404, "the run has no such file, or files of its kind are not served")
 
     cutting = _Slow(PICTURES)
 
@@ -311,7 +311,7 @@ def _run_files(app: FastAPI, site: Site) -> None:
 
     @app.get("/api/frames")
     async def frames(clip: str, start: int, stop: int) -> dict[str, Any]:
-        """Every frame of a span as one sheet, or the readings where the corpus has no pictures."""
+        """Every frame of a span as one sheet, or its readings if the corpus has no pictures."""
         try:
             return await cutting(lambda: span_view(_sample(site, clip), start, stop))
         except (ValueError, OSError) as error:
@@ -326,7 +326,7 @@ def _sample(site: Site, clip: str) -> Sample:
     if clip in samples:
         return samples[clip]
     for name, sample in samples.items():
-        if visible(name) == clip:  # as the explorer knows it
+        if visible(name) == clip:  # the name as the explorer shows it
             return sample
     raise HTTPException(404, f"split {site.split} has no clip {visible(clip)!r}")
 
@@ -342,7 +342,7 @@ def _annotation(app: FastAPI, task: Task) -> None:
 
     @app.get("/api/annotate/task")
     def what() -> dict[str, Any]:
-        """The spans, as rows (clip, gloss, start, stop); a span's place in this list is its number elsewhere."""
+        """The spans, as rows (clip, gloss, start, stop). The other routes identify a span by its index in this list."""
         return task.describe()
 
     @app.get("/api/annotate/state")
@@ -360,7 +360,7 @@ def _annotation(app: FastAPI, task: Task) -> None:
 
     @app.get("/api/annotate/summary")
     def summary() -> dict[str, Any]:
-        """Progress and agreement of everybody."""
+        """Progress and agreement of all annotators."""
         return task.summary()
 
     @app.post("/api/annotate/decision")
@@ -372,7 +372,7 @@ def _annotation(app: FastAPI, task: Task) -> None:
         role: Annotated[Part, Body()] = "annotator",
         id: Annotated[str, Body(max_length=80)] = "",
     ) -> dict[str, Any]:
-        """Write a decision to the file; it is on the disk when this answers. The answer is the state after it."""
+        """Write a decision to the file, and return the new state once it is on disk."""
         try:
             task.decide(place, annotator=annotator, role=role, action=action, frame=frame, id=id)
         except ValueError as error:
@@ -389,7 +389,7 @@ def _subtitles(app: FastAPI, subtitles: Subtitles) -> None:
     @app.get("/film", include_in_schema=False)
     async def film() -> FileResponse:
         if subtitles.film is None:
-            raise HTTPException(404, "there is no video beside the subtitles: start with --film VIDEO")
+            raise HTTPException(404, "there is no video next to the subtitles: start with --film VIDEO")
         return FileResponse(subtitles.film)
 
     @app.get("/api/subtitles")
@@ -399,7 +399,7 @@ def _subtitles(app: FastAPI, subtitles: Subtitles) -> None:
 
     @app.post("/api/subtitles")
     def save(version: Annotated[str, Body(max_length=80)], cues: Annotated[list[CueBody], Body()]) -> dict[str, Any]:
-        """Write the sentences to the file; they are on the disk when this answers. The answer is the state after it."""
+        """Write the sentences to the file, and return the new state once they are on disk."""
         return _answered(lambda: subtitles.save([cue.model_dump() for cue in cues], version))
 
     @app.get("/api/subtitles/export")
@@ -421,7 +421,7 @@ class CueBody(BaseModel):
 
 
 def _answered(function: Callable[[], T]) -> T:
-    """What a function gives; what it finds wrong as the answer of the server."""
+    """Return the result of a function, and turn its errors into HTTP errors."""
     try:
         return function()
     except Changed as changed:

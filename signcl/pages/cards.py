@@ -16,7 +16,7 @@ NOT_DIFFERENCES = ("out",)  # every run has its own
 
 
 def what_was_trained(runs: list[RunFiles]) -> Html:
-    """System, corpus and clips in a sentence: once where the runs share it, and the loss of each."""
+    """System, corpus and clips in a sentence, once if all runs share it, and the loss of each run."""
     facts, losses = [], []
     for run in runs:
         recipe, clips, frames = run.recipe, run.card.get("clips", {}), run.card.get("frames", {})
@@ -36,7 +36,7 @@ def what_was_trained(runs: list[RunFiles]) -> Html:
 
 
 def cards_section(runs: list[RunFiles]) -> Html:
-    """A table of facts with a column for each run, the recipes' differences, and the recipes themselves."""
+    """A table of facts with a column per run, the differences between the recipes, and the recipes."""
     columns = [_facts(run) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
@@ -52,7 +52,7 @@ def cards_section(runs: list[RunFiles]) -> Html:
 
 
 def flat(recipe: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested recipe keys as `section.key`."""
+    """Flatten nested recipe keys to `section.key`."""
     found: dict[str, Any] = {}
     for name, value in recipe.items():
         if isinstance(value, dict):
@@ -92,7 +92,7 @@ def _facts(run: RunFiles) -> dict[str, Cell | str]:
 
 
 def _command(words: str) -> str:
-    """The command without the folder that the program is installed in."""
+    """The command without the folder of the installed program."""
     first, _, rest = words.partition(" ")
     return f"{first.rsplit('/', 1)[-1]} {rest}".strip()
 
@@ -115,12 +115,12 @@ def _recipe_differences(runs: list[RunFiles], header: list[Cell]) -> Html:
         if any(r.get(n, missing) != recipes[0].get(n, missing) for r in recipes)
     ]
     if not rows:
-        return html('<p class="note">The recipes are equal but for the folder.</p>')
+        return html('<p class="note">The recipes differ only in the folder.</p>')
     whole = table(header, rows, caption="Recipe keys that differ between the runs", kind="words", name="Key")
     return html("<h3>Where the recipes differ</h3>{}", whole)
 
 
 def quoted(runs: list[RunFiles]) -> str:
-    """The command that makes this page again."""
+    """The command that makes this page."""
     split = "" if runs[0].split == "test" else f" --split {shlex.quote(runs[0].split)}"
     return "signcl report " + " ".join(shlex.quote(str(run.folder)) for run in runs) + split

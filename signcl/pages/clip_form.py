@@ -1,6 +1,6 @@
-"""A form with a clip, written to a file as it comes in: no more of it is in memory than one piece.
+"""Receives a form with a clip and writes the clip to a file piece by piece, so that only one piece is in memory.
 
-Beside the clip a form may have a few short fields of text.
+Besides the clip, a form may have a few short text fields.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ __all__ = ["ClientLeft", "ClipForm", "receive_clip"]
 
 FIELD = b"clip"
 TEXTS = {b"start", b"stop", b"text", b"signer", b"consent", b"extractor"}
-"""Fields of text that are kept; all others are passed over."""
-LONGEST = 4000  # bytes of such a field
+"""Text fields that are read; all others are ignored."""
+LONGEST = 4000  # bytes of a text field
 SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
-NAME = 120  # characters of a clip's name that are kept
+NAME = 120  # characters kept of a clip's name
 
 
 class ClientLeft(Exception):
-    """Nobody waits for an answer any more."""
+    """The client has disconnected."""
 
 
 @dataclass(frozen=True)
 class ClipForm:
-    """What came beside the clip."""
+    """The other content of the form."""
 
     name: str
-    """The clip as its sender calls it, without folders."""
+    """The file name that the client sent, without folders."""
     texts: dict[str, str] = field(default_factory=dict)
-    """The fields of `TEXTS` that were there."""
+    """The fields of `TEXTS` that the form has."""
 
     def part(self) -> tuple[float, float | None] | None:
-        """The part of the clip that `start` and `stop` name, in seconds; None is the whole of it.
+        """The part of the clip from `start` to `stop`, in seconds; None is the whole clip.
 
         Raises:
-            Refused: they are no such times.
+            Refused: the fields are not valid times.
         """
         start, stop = (self._seconds(name) for name in ("start", "stop"))
         if start is None and stop is None:
@@ -67,19 +67,20 @@ class ClipForm:
 async def receive_clip(
     content_type: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]], path: Path
 ) -> ClipForm:
-    """Write the file in the form field `clip` to a path; fields that are not known are passed over.
+    """Write the file in the form field `clip` to a path; unknown fields are ignored.
 
     Args:
         content_type: of the request, with the boundary.
-        receive: the next piece of the request (ASGI). Limits of size and time are the guard's.
-        path: where the clip goes.
+        receive: returns the next piece of the request (ASGI). The guard enforces limits of size and time.
+        path: file to write the clip to.
 
     Returns:
         The clip's name and the texts.
 
     Raises:
-        ClientLeft: before the form was whole.
-        Refused: it is no form, has no clip, an empty one, or a text that is too long or not UTF-8; or the disk is full.
+        ClientLeft: the client disconnected before the form was complete.
+        Refused: the request is not a form, the clip is missing or empty, a text is too long or not UTF-8, or the disk
+            is full.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -116,14 +117,14 @@ def _text(name: str, value: bytearray) -> str:
 
 
 class _Form:
-    """What the parser finds, part by part."""
+    """Collects the parts of the form from the parser."""
 
     def __init__(self, boundary: bytes, file: BinaryIO) -> None:
         self.name: str | None = None
         self.texts: dict[bytes, bytearray] = {}
         self.whole = False
         self._at: bytes | None = None
-        """The field of text that is read now."""
+        """The text field that is being read."""
         self._file, self._header, self._value, self._kept = file, b"", b"", False
         self._parser = MultipartParser(
             boundary,
@@ -167,7 +168,7 @@ class _Form:
         if self._at is not None:
             self.texts[self._at] += data[start:stop]
             if len(self.texts[self._at]) > LONGEST:
-                raise Refused(422, f"{self._at.decode()}: at most {LONGEST} bytes of text are taken")
+                raise Refused(422, f"{self._at.decode()}: at most {LONGEST} bytes of text are accepted")
 
     def _end(self) -> None:
         self.whole = True

@@ -1,4 +1,4 @@
-"""One picture of a clip and what it says: frames spread over the clip, the sentences below them."""
+"""One picture of a clip: frames spread over the clip, with sentences below them."""
 
 from __future__ import annotations
 

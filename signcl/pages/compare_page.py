@@ -1,6 +1,6 @@
-"""The page of `signcl compare --html`: the sentences of two systems side by side, with the clips that they are about.
+"""The page of `signcl compare --html`: sentences of two systems side by side, with their clips.
 
-One file, whole by itself. Clips are sheets of at most `FRAMES` frames that a small script plays.
+The page is one self-contained file. A clip is a sheet of at most `FRAMES` frames that a small script plays.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from signcl.training.runs import read_recipe
 __all__ = ["write_compare_page"]
 
 FRAMES, SIDE, COLUMNS = 40, 128, 8
-"""Of a clip: frames at most, pixels of the longer side, frames in a row of the sheet. About 60 kB a clip."""
+"""Per clip: most frames, pixels of the longer side, frames per row of the sheet. About 60 kB per clip."""
 SHOWN = 300
-"""Sentences on the page, those that differ most; the rest is counted."""
+"""Most sentences on the page, those that differ most; the others are only counted."""
 
 
 def write_compare_page(
@@ -49,19 +49,19 @@ def write_compare_page(
     clips: int = 40,
     progress: bool = True,
 ) -> Path:
-    """Write the page; its path.
+    """Write the page and return its path.
 
     Args:
-        run_a, run_b, split, reference: as of `signcl.evaluation.comparison.compare`.
-        scores: what that has returned.
-        by: the score of a sentence that the order goes by.
-        clips: most clips put into the page, those of the first sentences.
+        run_a, run_b, split, reference: see `signcl.evaluation.comparison.compare`.
+        scores: the return value of that function.
+        by: the sentence score to sort by.
+        clips: largest number of clips in the page; the first sentences get them.
 
     Raises:
-        ValueError: `path` is a folder; what `paired_predictions` raises.
+        ValueError: `path` is a folder, or `paired_predictions` raises it.
     """
     if path.is_dir():
-        raise ValueError(f"--html {path}: a file name is needed, and there is a folder of that name")
+        raise ValueError(f"--html {path}: needs a file name, got a folder")
     names, references, a, b = paired_predictions(run_a, run_b, split, reference)
     tokenize = tokenize_as("auto", references)
     one, other = (sentence_scores(side, references, by, tokenize=tokenize) for side in (a, b))
@@ -96,7 +96,7 @@ def write_compare_page(
         counts,
         _scores(scores, label_a, label_b),
         _explained(by, len(differing), len(names) - sum(x == y for x, y in zip(a, b)), problem),
-        SORTS if differing else html('<p class="gap">Both say the same of every clip.</p>'),
+        SORTS if differing else html('<p class="gap">Both give the same answer for every clip.</p>'),
         html('<div id="cards">{}</div>', joined(cards)),
         version_of("signcl"),
     )
@@ -125,17 +125,17 @@ def _scores(scores: Sequence[dict[str, Any]], label_a: str, label_b: str) -> Htm
     ]
     head = [key(0, label_a), key(1, label_b), "difference", "95 % interval", "p"]
     whole = table(head, rows, caption="Scores of both and their difference", kind="narrow", name="Score")
-    note = "Paired bootstrap over sentences; an interval that holds 0 is no difference seen."
+    note = "Paired bootstrap over sentences; if an interval contains 0, no difference is seen."
     return whole + html('<p class="note">{}</p>', note)
 
 
 def _explained(by: By, shown: int, differing: int, problem: str) -> Html:
     lines = [
-        f"Sorted by the difference of the {SAID[by]}. In a translation marked words are not in the reference at that "
-        "place, struck ones of the reference are missing."
+        f"Sorted by the difference of the {SAID[by]}. Marked words of a translation are not in the reference at that "
+        "position; words that are struck out are missing from the translation."
     ]
     if shown < differing:
-        lines.append(f"The {shown} that differ most, of {differing}.")
+        lines.append(f"Shown are the {shown} that differ most, of {differing}.")
     if problem:
         lines.append(f"No clips: {problem}.")
     return joined(html('<p class="note">{}</p>', line) for line in lines)
@@ -162,8 +162,8 @@ def _card(rank: int, name: str, reference: str, sides: Sequence[tuple[int, str, 
 
 
 def _samples(runs: Sequence[str | Path], split: str) -> tuple[dict[str, Sample], str]:
-    """The clips by name, of the first run folder whose corpus can be read; else why there are none."""
-    problem = "neither is a run folder, so the clips are not known"
+    """Clips by name, from the first run folder whose corpus can be read; otherwise why there are none."""
+    problem = "neither is a run folder, so the clips are unknown"
     for run in runs:
         if not (Path(run) / "recipe.yaml").is_file():
             continue
@@ -175,7 +175,7 @@ def _samples(runs: Sequence[str | Path], split: str) -> tuple[dict[str, Sample],
 
 
 def _player(sample: Sample | None) -> Html:
-    """A clip that can be played: a window on a sheet of frames; of features, a picture of them."""
+    """A player: a window that moves over a sheet of frames. Features are shown as one picture."""
     if sample is None:
         return Html()
     try:

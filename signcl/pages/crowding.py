@@ -1,4 +1,4 @@
-"""How crowded the signs lie: SDR of every gloss as bars, and the t-SNE map coloured by gloss, run beside run."""
+"""The report's density sections: SDR of every gloss as bars, and t-SNE maps coloured by gloss, runs side by side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def density_section(runs: list[RunFiles]) -> Html:
         return joined(parts)
     parts.append(_summary(measured))
     if any(not same_measure(measured[0][1], run) for _, run in measured):
-        warning = '<p class="gap">The runs were measured in different ways (last rows): do not compare them.</p>'
+        warning = '<p class="gap">The runs were measured differently (see the last rows): do not compare them.</p>'
         parts.append(html(warning))
     parts += [html('<p class="gap">{}.</p>', line) for line in _disagreements(measured)]
     parts.append(bars(measured))
@@ -38,7 +38,7 @@ def density_section(runs: list[RunFiles]) -> Html:
 
 
 def _disagreements(measured: list[tuple[int, RunFiles]]) -> list[str]:
-    """What a reader of SDR alone would miss: the notes of each run, and where a later run's retrieval disagrees."""
+    """What SDR alone does not show: the notes of each run, and where a later run's retrieval disagrees with its SDR."""
     first = measured[0][1].density or {}
     lines = []
     for number, run in measured:
@@ -78,17 +78,17 @@ def _summary(measured: list[tuple[int, RunFiles]]) -> Html:
     header = [key(number, run.label) for number, run in measured]
     whole = table(header, rows, caption="Density of each run", kind="narrow", name="Density")
     note = (
-        "Sign Density Ratio: SDR of a gloss is the mean distance between its own instances, divided by their mean "
-        "distance to the instances of other glosses. Lower is better: signs of one kind lie together, apart from the "
-        "others. At 100 % a sign lies as near to any other sign as to its own kind; shuffled labels show that level. "
-        "Retrieval ranks the signs of other clips by distance and asks whether the same sign comes first: higher is "
-        "better, and it notices signs that coincide, which a mean over all other glosses does not."
+        "Sign Density Ratio (SDR): the SDR of a gloss is the mean distance between its own instances, divided by "
+        "their mean distance to the instances of other glosses. Lower is better: instances of one gloss lie together, "
+        "apart from the others. At 100 %, a sign is as near to any other sign as to its own gloss; shuffled labels "
+        "show that level. Retrieval ranks the signs of other clips by distance and checks whether the same sign comes "
+        "first: higher is better. It detects signs that coincide, which a mean over all other glosses does not."
     )
     return html('<div class="beside">{}<p class="note">{}</p></div>', whole, note)
 
 
 def bars(measured: list[tuple[int, RunFiles]]) -> Html:
-    """One line per gloss, most crowded in the first run first; paired where there are several runs."""
+    """One line per gloss, sorted by the first run, most crowded first; with several runs, one bar per run."""
     first = measured[0][1]
     values = [{row.gloss: row for row in run.glosses or []} for _, run in measured]
     order = sorted({g for rows in values for g in rows}, key=lambda g: (-values[0][g].sdr if g in values[0] else 1, g))
@@ -115,7 +115,8 @@ def bars(measured: list[tuple[int, RunFiles]]) -> Html:
         lists += [html("<h4>{}</h4>", heading)] if heading else []
         lists.append(html('<ul class="bars">{}</ul>', joined(lines)))
     note = (
-        f"SDR % of each gloss, sorted by {first.label}; small: its instances. Bars end at {decimals(100 * scale, 1)} %."
+        f"SDR % of each gloss, sorted by {first.label}; small: number of instances. "
+        f"A full bar is {decimals(100 * scale, 1)} %."
     )
     if len(measured) == 2:
         better = sum(values[1][g].sdr < values[0][g].sdr for g in order if g in values[0] and g in values[1])
@@ -126,7 +127,7 @@ def bars(measured: list[tuple[int, RunFiles]]) -> Html:
 
 
 def _profile(measured: list[tuple[int, RunFiles]]) -> Html:
-    """All glosses as one falling curve for each run, each in its own order."""
+    """All glosses as one falling curve per run, each run in its own order."""
     high = max(row.sdr for _, run in measured for row in run.glosses or [])
     parts = []
     for number, run in measured:
@@ -139,7 +140,7 @@ def _profile(measured: list[tuple[int, RunFiles]]) -> Html:
         '<figure class="profile"><svg viewBox="0 0 700 124" role="img" '
         'aria-label="SDR of all glosses, falling, one curve for each run">'
         '<line class="grid" x1="0" x2="700" y1="118" y2="118"/>{}</svg>'
-        "<figcaption>All glosses from most to least crowded, each run in its own order; 0 to {:.0f} %."
+        "<figcaption>All glosses from most to least crowded, each run in its own order; axis: 0 to {:.0f} %."
         "</figcaption></figure>",
         joined(parts),
         100 * high,
@@ -189,8 +190,8 @@ def map_section(runs: list[RunFiles]) -> Html:
     how = "; ".join(f"{k.replace('_', ' ')} {v:.4g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
                     for k, v in (settings[0] if settings else {}).items())  # fmt: skip
     note = (
-        f"A dot is a sign in a clip. The {len(common)} most frequent glosses are coloured, the others grey; point at a "
-        "dot, or choose a name, to light up its gloss in every map. Distances between far groups mean little in t-SNE."
+        f"A dot is a sign in a clip. The {len(common)} most frequent glosses are coloured, the others grey. Point at a "
+        "dot, or choose a name, to highlight its gloss in every map. In t-SNE, distances between groups mean little."
     )
     if left_out:
         note += f" {MOST_POINTS} of {left_out} dots are drawn."
@@ -208,7 +209,7 @@ def map_section(runs: list[RunFiles]) -> Html:
 
 
 def _places(points: list[dict[str, Any]]) -> np.ndarray:
-    """Points in the picture's own units, one scale for both directions. [N, 2]"""
+    """Points in units of the picture, with one scale for both directions. [N, 2]"""
     found = np.array([(p["x"], p["y"]) for p in points], dtype=float)
     low, high = found.min(axis=0), found.max(axis=0)
     scale = (SIDE - 2 * EDGE) / max(float((high - low).max()), 1e-9)
@@ -220,7 +221,7 @@ def _places(points: list[dict[str, Any]]) -> np.ndarray:
 def _map(
     number: int, run: RunFiles, points: list[dict[str, Any]], places: np.ndarray, common: list[str], index: int
 ) -> Html:
-    """A dot is a line of no length with round ends: thousands of them make one short path."""
+    """Draw one map. A dot is a line of length 0 with round ends, so thousands of dots make one short path."""
     groups: dict[str, list[str]] = {}
     for point, (x, y) in zip(points, places):
         group = f"m{common.index(point['gloss'])}" if point["gloss"] in common else "m-"

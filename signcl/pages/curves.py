@@ -1,7 +1,7 @@
-"""Training curves: one small panel for each loss term and dev score, the runs overlaid, drawn as SVG.
+"""Training curves: one small SVG panel per loss term and dev score, with the runs overlaid.
 
-Losses and dev scores come from metrics.jsonl. Training values are single batches, drawn faint; dev values are the
-split's, drawn with dots. `page.js` shows the numbers under the pointer; without it the panels are whole all the same.
+Losses and dev scores come from metrics.jsonl. Training values are from single batches, drawn faint; dev values
+are from the whole split, drawn with dots. `page.js` shows the numbers under the pointer; the panels work without it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["Axis", "Series", "curves_section", "nice_axis", "thinned"]
 
 LAST = {"lr": Score("Learning rate"), "gradient_norm": Score("Gradient norm", "before clipping")}
 NOT_DRAWN = {"kind", "step", "epoch"}
-MOST_POINTS = 200  # a curve 300 pixels wide shows no more
+MOST_POINTS = 200  # a curve that is 300 pixels wide cannot show more
 WIDTH, HEIGHT = 330, 190
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 8, 22
-LOG_FROM = 40.0  # a positive curve whose largest value is so many times its smallest is drawn on a log scale
+LOG_FROM = 40.0  # largest over smallest value of a positive curve from which it gets a log scale
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """A number line: `place` maps a value to 0..1."""
+    """An axis; `place` maps a value to 0..1."""
 
     low: float
     high: float
@@ -74,7 +74,7 @@ def nice_axis(low: float, high: float, *, from_zero: bool = False, log: bool = F
 def thinned(
     steps: list[float], epochs: list[float], values: list[float]
 ) -> tuple[list[float], list[float], list[float]]:
-    """At most MOST_POINTS points: the means of equal stretches."""
+    """Reduce a curve to at most MOST_POINTS points, the means of equal parts."""
     if len(values) <= MOST_POINTS:
         return steps, epochs, values
     parts = np.array_split(np.arange(len(values)), MOST_POINTS)
@@ -86,7 +86,7 @@ def thinned(
 
 
 def curves_section(runs: list[RunFiles]) -> Html:
-    """The section, legend and hover data included."""
+    """The section, with its legend and hover data."""
     found: dict[str, list[Series]] = {}
     shortened = False
     for number, run in enumerate(runs):
@@ -108,20 +108,20 @@ def curves_section(runs: list[RunFiles]) -> Html:
     names = sorted(found, key=lambda n: (n in LAST, not score_shown(n, shown).loss, order.index(n)))
     high = max(s.steps[-1] for series in found.values() for s in series)
     across = nice_axis(0, high, count=5)
-    across = Axis(0, high or 1.0, [tick for tick in across.ticks if tick <= high])  # no empty stretch to the right
+    across = Axis(0, high or 1.0, [tick for tick in across.ticks if tick <= high])  # no empty space on the right
     panels: list[Html] = []
     hover: dict[str, dict[str, object]] = {}
     for name in names:
         panel, hover[name] = _panel(name, score_shown(name, shown), found[name], across, runs)
         panels.append(panel)
     notes = (
-        "Left to right: training steps. A thin line is the loss of single training batches, a line with dots the dev "
-        "split after an epoch."
+        "Left to right: training steps. A thin line is the loss of single training batches; a line with dots is the "
+        "dev split after an epoch."
     )
     if shortened:
-        notes += f" Curves with more than {MOST_POINTS} values are drawn as means of equal stretches."
+        notes += f" Curves with more than {MOST_POINTS} values are drawn as means of equal parts."
     if len({tuple(sorted(run.recipe.loss.weights.items())) for run in runs}) > 1:
-        notes += " The total is not comparable: the runs weigh their terms differently."
+        notes += " The total is not comparable: the runs weight their terms differently."
     legend = joined(key(number, run.label) for number, run in enumerate(runs))
     numbers = data("curves", {"panels": hover, "runs": [run.label for run in runs]})
     return html(
@@ -210,7 +210,7 @@ def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[floa
 
 
 def _kept(name: str, series: Series, run: RunFiles) -> int | None:
-    """Which dev point chose the kept weights, where this panel shows the score that chooses."""
+    """Index of the dev point with the kept weights, if this panel shows the score that selects them."""
     select = run.recipe.select
     if select.lstrip("-") != name or len(series.values) >= MOST_POINTS:
         return None

@@ -1,8 +1,8 @@
 """`explore`: one self-contained HTML page of a feature space, or of two side by side.
 
-Every sign is a dot on a map; a click shows its frames and its nearest neighbours. Beside it: the glosses by SDR, and
-the pairs of glosses that lie nearest. The page asks for nothing from elsewhere; filmstrips of large sets, which do not
-fit into it, come from `signcl serve RUN`.
+Every sign is a dot on a map; a click shows its frames and nearest neighbours. The page also lists the glosses by SDR,
+and the nearest pairs of glosses. It loads nothing from elsewhere. Filmstrips of large sets do not fit into the page;
+`signcl serve RUN` delivers them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["FeatureSet", "explore", "write_explorer"]
 
 NEIGHBOURS = 8
 PAIRS = 40
-MOST_RETRIEVED = 5000  # signs beyond which the page leaves retrieval to `signcl density`
+MOST_RETRIEVED = 5000  # with more signs, retrieval is left to `signcl density`
 GRID = 10_000  # coordinates are whole numbers 0..GRID in the page
 
 Where = tuple[str, int, int]
@@ -51,10 +51,10 @@ Where = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """One feature space: a row per sign."""
+    """One feature space, with a row per sign."""
 
     label: str
-    """What the page calls it."""
+    """Its name on the page."""
     features: Tensor
     """[N, D]"""
     glosses: Sequence[str]
@@ -62,9 +62,9 @@ class FeatureSet:
     where: Sequence[Where]
     """(clip, start, stop) of each row, in frames of the clip. [N]"""
     made: dict[str, Any] = field(default_factory=dict)
-    """How the features were made, for the small print."""
+    """How the features were made, printed at the end of the page."""
     signers: Sequence[str] | None = None
-    """Who signs each row, where that is known of all. [N]"""
+    """Signer of each row, if all are known. [N]"""
 
 
 def explore(
@@ -86,24 +86,24 @@ def explore(
     device: str = "auto",
     progress: bool = True,
 ) -> Path:
-    """The page of one feature space, or of two compared.
+    """Write the page of one feature space, or of two compared, and return its path.
 
     Args:
-        runs: one or two run folders made by `signcl fit`; or files of features, as `signcl density` reads them.
-        out: where the page goes; None is RUN/explorer.html of the first run, where `signcl serve` finds it.
-        split: whose signs; its spans must be known.
-        root: the corpus folder, where it has moved.
-        spans: a table of spans or a file of choices, in place of the corpus's own; feature files need this or glosses.
-        glosses: of feature files: a gloss per row or clip, see `signcl.density.instance_files.Annotation`.
-        tap: where in the model to look, see `signcl.inference.run_density.extract_features`.
-        frame: the one vector of a sign, see `signcl.density.pool_spans`.
+        runs: one or two run folders made by `signcl fit`; or files of features that `signcl density` can read.
+        out: file of the page; None is RUN/explorer.html of the first run, which `signcl serve` shows.
+        split: the split whose signs are shown; its spans must be known.
+        root: the corpus folder, if it has moved.
+        spans: a table of spans or a file of choices, instead of the corpus's own; feature files need this or glosses.
+        glosses: for feature files: a gloss per row or clip, see `signcl.density.instance_files.Annotation`.
+        tap: where in the model to read features, see `signcl.inference.run_density.extract_features`.
+        frame: which vector of a span represents the sign, see `signcl.density.pool_spans`.
         method: tsne or umap.
         perplexity, pca, seed: of the map; printed on the page.
-        thumbnails: most filmstrips put into the page (4 kB each); the typical signs of the glosses come first.
-        figure: also the maps as a figure for a paper, .pdf, .svg or .png.
+        thumbnails: most filmstrips in the page (4 kB each); the most typical sign of each gloss comes first.
+        figure: also write the maps as a figure for a paper, .pdf, .svg or .png.
 
     Raises:
-        FileNotFoundError: a folder that is no run.
+        FileNotFoundError: a folder is not a run.
         ValueError: no spans, more than two runs, or an option that makes no sense.
     """
     folders = [Path(run) for run in runs]
@@ -167,7 +167,7 @@ def _run_signs(
     if not any(sample.spans for sample in samples):
         raise ValueError(
             f"explore needs the frames of each sign, and split {split} of corpus {run.recipe.corpus.name} has "
-            "no spans; give them by --spans TSV"
+            "no spans; give them with --spans TSV"
         )
     people = is_choices(spans)  # spans of one frame
     picked: Frame = "centre" if people else frame
@@ -189,13 +189,13 @@ def write_explorer(
     figure: Path | None = None,
     progress: bool = True,
 ) -> Path:
-    """The page for anybody's features: one set, or two, whose common signs are tied together.
+    """Write the page for any features: one set, or two, in which common signs are linked.
 
     Args:
         sets: the feature spaces.
-        path: where the page goes.
-        samples: the clips by name, for the filmstrips; without them there are none.
-        split: named on the page.
+        path: file of the page.
+        samples: the clips by name, for the filmstrips; None: no filmstrips.
+        split: name of the split on the page.
         method, perplexity, pca, seed, thumbnails, figure: see `explore`.
 
     Raises:
@@ -236,7 +236,7 @@ def write_explorer(
     line = None
     if len(shown) == 2:
         one, two = (part["summary"] for part in shown)
-        if "map" in one and "map" in two:  # there is an SDR then too
+        if "map" in one and "map" in two:  # then there is an SDR too
             line = disagreement((one["sdr"], two["sdr"]), (one["map"], two["map"]))
     content = {
         "split": split,
@@ -273,7 +273,7 @@ def _set(
     gloss_of: dict[str, int],
     seed: int,
 ) -> dict[str, Any]:
-    """What the page needs of one feature space, in the numbering of signs and glosses of the page."""
+    """Data of one feature space for the page, in the page's numbering of signs and glosses."""
     place = {sign: number for number, sign in enumerate(signs)}
     rows = [place[(*w, g)] for w, g in zip(one.where, one.glosses)]
     features = one.features.detach().cpu().float()
@@ -299,7 +299,7 @@ def _set(
             for name in ("sdr", "intra", "inter"):
                 table[name][present[gloss]] = _short(float(getattr(density, name)[i]))
         if len(features) <= MOST_RETRIEVED:
-            with contextlib.suppress(ValueError):  # one clip a gloss: nothing can be found in another
+            with contextlib.suppress(ValueError):  # if every gloss has one clip, there is nothing to find in another
                 clips = [f"{clip} {start}" if clip == "row" else clip for clip, start, _ in one.where]
                 again = retrieval(features, ids, clips)
                 summary |= {"map": _short(100 * again.map), "nearest": _short(100 * again.one_nn)}
@@ -335,7 +335,7 @@ def _set(
 
 
 def _by_signer(features: Tensor, ids: Tensor, signers: Sequence[str] | None) -> dict[str, Any]:
-    """Density and retrieval within one signer and across signers; nothing where there are not two."""
+    """Density and retrieval within one signer and across signers; empty with fewer than two signers."""
     if signers is None or len(set(signers)) < 2:
         return {}
     found: dict[str, Any] = {"signers": len(set(signers))}
@@ -343,13 +343,13 @@ def _by_signer(features: Tensor, ids: Tensor, signers: Sequence[str] | None) -> 
         ratios = signer_ratios(features, ids, signers)
         both = {"within": ratios.within, "across": ratios.across}
         found |= {name: _short(100 * value) for name, value in both.items() if value is not None and np.isfinite(value)}
-    with contextlib.suppress(ValueError):  # no gloss of two signers
+    with contextlib.suppress(ValueError):  # no gloss has two signers
         found["others"] = _short(100 * retrieval(features, ids, signers, signers=signers).map)
     return found
 
 
 def _signers(sets: Sequence[FeatureSet], signs: list[tuple[str, int, int, str]]) -> dict[str, Any]:
-    """Who signs each sign of the page, -1 where it is not known; the most frequent signers first."""
+    """The signer of each sign of the page, -1 if unknown; the most frequent signers come first."""
     known = {
         (*where, gloss): signer
         for one in sets
@@ -367,7 +367,7 @@ def _short(value: float) -> float:
 
 
 def _grid(coordinates: np.ndarray) -> tuple[list[int], list[int]]:
-    """Whole numbers 0..GRID, one scale for both directions, y upwards."""
+    """Coordinates as whole numbers 0..GRID, with one scale for both directions and y upwards."""
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     scale = GRID / max(float((high - low).max()), 1e-9)
     placed = np.rint(GRID / 2 + (coordinates - (low + high) / 2) * scale).astype(int)
@@ -375,7 +375,7 @@ def _grid(coordinates: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def _settings(projection: Projection) -> str:
-    """Every setting of a map, in words."""
+    """Describe every setting of a map."""
     found = {k: v for k, v in projection.settings.items() if v is not None and k not in ("method", "version")}
     parts = [f"{k.replace('_', ' ').replace('pca', 'PCA')} {v}" for k, v in found.items()]
     return f"{projection.settings.get('method', 'map')}: {', '.join(parts)}, {projection.settings.get('version', '')}"
@@ -384,7 +384,7 @@ def _settings(projection: Projection) -> str:
 def _strips(
     signs: list[tuple[str, int, int, str]], wanted: list[int], samples: dict[str, Sample], progress: bool
 ) -> dict[int, str]:
-    """Filmstrips by sign; clips in order, so that each is opened once."""
+    """Filmstrips by sign; they are cut clip by clip, so that each clip is opened once."""
     order = sorted((number for number in wanted if signs[number][0] in samples), key=lambda number: signs[number][:2])
     numbers = {signs[number][:3]: number for number in order}
     found: dict[int, str] = {}

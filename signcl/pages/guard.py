@@ -1,8 +1,8 @@
-"""What every request must pass: it names this server, comes from its pages, may enter, and is neither large nor slow.
+"""Checks every request: it must name this server, come from its pages, carry the token, and not be too large or slow.
 
-A server on the loopback address is reached by every page that is open in the browser. So a request must name the host
-that the server was started for (else a foreign domain could be pointed here), and must not come from a page of another
-site. Bodies have a limit of size and of time, of all requests alike.
+Every page that is open in the browser can reach a server on the loopback address. So a request must name the host that
+the server was started for (otherwise a foreign domain could point here), and must not come from a page of another site.
+The body of every request has a limit of size and of time.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ NOTHING = (
     b"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     b"frame-ancestors 'none'"
 )
-"""The policy of whatever has none of its own: no script in it runs."""
+"""The policy of every answer that sets none itself: no script runs."""
 UPLOADS = ("/api/translate", "/api/keep")
 TEXTS = {"/api/subtitles": 8_000_000}
-"""What the texts of a request may take, in bytes, where they are long."""
-FORM = 20_000  # bytes that the form around a file may take; and all that any other request may have
-DRAIN = 5.0  # seconds that a refused upload is read on: a browser that is cut off in the middle shows no answer
+"""Most bytes of the texts in a request, for routes with long texts."""
+FORM = 20_000  # most bytes of the form around a file, and of any other request
+DRAIN = 5.0  # seconds to keep reading a refused upload: a browser that is cut off shows no answer
 WELCOME = (
     b"<!doctype html><html lang=en><meta charset=utf-8><title>signcl</title>"
     b'<meta http-equiv=refresh content="0; url=/"><p><a href="/">Go on</a>'
@@ -47,18 +47,18 @@ WELCOME = (
 
 
 class _Refused(Exception):
-    """The body grew beyond the limit, or came too slowly, while it was read."""
+    """The body became too large or came too slowly while it was read."""
 
 
 class Guard:
     """ASGI middleware; see the head of this file."""
 
     def __init__(self, app: Any, *, access: Access, limits: Limits) -> None:
-        """Args: the application, who may ask, and what a request may be."""
+        """Args: the application, the access rules, and the limits of a request."""
         self.app, self.access, self.limits = app, access, limits
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it."""
+        """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -77,7 +77,7 @@ class Guard:
             await self._passed(scope, headers, receive, send)
 
     async def _welcome(self, send: Send) -> None:
-        """The cookie. A page and no redirect: after one, the browser would still count the visit as another site's."""
+        """Set the cookie, with a page: after a redirect, the browser would still count the visit as cross-site."""
         access = self.access
         cookie = f"{access.cookie}={access.token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
         headers = [(b"content-type", b"text/html; charset=utf-8"), (b"set-cookie", cookie.encode()), *HEADERS]
@@ -89,10 +89,10 @@ class Guard:
         limits = self.limits
         uploads = scope["path"] in UPLOADS
         most = FORM + (limits.size if uploads else TEXTS.get(scope["path"], 0))
-        too_large = (413, f"the request is too large; at most {most / 1e6:g} MB are taken")
+        too_large = (413, f"the request is too large; at most {most / 1e6:g} MB are accepted")
         if uploads:
-            too_large = (413, f"the file is too large; at most {limits.megabytes:g} MB are taken (--max-upload)")
-        too_slow = (408, f"the request came too slowly; it must be here within {limits.upload_seconds:g} s")
+            too_large = (413, f"the file is too large; at most {limits.megabytes:g} MB are accepted (--max-upload)")
+        too_slow = (408, f"the request came too slowly; it must arrive within {limits.upload_seconds:g} s")
         said = headers.get("content-length", "")
         if said.isdecimal() and ((size := whole_number(said)) is None or size > most):
             if headers.get("expect") is None:
@@ -122,7 +122,7 @@ class Guard:
 
         async def headed(message: Message) -> None:
             nonlocal started, answered
-            if refusal is not None and not started:  # the framework makes an answer of its own out of `_Refused`
+            if refusal is not None and not started:  # the framework turns `_Refused` into its own answer
                 if not answered:
                     answered = True
                     await _refuse(send, *refusal)
@@ -141,7 +141,7 @@ class Guard:
 
 
 async def drain(receive: Receive) -> None:
-    """Read what a refused client still sends, for a while, and forget it."""
+    """Read and discard what a refused client still sends, for a limited time."""
     try:
         async with asyncio.timeout(DRAIN):
             while True:

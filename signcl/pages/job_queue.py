@@ -138,7 +138,9 @@ class JobQueue:
         self._closed = True
         if self._worker is not None:
             self._worker.kill()
-        shutil.rmtree(self.place, ignore_errors=True)
+        until = time.monotonic() + GRACE
+        while self.place.exists() and time.monotonic() < until:  # a thread may be writing a last piece of an upload
+            shutil.rmtree(self.place, ignore_errors=True)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""Clips that signers have agreed to give: a folder corpus that grows by one row at a time.
+"""Stores clips whose signers have agreed, in a folder corpus that grows by one row at a time.
 
-    FOLDER/clips/NAME.mp4     the video, written by the worker: nothing of the sent file but its pictures
+    FOLDER/clips/NAME.mp4     the video, written by the worker: only the pictures of the uploaded file
     FOLDER/train.tsv          name, path, text, signer: the table that `corpus: {name: folder}` reads
-    FOLDER/consent.jsonl      for each clip: its name, when, and what the signer has ticked
+    FOLDER/consent.jsonl      for each clip: its name, the time, and the statement that the signer ticked
 
-A row is written after its video, and the table is replaced as a whole, so that a kill leaves a corpus that can be read.
+A row is written after its video, and the table is replaced as a whole, so a killed server leaves a readable corpus.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STATEMENT = "This video may be kept in the corpus of this server and used to tra
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be kept with a video."""
+    """The texts to store with a video."""
 
     text: str
     signer: str = ""
@@ -51,10 +51,10 @@ class Keeper:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        """Look at what is there, before anybody sends anything.
+        """Check the folder before any clip arrives.
 
         Raises:
-            ValueError, OSError: the folder cannot be written, or has a table that is no corpus or lacks a column.
+            ValueError, OSError: the folder cannot be written, or its table is not a valid corpus table.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -69,7 +69,7 @@ class Keeper:
         return self.folder / TABLE
 
     def check(self, texts: Mapping[str, str]) -> Wish:
-        """The wish of a form.
+        """Read the texts of a form.
 
         Raises:
             ValueError: no consent, no sentence, or a text that a table cannot hold.
@@ -80,7 +80,7 @@ class Keeper:
             unicodedata.normalize("NFC", " ".join(texts.get(name, "").split())) for name in ("text", "signer")
         )
         if not has_words(text):
-            raise ValueError("text: the sentence that is signed is needed")
+            raise ValueError("text: needs the sentence that is signed")
         for name, value in (("text", text), ("signer", signer)):
             if len(value) > LONGEST[name]:
                 raise ValueError(f"{name}: at most {LONGEST[name]} characters are kept, got {len(value)}")
@@ -89,13 +89,13 @@ class Keeper:
         return Wish(text, signer)
 
     def add(self, clip: Path, wish: Wish) -> str:
-        """Keep a video; everything is on the disk when this returns.
+        """Store a video; everything is on disk when this returns.
 
         Returns:
             Its name in the corpus.
 
         Raises:
-            OSError, ValueError: it cannot be written; nothing is kept then.
+            OSError, ValueError: the clip cannot be written; then nothing is kept.
         """
         now = datetime.now(UTC)
         name = f"kept-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
@@ -115,7 +115,7 @@ class Keeper:
         return name
 
     def _lines(self) -> list[str]:
-        """The lines of the table; none where there is no table."""
+        """The lines of the table; empty if there is no table."""
         text = read_plain(self._table) if self._table.is_file() else ""
         return text.rstrip("\n").split("\n") if text.strip() else []
 
@@ -130,7 +130,7 @@ class Keeper:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One writer at a time, of this server and of others on the same folder."""
+        """Lock the folder, so that this server and others write to it one at a time."""
         with self._guard, (self.folder / LOCK).open("a") as lock:
             with contextlib.suppress(ImportError, OSError):  # Windows, or a file system without locks
                 import fcntl

@@ -1,8 +1,8 @@
-"""HTML that cannot be made unsafe by what it shows: `Html` is finished, every other text is escaped when it is put in.
+"""Safe HTML: `Html` is finished, and every other text is escaped when it is inserted.
 
-A page is made of `html("<b>{}</b>", name)`. What is put into a template, joined or added is escaped unless it is
-`Html`, and `document` escapes a body that is none: a forgotten escape shows tags to the reader, and never runs them.
-Should one slip through all the same, the page's own policy lets the browser run no script but ours.
+A page is built from `html("<b>{}</b>", name)`. Values that are inserted, joined or added are escaped unless they are
+`Html`, and `document` escapes any other body: a forgotten escape shows tags to the reader, but never runs them. Should
+one slip through anyway, the page's own policy lets the browser run no script but ours.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ __all__ = [
 
 HERE = Path(__file__).parent
 OPENS = {**dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c"), **dict.fromkeys("\u2066\u2067\u2068", "\u2069")}
-"""Marks that turn the direction of writing, and what ends each."""
+"""Characters that change the writing direction, and the character that ends each."""
 PICTURES = {number: 0x2400 + number for number in range(32) if chr(number) not in "\t\n\r"} | {127: 0x2421}
 PICTURES |= dict.fromkeys(range(128, 160), 0xFFFD)
 
 
 def visible(value: str) -> str:
-    """A text whose every character can be seen and which ends where it ends.
+    """Return a text in which every character is visible and which does not affect the text after it.
 
-    Control characters become their pictures (U+2400 and on), halves of characters U+FFFD, and a direction of writing
-    that the text turns and does not turn back is turned back behind it: a name cannot reorder what follows it.
+    Control characters become their pictures (from U+2400), lone surrogates become U+FFFD, and a change of the writing
+    direction that the text leaves open is closed at its end, so that a name cannot reorder what follows.
     """
     if value.isascii() and value.isprintable():
         return value
@@ -66,13 +66,13 @@ def visible(value: str) -> str:
 
 
 class Html(Markup):
-    """Finished HTML; text that is put into it, joined by it or added to it is made visible and escaped."""
+    """Finished HTML; text that is inserted, joined or added is made visible and escaped."""
 
     __slots__ = ()
 
     @classmethod
     def escape(cls, s: Any, /) -> Html:
-        """A value as HTML: itself where it is, else its text."""
+        """A value as HTML: HTML stays as it is, other values are escaped as text."""
         return cls(super().escape(s if hasattr(s, "__html__") else visible(str(s))))
 
 
@@ -81,41 +81,41 @@ Cell = Html
 
 
 def html(template: str, *values: object, **named: object) -> Html:
-    """A template of ours, with values put in its braces as `str.format` does: `html("<b>{:.1f}</b> {x}", 2, x=name)`.
+    """Insert values into a template, like `str.format`: `html("<b>{:.1f}</b> {x}", 2, x=name)`.
 
-    The template is written out in the source, never made from data; in it, attributes stand in double quotes.
+    The template must be a literal in the source, never made from data; its attributes must be in double quotes.
     """
     return Html(Html(template).format(*values, **named))
 
 
 def joined(parts: Iterable[object], between: str = "") -> Html:
-    """Pieces one after another, each escaped unless it is HTML; the text between them too."""
+    """Join pieces; each piece and the text between them is escaped unless it is HTML."""
     return Html(Html.escape(between).join(parts))  # type: ignore[arg-type]
 
 
 def text(value: object) -> Html:
-    """Anything as text that is safe inside an element or a quoted attribute."""
+    """Any value as text that is safe inside an element or a quoted attribute."""
     return Html.escape(str(value))
 
 
 @functools.cache
 def page_file(name: str) -> str:
-    """A style, script or page of ours."""
+    """Read one of our style, script or page files."""
     folder = HERE if (HERE / name).is_file() else HERE / "static"
     return (folder / name).read_text(encoding="utf-8")
 
 
 def inline_script(name: str) -> Html:
-    """A script of ours, within a page."""
+    """One of our scripts as an inline element."""
     return html("<script>{}</script>", Html(f"\n{page_file(name)}"))
 
 
 def page_policy(*scripts: str, served: bool = False) -> str:
-    """A Content-Security-Policy by which a page runs these scripts of ours, loads nothing from afar, and sends nothing.
+    """A Content-Security-Policy: the page runs only these scripts, loads nothing from other hosts, and sends nothing.
 
     Args:
-        scripts: names of scripts that stand within the page.
-        served: the page comes from our server, so that it may load scripts and styles from there.
+        scripts: names of our scripts that are inline in the page.
+        served: the page comes from our server and may load scripts and styles from there.
     """
     digests = [hashlib.sha256(f"\n{page_file(name)}".encode()).digest() for name in scripts]
     allowed = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests] + ["'self'"] * served
@@ -130,15 +130,15 @@ def page_policy(*scripts: str, served: bool = False) -> str:
 def document(
     title: str, kind: str, body: Html, script: str | None = None, styles: Sequence[str] = (), **root: str
 ) -> str:
-    """A whole page that needs no other file: the head that all of ours share, their style, a body, and its script.
+    """A complete page that needs no other file: the shared head and style, a body, and its script.
 
     Args:
         title: plain text.
-        kind: what the page is, e.g. "signcl report"; stands behind the title in the browser's tab.
+        kind: what the page is, e.g. "signcl report"; shown after the title in the browser's tab.
         body: between <body> and </body>.
-        script: the name of a script of ours that the page runs; it runs no other.
-        styles: names of further styles of ours.
-        root: attributes of the page.
+        script: the name of the only script that the page runs, one of ours.
+        styles: names of more of our styles.
+        root: attributes of the <html> element.
     """
     return html(
         """<!doctype html>
@@ -175,14 +175,14 @@ def code(value: object) -> Html:
 
 
 def decimals(value: float | None, places: int = 2, sign: bool = False) -> str:
-    """A number with fixed decimals and a true minus; a dash where there is none."""
+    """A number with fixed decimals and a typographic minus sign; a dash for None and non-finite values."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:{'+' if sign else ''},.{places}f}".replace("-", "−").replace(",", "\u202f")
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 48 s, 6 min 12 s, 3 h 20 min."""
+    """Seconds in readable form: 48 s, 6 min 12 s, 3 h 20 min."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"
@@ -192,7 +192,7 @@ def duration(seconds: float) -> str:
 
 
 def attributes(**values: object) -> Html:
-    """Attributes of an element: `class_` stands for class, `data_x` for data-x; None leaves one out."""
+    """Attributes of an element: `class_` means class, `data_x` means data-x; None leaves an attribute out."""
     return joined(
         html(' {}="{}"', name.rstrip("_").replace("_", "-"), value)
         for name, value in values.items()
@@ -203,13 +203,13 @@ def attributes(**values: object) -> Html:
 def table(
     header: Sequence[object], rows: Sequence[Sequence[object]], *, caption: str, kind: str = "", name: str = ""
 ) -> Html:
-    """A table whose first column names its rows; it scrolls by itself where the screen is narrow.
+    """A table whose first column names its rows; on narrow screens it scrolls separately.
 
     Args:
-        header: cells of the head: text, or HTML.
+        header: cells of the header row, text or HTML.
         rows: cells of each row, text or HTML; the first is the row's name.
-        caption: plain text for those who do not see the page.
-        kind: further CSS classes.
+        caption: plain text for screen readers.
+        kind: CSS classes.
         name: heading of the first column, when `header` leaves it out.
     """
     head = joined(html('<th scope="col">{}</th>', cell) for cell in ([name] if name else []) + list(header))
@@ -229,7 +229,7 @@ def table(
 
 
 def gap(what: str, makes: str) -> Html:
-    """Stands where a piece is missing: what, and the command that makes it."""
+    """A placeholder for a missing piece: what is missing, and the command that makes it."""
     return html('<p class="gap">{} {} makes it.</p>', what, code(makes))
 
 
@@ -239,7 +239,7 @@ def key(number: int, label: str) -> Html:
 
 
 def data(name: str, value: Any) -> Html:
-    """Numbers and names for the page's script, each text `visible`; nothing in them can end the element."""
+    """Data for the page's script as JSON, with texts made `visible`; no content can end the element."""
     packed = json.dumps(_all_visible(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     packed = packed.replace("<", "\\u003c")
     return html('<script type="application/json" id="{}-data">{}</script>', name, Html(packed))

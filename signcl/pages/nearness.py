@@ -1,4 +1,4 @@
-"""Who lies near whom in a feature space: neighbours of a sign, the most typical sign of a gloss, confusable pairs."""
+"""Nearness in a feature space: neighbours of a sign, the most typical sign of a gloss, confusable pairs of glosses."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from signcl.density import gloss_distances
 
 __all__ = ["Pair", "confusable_pairs", "medoids", "nearest"]
 
-BLOCK = 1024  # rows compared with all others at once
+BLOCK = 1024  # rows to compare with all others at a time
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two glosses and how near they lie."""
+    """Two glosses and their distance."""
 
     a: int
     b: int
     distance: float
     """Mean distance between a sign of one and a sign of the other."""
     ratio: float
-    """That, over the mean of the two intra-gloss distances: near 1, the two cannot be told apart."""
+    """`distance` divided by the mean of the two intra-gloss distances; near 1, the two cannot be told apart."""
 
 
 def nearest(features: Tensor, k: int) -> np.ndarray:
-    """The k nearest other rows of each row by Euclidean distance, nearest first; all others where there are fewer.
+    """The k nearest other rows of each row by Euclidean distance, nearest first; all others if there are fewer than k.
 
     Args:
         features: one row per sign. [N, D]
-        k: how many.
+        k: number of neighbours.
 
     Returns:
         Row numbers. [N, min(k, N - 1)] int64
@@ -58,7 +58,7 @@ def medoids(features: Tensor, glosses: Tensor) -> list[int]:
     for gloss in range(int(glosses.max()) + 1):
         own = (glosses == gloss).nonzero().flatten()
         rows = features[own].double()
-        if len(rows) > 4 * BLOCK:  # the mean stands in where all pairs are too many
+        if len(rows) > 4 * BLOCK:  # too many pairs: use the distance to the mean instead
             apart = torch.cdist(rows, rows.mean(dim=0, keepdim=True)).flatten()
         else:
             apart = torch.cdist(rows, rows).sum(dim=1)
@@ -67,13 +67,13 @@ def medoids(features: Tensor, glosses: Tensor) -> list[int]:
 
 
 def confusable_pairs(features: Tensor, glosses: Tensor, most: int, min_count: int = 2) -> list[Pair]:
-    """The glosses with the smallest mean distance from one another (paper Eq. 1), nearest first.
+    """The pairs of glosses with the smallest mean distance (paper Eq. 1), nearest first.
 
     Args:
         features: one row per sign. [N, D]
         glosses: gloss of each row, 0..K-1. [N]
-        most: pairs returned.
-        min_count: glosses with fewer signs are left out: one sign says little about a gloss.
+        most: largest number of pairs to return.
+        min_count: glosses with fewer signs are left out, since one sign says little about a gloss.
     """
     found = gloss_distances(features, glosses)
     kept = (found.counts >= min_count).nonzero().flatten()

@@ -1,4 +1,4 @@
-// Hover numbers for the curves and the maps; the page is whole without it.
+// Numbers under the pointer for the curves and the maps; the page works without this script.
 (() => {
   "use strict";
   const tip = document.getElementById("tip");
@@ -27,7 +27,7 @@
     tip.style.left = `${Math.max(4, left)}px`;
     tip.style.top = `${Math.min(Math.max(4, event.clientY + 14), innerHeight - height - 4)}px`;
   };
-  // where the pointer is in the units of an SVG's viewBox
+  // position of the pointer in units of an SVG's viewBox
   const inside = (svg, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
   const number = (value) => (Math.abs(value) >= 0.001 || value === 0 ? String(+value.toPrecision(4)) : value.toExponential(2));
 
@@ -62,7 +62,7 @@
   const all = read("maps");
   const figures = [...document.querySelectorAll("[data-map]")];
   const chips = [...document.querySelectorAll("button.chip")];
-  let chosen = null; // the gloss of a pressed chip
+  let chosen = null; // gloss of the selected chip
   const light = (gloss) => figures.forEach((figure) => {
     const { xy, gloss: glosses } = all.maps[figure.dataset.map];
     let path = "";

@@ -1,6 +1,6 @@
-"""What the served pages say, in each language that they speak: `static/words.json`, one table for a language.
+"""Texts of the served pages in each language, from `static/words.json`, which has one table per language.
 
-Messages of the server itself (why a clip cannot be read) are in English in every language, like those of the shell.
+Messages of the server itself, such as why a clip cannot be read, are always in English, like those of the command line.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from signcl.pages.markup import page_file
 __all__ = ["LANGUAGES", "spoken", "words"]
 
 LANGUAGES = ("en", "de")
-"""The first is taken where a reader's browser asks for none of them."""
+"""The first one is the default, for browsers that ask for none of them."""
 
 
 @functools.cache
 def words(language: str) -> dict[str, str]:
-    """The table of a language: a key as `translate.about`, and the text, in which `{name}` is put in by the page."""
+    """Texts of a language by key, such as `translate.about`; the page fills in placeholders such as `{name}`."""
     tables: dict[str, dict[str, str]] = parse_json(page_file("words.json"))
     return tables[language]
 
 
 def spoken(accepted: str) -> str:
-    """The language that a browser's Accept-Language likes best among ours: `de-AT,de;q=0.9,en;q=0.8` -> `de`."""
+    """The available language that a browser's Accept-Language prefers: `de-AT,de;q=0.9,en;q=0.8` -> `de`."""
     best, weight = LANGUAGES[0], 0.0
     for part in accepted.split(","):
         name, _, rest = part.partition(";")

@@ -1,7 +1,7 @@
-"""`push_to_hub`: a run as a repository of the hub, with what a fresh machine needs to use it, and nothing private.
+"""`push_to_hub`: upload a run as a repository of the hub, with all files that are needed to use it and nothing private.
 
 Not pushed: the optimizer's state, sentences and clips of the corpus, logs, pages. Paths of this machine are cut to
-their last part; what cannot be cut is an error. A repository is read again by `signcl.training.hub`.
+their last part; a path that cannot be cut is an error. `signcl.training.hub` reads such a repository.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ CARD_KEYS = (
     *("poses", "clips", "frames", "initialised", "steps", "epochs", "seconds", "select", "best", "device", "ranks"),
     *("cut_sentences", "refused_steps", "gloss_classes", "imported"),
 )
-"""What of `card.json` is pushed: not the command, and no names of clips."""
+"""Keys of `card.json` that are pushed: not the command, and no names of clips."""
 SCORES_LEFT_OUT = ("probes", "skipped")
-"""What of `scores.json` names clips or quotes the corpus."""
+"""Keys of `scores.json` that name clips or quote the corpus."""
 NAMED = re.compile(r"\w+://\S+|(?<![\w.:/\\~])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\,;:'\"()]+[/\\])+([^\s/\\,;:'\"()]*)")
-"""A URL, which stays, or an absolute path within a text, of which the last part stays."""
+"""A URL, which stays, or an absolute path within a text, which is cut to its last part."""
 
 
 PREFIX = re.compile(r"((?:[a-z][a-z_0-9]+:)*)(.*)", re.DOTALL)
-"""`pretrained:` and the like, and what stands behind it."""
+"""A prefix such as `pretrained:`, and the text after it."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Package:
     """The files of a repository."""
 
     files: dict[str, Path | bytes]
-    """By their name there: a file as it is, or what takes its place."""
+    """By name in the repository: a file to copy, or the content as bytes."""
     left_out: list[str]
-    """Names of what stays in the run folder."""
+    """Names of files and folders that are not pushed."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -75,14 +75,14 @@ class Package:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was pushed, and where it is."""
+    """What was pushed, and where to."""
 
     repo: str
     url: str
     commit: str
-    """Of the repository; the newest one where nothing had changed."""
+    """Commit of the repository; the newest one if nothing had changed."""
     files: dict[str, int]
-    """Bytes by name."""
+    """Size in bytes of each file, by name."""
     left_out: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -101,22 +101,22 @@ def push_to_hub(
     language: str = "",
     dry_run: bool = False,
 ) -> Pushed:
-    """Upload a run as `org/name`, with a model card; then every command takes that name for the run.
+    """Upload a run as `org/name`, with a model card; then every command accepts that name as a run.
 
-    A text that replaced the generated card on the hub is kept.
+    A card on the hub that was rewritten by hand is kept.
 
     Args:
-        run: a run folder, or what `load_run` and `load_model` give.
-        repo: `org/name`; made where there is none.
-        private: make a private repository.
-        revision: the branch to push to, made where there is none; None: `main`.
-        license: of the weights, as the hub writes it (apache-2.0, cc-by-nc-sa-4.0); empty: not stated.
-        data, data_license: what it was trained on, and its licence; empty: what is known of the corpus.
-        language: code of the sentences, such as de; empty: what is known of the corpus.
-        dry_run: say what would be pushed, and stop there.
+        run: a run folder, or the result of `load_run` or `load_model`.
+        repo: `org/name`; created if it is missing.
+        private: create the repository as private.
+        revision: the branch to push to, created if it is missing; None: `main`.
+        license: licence of the weights, as the hub writes it (apache-2.0, cc-by-nc-sa-4.0); empty: not stated.
+        data, data_license: what it was trained on, and its licence; empty: what is known about the corpus.
+        language: language code of the sentences, such as de; empty: what is known about the corpus.
+        dry_run: print what would be pushed, and stop.
 
     Raises:
-        ValueError: no name, no token, a run that cannot be published, or a public repository under `private`.
+        ValueError: no name, no token, a run that cannot be published, or `private` with a public repository.
         OSError: the hub refuses, or cannot be reached.
     """
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repo) is None:
@@ -138,13 +138,13 @@ def _upload(package: Package, name: HubName, private: bool) -> tuple[str, str]:
 
     if get_token() is None:
         raise ValueError(
-            "pushing needs a token of the hub that may write; log in with `hf auth login`, or set HF_TOKEN"
+            "pushing needs a token of the hub with write permission; log in with `hf auth login`, or set HF_TOKEN"
         )
     api = HfApi(library_name="signcl", library_version=version_of("signcl"))
     url = api.create_repo(name.repo, private=private or None, exist_ok=True)
     if private and not api.model_info(name.repo).private:
         raise ValueError(
-            f"{name.repo} is there and is public, so --private cannot hold; nothing was pushed; make it private in its "
+            f"{name.repo} exists and is public, but --private was given; nothing was pushed; make it private in its "
             f"settings on the hub, or choose another name"
         )
     if name.revision is not None:
@@ -152,7 +152,7 @@ def _upload(package: Package, name: HubName, private: bool) -> tuple[str, str]:
     there = api.list_repo_files(name.repo, revision=name.revision)
     files = dict(package.files)
     if "README.md" in there and MARK not in _read_text(name, "README.md"):
-        say(f"the README.md of {name.repo} was not written by signcl and stays; delete it there to have a new one")
+        say(f"the README.md of {name.repo} was not written by signcl and is kept; delete it there to get a new one")
         del files["README.md"]
     changes: list[Any] = [CommitOperationAdd(path, content) for path, content in files.items()]
     changes += [CommitOperationDelete(path) for path in there if path in RUN_FILES and path not in package.files]
@@ -169,14 +169,14 @@ def _read_text(name: HubName, file: str) -> str:
 
 
 def package_run(folder: Path, repo: str, facts: CardFacts) -> Package:
-    """What a repository of a run holds.
+    """Collect the files for the repository of a run.
 
     Raises:
-        FileNotFoundError, ValueError: no weights, files that have changed since they were written, or a path of this
-            machine that would be published.
+        FileNotFoundError, ValueError: there are no weights, files have changed since they were written, or a path of
+            this machine would be published.
     """
     if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{folder} has no {WEIGHTS} yet; `signcl fit {folder}` goes on with it")
+        raise FileNotFoundError(f"{folder} has no {WEIGHTS} yet; `signcl fit {folder}` resumes it")
     verify(folder, [WEIGHTS, *BESIDE_WEIGHTS])
     shown = read_run(folder, "test", repo)
     files: dict[str, Path | bytes] = {}
@@ -193,16 +193,16 @@ def package_run(folder: Path, repo: str, facts: CardFacts) -> Package:
 
 
 def _content(folder: Path, name: str) -> Path | bytes:
-    """A file as it is pushed."""
+    """The content of a file as it is pushed."""
     path = folder / name
     if name == "scores.json":
         return _json(_without(cut_paths(read_scores(folder)), SCORES_LEFT_OUT))
     if name == "metrics.jsonl":
         return "".join(json.dumps(line) + "\n" for line in read_record(folder)).encode()
-    if name == "confidence.json":  # it has a sentence of the corpus for each clip of reference
+    if name == "confidence.json":  # holds a sentence of the corpus for each reference clip
         said = read_json(path, {"texts": [str]}, "make it again with `signcl evaluate RUN --split dev`")
         return _json(cut_paths(said | {"texts": [""] * len(said["texts"])}))
-    if name == "sentence_vectors.json":  # sentences of the corpus, for training alone
+    if name == "sentence_vectors.json":  # sentences of the corpus, used only in training
         return _json(read_json(path, {}, "copy the run folder again") | {"sentences": []})
     if name == "sentence_vectors.safetensors":
         return save({"vectors": torch.zeros(0, 1)})
@@ -213,7 +213,7 @@ def _content(folder: Path, name: str) -> Path | bytes:
 
 def _recipe(run: RunFiles, repo: str) -> bytes:
     data = cut_paths(recipe_to_dict(run.recipe)) | {"out": f"runs/{repo.partition('/')[2]}"}
-    recipe_from_dict(data)  # it must be a recipe still
+    recipe_from_dict(data)  # raises if it is no valid recipe any more
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
 
 
@@ -224,7 +224,7 @@ def _card(run: RunFiles) -> dict[str, Any]:
     text = json.dumps(card, ensure_ascii=False)
     named = {PREFIX.fullmatch(value)[2] for value in _strings(recipe_to_dict(run.recipe))}  # type: ignore[index]
     for path in sorted(named, key=len, reverse=True):
-        if path != (short := cut_paths(path)):  # within lines, too, where a name with spaces has no end
+        if path != (short := cut_paths(path)):  # also inside texts, where the end of a name with spaces is unknown
             text = text.replace(json.dumps(path, ensure_ascii=False)[1:-1], short)
     card = cut_paths(parse_json(text))
     card["plugins"] = {cut_paths(plugin): digest for plugin, digest in (card.get("plugins") or {}).items()}
@@ -232,7 +232,7 @@ def _card(run: RunFiles) -> dict[str, Any]:
 
 
 def _manifest(folder: Path, files: dict[str, Path | bytes]) -> dict[str, Any]:
-    """Checksums of the files as they are pushed; what the run was trained on, without paths."""
+    """Checksums of the pushed files, and what the run was trained on, without paths."""
     path = folder / MANIFEST
     said = read_json(path, {}, "copy the run folder again") if path.is_file() else {}
     trained_on = {}
@@ -244,7 +244,7 @@ def _manifest(folder: Path, files: dict[str, Path | bytes]) -> dict[str, Any]:
 
 
 def cut_paths(value: Any) -> Any:
-    """A value of JSON or YAML, with the last part alone of paths that are absolute or leave the folder.
+    """Return a value of JSON or YAML in which absolute paths, and paths out of the folder, are cut to their last part.
 
     A prefix such as `pretrained:` stays, and so do relative paths, hub ids and URLs.
     """
@@ -286,7 +286,7 @@ def _without(value: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _without_file_names(value: Any) -> Any:
-    """Settings of a library without the paths that it was read from; tokens and other texts stay as they are."""
+    """Settings of a library without the paths they were read from; tokens and other texts stay unchanged."""
     if isinstance(value, dict):
         return {
             key: cut_paths(inner) if re.search(r"(path|file|dir|folder)$", str(key)) else _without_file_names(inner)
@@ -296,7 +296,7 @@ def _without_file_names(value: Any) -> Any:
 
 
 def _refuse_private(files: dict[str, Path | bytes], folder: Path) -> None:
-    """The last look: no text may name a folder of this machine."""
+    """Last check: raise if a text names a folder of this machine."""
     places = {str(Path.home()), str(Path.cwd()), str(folder.absolute()), str(folder.resolve())}
     places = {place for place in places if place.count("/") + place.count("\\") > 1}
     for name, content in files.items():
@@ -306,12 +306,12 @@ def _refuse_private(files: dict[str, Path | bytes], folder: Path) -> None:
         for place in places:
             if place in text:
                 raise ValueError(
-                    f"{name} names {place}, a folder of this machine; take it out of the run before it is pushed"
+                    f"{name} names {place}, a folder of this machine; remove it from the run before you push"
                 )
 
 
 def _left_out(folder: Path, files: dict[str, Path | bytes]) -> list[str]:
-    """What is in the folder and is not pushed, folders as one."""
+    """Names in the run folder that are not pushed; a folder counts as one name."""
     names = []
     for path in sorted(folder.iterdir()):
         name = f"{path.name}/" if path.is_dir() else path.name

@@ -1,4 +1,4 @@
-"""The report's section on confidence: the reliability curve of each run, its error, and what leaving out would gain."""
+"""The report's section on confidence: reliability curve, calibration error, and the gain from leaving out answers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["confidence_section"]
 
 SIDE, LEFT, LOW = 260, 34, 30
 HOW_TO_READ = (
-    "A point holds a tenth of the sentences, in order of confidence: what was promised (across) and what came (up). On "
-    "the line both are the same; under it the run promises too much. Risk is 1 − sentence chrF / 100 of the sentences "
-    "that are kept when the least sure ones are left out."
+    "Each point is a tenth of the sentences, in order of confidence: their mean confidence (across) and their mean "
+    "sentence chrF / 100 (up). On the line both are equal; below it the run is overconfident. Risk is 1 − sentence "
+    "chrF / 100 of the sentences that remain when the least confident ones are left out."
 )
 
 
 def confidence_section(runs: list[RunFiles]) -> Html:
-    """A table and the curves; empty where no run answers sentences with a probability."""
+    """A table and the curves; empty if no run has confidences."""
     found = [(number, run, _of(run)) for number, run in enumerate(runs) if _of(run)]
     if not found:
         return Html()
@@ -33,9 +33,9 @@ def confidence_section(runs: list[RunFiles]) -> Html:
         ("Mean confidence", lambda d: decimals(d.get("mean_confidence"), 3)),
         ("Mean sentence chrF / 100", lambda d: decimals(d["mean_quality"], 3)),
         ("Area under risk-coverage", lambda d: decimals(d["risk_coverage"]["area"], 3)),
-        ("… in an order by chance", lambda d: decimals(d["risk_coverage"]["by_chance"], 3)),
+        ("… in random order", lambda d: decimals(d["risk_coverage"]["by_chance"], 3)),
         ("… in the best order", lambda d: decimals(d["risk_coverage"]["best"], 3)),
-        ("Clips unlike those of training", lambda d: text(d.get("out_of_domain", {}).get("clips", "–"))),
+        ("Clips unlike the training clips", lambda d: text(d.get("out_of_domain", {}).get("clips", "–"))),
         ("Calibrated on", _calibrated_on),
     ]
     cells = [[text(name), *(cell(said) for _, _, said in found)] for name, cell in rows]

@@ -1,4 +1,4 @@
-"""`report` itself: reads the runs, makes the sections, writes one file that asks for nothing from elsewhere."""
+"""`report`: reads the runs, makes the sections, and writes one self-contained file."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from signcl.training.run_folder import check_run_folder
 
 __all__ = ["report"]
 
-MOST_RUNS = 6  # as many as there are colours that everybody can tell apart
+MOST_RUNS = 6  # as many as there are colours that everybody can distinguish
 
 
 def report(runs: list[Path], *, out: Path | None = None, split: str = "test") -> Path:
-    """One self-contained HTML page for a run, or for several side by side.
+    """Write one self-contained HTML page about one run, or several side by side.
 
     Args:
-        runs: run folders or hub ids; differences are taken against the first. Files of sentences, as `signcl score`
-            reads them, are scored beside them against the first run's references.
-        out: where the page goes; None is RUN/report.html of the first run.
-        split: whose scores, density and translations are shown.
+        runs: run folders or hub ids; differences are taken against the first. Files of sentences that
+            `signcl score` can read are scored against the first run's references.
+        out: file of the page; None is RUN/report.html of the first run.
+        split: the split whose scores, density and translations are shown.
 
     Returns:
         The page's path.
 
     Raises:
-        FileNotFoundError: a folder that is no run.
-        ValueError: no run, one run twice, too many runs, or a damaged file in a run folder.
+        FileNotFoundError: a folder is not a run.
+        ValueError: no run, the same run twice, too many runs, or a damaged file in a run folder.
     """
     files = [Path(run) for run in runs if Path(run).is_file()]
     folders = [check_run_folder(run) for run in runs if not Path(run).is_file()]
     if files and not folders:
         raise ValueError(
-            f"report shows files of sentences beside a run folder, got {files[0]} without one; "
-            f"`signcl score {' '.join(map(str, files))} REF --html PAGE.html` makes a page of files alone"
+            f"report shows files of sentences next to a run, got {files[0]} without a run; "
+            f"`signcl score {' '.join(map(str, files))} REF --html PAGE.html` makes a page without a run"
         )
     if not 1 <= len(folders) <= MOST_RUNS:
         raise ValueError(f"report needs 1 to {MOST_RUNS} run folders, got {len(folders)}")
     found = [read_run(folder, split, label) for folder, label in zip(folders, labels(folders))]
     path = Path(out) if out is not None else folders[0] / "report.html"
     if path.is_dir():
-        raise ValueError(f"out={path}: a file name is needed, and there is a folder of that name")
+        raise ValueError(f"out={path}: needs a file name, got a folder")
     page = _page(found, split, files)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

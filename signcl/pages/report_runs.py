@@ -1,7 +1,7 @@
-"""What the page is made of: the files of a run folder, read once and checked.
+"""The data of the report: the files of a run folder, read once and checked.
 
-A folder that is no run is an error. A run that has not been scored or measured yet is none: its part stays None and
-the page says which command makes it.
+A folder that is not a run is an error. A run that has not been scored or measured yet is fine: that part stays None,
+and the page names the command that makes it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RunFiles:
 
     folder: Path
     label: str
-    """What the page calls it: the folder's name, longer where two runs share it."""
+    """Name on the page: the folder's name, with more of its path if two runs share it."""
     split: str
     recipe: Recipe
     card: dict[str, Any]
@@ -59,11 +59,11 @@ class RunFiles:
     predictions: dict[str, tuple[str, str]] | None
     """Name -> (reference, hypothesis), in the order of the split."""
     health: list[Finding] = field(default_factory=list)
-    """What speaks against reading its scores as they stand."""
+    """Warnings about its scores."""
 
 
 def labels(folders: list[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the runs apart, e.g. `finetune` and `finetune-signcl`."""
+    """The shortest path ends that distinguish the runs, e.g. `finetune` and `finetune-signcl`."""
     full = [(hub_label(folder),) if hub_label(folder) else folder.resolve().parts for folder in folders]
     again, times = Counter(full).most_common(1)[0]
     if times > 1:
@@ -76,7 +76,7 @@ def labels(folders: list[Path]) -> list[str]:
 
 
 def command(verb: str, run: RunFiles) -> str:
-    """The command that makes a missing piece of a run."""
+    """The command that makes a missing part of a run."""
     split = "" if run.split == "test" else f" --split {shlex.quote(run.split)}"
     return f"signcl {verb} {shlex.quote(str(run.folder))}{split}"
 
@@ -85,7 +85,7 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
     """Read a run folder.
 
     Raises:
-        FileNotFoundError: no such folder, or not one made by `signcl fit`.
+        FileNotFoundError: there is no such folder, or `signcl fit` did not make it.
         ValueError: a file in it is damaged.
     """
     recipe, card, scores, density = (
@@ -121,7 +121,7 @@ def read_run(folder: Path, split: str, label: str) -> RunFiles:
 
 
 def training_seconds(run: RunFiles) -> tuple[float, float]:
-    """Seconds that the run trained, and those of the runs that its weights come from, as far as they are here."""
+    """Training seconds of the run, and of the runs that its weights come from, if their folders exist."""
     own, before = float(run.card.get("seconds", 0.0)), 0.0
     recipe, seen = run.recipe, {run.folder.resolve()}
     while recipe.model.init_from and (source := Path(recipe.model.init_from)).resolve() not in seen:

@@ -1,4 +1,4 @@
-"""The page of `signcl score --html`: one file with scores, comparisons and conventions of text files."""
+"""The page of `signcl score --html`: one file with the scores, comparisons and conventions of text files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "chrf", "chrf++", "rouge_l", "wer",
 
 
 def write_score_page(found: dict[str, Any], path: Path) -> Path:
-    """Write the page of what `score_files` returned; its path."""
+    """Write the page for a result of `score_files` and return its path."""
     if path.is_dir():
-        raise ValueError(f"--html {path}: a file name is needed, and there is a folder of that name")
+        raise ValueError(f"--html {path}: needs a file name, got a folder")
     write_text(path, score_page(found))
     return path
 
@@ -32,10 +32,11 @@ def _title(metric: str) -> str:
 
 
 def files_section(run: RunFiles, files: list[Path]) -> Html:
-    """A section of the report: files of sentences scored against the references of a run, beside that run."""
+    """A section of the report: files of sentences, scored against the references of a run and next to that run."""
     if not run.predictions:
         return gap(
-            f"{run.label} has no answers on the {run.split} split to set these files beside.", command("evaluate", run)
+            f"{run.label} has no answers on the {run.split} split to compare these files with.",
+            command("evaluate", run),
         )
     glosses = run.recipe.system.answers != "sentences"
     sides = [read_sentences(path, "gloss hypothesis" if glosses else "hypothesis") for path in files]
@@ -65,7 +66,7 @@ def _list(lines: Iterable[object]) -> Html:
 
 
 def _scores(found: dict[str, Any]) -> Html:
-    """The table of scores, how they were made, and the comparisons."""
+    """The table of scores, how they were computed, and the comparisons."""
     systems, convention = found["systems"], found["convention"]
     names = [metric for metric in SHOWN if any(metric in one["scores"] for one in systems)]
     rows = []
@@ -80,7 +81,7 @@ def _scores(found: dict[str, Any]) -> Html:
     note = '<p class="note">Small numbers: 95 % bootstrap intervals over sentences. WER: lower is better.</p>'
     parts.append(html(note))
     said = f"Tokenizer {convention['tokenize']}"
-    said += ", chosen by the writing of the references" if convention["tokenize_asked"] == "auto" else ""
+    said += ", chosen by the script of the references" if convention["tokenize_asked"] == "auto" else ""
     said += f"; both sides normalized by {', '.join(convention['normalization'])}."
     said += f" Preset {convention['preset']}: {convention['stated']}." if convention["preset"] else ""
     signatures = systems[0]["scores"]["signatures"].items()
@@ -88,7 +89,7 @@ def _scores(found: dict[str, Any]) -> Html:
     if found["pairs"]:
         cells = [
             [
-                f"{pair['of_b']} less {pair['of_a']}",
+                f"{pair['of_b']} minus {pair['of_a']}",
                 _title(pair["metric"]),
                 decimals(pair["difference"], sign=True),
                 f"{decimals(pair['low'], sign=True)} to {decimals(pair['high'], sign=True)}",
@@ -113,7 +114,7 @@ def score_page(found: dict[str, Any]) -> str:
             overlap = one["overlap"]
             parts.append(
                 html(
-                    "<p>Of the references {} % occur among {} training sentences; {} % of the hypotheses are copied "
+                    "<p>{} % of the references occur among {} training sentences; {} % of the hypotheses are copied "
                     "from there.</p>",
                     decimals(overlap["references_seen"]),
                     overlap["training_sentences"],
@@ -135,7 +136,7 @@ def score_page(found: dict[str, Any]) -> str:
             ]
             head = ["BLEU-1", "BLEU-4", "less scored", "ROUGE-L", "Exact match"]
             parts.append(
-                html("<h3>Conventions</h3>") + table(head, cells, caption="Conventions", name="Both sides alike")
+                html("<h3>Conventions</h3>") + table(head, cells, caption="Conventions", name="Applied to both sides")
             )
     if "other_references" in found:
         other = found["other_references"]

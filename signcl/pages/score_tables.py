@@ -1,6 +1,6 @@
-"""The numbers: the small table at the top, differences between runs with their intervals, and the full score table.
+"""Score tables of the report: the key numbers, differences between runs with their intervals, and all scores.
 
-Scores are read from scores.json and never computed again; only the paired intervals between two runs are made here,
+Scores are read from scores.json and never computed again. Only the paired intervals between two runs are computed here,
 from the sentences and glosses that both have.
 """
 
@@ -48,12 +48,12 @@ UNSEARCHED = {
     "classes": ("beams", "length_penalty"),
     "glosses": ("length_penalty",),
 }
-"""What of these a system with such answers has no use for."""
+"""Search settings that do not apply to a kind of answer."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What run `other` has more than run 0, with the 95 % interval of a paired bootstrap."""
+    """The difference of run `other` minus run 0, with the 95 % interval of a paired bootstrap."""
 
     other: int
     metric: str
@@ -66,22 +66,22 @@ class Difference:
 
     @property
     def title(self) -> str:
-        """Of the metric."""
+        """Title of the metric."""
         return SCORES[self.metric].title
 
     @property
     def seen(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     @property
     def better(self) -> bool:
-        """Whether the other run's value is the better one."""
+        """Whether the other run's value is better."""
         return (self.b < self.a) == SCORES[self.metric].lower_is_better
 
 
 def differences(runs: list[RunFiles]) -> list[Difference]:
-    """Every later run against the first: SDR over common glosses, the scores of sentences over common sentences."""
+    """Compare every later run with the first: SDR over common glosses, other scores over common sentences."""
     found = []
     for other in range(1, len(runs)):
         if (density := _density_difference(runs[0], runs[other], other)) is not None:
@@ -91,7 +91,7 @@ def differences(runs: list[RunFiles]) -> list[Difference]:
 
 
 def same_measure(a: RunFiles, b: RunFiles) -> bool:
-    """Whether two densities were measured alike, so that they may be compared."""
+    """Whether two densities were measured in the same way and can be compared."""
     if a.density is None or b.density is None:
         return False
     return measured_alike(a.density, b.density)
@@ -111,7 +111,7 @@ def _density_difference(a: RunFiles, b: RunFiles, other: int) -> Difference | No
 
 
 def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]:
-    """Over the sentences that both have translated, from the same reference."""
+    """Differences over the sentences that both have translated, with the same reference."""
     theirs, ours = a.predictions or {}, b.predictions or {}
     common = [name for name in theirs if name in ours and ours[name][0] == theirs[name][0]]
     if not common:
@@ -135,7 +135,7 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
 
 
 def headline(runs: list[RunFiles], found: list[Difference]) -> Html:
-    """What the numbers say, in a sentence for each run after the first, no stronger than their intervals allow."""
+    """One sentence per run after the first that says what the numbers show, within their intervals."""
     sentences, claims = [], False
     for other in range(1, len(runs)):
         both = {0: runs[0], other: runs[other]}
@@ -165,8 +165,8 @@ def headline(runs: list[RunFiles], found: list[Difference]) -> Html:
     if not sentences:
         return Html()
     brackets = (
-        "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They say nothing about "
-        "other seeds: each run was trained once."
+        "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They do not include "
+        "differences between seeds: each run was trained once."
     )
     note = html('<p class="note">{}</p>', brackets) if claims else Html()
     return html('<div class="lead">{}{}</div>', joined(sentences), note)
@@ -178,7 +178,7 @@ def _same_answers(a: RunFiles, b: RunFiles) -> bool:
 
 
 def health_box(runs: list[RunFiles]) -> Html:
-    """What speaks against reading the scores as they stand, run by run; nothing where nothing does."""
+    """Warnings about the scores of each run; empty if there are none."""
     rows = [
         html("<li>{} {}.</li>", key(number, run.label), finding.text)
         for number, run in enumerate(runs)
@@ -194,7 +194,7 @@ def health_box(runs: list[RunFiles]) -> Html:
 
 
 def _shown(runs: list[RunFiles]) -> dict[str, Score]:
-    """Scores that tables show, in their order: SDR has a place of its own."""
+    """Scores that tables show, in order, without SDR, which is shown separately."""
     shown = shown_scores([run.recipe.system for run in runs])
     return {name: score for name, score in shown.items() if name != "sdr"}
 
@@ -204,10 +204,10 @@ def _span(d: Difference) -> str:
 
 
 def key_numbers(runs: list[RunFiles], found: list[Difference]) -> Html:
-    """The small table at the top: a row for each run, a column for each number."""
+    """The small table at the top, with a row per run and a column per number."""
     shown = _shown(runs)
     names = [n for n in shown if any(_value(run.scores, n) is not None for run in runs)]
-    if all(run.recipe.system.answers not in ("glosses", "classes") for run in runs):  # of sentences it is no headline
+    if all(run.recipe.system.answers not in ("glosses", "classes") for run in runs):  # for sentences no key number
         names = [n for n in names if n != "wer"]
     if any(run.recipe.system.answers == "sentences" for run in runs):
         names = [n for n in names if not shown[n].loss]
@@ -227,10 +227,10 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> Html:
         rows.append([key(number, run.label), *cells, seconds, decimals(run.card.get("parameters"), 0)])
     note = "Small numbers: 95 % bootstrap intervals, over glosses (SDR) and over sentences."
     if better:
-        note += " Bold: better, by an interval of the paired difference that leaves 0 out."
+        note += " Bold: better, with an interval of the paired difference that excludes 0."
     if any(training_seconds(run)[1] for run in runs):
         note += " Training includes the runs that the weights were started from (“before”)."
-    lower = "SDR (Sign Density Ratio): lower is better, signs lie less crowded. "
+    lower = "SDR (Sign Density Ratio): lower is better, the signs are less crowded. "
     lower += "WER: lower is better. " if "wer" in names else ""
     lower += "The other scores: higher is better."
     only_losses = names and all(shown[n].loss for n in names)
@@ -239,7 +239,7 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> Html:
 
 
 def scores_section(runs: list[RunFiles], found: list[Difference]) -> Html:
-    """The full score table with unseen part, conventions and paired differences."""
+    """All scores, also of unseen sentences alone, with conventions and paired differences."""
     parts = [gap(f"{run.label} has no scores on the {run.split} split.", command("evaluate", run))
              for run in runs if run.scores is None]  # fmt: skip
     scored = [(number, run, run.scores) for number, run in enumerate(runs) if run.scores is not None]
@@ -284,9 +284,9 @@ def _differences_table(runs: list[RunFiles], found: list[Difference]) -> Html:
     ]
     whole = table(header, rows, caption="Paired differences", kind="narrow", name="Score")
     note = (
-        f"What the other run has more than {runs[0].label}. Paired bootstrap, {RESAMPLES} resamples; an interval that "
-        "holds 0 is no difference seen. Each interval is at 95 %, not corrected for their number. One training run "
-        "each: differences between seeds are not in them."
+        f"The other run minus {runs[0].label}. Paired bootstrap, {RESAMPLES} resamples; if an interval contains 0, no "
+        "difference is seen. Each interval is at 95 %, not corrected for the number of intervals. One training run "
+        "each: differences between seeds are not included."
     )
     return html('<div><h3>Differences, paired</h3>{}<p class="note">{}</p></div>', whole, note)
 
@@ -299,7 +299,7 @@ def _verdict(d: Difference) -> Cell:
 
 
 def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> Html:
-    """How the scores were made: signatures, counts, search, seed, commits; one row each."""
+    """How the scores were computed: signatures, counts, search, seed and commits, one row each."""
     rows: dict[str, list[Cell | str]] = {}
     shown = _shown([run for _, run, _ in scored])
 
@@ -322,7 +322,7 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> Html:
         if dots := scores.get("final_dot"):
             ours, theirs = (f"{decimals(dots[side], 1)} %" for side in ("hypotheses", "references"))
             lines = f"{ours} of translations, {theirs} of references"
-            warning = Html() if dots["agree"] else html("<small>these must agree</small>")
+            warning = Html() if dots["agree"] else html("<small>these should agree</small>")
             put("Lines ending in “ .”", column, html("{}{}", lines, warning))
         if seen := scores.get("seen_in_training"):
             put("Sentences also in training", column, f"{seen['sentences']} ({decimals(seen['percent'], 1)} %)")
@@ -339,7 +339,9 @@ def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> Html:
             put("Clips skipped", column, html("{}<small>{}</small>", len(skipped), first))
     cells = [[name, *values] for name, values in rows.items()]
     header = [key(number, run.label) for number, run, _ in scored]
-    conventions = table(header, cells, caption="How the scores were made", kind="words", name="How they were made")
+    conventions = table(
+        header, cells, caption="How the scores were computed", kind="words", name="How they were computed"
+    )
     return html("<details><summary>Signatures and conventions</summary>{}</details>", conventions)
 
 

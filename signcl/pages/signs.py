@@ -1,7 +1,7 @@
 """The frames of a sign as pictures: sheets to choose a frame from, small strips for the explorer, curves for features.
 
-A sheet holds every frame of a span and a few around it in rows of `COLUMNS`; the page cuts single frames out of it, so
-that a sign is one request. Features have no pictures: their readings are drawn as curves.
+A sheet holds every frame of a span, and a few around it, in rows of `COLUMNS`. The page cuts single frames out of it,
+so that each sign needs one request. Features have no pictures: their readings are drawn as curves.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from signcl.data.video import contact_sheet, resize_frames
 
 __all__ = ["clip_strip", "num_frames", "sheet", "span_view", "strips"]
 
-CONTEXT = 4  # frames shown before and after a span, so that its borders can be judged
+CONTEXT = 4  # frames before and after a span, so that its borders can be judged
 SIDE = 240  # pixels of a frame's longer side on a sheet
 COLUMNS = 12
-MOST_FRAMES = 240  # of one sheet; a longer span is an error of alignment
+MOST_FRAMES = 240  # per sheet; a longer span is an alignment error
 STRIP_FRAMES, STRIP_SIDE = 5, 64
 MOST_CURVES = 48
 
@@ -34,10 +34,10 @@ Frames = NDArray[np.uint8]
 
 
 def num_frames(sample: Sample) -> int:
-    """Frames of a clip, from its corpus or its header.
+    """Number of frames of a clip, from its corpus or its header.
 
     Raises:
-        ValueError, OSError: it cannot be read.
+        ValueError, OSError: the clip cannot be read.
     """
     if sample.num_frames is not None:
         return sample.num_frames
@@ -48,16 +48,16 @@ def num_frames(sample: Sample) -> int:
 
 
 def span_view(sample: Sample, start: int, stop: int, *, context: int = CONTEXT) -> dict[str, Any]:
-    """What a page needs to show a span: `kind` pictures (a sheet) or curves (readings), and which frames they are.
+    """Data to show a span: `kind` is pictures (a sheet) or curves (readings), with the frame numbers.
 
     Args:
         sample: the clip.
         start: first frame of the span.
-        stop: one past its last frame.
-        context: frames shown around it.
+        stop: the frame after its last frame.
+        context: frames to show before and after it.
 
     Raises:
-        ValueError, OSError: the clip cannot be read, or the span is beyond it or too long to be shown.
+        ValueError, OSError: the clip cannot be read, or the span is beyond its end or too long.
     """
     total = num_frames(sample)
     if stop > total:
@@ -82,7 +82,7 @@ def span_view(sample: Sample, start: int, stop: int, *, context: int = CONTEXT) 
 
 
 def sheet(frames: Frames, side: int = SIDE, columns: int = COLUMNS) -> tuple[bytes, int, int]:
-    """Frames in rows as one JPEG; larger ones are reduced.
+    """Put frames in rows into one JPEG; large frames are reduced.
 
     Returns:
         The JPEG, height and width of one frame on it.
@@ -94,14 +94,14 @@ def sheet(frames: Frames, side: int = SIDE, columns: int = COLUMNS) -> tuple[byt
 def strips(
     wanted: Iterable[tuple[Sample, int, int]], *, count: int = STRIP_FRAMES
 ) -> Iterator[tuple[tuple[str, int, int], str]]:
-    """Small filmstrips of many spans as data URIs; each clip is opened once when its spans follow one another.
+    """Small filmstrips of many spans as data URIs. A clip is opened once if its spans are consecutive.
 
     Args:
-        wanted: (clip, start, stop) of each.
-        count: frames of a strip.
+        wanted: (clip, start, stop) of each span.
+        count: frames per strip.
 
     Yields:
-        ((clip name, start, stop), data URI); what cannot be read is left out.
+        ((clip name, start, stop), data URI); spans that cannot be read are left out.
     """
     for _, group in groupby(wanted, key=lambda item: item[0].name):
         spans = list(group)
@@ -131,7 +131,7 @@ def _strips_of_clip(
 
 
 def clip_strip(raw: NDArray[Any], count: int = 8) -> str:
-    """A strip of a whole clip that is in memory, frames or features, as a data URI."""
+    """A strip of a complete clip in memory, frames or features, as a data URI."""
     if raw.ndim == 2:
         return _data_uri(_heat(raw, 0, len(raw)), "png")
     frames = _reduced(raw[_spread(0, len(raw), count)], 120)
@@ -145,7 +145,7 @@ def _clip(sample: Sample) -> Path:
 
 
 def _spread(start: int, stop: int, count: int) -> list[int]:
-    """The middle frames of `count` equal stretches."""
+    """The middle frames of `count` equal parts."""
     count = min(count, stop - start)
     return [start + (2 * i + 1) * (stop - start) // (2 * count) for i in range(count)]
 
@@ -165,7 +165,7 @@ def _curves(rows: NDArray[np.float32], first: int, last: int) -> dict[str, Any]:
 
 
 def _heat(rows: NDArray[np.float32], start: int, stop: int) -> bytes:
-    """Features of a span as a small picture: time to the right, up to 24 dimensions downwards, scaled over the clip."""
+    """Features of a span as a small picture: time from left to right, up to 24 dimensions, scaled over the clip."""
     import cv2
 
     dims = np.unique(np.linspace(0, rows.shape[1] - 1, min(rows.shape[1], 24)).round().astype(int))
@@ -177,7 +177,7 @@ def _heat(rows: NDArray[np.float32], start: int, stop: int) -> bytes:
 
 
 def _reduced(frames: Frames, side: int) -> Frames:
-    """Frames whose longer side is at most `side` pixels, of their own shape."""
+    """Reduce frames to at most `side` pixels on the longer side, keeping their shape."""
     height, width = frames.shape[1:3]
     scale = side / max(height, width)
     if scale >= 1:

@@ -1,9 +1,9 @@
-"""Subtitles of a long video, edited in the browser: what the page reads, what it saves, and in which file.
+"""Subtitles of a long video, edited in the browser: reads and saves the file behind the page.
 
-The file is the state. It is written as a whole, in its own format, by the writers of `signcl subtitle`; what was there
-before the first edit stays beside it as FILE.orig. A file that another program has changed meanwhile is not written
-over. Confidences live in the table beside it (FILE.tsv, as `signcl subtitle` makes it): a sentence that a person has
-changed has none any more.
+The file is the only state. It is written as a whole, in its own format, by the writers of `signcl subtitle`; the
+version before the first edit is kept as FILE.orig. A file that another program has changed in the meantime is not
+overwritten. Confidences are in the table next to it (FILE.tsv, made by `signcl subtitle`); an edited sentence loses its
+confidence.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from signcl.inference.subtitling import Subtitles as Made
 
 __all__ = ["Changed", "Subtitles"]
 
-CLOCK = 1000.0  # "frames" a second: times are whole milliseconds, whatever the video's rate
-FRAME = 0.06  # seconds: half a frame at 10 a second and a millisecond
+CLOCK = 1000.0  # "frames" per second: times are whole milliseconds, whatever the video's rate
+FRAME = 0.06  # seconds: half a frame at 10 per second, plus a millisecond
 TIERS = ("sentence", "confidence", "sign")
 """The tiers of ELAN files that `signcl subtitle` writes. A file with others is refused: saving would lose them."""
 LATEST = 100 * 3600.0  # seconds
@@ -40,55 +40,55 @@ MOST = 20_000  # sentences
 
 
 class Changed(ValueError):
-    """The file is not the one that the page has read."""
+    """The file has changed since the page read it."""
 
 
 @dataclass
 class Subtitles:
-    """One file and its video."""
+    """A subtitle file and its video."""
 
     path: Path
     film: Path | None = None
-    """The video; None: there is only the time line."""
+    """The video; None: the page shows only the time line."""
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        """Look at both, so that what is wrong is said before the page is opened.
+        """Check both files, so that errors are reported before the page is opened.
 
         Raises:
-            ValueError, OSError: the file cannot be read or written back without a loss.
+            ValueError, OSError: the file cannot be read, or cannot be written back without loss.
         """
         if self.path.suffix.lower() not in KINDS:
             raise ValueError(f"--subtitles {self.path}: needs a file that ends in {', '.join(KINDS)}")
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"no subtitles at {self.path}; `signcl subtitle` makes them, or begin with an empty file"
+                f"no subtitles at {self.path}; `signcl subtitle` makes them, or start with an empty file"
             )
         if self.film is None:
             self.film = next(iter(video_beside(self.path)), None)
         elif not self.film.is_file():
-            raise FileNotFoundError(f"--film {self.film}: no video is there")
+            raise FileNotFoundError(f"--film {self.film}: there is no video at this path")
         self._cues()
 
     def state(self) -> dict[str, Any]:
-        """What the page shows: sentences in order of time, the version of the file, and its names."""
+        """The data of the page: sentences in order of time, the version of the file, and the file names."""
         with self._guard:
             return self._state()
 
     def save(self, wanted: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
-        """Write the sentences; they are on the disk when this returns.
+        """Write the sentences; they are on disk when this returns.
 
         Args:
-            wanted: `start` and `stop` in seconds, `text`; one without text is only kept in the table.
-            version: of the file that the page has read.
+            wanted: `start` and `stop` in seconds, `text`; a sentence without text is kept only in the table.
+            version: version of the file that the page has read.
 
         Returns:
-            The state after it.
+            The new state.
 
         Raises:
-            Changed: the file is another one by now; nothing is written.
-            ValueError: times or texts that make no sense, or that the format cannot hold.
-            OSError: it cannot be written; the old file is intact.
+            Changed: the file has changed; nothing is written.
+            ValueError: times or texts are invalid, or the format cannot hold them.
+            OSError: the file cannot be written; the old file is intact.
         """
         with self._guard:
             if version != self._version():
@@ -100,8 +100,8 @@ class Subtitles:
                 (self._wanted(one, number) for number, one in enumerate(wanted, 1)), key=lambda c: (c.start, c.stop)
             )
             if len(cues) > MOST:
-                raise ValueError(f"at most {MOST} sentences are taken, got {len(cues)}")
-            kept = [before.get(_key(cue), cue) for cue in cues]  # what nobody touched keeps its confidence
+                raise ValueError(f"at most {MOST} sentences are accepted, got {len(cues)}")
+            kept = [before.get(_key(cue), cue) for cue in cues]  # unchanged sentences keep their confidence
             original = self.path.with_name(f"{self.path.name}.orig")
             if not original.exists():
                 shutil.copyfile(self.path, original)
@@ -111,13 +111,13 @@ class Subtitles:
             return self._state()
 
     def exported(self, suffix: str) -> bytes:
-        """The sentences as another format: .srt, .vtt, .eaf or .tsv.
+        """Convert the sentences to another format: .srt, .vtt, .eaf or .tsv.
 
         Raises:
-            ValueError: another ending, or a text that the format cannot hold.
+            ValueError: another file ending, or a text that the format cannot hold.
         """
         if suffix not in KINDS:
-            raise ValueError(f"subtitles are written as {', '.join(KINDS)}, got {suffix!r}")
+            raise ValueError(f"subtitles can be written as {', '.join(KINDS)}, got {suffix!r}")
         with self._guard, tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / f"{self.path.stem}{suffix}"
             self._write(self._cues(), place)
@@ -127,7 +127,7 @@ class Subtitles:
 
     @property
     def _table(self) -> Path | None:
-        """The table of `signcl subtitle`: the file itself, or the one beside it; None where there is none."""
+        """The table of `signcl subtitle`: the file itself, or the table next to it; None if there is none."""
         table = self.path if self.path.suffix.lower() == ".tsv" else self.path.with_suffix(".tsv")
         return table if table.is_file() else None
 
@@ -143,7 +143,7 @@ class Subtitles:
         return {"cues": rows, "version": self._version(), "file": self.path.name, "film": film}
 
     def _cues(self) -> list[Cue]:
-        """The sentences of the file, with what the table knows of them; and those of the table that have no text."""
+        """The sentences of the file with their data from the table, and the table's sentences without text."""
         known = [] if self._table is None else _read_table(self._table)
         if self._table == self.path:
             return sorted(known, key=lambda cue: (cue.start, cue.stop))
@@ -196,7 +196,7 @@ class Subtitles:
             raise ValueError(f"sentence {number}: needs 0 <= start < stop in seconds, got {start:g} and {stop:g}")
         text = unicodedata.normalize("NFC", " ".join(str(one["text"]).split()))
         if len(text) > LONGEST:
-            raise ValueError(f"sentence {number}: at most {LONGEST} characters are taken, got {len(text)}")
+            raise ValueError(f"sentence {number}: at most {LONGEST} characters are accepted, got {len(text)}")
         if text:
             check_cell(text, f"sentence {number}")
         return Cue(round(start, 3), round(stop, 3), text)
@@ -207,13 +207,12 @@ def _key(cue: Cue) -> tuple[int, int, str]:
 
 
 def _is_row_of(row: Cue, cue: Cue) -> bool:
-    """Whether a row of the table is this subtitle: the table has the times as they were found, the file those of whole
-    frames."""
+    """Whether a row of the table is this subtitle: the table has exact times, the file has times of whole frames."""
     return row.text == cue.text and max(abs(row.start - cue.start), abs(row.stop - cue.stop)) <= FRAME
 
 
 def _read_table(table: Path) -> list[Cue]:
-    """The rows of a table that `write_cues` wrote; none of a table of another kind."""
+    """The rows of a table written by `write_cues`; empty for other tables."""
     if table.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].split("\t")[:3] != [
         "start",
         "stop",

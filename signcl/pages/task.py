@@ -1,7 +1,7 @@
-"""What there is to annotate: spans of a corpus, and the file that the chosen frames go to.
+"""The annotation task: spans of a corpus, and the file that stores the chosen frames.
 
-The file is the only state. It is read again whenever it has grown, so that several servers may write to one file and
-each sees what the others wrote.
+The file is the only state. It is read again whenever it has changed, so that several servers can write to one file and
+see each other's decisions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Task:
     """Spans to choose frames for."""
 
     spans: list[SpanKey]
-    """In the order of the corpus and of time."""
+    """In order of the corpus and of time."""
     samples: dict[str, Sample]
     """The clips by name."""
     path: Path
@@ -59,7 +59,7 @@ class Task:
         self.places = {span: place for place, span in enumerate(self.spans)}
 
     def decisions(self) -> list[Decision]:
-        """Everything in the file that is about these spans."""
+        """All decisions in the file about these spans."""
         with self._guard:
             try:
                 found = self.path.stat()
@@ -74,7 +74,7 @@ class Task:
             return self._decisions
 
     def describe(self) -> dict[str, Any]:
-        """The spans as the page wants them: a row (clip, gloss, start, stop) each, and the sentences."""
+        """Data for the page: a row (clip, gloss, start, stop) per span, and the sentences."""
         clips = {span.clip for span in self.spans}
         return {
             "spans": [(visible(s.clip), visible(s.gloss), s.start, s.stop) for s in self.spans],
@@ -83,9 +83,9 @@ class Task:
         }
 
     def state(self, annotator: str, role: Role = "annotator") -> dict[str, Any]:
-        """What one annotator has decided: place -> frame, or null for a skipped span; and what an undo would take back.
+        """The decisions of one annotator, span index -> frame (null: skipped), and the one that an undo would revert.
 
-        A judge is told the spans on which people differ, and who chose what; an annotator sees nobody else's choices.
+        A judge also gets the spans on which annotators differ, and who chose what; an annotator sees only their own.
         """
         decisions = self.decisions()
         own = {
@@ -108,17 +108,17 @@ class Task:
         return found
 
     def decide(self, place: int, *, annotator: str, role: Role, action: Any, frame: Any, id: str) -> Decision:
-        """Write one decision; it is on the disk when this returns. The same `id` again changes nothing.
+        """Write one decision; it is on disk when this returns. Repeating an `id` changes nothing.
 
         Raises:
-            ValueError: no such span, or a decision that makes no sense.
+            ValueError: there is no such span, or the decision is invalid.
         """
         if not 0 <= place < len(self.spans):
             raise ValueError(f"there is no span {place}; there are {len(self.spans)}, counted from 0")
         span = self.spans[place]
         decision = Decision(annotator.strip(), *span, action=action, frame=frame, role=role, id=id)
         if span.clip in self.broken and action == "choose":
-            raise ValueError(f"{span.clip} cannot be read, so that no frame of it can be chosen; skip it")
+            raise ValueError(f"{span.clip} cannot be read, so none of its frames can be chosen; skip it")
         if id and any(known.id == id for known in reversed(self.decisions())):
             return decision
         return append_decision(self.path, decision)
@@ -127,7 +127,7 @@ class Task:
         """The frames of a span, see `signs.span_view`.
 
         Raises:
-            ValueError, OSError: no such span, or its clip cannot be read.
+            ValueError, OSError: there is no such span, or its clip cannot be read.
         """
         if not 0 <= place < len(self.spans):
             raise ValueError(f"there is no span {place}; there are {len(self.spans)}, counted from 0")
@@ -135,7 +135,7 @@ class Task:
         return span_view(self.samples[span.clip], span.start, span.stop)
 
     def summary(self) -> dict[str, Any]:
-        """Who did how much, and how far they agree."""
+        """Progress of each annotator, and their agreement."""
         decisions = self.decisions()
         return {
             "spans": len(self.spans),
@@ -149,10 +149,10 @@ class Task:
         }
 
     def hold(self, address: str) -> str | None:
-        """Note beside the file that this server writes to it.
+        """Leave a note next to the file that this server writes to it.
 
         Returns:
-            The address of another server that does so already; None where there is none.
+            The address of another server that already writes to it, or None.
         """
         try:
             import fcntl
@@ -176,25 +176,25 @@ class Task:
 def make_task(
     spans: Path | str | None, *, corpus: str, root: Path | str, split: str, choices: Path | str | None = None
 ) -> Task:
-    """The spans of a table, or the corpus's own, with their clips.
+    """Make a task from the spans of a table, or the corpus's own, with their clips.
 
     Args:
-        spans: a TSV as `signcl.data.annotation.span_table` reads it; None takes the spans that the corpus knows.
+        spans: a TSV that `signcl.data.annotation.span_table` reads; None takes the spans of the corpus.
         corpus: kind of corpus, a key of `CORPORA`.
         root: its folder.
-        split: which part.
-        choices: where choices go; default SPANS with the ending `.choices.jsonl`, or choices.SPLIT.jsonl where you are.
+        split: its split.
+        choices: file for the choices; default: SPANS with the ending `.choices.jsonl`, or choices.SPLIT.jsonl here.
 
     Raises:
-        ValueError: a table or corpus that is not right, spans beyond their clips, no spans at all, or a file of choices
-            that holds something else.
+        ValueError: an invalid table or corpus, spans beyond the end of their clips, no spans, or an invalid file of
+            choices.
     """
     samples = load_samples(corpus, root, split)
     by_name = {sample.name: sample for sample in samples}
     if spans is None:
         found = {sample.name: sample.spans for sample in samples if sample.spans}
         if not found:
-            raise ValueError(f"corpus {root} knows no spans in split {split}; give a table: --annotate SPANS.tsv")
+            raise ValueError(f"corpus {root} has no spans in split {split}; give a table: --annotate SPANS.tsv")
     else:
         found = read_spans(spans, names=by_name.keys())
     lengths, broken = _lengths([by_name[name] for name in found])
@@ -203,7 +203,7 @@ def make_task(
     if broken:
         name, reason = next(iter(broken.items()))
         say(
-            f"{len(broken)} of {len(found)} clips cannot be read, their spans can only be skipped; the first: "
+            f"{len(broken)} of {len(found)} clips cannot be read; their spans can only be skipped; the first: "
             f"{name}: {reason}"
         )
     order = [
@@ -220,7 +220,7 @@ def make_task(
 
 
 def _lengths(samples: Sequence[Sample]) -> tuple[dict[str, int], dict[str, str]]:
-    """Frames of each clip; and the clips that cannot be opened."""
+    """Number of frames of each clip, and the clips that cannot be opened, with the reason."""
     lengths, broken = {}, {}
     for sample in samples:
         try:

@@ -1,8 +1,7 @@
-"""POST /api/translate: a clip comes in, waits for its turn, and is answered; all of it goes when its client does.
-POST /api/keep: a clip with its sentence is kept for training, where the server has a folder for that and the signer
-has agreed.
+"""POST /api/translate: receive a clip, queue it, and answer with its translation; deleted when the client disconnects.
+POST /api/keep: store a clip with its sentence for training, if the server has a folder for that and the signer agrees.
 
-Nothing here blocks: pieces of an upload are written by a thread for a moment each, and who waits holds no thread.
+Nothing here blocks: a thread writes each piece of an upload, and a waiting request holds no thread.
 """
 
 from __future__ import annotations
@@ -37,20 +36,20 @@ CLIP = {
     "clip": {
         "type": "string",
         "format": "binary",
-        "description": "a video; or features or key points (.npy, .npz, .pose) where the model reads those",
+        "description": "a video; or features or key points (.npy, .npz, .pose) if the model reads them",
     },
     "extractor": {
         "type": "string",
-        "description": "of key points: what they were made with, the text of the pose.json that `signcl pose` writes; "
-        "another extractor than that of the training is refused",
+        "description": "for key points: how they were made, the text of the pose.json that `signcl pose` writes; "
+        "another extractor than in training is refused",
     },
-    "start": {"type": "string", "description": "of a video: seconds from which it is read"},
-    "stop": {"type": "string", "description": "of a video: seconds up to which it is read"},
+    "start": {"type": "string", "description": "for a video: start of the part to read, in seconds"},
+    "stop": {"type": "string", "description": "for a video: end of the part to read, in seconds"},
 }
 
 
 def _form(required: list[str], fields: dict[str, Any]) -> dict[str, Any]:
-    """How OpenAPI describes a form with an upload."""
+    """The OpenAPI description of a form with an upload."""
     schema = {"type": "object", "required": required, "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -61,7 +60,7 @@ KEPT_FORM = _form(
     CLIP
     | {
         "text": {"type": "string", "description": "what is signed"},
-        "signer": {"type": "string", "description": "a name or number for who signs"},
+        "signer": {"type": "string", "description": "name or number of the signer"},
         "consent": {"type": "string", "enum": ["yes"], "description": "the signer has agreed"},
     },
 )
@@ -71,7 +70,7 @@ READS = 30.0  # seconds that a client may take to read a line of its answer
 def add_translation(
     app: FastAPI, queue: JobQueue | None, why_not: Callable[[], str], keeper: Keeper | None = None
 ) -> None:
-    """Add the routes. Without a queue or a keeper they say why nothing is translated or kept."""
+    """Add the routes. Without a queue or a keeper, they answer why nothing is translated or kept."""
     desk = _Desk(queue) if queue is not None else None
 
     @app.post("/api/translate", response_model=None, openapi_extra=FORM)
@@ -86,20 +85,20 @@ def add_translation(
 
     @app.post("/api/keep", response_model=None, openapi_extra=KEPT_FORM)
     async def keep_clip(request: Request) -> Response:
-        """Keep a video and its sentence for training. The signer's consent is a field of the form: `consent=yes`."""
+        """Store a video and its sentence for training. The form must contain the signer's consent: `consent=yes`."""
         if desk is None or keeper is None:
             raise HTTPException(409, "this server keeps no clips: start it with --keep-in FOLDER")
         return _Keeping(desk, request.headers, keeper)
 
 
 class _Desk:
-    """Where clips arrive: not too many at once."""
+    """Limits how many clips arrive at the same time."""
 
     def __init__(self, queue: JobQueue) -> None:
         self.queue, self.arriving = queue, 0
 
     def check(self) -> None:
-        """Raise `Full` where a clip that comes now would be refused later."""
+        """Raise `Full` if a clip that arrives now would be refused later."""
         self.queue.check()
         if self.arriving >= self.queue.limits.receiving:
             raise Full(self.arriving, max(1, math.ceil(self.queue.seconds)))
@@ -115,7 +114,7 @@ class _Desk:
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
-        """A folder for one clip, gone with it."""
+        """A temporary folder for one clip."""
         folder = Path(tempfile.mkdtemp(dir=self.queue.place))
         try:
             yield folder
@@ -124,7 +123,7 @@ class _Desk:
 
 
 class _Translation(Response):
-    """An answer that reads its request itself, so that it sees when the client leaves."""
+    """A response that reads its own request, so that it notices when the client disconnects."""
 
     def __init__(self, desk: _Desk, headers: Any, progress: bool) -> None:
         self.desk, self.headers_in, self.progress, self.background = desk, headers, progress, None
@@ -163,7 +162,7 @@ class _Translation(Response):
 
     @contextlib.asynccontextmanager
     async def _stages(self, job: Job, form: ClipForm, receive: Receive) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Put a clip into the queue; its stages up to the last. It is forgotten when its client leaves."""
+        """Queue a clip and yield its stages up to the last; it leaves the queue when its client disconnects."""
         job.part, job.extractor = form.part(), form.texts.get("extractor") or None
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
 
@@ -190,7 +189,7 @@ class _Translation(Response):
 
 
 class _Keeping(_Translation):
-    """The same for a clip that is kept: the worker writes a clean video of its part, the keeper puts it away."""
+    """The same for a clip to keep: the worker writes a clean video of the chosen part, and the keeper stores it."""
 
     def __init__(self, desk: _Desk, headers: Any, keeper: Keeper) -> None:
         super().__init__(desk, headers, progress=False)
@@ -216,11 +215,11 @@ class _Keeping(_Translation):
 
 
 def _unheard(stage: dict[str, Any]) -> None:
-    """What a job tells before anybody listens."""
+    """Default for the stages of a job that nobody listens to."""
 
 
 async def _left(receive: Receive) -> None:
-    """Returns when the client goes away."""
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -229,7 +228,7 @@ async def _next(events: asyncio.Queue[dict[str, Any]], left: asyncio.Future[None
     """The next stage of a job.
 
     Raises:
-        ClientLeft: nobody waits for it.
+        ClientLeft: the client has disconnected.
     """
     stage = asyncio.ensure_future(events.get())
     both: list[asyncio.Future[Any]] = [stage, left]
@@ -254,7 +253,7 @@ async def _line(send: Send, stage: dict[str, Any], *, more: bool) -> None:
 
 
 async def _whole(send: Send, stage: dict[str, Any]) -> None:
-    """The last stage as the answer."""
+    """Send the last stage as the answer."""
     if stage.pop("stage") == "failed":
         raise HTTPException(stage["status"], stage["error"])
     await _start(send, 200, "application/json")

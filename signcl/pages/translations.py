@@ -1,6 +1,6 @@
-"""Ten sample translations, chosen by a rule and not by hand: a filmstrip of the clip, the reference, every hypothesis.
+"""Ten sample translations, chosen by a rule: a filmstrip of the clip, the reference, and the hypothesis of every run.
 
-Words that differ from the reference are marked by an alignment of fewest edits.
+Words that differ from the reference are marked, by an alignment with the fewest edits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["choose", "heat_strip", "marked", "film_strip", "translations_section
 
 SHOWN = 10
 FRAMES = 8
-FRAME_WIDTH = 136  # pixels of the stored picture, so that 8 fill the page; 10 strips stay near half a megabyte
+FRAME_WIDTH = 136  # pixels of the stored picture, so that 8 fill the page; 10 strips take about half a megabyte
 QUALITY = 78
 HEAT_ROWS, HEAT_COLUMNS = 64, 400
 
@@ -63,13 +63,13 @@ def translations_section(runs: list[RunFiles]) -> Html:
             _card(name, quality, rank, len(predictions), predictions[name][0], lines, samples.get(name), first)
         )
     rule = (
-        f"Chosen by rule, not by hand: the {len(predictions)} translated sentences of the {first.split} split were "
+        f"Chosen by a rule, not manually: the {len(predictions)} translated sentences of the {first.split} split were "
         f"ranked by the sentence-level chrF of {first.label}, worst first (ties in the order of the split), and "
-        f"{len(names)} taken at even distances, the worst and the best included."
+        f"{len(names)} were taken at even intervals, including the worst and the best."
     )
     marks = html(
-        "In a translation <mark>this word</mark> is not in the reference at that place and <del>this word</del> of the "
-        "reference is missing; where one stands for another only the wrong one is shown."
+        "In a translation, <mark>this word</mark> is not in the reference at that position, and <del>this word</del> "
+        "of the reference is missing. If a word replaces another, only the wrong word is shown."
     )
     notes = html('<p class="note">{}</p><p class="note">{}</p>', rule, marks)
     return joined([*parts, notes, *cards])
@@ -90,7 +90,7 @@ def choose(predictions: dict[str, tuple[str, str]], count: int = SHOWN) -> tuple
 
 
 def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> Html:
-    """A hypothesis as HTML with its differences from the reference marked; equal words are compared as written."""
+    """A hypothesis as HTML, with its differences from the reference marked; words are compared as written."""
     from rapidfuzz.distance import Levenshtein
 
     theirs, ours = (characters(s) if by_character else s.split() for s in (reference, hypothesis))
@@ -102,7 +102,7 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> Ht
              for o in Levenshtein.opcodes(theirs, ours)]  # fmt: skip
     for wrong, group in groupby(steps, key=lambda step: step[0] in ("insert", "replace")):
         run = list(group)
-        if wrong:  # words added beside words replaced make one mark
+        if wrong:  # added words next to replaced words make one mark
             old, new = (between.join(word for step in run for word in step[side]) for side in (1, 2))
             title = f"instead of: {old}" if old else "not in the reference"
             pieces.append(html('<mark title="{}">{}</mark>', title, new))
@@ -114,7 +114,7 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> Ht
 
 
 def film_strip(frames: Sequence[NDArray[np.uint8]]) -> bytes:
-    """Frames in one row as a JPEG; small ones are enlarged smoothly here rather than by the browser."""
+    """Frames in one row as a JPEG; small frames are enlarged here, since browsers do it less smoothly."""
     import cv2
 
     height, width = frames[0].shape[:2]
@@ -126,13 +126,13 @@ def film_strip(frames: Sequence[NDArray[np.uint8]]) -> bytes:
 
 
 def heat_strip(features: NDArray[np.float32]) -> tuple[bytes, int, int]:
-    """Features over time as a picture, each dimension scaled to its own range: a row a dimension, time to the right.
+    """Features over time as a picture: a row per dimension, scaled to its own range, and time from left to right.
 
     Args:
         features: [T, D]
 
     Returns:
-        PNG, dimensions drawn, dimensions there are.
+        PNG, number of dimensions drawn, number of all dimensions.
     """
     import cv2
 
@@ -157,7 +157,7 @@ def _encoded(suffix: str, picture: NDArray[np.uint8], options: list[int]) -> byt
 
 
 def _samples(run: RunFiles) -> tuple[dict[str, Sample], str]:
-    """The split's samples by name, or why they cannot be had: the page is made without its corpus too."""
+    """The split's samples by name, or why they cannot be read; the page is also made without the corpus."""
     try:
         found = recipe_samples(run.recipe, run.split)
     except (ValueError, OSError) as error:
@@ -191,7 +191,7 @@ def _card(
 
 
 def _pictures(sample: Sample | None, run: RunFiles) -> Html:
-    """The strip of a sample with its signs below, or why there is none."""
+    """The strip of a sample with its signs below, or why it has no strip."""
     if sample is None:
         return Html()
     try:
@@ -209,13 +209,13 @@ def _pictures(sample: Sample | None, run: RunFiles) -> Html:
 
 
 def _strip(kind: str, source: str, title: str, what: str, sample: Sample, total: int) -> Html:
-    """A picture, the annotated signs as a time line under it, and a line that says what it shows."""
+    """A picture, the annotated signs as a time line below it, and a line that describes it."""
     picture = html('<img class="{}" src="{}" alt="{}: {}">', kind, source, title, what)
     return picture + _signs(sample.spans, total) + html('<p class="under">{}</p>', what)
 
 
 def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
-    """Frames in the middle of FRAMES equal stretches of time, so that the strip is a time line."""
+    """The middle frames of FRAMES equal parts, so that the strip is a time line."""
     if sample.clip is None:
         raise ValueError(f"{sample.name} has neither a clip nor features")
     total = count_sample(sample)
@@ -225,7 +225,7 @@ def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
 
 
 def _signs(spans: Sequence[Span], total: int) -> Html:
-    """The annotated signs as a time line under the strip."""
+    """The annotated signs as a time line below the strip."""
     if not spans:
         return Html()
     boxes = joined(

@@ -1,7 +1,7 @@
-"""What people send: its size, its kind by content, and whether it can be read in bounded time and memory.
+"""Checks and reads uploads: their size, their kind by content, and limits on time and memory.
 
-A file is judged by its first bytes, never by its name; video is measured (packets counted, nothing decoded) before it
-is decoded, so that a small file cannot unfold into hours of frames.
+The kind of a file is detected from its first bytes, never from its name. A video is measured by counting its packets
+before it is decoded, so that a small file cannot expand to hours of frames.
 """
 
 from __future__ import annotations
@@ -32,52 +32,52 @@ from signcl.training.runs import Run
 __all__ = ["Limits", "Part", "Refused", "kind_of", "read_part_of_upload", "read_upload"]
 
 Part = tuple[float, float | None]
-"""Start and stop of a part of a clip in seconds; None is its end."""
+"""Start and stop of a part of a clip, in seconds; a stop of None is the end of the clip."""
 
 MEGABYTE = 1_000_000
-HUNDREDTHS = 100.0  # a second
+HUNDREDTHS = 100.0  # per second
 USUAL, FASTEST = 25.0, 60.0
-"""Frames a second of a clip that does not say its rate, and of the fastest that is kept."""
+"""Frames per second: assumed for a clip that does not record its rate, and the highest rate that is kept."""
 FEATURES = "features or key points (.npy, .npz, .pose)"
 KINDS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an upload may be."""
+    """Limits of an upload."""
 
     megabytes: float = bounded(64.0, above=0, high=1e6)
-    """Size of the file."""
+    """Largest file."""
     frames: int = bounded(3000, low=1, high=10**7)
-    """Two minutes at 25 frames a second."""
+    """Most frames; the default is two minutes at 25 frames per second."""
     side: int = bounded(4096, low=1, high=65_536)
-    """Pixels of the longer side."""
+    """Most pixels of the longer side."""
     unfolded_megabytes: float = bounded(2000.0, above=0, high=1e7)
-    """Of all frames in memory."""
+    """Most memory of all decoded frames."""
     seconds: float = bounded(60.0, above=0, high=1e6)
-    """To decode and translate one clip."""
+    """Longest time to decode and translate one clip."""
     memory_megabytes: float = bounded(4000.0, above=0, high=1e7)
-    """That one clip may take, over those of the model."""
+    """Most memory for one clip, besides the model's."""
     upload_seconds: float = bounded(120.0, above=0, high=1e6)
-    """For the whole of a request to arrive."""
+    """Longest time for a complete request to arrive."""
     silence_seconds: float = bounded(15.0, above=0, high=1e6)
-    """Between two pieces of a request."""
+    """Longest pause between two pieces of a request."""
     waiting: int = bounded(16, low=1, high=100_000)
-    """Clips in the queue."""
+    """Most clips in the queue."""
     receiving: int = bounded(32, low=1, high=100_000)
-    """Clips that arrive at the same time."""
+    """Most clips that arrive at the same time."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "limit of an upload: ")
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Largest file in bytes."""
         return int(self.megabytes * MEGABYTE)
 
 
 class Refused(ValueError):
-    """An upload that is not taken; `status` is the HTTP status that says so."""
+    """An upload is refused with the HTTP status `status`."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -85,7 +85,7 @@ class Refused(ValueError):
 
 
 def kind_of(head: bytes) -> str | None:
-    """The kind of a file by its first 16 bytes: video, npy, npz, pose; None for anything else."""
+    """The kind of a file from its first 16 bytes: video, npy, npz or pose; None for anything else."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return "video"
     if head.startswith((b"\x1a\x45\xdf\xa3", b"GIF87a", b"GIF89a")) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
@@ -106,19 +106,19 @@ def read_upload(
     part: Part | None = None,
     extractor: str | None = None,
 ) -> np.ndarray:
-    """The frames or features of a file that somebody sent.
+    """Read the frames or features of an uploaded file.
 
     Args:
-        path: where it lies; its name is not looked at.
-        run: says how clips are read, at which rate, and whether features are.
-        limits: what is taken.
-        note: is given a line about a clip that was brought to another rate, or read although damaged.
-        poses: of a run of key points: makes them of videos.
-        part: of a video: only that is read.
-        extractor: of key points: what its sender says that they were made with, the JSON of a pose.json.
+        path: the file; its name is ignored.
+        run: defines how clips are read, at which rate, and whether it reads features.
+        limits: limits of uploads.
+        note: called with one line if a clip was resampled, or read although it is damaged.
+        poses: for a key-point run: computes key points from videos.
+        part: for a video: the only part to read.
+        extractor: for key points: how the sender says they were made, the JSON of a pose.json.
 
     Raises:
-        Refused: with the HTTP status and one line for the person.
+        Refused: with the HTTP status and one line for the user.
     """
     recipe, wants_features = run.recipe.input, run.feature_dim is not None
     with path.open("rb") as file:
@@ -126,7 +126,7 @@ def read_upload(
     if kind is None:
         needs = f"a file of {FEATURES}" if wants_features else f"a video ({', '.join(KINDS)})"
         needs += f" or a video ({', '.join(KINDS)})" if poses is not None else ""
-        raise Refused(415, f"this is not a clip: {needs} is needed, judged by content and not by name")
+        raise Refused(415, f"this is not a clip: needs {needs}, detected by content, not by name")
     if (kind == "video") == wants_features and not (kind == "video" and poses is not None):
         needs = FEATURES if wants_features else f"video ({', '.join(KINDS)})"
         holds = {"video": "video", "pose": "key points"}.get(kind, "arrays")
@@ -172,7 +172,7 @@ def _features(
     points = look_at_features(path, None, run.recipe.input.pose)[1]
     if points is not None:
         if len(rows) > limits.frames:
-            raise Refused(413, f"the clip has {len(rows)} frames, at most {limits.frames} are taken")
+            raise Refused(413, f"the clip has {len(rows)} frames, the limit is {limits.frames}")
         for line in filter(None, (key_point_rate_note(run, path), *points.notes)):
             note(_without_path(line, path))
     return rows
@@ -187,7 +187,7 @@ def _browser_rows(path: Path, run: Run, limits: Limits, note: Callable[[str], No
         raise Refused(422, "the run was not trained on key points of `signcl pose`; send what it was trained on")
     rows = browser_rows(path, run.poses, run.recipe.input, lambda line: note(_without_path(line, path)))
     if len(rows) > limits.frames:
-        raise Refused(413, f"the clip has {len(rows)} frames, at most {limits.frames} are taken")
+        raise Refused(413, f"the clip has {len(rows)} frames, the limit is {limits.frames}")
     if line := key_point_rate_note(run, path):
         note(line)
     _check_size(run, rows)
@@ -217,16 +217,16 @@ def _extractor(said: str) -> Extractor:
 
 
 def read_part_of_upload(path: Path, limits: Limits, part: Part | None) -> tuple[Frames, float]:
-    """The frames of a video that somebody sent, in its own size at a steady rate, to be kept. [T, H, W, 3], per second
+    """Read an uploaded video to be kept, in its own size: its frames [T, H, W, 3] and their rate in frames per second.
 
-    A camera's frames come unevenly; a file of them has one rate. It is the clip's own mean rate, at most `FASTEST`.
+    A camera's frames come at uneven times. They are resampled to the clip's mean rate, at most `FASTEST`.
 
     Raises:
-        Refused: with the HTTP status and one line for the person.
+        Refused: with the HTTP status and one line for the user.
     """
     with path.open("rb") as file:
         if kind_of(file.read(16)) != "video":
-            raise Refused(415, f"only videos are kept ({', '.join(KINDS)}), judged by content and not by name")
+            raise Refused(415, f"only videos are kept ({', '.join(KINDS)}), detected by content, not by name")
     whole = InputRecipe()
     try:
         _measure(path, whole, limits)
@@ -240,13 +240,13 @@ def read_part_of_upload(path: Path, limits: Limits, part: Part | None) -> tuple[
 
 
 def _segment(path: Path, part: Part | None) -> Segment | None:
-    """A part of a video as the readers know it; a stop beyond the end is the end, since players round up."""
+    """A part of a video as a `Segment`; a stop after the end means the end, since players round up."""
     if part is None:
         return None
     start, stop = part
     rows = frames_at(path, HUNDREDTHS)
     if rows is None:
-        raise Refused(422, "only videos with times can be cut; send the whole clip")
+        raise Refused(422, "only videos with time stamps can be cut; send the complete clip")
     end = len(rows) / HUNDREDTHS
     if start >= end:
         raise Refused(422, f"the clip ends at {end:.2f} s, and start is {start:g}")
@@ -254,12 +254,12 @@ def _segment(path: Path, part: Part | None) -> Segment | None:
 
 
 def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:
-    """Refuse what would be too long or too large once decoded."""
+    """Refuse a video that would be too long or too large after decoding."""
     import av
 
     info = probe(path)
     if max(info.height, info.width) > limits.side:
-        raise Refused(413, f"the clip is {info.width} x {info.height} pixels; at most {limits.side} are taken")
+        raise Refused(413, f"the clip is {info.width} x {info.height} pixels; the limit is {limits.side} per side")
     count = 0
     with open_video(path) as container:
         try:
@@ -268,19 +268,19 @@ def _measure(path: Path, recipe: InputRecipe, limits: Limits) -> None:
                 if count > limits.frames:
                     raise Refused(413, f"the clip has more than {limits.frames} frames; cut it to one sentence")
         except av.error.FFmpegError:
-            pass  # decoding says what is wrong with it
+            pass  # decoding reports what is wrong
     pixels = recipe.size**2 if recipe.size else info.height * info.width
     if 3 * pixels * count > limits.unfolded_megabytes * MEGABYTE:
         raise Refused(
-            413, f"the clip unfolds to {3 * pixels * count / MEGABYTE:.0f} MB of frames; make it smaller or shorter"
+            413, f"the clip expands to {3 * pixels * count / MEGABYTE:.0f} MB of frames; make it smaller or shorter"
         )
 
 
 def _measure_at(path: Path, fps: float, limits: Limits) -> None:
-    """Refuse what becomes too long at the model's rate: a few frames may claim to last for hours."""
+    """Refuse a video that becomes too long at the model's rate: time stamps can stretch a few frames over hours."""
     rows = frames_at(path, fps)
     if rows is not None and len(rows) > limits.frames:
-        raise Refused(413, f"the clip has {len(rows)} frames at {fps:g} a second, at most {limits.frames} are taken")
+        raise Refused(413, f"the clip has {len(rows)} frames at {fps:g} per second; the limit is {limits.frames}")
 
 
 def _unpacked(path: Path, limits: Limits) -> None:
@@ -291,7 +291,7 @@ def _unpacked(path: Path, limits: Limits) -> None:
 
 
 def _without_path(message: str, path: Path) -> str:
-    """A reader's message without the place where the upload lies, which means nothing to who sent it."""
+    """A reader's message without the path of the upload, which means nothing to the sender."""
     for place in (*(str(path.with_suffix(ending)) for ending in (".npy", ".npz", ".pose")), str(path)):
         message = message.replace(f"{place}: ", "").replace(place, "the file")
     return message.replace("; copy it again or take it out of the corpus", "; send it again")

@@ -1,8 +1,8 @@
-"""The one process that touches what people send: it holds the model, decodes a clip, translates it, says each stage.
+"""The only process that opens uploads: it holds the model, decodes and translates clips, and reports each stage.
 
-It is a process of its own, so that pages never wait for it, and so that it can be killed when a clip takes too long or
-too much memory. `job_queue` starts, watches and replaces it. Messages are JSON, never pickles: whoever took over a
-decoder must not be able to build objects in the server.
+It is a separate process, so that pages never wait for it, and so that it can be killed if a clip takes too long or too
+much memory. `job_queue` starts, watches and replaces it. Messages are JSON, never pickles: an attacker who takes over a
+decoder must not be able to create objects in the server.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from signcl.pages.uploads import Limits, Refused, read_part_of_upload, read_uplo
 
 __all__ = ["Work", "work"]
 
-ALTERNATIVES = 3  # other sentences of the search that are told
-POLITE = 2  # the worker's niceness: pages and uploads come first
+ALTERNATIVES = 3  # other candidate sentences in the answer
+POLITE = 2  # niceness of the worker, so that pages and uploads come first
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker is started with."""
+    """Arguments of a worker."""
 
     run: Path
     device: str
@@ -45,7 +45,7 @@ class Work:
     place: Path
     """Folder of the uploads; removed by the worker if the server is killed."""
     pose_python: str | None = None
-    """Of a run of key points: the Python that has the extractor of its training, for videos."""
+    """For a key-point run: the Python that has the extractor used in training, for videos."""
 
 
 def work(pipe: Connection, task: Work) -> None:
@@ -54,7 +54,7 @@ def work(pipe: Connection, task: Work) -> None:
     Messages out: {"stage": "ready"} or {"stage": "unfit", "error"} once, then the stages of each clip, the last one
     `done` or `failed`. Messages in: {"path", "name", "limits", "part", "keep", "extractor"}, see `job_queue.Job`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the server decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the server handles it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_server, args=(task.place,), daemon=True).start()
     try:
@@ -76,11 +76,11 @@ def work(pipe: Connection, task: Work) -> None:
             job = parse_json(pipe.recv_bytes())
             for stage in _stages(model, job, Limits(**job["limits"])):
                 _tell(pipe, stage)
-    shutil.rmtree(task.place, ignore_errors=True)  # the pipe closes only when the server has died: see below
+    shutil.rmtree(task.place, ignore_errors=True)  # the pipe closes only when the server has died
 
 
 def _end_with_the_server(place: Path) -> None:
-    """A server that is killed cannot clean up: its worker does, and ends."""
+    """Clean up and exit if the server is killed, since it cannot clean up itself."""
     server = multiprocessing.parent_process()
     if server is not None:
         server.join()
@@ -93,7 +93,7 @@ def _tell(pipe: Connection, stage: dict[str, Any]) -> None:
 
 
 def _stages(model: Model, job: dict[str, Any], limits: Limits) -> Iterator[dict[str, Any]]:
-    """What happens to one clip; the last stage is done or failed. No clip may end the worker."""
+    """Process one clip and yield its stages; the last is `done` or `failed`. No clip may stop the worker."""
     path, name = Path(job["path"]), job["name"]
     part = None if job["part"] is None else tuple(job["part"])
     try:
@@ -123,11 +123,11 @@ def _stages(model: Model, job: dict[str, Any], limits: Limits) -> Iterator[dict[
     except Refused as error:
         yield {"stage": "failed", "error": f"{name}: {error}", "status": error.status}
     except MemoryError:
-        yield {"stage": "failed", "error": f"{name}: there is not enough memory for it; make it smaller", "status": 413}
+        yield {"stage": "failed", "error": f"{name}: not enough memory for this clip; make it smaller", "status": 413}
     except (ValueError, OSError) as error:
         yield {"stage": "failed", "error": f"{name}: {error}", "status": 422}
-    except Exception as error:  # a fault of ours, or of a library's over a broken file: said here, logged there
-        say(f"a fault while translating an upload; please report it\n{traceback.format_exc()}")
+    except Exception as error:  # our bug, or a library's on a broken file: logged here, short answer to the client
+        say(f"an unexpected error while translating an upload; please report it\n{traceback.format_exc()}")
         yield {"stage": "failed", "error": f"{name}: cannot be translated ({type(error).__name__})", "status": 422}
 
 

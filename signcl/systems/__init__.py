@@ -1,7 +1,7 @@
 """Published systems, one file each, and the contract that makes a file a system.
 
-`base` holds the contract; `encoders` the frame encoders, `terms` the loss terms, `targets` what terms need of
-sentences, `parts` the layers that several systems share. A system is imported when it is named, not before.
+`base` holds the contract, `encoders` the frame encoders, `terms` the loss terms, `targets` the training targets derived
+from sentences, and `parts` the layers that several systems share. A system is imported on first use.
 """
 
 from signcl.systems.base import (
@@ -18,7 +18,7 @@ from signcl.systems.base import (
     system_names,
 )
 from signcl.systems.parts.frames import Tapped
-from signcl.systems.terms import Term, TermContext, register_term, word_terms  # and with these the terms of all systems
+from signcl.systems.terms import Term, TermContext, register_term, word_terms  # also registers the shared terms
 
 __all__ = [
     "SYSTEMS",

@@ -1,8 +1,8 @@
-"""The contract of a system: one file with its config, its network, its loss terms, its taps and its answers.
+"""The contract of a system: one file with its config, network, loss terms, taps and answers.
 
-`System` says what a system must have and gives what most have in common; `register` makes it known by name. From this
-the recipe's `model` keys and their checks, `signcl systems`, scores and their titles, and `signcl.testing.check_system`
-are derived. docs/adding-a-system.md walks through one. Nothing here reads a file or computes a loss.
+`System` defines what a system must have and implements what most systems share; `register` adds it under its name. The
+recipe's `model` keys and their checks, `signcl systems`, scores and their titles, and `signcl.testing.check_system` are
+derived from it. docs/adding-a-system.md walks through an example. Nothing here reads a file or computes a loss.
 """
 
 from __future__ import annotations
@@ -63,30 +63,29 @@ class SystemConfig:
     """Settings shared by all systems: the frame encoder and initial weights. `model` in a recipe."""
 
     name: str = ""
-    """A system by name; `signcl systems` lists them with the stage that trains each."""
+    """Name of the system; `signcl systems` lists all systems with the stage that trains each."""
     visual: str = "small_cnn"
     """Frame encoder: small_cnn, resnet18|34|50|101, i3d, dinov2 (pixels), feature_mlp, feature_streams, identity
     (features), pose_stream, part_graphs (key points)."""
     visual_weights: str = ""
-    """pretrained:FILE_OR_FOLDER_OR_HUB_ID for the frame encoder, or pretrained:RUN for that of an earlier run; empty
-    starts at random."""
+    """Initial weights of the frame encoder: pretrained:FILE_OR_FOLDER_OR_HUB_ID, or pretrained:RUN for the encoder of
+    an earlier run; empty: random."""
     visual_dim: int = bounded(128, low=1, high=65_536)
-    """Feature size D, for the encoders that have no published one."""
+    """Feature size D, for encoders without a published size."""
     chunk: int | None = bounded(None, low=1, high=1_000_000)
-    """Frames that pass the frame encoder at a time, recomputed in the backward pass; None takes all at once."""
+    """Frames encoded at a time by the frame encoder and recomputed in the backward pass; None: all at once."""
     i3d: I3DConfig = field(default_factory=I3DConfig)
     dinov2: DINOv2Config = field(default_factory=DINOv2Config)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
     sync_norm: bool = False
-    """Statistics of the batch norms after the frame encoder over all ranks; GFSLT-VLP has it, with the frame
-    encoder's too."""
+    """Synchronise batch norm statistics across ranks, except in the frame encoder; GFSLT-VLP synchronises those too."""
     init_from: str = ""
-    """A run folder whose weights start this one, e.g. the pretraining run of a finetuning."""
+    """Run folder to load initial weights from, e.g. the pretraining run before finetuning."""
     init_parts: list[str] = field(default_factory=list)
-    """Modules that init_from gives, e.g. [visual, conv]; the others start as without it. Empty: all of them."""
+    """Modules to load from init_from, e.g. [visual, conv]; the others start as without it. Empty: all modules."""
     freeze: list[str] = field(default_factory=list)
-    """Modules that do not train, e.g. [visual, conv]: no gradient, no optimizer state, and evaluation mode throughout
-    (no dropout, batch norm statistics stand still)."""
+    """Modules to freeze, e.g. [visual, conv]: no gradient, no optimizer state, always in evaluation mode (no dropout,
+    fixed batch norm statistics)."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "model.")
@@ -101,15 +100,15 @@ class SystemConfig:
                 f"model.streams: these values belong to model.visual=feature_streams, and model.visual is {self.visual}"
             )
         if self.init_parts and not self.init_from:
-            raise ValueError(f"model.init_parts={self.init_parts} needs the run that gives them: set model.init_from")
+            raise ValueError(f"model.init_parts={self.init_parts} needs a run to load them from: set model.init_from")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(SystemConfig):
-    """Sizes that systems with a Transformer share. Defaults are a small CPU preset, not the published sizes."""
+    """Sizes shared by all systems with a Transformer. Defaults are a small CPU preset, not the published sizes."""
 
     width: int = bounded(256, low=1, high=65_536)
-    """Size of a state."""
+    """Size of the hidden states."""
     encoder_layers: int = bounded(2, low=0, high=1000)
     heads: int = bounded(4, low=1, high=1024)
     """Attention heads; must divide width."""
@@ -127,7 +126,7 @@ class TransformerConfig(SystemConfig):
 
 @dataclass
 class Decode:
-    """How answers are searched for: beam search of sentences, CTC prefix search of glosses. `decode` in a recipe."""
+    """Search settings: beam search for sentences, CTC prefix search for glosses. `decode` in a recipe."""
 
     beams: int = bounded(4, low=1, high=1000)
     length_penalty: float = bounded(1.0, low=-100, high=100)
@@ -136,40 +135,44 @@ class Decode:
     max_new_tokens: int = bounded(60, low=1, high=10_000)
     """Longest sentence, in tokens."""
     dev_beams: int = bounded(1, low=1, high=1000)
-    """Beams while training."""
+    """Beams for scoring dev during training."""
     gloss_beams: int = bounded(10, low=1, high=1000)
-    """Prefixes of the CTC search; 1 takes the best class of each step."""
+    """Prefixes kept by the CTC search; 1: greedy, the best class of each step."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "decode.")
 
     def on_dev(self) -> Decode:
-        """The search while training."""
+        """The settings for scoring dev during training."""
         return dataclasses.replace(self, beams=self.dev_beams, gloss_beams=self.dev_beams)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a system must know of the data before it can be built."""
+    """What a system must know about the data before it can be built."""
 
     tokenizer: Tokenizer | None = None
-    """Of the sentences: `vocab_size`, `pad_id`, `start_id`, `end_id`, and `decode` for answers."""
+    """Tokenizer of the sentences: `vocab_size`, `pad_id`, `start_id`, `end_id`, and `decode` for answers."""
     feature_dim: int | None = None
-    """Size of pre-extracted features, None where the corpus gives pixels."""
+    """Size of pre-extracted features; None if the corpus has pixels."""
     glosses: GlossVocabulary | None = None
-    """Gloss classes, where a term needs them: 0 is the CTC blank, 1 unknown."""
+    """Gloss classes, if a term needs them: 0 is the CTC blank, 1 unknown."""
     terms: tuple[str, ...] = ()
-    """Loss terms that the recipe weighs; a part that no term trains may be left out."""
+    """Loss terms with a weight in the recipe; a module that no term trains may be left out."""
     targets: Any = None
-    """What terms need of each sentence (`signcl.systems.targets.Targets`), for systems whose size depends on it."""
+    """Training targets of the sentences (`signcl.systems.targets.Targets`), for systems whose size depends on them."""
     described: Mapping[str, Any] = field(default_factory=dict)
-    """Configurations of published networks inside the system by the name of their module, as a run folder has them."""
+    """Configurations of published networks in the system, by module name, as saved in a run folder."""
     visual: nn.Module | None = None
-    """A frame encoder in place of the one that the config names."""
+    """Frame encoder to use instead of the one that the config names."""
 
     def classes(self) -> int:
-        """Gloss classes C, where a system cannot be built without them."""
-        if self.glosses is None and self.terms:  # of a recipe: nobody builds Sizes by hand
+        """Number of gloss classes C.
+
+        Raises:
+            ValueError: no gloss vocabulary was given.
+        """
+        if self.glosses is None and self.terms:  # from a recipe, so do not mention Sizes
             raise ValueError(
                 f"this system recognises glosses, but no weighed loss term ({', '.join(self.terms)}) asks for their "
                 f"vocabulary; weigh a term that does, or, in a system of yours, list the term as "
@@ -180,7 +183,11 @@ class Sizes:
         return len(self.glosses)
 
     def words(self) -> Tokenizer:
-        """The tokenizer, where a system cannot be built without one."""
+        """The tokenizer.
+
+        Raises:
+            ValueError: none was given.
+        """
         if self.tokenizer is None:
             raise ValueError("this system writes sentences, so it needs a tokenizer: Sizes(tokenizer=...)")
         return self.tokenizer
@@ -188,27 +195,27 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a system makes of a batch. A system may have an output class of its own with the same names and more."""
+    """What a system computes from a batch. A system may define its own output class with these fields and more."""
 
     features: Tensor
-    """Where SignCL and density look, zero at padding. [B, T, D]"""
+    """Features for SignCL and density, zero at padding. [B, T, D]"""
     lengths: Tensor
-    """Real rows of `features`. [B]"""
+    """Rows of `features` without padding. [B]"""
     steps: Tensor
     """States after the encoder. [B, S, width]"""
     step_lengths: Tensor
-    """Real rows of `steps`. [B]"""
+    """Rows of `steps` without padding. [B]"""
     logits: Tensor | None = None
-    """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
+    """Token scores at each position of `batch.tokens`, given the tokens before it. [B, U, V]"""
     log_probs: Tensor | None = None
-    """Log-softmax over gloss classes, 0 the blank. [B, S, C]"""
+    """Log-softmax over gloss classes; class 0 is the blank. [B, S, C]"""
     contrast: tuple[Tensor, Tensor] | None = None
-    """Frames and rows of each clip that SignCL sees, where they are not `features` and `lengths`. [B, L, D], [B]"""
+    """Rows and lengths for SignCL, if it does not use `features` and `lengths`. [B, L, D], [B]"""
 
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A trained run that starts another: its config and weights, read from its folder."""
+    """A trained run that initialises another: its config and weights, read from its folder."""
 
     folder: Path
     config: SystemConfig
@@ -216,88 +223,89 @@ class EarlierRun:
     read_tensors: Callable[[], dict[str, Tensor]] = field(repr=False)
     read_tokenizer: Callable[[], Tokenizer] = field(repr=False)
     module: Callable[[], System] = field(repr=False)
-    """Builds the system with its weights; shared tensors have all their names there."""
+    """Builds the system with its weights; shared tensors appear there under all their names."""
     load_into: Callable[[nn.Module], None] = field(repr=False)
-    """Puts every tensor into a system of the same config, or refuses."""
+    """Loads every tensor into a system of the same config, or raises an error."""
 
     @property
     def system(self) -> str:
-        """Its system by name."""
+        """Name of its system."""
         return self.config.name
 
     def is_a(self, name: str) -> bool:
-        """Whether its system is the one of that name, or derived from it."""
+        """Whether its system has this name or is derived from the system with this name."""
         return isinstance(self.config, system_class(name).Config)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Its weights by name; tensors that share memory have one name."""
+        """Its weights by name; tensors that share memory appear once."""
         return self.read_tensors()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Of its sentences."""
+        """Tokenizer of its sentences."""
         return self.read_tokenizer()
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a new system may use to load weights: this run's tokenizer and targets, and a way to open earlier runs."""
+    """What a new system can use to load weights: this run's tokenizer and targets, and a function to open earlier
+    runs."""
 
     tokenizer: Tokenizer | None = None
-    """Of this run; None: words are not checked."""
+    """Tokenizer of this run; None: vocabularies are not compared."""
     targets: Any = None
     earlier: Callable[[str], EarlierRun | None] = lambda folder: None
-    """The run in a folder, None where the folder holds none."""
+    """Returns the run in a folder, or None if it holds none."""
 
 
 class System(nn.Module):
     """One published system: clips in, answers out.
 
     A subclass sets the class attributes, builds its network in `__init__` (after `super().__init__(config, sizes)`,
-    which makes `self.visual`, the frame encoder), and writes `forward`. Answers come from `generate` (sentences) or
-    `recognise` (glosses), or from an `answer` of its own.
+    which creates the frame encoder `self.visual`), and writes `forward`. Answers come from `generate` (sentences),
+    `recognise` (glosses) or its own `answer`.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
-        """The recipe's `model` section. A subclass has its own, derived from this one."""
+        """The recipe's `model` section. A subclass derives its own from this one."""
 
     title: ClassVar[str] = ""
-    """The published name and what it is, in a line."""
+    """One line: the published name and what the system is."""
     label: ClassVar[str] = ""
-    """The published name alone, for tables and reports; empty: the name in recipes."""
+    """The published name, for tables and reports; empty: the name in recipes."""
     needs: ClassVar[str] = ""
-    """What it must be given: frames or features, sentences or glosses, published weights, an extra."""
+    """What it needs: frames or features, sentences or glosses, published weights, an optional package."""
     stage: ClassVar[Stage] = "finetune"
-    """The stage that trains it."""
+    """Stage that trains it."""
     terms: ClassVar[Mapping[str, Term | Callable[..., Tensor]]] = {}
     """Loss terms that it can compute, by name: (outputs, batch) -> scalar, or a `Term`."""
     default: ClassVar[tuple[str, ...]] = ()
-    """Terms with weight 1 where a recipe weighs none; empty: all but signcl."""
+    """Terms with weight 1 if a recipe gives no weights; empty: all except signcl."""
     required_terms: ClassVar[tuple[str, ...]] = ()
-    """Terms without which it does not train."""
+    """Terms that must have a weight."""
     answers: ClassVar[Answers] = "nothing"
-    """What it says of a clip: a sentence, glosses, the one gloss of a clip, or nothing (pretraining)."""
+    """What it answers for a clip: a sentence, glosses, one gloss per clip, or nothing (pretraining)."""
     select: ClassVar[str] = ""
-    """Score that chooses the kept weights, -NAME: lower wins. Empty: bleu4, -wer or top1 by `answers`; of a system
-    without answers its first weighed term, see `select_by`."""
+    """Score that selects the best epoch; -NAME means lower is better. Empty: bleu4, -wer or top1 depending on
+    `answers`, or for a system without answers its first weighted term (`select_by`)."""
     TAPS: ClassVar[tuple[str, ...]] = ("features",)
-    """Where `extract`, `density` and SignCL may look; `features` is where SignCL looks."""
+    """Taps that `extract`, `density` and SignCL can read; SignCL reads `features`."""
     gloss_term: ClassVar[str] = ""
-    """Of a system that answers sentences: the term that trains its gloss head. With a weight for it, `recognise` gives
-    gloss scores too, and evaluation scores them beside the sentences."""
+    """For a system that answers sentences: the term that trains its gloss head. If it has a weight, `recognise` returns
+    gloss scores and evaluation scores the glosses as well as the sentences."""
     starts_from: ClassVar[tuple[str, ...]] = ()
-    """Other systems whose runs can start it, and with them those derived from them; one of its own kind always can."""
+    """Other systems whose runs can initialise it (`model.init_from`), including systems derived from them. Runs of the
+    system itself always can."""
     checkpoint: ClassVar[str] = ""
-    """What `signcl import` calls the official checkpoints that `published` reads; empty: it reads none."""
+    """Name in `signcl import` of the official checkpoints that `published` reads; empty: none."""
     checkpoint_marks: ClassVar[tuple[str, ...]] = ()
-    """Tensors that every such checkpoint has, by the ends of their names; they tell its kind from others."""
+    """Name endings of tensors that every such checkpoint has; used to detect its kind."""
 
     config: SystemConfig
     term_memory: nn.ModuleDict
-    """What loss terms keep from step to step, by term (`Term.memory`). A run of such a term attaches it; no other model
-    has it."""
+    """State that loss terms keep between steps, by term (`Term.memory`). Present only in runs with such a term."""
 
     def __init__(self, config: SystemConfig, sizes: Sizes) -> None:
         super().__init__()
@@ -313,23 +321,22 @@ class System(nn.Module):
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """Refuse recipe values that conflict with this system's config.
+        """Check the recipe for values that conflict with this system's config.
 
         Args:
             recipe: the whole `signcl.training.recipe.Recipe`; its model section is a `Config` of this class.
 
         Raises:
-            ValueError: names both keys.
+            ValueError: two values conflict; the message names both keys.
         """
 
     @classmethod
     def select_by(cls, weights: Mapping[str, float]) -> str:
-        """The score that chooses the kept weights of a recipe with these `loss.weights`.
+        """The score that selects the best epoch of a recipe with these `loss.weights`.
 
-        A system without answers (pretraining) is chosen by the dev value of one term: the first of its own, in the
-        order of `terms`, that has a weight above 0. That is never SignCL, nor a sum with SignCL in it: runs with and
-        without it, or with other weights of it, then keep their epoch by the same measure. `-loss` where it weighs no
-        other term of its own.
+        A system without answers (pretraining) uses the dev value of one term: the first in `terms` with a weight above
+        0. It is never SignCL nor a sum that includes SignCL, so that runs with and without it, or with different
+        weights for it, select by the same measure. If no other term has a weight, it is `-loss`.
         """
         by_answer = {"sentences": "bleu4", "glosses": "-wer", "classes": "top1"}
         weighed = [name for name in cls.terms if name != "signcl" and weights.get(name, 0) > 0]
@@ -338,30 +345,30 @@ class System(nn.Module):
 
     @classmethod
     def default_terms(cls, config: SystemConfig) -> tuple[str, ...]:
-        """Terms with weight 1 where a recipe weighs none."""
+        """Terms with weight 1 if a recipe gives no weights."""
         return cls.default or tuple(name for name in cls.terms if name != "signcl")
 
     # -- a batch through it --------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> Any:
-        """Everything that its terms need: `Outputs`, or a class with those names and more."""
+        """Compute everything that the loss terms need: `Outputs`, or a class with those fields and more."""
         raise TypeError(f"{type(self).__name__} needs a method forward(batch)")
 
     def features(self, batch: Batch) -> Tensor:
-        """The tap of SignCL, zero at padding. [B, T, D]"""
+        """Features at the tap that SignCL reads, zero at padding. [B, T, D]"""
         return frame_features(self.visual, batch)[0]
 
     @property
     def contrast_dim(self) -> int:
-        """Size of a frame as losses on frames see it: of `Outputs.contrast`, else of `Outputs.features`."""
+        """Feature size seen by frame losses: of `Outputs.contrast` if present, else of `Outputs.features`."""
         return feature_size(self.visual)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames. [B] -> [B]"""
         return feature_lengths(self.visual, lengths)
 
     def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`, with their place in time.
+        """States at a tap of `TAPS`, with their positions in time.
 
         Raises:
             ValueError: no such tap.
@@ -372,7 +379,7 @@ class System(nn.Module):
         return self.tap(batch, tap)
 
     def check_tap(self, tap: str) -> None:
-        """Refuse a tap that is not in `TAPS`."""
+        """Raise ValueError if a tap is not in `TAPS`."""
         if tap not in self.TAPS:
             raise no_such_tap(tap, self.TAPS)
 
@@ -384,10 +391,11 @@ class System(nn.Module):
 
     @torch.no_grad()
     def answer(self, batch: Batch, decode: Decode) -> list[str]:
-        """The answer for each clip; put it in eval mode first. Sentences from `generate`, glosses from `recognise`.
+        """The answer for each clip: sentences from `generate`, glosses from `recognise`. Put the model in eval mode
+        first.
 
         Raises:
-            ValueError: a system that says nothing.
+            ValueError: a system without answers.
         """
         if self.answers == "sentences":
             assert self.tokenizer is not None
@@ -402,7 +410,9 @@ class System(nn.Module):
             return self.recognised(batch, decode)
         if self.answers == "classes":
             return [found[0] for found in self.ranked(self(batch), most=1)]
-        raise ValueError(f"{self.config.name} is trained by {self.stage}: it has no answers, it starts other systems")
+        raise ValueError(
+            f"{self.config.name} is trained by {self.stage}: it has no answers, it only initialises other systems"
+        )
 
     def generate(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Tensor:
         """Token ids of each clip's sentence, without the start token, padded with the pad id. [B, U] long"""
@@ -410,8 +420,10 @@ class System(nn.Module):
 
     @torch.no_grad()
     def answer_scored(self, batch: Batch, decode: Decode) -> list[Answer]:
-        """`answer` with the probability of each sentence; without it of a system with an `answer` of its own, or that
-        answers no sentences. In eval mode."""
+        """`answer` with the log-probability of each sentence. Put the model in eval mode first.
+
+        Systems with their own `answer`, and systems that do not answer sentences, give no probability.
+        """
         if self.answers != "sentences" or type(self).answer is not System.answer:
             return [Answer(text) for text in self.answer(batch, decode)]
         assert self.tokenizer is not None
@@ -419,7 +431,8 @@ class System(nn.Module):
         searched, scored = (
             next(at for at, kind in enumerate(kinds) if name in vars(kind)) for name in ("generate", "generate_scored")
         )
-        # a system with a search of its own above one that scores another search: teacher forcing fits any
+        # if a subclass overrides `generate` but inherits `generate_scored`, that scores another search: use teacher
+        # forcing
         score = System.generate_scored if searched < scored else type(self).generate_scored
         found = score(
             self,
@@ -435,17 +448,18 @@ class System(nn.Module):
 
     @torch.no_grad()
     def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
-        """The answer of each clip, as `answer_scored` gives it, then others of the same search, best first.
+        """The best answers of each clip from one search, best first; the first is that of `answer_scored`. In eval
+        mode.
 
         Args:
-            most: answers of a clip; a system whose search keeps only the best gives only that. In eval mode.
+            most: maximum number of answers per clip; a system whose search keeps only the best returns one.
         """
         return [[answer] for answer in self.answer_scored(batch, decode)]
 
     def generate_scored(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Written:
-        """`generate` with log p of each sentence, here by teacher forcing: `forward` reads what was written.
+        """`generate` with log p of each sentence, computed by teacher forcing with `forward`.
 
-        A system whose search knows the scores, or that can keep the encoded clips for the second look, has its own.
+        A system overrides this if its search already has the scores, or if it can reuse the encoded clips.
         """
         ids = self.generate(batch, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens)
         pad_id = self.tokenizer.pad_id if self.tokenizer is not None else 0
@@ -455,7 +469,7 @@ class System(nn.Module):
 
     @torch.no_grad()
     def recognise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gloss log-probabilities, class 0 the blank, and steps of each clip: `forward`'s; in eval mode.
+        """Gloss log-probabilities from `forward` (class 0 is the blank) and steps of each clip, in eval mode.
         [B, S, C], [B]"""
         outputs = self(batch)
         if getattr(outputs, "log_probs", None) is None:
@@ -464,12 +478,12 @@ class System(nn.Module):
 
     @torch.no_grad()
     def glosses_of(self, batch: Batch, decode: Decode) -> list[str]:
-        """The glosses of each clip, of a system that answers glosses or has a gloss head beside its sentences."""
+        """The glosses of each clip, for a system that answers glosses or has a gloss head besides its sentences."""
         return self.answer(batch, decode) if self.answers == "glosses" else self.recognised(batch, decode)
 
     @torch.no_grad()
     def recognised(self, batch: Batch, decode: Decode) -> list[str]:
-        """Glosses of each clip by CTC prefix search; with one beam by the best class of each step."""
+        """Glosses of each clip by CTC prefix search; greedy if `decode.gloss_beams` is 1."""
         assert self.glosses is not None
         log_probs, step_lengths = self.recognise(batch)
         if decode.gloss_beams == 1:
@@ -478,21 +492,21 @@ class System(nn.Module):
             paths = [found[0] for found in ctc_prefix_beam(log_probs, step_lengths, beams=decode.gloss_beams)]
         return [" ".join(self.glosses.decode(path.classes)) for path in paths]
 
-    # -- what `signcl export` writes down ------------------------------------------------------------------------------
+    # -- what `signcl export` writes -----------------------------------------------------------------------------------
 
     def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """What an exported encoder gives, of operations that torch.export can follow: no Python number from a tensor.
+        """Outputs of the exported encoder. Only operations that torch.export can trace: no Python numbers from tensors.
 
         Args:
-            features: of the frame encoder, zero at padding. [B, T, D]
-            lengths: real rows of each clip. [B]
+            features: output of the frame encoder, zero at padding. [B, T, D]
+            lengths: rows of each clip without padding. [B]
 
         Returns:
-            Of a system that answers sentences `steps` [B, S, width] and `step_lengths` [B], which `exported_word`
-            reads. `log_probs` of glosses, where it recognises them: [B, S, C] with `step_lengths`, or [B, C] without.
+            For a system that answers sentences: `steps` [B, S, width] and `step_lengths` [B], which `exported_word`
+            reads. If it recognises glosses: their `log_probs`, [B, S, C] with `step_lengths` or [B, C] without.
 
         Raises:
-            ValueError: a system that has not said how.
+            ValueError: a system that does not implement this.
         """
         raise ValueError(
             f"model.name={self.config.name} cannot be exported: {type(self).__name__} has no method exported_states "
@@ -500,11 +514,11 @@ class System(nn.Module):
         )
 
     def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """One step of an exported decoder: log-probabilities of the next token, as `generate` searches in them.
+        """One step of the exported decoder: log-probabilities of the next token, as used by the search in `generate`.
 
         Args:
-            tokens: what was read so far, `start_id` first; without padding. [B, U]
-            steps, step_lengths: of `exported_states`.
+            tokens: tokens read so far, beginning with `start_id`; without padding. [B, U]
+            steps, step_lengths: from `exported_states`.
 
         Returns:
             [B, V] float32
@@ -515,42 +529,42 @@ class System(nn.Module):
         )
 
     def ranked(self, outputs: Any, most: int = 5) -> list[list[str]]:
-        """The likeliest glosses of each clip of one sign, the best first.
+        """The most likely glosses of each one-sign clip, best first.
 
         Args:
-            outputs: of `forward`; its `logits` leave out the classes blank and unknown. [B, C - 2]
-            most: how many, at most.
+            outputs: from `forward`; its `logits` leave out the classes blank and unknown. [B, C - 2]
+            most: maximum number of glosses per clip.
         """
         assert self.glosses is not None
         logits = outputs.logits
         found = logits.float().topk(min(most, logits.shape[1]), dim=1).indices + 2
         return [self.glosses.decode(row) for row in found.tolist()]
 
-    # -- weights of others ---------------------------------------------------------------------------------------------
+    # -- loading weights -----------------------------------------------------------------------------------------------
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
-        """An official checkpoint of this system in our terms: sizes, tensors under our names, vocabularies.
+        """Convert an official checkpoint of this system: sizes, tensors under our names, vocabularies.
 
         Raises:
-            ValueError: tensors that no released model has, a configuration that is not built here, a vocabulary that
-                does not fit.
+            ValueError: tensors that no released model has, an unsupported configuration, or a vocabulary that does not
+                fit.
         """
         raise TypeError(f"{cls.__name__} names a checkpoint {cls.checkpoint!r} and has no method published")
 
     def load_published(self, start: Start) -> list[str]:
-        """Fill in the published weights that the config names, beside those of the frame encoder.
+        """Load the published weights that the config names, other than those of the frame encoder.
 
         Returns:
-            What went where, a line for each source.
+            What was loaded, one line per source.
         """
         return []
 
     def take_over(self, earlier: EarlierRun, start: Start) -> str:
-        """Fill in the weights of an earlier run (`model.init_from`); what went where, in a line.
+        """Load the weights of an earlier run (`model.init_from`). Returns one line that says what was loaded.
 
         Args:
-            earlier: of this system, or of one in `starts_from`.
+            earlier: a run of this system, or of one in `starts_from`.
 
         Raises:
             ValueError: tensors that do not fit.
@@ -563,20 +577,20 @@ class System(nn.Module):
         check_parts(self, only, "model.init_parts")
         report = transfer_parts(earlier.tensors, self, keep=keep, only=only)
         own, size = self.state_dict(), getattr(self.tokenizer, "vocab_size", None)
-        if any(own[name].shape[:1] == (size,) for name in report.transferred):  # a table with a row for each word
+        if any(own[name].shape[:1] == (size,) for name in report.transferred):  # embeddings with one row per word
             check_same_words(earlier, start)
         return str(report)
 
     def filled(self) -> Sequence[str]:
-        """Modules that `load_published` has filled, and that an earlier run must not fill again."""
+        """Modules loaded by `load_published`, which an earlier run must not overwrite."""
         return ()
 
 
 def check_same_words(earlier: EarlierRun, start: Start) -> None:
-    """Refuse a word table of the right size whose rows belong to other words.
+    """Check that the rows of the word embeddings belong to the same words in both runs.
 
     Raises:
-        ValueError: the first id whose words differ.
+        ValueError: the vocabularies differ; names the first id that differs.
     """
     if start.tokenizer is None:
         return
@@ -590,7 +604,7 @@ def check_same_words(earlier: EarlierRun, start: Start) -> None:
 
 
 def _name_in_config(system: type[System]) -> str:
-    """The name of a system for recipes; refuses a class that cannot be one."""
+    """The name of a system in recipes; ValueError if the class is not a valid system."""
     config = getattr(system, "Config", None)
     if not (isinstance(config, type) and issubclass(config, SystemConfig)):
         raise ValueError(f"{system.__name__} needs a class Config inside it, derived from System.Config")
@@ -603,7 +617,7 @@ def _name_in_config(system: type[System]) -> str:
 
 
 def _accept_system(name: str, system: Any) -> type[System]:
-    """What an entry point gives, as a system of that name."""
+    """Check that the object of an entry point is a system with this name."""
     if not (isinstance(system, type) and issubclass(system, System)):
         raise ValueError(f"a class derived from signcl.System is needed, got {system!r}")
     if (own := _name_in_config(system)) != name:
@@ -619,14 +633,14 @@ SYSTEMS: Registry[type[System]] = Registry(
     entry_points="signcl.systems",
     accept=_accept_system,
 )
-"""Every system by its name: a file of this package, an installed entry point, or one that a plugin has registered."""
+"""All systems by name: files of this package, installed entry points, and systems registered by plugins."""
 
 
 def register(system: type[System]) -> type[System]:
-    """Make a system known by the name in its config: `@register class MySystem(System): ...`.
+    """Register a system under the name in its config: `@register class MySystem(System): ...`.
 
     Raises:
-        ValueError: a name that another system has, no name, or a `Config` that is no dataclass, no `SystemConfig`, or
+        ValueError: a missing or duplicate name, or a `Config` that is not a dataclass derived from `SystemConfig` or
             has numbers without bounds.
     """
     name = _name_in_config(system)
@@ -645,11 +659,11 @@ def system_class(name: str) -> type[System]:
     """The class of a system.
 
     Raises:
-        ValueError: no system of that name; the nearest is named.
+        ValueError: no system of that name; suggests the closest one.
     """
     return SYSTEMS[name]
 
 
 def system_names() -> list[str]:
-    """Every system that can be named in a recipe."""
+    """Names of all systems, for recipes."""
     return SYSTEMS.names()

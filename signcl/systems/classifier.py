@@ -1,7 +1,7 @@
-"""The classifier of isolated signs: a clip of one sign to its gloss, the way the published I3D was trained (WLASL).
+"""Classifier of isolated signs: maps a clip of one sign to its gloss, as the published I3D was trained (WLASL).
 
-Frame encoder, mean over time, one linear layer. It is there for its frame encoder, which then starts other systems
-(`model.visual_weights: pretrained:RUN`).
+Frame encoder, mean over time, one linear layer. Its purpose is to train the frame encoder, which then initialises other
+systems (`model.visual_weights: pretrained:RUN`).
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ __all__ = ["Classifier", "ClassifierOutput"]
 
 @dataclass(frozen=True)
 class ClassifierOutput:
-    """A batch of clips of one sign each."""
+    """Outputs for a batch of one-sign clips."""
 
     features: Tensor
     """Frame features, zero at padding. [B, T, D]"""
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """One step a clip: the mean of its frame features. [B, 1, D]"""
+    """One step per clip: the mean of its frame features. [B, 1, D]"""
     step_lengths: Tensor
     """Ones. [B]"""
     logits: Tensor
-    """Scores of the glosses of the vocabulary: class g there is column g - 2, since a clip of one sign is neither blank
-    nor unknown. [B, C - 2]"""
+    """Scores of the glosses in the vocabulary: class g is column g - 2, since a clip of one sign is neither blank nor
+    unknown. [B, C - 2]"""
 
 
 @register
 class Classifier(System):
-    """Clips of one sign in, gloss scores out. D (C - 2) + C - 2 parameters beside the frame encoder's.
+    """Maps clips of one sign to gloss scores. Has D (C - 2) + C - 2 parameters besides the frame encoder's.
 
     Source: I3D's classifier, the mean over time of a convolution of size 1 (equal to ours, since both are linear).
     """
@@ -54,13 +54,13 @@ class Classifier(System):
 
         name: str = "classifier"
         dropout: float = bounded(0.1, low=0, below=1)
-        """Of the mean; 0.5 in the published I3D."""
+        """Dropout on the mean; 0.5 in the published I3D."""
 
     title: ClassVar = (
-        "one sign a clip to its gloss: how I3D was trained on isolated signs (WLASL), for any frame encoder"
+        "classifies clips of one sign, as I3D was trained on isolated signs (WLASL), with any frame encoder"
     )
     label: ClassVar = "Classifier of signs"
-    needs: ClassVar = "frames (or features) of single signs, or spans to cut them out by, and glosses"
+    needs: ClassVar = "frames (or features) of single signs, or spans to cut them out, and glosses"
     stage: ClassVar = "recognise"
     terms: ClassVar = {"classification": classification}
     required_terms: ClassVar = ("classification",)
@@ -73,10 +73,10 @@ class Classifier(System):
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
-        """An Inception-I3D with its classifier (WLASL), and its list of classes: a line `NUMBER TAB GLOSS` each.
+        """An Inception-I3D with its classifier (WLASL), and its class list: one line `NUMBER TAB GLOSS` per class.
 
-        The released code takes the maximum over time of scores in windows; this takes scores of the mean over time.
-        They are equal for clips of one window, 9 to 16 frames.
+        The released code takes the maximum over time of the window scores; here the scores come from the mean over
+        time. The two are equal for clips of one window, 9 to 16 frames.
         """
         names = list(given.tensors)
         prefix = next(name for name in names if name.endswith("logits.conv3d.bias")).removesuffix("logits.conv3d.bias")
@@ -103,11 +103,11 @@ class Classifier(System):
         self.head = nn.Linear(feature_size(self.visual), sizes.classes() - 2)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """One step a clip. [B] -> [B]"""
+        """One step per clip. [B] -> [B]"""
         return feature_lengths(self.visual, lengths).clamp(max=1)
 
     def forward(self, batch: Batch) -> ClassifierOutput:
-        """Clips to the scores of their glosses."""
+        """Gloss scores of each clip."""
         features, lengths = frame_features(self.visual, batch)
         mean = self._mean(features, lengths)
         logits = self.head(self.dropout(mean[:, 0]))
@@ -118,24 +118,24 @@ class Classifier(System):
         return {"log_probs": self.head(self._mean(features, lengths)[:, 0]).float().log_softmax(dim=1)}
 
     def _mean(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Over real frames. [B, 1, D]"""
+        """Mean over frames without padding. [B, 1, D]"""
         real = frame_mask(lengths, features.shape[1])[:, :, None]
         return (features * real).sum(dim=1, keepdim=True) / lengths[:, None, None]
 
 
 def _classes(path: Path, rows: int) -> GlossVocabulary:
-    """The glosses of a class list, of which a checkpoint for fewer glosses has the first.
+    """The first `rows` glosses of a class list, since a checkpoint for fewer glosses uses the first ones.
 
     Raises:
-        ValueError: no such list, or one that is too short.
+        ValueError: a malformed list, or one that is too short.
     """
     try:
         pairs = [line.split(maxsplit=1) for line in read_plain(path).splitlines() if line.strip()]
         numbered = {int(number): gloss.strip() for number, gloss in pairs}
     except ValueError:
-        raise ValueError(f"{path}: a line for each class is needed, its number and its gloss") from None
+        raise ValueError(f"{path}: needs one line per class, with its number and its gloss") from None
     if any(number not in numbered for number in range(rows)):
         raise ValueError(
-            f"{path} has {len(numbered)} classes, and the classifier {rows}: it belongs to another checkpoint"
+            f"{path} has {len(numbered)} classes, but the classifier has {rows}: it belongs to another checkpoint"
         )
     return GlossVocabulary([numbered[number] for number in range(rows)])

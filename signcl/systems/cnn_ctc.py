@@ -1,8 +1,8 @@
-"""cnn_ctc: a recogniser that sees a few frames at a time, a trainable stand-in for frame features of the SRP kind.
+"""cnn_ctc: a recogniser that sees a few frames at a time, a trainable substitute for SRP frame features.
 
-A frame encoder, one short convolution over time, a gloss classifier per frame, CTC. There is no recurrence and no
-attention, so each row of `steps` is a local feature that was trained on glosses. It is not SRP (CNN-LSTM-HMM, Koller et
-al. 2019), whose extraction code was never released: docs/systems/cnn_ctc.md says what differs.
+It has a frame encoder, one short convolution over time and a gloss classifier per frame, trained with CTC. It has no
+recurrence and no attention, so each row of `steps` is a local feature trained on glosses. It is not SRP (CNN-LSTM-HMM,
+Koller et al. 2019), whose extraction code was never released: docs/systems/cnn_ctc.md lists the differences.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = ["CNNCTC"]
 
 @register
 class CNNCTC(System):
-    """Clips in, gloss log-probabilities out, one step per frame.
+    """Maps clips to gloss log-probabilities, one step per frame.
 
     With frame features of size D, width w, a window of k frames and C gloss classes it has
-    (k D w + w) + 2 w + (w C + C) parameters beside the frame encoder's.
+    (k D w + w) + 2 w + (w C + C) parameters besides the frame encoder's.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
-        """`model` of a cnn_ctc."""
+        """`model` section of a cnn_ctc recipe."""
 
         name: str = "cnn_ctc"
         conv_width: int = bounded(256, low=1, high=65_536)
-        """Size of a local feature; 1024, as SRP's, in the recipes of the paper."""
+        """Size of a local feature; 1024, as in SRP, in the recipes of the paper."""
         window: int = bounded(5, low=1, high=9999, odd=True)
-        """Frames that a local feature sees; 1: its own frame alone."""
+        """Frames that a local feature sees; 1: only its own frame."""
         dropout: float = bounded(0.1, low=0, below=1)
-        """Before the classifier."""
+        """Dropout before the classifier."""
 
     title: ClassVar = "per-frame CNN with CTC: local gloss features of our own, a stand-in for SRP (Tables 1, 11)"
     label: ClassVar = "CNN and CTC"
@@ -64,7 +64,7 @@ class CNNCTC(System):
         self.gloss_head = nn.Linear(config.conv_width, sizes.classes())
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """Frame features under their other name, or the local features under the classifier."""
+        """Frame features (tap `frames`) or the local features that the classifier reads."""
         rows, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, rows, lengths)
         if name == "frames":
@@ -72,7 +72,7 @@ class CNNCTC(System):
         return Tapped(self._local(rows, lengths), lengths, frames.stride, frames.first_centre)
 
     def forward(self, batch: Batch) -> RecogniserOutput:
-        """Clips to local features and gloss log-probabilities."""
+        """Local features and gloss log-probabilities of each clip."""
         rows, lengths = frame_features(self.visual, batch)
         steps = self._local(rows, lengths)
         log_probs = self.gloss_head(self.dropout(steps)).float().log_softmax(dim=2)
@@ -85,10 +85,11 @@ class CNNCTC(System):
         return {"steps": steps, "step_lengths": lengths.clone(), "log_probs": log_probs}
 
     def _local(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """The window around each frame; beyond the ends of a clip stand its first and last frame. [B, T, width]"""
+        """Convolve the window around each frame; the first and last frames are repeated beyond the clip.
+        [B, T, width]"""
         half, longest = self.window // 2, rows.shape[1]
         place = torch.arange(-half, longest + half, device=rows.device)[None, :]
-        place = torch.minimum(place.clamp(min=0), lengths[:, None] - 1)  # [B, T + window - 1], always a real frame
+        place = torch.minimum(place.clamp(min=0), lengths[:, None] - 1)  # [B, T + window - 1], never padding
         wide = rows.gather(1, place[:, :, None].expand(-1, -1, rows.shape[2]))
         real = frame_mask(lengths, longest)
         hidden = torch.relu(self.norm(self.conv(wide.transpose(1, 2)), real))  # [B, width, T]

@@ -1,7 +1,7 @@
-"""GASLT: the Sign Language Transformer with gloss attention, in which a frame attends to a few places near it.
+"""GASLT: the Sign Language Transformer with gloss attention, in which a frame attends to a few positions near it.
 
-The encoder's self-attention costs O(T) in place of O(T^2): a frame looks at K places around it, moved by offsets that
-it predicts itself, between two frames where they fall there. The transfer of sentence similarity is a loss term
+The encoder's self-attention costs O(T) instead of O(T^2): each frame attends to K positions around it, shifted by
+predicted offsets and interpolated between two frames. The transfer of sentence similarity is a loss term
 (`signcl.losses.sentence_similarity_loss`).
 """
 
@@ -30,29 +30,29 @@ Edge = Literal["stop", "wrap", "released"]
 
 
 def neighbours(places: Tensor, lengths: Tensor, padded: int, edge: Edge) -> tuple[Tensor, Tensor]:
-    """The two frames that a real-valued place lies between, and the weight of each.
+    """For each real-valued position, the two frames on either side and their interpolation weights.
 
-    A place p between frames f and f + 1 gets (1 - (p - f)) of the one and (p - f) of the other.
+    A position p between frames f and f + 1 has weight 1 - (p - f) for f and p - f for f + 1.
 
     Args:
-        places: in frames, counted from 0; may lie outside the clip. [B, ...]
+        places: positions in frames, counted from 0; may lie outside the clip. [B, ...]
         lengths: real frames of each clip. [B]
         padded: T.
-        edge: what a place outside the clip means.
-            stop: its nearest frame, the first or the last one;
-            wrap: p mod length, so that the clip is a ring (the published formula);
-            released: p mod (length - 1), then as torch's grid_sample places it when coordinates are normalised for
-                align_corners=True and it is called with False: at p T / (T - 1) - 1/2, where frames outside the padded
-                tensor count as zeros, and the whole halved, since the same mismatch puts the one row of the image half
+        edge: what to do with a position outside the clip.
+            stop: use the nearest frame, the first or the last one;
+            wrap: use p mod length, as if the clip were a ring (the published formula);
+            released: use p mod (length - 1), then reproduce torch's grid_sample called with align_corners=False on
+                coordinates normalised for True. That reads position p T / (T - 1) - 1/2, counts frames outside the
+                padded tensor as zeros, and halves the result, since the same mismatch puts the image's only row half
                 outside. It depends on the padding and can read it.
 
     Returns:
-        Frame numbers, long, and weights, float32 at least. Twice [B, ..., 2]
+        Frame indices (long) and weights (at least float32), both [B, ..., 2]
     """
-    places = places.to(torch.promote_types(places.dtype, torch.float32))  # bfloat16 counts to 256 only
+    places = places.to(torch.promote_types(places.dtype, torch.float32))  # bfloat16 holds integers only up to 256
     length = lengths.to(places).view(-1, *[1] * (places.dim() - 1))
     if edge == "released":
-        # one frame: the released code divides by zero; here it counts as two
+        # for a one-frame clip the released code divides by zero; here it counts as two frames
         places = places.remainder((length - 1).clamp(min=1)) * (padded / max(padded - 1, 1)) - 0.5
         lower = places.floor()
         frames = torch.stack([lower, lower + 1], dim=-1)
@@ -70,18 +70,18 @@ def neighbours(places: Tensor, lengths: Tensor, padded: int, edge: Edge) -> tupl
         upper = torch.minimum(lower + 1, length - 1)
     share = torch.stack([1 - (places - lower), places - lower], dim=-1)
     frames = torch.stack([lower, upper], dim=-1).long()
-    return frames.clamp(0, padded - 1), share  # a place that is NaN has no number; its weight is NaN, and so the loss
+    return frames.clamp(0, padded - 1), share  # a NaN position gets an arbitrary index and a NaN weight
 
 
 class LocalAttention(Attention):
-    """Gloss attention: each frame attends to K places near it, in every head to its own.
+    """Gloss attention: each frame attends to K positions near it, different ones in each head.
 
-    place_k(t) = t + r_k + o_k(q_t), o = a linear map of the query; attention over keys and values interpolated there.
-    It has w H K + H K parameters more than `Attention` (width w, heads H). Memory O(B T K w); no [T, T].
+    place_k(t) = t + r_k + o_k(q_t), o = a linear map of the query; attention reads the keys and values interpolated
+    there. It has w H K + H K parameters more than `Attention` (width w, heads H). Memory O(B T K w); no [T, T].
 
     Args:
-        width, heads, dropout: as of `Attention`.
-        keys: K, places that a frame attends to.
+        width, heads, dropout: as in `Attention`.
+        keys: K, number of positions that a frame attends to.
         edge: see `neighbours`. "released" also counts r from -floor((K + 1) / 2), -4 to 2 for 7 keys; else -3 to 3.
 
     Source: Yin et al. 2023 (GASLT), section 3.2.
@@ -90,26 +90,26 @@ class LocalAttention(Attention):
     def __init__(self, width: int, heads: int, dropout: float, *, keys: int = 7, edge: Edge = "stop") -> None:
         super().__init__(width, heads, dropout)
         if keys < 1:
-            raise ValueError(f"model.keys: needs at least 1 place to attend to, got {keys}.")
+            raise ValueError(f"model.keys: needs at least 1 position to attend to, got {keys}.")
         self.keys, self.edge = keys, edge
         self.first = -((keys + 1) // 2) if edge == "released" else -((keys - 1) // 2)
         self.offset = nn.Linear(width, heads * keys)
 
     def among(self, states: Tensor, mask: Tensor) -> Tensor:
-        """The frames of a clip attend to places near them. [B, T, width], [B, T] True = real -> [B, T, width]"""
+        """Attention of each frame to positions near it. [B, T, width], [B, T] True = real -> [B, T, width]"""
         clips, padded, width = states.shape
         queries = self.query(states)
         offsets = self.offset(queries).unflatten(2, (self.heads, self.keys))  # [B, T, H, K]
         frame = torch.arange(padded, device=states.device, dtype=torch.float32)[:, None, None]
         reference = self.first + torch.arange(self.keys, device=states.device)
         index, share = neighbours(frame + reference + offsets, mask.sum(dim=1), padded, self.edge)  # [B, T, H, K, 2]
-        # one row per clip, frame and head, so that a gather fetches keys and values together
+        # one row per clip, frame and head, so that one gather fetches keys and values together
         rows = torch.cat([x.unflatten(2, (self.heads, -1)) for x in (self.key(states), self.value(states))], dim=3)
         rows = rows.flatten(0, 2)  # [B T H, 2 width / H]
         row = torch.arange(clips, device=states.device)[:, None, None, None, None] * padded + index
         row = row * self.heads + torch.arange(self.heads, device=states.device)[:, None, None]
         share = share.to(rows.dtype)
-        # two gathers by `embedding`: on a CPU twice as fast, backward included, as one of pairs that are then summed
+        # two gathers with `embedding`: on a CPU twice as fast, including backward, as gathering pairs and summing them
         found = nn.functional.embedding(row[..., 0], rows) * share[..., :1]
         found = found + nn.functional.embedding(row[..., 1], rows) * share[..., 1:]
         keys, values = found.chunk(2, dim=4)  # [B, T, H, K, width / H]
@@ -122,7 +122,7 @@ class LocalAttention(Attention):
 
 @register
 class GASLT(SLT):
-    """Clips in, sentences out, through gloss attention.
+    """Translates clips to sentences, with gloss attention.
 
     It has E (w H K + H K) parameters more than NSLT (see `SLT`; E encoder layers, width w, H heads, K keys), and with
     words of size e in place of w it has V (w - e) - (e w + w) fewer. The original reads I3D features of windows.
@@ -132,26 +132,28 @@ class GASLT(SLT):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SLT.Config):
-        """`model` of a GASLT: local gloss attention and the transfer of sentence similarity."""
+        """`model` section of a GASLT recipe: local gloss attention and the transfer of sentence similarity."""
 
         name: str = "gaslt"
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released: places outside the clip as the released code reads them (docs/systems/gaslt.md)."""
+        """as_released: read positions outside the clip as the released code does (docs/systems/gaslt.md)."""
         keys: int = bounded(7, low=1, high=1000)
-        """Places that a frame attends to in each head, around it and moved by offsets that it predicts."""
+        """Positions around each frame that each head attends to, shifted by predicted offsets."""
         edge: Literal["stop", "wrap"] = "stop"
-        """A place outside the clip is its first or last frame, or comes in again at the other end (the published
-        formula). model.form=as_released has its own rule."""
+        """Positions outside the clip: stop reads the first or last frame, wrap continues at the other end (the
+        published formula). model.form=as_released has its own rule."""
         embedding_dropout: float | None = bounded(None, low=0, below=1)
-        """Dropout of frame and word embeddings where it differs from model.dropout. Released: 0.1 beside 0.5."""
+        """Dropout of frame and word embeddings, if different from model.dropout. Released: 0.1, with model.dropout
+        0.5."""
         word_dim: int | None = bounded(None, low=1, high=65_536)
-        """Size of a word vector, mapped to model.width; None is model.width and no map. Released: 300."""
+        """Size of a word vector, which is then mapped to model.width; None: model.width, without a map. Released:
+        300."""
         word_vectors: str = ""
-        """pretrained:FILE of word vectors that start the word table: word2vec text (.txt, .vec, also .gz) or binary
-        (.bin). Released: BPEmb, German, 25 000 pieces."""
+        """pretrained:FILE of word vectors that initialise the word embeddings: word2vec text (.txt, .vec, also .gz) or
+        binary (.bin). Released: BPEmb, German, 25 000 pieces."""
         sentence_encoder: str = "tfidf"
-        """What tells how alike two sentences are: tfidf (of the training sentences), or
-        pretrained:FOLDER_OR_HUB_ID of a transformers encoder, plain or as sentence-transformers lays it out. Released:
+        """How the similarity of two sentences is measured: tfidf (of the training sentences), or
+        pretrained:FOLDER_OR_HUB_ID of a transformers or sentence-transformers encoder. Released:
         distiluse-base-multilingual-cased."""
 
         def __post_init__(self) -> None:
@@ -164,7 +166,7 @@ class GASLT(SLT):
                 raise ValueError(f"model.word_vectors: needs pretrained:FILE, got {self.word_vectors!r}")
 
     title: ClassVar = (
-        "GASLT: Sign Language Transformer with local gloss attention, taught how alike sentences are (Table 2)"
+        "GASLT: Sign Language Transformer with local gloss attention and a sentence-similarity loss (Table 2)"
     )
     label: ClassVar = "GASLT"
     needs: ClassVar = "features (or frames) and sentences; optionally word vectors and a pretrained sentence encoder"
@@ -185,7 +187,7 @@ class GASLT(SLT):
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
-        """A checkpoint of GASLT: as neccam/slt saves them, and the SentencePiece model of its words."""
+        """A GASLT checkpoint in the format of neccam/slt, with the SentencePiece model of its words."""
         found = published_slt(given, cls.checkpoint)
         state, width = given.tensors, found.model["width"]
         offsets = len(state["encoder.layers.0.src_src_att.sample_offsets.bias"])
@@ -198,31 +200,32 @@ class GASLT(SLT):
         return replace(found, model={**found.model, **own})
 
     def attention(self) -> Callable[[], Attention]:
-        """Gloss attention in place of the encoder's self-attention."""
+        """Factory of gloss attention, which replaces the encoder's self-attention."""
         c = self.config
         edge: Edge = "released" if c.form == "as_released" else c.edge
         return lambda: LocalAttention(c.width, c.heads, c.attention_dropout, keys=c.keys, edge=edge)
 
     def keeps_padding(self) -> bool:
-        """The released attention reads a little past a clip's end."""
+        """True for the released form, whose attention reads slightly past the end of a clip."""
         return self.config.form == "as_released"
 
     def embedding_dropout(self) -> float | None:
-        """Of the config."""
+        """`model.embedding_dropout`."""
         return self.config.embedding_dropout
 
     def word_dim(self) -> int | None:
-        """Of the config."""
+        """`model.word_dim`."""
         return self.config.word_dim
 
     def load_published(self, start: Start) -> list[str]:
-        """Rows of the word table from a file of word vectors; a word that the file lacks keeps its own."""
+        """Initialise word embeddings from a file of word vectors; words missing from the file keep their random
+        vectors."""
         source = self.config.word_vectors
         if not source:
             return []
         if start.tokenizer is None:
-            raise ValueError("model.word_vectors needs the tokenizer whose words it gives vectors to")
-        return [f"word table from {source}: {self._take_words(source, start.tokenizer)}"]
+            raise ValueError("model.word_vectors needs a tokenizer, whose words get the vectors")
+        return [f"word embeddings from {source}: {self._take_words(source, start.tokenizer)}"]
 
     @torch.no_grad()
     def _take_words(self, source: str, tokenizer: Tokenizer) -> str:
@@ -231,12 +234,12 @@ class GASLT(SLT):
         if not found:
             raise ValueError(
                 f"model.word_vectors={source}: it has none of the {len(pieces)} words of this run's tokenizer; both "
-                f"must cut sentences alike, e.g. BPEmb vectors and BPEmb's SentencePiece model"
+                f"must split sentences the same way, e.g. BPEmb vectors and BPEmb's SentencePiece model"
             )
         size = len(next(iter(found.values())))
         if size != table.shape[1]:
             raise ValueError(
-                f"model.word_vectors={source}: vectors of size {size}, the word table has {table.shape[1]}; set "
+                f"model.word_vectors={source}: vectors of size {size}, but word embeddings have {table.shape[1]}; set "
                 f"model.word_dim={size}"
             )
         known = [i for i, piece in enumerate(pieces) if piece in found and i != tokenizer.pad_id]

@@ -1,7 +1,7 @@
 """GFSLT: gloss-free translation from frames to a sentence, the network of the finetuning stage (paper Table 5).
 
-Frame encoder, temporal convolution, a linear "sign embedding", and an mBART-shaped encoder and decoder with its own
-word head.
+Frame encoder, temporal convolution, a linear "sign embedding", and an encoder and decoder of mBART architecture with a
+separate output layer.
 
 At the published sizes (ResNet-18, width 1024, 3+3 layers of 8 heads and 4096, trimmed vocabulary of 2454) it has the
 115,412,544 parameters of the official finetuning log:
@@ -12,8 +12,8 @@ At the published sizes (ResNet-18, width 1024, 3+3 layers of 8 heads and 4096, t
     37,788,672  3 encoder layers of 12,596,224
     50,390,016  3 decoder layers of 16,796,672
      2,109,440  positions (1024 + 2 rows) and two layer norms, once for the encoder and once for the decoder
-     2,512,896  one word table, shared by encoder and decoder
-     2,512,896  word head, untied, without bias
+     2,512,896  word embeddings, shared by encoder and decoder
+     2,512,896  output layer, untied, without bias
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ class GFSLTEncoding:
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """Encoder states, one per step of about four frames. [B, S, width]"""
+    """Encoder states, one per step (about four frames). [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
     contrast: tuple[Tensor, Tensor] | None
-    """As released, what SignCL sees instead of `features` and `lengths`: with edge copies and 1 at padding."""
+    """With form=as_released, rows and lengths for SignCL instead of `features` and `lengths`: with edge copies, and 1
+    at padding."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class GFSLTOutput(GFSLTEncoding):
     """A batch of clips with decoder logits."""
 
     logits: Tensor
-    """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
+    """Token scores at each position of `batch.tokens`, given the tokens before it. [B, U, V]"""
 
 
 def adapter_of(kind: str, dim_in: int, width: int) -> nn.Module:
-    """What stands in the place of the sign embedding, without batch statistics; takes and gives the same shapes."""
+    """A module that replaces the sign embedding, with the same shapes but without batch statistics."""
     if kind == "linear":
         return StepMap(nn.Linear(dim_in, width))
     if kind == "mlp":
@@ -101,7 +102,7 @@ def adapter_of(kind: str, dim_in: int, width: int) -> nn.Module:
 
 
 class StepMap(nn.Sequential):
-    """Layers that treat each step alone, so that lengths do not matter to them."""
+    """Layers that process each step independently, so they ignore the lengths."""
 
     def forward(self, steps: Tensor, step_lengths: Tensor) -> Tensor:  # type: ignore[override]
         """[B, S, dim_in], [B] -> [B, S, width]"""
@@ -111,47 +112,48 @@ class StepMap(nn.Sequential):
 
 @register
 class GFSLT(System):
-    """Clips in, sentences out.
+    """Translates clips to sentences.
 
-    Words are embedded with the factor sqrt(width) and steps with the factor 1, as in the released model (its language
-    model has `scale_embedding` on, which transformers applies to word ids only).
+    Word embeddings are scaled by sqrt(width) and steps are not, as in the released model: its language model has
+    `scale_embedding` on, which transformers applies to word ids only.
 
     Source: paper Table 5 and section 4.1; released GFSLT-VLP.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TransformerConfig):
-        """`model` of a GFSLT. Published: width, conv_width 1024, 3 + 3 layers, 8 heads, ffn 4096."""
+        """`model` section of a GFSLT recipe. Published: width, conv_width 1024, 3 + 3 layers, 8 heads, ffn 4096."""
 
         name: str = "gfslt"
         conv_width: int = bounded(256, low=1, high=65_536)
-        """Of the temporal convolution."""
+        """Width of the temporal convolution."""
         conv: ConvKind = "k5p2k5p2"
-        """Kernels and pools of the temporal convolution: a step for 4, 2 (k5p2) or 1 frames (k3). Released: conv_type
-        2, 1, 0."""
+        """Kernels and pools of the temporal convolution: one step per 4 (k5p2k5p2), 2 (k5p2) or 1 frames (k3).
+        Released: conv_type 2, 1, 0."""
         decoder_layers: int = bounded(2, low=0, high=1000)
-        """Of the text decoder."""
+        """Layers of the text decoder."""
         decoder_heads: int | None = bounded(None, low=1, high=1024)
-        """Heads of the decoder where they differ from the encoder's (16 in the released LLMD configuration)."""
+        """Heads of the decoder, if different from the encoder's (16 in the released LLMD configuration)."""
         tie_embeddings: bool = False
-        """The word head uses the word table. The released model has its own head."""
+        """Tie the output layer to the word embeddings. The released model has a separate output layer."""
         max_positions: int = bounded(1024, low=2, high=1_000_000)
         """Longest input in steps and longest output in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames,
-        and 1 at padding, both seen by batch norms) and its weight transfer (docs/paper-vs-code.md)."""
+        """as_released reproduces the released code's padding, its frames for SignCL (with copies of edge frames and 1
+        at padding, both seen by batch norms) and its weight transfer (docs/paper-vs-code.md)."""
         language_model: str = ""
-        """pretrained:FOLDER_OR_HUB_ID of an mBART, or of a vlp run whose text side then serves: it starts the word
-        table, and with encoder_from and decoder_from more of the model."""
+        """pretrained:FOLDER_OR_HUB_ID of an mBART, or of a vlp run, whose text side is then used. It initialises the
+        word embeddings, and with encoder_from and decoder_from more of the model."""
         encoder_from: Literal["init_from", "language_model"] = "init_from"
-        """Where the encoder over steps starts: init_from (at random without one), or the language model's encoder,
-        whole: then encoder_layers, heads, ffn, activation and max_positions are those of the language model."""
+        """Initial weights of the encoder over steps: init_from (random without one), or the complete encoder of the
+        language model; encoder_layers, heads, ffn, activation and max_positions must then match it."""
         decoder_from: Literal["init_from", "language_model"] = "init_from"
-        """Where the text decoder starts. language_model takes its decoder whole: layers, cross-attention, layer norms,
-        positions, word table and word head (LLMD as released); the text decoder of init_from is then left behind."""
+        """Initial weights of the text decoder. language_model takes its complete decoder: layers, cross-attention,
+        layer norms, positions, word embeddings and output layer (LLMD as released); the text decoder of init_from is
+        then not used."""
         adapter: Literal["sign_emb", "linear", "mlp"] = "sign_emb"
-        """What stands between the convolution's steps and the encoder: GFSLT's linear-BN-ReLU, a linear layer, or
-        linear-GELU-linear. It is the module `sign_emb` in all three."""
+        """Module between the convolution and the encoder: GFSLT's linear-BN-ReLU, a linear layer, or
+        linear-GELU-linear. It is named `sign_emb` in all three cases."""
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -210,7 +212,7 @@ class GFSLT(System):
         )
         self.mbart.model.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         share_words(self.mbart.model.decoder, self.mbart.model.shared)
-        bias = self.mbart.final_logits_bias  # zeros that nothing trains: no weight, so no checkpoint carries them
+        bias = self.mbart.final_logits_bias  # zeros that are never trained, so checkpoints do not store them
         del self.mbart.final_logits_bias
         self.mbart.register_buffer("final_logits_bias", bias.detach(), persistent=False)
         if config.tie_embeddings:
@@ -218,12 +220,12 @@ class GFSLT(System):
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """Sentences no longer than the positions; no SignCL on a frame encoder that is held still."""
+        """Check that sentences fit the positions, and that SignCL does not act on a frozen frame encoder."""
         check_positions(recipe)
         check_contrast_moves(recipe)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
@@ -238,7 +240,7 @@ class GFSLT(System):
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
     def encode(self, batch: Batch) -> GFSLTEncoding:
-        """Clips to encoder states.
+        """Encode clips.
 
         Raises:
             ValueError: a clip with more steps than the model has positions.
@@ -254,7 +256,7 @@ class GFSLT(System):
         return states
 
     def forward(self, batch: Batch) -> GFSLTOutput:
-        """Clips and their sentences to token scores (teacher forcing).
+        """Token scores of each clip's sentence (teacher forcing).
 
         Raises:
             ValueError: a batch without tokens, or a clip or sentence that is too long.
@@ -270,8 +272,8 @@ class GFSLT(System):
         return GFSLTOutput(**vars(encoding), logits=self._token_scores(encoding, batch.tokens))
 
     def _token_scores(self, encoding: GFSLTEncoding, tokens: Tensor) -> Tensor:
-        """Scores of `tokens`, position by position, given the clip and the tokens before. [B, U] -> [B, U, V]"""
-        read = shift_right(tokens, self.start_id)  # padding stands right: causality hides it
+        """Token scores at each position of `tokens`, given the clip and the tokens before it. [B, U] -> [B, U, V]"""
+        read = shift_right(tokens, self.start_id)  # padding is on the right, so the causal mask hides it
         return self._scores(read, encoding.steps, encoding.step_lengths)
 
     def _scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
@@ -293,7 +295,7 @@ class GFSLT(System):
         return {"steps": self._states(steps, step_lengths), "step_lengths": step_lengths}
 
     def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """As transformers' greedy search reads it: padding may be generated."""
+        """Next-token log-probabilities as in transformers' greedy search: padding may be generated."""
         return self._scores(tokens, steps, step_lengths)[:, -1].float().log_softmax(dim=1)
 
     @torch.no_grad()
@@ -303,14 +305,14 @@ class GFSLT(System):
         """Translate; put the model in eval mode first.
 
         Args:
-            batch: clips; its tokens are not read.
+            batch: clips; its tokens are ignored.
             num_beams: 1 is greedy.
             length_penalty: a hypothesis is scored by its log-probability over length ** length_penalty, so values
                 above 0 favour longer sentences (transformers' rule; not ((5 + len) / 6) ** alpha).
-            max_new_tokens: longest sentence.
+            max_new_tokens: maximum length of a sentence in tokens.
 
         Returns:
-            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+            Token ids without the start token, up to end_id if the model produced it, then pad_id. [B, U] long
         """
         self._check_search(num_beams, max_new_tokens)
         return self._write(self.encode(batch), num_beams, length_penalty, max_new_tokens)
@@ -319,8 +321,11 @@ class GFSLT(System):
     def generate_scored(
         self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 150
     ) -> Written:
-        """`generate` with log p of each sentence. The decoder reads the finished sentences once more, all words at
-        once: transformers would have to keep the scores of every word of the vocabulary for every step and beam."""
+        """`generate` with log p of each sentence.
+
+        The decoder scores the finished sentences in one extra pass, because transformers would have to keep the scores
+        of the entire vocabulary for every step and beam.
+        """
         self._check_search(num_beams, max_new_tokens)
         encoding = self.encode(batch)
         ids = self._write(encoding, num_beams, length_penalty, max_new_tokens)
@@ -329,7 +334,7 @@ class GFSLT(System):
 
     @torch.no_grad()
     def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
-        """The hypotheses that one beam search ends with, by its score; the first is that of `answer_scored`."""
+        """The final hypotheses of one beam search, best score first; the first is that of `answer_scored`."""
         count = min(most, decode.beams)
         if count < 2:
             return super().answer_ranked(batch, decode, most)
@@ -360,7 +365,7 @@ class GFSLT(System):
     def _write(
         self, encoding: GFSLTEncoding, num_beams: int, length_penalty: float, max_new_tokens: int, most: int = 1
     ) -> Tensor:
-        """The `most` best sentences of each clip, one clip after the other. [B * most, U]"""
+        """The `most` best sentences of each clip, clip by clip. [B * most, U]"""
         from transformers.modeling_outputs import BaseModelOutput
 
         settings = search_settings(
@@ -379,17 +384,17 @@ class GFSLT(System):
             generation_config=settings,
         )
         ids = ids[:, 1:]
-        # transformers fills short rows with the end mark where the pad id is 0, which would count as words of theirs
+        # if the pad id is 0, transformers pads short rows with the end token, which would count as words
         ends = ids == self.end_id
         return ids.masked_fill((ends.cumsum(dim=1) - ends.long()) > 0, self.pad_id)
 
-    # -- weights of others --------------------------------------------------------------------------------------------
+    # -- loading weights ----------------------------------------------------------------------------------------------
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
         """A finetuning checkpoint of GFSLT-VLP or SignCL (`best_checkpoint.pth`)."""
         state, mbart = given.tensors, "mbart.model."
-        words = state[f"{mbart}decoder.embed_tokens.weight"]  # what the decoder reads; in training all three are one
+        words = state[f"{mbart}decoder.embed_tokens.weight"]  # in training all three tables are one tensor
         head = state["mbart.lm_head.weight"]
         tied = head.shape == words.shape and bool((head == words).all())
         table: dict[str, Name] = {
@@ -401,10 +406,10 @@ class GFSLT(System):
             r"(mbart\.lm_head\.weight)": r"\1",
         }
         left = {
-            r"mbart\.model\.shared\.weight": "the decoder's word table, a second time",
+            r"mbart\.model\.shared\.weight": "a duplicate of the decoder's word embeddings",
             r"mbart\.model\.encoder\.embed_tokens\.weight": "the encoder reads steps, never words",
-            r"mbart\.final_logits_bias": "zeros that nothing trains",
-            **({r"mbart\.lm_head\.weight": "tied: the word table, a second time"} if tied else {}),
+            r"mbart\.final_logits_bias": "zeros that are never trained",
+            **({r"mbart\.lm_head\.weight": "tied: a duplicate of the word embeddings"} if tied else {}),
         }
         if bool(state.get("mbart.final_logits_bias", torch.zeros(1)).any()):
             raise ValueError(f"{given.file}: mbart.final_logits_bias is not zero, and this package has no such bias")
@@ -438,7 +443,7 @@ class GFSLT(System):
         )
 
     def load_published(self, start: Start) -> list[str]:
-        """The word table of an mBART, and its encoder and decoder where the config says so."""
+        """Load the word embeddings of an mBART, and its encoder and decoder if the config asks for them."""
         c = self.config
         if not c.language_model:
             return []
@@ -467,12 +472,13 @@ class GFSLT(System):
         return [f"language model from {c.language_model}: {taken}{untold_words(found)}"]
 
     def filled(self) -> Sequence[str]:
-        """What the language model has filled."""
+        """Modules loaded from the language model."""
         encoder = ("mbart.model.encoder",) if self.config.encoder_from == "language_model" else ()
         return (*encoder, *(DECODER if self.config.decoder_from == "language_model" else ()))
 
     def take_over(self, earlier: EarlierRun, start: Start) -> str:
-        """From a run of its own, or from the pretraining stage; `form: as_released` drops what the release drops."""
+        """Load a run of this system or of the pretraining stage; `form: as_released` omits what the released code
+        omits."""
         if not earlier.is_a("vlp"):
             return super().take_over(earlier, start)
         theirs, parts = getattr(earlier.config, "conv", ""), self.config.init_parts
@@ -512,4 +518,4 @@ def _ending(tensors: dict[str, Tensor], name: str) -> Tensor:
     return next(value for key, value in tensors.items() if key.endswith(name))
 
 
-# -- what GFSLT and VLP share ---------------------------------------------------------------------------------------
+# -- shared by GFSLT and VLP ----------------------------------------------------------------------------------------

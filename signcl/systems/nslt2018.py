@@ -1,6 +1,6 @@
-"""The recurrent NSLT of 2018: GRU layers read the frames, a GRU decoder with attention writes the sentence.
+"""The recurrent NSLT of 2018: a GRU encoder reads the frames, a GRU decoder with attention writes the sentence.
 
-The first system that translated sign language videos end to end. The paper's "NSLT" is not this one but the Sign
+It was the first system to translate sign language videos end to end. The paper's "NSLT" is a different system, the Sign
 Language Transformer without recognition (`slt`); both appear in the paper's tables as earlier work.
 """
 
@@ -25,35 +25,36 @@ __all__ = ["NSLT2018"]
 
 @register
 class NSLT2018(System):
-    """Clips in, sentences out, through recurrent layers alone.
+    """Translates clips to sentences with recurrent layers only.
 
     With frame features of size D, width w, L layers and V words it has
         3 w (D + w + 2) + (L - 1) 3 w (2 w + 2)                    encoder
         V w + 3 w (3 w + 2) + (L - 1) 3 w (2 w + 2)                decoder: words, GRU layers
-        w^2 + 2 w^2                                                attention: keys, and the state it gives
-        V w                                                        word head, without bias
-    parameters beside the frame encoder's, and w^2 + w more with Bahdanau's attention.
+        w^2 + 2 w^2                                                attention: keys and output
+        V w                                                        output layer, without bias
+    parameters besides the frame encoder's, and w^2 + w more with Bahdanau's attention.
 
-    Source: Camgoz et al. 2018, neccam/nslt. Released code: AlexNet on frames of 227 x 227, trained with the rest; GRU
-    cells of TensorFlow, which reset the state before the product with it, where torch resets after it; a loss that is
-    the sum over a sentence's tokens, where the term `translation` is their mean.
+    Source: Camgoz et al. 2018, neccam/nslt. Differences of the released code: AlexNet on frames of 227 x 227, trained
+    jointly; TensorFlow's GRU cells, which reset the state before the matrix product, while torch resets after it;
+    the loss is the sum over a sentence's tokens, while the term `translation` is their mean.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
-        """`model` of the recurrent NSLT. Published: width 1000, 4 layers, dropout 0.2."""
+        """`model` section of a recurrent NSLT recipe. Published: width 1000, 4 layers, dropout 0.2."""
 
         name: str = "nslt2018"
         width: int = bounded(256, low=1, high=65_536)
-        """Size of a state, of a word vector, and of what attention gives."""
+        """Size of states, word vectors and attention outputs."""
         layers: int = bounded(2, low=1, high=100)
-        """GRU layers of the encoder, and as many of the decoder: each starts from the last state of its like."""
+        """GRU layers of the encoder and of the decoder. Each decoder layer starts from the last state of its encoder
+        layer."""
         dropout: float = bounded(0.2, low=0, below=1)
-        """On what a layer reads."""
+        """Dropout on the input of each layer."""
         attention: Literal["luong", "bahdanau"] = "luong"
         reverse: bool = True
-        """Read the frames from the last to the first, so that the decoder starts from a state that saw the first ones
-        last."""
+        """Read the frames from last to first, so that the decoder starts from a state that has just seen the first
+        frames."""
 
     title: ClassVar = "NSLT of 2018: GRU layers over reversed frames, a GRU decoder with attention (Tables 2, 3)"
     label: ClassVar = "NSLT (2018)"
@@ -85,13 +86,13 @@ class NSLT2018(System):
                         nn.init.xavier_normal_(gate)
                 else:
                     nn.init.zeros_(value)
-                    if "bias_ih" in name:  # gates begin with a bias of 1, so that a state lasts, as in TensorFlow
+                    if "bias_ih" in name:  # gate biases start at 1, as in TensorFlow, so that states persist
                         nn.init.ones_(value[: 2 * width])
 
     def encode(self, batch: Batch) -> tuple[Outputs, list[Tensor]]:
-        """Frame features and states in the order of time, and the last state that each layer came to. [B, width]"""
+        """Frame features and states in temporal order, and the last state of each layer. [B, width]"""
         features, lengths = frame_features(self.visual, batch)
-        # a clip is turned around within its own length, so that no layer reads padding before the clip has ended
+        # reverse each clip within its own length, so that no layer reads padding before the end of the clip
         order = torch.arange(features.shape[1], device=features.device)[None, :]
         if self.config.reverse:
             order = torch.where(order < lengths[:, None], lengths[:, None] - 1 - order, order)
@@ -107,7 +108,7 @@ class NSLT2018(System):
         return Outputs(features, lengths, states, lengths), final
 
     def forward(self, batch: Batch) -> Outputs:
-        """Clips and their sentences to token scores, each word read with the attention of the word before it.
+        """Token scores of each clip's sentence; each word is read with the attention output of the previous word.
 
         Raises:
             ValueError: a batch without tokens.
@@ -118,7 +119,7 @@ class NSLT2018(System):
         memory = self.attention.remember(encoded.steps, encoded.step_lengths)
         attended, found = torch.zeros_like(hidden[0]), []
         start = batch.tokens.new_full((len(batch), 1), self.start_id)
-        # a loop over words, not frames: each word needs what attention gave for the word before
+        # loop over words, not frames: each word needs the attention output of the previous word
         for word in self.words(torch.cat([start, batch.tokens[:, :-1]], dim=1)).unbind(dim=1):
             attended, hidden = self.write(word, attended, hidden, memory)
             found.append(attended)
@@ -128,7 +129,7 @@ class NSLT2018(System):
     def write(
         self, word: Tensor, attended: Tensor, hidden: list[Tensor], memory: Memory
     ) -> tuple[Tensor, list[Tensor]]:
-        """One step of the decoder: a word vector [B, width] to what attention gives, and the new states."""
+        """One decoder step: from a word vector [B, width] to the attention output and the new states."""
         state, new = torch.cat([word, attended], dim=1), []
         for number, (cell, before) in enumerate(zip(self.cells, hidden)):
             now = cell(self.dropout(state), before)
@@ -137,7 +138,7 @@ class NSLT2018(System):
         return self.attention(state, memory), new
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """States of the top layer, one a frame feature."""
+        """States of the top layer, one per frame feature."""
         encoded, _ = self.encode(batch)
         frames = tap_of_frames(self.visual, encoded.features, encoded.lengths)
         return Tapped(encoded.steps, encoded.step_lengths, frames.stride, frames.first_centre)
@@ -149,13 +150,13 @@ class NSLT2018(System):
         """Translate; put the model in eval mode first.
 
         Args:
-            batch: clips; its tokens are not read.
+            batch: clips; its tokens are ignored.
             num_beams: 1 is greedy; published: 3.
             length_penalty: alpha of ((5 + length) / 6) ** alpha, which divides the log-probability; published: 0.
-            max_new_tokens: longest sentence.
+            max_new_tokens: maximum length of a sentence in tokens.
 
         Returns:
-            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+            Token ids without the start token, up to end_id if the model produced it, then pad_id. [B, U] long
         """
         return self.generate_scored(
             batch, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
@@ -165,11 +166,11 @@ class NSLT2018(System):
     def generate_scored(
         self, batch: Batch, *, num_beams: int = 3, length_penalty: float = 0.0, max_new_tokens: int = 50
     ) -> Written:
-        """`generate` with log p of each sentence, as the search has summed it."""
+        """`generate` with log p of each sentence, summed by the search."""
         encoded, hidden = self.encode(batch)
         hidden = [state.repeat_interleave(num_beams, dim=0) for state in hidden]
         steps = encoded.steps.repeat_interleave(num_beams, dim=0)
-        # the beams of a clip stay together in the rows, so that the memory needs no reordering
+        # the beams of a clip stay in adjacent rows, so the memory needs no reordering
         memory = self.attention.remember(steps, encoded.step_lengths.repeat_interleave(num_beams, dim=0))
         attended = torch.zeros_like(hidden[0])
 
@@ -197,7 +198,7 @@ class NSLT2018(System):
 
 @dataclass(frozen=True)
 class Memory:
-    """What attention looks into."""
+    """The encoded clips that attention reads."""
 
     values: Tensor
     """[B, T, width]"""
@@ -208,9 +209,9 @@ class Memory:
 
 
 class Attention(nn.Module):
-    """A state looks into the clip and becomes a new one of the same size. Source: Luong et al., Bahdanau et al. 2015.
+    """Attention from a decoder state to the clip; returns a new state. Source: Luong et al., Bahdanau et al. 2015.
 
-    As in the released code, the new state has no tanh: a linear map of the old one beside what was found.
+    As in the released code, the new state has no tanh: it is a linear map of the old state and the context vector.
     """
 
     def __init__(self, width: int, kind: Literal["luong", "bahdanau"]) -> None:
@@ -224,7 +225,7 @@ class Attention(nn.Module):
                 nn.init.xavier_normal_(layer.weight)
 
     def remember(self, steps: Tensor, lengths: Tensor) -> Memory:
-        """Clips, ready to be looked into. [B, T, width], [B]"""
+        """Prepare encoded clips for attention. [B, T, width], [B]"""
         return Memory(steps, self.key(steps), frame_mask(lengths, steps.shape[1]))
 
     def forward(self, state: Tensor, memory: Memory) -> Tensor:
@@ -239,5 +240,5 @@ class Attention(nn.Module):
 
 
 def _gru(read: int, width: int) -> nn.GRU:
-    """A layer from a state of zeros."""
+    """One GRU layer, whose initial state is zero."""
     return nn.GRU(read, width, batch_first=True)

@@ -1,7 +1,7 @@
 """PGP: pseudo-gloss pretraining of Sign2GPT, the network of its first stage.
 
-Frame encoder, sign encoder, and a head that compares every step with a vector of each pseudo-gloss: which words of the
-sentence are signed, and when, without being told the latter.
+Frame encoder, sign encoder, and a head that compares every step with a vector per pseudo-gloss. It learns which words
+of the sentence are signed and when, without supervision of the time.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ LEMMATISERS = ("words", "rules:de", "rules:en", "characters", "bigrams")
 
 @dataclass(frozen=True)
 class PGPOutput:
-    """A batch of clips and how near each step is to each pseudo-gloss."""
+    """A batch of clips with the similarity of each step to each pseudo-gloss."""
 
     features: Tensor
-    """Frame features, where SignCL and density look. [B, T, D]"""
+    """Frame features for SignCL and density. [B, T, D]"""
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """States of the sign encoder, one for every two frames. [B, S, width]"""
+    """States of the sign encoder, one per two frames. [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
     similarity: Tensor
-    """Cosine of each step with each pseudo-gloss's vector; what stands at padding means nothing. [B, S, P]"""
+    """Cosine similarity of each step with each pseudo-gloss vector; undefined at padding. [B, S, P]"""
     class_temperature: Tensor
-    """What cosines are divided by before the softmax over pseudo-glosses. Scalar"""
+    """Temperature of the softmax over pseudo-glosses. Scalar"""
     time_temperature: Tensor
-    """The same before the softmax over time. Scalar"""
+    """Temperature of the softmax over time. Scalar"""
 
 
 class PrototypeHead(nn.Module):
-    """Steps to cosines with one vector per pseudo-gloss.
+    """Cosine similarity of steps with one vector per pseudo-gloss.
 
-    width * E + E parameters, two temperatures, and P * E numbers of the vectors, which count only when learned.
+    It has width * E + E parameters, two temperatures, and P * E vector entries, which are parameters only if learned.
 
     Args:
-        width: of a step.
+        width: size of a step.
         num_glosses: pseudo-glosses P. The null class, a zero vector, has cosine 0 with everything; the loss adds it.
         dim: size E of a vector. Published: 300, fastText.
-        dropout: on the steps.
-        temperature: what both temperatures start at.
-        learn_temperatures: they are trained; else they stay.
-        learned: the vectors are trained; else they stay as they begin (random, orthogonal where P <= E) or are loaded.
+        dropout: dropout on the steps.
+        temperature: initial value of both temperatures.
+        learn_temperatures: train the temperatures; otherwise they are fixed.
+        learned: train the vectors; otherwise they stay as initialised (random, orthogonal if P <= E) or loaded.
     """
 
     def __init__(
@@ -100,20 +100,20 @@ class PrototypeHead(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SignEncoderConfig(TransformerConfig):
-    """The visual encoder of Sign2GPT, which its two stages share. Published: width 512, 8 heads, ffn 2048, dropout 0.1
+    """The visual encoder of Sign2GPT, shared by its two stages. Published: width 512, 8 heads, ffn 2048, dropout 0.1
     and gelu."""
 
     blocks: tuple[int, int] = bounded((2, 2), low=0, high=1000)
-    """Blocks of the sign encoder before and after time is halved."""
+    """Blocks of the sign encoder before and after halving the time resolution."""
     window: int = bounded(7, low=1, high=9999, odd=True)
-    """Frames that a frame attends to, itself in the middle."""
+    """Frames that each frame attends to, centred on itself."""
     layer_scale: float = bounded(1e-5, low=0, high=100)
     drop_path: float = bounded(0.1, low=0, below=1)
-    """Share of clips for which the last block is left out in training; rises from 0 in the first."""
+    """Share of clips for which the last block is skipped in training; rises from 0 at the first block."""
 
 
 def sign_encoder(config: SignEncoderConfig, dim: int) -> SignEncoder:
-    """The sign encoder over frame features of a size."""
+    """Build the sign encoder for frame features of size `dim`."""
     return SignEncoder(
         dim,
         width=config.width,
@@ -131,39 +131,40 @@ def sign_encoder(config: SignEncoderConfig, dim: int) -> SignEncoder:
 
 @register
 class PGP(System):
-    """Clips in, cosines with pseudo-glosses out.
+    """Maps clips to cosine similarities with pseudo-glosses.
 
     Source: Sign2GPT (ICLR 2024), pseudo-gloss pretraining, in the form of the released code.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SignEncoderConfig):
-        """`model` of a PGP."""
+        """`model` section of a PGP recipe."""
 
         name: str = "pgp"
         prototype_dim: int = bounded(300, low=1, high=65_536)
-        """Size of a pseudo-gloss's vector."""
+        """Size of a pseudo-gloss vector."""
         vectors: str = ""
-        """pretrained:FILE of word vectors as text (fastText .vec); empty: random ones, orthogonal where that goes."""
+        """pretrained:FILE of word vectors as text (fastText .vec); empty: random vectors, orthogonal if possible."""
         learn_prototypes: bool = False
-        """Train these vectors too."""
+        """Train the pseudo-gloss vectors too."""
         head_dropout: float = bounded(0.2, low=0, below=1)
-        """On the steps that the head reads."""
+        """Dropout on the steps that the head reads."""
         start_temperature: float = bounded(0.1, low=0.01, high=1)
-        """What cosines are divided by at first, over pseudo-glosses and over time."""
+        """Initial temperature of the softmaxes over pseudo-glosses and over time."""
         learn_temperatures: bool = True
-        """Train both; false, as released for CSL-Daily, leaves them."""
+        """Train both temperatures; false, as released for CSL-Daily, keeps them fixed."""
         lemmatiser: str = "words"
-        """words | rules:de | rules:en | characters | bigrams | spacy:MODEL (content words' lemmas, as published)."""
+        """words | rules:de | rules:en | characters | bigrams | spacy:MODEL (lemmas of content words, as published)."""
         max_share: float = bounded(0.4, above=0, high=1)
-        """Pseudo-glosses of more than this share of the sentences are dropped."""
+        """Drop pseudo-glosses that occur in more than this share of the sentences."""
         min_count: int = bounded(1, low=1, high=1_000_000)
-        """Pseudo-glosses of fewer sentences are dropped."""
+        """Drop pseudo-glosses that occur in fewer sentences."""
         stop_length: int = bounded(3, low=0, high=1000)
-        """Words of at most so many letters in more than `stop_share` of the sentences are dropped; not with spacy."""
+        """Drop words of at most this many letters that occur in more than `stop_share` of the sentences; not with
+        spacy."""
         stop_share: float = bounded(0.05, low=0, high=1)
         vocabulary: Literal["train", "as_released"] = "train"
-        """Sentences that the pseudo-glosses come from; as_released reads train, dev and test."""
+        """Sentences from which pseudo-glosses are made; as_released reads train, dev and test."""
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -190,7 +191,7 @@ class PGP(System):
         super().__init__(config, sizes)
         maker = None if sizes.targets is None else sizes.targets.makers.get("pseudo_gloss")
         if maker is None:
-            raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary decides its size")
+            raise ValueError("model.name=pgp: needs a weight for pseudo_gloss, whose vocabulary determines its size")
         self.encoder = sign_encoder(config, feature_size(self.visual))
         self.head = PrototypeHead(
             config.width,
@@ -203,15 +204,15 @@ class PGP(System):
         )
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames. [B] -> [B]"""
         return self.encoder.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """The sign encoder's input, or its steps."""
+        """The input of the sign encoder (`embedding`) or its steps."""
         return tapped_steps(self.visual, self.encoder, batch, name)
 
     def forward(self, batch: Batch) -> PGPOutput:
-        """Clips to steps and cosines."""
+        """Steps and cosine similarities of each clip."""
         features, lengths = frame_features(self.visual, batch)
         steps, step_lengths = self.encoder(features, lengths)
         similarity = self.head(steps)
@@ -225,7 +226,7 @@ class PGP(System):
 
     @torch.no_grad()
     def load_published(self, start: Start) -> list[str]:
-        """Word vectors of the pseudo-glosses."""
+        """Load the word vectors of the pseudo-glosses."""
         source = self.config.vectors
         if not source or start.targets is None:
             return []
@@ -236,7 +237,7 @@ class PGP(System):
 
 
 def tapped_steps(visual: nn.Module, encoder: SignEncoder, batch: Batch, tap: str) -> Tapped:
-    """States at `features`, `embedding` or `steps`, each with its place in time."""
+    """States at `features`, `embedding` or `steps`, with their positions in time."""
     features, lengths = frame_features(visual, batch)
     frames = tap_of_frames(visual, features, lengths)
     if tap == "features":

@@ -1,7 +1,7 @@
-"""The recogniser: an encoder and a CTC head, the independent probe that gives a feature its word error rate.
+"""The recogniser: an encoder and a CTC head, an independent probe that measures the word error rate of a feature.
 
-The same encoder as the Sign Language Transformer (`slt`), without a decoder. Paper Tables 1, 11 and 12 read the WER of
-a frame feature from such a network; which one is not said.
+The same encoder as the Sign Language Transformer (`slt`), without a decoder. Paper Tables 1, 11 and 12 take the WER of
+a frame feature from such a network, but do not say which one.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ class RecogniserOutput:
     """A batch of clips after the encoder."""
 
     features: Tensor
-    """Where SignCL and density look: the encoder's embedding or the output of one of its layers. [B, T, width]"""
+    """Features for SignCL and density: the encoder's embedding or the output of one of its layers. [B, T, width]"""
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """Encoder states; a step is a frame. [B, S, width]"""
+    """Encoder states, one step per frame. [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
     log_probs: Tensor | None
-    """Log-softmax over gloss classes, 0 the blank; None for a model without gloss head. [B, S, C]"""
+    """Log-softmax over gloss classes; class 0 is the blank. None without a gloss head. [B, S, C]"""
 
 
 @register
 class Recogniser(System):
-    """Clips in, gloss log-probabilities out.
+    """Maps clips to gloss log-probabilities.
 
     With frame features of size D, width w, feed-forward f, L layers and C gloss classes it has
-    (D w + w) + 2 w + L (4 w^2 + 9 w + 2 w f + f) + 2 w + (w C + C) parameters, beside the frame encoder's.
+    (D w + w) + 2 w + L (4 w^2 + 9 w + 2 w f + f) + 2 w + (w C + C) parameters, besides the frame encoder's.
 
     Source: paper Tables 1, 4 and 11; neccam/slt with its translation loss off.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TransformerConfig):
-        """`model` of a recogniser."""
+        """`model` section of a recogniser recipe."""
 
         name: str = "recogniser"
         signcl_tap: str = "embedding"
-        """Where SignCL looks: embedding (of the encoder's input) or layer1, layer2, ... of it."""
+        """Tap that SignCL reads: embedding (the encoder's input) or an encoder layer (layer1, layer2, ...)."""
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -97,38 +97,38 @@ class Recogniser(System):
             xavier(self.gloss_head)
 
     def attention(self) -> Callable[[], Attention] | None:
-        """Makes the attention of an encoder layer, where it is not the usual one."""
+        """Factory of the encoder layers' attention; None: standard attention."""
         return None
 
     def keeps_padding(self) -> bool:
-        """Whether the encoder's attention finds at padding what the released code has there."""
+        """Whether the encoder's attention sees the released code's values at padding."""
         return False
 
     def embedding_dropout(self) -> float | None:
-        """Dropout of the embeddings, where it differs from that of the layers."""
+        """Dropout of the embeddings, if different from that of the layers."""
         return None
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give: as many as the frame encoder gives rows. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames: the rows of the frame encoder. [B] -> [B]"""
         return feature_lengths(self.visual, lengths)
 
     @property
     def contrast_dim(self) -> int:
-        """Of the encoder's states."""
+        """Size of the encoder's states."""
         return self.config.width
 
     def features(self, batch: Batch) -> Tensor:
-        """The tap of SignCL, zero at padding. [B, T, width]"""
+        """Features at the tap that SignCL reads, zero at padding. [B, T, width]"""
         return self.encoder(*frame_features(self.visual, batch), only_tap=True)[0]
 
     @property
     def TAPS(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Where `tapped` can look; `features` is where SignCL does."""
+        """Taps that `tapped` can read; SignCL reads `features`."""
         layers = [f"layer{number + 1}" for number in range(len(self.encoder.layers))]
         return ("features", "visual", "embedding", *layers, "steps")
 
     def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """States at a tap of `TAPS`: the frame encoder's, the encoder's input or a layer's, or its last."""
+        """States at a tap of `TAPS`: of the frame encoder, the encoder's input, a layer, or the last layer."""
         self.check_tap(tap)
         rows, lengths = frame_features(self.visual, batch)
         clock = tap_of_frames(self.visual, rows, lengths)
@@ -141,7 +141,7 @@ class Recogniser(System):
         return Tapped(found, lengths, clock.stride, clock.first_centre)
 
     def encode(self, batch: Batch) -> RecogniserOutput:
-        """Clips to states and gloss log-probabilities."""
+        """Encoder states and gloss log-probabilities of each clip."""
         rows, lengths = frame_features(self.visual, batch)
         tap, states = self.encoder(rows, lengths)
         log_probs = None
@@ -150,9 +150,9 @@ class Recogniser(System):
         return RecogniserOutput(tap, lengths, states, lengths, log_probs)
 
     def exported_states(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """Encoder states, and gloss log-probabilities with a gloss head."""
+        """Encoder states, and gloss log-probabilities if there is a gloss head."""
         states = self.encoder(features, lengths)[1]
-        found = {"steps": states, "step_lengths": lengths.clone()}  # an output must not be an input
+        found = {"steps": states, "step_lengths": lengths.clone()}  # torch.export needs outputs that are not inputs
         if self.gloss_head is not None:
             found["log_probs"] = self.gloss_head(states).float().log_softmax(dim=2)
         return found
@@ -163,13 +163,13 @@ class Recogniser(System):
 
     @torch.no_grad()
     def recognise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What `signcl.systems.parts.search` searches in: gloss log-probabilities and steps; in eval mode.
+        """Gloss log-probabilities and steps, for `signcl.systems.parts.search`; in eval mode.
 
         Returns:
             [B, S, C], [B]
 
         Raises:
-            ValueError: a model without gloss head.
+            ValueError: the model has no gloss head.
         """
         out = self.encode(batch)
         if out.log_probs is None:

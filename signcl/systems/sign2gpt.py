@@ -1,4 +1,4 @@
-"""Sign2GPT: frames to a sentence through a frozen language model (the second stage; PGP is the first).
+"""Sign2GPT: translation from frames to a sentence with a frozen language model (second stage; PGP is the first).
 
 Frame encoder and sign encoder as in PGP, then a causal language model that reads the steps through zero-gated adapters.
 """
@@ -32,42 +32,42 @@ class Sign2GPTEncoding:
     """A batch of clips after the sign encoder."""
 
     features: Tensor
-    """Frame features, where SignCL and density look. [B, T, D]"""
+    """Frame features for SignCL and density. [B, T, D]"""
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """States of the sign encoder, one for every two frames. [B, S, width]"""
+    """States of the sign encoder, one per two frames. [B, S, width]"""
     step_lengths: Tensor
     """[B]"""
 
 
 @dataclass(frozen=True)
 class Sign2GPTOutput(Sign2GPTEncoding):
-    """A batch of clips with the language model's logits."""
+    """A batch of clips with the logits of the language model."""
 
     logits: Tensor
-    """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
+    """Token scores at each position of `batch.tokens`, given the tokens before it. [B, U, V]"""
 
 
 @register
 class Sign2GPT(System):
-    """Clips in, sentences out.
+    """Translates clips to sentences.
 
-    Trained beside the frame encoder's: the sign encoder, the linear map w W + W of steps to the width W of the language
-    model, and 14 r W + H in each of its L layers of H heads. With XGLM-1.7B (L = 24, W = 2048, H = 16) and the defaults
-    that is 12,811,776 + 1,050,624 + 2,752,896.
+    Trained parameters besides the frame encoder's: the sign encoder, the linear map w W + W from steps to the width W
+    of the language model, and 14 r W + H in each of its L layers of H heads. With XGLM-1.7B (L = 24, W = 2048, H = 16)
+    and the defaults that is 12,811,776 + 1,050,624 + 2,752,896.
 
-    Source: Sign2GPT (ICLR 2024), in the form of the released code; docs/paper-vs-code.md has what differs.
+    Source: Sign2GPT (ICLR 2024), in the form of the released code; docs/paper-vs-code.md lists the differences.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SignEncoderConfig):
-        """`model` of a Sign2GPT."""
+        """`model` section of a Sign2GPT recipe."""
 
         name: str = "sign2gpt"
         lm: AdapterConfig = field(default_factory=AdapterConfig)
         max_positions: int = bounded(1024, low=2, high=1_000_000)
-        """Longest sentence of a language model that starts at random."""
+        """Maximum sentence length of a randomly initialised language model."""
 
     title: ClassVar = "Sign2GPT: frames to a sentence through a frozen language model (ICLR 2024); starts from pgp"
     label: ClassVar = "Sign2GPT"
@@ -84,31 +84,31 @@ class Sign2GPT(System):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        lm = lm_of(config, sizes)  # before the encoder: weights at random are drawn in this order
+        lm = lm_of(config, sizes)  # before the encoder, to keep the order of random initialisation
         self.encoder = sign_encoder(config, feature_size(self.visual))
         self.decoder = AdaptedLM(lm, config.width, sizes.words(), config.lm)
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """A published language model with its own tokenizer."""
+        """Check that a published language model is used with its own tokenizer."""
         check_words(recipe)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames. [B] -> [B]"""
         return self.encoder.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """The sign encoder's input, or its steps."""
+        """The input of the sign encoder (`embedding`) or its steps."""
         return tapped_steps(self.visual, self.encoder, batch, name)
 
     def encode(self, batch: Batch) -> Sign2GPTEncoding:
-        """Clips to steps."""
+        """Encode clips."""
         features, lengths = frame_features(self.visual, batch)
         steps, step_lengths = self.encoder(features, lengths)
         return Sign2GPTEncoding(features, lengths, steps, step_lengths)
 
     def forward(self, batch: Batch) -> Sign2GPTOutput:
-        """Clips and their sentences to token scores (teacher forcing).
+        """Token scores of each clip's sentence (teacher forcing).
 
         Raises:
             ValueError: a batch without tokens, or a sentence that is too long.
@@ -125,7 +125,7 @@ class Sign2GPT(System):
         return {"steps": steps, "step_lengths": step_lengths}
 
     def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """As transformers' greedy search reads it."""
+        """Next-token log-probabilities as in transformers' greedy search."""
         return self.decoder.scores(tokens, steps, step_lengths)[:, -1].float().log_softmax(dim=1)
 
     @torch.no_grad()
@@ -135,13 +135,13 @@ class Sign2GPT(System):
         """Translate; put the model in eval mode first.
 
         Args:
-            batch: clips; its tokens are not read.
+            batch: clips; its tokens are ignored.
             num_beams: 1 is greedy.
             length_penalty: transformers' rule: log-probability over length ** length_penalty.
-            max_new_tokens: longest sentence.
+            max_new_tokens: maximum length of a sentence in tokens.
 
         Returns:
-            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+            Token ids without the start token, up to end_id if the model produced it, then pad_id. [B, U] long
         """
         encoded = self.encode(batch)
         return self.decoder.generate(
@@ -169,15 +169,15 @@ class Sign2GPT(System):
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
-        """A checkpoint of the second stage of Sign2GPT, its XGLM in it."""
+        """A checkpoint of the second stage of Sign2GPT, including its XGLM."""
         return published_sign2gpt(given)
 
     def load_published(self, start: Start) -> list[str]:
-        """The weights of the language model; its adapters keep what they have."""
+        """Load the weights of the language model; its adapters stay unchanged."""
         return self.decoder.load_published(self.config.lm)
 
     def take_over(self, earlier: EarlierRun, start: Start) -> str:
-        """From a run of its own, or from the pseudo-gloss pretraining: frame encoder and sign encoder."""
+        """Load a run of this system, or the frame encoder and sign encoder of a pseudo-gloss pretraining run."""
         if not earlier.is_a("pgp"):
             return super().take_over(earlier, start)
         return str(transfer_signs(earlier.tensors, self))

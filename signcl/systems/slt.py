@@ -1,7 +1,7 @@
-"""Sign Language Transformers: NSLT (translation alone) and Joint-SLT (recognition by CTC beside it), paper Table 4.
+"""Sign Language Transformers: NSLT (translation only) and Joint-SLT (also CTC recognition), paper Table 4.
 
-Frame features, a linear embedding, a Transformer encoder with a gloss head for Joint-SLT, a Transformer decoder. What
-the paper calls NSLT is this network with the recognition loss off, not the recurrent one of 2018.
+Frame features, a linear embedding, a Transformer encoder with a gloss head for Joint-SLT, a Transformer decoder. The
+paper's NSLT is this network without the recognition loss, not the recurrent NSLT of 2018.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ class SLTOutput(RecogniserOutput):
     """A batch of clips with decoder logits."""
 
     logits: Tensor
-    """Scores of `batch.tokens`, position by position, given the tokens before. [B, U, V]"""
+    """Token scores at each position of `batch.tokens`, given the tokens before it. [B, U, V]"""
 
 
 @register
 class SLT(Recogniser):
-    """Clips in, sentences out; glosses too, with a gloss head.
+    """Translates clips to sentences; with a gloss head also recognises glosses.
 
     With frame features of size D, width w, feed-forward f, E and L layers, C gloss classes and V words it has
         (D w + w) + 2 w + E (4 w^2 + 9 w + 2 w f + f) + 2 w      encoder
         w C + C                                                  gloss head (Joint-SLT)
         V w + 2 w + L (8 w^2 + 15 w + 2 w f + f) + 2 w           decoder
-        V w                                                      word head, without bias; none when tied
+        V w                                                      output layer, without bias; none when tied
     parameters: 26,117,183 for Joint-SLT at Table 4's PHOENIX-2014T sizes (D = 1024, w = 512, f = 2048, 3 + 3 layers,
     1087 gloss classes, 2892 words), 25,559,552 for NSLT.
 
-    Source: Camgoz et al. 2020, neccam/slt; paper Table 4. Released code: frames whose first feature is exactly 0 are
-    taken for padding; here lengths decide.
+    Source: Camgoz et al. 2020, neccam/slt; paper Table 4. Released code: treats frames whose first feature is exactly 0
+    as padding; here the lengths decide.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Recogniser.Config):
-        """`model` of a Sign Language Transformer. Published: Table 4."""
+        """`model` section of a Sign Language Transformer recipe. Published: Table 4."""
 
         name: str = "slt"
         decoder_layers: int = bounded(2, low=0, high=1000)
         decoder_heads: int | None = bounded(None, low=1, high=1024)
-        """Heads of the decoder where they differ from the encoder's."""
+        """Heads of the decoder, if different from the encoder's."""
         tie_embeddings: bool = False
-        """The word head uses the word table; published: its own."""
+        """Tie the output layer to the word embeddings; published: separate."""
         search: Literal["exact", "released"] = "exact"
-        """How beams are searched: exact goes on until no hypothesis can become better; released stops where the search
-        of neccam/slt stops, as soon as the likeliest hypothesis ends."""
+        """When beam search stops: exact continues until no hypothesis can improve; released stops as neccam/slt does,
+        as soon as the most likely hypothesis ends."""
 
     title: ClassVar = (
         "Sign Language Transformer: NSLT, and Joint-SLT with a weight for recognition (Tables 1, 4, 11, 12)"
@@ -111,15 +111,16 @@ class SLT(Recogniser):
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
-        """A checkpoint of neccam/slt (`best.ckpt`, beside it `txt.vocab`, `gls.vocab`, `config.yaml`)."""
+        """A checkpoint of neccam/slt (`best.ckpt`, with `txt.vocab`, `gls.vocab` and `config.yaml` in the same
+        folder)."""
         return published_slt(given, cls.checkpoint)
 
     def word_dim(self) -> int | None:
-        """Size of a row of the word table, where it is mapped to the width."""
+        """Size of the word embeddings if they are mapped to the width, else None."""
         return None
 
     def forward(self, batch: Batch) -> SLTOutput:
-        """Clips and their sentences to token scores (teacher forcing), and glosses where there is a head.
+        """Token scores of each clip's sentence (teacher forcing), and gloss scores if there is a gloss head.
 
         Raises:
             ValueError: a batch without tokens.
@@ -128,13 +129,14 @@ class SLT(Recogniser):
             raise ValueError("SLT needs batch.tokens to score a sentence; to translate use `generate`.")
         encoded = self.encode(batch)
         start = batch.tokens.new_full((len(batch), 1), self.start_id)
-        read = torch.cat([start, batch.tokens[:, :-1]], dim=1)  # [B, U], as many real ones as there are tokens
+        read = torch.cat([start, batch.tokens[:, :-1]], dim=1)  # [B, U], same lengths as the tokens
         real = frame_mask(batch.token_lengths, read.shape[1])
         memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
         return SLTOutput(**vars(encoded), logits=self.word_head(self.decoder(read, real, memory)))
 
     def exported_word(self, tokens: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """As the beam search reads it: padding is never generated, unless `search` is released."""
+        """Next-token log-probabilities as in the beam search: padding is never generated, unless `search` is
+        released."""
         memory = self.decoder.remember(steps, step_lengths)
         states = self.decoder(tokens, torch.ones_like(tokens, dtype=torch.bool), memory)
         found = self.word_head(states[:, -1]).float().log_softmax(dim=1)
@@ -150,14 +152,14 @@ class SLT(Recogniser):
         """Translate; put the model in eval mode first.
 
         Args:
-            batch: clips; its tokens are not read.
+            batch: clips; its tokens are ignored.
             num_beams: 1 is greedy.
             length_penalty: alpha of ((5 + length) / 6) ** alpha, which divides the log-probability; negative is off.
-                Not transformers' rule, which GFSLT has.
-            max_new_tokens: longest sentence; Table 4 has 30 (PHOENIX-2014T) and 50 (CSL-Daily).
+                GFSLT uses transformers' rule instead.
+            max_new_tokens: maximum length of a sentence in tokens; Table 4 has 30 (PHOENIX-2014T) and 50 (CSL-Daily).
 
         Returns:
-            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+            Token ids without the start token, up to end_id if the model produced it, then pad_id. [B, U] long
         """
         found = self.generate_grid(batch, beams=[num_beams], alphas=[length_penalty], max_new_tokens=max_new_tokens)
         return found[num_beams, length_penalty]
@@ -166,7 +168,7 @@ class SLT(Recogniser):
     def generate_scored(
         self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 30
     ) -> Written:
-        """`generate` with log p of each sentence, as the search has summed it."""
+        """`generate` with log p of each sentence, summed by the search."""
         encoded = self.encode(batch)
         memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
         (found,) = self._search(memory, num_beams, [length_penalty], max_new_tokens)
@@ -177,17 +179,18 @@ class SLT(Recogniser):
     def generate_grid(
         self, batch: Batch, *, beams: Sequence[int], alphas: Sequence[float], max_new_tokens: int
     ) -> dict[tuple[int, float], Tensor]:
-        """Translate with every number of beams and every length penalty, at the cost of one encoding and one search
-        per number of beams.
+        """Translate with every number of beams and every length penalty.
+
+        Costs one encoding, and one search per number of beams.
 
         Returns:
-            (beams, alpha) -> what `generate` gives. Each [B, U] long
+            (beams, alpha) -> the result of `generate`. Each [B, U] long
         """
         encoded = self.encode(batch)
         clips = self.decoder.remember(encoded.steps, encoded.step_lengths)
         found = {}
         for width in beams:
-            memory = Memory(clips.clips, clips.mask)  # what the decoder reads is new to every search
+            memory = Memory(clips.clips, clips.mask)  # every search needs a fresh memory
             for alpha, best in zip(alphas, self._search(memory, width, alphas, max_new_tokens)):
                 found[width, alpha] = best.ids
         return found

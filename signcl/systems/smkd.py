@@ -1,8 +1,8 @@
-"""SMKD and VAC: continuous sign language recognition from frames, whose features the translation literature uses.
+"""SMKD and VAC: continuous sign language recognition from frames; the translation literature uses their features.
 
-A frame encoder, the K5-P2-K5-P2 convolution, a two-way LSTM, and a gloss classifier on both of the latter: the one on
-the convolution (VAC) makes short-term features carry the glosses; SMKD lets both share one classifier with rows of unit
-length. `load_published` takes tensors of VAC_CSLR by name.
+The network has a frame encoder, the K5-P2-K5-P2 convolution and a bidirectional LSTM, with a gloss classifier after the
+convolution and after the LSTM. The one after the convolution (VAC) makes short-term features represent glosses. SMKD
+shares one classifier with unit-length rows between both. `load_published` loads VAC_CSLR tensors by name.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ from signcl.systems.terms.shared import auxiliary, distillation, frame_contrast,
 __all__ = ["SMKD", "SMKDOutput", "UnitLinear", "load_published"]
 
 NEVER = -1e4
-"""Score of a class that nothing can win: its probability is 0 in float32, and its logarithm is finite."""
+"""Score of a class that is never predicted: its probability is 0 in float32, and its log-probability is finite."""
 
 
 @dataclass(frozen=True)
 class SMKDOutput:
-    """A batch of clips, recognised twice: after the convolution and after the LSTM."""
+    """A batch of clips with gloss scores after the convolution and after the LSTM."""
 
     features: Tensor
-    """Frame features, where SignCL looks. [B, T, D]"""
+    """Frame features for SignCL. [B, T, D]"""
     lengths: Tensor
     """[B]"""
     steps: Tensor
     """LSTM states. [B, S, width]"""
     step_lengths: Tensor
-    """Of `steps` and of the convolution alike. [B]"""
+    """Lengths of `steps` and of the convolution's output. [B]"""
     log_probs: Tensor
-    """Log-softmax over gloss classes after the LSTM, 0 the blank; the answer. [B, S, C]"""
+    """Log-softmax over gloss classes after the LSTM, used for answers; class 0 is the blank. [B, S, C]"""
     conv_log_probs: Tensor
-    """The same after the convolution. [B, S, C]"""
+    """Log-softmax over gloss classes after the convolution. [B, S, C]"""
 
 
 class UnitLinear(nn.Module):
-    """A linear layer without bias whose rows have length 1, so that no gloss wins by the length of its row.
+    """A linear layer without bias and with unit-length rows, so that no gloss is favoured by the length of its row.
 
     Args:
-        dim_in: size of a state.
-        dim_out: classes.
+        dim_in: size of the input states.
+        dim_out: number of classes.
 
-    Source: VAC_CSLR, its normalized classifier (there stored the other way round, [dim_in, dim_out]).
+    Source: the normalized classifier of VAC_CSLR (which stores the transpose, [dim_in, dim_out]).
     """
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
@@ -78,43 +78,45 @@ class UnitLinear(nn.Module):
 
 @register
 class SMKD(System):
-    """Clips in, gloss log-probabilities out, a quarter as many steps as frames (`conv: k5p2k5p2`).
+    """Maps clips to gloss log-probabilities, one step per four frames (`conv: k5p2k5p2`).
 
     With frame features of size D, convolution width c, LSTM width w and C gloss classes it has
         (5 D c + c) + 2 c + (5 c^2 + c) + 2 c                            convolution
         2 (2 w (c + w/2) + 4 w) + (L - 1) 2 (2 w (w + w/2) + 4 w)        L layers of LSTM
         w C                                                              one shared classifier with unit rows
-    parameters beside the frame encoder's: 21,582,848 at D = 512, c = w = 1024, L = 2, C = 1087. A plain classifier adds
-    C biases, one of its own for the convolution c C more. `conv: k5p2` has 5 D c + 3 c in row 1, k3 3 D c + 3 c.
+    parameters besides the frame encoder's: 21,582,848 at D = 512, c = w = 1024, L = 2, C = 1087. A plain classifier
+    adds C biases, and a separate one for the convolution c C more. `conv: k5p2` has 5 D c + 3 c in row 1, k3 3 D c + 3
+    c.
 
     Source: Min et al. 2021 (VAC), Hao et al. 2021 (SMKD), VAC_CSLR.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
-        """`model` of an SMKD or VAC."""
+        """`model` section of an SMKD or VAC recipe."""
 
         name: str = "smkd"
         width: int = bounded(256, low=2, high=65_536)
-        """LSTM states, both directions together: an even number."""
+        """Size of the LSTM states, both directions together; must be even."""
         conv_width: int = bounded(256, low=1, high=65_536)
-        """Of the convolution; the same as `width` where the classifier is shared."""
+        """Width of the convolution; must equal `width` if the classifier is shared."""
         conv: ConvKind = "k5p2k5p2"
-        """Kernels and pools of the convolution: a step for 4, 2 (k5p2) or 1 frame (k3). Released: conv_type 2, 1, 0."""
+        """Kernels and pools of the convolution: one step per 4 (k5p2k5p2), 2 (k5p2) or 1 frames (k3). Released:
+        conv_type 2, 1, 0."""
         encoder_layers: int = bounded(2, low=1, high=1000)
         """Layers of the LSTM."""
         dropout: float = bounded(0.1, low=0, below=1)
-        """Between the layers."""
+        """Dropout between the LSTM layers."""
         share_classifier: bool = True
-        """One gloss classifier after the convolution and after the LSTM (SMKD); false: one each (VAC)."""
+        """Share one gloss classifier between convolution and LSTM (SMKD); false: one classifier each (VAC)."""
         weight_norm: bool = True
-        """Rows of the classifier have length 1 (SMKD); false: a plain linear layer with bias (VAC)."""
+        """Normalise the rows of the classifier to length 1 (SMKD); false: a plain linear layer with bias (VAC)."""
         unknown_class: bool = True
-        """A class for glosses that training lacks. VAC_CSLR has none; then that class has probability 0."""
+        """Include a class for glosses not seen in training. VAC_CSLR has none; if false, it has probability 0."""
         pixels: Literal["imagenet", "symmetric"] = "imagenet"
-        """How a ResNet is given pixels: with the mean and deviation of ImageNet, or as VAC_CSLR, x / 127.5 - 1."""
+        """Pixel normalization for a ResNet: ImageNet's mean and standard deviation, or x / 127.5 - 1 as in VAC_CSLR."""
         weights: str = ""
-        """pretrained:FILE of a VAC_CSLR checkpoint: everything but its classifiers is loaded."""
+        """pretrained:FILE of a VAC_CSLR checkpoint: loads everything except its classifiers."""
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -166,11 +168,11 @@ class SMKD(System):
         self.conv_classifier = None if config.share_classifier else kind(config.conv_width, classes)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give; with k5p2k5p2 a quarter, rounded up. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames; with k5p2k5p2 a quarter, rounded up. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """Frame features under their other name, steps of the convolution, or of the LSTM."""
+        """Frame features (tap `frames`), steps of the convolution or steps of the LSTM."""
         rows, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, rows, lengths)
         if name == "frames":
@@ -181,7 +183,7 @@ class SMKD(System):
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
     def forward(self, batch: Batch) -> SMKDOutput:
-        """Clips to states and gloss log-probabilities of both heads."""
+        """States of each clip and gloss log-probabilities of both heads."""
         rows, lengths = frame_features(self.visual, batch)
         short, step_lengths = self.conv(rows, lengths)
         states = self.lstm(short, step_lengths)
@@ -192,7 +194,7 @@ class SMKD(System):
         return SMKDOutput(rows, lengths, states, step_lengths, log_probs, conv_log_probs)
 
     def _with_unknown(self, logits: Tensor) -> Tensor:
-        """Scores with a class for the unknown gloss, which nothing can win where the classifier lacks it. [B, S, C]"""
+        """Add the class for unknown glosses if the classifier lacks it; it is then never predicted. [B, S, C]"""
         if self.config.unknown_class:
             return logits
         never = logits.new_full((*logits.shape[:2], 1), NEVER)
@@ -200,7 +202,7 @@ class SMKD(System):
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
-        """A checkpoint of VAC_CSLR with its classifiers, and its `gloss_dict.npy`."""
+        """A checkpoint of VAC_CSLR, including its classifiers and its `gloss_dict.npy`."""
         state = given.tensors
         weight, own = state["classifier.weight"], state.get("conv1d.fc.weight")
         normed = "classifier.bias" not in state
@@ -212,9 +214,9 @@ class SMKD(System):
             r"classifier\.(.+)": r"classifier.\1",
             r"conv1d\.fc\.(.+)": r"conv_classifier.\1",
         }
-        left = {r"conv1d\.fc\..+": "shared: the classifier, a second time"} if shared else {}
+        left = {r"conv1d\.fc\..+": "shared: a duplicate of the classifier"} if shared else {}
         taken = take(state, table, left, "a vac checkpoint")
-        if normed:  # theirs stand the other way round
+        if normed:  # they store the transpose
             for name in ("classifier.weight", "conv_classifier.weight"):
                 if name in taken.tensors:
                     taken.tensors[name] = taken.tensors[name].T.contiguous()
@@ -243,7 +245,7 @@ class SMKD(System):
         )
 
     def load_published(self, start: Start) -> list[str]:
-        """Everything but the classifiers of a VAC_CSLR checkpoint."""
+        """Load everything except the classifiers of a VAC_CSLR checkpoint."""
         source = self.config.weights
         return (
             [f"weights from {source}: {load_published(self, read_tensors(source, 'model.weights'))}"] if source else []
@@ -251,7 +253,7 @@ class SMKD(System):
 
 
 def released_names(layers: int) -> dict[str, str]:
-    """Our names of convolution and LSTM -> those of VAC_CSLR, for so many LSTM layers."""
+    """Map our tensor names of convolution and LSTM to those of VAC_CSLR, for this number of LSTM layers."""
     names = {
         f"conv.{ours}.{part}": f"conv1d.temporal_conv.{place}.{part}"
         for place, ours in CONV.items()
@@ -265,10 +267,10 @@ def released_names(layers: int) -> dict[str, str]:
 
 
 def _official_glosses(path: Path, classes: int) -> GlossVocabulary:
-    """The gloss dictionary of VAC_CSLR, gloss -> [class, occurrences], in the order of its classes.
+    """The glosses of a VAC_CSLR dictionary (gloss -> [class, occurrences]), ordered by class.
 
     Raises:
-        ValueError: no such dictionary, or one of another size.
+        ValueError: not such a dictionary, or the wrong size.
     """
     found = read_npy(path)
     found = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found
@@ -280,24 +282,24 @@ def _official_glosses(path: Path, classes: int) -> GlossVocabulary:
         ) from None
     if sorted(numbers.values()) != list(range(1, classes)):
         raise ValueError(
-            f"{path} has {len(numbers)} glosses, and the classifier {classes - 1} beside the blank: it belongs to "
+            f"{path} has {len(numbers)} glosses, but the classifier has {classes - 1} besides the blank: it belongs to "
             f"another checkpoint"
         )
     return GlossVocabulary(sorted(numbers, key=lambda gloss: numbers[gloss]))
 
 
 def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
-    """Weights of a VAC_CSLR checkpoint, all or nothing; classifiers stay fresh: its glosses have other numbers.
+    """Load a VAC_CSLR checkpoint, all or nothing, except the classifiers, since its glosses are numbered differently.
 
     Args:
-        model: changed in place.
+        model: modified in place.
         state: its `model_state_dict`: conv2d.*, conv1d.temporal_conv.*, temporal_model.rnn.*, classifier.*.
 
     Returns:
-        What became of every tensor.
+        What happened to every tensor.
 
     Raises:
-        ValueError: a tensor missing, unknown or of another shape.
+        ValueError: a tensor is missing, unknown or has the wrong shape.
     """
     state = {key.replace(".module.", ".").removeprefix("module."): value for key, value in state.items()}
     _check_conv(model, state)
@@ -329,13 +331,13 @@ def load_published(model: SMKD, state: Mapping[str, Tensor]) -> str:
 
 
 def _check_conv(model: SMKD, state: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint of another convolution than the model's."""
+    """Raise ValueError if the checkpoint has a different kind of convolution than the model."""
     if (
         "conv1d.temporal_conv.0.weight" in state
         and (kind := kind_of(state, "conv1d.temporal_conv.")) != model.conv.kind
     ):
         raise ValueError(
-            f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv to it"
+            f"model.conv={model.conv.kind}: the convolution of model.weights is {kind}; set model.conv={kind}"
         )
 
 

@@ -1,7 +1,7 @@
-"""SpaMo: features of frozen image and video encoders, a short temporal convolution, an MLP, and a language model.
+"""SpaMo: features of frozen image and video encoders, a short temporal convolution, an MLP and a language model.
 
 At the published sizes (CLIP ViT-L/14 at two scales 2048, VideoMAE-L 1024, width 768, Flan-T5-XL, LoRA of rank 16 in
-query and value) 23,472,129 parameters train, those of the modules of the released code:
+query and value) 23,472,129 parameters train, in the modules of the released code:
 
      1,573,632  linear map of the image features, 2048 -> 768
        787,200  linear map of the video features, 1024 -> 768
@@ -37,63 +37,64 @@ class SpaMoOutput:
     """A batch of clips and sentences."""
 
     features: Tensor
-    """The maps of both sources, frame by frame, where SignCL and density look. [B, T, D]"""
+    """Mapped features of both sources per frame, for SignCL and density. [B, T, D]"""
     lengths: Tensor
     """[B]"""
     steps: Tensor
-    """What the language model reads. [B, S, width of its words]"""
+    """Input of the language model. [B, S, width of its word embeddings]"""
     step_lengths: Tensor
     """[B]"""
     logits: Tensor | None = None
-    """Scores of `batch.tokens`, given the clip and the tokens before; None where no term asks. [B, U, V]"""
+    """Scores of `batch.tokens`, given the clip and the tokens before; None if no term needs them. [B, U, V]"""
     video_embedding: Tensor | None = None
-    """Mean over the steps of a clip; with the term clip, as those below. [B, width of words]"""
+    """Mean over the steps of a clip. This and the fields below need the term clip. [B, width of word embeddings]"""
     text_embedding: Tensor | None = None
-    """Mean over the embedded words of a sentence. [B, width of words]"""
+    """Mean over the word embeddings of a sentence. [B, width of word embeddings]"""
     logit_scale: Tensor | None = None
-    """Logarithm of the factor on cosine similarities. Scalar"""
+    """Logarithm of the scale of cosine similarities. Scalar"""
 
 
 @register
 class SpaMo(System):
-    """Clips in, sentences out.
+    """Translates clips to sentences.
 
-    The rows of image features and, after them, those of video features pass one temporal convolution (`join: time`, as
-    released); two linear maps with GELU between make them what the language model reads in the place of words, before
-    its prompt. The warm-up is a run of its own with `loss.weights: {clip: 1.0}`: the mean of a clip's steps is brought
-    to the mean of its sentence's embedded words; `model.init_from` then goes on with `{translation: 1.0}`. Both
+    One temporal convolution reads the image features followed by the video features (`join: time`, as released). An MLP
+    with GELU maps its output to the language model, which reads it instead of words, before the prompt. The warm-up is
+    a separate run with `loss.weights: {clip: 1.0}`, which pulls the mean of a clip's steps towards the mean of its
+    sentence's word embeddings; a second run with `model.init_from` continues with `{translation: 1.0}`. Both terms
     together are the released `combined_loss` (weights 0.1 and 1).
 
-    Source: SpaMo (NAACL 2025), in the form of the released code. Differences: means leave padding out, in-context
-    examples are not built, search draws nothing, references are the corpus's own (docs/systems/spamo.md).
+    Source: SpaMo (NAACL 2025), in the form of the released code. Differences: means exclude padding, there are no
+    in-context examples, search does not sample, and references are the original sentences of the corpus
+    (docs/systems/spamo.md).
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SystemConfig):
-        """`model` of a SpaMo. Published: visual feature_streams, visual_dim and width 768, join time."""
+        """`model` section of a SpaMo recipe. Published: visual feature_streams, visual_dim and width 768, join time."""
 
         name: str = "spamo"
         width: int = bounded(128, low=1, high=65_536)
-        """Of the temporal convolution."""
+        """Width of the temporal convolution."""
         conv: ConvKind = "k5p2k5p2"
-        """Kernels and pools of the temporal convolution: a step for 4, 2 (k5p2) or 1 rows (k3)."""
+        """Kernels and pools of the temporal convolution: one step per 4 (k5p2k5p2), 2 (k5p2) or 1 rows (k3)."""
         edge: Literal["none", "replicate"] = "none"
-        """Copies of a clip's first and last rows before the convolution; the released code makes none."""
+        """Pad with copies of a clip's first and last rows before the convolution; the released code does not."""
         join: Literal["frames", "time"] = "frames"
-        """frames: the convolution reads the rows of the frame encoder. time, as released: it reads those of the first
-        source and after them those of the second, a row a window; needs visual=feature_streams with two sources
-        apart."""
+        """frames: the convolution reads the rows of the frame encoder. time, as released: it reads the rows of the
+        first source, then one row per window of the second; needs visual=feature_streams with two sources and
+        fusion=apart."""
         window: int = bounded(16, low=1, high=10_000)
-        """With join=time: frames of a window of the second source,"""
+        """With join=time: frames per window of the second source,"""
         window_stride: int = bounded(8, low=1, high=10_000)
-        """and from one window to the next, as `signcl extract --encoder --window --stride` made them."""
+        """and frames from one window to the next; both as in `signcl extract --encoder --window --stride`."""
         lm: LMConfig = field(default_factory=LMConfig)
         dropout: float = bounded(0.1, low=0, below=1)
-        """Of a language model that starts at random."""
+        """Dropout of a randomly initialised language model."""
         max_positions: int = bounded(1024, low=2, high=1_000_000)
-        """Of a language model that starts at random, where its kind counts positions."""
+        """Positions of a randomly initialised language model, if its kind has positions."""
         logit_scale: float = bounded(2.6592, low=-10, high=4.6)
-        """What the logarithm of the factor on similarities starts at; 2.6592 is CLIP's 1 / 0.07."""
+        """Initial logarithm of the scale of similarities; 2.6592 is CLIP's log(1 / 0.07)."""
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -131,20 +132,21 @@ class SpaMo(System):
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """A published language model with its own tokenizer."""
+        """Check that a published language model is used with its own tokenizer."""
         check_words(recipe)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames. [B] -> [B]"""
         rows = feature_lengths(self.visual, lengths)
         return self.conv.step_lengths(rows + self.windows.counts(rows) if self.windows else rows)
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """What the language model reads; with join=time that of the first source, which alone stands on a clock."""
+        """The language model's input; with join=time only that of the first source, whose rows have positions in
+        time."""
         features, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, features, lengths)
         steps, step_lengths = self._steps(features, lengths)
-        if self.windows:  # steps that begin in the second source's rows follow
+        if self.windows:  # drop steps that begin in rows of the second source
             step_lengths = torch.minimum(self.conv.step_lengths(lengths), step_lengths)
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
@@ -154,9 +156,10 @@ class SpaMo(System):
         return self.mlp(steps) * frame_mask(step_lengths, steps.shape[1])[:, :, None], step_lengths
 
     def _one_after_the_other(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the first source, then one row for each window of the second. [B, T, 2 D] -> [B, T + M, D], [B]
+        """Rows of the first source, then one row per window of the second. [B, T, 2 D] -> [B, T + M, D], [B]
 
-        A row of the second source stands beside every frame (`side_by_side`); that in the middle of a window is its.
+        In the input every frame has a row of the second source (`side_by_side`); each window uses the row at its middle
+        frame.
         """
         assert self.windows is not None
         windows, (first, second) = self.windows, features.chunk(2, dim=2)
@@ -166,11 +169,11 @@ class SpaMo(System):
         chosen = second.gather(1, index[:, :, None].expand(-1, -1, second.shape[2]))
         both = torch.cat([first, chosen], dim=1)
         real = torch.cat([frame_mask(lengths, longest), frame_mask(counts, index.shape[1])], dim=1)
-        order = torch.argsort(real.long(), dim=1, stable=True, descending=True)  # real rows move together
+        order = torch.argsort(real.long(), dim=1, stable=True, descending=True)  # moves padding to the end
         return both.gather(1, order[:, :, None].expand_as(both)), lengths + counts
 
     def forward(self, batch: Batch) -> SpaMoOutput:
-        """Clips and their sentences to token scores (teacher forcing), and to one vector each.
+        """Token scores of each clip's sentence (teacher forcing), and one vector per clip and per sentence.
 
         Raises:
             ValueError: a batch without tokens, or a clip or sentence that is too long.
@@ -195,7 +198,7 @@ class SpaMo(System):
     def generate(
         self, batch: Batch, *, num_beams: int = 5, length_penalty: float = 1.0, max_new_tokens: int = 64
     ) -> Tensor:
-        """Translate; put the model in eval mode first. Arguments and result as of `TextDecoder.generate`."""
+        """Translate; put the model in eval mode first. Arguments and result as in `TextDecoder.generate`."""
         steps, step_lengths = self._steps(*frame_features(self.visual, batch))
         return self.decoder.generate(
             steps, step_lengths, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
@@ -216,11 +219,11 @@ class SpaMo(System):
         return Written(*found, mean_features(features, lengths))
 
     def load_published(self, start: Start) -> list[str]:
-        """The weights of the language model; its LoRA keeps what it has."""
+        """Load the weights of the language model; its LoRA weights stay unchanged."""
         return self.decoder.load_published(self.config.lm)
 
     def take_over(self, earlier: EarlierRun, start: Start) -> str:
-        """Everything of an earlier run, such as the warm-up, but for the factor of a contrast that only one has."""
+        """Load an earlier run, such as the warm-up, except `logit_scale` if only one of the two runs has it."""
         own = self.logit_scale
         theirs = "clip" in earlier.terms
         if theirs == self.contrasts:

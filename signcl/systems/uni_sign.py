@@ -1,7 +1,7 @@
-"""Uni-Sign: key points of body, hands and face through graph networks into a multilingual language model.
+"""Uni-Sign: graph networks over key points of body, hands and face feed a multilingual language model.
 
-One model and one loss for pretraining on a large corpus and for finetuning on another (`model.init_from`), and for
-corpora of several languages at once: a prompt says which language is to be written.
+The same model and loss serve for pretraining on a large corpus and for finetuning on another (`model.init_from`), also
+on corpora with several languages: the prompt names the target language.
 """
 
 from __future__ import annotations
@@ -24,54 +24,54 @@ __all__ = ["UniSign"]
 
 LANGUAGE = "{language}"
 PROMPT = f"Translate sign language video to {LANGUAGE}: </s>{SLOT}"
-"""As published: the tokenizer ends the prompt as any text, and the signs stand behind that end."""
+"""As published: the tokenizer adds its end token to the prompt, and the signs follow it."""
 
 UNNAMED = "spoken language"
-"""What the prompt says where nobody names a language."""
+"""Language in the prompt if none is named."""
 
 
 @dataclass(frozen=True)
 class PromptedLM(LMConfig):
-    """The language model of a Uni-Sign: all of it trained, behind a prompt."""
+    """The language model of Uni-Sign: fully trained, with a prompt."""
 
     train: Literal["adapters", "all"] = "all"
-    """adapters: the language model stands still but for LoRA (with lora_rank 0 all of it). all: it is trained too, as
+    """adapters: freeze the language model except for LoRA (with lora_rank 0 all of it). all: train it too, as
     published."""
     lora_rank: int = bounded(0, low=0, high=4096)
-    """Rank of LoRA in the linear maps of `lora_on`; 0 leaves LoRA out."""
+    """Rank of LoRA in the linear layers of `lora_on`; 0: no LoRA."""
     prompt: str = PROMPT
-    """Text around the steps; {signs} is their place, {language} is filled with the language of each clip."""
+    """Text around the steps; {signs} marks their position, {language} is replaced by the language of each clip."""
     specials: bool = False
-    """The special tokens that the tokenizer puts around any text stand around prompt and steps too."""
+    """Put the tokenizer's special tokens around prompt and steps, as around any text."""
 
 
 @register
 class UniSign(System):
-    """Clips in, sentences out, in the language that the prompt names.
+    """Translates clips to sentences in the language named by the prompt.
 
-    Every frame is a step of the language model: the vectors of the parts side by side, and a linear map to the width of
-    a word.
+    Every frame is one step of the language model's input: the concatenated vectors of the parts, mapped linearly to the
+    width of a word embedding.
 
     Source: Uni-Sign (ICLR 2025, arXiv 2501.15187), pose-only, in the form of the released code.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(System.Config):
-        """`model` of a Uni-Sign."""
+        """`model` section of a Uni-Sign recipe."""
 
         name: str = "uni_sign"
         visual: str = "part_graphs"
         lm: PromptedLM = field(default_factory=PromptedLM)
-        """The language model; published: mT5-base, all of it trained."""
+        """The language model; published: mT5-base, fully trained."""
         language: str = ""
-        """What the prompt calls the language of clips whose corpus names none, e.g. German."""
+        """Language in the prompt for clips whose corpus names none, e.g. German."""
         languages: dict[str, str] = field(default_factory=dict)
-        """What the prompt calls the languages of the corpus, e.g. {de: German, zh: Chinese}; others as it writes them.
-        A language that is not here is written as the column `language` has it."""
+        """Names in the prompt for the languages of the corpus, e.g. {de: German, zh: Chinese}. Any other language
+        appears as in the column `language`."""
         dropout: float = bounded(0.1, low=0, below=1)
-        """Of a language model that starts at random; a published one has its own."""
+        """Dropout of a randomly initialised language model; a published one has its own."""
         max_positions: int = bounded(1024, low=2, high=1_000_000)
-        """Longest text of a language model that starts at random and counts positions; T5 does not."""
+        """Maximum text length of a randomly initialised language model with positions; T5 has none."""
 
     title: ClassVar = "Uni-Sign: key points through part graphs into a prompted language model (ICLR 2025)"
     label: ClassVar = "Uni-Sign"
@@ -92,7 +92,8 @@ class UniSign(System):
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """A published language model with its own tokenizer; a prompt for languages that are named."""
+        """Check that a published language model is used with its own tokenizer, and that the prompt can name
+        languages."""
         check_words(recipe)
         model = recipe.model
         if LANGUAGE not in model.lm.prompt and (model.language or model.languages):
@@ -102,11 +103,11 @@ class UniSign(System):
             )
 
     def prompts(self, batch: Batch) -> list[str]:
-        """The prompt of each clip, in which the language is named that is to be written.
+        """The prompt of each clip, with its target language.
 
         Raises:
-            ValueError: a clip without language where the prompt needs one; languages that the tokenizer cannot tell
-                apart.
+            ValueError: a clip without a language if the prompt needs one; languages that the tokenizer cannot
+                distinguish.
         """
         config = self.config
         if LANGUAGE not in config.lm.prompt:
@@ -115,14 +116,14 @@ class UniSign(System):
         named = [config.languages.get(language, language) or config.language for language in said]
         if "" in named and config.languages:
             raise ValueError(
-                f"{batch.names[named.index('')]}: its language is not known, and model.lm.prompt names one; set "
+                f"{batch.names[named.index('')]}: its language is unknown, but model.lm.prompt needs one; set "
                 f"model.language, or give the corpus a column language"
             )
         self._check_told_apart(set(named))
         return [config.lm.prompt.replace(LANGUAGE, name or UNNAMED) for name in named]
 
     def _check_told_apart(self, named: set[str]) -> None:
-        """Refuse names of languages that are the same ids: a small tokenizer may know neither."""
+        """Raise ValueError if two language names have the same token ids: a small tokenizer may know neither."""
         ids: dict[tuple[int, ...], str] = {}
         words: Any = self.tokenizer
         for name in sorted(named) if len(named) > 1 else ():
@@ -131,11 +132,11 @@ class UniSign(System):
             if other != name:
                 raise ValueError(
                     f"model.lm.prompt: the tokenizer has the same ids for {other!r} and {name!r}, so the model cannot "
-                    f"know which to write; name them in model.languages by words that it has"
+                    f"distinguish them; name them in model.languages with words in its vocabulary"
                 )
 
     def forward(self, batch: Batch) -> Outputs:
-        """Clips and their sentences to token scores (teacher forcing)."""
+        """Token scores of each clip's sentence (teacher forcing)."""
         if batch.tokens is None:
             raise ValueError("Uni-Sign needs batch.tokens to score a sentence; to translate use `generate`.")
         features, lengths = frame_features(self.visual, batch)
@@ -148,7 +149,7 @@ class UniSign(System):
         return steps
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """What the language model reads."""
+        """The language model's input (`steps`)."""
         features, lengths = frame_features(self.visual, batch)
         return tap_of_frames(self.visual, self._steps(features, lengths), lengths)
 
@@ -159,13 +160,13 @@ class UniSign(System):
         """Translate; put the model in eval mode first.
 
         Args:
-            batch: clips; its tokens are not read.
+            batch: clips; its tokens are ignored.
             num_beams: 1 is greedy.
             length_penalty: transformers' rule: log-probability over length ** length_penalty.
-            max_new_tokens: longest sentence.
+            max_new_tokens: maximum length of a sentence in tokens.
 
         Returns:
-            Token ids without the start token, ending with end_id where the model ended, then pad_id. [B, U] long
+            Token ids without the start token, up to end_id if the model produced it, then pad_id. [B, U] long
         """
         features, lengths = frame_features(self.visual, batch)
         return self.decoder.generate(
@@ -194,5 +195,5 @@ class UniSign(System):
         return Written(*found, mean_features(features, lengths))
 
     def load_published(self, start: Start) -> list[str]:
-        """The weights of the language model."""
+        """Load the weights of the language model."""
         return self.decoder.load_published(self.config.lm)

@@ -1,20 +1,21 @@
 """VLP: visual-language pretraining of GFSLT, the network of the pretraining stage.
 
-A clip and its sentence become one vector each, to be brought together by a contrast (version 1, "V1"); version 2
-adds a decoder that restores the sentence from its masked form.
+A clip and its sentence are each encoded as one vector, and a contrastive loss pulls them together (version 1, "V1").
+Version 2 adds a decoder that restores the sentence from its masked form.
 
-At the published sizes everything but the text decoder has the 216,175,169 parameters of the official pretraining log:
+At the published sizes everything except the text decoder has the 216,175,169 parameters of the official pretraining
+log:
 
      19,046,976  ResNet-18 without its classifier and temporal convolution
-          1,024  the token that stands for the whole clip
+          1,024  the class token, which represents the clip
      38,843,392  3 encoder layers, positions, two layer norms
-      1,048,576  linear head of the clip's vector, without bias
-    154,722,304  12 layers of text encoder with positions, two layer norms and word table (mbart-large, trimmed)
+      1,048,576  linear head of the clip vector, without bias
+    154,722,304  12 text encoder layers with positions, two layer norms, word embeddings (mbart-large, trimmed)
               1  logit scale
-      2,512,896  a second word table. The released model has it inside the clip encoder, which never reads it; here it
-                 is the text decoder's (GFSLT shares one table between both), so that V1, without decoder, lacks it.
+      2,512,896  second word embeddings. The released model has them in the clip encoder, which never uses them. Here
+                 they belong to the text decoder (GFSLT shares one table between both), so V1 does not have them.
 
-The text decoder of V2, which the released script optimizes apart and so does not count, has 53,957,632 more.
+The text decoder of V2 has 53,957,632 more; the released script optimizes it separately and does not count it.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ __all__ = ["VLP", "VLPOutput"]
 
 @dataclass(frozen=True)
 class VLPOutput:
-    """A batch of clips and sentences, embedded."""
+    """Embeddings of a batch of clips and sentences."""
 
     features: Tensor
-    """Frame features, where SignCL and density look. [B, T, D]"""
+    """Frame features for SignCL and density. [B, T, D]"""
     lengths: Tensor
     """[B]"""
     video_embedding: Tensor
@@ -69,7 +70,7 @@ class VLPOutput:
     text_embedding: Tensor
     """One vector per sentence, not normalized. [B, width]"""
     logit_scale: Tensor | None
-    """Logarithm of the factor on cosine similarities; the loss clamps it. None without the term clip. Scalar"""
+    """Logarithm of the scale of cosine similarities; the loss clamps it. None without the term clip. Scalar"""
     masked_logits: Tensor | None
     """Scores of `batch.tokens` given the masked sentence and the tokens before; None in V1. [B, U, V]"""
     step_lengths: Tensor
@@ -79,26 +80,28 @@ class VLPOutput:
     token_embeddings: Tensor | None = None
     """One vector per token of `batch.tokens`, with the term token_clip. [B, U, width]"""
     token_logit_scale: Tensor | None = None
-    """As `logit_scale`, of the contrast of tokens. Scalar"""
+    """`logit_scale` of the term token_clip. Scalar"""
     logits: Tensor | None = None
     """Scores of `batch.tokens` given the clip and the tokens before, with the term translation. [B, U, V]"""
     contrast: tuple[Tensor, Tensor] | None = None
-    """As released, what SignCL sees instead of `features` and `lengths`: with edge copies and 1 at padding."""
+    """With form=as_released, rows and lengths for SignCL instead of `features` and `lengths`: with edge copies, and 1
+    at padding."""
 
 
 @register
 class VLP(System):
-    """Clips and sentences in, one vector of each out.
+    """Encodes each clip and each sentence as one vector.
 
-    Source: GFSLT-VLP, which paper section 4.2 pretrains with SignCL. Released code: the masked-text loss has an
-    optimizer of its own that steps every fifth batch; here it is a term with a weight, and `train.parts` gives its
-    decoder such an optimizer. It cannot reach the frame encoder in either form: the decoder sees the masked sentence,
-    not the clip.
+    Source: GFSLT-VLP, which paper section 4.2 pretrains with SignCL. Released code: the masked-text loss has a separate
+    optimizer that steps every fifth batch. Here it is a weighted term, and `train.parts` can give its decoder such
+    an optimizer. In both forms it does not train the frame encoder: the decoder sees the masked sentence, not the
+    clip.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TransformerConfig):
-        """`model` of a VLP. width, heads, ffn, dropout, activation are those of the clip encoder and the text decoder.
+        """`model` section of a VLP recipe. width, heads, ffn, dropout and activation apply to clip encoder and text
+        decoder.
 
         Published: width, conv_width 1024, 3 + 3 layers, 8 heads, ffn 4096; the text encoder is a trimmed
         mbart-large-cc25: 12 layers, 16 heads, ffn 4096, gelu, dropout 0.3, attention dropout 0.1.
@@ -106,15 +109,15 @@ class VLP(System):
 
         name: str = "vlp"
         conv_width: int = bounded(256, low=1, high=65_536)
-        """Of the temporal convolution. Without `sign_emb` it must equal width."""
+        """Width of the temporal convolution. Without `sign_emb` it must equal width."""
         conv: ConvKind = "k5p2k5p2"
         """Kernels and pools of the temporal convolution, as in gfslt; finetuning needs the same."""
         decoder_layers: int = bounded(2, low=0, high=1000)
-        """Of the text decoder, which finetuning takes over."""
+        """Layers of the text decoder, which finetuning reuses."""
         decoder_heads: int | None = bounded(None, low=1, high=1024)
-        """Heads of the text decoder where they differ."""
+        """Heads of the text decoder, if different."""
         tie_embeddings: bool = False
-        """The text decoder's word head uses its word table."""
+        """Tie the output layer of the text decoder to its word embeddings."""
         text_layers: int = bounded(2, low=0, high=1000)
         """Layers of the text encoder."""
         text_heads: int = bounded(4, low=1, high=1024)
@@ -123,22 +126,24 @@ class VLP(System):
         text_attention_dropout: float = bounded(0.0, low=0, below=1)
         text_activation: str = "relu"
         masked_text: bool = True
-        """VLP version 2: add the decoder that restores the masked sentence; without it, or without the weight of
-        `masked_text`, it is version 1, the contrast alone."""
+        """VLP version 2: add the decoder that restores the masked sentence. If false, or if `masked_text` has no
+        weight, it is version 1, with the contrastive loss only."""
         masked_text_trains_encoder: bool = False
-        """The masked-text term also reaches the text encoder; off as in the released code, whose text encoder learns
-        from the contrast alone."""
+        """Let the masked-text term train the text encoder too; off as in the released code, whose text encoder is
+        trained only by the contrastive loss."""
         sign_emb: bool = False
-        """GFSLT's sign embedding already in pretraining, so that no untrained layer stands between trained ones."""
+        """Use GFSLT's sign embedding already in pretraining, so that finetuning has no untrained layer between trained
+        ones."""
         max_positions: int = bounded(1024, low=2, high=1_000_000)
-        """Longest input in steps (one is the clip's own token) and in tokens."""
+        """Longest input in steps (including the class token) and in tokens."""
         form: Literal["fixed", "as_released"] = "fixed"
-        """as_released restores the released code's padding, the frames that it gives to SignCL (copies of edge frames,
-        and 1 at padding, both seen by batch norms) and its text decoder without dropout (docs/paper-vs-code.md)."""
+        """as_released reproduces the released code's padding, its frames for SignCL (with copies of edge frames and 1
+        at padding, both seen by batch norms) and its text decoder without dropout (docs/paper-vs-code.md)."""
         language_model: str = ""
-        """pretrained:FOLDER_OR_HUB_ID of an mBART: it starts the text encoder and the word tables."""
+        """pretrained:FOLDER_OR_HUB_ID of an mBART that initialises the text encoder and the word embeddings."""
         decoder_from: Literal["init_from", "language_model"] = "init_from"
-        """Where the text decoder starts; language_model takes that model's decoder whole (LLMD as released)."""
+        """Initial weights of the text decoder; language_model takes the complete decoder of that model (LLMD as
+        released)."""
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -150,7 +155,7 @@ class VLP(System):
                 )
 
         def language_model_config(self) -> dict[str, Any]:
-            """Its text side as transformers describes an mBART, so that a run can stand in for one."""
+            """The text side as a transformers mBART configuration, so that a run can be used as a language model."""
             return {
                 "model_type": "mbart",
                 "d_model": self.width,
@@ -229,7 +234,7 @@ class VLP(System):
         self.encoder._modules["embed_tokens"] = None  # it reads steps, never words
         self.head = nn.Linear(width, width, bias=False)
         self.text_encoder = MBartEncoder(text_config)
-        # parts that no term trains are left out: in DDP every rank would wait for their gradients
+        # leave out modules that no term trains: in DDP every rank would wait for their gradients
         by_token = "token_clip" in sizes.terms
         by_clip = "clip" in sizes.terms or not by_token
         start = torch.tensor(math.log(1 / 0.07))
@@ -242,7 +247,7 @@ class VLP(System):
         self.translates = "translation" in sizes.terms
         if self.restores or self.translates:
             decoder_config = copy.deepcopy(clip_config)
-            if as_released:  # loaded in evaluation mode, and nobody puts it into training mode
+            if as_released:  # the released code loads it in evaluation mode and never calls train()
                 decoder_config.dropout = decoder_config.attention_dropout = 0.0
             self.decoder = MBartDecoder(decoder_config)
             self.words = self.decoder.embed_tokens
@@ -255,20 +260,20 @@ class VLP(System):
 
     @classmethod
     def check(cls, recipe: Any) -> None:
-        """No SignCL on a frame encoder that is held still."""
+        """Check that SignCL does not act on a frozen frame encoder."""
         check_contrast_moves(recipe)
 
     @classmethod
     def default_terms(cls, config: SystemConfig) -> tuple[str, ...]:
-        """The contrast, and in version 2 the masked text."""
+        """The term clip, and in version 2 masked_text."""
         return ("clip", "masked_text") if getattr(config, "masked_text", True) else ("clip",)
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frames give, without the clip's own token. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frames, without the class token. [B] -> [B]"""
         return self.conv.step_lengths(feature_lengths(self.visual, lengths))
 
     def tap(self, batch: Batch, name: str) -> Tapped:
-        """Steps after the convolution, or encoder states of those steps."""
+        """Steps after the convolution, or their encoder states."""
         features, lengths = frame_features(self.visual, batch)
         frames = tap_of_frames(self.visual, features, lengths)
         steps, step_lengths = self.conv(features, lengths)
@@ -277,7 +282,7 @@ class VLP(System):
         return Tapped(steps, step_lengths, *self.conv.geometry(frames.stride, frames.first_centre))
 
     def _states(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """Encoder states of the clip's own token and then its steps. [B, 1 + S, width]"""
+        """Encoder states of the class token, then of the steps. [B, 1 + S, width]"""
         if self.sign_emb is not None:
             steps = self.sign_emb(steps, step_lengths)
         cls = self.cls_token.to(steps.dtype).expand(len(steps), -1, -1)
@@ -305,7 +310,7 @@ class VLP(System):
         """Embed clips and sentences; in V2 also restore the masked sentences.
 
         Raises:
-            ValueError: a batch without tokens, in V2 without masked tokens, or a clip or sentence that is too long.
+            ValueError: no tokens, in V2 no masked tokens, or a clip or sentence that is too long.
         """
         if batch.tokens is None or batch.token_lengths is None:
             raise ValueError("VLP needs batch.tokens and batch.token_lengths: it compares clips with their sentences.")
@@ -329,7 +334,7 @@ class VLP(System):
         )
 
     def _restore(self, batch: Batch, tokens: Tensor) -> Tensor:
-        """Scores of the whole sentence from its masked form. [B, U, V]"""
+        """Token scores of the sentence given its masked form. [B, U, V]"""
         if batch.masked_tokens is None or batch.masked_token_lengths is None:
             raise ValueError("VLP with masked_text needs batch.masked_tokens; set model.masked_text to false for V1.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.masked_text_trains_encoder):
@@ -337,7 +342,8 @@ class VLP(System):
         return self._decoded(tokens, states, batch.masked_token_lengths)
 
     def _decoded(self, tokens: Tensor, states: Tensor, lengths: Tensor) -> Tensor:
-        """Scores of each token given those before and what is looked at. [B, U], [B, S, width], [B] -> [B, U, V]"""
+        """Scores of each token given the tokens before it and encoder states. [B, U], [B, S, width], [B] ->
+        [B, U, V]"""
         assert self.decoder is not None
         assert self.lm_head is not None
         decoded = self.decoder(
@@ -350,7 +356,7 @@ class VLP(System):
         logits: Tensor = self.lm_head(decoded.last_hidden_state)
         return logits
 
-    # -- weights of others ---------------------------------------------------------------------------------------------
+    # -- loading weights -----------------------------------------------------------------------------------------------
 
     @classmethod
     def published(cls, given: Checkpoint) -> Published:
@@ -374,7 +380,7 @@ class VLP(System):
                 r"text_decoder\.(.+)": r"decoder.\1",
                 r"lm_head\.(weight)": r"lm_head.\1",
             }
-            zeros = {r"final_logits_bias": "zeros that nothing trains"}
+            zeros = {r"final_logits_bias": "zeros that are never trained"}
             taken |= take(decoder, decoder_table, zeros, "the text decoder of a vlp checkpoint")
         layers = count_layers(decoder, r"text_decoder\.layers\.(\d+)\.")
         return Published(
@@ -411,7 +417,7 @@ class VLP(System):
         )
 
     def load_published(self, start: Start) -> list[str]:
-        """The text encoder and word tables of an mBART, and its decoder where the config says so."""
+        """Load the text encoder and word embeddings of an mBART, and its decoder if the config asks for it."""
         c = self.config
         if not c.language_model:
             return []
@@ -432,5 +438,5 @@ class VLP(System):
         return [f"language model from {c.language_model}: {taken}{untold_words(found)}"]
 
     def filled(self) -> Sequence[str]:
-        """What the language model has filled."""
+        """Modules loaded from the language model."""
         return ("decoder", "words", "lm_head") if self.config.decoder_from == "language_model" else ()

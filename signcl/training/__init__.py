@@ -1,7 +1,7 @@
-"""`fit`: the one training loop, on Lightning Fabric; the recipe and the run folder beside it.
+"""`fit`, the training loop on Lightning Fabric, with the recipe and the run folder.
 
-Every step's randomness is a function of (seed, step, rank), and the batches of an epoch are a function of (seed,
-epoch): a run that was killed and resumed therefore repeats the unbroken one bit for bit on the CPU.
+The random numbers of a step are a function of (seed, step, rank), and the batches of an epoch are a function of (seed,
+epoch). So a run that was killed and resumed equals an uninterrupted one bit for bit on the CPU.
 """
 
 from importlib import import_module
@@ -12,6 +12,6 @@ __all__ = [*NAMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in NAMES:  # on first use: a recipe is read without what it takes to train
+    if name in NAMES:  # imported on first use, so that reading a recipe does not load the training code
         return getattr(import_module(f"{__name__}.{NAMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""What there is to train: every system with its stage, terms, taps, sizes and recipes, as `signcl systems` lists them.
+"""The catalogue of systems with their stages, terms, taps, sizes and recipes, for `signcl systems`.
 
-Sizes are counted on models that are built from the shipped recipes without memory for their weights. Building all of
-them takes half a minute, so the counts are kept beside the recipes in `sizes.json`; `python -m
-signcl.training.catalogue` writes it anew, and a test counts again.
+Sizes are counted on models built from the shipped recipes without memory for weights. Building all of them takes half a
+minute, so the counts are stored with the recipes in `sizes.json`. `python -m signcl.training.catalogue` updates the
+file, and a test checks it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["count_sizes", "describe_system", "list_recipes", "list_systems"]
 
 SMALL, PAPER = ("synthetic", "imu_numbers"), ("phoenix14t", "csl_daily", "how2sign", "folder")
 PSEUDO_GLOSSES, FEATURES = 2500, {"imu_numbers": 36}
-"""About the pseudo-glosses of PHOENIX-2014T; numbers of a frame's features, 1024 elsewhere."""
+"""Approximate number of pseudo-glosses of PHOENIX-2014T; feature sizes by corpus, otherwise 1024."""
 KEY_POINTS = 118 * 3
-"""Numbers of a frame of key points: COCO-WholeBody with confidences."""
+"""Values per frame of key points: COCO-WholeBody with confidences."""
 VOCABULARY, WORDS = 2454, {"phoenix14t": 2892, "synthetic": 130, "imu_numbers": 33}
-"""Rows of the word table: of the trimmed German vocabulary of GFSLT; of the tokenizer `word`, marks included."""
+"""Vocabulary sizes: of GFSLT's trimmed German vocabulary; of the tokenizer `word` by corpus, with special tokens."""
 GLOSSES = {"phoenix14t": 1087, "synthetic": 50, "imu_numbers": 34, "folder": 2002}
-"""Gloss classes with blank and <unk>; a folder is WLASL2000, and of others PHOENIX-2014T's count."""
+"""Gloss classes with blank and <unk>; folder is WLASL2000; other corpora use PHOENIX-2014T's number."""
 SIZES = "sizes.json"
 
 T5_XL: dict[str, Any] = {
@@ -60,12 +60,12 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "google/flan-t5-xl": {**T5_XL, "model_type": "t5", "vocab_size": 32128},
     "bigscience/mt0-xl": {**T5_XL, "model_type": "mt5", "vocab_size": 250112},
 }
-"""Published sizes of the language models that the shipped recipes name."""
+"""Published sizes of the language models in the shipped recipes."""
 
 
 @dataclass(frozen=True)
 class _Words:
-    """A tokenizer of a size, for counting parameters."""
+    """A tokenizer of a given size, for counting parameters."""
 
     vocab_size: int
     pad_id: int = 1
@@ -74,9 +74,9 @@ class _Words:
 
 
 def list_systems(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Every system, or those named: what it is, what trains it, where SignCL looks, how large it is, its recipes.
+    """All systems, or those named, each with description, stage, terms, taps, sizes and recipes.
 
-    Of all systems, one of an installed package that cannot be loaded is left out, and named on stderr.
+    Without names, a system of an installed package that cannot be loaded is left out and reported on stderr.
 
     Raises:
         ValueError: no system of that name.
@@ -86,7 +86,7 @@ def list_systems(names: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def describe_system(name: str) -> str:
-    """The docstring of a system's class, for people."""
+    """The docstring of a system's class."""
     return inspect.cleandoc(system_class(name).__doc__ or "")
 
 
@@ -108,14 +108,14 @@ def _row(name: str, system: type[System]) -> dict[str, Any]:
 
 
 _TAPS_BY_LAYER = ("features", "visual", "embedding", "layer1", "layer2", "...", "steps")
-"""Where systems with a tap for each layer of their encoder can be looked into."""
+"""Taps of systems that have one for each encoder layer."""
 
 
 def list_recipes(words: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The shipped recipes whose name or system has every one of some words: name, system, stage and what it trains.
+    """Shipped recipes whose name or system contains all the words: name, system, stage and what it trains.
 
     Raises:
-        ValueError: there is none with these words.
+        ValueError: no recipe contains these words.
     """
     rows = []
     for path, data, what in _written():
@@ -130,7 +130,7 @@ def list_recipes(words: Sequence[str] = ()) -> list[dict[str, str]]:
 
 @lru_cache
 def _written() -> tuple[tuple[str, dict[str, Any], str], ...]:
-    """Shipped recipes as corpus/file, what they hold, unchecked, and the text of their first line."""
+    """Shipped recipes as corpus/file, their unchecked content, and the text of their first line."""
     found = []
     for path in sorted(shipped_recipes().glob("*/*.yaml")):
         written = path.read_text(encoding="utf-8")
@@ -141,7 +141,7 @@ def _written() -> tuple[tuple[str, dict[str, Any], str], ...]:
 
 
 def _recipes() -> dict[str, str]:
-    """Shipped recipes, corpus/file -> the system that each trains."""
+    """Shipped recipes: corpus/file -> the system that it trains."""
     return {path: str(data["model"]["name"]) for path, data, _ in _written()}
 
 
@@ -155,7 +155,7 @@ def _known_sizes() -> dict[str, dict[str, int]]:
 
 
 def _examples(name: str) -> dict[str, str]:
-    """A small recipe of a system and one of the paper's sizes: the plain one of the first corpus that has any."""
+    """A small recipe of a system and one with the paper's sizes: the plain one of the first corpus that has any."""
     chosen = {}
     for label, corpora in (("small", SMALL), ("paper", PAPER)):
         for corpus in corpora:
@@ -167,7 +167,7 @@ def _examples(name: str) -> dict[str, str]:
 
 
 def count_sizes() -> dict[str, dict[str, int]]:
-    """Parameters of the example recipes of every system of this package, and how many of them train."""
+    """Number of parameters and of trained parameters of each system's example recipes."""
     found = {}
     for name in dict.fromkeys(_recipes().values()):
         for recipe in _examples(name).values():
@@ -178,7 +178,7 @@ def count_sizes() -> dict[str, dict[str, int]]:
 
 
 def _empty(recipe: Recipe) -> System:
-    """The model of a recipe without memory for its weights."""
+    """Build the model of a recipe without memory for its weights."""
     visual = recipe.model.visual
     features = visual in ("identity", "feature_mlp", "feature_streams")
     dim = sum(recipe.model.streams.sizes) or FEATURES.get(recipe.corpus.name, 1024) if features else None
@@ -196,7 +196,7 @@ def _empty(recipe: Recipe) -> System:
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:
-    """Configurations of the published networks in a recipe, so that a list of systems asks no hub."""
+    """Configurations of the published networks in a recipe, so that listing systems does not access the hub."""
     m: Any = recipe.model
     described: dict[str, Any] = {"visual": DINOV2_SIZES[m.dinov2.vit]} if m.visual == "dinov2" else {}
     if (lm := getattr(m, "lm", None)) is not None and lm.name:

@@ -1,4 +1,4 @@
-"""Scores of a split while training: losses and measures of terms, BLEU and its kin, WER, accuracy, over all ranks."""
+"""Scores of a split during training over all ranks: losses and measures of terms, BLEU etc., WER, accuracy."""
 
 from __future__ import annotations
 
@@ -22,36 +22,38 @@ __all__ = ["Scored", "dev_scores", "score_batches", "scoring_limits", "summarise
 
 @dataclass
 class Scored:
-    """One rank's share of a scoring; `dev_scores` joins the shares."""
+    """One rank's share of the scoring; `dev_scores` combines the shares."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    """Each term times what it counts (`Term.counts`), summed over batches."""
+    """Value of each term times its number of items (`Term.counts`), summed over batches."""
     counts: dict[str, float] = field(default_factory=dict)
-    """What each term counts: tokens, clips and so on, so that its mean does not depend on the batches."""
+    """Number of items (tokens, clips ...) of each term, so that its mean does not depend on the batches."""
     clips: int = 0
     sentences: dict[str, str] = field(default_factory=dict)
-    """Name -> sentence, of a system that answers sentences."""
+    """Name -> sentence, for a system that answers sentences."""
     glosses: dict[str, str] = field(default_factory=dict)
-    """Name -> glosses, of a system that recognises."""
+    """Name -> glosses, for a system that recognises glosses."""
     classes: dict[str, list[str]] = field(default_factory=dict)
-    """Name -> the likeliest glosses, of a classifier."""
+    """Name -> the most likely glosses, for a classifier."""
     measured: dict[str, list[tuple[Tensor, ...]]] = field(default_factory=dict)
-    """Term -> what its measure keeps of each batch, on the CPU."""
+    """Term -> values that its measure collected from each batch, on the CPU."""
 
 
 SCORED_CLIPS = 4
-"""Times the clips of a training batch may be scored at once: a beam search holds each clip's states once a beam."""
+"""Maximum size of a scoring batch in training batches, since a beam search holds each clip's states once per beam."""
 
 
 def scoring_limits(plan: Sequence[Sequence[int]], lengths: Sequence[int], recipe: Recipe) -> tuple[int, int | None]:
-    """Most clips and frames of a batch while dev is scored: as many frames as the largest training batch has, since
-    those are known to fit, so that short clips are scored many at a time.
+    """Maximum clips and frames per batch for scoring dev.
 
-    In pretraining it stays at twice the clips of a training batch: a contrast depends on who is in the batch.
+    The frames are those of the largest training batch, which is known to fit in memory, so that many short clips are
+    scored at once.
+
+    In pretraining the limit is twice the clips of a training batch, since a contrastive loss depends on the batch.
 
     Args:
-        plan: the training batches of an epoch.
-        lengths: frames of each training clip.
+        plan: training batches of an epoch.
+        lengths: frames per training clip.
     """
     train = recipe.train
     if recipe.stage == "pretrain":
@@ -69,11 +71,11 @@ def score_batches(
     answers: bool = True,
     precision: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Scored:
-    """Losses, measures and answers of a model, without training.
+    """Compute losses, measures and answers of a model, without training.
 
     Args:
-        answers: also let it answer, as while training (`decode.dev_beams`).
-        precision: makes the context that a pass runs in, such as `Fabric.autocast`; as it is where not given.
+        answers: also compute answers, with `decode.dev_beams`.
+        precision: creates the context of a forward pass, such as `Fabric.autocast`; default: none.
     """
     model.eval()
     terms, decode = recipe.terms, recipe.decode.on_dev()
@@ -108,8 +110,10 @@ def score_batches(
 
 @torch.no_grad()
 def summarise(parts: Sequence[Scored], recipe: Recipe) -> dict[str, float]:
-    """Losses and measures of a split from the shares of all ranks. A loss is the mean over what its term counts, and
-    `loss` their weighted sum, so neither depends on how the split was divided.
+    """Losses and measures of a split from the shares of all ranks.
+
+    Each loss is the mean over its term's items, and `loss` is their weighted sum, so they do not depend on batches and
+    ranks.
 
     Raises:
         ValueError: no clip was scored.
@@ -131,10 +135,10 @@ def summarise(parts: Sequence[Scored], recipe: Recipe) -> dict[str, float]:
 
 
 def dev_scores(parts: Sequence[Scored], samples: Sequence[Sample], recipe: Recipe) -> dict[str, float]:
-    """One set of scores over all ranks, each clip once.
+    """Combine the scores of all ranks, counting each clip once.
 
     Args:
-        parts: what each rank has scored.
+        parts: the share of each rank.
         samples: the dev split, for the references.
     """
     merged = summarise(parts, recipe)

@@ -1,4 +1,4 @@
-"""Where a run trains and in which numbers, checked before anything is loaded; what to do where memory runs out."""
+"""Checks device and precision of a run before anything is loaded, and gives advice if memory runs out."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["check_device", "memory_advice"]
 
 
 def check_device(train: TrainRecipe) -> str:
-    """The device that `train.device` means here: cpu, cuda or mps.
+    """The device selected by `train.device`: cpu, cuda or mps.
 
     Raises:
-        ValueError: a device that is not here, more devices than there are, a precision that the device lacks.
+        ValueError: a missing device, too many devices, or a precision that the device does not support.
     """
     here = torch.cuda.is_available()
     device = train.device.replace("auto", "cuda" if here else "cpu")
     if device == "cuda" and not here:
         raise ValueError(
-            f"train.device=cuda needs a CUDA GPU, and torch {version_of('torch')} sees none here; take "
+            f"train.device=cuda needs a CUDA GPU, but torch {version_of('torch')} finds none here; use "
             f"--train.device=cpu, or a build of torch for this machine's driver"
         )
     if device == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("train.device=mps needs an Apple GPU, and torch sees none here; take --train.device=cpu")
+        raise ValueError("train.device=mps needs an Apple GPU, but torch finds none here; use --train.device=cpu")
     number = torch.cuda.device_count() if device == "cuda" else 1
     if device != "cpu" and train.devices > number:
         raise ValueError(
-            f"train.devices={train.devices} needs as many GPUs on this machine, and there are {number}; take "
+            f"train.devices={train.devices} needs as many GPUs on this machine, but there are {number}; use "
             f"--train.devices={number} and --train.accumulate={train.accumulate * -(-train.devices // number)} for "
             f"steps of about as many clips"
         )
     if device == "cpu" and train.precision == "16-mixed":
-        raise ValueError("train.precision=16-mixed needs a GPU, and this is a CPU; take bf16-mixed or 32-true")
+        raise ValueError("train.precision=16-mixed needs a GPU, but this is a CPU; use bf16-mixed or 32-true")
     if device == "cuda" and train.precision == "bf16-mixed" and not _has_bfloat16():
         raise ValueError(
             f"train.precision=bf16-mixed needs a GPU of compute capability 8.0 or above, and "
@@ -55,17 +55,17 @@ def _has_bfloat16() -> bool:
 def memory_advice(
     recipe: Recipe, batch: Batch | None, what: str, *, training: bool = False, batch_size: int | None = None
 ) -> Iterator[None]:
-    """Answers a GPU that is out of memory in one line: what the batch was, and which keys make it smaller.
+    """Context that turns a GPU out-of-memory error into one line: the batch, and the keys that reduce memory.
 
     Args:
-        recipe: of the run, for the values that its keys have now.
-        batch: what was being computed, where known.
+        recipe: recipe of the run, for the current values of its keys.
+        batch: the batch being computed, if known.
         what: the step, e.g. "training, step 12".
-        training: whether gradients were computed; else keys of training are not named.
-        batch_size: clips of a batch, where it was not the recipe's.
+        training: whether gradients were computed; otherwise training keys are not suggested.
+        batch_size: clips per batch, if not the recipe's.
 
     Raises:
-        ValueError: in place of `torch.OutOfMemoryError`.
+        ValueError: instead of `torch.OutOfMemoryError`.
     """
     try:
         yield

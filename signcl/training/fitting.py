@@ -1,4 +1,4 @@
-"""The door of training: resume or start, and refuse to mix two recipes in one folder."""
+"""Entry point of training: starts or resumes a run, and refuses to mix two recipes in one folder."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ HARMLESS = {
     *("out", "plugins", "logger", "train.workers", "train.device", "train.save_every", "input.cache_gb"),
     *("train.strategy", "train.compile", "train.compile_mode", "train.recompute"),
 }
-"""Recipe values that may change between a run and its resumption. A plugin may have another path."""
+"""Recipe values that may change when a run is resumed. A plugin may have another path."""
 IN_A_STEP = ("train.devices", "train.nodes", "train.accumulate")
-"""They may change too, as long as their product, the batches of a step, stays the same."""
+"""These may also change if their product, the batches of a step, stays the same."""
 
 
 def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: bool = False) -> Path:
-    """Train one run to its end, or go on with one that was stopped.
+    """Train a run to its end, or resume one that was stopped.
 
-    Every plugin that has been imported is named in the run's recipe, also one that came from `--plugins`.
+    The run's recipe names every imported plugin, including those from `--plugins`.
 
     Args:
-        recipe: everything that the run depends on.
-        fresh: start from the beginning even where `recipe.out` holds a run.
-        progress: bars on stderr.
-        profile: say at the end where the time of a step went, and write `profile.json`; see `Profile`.
+        recipe: all settings of the run.
+        fresh: start from the beginning even if `recipe.out` holds a run.
+        progress: show progress bars on stderr.
+        profile: print a profile of the step time at the end and write `profile.json`; see `Profile`.
 
     Returns:
         The run folder.
 
     Raises:
-        ValueError, OSError: a corpus, recipe or folder that cannot be used, or gradients that stay infinite.
-        KeyboardInterrupt: after the state has been written.
+        ValueError, OSError: an unusable corpus, recipe or folder, or gradients that stay non-finite.
+        KeyboardInterrupt: after saving the state.
     """
     if (plugins := with_loaded_plugins(recipe.plugins)) != recipe.plugins:
         recipe = dataclasses.replace(recipe, plugins=plugins)
@@ -63,13 +63,13 @@ def fit(recipe: Recipe, *, fresh: bool = False, progress: bool = True, profile: 
             )
             return folder
         if longer:
-            say(f"{folder} goes on from step {state['step']} with {longer}; the schedule of rates is the longer one's")
+            say(f"{folder} resumes at step {state['step']} with {longer}; learning rates follow the longer schedule")
     loop = Loop(recipe, folder, state, progress=progress, profile=profile)
     with only_writer(folder, "is training") if loop.lead else contextlib.nullcontext():
         if loop.lead and run_folder.state_stamp(folder) != stamp:
             raise ValueError(f"another process trained {folder} while this one was starting; run the command again")
         if fresh and loop.lead:
-            run_folder.clear_run(folder)  # not before everything that the new run needs has been found
+            run_folder.clear_run(folder)  # only after everything that the new run needs was found
         if loop.lead:
             for place in (folder, folder / "state"):
                 clear_unfinished(place)
@@ -80,8 +80,8 @@ LONGER = ("train.epochs", "train.max_steps")
 
 
 def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Refuse a recipe that would make another run; what is larger where it only trains longer, else ""."""
-    with contextlib.suppress(ValueError):  # keys that came since take their defaults; one that went is a difference
+    """Raise ValueError if the recipe differs; return the increased values if it only trains longer, else ""."""
+    with contextlib.suppress(ValueError):  # new keys take their defaults; a removed key is a difference
         old = recipe_to_dict(recipe_from_dict(of_today(old)))
     a, b = _flat(old), _flat(new)
     same_step = math.prod(a.get(k, 1) for k in IN_A_STEP) == math.prod(b.get(k, 1) for k in IN_A_STEP)
@@ -93,13 +93,13 @@ def _same_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> str:
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ValueError(
             f"{folder} holds a run with another recipe ({key}: {a.get(key)} there, {b.get(key)} here{more}); "
-            f"choose another folder with --out=, or train anew with --fresh"
+            f"choose another folder with --out=, or train again with --fresh"
         )
     return " and ".join(f"{key}={b.get(key)} (before: {a.get(key)})" for key in grown)
 
 
 def _at_least(new: int | None, old: int | None) -> bool:
-    """Whether a limit is no lower than before; None is no limit."""
+    """Whether a limit is at least as high as before; None is no limit."""
     return new is None or (old is not None and new >= old)
 
 

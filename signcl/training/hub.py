@@ -1,7 +1,7 @@
-"""Runs by hub id: `org/name` and `org/name@revision` become a local folder, and nothing else asks the hub for a run.
+"""Runs by hub id: downloads `org/name` or `org/name@revision` to a local folder. Only this file fetches runs.
 
-A downloaded run is read like any folder of a stranger (docs/security.md). Only the files that a run needs are fetched,
-by their exact names: no code, no pickle, nothing outside the folder.
+A downloaded run is untrusted, like any folder from somebody else (docs/security.md). Only the files that a run needs
+are fetched, by exact name: no code, no pickle, nothing outside the folder.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ RUN_FILES = (
     *("sentence_vectors.safetensors", "confidence.json", "confidence.safetensors", "scores.json", "metrics.jsonl"),
     *(f"pretrained_tokenizer/{name}" for name in TOKENIZER),
 )
-"""What a run on the hub may hold, beside its README.md."""
+"""Files of a run on the hub, besides its README.md."""
 
 MARK = "hf://"
-"""What may stand before a hub id, where a folder here has the name of the organisation."""
+"""Optional prefix of a hub id, for when a local folder has the name of the organisation."""
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(\S+))?")
 FILES = {
     *(".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".yaml", ".yml", ".json"),
     *(".jsonl", ".tsv", ".csv", ".txt", ".html", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif", ".pose", ".gz"),
 }
-"""Endings by which a name is one of a file, whether the file is there or not."""
+"""Endings that mark a name as a file, whether it exists or not."""
 SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)")
 
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository of the hub and one of its revisions."""
+    """A hub repository with a revision."""
 
     repo: str
-    """As `org/name`."""
+    """The repository as `org/name`."""
     revision: str | None = None
     """A branch, tag or commit; None: the newest commit of `main`."""
 
@@ -72,13 +72,13 @@ class HubName:
 
 
 def hub_name(source: str | Path) -> HubName | None:
-    """The hub id that a name means; None where it means a path.
+    """Parse a hub id; None if the name is a path.
 
-    A folder or file that exists is a path. So is a name whose first part is a folder here, because it is then more
-    likely a typo in a path than a hub id; `hf://org/name` means the hub whatever is here.
+    An existing folder or file is a path. So is a name whose first part is a local folder, which is more likely a typo
+    in a path than a hub id. `hf://org/name` always means the hub.
 
     Raises:
-        ValueError: `hf://` before what is no hub id.
+        ValueError: `hf://` before an invalid hub id.
     """
     text = str(source)
     match = ID.fullmatch(text.removeprefix(MARK))
@@ -95,17 +95,17 @@ def hub_name(source: str | Path) -> HubName | None:
 
 
 def is_hub_id(source: str | Path) -> bool:
-    """Whether a name has the form of a hub id, whatever is here; one that begins with `runs` does not."""
+    """Whether a name has the form of a hub id, regardless of local files; a name that begins with `runs` does not."""
     return ID.fullmatch(str(source)) is not None and not str(source).startswith("runs/")
 
 
 def local_run(source: str | Path) -> Path:
-    """The folder of a run that is named by a path, `demo:NAME` or a hub id; a run on the hub is downloaded first.
+    """The local folder of a run named by a path, `demo:NAME` or a hub id; runs on the hub are downloaded first.
 
-    Without a connection an earlier download is taken. What verbs write goes into the folder of the download.
+    Without a connection an earlier download is used. Commands write their results into the downloaded folder.
 
     Raises:
-        FileNotFoundError: no such repository or revision, one that may not be read, or one that is no signcl run.
+        FileNotFoundError: the repository or revision does not exist, may not be read, or is not a signcl run.
         OSError: the hub cannot be reached, or the download fails.
     """
     name = hub_name(source)
@@ -119,14 +119,14 @@ def local_run(source: str | Path) -> Path:
             held = [
                 file.rfilename for file in HfApi(**user).model_info(name.repo, revision=name.revision).siblings or ()
             ]
-        except Exception as error:  # of several libraries
+        except Exception as error:  # from several libraries
             if not _is_no_connection(error):
                 raise
-            folder, why = _earlier_download(name, error), ", an earlier download, since the hub cannot be asked"
+            folder, why = _earlier_download(name, error), ", an earlier download, since the hub cannot be reached"
         else:
-            if "recipe.yaml" not in held:  # nothing of what is no run is downloaded
+            if "recipe.yaml" not in held:  # download nothing if it is not a run
                 raise FileNotFoundError(
-                    f"{name} on the hub is no signcl run: it has no recipe.yaml; `signcl push RUN org/name` uploads one"
+                    f"{name} on the hub is not a signcl run: no recipe.yaml; `signcl push RUN org/name` uploads one"
                 )
             found = snapshot_download(name.repo, revision=name.revision, allow_patterns=list(RUN_FILES), **user)
             folder, why = Path(found), ""
@@ -135,7 +135,7 @@ def local_run(source: str | Path) -> Path:
 
 
 def _earlier_download(name: HubName, why: Exception) -> Path:
-    """The folder of an earlier download; `why`, the reason not to ask the hub, is raised where there is none."""
+    """The folder of an earlier download; if there is none, raises an error with `why`, the failure to reach the hub."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -149,26 +149,26 @@ def _earlier_download(name: HubName, why: Exception) -> Path:
 
 
 def copy_run(downloaded: Path, out: Path | None = None) -> Path:
-    """A folder of one's own from a downloaded run.
+    """Copy a downloaded run to a new run folder.
 
     Args:
-        downloaded: what `local_run` gave.
+        downloaded: result of `local_run`.
         out: the new run folder; None: runs/NAME of the repository.
 
     Raises:
-        FileNotFoundError: no run there.
-        ValueError: a folder that holds something already.
+        FileNotFoundError: `downloaded` holds no run.
+        ValueError: the new folder is not empty.
     """
     label = hub_label(downloaded)
     if not (downloaded / "recipe.yaml").is_file():
         raise FileNotFoundError(f"no run at {downloaded}; a name such as org/name on the hub is needed")
     if not label:
-        raise ValueError(f"{downloaded} is a run folder on this machine already; copy it as you copy any folder")
+        raise ValueError(f"{downloaded} is already a local run folder; copy it like any folder")
     to = out or Path("runs") / label.partition("@")[0].partition("/")[2]
     if not is_empty(to):
-        raise ValueError(f"{to} holds something already; choose another folder with -o")
+        raise ValueError(f"{to} is not empty; choose another folder with -o")
     verify(downloaded, ["model.safetensors", *BESIDE_WEIGHTS])
-    for name in sorted(RUN_FILES, key=lambda name: name == "recipe.yaml"):  # which makes a folder a run
+    for name in sorted(RUN_FILES, key=lambda name: name == "recipe.yaml"):  # copied last: it marks a run
         if (downloaded / name).is_file():
             with atomic_write(to / name) as temporary:
                 shutil.copyfile(downloaded / name, temporary)
@@ -176,7 +176,7 @@ def copy_run(downloaded: Path, out: Path | None = None) -> Path:
 
 
 def hub_label(folder: Path) -> str:
-    """What to call a run in the cache of downloads, as `org/name@1a2b3c4`; empty for any other folder."""
+    """Name of a run in the download cache, as `org/name@1a2b3c4`; empty for any other folder."""
     snapshots = folder.absolute().parent
     match = SNAPSHOT.fullmatch(snapshots.parent.name)
     if snapshots.name != "snapshots" or match is None:
@@ -186,7 +186,7 @@ def hub_label(folder: Path) -> str:
 
 @contextlib.contextmanager
 def quiet_bars() -> Iterator[None]:
-    """No progress bars of the hub's library where nobody looks at a terminal."""
+    """Context without progress bars of huggingface_hub if stderr is not a terminal."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
@@ -201,11 +201,11 @@ def quiet_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub_mistakes(name: HubName, *, pushing: bool = False) -> Iterator[None]:
-    """Answer the errors of the hub's library with one line that says what to do.
+    """Context that turns errors of huggingface_hub into one line that says what to do.
 
     Args:
-        name: what was asked for.
-        pushing: whether it was to be written.
+        name: the requested repository.
+        pushing: whether the operation is an upload.
     """
     from huggingface_hub import errors
 
@@ -231,7 +231,7 @@ def hub_mistakes(name: HubName, *, pushing: bool = False) -> Iterator[None]:
             f"if it is private, log in with a token that may read it: `hf auth login`"
         ) from None
     except errors.HFValidationError:
-        raise ValueError(f"{name.repo} is no name that the hub allows; a run folder or org/name is needed") from None
+        raise ValueError(f"{name.repo} is not a valid hub name; a run folder or org/name is needed") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         reason = error.server_message or _first_line(error)
@@ -246,7 +246,7 @@ def hub_mistakes(name: HubName, *, pushing: bool = False) -> Iterator[None]:
 
 
 def _is_no_connection(error: BaseException) -> bool:
-    """Whether the hub was not reached: no network, no answer, or HF_HUB_OFFLINE."""
+    """Whether the hub could not be reached: no network, no response, or HF_HUB_OFFLINE."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     return isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) or type(error).__module__.startswith(
@@ -255,12 +255,12 @@ def _is_no_connection(error: BaseException) -> bool:
 
 
 def _unreachable(name: HubName, error: BaseException) -> str:
-    """Why a run is not here, where the hub could not be asked."""
+    """The message for a run that is not available locally while the hub cannot be reached."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
         return (
-            f"no run folder at {name}, no earlier download of it, and HF_HUB_OFFLINE forbids to ask the hub; unset "
+            f"no run folder at {name}, no earlier download of it, and HF_HUB_OFFLINE blocks access to the hub; unset "
             f"HF_HUB_OFFLINE, or give a run folder"
         )
     return (
@@ -276,12 +276,12 @@ def _endpoint() -> str:
 
 
 def _revisions(repo: str) -> list[str]:
-    """Branches and tags of a repository, as far as the hub tells."""
+    """Branches and tags of a repository, if the hub returns them."""
     from huggingface_hub import list_repo_refs
 
     try:
         refs = list_repo_refs(repo)
-    except Exception:  # this is advice for a message, which can do without
+    except Exception:  # only a hint for a message, so optional
         return []
     return [ref.name for ref in (*refs.branches, *refs.tags)]
 

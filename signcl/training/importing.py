@@ -1,4 +1,4 @@
-"""An official checkpoint into a run folder, which every verb then takes: `signcl import`."""
+"""`signcl import`: converts an official checkpoint to a run folder that every command accepts."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from signcl.training.runs import build_model
 __all__ = ["Imported", "checkpoint_kinds", "import_checkpoint"]
 
 COUNTERS = r".*num_batches_tracked"
-"""Batch counters, which old files do not have and nothing reads."""
+"""Batch counters, which old files lack and nothing reads."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A run folder made of an official checkpoint, and what became of every tensor."""
+    """A run folder made from an official checkpoint, and what happened to every tensor."""
 
     folder: Path
     kind: str
-    """Of the checkpoint."""
+    """Kind of checkpoint."""
     system: str
     file: str
     mapped: Mapping[str, str]
     """Our name -> theirs."""
     left: Mapping[str, str]
-    """Their name -> why it has no place here."""
+    """Their name -> why it is not used."""
     fresh: Mapping[str, str]
     """Our name -> why the checkpoint has no value for it."""
     assumed: Mapping[str, Any]
-    """Recipe values that the file does not tell, as published."""
+    """Recipe values that the file does not contain, taken as published."""
     parameters: int
 
     def __str__(self) -> str:
@@ -58,12 +58,12 @@ class Imported:
         )
         if self.assumed:
             told = ", ".join(f"--model.{key}={value}" for key, value in self.assumed.items())
-            lines.append(f"not told by the file, taken as published: {told}")
+            lines.append(f"not in the file, taken as published: {told}")
         return "\n".join(lines)
 
 
 def checkpoint_kinds() -> dict[str, type[System]]:
-    """Kinds of official checkpoints -> the system that reads each."""
+    """Kinds of official checkpoints -> the system that reads them."""
     return {system.checkpoint: system for _, system in SYSTEMS.loadable() if system.checkpoint}
 
 
@@ -76,24 +76,26 @@ def import_checkpoint(
     overrides: Sequence[str] = (),
     beside: Mapping[str, str | Path] | None = None,
 ) -> Imported:
-    """Make a run folder of an official checkpoint.
+    """Convert an official checkpoint to a run folder.
 
     Args:
         kind: one of `checkpoint_kinds`.
-        file: the checkpoint; it is read as data, nothing in it is run.
-        out: the run folder; must not hold a run. Empty: runs/imported/KIND-FILE.
-        recipe: a recipe file for what a checkpoint does not tell: corpus, text, training.
-        overrides: `key.sub=value`, as of `signcl fit`.
-        beside: files that belong to the checkpoint, by what they are: `words`, `glosses`, `config`, `pieces`.
+        file: the checkpoint, read as data without executing code.
+        out: the new run folder. Empty: runs/imported/KIND-FILE.
+        recipe: a recipe file for values that a checkpoint does not contain: corpus, text, training.
+        overrides: `key.sub=value`, as in `signcl fit`.
+        beside: files that belong to the checkpoint, by kind: `words`, `glosses`, `config`, `pieces`.
 
     Raises:
-        FileNotFoundError: a file that is not there.
-        ValueError: a checkpoint of another kind (which is named), damaged, incomplete or with code in it, a vocabulary
-            that does not fit, a folder that holds a run.
+        FileNotFoundError: a missing file.
+        ValueError: the checkpoint is of another kind (which is named), damaged, incomplete or contains code; a
+            vocabulary does not fit; or the folder already holds a run.
     """
     kinds, file = checkpoint_kinds(), Path(file)
     if kind not in kinds:
-        raise ValueError(f"{kind!r} is no kind of checkpoint; known are {', '.join(kinds)}{did_you_mean(kind, kinds)}")
+        raise ValueError(
+            f"{kind!r} is not a kind of checkpoint; known are {', '.join(kinds)}{did_you_mean(kind, kinds)}"
+        )
     folder = Path(out or f"runs/imported/{kind}-{file.stem}")
     if (folder / "recipe.yaml").exists():
         raise ValueError(f"{folder} holds a run already; choose another folder with --out")
@@ -128,8 +130,8 @@ def import_checkpoint(
 
 
 def _check_kind(given: Checkpoint, kind: str, kinds: Mapping[str, type[System]]) -> None:
-    """Refuse a checkpoint of another kind, and name that kind where it is known."""
-    # GASLT has every mark of neccam/slt and more: the kind with the most marks is the right one
+    """Raise ValueError for a checkpoint of another kind; names that kind if it is known."""
+    # GASLT has all marks of neccam/slt and more, so choose the kind with the most marks
     fitting = {other: len(system.checkpoint_marks) for other, system in kinds.items() if _fits(given, system)}
     if fitting:
         best = max(fitting, key=lambda other: (fitting[other], other == kind))
@@ -138,7 +140,7 @@ def _check_kind(given: Checkpoint, kind: str, kinds: Mapping[str, type[System]])
         raise ValueError(f"{given.file} is a checkpoint of kind {best}, not {kind}: signcl import {best} ...")
     lacking = [mark for mark in kinds[kind].checkpoint_marks if not _has(given, mark)]
     raise ValueError(
-        f"{given.file} is no checkpoint of kind {kind}, nor of any other that is known ({', '.join(kinds)}): it has no "
+        f"{given.file} is not a checkpoint of kind {kind}, nor of any other known kind ({', '.join(kinds)}): it has no "
         f"{lacking[0]}; its first tensors are {', '.join(list(given.tensors)[:3])}"
     )
 
@@ -154,7 +156,7 @@ def _has(given: Checkpoint, mark: str) -> bool:
 def _recipe(
     found: Published, system: type[System], folder: Path, base: str | Path | None, overrides: Sequence[str]
 ) -> Recipe:
-    """The recipe of the run: the base file's, what the checkpoint tells, then the user's own values."""
+    """The recipe of the run: the base file, then values from the checkpoint, then the user's overrides."""
     data: dict[str, Any] = {} if base is None else read_yaml(find_recipe(base))
     name = found.system or str(system.Config().name)
     data |= {"stage": system_class(name).stage, "out": str(folder)}
@@ -171,7 +173,7 @@ def _recipe(
 
 
 def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
-    """The published tokenizer that the recipe names, for checkpoints that do not carry their own."""
+    """The published tokenizer that the recipe names, for checkpoints without one."""
     text = recipe.text
     if recipe.system.answers in ("glosses", "classes"):  # it never writes a sentence
         return VocabularyTokenizer([])
@@ -184,7 +186,7 @@ def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
 
 
 def _load(model: nn.Module, found: Published, file: Path) -> dict[str, str]:
-    """Fill the model, all or nothing; the tensors that stay fresh, with the reason of each."""
+    """Load the model, all or nothing; returns the tensors that stay random, with reasons."""
     own, new = model.state_dict(), found.taken.tensors
     names = found.taken.names
     wrong = [
@@ -196,7 +198,7 @@ def _load(model: nn.Module, found: Published, file: Path) -> dict[str, str]:
     if wrong:
         raise ValueError(f"{file}: {len(wrong)} of {len(new)} tensors do not fit, first {wrong[0]}{_advice(wrong[0])}")
     places = {_place(own[name]) for name in new}
-    reasons = {COUNTERS: "a batch counter, which the file does not have", **found.fresh}
+    reasons = {COUNTERS: "a batch counter, missing from the file", **found.fresh}
     fresh: dict[str, str] = {}
     missing = []
     for name in own:
@@ -221,7 +223,7 @@ def _place(tensor: Tensor) -> tuple[int, torch.Size]:
 
 def _advice(wrong: str) -> str:
     if any(part in wrong for part in ("shared.weight", "lm_head", "embed_tokens", "words.weight")):
-        return "; the first number is that of words: name the tokenizer that the checkpoint was trained with"
+        return "; the first number is the vocabulary size: name the tokenizer that the checkpoint was trained with"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Where a run's numbers go beside metrics.jsonl: TensorBoard, Weights & Biases, MLflow, as `logger` in a recipe says.
+"""Loggers besides metrics.jsonl: TensorBoard, Weights & Biases and MLflow, selected by `logger` in a recipe.
 
-The last two are optional packages. Projects, servers and offline use are set up by their own environment variables
-(docs/loggers.md). A run that goes on writes into the same run there, whose id the run folder keeps.
+The last two are optional packages. Their own environment variables set projects, servers and offline use
+(docs/loggers.md). A resumed run continues its run in the logger, whose id is saved in the run folder.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from signcl.data.progress import say
 __all__ = ["IDS", "Logger", "check_loggers", "start_loggers"]
 
 IDS = "loggers.json"
-"""The file of a run folder with the ids of its runs elsewhere."""
+"""File in a run folder with the ids of its runs in the loggers."""
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow"}
-"""Packages that a logger needs and signcl does not."""
+"""Optional packages that loggers need."""
 PROJECT = "signcl"
-"""The project of W&B and the experiment of MLflow, where their own variables name none."""
+"""Default W&B project and MLflow experiment."""
 PARAMETERS = 100
-"""MLflow takes so many at a time, and cuts their values at 500 characters."""
+"""Parameters that MLflow accepts per request; it truncates values at 500 characters."""
 
 
 class Logger(Protocol):
-    """One place that takes numbers."""
+    """Interface of a logger."""
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Values by name, such as `train/loss`, of an optimizer step."""
+        """Log values by name, such as `train/loss`, for an optimizer step."""
 
     def close(self, *, finished: bool) -> None:
-        """The end of the run, or a stop."""
+        """Called at the end of the run, or when it is stopped."""
 
 
 class TensorBoardLogger:
@@ -53,12 +53,12 @@ class TensorBoardLogger:
             self.writer.add_scalar(name, value, step)
 
     def close(self, *, finished: bool) -> None:
-        """Write what is still held."""
+        """Flush and close."""
         self.writer.close()
 
 
 class WandbLogger:
-    """A run of Weights & Biases; its files lie in the run folder, under `wandb`."""
+    """A Weights & Biases run; its files are in the run folder, under `wandb`."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], kept: str | None) -> None:
         import wandb
@@ -73,10 +73,10 @@ class WandbLogger:
         )
         self.id = str(self.run.id)
         self.run.define_metric("step")
-        self.run.define_metric("*", step_metric="step")  # its own counter refuses to go back, as a resumed run does
+        self.run.define_metric("*", step_metric="step")  # W&B's own step cannot go back, as a resumed run does
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Hand values to its process, which sends them."""
+        """Pass values to W&B's process, which sends them."""
         self.run.log({**values, "step": step})
 
     def close(self, *, finished: bool) -> None:
@@ -85,7 +85,7 @@ class WandbLogger:
 
 
 class MlflowLogger:
-    """A run of MLflow."""
+    """An MLflow run."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], kept: str | None) -> None:
         from mlflow import MlflowClient
@@ -99,7 +99,7 @@ class MlflowLogger:
         self._write_parameters(settings)
 
     def _experiment(self) -> str:
-        """The id of the experiment, which is made where there is none."""
+        """The id of the experiment, which is created if it does not exist."""
         if number := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             return number
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
@@ -114,37 +114,37 @@ class MlflowLogger:
             self.client.log_batch(self.id, params=rows[start : start + PARAMETERS])
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Send values; a server that is gone does not stop the training, and is named once."""
+        """Send values; a server failure does not stop training and is reported once."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         try:
             self.client.log_batch(self.id, [Metric(name, float(value), now, step) for name, value in values.items()])
-        except Exception as error:  # of its own, of requests, of a database
+        except Exception as error:  # from MLflow, requests or a database
             if not self.failed:
-                say(f"logger: MLflow takes no values ({_line(error)}); training goes on, metrics.jsonl has all of them")
+                say(f"logger: MLflow accepts no values ({_line(error)}); training continues, metrics.jsonl has them")
             self.failed = True
 
     def close(self, *, finished: bool) -> None:
-        """Say how the run ended."""
+        """Set the final status of the run."""
         try:
             self.client.set_terminated(self.id, "FINISHED" if finished else "KILLED")
         except Exception as error:
-            say(f"logger: MLflow was not told of the end ({_line(error)})")
+            say(f"logger: MLflow could not set the final status ({_line(error)})")
 
 
 ELSEWHERE: dict[str, Callable[[Path, dict[str, Any], str | None], Any]] = {"wandb": WandbLogger, "mlflow": MlflowLogger}
 ADVICE = {
     "wandb": "`wandb login`, or WANDB_MODE=offline to send it later",
-    "mlflow": "MLFLOW_TRACKING_URI says where it writes; docs/loggers.md has examples",
+    "mlflow": "MLFLOW_TRACKING_URI sets where it writes; docs/loggers.md has examples",
 }
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Refuse loggers whose package is not installed, before anything is read or trained.
+    """Check that the loggers' packages are installed, before anything is read or trained.
 
     Raises:
-        ValueError: says the command that installs it.
+        ValueError: a missing package; names the command to install it.
     """
     for name in names:
         package = PACKAGES.get(name)
@@ -153,17 +153,17 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def start_loggers(names: Sequence[str], folder: Path, step: int, settings: dict[str, Any]) -> list[Logger]:
-    """The loggers of a run, which go on where it was stopped.
+    """Start the loggers of a run, or continue them after a resumption.
 
     Args:
-        step: optimizer steps that are done; at 0 a run elsewhere is a new one.
-        settings: the recipe, for those that show it.
+        step: completed optimizer steps; at 0 a new run is created in the loggers.
+        settings: the recipe, for loggers that show it.
 
     Raises:
-        ValueError: a logger that cannot start, with the reason.
+        ValueError: a logger cannot start; gives the reason.
     """
     if not step:
-        for events in folder.glob("events.out.tfevents.*"):  # of an earlier run
+        for events in folder.glob("events.out.tfevents.*"):  # from an earlier run
             events.unlink()
     path = folder / IDS
     ids: dict[str, str] = {}
@@ -176,7 +176,7 @@ def start_loggers(names: Sequence[str], folder: Path, step: int, settings: dict[
             continue
         try:
             logger = ELSEWHERE[name](folder, settings, ids.get(name))
-        except Exception as error:  # each package has its own kinds
+        except Exception as error:  # each package has its own types
             for started in loggers:
                 started.close(finished=False)
             raise ValueError(f"logger: {name} cannot start ({_line(error)}); {ADVICE[name]}") from None

@@ -1,4 +1,4 @@
-"""The loop of one run: set-up, epochs, steps, scoring, state. `run` is the order of things."""
+"""The training loop of one run: set-up, epochs, steps, scoring, state. `run` shows the overall order."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ from signcl.training.views import augmented
 __all__ = ["Loop"]
 
 LOG_EVERY = 10
-"""Optimizer steps between log lines; between them the host reads nothing from the device."""
+"""Optimizer steps between log lines; in between, the host reads nothing from the device."""
 SAVE_APART = 10
-"""Times as long as a resumable state took to write, before an epoch's end writes the next one."""
+"""Minimum time between resumable states, as a multiple of the time to write one."""
 RESTORED = ("step", "epoch", "seconds", "best", "bad", "broken", "cut", "damaged")
 
 
 LARGE = 10_000_000
-"""Parameters from which on activations are estimated before training, which takes a few seconds."""
+"""Number of parameters above which memory for activations is estimated before training, which takes a few seconds."""
 
 
 def _sharding(train: TrainRecipe) -> Any:
-    """Fabric's strategy for weights that are shared out over all ranks (FSDP2; on CPUs too, through gloo)."""
+    """Fabric's strategy for sharding weights over all ranks (FSDP2; also on CPUs, with gloo)."""
     from lightning_fabric.strategies import ModelParallelStrategy
 
     return ModelParallelStrategy(
@@ -81,7 +81,7 @@ def _sharding(train: TrainRecipe) -> Any:
 
 
 class Loop:
-    """One run in the making; see `signcl.training.fit`."""
+    """Trains one run; see `signcl.training.fit`."""
 
     def __init__(
         self, recipe: Recipe, folder: Path, state: dict[str, Any] | None, *, progress: bool, profile: bool = False
@@ -91,7 +91,7 @@ class Loop:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         train = recipe.train
         device = check_device(train)
-        torch.set_float32_matmul_precision(train.matmul_precision)  # before Fabric, which warns where nobody has chosen
+        torch.set_float32_matmul_precision(train.matmul_precision)  # before Fabric, which warns if it is not set
         self.sharded = train.strategy == "fsdp"
         try:
             self.fabric = Fabric(
@@ -109,7 +109,7 @@ class Loop:
         self.lead = self.fabric.global_rank == 0
         self.profile = Profile(self.fabric.device, on=profile)
         self.material = prepare(recipe)
-        torch.manual_seed(train.seed)  # every rank starts from the same weights
+        torch.manual_seed(train.seed)  # same initial weights on every rank
         data = self.material
         described = None if state is None else run_folder.read_architecture(folder)
         self.model = build_model(recipe, data.tokenizer, data.feature_dim, data.glosses, data.targets, described)
@@ -119,7 +119,7 @@ class Loop:
         if train.frozen_precision == "bf16":
             keep_frozen_in_bf16(self.model)
         if state is not None:
-            self.model.load_state_dict(state["model"])  # before it is sharded
+            self.model.load_state_dict(state["model"])  # before sharding
         self._prepare_layers()
         gather = (lambda rows: gather_rows(self.fabric, rows)) if self.fabric.world_size > 1 else None
         self.objective = Objective(self.model, recipe, self.material.tokenizer.pad_id, gather)
@@ -138,21 +138,21 @@ class Loop:
         if train.max_steps is not None:
             self.total = min(self.total, train.max_steps)
         self.step = self.epoch = self.bad = 0
-        self.seconds = self.save_seconds = self.saved_at = 0.0  # the first epoch's end is always saved
+        self.seconds = self.save_seconds = self.saved_at = 0.0  # always saves after the first epoch
         self.best: float | None = None
         self.broken: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
-        self.cut: dict[str, bool] = {}  # a dict for its order; training clips whose sentence was cut
+        self.cut: dict[str, bool] = {}  # training clips with truncated sentences; a dict keeps their order
         self.too_short: set[str] = set()
         self.adaptation = Adaptation()
         self.star = "  * (the best on dev so far: these weights are kept)"  # explained once
-        self.noted: dict[str, dict[str, int]] = {}  # as of the last save
+        self.noted: dict[str, dict[str, int]] = {}  # at the last save
         self.fingerprints = self._fingerprints()
         if state is not None:
             self._restore(state)
 
     def _prepare_layers(self) -> None:
-        """Compile and recompute the repeated layers, as the recipe says."""
+        """Set up compilation and activation checkpointing of the repeated layers, as in the recipe."""
         train = self.recipe.train
         if train.compile:
             mode = None if train.compile_mode == "default" else train.compile_mode
@@ -166,14 +166,14 @@ class Loop:
 
     def _restore(self, state: dict[str, Any]) -> None:
         before = state.get("corpus", {})
-        if isinstance(before, int):  # a run of version 0.1 knows names and sentences alone
+        if isinstance(before, int):  # runs of version 0.1 store only names and sentences
             changed = [] if before == self._names_and_sentences() else ["train"]
         else:
             changed = changed_data(before, self.fingerprints)
         if changed:
             raise ValueError(
-                f"{self.recipe.corpus.root} has changed since {self.folder} was begun ({', '.join(changed)}); put it "
-                f"back, choose another folder with --out=, or train anew with --fresh"
+                f"{self.recipe.corpus.root} has changed since {self.folder} was begun ({', '.join(changed)}); restore "
+                f"it, choose another folder with --out=, or train again with --fresh"
             )
         self.optimizer.load_state_dict(local_optimizer_state(self.optimizer, state["optimizer"]))
         self.fabric._precision.load_state_dict(state.get("precision", {}))  # the loss scale of 16-mixed
@@ -182,13 +182,13 @@ class Loop:
         self.initialised = state["initialised"]
         for name in RESTORED:
             setattr(self, name, state.get(name, getattr(self, name)))
-        if self.lead:  # counts are summed over ranks when they are saved
+        if self.lead:  # saved counts are sums over ranks
             self.objective.noted = state.get("noted", {})
-        if self.step < self.epoch * self.steps_per_epoch:  # max_steps ended it in an epoch, which goes on now
+        if self.step < self.epoch * self.steps_per_epoch:  # max_steps stopped it within an epoch, which continues now
             self.epoch = self.step // self.steps_per_epoch
 
     def _fingerprints(self) -> dict[str, str]:
-        """What the training depends on in its corpus."""
+        """Fingerprints of the corpus data that training depends on."""
         data = self.material
         classes = None if data.glosses is None else data.glosses.glosses
         return data_fingerprints(data.train.samples, data.dev.samples, classes)
@@ -197,7 +197,7 @@ class Loop:
         return zlib.crc32("\n".join(f"{s.name}\t{s.text}" for s in self.material.train.samples).encode())
 
     def run(self) -> Path:
-        """Train, score, save; the run folder."""
+        """Train, score and save; returns the run folder."""
         self.started = time.perf_counter() - self.seconds
         if self.lead:
             data = self.material
@@ -217,7 +217,7 @@ class Loop:
         try:
             bar_of_steps = track("training", total=self.total, done=self.step, show=self.progress and self.lead)
             with sigterm_stops(), bar_of_steps as bar:
-                # by epochs, not steps: a run that was stopped while it scored still has to score
+                # by epochs, not steps: a run that was stopped during scoring must still score
                 while not self._ended():
                     self._epoch(bar)
         except BaseException as stopped:
@@ -226,7 +226,7 @@ class Loop:
             if self.lead:
                 self.record.close(finished=False)
             if self.lead and isinstance(stopped, KeyboardInterrupt):
-                say(f"stopped at step {self.step} of {self.total}; the same command goes on from there")
+                say(f"stopped at step {self.step} of {self.total}; the same command resumes there")
             raise
         finally:
             self.loader.close()
@@ -238,13 +238,13 @@ class Loop:
         return self.folder
 
     def numbers(self) -> str:
-        """The precision of the run, in words."""
+        """The precision of the run, as text."""
         train = self.recipe.train
         products = f", float32 products {train.matmul_precision}" if self.fabric.device.type == "cuda" else ""
         return f"{train.precision}{products}"
 
     def memory(self, parameters: int, *, estimate: bool = False) -> Memory:
-        """What the run needs on each device. Activations are estimated for large models, or on request."""
+        """Memory that the run needs on each device. Activations are estimated for large models, or on request."""
         train, data, activations = self.recipe.train, self.material.train, None
         if (estimate or parameters >= LARGE) and not self.sharded and not train.compile:
             lengths = self.material.train_lengths
@@ -261,7 +261,7 @@ class Loop:
         return stalled or self.epoch * self.steps_per_epoch >= self.total
 
     def plan(self, epoch: int, *, every_rank: bool = False) -> list[list[int]]:
-        """The training batches of an epoch: of this rank, or of every rank, which is the same on each."""
+        """The training batches of an epoch, for this rank or for all ranks; identical on every rank."""
         train = self.recipe.train
         drawn = None
         if train.language_temperature is not None:
@@ -283,7 +283,7 @@ class Loop:
     def _epoch(self, bar: Bar) -> None:
         train, data = self.recipe.train, self.material.train
         plan = self.plan(self.epoch)
-        # the number of batches of an epoch can differ by a few when frames are counted; steps are those of epoch 0
+        # with batch_frames, epochs can differ by a few batches; the number of steps is that of epoch 0
         groups = [plan[i : i + train.accumulate] for i in range(0, len(plan), train.accumulate)]
         groups = (groups * 2)[: self.steps_per_epoch]
         groups = groups[self.step - self.epoch * self.steps_per_epoch :]
@@ -312,19 +312,19 @@ class Loop:
             self.epoch += 1
             if scores is not None:
                 self._take(scores)
-            if not self._ended() and self._worth_saving():  # the last state is saved as that of a finished run
+            if not self._ended() and self._worth_saving():  # the last state is saved as finished
                 self._save()
 
     def _worth_saving(self) -> bool:
-        """Whether training since the last state took ten times as long as writing it; short epochs share a state.
+        """Whether training since the last save took ten times as long as the save, so that short epochs share one.
 
-        Several processes would have to agree on their clocks: they save at every epoch's end.
+        With several processes, whose clocks differ, it is always true.
         """
         since = time.perf_counter() - self.saved_at
         return self.fabric.world_size > 1 or since >= SAVE_APART * self.save_seconds
 
     def timed_steps(self, count: int) -> float:
-        """Seconds of a training step: the mean of some, spread over the first epoch, after one that is not counted."""
+        """Mean seconds of `count` training steps spread over the first epoch, after one warm-up step."""
         size, data = self.recipe.train.accumulate, self.material.train
         plan = self.plan(0)
         groups = [plan[i : i + size] for i in range(0, len(plan), size)]
@@ -338,13 +338,13 @@ class Loop:
         return (self._now() - started) / count
 
     def _now(self) -> float:
-        """The time when the device has done what it was given."""
+        """The current time, after waiting for the device to finish."""
         if self.fabric.device.type == "cuda":
             torch.cuda.synchronize(self.fabric.device)
         return time.perf_counter()
 
     def _usable(self, loaded: Loaded) -> Batch | None:
-        """A training batch on the device; what its worker has found is kept."""
+        """Move a training batch to the device, and record the problems that its worker found."""
         self.cut |= dict.fromkeys(loaded.cut, True)
         self.damaged |= dict(loaded.damaged)
         batch = usable(loaded, self.broken, self.recipe.corpus.on_broken)
@@ -357,7 +357,7 @@ class Loop:
         return None if self.material.glosses is None else len(self.material.glosses)
 
     def _note_too_short(self, batch: Batch) -> None:
-        """Remember the clips with fewer steps than their glosses need, while the batch is still on the host."""
+        """Record clips with fewer steps than their glosses need, while the batch is still on the host."""
         if batch.glosses is None or batch.gloss_lengths is None:
             return
         steps = self.model.step_lengths(batch.lengths)  # type: ignore[operator]
@@ -371,13 +371,13 @@ class Loop:
         self.too_short.update(names)
 
     def _train_step(self, loaded: list[Batch | None]) -> None:
-        """One optimizer step over the micro-batches; nothing is updated when the gradient is not finite."""
+        """One optimizer step over the micro-batches; it is skipped if the gradient is not finite."""
         train, fabric = self.recipe.train, self.fabric
         batches = [batch for batch in loaded if batch is not None]
-        if not batches or (len(batches) < len(loaded) and fabric.world_size > 1):  # other ranks would wait for it
+        if not batches or (len(batches) < len(loaded) and fabric.world_size > 1):  # other ranks would wait
             if fabric.world_size > 1 or len(self.broken) >= len(self.material.train):
                 first = next(iter(self.broken.items()))
-                raise ValueError(f"no clip of a whole batch can be read; the first is {first[0]}: {first[1]}")
+                raise ValueError(f"no clip of a batch can be read; the first is {first[0]}: {first[1]}")
             return
         self.wrapped.train()
         self._seed()
@@ -407,7 +407,7 @@ class Loop:
             )
         else:
             norm = total_norm(self.optimizer)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of all shards
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # over all shards
         with (
             self.profile("optimizer"),
             memory_advice(self.recipe, batches[-1], f"the optimizer at step {self.step}", training=True),
@@ -419,22 +419,22 @@ class Loop:
             self._look()
 
     def _look(self) -> None:
-        """Hear which steps were refused, where the host waits for the device anyway."""
+        """Read which steps were skipped, at a point where the host waits for the device anyway."""
         self.refusals.look()
         self.refusals.check(self.steps_per_epoch, self.total)
 
     def _shares(self, batches: list[Batch]) -> list[dict[str, Tensor]]:
-        """What each batch counts for in each term; nothing for a step of one batch on one rank, whose shares are 1."""
+        """Weight of each batch in each term; empty for a step of one batch on one rank, where all weights are 1."""
         if len(batches) == 1 and self.fabric.world_size == 1:
             return []
         terms = self.recipe.terms
         return [dict(zip(terms, shares)) for shares in shares_of(batches, terms, self.objective.context, self.fabric)]
 
     def _log(self, seen: dict[str, Tensor], rate: float, norm: Any) -> None:
-        """A line of the step's losses over all batches and ranks; here the host waits for the device."""
+        """Log the step's losses over all batches and ranks; here the host waits for the device."""
         values: Any = torch.stack([value.float() for value in seen.values()])
         if self.fabric.world_size > 1:
-            values = self.fabric.all_reduce(values, reduce_op="mean")  # a share has the number of ranks in it
+            values = self.fabric.all_reduce(values, reduce_op="mean")  # shares include a factor of the number of ranks
         if not self.lead:
             return
         logged = dict(zip(seen, values.tolist())) | {"lr": rate}
@@ -451,12 +451,14 @@ class Loop:
         return augmented(batch, settings)
 
     def _seed(self) -> None:
-        torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank)
+        seed = (self.recipe.train.seed * 1_000_003 + self.step) * 1024 + self.fabric.global_rank
+        # on a CPU torch.manual_seed would write down the call stack each time, for a CUDA that may be started later
+        (torch.default_generator if self.fabric.device.type == "cpu" else torch).manual_seed(seed)
 
     def _score(self) -> dict[str, float]:
-        """Scores of the dev split."""
+        """Score the dev split."""
         recipe = self.recipe
-        self._seed()  # for drawn negatives, so that a resumed run draws the same
+        self._seed()  # so that a resumed run samples the same negatives
         clips, frames = scoring_limits(self.plan(0, every_rank=True), self.material.train_lengths, recipe)
         plan = plan_batches(
             self.material.dev_lengths,
@@ -488,7 +490,7 @@ class Loop:
         return self._merged(scored)
 
     def _take(self, scores: dict[str, float]) -> None:
-        """What follows from scores: the kept weights, patience, rates, the log."""
+        """Act on dev scores: best weights, patience, learning rate, log."""
         recipe = self.recipe
         name, sign = recipe.select.lstrip("-"), -1 if recipe.select.startswith("-") else 1
         if name not in scores:
@@ -508,7 +510,7 @@ class Loop:
             say(f"epoch {self.epoch}  {shown}{mark}")
 
     def _merged(self, scored: Scored) -> dict[str, float]:
-        """One set of scores over all ranks, each clip once; sentences become BLEU and its kin."""
+        """Combine the scores of all ranks, counting each clip once; computes BLEU etc. from sentences."""
         parts = [scored]
         if self.fabric.world_size > 1:
             parts = [scored] * self.fabric.world_size
@@ -524,7 +526,7 @@ class Loop:
     def _write_state(self, finished: bool) -> None:
         self.seconds = time.perf_counter() - self.started
         self.refusals.look()
-        if self.fabric.world_size > 1:  # every rank has met broken clips of its own
+        if self.fabric.world_size > 1:  # each rank has its own broken clips
             parts = [(self.broken, self.cut, self.damaged)] * self.fabric.world_size
             torch.distributed.all_gather_object(parts, (self.broken, self.cut, self.damaged))
             self.broken = {name: reason for broken, _, _ in parts for name, reason in broken.items()}
@@ -547,11 +549,11 @@ class Loop:
             "noted": self.noted,
             **{name: getattr(self, name) for name in RESTORED},
         }
-        run_folder.save_card(self.folder, self._card())  # before a state that says it is finished: nothing comes after
+        run_folder.save_card(self.folder, self._card())  # before the finished state, which must come last
         run_folder.save_state(self.folder, state)
 
     def _noted(self) -> dict[str, dict[str, int]]:
-        """What terms have counted over training, of all ranks; here the host waits for the device."""
+        """Counts of terms over training, over all ranks; here the host waits for the device."""
         own = {term: {name: int(n) for name, n in counts.items()} for term, counts in self.objective.noted.items()}
         parts = [own]
         if self.fabric.world_size > 1:
@@ -564,7 +566,7 @@ class Loop:
         }
 
     def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
-        """A state as one process would have it; every rank of a sharded run needs to ask."""
+        """The unsharded state; in a sharded run every rank must call this."""
         whole: dict[str, Any] = whole_tensors(state) if self.sharded else state
         return whole
 
@@ -610,7 +612,7 @@ class Loop:
             say(f"{len(self.broken)} clips could not be used and were skipped: {shown}{more}")
         say_damaged(self.damaged)
         if refused := self.refusals.count:
-            say(f"{refused} of {self.step} steps had gradients that are not finite and were left out")
+            say(f"{refused} of {self.step} steps had non-finite gradients and were skipped")
         if self.too_short:
             few = f"{len(self.too_short)} clips have too few frames for their glosses and were left out of CTC"
             say(f"{few}: {', '.join(sorted(self.too_short)[:5])}")

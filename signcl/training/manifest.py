@@ -1,6 +1,6 @@
-"""What a run was trained on and what its files must contain: fingerprints and checksums in `manifest.json`.
+"""Fingerprints of a run's training data and checksums of its files, in `manifest.json`.
 
-A run that goes on with other data is refused, and so is a file that has changed since it was written.
+Resuming a run with changed data is an error, and so is reading a file that was changed after it was written.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ BESIDE_WEIGHTS = (
     *("tokenizer.json", "sentencepiece.bpe.model", "glosses.json", "architecture.json"),
     *("pseudo_glosses.json", "sentence_similarity.json", "sentence_vectors.json"),
 )
-"""Files of a run that its weights mean nothing without; `recipe.yaml` is not one, because people may edit it."""
+"""Files of a run without which its weights are useless; `recipe.yaml` is not checked because users may edit it."""
 
 
 def data_fingerprints(train: Iterable[Sample], dev: Iterable[Sample], glosses: Iterable[str] | None) -> dict[str, str]:
-    """What a training depends on in its corpus, by name.
+    """Fingerprints of the corpus data that training depends on, by name.
 
-    Names and sentences in full; files by their size, so that a copied corpus is the same corpus.
+    They cover names and sentences in full, and files by their size, so that a copied corpus counts as the same.
 
     Args:
-        glosses: the classes of a run that trains on glosses, in their order; its clips then count with their glosses.
+        glosses: gloss classes in order, for a run that trains on glosses; the glosses of its clips are then included.
     """
     splits = {"train": list(train), "dev": list(dev)}
-    size = lru_cache(maxsize=None)(_size)  # thousands of samples may name one feature store
+    size = lru_cache(maxsize=None)(_size)  # thousands of samples may use one feature store
     found = {}
     for name, samples in splits.items():
         found[name] = _digest(
@@ -67,7 +67,7 @@ def data_fingerprints(train: Iterable[Sample], dev: Iterable[Sample], glosses: I
 
 
 def changed_data(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The names of what differs, of what both know."""
+    """Names of the fingerprints that differ, among those present in both."""
     return [name for name in now if name in before and before[name] != now[name]]
 
 
@@ -80,7 +80,7 @@ def _digest(rows: Iterable[Any]) -> str:
 
 
 def _content(source: Any, size: Callable[[Path], Any]) -> Any:
-    """What stands for the content that a sample is read from: sizes of files, shapes of arrays."""
+    """A summary of the content that a sample is read from: sizes of files, shapes of arrays."""
     if source is None:
         return None
     if isinstance(source, tuple):
@@ -91,20 +91,20 @@ def _content(source: Any, size: Callable[[Path], Any]) -> Any:
 
 
 def _size(source: Path) -> Any:
-    """The bytes of a file, the number of pictures in a folder, the checksum of a store's index or a packed clip."""
+    """Size of a file, number of pictures in a folder, or checksum of a store's index or a packed clip."""
     try:
         if in_shard(source):
             return find_entry(source).crc
         if source.is_dir():
-            index = source / "index.json"  # of a feature store, which names every clip and its rows
+            index = source / "index.json"  # index of a feature store, with every clip and its rows
             return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else len(os.listdir(source))
         return source.stat().st_size
-    except (OSError, ValueError):  # not there or damaged, which the reader of clips says
+    except (OSError, ValueError):  # missing or damaged; reported when the clip is read
         return None
 
 
 def save_fingerprints(folder: Path, fingerprints: dict[str, str], plugins: dict[str, str]) -> None:
-    """Note what a run is trained on."""
+    """Save the fingerprints of a run's training data and plugins."""
     said = _read(folder)
     said["trained_on"] = fingerprints | {f"plugin {name}": digest for name, digest in plugins.items()}
     write_json(folder / MANIFEST, said)
@@ -112,9 +112,9 @@ def save_fingerprints(folder: Path, fingerprints: dict[str, str], plugins: dict[
 
 @contextlib.contextmanager
 def checked_write(path: Path) -> Iterator[Path]:
-    """`atomic_write` of a run's file whose checksum goes into the manifest.
+    """Context for `atomic_write` of a run's file that also records its checksum in the manifest.
 
-    Between the two replacements both checksums count, so that a kill in between leaves a run that can be read.
+    Between the two writes both checksums are valid, so that a kill in between leaves a readable run.
     """
     folder, name = path.parent, path.name
     with atomic_write(path) as temporary:
@@ -126,21 +126,21 @@ def checked_write(path: Path) -> Iterator[Path]:
 
 
 def note_files(folder: Path, names: Iterable[str] = BESIDE_WEIGHTS) -> None:
-    """Take files that are there as they are."""
+    """Record the checksums of existing files."""
     _note(folder, {name: [_checksum(folder / name)] for name in names if (folder / name).is_file()})
 
 
 def known_checksum(folder: Path, name: str) -> str | None:
-    """The checksum of a file as it was written last; None of a run without a manifest, of an earlier version."""
+    """The last recorded checksum of a file; None for a run of an earlier version without a manifest."""
     said: list[str] = _read(folder)["files"].get(name, [])
     return said[-1] if said else None
 
 
 def verify(folder: Path, names: Iterable[str]) -> None:
-    """Refuse files that are not what was written; a run without a manifest, of an earlier version, passes.
+    """Check that files are unchanged; a run of an earlier version without a manifest passes.
 
     Raises:
-        ValueError: names the first file that has changed.
+        ValueError: a file has changed; names the first.
     """
     known = _read(folder)["files"]
     for name in names:
@@ -153,7 +153,7 @@ def verify(folder: Path, names: Iterable[str]) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """The manifest of a run, empty where there is none."""
+    """The manifest of a run; empty if there is none."""
     path = folder / MANIFEST
     said: dict[str, Any] = {}
     if path.is_file():

@@ -6,15 +6,17 @@ costs neither memory nor arithmetic; buffers of libraries, of the loader and of 
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from signcl.data.batch import Batch
 from signcl.training.recipe import PartRecipe, TrainRecipe
@@ -65,25 +67,51 @@ class _TooLarge(Exception):
     pass
 
 
-class _Allocated(TorchFunctionMode):
-    """Refuses a tensor that would bring what was allocated in the block above a limit, before it is made."""
+class _Left(threading.local):
+    """Bytes of parameters that this thread may still make, while it builds a model."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.left = limit
+    bytes: int | None = None
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in FACTORIES:
-            size = kwargs.get("size", args[0] if args and isinstance(args[0], list | tuple) else args)
-            if all(isinstance(n, int) for n in size):
-                self.left -= math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
-            if self.left < 0:
+
+LEFT = _Left()
+
+
+@cache
+def _count_parameters() -> None:
+    """Have torch count each parameter against `LEFT`, in every thread, from now on.
+
+    It is asked at each parameter, before that is filled. Asked at each operation, building a small model would take
+    half as long again.
+    """
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if LEFT.bytes is not None and parameter is not None:
+            LEFT.bytes -= parameter.numel() * parameter.element_size()
+            if LEFT.bytes < 0:
                 raise _TooLarge
-        return func(*args, **kwargs)
+
+    register_module_parameter_registration_hook(count)
 
 
-FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn}
+@contextlib.contextmanager
+def _parameters_below(limit: int) -> Iterator[None]:
+    """Stops at the parameter that brings those made in the block above a limit, in bytes.
+
+    Raises:
+        _TooLarge: above it, or where memory for one parameter alone cannot be had.
+    """
+    _count_parameters()
+    before, LEFT.bytes = LEFT.bytes, limit
+    try:
+        yield
+    except RuntimeError as error:
+        if "you tried to allocate" in str(error):  # torch has no class of its own for this on a CPU
+            raise _TooLarge from None
+        raise
+    finally:
+        LEFT.bytes = before
+
+
 UNASKED = 1 << 30
 """Bytes of weights up to which a model is built without counting them first."""
 
@@ -95,7 +123,7 @@ def built_if_it_fits(build: Callable[[], Built]) -> Built:
         ValueError: says how many parameters it would have.
     """
     try:
-        with _Allocated(UNASKED):
+        with _parameters_below(UNASKED):
             return build()
     except _TooLarge:
         pass

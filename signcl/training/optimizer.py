@@ -1,4 +1,4 @@
-"""The parts of an optimizer step: rates, weights that adapt, rows gathered over ranks."""
+"""Parts of an optimizer step: learning rates, term weights, parameter groups, gathering rows over ranks."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ __all__ = [
 
 
 def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
-    """The learning rate of an optimizer step (0-based) by `train.schedule`; on a plateau `Adaptation` lowers it too."""
+    """The learning rate of an optimizer step (0-based) from `train.schedule`; `Adaptation` also lowers it on a
+    plateau."""
     if step < train.warmup_steps:
         return train.lr * (step + 1) / (train.warmup_steps + 1)
     share = min(1.0, (step - train.warmup_steps) / max(1, total - train.warmup_steps))
     if train.schedule == "cosine":
         return train.min_lr + (train.lr - train.min_lr) * 0.5 * (1 + math.cos(math.pi * share))
-    if train.schedule == "onecycle":  # up over the first 30 %, then down, both as half cosines
+    if train.schedule == "onecycle":  # increases over the first 30 %, then decreases, both as half cosines
         low = train.lr / 25
         if share < 0.3:
             return low + (train.lr - low) * 0.5 * (1 - math.cos(math.pi * share / 0.3))
@@ -66,9 +67,9 @@ def learning_rate(step: int, total: int, train: TrainRecipe) -> float:
 
 
 def term_weights(recipe: Recipe, epoch: int, adaptation: Adaptation) -> dict[str, float]:
-    """The weights of an epoch's terms by `loss.schedule`; SignCL may also start late and decay, as released.
+    """The weights of an epoch's terms from `loss.schedule`; SignCL may also start late and decay, as released.
 
-    A term that is off keeps the weight 0: it is still computed, so that every rank's parameters have gradients.
+    A term that is off has weight 0 but is still computed, so that every rank's parameters have gradients.
     """
     weights, signcl = dict(recipe.loss.weights), recipe.loss.signcl
     for term, (first, end) in recipe.loss.schedule.items():
@@ -79,7 +80,7 @@ def term_weights(recipe: Recipe, epoch: int, adaptation: Adaptation) -> dict[str
 
 
 def term_context(model: Any, recipe: Recipe, pad_id: int, gather: Gather | None = None) -> TermContext:
-    """What the terms of a recipe may ask for when this model is trained or scored."""
+    """The context of a recipe's terms for training or scoring this model."""
     return TermContext(
         recipe.loss,
         pad_id,
@@ -91,7 +92,8 @@ def term_context(model: Any, recipe: Recipe, pad_id: int, gather: Gather | None 
 
 
 class Objective(nn.Module):
-    """The model and its stage as one module, batch to terms, so that Fabric wraps (precision, DDP) all of it."""
+    """Model and loss terms as one module that maps a batch to terms, so that Fabric (precision, DDP) wraps all of
+    it."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, pad_id: int, gather: Gather | None) -> None:
         super().__init__()
@@ -99,12 +101,12 @@ class Objective(nn.Module):
         self.context = term_context(model, recipe, pad_id, gather)
         self.frozen = tuple(recipe.model.freeze)
         self.progress: float | None = None
-        """How much of training is done, set before each step."""
+        """Progress of training (0 to 1), set before each step."""
         self.noted: dict[str, dict[str, Any]] = {}
         """Counts of terms over training, by term (`TermContext.note`)."""
 
     def train(self, mode: bool = True) -> Objective:
-        """Training mode for all but the frozen modules, whose dropout is off and whose batch norms stand still."""
+        """Set training mode, except for frozen modules, which stay in evaluation mode."""
         super().train(mode)
         for name, module in self.model.named_modules() if self.frozen else ():
             if under(name, self.frozen):
@@ -112,7 +114,7 @@ class Objective(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named, unweighted terms."""
+        """The unweighted terms by name."""
         with cpu_half():
             noted = None if self.progress is None else self.noted
             context = replace(self.context, progress=self.progress, noted=noted)
@@ -120,29 +122,29 @@ class Objective(nn.Module):
 
 
 def shares_of(batches: Sequence[Batch], terms: Mapping[str, Term], context: TermContext, fabric: Any) -> list[Tensor]:
-    """What each batch of a step counts for in each term, so that all of them are one big batch.
+    """Weight of each batch of a step in each term, so that together they equal one large batch.
 
-    A term is a mean over tokens, clips or whatever it counts (`Term.counts`). Batch b of rank r counts for
-    `ranks * counts[r, b] / sum of all counts`, since gradients are averaged over ranks. The counts are known before
-    the first forward pass and never leave the device.
+    A term is a mean over tokens, clips or other items (`Term.counts`). Batch b of rank r has weight
+    `ranks * counts[r, b] / sum of all counts`, since gradients are averaged over ranks. The counts are known before the
+    first forward pass and never leave the device.
 
-    A contrast over the rows of all ranks has the same value on each: the shares of one batch sum to the number of
-    ranks, so its gradient is that of one batch too. Accumulated batches stay apart in it: the batch is its question.
+    A contrastive loss over the rows of all ranks has the same value on each rank. The shares of one batch sum to the
+    number of ranks, so its gradient is correct too. Accumulated batches are not contrasted with each other.
 
     Returns:
-        A tensor for each batch, in the order of `terms`. [terms] float
+        One tensor per batch, in the order of `terms`. [terms] float
     """
     counts = torch.stack([term_counts(batch, terms, context) for batch in batches])  # [batches, terms]
     total = counts.sum(dim=0)
     if fabric.world_size > 1:
-        torch.distributed.all_reduce(total)  # not Fabric's, whose barrier makes the host wait
-    shares = fabric.world_size * counts / total.clamp(min=1)  # a term that counts nothing has the value 0
+        torch.distributed.all_reduce(total)  # Fabric's all_reduce has a barrier that makes the host wait
+    shares = fabric.world_size * counts / total.clamp(min=1)  # a term without items has value 0
     return list(shares.float())
 
 
 @dataclass
 class Adaptation:
-    """What follows the dev score: the learning rate on a plateau, and SignCL's released decay."""
+    """State that adapts to the dev score: the learning rate on a plateau, and SignCL's released decay."""
 
     rate: float = 1.0
     """Factor on the learning rate."""
@@ -154,7 +156,7 @@ class Adaptation:
     signcl_waited: int = 0
 
     def update(self, value: float, recipe: Recipe) -> None:
-        """Take a new dev score (higher is better) into account."""
+        """Update with a new dev score (higher is better)."""
         train, signcl = recipe.train, recipe.loss.signcl
         if value > self.rate_best:
             self.rate_best, self.rate_waited = value, 0
@@ -173,17 +175,17 @@ class Adaptation:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All parameters of a model, those held in 4 bits too, and those that are trained."""
+    """Numbers of all parameters of a model (including 4-bit ones) and of trained parameters."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     sizes += [(getattr(part, "packed_parameters", 0), False) for part in model.modules()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
 def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
-    """Take the parameters of these modules out of training; `Objective.train` keeps them in evaluation mode.
+    """Freeze the parameters of these modules; `Objective.train` keeps the modules in evaluation mode.
 
     Raises:
-        ValueError: no such module, or nothing left to train.
+        ValueError: an unknown module, or nothing left to train.
     """
     check_parts(model, parts, "model.freeze")
     for name, parameter in model.named_parameters():
@@ -194,9 +196,10 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
 
 
 def keep_frozen_in_bf16(model: nn.Module) -> int:
-    """Hold the matrices that do not train in bfloat16, half the memory; vectors (norms, biases) stay. Bytes saved
+    """Convert frozen matrices to bfloat16, which halves their memory. Returns the number of bytes saved.
 
-    The products around them run in bfloat16 under autocast anyway, so only the table of weights is rounded.
+    Vectors (norms, biases) stay in float32. Under autocast products run in bfloat16 anyway, so only the word embeddings
+    lose precision.
     """
     saved = 0
     for parameter in model.parameters():
@@ -207,9 +210,9 @@ def keep_frozen_in_bf16(model: nn.Module) -> int:
 
 
 def parameter_groups(model: nn.Module, train: TrainRecipe) -> list[dict[str, Any]]:
-    """The weights that train, by their part, the factor on their learning rate (`scale`) and whether they decay.
+    """Trained weights grouped by part, learning rate factor (`scale`) and whether they have weight decay.
 
-    Weight decay applies to matrices only, except for sgd, where the released code decays everything.
+    Weight decay applies only to matrices, except with sgd, where the released code decays everything.
 
     Raises:
         ValueError: train.lr_scale or train.parts names no module, or a frozen one, or a module is in two parts.
@@ -229,7 +232,7 @@ def parameter_groups(model: nn.Module, train: TrainRecipe) -> list[dict[str, Any
     for key in (*(f"lr_scale.{name}" for name in train.lr_scale), *(f"parts.{name}" for name in train.parts)):
         if key not in moved:
             what = "this factor" if key.startswith("lr_scale") else "this optimizer"
-            raise ValueError(f"train.{key}: none of its weights trains by {what}; model.freeze holds it")
+            raise ValueError(f"train.{key}: none of its weights is trained by {what}; model.freeze freezes it")
     return [
         {
             "params": parameters,
@@ -246,7 +249,7 @@ def _order(part: str, scale: float, decays: bool) -> tuple[str, float, bool]:
 
 
 def _modules_of_parts(model: nn.Module, train: TrainRecipe) -> dict[str, str]:
-    """Module -> the part of `train.parts` that it belongs to."""
+    """Module -> its part in `train.parts`."""
     part_of: dict[str, str] = {}
     for name, part in train.parts.items():
         modules = part.modules or [name]
@@ -261,9 +264,9 @@ def _modules_of_parts(model: nn.Module, train: TrainRecipe) -> dict[str, str]:
 
 
 class PartOptimizers(torch.optim.Optimizer):
-    """The optimizers of `train.parts` and that of the other weights as one, for Fabric and its loss scale.
+    """Combines the optimizers of `train.parts` and of the other weights into one, for Fabric and its loss scale.
 
-    Each keeps its own state; parameters without a gradient are left as they are (`drop_waiting`).
+    Each keeps its own state; parameters without a gradient are not updated (`drop_waiting`).
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -272,27 +275,27 @@ class PartOptimizers(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """Its groups are theirs, so that a rate set here is theirs too."""
+        """Share the parameter groups, so that a learning rate set here applies to the inner optimizers."""
         self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """A step of each."""
+        """Step each optimizer."""
         for optimizer in self.optimizers:
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each, in order."""
+        """The state of each optimizer, in order."""
         return {"parts": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """Restore the result of `state_dict`."""
         for optimizer, state in zip(self.optimizers, state_dict["parts"], strict=True):
             optimizer.load_state_dict(state)
         self._share_groups()
 
 
 def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over `parameter_groups`; with `train.parts` several as one."""
+    """The recipe's optimizer over `parameter_groups`; with `train.parts` several optimizers combined."""
     groups = parameter_groups(model, train)
     fast = _fast(model, train)
     if not train.parts:
@@ -303,10 +306,10 @@ def make_optimizer(model: nn.Module, train: TrainRecipe) -> torch.optim.Optimize
 
 
 def _fast(model: nn.Module, train: TrainRecipe) -> dict[str, bool]:
-    """One launch for all weights where torch has it for this device, else one for each operation.
+    """Use the fused optimizer if torch has it for this device, else the foreach form.
 
-    Not fused with 16-mixed: a fused optimizer divides by the loss scale itself, and gradients could not be clipped. Not
-    sgd with fsdp: torch has no fused sgd of shards.
+    It is not fused with 16-mixed, because a fused optimizer divides by the loss scale itself, so gradients could not be
+    clipped. It is not fused for sgd with fsdp, because torch has no fused sgd for shards.
     """
     device = next(model.parameters()).device.type
     sharded_sgd = train.strategy == "fsdp" and "sgd" in {train.optimizer, *(p.optimizer for p in train.parts.values())}
@@ -325,12 +328,12 @@ def _optimizer_of(
 
 
 def set_rates(optimizer: Any, step: int, total: int, train: TrainRecipe, factor: float) -> float:
-    """Give every group of weights its learning rate of this step; that of weights in no part and with no scale.
+    """Set the learning rate of every group for this step; returns the rate of weights without a part or scale.
 
     Args:
         step: optimizer steps before this one.
-        total: of the run.
-        factor: what a plateau has made of the rate.
+        total: optimizer steps of the run.
+        factor: factor on the rate due to plateaus.
     """
     rates = {name: learning_rate(step, total, replace(train, lr=part.lr)) for name, part in train.parts.items()}
     rates[""] = learning_rate(step, total, train)
@@ -340,10 +343,10 @@ def set_rates(optimizer: Any, step: int, total: int, train: TrainRecipe, factor:
 
 
 def drop_waiting(optimizer: Any, step: int, train: TrainRecipe) -> None:
-    """Drop the gradients of the parts that do not move in this step, so that they neither add up nor count as norm.
+    """Drop the gradients of parts that are not updated in this step, so that they do not accumulate or add to the norm.
 
     Args:
-        step: optimizer steps of the epoch before this one.
+        step: earlier optimizer steps of this epoch.
     """
     for group in optimizer.param_groups if train.parts else ():
         part = train.parts.get(group["part"])
@@ -355,7 +358,7 @@ def drop_waiting(optimizer: Any, step: int, train: TrainRecipe) -> None:
 def gather_rows(fabric: Any, rows: Tensor) -> Tensor:
     """Rows of all ranks in rank order, with gradient.
 
-    Ranks may hold different numbers of rows, and rows of different sizes (steps, tokens): those are padded with 0.
+    Ranks may have different numbers of rows, and rows of different sizes (steps, tokens), which are padded with 0.
     """
     shapes = fabric.all_gather(torch.tensor([rows.shape], device=rows.device)).view(-1, rows.dim()).tolist()
     sizes = [max(size) for size in zip(*shapes)]

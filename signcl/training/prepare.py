@@ -1,4 +1,4 @@
-"""What a run trains on: samples, tokenizer, feature size, datasets, lengths."""
+"""Prepares the data of a run: samples, tokenizer, feature size, datasets, lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Material", "build_glosses", "prepare"]
 
 @dataclass
 class Material:
-    """Everything the loop reads."""
+    """The data that the training loop needs."""
 
     train: ClipDataset
     dev: ClipDataset
@@ -30,14 +30,14 @@ class Material:
     dev_lengths: list[int]
     tokenizer: Tokenizer
     feature_dim: int | None
-    """Size of pre-extracted features, None for pixels."""
+    """Size of pre-extracted features; None for pixels."""
     fps: float | None = None
-    """Frames per second of the training clips as they are read, None where they have none or several."""
+    """Frames per second of the training clips as read; None if unknown or mixed."""
     poses: PoseKind | None = None
-    """What the key points are, where they are the features."""
+    """Kind of key points, if they are the features."""
     targets: Targets | None = None
     glosses: GlossVocabulary | None = None
-    """Gloss classes, where a term of the recipe needs them."""
+    """Gloss classes, if a term of the recipe needs them."""
 
 
 def prepare(recipe: Recipe) -> Material:
@@ -52,7 +52,7 @@ def prepare(recipe: Recipe) -> Material:
     _check_languages(train, recipe)
     tokenizer = build_tokenizer(
         text.tokenizer,
-        [s.text or " ".join(s.gloss) for s in train],  # a recogniser of a corpus of glosses never writes a sentence
+        [s.text or " ".join(s.gloss) for s in train],  # glosses stand in for missing text, for a recogniser
         vocab_size=text.vocab_size,
         lowercase=text.lowercase,
         language=text.language,
@@ -68,7 +68,7 @@ def prepare(recipe: Recipe) -> Material:
             if "one_gloss" in recipe.terms[name].needs:
                 _check_single(train, dev, name)
         glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
-    cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # every worker would keep its own copy
+    cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # each worker would have its own cache
     dim = feature_dim(train, recipe.input)
     targets = build_targets(
         recipe.terms,
@@ -98,12 +98,12 @@ def prepare(recipe: Recipe) -> Material:
 
 
 def _whole_split(recipe: Recipe, split: str) -> tuple[str, Path, str]:
-    """A split of the corpus itself, whatever share of it the recipe uses."""
+    """Identifies the full split of a corpus, regardless of the share that the recipe uses."""
     return recipe.corpus.name, Path(recipe.corpus.root), split
 
 
 def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) -> None:
-    """Refuse clips without a sentence where the system learns from sentences; says what SignCL then counts."""
+    """Raise ValueError for clips without a sentence if the system needs sentences; warns if SignCL counts glosses."""
     for split, samples in (("training", train), ("dev", dev)):
         silent = [s.name for s in samples if not s.text]
         if silent and recipe.system.answers not in ("glosses", "classes"):
@@ -116,13 +116,13 @@ def _check_text(train: Sequence[Sample], dev: Sequence[Sample], recipe: Recipe) 
     per_gloss = recipe.loss.signcl.words_per_gloss
     if "signcl" in recipe.loss.weights and per_gloss != 1 and any(not s.text for s in train):
         say(
-            f"the corpus has no text, so that SignCL's margins count glosses in place of words; "
+            f"the corpus has no text, so SignCL's margins count glosses instead of words; "
             f"loss.signcl.words_per_gloss={per_gloss:g} makes them {per_gloss:g} glosses long, set it to 1"
         )
 
 
 def _check_languages(train: Sequence[Sample], recipe: Recipe) -> None:
-    """Refuse to weigh languages where the corpus does not say them."""
+    """Raise ValueError if languages are to be weighted but the corpus does not give them."""
     if recipe.train.language_temperature is None:
         return
     found = sorted({sample.language for sample in train})
@@ -139,7 +139,7 @@ def _first_without(samples: Sequence[Sample]) -> str:
 
 
 def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> None:
-    """Refuse clips of several signs where one is to be named."""
+    """Raise ValueError for clips with several signs if a term needs exactly one."""
     for split, samples in (("training", train), ("dev", dev)):
         several = [s for s in samples if len(s.gloss) > 1]
         if several:
@@ -153,10 +153,10 @@ def _check_single(train: Sequence[Sample], dev: Sequence[Sample], term: str) -> 
 def build_glosses(
     train: Sequence[Sample], dev: Sequence[Sample], corpus: str, term: str = "recognition"
 ) -> GlossVocabulary:
-    """The gloss vocabulary of the training annotation; says what dev has that training never saw.
+    """Build the gloss vocabulary from the training annotation; reports dev glosses that are not in it.
 
     Raises:
-        ValueError: sentences without gloss, counted and named.
+        ValueError: clips without glosses; gives their number and names.
     """
     for split, samples in (("training", train), ("dev", dev)):
         bare = [s.name for s in samples if not s.gloss]
@@ -174,21 +174,21 @@ def build_glosses(
 
 
 def _unspaced_words(tokenizer: str, texts: list[str]) -> str:
-    """A warning where words between spaces are whole sentences; empty where all is well."""
+    """A warning if splitting at spaces gives entire sentences; empty if not."""
     if tokenizer != "word" or is_spaced(texts):
         return ""
     whole = [text for text in texts if not is_segmented(text)]
     if 2 * len(whole) < len(texts):
         return ""
     return (
-        f"text.tokenizer=word takes what stands between spaces as a word, and {len(whole)} of {len(texts)} training "
-        f"sentences are written without spaces ({', '.join(script_names(whole))}): whole sentences become words; take "
+        f"text.tokenizer=word splits at spaces, but {len(whole)} of {len(texts)} training "
+        f"sentences have no spaces ({', '.join(script_names(whole))}), so entire sentences become words; use "
         f"text.tokenizer=character or sentencepiece"
     )
 
 
 def _two_spellings(texts: list[str]) -> str:
-    """A warning where some sentences are in Unicode's NFD and others in NFC; empty where all is well."""
+    """A warning if some sentences are in Unicode NFD and others in NFC; empty if not."""
     decomposed = sum(not unicodedata.is_normalized("NFC", text) for text in texts)
     composed = sum(
         unicodedata.is_normalized("NFC", text) and not unicodedata.is_normalized("NFD", text) for text in texts
@@ -197,5 +197,5 @@ def _two_spellings(texts: list[str]) -> str:
         return ""
     return (
         f"{decomposed} sentences of train and dev are not in Unicode's NFC and {composed} are: a word such as `für` is "
-        f"two words then; write the tables anew in NFC"
+        f"then two different words; convert the tables to NFC"
     )

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: `signcl fit --profile`."""
+"""Profiles the time of a run: `signcl fit --profile`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from signcl.data.progress import say
 __all__ = ["Profile"]
 
 WARM_UP = 3
-"""Steps that are not counted: the first ones start workers, allocate memory and choose kernels."""
+"""Steps to ignore: the first ones start workers, allocate memory and choose kernels."""
 LOOK = 50  # steps between readings of the device's events
 
 
 class Profile:
-    """A clock for the parts of a run. Off, it does nothing and costs nothing.
+    """Measures the time of the parts of a run. If off, it does nothing and has no cost.
 
-    Each part is timed by the clock of the host. On a GPU its work is timed on the device too, by events that are read
-    every 50 steps, so that timing makes nobody wait: the device's share of a part is what it computes; where the host
-    takes longer than the device, the launches are the limit. Not run on a GPU here.
+    Each part is timed on the host. On a GPU its work is also timed on the device, with events that are read every 50
+    steps to avoid synchronisation. If the host time of a part exceeds its device time, kernel launches are the
+    bottleneck. Not run on a GPU here.
     """
 
     def __init__(self, device: torch.device, *, on: bool) -> None:
@@ -41,7 +41,7 @@ class Profile:
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Time a block as a part of the run; `scoring` is counted on its own, the others by step."""
+        """Time a block as a part of the run; `scoring` is counted separately, other parts per step."""
         if not self.on:
             yield
             return
@@ -60,7 +60,7 @@ class Profile:
                 self._events.append((part, events[0], events[1]))
 
     def step_done(self) -> None:
-        """The end of an optimizer step."""
+        """Call at the end of each optimizer step."""
         if not self.on:
             return
         self._warm += 1
@@ -79,7 +79,7 @@ class Profile:
         self._events.clear()
 
     def result(self) -> dict[str, Any]:
-        """Seconds by part, of the counted steps, and everything else as `other`."""
+        """Seconds by part over the counted steps, with the rest as `other`."""
         self._read_events()
         whole = time.perf_counter() - self._began
         parts = {name: {"seconds": sum(times), "device_seconds": self.device.get(name) if self.events_on else None}
@@ -89,7 +89,7 @@ class Profile:
         return {"steps": self.steps, "seconds": whole, "warm_up_steps": WARM_UP, "parts": parts}
 
     def tell(self, folder: Path) -> None:
-        """Print the table, and write `profile.json`."""
+        """Print the profile and write `profile.json`."""
         if not self.on:
             return
         found = self.result()

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, cut back to the state on a resumption, and what loggers take."""
+"""The training log: metrics.jsonl, truncated to the saved state on resumption, and the loggers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Record", "read_record"]
 
 
 class Record:
-    """The log of one run; the same values go to metrics.jsonl and to every logger.
+    """The log of one run; writes the same values to metrics.jsonl and to every logger.
 
     Args:
-        step: optimizer steps that are done.
-        loggers: by name, see `signcl.training.loggers`.
+        step: completed optimizer steps.
+        loggers: names of loggers, see `signcl.training.loggers`.
         settings: the recipe, for loggers that show it.
     """
 
@@ -41,7 +41,7 @@ class Record:
             logger.log(named, step)
 
     def close(self, *, finished: bool = True) -> None:
-        """Tell the loggers of the end of the run, or of a stop."""
+        """Close the loggers, at the end of the run or when it is stopped."""
         for logger in self.loggers:
             logger.close(finished=finished)
 
@@ -50,7 +50,7 @@ LINE = {"kind": str, "step": int, "epoch": float}
 
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that a kill cut short is left out, and what is damaged is said."""
+    """Read metrics.jsonl; leaves out a last line truncated by a kill, and reports damaged lines."""
     path = folder / "metrics.jsonl"
     content = read_bytes(path).splitlines() if path.is_file() else []
     lines = []

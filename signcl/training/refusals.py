@@ -1,8 +1,8 @@
-"""Gradients that are not finite are never stepped, and the host does not wait to know it: the device decides.
+"""Skips optimizer steps with non-finite gradients; the device decides, so the host does not wait.
 
-A refused step leaves the weights, the state of the optimizer and the statistics of batch norms bit for bit as they
-were. It counts as a step of the schedule, so that a run that was stopped meets the same clips again. Which steps were
-refused is read where the loop waits for the device anyway.
+A skipped step leaves weights, optimizer state and batch norm statistics bit for bit unchanged. It counts as a step of
+the schedule, so that a resumed run sees the same clips. The host reads which steps were skipped when the loop waits for
+the device anyway.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from signcl.training.optimizer import PartOptimizers
 __all__ = ["MOST_IN_A_ROW", "Refusals", "carried", "total_norm"]
 
 MOST_IN_A_ROW = 20
-"""Refused steps after which training stops; float16 may need 16 to bring its loss scale from 65536 to 1."""
+"""Skipped steps in a row after which training stops; float16 may need 16 to reduce its loss scale from 65536 to 1."""
 
 
 def carried(loss: Tensor) -> Tensor:
-    """The loss, whose gradient is not finite where its value is not. Otherwise the gradient keeps its bits.
+    """Return the loss with a non-finite gradient if its value is not finite; otherwise gradients are bit-identical.
 
-    So the gradients, which all ranks share, say all that there is to know. A loss can be infinite and have a finite
-    gradient, and on one rank of several.
+    Then checking the gradients, which all ranks share, is sufficient. Without this, a loss could be infinite with a
+    finite gradient, or only on one rank.
     """
     return loss * (1 + 0 * loss.detach())
 
 
 def total_norm(optimizer: Any) -> Tensor:
-    """The norm of all gradients of an optimizer's weights, without reading it. []"""
+    """The norm of all gradients of an optimizer's weights, left on the device. []"""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A step whose outcome has not been read."""
+    """A step whose result has not been read yet."""
 
     number: int
     refused: Tensor
@@ -49,47 +49,47 @@ class _Step:
 
 
 class Refusals:
-    """Takes the optimizer's steps, leaves out those whose gradients are not finite, and tells which.
+    """Performs the optimizer's steps, skips those with non-finite gradients, and reports them.
 
     Args:
-        model: its buffers are looked after.
-        optimizer: as Fabric wraps it.
-        fabric: of the run.
+        model: the model, whose buffers are restored after skipped steps.
+        optimizer: the optimizer, wrapped by Fabric.
+        fabric: the run's Fabric.
     """
 
     def __init__(self, model: nn.Module, optimizer: Any, fabric: Any) -> None:
         self.optimizer, self.fabric = optimizer, fabric
         self.scaled = getattr(fabric._precision, "scaler", None) is not None
-        """Whether a loss scale looks for its place (16-mixed), which takes some refused steps."""
+        """Whether there is a dynamic loss scale (16-mixed), whose adjustment causes some skipped steps."""
         bare = optimizer.optimizer
         self.kinds: list[Any] = bare.optimizers if isinstance(bare, PartOptimizers) else [bare]
         self.fused = all(group.get("fused") for group in bare.param_groups)
         self.buffers = _Buffers(model)
         self.waiting: list[_Step] = []
         self.count = 0
-        """Steps refused so far."""
+        """Number of skipped steps so far."""
         self.in_a_row = 0
-        """Of them, those since the last step that was taken."""
+        """Number of skipped steps since the last successful step."""
 
     def step(self, norm: Tensor, number: int, terms: dict[str, Tensor], names: list[str]) -> None:
-        """The optimizer's step, unless the norm of the gradients is not finite.
+        """Perform the optimizer's step, unless the gradient norm is not finite.
 
         Args:
-            norm: of all gradients, equal on all ranks. []
-            number: of the step, for what is told.
-            terms: values of the loss terms, likewise.
-            names: the clips of this rank, likewise.
+            norm: norm of all gradients, equal on all ranks. []
+            number: number of the step, for the report.
+            terms: values of the loss terms, for the report.
+            names: clips of this rank, for the report.
         """
         refused = ~torch.isfinite(norm)
         if self.fused:
             self._fused_step(refused)
-        elif self.scaled or not bool(refused):  # the scale looks itself; here, shards under sgd and MPS, the host waits
+        elif self.scaled or not bool(refused):  # the loss scaler checks itself; sharded sgd and MPS wait here
             self.optimizer.step()
         self.buffers.settle(refused)
         self.waiting.append(_Step(number, refused, terms, names))
 
     def _fused_step(self, refused: Tensor) -> None:
-        """A step whose kernels look at a flag of the device first, which torch has for its own loss scale."""
+        """A fused step whose kernels check a flag on the device first, which torch provides for its loss scaler."""
         flag = refused.float()
         for kind in self.kinds:
             _fill_momentum(kind)
@@ -101,7 +101,7 @@ class Refusals:
                 del kind.found_inf
 
     def look(self) -> None:
-        """Read what became of the steps since the last look, and say which were refused; the host waits here."""
+        """Read the results of the steps since the last call and report skipped ones; the host waits here."""
         steps, self.waiting = self.waiting, []
         if not steps:
             return
@@ -117,7 +117,7 @@ class Refusals:
         first = refused[0]
         found = ({name: float(value) for name, value in first.terms.items()}, first.names)
         parts = [found] * self.fabric.world_size
-        if self.fabric.world_size > 1:  # the clip may be another rank's
+        if self.fabric.world_size > 1:  # the clip may be on another rank
             torch.distributed.all_gather_object(parts, found)
         if self.fabric.global_rank:
             return
@@ -129,35 +129,35 @@ class Refusals:
         say(f"{which} left out: the gradient is not finite; losses{of}: {values}; clips{of}: {names}")
 
     def check(self, epoch: int, total: int) -> None:
-        """Stop a run that learns nothing any more, as far as the last look knows.
+        """Stop a run that no longer learns, based on the last `look`.
 
         Args:
-            epoch: steps of an epoch: nothing is learned where none of its clips helps.
+            epoch: steps of an epoch; training stops if a complete epoch was skipped.
             total: steps of the run.
 
         Raises:
-            ValueError: too many refused steps in a row.
+            ValueError: too many skipped steps in a row.
         """
         most = MOST_IN_A_ROW if self.scaled else min(MOST_IN_A_ROW, epoch, total)
         if self.in_a_row >= most:
             raise ValueError(
-                f"the gradient was not finite in {self.in_a_row} steps in a row, and nothing was updated in them; "
-                f"lower train.lr, raise train.warmup_steps, or look at the clips named above"
+                f"the gradient was not finite in {self.in_a_row} steps in a row, which were all skipped; "
+                f"lower train.lr, raise train.warmup_steps, or check the clips listed above"
             )
 
     def state_dict(self) -> dict[str, int]:
-        """What a run that goes on needs to know."""
+        """The state needed to resume a run."""
         return {"count": self.count, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The inverse of `state_dict`."""
+        """Restore the result of `state_dict`."""
         self.count, self.in_a_row = state.get("count", 0), state.get("in_a_row", 0)
 
 
 def _fill_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros in place of a momentum that is not there yet: torch leaves it unset where its first step is refused.
+    """Fill a missing momentum with zeros, since torch leaves it unset if the first step is skipped.
 
-    The first step of sgd then gives the same as without: 0 x momentum + gradient.
+    The first step of sgd then gives the same result: 0 x momentum + gradient.
     """
     if not isinstance(optimizer, torch.optim.SGD):
         return
@@ -168,8 +168,9 @@ def _fill_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 class _Buffers:
-    """The buffers of a model as they were after the last step that was taken. One batch with a NaN would spoil the
-    running statistics of a batch norm for good.
+    """Copies of a model's buffers after the last successful step.
+
+    A single batch with a NaN would permanently corrupt the running statistics of a batch norm.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -183,16 +184,16 @@ class _Buffers:
                 yield number, buffer
 
     def settle(self, refused: Tensor) -> None:
-        """Put buffers that this step has changed back where it was refused, else keep what they are now."""
+        """Restore the buffers that this step changed if it was skipped, else save their new values."""
         changed: dict[Any, list[tuple[int, Tensor, Tensor]]] = {}
         for number, buffer in self._now():
             earlier, module = self.kept.get(number), self.places[number][0]
-            counts = module.training and isinstance(module, nn.modules.batchnorm._NormBase)  # unseen by `_version`
-            if earlier is None or earlier[2].shape != buffer.shape:  # it came in this step
+            counts = module.training and isinstance(module, nn.modules.batchnorm._NormBase)  # not tracked by `_version`
+            if earlier is None or earlier[2].shape != buffer.shape:  # created in this step
                 self.kept[number] = (buffer, buffer._version, buffer.clone())
             elif counts or earlier[0] is not buffer or earlier[1] != buffer._version:
                 changed.setdefault((buffer.dtype, buffer.device), []).append((number, buffer, earlier[2]))
-        for rows in changed.values():  # a few launches for all of them
+        for rows in changed.values():  # few kernel launches for all buffers
             sizes = [buffer.numel() for _, buffer, _ in rows]
             now = torch.cat([buffer.detach().reshape(-1) for _, buffer, _ in rows])
             before = torch.cat([kept.reshape(-1) for _, _, kept in rows])

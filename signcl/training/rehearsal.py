@@ -1,4 +1,4 @@
-"""What a training would take, tried on a few of its steps: `signcl fit RECIPE --dry-run`."""
+"""Estimates the time and memory of training from a few steps: `signcl fit RECIPE --dry-run`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["rehearse"]
 
 
 def rehearse(recipe: Recipe, *, steps: int = 4) -> dict[str, Any]:
-    """Read the corpus, build the model and take a few training steps, without writing anything.
+    """Read the corpus, build the model and run a few training steps, without writing anything.
 
     Args:
-        recipe: what would be trained; always tried on one device.
-        steps: training steps that are timed, spread over an epoch; one more goes before them as a warm-up.
+        recipe: the recipe to try, always on one device.
+        steps: training steps to time, spread over an epoch, after one warm-up step.
 
     Returns:
         System, stage, clips, parameters, steps, the longest batch, memory and time.
 
     Raises:
-        ValueError, OSError: whatever would stop the training itself at its start.
+        ValueError, OSError: anything that would stop training at its start.
     """
     check_loggers(recipe.logger)
     devices = recipe.train.devices * recipe.train.nodes

@@ -1,8 +1,8 @@
-"""What is done to the repeated layers of a network, one by one: compiling, recomputing, sharding over ranks.
+"""Compiles, recomputes or shards the repeated layers of a network one by one.
 
-A network of this package is mostly a few kinds of layers, each many times. A layer is compiled once and its code serves
-its twins; a layer is what is recomputed in the backward pass; a layer is what FSDP gathers at a time. The state of a
-sharded model is gathered here too, so that a run folder has one format whatever trained it.
+The networks of this package consist mostly of a few kinds of layers, each repeated many times. A layer is the unit that
+is compiled once for all its copies, recomputed in the backward pass, or gathered by FSDP. The state of a sharded model
+is also gathered here, so that a run folder has the same format however it was trained.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = [
 ]
 
 BACKEND = "inductor"
-"""Of torch.compile."""
+"""Backend of torch.compile."""
 VARIANTS = 64
-"""Compiled forms of one kind of layer, at most: by its sizes, its place and what needs a gradient."""
+"""Maximum compiled variants of one kind of layer, which differ by sizes, position and what needs a gradient."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def repeated_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers that stand in a row of layers of one class and are called whole, outermost ones only.
+    """The outermost layers that are in a list of layers of one class and are called as a unit.
 
-    A row is an `nn.ModuleList` or `nn.Sequential` of one or more modules of one class that has children. Layers that
-    only hold modules, without a forward of their own, are left out.
+    A list is an `nn.ModuleList` or `nn.Sequential` of one or more modules of one class that has children. Modules
+    without their own forward, which only hold others, are excluded.
     """
     found: list[nn.Module] = []
     inside: set[int] = set()
@@ -52,23 +52,23 @@ def repeated_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Whether it is called itself and made of modules."""
+    """Whether it has its own forward and contains modules."""
     container = isinstance(module, nn.ModuleList | nn.Sequential)
     called = type(module).forward is not nn.Module.forward
     return called and not container and any(True for _ in module.children())
 
 
 def compile_layers(model: nn.Module, mode: str | None, device_type: str) -> int:
-    """Compile every repeated layer, once for all of its twins; how many layers that are.
+    """Compile every repeated layer, once per kind. Returns the number of layers.
 
-    Only training runs compiled code: scoring and beams have other shapes at every step. Sizes of a batch are symbols
-    in it, so that another batch is no other code. On a CPU, layers with batch norm (ResNet, whose blocks are all of
-    another size) stay as they are: their convolutions are a library's, and compiling them takes minutes.
+    Only training runs compiled code, since scoring and beam search have different shapes at every step. Batch sizes are
+    symbolic, so a new batch needs no recompilation. On a CPU, layers with batch norm (ResNet, whose blocks all differ
+    in size) are not compiled: their convolutions come from a library, and compiling them takes minutes.
 
     Args:
-        mode: of torch.compile; reduce-overhead replays CUDA graphs, one for each set of shapes.
+        mode: mode of torch.compile; reduce-overhead replays CUDA graphs, one per set of shapes.
     """
-    import torch._dynamo.config as dynamo  # heavy
+    import torch._dynamo.config as dynamo  # slow import
 
     dynamo.recompile_limit = max(dynamo.recompile_limit, VARIANTS)
     layers = [part for part in repeated_layers(model) if device_type != "cpu" or not _has_norm_statistics(part)]
@@ -87,9 +87,9 @@ def _while_training(plain: Callable[..., Any], compiled: Callable[..., Any]) -> 
 
 
 def recompute_layers(model: nn.Module) -> int:
-    """Let the repeated layers keep their inputs alone, and compute the rest again in the backward pass; how many.
+    """Use activation checkpointing in the repeated layers. Returns their number.
 
-    Layers with batch norm are left out: they would count a batch twice (`model.chunk` does it for frame encoders).
+    Layers with batch norm are excluded, since they would count a batch twice (`model.chunk` handles frame encoders).
     """
     layers = [part for part in repeated_layers(model) if not _has_norm_statistics(part)]
     for layer in layers:
@@ -114,7 +114,7 @@ def _has_norm_statistics(layer: nn.Module) -> bool:
 
 
 def shard_model(model: nn.Module, mesh: Any) -> nn.Module:
-    """Give each rank an equal share of every weight, by FSDP2: repeated layers one by one, then all the rest."""
+    """Shard all weights over ranks with FSDP2: repeated layers one by one, then the rest."""
     from torch.distributed.fsdp import fully_shard
 
     for layer in repeated_layers(model):
@@ -125,7 +125,8 @@ def shard_model(model: nn.Module, mesh: Any) -> nn.Module:
 
 @contextmanager
 def unsharded(model: nn.Module) -> Iterator[None]:
-    """Hold the whole weights on every rank, for scoring, where ranks have other numbers of batches and of words."""
+    """Context with unsharded weights on every rank, for scoring, where ranks have different numbers of batches and
+    words."""
     from torch.distributed.fsdp import FSDPModule
 
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
@@ -137,11 +138,11 @@ def unsharded(model: nn.Module) -> Iterator[None]:
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(part is not parts[0], recurse=False)  # the outermost keeps its own
+            part.set_reshard_after_forward(part is not parts[0], recurse=False)  # except the outermost
 
 
 def whole_tensors(state: Any) -> Any:
-    """A state with every sharded tensor whole and on the CPU. All ranks need to call it, in the same order."""
+    """A state with all sharded tensors gathered on the CPU. All ranks must call it in the same order."""
     from torch.distributed.tensor import DTensor
 
     if isinstance(state, DTensor):
@@ -154,11 +155,11 @@ def whole_tensors(state: Any) -> Any:
 
 
 def local_optimizer_state(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's whole state with each tensor sharded as its weight is; nothing is sent.
+    """Shard an optimizer's full state like its weights, without communication.
 
     Args:
-        optimizer: over the weights of this rank.
-        state: of `Optimizer.state_dict`, whole, from any number of ranks.
+        optimizer: optimizer of this rank's weights.
+        state: full `Optimizer.state_dict`, from any number of ranks.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -178,7 +179,7 @@ def local_optimizer_state(optimizer: Any, state: dict[str, Any]) -> dict[str, An
         for number, weight in zip(numbers, weights, strict=True)
         if number in state["state"]
     }
-    # how a step is computed is of this machine, not of the state
+    # how a step is computed depends on this machine, not on the state
     groups = [
         {**group, "fused": own.get("fused"), "foreach": own.get("foreach")}
         for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)

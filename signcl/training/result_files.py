@@ -1,4 +1,4 @@
-"""What `evaluate` and `density` wrote into a run folder, read against the shape that pages and comparisons rely on."""
+"""Reads and validates the results of `evaluate` and `density` in a run folder, for pages and comparisons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["read_density", "read_points", "read_scores"]
 PERCENT = {str: float | None}
 SPLIT = {
     "signatures?": Maybe({str: str}),
-    "intervals?": Maybe({str: Any}),  # pairs, and how many resamples they are from
+    "intervals?": Maybe({str: Any}),  # pairs, and their number of resamples
     "wer_split?": Maybe(PERCENT),
     "counts?": Maybe(
         {f"{name}?": int for name in ("sentences", "hypothesis_tokens", "reference_tokens", "empty_hypotheses")}
@@ -38,7 +38,7 @@ CONFIDENCE = {
     "calibration?": {"kind": str, "split": str, "clips": int, "cross_fitted": bool, "note?": str},
     "out_of_domain?": {"clips": int},
 }
-"""Of a split whose answers have probabilities; else it is empty."""
+"""Fields for a split whose answers have probabilities; otherwise empty."""
 PART = {"map?": float, "map_interval?": (float, float), "one_nn?": float, "one_nn_interval?": (float, float)}
 DENSITY = {
     "sdr": float,
@@ -56,10 +56,10 @@ POINTS = [{"x": float, "y": float, "gloss": str, "clip": str, "start": int, "sto
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
-    """`scores.json`: the entry of each split; empty where nothing was scored.
+    """Read `scores.json`, one entry per split; empty if nothing was scored.
 
     Raises:
-        ValueError: damaged.
+        ValueError: the file is damaged.
     """
     path = folder / "scores.json"
     if not path.is_file():
@@ -87,10 +87,10 @@ def _two_numbers(pair: Any) -> bool:
 
 
 def read_density(folder: Path, split: str) -> dict[str, Any] | None:
-    """`density.SPLIT.json`; None where the density was not measured.
+    """Read `density.SPLIT.json`; None if density was not measured.
 
     Raises:
-        ValueError: damaged.
+        ValueError: the file is damaged.
     """
     path = folder / f"density.{split}.json"
     if not path.is_file():
@@ -100,10 +100,10 @@ def read_density(folder: Path, split: str) -> dict[str, Any] | None:
 
 
 def read_points(folder: Path, split: str) -> list[dict[str, Any]] | None:
-    """`density.SPLIT.points.json`, the map of a density; None where there is none.
+    """Read `density.SPLIT.points.json`, the points of the t-SNE map; None if there is none.
 
     Raises:
-        ValueError: damaged.
+        ValueError: the file is damaged.
     """
     path = folder / f"density.{split}.points.json"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""From a recipe or a run folder to a model: build it, fill in the weights that start it, load a trained one."""
+"""Builds the model of a recipe, loads its initial weights, and loads trained runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass
 class Run:
-    """A trained system, loaded from its folder. Nothing that reads clips with it changes it."""
+    """A trained system, loaded from its folder. Using it on clips does not change it."""
 
     folder: Path
     recipe: Recipe
@@ -44,23 +44,23 @@ class Run:
     tokenizer: Tokenizer
     card: dict[str, Any]
     glosses: GlossVocabulary | None = None
-    """Where the run recognises glosses."""
+    """Gloss vocabulary, if the run recognises glosses."""
     targets: Targets | None = None
-    """Where a term of the run needs more of a sentence than its tokens."""
+    """Makers of targets, if a term of the run needs more than the tokens of a sentence."""
 
     @property
     def feature_dim(self) -> int | None:
-        """Size of the features that it reads, None for pixels."""
+        """Size of its input features; None for pixels."""
         dim: int | None = self.card.get("feature_dim")
         return dim
 
     def push_to_hub(self, repo: str, **facts: Any) -> Any:
-        """Upload it as `org/name`; see `signcl.push_to_hub` for what can be said of it."""
+        """Upload it as `org/name`; see `signcl.push_to_hub` for the arguments."""
         return signcl.push_to_hub(self.folder, repo, **facts)
 
     @property
     def poses(self) -> PoseKind | None:
-        """The key points that it was trained on; None: on something else, or before this was written down."""
+        """Kind of key points that it was trained on; None: other inputs, or an older run that does not record this."""
         return PoseKind.read(self.card.get("poses"), f"{self.folder}/card.json")
 
 
@@ -72,18 +72,18 @@ def build_model(
     targets: Targets | None = None,
     described: dict[str, Any] | None = None,
 ) -> System:
-    """The system that a recipe names, at its sizes, with random weights.
+    """Build the system of a recipe with random weights.
 
     Args:
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
-        glosses: gloss classes, where a term of the recipe needs them.
-        targets: what the recipe's terms need of each sentence, for systems whose sizes depend on it.
-        described: configurations of published networks in it, as a run folder keeps them; None reads them where the
-            recipe names the networks.
+        glosses: gloss classes, if a term of the recipe needs them.
+        targets: targets of the recipe's terms, for systems whose sizes depend on them.
+        described: configurations of published networks in it, from a run folder; None: read them from the sources that
+            the recipe names.
 
     Raises:
-        ValueError: an encoder of pixels for a corpus of features, or the other way round; a model that this machine's
-            memory cannot hold.
+        ValueError: a pixel encoder for a corpus of features, or vice versa; a model too large for this machine's
+            memory.
     """
     described = dict(described or {})
     described.setdefault("visual", _described_visual(recipe))
@@ -99,9 +99,9 @@ def build_model(
 
 
 def attach_memory(model: System, recipe: Recipe, targets: Targets | None) -> None:
-    """Give a model what the recipe's terms keep from step to step (`Term.memory`), empty; nothing where none does.
+    """Attach empty memories of the recipe's terms (`Term.memory`) to a model, if any term has one.
 
-    After `initialise`: words of an earlier run are other words, so nothing is taken over.
+    Call it after `initialise`: the words of an earlier run differ, so its memory must not be loaded.
     """
     makers: Mapping[str, Any] = {} if targets is None else targets.makers
     memories = {
@@ -114,7 +114,7 @@ def attach_memory(model: System, recipe: Recipe, targets: Targets | None) -> Non
 
 
 def _described_visual(recipe: Recipe) -> Any:
-    """The configuration of a DINOv2 that comes from an earlier run."""
+    """The configuration of a DINOv2 from an earlier run."""
     folder = Path(recipe.model.visual_weights.removeprefix("pretrained:"))
     if recipe.model.visual != "dinov2" or not (folder / "recipe.yaml").is_file():
         return None
@@ -122,21 +122,21 @@ def _described_visual(recipe: Recipe) -> Any:
 
 
 def build_recipe_encoder(recipe: Recipe, feature_dim: int | None) -> Any:
-    """The frame encoder alone that a recipe names, with random weights."""
+    """Build only the frame encoder of a recipe, with random weights."""
     return build_frame_encoder(recipe.model, feature_dim, _described_visual(recipe))
 
 
 def initialise(
     model: System, recipe: Recipe, tokenizer: Tokenizer | None = None, targets: Targets | None = None
 ) -> list[str]:
-    """Fill a fresh model with the weights that its recipe names; what went where, a line each.
+    """Load the initial weights that a recipe names into a new model. Returns one line per source.
 
     Args:
-        tokenizer: of this run; an earlier run must have given every word the same id. None: not checked.
-        targets: of this run, where published weights depend on them.
+        tokenizer: tokenizer of this run; an earlier run must have the same id for every word. None: not checked.
+        targets: targets of this run, if published weights depend on them.
 
     Raises:
-        ValueError, OSError: nothing at the place named, or tensors that do not fit. Nothing is passed over in silence.
+        ValueError, OSError: nothing found, or tensors that do not fit. Nothing is skipped silently.
     """
     config, start = recipe.model, Start(tokenizer, targets, earlier_run)
     said = []
@@ -153,7 +153,7 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
     if place.is_file():
         if place.name != "model.safetensors" or not (place.parent / "recipe.yaml").is_file():
             raise ValueError(
-                f"model.init_from={place} is a file, and a run folder is needed; make one of an official checkpoint "
+                f"model.init_from={place} is a file, but a run folder is needed; make one from an official checkpoint "
                 f"first: signcl import KIND {place} -o RUN, then model.init_from=RUN"
             )
         folder = place.parent
@@ -161,7 +161,7 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
         raise FileNotFoundError(f"model.init_from={folder}: no such run folder; train the pretraining recipe first")
     earlier = earlier_run(str(folder))
     if earlier is None:
-        raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is no run folder")
+        raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is not a run folder")
     able = (*model.starts_from, recipe.model.name)
     if not any(earlier.is_a(name) for name in able):
         raise ValueError(
@@ -172,7 +172,7 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
 
 
 def earlier_run(folder: str) -> EarlierRun | None:
-    """The run in a folder for one that starts from it; None where the folder holds none."""
+    """The run in a folder, to initialise another; None if the folder holds none."""
     place = Path(folder)
     if not (place / "recipe.yaml").is_file():
         return None
@@ -189,10 +189,10 @@ def earlier_run(folder: str) -> EarlierRun | None:
 
 
 def read_recipe(folder: str | Path) -> Recipe:
-    """The recipe of a run folder; its plugins must have been imported (`--plugins`), since they are code.
+    """Read the recipe of a run folder; its plugins must already be imported (`--plugins`), since they are code.
 
     Raises:
-        FileNotFoundError: no run folder.
+        FileNotFoundError: not a run folder.
     """
     return load_recipe(run_folder.check_run_folder(folder) / "recipe.yaml", of_run=True)
 
@@ -200,7 +200,7 @@ def read_recipe(folder: str | Path) -> Recipe:
 def load_run(folder: str | Path | Run) -> Run:
     """Load a run, ready to evaluate on the CPU: a run folder, `demo:NAME`, or `org/name[@revision]` on the hub.
 
-    A run that is loaded already is returned as it is.
+    A `Run` is returned unchanged.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, not a run folder, damaged or foreign weights.
@@ -218,7 +218,7 @@ def load_run(folder: str | Path | Run) -> Run:
     described = run_folder.read_architecture(folder)
     try:
         model = build_model(recipe, tokenizer, card.get("feature_dim"), glosses, targets, described)
-    except ValueError as error:  # of a recipe and a card that do not fit each other
+    except ValueError as error:  # recipe and card do not match
         raise ValueError(f"{folder}: {error}") from None
     attach_memory(model, recipe, targets)
     run_folder.load_weights(folder, model)

@@ -1,8 +1,8 @@
-"""Trained runs that come with the package: `demo:NAME` is one wherever a run is named, `demo:NAME/clip-1` a clip of it.
+"""Trained runs that come with the package: `demo:NAME` names a run and `demo:NAME/clip-1` one of its clips.
 
-They lie in `shipped/` beside this file, one run folder each, with its model card (README.md), sample clips (`samples/`)
-and the answers to them. Nothing is ever written there: a run is used through a copy in the user's cache folder, where
-scores, reports and maps have their place. `python -m signcl.evaluation.shipping` makes the runs anew.
+They are in `shipped/` next to this file, one run folder each, with a model card (README.md), sample clips (`samples/`)
+and the answers to them. Nothing is written there: a run is copied to the user's cache folder, where scores, reports and
+maps are written. `python -m signcl.evaluation.shipping` rebuilds the runs.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ __all__ = ["ANSWERS", "MARK", "SAMPLES", "SHIPPED", "SampleClip", "sample_clips"
 MARK = "demo:"
 SHIPPED = Path(__file__).parent / "shipped"
 SAMPLES, ANSWERS = "samples", "answers.tsv"
-"""Folder of a run's sample clips, and the table in it: clip, its sentence, the run's answer."""
+"""Folder of a run's sample clips, and its table: clip, sentence, the run's answer."""
 RESULTS = ("scores.json", "predictions.*.tsv", "confidence.*")
-"""Files that verbs may have written anew in the copy of a run; the others must stay as they were shipped."""
+"""Files that commands may rewrite in the copy of a run; all others must stay as shipped."""
 
 
 @dataclass(frozen=True)
 class SampleClip:
-    """A clip that comes with a run."""
+    """A sample clip of a shipped run."""
 
     name: str
-    """As in `demo:RUN/NAME`."""
+    """Name, as in `demo:RUN/NAME`."""
     path: Path
     reference: str
-    """What is signed."""
+    """The signed sentence."""
     answer: str
-    """What the run answered when it was made."""
+    """The run's answer when it was made."""
 
 
 def shipped_runs() -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def shipped_runs() -> tuple[str, ...]:
 
 
 def sample_clips(name: str) -> list[SampleClip]:
-    """The sample clips of a shipped run, in their order; none where its data may not be passed on.
+    """The sample clips of a shipped run, in order; empty if its data may not be redistributed.
 
     Raises:
         FileNotFoundError: no shipped run of that name.
@@ -63,10 +63,11 @@ def sample_clips(name: str) -> list[SampleClip]:
 
 
 def shipped_path(source: str | Path) -> Path:
-    """The path that a name means: a copy of the run for `demo:NAME`, a clip for `demo:NAME/CLIP`, else itself.
+    """Resolve a name: the local copy of the run for `demo:NAME`, a clip for `demo:NAME/CLIP`, otherwise the path
+    itself.
 
     Raises:
-        FileNotFoundError: no shipped run or no sample clip of that name; those that exist are named.
+        FileNotFoundError: no shipped run or sample clip of that name; lists the existing ones.
     """
     text = str(source)
     if not text.startswith(MARK) or Path(text).exists():
@@ -91,14 +92,14 @@ def _clip(name: str, clip: str) -> Path:
         if clip in (one.name, one.path.name):
             return one.path
     known = ", ".join(f"{MARK}{name}/{one.name}" for one in clips)
-    why = known or f"its data may not be passed on, so it has none: see {SHIPPED / name / 'README.md'}"
+    why = known or f"its data may not be redistributed, so it has none: see {SHIPPED / name / 'README.md'}"
     raise FileNotFoundError(f"no sample clip {MARK}{name}/{clip}; there are {known}" if known else f"{name}: {why}")
 
 
 def _own_copy(name: str) -> Path:
-    """The copy of a shipped run in the cache folder; what is missing or has changed there is copied again.
+    """The copy of a shipped run in the cache folder; missing or changed files are copied again.
 
-    Other weights are another folder, so that no results of an older package stand beside newer weights.
+    Different weights get a different folder, so that results of an older package are not mixed with newer weights.
     """
     source = SHIPPED / name
     version = (known_checksum(source, "model.safetensors") or "")[:8]
@@ -123,8 +124,8 @@ def _bring(source: Path, folder: Path) -> None:
 
 @cache
 def _temporary(why: str) -> Path:
-    """A folder of this process, where the cache folder cannot be written."""
+    """A temporary folder of this process, if the cache folder is not writable."""
     folder = Path(tempfile.mkdtemp(prefix="signcl-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    say(f"{cache_folder()} cannot be written ({why}); what is written into demo runs is lost at the end")
+    say(f"{cache_folder()} cannot be written ({why}); files written to demo runs are lost at the end")
     return folder

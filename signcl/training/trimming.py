@@ -1,7 +1,7 @@
-"""An mBART cut down to a corpus: SentencePiece model, word table, word head, configuration, ready for transformers.
+"""Trims an mBART to the vocabulary of a corpus: SentencePiece model, word embeddings, output layer, configuration.
 
-The id rule of mBART is kept: `<s> <pad> </s> <unk>`, the pieces, 25 language codes, `<mask>`. Rows are copied, so the
-network scores every word that is left as it did.
+The result works in transformers. mBART's order of ids is kept: `<s> <pad> </s> <unk>`, the pieces, 25 language codes,
+`<mask>`. Rows are copied, so the scores of the remaining words do not change.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from signcl.training import run_folder
 
 __all__ = ["Trimmed", "trim_language_model", "trim_table"]
 
-LANGUAGE_CODES = (25, 52)  # mBART-cc25, mBART-50, whose first 25 are those of cc25
+LANGUAGE_CODES = (25, 52)  # mBART-cc25 and mBART-50; the first 25 are equal
 WORD_TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 KEY = "--language-model"
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """What was cut, and the proof that nothing that was needed is gone."""
+    """Report of a trimming, with checks that nothing needed was removed."""
 
     folder: Path
     pieces: tuple[int, int]
-    """Of the SentencePiece model, before and after."""
+    """Pieces of the SentencePiece model, before and after."""
     rows: tuple[int, int]
-    """Of the word table."""
+    """Word embeddings, before and after."""
     parameters: tuple[int, int]
     bytes: tuple[int, int]
-    """Of tensors and SentencePiece model, as they are stored."""
+    """Stored size of tensors and SentencePiece model, before and after."""
     segmented_otherwise: dict[str, int]
-    """Split -> sentences that the trimmed tokenizer cuts into other pieces; 0 for the splits whose pieces were kept."""
+    """Split -> number of sentences that the trimmed tokenizer segments differently; 0 for splits in `needed`."""
     checks: list[SplitCheck]
-    """What comes back of every sentence of every split."""
+    """Results of encoding and decoding all sentences of each split."""
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as JSON values."""
         return {**vars(self), "checks": [check.as_dict() for check in self.checks]}
 
 
@@ -65,28 +65,29 @@ def trim_language_model(
     language: str = "",
     made_from: Mapping[str, Any] | None = None,
 ) -> Trimmed:
-    """Write an mBART folder whose vocabulary is what a corpus needs.
+    """Write an mBART folder with only the vocabulary that a corpus needs.
 
     Args:
         source: `pretrained:` and a folder or hub id of an mBART with 25 or 52 languages.
-        splits: samples by split; all are checked.
-        folder: where the new one goes.
-        needed: the splits whose pieces are kept. Dev and test belong to what must not be known: leave them out of what
-            you report.
-        keep: further sentences or words whose pieces are kept.
-        forms: write characters in the corpus's own Unicode forms, e.g. the full-width comma of Chinese where mBART
-            writes the ASCII one: pieces are renamed, rows stay.
-        language: code that transformers' tokenizer of the folder starts with; empty leaves it to the user.
-        made_from: what `trimmed.json` says beside.
+        splits: samples by split; all splits are checked.
+        folder: the new folder.
+        needed: the splits whose pieces are kept. Do not include dev and test for results that you report: they must
+            stay unseen.
+        keep: additional sentences or words whose pieces are kept.
+        forms: write characters in the corpus's Unicode forms, e.g. the full-width comma of Chinese instead of mBART's
+            ASCII comma: pieces are renamed, rows stay.
+        language: source language code of the folder's transformers tokenizer; empty: not set.
+        made_from: additional entries for `trimmed.json`.
 
     Raises:
-        ValueError, OSError: no mBART, one whose rows do not follow its id rule, or a folder that holds a model.
+        ValueError, OSError: not an mBART, or its rows do not follow mBART's order of ids, or the folder already holds a
+            model.
     """
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a model already; choose another folder with -o")
     found = read_language_model(source, KEY)
     if not found.config or not isinstance(found.tokenizer, SentencePieceTokenizer):
-        raise ValueError(f"{KEY}: {source} must be a folder or hub id of an mBART: a file or run lacks what is copied")
+        raise ValueError(f"{KEY}: {source} must be a folder or hub id of an mBART: a file or run lacks needed files")
     name = source.removeprefix("pretrained:")
     before = SentencePieceTokenizer(pretrained_sentencepiece(name), language or "en_XX")
     texts = [sample.text for split in needed for sample in splits[split]]
@@ -143,7 +144,7 @@ def trim_language_model(
 
 
 def _rows(found: LanguageModel, tokenizer: SentencePieceTokenizer, kept: Sequence[int]) -> Tensor:
-    """Rows of the old table, in the order of the new one. [V']"""
+    """Row indices of the old embeddings, in the order of the new ones. [V']"""
     pieces = tokenizer.num_pieces
     languages = found.rows - pieces - 2
     if languages not in LANGUAGE_CODES:
@@ -152,21 +153,21 @@ def _rows(found: LanguageModel, tokenizer: SentencePieceTokenizer, kept: Sequenc
             f"languages, of which there are {' or '.join(map(str, LANGUAGE_CODES))}"
         )
     codes = range(pieces + 1, pieces + 1 + len(SentencePieceTokenizer.LANGUAGES))
-    # <s> <pad> </s> <unk> are 0 to 3; SentencePiece's own first three are among them, every other one moves up by one
+    # <s> <pad> </s> <unk> are 0 to 3 and include SentencePiece's first three ids; all other ids increase by one
     return torch.tensor([0, 1, 2, 3, *(i + 1 for i in kept if i > 2), *codes, found.rows - 1])
 
 
 def _broken_tables(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Word tables beside the shared one that differ from it: some trimmers leave random ones in the file."""
+    """Warnings about word embeddings that differ from the shared ones: some trimmers leave random ones in the file."""
     shared = tensors.get("shared.weight")
     if shared is None:
         return []
     tables = [name for name in WORD_TABLES[1:3] if name in tensors and not torch.equal(tensors[name], shared)]
-    return [f"{name} of the source differs from shared.weight, which is taken for it" for name in tables]
+    return [f"{name} of the source differs from shared.weight, which is used instead" for name in tables]
 
 
 def _cut(tensors: Mapping[str, Tensor], rows: Tensor, *, tied: bool) -> dict[str, Tensor]:
-    """The tensors by transformers' names, word tables with `rows` only, and each tied one once."""
+    """The tensors with transformers' names, word embeddings reduced to `rows`, and tied tensors only once."""
     shared = next(tensors[name] for name in WORD_TABLES if name in tensors)
     new = {"model.shared.weight": shared[rows].contiguous()}
     for name, value in tensors.items():
@@ -176,13 +177,13 @@ def _cut(tensors: Mapping[str, Tensor], rows: Tensor, *, tied: bool) -> dict[str
             new[name] = value[:, rows].contiguous()
         elif name not in WORD_TABLES:
             new[f"model.{name}"] = value.contiguous()
-    if not tied:  # transformers then looks each table up by its own name
+    if not tied:  # transformers then reads each table by name
         new |= {f"model.{side}.embed_tokens.weight": shared[rows].clone() for side in ("encoder", "decoder")}
     return new
 
 
 def _renumbered(config: Mapping[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
-    """A configuration whose token ids are those of the new table; an id that is gone is left out."""
+    """A configuration with the new token ids; removed ids are left out."""
     result = {}
     for key, value in config.items():
         if key.endswith("_token_id") and isinstance(value, int):
@@ -195,7 +196,7 @@ def _generation_config(name: str) -> dict[str, Any]:
     try:
         path = Path(name) / "generation_config.json"
         path = path if Path(name).is_dir() else hub_file(name, path.name, KEY)
-    except (OSError, ValueError):  # an mBART need not have one
+    except (OSError, ValueError):  # optional file of an mBART
         return {}
     if not path.is_file():
         return {}
@@ -212,14 +213,14 @@ def _size(tensors: Mapping[str, Tensor]) -> int:
 
 
 def trim_table(trimmed: Trimmed) -> str:
-    """What was cut, as text."""
+    """The report as text."""
     rows = [
         ("pieces", *map(str, trimmed.pieces)),
-        ("rows of the word table", *map(str, trimmed.rows)),
+        ("word embeddings", *map(str, trimmed.rows)),
         ("parameters", *(f"{n:,}" for n in trimmed.parameters)),
         ("megabytes", *(f"{n / 1e6:.2f}" for n in trimmed.bytes)),
     ]
     lines = [f"{name}: {old} -> {new}" for name, old, new in rows]
     for split, count in trimmed.segmented_otherwise.items():
-        lines.append(f"{split}: {count} sentences are cut into other pieces than before")
+        lines.append(f"{split}: {count} sentences are segmented differently than before")
     return "\n".join([*lines, *trimmed.notes])

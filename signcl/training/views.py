@@ -1,4 +1,4 @@
-"""Augmented batches: those of training, and a second view for losses that want features to stay the same."""
+"""Augmented batches for training, and second views for losses that make features invariant."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from signcl.systems.encoders import augment
 
 __all__ = ["augmented", "second_view", "views_of"]
 
-NOISE = 0.1  # of each number's deviation over the batch, where the input is no pixels
-USUAL = AugmentRecipe(probability=0.5)  # where a recipe augments nothing
+NOISE = 0.1  # share of each element's standard deviation over the batch, for inputs other than pixels
+USUAL = AugmentRecipe(probability=0.5)  # used if a recipe has no augmentation
 
 
 def augmented(batch: Batch, settings: AugmentRecipe) -> Batch:
-    """A batch of frames with its pixels augmented, every frame of a clip alike."""
+    """Augment the pixels of a batch, with the same parameters for all frames of a clip."""
     return replace(batch, inputs=augment(batch.inputs, batch.clip_of_row, len(batch), None, settings))
 
 
 def second_view(batch: Batch, settings: AugmentRecipe) -> Batch:
-    """The same clips, augmented once more: pixels as `input.augment` says, other numbers with Gaussian noise."""
+    """A second augmentation of the same clips: pixels as in `input.augment`, other inputs with Gaussian noise."""
     if batch.inputs.ndim == 4:
         return augmented(batch, settings)
     spread = batch.inputs.float().std(dim=0, correction=0)
@@ -34,7 +34,7 @@ def second_view(batch: Batch, settings: AugmentRecipe) -> Batch:
 
 
 def views_of(model: Any, settings: AugmentRecipe) -> Callable[[Batch], Tensor]:
-    """A function from a batch to the model's features in a second view. [B, T, D]"""
+    """A function that returns the model's features for a second view of a batch. [B, T, D]"""
     drawn = settings if settings.probability > 0 else USUAL
 
     def view(batch: Batch) -> Tensor:

@@ -1,1 +1,1 @@
-"""Seeded mutation of every reader: `python -m tests.fuzz --help`. What a fault is, stands in `worker`."""
+"""Seeded mutation of every reader: `python -m tests.fuzz --help`. `worker` defines what counts as a fault."""

@@ -1,4 +1,4 @@
-"""Runs cases in a worker process that is replaced when it crashes or hangs, and counts what became of them."""
+"""Runs cases in a worker process that is replaced when it crashes or hangs, and counts the results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[2]
 HANG = 10.0
 """Seconds of the processor until a case is ended; over 5 it is a fault, which the worker says itself where it can."""
 STUCK = 120.0
-"""Seconds of the clock, for what waits and does not work. A busy machine must not look like a fault."""
+"""Wall-clock limit in seconds, for cases that wait without working. A busy machine must not look like a fault."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A case that should not be."""
+    """A case with a fault."""
 
     reader: str
     seed: int
@@ -53,7 +53,7 @@ class Campaign:
     faults: list[Fault] = field(default_factory=list)
     worker: Any = None
     waiting: bytes = b""
-    """What the worker has said and nobody has read."""
+    """Output of the worker that has not been read yet."""
 
     def run(self, cases: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, str]]:
         """Try (reader, seed, case) one after the other; yields what became of each, and what was said."""
@@ -69,7 +69,7 @@ class Campaign:
 
     def _one(self, reader: str, seed: int, case: int) -> tuple[str, str]:
         if self.worker is None:
-            # unbuffered: `select` looks at the pipe and not into a buffer
+            # unbuffered, since `select` checks the pipe, not a buffer
             command = [sys.executable, "-m", f"{__package__}.worker", str(self.work)]
             paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
             env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -91,7 +91,7 @@ class Campaign:
         return "fault", "hangs" if code is None else f"crash: the process ended with {code}"
 
     def _line(self, since: float | None) -> str | None:
-        """The next line of the worker; None where it has ended, or has worked for too long since."""
+        """The next line of the worker; None if it has ended, or has worked for too long since the last line."""
         started = time.monotonic()
         while b"\n" not in self.waiting:
             if select.select([self.worker.stdout], [], [], 0.2)[0]:
@@ -106,7 +106,7 @@ class Campaign:
         return line.decode()
 
     def _processor(self) -> float:
-        """Seconds that the worker has used of the processor."""
+        """CPU seconds that the worker has used."""
         with suppress(OSError):
             stat = Path(f"/proc/{self.worker.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
             return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")

@@ -84,7 +84,7 @@ Draw = random.Random
 
 
 def mutate(draw: Draw, content: bytes, form: str) -> tuple[bytes, bool]:
-    """The bytes, changed in one to three ways; and whether all of them were blind, so that a checksum must tell."""
+    """Change the bytes in one to three ways; also return whether all of them were blind, for a checksum to detect."""
     changed, blind = content, True
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         makers = FORMS[form]
@@ -92,7 +92,7 @@ def mutate(draw: Draw, content: bytes, form: str) -> tuple[bytes, bool]:
             try:
                 changed, blind = draw.choice(makers)(draw, changed), False
                 continue
-            except Exception:  # what it was changed into is of the form no longer
+            except Exception:  # the changed content no longer has this form
                 pass
         changed = draw.choice(BLIND)(draw, changed)
     return changed, blind
@@ -102,7 +102,7 @@ def mutate(draw: Draw, content: bytes, form: str) -> tuple[bytes, bool]:
 
 
 def _place(draw: Draw, content: bytes) -> int:
-    """The start and end of a file are where its structure is."""
+    """Pick a position, often near the start or end of the file, where its structure is."""
     size = len(content)
     if size > 200 and draw.random() < 0.5:
         return draw.choice((draw.randrange(100), size - 1 - draw.randrange(100)))

@@ -29,15 +29,15 @@ class Reader:
     make: Callable[[Path], None]
     """Writes the valid file or files into an empty folder."""
     read: Callable[[Path], Any]
-    """Reads them from the folder; what it returns is looked through for NaN."""
+    """Reads them from the folder; the result is searched for NaN."""
     files: dict[str, str]
     """What is changed, one file a case: name or pattern -> form of `mutations.FORMS`."""
     exact: tuple[str, ...] = ()
-    """Files under a checksum: changed blindly, they must be refused or come back as they were."""
+    """Files with a checksum: after a blind change, they must be refused or read unchanged."""
     finite: bool = True
-    """NaN is a fault; it is none in the weights and values of somebody's checkpoint."""
+    """Whether NaN is a fault; in the weights and values of a checkpoint it is not."""
     slow: bool = False
-    """Takes more than a tenth of a second a case."""
+    """Takes more than 0.1 s per case."""
 
 
 def _write(name: str, text: str) -> Callable[[Path], None]:

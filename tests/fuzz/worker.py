@@ -70,7 +70,7 @@ def valid(reader: str, work: Path) -> Path:
 
 
 def read_valid(reader: str, work: Path) -> str:
-    """Digest of what the valid files give; imports and caches of a reader are none of a case's cost."""
+    """Digest of the result for the valid files; run first, so that imports and caches do not count for a case."""
     folder = shutil.copytree(valid(reader, work), work / f"{reader}-valid", dirs_exist_ok=True)
     try:
         return digest(READERS[reader].read(folder))

@@ -1,4 +1,4 @@
-"""Outputs of official code on made-up weights, as numbers, and the weights themselves, made again from their names.
+"""Outputs of official code on random weights, and those weights, which are regenerated from their names.
 
 A reference file holds inputs and outputs; its metadata says which code made them (repository, commit, what was run) and
 lists the names and shapes of the weights. Weights are drawn by numpy's frozen generator, seeded by their name, so that

@@ -1,1 +1,1 @@
-"""Tables and files that people write beside clips: spans of signs, chosen frames, ELAN, HMM states of PHOENIX-2014T."""
+"""Annotation files of clips: spans of signs, chosen frames, ELAN, subtitles, HMM states of PHOENIX-2014T."""

@@ -1,14 +1,14 @@
-"""Which frame shows a sign best, as people see it: the file their choices go to, and how far they agree.
+"""Best frames of signs chosen by people: the file of their choices, and the agreement between annotators.
 
-The paper had two volunteers pick the frame (section A.3). Choices are JSON lines that are only ever appended to, one
-line a decision, so that a killed server loses nothing and several people may write at once:
+In the paper, two volunteers picked the frames (section A.3). Choices are JSON lines, one per decision, and the file is
+only appended to. A killed server thus loses nothing, and several people can write at once:
 
     {"annotator": "ada", "role": "annotator", "clip": "test-000001", "gloss": "KEY", "start": 7, "stop": 16,
      "action": "choose", "frame": 11, "time": "2026-01-31T12:00:00.123Z", "id": "..."}
 
 `frame` counts from the start of the clip, like `start` and `stop`. `action` is choose, skip (no frame shows the sign)
-or undo (takes back this annotator's latest standing decision on this span). `role` is annotator, or judge for who
-settles differences. No page and no server here: see `signcl.pages`.
+or undo (reverts this annotator's latest valid decision on this span). `role` is annotator, or judge for the person who
+settles disagreements. The pages and server are in `signcl.pages`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SpanKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """One line of the file."""
+    """One decision: a line of the file."""
 
     annotator: str
     clip: str
@@ -67,12 +67,12 @@ class Decision:
     stop: int
     action: Action
     frame: int | None = None
-    """The chosen frame, of the clip; None unless `action` is choose."""
+    """The chosen frame, counted in the clip; None unless `action` is choose."""
     role: Role = "annotator"
     time: str = ""
-    """When it was written, UTC, ISO 8601."""
+    """Time of writing, UTC, ISO 8601."""
     id: str = ""
-    """Given by who sends it, so that a decision that is sent again counts once."""
+    """Set by the sender, so that a decision that is sent twice counts once."""
 
     def __post_init__(self) -> None:
         for name in ("annotator", "clip", "gloss"):
@@ -98,13 +98,13 @@ class Decision:
 
     @property
     def span(self) -> SpanKey:
-        """What it is about."""
+        """The sign that the decision is about."""
         return SpanKey(self.clip, self.gloss, self.start, self.stop)
 
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """Two annotators on the spans for which both chose a frame."""
+    """Agreement of two annotators on the spans for which both chose a frame."""
 
     a: str
     b: str
@@ -114,30 +114,30 @@ class PairAgreement:
     near: float
     """Share of spans within the tolerance, 0..1; higher is better."""
     same: float
-    """Share of spans with the very same frame, 0..1."""
+    """Share of spans with exactly the same frame, 0..1."""
     by_chance: float
-    """What `near` would be had both picked blindly within each span."""
+    """Expected `near` if both picked at random within each span."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the annotators agree."""
+    """Agreement between all annotators."""
 
     tolerance: int
-    """Frames that still count as agreement."""
+    """Maximum difference in frames that counts as agreement."""
     pairs: tuple[PairAgreement, ...]
-    """Every two annotators with a span in common."""
+    """All pairs of annotators with a span in common."""
     spans: int
-    """Spans on which at least two chose a frame."""
+    """Spans for which at least two chose a frame."""
     distance: float | None
-    """Mean over pairs of choices of one span, in frames; None without any."""
+    """Mean distance over pairs of choices for the same span, in frames; None without pairs."""
     near: float | None
     """Share of those pairs within the tolerance."""
     by_chance: float | None
 
 
 def append_decision(path: Path | str, decision: Decision) -> Decision:
-    """Add one line to the file, see `append_line`.
+    """Appends one decision to the file, see `append_line`.
 
     Returns:
         The decision as written, with its time.
@@ -152,12 +152,12 @@ def append_decision(path: Path | str, decision: Decision) -> Decision:
 
 
 def read_decisions(path: Path | str) -> list[Decision]:
-    """Every decision of a file in the order of writing, repeated ones (same `id`) once; none where there is no file.
+    """Reads all decisions of a file in order, repeated ones (same `id`) once; an empty list if there is no file.
 
-    Lines that were cut while they were written (a power cut, a full disk) are left out and counted on stderr.
+    Incomplete lines (from a power failure or full disk) are left out and counted on stderr.
 
     Raises:
-        ValueError: a line that is whole but no decision, with its number.
+        ValueError: a complete line that is not a decision, with its number.
     """
     path = Path(path)
     if not path.exists():
@@ -173,25 +173,25 @@ def read_decisions(path: Path | str) -> list[Decision]:
                 cut += 1
                 continue
             raise ValueError(
-                f"{path}, line {number}: not a line of choices (JSON object): {raw[:60]!r}; mend or delete it"
+                f"{path}, line {number}: not a line of choices (JSON object): {raw[:60]!r}; correct or delete it"
             ) from None
         try:
             if not isinstance(content, dict):
                 raise TypeError("not an object")
             decision = Decision(**{f.name: content[f.name] for f in fields(Decision) if f.name in content})
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: {error}; mend or delete it") from None
+            raise ValueError(f"{path}, line {number}: {error}; correct or delete it") from None
         if decision.id and decision.id in seen:
             continue
         seen.add(decision.id)
         found.append(decision)
     if cut:
-        say(f"{path}: {cut} line{'s were' if cut > 1 else ' was'} cut while being written and left out")
+        say(f"{path}: {cut} incomplete line{'s were' if cut > 1 else ' was'} left out")
     return found
 
 
 def standing(decisions: Iterable[Decision], role: Role = "annotator") -> dict[SpanKey, dict[str, Decision]]:
-    """What holds after all undoing: span -> annotator -> the latest decision, never an undo."""
+    """Valid decisions after applying every undo: span -> annotator -> the latest decision, never an undo."""
     stacks: dict[tuple[SpanKey, str], list[Decision]] = defaultdict(list)
     for decision in decisions:
         if decision.role != role:
@@ -215,27 +215,27 @@ def read_choices(
     unsettled: Literal["median", "leave_out"] = "median",
     tolerance: int = TOLERANCE,
 ) -> dict[SpanKey, int]:
-    """The frame people chose for each span: the judge's where a judge decided, else the annotators' median.
+    """Reads the chosen frame of each span: the judge's choice if there is one, else the annotators' median.
 
-    The median of an even number is the lower middle one, so it is always a frame that somebody chose. A span that the
-    judge, or more annotators than chose a frame, skipped has none.
+    For an even number of choices, the median is the lower middle one, so it is always a frame that somebody chose. A
+    span has no frame if the judge skipped it, or if more annotators skipped it than chose a frame.
 
     Args:
         path: a file of choices.
-        spans: leave out (and count on stderr) choices for other spans than these.
-        unsettled: what becomes of spans on which annotators differ by more than `tolerance` or some skipped, while no
-            judge decided: take the median all the same, or leave them out.
+        spans: if given, choices for other spans are left out and counted on stderr.
+        unsettled: how to treat spans on which annotators differ by more than `tolerance` or some skipped, and no judge
+            decided: use the median, or leave them out.
         tolerance: frames.
 
     Returns:
         Span -> chosen frame of the clip, start <= frame < stop.
 
     Raises:
-        ValueError: no such file, no choice in it, or a line that is no decision.
+        ValueError: no such file, a file without choices, or a line that is not a decision.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"a file of choices is needed at {path}; `signcl serve --annotate SPANS` writes one")
+        raise ValueError(f"no file of choices at {path}; `signcl serve --annotate SPANS` writes one")
     decisions = read_decisions(path)
     judged = {span: list(found.values())[-1] for span, found in standing(decisions, "judge").items()}
     theirs = standing(decisions)
@@ -254,18 +254,18 @@ def read_choices(
         known = set(spans)
         foreign = [span for span in chosen if span not in known]
         if foreign:
-            say(f"{path}: {len(foreign)} choices for spans that are not asked for are left out, first {foreign[0]}")
+            say(f"{path}: {len(foreign)} choices for other spans are left out, first {foreign[0]}")
         chosen = {span: frame for span, frame in chosen.items() if span in known}
     if not chosen:
         raise ValueError(
-            f"{path}: holds no chosen frame{'' if spans is None else ' for these spans'}; choose some with "
+            f"{path}: contains no chosen frame{'' if spans is None else ' for these spans'}; choose some with "
             "`signcl serve --annotate SPANS`"
         )
     return chosen
 
 
 def disagreements(decisions: Iterable[Decision], tolerance: int = TOLERANCE) -> list[SpanKey]:
-    """Spans that no judge has settled and on which annotators are further apart than `tolerance`, or some skipped."""
+    """Spans without a judge's decision on which annotators differ by more than `tolerance`, or some skipped."""
     decisions = list(decisions)
     judged = standing(decisions, "judge")
     found = []
@@ -278,7 +278,7 @@ def disagreements(decisions: Iterable[Decision], tolerance: int = TOLERANCE) -> 
 
 
 def agreement(decisions: Iterable[Decision], tolerance: int = TOLERANCE) -> Agreement:
-    """How far annotators agree on the spans for which they chose a frame; judges do not count.
+    """Agreement of annotators on the spans for which they chose a frame; judges are not counted.
 
     Args:
         decisions: from `read_decisions`.
@@ -300,7 +300,7 @@ def agreement(decisions: Iterable[Decision], tolerance: int = TOLERANCE) -> Agre
 
 
 def progress(decisions: Iterable[Decision]) -> dict[str, Counter[str]]:
-    """Annotator -> how many spans stand as choose and as skip."""
+    """Annotator -> number of spans with valid decisions, by action (choose, skip)."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for by_whom in standing(decisions).values():
         for name, decision in by_whom.items():
@@ -309,7 +309,7 @@ def progress(decisions: Iterable[Decision]) -> dict[str, Counter[str]]:
 
 
 def last_standing(decisions: Iterable[Decision], annotator: str, role: Role = "annotator") -> Decision | None:
-    """The decision that an undo of this annotator would take back; None where there is none."""
+    """The decision that an undo by this annotator would revert, or None."""
     stack: list[Decision] = []
     for decision in decisions:
         if decision.annotator != annotator or decision.role != role:
@@ -335,7 +335,7 @@ def _measures(found: list[tuple[int, int]], tolerance: int) -> tuple[float, floa
 
 
 def _blind(length: int, tolerance: int) -> float:
-    """Chance that two even picks from `length` frames are at most `tolerance` apart."""
+    """Probability that two uniform random picks from `length` frames are at most `tolerance` apart."""
     t = min(tolerance, length - 1)
     return (length + 2 * sum(length - apart for apart in range(1, t + 1))) / length**2
 

@@ -1,11 +1,12 @@
-"""One ELAN file (.eaf) as its tiers of annotations with times in milliseconds: the XML, and what ELAN leaves implied.
+"""Parses an ELAN file (.eaf) into tiers of annotations with times in milliseconds, including implicit times.
 
-ELAN stores few times outright. A time slot may have none (its annotation shares its neighbours' time evenly), and an
-annotation that refers to another has its parent's time (Symbolic_Association) or divides it with its siblings
-(Symbolic_Subdivision). A value may be an entry of a controlled vocabulary. Frames are not known here: see `elan`.
+ELAN stores few times explicitly. A time slot may have none (annotations between two known times share the time evenly).
+An annotation that refers to another has its parent's time (Symbolic_Association) or divides it with its siblings
+(Symbolic_Subdivision). A value may be an entry of a controlled vocabulary. Frames are handled in `elan`.
 
-pympi reads ELAN too, but keeps one of two tiers of a name, knows no times of subdivisions and no vocabulary entries,
-and replaces entities; so reading is here, on lxml with entities off, and only writing is pympi's.
+pympi also reads ELAN, but it keeps only one of two tiers with the same name, does not compute times of subdivisions,
+ignores vocabulary entries, and expands entities. We therefore read with lxml, with entities off, and use pympi only for
+writing.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ from signcl.data.files import read_bytes
 
 __all__ = ["Document", "Media", "read_document"]
 
-LARGEST = 256 * 2**20  # bytes; ELAN files of hours of dense annotation have a few million
-DEEPEST = 64  # tiers below each other
+LARGEST = 256 * 2**20  # bytes; ELAN files with hours of dense annotation have a few million
+DEEPEST = 64  # maximum nesting of tiers
 ENTITIES = (
-    "declares a document type (<!DOCTYPE) or uses an entity, which ELAN never does; it is not read, since entities may "
-    "be of any size or name other files; save it again in ELAN"
+    "declares a document type (<!DOCTYPE) or uses an entity, which ELAN never does; it is not read, since entities can "
+    "be of any size or refer to other files; save it again in ELAN"
 )
 
 
 @dataclass(frozen=True)
 class Media:
-    """A linked file, as the document names it."""
+    """A linked media file, as named in the document."""
 
     url: str
-    """Where it was when the document was written: file:///… or a path."""
+    """Its location when the document was written: file:///… or a path."""
     relative_url: str
-    """Where it is from the document's folder; "" where not said."""
+    """Its location relative to the document's folder; "" if not given."""
     mime_type: str
     origin: int
-    """Its time at which the annotation's time 0 lies, milliseconds."""
+    """Media time at which the annotation time is 0, milliseconds."""
 
     @property
     def name(self) -> str:
-        """The file's name without its folders, `%20` as a space."""
+        """The file name without folders, URL-decoded."""
         return unquote(re.split(r"[/\\]", self.relative_url or self.url)[-1])
 
 
@@ -56,11 +57,11 @@ class _Annotation:
     tier: str
     value: str
     slots: tuple[str, str] | None
-    """Of one that is aligned to time."""
+    """Start and stop slot of a time-aligned annotation."""
     parent: str = ""
-    """Of one that refers to another."""
+    """The annotation that it refers to."""
     previous: str = ""
-    """The sibling in front of it."""
+    """The previous sibling."""
 
     @property
     def place(self) -> str:
@@ -75,14 +76,14 @@ class _Type:
 
 @dataclass
 class Document:
-    """What one file holds."""
+    """The content of one file."""
 
     file: Path
     media: list[Media] = field(default_factory=list)
     tiers: dict[str, list[_Annotation]] = field(default_factory=dict)
     """Name -> annotations, both in the order of the file."""
     changed: int = 0
-    """Annotations whose text is not that of their vocabulary entry; the entry counts, as in ELAN."""
+    """Number of annotations whose text differs from their vocabulary entry; the entry is used, as in ELAN."""
     _types: dict[str, _Type] = field(default_factory=dict)
     _type_of_tier: dict[str, str] = field(default_factory=dict)
     _slots: dict[str, str | None] = field(default_factory=dict)
@@ -92,10 +93,10 @@ class Document:
     _siblings: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def timed(self, tier: str) -> Iterator[TimedText]:
-        """The annotations of a tier, each with its time.
+        """Yields the annotations of a tier, each with its time.
 
         Raises:
-            ValueError: a time that is missing, no number or not to be found; a reference to nothing or in a circle.
+            ValueError: a time that is missing, invalid or cannot be computed; a dangling or circular reference.
         """
         for annotation in self.tiers[tier]:
             start, stop = self._times(annotation, 0)
@@ -116,7 +117,7 @@ class Document:
         return start + share * place, start + share * (place + 1)
 
     def _in_order(self, annotation: _Annotation) -> dict[str, int]:
-        """The annotations of its tier that divide the same parent, each with its place, first to last."""
+        """The annotations of its tier that divide the same parent, each with its index, first to last."""
         tier = annotation.tier
         if tier not in self._siblings:
             groups: dict[str, list[_Annotation]] = defaultdict(list)
@@ -136,31 +137,29 @@ class Document:
         if kind == "Symbolic_Association":
             raise self._wrong(
                 group[1],
-                f"is a second one of the parent {group[1].parent}, where its tier's type has one for each parent",
+                f"is a second child of {group[1].parent}, but the type of its tier allows only one per parent",
             )
         after: dict[str, _Annotation] = {}
         for one in group:
             if one.previous in after:
-                what = f"stands behind {one.previous}" if one.previous else "is a first one of its parent"
-                raise self._wrong(one, f"{what}, as {after[one.previous].id} does; their order is not known")
+                what = f"follows {one.previous}" if one.previous else "is the first child of its parent"
+                raise self._wrong(one, f"{what}, like {after[one.previous].id}; their order is unknown")
             after[one.previous] = one
         ordered: list[_Annotation] = []
         while (following := after.get(ordered[-1].id if ordered else "")) is not None and len(ordered) < len(group):
             ordered.append(following)
         if len(ordered) < len(group):
             lost = next(one for one in group if one not in ordered)
-            raise self._wrong(
-                lost, f"stands behind {lost.previous}, which is no sibling of it; their order is not known"
-            )
+            raise self._wrong(lost, f"follows {lost.previous}, which is not a sibling of it; their order is unknown")
         return ordered
 
     def _slot_time(self, annotation: _Annotation, slot: str) -> Fraction:
-        """The time of a slot; one without is put evenly between the aligned ones around it."""
+        """The time of a slot; slots without a time are spaced evenly between the aligned ones around them."""
         value = self._aligned(annotation, slot)
         if value is not None:
             return Fraction(value)
-        # First along the annotations of the tier that share slots, which is what ELAN draws; other tiers' slots that
-        # happen to stand between in the list say nothing about this tier.
+        # First follow the annotations of the tier that share slots, as ELAN displays them. Slots of other tiers that
+        # happen to be between them in the list are unrelated.
         if annotation.tier not in self._neighbours:
             starting: dict[str, _Annotation] = {}
             ending: dict[str, _Annotation] = {}
@@ -172,16 +171,16 @@ class Document:
         if (annotation.tier, slot) not in self._shared:
             starting, ending = self._neighbours[annotation.tier]
             chain = [*reversed(self._walk(slot, ending, 0)), slot, *self._walk(slot, starting, 1)]
-            filled = chain  # all slots of the chain at once: a long chain is walked once
+            filled = chain  # compute all slots of the chain at once, so a long chain is followed only once
             if self._aligned(annotation, chain[0]) is None or self._aligned(annotation, chain[-1]) is None:
                 order = list(self._slots)
                 place = order.index(slot)
                 chain = [*reversed(self._until_aligned(order[place::-1])), *self._until_aligned(order[place:])[1:]]
-                filled = [slot]  # the others of the list may stand in chains of their own
+                filled = [slot]  # the other slots of the list may belong to other chains
             before, after = self._aligned(annotation, chain[0]), self._aligned(annotation, chain[-1])
             if before is None or after is None:
                 raise self._wrong(
-                    annotation, f"has the time slot {slot} without a time, and no slot with one on both sides"
+                    annotation, f"has the time slot {slot} without a time, and not both sides have a slot with a time"
                 )
             places = {one: place for place, one in enumerate(chain)}
             for one in filled:
@@ -190,7 +189,7 @@ class Document:
         return self._shared[annotation.tier, slot]
 
     def _walk(self, slot: str, neighbours: dict[str, _Annotation], side: int) -> list[str]:
-        """The slots along a chain of annotations, up to the first with a time or the chain's end."""
+        """The slots along a chain of annotations, up to the first with a time or the end of the chain."""
         slots: dict[str, None] = {slot: None}
         while (neighbour := neighbours.get(slot)) is not None and neighbour.slots is not None:
             slot = neighbour.slots[side]
@@ -206,7 +205,7 @@ class Document:
         return slots[: stop + 1]
 
     def _aligned(self, annotation: _Annotation, slot: str) -> int | None:
-        """The time that a slot states, None where it states none."""
+        """The explicit time of a slot, or None."""
         if slot not in self._slots:
             raise self._wrong(annotation, f"has the time slot {slot!r}, which does not exist")
         value = self._slots[slot]
@@ -216,32 +215,32 @@ class Document:
             raise self._wrong(annotation, f"needs whole milliseconds as the time of slot {slot}, got {value[:30]!r}")
         if int(value) < 0:
             raise self._wrong(
-                annotation, f"has the time slot {slot} at {int(value)} ms, before the start; mend its times"
+                annotation, f"has the time slot {slot} at {int(value)} ms, before the start; correct its times"
             )
         return int(value)
 
     def _wrong(self, annotation: _Annotation, what: str) -> ValueError:
         value = " ".join(annotation.value.split())
         shown = value if len(value) <= 40 else f"{value[:40]}…"
-        return ValueError(f"{self.file}: {annotation.place}, {shown!r}, {what}; open and mend it in ELAN")
+        return ValueError(f"{self.file}: {annotation.place}, {shown!r}, {what}; correct it in ELAN")
 
 
 def read_document(file: Path) -> Document:
-    """Parse one file. Entities and document types are refused, nothing outside of the file is opened.
+    """Parses one file. Entities and document types are errors; no other file is opened.
 
     Raises:
-        ValueError: too large, no XML (with line and column), another root than ELAN's, another unit of time than
-            milliseconds, two tiers, slots or annotations of one name; named with the file.
+        ValueError: with the file: too large, invalid XML (with line and column), a root that is not ELAN's, a time unit
+            other than milliseconds, two tiers, slots or annotations with the same name.
     """
     root = _root(file)
     if root.tag != "ANNOTATION_DOCUMENT":
-        raise ValueError(f"{file}: is not an ELAN file: its root is <{root.tag}>, <ANNOTATION_DOCUMENT> is needed")
+        raise ValueError(f"{file}: is not an ELAN file: needs the root <ANNOTATION_DOCUMENT>, got <{root.tag}>")
     document = Document(file)
     header = root.find("HEADER")
     if header is not None:
         units = header.get("TIME_UNITS", "milliseconds")
         if units != "milliseconds":
-            raise ValueError(f"{file}: has the TIME_UNITS {units!r}; milliseconds are needed, save it again in ELAN")
+            raise ValueError(f"{file}: needs TIME_UNITS milliseconds, got {units!r}; save it again in ELAN")
         document.media = [_media(file, element) for element in header.iterfind("MEDIA_DESCRIPTOR")]
         if not document.media and header.get("MEDIA_FILE"):  # as ELAN linked before 2.0
             document.media = [Media(header.get("MEDIA_FILE"), "", "", 0)]
@@ -253,7 +252,7 @@ def read_document(file: Path) -> Document:
         name = _needed(file, element, "TIME_SLOT_ID")
         if name in document._slots:
             raise ValueError(
-                f"{file}:{element.sourceline}: the time slot {name} stands twice; save the file again in ELAN"
+                f"{file}:{element.sourceline}: the time slot {name} occurs twice; save the file again in ELAN"
             )
         document._slots[name] = element.get("TIME_VALUE")
     vocabularies, elsewhere = _vocabularies(root)
@@ -281,11 +280,11 @@ def read_document(file: Path) -> Document:
                         if vocabulary in elsewhere
                         else "no vocabulary of the file"
                     )
-                    raise document._wrong(annotation, f"is the entry {entry!r} of {where} and has no text of its own")
+                    raise document._wrong(annotation, f"is the entry {entry!r} of {where} and has no text")
                 annotation = _with_entry(document, annotation, values, tier.get("LANG_REF"))
             if annotation.id in document._by_id:
                 raise ValueError(
-                    f"{file}:{element.sourceline}: {annotation.place} has an ANNOTATION_ID that stands twice; save the "
+                    f"{file}:{element.sourceline}: {annotation.place} has an ANNOTATION_ID that occurs twice; save the "
                     "file again in ELAN"
                 )
             document._by_id[annotation.id] = annotation
@@ -300,16 +299,16 @@ def _root(file: Path) -> Any:
         raise ValueError("ELAN files need the packages lxml and pympi-ling: pip install 'signcl[elan]'") from None
     size = file.stat().st_size
     if size > LARGEST:
-        raise ValueError(f"{file}: has {size / 2**20:.0f} MB, an ELAN file has at most {LARGEST // 2**20}; split it")
+        raise ValueError(f"{file}: has {size / 2**20:.0f} MB, but at most {LARGEST // 2**20} MB are read; split it")
     if not size:
         raise ValueError(f"{file}: is not an ELAN file, it is empty")
     content = read_bytes(file)
-    # No entity is replaced, no other file is opened, and libxml2's own limits on depth and size stay on.
+    # Entities are not expanded, no other file is opened, and libxml2's limits on depth and size stay on.
     parser = etree.XMLParser(
         resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True
     )
     try:
-        # By its bytes: lxml may take a name for an address.
+        # Parse the bytes, because lxml may treat a file name as a URL.
         tree = etree.ElementTree(etree.fromstring(content, parser))
     except etree.XMLSyntaxError as error:
         line, column = error.position
@@ -353,12 +352,12 @@ def _annotation(file: Path, element: Any, tier: str) -> _Annotation | None:
         parent, previous = _needed(file, element, "ANNOTATION_REF"), element.get("PREVIOUS_ANNOTATION") or ""
         return _Annotation(_needed(file, element, "ANNOTATION_ID"), tier, value, None, parent, previous)
     raise ValueError(
-        f"{file}:{element.sourceline}: tier {tier!r} holds a <{element.tag}>, which is no annotation of ELAN"
+        f"{file}:{element.sourceline}: tier {tier!r} contains a <{element.tag}>, which is not an ELAN annotation"
     )
 
 
 def _vocabularies(root: Any) -> tuple[dict[str, dict[str, dict[str, str]]], set[str]]:
-    """Vocabulary -> entry -> language -> value, and the vocabularies that lie in another file."""
+    """Vocabulary -> entry -> language -> value, and the vocabularies that are in another file."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     elsewhere = set()
     for vocabulary in root.iterfind("CONTROLLED_VOCABULARY"):
@@ -369,14 +368,14 @@ def _vocabularies(root: Any) -> tuple[dict[str, dict[str, dict[str, str]]], set[
         for entry in vocabulary.iterfind("CV_ENTRY_ML"):
             values = {value.get("LANG_REF", ""): "".join(value.itertext()) for value in entry.iterfind("CVE_VALUE")}
             entries[entry.get("CVE_ID", "")] = values
-        for entry in vocabulary.iterfind("CV_ENTRY"):  # the form before ELAN 4.7, whose entries have one value
+        for entry in vocabulary.iterfind("CV_ENTRY"):  # the format before ELAN 4.7, with one value per entry
             if entry.get("CVE_ID"):
                 entries[entry.get("CVE_ID")] = {"": "".join(entry.itertext())}
     return found, elsewhere
 
 
 def _entry(vocabularies: dict[str, dict[str, dict[str, str]]], vocabulary: str, entry: str) -> dict[str, str]:
-    """Language -> value; empty where the file does not hold the entry. Ids are unique within a vocabulary only."""
+    """Language -> value; empty if the file does not have the entry. Ids are unique only within a vocabulary."""
     if vocabulary in vocabularies:
         return vocabularies[vocabulary].get(entry, {})
     holders = [entries[entry] for entries in vocabularies.values() if entry in entries]

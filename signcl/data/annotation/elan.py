@@ -1,7 +1,7 @@
-"""Spans to and from ELAN (.eaf), where sign linguists annotate: one file per clip, one tier of glosses, milliseconds.
+"""Reads and writes spans as ELAN files (.eaf): one file per clip, one tier of glosses, times in milliseconds.
 
-Writing the XML is pympi's; reading it is `eaf_document`'s; the clocks are `timed_text`'s. Here is which tier is taken,
-which video of a file is the clip, and how signs that overlap share tiers.
+pympi writes the XML, `eaf_document` reads it, `timed_text` converts times. This module chooses the tier and the video
+that is the clip, and distributes overlapping signs over tiers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["read_elan", "write_elan"]
 
 TIER = "gloss"
 SUFFIX = ".eaf"
-VIDEO_TYPES = (*VIDEO_SUFFIXES, ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ogv")  # what ELAN plays as video
+VIDEO_TYPES = (*VIDEO_SUFFIXES, ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ogv")  # video files that ELAN plays
 
 
 def write_elan(
@@ -49,26 +49,26 @@ def write_elan(
     file: Path | None = None,
     more: Mapping[str, Sequence[Span]] | None = None,
 ) -> list[Path]:
-    """One .eaf for each clip; folders in clip names become folders. Nothing is written unless all can be.
+    """Writes one .eaf per clip; slashes in clip names create folders. Nothing is written unless all files can be.
 
-    Annotations of one tier cannot overlap, so a sign that begins before another ends goes to a further tier: `gloss 2`.
-    Every file is read again before it is kept: what is on the disk gives the same spans.
+    Annotations of a tier cannot overlap, so a sign that begins before another ends goes to a further tier: `gloss 2`.
+    Every file is read back first to verify that it gives the same spans.
 
     Args:
-        folder: where the files go; existing ones of the same clips are replaced.
-        spans: clip name -> its spans, frames.
-        fps: frames of a second; None takes each clip's own, or 25 where the video is not at hand, and says so.
+        folder: output folder; existing files of the same clips are replaced.
+        spans: clip name -> its spans, in frames.
+        fps: frames per second; None uses the rate of each clip, or 25 with a message if the video is not available.
         tier: name of the tier.
-        clips: where the videos are, for ELAN to open beside the tier.
-        file: the file to write in place of one in the folder; for one clip.
-        more: further tiers beside the first, by name; for one clip.
+        clips: paths of the videos, for ELAN to open.
+        file: the file to write instead of one in the folder; for a single clip.
+        more: further tiers by name; for a single clip.
 
     Returns:
         The files written.
 
     Raises:
         ValueError: a frame rate that is not positive, an empty span, a name that leaves the folder or that two clips
-            share, a gloss that XML cannot hold, or pympi not installed.
+            share, a gloss that XML cannot represent, or pympi is not installed.
     """
     eaf = _pympi()
     check_rate(fps)
@@ -98,7 +98,7 @@ def _composed(
         document.add_linked_file(clip.absolute().as_uri(), relpath=f"./{relative}", mimetype=kind)
     for tier, spans in tiers.items():
         _add_tier(document, name, spans, fps, tier)
-    with tempfile.TemporaryDirectory() as place:  # pympi writes to a path, and keeps a .bak of what was there
+    with tempfile.TemporaryDirectory() as place:  # pympi writes to a path and keeps a .bak of an existing file
         one = Path(place) / "one.eaf"
         document.to_file(str(one))
         written = read_document(one)
@@ -107,13 +107,13 @@ def _composed(
             wanted = sorted((str(s.token), s.start, s.stop) for s in spans)
             if sorted((s.token, s.start, s.stop) for s in back) != wanted:
                 raise ValueError(
-                    f"{name}: its glosses do not come back from ELAN's XML unchanged; rename those with odd signs"
+                    f"{name}: its glosses change when written to ELAN's XML; rename those with unusual characters"
                 )
         return one.read_bytes()
 
 
 def _add_tier(document: Any, name: str, spans: Sequence[Span], fps: float, tier: str) -> None:
-    """A tier with its spans, and further ones for those that overlap."""
+    """Adds a tier with its spans, and further tiers for overlapping spans."""
     document.add_tier(tier)
     reached = [0]  # where each tier's last annotation ends, frames
     ordered = sorted(spans, key=lambda span: (span.start, span.stop))
@@ -130,21 +130,21 @@ def _add_tier(document: Any, name: str, spans: Sequence[Span], fps: float, tier:
 def read_elan(
     path: Path | str, *, fps: float | None = None, tier: str | None = None, media: str | None = None
 ) -> dict[str, tuple[Span, ...]]:
-    """Spans of one .eaf, or of every .eaf below a folder.
+    """Reads the spans of one .eaf, or of every .eaf below a folder.
 
     Args:
-        path: a file, whose clip is named by its stem, or a folder, whose clips are named by their paths in it.
-        fps: frames of a second of the videos; None takes the rate of each file's video and, where it is not at hand,
-            25. What was taken is said on stderr.
-        tier: the tier to take; None takes the only one with annotations. Its further tiers (`gloss 2`) belong to it.
-        media: which linked video is the clip, where a file has several: its name, `*` for any part of it.
+        path: a file, whose stem is the clip name, or a folder, in which the clip names are relative paths.
+        fps: frames per second of the videos; None uses the rate of each file's video, or 25 if it is not available. The
+            rate is reported on stderr.
+        tier: the tier to read, including its further tiers (`gloss 2`); None reads the only one with annotations.
+        media: the name of the linked video that is the clip, if a file has several; may contain `*`.
 
     Returns:
-        Clip name -> spans in order of time. Empty annotations are no signs; they are counted on stderr.
+        Clip name -> spans in order of time. Empty annotations are skipped and counted on stderr.
 
     Raises:
-        ValueError: no such file or no .eaf, not ELAN, no such tier or several to choose from, an annotation that has no
-            time, lies outside of the clip or is shorter than half a frame; named with file and annotation.
+        ValueError: with file and annotation: no such file or no .eaf, not ELAN, no such tier or several to choose from,
+            an annotation without a time, outside the clip or shorter than half a frame.
     """
     check_rate(fps)
     notes = Notes()
@@ -166,16 +166,16 @@ def read_elan(
     notes.tell()
     if changed:
         say(
-            f"{sum(changed.values())} annotations have another text than their entry of the controlled vocabulary; the "
-            f"entry is taken, as in ELAN: {', '.join(list(changed)[:3])}"
+            f"{sum(changed.values())} annotations differ from their entry of the controlled vocabulary; the "
+            f"entry is used, as in ELAN: {', '.join(list(changed)[:3])}"
         )
     if shared:
-        say(f"{len(shared)} files have signs of one tier on several, which are read as one, first {shared[0]}")
+        say(f"{len(shared)} files have a tier split over several, which are read as one, first {shared[0]}")
     return found
 
 
 def _tier(document: Document, tier: str | None) -> str | None:
-    """The tier to take; None where no tier has annotations and none is asked for."""
+    """The tier to read; None if no tier has annotations and none is requested."""
     if tier is not None:
         if tier not in document.tiers:
             raise ValueError(
@@ -186,7 +186,9 @@ def _tier(document: Document, tier: str | None) -> str | None:
     used = [name for name, annotations in document.tiers.items() if annotations]
     used = [name for name in used if not any(name in _all_further(other, document) for other in used)]
     if len(used) > 1:
-        raise ValueError(f"{document.file}: has annotations on several tiers ({', '.join(used)}); name one with --tier")
+        raise ValueError(
+            f"{document.file}: has annotations on several tiers ({', '.join(used)}); choose one with --tier"
+        )
     return used[0] if used else None
 
 
@@ -195,7 +197,7 @@ def _texts(document: Document, tier: str) -> list[Any]:
 
 
 def _clock(document: Document, fps: float | None, media: str | None, notes: Notes) -> Clock:
-    """The rate and the origin of the video that is the clip."""
+    """The frame rate and origin of the video that is the clip."""
     file = document.file
     videos = [one for one in document.media if _is_video(one)]
     if media is not None and videos:
@@ -206,7 +208,7 @@ def _clock(document: Document, fps: float | None, media: str | None, notes: Note
             )
         videos = named
     own = [one for one in videos if Path(one.name).stem.casefold() == file.stem.casefold()]
-    if len(own) == 1:  # the others are further views of it
+    if len(own) == 1:  # the others are additional views
         videos = own
     origins = {one.origin for one in videos}
     if len(origins) > 1:
@@ -227,11 +229,11 @@ def _is_video(media: Media) -> bool:
 
 
 def _place(file: Path, media: Media) -> Path | None:
-    """Where a linked video is today: at its relative or absolute place, or beside the document; None if nowhere."""
+    """The path of a linked video: its relative or absolute path, or next to the document; None if not found."""
     candidates = []
     for url in (media.relative_url, media.url):
         if "://" in url and not url.startswith("file://"):
-            continue  # a stream of the web is never opened
+            continue  # never open a stream from the web
         # file:///a/b, file:/a/b and file:./b all occur; on Windows a drive follows the slashes.
         local = url.removeprefix("file://").removeprefix("file:")
         candidates += [file.parent / spelt for spelt in dict.fromkeys((local, unquote(local))) if local]
@@ -240,13 +242,13 @@ def _place(file: Path, media: Media) -> Path | None:
         try:
             if place.name and place.is_file():
                 return place
-        except (OSError, ValueError):  # too long, or a NUL in it
+        except (OSError, ValueError):  # too long, or contains NUL
             continue
     return None
 
 
 def _further(tier: str, number: int) -> str:
-    """The name of the tier for what overlaps; 0 is the tier itself."""
+    """The name of a further tier for overlapping spans; 0 is the tier itself."""
     return tier if number == 0 else f"{tier} {number + 1}"
 
 

@@ -1,4 +1,4 @@
-"""Isolated signs out of continuous signing: every span of a clip as a clip of its own (`corpus.isolated`)."""
+"""Isolated signs from continuous signing: makes every span a separate clip (`corpus.isolated`)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ __all__ = ["isolated"]
 
 
 def isolated(samples: Sequence[Sample], where: str) -> list[Sample]:
-    """Every span of every clip as a clip of its own: named CLIP#NUMBER, its gloss is its gloss and its text,
-    and its span is all of it.
+    """Makes every span of every clip a sample, named CLIP#NUMBER, with the gloss of the span as gloss and text.
 
     Args:
-        where: what they are, for the error.
+        where: description of the samples, for messages.
 
     Raises:
         ValueError: no clip has spans.
@@ -40,8 +39,8 @@ def isolated(samples: Sequence[Sample], where: str) -> list[Sample]:
     ]
     if not parts:
         raise ValueError(
-            f"corpus.isolated cuts the spans of the signs out of their clips, and {where} has no spans; `signcl align` "
-            f"makes some; leave corpus.isolated out where every clip already is one sign"
+            f"corpus.isolated cuts the spans of signs out of their clips, but {where} has no spans; `signcl align` "
+            f"makes some; remove corpus.isolated if every clip already is one sign"
         )
     if bare := sum(not sample.spans for sample in samples):
         say(f"corpus.isolated: {bare} of {len(samples)} clips of {where} have no spans and are left out")

@@ -1,14 +1,18 @@
-"""Signs of PHOENIX-2014T in time, from the HMM states that neccam/slt publishes for every video (no pixels needed).
+"""Spans of signs in PHOENIX-2014T, from the HMM states that neccam/slt publishes for every video (no pixels needed).
 
 The states are the alignment of Koller's CNN-LSTM-HMM: one number per frame, 0 = no sign, 3u+1..3u+3 = first to last
-state of unit u; units 1057 and 1058 are silence. For train and dev they are forced by the true glosses (the units'
-glosses agree with the annotation up to 2.3 % and 2.6 % of the tokens, a gloss repeated at once counted once); for test
-they are a recognition with 20 % errors: no truth. The recogniser saw glosses, so use the spans for analysis only.
+state of unit u; units 1057 and 1058 are silence.
+
+- In train and dev, they are a forced alignment to the true glosses. The glosses of the units differ from the annotation
+  in 2.3 % and 2.6 % of the tokens, counting immediately repeated glosses once.
+- In test, they are a recognition with 20 % errors, not ground truth.
+
+The recogniser was trained on glosses, so use the spans for analysis only.
 
     DIR/{train,dev,test}.tsv[.gz]   name  num_frames  gloss  text  pami0_gloss_hmm_state
     DIR/unit2gloss.json             {"0": "A", ...}
 
-docs/alignment.md has the measured table and says how a repeated movement shows.
+docs/alignment.md has the measured table and explains how a repeated movement appears.
 """
 
 from __future__ import annotations
@@ -40,17 +44,17 @@ def decode_states(
     silence: Iterable[int] = SILENCE,
     merge: bool = False,
 ) -> list[Span]:
-    """The signs in a string of HMM states: one span per run through the states of a unit.
+    """Decodes a sequence of HMM states to signs: one span per run through the states of a unit.
 
-    A new one starts where the unit changes, where the state falls back (the sign again), and after frames without sign.
+    A new span starts if the unit changes, if the state decreases (the sign is repeated), and after frames without sign.
 
     Args:
         states: one per frame, 0 = none, 3u+1..3u+3 = unit u. [T]
-        glosses: gloss of each unit (`read_unit_glosses`). Without it tokens are unit numbers; with it a unit that has
-            no gloss is left out, as silence is.
-        silence: units that are no sign.
-        merge: join spans of the same token that touch. The model runs through a unit again when a movement is
-            repeated or held, although the annotation has one gloss.
+        glosses: gloss of each unit (`read_unit_glosses`). Without it, tokens are unit numbers; with it, units without a
+            gloss are left out, like silence.
+        silence: units that are not signs.
+        merge: join adjacent spans of the same token. The model repeats a unit if a movement is repeated or held,
+            although the annotation has one gloss.
 
     Returns:
         Spans in order of time, stop exclusive, score 1.
@@ -84,16 +88,14 @@ def decode_states(
 
 
 def read_unit_glosses(path: Path | str) -> dict[int, str]:
-    """Gloss of each unit, from `unit2gloss.json`.
+    """Reads the gloss of each unit from `unit2gloss.json`.
 
     Raises:
         ValueError: no such file, or not an object of unit numbers and glosses.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(
-            f"the glosses of the HMM units are needed at {path}, there is no such file (docs/alignment.md)"
-        )
+        raise ValueError(f"no such file: {path}; needs the glosses of the HMM units (docs/alignment.md)")
     loaded = read_json(path, {str: str | None}, 'it needs {"unit number": "GLOSS", ...}', _check_units)
     numbers = ((whole_number(unit), gloss) for unit, gloss in loaded.items())
     return {unit: gloss for unit, gloss in numbers if unit is not None and gloss}
@@ -102,22 +104,22 @@ def read_unit_glosses(path: Path | str) -> dict[int, str]:
 def _check_units(loaded: dict[str, Any]) -> None:
     for unit in loaded:
         if whole_number(unit) is None:
-            raise ValueError(f"a unit needs a whole number from 0, got {unit[:40]!r}")
+            raise ValueError(f"a unit must be a whole number from 0, got {unit[:40]!r}")
 
 
 def collapse(tokens: Iterable[str]) -> list[str]:
-    """Tokens with immediate repetitions taken once, for comparing decoded units with the annotation."""
+    """Removes immediate repetitions of tokens, to compare decoded units with the annotation."""
     return [token for token, _ in groupby(tokens)]
 
 
 def samples(root: Path | str, split: str, *, merge: bool = False, on_error: OnError = stop) -> list[Sample]:
-    """Names, texts, glosses, frame counts and spans of one split. There are no frames: for counting, not training.
+    """Names, texts, glosses, frame counts and spans of one split, without frames: for counting, not for training.
 
     Args:
         root: the folder with the tables and `unit2gloss.json`.
         split: `train`, `dev` or `test`.
         merge: see `decode_states`.
-        on_error: called with each broken row; by default the first one stops.
+        on_error: called with each broken row; by default the first one is raised.
 
     Raises:
         ValueError: a file or column missing, or a row whose states do not fit its frames.
@@ -135,7 +137,7 @@ def samples(root: Path | str, split: str, *, merge: bool = False, on_error: OnEr
         try:
             numbers = [whole_number(state) for state in cells[STATES].split()]
             if None in numbers:
-                raise ValueError("states that are no whole numbers")
+                raise ValueError("states that are not whole numbers")
             states = np.array(numbers, dtype=np.int64)
             if str(len(states)) != cells["num_frames"]:
                 raise ValueError(f"{len(states)} states for {cells['num_frames'] or 'no'} frames")

@@ -1,6 +1,6 @@
-"""Text files of other people as one string: UTF-8 or UTF-16, any line ends, plain or gzip; what else comes is refused.
+"""Reads text files as one string: UTF-8 or UTF-16, any line ends, plain or gzip; anything else is an error.
 
-Tables and subtitles are read through here, so that both know the same encodings and give the same complaints.
+Tables and subtitles both use it, so they support the same encodings and report the same errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from signcl.data.files import read_bytes
 
 __all__ = ["read_plain"]
 
-MARKS = (  # the longer mark first: UTF-32 begins as UTF-16 does
+MARKS = (  # the longer mark first, because UTF-32 begins like UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -25,14 +25,14 @@ MARKS = (  # the longer mark first: UTF-32 begins as UTF-16 does
 
 
 def read_plain(path: Path) -> str:
-    r"""The whole file with `\n` as its line end.
+    r"""Reads a text file, with `\n` as line end.
 
-    A byte order mark chooses between UTF-8 and UTF-16 (a spreadsheet's "Unicode text") and is taken off. Windows line
-    ends become `\n`; so do the bare `\r` of an old Mac, where the file has no other line end. A bare `\r` among other
-    line ends stays: the caller knows in which line it stands.
+    A byte order mark selects UTF-8 or UTF-16 (a spreadsheet's "Unicode text") and is removed. Windows line ends become
+    `\n`, and so does a bare `\r` (old Macs) if the file has no other line ends. Otherwise a bare `\r` is kept, so the
+    caller can report its line.
 
     Raises:
-        ValueError: not UTF-8 or UTF-16 (with the line), a NUL byte (with the line), or not to be unpacked.
+        ValueError: not UTF-8 or UTF-16 (with the line), a NUL byte (with the line), or damaged gzip data.
     """
     content = read_bytes(path)
     if path.suffix == ".gz":
@@ -50,8 +50,10 @@ def read_plain(path: Path) -> str:
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"{path}:{line}: holds a NUL byte, so it is no UTF-8 text or damaged; save it again as UTF-8")
-    text = re.sub(r"\r+\n", "\n", text)  # "\r\r\n" is a Windows file that went through Windows twice
+        raise ValueError(
+            f"{path}:{line}: contains a NUL byte, so it is not UTF-8 text or damaged; save it again as UTF-8"
+        )
+    text = re.sub(r"\r+\n", "\n", text)  # "\r\r\n" comes from converting line ends twice on Windows
     if "\n" not in text.rstrip("\n"):
         text = text.replace("\r", "\n")
     return text

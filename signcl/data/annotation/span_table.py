@@ -1,8 +1,8 @@
-"""Spans as a table of their own, to bring alignments in and out: `name  gloss  start  stop  score`, TSV with a header.
+"""Tables of spans, to import and export alignments: `name  gloss  start  stop  score`, TSV with a header.
 
-One row per sign, frames counted from 0, stop exclusive, score optional (1 where missing), and maybe `peak`, the frame
-on which the aligner is surest. The table travels beside a corpus; `attach_spans` puts it on the samples of the corpus.
-Frames that people chose are read here too: spans of one frame.
+One row per sign; frames count from 0, stop is exclusive, score is optional (default 1), and so is `peak`, the frame on
+which the aligner is surest. The table is separate from the corpus; `attach_spans` adds it to the samples. Frames chosen
+by people are read here too, as spans of one frame.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ COLUMNS = ("name", "gloss", "start", "stop", "score")
 def write_spans(
     path: Path | str, spans: Mapping[str, Sequence[Span]], *, peaks: Mapping[str, Sequence[int]] | None = None
 ) -> None:
-    """Write the spans of each clip; the file appears whole or not at all.
+    """Writes the spans of each clip atomically.
 
     Args:
-        path: where to; an existing file is replaced.
+        path: output file; replaced if it exists.
         spans: clip name -> its spans. A clip without spans has no row.
-        peaks: clip name -> a frame for each of its spans (`signcl.density.forced_align.peak_frames`), as a further
-            column `peak`.
+        peaks: clip name -> a frame for each of its spans (`signcl.density.forced_align.peak_frames`), written as column
+            `peak`.
 
     Raises:
-        ValueError: a name or gloss that is empty, padded or holds a tab, line break or control character; an empty
-            span; a score that is nan; a peak outside of its span.
+        ValueError: a name or gloss that is empty, has outer spaces or contains a tab, line break or control character;
+            an empty span; a score that is nan; a peak outside its span.
     """
     lines = ["\t".join((*COLUMNS, "peak") if peaks is not None else COLUMNS)]
     for name, found in spans.items():
@@ -48,11 +48,11 @@ def write_spans(
                 raise ValueError(f"{name}: span {span.token}:{span.start}-{span.stop} needs 0 <= start < stop")
             if math.isnan(span.score):
                 raise ValueError(
-                    f"{name}: span {span.token}:{span.start}-{span.stop} has the score nan, a number is needed"
+                    f"{name}: span {span.token}:{span.start}-{span.stop} has the score nan; needs a number"
                 )
             if peaks is not None and not span.start <= peaks[name][number] < span.stop:
                 raise ValueError(
-                    f"{name}: span {span.token}:{span.start}-{span.stop} needs a frame of its own as peak, got "
+                    f"{name}: span {span.token}:{span.start}-{span.stop} needs a peak within the span, got "
                     f"{peaks[name][number]}"
                 )
             peak = "" if peaks is None else f"\t{peaks[name][number]}"
@@ -63,28 +63,28 @@ def write_spans(
 def read_spans(
     path: Path | str, *, lengths: Mapping[str, int | None] | None = None, names: Collection[str] | None = None
 ) -> dict[str, tuple[Span, ...]]:
-    """Spans of each clip, in order of time. They may overlap, as two hands or coarticulated signs do: density measures
-    each by itself and counts the overlaps; code that needs one sign per frame documents which one it takes.
+    """Reads the spans of each clip, in order of time.
+
+    Spans may overlap (two hands, coarticulation): density measures each separately and counts the overlaps. Code that
+    needs one sign per frame documents which one it uses.
 
     Args:
-        path: a TSV as `write_spans` makes it, plain or gzip; other columns are passed over. Or a file of choices
-            (`signcl.data.annotation.choices`, .jsonl): every sign is then the one frame that people chose.
-        lengths: frames of each clip, None where unknown; spans beyond them are refused.
-        names: clips that may occur; default all of `lengths`, or any.
+        path: a TSV as written by `write_spans`, plain or gzip; other columns are ignored. Or a file of choices
+            (`signcl.data.annotation.choices`, .jsonl): each span is then the one frame that people chose.
+        lengths: frames of each clip, None if unknown; spans beyond the clip are errors.
+        names: allowed clip names; default all of `lengths`, or any.
 
     Raises:
-        ValueError: no such file, missing columns, no rows, a cell that should be a number, an empty span, spans
-            beyond their clips or of unknown clips (the first five listed, with how many there are).
+        ValueError: no such file, missing columns, no rows, an invalid number, an empty span, spans beyond their clips
+            or of unknown clips (counted, the first five listed).
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(
-            f"a table of spans is needed at {path}, there is no such file; its columns: {', '.join(COLUMNS)}"
-        )
+        raise ValueError(f"no such file: {path}; needs a table of spans with the columns {', '.join(COLUMNS)}")
     found = _chosen(path) if is_choices(path) else _table(path)
     known = names if names is not None else lengths
     if known is not None:
-        _refuse(path, "names that are no clip", [name for name in found if name not in known])
+        _refuse(path, "names of unknown clips", [name for name in found if name not in known])
     ordered = {name: tuple(sorted(spans, key=lambda s: (s.start, s.stop))) for name, spans in found.items()}
     beyond = [
         f"{name} {span.token}:{span.start}-{span.stop} of {length} frames"
@@ -98,7 +98,7 @@ def read_spans(
 
 
 def _chosen(path: Path) -> dict[str, list[Span]]:
-    """Every sign as the one frame that people chose for it."""
+    """Every sign as a span of the one frame that people chose."""
     found: dict[str, list[Span]] = {}
     for key, frame in read_choices(path).items():
         found.setdefault(key.clip, []).append(Span(key.gloss, frame, frame + 1))
@@ -108,7 +108,7 @@ def _chosen(path: Path) -> dict[str, list[Span]]:
 def _table(path: Path) -> dict[str, list[Span]]:
     if not path.stat().st_size:
         raise ValueError(
-            f"{path}: is empty; a table of spans needs the header line {' '.join(COLUMNS)}, then a row a sign"
+            f"{path}: is empty; a table of spans needs the header line {' '.join(COLUMNS)}, then one row per sign"
         )
     found: dict[str, list[Span]] = {}
     for row in read_table(path, COLUMNS[:-1]):
@@ -133,20 +133,20 @@ def _table(path: Path) -> dict[str, list[Span]]:
         span = Span(cells["gloss"], start, stop, score, peak=peak)
         found.setdefault(cells["name"], []).append(span)
     if not found:
-        raise ValueError(f"{path}: has a header but no rows; no sign is aligned")
+        raise ValueError(f"{path}: has a header but no rows; needs one row per sign")
     return found
 
 
 def is_choices(path: Path | str | None) -> bool:
-    """Whether spans come from a file of choices, so that the frame of a sign is one that people chose."""
+    """Whether spans come from a file of choices, in which people chose the frame of each sign."""
     return path is not None and Path(path).suffix == ".jsonl"
 
 
 def attach_spans(samples: Sequence[Sample], path: Path | str) -> list[Sample]:
-    """The samples with the spans of a table in place of their own; clips the table does not name have none.
+    """Replaces the spans of samples by those of a table; clips that are not in the table get none.
 
     Raises:
-        ValueError: as `read_spans`, with the samples as the clips that may occur.
+        ValueError: as `read_spans`; only the names of the samples are allowed.
     """
     spans = read_spans(path, lengths={sample.name: sample.num_frames for sample in samples})
     return [replace(sample, spans=spans.get(sample.name, ())) for sample in samples]
@@ -156,6 +156,6 @@ def _refuse(path: Path, what: str, wrong: list[str]) -> None:
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
-            f"{path}: {len(wrong)} {what}: {'; '.join(wrong[:5])}{more}. Table and corpus must be of one split, on one "
-            f"clock (frames from 0, stop exclusive)."
+            f"{path}: {len(wrong)} {what}: {'; '.join(wrong[:5])}{more}. Table and corpus need the same split and "
+            f"the same frame numbers (from 0, stop exclusive)."
         )

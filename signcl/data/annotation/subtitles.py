@@ -1,8 +1,9 @@
-"""Spans to and from subtitles, SubRip (.srt) and WebVTT (.vtt): one file per clip, a cue per span, milliseconds.
+"""Reads and writes spans as subtitles, SubRip (.srt) and WebVTT (.vtt): one file per clip, one cue per span.
 
-The text of a cue is the `token` of its span: a sentence or a gloss. The parser is our own because the known ones let
-pass what they do not understand: a cue with a broken time becomes text of the cue before it (srt, pysubs2) or
-vanishes (webvtt-py), `00:01,000` is a minute for one and nothing for the others. Here each such line is named.
+The text of a cue is the `token` of its span: a sentence or a gloss. Times are in milliseconds. We have our own parser
+because known ones silently accept invalid input: a cue with a broken time becomes text of the previous cue (srt,
+pysubs2) or disappears (webvtt-py), and `00:01,000` is a minute for one and ignored by others. Here, each such line is
+an error.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from signcl.data.files import write_text
 __all__ = ["SUFFIXES", "read_subtitles", "write_subtitles"]
 
 SUFFIXES = (".srt", ".vtt")
-TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{3}))?"  # hours may be left out; SubRip has a comma, WebVTT a dot
+TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{3}))?"  # hours are optional; SubRip uses a comma, WebVTT a dot
 CUE = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?P<settings>(?:\s+[\w-]+:\S+)*)\s*", re.ASCII)
 COUNTER = re.compile(r"\s*[0-9]{1,9}\s*")
 VTT_TAG = re.compile(r"</?(?:c|i|b|u|v|ruby|rt|lang)(?:[ .\t][^>]*)?>|<[\d:.]+>")
@@ -42,23 +43,23 @@ SRT_TAG = re.compile(r"</?(?:i|b|u|s|font)(?:\s[^>]*)?>|\{\\[^}]*\}", re.IGNOREC
 def read_subtitles(
     path: Path | str, *, fps: float | None = None, suffixes: Sequence[str] = SUFFIXES
 ) -> dict[str, tuple[Span, ...]]:
-    """Spans of one subtitle file, or of every one below a folder.
+    """Reads the spans of one subtitle file, or of all subtitle files below a folder.
 
-    The lines of a cue are joined by a space. Tags of style and speaker are taken off, WebVTT's entities are replaced,
-    its notes, styles, regions, identifiers and positions are passed over. Cues may overlap and stand in any order.
+    The lines of a cue are joined by spaces. Tags for style and speaker are removed and WebVTT's entities replaced; its
+    notes, styles, regions, identifiers and positions are ignored. Cues may overlap and be in any order.
 
     Args:
-        path: a file, whose clip is named by its stem, or a folder, whose clips are named by their paths in it.
-        fps: frames of a second of the videos; None takes the rate of the video beside each file under the same name,
-            and where there is none, 25. What was taken is said on stderr.
-        suffixes: which files of a folder are read.
+        path: a file, whose stem is the clip name, or a folder, in which the clip names are relative paths.
+        fps: frames per second of the videos; None uses the rate of the video with the same name next to each file, or
+            25 if there is none. The rate is reported on stderr.
+        suffixes: suffixes of the files to read in a folder.
 
     Returns:
         Clip name -> spans in order of time. Cues without text are counted on stderr.
 
     Raises:
-        ValueError: no such file, a line that is no part of a cue, a time that is none, a cue that ends before it starts
-            or beyond the clip; named with file and line.
+        ValueError: with file and line: no such file, a line that is not part of a cue, an invalid time, a cue that ends
+            before it starts or beyond the clip.
     """
     check_rate(fps)
     notes = Notes()
@@ -66,7 +67,7 @@ def read_subtitles(
     for name, file in clip_files(Path(path), suffixes, "a subtitle file (.srt, .vtt)").items():
         cues = list(_cues(file, read_plain(file)))
         if not cues:
-            raise ValueError(f"{file}: holds no cue (a line of times 00:00:01,000 --> 00:00:02,000, then text)")
+            raise ValueError(f"{file}: contains no cues (a line of times 00:00:01,000 --> 00:00:02,000, then text)")
         found[name] = to_spans(file, cues, notes.choose(file, fps, video_beside(file)), notes)
     notes.tell()
     return found
@@ -81,22 +82,22 @@ def write_subtitles(
     clips: Mapping[str, Path] | None = None,
     file: Path | None = None,
 ) -> list[Path]:
-    """One subtitle file for each clip; folders in clip names become folders. Nothing is written unless all can be.
+    """Writes one subtitle file per clip; slashes in clip names create folders. Nothing is written unless all can be.
 
     Args:
-        folder: where the files go; existing ones of the same clips are replaced.
-        spans: clip name -> its spans, frames. Scores and peaks have no place in subtitles.
+        folder: output folder; existing files of the same clips are replaced.
+        spans: clip name -> its spans, in frames. Scores and peaks are not written.
         suffix: .srt or .vtt.
-        fps: frames of a second; None takes each clip's own, or 25 where the video is not at hand, and says so.
-        clips: where the videos are.
-        file: the file to write in place of one in the folder; for one clip.
+        fps: frames per second; None uses the rate of each clip, or 25 with a message if the video is not available.
+        clips: paths of the videos.
+        file: the file to write instead of one in the folder; for a single clip.
 
     Returns:
         The files written.
 
     Raises:
         ValueError: a frame rate that is not positive, an empty span, a name that leaves the folder or that two clips
-            share, or a text that would not be read again (`<i>` in SubRip).
+            share, or a text that would be read back differently (`<i>` in SubRip).
     """
     check_rate(fps)
     if suffix not in SUFFIXES:
@@ -124,7 +125,7 @@ def _composed(name: str, spans: Sequence[Span], fps: float, suffix: str) -> str:
     if lost or len(back) != len(ordered):
         text = min(lost)[0] if lost else ""
         raise ValueError(
-            f"{name}: the text {text!r} would not be read again from {suffix}, which takes part of it for markup; "
+            f"{name}: the text {text!r} would be read back differently from {suffix}, because part of it is markup; "
             "write .eaf or .tsv"
         )
     return content
@@ -147,10 +148,10 @@ def _cues(file: Path, text: str) -> Iterator[TimedText]:
         for number, line in enumerate(lines[:at], start=1):
             if line.startswith("X-TIMESTAMP-MAP") or "-->" in line:
                 raise ValueError(
-                    f"{file}:{number}: the head of WebVTT holds {line[:40]!r}; put an empty line before the first cue, "
-                    "and take segments of a stream (X-TIMESTAMP-MAP) together first"
+                    f"{file}:{number}: the WebVTT header contains {line[:40]!r}; put an empty line before the first "
+                    "cue, and join segments of a stream (X-TIMESTAMP-MAP) first"
                 )
-    counter = 0  # of the cue before, where it has one
+    counter = 0  # of the previous cue, if it has one
     while at < len(lines):
         if not lines[at].strip():
             at += 1
@@ -160,11 +161,11 @@ def _cues(file: Path, text: str) -> Iterator[TimedText]:
             hidden = next((n for n in range(at, end) if "-->" in lines[n]), None)
             if hidden is not None:
                 raise ValueError(
-                    f"{file}:{hidden + 1}: {lines[at].split()[0]} holds a cue, which WebVTT forbids; delete it"
+                    f"{file}:{hidden + 1}: {lines[at].split()[0]} contains a cue, which WebVTT forbids; delete it"
                 )
             at = end
             continue
-        # A counter (SubRip) or an identifier (WebVTT) may stand in the line before the times.
+        # The line before the times may be a counter (SubRip) or an identifier (WebVTT).
         named = "-->" not in lines[at] and (is_vtt or COUNTER.fullmatch(lines[at]) is not None)
         if named:
             counter = 0 if is_vtt else int(lines[at])
@@ -172,17 +173,17 @@ def _cues(file: Path, text: str) -> Iterator[TimedText]:
         if at == len(lines) or "-->" not in lines[at]:
             stray = lines[at - 1 if named else at]
             raise ValueError(
-                f"{file}:{at if named else at + 1}: {stray[:40]!r} stands outside of a cue; a line of times "
-                "00:00:01,000 --> 00:00:02,000 is needed before it"
+                f"{file}:{at if named else at + 1}: {stray[:40]!r} is outside a cue; needs a line of times "
+                "00:00:01,000 --> 00:00:02,000 before it"
             )
         first = at
         start, stop = _times(file, at + 1, lines[at])
         at += 1
         texts: list[str] = []
         while at < len(lines) and lines[at].strip():
-            if "-->" in lines[at]:  # the next cue without an empty line before it
+            if "-->" in lines[at]:  # the next cue follows without an empty line
                 if counter and texts and COUNTER.fullmatch(texts[-1]) and int(texts[-1]) == counter + 1:
-                    texts.pop()  # its counter, and not the number 2 as a text
+                    texts.pop()  # the counter of the next cue, not text
                     counter += 1
                 break
             texts.append(lines[at])
@@ -200,19 +201,21 @@ def _times(file: Path, line: int, text: str) -> tuple[Fraction, Fraction]:
     found = CUE.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"{file}:{line}: {text.strip()[:60]!r} is no line of times; 00:00:01,000 --> 00:00:02,000 is needed (hours "
-            "may be left out, milliseconds have three digits)"
+            f"{file}:{line}: {text.strip()[:60]!r} is not a line of times; needs 00:00:01,000 --> 00:00:02,000 (hours "
+            "are optional, milliseconds have three digits)"
         )
     edges = []
     for number in (1, 5):
         hours, minutes, seconds, ms = (int(found[number + k] or 0) for k in range(4))
         if minutes > 59 or seconds > 59:
-            raise ValueError(f"{file}:{line}: {text.strip()[:60]!r} has more than 59 minutes or seconds; mend the time")
+            raise ValueError(
+                f"{file}:{line}: {text.strip()[:60]!r} has more than 59 minutes or seconds; correct the time"
+            )
         edges.append(Fraction(((hours * 60 + minutes) * 60 + seconds) * 1000 + ms))
     return edges[0], edges[1]
 
 
 def _plain(lines: list[str], is_vtt: bool) -> str:
-    """The text of a cue in one line, without markup."""
+    """The text of a cue on one line, without markup."""
     text = " ".join(line.strip() for line in lines).replace("\t", " ")
     return (html.unescape(VTT_TAG.sub("", text)) if is_vtt else SRT_TAG.sub("", text)).strip()

@@ -1,8 +1,8 @@
-"""Annotations in milliseconds, as ELAN files and subtitles have them, to spans of frames and back.
+"""Converts annotations in milliseconds (ELAN files, subtitles) to spans of frames and back.
 
-The clock is that of the video: its frames of a second, and the time in the video at which the annotation's time begins.
-A span of frames start..stop lasts from 1000 start / fps to 1000 stop / fps milliseconds; reading rounds to the nearest
-frame edge, so that what is written and read again is the same for any frame rate below 500.
+The conversion uses the frame rate of the video and the video time at which annotation time is 0. A span of frames
+start..stop lasts from 1000 start / fps to 1000 stop / fps milliseconds. Reading rounds to the nearest frame edge, so
+writing and reading gives the same frames for any frame rate below 500.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 DEFAULT_FPS = 25.0  # PHOENIX-2014T, CSL-Daily and most European sign corpora
-DAY = 24 * 3600 * 1000  # milliseconds; a later time is a typing error or another unit
-SLACK = 3  # frames by which a video's header may be off, or 2 %, as in reading videos
+DAY = 24 * 3600 * 1000  # milliseconds; a later time is a typo or in another unit
+SLACK = 3  # frames by which the header of a video may be wrong, or 2 %, as in reading videos
 
 
 @dataclass(frozen=True)
@@ -43,47 +43,47 @@ class TimedText:
     """One annotation."""
 
     text: str
-    """As the file has it, outer spaces included."""
+    """Text as in the file, including outer spaces."""
     start: Fraction
-    """Milliseconds on the file's own clock."""
+    """Milliseconds, as in the file."""
     stop: Fraction
-    """Milliseconds, not before `start` in a file that is right."""
+    """Milliseconds; not before `start` in a valid file."""
     place: str
-    """Where it stands, for complaints: "annotation a1 of tier 'gloss'"."""
+    """Position for error messages: "annotation a1 of tier 'gloss'"."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How one file's milliseconds become frames of its clip."""
+    """How the milliseconds of a file become frames of its clip."""
 
     fps: float
-    """Frames of a second."""
+    """Frames per second."""
     origin: int = 0
-    """Time in the video at which the annotation's time 0 lies, milliseconds (ELAN's TIME_ORIGIN)."""
+    """Video time at which annotation time is 0, milliseconds (ELAN's TIME_ORIGIN)."""
     num_frames: int | None = None
-    """Frames of the clip, counted at `fps`; None where no video is at hand."""
+    """Number of frames of the clip at `fps`; None if the video is not available."""
 
 
 @dataclass
 class Notes:
-    """What one reading of files has to say: the frame rates that were taken and what was left out; `tell` says it."""
+    """Notes collected while reading files: the frame rates used and what was left out; `tell` prints them."""
 
     taken: dict[str, list[str]] = field(default_factory=dict)
-    """What was taken and why -> names of files."""
+    """Rate used and why -> names of files."""
     differ: list[str] = field(default_factory=list)
-    """Files whose video has another rate than the one that was asked for."""
+    """Files whose video has a different rate than requested."""
     empty: Counter[str] = field(default_factory=Counter)
-    """File -> annotations without text, which are left out."""
+    """File -> number of annotations without text, which are left out."""
     cut: Counter[str] = field(default_factory=Counter)
-    """File -> annotations that end a little after the clip and are cut to it."""
+    """File -> number of annotations that end slightly after the clip and are cut to it."""
 
     def choose(
         self, file: Path, fps: float | None, videos: Sequence[Path], *, origin: int = 0, remedy: str = "--fps"
     ) -> Clock:
-        """The clock of a file: the asked rate, else that of its videos, else `DEFAULT_FPS`.
+        """Chooses the clock of a file: the requested rate, else that of its videos, else `DEFAULT_FPS`.
 
         Raises:
-            ValueError: no rate is asked for and the videos cannot be read or have several rates.
+            ValueError: no rate is requested, and the videos cannot be read or have several rates.
         """
         infos = {video: _info(file, video, required=fps is None) for video in videos}
         rates = {video: info.fps for video, info in infos.items() if info is not None and info.fps}
@@ -97,8 +97,8 @@ class Notes:
                 assert video is not None
                 self.differ.append(f"{file.name} ({video.name} has {rate:g})")
         else:
-            why = "as its video has" if rate is not None else "for want of a video beside it; --fps sets another rate"
-            self.taken.setdefault(f"{used:g} frames a second, {why}", []).append(
+            why = "from its video" if rate is not None else "without a video next to it; --fps sets another rate"
+            self.taken.setdefault(f"{used:g} frames per second, {why}", []).append(
                 file.name if video is None else f"{file.name} ({video.name})"
             )
         frames = max(
@@ -107,22 +107,22 @@ class Notes:
         return Clock(used, origin, frames)
 
     def tell(self) -> None:
-        """Say on stderr what was taken, left out and cut, each with its first files."""
+        """Prints on stderr what was used, left out and cut, each with its first files."""
         for what, names in self.taken.items():
             say(f"{what}: {_first(names)}")
         if self.differ:
-            say(f"--fps is taken, though the video has another rate: {_first(self.differ)}")
+            say(f"--fps is used, although the video has another rate: {_first(self.differ)}")
         for counts, what in ((self.empty, "without text, left out"), (self.cut, "cut to the end of the clip")):
             if total := counts.total():
                 say(f"{total} annotation{'s' if total > 1 else ''} {what}: {_first(list(counts))}")
 
 
 def to_spans(file: Path, texts: Iterable[TimedText], clock: Clock, notes: Notes) -> tuple[Span, ...]:
-    """Annotations as spans in order of time. One without text is no sign: it is left out and counted in `notes`.
+    """Converts annotations to spans in order of time. Annotations without text are left out and counted in `notes`.
 
     Raises:
-        ValueError: an annotation that ends before it starts, lies outside of the clip or of a day, covers no frame, or
-            holds a line break or control character; named with its file.
+        ValueError: with the file: an annotation that ends before it starts, is outside the clip or a day, covers no
+            frame, or contains a line break or control character.
     """
     spans = []
     frames_a_ms = Fraction(clock.fps) / 1000
@@ -137,41 +137,41 @@ def to_spans(file: Path, texts: Iterable[TimedText], clock: Clock, notes: Notes)
             return ValueError(f"{file}: {text.place}, {shown!r} from {_ms(text.start)} to {_ms(text.stop)} ms, {what}")
 
         if len(value.splitlines()) > 1 or "\t" in value:
-            raise wrong("holds a line break or tab, which a gloss cannot; write it in one line")
+            raise wrong("contains a line break or tab, which a gloss cannot; write it on one line")
         try:
             check_cell(value, "its text")
         except ValueError as error:
             raise wrong(f"cannot be a gloss: {error}") from None
         if text.start > text.stop:
-            raise wrong("ends before it starts; mend its times")
+            raise wrong("ends before it starts; correct its times")
         if text.start == text.stop:
-            raise wrong("has no length; mend its times or delete it")
+            raise wrong("has no length; correct its times or delete it")
         start, stop = text.start + clock.origin, text.stop + clock.origin
         if start < 0:
             origin = f" with the video's origin of {clock.origin} ms" if clock.origin else ""
-            raise wrong(f"starts before the clip{origin}; mend its times")
+            raise wrong(f"starts before the clip{origin}; correct its times")
         if stop > DAY:
             raise wrong("ends more than a day after the start; are the times milliseconds?")
         first, last = round(start * frames_a_ms), round(stop * frames_a_ms)
         if last <= first:
-            raise wrong(f"has no frame at {clock.fps:g} frames a second; is --fps right?")
+            raise wrong(f"has no frame at {clock.fps:g} frames per second; is --fps right?")
         if clock.num_frames is not None and last > clock.num_frames:
             if last - clock.num_frames > max(SLACK, clock.num_frames // 50) or first >= clock.num_frames:
                 raise wrong(
-                    f"lies beyond the clip, which ends after {clock.num_frames} frames at {clock.fps:g} frames a "
-                    "second; mend its times, or is it another video's file?"
+                    f"lies beyond the clip, which ends after {clock.num_frames} frames at {clock.fps:g} frames per "
+                    "second; correct its times, or is it the file of another video?"
                 )
-            last = clock.num_frames  # ELAN ends the last annotation with the file, a little after the last frame
+            last = clock.num_frames  # ELAN ends the last annotation with the file, slightly after the last frame
             notes.cut[file.name] += 1
         spans.append(Span(value, first, last))
     return tuple(sorted(spans, key=lambda span: (span.start, span.stop)))
 
 
 def milliseconds(name: str, span: Span, fps: float) -> tuple[int, int]:
-    """Start and stop of a span, so that reading gives the same frames again.
+    """Start and stop of a span in milliseconds, such that reading gives the same frames.
 
     Raises:
-        ValueError: an empty span, a text that no file can hold, or milliseconds too coarse for the frame rate.
+        ValueError: an empty span, a text that cannot be written, or a frame rate too high for milliseconds.
     """
     check_cell(str(span.token), name)
     if not 0 <= span.start < span.stop:
@@ -180,44 +180,44 @@ def milliseconds(name: str, span: Span, fps: float) -> tuple[int, int]:
     if [round(edge * Fraction(fps) / 1000) for edge in (start, stop)] != [span.start, span.stop] or stop > DAY:
         why = "milliseconds cannot tell its frames apart" if stop <= DAY else "it ends more than a day after the start"
         raise ValueError(
-            f"{name}: span {span.token}:{span.start}-{span.stop} cannot be written at {fps:g} frames a second, {why}; "
+            f"{name}: span {span.token}:{span.start}-{span.stop} cannot be written at {fps:g} frames/s, {why}; "
             "is --fps right?"
         )
     return start, stop
 
 
 def clip_rate(clip: Path) -> float | None:
-    """Frames of a second of a clip; None where it does not say (a folder of images, a feature file)."""
+    """Frames per second of a clip; None if it has no rate (a folder of images, a feature file)."""
     if clip.suffix.lower() not in VIDEO_SUFFIXES or not clip.is_file():
         return None
     return probe(clip).fps
 
 
 def video_beside(file: Path) -> list[Path]:
-    """The video that lies beside an annotation file under the same name, or none."""
+    """The video with the same name next to an annotation file, or an empty list."""
     endings = [ending for suffix in VIDEO_SUFFIXES for ending in (suffix, suffix.upper())]
     return [video for ending in endings if (video := file.with_suffix(ending)).is_file()][:1]
 
 
 def check_rate(fps: float | None) -> None:
-    """Whether a frame rate can be meant.
+    """Validates a frame rate.
 
     Raises:
         ValueError: it is not a finite number above 0.
     """
     if fps is not None and not (fps > 0 and math.isfinite(fps)):
-        raise ValueError(f"--fps: the frames of a second are needed to turn them into milliseconds, got {fps}")
+        raise ValueError(f"--fps: needs a number of frames per second above 0, got {fps}")
 
 
 def rates_to_write(
     names: Iterable[str], fps: float | None, clips: Mapping[str, Path] | None
 ) -> tuple[dict[str, float], list[str]]:
-    """Frames of a second to write each clip at, and the clips of which nothing says theirs (`tell_guessed`).
+    """Frames per second at which to write each clip, and the clips whose rate is unknown (for `tell_guessed`).
 
     Args:
-        names: of the clips.
-        fps: the rate of all; None takes each clip's own.
-        clips: where the videos are.
+        names: names of the clips.
+        fps: the rate of all clips; None uses the rate of each clip.
+        clips: paths of the videos.
     """
     rates, guessed = {}, []
     for name in names:
@@ -230,9 +230,9 @@ def rates_to_write(
 
 
 def tell_guessed(names: Sequence[str]) -> None:
-    """Say on stderr which clips were written at `DEFAULT_FPS` because nothing said theirs."""
+    """Prints on stderr which clips were written at `DEFAULT_FPS` because their rate is unknown."""
     if names:
-        say(f"{DEFAULT_FPS:g} frames a second are written (--fps sets another rate) for {_first(names)}")
+        say(f"written at {DEFAULT_FPS:g} frames per second (--fps sets another rate): {_first(names)}")
 
 
 def _info(file: Path, video: Path, *, required: bool) -> VideoInfo | None:
@@ -243,7 +243,7 @@ def _info(file: Path, video: Path, *, required: bool) -> VideoInfo | None:
             raise ValueError(f"{file}: needs the frame rate of its video ({error}); give it with --fps") from None
         return None
     if required and not info.fps:
-        raise ValueError(f"{file}: its video {video} does not say its frame rate; give it with --fps")
+        raise ValueError(f"{file}: its video {video} has no frame rate; give it with --fps")
     return info
 
 

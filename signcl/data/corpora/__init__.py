@@ -1,7 +1,7 @@
-"""One corpus, one file; each has `samples(root, split, **options) -> list[Sample]`.
+"""Corpus readers: one file per corpus, each with `samples(root, split, **options) -> list[Sample]`.
 
-`CORPORA` names them; `load_samples` finds the reader, checks the options and answers with one clear line where
-something is wrong. docs/adding-a-corpus.md says how to add one, docs/data.md what each expects.
+`CORPORA` lists them; `load_samples` finds the reader, checks the options and reports errors in one line.
+docs/adding-a-corpus.md explains how to add a corpus, docs/data.md what each reader expects.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["CORPORA", "PACK", "SPLITS", "load_samples", "register_corpus"]
 SPLITS = ("train", "dev", "test")
 
 CALLBACKS = ("on_error", "on_missing")
-"""Keyword arguments of a reader that no recipe gives: what to do with a broken row, and with rows without a clip."""
+"""Keyword arguments of a reader that are not recipe options: callbacks for broken rows and for rows without a clip."""
 
 PACK = "pack.json"
-"""The file that makes a folder a pack of a corpus, written by `signcl corpus pack`."""
+"""The file that marks a folder as a pack of a corpus, written by `signcl corpus pack`."""
 
 Reader = Callable[..., "list[Sample]"]
 """(root, split, **options) -> samples."""
 
 
 def _accept_reader(name: str, samples: Any) -> Reader:
-    """A function as the reader of a corpus; refuses one whose options could not be given in a recipe."""
+    """Checks that a function can be the reader of a corpus, with options that a recipe can set."""
     if not callable(samples) or isinstance(samples, type):
-        raise ValueError(f"corpus {name}: a function (root, split, *, options) is needed, got {samples!r}")
+        raise ValueError(f"corpus {name}: needs a function (root, split, *, options), got {samples!r}")
     parameters = list(inspect.signature(samples).parameters.values())
     called = getattr(samples, "__name__", name)
     if len(parameters) < 2 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:2]):
@@ -43,7 +43,7 @@ def _accept_reader(name: str, samples: Any) -> Reader:
     for option in parameters[2:]:
         if option.kind is not option.KEYWORD_ONLY:
             raise ValueError(
-                f"corpus {name}: options of its reader are keyword-only, got {str(option)!r} in {called}; write "
+                f"corpus {name}: options of its reader must be keyword-only, got {str(option)!r} in {called}; write "
                 f"{called}(root, split, *, lowercase=False)"
             )
         if option.default is option.empty:
@@ -58,17 +58,17 @@ CORPORA: Registry[Reader] = Registry(
     entry_points="signcl.corpora",
     of_module=lambda module: module.samples,
     accept=_accept_reader,
-    hint=" (any other data: folder, with a table beside it; `signcl corpus doctor DIR` says how)",
+    hint=" (for any other data: folder, with a table; `signcl corpus doctor DIR` explains how)",
 )
-"""Every corpus by its name: a file of this package with a function `samples`, an installed entry point, or a function
-that a plugin has registered."""
+"""All corpora by name: files of this package with a function `samples`, installed entry points, functions registered
+by plugins."""
 
 
 def register_corpus(name: str) -> Callable[[Reader], Reader]:
-    """Make a function a corpus: `@register_corpus("mine") def samples(root, split, *, option=1): ...`.
+    """Registers a function as a corpus: `@register_corpus("mine") def samples(root, split, *, option=1): ...`.
 
     Raises:
-        ValueError: a name that another corpus has, or options that are not keyword-only.
+        ValueError: the name is already used by another corpus, or options are not keyword-only.
     """
 
     def add(samples: Reader) -> Reader:
@@ -79,17 +79,17 @@ def register_corpus(name: str) -> Callable[[Reader], Reader]:
 
 
 def load_samples(name: str, root: Path | str, split: str, **options: Any) -> list[Sample]:
-    """The sentences of one split of a corpus, without opening a clip.
+    """Loads the samples of one split of a corpus, without opening clips.
 
     Args:
         name: one of `CORPORA`.
         root: the folder of the corpus.
         split: `train`, `dev` or `test`.
-        options: what that corpus's `samples` takes beside, see docs/data.md.
+        options: options of that corpus's `samples`, see docs/data.md.
 
     Raises:
-        ValueError: unknown corpus or option, no such folder, a pack that is unfinished or of another corpus, or what
-            the reader finds wrong.
+        ValueError: an unknown corpus or option, no such folder, a pack that is unfinished or of another corpus, or an
+            error of the reader.
     """
     samples = CORPORA[name]
     accepted = [key for key, p in inspect.signature(samples).parameters.items() if p.kind is p.KEYWORD_ONLY]
@@ -102,7 +102,7 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise ValueError(
-            f"corpus.root {root} {what}; give the folder of the corpus {name} (docs/data.md says how to get it)"
+            f"corpus.root {root} {what}; give the folder of the corpus {name} (docs/data.md explains how to get it)"
         )
     try:
         if (root / PACK).is_file():
@@ -116,21 +116,21 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
 
 
 OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "training": "train", "testing": "test"}
-"""What others call the splits."""
+"""Other common names of the splits."""
 PACK_SHAPE = {"finished": bool, "corpus": str, "options": dict, "splits": [str]}
 
 
 def _check_pack(name: str, root: Path, split: str, options: dict[str, Any]) -> None:
-    """Refuse a pack that is half written, of another corpus, or made with other options."""
+    """Raises an error for a pack that is unfinished, of another corpus, or made with other options."""
     path = root / PACK
     pack = read_json(path, PACK_SHAPE, f"delete {root} and pack the corpus again")
     finished, corpus, packed = pack["finished"], pack["corpus"], pack["options"]
     if not finished:
-        raise ValueError(f"{root}: a half-written pack; run the same `signcl corpus pack` again, it goes on from there")
+        raise ValueError(f"{root}: an unfinished pack; run the same `signcl corpus pack` again to complete it")
     if name != corpus:
         raise ValueError(f"{root}: is a pack of corpus {corpus}, got corpus.name={name}; set corpus.name={corpus}")
     given = {key: value for key, value in options.items() if key not in CALLBACKS}
     if given != packed:
         raise ValueError(f"{root}: was packed with corpus.options {packed}, got {given}; use those, or pack it again")
     if split not in pack["splits"]:
-        raise ValueError(f"{root}: the pack holds the splits {', '.join(pack['splits'])}, got {split!r}; pack it too")
+        raise ValueError(f"{root}: the pack has the splits {', '.join(pack['splits'])}, got {split!r}; pack it too")

@@ -1,5 +1,7 @@
-"""Captions of a long video, as corpora of broadcasts and of YouTube come with: WebVTT, SubRip, or YouTube's transcript
-as JSON. Seconds and lines, for readers; spans of signs from subtitles are read elsewhere."""
+"""Reads captions of long videos, for corpora of broadcasts and YouTube: WebVTT, SubRip, or transcripts as JSON.
+
+Times are in seconds. Spans of signs from subtitles are read in `signcl.data.annotation.subtitles`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ TAG = re.compile(r"</?(?:c|i|b|u|s|v|font|ruby|rt|lang)(?:[ .\t][^>]*)?>|<[\d:.]
 
 @dataclass(frozen=True)
 class Caption:
-    """A text and when it is shown."""
+    """A text with the time it is shown."""
 
     start: float
     """Seconds from the beginning of the video."""
@@ -33,10 +35,10 @@ class Caption:
 
 
 def read_captions(path: Path, on_error: OnError) -> list[Caption]:
-    """The captions of one file in its order; those without words are left out.
+    """Reads the captions of one file, in order; those without words are left out.
 
     Raises:
-        ValueError: not UTF-8, or no file of captions; a broken caption goes to `on_error`.
+        ValueError: not UTF-8, or not a file of captions. Broken captions go to `on_error`.
     """
     text = read_plain(path)
     found = []
@@ -61,7 +63,7 @@ def _cues(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
         line = lines[number]
         number += 1
         if "-->" not in line:
-            continue  # the head, a cue's identifier, a note or a style
+            continue  # the header, an identifier of a cue, a note or a style
         where = f"{path}:{number}"
         first, _, rest = line.partition("-->")
         start, stop = clock_seconds(first), clock_seconds((rest.split() or [""])[0])
@@ -76,7 +78,7 @@ def _cues(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
 
 
 def _transcript(path: Path, text: str, on_error: OnError) -> Iterator[Caption]:
-    """A list of {text, start, duration}, seconds, as youtube-transcript-api writes it."""
+    """Yields captions from a list of {text, start, duration}, in seconds, as written by youtube-transcript-api."""
     try:
         loaded = parse_json(text)
     except ValueError as error:

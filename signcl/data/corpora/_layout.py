@@ -1,4 +1,4 @@
-"""What every reader says of its corpus's files, for `signcl corpus doctor`, and what becomes of rows without a clip."""
+"""File layouts of corpora, for `signcl corpus doctor`, and handling of rows without a clip."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ __all__ = [
 SPLITS = ("train", "dev", "test")
 
 OnMissing = Callable[[str, str, Sequence[str], int], None]
-"""What to do with rows whose clip is not there: (corpus, split, their names, rows in all). `told` says it."""
+"""Called with rows whose clip is missing: (corpus, split, their names, total rows). `told` prints them."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """By which files a corpus is recognised."""
+    """The files by which a corpus is recognised."""
 
     files: tuple[str, ...]
-    """Patterns relative to the corpus folder (`Path.glob`); one that is there makes it this corpus."""
+    """Patterns relative to the corpus folder (`Path.glob`); any match identifies the corpus."""
     about: str
-    """What it is, in a few words."""
+    """A short description."""
     published: str
-    """Where the data is had."""
+    """Where to get the data."""
     needs: str
-    """What the folder has to hold, for people who have only a part of it."""
+    """What the folder must contain, for users who have only a part of it."""
 
 
 def told(corpus: str, split: str, names: Sequence[str], total: int) -> None:
-    """The default `OnMissing`: count the rows without a clip, and name the first."""
+    """The default `OnMissing`: prints the number of rows without a clip and names the first."""
     say(f"{corpus}: left out {len(names)} of {total} {split} sentences without a clip: {', '.join(names[:3])}")
 
 
 def check_split(corpus: str, root: Path, split: str) -> None:
-    """Refuse a split that is none of train, dev and test.
+    """Checks that a split is train, dev or test.
 
     Raises:
-        ValueError: names the corpus folder, the splits and what came.
+        ValueError: with the corpus folder, the known splits and the given one.
     """
     if split not in SPLITS:
         raise ValueError(f"{root}: {corpus} has the splits {', '.join(SPLITS)}, got {split!r}")
 
 
 def names_in(folder: Path) -> set[str]:
-    """Names of the files of a folder, by one look at it; empty where there is no such folder."""
+    """Names of the files in a folder, listed once; empty if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
@@ -79,18 +79,18 @@ def present(
     where: str,
     on_missing: OnMissing,
 ) -> list[Sample]:
-    """The samples that have a clip; those that have none are told.
+    """Returns the samples that have a clip and reports missing ones.
 
     Args:
-        samples: of rows whose clip is there.
-        missing: names of the rows without one.
+        samples: samples of rows with a clip.
+        missing: names of the rows without a clip.
         corpus, split: for messages.
-        table: what names the rows.
-        where: where clips are looked for.
-        on_missing: called once, where there are such rows.
+        table: the table of the rows.
+        where: where clips were searched.
+        on_missing: called once if clips are missing.
 
     Raises:
-        ValueError: no clip at all is there, or the split has no row.
+        ValueError: no clips, or no rows in the split.
     """
     total = len(samples) + len(missing)
     if missing:
@@ -99,25 +99,27 @@ def present(
         raise ValueError(f"{table}: has no sentence of split {split}; check corpus.root")
     if not samples and on_missing is told:
         raise ValueError(
-            f"{table}: none of its {total} clips of split {split} is there; they are looked for in {where} "
-            f"(first {missing[0]}); `signcl corpus doctor` says what is missing"
+            f"{table}: found none of its {total} clips of split {split}; searched in {where} "
+            f"(first {missing[0]}); `signcl corpus doctor` lists what is missing"
         )
     return list(samples)
 
 
 def check_share(corpus: str, key: str, share: float) -> None:
-    """Refuse a share that is none.
+    """Checks that a share is a number from 0 to 0.5.
 
     Raises:
-        ValueError: names the option.
+        ValueError: with the option.
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 0.5:
         raise ValueError(f"{corpus}: corpus.options.{key} needs a number from 0 to 0.5, got {share!r}")
 
 
 def split_by_share(source: str, dev_share: float, test_share: float) -> str:
-    """The split of a recording of a corpus that publishes no splits: by a checksum of its name, so that it never
-    changes, and so that all sentences of a recording are in one split."""
+    """Chooses the split of a recording by a checksum of its name, for corpora without published splits.
+
+    The split never changes, and all sentences of a recording are in the same split.
+    """
     place = zlib.crc32(source.encode()) / 2**32
     return "dev" if place < dev_share else "test" if place < dev_share + test_share else "train"
 
@@ -126,7 +128,7 @@ CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)", re.ASCII)
 
 
 def clock_seconds(text: str) -> float | None:
-    """`00:01:02.500` or `01:02,500` as seconds; None where it is no such time."""
+    """Parses `00:01:02.500` or `01:02,500` to seconds; None if the text is not such a time."""
     match = CLOCK.fullmatch(text.strip())
     if match is None or int(match[2]) > 59 or float(match[3].replace(",", ".")) >= 60:
         return None

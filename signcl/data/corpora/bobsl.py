@@ -2,19 +2,18 @@
 
     splits       ROOT/subset2episode.json (or in metadata/, original_data/metadata/): {"train": [EPISODE, ...],
                  "val": ..., "public_test" or "test": ...}
-    subtitles    EPISODE.vtt, below a folder of their kind (`SUBTITLES`); v1.0 to v1.2 and v1.4 name it differently
+    subtitles    EPISODE.vtt, below a folder per kind (`SUBTITLES`); v1.0 to v1.2 and v1.4 use different names
     videos       EPISODE.mp4 in videos/, videos/mp4, original_data/videos or original_data/videos/mp4
     spottings    spottings/KIND_spottings.json: {split: {word: {"names": [EPISODE], "global_times": [seconds],
                  "probs": []}}}
 
-A sentence is a subtitle, and a segment of its episode. Subtitles aligned to the **audio** lie about 2.7 s before the
-signing on average, so `subtitles: manual` (55 episodes) is the default and the others have to be asked for. Spotted
-signs are English words with a probability, at a point in time; they become the gloss only where `spottings` names a
-kind, and are no annotation by people. The challenge episodes have no subtitles and are not read.
+A sentence is a subtitle, which is a segment of its episode. Subtitles aligned to the **audio** are on average about
+2.7 s before the signing, so the default is `subtitles: manual` (55 episodes). Spotted signs are English words with a
+probability, at a point in time, and not human annotation; they become the gloss only if `spottings` names a kind. The
+challenge episodes have no subtitles and are not read.
 
-Source: README of BOBSL v1.2; hannahbull/subtitle_align (2.7 s, names of the folders); third parties' code for the
-folders of v1.4; sign-language-processing/datasets, bobsl.py (spottings). The place of the videos in v1.4 differs among
-them.
+Source: README of BOBSL v1.2; hannahbull/subtitle_align (2.7 s, folder names); third-party code for the folders of v1.4;
+sign-language-processing/datasets, bobsl.py (spottings). They disagree about the location of the videos in v1.4.
 """
 
 from __future__ import annotations
@@ -67,21 +66,21 @@ def samples(
     on_error: OnError = stop,
     on_missing: OnMissing = told,
 ) -> list[Sample]:
-    """The subtitles of one split; those of episodes without a video are left out, counted and said.
+    """Reads the subtitles of one split; episodes without a video are left out and reported.
 
-    Episodes without subtitles of the kind are no sentences (of 1,940 episodes 55 are aligned by people).
+    Episodes without subtitles of the kind have no sentences (55 of 1,940 episodes are aligned by people).
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` (val) or `test` (public_test).
         subtitles: `manual`, `audio`, `audio_corrected` or `automatic`.
-        spottings: `mouthing`, `dict`, `attention` ... to give spotted words as the gloss; "" gives none.
-        min_prob: the least probability of a spotted word.
-        on_error: called with each broken subtitle; by default the first one stops.
+        spottings: `mouthing`, `dict`, `attention` ... to use spotted words as the gloss; "" = no gloss.
+        min_prob: minimum probability of a spotted word.
+        on_error: called with each broken subtitle; by default the first one is raised.
         on_missing: called with the episodes without a video.
 
     Raises:
-        ValueError: an unknown split or kind, no list of episodes, no subtitles of the kind, no video at all.
+        ValueError: an unknown split or kind, no list of episodes, no subtitles of the kind, no videos.
     """
     check_split("bobsl", root, split)
     if subtitles not in SUBTITLES:
@@ -137,7 +136,7 @@ def _spotted(root: Path, kind: str, names: tuple[str, ...], least: float) -> dic
     path = root / "spottings" / f"{kind}_spottings.json"
     if not path.is_file():
         raise ValueError(
-            f"{root}: bobsl needs the spottings {path.name} in spottings/; leave the option out without them"
+            f"{root}: bobsl needs the spottings {path.name} in spottings/; leave out the option if you have none"
         )
     loaded = _json(path)
     found: dict[str, list[tuple[float, str]]] = {}

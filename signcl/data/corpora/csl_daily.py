@@ -1,13 +1,13 @@
 """CSL-Daily: Chinese Sign Language of daily life, 18401 / 1077 / 1176 sentences, 10 signers, 30 fps, 512x512 pixels.
 
-Reads the official labels or their re-encoding as tables:
+Reads the official labels or a version converted to tables:
 
     release  ROOT/sentence_label/csl2020ct_v2.pkl and split_1.txt
     tsv      ROOT/csl-daily.SPLIT.tsv (or .tsv.gz): name signer num_frames gloss text
 
-Frames are ROOT/sentence/frames_512x512/NAME/*.jpg. Text is the raw Chinese sentence, without spaces and with its
-punctuation; for margins `signcl.data.text.count_words` counts its characters (2.18 a gloss). Each sentence is signed by
-about three people (6578 different ones among 18401), so a contrast has to know twins.
+Frames are ROOT/sentence/frames_512x512/NAME/*.jpg. Text is the raw Chinese sentence, without spaces but with
+punctuation; for margins, `signcl.data.text.count_words` counts its characters (2.18 per gloss). Each sentence is signed
+by about three people (6578 distinct sentences among 18401), so a contrastive loss must handle duplicates.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ LAYOUT = Layout(
 
 
 def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError = stop) -> list[Sample]:
-    """The sentences of one split.
+    """Reads the sentences of one split.
 
-    Clips that only one of the two official files knows are left out, counted and said: the split file lists
+    Clips that are in only one of the two official files are left out and reported: the split file lists
     S000005_P0004_T00, for which copies of the pickle have no label, and lacks S000007_P0003_T00.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        labels: `release`, `tsv`, or `auto`: the first of these that is there.
-        on_error: called with each broken row; by default the first one stops.
+        labels: `release`, `tsv`, or `auto`: the first of these that exists.
+        on_error: called with each broken row; by default the first one is raised.
 
     Raises:
-        ValueError: an unknown split or kind of labels, labels missing, a refused pickle, a row without words.
+        ValueError: an unknown split or kind of labels, missing labels, a rejected pickle, a row without words.
     """
     if split not in SPLITS:
         raise ValueError(f"csl_daily: split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -66,13 +66,13 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
     else:
         wanted = {"release": f"{PICKLE} and {SPLIT_FILE}", "tsv": f"csl-daily.{split}.tsv(.gz)"}
         names = " or ".join(wanted.values()) if labels == "auto" else wanted[labels]
-        raise ValueError(f"{root}: csl_daily needs the labels {names}; docs/data.md says where from")
+        raise ValueError(f"{root}: csl_daily needs the labels {names}; docs/data.md says where to get them")
     frames = next((root / folder for folder in FRAMES if (root / folder).is_dir()), root / FRAMES[0])
     result, seen = [], set()
     for where, record in records:
         name, text = record["name"], record["text"]
         if not has_words(text) or name in seen:
-            why = f"{name} comes twice" if name in seen else f"{name} has a text without words: {text!r}"
+            why = f"{name} occurs twice" if name in seen else f"{name} has a text without words: {text!r}"
             on_error(ValueError(f"{where}: {why}"))
             continue
         seen.add(name)
@@ -90,10 +90,10 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
 
 
 def _release(root: Path, split: str, on_error: OnError) -> Iterator[tuple[str, dict[str, str]]]:
-    """Records of the official pickle in its order, in the columns of the tables."""
+    """Yields the records of the official pickle in order, with the columns of the tables."""
     path, split_path = root / PICKLE, root / SPLIT_FILE
     if not split_path.is_file():
-        raise ValueError(f"{root}: csl_daily needs {SPLIT_FILE} beside {PICKLE}; docs/data.md says where from")
+        raise ValueError(f"{root}: csl_daily needs {SPLIT_FILE} next to {PICKLE}; docs/data.md says where to get it")
     place: dict[str, str] = {}
     for row in read_table(split_path, ("name", "split"), delimiter="|"):
         name, part = row.cells["name"], row.cells["split"]
@@ -101,7 +101,7 @@ def _release(root: Path, split: str, on_error: OnError) -> Iterator[tuple[str, d
             raise row.error(f"{name!r} is in the splits {place[name]!r} and {part!r}; download the file again")
     loaded = load_pickle(path)
     if not isinstance(loaded, dict) or not isinstance(loaded.get("info"), list):
-        raise ValueError(f"{path}: needs a dict with a list 'info', as the release has it")
+        raise ValueError(f"{path}: needs a dict with a list 'info', as in the release")
     labelled = set()
     for number, info in enumerate(loaded["info"]):
         try:

@@ -1,15 +1,15 @@
 """CSL-News: Chinese Sign Language of television news, 722,711 clips, about 1,985 hours; Chinese text, no gloss.
 
     ROOT[/data/train]/CSL_News_Labels.json    a list of {"video": NAME.mp4, "pose": NAME.pkl, "text": sentence}
-    clips    NAME.mp4 in ROOT/rgb_format, or in the folder that the archives were unpacked to (`VIDEOS`)
+    clips    NAME.mp4 in ROOT/rgb_format, or in the folder of the unpacked archives (`VIDEOS`)
 
-The labels have **no splits** (the corpus is for pretraining): by default everything is train; `dev_share` and
-`test_share` take whole broadcasts (Common-Concerns_20201113) out by a checksum of their names, which is ours. The key
-points in pose_format are not read; `corpus.features` takes features by name.
+The labels have **no splits** (the corpus is for pretraining), so by default everything is train. `dev_share` and
+`test_share` assign complete broadcasts (Common-Concerns_20201113) to dev and test by a checksum of their names; this
+split is ours. The key points in pose_format are not read; use `corpus.features` for features by name.
 
 Source: the data set ZechengLi19/CSL-News and the repository ZechengLi19/Uni-Sign (its README shows rgb_format and
-pose_format, its config.py the labels); keys of a record as third parties' code reads them. Counts by the paper,
-arXiv 2501.15187, from memory.
+pose_format, its config.py the labels); keys of a record as in third-party code. Counts from the paper, arXiv
+2501.15187, from memory.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ def samples(
     on_error: OnError = stop,
     on_missing: OnMissing = told,
 ) -> list[Sample]:
-    """The sentences of one split; records without a clip are left out, counted and said.
+    """Reads the sentences of one split; records without a clip are left out and reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        dev_share, test_share: share of the broadcasts that make dev and test; 0 leaves the split empty.
-        on_error: called with each broken record; by default the first one stops.
+        dev_share, test_share: share of the broadcasts for dev and test; 0 leaves the split empty.
+        on_error: called with each broken record; by default the first one is raised.
         on_missing: called with the records without a clip.
 
     Raises:
-        ValueError: an unknown split, no labels or no JSON, an empty split, no clip at all, a record without words.
+        ValueError: an unknown split, missing labels or invalid JSON, an empty split, no clips, a record without words.
     """
     check_split("csl_news", root, split)
     check_share("csl_news", "dev_share", dev_share)
@@ -88,7 +88,7 @@ def samples(
             continue
         inside += 1
         if name in seen or not has_words(text):
-            why = f"{name} comes twice" if name in seen else f"{name} has a text without words: {text!r}"
+            why = f"{name} occurs twice" if name in seen else f"{name} has a text without words: {text!r}"
             on_error(ValueError(f"{where}: {why}"))
             continue
         seen.add(name)
@@ -99,7 +99,7 @@ def samples(
     if not inside and split != "train":
         raise ValueError(
             f"{table}: the release has no splits, and none of its {len(records)} clips is in {split}; set "
-            f"corpus.options.{split}_share=0.02 to take some broadcasts out"
+            f"corpus.options.{split}_share=0.02 to use some broadcasts for it"
         )
     where = f"{root}/ {', '.join(VIDEOS)}"
     return present(result, missing, corpus="csl_news", split=split, table=table, where=where, on_missing=on_missing)

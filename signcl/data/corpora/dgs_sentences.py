@@ -1,14 +1,14 @@
 """32 sentences of continuous German Sign Language as poses, with German, English and timed glosses.
 
-The sample data set of the project fluent-pose-synthesis (content: Public DGS Corpus), as it stands there:
+The sample data set of the project fluent-pose-synthesis (content: Public DGS Corpus), in its original layout:
 
     ROOT/SPLIT_N_original.pose, SPLIT_N_metadata.json     SPLIT train or test, N 1..16
 
-Far too little to learn from: for trying the way of poses through the package, and density on real signing.
+Far too small for learning; use it to try poses with the package, and density on real signing.
 
-The poses are not the recording as it was: each sign is cut out by its annotated times, and the pieces are joined by
-three frames of straight interpolation. The annotated times therefore do not count frames of the pose, but the joins
-show where each sign begins and ends: nothing moves there but in a straight line.
+The poses are not the original recordings: each sign was cut out by its annotated times, and the pieces were joined by
+three linearly interpolated frames. The annotated times are therefore not frames of the pose. The joins show where each
+sign begins and ends, because all points move in a straight line there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from signcl.data.progress import say
 __all__ = ["joined_signs", "samples"]
 
 JOIN = 3  # interpolated frames between two signs
-STRAIGHT = 1e-4  # shoulder widths: second differences below it are rounding of a straight line
+STRAIGHT = 1e-4  # shoulder widths: smaller second differences are rounding errors of a straight line
 LANGUAGES = ("german", "english")
 
 LAYOUT = Layout(
@@ -48,15 +48,15 @@ def samples(
     spans: bool = True,
     on_error: OnError = stop,
 ) -> list[Sample]:
-    """The sentences of one split; one without a text in that language is left out and said.
+    """Reads the sentences of one split; sentences without a text in that language are left out and reported.
 
     Args:
         root: the folder of the files.
         split: `train` (16 sentences), `test` (16) or `dev`, which the data set does not have.
         language: german or english.
-        dev: which split stands in for dev; `train` to watch a model learn by heart.
-        spans: read each pose for the frames of its signs (pose-format is needed then).
-        on_error: called with each broken file; by default the first one stops.
+        dev: which split to use as dev; `train` to watch a model overfit.
+        spans: read each pose to find the frames of its signs (needs pose-format).
+        on_error: called with each broken file; by default the first one is raised.
 
     Raises:
         ValueError: no such files, broken metadata, an unknown language, or a pose that cannot be read.
@@ -95,15 +95,15 @@ def samples(
     if silent:
         say(f"{root}: {len(silent)} sentences of {split} have no {language} text and are left out: {', '.join(silent)}")
     if unjoined:
-        say(f"{root}: {len(unjoined)} sentences of {split} have no spans, as their joins are not clear: {unjoined}")
+        say(f"{root}: {len(unjoined)} sentences of {split} get no spans, because their joins are unclear: {unjoined}")
     return found
 
 
 def joined_signs(points: np.ndarray) -> list[tuple[int, int]]:
-    """Frames of each sign in a pose whose signs are joined by straight interpolation: start, stop.
+    """Finds (start, stop) of each sign in a pose whose signs are joined by linear interpolation.
 
     Args:
-        points: key points, zero where not found. [T, D]
+        points: key points, zero if not found. [T, D]
     """
     straight = np.zeros(len(points), dtype=bool)
     straight[1:-1] = np.abs(points[2:] - 2 * points[1:-1] + points[:-2]).max(axis=1) < STRAIGHT
@@ -112,9 +112,9 @@ def joined_signs(points: np.ndarray) -> list[tuple[int, int]]:
     for start, end in edges.reshape(-1, 2).tolist():
         if end - start < JOIN:
             continue
-        if end - start >= 2 * JOIN:  # a sign of few frames between two joins: two frames are always a straight line
+        if end - start >= 2 * JOIN:  # a very short sign between two joins, because two frames are always straight
             joins += [(start, start + JOIN), (end - JOIN, end)]
-        elif start == 1:  # the second frame of a first sign of two
+        elif start == 1:  # the second frame of a first sign with two frames
             joins.append((end - JOIN, end))
         else:
             joins.append((start, start + JOIN))
@@ -129,7 +129,7 @@ def _pieces(pose: Path) -> tuple[int, list[tuple[int, int]]]:
 
 
 def _sentence(file: Path) -> dict[str, Any]:
-    """The sentence of a metadata file."""
+    """Reads the sentence of a metadata file."""
     shape = {"sentence": {**dict.fromkeys(LANGUAGES, str), "glosses": {"gloss": [str]}}}
     needed = "it needs sentence.german, .english and .glosses.gloss"
     return dict(read_json(file, shape, needed, _check_glosses)["sentence"])

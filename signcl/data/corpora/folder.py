@@ -1,4 +1,4 @@
-"""Any folder of clips or features with one table per split: the corpus format of this package.
+"""A folder of clips or features with one table per split: the corpus format of this package.
 
     DIR/train.tsv, dev.tsv, test.tsv     UTF-8, tab-separated, header line
         name  path                       required
@@ -6,16 +6,16 @@
         signer  num_frames  spans        optional
         start  stop                      optional: the row is a segment of a longer file, seconds
         start_frame  stop_frame          the same in frames, from 0, stop exclusive
-        fps                              frames a second, for segments in seconds of files that do not say it
+        fps                              frames per second, for segments in seconds of files without a frame rate
         language                         optional: the language of the text
-        key                              optional: the name in a feature store or .npz, where it is not `name`
+        key                              optional: the name in a feature store or .npz, if it is not `name`
 
 `path` is relative to DIR and is one of: a video file, a folder of frame images, a `.npy` or `.npz` file of features, a
 file of key points (`.pose`, `.pkl`, `.json`, `.pt`, or a folder of OpenPose's frames), the folder of a feature store,
-in which the row's `name` is the key (write the same path in every row), or a clip inside a tar shard,
-SHARD.tar/KEY.mp4 (`signcl corpus pack`).
-A recording of several sentences may have their frames in SPLIT.sentences.tsv: name, text, start, stop (exclusive).
-Several rows may name one file, each with its segment; a row without a segment is the whole file. `num_frames` and
+in which `name` is the key (write the same path in every row), or a clip in a tar shard, SHARD.tar/KEY.mp4
+(`signcl corpus pack`).
+SPLIT.sentences.tsv may list the sentences of recordings with several: name, text, start, stop (frames, exclusive).
+Several rows may name the same file, each with a segment; a row without a segment is the complete file. `num_frames` and
 `spans` count from the first frame of the segment.
 `gloss` is separated by spaces; `spans` is `GLOSS:start-stop` separated by spaces, stop exclusive, in order of time.
 """
@@ -39,12 +39,12 @@ __all__ = ["parse_spans", "samples"]
 FEATURE_SUFFIXES = (".npy", ".npz", *KEY_POINT_SUFFIXES)
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 SENTENCES = ".sentences.tsv"
-STORE_INDEX = "index.json"  # the file that makes a folder a feature store (signcl/features.py)
+STORE_INDEX = "index.json"  # the file that marks a folder as a feature store (signcl/data/features)
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
 SECONDS, FRAMES = ("start", "stop"), ("start_frame", "stop_frame")
 NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
-LONGEST = 1e7  # seconds (four months) and, times 1000, frames: more is no time of a video
-FASTEST = 1000.0  # frames a second
+LONGEST = 1e7  # seconds (four months) and, times 1000, frames: longer than any video
+FASTEST = 1000.0  # frames per second
 SPAN = re.compile(r"(?P<gloss>.+):(?P<start>\d+)-(?P<stop>\d+)")
 
 
@@ -57,13 +57,13 @@ LAYOUT = Layout(
 
 
 def samples(root: Path, split: str, *, language: str = "", on_error: OnError = stop) -> list[Sample]:
-    """The sentences of one split, in the order of the table. No clip is opened: 100,000 rows take a few seconds.
+    """Reads the sentences of one split, in the order of the table. Opens no clips: 100,000 rows take a few seconds.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev`, `test`, or the name of any other table in the folder.
-        language: only the rows whose column `language` says so; "" takes all.
-        on_error: called with each broken row; by default the first one stops.
+        language: read only rows with this value in the column `language`; "" reads all.
+        on_error: called with each broken row; by default the first one is raised.
 
     Raises:
         ValueError: no such table, a column missing, no rows; or a row with an empty or repeated name, no text or gloss,
@@ -85,7 +85,7 @@ def samples(root: Path, split: str, *, language: str = "", on_error: OnError = s
             sample = _sample(root, row, stores)
             languages.add(sample.language)
             if (first := seen.setdefault(sample.name, row.line)) != row.line:
-                raise row.error(f"name {sample.name!r} stands already in line {first}; names must be unique in a split")
+                raise row.error(f"name {sample.name!r} is already in line {first}; names must be unique in a split")
         except ValueError as error:
             on_error(error)
             continue
@@ -94,7 +94,7 @@ def samples(root: Path, split: str, *, language: str = "", on_error: OnError = s
     if language and not result and seen:
         found = sorted(filter(None, languages))
         raise ValueError(
-            f"{table}: corpus.options.language={language!r} names no row; the column language has {', '.join(found)}"
+            f"{table}: corpus.options.language={language!r} matches no row; the column language has {', '.join(found)}"
             f"{did_you_mean(language, found)}"
         )
     result = _with_sentences(root / f"{split}{SENTENCES}", result, on_error)
@@ -104,7 +104,7 @@ def samples(root: Path, split: str, *, language: str = "", on_error: OnError = s
 
 
 def _with_sentences(table: Path, samples: list[Sample], on_error: OnError) -> list[Sample]:
-    """The samples with the sentences of a table beside theirs, where there is one."""
+    """Adds the sentences of a table to the samples, if the table exists."""
     if not table.is_file():
         return samples
     found: dict[str, list[Span]] = {}
@@ -113,9 +113,9 @@ def _with_sentences(table: Path, samples: list[Sample], on_error: OnError) -> li
         try:
             start, stop_ = whole_number(cells["start"]), whole_number(cells["stop"])
             if start is None or stop_ is None:
-                raise row.error(f"start and stop are frames, whole numbers; got {cells['start']!r}, {cells['stop']!r}")
+                raise row.error(f"start and stop must be whole frames, got {cells['start']!r}, {cells['stop']!r}")
             if not start < stop_:
-                raise row.error(f"start {start} must lie before stop {stop_}")
+                raise row.error(f"start {start} must be before stop {stop_}")
             found.setdefault(cells["name"], []).append(Span(cells["text"], start, stop_))
         except ValueError as error:
             on_error(error)
@@ -126,7 +126,7 @@ def _with_sentences(table: Path, samples: list[Sample], on_error: OnError) -> li
 
 
 def parse_spans(text: str) -> tuple[Span, ...]:
-    """`HELLO:3-12 WORLD:15-27` as spans; the gloss itself may hold colons.
+    """Parses `HELLO:3-12 WORLD:15-27` to spans; glosses may contain colons.
 
     Raises:
         ValueError: an entry that is not `GLOSS:start-stop` with start < stop.
@@ -142,11 +142,11 @@ def parse_spans(text: str) -> tuple[Span, ...]:
 
 
 def _check_header(row: Row, language: str) -> None:
-    """Refuse a header that cannot say what it means. Told of the first row, with the line of the header."""
+    """Checks the columns of the header, given the first row."""
     columns, head = row.cells.keys(), f"{row.path}:1"
     if not {"text", "gloss"} & columns:
         raise ValueError(
-            f"{head}: needs the columns name, path and text in its header line (or gloss in place of text, for "
+            f"{head}: needs the columns name, path and text in its header line (or gloss instead of text, for "
             f"recognition), text missing; found {', '.join(filter(None, columns))}"
         )
     for first, last in (SECONDS, FRAMES):
@@ -158,12 +158,12 @@ def _check_header(row: Row, language: str) -> None:
 
 
 def _segment(row: Row, name: str) -> Segment | None:
-    """The part of the file that a row is, or None where its cells are empty."""
+    """The segment of a row, or None if its cells are empty."""
     cells, where = row.cells, f"{row.path}:{row.line}"
     given = [columns for columns in (SECONDS, FRAMES) if any(cells.get(column, "") for column in columns)]
     if len(given) > 1:
         raise row.error(f"{name} has a segment in seconds and in frames; leave one of them empty")
-    fps = _number(row, name, "fps", cells["fps"], "a number of frames a second") if cells.get("fps") else None
+    fps = _number(row, name, "fps", cells["fps"], "a number of frames per second") if cells.get("fps") else None
     if fps is not None and not 0 < fps <= FASTEST:
         raise row.error(f"{name} has fps {cells['fps']!r}, needs a number above 0 and at most {FASTEST:g}")
     if not given:
@@ -171,7 +171,7 @@ def _segment(row: Row, name: str) -> Segment | None:
     first, last = given[0]
     for column in given[0]:
         if not cells[column]:
-            raise row.error(f"{name} has no {column}, but {first if column == last else last}; a segment needs both")
+            raise row.error(f"{name} has {first if column == last else last} but no {column}; a segment needs both")
     if given[0] == FRAMES:
         for column in FRAMES:
             if whole_number(cells[column]) is None:
@@ -183,7 +183,7 @@ def _segment(row: Row, name: str) -> Segment | None:
         start, end = (_number(row, name, column, cells[column], what) for column in SECONDS)
         most, unit = LONGEST, "seconds"
     if not start < end:
-        raise row.error(f"{name} has {first} {cells[first]} and {last} {cells[last]}; {first} must lie before {last}")
+        raise row.error(f"{name} has {first} {cells[first]} and {last} {cells[last]}; {first} must be before {last}")
     if end > most:
         raise row.error(
             f"{name} has {last} {cells[last]}, more than any file has ({most:g} {unit}); is the unit right?"
@@ -192,7 +192,7 @@ def _segment(row: Row, name: str) -> Segment | None:
 
 
 def _number(row: Row, name: str, column: str, cell: str, what: str) -> float:
-    """A plain decimal number: no sign, no exponent, no `nan`, no clock time."""
+    """Parses a plain decimal number: no sign, exponent, `nan` or clock time."""
     if not NUMBER.fullmatch(cell):
         hint = _as_seconds(cell)
         raise row.error(f"{name} has {column} {cell!r}, needs {what}{hint}")
@@ -200,7 +200,7 @@ def _number(row: Row, name: str, column: str, cell: str, what: str) -> float:
 
 
 def _as_seconds(cell: str) -> str:
-    """What to write in place of a clock time or a decimal comma."""
+    """Advice on what to write instead of a clock time or a decimal comma."""
     if re.fullmatch(r"\d+,\d+", cell):
         return f"; write {cell.replace(',', '.')}"
     parts = cell.split(":")
@@ -213,7 +213,7 @@ def _as_seconds(cell: str) -> str:
 
 
 def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
-    """One row; `stores` remembers which paths are feature stores, so that each is looked at once."""
+    """The sample of a row; `stores` caches which paths are feature stores."""
     cells = row.cells
     name, relative, text, gloss = cells["name"], cells["path"], cells.get("text", ""), cells.get("gloss", "").split()
     if not name:
@@ -224,7 +224,7 @@ def _sample(root: Path, row: Row, stores: dict[str, bool]) -> Sample:
         raise row.error(f"{name} has a text without words: {text!r}")
     if "text" not in cells and not gloss:
         raise row.error(f"{name} has no gloss, and the table has no column text")
-    # Checked as text, not by resolving: a link inside the folder may lead to another disk.
+    # Check the text without resolving it, because a link inside the folder may lead to another disk.
     if OUTSIDE.search(relative):
         raise row.error(
             f"{name} has the path {relative!r}, which leaves the corpus folder; write it relative to {root}"

@@ -2,12 +2,12 @@
 
 Reads the official tables or a plain list of clips:
 
-    release  how2sign_realigned_SPLIT.csv or how2sign_SPLIT.csv, tab-separated, in ROOT or where the official download
-             puts them: ROOT[/sentence_level]/SPLIT/text/en/raw_text[/re_aligned]
+    release  how2sign_realigned_SPLIT.csv or how2sign_SPLIT.csv, tab-separated, in ROOT or as in the official download:
+             ROOT[/sentence_level]/SPLIT/text/en/raw_text[/re_aligned]
     tsv      ROOT/how2sign.SPLIT.tsv (or .tsv.gz): name text
 
-Clips are SENTENCE_NAME.mp4 in raw_videos, which stands in ROOT, ROOT/SPLIT or ROOT[/sentence_level]/SPLIT/rgb_front.
-The corpus calls its dev split `val`. Times in the tables are not used: the clips are cut already.
+Clips are SENTENCE_NAME.mp4 in raw_videos, which is in ROOT, ROOT/SPLIT or ROOT[/sentence_level]/SPLIT/rgb_front. The
+corpus calls its dev split `val`. Times in the tables are not used, because the clips are already cut.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ def samples(
     on_error: OnError = stop,
     on_missing: OnMissing = told,
 ) -> list[Sample]:
-    """The sentences of one split.
+    """Reads the sentences of one split.
 
-    The official tables name more sentences than there are clips (8 more of 2,357 in the realigned test); a row without
-    its clip is left out, counted and said.
+    The official tables list more sentences than there are clips (8 more of 2,357 in the realigned test); rows without a
+    clip are left out and reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        labels: `release`, `tsv`, or `auto`: the first of these that is there.
-        realigned: read `how2sign_realigned_*.csv`, the authors' corrected list, or the first `how2sign_*.csv`. Take the
-            one that your clips were cut by.
-        on_error: called with each broken row; by default the first one stops.
+        labels: `release`, `tsv`, or `auto`: the first of these that exists.
+        realigned: read `how2sign_realigned_*.csv`, the authors' corrected list, or the original `how2sign_*.csv`. Use
+            the one by which your clips were cut.
+        on_error: called with each broken row; by default the first one is raised.
         on_missing: called with the rows without a clip.
 
     Raises:
-        ValueError: an unknown split or kind of labels, a table or the folder of clips missing, no clip at all, a row
-            without words.
+        ValueError: an unknown split or kind of labels, a missing table or folder of clips, no clips, a row without
+            words.
     """
     if split not in OFFICIAL:
         raise ValueError(f"how2sign: split must be one of {', '.join(OFFICIAL)}, got {split!r}")
@@ -83,15 +83,17 @@ def samples(
         names = " or ".join(wanted.values()) if labels == "auto" else wanted[labels]
         other = f"how2sign_{val}.csv" if realigned else f"how2sign_realigned_{val}.csv"
         hint = f"; {other} is read with realigned: {str(not realigned).lower()}"
-        raise ValueError(f"{root}: how2sign needs the table {names}{hint}; docs/data.md says where from")
+        raise ValueError(f"{root}: how2sign needs the table {names}{hint}; docs/data.md says where to get it")
     clips = _clips(root, val)
     with os.scandir(clips) as entries:
-        there = {entry.name for entry in entries}  # one look at the folder instead of 31,000 at its files
+        there = {entry.name for entry in entries}  # list the folder once instead of checking 31,000 files
     result, seen, missing = [], set(), []
     for row in read_table(table, (key, sentence), quoted=table is release, on_error=on_error):
         name, text = row.cells[key].removesuffix(".mp4"), row.cells[sentence]
         if not has_words(text) or name in seen:
-            on_error(row.error(f"{name} comes twice" if name in seen else f"{name} has a text without words: {text!r}"))
+            on_error(
+                row.error(f"{name} occurs twice" if name in seen else f"{name} has a text without words: {text!r}")
+            )
             continue
         seen.add(name)
         if f"{name}.mp4" in there:

@@ -1,15 +1,15 @@
 """Persian Sign Language numbers from a sensor glove: real continuous signing, small enough for a CPU.
 
-A frame is a vector of 36 accelerometer and gyroscope readings at 60 Hz; a sequence is a number signed with two or
-three signs (`1000 100 10`), its text the number in words. Signs and their frames are annotated, so density can be
-measured on true spans. 779 sequences of 454 numbers over 32 signs, mean 85.4 frames; with the default split
+A frame is a vector of 36 accelerometer and gyroscope readings at 60 Hz. A sequence is a number signed with two or three
+signs (`1000 100 10`); its text is the number in words. Signs and their frames are annotated, so density can be measured
+on true spans. 779 sequences of 454 numbers with 32 signs, mean 85.4 frames; with the default split
 
     train  560 sequences of 327 numbers        dev  65 of 36        test  154 of 91
 
-Split by number: every dev and test number is an unseen combination of signs that all occur in train (a part of it may
-occur in another number: 121 holds 21).
+The split is by number: every dev and test number is an unseen combination of signs that all occur in train (a part of
+it may occur in another number: 121 contains 21).
 
-Source: ayoubprz/IMU-based-ContinuesSignLanguageDataset, CC BY 4.0; docs/data.md tells files, counts and defects.
+Source: ayoubprz/IMU-based-ContinuesSignLanguageDataset, CC BY 4.0; docs/data.md lists files, counts and defects.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ FILES = {  # signals, labels, boundaries
         "frame_level_annotations__02_threeDigsStartEnds.npy",
     ),
 }
-DEV, TEST = 65, 154  # sequences; 154 as in the feasibility study, so that numbers can be compared
+DEV, TEST = 65, 154  # sequences; 154 as in the feasibility study, for comparison
 SPLITS = ("train", "dev", "test")
 
 
 class Sequence(NamedTuple):
-    """One recording as the files hold it."""
+    """One recording as in the files."""
 
     name: str
     signs: tuple[int, ...]
@@ -51,14 +51,14 @@ class Sequence(NamedTuple):
 
 
 class Isolated(NamedTuple):
-    """Single signs, for density analyses. Other dimensions than the continuous part: 42 against 36."""
+    """Single signs, for density analyses. They have 42 dimensions, not 36 as the continuous part."""
 
     features: list[np.ndarray]
     """Raw readings of each take. [80, 42] int16"""
     labels: np.ndarray
     """The number signed. [3680] int"""
     takes: np.ndarray
-    """1..80, most likely the person (80 people signed each number once; not stated outright). [3680] int"""
+    """1..80, most likely the person (80 people signed each number once; not stated explicitly). [3680] int"""
 
 
 LAYOUT = Layout(
@@ -79,23 +79,23 @@ def samples(
     split_seed: int = 0,
     normalize: bool = True,
 ) -> list[Sample]:
-    """Sequences of one split, features in memory.
+    """Reads the sequences of one split, with features in memory.
 
     Args:
         root: the folder with the files.
         split: `train`, `dev` or `test`.
-        text: `words` (`one hundred and twenty one`: no hyphen, so that words are shared between numbers) or `digits`
+        text: `words` (`one hundred and twenty one`, without hyphens, so that numbers share words) or `digits`
             (`1 2 1`).
-        fraction: part of the training sequences to keep, in (0, 1], for learning curves. The same seed gives nested
-            parts: the 5 % are among the 10 %. Dev and test are never cut.
-        seed: which part.
-        split_seed: which numbers are dev and test; the counts above are for 0.
-        normalize: take the mean of each of the 36 dimensions off and divide by its deviation, both over the frames of
-            the training sequences in use; give dev and test the same `fraction` and `seed` as train. Readings are
-            int16 over their whole range, so a network wants this.
+        fraction: share of the training sequences to keep, in (0, 1], for learning curves. With the same seed, smaller
+            shares are subsets of larger ones. Dev and test are never reduced.
+        seed: seed of the share.
+        split_seed: seed of the split; the counts above are for 0.
+        normalize: standardize each of the 36 dimensions, with mean and deviation over the frames of the training
+            sequences in use; give dev and test the same `fraction` and `seed` as train. Networks need this, because
+            readings are int16 over the full range.
 
     Raises:
-        ValueError: an unknown split or option value, a file missing, or not the files described in docs/data.md.
+        ValueError: an unknown split or option value, a missing file, or not the files described in docs/data.md.
     """
     if split not in SPLITS:
         raise ValueError(f"imu_numbers: split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -130,7 +130,7 @@ def isolated(root: Path) -> Isolated:
     """3,680 single signs: 46 numbers x 80 takes of 80 frames.
 
     Raises:
-        ValueError: the file is missing or another one.
+        ValueError: the file is missing or has different content.
     """
     with _load(Path(root) / "isolated.npz") as loaded:
         x, y, take = loaded["x"], loaded["y"], loaded["take"]
@@ -141,7 +141,7 @@ def isolated(root: Path) -> Isolated:
 
 @lru_cache(maxsize=4)
 def _sequences(root: str) -> tuple[Sequence, ...]:
-    """All sequences of both files, trailing padding taken off."""
+    """All sequences of both files, without trailing padding."""
     result = []
     for kind, names in FILES.items():
         signals, labels, bounds = (_load(Path(root) / name) for name in names)
@@ -149,8 +149,8 @@ def _sequences(root: str) -> tuple[Sequence, ...]:
             x = signals["x"]
         if x.ndim != 4 or not len(x) == len(labels) == len(bounds):
             raise ValueError(
-                f"{root}: {', '.join(names)} must hold the same number of sequences, got {len(x)}, {len(labels)}, "
-                f"{len(bounds)}; take the three files from the same place"
+                f"{root}: {', '.join(names)} must have the same number of sequences, got {len(x)}, {len(labels)}, "
+                f"{len(bounds)}; get the three files from the same source"
             )
         frames = x.transpose(0, 2, 1, 3).reshape(
             len(x), x.shape[2], -1
@@ -169,8 +169,8 @@ def _sequences(root: str) -> tuple[Sequence, ...]:
 def _spans(kind: str, bound: list[int], length: int) -> tuple[tuple[int, int], ...]:
     """Start and stop (exclusive) of each sign.
 
-    Two signs: end of the first, start of the second. Three signs: start, end of each; an end of 145, the padded length,
-    is the annotators' "until it ends" (254 of 275), and shows that starts count from 0 and ends are exclusive.
+    Two signs: end of the first and start of the second. Three signs: start and end of each; an end of 145, the padded
+    length, means "until the end" (254 of 275), which shows that starts count from 0 and ends are exclusive.
     """
     if kind == "two":
         return (0, bound[0]), (bound[1], length)
@@ -178,15 +178,15 @@ def _spans(kind: str, bound: list[int], length: int) -> tuple[tuple[int, int], .
 
 
 def _split(sequences: tuple[Sequence, ...], seed: int) -> dict[str, list[Sequence]]:
-    """Numbers dealt to test, dev and train, two-sign and three-sign numbers in the same shares.
+    """Assigns numbers to test, dev and train, with the same shares of two-sign and three-sign numbers.
 
-    A number goes to test or dev only where each of its signs keeps at least two training numbers.
+    A number goes to test or dev only if each of its signs still has at least two training numbers.
     """
     numbers: dict[tuple[int, ...], list[Sequence]] = {}
     for sequence in sequences:
         numbers.setdefault(sequence.signs, []).append(sequence)
     order = [sorted(numbers)[i] for i in np.random.default_rng(seed).permutation(len(numbers))]
-    left = Counter(sign for signs in numbers for sign in signs)  # training numbers that hold the sign
+    left = Counter(sign for signs in numbers for sign in signs)  # training numbers with the sign
     place = dict.fromkeys(numbers, "train")
     for size in sorted({len(signs) for signs in numbers}):
         ours = [signs for signs in order if len(signs) == size]
@@ -228,7 +228,7 @@ def _words(number: int) -> str:
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(
-            f"{path.parent}: the corpus imu_numbers needs the file {path.name}; docs/data.md says where from"
+            f"{path.parent}: the corpus imu_numbers needs the file {path.name}; docs/data.md says where to get it"
         )
     try:
         return np.load(checked_arrays(path), allow_pickle=False)

@@ -2,14 +2,14 @@
 
     annotation    .../PROTOCOL/SPLIT.txt (or .csv), id|gloss|text or id|gloss, PROTOCOL SI (signers unseen) or US
                   (sentences unseen), in ROOT/Annotations[/isharah1000], annotations_v2[/isharah2000] or ROOT itself
-    frames        ROOT[/frames]/SIGNER/ID/frame0000.jpg ..., as the archives 00.zip ... unpack; ID is SIGNER_NUMBER
+    frames        ROOT[/frames]/SIGNER/ID/frame0000.jpg ..., as unpacked from 00.zip ...; ID is SIGNER_NUMBER
 
-A table without the column `text` gives a corpus of glosses only; one with ids only (the hidden test of a challenge) is
-refused. Key points (pose_data_isharah*.pkl) are not read; `corpus.features` takes features by name.
+A table without the column `text` gives a corpus with glosses only; a table with ids only (the hidden test of a
+challenge) is an error. Key points (pose_data_isharah*.pkl) are not read; use `corpus.features` for features by name.
 
 Source: the project page snalyami/Isharah_CSLR, which documents no layout; the starter kit of the MSLR challenge
-(gufranSabri/Pose86K-CSLR-Isharah: columns, annotations_v2/isharah2000/SI) and third parties' code for the rest. The
-place of the frames is by the latter alone.
+(gufranSabri/Pose86K-CSLR-Isharah: columns, annotations_v2/isharah2000/SI); third-party code for the rest, including the
+location of the frames.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ def samples(
     on_error: OnError = stop,
     on_missing: OnMissing = told,
 ) -> list[Sample]:
-    """The sentences of one split; rows without frames are left out, counted and said.
+    """Reads the sentences of one split; rows without frames are left out and reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        protocol: `SI` (other signers in dev and test) or `US` (other sentences).
-        subset: `isharah500`, `isharah1000` or `isharah2000`, where annotations of several are there.
-        on_error: called with each broken row; by default the first one stops.
+        protocol: `SI` (unseen signers in dev and test) or `US` (unseen sentences).
+        subset: `isharah500`, `isharah1000` or `isharah2000`, if there are annotations of several.
+        on_error: called with each broken row; by default the first one is raised.
         on_missing: called with the rows without frames.
 
     Raises:
-        ValueError: an unknown split, protocol or subset, several subsets to choose from, no annotation, no frames at
-            all, a row without gloss.
+        ValueError: an unknown split, protocol or subset, several subsets to choose from, no annotation, no frames, a
+            row without gloss.
     """
     check_split("isharah", root, split)
     if protocol not in ("SI", "US"):
@@ -76,13 +76,13 @@ def samples(
     missing, seen = [], set()
     for row in read_table(table, ("id", "gloss"), delimiter="|", on_error=on_error):
         name, gloss, text = row.cells["id"], tuple(row.cells["gloss"].split()), row.cells.get("text", "")
-        text = text.strip('"').strip()  # spreadsheets have put quotes around some
+        text = text.strip('"').strip()  # some have quotes from a spreadsheet
         if not name or name in seen or not gloss or ("text" in row.cells and not has_words(text)):
-            why = "comes twice" if name in seen else "has no gloss" if not gloss else "has a text without words"
+            why = "occurs twice" if name in seen else "has no gloss" if not gloss else "has a text without words"
             on_error(row.error(f"{name or 'a row'} {why}"))
             continue
         if set(name) & set("/\\"):
-            on_error(row.error(f"the id {name!r} must not hold a path"))
+            on_error(row.error(f"the id {name!r} must not contain a path"))
             continue
         seen.add(name)
         signer = name.split("_")[0]
@@ -97,7 +97,7 @@ def samples(
 
 
 def _table(root: Path, split: str, protocol: str, subset: str) -> Path:
-    """The annotation of a split; with several subsets the one that is named."""
+    """The annotation file of a split; with several subsets, that of the named one."""
     found: dict[str, Path] = {}
     for folder in FOLDERS:
         for inner in (subset,) if subset else ("", *SUBSETS):
@@ -110,6 +110,6 @@ def _table(root: Path, split: str, protocol: str, subset: str) -> Path:
         raise ValueError(f"{root}: isharah needs the annotation Annotations/{name}; from {LAYOUT.published}")
     if len(found) > 1:
         raise ValueError(
-            f"{root}: has annotations of {', '.join(filter(None, found))}; name one by corpus.options.subset"
+            f"{root}: has annotations of {', '.join(filter(None, found))}; choose one with corpus.options.subset"
         )
     return next(iter(found.values()))

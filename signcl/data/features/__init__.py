@@ -1,6 +1,6 @@
-"""Pre-extracted features: the package's own store, and readers of .npy, .npz, key points and the field's pickles.
+"""Extracted features: the feature store of this package, and readers of .npy, .npz, key points and published pickles.
 
-`read_features(path, name)` answers for any of them; `write_store` turns anything into a store.
+`read_features(path, name)` reads all of these formats; `write_store` writes a store.
 """
 
 from signcl.data.features.feature_files import (

@@ -1,4 +1,4 @@
-"""Features wherever they are: a store, .npy, .npz, the pickles of the field, or key points, behind the same names."""
+"""One interface to features in any format: a store, .npy, .npz, published pickles, or key points."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ __all__ = [
     "with_features",
 ]
 
-FILE_SUFFIXES = (".npy", ".npz", ".pose")  # files of one clip (an .npz: or of several), told by their name
-PER_CLIP = (".npy", *KEY_POINT_SUFFIXES, ".npz")  # a folder of NAME with one of these is a source by name
-FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # where the field's pickles keep a clip's features
+FILE_SUFFIXES = (".npy", ".npz", ".pose")  # files of one clip (an .npz may have several), by suffix
+PER_CLIP = (".npy", *KEY_POINT_SUFFIXES, ".npz")  # suffixes of NAME in a folder of one file per clip
+FEATURE_KEYS = ("sign", "features", "feature", "keypoint")  # keys of a clip's features in published pickles
 
 
 class Features(Protocol):
-    """What every source of features offers: names, sizes, and one clip at a time."""
+    """Interface of all sources of features: names, sizes, and one clip at a time."""
 
     names: list[str]
     lengths: dict[str, int]
@@ -64,7 +64,7 @@ class Features(Protocol):
 
 
 class ArrayFeatures:
-    """Features held in memory (.npy, .npz, a pickle), behind the same names as a store.
+    """Features in memory (.npy, .npz, a pickle), with the same interface as a store.
 
     Raises:
         ValueError: nothing in it, a clip that is not [T, D] of finite numbers, or clips of different D.
@@ -77,7 +77,7 @@ class ArrayFeatures:
             array = checked(array, name, where, next((a.shape[1] for a in self._arrays.values()), None))
             self._arrays[name] = array.astype(np.float32, copy=False)
         if not self._arrays:
-            raise ValueError(f"{where}: holds no features; at least one clip [T, D] is needed")
+            raise ValueError(f"{where}: contains no features; needs at least one clip [T, D]")
         self.names = list(self._arrays)
         self.dim: int = self._arrays[self.names[0]].shape[1]
         self.lengths = {name: len(array) for name, array in self._arrays.items()}
@@ -96,13 +96,13 @@ class ArrayFeatures:
 
 
 class PoseFeatures:
-    """Key points of a file behind the same names; a clip is normalised when it is asked for.
+    """Key points of a file, with the same interface; a clip is normalised when it is read.
 
     Args:
         raw: key points by name.
         where: the file.
-        reading: how they become features.
-        alone: the file is of one clip, whatever its name.
+        reading: how key points become features.
+        alone: whether the file has a single clip, regardless of its name.
     """
 
     def __init__(self, raw: Mapping[str, RawPoints], where: str, reading: PoseReading, *, alone: bool) -> None:
@@ -127,14 +127,14 @@ class PoseFeatures:
         return pose_rows(self._of(name), self.reading)
 
     def part(self, name: str, rows: range) -> np.ndarray:
-        """Features of some frames of a clip: cut first, then normalised, as of a file that holds the part alone."""
+        """Features of some frames of a clip: cut first, then normalised, as if the file had only this part."""
         whole = self._of(name)
         kept = slice(rows.start, rows.stop)
         scores = None if whole.scores is None else whole.scores[kept]
         return pose_rows(replace(whole, numbers=whole.numbers[kept], scores=scores), self.reading)
 
     def clip(self, name: str) -> PoseClip:
-        """The signer's points of one clip before they are normalised."""
+        """The signer's points of one clip before normalisation."""
         return signer_points(self._of(name), self.reading)
 
     def _of(self, name: str) -> RawPoints:
@@ -144,20 +144,20 @@ class PoseFeatures:
 
 
 def open_features(path: Path | str, pose: PoseReading | None = None) -> Features:
-    """A source of features, whatever it is: a store folder, .npy, .npz, a pickle of the field, or key points.
+    """Opens a source of features: a store folder, .npy, .npz, a published pickle, or key points.
 
     A pickle is a list of records with `name` and `sign` (neccam/slt), a dict of such records, or a dict of arrays; it
-    is read by `signcl.data.pickles.load_pickle`, which runs nothing. neccam/slt names its clips `train/NAME`: a split
-    that stands before all names of a pickle is left out, as corpora do. A file of one clip has its stem as its name.
-    Key points (`signcl.data.pose_files.read_points`) are normalised (`signcl.data.poses.pose_rows`).
+    is read by `signcl.data.pickles.load_pickle`, which runs no code. neccam/slt names clips `train/NAME`; a split that
+    precedes all names is removed, as in corpora. In a file of one clip, the stem is the clip name. Key points
+    (`signcl.data.pose_files.read_points`) are normalised (`signcl.data.poses.pose_rows`).
 
     Args:
-        path: a file, a folder of a store, or a folder of the frames of OpenPose.
+        path: a file, the folder of a store, or a folder of OpenPose frames.
         pose: how key points become features; None: x and y.
 
     Raises:
         FileNotFoundError: nothing at `path`.
-        ValueError: it holds something else than features.
+        ValueError: the content is not features.
     """
     path, pose = Path(path), pose or PoseReading()
     if path.is_dir() and not is_openpose_folder(path):
@@ -184,18 +184,18 @@ def open_features(path: Path | str, pose: PoseReading | None = None) -> Features
 
 
 def is_feature_file(path: Path) -> bool:
-    """Whether a clip's file is one of features or key points, by its name; so is a folder of OpenPose's frames."""
+    """Whether a file (by its name) or a folder of OpenPose frames has features or key points."""
     return path.suffix.lower() in FILE_SUFFIXES or is_key_points(path)
 
 
 def read_features(
     path: Path | str | np.ndarray | tuple[Path, ...], name: str | None = None, pose: PoseReading | None = None
 ) -> np.ndarray:
-    """Features of one clip, from where `Sample.features` points.
+    """Reads the features of one clip from a value of `Sample.features`.
 
     Args:
-        path: a store, .npy, .npz or pickle; or the array itself. Several sources are put side by side.
-        name: which clip; may be left out where there is only one. In an .npz with a single array it is not used.
+        path: a store, .npy, .npz or pickle; or the array itself. Several sources are concatenated along D.
+        name: name of the clip; optional if there is only one. Ignored for an .npz with a single array.
         pose: how key points become features; None: x and y.
 
     Returns:

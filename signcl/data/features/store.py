@@ -1,6 +1,6 @@
-"""The package's own feature store: written atomically and resumably, read one clip at a time.
+"""The feature store of this package: written atomically and resumably, read one clip at a time.
 
-A store is a folder of safetensors shards, each one flat tensor [rows, D], and `index.json` that says in which shard,
+A store is a folder of safetensors shards, each a flat tensor [rows, D], and `index.json` that says in which shard,
 from which row and how long each clip is. So lengths are known without touching the data, one clip is one slice of a
 memory map, nothing is unpickled, and a shard is the unit to copy.
 """
@@ -28,17 +28,17 @@ KEY = "features"  # the one tensor of a shard
 DTYPES = ("float16", "float32")
 SHARD_DTYPES = {"float16": "F16", "float32": "F32"}
 MOST_DIM = 1_000_000
-MOST_HEADER = 100_000_000  # bytes, as safetensors has it
+MOST_HEADER = 100_000_000  # bytes, the limit of safetensors
 HEAD = {"dtype": str, "shape": [int], "data_offsets": (int, int)}
 
 
 class FeatureStore:
-    """A finished store, read clip by clip: `store["clip 7"]` is [T, D] float32.
+    """A finished feature store, read clip by clip: `store["clip 7"]` is [T, D] float32.
 
-    Cheap to open (the index only), cheap to send to a worker process, which opens its own memory maps.
+    Opening reads only the index. A store is also cheap to send to a worker process, which opens its own memory maps.
 
     Raises:
-        ValueError: not a store, an unfinished one, or a shard missing or shorter than the index says.
+        ValueError: not a store, an unfinished one, or a shard that is missing or shorter than in the index.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -47,8 +47,8 @@ class FeatureStore:
         self.dim: int = index["dim"]
         self.dtype: str = index["dtype"]
         self.meta: dict[str, Any] = index["meta"]
-        """What the writer recorded. `signcl extract`: `run`, `tap`, `split`, `commit`, `recipe`, `weights`, and when
-        the rows are: `stride`, `first_centre`, `offset`, `thinned` (see `clock`)."""
+        """Metadata recorded by the writer. `signcl extract` records `run`, `tap`, `split`, `commit`, `recipe`,
+        `weights`, and the times of the rows: `stride`, `first_centre`, `offset`, `thinned` (see `clock`)."""
         self._shards: list[str] = index["shards"]
         self._entries: dict[str, tuple[int, int, int]] = {
             name: (shard, start, length) for name, shard, start, length in index["entries"]
@@ -59,7 +59,7 @@ class FeatureStore:
         self._process = os.getpid()
         for shard in self._shards:
             if not (self.folder / shard).is_file():
-                raise ValueError(f"{self.folder}: the store's shard {shard} is missing; copy the folder again")
+                raise ValueError(f"{self.folder}: the shard {shard} of the store is missing; copy the folder again")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -78,18 +78,18 @@ class FeatureStore:
         return _finite(found, name, str(self.folder / self._shards[shard]))
 
     def _check_shard(self, shard: int, shape: Any, dtype: Any, name: str) -> None:
-        """Refuse a shard that is not the one the index was written for."""
+        """Raises an error if a shard does not match the index."""
         _, start, length = self._entries[name]
         fits = isinstance(shape, list) and len(shape) == 2 and shape[1] == self.dim and start + length <= shape[0]
         if not fits or dtype != SHARD_DTYPES[self.dtype]:
             raise ValueError(
                 f"{self.folder / self._shards[shard]}: needs {self.dtype} rows {start} to {start + length} of size "
-                f"{self.dim} for {name!r}, has {str(dtype)[:20]} {str(shape)[:40]}; the shard is not the one the index "
-                "was written for, copy the folder again"
+                f"{self.dim} for {name!r}, has {str(dtype)[:20]} {str(shape)[:40]}; the shard does not match the "
+                "index, copy the folder again"
             )
 
     def mapped(self, name: str) -> np.ndarray:
-        """The same rows as they are stored, as a memory map: for clips larger than memory. [T, D]"""
+        """Memory map of the stored rows of a clip, for clips larger than memory. [T, D]"""
         if name not in self._entries:
             raise ValueError(f"{self.folder}: the store has no features of {name!r} (it has {len(self)} clips)")
         shard, start, length = self._entries[name]
@@ -105,15 +105,15 @@ class FeatureStore:
         offset = 8 + size + head["data_offsets"][0]
         width = np.dtype(self.dtype).itemsize * self.dim
         if offset < 8 + size or path.stat().st_size < offset + (start + length) * width:
-            raise ValueError(f"{path}: shorter than the index says for {name!r}; copy the folder again")
+            raise ValueError(f"{path}: shorter than in the index for {name!r}; copy the folder again")
         return np.memmap(path, dtype=self.dtype, mode="r", offset=offset + start * width, shape=(length, self.dim))
 
     def clock(self, name: str) -> tuple[float, float]:
-        """Where the rows of a clip stand in time: frames from one to the next, and the middle of the first.
+        """Positions of the rows of a clip in frames: (stride between rows, centre of the first row).
 
-        Frame t of the clip lasts from t to t + 1. From `meta["stride"]` and `meta["first_centre"]` (1 and 0.5 where the
-        writer recorded none: a row a frame); a clip that was thinned to fewer frames has rows further apart, by
-        `meta["thinned"]`, name -> (its frames, those used), counted from `meta["offset"]`, the first frame used.
+        Frame t of the clip lasts from t to t + 1. The values come from `meta["stride"]` and `meta["first_centre"]`
+        (default 1 and 0.5: one row per frame). The rows of a clip that was thinned are further apart, according to
+        `meta["thinned"]`, name -> (frames of the clip, frames used), from `meta["offset"]`, the first frame used.
         """
         stride, first = float(self.meta.get("stride", 1.0)), float(self.meta.get("first_centre", 0.5))
         frames, used = self.meta.get("thinned", {}).get(name, (1, 1))
@@ -146,24 +146,24 @@ def write_store(
     meta: Mapping[str, Any] | None = None,
     dtype: str = "float16",
 ) -> FeatureStore:
-    """Write features clip by clip; interrupted, the same call goes on after the last whole shard.
+    """Writes features clip by clip; after an interruption, repeat the call to resume after the last complete shard.
 
-    A name that an interrupted run has stored is passed over. To spare the work behind it, leave out
-    `stored_names(folder)`, or give a function in place of the array: it is called only when the clip is needed.
+    Clips that an interrupted run has already stored are skipped. To avoid computing them, leave out
+    `stored_names(folder)`, or give a function instead of the array, which is called only if the clip is needed.
 
     Args:
-        folder: made where it is missing; must not hold a finished store.
+        folder: created if missing; must not contain a finished store.
         items: (name, features [T, D]) or (name, function without arguments that returns them); numpy or torch.
-        shard_samples: clips in a shard; at most that many are lost on interruption.
-        meta: anything JSON to keep with the store; must be the same when going on.
+        shard_samples: clips per shard; at most this many are lost on interruption.
+        meta: JSON data to keep with the store; must be the same when resuming.
         dtype: `float16` (half the size, largest value 65504) or `float32`.
 
     Returns:
         The finished store, opened.
 
     Raises:
-        ValueError: a finished store is there already or the unfinished one is of another kind; a name given twice;
-            features that are not [T, D] with T >= 1 and the D of the others, hold NaN or infinity, or overflow float16.
+        ValueError: the folder has a finished store, or an unfinished one with other settings; a duplicate name;
+            features that are not [T, D] with T >= 1 and the same D, contain NaN or infinity, or overflow float16.
     """
     folder = Path(folder)
     if dtype not in DTYPES:
@@ -171,7 +171,7 @@ def write_store(
     if shard_samples < 1:
         raise ValueError(f"shard_samples must be at least 1, got {shard_samples}")
     if (folder / INDEX).exists():
-        raise ValueError(f"{folder}: holds a finished feature store; give another folder or delete this one")
+        raise ValueError(f"{folder}: contains a finished feature store; give another folder or delete this one")
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {"format": FORMAT, "dim": None, "dtype": dtype, "meta": dict(meta or {})}
     index |= {"shards": [], "entries": []}
@@ -185,7 +185,7 @@ def write_store(
     waiting: list[tuple[str, np.ndarray]] = []
     for name, features in items:
         if name in given:
-            raise ValueError(f"{folder}: the name {name!r} comes twice; names in a feature store must be unique")
+            raise ValueError(f"{folder}: the name {name!r} occurs twice; names in a feature store must be unique")
         given.add(name)
         if name in stored:
             continue
@@ -205,19 +205,19 @@ def write_store(
 
 
 def finished_store(folder: Path | str, meta: Mapping[str, Any], dtype: str) -> FeatureStore | None:
-    """The store in a folder where one is finished, so that a command that is repeated has nothing to do.
+    """The finished store in a folder, or None, so that a repeated command has nothing to do.
 
     Args:
-        meta: what a writer with these settings records, as far as it is known before the first clip.
+        meta: metadata that a writer with these settings would record, as far as known before the first clip.
 
     Raises:
-        ValueError: the store there is of other settings.
+        ValueError: the store was written with other settings.
     """
     folder = Path(folder)
     if not (folder / INDEX).exists():
         return None
     store = FeatureStore(folder)
-    (folder / PARTIAL).unlink(missing_ok=True)  # of a writer that was killed at its last line
+    (folder / PARTIAL).unlink(missing_ok=True)  # left by a writer that was killed at the end
     now = parse_json(json.dumps({"dtype": dtype, **meta}))
     _refuse_others(folder, "a finished store", {"dtype": store.dtype} | {k: store.meta.get(k) for k in meta}, now)
     return store
@@ -227,20 +227,20 @@ def _refuse_others(folder: Path, what: str, before: Mapping[str, Any], now: Mapp
     for key in [*before, *now]:
         if before.get(key) != now.get(key):
             raise ValueError(
-                f"{folder}: holds {what} with {key} {_short(before.get(key))}, got {_short(now.get(key))}; go on with "
+                f"{folder}: contains {what} with {key} {_short(before.get(key))}, got {_short(now.get(key))}; use "
                 f"the same settings, give another folder or delete this one"
             )
 
 
 def unfinished_meta(folder: Path | str) -> dict[str, Any]:
-    """What the writer of an unfinished store recorded; nothing where there is none."""
+    """Metadata of an unfinished store; empty if there is none."""
     path = Path(folder) / PARTIAL
     found: dict[str, Any] = _read_index(path)["meta"] if path.is_file() else {}
     return found
 
 
 def stored_names(folder: Path | str) -> set[str]:
-    """Names that a finished or interrupted `write_store` has already in the folder."""
+    """Names of the clips that a finished or interrupted `write_store` has stored in the folder."""
     for name in (INDEX, PARTIAL):
         if (Path(folder) / name).is_file():
             return {entry[0] for entry in _read_index(Path(folder) / name)["entries"]}
@@ -248,12 +248,12 @@ def stored_names(folder: Path | str) -> set[str]:
 
 
 def _write_shard(folder: Path, index: dict[str, Any], clips: list[tuple[str, np.ndarray]]) -> None:
-    """One shard and the partial index that knows it; a crash between the two leaves a shard that is written again."""
+    """Writes a shard and then the partial index; after a crash between the two, the shard is written again."""
     from safetensors.numpy import save
 
     shard = f"shard-{len(index['shards']):05d}.safetensors"
     rows = np.concatenate([array for _, array in clips])
-    write_bytes(folder / shard, save({KEY: np.ascontiguousarray(rows)}))  # safetensors writes the memory as it lies
+    write_bytes(folder / shard, save({KEY: np.ascontiguousarray(rows)}))  # safetensors writes the raw memory
     start = 0
     for name, array in clips:
         index["entries"].append([name, len(index["shards"]), start, len(array)])
@@ -266,7 +266,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     if not path.is_file():
         unfinished = path.parent / PARTIAL
         why = "is unfinished: run the command that writes it again" if unfinished.is_file() else f"has no {INDEX}"
-        raise ValueError(f"{path.parent}: needs a finished feature store, this folder {why}")
+        raise ValueError(f"{path.parent}: needs a finished feature store, but this folder {why}")
     index: dict[str, Any] = read_json(path, SHAPE, "copy the folder again", _check_index)
     return index
 
@@ -282,7 +282,7 @@ SHAPE = {
 
 
 def _check_index(index: dict[str, Any]) -> None:
-    """Refuse an index that points out of its folder, or at rows that cannot be."""
+    """Rejects an index that points outside its folder or to impossible rows."""
     if index["format"] != FORMAT:
         raise ValueError(f"it is not the index of a feature store, which has format {FORMAT!r}")
     if index["dtype"] not in DTYPES:
@@ -299,7 +299,7 @@ def _check_index(index: dict[str, Any]) -> None:
     names = set()
     for name, shard, start, length in index["entries"]:
         if name in names:
-            raise ValueError(f"entries: the clip {name[:60]!r} stands twice")
+            raise ValueError(f"entries: the clip {name[:60]!r} occurs twice")
         names.add(name)
         if not 0 <= shard < len(index["shards"]) or start < 0 or length < 1:
             raise ValueError(
@@ -309,7 +309,7 @@ def _check_index(index: dict[str, Any]) -> None:
 
 
 def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.ndarray:
-    """The clip as a numpy array [T, D] of finite numbers, or a complaint that names it."""
+    """Checks the features of a clip and returns them as a numpy array [T, D] of finite numbers."""
     if hasattr(features, "detach"):  # a torch tensor; numpy has no bfloat16
         features = features.detach().cpu().float().numpy()
     try:
@@ -327,14 +327,14 @@ def checked(features: Any, name: str, where: str, dim: int | None = None) -> np.
 
 
 def _finite(array: np.ndarray, name: str, where: str) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what is read becomes float32, where a larger number would be infinity
+    with np.errstate(over="ignore"):  # features are read as float32, in which larger numbers are infinity
         finite = np.isfinite(array if array.itemsize <= 4 else array.astype(np.float32)).all(axis=1)
     if not finite.all():
         frame = int(np.flatnonzero(~finite)[0])
         beyond = (
             "NaN or infinity" if not np.isfinite(array[frame]).all() else "numbers beyond 3.4e38, the end of float32"
         )
-        raise ValueError(f"{where}: features of {name!r} hold {beyond}, first in frame {frame}; extract it again")
+        raise ValueError(f"{where}: features of {name!r} contain {beyond}, first in frame {frame}; extract it again")
     return array
 
 
@@ -343,7 +343,7 @@ def _converted(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
     largest = float(np.abs(array.astype(np.float64)).max())
     if largest > limit:
         raise ValueError(
-            f"features of {name!r} reach {largest:g}, {dtype} ends at {limit:g}; use dtype='float32' or scale"
+            f"features of {name!r} reach {largest:g}, but {dtype} ends at {limit:g}; use dtype='float32' or scale"
         )
     return array.astype(dtype)
 

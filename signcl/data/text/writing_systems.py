@@ -1,11 +1,11 @@
-"""Writing systems: what is a word, a character or a punctuation mark, in every script.
+"""Splits sentences of any script into words, characters and punctuation marks.
 
-Word counts (and so SignCL's frame margins), word masking, pseudo-glosses, vocabularies of `signcl corpus stats` and
-the characters of WER and ROUGE-L all ask here. Scripts and characters are Unicode's, by the library `regex`: a script
-is the property Script (and Script_Extensions for kana), a character is an extended grapheme cluster (`\\X`).
+Used for word counts (and so SignCL's frame margins), word masking, pseudo-glosses, vocabularies of `signcl corpus
+stats`, and characters in WER and ROUGE-L. Scripts and characters are Unicode's, by the library `regex`: a script is the
+property Script (and Script_Extensions for kana), a character is an extended grapheme cluster (`\\X`).
 
-Most scripts put spaces between words, Hangul among them. The others are cut into characters, and characters are counted
-into words by `CHARACTERS_PER_WORD`. A sentence of several scripts is cut piece by piece.
+Most scripts have spaces between words, including Hangul. Other scripts are split into characters, and
+`CHARACTERS_PER_WORD` converts characters to words. A sentence with several scripts is split piece by piece.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ CHARACTERS_PER_WORD = {
     "New Tai Lue": 3.2,
     "Balinese": 2.2,
 }
-"""Characters for a word, of the writing systems without spaces between words."""
+"""Characters per word in writing systems without spaces between words."""
 
 UNSPACED_SCRIPTS = tuple(
     "Myanmar" if name == "Burmese" else name.replace(" ", "_")
     for name in CHARACTERS_PER_WORD
     if name not in ("Chinese", "Japanese")
 )
-"""Unicode's names of the scripts without spaces between words, beside Chinese characters and kana."""
+"""Unicode names of the scripts without spaces between words, other than Chinese characters and kana."""
 
-# What these writing systems write words with; marks are combining ones that stand first in a damaged text.
+# The characters of words in these writing systems; combining marks can come first in a damaged text.
 _SETS = {
     "Chinese": r"[\p{Script=Han}\p{Script=Bopomofo}]",
     "Japanese": r"[[\p{scx=Hiragana}\p{scx=Katakana}]&&[\p{L}\p{M}]--\p{Script=Han}]",
@@ -83,7 +83,7 @@ _UNSPACED = regex.compile(_UNSPACED_SET, regex.V1)
 _SCRIPT = regex.compile("|".join(f"(?P<{name.replace(' ', '_')}>{found})" for name, found in _SETS.items()), regex.V1)
 _KANA = regex.compile(_SETS["Japanese"], regex.V1)
 _HANGUL = regex.compile(r"[\p{Script=Hangul}&&\p{L}]", regex.V1)
-# Chinese with its punctuation and digits and nothing else: here every code point is a character.
+# Only Chinese with punctuation and digits: every code point is a character.
 _CHINESE = regex.compile(r"[\p{Script=Han}\p{P}\p{Sm}\p{Sc}\p{Nd}\s]+", regex.V1)
 _CHARACTER = regex.compile(r"\X")
 _INVISIBLE = regex.compile(r"[\p{DI}\p{Cc}]+", regex.V1)  # zero-width space and joiners, byte order mark, Hangul filler
@@ -92,29 +92,29 @@ _WIDTH = regex.compile("[\uff01-\uffdc]+")  # full-width ASCII, half-width kana 
 _WORDSPACE = str.maketrans({"\u1361": " "})  # Ethiopic
 _CUTS = regex.compile(r"[\s\u200b\u0f0b\u0f0c\u0f0d]+")  # space, zero-width space; Tibetan tsheg and shad
 JOINTS = "-'’.,"
-"""Inside a word or number where letters or digits stand on both sides."""
+"""Part of a word or number if there are letters or digits on both sides."""
 SEGMENTED = 0.5
-"""A sentence with at least this many tokens for a word has its words parted by somebody."""
+"""A sentence with at least this many tokens per word counts as segmented into words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A word, or a character of a writing system without spaces, or punctuation beside such characters."""
+    """A word, a character of a writing system without spaces, or punctuation next to such characters."""
 
     text: str
     """As written."""
     kind: Literal["word", "number", "character", "mark"]
-    """`word` and `number` are parted by spaces or another script; a word may hold its punctuation (`rain.`)."""
+    """`word` and `number` are separated by spaces or another script; a word may include punctuation (`rain.`)."""
     script: str
-    """For `character` a key of `CHARACTERS_PER_WORD`, else empty."""
+    """For `character`, a key of `CHARACTERS_PER_WORD`; else empty."""
     spaced: bool
-    """Whether a space stands before it."""
+    """Whether there is a space before it."""
 
 
 def normal_form(text: str) -> str:
-    """One spelling of what looks the same: Unicode NFC, width forms of East Asian fonts folded (Ａ to A, ｶﾞ to ガ).
+    """Unifies spellings that look the same: Unicode NFC, with East Asian width forms folded (Ａ to A, ｶﾞ to ガ).
 
-    Not NFKC: that would cut `gibt´s` in two and change what people count as one word.
+    Not NFKC, which would split `gibt´s` in two and change what people count as one word.
     """
     if text.isascii():
         return text
@@ -123,10 +123,10 @@ def normal_form(text: str) -> str:
 
 
 def cut(text: str) -> list[Piece]:
-    """A sentence piece by piece, in order; all but the spaces comes back by joining the texts.
+    """Splits a sentence into pieces, in order; joining their texts gives the sentence without spaces.
 
     Args:
-        text: as written; `normal_form` first where spelling should not matter.
+        text: as written; apply `normal_form` first if spelling should not matter.
     """
     kanji = "Japanese" if _KANA.search(text) else "Chinese"
     pieces: list[Piece] = []
@@ -145,7 +145,7 @@ def cut(text: str) -> list[Piece]:
 
 
 def _parts(token: str, korean: bool) -> list[tuple[str, str]]:
-    """Words, punctuation and characters of a token, each with its writing system where that has no spaces.
+    """Words, punctuation and characters of a token, each with its writing system if that has no spaces, else "".
 
     Args:
         korean: the token has Hangul; Chinese characters then belong to the Korean word.
@@ -173,7 +173,7 @@ def _parts(token: str, korean: bool) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1 << 16)
 def _class(character: str) -> str:
-    """A key of `CHARACTERS_PER_WORD`, `letter` (digits and combining marks too), `invisible` or `mark`."""
+    """A key of `CHARACTERS_PER_WORD`, `letter` (also digits and combining marks), `invisible` or `mark`."""
     if found := _SCRIPT.match(character):
         return str(found.lastgroup).replace("_", " ")
     if _INVISIBLE.match(character):
@@ -193,15 +193,15 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
-@lru_cache(maxsize=1 << 16)  # margins ask again in every epoch, and CSL-Daily signs each sentence three times
+@lru_cache(maxsize=1 << 16)  # margins need it in every epoch, and each sentence of CSL-Daily occurs three times
 def count_words(text: str) -> float:
-    """Spoken words of a sentence, for the frame margin; at least 1.
+    """Number of spoken words of a sentence, for the frame margin; at least 1.
 
-    Between spaces a word is what has a letter or digit: punctuation standing alone and emoji are no words. Characters
-    of a writing system without spaces are words by `CHARACTERS_PER_WORD`. In a sentence that is mainly Chinese its
-    punctuation and digits are characters too, as CSL-Daily's 2.18 characters a gloss count them: there
-    words = 2.3 * characters / 2.18, and the paper's frames / words * 2.3 is the mean number of frames of a gloss.
-    Spelling does not matter (`normal_form`), nor do invisible characters.
+    A word is a token between spaces with a letter or digit; separate punctuation and emoji are not words. In writing
+    systems without spaces, `CHARACTERS_PER_WORD` converts characters to words. In a mainly Chinese sentence,
+    punctuation and digits also count as characters, as in CSL-Daily's 2.18 characters per gloss. There, words = 2.3 *
+    characters / 2.18, so the paper's frames / words * 2.3 is the mean number of frames per gloss. Spelling variants
+    (`normal_form`) and invisible characters do not matter.
     """
     if not text.isascii():
         text = normal_form(text).translate(_WORDSPACE)
@@ -233,9 +233,9 @@ def _words_of(counts: Counter[str], name: str) -> float:
 
 
 def characters(text: str) -> list[str]:
-    """What a reader calls characters, in NFC, without spaces and invisible ones: the unit of CER.
+    """Characters as perceived by a reader, in NFC, without spaces and invisible ones: the unit of CER.
 
-    Full and half width stay apart here: whether they are one is a convention of scoring.
+    Full and half width are distinct; whether to unify them is a scoring convention.
     """
     if text.isascii():
         return list("".join(text.split()))
@@ -244,7 +244,7 @@ def characters(text: str) -> list[str]:
 
 
 def units(text: str) -> list[str]:
-    """Words in normal form, and single characters where a writing system has no spaces; no punctuation alone."""
+    """Words in normal form, or characters in writing systems without spaces; without separate punctuation."""
     text = normal_form(text)
     if not has_unspaced(text):
         return [token for token in text.split() if any(character.isalnum() for character in token)]
@@ -260,8 +260,8 @@ def script_names(texts: Sequence[str]) -> list[str]:
 def is_spaced(texts: Sequence[str]) -> bool:
     """Whether most sentences are written with spaces between words.
 
-    Chinese ones are not, even where a corpus adds some; nor are Japanese, Thai and the others. One Chinese name in an
-    English sentence does not count: the unspaced part has to be the longer one, in words.
+    Chinese is not, even if a corpus adds spaces; nor are Japanese, Thai and others. A Chinese name in an English
+    sentence does not count: the unspaced part must be the longer one, in words.
     """
     return 2 * sum(map(_mainly_unspaced, texts)) < max(1, len(texts))
 
@@ -275,20 +275,20 @@ def _mainly_unspaced(text: str) -> bool:
 
 
 def is_segmented(text: str) -> bool:
-    """Whether somebody has parted the words of a sentence, by spaces, zero-width spaces or the Tibetan tsheg."""
+    """Whether a sentence is segmented into words, by spaces, zero-width spaces or the Tibetan tsheg."""
     tokens = sum(any(character.isalnum() for character in token) for token in _CUTS.split(text))
     return not has_unspaced(text) or tokens >= SEGMENTED * count_words(text)
 
 
 def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shuffle: float = 0.0) -> str:
-    """Replace words by `<mask>`, for the masked-text term of VLP; characters where there are no spaces between words.
+    """Replaces words by `<mask>`, for the masked-text term of VLP; characters in scripts without spaces between words.
 
     Args:
-        rate: the share masked is drawn between 0 and this; at least one word is masked.
+        rate: upper bound of the masked share, which is drawn from 0 to it; at least one word is masked.
         random: a numpy Generator.
-        kind: `random` masks words anywhere; `omit_last` the last ones, as the released code does (its NoiseInjecting
-            splits at spaces, so that an unspaced Chinese sentence is masked whole; here it is split in characters).
-        shuffle: probability that the words, masks among them, are put in a random order.
+        kind: `random` masks words anywhere; `omit_last` the last ones, as in the released code (its NoiseInjecting
+            splits at spaces and thus masks an unspaced Chinese sentence completely; here it is split into characters).
+        shuffle: probability that the words, including masks, are shuffled.
     """
     pieces = cut(text)
     if not pieces:
@@ -305,7 +305,7 @@ def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shu
     if shuffle and random.random() < shuffle:
         order = random.permutation(len(words))
         words = [words[i] for i in order]
-        # In another order a space stands wherever a word does that is written with spaces.
+        # After shuffling, put spaces around every word of a script with spaces.
         unspaced = has_unspaced(text)
         free = [unspaced and pieces[i].kind in ("character", "mark") for i in order]
         spaces = [i > 0 and not (free[i - 1] and free[i]) for i in range(len(order))]

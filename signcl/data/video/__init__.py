@@ -1,8 +1,7 @@
-"""Clips in and out of memory: video files and folders of frame images to uint8 RGB arrays and back.
+"""Reads and writes clips: converts video files and folders of frame images to uint8 RGB arrays and back.
 
-Reading is strict: a clip that is cut off, empty or no video at all is an error that names the file and says how much
-of it could be read. Nothing here augments or normalizes; that happens in batches on the device
-(`signcl.systems.encoders`).
+Reading is strict: a clip that is cut off, empty or not a video is an error that names the file and says how much of it
+could be read. Augmentation and normalization are done in batches on the device (`signcl.systems.encoders`).
 """
 
 from signcl.data.video.pictures import Frames, contact_sheet, resize_frames, sample_indices

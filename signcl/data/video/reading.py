@@ -55,11 +55,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 SLIDES = 60
-"""Seconds from which on a clip with less than one frame a second is taken for damaged or no film at all."""
+"""A clip longer than this, in seconds, with less than one frame per second is considered damaged or not a film."""
 
 
 class DamagedClip(UserWarning):
-    """A clip has damaged frames and was read all the same."""
+    """Warning: a clip has damaged frames and was read anyway."""
 
 
 def _warn(message: str) -> None:
@@ -68,30 +68,30 @@ def _warn(message: str) -> None:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a clip says about itself, found without decoding it."""
+    """Size and rate of a clip from its header, without decoding."""
 
     num_frames: int
-    """Frames by its index (or by its packets where it has none); images of a folder."""
+    """Number of frames from the index (or from packets if there is none); number of images in a folder."""
     height: int
-    """Pixels, as displayed: a phone's rotation mark is not applied here but is by `read_frames`."""
+    """Pixels, before rotation: the rotation mark of a phone is applied only by `read_frames`."""
     width: int
     """Pixels."""
     fps: float | None
-    """Frames per second; None for a folder of images, which does not say."""
+    """Frames per second; None for a folder of images."""
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Number, size and rate of a clip's frames, without decoding it. Says nothing about whether they can be read.
+    """Number, size and rate of the frames of a clip, without decoding. Does not check that the frames can be read.
 
     Args:
         path: a video file or a folder of frame images.
 
     Returns:
-        What its header says.
+        The values in the header.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: not a video, no frames, or so truncated that its header is gone.
+        FileNotFoundError: nothing at `path`.
+        ValueError: not a video, no frames, or truncated so that the header is missing.
     """
     path = Path(path)
     if in_shard(path):
@@ -110,7 +110,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def clip_rate(path: str | Path) -> float | None:
-    """Frames per second of a clip by its header; None for one without times. Raises what `probe` raises."""
+    """Frames per second of a clip from its header; None if it has no times. Raises the errors of `probe`."""
     path = Path(path)
     if in_shard(path) or path.is_dir():
         return None
@@ -119,9 +119,9 @@ def clip_rate(path: str | Path) -> float | None:
 
 
 def remarks(path: str | Path) -> list[str]:
-    """What is worth knowing of a video that can be read, a line each; of a folder of images nothing.
+    """Notes about unusual properties of a readable video, one line each; none for a folder of images.
 
-    Its first frame is decoded and its packets are counted. Raises what `probe` raises.
+    Decodes the first frame and counts packets. Raises the errors of `probe`.
     """
     path = Path(path)
     if in_shard(path) or path.is_dir():
@@ -142,7 +142,7 @@ def remarks(path: str | Path) -> list[str]:
         gaps = np.diff(clock.times)
         if len(gaps) and gaps.max() > 2 * max(float(np.median(gaps)), 1e-3):
             text = f"its frames are not evenly spaced ({1000 * gaps.min():.0f} to {1000 * gaps.max():.0f} ms)"
-            found.append(f"{text}; input.fps brings them to one rate")
+            found.append(f"{text}; input.fps resamples them to one rate")
     with open_video(path) as container:
         stream = video_track(container, path)
         try:
@@ -157,18 +157,18 @@ def remarks(path: str | Path) -> list[str]:
 
 
 def _other_videos(container: Any, stream: Any) -> int:
-    """Videos beside the one that is read, cover pictures left out."""
+    """Number of other video tracks, without cover pictures."""
     return sum(other.index != stream.index and not is_cover(other) for other in container.streams.video)
 
 
 def count_clip_frames(path: str | Path, fps: float | None = None) -> int:
-    """Frames of a clip by its header; of a folder without opening an image, which `probe` does for the size.
+    """Number of frames of a clip from its header, or of images in a folder, without opening one as `probe` does.
 
     Args:
-        fps: how many there are at this rate, by the rate of the header; a clip without a rate keeps its frames.
+        fps: count frames at this rate, by the rate in the header; a clip without a rate is not resampled.
 
     Raises:
-        FileNotFoundError, ValueError: as of `probe`.
+        FileNotFoundError, ValueError: as in `probe`.
     """
     path = Path(path)
     if not in_shard(path) and path.is_dir():
@@ -178,15 +178,15 @@ def count_clip_frames(path: str | Path, fps: float | None = None) -> int:
 
 
 def frames_at(path: str | Path, fps: float, only: range | None = None) -> Indices | None:
-    """Which frame of a video stands for each frame at another rate, without decoding it; None for one without times.
+    """Index of the video frame to use for each frame at another rate, without decoding; None for clips without times.
 
     Args:
-        path: a video file; a folder of images and a clip of a shard have no times.
+        path: a video file; folders of images and clips in a shard have no times.
         fps: the rate.
         only: a part of the clip, in frames of the file.
 
     Raises:
-        FileNotFoundError, ValueError: as of `probe`.
+        FileNotFoundError, ValueError: as in `probe`.
     """
     path = Path(path)
     if in_shard(path) or path.is_dir():
@@ -213,32 +213,32 @@ def read_frames(
     note: Callable[[str], None] | None = None,
     threads: int = 1,
 ) -> Frames:
-    """The frames of a clip as RGB, turned and mirrored as the file says that they are shown.
+    """Reads the frames of a clip as RGB, rotated and mirrored as specified in the file.
 
-    Pixels that are not square stay as they are stored; `signcl corpus check` names such clips.
+    Non-square pixels are not rescaled; `signcl corpus check` lists such clips.
 
     Args:
         path: a video file (mp4, avi, webm, mov, mkv, gif ...) or a folder of png/jpg images, read in natural order
             (frame2 before frame10).
-        max_frames: most frames to return, chosen by `sample_indices`.
-        indices: or exactly these frames, in this order; negative numbers are refused.
+        max_frames: maximum number of frames to return, chosen by `sample_indices`.
+        indices: alternatively, exactly these frames, in this order; negative numbers are errors.
         size: (height, width) of the result, or one number for a square; see `resize_frames`.
-        fit: how a clip of another shape is brought to `size`; see `resize_frames`.
-        fps: bring a video to this rate by the times of its frames, see `timing.resample`; `indices` and `max_frames`
-            then count frames at this rate. None takes every frame once. Images of a folder have no times.
-        generator: makes the choice of `max_frames` random; give one in training only.
-        strict: False is `damaged="read"`.
-        damaged: what is done with a clip that is cut off, or whose frames are broken or lost. "refuse" takes none;
-            "few" takes one with at most 3 or 2 % such frames that is not cut off, and says so; "read" takes what is
-            there, if there is at least one frame, and says so.
-        note: is given one line about a damaged clip that is taken; None warns (`DamagedClip`).
-        threads: decoder threads; 1 is best where several workers read, 0 lets the decoder choose.
+        fit: how to fit a clip with another aspect ratio to `size`; see `resize_frames`.
+        fps: resample a video to this rate by the times of its frames, see `timing.resample`; `indices` and `max_frames`
+            then count frames at this rate. None uses every frame once. Images in a folder have no times.
+        generator: makes the choice of `max_frames` random; for training only.
+        strict: False is the same as `damaged="read"`.
+        damaged: how to treat a clip that is cut off or has broken or lost frames. "refuse": raise an error; "few":
+            accept it with a note if it is not cut off and has at most 3 or 2 % such frames; "read": use all readable
+            frames with a note, if there is at least one.
+        note: called with one line about an accepted damaged clip; None warns (`DamagedClip`).
+        threads: decoder threads; 1 is best if several workers read, 0 lets the decoder choose.
 
     Returns:
         Frames. [T, H, W, 3] uint8 RGB
 
     Raises:
-        FileNotFoundError: nothing there.
+        FileNotFoundError: nothing at `path`.
         ValueError: not a video, no frames, truncated, images of different sizes, or an index beyond the end.
     """
     path = Path(path)
@@ -254,7 +254,7 @@ def read_frames(
 
 
 def _fresh(count: int, height: int, width: int) -> tuple[Frames, int, int]:
-    """New memory for whole frames."""
+    """Allocates memory for full frames."""
     return np.empty((count, height, width, 3), np.uint8), 0, 0
 
 
@@ -272,23 +272,23 @@ def read_into(
     note: Callable[[str], None] | None = None,
     threads: int = 1,
 ) -> Frames:
-    """Chosen frames of a clip, each written once: from the decoder into the place where it is wanted.
+    """Decodes chosen frames of a clip directly into given memory, without copies.
 
     Args:
-        path: as of `read_frames`.
-        choose: number of frames -> which of them, in any order, repeats allowed. It is asked again where a video turns
-            out to have another number of frames than its header says, so it must answer alike for equal numbers.
-        allocate: (count, height, width) of the frames after resizing -> memory [count, h, w, 3] and the top and left
-            pixel of the window of h x w pixels that is kept.
-        only: the part of the clip that `choose` chooses from, in frames of the file; None is all of it.
-        every: of a folder, decode the images that are not chosen too, so that a broken one is found in every epoch.
-        size, fit, fps, damaged, note, threads: as of `read_frames`. `choose` is asked with frames at the rate `fps`.
+        path: as in `read_frames`.
+        choose: number of frames -> indices, in any order, with repeats allowed. It is called again if a video has a
+            different number of frames than its header claims, so it must be deterministic.
+        allocate: (count, height, width) of the frames after resizing -> memory [count, h, w, 3], and the top and left
+            pixel of the window of h x w pixels to keep.
+        only: the part of the clip from which `choose` chooses, in frames of the file; None is all of it.
+        every: in a folder, also decode images that are not chosen, so that a broken one is found in every epoch.
+        size, fit, fps, damaged, note, threads: as in `read_frames`. `choose` gets the number of frames at rate `fps`.
 
     Returns:
-        The memory that `allocate` gave, or its beginning where the clip is shorter than its header says.
+        The memory from `allocate`, or its beginning if the clip is shorter than its header claims.
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_frames`.
+        FileNotFoundError, ValueError: as in `read_frames`.
     """
     path = Path(path)
     if damaged not in DAMAGED or (fps is not None and not 0 < fps < 1e4):
@@ -311,7 +311,7 @@ def read_into(
 
 
 def _chosen(choose: Callable[[int], Indices], only: range | None, num_frames: int, path: Path) -> Indices:
-    """Which frames of the whole clip are wanted."""
+    """Indices of the chosen frames in the full clip."""
     if only is None:
         return np.asarray(choose(num_frames), dtype=np.int64)
     inside = _checked_indices(only, num_frames, path)

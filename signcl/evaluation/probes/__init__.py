@@ -1,7 +1,7 @@
-"""Can a score be trusted? Probes of a translation run, each a table of its own beside the score.
+"""Probes that test whether the score of a translation run can be trusted.
 
-`overlap` (sentences that training has seen), `visual` (what is left without the video), `dot` (what conventions of
-scoring do); and `changes`, the sentences on which two runs differ most. `running` brings them to a run folder.
+`overlap` (sentences seen in training), `visual` (the score without the video), `dot` (the effect of scoring
+conventions); and `changes`, the sentences on which two runs differ most. `probing` applies them to a run folder.
 """
 
 from signcl.evaluation.probes.altered_video import ALTERED, Look, alter, another_clip, measure_look

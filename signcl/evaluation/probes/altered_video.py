@@ -1,7 +1,7 @@
-"""What is left of a score without the video: frames shuffled, blanked, replaced by noise, or another clip's.
+"""Measures the score that remains without the video: frames shuffled, blanked, replaced by noise, or from another clip.
 
-A translator that has learnt sentences by heart keeps much of its score here. Lengths stay what they are under every
-change: a model may read something from how long a clip is.
+A translator that has memorised sentences keeps much of its score. Clip lengths never change, so a model may still use
+them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ALTERED = {
     "mean": "every frame the mean of the split",
     "noise": "independent normal noise with the split's mean and deviation",
 }
-CHUNK = 64  # frames converted at a time
+CHUNK = 64  # frames to convert at a time
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the frames of a split are like: of each colour, or of each dimension of features."""
+    """Statistics of a split's frames, per colour channel or per feature dimension."""
 
     mean: Tensor
     """[3] or [D] float"""
@@ -38,7 +38,7 @@ class Look:
 
 
 def measure_look(batches: Sequence[Tensor]) -> Look:
-    """Mean and standard deviation over frames and places of packed frames.
+    """Mean and standard deviation over packed frames and pixel positions.
 
     Args:
         batches: `Batch.inputs` of each batch. [N, H, W, 3] or [N, D]
@@ -55,16 +55,16 @@ def measure_look(batches: Sequence[Tensor]) -> Look:
 
 
 def alter(batch: Batch, kind: str, look: Look, *, seed: int = 0) -> Batch:
-    """The batch with other frames; what a clip becomes depends on its name and the seed, not on its neighbours.
+    """Replace the frames of a batch; the result for a clip depends on its name and the seed, not on the batch.
 
     Args:
         batch: clips.
         kind: a key of `ALTERED`.
-        look: of the split, for `mean` and `noise`.
-        seed: of `shuffled` and `noise`.
+        look: statistics of the split, for `mean` and `noise`.
+        seed: seed of `shuffled` and `noise`.
 
     Raises:
-        ValueError: another kind.
+        ValueError: an unknown kind.
     """
     if kind not in ALTERED:
         raise ValueError(f"frames can be {', '.join(ALTERED)}; got {kind!r}")
@@ -85,20 +85,20 @@ def _altered(frames: Tensor, name: str, kind: str, look: Look, seed: int) -> Ten
 
 
 def _like(values: Tensor, frames: Tensor) -> Tensor:
-    """Values in the type of the frames; pictures are whole numbers from 0 to 255."""
+    """Convert values to the type of the frames; pixels become integers from 0 to 255."""
     if frames.dtype == torch.uint8:
         values = values.round().clamp(0, 255)
     return values.to(frames.dtype).contiguous()
 
 
 def another_clip(references: Sequence[str], *, seed: int = 0) -> list[int]:
-    """For each sentence the number of a clip of another sentence, whose video stands in for its own.
+    """For each sentence, the index of a clip with a different sentence, whose video replaces its own.
 
-    Clips are put into a random circle; each takes the next one whose sentence is another. No network is needed for
-    it: the answer to another clip's video is that clip's answer.
+    Clips are arranged in a random circle, and each takes the next clip with a different sentence. This needs no
+    network: the answer to another clip's video is that clip's answer.
 
     Raises:
-        ValueError: all sentences are the same.
+        ValueError: all sentences are equal.
     """
     if len(set(references)) < 2:
         raise ValueError("another clip's video needs at least 2 different sentences in the split")

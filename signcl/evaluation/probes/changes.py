@@ -1,4 +1,4 @@
-"""Two runs sentence by sentence: how many changed, and which changed most, both ways."""
+"""Compares two runs sentence by sentence: how many changed, and which changed most in each direction."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SAID = {
 def sentence_scores(
     hypotheses: Sequence[str], references: Sequence[str], by: By = "rouge_l", *, tokenize: Tokenize = "auto"
 ) -> np.ndarray:
-    """A score of each sentence alone, 0-100. [sentences]
+    """Score of each sentence separately, 0-100. [sentences]
 
     Args:
         hypotheses: one each.
         references: one each.
-        by: `rouge_l`, or `bleu`: BLEU-4 of one sentence, over the orders that the answer is long enough for.
+        by: `rouge_l`, or `bleu`: sentence BLEU-4 over the n-gram orders that fit the answer's length.
         tokenize: for BLEU; zh and char also make ROUGE-L count characters.
 
     Raises:
-        ValueError: lists that do not fit, another score.
+        ValueError: lists of different lengths, or an unknown score.
     """
     check(hypotheses, references)
     tokenize = tokenize_as(tokenize, references)
@@ -54,24 +54,24 @@ def changed_sentences(
     tokenize: Tokenize = "auto",
     examples: int = 5,
 ) -> dict[str, Any]:
-    """On how many sentences each of two runs is better, and those on which they differ most.
+    """The numbers of sentences on which each of two runs is better, and those on which they differ most.
 
     Args:
-        names: of the clips.
+        names: names of the clips.
         references: one each.
-        a: answers of one run.
-        b: answers of the other.
+        a: answers of the first run.
+        b: answers of the second run.
         by: see `sentence_scores`.
-        tokenize: likewise.
-        examples: how many each way.
+        tokenize: see `sentence_scores`.
+        examples: number of examples in each direction.
 
     Returns:
-        `counts`: b_better, a_better, equal (of these `same_answer` word for word); `p_value`: two-sided sign test over
-        the sentences that are not equal; `b_better` and `a_better`: rows of name, reference, a, b, their scores and
-        difference (b - a), largest first, equal ones by name; `by`: which score.
+        `counts`: b_better, a_better, equal (including `same_answer`, identical answers); `p_value`: two-sided sign test
+        over sentences with different scores; `b_better` and `a_better`: rows of name, reference, a, b, their scores and
+        difference (b - a), largest first, ties by name; `by`: the score.
 
     Raises:
-        ValueError: as `sentence_scores`; fewer than one example.
+        ValueError: as in `sentence_scores`; fewer than one example.
     """
     from scipy.stats import binomtest
 

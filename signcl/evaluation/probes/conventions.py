@@ -1,4 +1,4 @@
-"""What conventions of scoring do to BLEU: the final full stop, the tokenizer, lower-casing."""
+"""The effect of scoring conventions on BLEU: the final full stop, the tokenizer, lower-casing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKENIZERS: tuple[Tokenize, ...] = ("none", "13a", "zh", "char")
 def convention_table(
     hypotheses: Sequence[str], references: Sequence[str], *, tokenize: Tokenize = "auto"
 ) -> list[dict[str, Any]]:
-    """BLEU-1..4 of the same answers under every convention, each applied to answers and references alike.
+    """BLEU-1..4 of the same answers under every convention, each applied to answers and references.
 
     Full stop as written, on every line, on none; tokenizers none, 13a, zh and char; case as written and lower.
 
@@ -29,7 +29,7 @@ def convention_table(
         tokenize: the tokenizer of the run's own scores, for `scored`.
 
     Returns:
-        A row per convention: dot, tokenize, case, bleu1..bleu4, signature; `scored` marks the run's own.
+        One row per convention: dot, tokenize, case, bleu1..bleu4, signature; `scored` marks the run's own convention.
     """
     tokenize = tokenize_as(tokenize, references)
     change: dict[str, Callable[[str], str]] = {"as written": str, "with": with_dot, "without": without_dot}

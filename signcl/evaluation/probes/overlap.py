@@ -1,4 +1,4 @@
-"""How much of a score comes from sentences that training has seen, word for word or nearly so."""
+"""How much of a score comes from sentences that occur in training, exactly or nearly."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from signcl.metrics.written_forms import Tokenize, Unit, same_text, tokenize_as,
 
 __all__ = ["nearest_sentences", "overlap_table"]
 
-ROWS = 256  # sentences compared with all of training at a time
+ROWS = 256  # sentences to compare with training at a time
 
 
 def nearest_sentences(
     sentences: Sequence[str], train: Sequence[str], unit: Unit = "word"
 ) -> tuple[list[int], list[float]]:
-    """The training sentence nearest to each sentence, and how near: 1 - edits / tokens of the longer one, 0..1.
+    """The training sentence nearest to each sentence, and their similarity 1 - edits / tokens of the longer one, 0..1.
 
     Args:
-        sentences: to look for.
-        train: to look among; of equally near ones the first is taken.
+        sentences: sentences to look up.
+        train: training sentences; ties go to the first.
         unit: what counts as a token.
     """
     from rapidfuzz.distance import Levenshtein
@@ -53,33 +53,33 @@ def overlap_table(
     seed: int = 0,
     examples: int = 10,
 ) -> dict[str, Any]:
-    """Scores apart for sentences that occur in training, nearly occur there, and are new.
+    """Separate scores for sentences that occur in training, nearly occur in training, and are new.
 
-    A sentence is nearly in training where at least `near` of its tokens stay in place: 1 - edits / tokens of the longer
-    sentence, on words, or on characters under tokenize zh and char.
-    Runs of spaces count as one space; between characters they are left out.
+    A sentence nearly occurs in training if its similarity 1 - edits / tokens of the longer sentence is at least `near`,
+    on words, or on characters with tokenize zh and char. Repeated spaces count as one; between characters spaces are
+    ignored.
 
     Args:
-        names: of the clips.
-        hypotheses: what the run answered.
-        references: what is right.
-        train: the sentences of training.
-        near: from which similarity on; above 0, at most 1.
+        names: names of the clips.
+        hypotheses: the run's answers.
+        references: the correct sentences.
+        train: the training sentences.
+        near: minimum similarity; above 0, at most 1.
         tokenize: for BLEU.
-        samples: resamples of the intervals.
-        seed: of the resampling.
-        examples: near-duplicates that are listed, nearest first.
+        samples: resamples for the intervals.
+        seed: seed of the resampling.
+        examples: number of near-duplicates to list, nearest first.
 
     Returns:
-        `groups`: scores of each group that has sentences; `near_duplicates`: the sentences of the middle group beside
-        their nearest training sentence; `copied`: answers that are a training sentence word for word, percent, of all
-        and of those whose reference is new.
+        `groups`: scores of each non-empty group; `near_duplicates`: sentences of the middle group with their nearest
+        training sentence; `copied`: percentage of answers that are exactly a training sentence, among all and among
+        those with a new reference.
 
     Raises:
-        ValueError: a share that is none, or no training sentences.
+        ValueError: `near` is not a valid share, or no training sentences.
     """
     if not 0 < near <= 1:
-        raise ValueError(f"the share of tokens in place must be above 0 and at most 1, got near={near}")
+        raise ValueError(f"the similarity must be above 0 and at most 1, got near={near}")
     if not train:
         raise ValueError("the overlap with training needs the training sentences, got none")
     tokenize = tokenize_as(tokenize, references)

@@ -1,4 +1,4 @@
-"""The two scores that every probe prints, with their intervals."""
+"""The two scores of every probe, with intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBED = ("bleu4", "rouge_l")
 def scored(
     hypotheses: Sequence[str], references: Sequence[str], *, tokenize: Tokenize, samples: int, seed: int = 0
 ) -> dict[str, Any]:
-    """BLEU-4 and ROUGE-L, and their 95 % bootstrap intervals over sentences unless `samples` is 0."""
+    """BLEU-4 and ROUGE-L, with 95 % bootstrap intervals over sentences unless `samples` is 0."""
     found: dict[str, Any] = {"sentences": len(references), "distinct_hypotheses": len(set(hypotheses)), "intervals": {}}
     for metric in PROBED:
         interval = bootstrap_interval(metric, hypotheses, references, max(samples, 1), seed, tokenize=tokenize)
@@ -35,9 +35,9 @@ def against_intact(
     samples: int,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The same, with the difference to the intact run on the same sentences and the share of its score that is left.
+    """`scored`, with the difference to the intact run on the same sentences and the remaining share of its score.
 
-    `remaining` is a share of the intact score in percent, None where that is 0; differences are altered less intact.
+    `remaining` is a percentage of the intact score, or None if that is 0; differences are altered minus intact.
     """
     found = scored(hypotheses, references, tokenize=tokenize, samples=samples, seed=seed)
     found["difference"], found["remaining"] = {}, {}

@@ -1,4 +1,4 @@
-"""Probes on run folders: which answers they look at, and where their results go."""
+"""Applies probes to run folders: selects the answers and saves the results."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from signcl.training.runs import Run, read_recipe
 
 __all__ = ["PROBES", "changes", "probe"]
 
-LOOKED_AT = 200  # clips whose frames tell what the split looks like
+LOOKED_AT = 200  # clips from which the split's frame statistics are computed
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a run has answered, and how."""
+    """A run's answers and the settings behind them."""
 
     run: Run
     split: str
@@ -50,7 +50,7 @@ class _Answers:
 
     @property
     def tokenize(self) -> Tokenize:
-        """That of the run's own BLEU."""
+        """Tokenization of the run's own BLEU."""
         return tokenize_as(self.run.recipe.bleu_tokenize, self.references)
 
 
@@ -69,18 +69,19 @@ def probe(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Probe what a translation run has answered on a split; kept in the split's entry of `scores.json` as `probes`.
+    """Probe a translation run's answers on a split; saves the results as `probes` in the split's entry in
+    `scores.json`.
 
-    The run is evaluated first where it has no answers of its present weights yet, or where beams or a length penalty
-    are given; altered videos are translated with the same beams and length penalty.
+    The run is evaluated first if it has no answers of its current weights, or if beams or a length penalty are given.
+    Altered videos are translated with the same beams and length penalty.
 
     Args:
         folder: a finetuned run.
-        names: of `PROBES`.
-        root: the corpus folder where it is not the one of the recipe.
-        bootstrap: resamples of the intervals; 0 leaves them out.
-        near: which share of tokens in place makes a near-duplicate (`overlap`).
-        seed: of the altered videos and the resampling.
+        names: some of `PROBES`.
+        root: the corpus folder, if not the recipe's.
+        bootstrap: resamples for the intervals; 0: no intervals.
+        near: minimum similarity of a near-duplicate (`overlap`).
+        seed: seed of the altered videos and the resampling.
 
     Returns:
         The result of each probe, by name.
@@ -119,7 +120,7 @@ def probe(
 
 
 def _is_fresh(folder: Path, split: str) -> bool:
-    """Whether the answers of a split are there, scored, and of the present weights."""
+    """Whether answers of a split exist, are scored, and come from the current weights."""
     answered, scores = folder / f"predictions.{split}.tsv", folder / "scores.json"
     if not answered.is_file() or not scores.is_file():
         return False
@@ -184,7 +185,7 @@ def _visual(asked: _Answers) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "videos": {**ALTERED, "another": "the video of another clip, whose sentence is another"},
+        "videos": {**ALTERED, "another": "the video of another clip with a different sentence"},
         "seed": asked.seed,
         "beams": decode.beams,
         "length_penalty": decode.length_penalty,
@@ -192,7 +193,7 @@ def _visual(asked: _Answers) -> dict[str, Any]:
 
 
 def _pass(asked: _Answers, samples: list[Sample], answer: Callable[[Batch], dict[str, Any]], what: str) -> Any:
-    """What `answer` makes of every batch, by name."""
+    """The results of `answer` for every batch, by name."""
     options: dict[str, Any] = {
         "device": asked.device,
         "batch_size": asked.batch_size,
@@ -202,7 +203,7 @@ def _pass(asked: _Answers, samples: list[Sample], answer: Callable[[Batch], dict
 
 
 PROBES: dict[str, Callable[[_Answers], dict[str, Any]]] = {"overlap": _overlap, "visual": _visual, "dot": _dot}
-"""Name -> what it does with the answers of a run."""
+"""Name -> function that probes the answers of a run."""
 
 
 def changes(
@@ -214,7 +215,7 @@ def changes(
     examples: int = 5,
     reference: str | Path | None = None,
 ) -> dict[str, Any]:
-    """`changed_sentences` of two runs that answered the same split: on which sentences B gained and lost most.
+    """`changed_sentences` of two runs on the same split: the sentences on which B gained and lost most.
 
     Raises:
         ValueError, OSError: no answers, or none in common.

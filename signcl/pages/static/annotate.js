@@ -1,5 +1,5 @@
-// Choosing frames by keyboard. A choice counts when the server has answered that it is on the disk; until then the page
-// stays where it is and tries again, so that nothing is lost when the server is stopped between two choices.
+// Choosing frames by keyboard. A choice counts once the server has answered that it is on disk. Until then the page stays
+// on the same sign and tries again, so that nothing is lost when the server is stopped between two choices.
 (async () => {
   "use strict";
   const $ = (id) => document.getElementById(id);
@@ -32,10 +32,10 @@
   let task;
   let me = "";
   let role = "annotator";
-  let state; // what the server says stands for me: decided {place: frame or null}, last
-  let place = 0; // the span that is shown
+  let state; // my decisions as the server knows them: decided {span index: frame or null}, last
+  let place = 0; // index of the span that is shown
   let cursor = 0; // the frame of the clip that is shown large
-  let view = null; // its frames, or null where the clip cannot be read
+  let view = null; // its frames, or null if the clip cannot be read
   let picture = null;
   let sending = false;
   let playing = null;
@@ -114,7 +114,7 @@
     count();
     tell(standing());
     view = null;
-    // until its own frames are there, those of the sign before must not stand under this one's name
+    // until its frames have loaded, those of the previous sign must not appear under this sign's name
     $("strip").replaceChildren();
     $("act-choose").disabled = true;
     let found;
@@ -128,17 +128,17 @@
       $("act-choose").disabled = true;
       return;
     }
-    if (place !== p) return; // moved on meanwhile
+    if (place !== p) return; // the user has moved on
     view = found;
     const own = state.decided[p];
     const theirs = role === "judge" ? (state.others[p] ?? []).map(([, frame]) => frame).filter((frame) => frame !== null) : [];
-    cursor = at ?? own ?? theirs[0] ?? view.start; // the first frame, so that nobody is drawn to the middle
+    cursor = at ?? own ?? theirs[0] ?? view.start; // start at the first frame, so that nobody is biased towards the middle
     $("act-choose").disabled = false;
     $("look").parentElement.hidden = view.kind !== "pictures";
     await (view.kind === "pictures" ? film() : plot());
     move(cursor);
     const next = undecided(p);
-    if (next >= 0 && next !== p) fetched(next).catch(() => {}); // fetched ahead; said when it is its turn
+    if (next >= 0 && next !== p) fetched(next).catch(() => {}); // prefetch; an error is shown when its turn comes
   };
   const standing = () => {
     const passed = role === "judge" ? (state.others[place] ?? []).filter(([, frame]) => frame === null).map(([name]) => name) : [];
@@ -335,7 +335,7 @@
   $("done-undo").addEventListener("click", undo);
   $("done-agree").addEventListener("click", () => agree());
 
-  // A button that was clicked lets the keys go, so that Enter then chooses
+  // A clicked button loses the focus, so that Enter then chooses
   addEventListener("click", (event) => { if (event.detail) event.target.closest?.("button")?.blur(); });
   addEventListener("keydown", (event) => {
     if ($("work").hidden || $("agree").hidden === false || event.altKey || event.metaKey || event.target.tagName === "INPUT") return;
@@ -350,7 +350,7 @@
       n: () => step(1), p: () => step(-1),
     };
     if (!(key in keys) || (event.repeat && !key.startsWith("Arrow"))) return;
-    // Who has come to a button or a link by Tab means that one
+    // If Tab has moved the focus to a button or a link, the keys go to it
     if ((key === "Enter" || key === " ") && document.activeElement?.matches("button, a")) return;
     event.preventDefault();
     keys[key]();

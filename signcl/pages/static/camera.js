@@ -1,16 +1,16 @@
-// Recording with the camera and cutting what was recorded; translate.js says what happens with it.
+// Recording with the camera and trimming the recording; translate.js decides what happens with it.
 // recording({ done, problem }): offers the camera; done(clip, part) is called with a File and {start, stop} or null.
 "use strict";
 globalThis.recording = ({ done, problem }) => {
   const $ = (id) => document.getElementById(id);
   const KINDS = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm", "video/mp4"];
-  const COUNTDOWN = 3; // seconds, to come to rest
+  const COUNTDOWN = 3; // seconds, to get ready
   const LONGEST = 60; // seconds
   let stream = null;
   let recorder = null;
   let ticking = 0;
-  let clip = null; // what is under review
-  let length = 0; // its seconds
+  let clip = null; // the recording under review
+  let length = 0; // its length in seconds
   let source = "";
 
   // -- the camera ---------------------------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ globalThis.recording = ({ done, problem }) => {
       return problem(say("translate.camera_busy", { why: error.name }));
     }
     $("live").srcObject = stream;
-    stream.getVideoTracks()[0].addEventListener("ended", off); // pulled out
+    stream.getVideoTracks()[0].addEventListener("ended", off); // camera unplugged
     forget();
     $("ways").hidden = true; // one thing at a time
     $("recorder").hidden = false;
@@ -53,7 +53,7 @@ globalThis.recording = ({ done, problem }) => {
     $("recorder").classList.remove("on");
     recorder = null;
   };
-  // once a second: what is left before the start, then how long it runs
+  // once per second: seconds until the start, then seconds recorded
   const count = (from, by, until, then) => {
     let seconds = from;
     const show = () => { $("clock").textContent = say("translate.seconds", { seconds }); };
@@ -103,7 +103,7 @@ globalThis.recording = ({ done, problem }) => {
     $("review").hidden = true;
     $("ways").hidden = false;
   };
-  // A recorder does not know the end when it writes the head: only having looked there does the browser know it
+  // A recorder writes the header before it knows the length: the browser learns it only by seeking to the end
   const measured = () => new Promise((known) => {
     const found = () => { if (Number.isFinite(player.duration)) { player.ondurationchange = null; known(player.duration); } };
     player.ondurationchange = found;
@@ -116,9 +116,9 @@ globalThis.recording = ({ done, problem }) => {
     source = URL.createObjectURL(file);
     const known = measured();
     player.src = source;
-    length = Math.floor(100 * await known) / 100; // no player rounds beyond the end
+    length = Math.floor(100 * await known) / 100; // rounded down, so that no player goes beyond the end
     if (clip !== file) return;
-    if (!length) return done(file, null); // it cannot be played here, and so not cut
+    if (!length) return done(file, null); // it cannot be played here, so it cannot be trimmed
     for (const id of ["from", "to"]) $(id).max = length;
     $("from").value = 0;
     $("to").value = length;
@@ -144,7 +144,7 @@ globalThis.recording = ({ done, problem }) => {
     marks();
   };
   for (const id of ["from", "to"]) $(id).addEventListener("input", () => cut(id));
-  player.addEventListener("timeupdate", () => { // plays what is left of it, again and again
+  player.addEventListener("timeupdate", () => { // plays the selected part in a loop
     if (!player.paused && player.currentTime >= Number($("to").value)) player.currentTime = Number($("from").value);
   });
   player.addEventListener("ended", () => { player.currentTime = Number($("from").value); player.play(); });

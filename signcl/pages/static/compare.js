@@ -1,7 +1,7 @@
-// Clips that play in their windows, and the order of the sentences; the page is whole without it.
+// Plays the clips, and sorts the sentences; the page works without this script.
 (() => {
   "use strict";
-  const EVERY = 80; // milliseconds a frame: time is not that of the video, whose frames are thinned
+  const EVERY = 80; // milliseconds per frame: not the speed of the video, since only some of its frames are here
   for (const clip of document.querySelectorAll(".clip[data-count]")) {
     const [count, columns, rows] = ["count", "columns", "rows"].map((name) => Number(clip.dataset[name]));
     const picture = clip.querySelector("img");

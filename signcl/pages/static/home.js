@@ -1,4 +1,4 @@
-// The front page: what this server has, and the command that makes what it has not.
+// The front page: what this server offers, and the command that makes what is missing.
 (async () => {
   "use strict";
   const site = await (await fetch("/api/site")).json();

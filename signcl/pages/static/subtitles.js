@@ -1,4 +1,4 @@
-// Subtitles on a time line: blocks to drag, fields to type into, saved as a whole into the file that they came from.
+// Subtitles on a time line: blocks to drag, and fields to type into. They are saved as a whole to their file.
 (async () => {
   "use strict";
   const $ = (id) => document.getElementById(id);
@@ -24,7 +24,7 @@
     const hours = Math.floor(ms / 3_600_000);
     return `${hours ? `${hours}:` : ""}${two(Math.floor(ms / 60_000) % 60)}:${two(Math.floor(ms / 1000) % 60)}.${String(ms % 1000).padStart(3, "0")}`;
   };
-  const parsed = (text) => { // 75.5, 1:15.5 or 0:01:15,500 as seconds; NaN where it is none
+  const parsed = (text) => { // 75.5, 1:15.5 or 0:01:15,500 as seconds; NaN if it is not a time
     const parts = text.trim().replace(",", ".").split(":");
     if (parts.length > 3 || !parts.every((part) => /^\d+(\.\d+)?$/.test(part))) return NaN;
     return round(parts.reduce((sum, part) => 60 * sum + Number(part), 0));
@@ -35,7 +35,7 @@
   let kept = ""; // what the file holds
   const past = []; // states before each change
   let chosen = -1;
-  let zoom = 60; // pixels a second
+  let zoom = 60; // pixels per second
   const film = $("film");
 
   const get = async (path, options) => {
@@ -87,7 +87,7 @@
     chosen = cues.indexOf(one);
   };
   const touched = (cue) => { cue.confidence = null; };
-  // a change of some cues as a whole: `change` is given the list; what it returns is chosen afterwards
+  // change several cues at once: `change` edits the list and returns the cue to select
   const edit = (change) => {
     remember();
     const one = change();
@@ -110,7 +110,7 @@
       const body = `{"version":${JSON.stringify(version)},"cues":${sent}}`;
       const answer = await get("/api/subtitles", { method: "POST", headers: { "content-type": "application/json" }, body });
       version = answer.version;
-      if (packed() === sent) taken(answer); // nothing was typed meanwhile
+      if (packed() === sent) taken(answer); // nothing was changed meanwhile
       else kept = sent;
       draw();
       tell(say("subtitles.saved", { file: answer.file }));
@@ -141,7 +141,7 @@
       block.title = `${clock(cue.start)}–${clock(cue.stop)} ${cue.text}`;
       block.setAttribute("aria-label", say("subtitles.block", { number: number + 1, start: clock(cue.start), stop: clock(cue.stop), text: cue.text }));
       if (number === chosen) block.setAttribute("aria-current", "true");
-      block.tabIndex = number === Math.max(0, chosen) ? 0 : -1; // one stop of Tab; arrows lead on
+      block.tabIndex = number === Math.max(0, chosen) ? 0 : -1; // one Tab stop; arrow keys move on
       placed(block, cue);
       parts.push(block);
     });
@@ -169,7 +169,7 @@
   film.addEventListener("loadedmetadata", () => blocks());
 
   let drag = null;
-  const EDGE = 8; // pixels at either end of a block that move that end alone
+  const EDGE = 8; // pixels at either end of a block that move only that end
   $("track").addEventListener("pointerdown", (event) => {
     const block = event.target.closest(".block");
     if (!block) {
@@ -202,7 +202,7 @@
     if (!far) seek(cue.start);
   });
   $("track").addEventListener("pointercancel", () => { drag = null; draw(); });
-  // one end, or both, by some seconds from where they were; never out of order
+  // move one end, or both, by some seconds, without changing the order
   const moved = (cue, side, start, stop, by) => {
     const step = side === "stop" ? by : Math.max(by, -start);
     if (side !== "stop") cue.start = round(side === "both" ? start + step : Math.min(start + step, stop - SHORTEST));
@@ -319,7 +319,7 @@
     };
     film.addEventListener("timeupdate", until);
   };
-  const shown = (both = true) => { // bring the chosen one into view
+  const shown = (both = true) => { // scroll the selected cue into view
     const block = $("track").querySelector(".block.at");
     if (block) {
       const [left, width] = [block.offsetLeft, $("line").clientWidth];
@@ -328,7 +328,7 @@
     if (both) $("cues").children[chosen]?.scrollIntoView({ block: "nearest" });
   };
   const draw = () => {
-    // the one who types into a field, and has just left it for another, goes on there
+    // keep the focus in the field that the user has just moved to
     const active = document.activeElement;
     const row = active?.closest?.("#cues > li");
     const place = row ? [[...$("cues").children].indexOf(row), [...row.querySelectorAll("input, textarea, button")].indexOf(active)] : null;
@@ -360,7 +360,7 @@
     const key = event.key.toLowerCase();
     if (key === "s") {
       event.preventDefault();
-      document.activeElement?.blur?.(); // what is being typed counts
+      document.activeElement?.blur?.(); // include the text being typed
       save();
     } else if (key === "z" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName)) {
       event.preventDefault();

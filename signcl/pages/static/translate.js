@@ -1,4 +1,4 @@
-// A clip goes up, its stages are shown, then the sentence beside the clip; one clip after another.
+// Uploads one clip after another, shows its stages, then the sentence next to the clip.
 (async () => {
   "use strict";
   const $ = (id) => document.getElementById(id);
@@ -49,7 +49,7 @@
     return fields;
   };
   const reason = (status, text) => {
-    try { return JSON.parse(text).error; } catch { return say("translate.status", { status }); } // not JSON: the status must do
+    try { return JSON.parse(text).error; } catch { return say("translate.status", { status }); } // not JSON: show the status
   };
 
   // -- one result ---------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@
     const source = URL.createObjectURL(file);
     Object.assign(player, { controls: true, muted: true, playsInline: true, loop: !part, preload: "auto" });
     player.setAttribute("aria-label", say("translate.playback", { name: file.name }));
-    player.addEventListener("error", () => { URL.revokeObjectURL(source); strip(); }); // a kind that browsers do not play
+    player.addEventListener("error", () => { URL.revokeObjectURL(source); strip(); }); // a format that the browser cannot play
     player.src = part ? `${source}#t=${part.start},${part.stop}` : source;
     left.replaceChildren(player, cut);
   };
@@ -130,7 +130,7 @@
     if (text) right.append(text.closest("details"));
   };
 
-  // -- keeping a clip, where its signer agrees ----------------------------------------------------------------------
+  // -- keeping a clip, if its signer agrees -------------------------------------------------------------------------
   const keeping = (shown, sentence) => {
     const box = make("details", "keep");
     const fields = make("form");

@@ -7,5 +7,5 @@ globalThis.say = (() => {
     return table[key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
   };
 })();
-// A number as the reader's language writes it.
+// A number in the format of the reader's language.
 globalThis.inWords = (value, places = 0) => value.toLocaleString(document.documentElement.lang, { minimumFractionDigits: places, maximumFractionDigits: places });

@@ -1,4 +1,4 @@
-"""From frames to features: the frame encoders, their training augmentation, and the loading of published weights."""
+"""Frame encoders, which map frames to features, their training augmentation, and the loading of published weights."""
 
 from signcl.systems.encoders.augment import augment
 from signcl.systems.encoders.by_name import OF_FEATURES, VISUALS, build_frame_encoder, build_visual

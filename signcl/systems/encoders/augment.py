@@ -1,6 +1,6 @@
-"""Training augmentation of frames, drawn once per clip, so that signing stays smooth from frame to frame.
+"""Training augmentation of frames, sampled once per clip, so that motion stays smooth from frame to frame.
 
-Everything runs on the device of the frames, in one sampling pass over the batch.
+Everything runs on the device of the frames, with one grid_sample over the batch.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def augment(
     generator: torch.Generator | None = None,
     settings: AugmentRecipe | None = None,
 ) -> Tensor:
-    """Turn, scale, shift and recolour frames, every frame of a clip alike.
+    """Rotate, scale, shift and recolour frames, with the same parameters for all frames of a clip.
 
     Args:
         inputs: uint8 RGB. [N, H, W, 3]
         clip_index: clip of each frame, 0..num_clips-1. [N] long
         num_clips: B.
-        generator: of any device; equal generators give equal frames. None draws from torch's own.
-        settings: kinds and sizes; None: those of a recipe, with the released probability of 0.5.
+        generator: on any device; equal generators give equal frames. None: torch's default generator.
+        settings: kinds and strengths; None: the recipe's defaults, with the released probability of 0.5.
 
     Returns:
-        uint8 RGB; pixels from beyond the edge repeat the edge. [N, H, W, 3]
+        uint8 RGB; edge pixels are repeated beyond the edge. [N, H, W, 3]
 
     Raises:
-        ValueError: inputs that are no uint8 frames.
+        ValueError: inputs are not uint8 frames.
     """
     if inputs.ndim != 4 or inputs.shape[-1] != 3 or inputs.dtype != torch.uint8:
         raise ValueError(
@@ -56,7 +56,7 @@ def augment(
     mirror = 1 - 2 * on[:, 5] if settings.flip else torch.ones_like(size)
     shift = (draws[:, 11:13] * 2 - 1) * on[:, 2:3] * settings.translate * 2  # grid_sample counts in half sides
 
-    # From a place in the output to one in the input, both relative to the centre, in pixels: turn, then half sides.
+    # Map output positions to input positions, relative to the centre: rotate in pixels, then convert to half sides.
     cos, sin = angle.cos() / size, angle.sin() / size
     turn = torch.stack([torch.stack([cos * mirror, -sin], -1), torch.stack([sin * mirror, cos], -1)], -2)  # [B, 2, 2]
     halves = torch.tensor([width / 2, height / 2], device=inputs.device)
@@ -71,7 +71,7 @@ def augment(
 
 
 def _recolour(images: Tensor, clip_index: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Contrast about the clip's own mean, then brightness. `brightness`, `contrast` are changes of the factor [B]."""
+    """Scale the contrast around the clip's mean, then the brightness, by 1 + `contrast` and 1 + `brightness` [B]."""
     clips = len(brightness)
     frames = torch.zeros(clips, device=images.device).index_add_(0, clip_index, torch.ones_like(images[:, 0, 0, 0]))
     sums = torch.zeros(clips, device=images.device).index_add_(0, clip_index, images.mean(dim=(1, 2, 3)))

@@ -1,4 +1,4 @@
-"""From the name in a recipe to a frame encoder with random weights."""
+"""Builds a frame encoder with random weights from its name in a recipe."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def build_frame_encoder(config: Any, feature_dim: int | None, described: Mapping
     Args:
         config: a `signcl.systems.base.SystemConfig`.
         feature_dim: size of pre-extracted features, or None when the corpus gives pixels.
-        described: the configuration of a published network, as a run folder keeps it.
+        described: the configuration of a published network, as saved in a run folder.
 
     Raises:
-        ValueError: an encoder of pixels for a corpus of features, or the other way round.
+        ValueError: a pixel encoder for a corpus of features, or vice versa.
     """
     return build_visual(
         config.visual,
@@ -61,19 +61,19 @@ def build_visual(
     described: Mapping[str, Any] | None = None,
     weights: str = "",
 ) -> nn.Module:
-    """The frame encoder of that name.
+    """Build the frame encoder with this name.
 
     Args:
-        name: one of `VISUALS`: small_cnn, the ResNets, i3d, dinov2 take pixels; feature_mlp, feature_streams, identity
-            take features, pose_stream and part_graphs key points.
-        feature_dim: size of the pre-extracted features, for the last five.
-        dim: size of a feature, for small_cnn, feature_mlp, feature_streams (of each source), pose_stream and
-            part_graphs; the others have their own.
-        chunk: frames of pixels encoded at a time, see `ResNet`.
-        i3d: windows, width and channels of i3d; None takes the published ones.
-        dinov2: size and adapters of dinov2; None is the tiny size.
+        name: one of `VISUALS`. small_cnn, the ResNets, i3d and dinov2 take pixels; feature_mlp, feature_streams and
+            identity take features; pose_stream and part_graphs take key points.
+        feature_dim: size of the pre-extracted features or key points.
+        dim: size of a feature for small_cnn, feature_mlp, feature_streams (per source), pose_stream and part_graphs;
+            the others have a fixed size.
+        chunk: frames encoded at a time, for pixel encoders; see `ResNet`.
+        i3d: windows, width and channels of i3d; None: as published.
+        dinov2: size and adapters of dinov2; None: the tiny size.
         streams: sizes and fusion of feature_streams.
-        described, weights: where a dinov2 has its sizes from, see `DINOv2Config.sizes`.
+        described, weights: sources of the sizes of a dinov2, see `DINOv2Config.sizes`.
 
     Raises:
         ValueError: an unknown name, or a name that does not fit the inputs.

@@ -1,7 +1,7 @@
-"""DINOv2: a frozen vision transformer with low-rank adapters in its last blocks; the class token is the frame's vector.
+"""DINOv2: a frozen vision transformer with low-rank adapters in its last blocks; its class token is the feature.
 
-Published weights come under transformers' names (a folder or hub id, see `load_published_dinov2`) or under those of
-the original release (`dinov2_vits14_pretrain.pth`), which `load_dinov2` maps name by name.
+Published weights have transformers' tensor names (a folder or hub id, see `load_published_dinov2`) or those of the
+original release (`dinov2_vits14_pretrain.pth`), which `load_dinov2` maps.
 """
 
 from __future__ import annotations
@@ -40,30 +40,29 @@ DINOV2_SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Keyword arguments of transformers' Dinov2Config: a size for CPU, and the published ViT-S/14, ViT-B/14, ViT-L/14."""
 GRID_OFFSET = 0.1
-"""Rows and columns by which the first release of DINOv2 enlarges a grid of positions before it is interpolated."""
-LORA_SPREAD = 0.02  # standard deviation of the thin matrices that start at random, as Sign2GPT has it
+"""Rows and columns that the first release of DINOv2 adds to the target grid before interpolating positions."""
+LORA_SPREAD = 0.02  # standard deviation of the randomly initialised low-rank matrices, as in Sign2GPT
 
 
 @dataclass(frozen=True)
 class DINOv2Config:
-    """visual=dinov2: its size and its adapters."""
+    """Size and adapters of visual=dinov2."""
 
     vit: Literal["tiny", "small", "base", "large"] = "tiny"
-    """Its size where neither a folder nor a hub id of weights says it; small is the published ViT-S/14."""
+    """Size, if the weights are not a folder or hub id that defines it; small is the published ViT-S/14."""
     lora_rank: int = bounded(4, low=0, high=4096)
-    """0 leaves it frozen."""
+    """Rank of LoRA; 0: fully frozen."""
     lora_alpha: float = bounded(4.0, above=0, high=1e6)
     lora_dropout: float = bounded(0.1, low=0, below=1)
     lora_blocks: int = bounded(3, low=0, high=1000)
-    """The last blocks that are adapted."""
+    """Number of last blocks with adapters."""
 
     def sizes(self, described: Mapping[str, Any] | None, weights: str) -> dict[str, Any]:
-        """Keyword arguments of transformers' Dinov2Config: from the run, from the published folder, or by `vit`.
-
-        A file of tensors alone (.pth, .safetensors) says no size: then `vit` does.
+        """Keyword arguments of transformers' Dinov2Config: from the run, from the published folder, or from `vit`. A
+        plain tensor file (.pth, .safetensors) does not define the size, so `vit` does.
 
         Args:
-            described: as a run folder keeps it.
+            described: the configuration saved in a run folder.
             weights: `model.visual_weights`.
         """
         name = weights.removeprefix("pretrained:")
@@ -73,7 +72,7 @@ class DINOv2Config:
             return dict(DINOV2_SIZES[self.vit])
         found = read_published_config(name, "model.visual_weights")
         if found.model_type != "dinov2":
-            raise ValueError(f"model.visual_weights: {name} is a {found.model_type}, and dinov2 is needed")
+            raise ValueError(f"model.visual_weights: needs a dinov2, but {name} is a {found.model_type}")
         sizes: dict[str, Any] = found.to_dict()
         return sizes
 
@@ -81,10 +80,10 @@ class DINOv2Config:
 class AdaptedAttention(nn.Module):
     """The attention of a DINOv2 block with LoRA: one product for query, key and value together, one for the output.
 
-    6 * rank * width parameters beside those of the block, which keep their names.
+    It has 6 * rank * width parameters besides those of the block, whose names do not change.
 
     Args:
-        attention: transformers' Dinov2Attention, whose maps are taken over.
+        attention: transformers' Dinov2Attention, whose linear layers are reused.
         rank, alpha, dropout: see `signcl.systems.parts.lora.LowRank`.
     """
 
@@ -100,7 +99,7 @@ class AdaptedAttention(nn.Module):
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, None]:
-        """[B, L, width] -> the same; None in place of the weights that transformers' own gives."""
+        """[B, L, width] -> [B, L, width], and None instead of the attention weights that transformers returns."""
         maps = (self.q_proj, self.k_proj, self.v_proj)
         parts = zip(maps, self.lora_qkv(hidden_states).chunk(3, dim=2))
         query, key, value = (
@@ -113,10 +112,10 @@ class AdaptedAttention(nn.Module):
 
 
 class AdaptedMLP(nn.Module):
-    """The feed-forward part of a DINOv2 block with LoRA in both maps: 2 * rank * (width + hidden) parameters.
+    """The feed-forward part of a DINOv2 block with LoRA in both layers: 2 * rank * (width + hidden) more parameters.
 
     Args:
-        mlp: transformers' Dinov2MLP, whose maps are taken over.
+        mlp: transformers' Dinov2MLP, whose linear layers are reused.
         rank, alpha, dropout: see `signcl.systems.parts.lora.LowRank`.
     """
 
@@ -128,29 +127,29 @@ class AdaptedMLP(nn.Module):
         self.lora_fc2 = LowRank(hidden, width, rank, alpha=alpha, dropout=dropout, spread=LORA_SPREAD)
 
     def forward(self, hidden_state: Tensor) -> Tensor:
-        """[B, L, width] -> the same"""
+        """[B, L, width] -> [B, L, width]"""
         hidden = self.activation(self.fc1(hidden_state) + self.lora_fc1(hidden_state))
         changed: Tensor = self.fc2(hidden) + self.lora_fc2(hidden)
         return changed
 
 
 class DINOv2(Pixels):
-    """DINOv2 without its own head. ViT-S/14 has 22,056,576 parameters, none of which is trained.
+    """DINOv2 without its head. ViT-S/14 has 22,056,576 parameters, all frozen.
 
-    LoRA stands in the attention and the feed-forward part of the last `lora_blocks` blocks: rank * (6 * width + 2 *
-    (width + hidden)) parameters a block, 73,728 in all at the published rank 4, width 384, hidden 1536 and 3 blocks.
+    LoRA adapts the attention and the feed-forward part of the last `lora_blocks` blocks: rank * (6 * width + 2 * (width
+    + hidden)) parameters per block, 73,728 in total at the published rank 4, width 384, hidden 1536 and 3 blocks.
 
-    Positions of a picture that has not the trained size are interpolated as in the first release: by the factor
-    (grid + 0.1) / trained grid. transformers takes the exact factor, which moves every position a little.
+    For pictures that do not have the trained size, positions are interpolated as in the first release, with scale (grid
+    + 0.1) / trained grid. transformers uses the exact scale, which shifts every position slightly.
 
     Args:
         config: keyword arguments of transformers' Dinov2Config, e.g. a row of `DINOV2_SIZES`.
-        lora_blocks: how many of the last blocks have adapters.
-        lora_rank, lora_alpha, lora_dropout: see `signcl.systems.parts.lora.LowRank`; rank 0 leaves all frozen.
+        lora_blocks: number of last blocks with adapters.
+        lora_rank, lora_alpha, lora_dropout: see `signcl.systems.parts.lora.LowRank`; rank 0: fully frozen.
         chunk: frames encoded at a time, see `ResNet`.
 
     Raises:
-        ValueError: more blocks with adapters than there are, or blocks that LoRA is not known for.
+        ValueError: more adapted blocks than the model has, or blocks that LoRA does not support.
 
     Source: Sign2GPT (ICLR 2024): ViT-S/14, rank 4, alpha 4, dropout 0.1, 3 blocks; equal to the released code
     (tests/references/pgp.safetensors).
@@ -183,7 +182,7 @@ class DINOv2(Pixels):
         for layer in list(self.vit.encoder.layer)[blocks - lora_blocks :] if lora_rank else ():
             if not hasattr(layer.mlp, "fc1"):
                 raise ValueError(
-                    f"model.dinov2.lora_rank: LoRA needs feed-forward parts of two linear maps, and this DINOv2 has "
+                    f"model.dinov2.lora_rank: LoRA needs feed-forward parts of two linear layers, but this DINOv2 has "
                     f"{type(layer.mlp).__name__}; set it to 0"
                 )
             layer.attention = AdaptedAttention(layer.attention, lora_rank, lora_alpha, lora_dropout)
@@ -193,7 +192,7 @@ class DINOv2(Pixels):
     def of(
         cls, config: DINOv2Config, chunk: int | None, described: Mapping[str, Any] | None = None, weights: str = ""
     ) -> DINOv2:
-        """With the values of a recipe; `described` and `weights` as of `DINOv2Config.sizes`."""
+        """Build from the values of a recipe; `described` and `weights` as in `DINOv2Config.sizes`."""
         return cls(
             config.sizes(described, weights),
             lora_blocks=config.lora_blocks,
@@ -204,7 +203,7 @@ class DINOv2(Pixels):
         )
 
     def described(self) -> dict[str, Any]:
-        """The configuration, for the run folder."""
+        """The configuration to save in the run folder."""
         described: dict[str, Any] = self.config.to_dict()
         return described
 
@@ -221,7 +220,8 @@ class DINOv2(Pixels):
 
 
 def _positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Positions of the class token and of a grid of patches. [1, 1 + trained patches, D] -> [1, 1 + patches, D]"""
+    """Interpolate the positions of the patches; the class token's is kept. [1, 1 + trained patches, D] ->
+    [1, 1 + patches, D]"""
     trained = round((table.shape[1] - 1) ** 0.5)
     if grid == (trained, trained):
         return table
@@ -232,7 +232,7 @@ def _positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def load_published_dinov2(encoder: DINOv2, source: str) -> str:
-    """The weights of a published DINOv2: a folder or hub id as transformers has it, or a file of the first release."""
+    """Load a published DINOv2: a transformers folder or hub id, or a file of the first release."""
     name = source.removeprefix("pretrained:")
     if is_weight_file(name):
         return load_dinov2(encoder, read_tensors(source, "model.visual_weights"))
@@ -242,16 +242,16 @@ def load_published_dinov2(encoder: DINOv2, source: str) -> str:
 
 
 def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
-    """Load published weights into `encoder`, all or nothing; the adapters keep what they have.
+    """Load published weights into `encoder`, all or nothing; the adapters stay unchanged.
 
     Args:
-        state: a state dict under today's transformers names, or under those of the original release.
+        state: a state dict with current transformers names or those of the original release.
 
     Returns:
-        What became of every tensor, in a line.
+        One line: what happened to every tensor.
 
     Raises:
-        ValueError: a tensor that is missing, unknown or of another shape.
+        ValueError: a tensor is missing, unknown or has the wrong shape.
     """
     own = encoder.vit.state_dict()
     here = published_names(list(own))
@@ -267,16 +267,16 @@ def load_dinov2(encoder: DINOv2, state: Mapping[str, Tensor]) -> str:
         problems = [f"{n} is missing" for n in missing[:2]] + [f"{n} is unknown" for n in strange[:2]] + wrong[:2]
         raise ValueError(
             f"model.visual_weights: {len(missing) + len(strange) + len(wrong)} tensors do not fit this DINOv2, first "
-            f"{'; '.join(problems)}; set model.dinov2.vit to the size that the checkpoint has"
+            f"{'; '.join(problems)}; set model.dinov2.vit to the size of the checkpoint"
         )
     encoder.vit.load_state_dict({**own, **{here[name]: value for name, value in given.items()}})
     return f"{len(given)} DINOv2 tensors loaded ({'original' if original else 'transformers'} names), all accounted for"
 
 
 def dinov2_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of facebookresearch/dinov2 under transformers' names; its query, key and value stand in one matrix.
+    """Rename tensors of facebookresearch/dinov2 to transformers' names and split its joint query-key-value matrix.
 
-    Adapters of the released Sign2GPT, which stand in the same blocks, get the names of ours.
+    Adapters of the released Sign2GPT, which are in the same blocks, are renamed to ours.
     """
     found: dict[str, Tensor] = {}
     outer = {

@@ -1,4 +1,4 @@
-"""Features of several published encoders, side by side in a row, as a frame encoder: a linear map of each, fused."""
+"""A frame encoder for the concatenated features of several published encoders: one linear map per source, fused."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ __all__ = ["FeatureStreams", "StreamsConfig"]
 
 @dataclass(frozen=True)
 class StreamsConfig:
-    """visual=feature_streams: what stands side by side in a row of features (a list in `corpus.features`)."""
+    """visual=feature_streams: the sources concatenated in a row of features (a list in `corpus.features`)."""
 
     sizes: list[int] = bounded([], low=1, high=1_000_000)
-    """Numbers of each source in a row, in the order of `corpus.features`, e.g. [2048, 1024]. Empty: one source."""
+    """Size of each source, in the order of `corpus.features`, e.g. [2048, 1024]. Empty: one source."""
     fusion: Literal["apart", "gated"] = "apart"
-    """apart: side by side. gated: their sum, each number weighed by a softmax over the sources that all of them
-    decide; all of size visual_dim."""
+    """apart: concatenate the mapped sources. gated: sum them, each element weighted by a softmax over the sources that
+    depends on all of them. Each mapped source has size visual_dim."""
     norm: bool = field(default=False)
-    """Layer norm of each source first, for encoders whose features differ in scale."""
+    """Apply layer norm to each source first, for encoders whose features differ in scale."""
 
 
 class FeatureStreams(nn.Module):
-    """Rows of features in which several sources stand side by side: x = [x_1, ..., x_n].
+    """Encodes rows in which the features of several sources are concatenated: x = [x_1, ..., x_n].
 
-    Each has a linear map y_i = W_i x_i + b_i to `dim` numbers. apart: [y_1, ..., y_n]. gated: the sum over i of g_i *
-    y_i, for every number of a row, with g = softmax over i of (V_i [y_1, ..., y_n] + c_i).
+    Each source has a linear map y_i = W_i x_i + b_i to size `dim`. apart: [y_1, ..., y_n]. gated: the elementwise sum
+    over i of g_i * y_i, with g = softmax over i of (V_i [y_1, ..., y_n] + c_i).
 
-    sum of (size_i + 1) dim parameters, gated n dim (n dim + 1) more, norm 2 sum of size_i more.
+    It has sum_i (size_i + 1) dim parameters; gated adds n dim (n dim + 1), norm adds 2 sum_i size_i.
 
     Args:
-        sizes: of the sources.
-        dim: of each after its map.
+        sizes: sizes of the sources.
+        dim: size of each mapped source.
         fusion: apart or gated.
-        norm: layer norm of each source first.
+        norm: apply layer norm to each source first.
 
-    Source: SpaMo has a linear map of each source. SIGNET (2026) fuses experts by gates; its gate is not published in a
-    form that we have seen, so this is a plain one.
+    Source: SpaMo has a linear map per source. SIGNET (2026) fuses experts with gates; we have not found its gate
+    published in detail, so this is a plain one.
     """
 
     def __init__(self, sizes: Sequence[int], dim: int, *, fusion: str = "apart", norm: bool = False) -> None:
@@ -59,10 +59,10 @@ class FeatureStreams(nn.Module):
 
     @classmethod
     def of(cls, config: StreamsConfig, feature_dim: int, dim: int) -> FeatureStreams:
-        """With the values of a recipe.
+        """Build from the values of a recipe.
 
         Raises:
-            ValueError: sizes that do not add up to the features of the corpus.
+            ValueError: the sizes do not add up to the feature size of the corpus.
         """
         sizes = config.sizes or [feature_dim]
         if sum(sizes) != feature_dim:

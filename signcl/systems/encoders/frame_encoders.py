@@ -1,6 +1,6 @@
-"""Frame encoders: packed frames in, one vector per frame out (the features that SignCL and density look at).
+"""Frame encoders: map packed frames to one vector per frame, the features that SignCL and density use.
 
-Pixels come as uint8 RGB and are normalized here, on whatever device they are; pre-extracted features come as floats.
+Pixels are uint8 RGB and are normalized here, on their device; pre-extracted features are floats.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RESNET_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 
 
 
 class Pixels(nn.Module):
-    """What encoders of pixels share: the door, the normalization, and passing frames in chunks."""
+    """Base of pixel encoders: input checks, normalization and encoding in chunks."""
 
     dim: int
     draws = False
-    """Something in it is drawn (dropout), so that a recomputation must draw the same again."""
+    """Whether it uses random numbers (dropout), which a recomputation must reproduce."""
 
     def __init__(self, chunk: int | None) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Pixels(nn.Module):
         self.chunk = chunk
         self.mean: Tensor
         self.scale: Tensor
-        # not persistent: constants are no weights, so no checkpoint has to carry them
+        # not persistent: constants need not be in checkpoints
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def _encode(self, images: Tensor) -> Tensor:
-        """Normalized images to features. [n, 3, H, W] -> [n, dim]"""
+        """Encode normalized images. [n, 3, H, W] -> [n, dim]"""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Pixels(nn.Module):
             )
         if self.chunk is None or len(inputs) <= self.chunk:
             return self._from_pixels(inputs)
-        parts = inputs.tensor_split(-(-len(inputs) // self.chunk))  # even parts: no tiny last one for the batch norm
+        parts = inputs.tensor_split(-(-len(inputs) // self.chunk))  # equal chunks: batch norm gets no tiny last one
         if not (torch.is_grad_enabled() and self.training):
             return torch.cat([self._from_pixels(part) for part in parts])
         return torch.cat([recomputed(self, self._from_pixels, part, draws=self.draws) for part in parts])
@@ -69,8 +69,8 @@ class Pixels(nn.Module):
         return self._encode(self.normalized(inputs))
 
     def normalized(self, inputs: Tensor) -> Tensor:
-        """Pixels as the network takes them, in the working precision. [n, H, W, 3] -> [n, 3, H, W]"""
-        images = inputs.permute(0, 3, 1, 2)  # a view whose memory already is channels_last: 1.3 x faster on CPU
+        """Normalize pixels for the network, in its precision. [n, H, W, 3] -> [n, 3, H, W]"""
+        images = inputs.permute(0, 3, 1, 2)  # a view that is already channels_last in memory: 1.3 x faster on CPU
         shift, factor = -self.mean * self.scale, self.scale
         if not inputs.is_floating_point():
             images, factor = images.to(self.mean.dtype), factor / 255
@@ -82,11 +82,11 @@ class Pixels(nn.Module):
 
 
 def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor, draws: bool = False) -> Tensor:
-    """`encode(*inputs)`, its activations thrown away and computed again in the backward pass.
+    """Compute `encode(*inputs)` with activation checkpointing: activations are recomputed in the backward pass.
 
     Args:
-        module: whose batch norms must not count the inputs twice.
-        draws: it draws random numbers, which must be the same the second time.
+        module: the module whose batch norms must not count the inputs twice.
+        draws: `encode` uses random numbers, which must be the same the second time.
     """
     contexts = lambda: (nullcontext(), _norm_statistics_kept(module))  # noqa: E731
     features: Tensor = checkpoint(encode, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=contexts)
@@ -95,7 +95,7 @@ def recomputed(module: nn.Module, encode: Callable[..., Tensor], *inputs: Tensor
 
 @contextmanager
 def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """The recomputation must not move the running statistics of batch norm a second time."""
+    """Keep the running statistics of batch norm unchanged during recomputation."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -108,15 +108,15 @@ def _norm_statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 class SmallCNN(Pixels):
-    """Four strided convolutions and a 4 x 4 map, for CPU and frames of 48 to 96 pixels. 0.18 M parameters at dim 128.
+    """Four strided convolutions and a 4 x 4 map, for CPUs and frames of 48 to 96 pixels. 0.18 M parameters at dim 128.
 
-    Group norm, not batch norm: a batch of one short clip is as good as any. The map keeps where in the frame
-    something is (a mean over the frame would lose the place of the hands).
+    It uses group norm instead of batch norm, so it also works with one short clip per batch. The map keeps spatial
+    positions (a mean over the frame would lose where the hands are).
 
     Args:
         dim: size of a feature.
-        channels: of the four convolutions; multiples of 8.
-        chunk: frames encoded at a time (recomputed in the backward pass); None takes all.
+        channels: channels of the four convolutions; multiples of 8.
+        chunk: frames encoded at a time (recomputed in the backward pass); None: all.
     """
 
     def __init__(
@@ -138,15 +138,15 @@ class SmallCNN(Pixels):
 
 
 class ResNet(Pixels):
-    """ResNet without its classifier: the mean over the last map, 512 numbers per frame; 2048 from depth 50 on.
+    """ResNet without its classifier: the mean over the last map, of size 512, or 2048 from depth 50 on.
 
     From depth 50 on its blocks are bottlenecks (1 x 1, 3 x 3, 1 x 1), with the stride in the 3 x 3 as in torchvision.
 
     Args:
         depth: 18 (11,176,512 parameters), 34 (21,284,672), 50 (23,508,032) or 101 (42,500,160).
-        chunk: frames encoded at a time, so that memory does not grow with the clip: in training each chunk is
-            recomputed in the backward pass, and its batch norm sees the statistics of that chunk only (in
-            evaluation chunks change nothing).
+        chunk: frames encoded at a time, so that memory does not grow with the clip. In training each chunk is
+            recomputed in the backward pass and batch norm uses the statistics of that chunk only; in evaluation chunks
+            do not change the result.
 
     Source: paper Table 5 "Resnet w/o fc". Released code: torchvision's resnet18 with ImageNet weights.
     """
@@ -172,7 +172,7 @@ class ResNet(Pixels):
 
 
 class Identity(nn.Module):
-    """Features that were extracted before, as they are.
+    """Pre-extracted features, unchanged.
 
     Args:
         dim: their size.
@@ -183,18 +183,18 @@ class Identity(nn.Module):
         self.dim = dim
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The same rows, checked. [N, dim] -> [N, dim]"""
+        """Check the rows and return them unchanged. [N, dim] -> [N, dim]"""
         return _checked_features(self, inputs, self.dim)
 
 
 class FeatureMLP(nn.Module):
-    """Two rounds of linear, layer norm, ReLU over pre-extracted features, so that SignCL has something to shape.
+    """Two layers of linear, layer norm and ReLU over pre-extracted features, so that SignCL has features to train.
 
-    Sensor units are welcome: each input column is first brought to mean 0 and variance 1, in training by the batch's
-    own frames, afterwards by the running statistics (a column that varies by less than 0.01 stays small).
+    Inputs may have any units: each column is first normalized to mean 0 and variance 1, in training with the statistics
+    of the batch's frames, in evaluation with running statistics (a column that varies by less than 0.01 stays small).
 
     Args:
-        feature_dim: size of an input row (36 for the number signs' sensor glove).
+        feature_dim: size of an input row (36 for the sensor glove of the number signs).
         dim: size of a feature.
     """
 
@@ -223,7 +223,7 @@ def _checked_features(module: nn.Module, inputs: Tensor, dim: int) -> Tensor:
 
 
 def _channels_last(module: Any) -> Any:
-    """Weights in the memory order of the frames (torch's types do not know this argument of `to`)."""
+    """Weights in the memory format of the frames (torch's type stubs lack this argument of `to`)."""
     return module.to(memory_format=torch.channels_last)
 
 

@@ -1,7 +1,7 @@
-"""I3D: windows of frames to one vector each, by the Inception network with time as a third axis.
+"""I3D: encodes each window of frames as one vector, with a 3D Inception network.
 
-Names and shapes of the weights are those of the published PyTorch Inception-I3D, so that checkpoints of Kinetics and
-WLASL load by name. Its classifier (`logits`) is no part of a frame encoder: `signcl.systems.classifier` has its own.
+Names and shapes of the weights are those of the published PyTorch Inception-I3D, so that Kinetics and WLASL checkpoints
+load by name. The frame encoder omits its classifier (`logits`); `signcl.systems.classifier` has its own.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["I3D", "I3DConfig"]
 
 @dataclass(frozen=True)
 class I3DConfig:
-    """visual=i3d: windows of frames through an Inception-I3D."""
+    """visual=i3d: an Inception-I3D over windows of frames."""
 
     window: int = bounded(8, low=1, high=10_000)
-    """Frames of a window. Published: 8 (GASLT); 8, 12 and 16 (TSPNet); 64 for training on isolated signs (WLASL)."""
+    """Frames per window. Published: 8 (GASLT); 8, 12 and 16 (TSPNet); 64 for training on isolated signs (WLASL)."""
     stride: int = bounded(2, low=1, high=10_000)
     """Frames from one window to the next."""
     width_factor: float = bounded(1.0, above=0, high=100)
-    """All channels times this; 1 for published weights, 0.125 trains on a CPU."""
+    """Factor on all channels; 1 for published weights, 0.125 trains on a CPU."""
     channels: Literal["rgb", "bgr"] = "rgb"
-    """Order of the pixels' channels; bgr for checkpoints of the WLASL code, whose loader keeps OpenCV's order."""
+    """Order of the colour channels; bgr for checkpoints of the WLASL code, whose loader keeps OpenCV's order."""
     norm_momentum: float = bounded(0.01, above=0, high=1)
-    """Of the batch norms; 0.1 for short runs, whose running statistics would lag behind the weights."""
+    """Momentum of the batch norms; 0.1 for short runs, where running statistics would lag behind the weights."""
 
 
 STEM = {
@@ -68,24 +68,26 @@ Sides = tuple[int, int, int]
 
 
 class I3D(nn.Module):
-    """Inception-I3D over overlapping windows of each clip: the mean over the last map, 1024 numbers a window.
+    """Inception-I3D over overlapping windows of each clip: the mean over the last map, a vector of 1024 per window.
 
-    A clip of n frames gives (n - window) // stride + 1 windows, all of them inside the clip; one shorter than a window
-    is lengthened by its last frame and gives one. 12,287,264 parameters, weights and batch norms together (published:
-    12.29 M with the classifier left out).
+    A clip of n frames has (n - window) // stride + 1 windows, all inside the clip; a clip shorter than one window is
+    padded with its last frame to one window. 12,287,264 parameters including batch norms (published: 12.29 M without
+    the classifier).
 
     Args:
-        window: frames of a window. Published: 8 (GASLT), 8, 12 and 16 (TSPNet), 64 in training on isolated signs.
+        window: frames per window. Published: 8 (GASLT), 8, 12 and 16 (TSPNet), 64 in training on isolated signs.
         stride: frames from one window to the next; 2 as published.
-        width_factor: all channels times this, for a small network without published weights.
-        channels: order in which the pixels of a frame are read; `bgr` for checkpoints of the WLASL code, whose loader
-            keeps OpenCV's order.
-        norm_momentum: of the batch norms; the published 0.01 needs hundreds of steps until evaluation is as training.
-        chunk: frames encoded at a time, at least one window: in training each chunk is recomputed in the backward pass
-            and its batch norm sees that chunk only; None takes all at once.
+        width_factor: factor on all channels, for a small network without published weights.
+        channels: order of the colour channels; `bgr` for checkpoints of the WLASL code, whose loader keeps OpenCV's
+            order.
+        norm_momentum: momentum of the batch norms; with the published 0.01 the running statistics need hundreds of
+            steps to match the batch statistics.
+        chunk: frames encoded at a time, at least one window. In training each chunk is recomputed in the backward pass
+            and batch norm sees only that chunk; None: all at once.
 
     Source: Carreira and Zisserman 2017; the PyTorch form in the WLASL code (I3D/pytorch_i3d.py). Released code: the
-    mean is an average pool of 2 x 7 x 7, made for 16 frames of 224 pixels; here it takes any size and is equal there.
+    mean is an average pool of 2 x 7 x 7, for 16 frames of 224 pixels; here it works for any size and is equal at
+    that size.
     """
 
     def __init__(
@@ -129,19 +131,19 @@ class I3D(nn.Module):
 
     @classmethod
     def of(cls, config: I3DConfig, chunk: int | None = None) -> I3D:
-        """With the values of a recipe."""
+        """Build from the values of a recipe."""
         return cls(**asdict(config), chunk=chunk)
 
     def num_windows(self, frames: int) -> int:
-        """Windows of a clip of so many frames."""
+        """Number of windows of a clip with this number of frames."""
         return Windows(self.window, self.stride).count(frames)
 
     def feature_lengths(self, lengths: Tensor) -> Tensor:
-        """Windows of clips of so many frames. [B] -> [B]"""
+        """Number of windows of clips with these numbers of frames. [B] -> [B]"""
         return Windows(self.window, self.stride).counts(lengths)
 
     def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """All windows of all clips, zero at padding, and how many each clip has. [B, W, dim], [B]
+        """Encode all windows of all clips: vectors, zero at padding, and windows per clip. [B, W, dim], [B]
 
         Raises:
             ValueError: a batch without pixels.
@@ -161,9 +163,9 @@ class I3D(nn.Module):
         assert isinstance(weight, Tensor)
         if self.channels == "bgr":
             windows = windows.flip(-1)
-        values = windows.permute(0, 4, 1, 2, 3)  # a view whose memory already is channels_last_3d
+        values = windows.permute(0, 4, 1, 2, 3)  # a view that is already channels_last_3d in memory
         values = values * 2 - 1 if windows.is_floating_point() else values.to(weight.dtype) / 127.5 - 1
-        # on a CPU torch 2.13's conv3d leaves parts of a bfloat16 weight gradient unset, so it stays in float32 there
+        # on a CPU, conv3d of torch 2.13 leaves parts of a bfloat16 weight gradient unset, so use float32 there
         exact = torch.autocast("cpu", enabled=False) if values.device.type == "cpu" else nullcontext()
         with exact:
             for name, layer in self.named_children():
@@ -173,7 +175,7 @@ class I3D(nn.Module):
             return values.mean(dim=(2, 3, 4))
 
     def _windows(self, frames: Tensor, index: Tensor) -> Tensor:
-        """Vectors of the windows that `index` names in packed frames. [N, H, W, 3], [M, window] -> [M, dim]"""
+        """Encode the windows given by frame indices into packed frames. [N, H, W, 3], [M, window] -> [M, dim]"""
 
         def encode(frames: Tensor, index: Tensor) -> Tensor:
             gathered = frames.index_select(0, index.flatten()).view(*index.shape, *frames.shape[1:])
@@ -203,7 +205,7 @@ class Unit(nn.Module):
         """[M, before, t, h, w] -> [M, after, t', h', w']"""
         values, padding = _padded(values, self.kernel, self.stride)
         values = F.conv3d(values, self.conv3d.weight, None, self.stride, padding)
-        if self.training and values.numel() == values.shape[1]:  # a single number a channel has no variance
+        if self.training and values.numel() == values.shape[1]:  # one value per channel has no variance
             norm = self.bn
             values = F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:
@@ -212,7 +214,7 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four branches side by side: 1, 1-3, 1-3, pool-1."""
+    """Four parallel branches: 1, 1-3, 1-3, pool-1."""
 
     def __init__(self, before: int, b0: int, b1a: int, b1b: int, b2a: int, b2b: int, b3b: int) -> None:
         super().__init__()
@@ -230,21 +232,21 @@ class Mixed(nn.Module):
 
 
 def _channels_last(module: Any) -> None:
-    """Weights in the memory order of the frames (torch's types do not know this argument of `to`)."""
+    """Weights in the memory format of the frames (torch's type stubs lack this argument of `to`)."""
     module.to(memory_format=torch.channels_last_3d)
 
 
 def _max_pool(values: Tensor, kernel: Sides, stride: Sides) -> Tensor:
-    """TensorFlow's "same" max-pool; what goes in has passed a ReLU, so that padding with 0 is padding with nothing."""
+    """TensorFlow's "same" max-pool; the input has passed a ReLU, so padding with 0 has no effect."""
     values, padding = _padded(values, kernel, stride)
     return F.max_pool3d(values, kernel, stride, padding)
 
 
 def _padded(values: Tensor, kernel: Sides, stride: Sides) -> tuple[Tensor, Sides]:
-    """TensorFlow's "same": ceil(size / stride) positions, an odd zero goes behind.
+    """TensorFlow's "same" padding: ceil(size / stride) output positions; an odd zero goes at the end.
 
     Returns:
-        The values and what the operation is to pad on both sides itself, which saves a copy where both are equal.
+        The values, and the symmetric padding left to the operation, which saves a copy if both sides are equal.
     """
     missing = [
         max(k - (s if size % s == 0 else size % s), 0)

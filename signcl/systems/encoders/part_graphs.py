@@ -1,8 +1,8 @@
-"""A frame encoder of key points: a spatial and temporal graph network for body, hands and face, side by side.
+"""A frame encoder for key points: separate spatial-temporal graph networks for body, hands and face.
 
-The pose branch of Uni-Sign (ICLR 2025), which has its graph networks from CoSign (ICCV 2023), on the rows that
-`signcl.data.poses` makes. Each part passes three graph convolutions frame by frame, hears what the body makes of its
-joint (a hand of its wrist, the face of the nose), and passes three graph convolutions with convolutions over time.
+This is the pose branch of Uni-Sign (ICLR 2025), whose graph networks come from CoSign (ICCV 2023), on rows from
+`signcl.data.poses`. Each part passes three graph convolutions per frame, adds the body's vector of its joint (the wrist
+for a hand, the nose for the face), and passes three graph convolutions with convolutions over time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ KERNEL = 5  # frames of the convolutions over time
 SPATIAL = (0.25, 0.5, 1.0)  # widths of the graph convolutions, as shares of a part's size (64, 128, 256)
 TEMPORAL = 3  # blocks over time
 
-# Of the 68 points of a face (iBUG): every second one of the jaw, the inner lips, the tip of the nose.
+# Indices in the 68 face points of iBUG: every second point of the jaw, the inner lips, the tip of the nose.
 FACE68 = (*((n,) for n in range(0, 17, 2)), *((n,) for n in range(60, 68)), (30,))
 NOSE68, EARS68 = 30, (0, 16)
-# MediaPipe's numbers of the same places; a contour has no tip of the nose: the middle of the inner corners of the eyes.
+# The same points in MediaPipe. Contours have no tip of the nose, so use the middle of the inner corners of the eyes.
 JAW = (127, 132, 172, 150, 152, 379, 397, 361, 356)
 LIPS = (78, 81, 13, 311, 308, 402, 14, 178)
 EYES = (133, 362)
@@ -34,24 +34,24 @@ EYES = (133, 362)
 
 @dataclass(frozen=True)
 class Graph:
-    """What one part reads of a row of key points."""
+    """The nodes and bones of one part in a row of key points."""
 
     name: str
     nodes: tuple[tuple[int, ...], ...]
-    """Points of the layout that a node is, or the mean of."""
+    """For each node: the points of the layout whose mean it is."""
     edges: tuple[tuple[int, int], ...]
     """Bones, as pairs of nodes."""
     root: int | None
-    """The node that the others are seen from; None: they keep their place."""
+    """Node that the coordinates of the others are relative to; None: absolute coordinates."""
     joint: int | None
-    """The node of the body that this part hangs on."""
+    """Node of the body that this part is attached to."""
 
 
 def graphs_of(layout: PoseLayout) -> tuple[Graph, ...]:
-    """The parts of a layout: body, hands, face, as far as it has them.
+    """The parts of a layout: body, hands and face, if present.
 
-    Body: nose, ears, shoulders, elbows, wrists, as published. A layout's body has no nose and no ears, so these are
-    points of the face; without a face, the body is shoulders, elbows, wrists and hips.
+    As published, the body has nose, ears, shoulders, elbows and wrists. The body points of a layout have no nose and
+    ears, so these are taken from the face; without a face, the body has shoulders, elbows, wrists and hips.
     """
     ranges = layout.ranges()
     arms = ((0, 2), (2, 4), (1, 3), (3, 5))  # shoulders 0 and 1, elbows, wrists
@@ -81,19 +81,19 @@ Node = tuple[int, ...]
 
 
 def _face(layout: PoseLayout) -> tuple[tuple[Node, ...], Node, tuple[Node, Node]]:
-    """The 18 nodes of the face (9 of the jaw, 8 of the lips, the nose), the nose, and where the ears are."""
+    """The 18 nodes of the face (9 jaw, 8 lips, 1 nose), the node of the nose, and the nodes used as ears."""
     first, last = layout.ranges()["face"]
-    if last - first in (68, 70):  # OpenPose has the pupils behind the 68
+    if last - first in (68, 70):  # OpenPose adds the pupils after the 68 points
         nodes = tuple(tuple(first + n for n in node) for node in FACE68)
         return nodes, (first + NOSE68,), ((first + EARS68[1],), (first + EARS68[0],))
     place = {number: first + n for n, number in enumerate(FACE_CONTOURS)}
     nose = tuple(place[n] for n in EYES)
     nodes = (*((place[n],) for n in (*JAW, *LIPS)), nose)
-    return nodes, nose, ((place[JAW[-1]],), (place[JAW[0]],))  # the signer's left ear stands right in the picture
+    return nodes, nose, ((place[JAW[-1]],), (place[JAW[0]],))  # the signer's left ear is on the right of the picture
 
 
 def _adjacency(nodes: int, edges: Sequence[tuple[int, int]]) -> Tensor:
-    """Who is heard: oneself, and the neighbours; each node's weights add up to 1 over both. [2, K, K]"""
+    """Adjacency of self-loops and of neighbours; the weights of each node sum to 1 over both. [2, K, K]"""
     near = torch.eye(nodes)
     for a, b in edges:
         near[a, b] = near[b, a] = 1.0
@@ -103,17 +103,17 @@ def _adjacency(nodes: int, edges: Sequence[tuple[int, int]]) -> Tensor:
 
 
 class GraphBlock(nn.Module):
-    """Every node hears itself and its neighbours; with a kernel, then a few frames around; what was there is added.
+    """Residual graph convolution over each node and its neighbours, optionally followed by a convolution over time.
 
     Args:
         graph: nodes and bones.
-        dim_in, dim: numbers of a node before and after.
-        kernel: frames; 1 leaves time alone.
+        dim_in, dim: size of a node before and after.
+        kernel: frames of the convolution over time; 1: none.
     """
 
     def __init__(self, graph: Graph, dim_in: int, dim: int, kernel: int = 1) -> None:
         super().__init__()
-        self.adjacency = nn.Parameter(_adjacency(len(graph.nodes), graph.edges))  # learned, from the skeleton on
+        self.adjacency = nn.Parameter(_adjacency(len(graph.nodes), graph.edges))  # learned, starts as the skeleton
         self.linear = nn.Linear(dim_in, 2 * dim)
         self.norm = MaskedBatchNorm1d(dim)
         self.time = nn.Conv1d(dim, dim, kernel, padding=kernel // 2) if kernel > 1 else None
@@ -122,11 +122,11 @@ class GraphBlock(nn.Module):
         self.other_norm = MaskedBatchNorm1d(dim) if dim_in != dim else None
 
     def forward(self, nodes: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One clip after another, or frames without clips.
+        """Process padded clips, or packed frames.
 
         Args:
-            nodes: [B, T, K, dim_in]; of a block without a kernel also [1, N, K, dim_in], packed.
-            mask: True = real; None: all of it. [B, T]
+            nodes: [B, T, K, dim_in], or for a block with kernel 1 packed frames [1, N, K, dim_in].
+            mask: True = real; None: all real. [B, T]
 
         Returns:
             [B, T, K, dim]
@@ -137,7 +137,7 @@ class GraphBlock(nn.Module):
         heard = torch.relu(_normed(self.norm, heard, mask))
         if self.time is not None:
             if mask is not None:
-                heard = heard * mask[:, :, None, None]  # a clip ends in zeros, whatever stands beside it
+                heard = heard * mask[:, :, None, None]  # zero padding, so that results do not depend on the other clips
             batch, frames, count, dim = heard.shape
             rows = heard.permute(0, 2, 3, 1).reshape(batch * count, dim, frames)
             heard = self.time(rows).reshape(batch, count, dim, frames).permute(0, 3, 1, 2)
@@ -146,7 +146,7 @@ class GraphBlock(nn.Module):
 
 
 def _normed(norm: nn.Module | None, nodes: Tensor, mask: Tensor | None) -> Tensor:
-    """Batch norm of a node's numbers, over real frames and all nodes. [B, T, K, D]"""
+    """Batch norm over real frames and all nodes. [B, T, K, D]"""
     assert norm is not None
     batch, frames, count, dim = nodes.shape
     rows = nodes.reshape(batch, frames * count, dim).transpose(1, 2)
@@ -156,11 +156,11 @@ def _normed(norm: nn.Module | None, nodes: Tensor, mask: Tensor | None) -> Tenso
 
 
 class PartGraph(nn.Module):
-    """The networks of one part; both hands share theirs.
+    """The networks of one part; both hands share one instance.
 
     Args:
         graph: nodes and bones.
-        channels: numbers of a point: x, y, then depth and confidence where kept.
+        channels: values per point: x, y, then depth and confidence if kept.
         dim: size of the part's vector.
     """
 
@@ -175,36 +175,36 @@ class PartGraph(nn.Module):
         nn.init.zeros_(self.enter.bias)
 
     def alone(self, points: Tensor) -> Tensor:
-        """Frame by frame. [N, K, channels] -> [N, K, dim]"""
+        """Encode each frame separately. [N, K, channels] -> [N, K, dim]"""
         nodes = self.enter(points)[None]
         for block in self.space:
             nodes = block(nodes)
         return nodes[0]
 
     def along(self, nodes: Tensor, mask: Tensor) -> Tensor:
-        """Over time. [B, T, K, dim], [B, T] -> [B, T, dim], the mean over nodes."""
+        """Encode over time and take the mean over nodes. [B, T, K, dim], [B, T] -> [B, T, dim]"""
         for block in self.time:
             nodes = block(nodes, mask)
         return nodes.mean(dim=2)
 
 
 class PartGraphs(nn.Module):
-    """Key points to one vector a frame: the vectors of body, left hand, right hand and face side by side.
+    """Encodes key points as one vector per frame: the concatenated vectors of body, left hand, right hand and face.
 
-    Hands are seen from their wrist and the face from the nose; where they are, the body says. A frame's vector sees
-    six frames to either side of its own clip.
+    Hand coordinates are relative to the wrist and face coordinates to the nose; their absolute positions are in the
+    body part. A frame's vector depends on six frames to either side, within its clip.
 
     Args:
-        feature_dim: size of a row: 2 to 4 numbers for each point of a layout (`signcl.data.poses.LAYOUTS`).
-        dim: size of a vector of four parts, so that each has a fourth of it; published: 1024.
+        feature_dim: size of a row: 2 to 4 values per point of a layout (`signcl.data.poses.LAYOUTS`).
+        dim: size of the frame vector; each of the four parts has a quarter of it. Published: 1024.
 
-    Source: Uni-Sign (ICLR 2025), section 3.2 and its released code; docs/systems/uni_sign.md has what differs.
+    Source: Uni-Sign (ICLR 2025), section 3.2 and its released code; docs/systems/uni_sign.md lists the differences.
     """
 
     def __init__(self, feature_dim: int, dim: int = 128) -> None:
         super().__init__()
         if dim % 4:
-            raise ValueError(f"model.visual_dim: part_graphs gives each of 4 parts a fourth of it, got {dim}")
+            raise ValueError(f"model.visual_dim: part_graphs needs a multiple of 4, one quarter per part, got {dim}")
         layout, channels = layout_of(feature_dim)
         self.feature_dim, self.channels, self.part_dim = feature_dim, channels, dim // 4
         self.graphs = graphs_of(layout)
@@ -212,10 +212,10 @@ class PartGraphs(nn.Module):
         kinds = {_kind(graph): graph for graph in self.graphs}
         self.parts = nn.ModuleDict({kind: PartGraph(graph, channels, self.part_dim) for kind, graph in kinds.items()})
         self.offset = nn.Parameter(torch.zeros(self.dim))
-        """Which part a number is of."""
+        """Learned offset that identifies the part of each element."""
 
     def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features of the frames of each clip, zero at padding, and how many there are. [B, T, dim], [B]"""
+        """Features of the frames of each clip, zero at padding, and frames per clip. [B, T, dim], [B]"""
         rows = batch.inputs
         if rows.ndim != 2 or rows.shape[1] != self.feature_dim or not rows.is_floating_point():
             raise ValueError(
@@ -231,7 +231,7 @@ class PartGraphs(nn.Module):
             if body is None:
                 body = nodes
             else:
-                nodes = nodes + body[:, graph.joint, None].detach()  # a part does not train the body's networks
+                nodes = nodes + body[:, graph.joint, None].detach()  # other parts do not train the body's networks
             count, dim = nodes.shape[1:]
             padded = unpack(nodes.flatten(1), batch.positions, len(batch), batch.max_length)
             vectors.append(part.along(padded.unflatten(2, (count, dim)), mask))  # type: ignore[operator]
@@ -240,12 +240,12 @@ class PartGraphs(nn.Module):
 
 
 def _kind(graph: Graph) -> str:
-    """The networks of a part: hands share theirs."""
+    """Key of a part's networks; both hands share one."""
     return "hand" if graph.name.endswith("_hand") else graph.name
 
 
 def _nodes(points: Tensor, graph: Graph) -> Tensor:
-    """The nodes of a part as seen from its root; a point that was not found is zero, and stays so. [N, K, channels]"""
+    """The nodes of a part relative to its root; undetected points are zero and stay zero. [N, K, channels]"""
     if all(len(node) == 1 for node in graph.nodes):
         nodes = points[:, [node[0] for node in graph.nodes]]
     else:

@@ -1,6 +1,6 @@
-"""A frame encoder of key points: body, face and hands by themselves, then together.
+"""A frame encoder for key points: encodes body, face and hands separately, then joins them.
 
-Takes the rows that `signcl.data.poses` makes; anything else with the same points in the same order will do.
+It reads rows as made by `signcl.data.poses`, or any rows with the same points in the same order.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["PoseStream"]
 
 
 class GraphConv(nn.Module):
-    """Every point hears its neighbours on the skeleton: relu(norm(A x W)), with a learned correction of A.
+    """Graph convolution over the skeleton: relu(norm(A x W)), with a learned correction of A.
 
     Args:
-        points: K of this part.
-        edges: bones; without any, every point hears every other one alike.
-        dim_in: numbers of a point before.
-        dim: and after.
+        points: number of points K of this part.
+        edges: bones; if empty, all points are connected with equal weight.
+        dim_in: size of a point before.
+        dim: size of a point after.
     """
 
     def __init__(self, points: int, edges: tuple[tuple[int, int], ...], dim_in: int, dim: int) -> None:
@@ -45,11 +45,11 @@ class GraphConv(nn.Module):
 
 
 class PartEncoder(nn.Module):
-    """One part of the body, frame by frame: its shape as seen from its root, two graph convolutions, one vector.
+    """Encodes one part of the body per frame: coordinates relative to its root, two graph convolutions, one vector.
 
     Args:
         part: points and bones.
-        channels: numbers of a point: x, y, then z and confidence where kept.
+        channels: values per point: x, y, then z and confidence if kept.
         hidden: size of a point.
         dim: size of the part's vector.
     """
@@ -67,7 +67,7 @@ class PartEncoder(nn.Module):
         """[N, K, channels] -> [N, dim]"""
         if self.root is not None:
             places = points[..., :2]
-            found = places.any(dim=2, keepdim=True)  # a point that was not found is zero, and stays so
+            found = places.any(dim=2, keepdim=True)  # undetected points are zero and stay zero
             seen_from = torch.where(found, places - places[:, self.root, None], 0)
             points = torch.cat([seen_from, points[..., 2:]], dim=2)
         flat = self.standardize(points.flatten(1)[:, :, None])[:, :, 0]
@@ -76,14 +76,14 @@ class PartEncoder(nn.Module):
 
 
 class PoseStream(nn.Module):
-    """Key points to one vector per frame: a stream for body, face and each hand, each with a little of its own time.
+    """Encodes key points as one vector per frame: one stream each for body, face and hands, each with temporal context.
 
-    Each part is encoded frame by frame (graph convolutions along its bones), then sees `kernel` frames of itself (a
-    convolution of its own over time, added to what was there), then all parts are joined. Hands are seen from their
-    wrists, whose place the body part has. Frames of other clips and padding are never seen.
+    Each part is encoded per frame (graph convolutions along its bones), then over `kernel` frames (a residual
+    convolution over time), then all parts are joined. Hand coordinates are relative to the wrists, whose positions are
+    in the body part. Frames of other clips and padding have no influence.
 
     Args:
-        feature_dim: size of a row: 2 to 4 numbers for each point of a layout (`signcl.data.poses.LAYOUTS`).
+        feature_dim: size of a row: 2 to 4 values per point of a layout (`signcl.data.poses.LAYOUTS`).
         dim: size of a feature.
         hidden: size of a point within a part.
         kernel: frames of the convolution over time; odd. 1: none.
@@ -94,7 +94,7 @@ class PoseStream(nn.Module):
     def __init__(self, feature_dim: int, dim: int = 128, hidden: int = 16, kernel: int = 5) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"PoseStream needs an odd kernel, so that a frame is its middle, got {kernel}.")
+            raise ValueError(f"PoseStream needs an odd kernel, so that it is centred on a frame, got {kernel}.")
         layout, channels = layout_of(feature_dim)
         self.feature_dim, self.dim, self.channels, self.kernel = feature_dim, dim, channels, kernel
         self.ranges = layout.ranges()
@@ -106,7 +106,7 @@ class PoseStream(nn.Module):
         )
 
     def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features of the frames of each clip, zero at padding, and how many there are. [B, T, dim], [B]"""
+        """Features of the frames of each clip, zero at padding, and frames per clip. [B, T, dim], [B]"""
         rows = batch.inputs
         if rows.ndim != 2 or rows.shape[1] != self.feature_dim or not rows.is_floating_point():
             raise ValueError(
@@ -117,17 +117,17 @@ class PoseStream(nn.Module):
         return self._over_time(padded, batch.lengths), batch.lengths
 
     def encode_padded(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """The same of key points in the padded layout. [B, T, feature_dim], [B] -> [B, T, dim]"""
+        """`encode_clips` for key points in the padded layout. [B, T, feature_dim], [B] -> [B, T, dim]"""
         alone = self._alone(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
         return self._over_time(alone * frame_mask(lengths, rows.shape[1])[..., None], lengths)
 
     def _alone(self, rows: Tensor) -> Tensor:
-        """Each part, frame by frame. [N, feature_dim] -> [N, parts * dim]"""
+        """Encode each part per frame. [N, feature_dim] -> [N, parts * dim]"""
         points = rows.unflatten(1, (-1, self.channels))
         return torch.cat([part(points[:, slice(*self.ranges[name])]) for name, part in self.parts.items()], dim=1)
 
     def _over_time(self, padded: Tensor, lengths: Tensor) -> Tensor:
-        """Each part's own time, then all parts together. [B, T, parts * dim] -> [B, T, dim]"""
+        """Encode each part over time, then join all parts. [B, T, parts * dim] -> [B, T, dim]"""
         around: Tensor = self.time(padded.transpose(1, 2)).transpose(1, 2)
         features: Tensor = self.joined(padded + torch.relu(around))
         return features * frame_mask(lengths, padded.shape[1])[..., None]

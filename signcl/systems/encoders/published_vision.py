@@ -1,7 +1,7 @@
 """Any vision model of transformers as a frozen frame encoder: CLIP, SigLIP, DINOv2, DINOv3, ViT; VideoMAE over windows.
 
-Frames are resized, cropped and normalized as the model's own preprocessor says, on the device. A model of images gives
-a vector per frame, one of videos a vector per window. Nothing here is trained.
+Frames are resized, cropped and normalized on the device, as the model's preprocessor specifies. An image model gives
+one vector per frame, a video model one per window. Nothing here is trained.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ __all__ = ["Preprocessing", "PublishedImages", "PublishedVideos", "VisionReading
 KEY = "--encoder"
 POOLED = ("clip_vision_model", "siglip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit")
 """Models whose `pooler_output` belongs to the published weights: the normalized class token, SigLIP's attention pool.
-In others (ViT) it is a layer that many checkpoints lack."""
+In other models (ViT) it is a layer that many checkpoints lack."""
 FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""Numbers of Pillow's filters in a preprocessor's `resample`."""
+"""Pillow's filter numbers, used by a preprocessor's `resample`."""
 
 
 @dataclass(frozen=True)
 class VisionReading:
-    """How a published vision model looks at clips."""
+    """How a published vision model is applied to clips."""
 
     window: int | None = None
-    """Frames of a window, of a model of videos; None: as many as it was trained with."""
+    """Frames per window of a video model; None: as many as it was trained with."""
     stride: int | None = None
     """Frames from one window to the next; None: half a window."""
     scales: tuple[int, ...] = (1,)
-    """Sizes at which a frame is seen, as multiples of the model's own: at 2 it is resized to twice the side and cut
-    into 2 x 2 tiles, whose vectors are averaged. Several are put side by side (S2, as in SpaMo: 1 and 2)."""
+    """Scales of a frame, as multiples of the model's input size. At 2 the frame is resized to twice the side and cut
+    into 2 x 2 tiles, whose vectors are averaged. Vectors of several scales are concatenated (S2, as in SpaMo: 1 and
+    2)."""
     pool: Literal["auto", "cls", "mean"] = "auto"
-    """What of a frame or window is kept. auto: what the model itself pools, else its class token, else the mean over
-    patches."""
+    """How patches are pooled. auto: the model's own pooling, else its class token, else the mean over patches."""
     chunk: int = 64
-    """Frames that pass the model at a time."""
+    """Frames encoded at a time."""
     half: bool = False
-    """bfloat16 on the device: twice as fast on a GPU, and rows that differ in the third digit."""
+    """Use bfloat16: twice as fast on a GPU; rows differ in the third digit."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model's preprocessor does with a frame, read from its configuration."""
+    """A model's preprocessing of frames, read from its configuration."""
 
     resize: tuple[int, int] | int | None
     """Height and width, or the shorter side."""
     crop: tuple[int, int] | None
-    """Middle of the resized frame."""
+    """Height and width of the centre crop of the resized frame."""
     resample: str
     scale: float
     shift: float
@@ -65,14 +65,14 @@ class Preprocessing:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what the model sees."""
+        """Height and width of the model's input."""
         if self.crop is not None:
             return self.crop
         assert isinstance(self.resize, tuple)
         return self.resize
 
     def __call__(self, frames: Tensor, times: int = 1) -> Tensor:
-        """uint8 RGB to the model's input, sides `times` as long. [N, H, W, 3] -> [N, 3, h, w]"""
+        """Preprocess uint8 RGB frames to `times` the model's input size. [N, H, W, 3] -> [N, 3, h, w]"""
         images = frames.permute(0, 3, 1, 2).float()
         if self.resize is not None:
             images = self._resized(images, times)
@@ -93,14 +93,14 @@ class Preprocessing:
             return images
         if self.resample == "nearest":
             return F.interpolate(images, target, mode="nearest-exact")
-        for step in ((height, target[1]), target):  # as Pillow: across, then down, whole grey values after each
+        for step in ((height, target[1]), target):  # as Pillow: width, then height, rounding after each
             images = F.interpolate(images, step, mode=self.resample, antialias=True, align_corners=False)
             images = images.round().clamp(0, 255)
         return images
 
 
 def _cropped(images: Tensor, height: int, width: int) -> Tensor:
-    """The middle; black where the picture is smaller. [N, 3, H, W] -> [N, 3, height, width]"""
+    """Centre crop; pads smaller pictures with black. [N, 3, H, W] -> [N, 3, height, width]"""
     above, left = height - images.shape[2], width - images.shape[3]
     if above > 0 or left > 0:
         sides = [max(0, left) // 2, max(0, left) - max(0, left) // 2]
@@ -110,7 +110,7 @@ def _cropped(images: Tensor, height: int, width: int) -> Tensor:
 
 
 class PublishedImages(nn.Module):
-    """A published model of images over packed frames, each alone."""
+    """A published image model, applied to each packed frame."""
 
     def __init__(self, model: nn.Module, prepare: Preprocessing, reading: VisionReading, source: str) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class PublishedImages(nn.Module):
         self.dim = _probed(self, source)
 
     def described(self) -> dict[str, Any]:
-        """What a store keeps of it."""
+        """Description saved in a feature store."""
         height, width = self.prepare.size
         return {
             "source": self.source,
@@ -139,7 +139,7 @@ class PublishedImages(nn.Module):
         return torch.cat([self._vectors(part) for part in inputs.split(self.reading.chunk)])
 
     def _vectors(self, frames: Tensor) -> Tensor:
-        """Vectors of some frames, at every scale. [n, H, W, 3] -> [n, dim]"""
+        """Vectors of frames, concatenated over scales. [n, H, W, 3] -> [n, dim]"""
         found = []
         for scale in self.reading.scales:
             tiles = _tiles(self.prepare(frames, scale), scale)  # [n * scale ** 2, 3, h, w]
@@ -149,7 +149,7 @@ class PublishedImages(nn.Module):
 
     @torch.no_grad()
     def pooled(self, values: Tensor) -> Tensor:
-        """The model's answer, one row for each input. -> [n, D]"""
+        """The model's pooled output, one row per input. -> [n, D]"""
         device = values.device.type
         with torch.autocast(device, torch.bfloat16) if self.reading.half else nullcontext():
             out = self.model(pixel_values=values)
@@ -161,7 +161,7 @@ class PublishedImages(nn.Module):
         marks = _class_tokens(self.model)
         if pool == "cls" and not marks:
             raise ValueError(
-                f"{KEY}={self.source}: pool=cls needs a model with a class token, and a {self.kind} has none"
+                f"{KEY}={self.source}: pool=cls needs a model with a class token, but a {self.kind} has none"
             )
         if marks and pool != "mean":
             return states[:, 0].float()  # type: ignore[no-any-return]
@@ -170,7 +170,7 @@ class PublishedImages(nn.Module):
 
 
 class PublishedVideos(PublishedImages):
-    """A published model of videos (VideoMAE, ViViT, TimeSformer) over windows of each clip."""
+    """A published video model (VideoMAE, ViViT, TimeSformer), applied to windows of each clip."""
 
     def __init__(self, model: nn.Module, prepare: Preprocessing, reading: VisionReading, source: str) -> None:
         frames = int(model.config.num_frames)  # type: ignore[union-attr, arg-type]
@@ -182,15 +182,15 @@ class PublishedVideos(PublishedImages):
         super().__init__(model, prepare, reading, source)
 
     def described(self) -> dict[str, Any]:
-        """What a store keeps of it."""
+        """Description saved in a feature store."""
         return {**super().described(), "window": self.windows.size, "window_stride": self.windows.stride}
 
     def feature_lengths(self, lengths: Tensor) -> Tensor:
-        """Windows of clips of so many frames. [B] -> [B]"""
+        """Number of windows of clips with these numbers of frames. [B] -> [B]"""
         return self.windows.counts(lengths)
 
     def encode_clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """All windows of all clips, zero at padding, and how many each clip has. [B, W, dim], [B]"""
+        """Encode all windows of all clips: vectors, zero at padding, and windows per clip. [B, W, dim], [B]"""
         if batch.inputs.ndim != 4 or batch.inputs.shape[-1] != 3:
             raise ValueError(f"{KEY}={self.source} needs RGB frames [N, H, W, 3], got {describe(batch.inputs)}")
         found = self.windows.of(batch)
@@ -199,19 +199,19 @@ class PublishedVideos(PublishedImages):
         return found.padded(rows), found.counts
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Windows of uint8 RGB. [M, window, H, W, 3] -> [M, dim]"""
+        """Encode windows of uint8 RGB. [M, window, H, W, 3] -> [M, dim]"""
         count, size = inputs.shape[:2]
         found = []
         for scale in self.reading.scales:
             frames = self.prepare(inputs.flatten(0, 1), scale).unflatten(0, (count, size))
-            tiles = _tiles(frames.flatten(1, 2), scale)  # tiles of all frames of a window together
+            tiles = _tiles(frames.flatten(1, 2), scale)  # the same tile of all frames of a window
             rows = self.pooled(tiles.unflatten(1, (size, 3)))
             found.append(rows.unflatten(0, (count, -1)).mean(dim=1))
         return torch.cat(found, dim=1)
 
 
 def _tiles(images: Tensor, count: int) -> Tensor:
-    """Every picture as count x count pictures, those of one together. [n, C, h, w] -> [n count ** 2, C, h', w']"""
+    """Cut every picture into count x count tiles, which stay adjacent. [n, C, h, w] -> [n count ** 2, C, h', w']"""
     if count == 1:
         return images
     height, width = images.shape[2] // count, images.shape[3] // count
@@ -220,14 +220,14 @@ def _tiles(images: Tensor, count: int) -> Tensor:
 
 
 def _class_tokens(model: nn.Module) -> int:
-    """Class tokens before the patches of its states; the distilled DeiT has two."""
+    """Number of class tokens before the patches; the distilled DeiT has two."""
     names = [name.rsplit(".", 1)[-1] for name, _ in model.named_parameters()]
     return sum(any(name == mark for name in names) for mark in ("cls_token", "class_embedding", "distillation_token"))
 
 
 @torch.no_grad()
 def _probed(encoder: PublishedImages, source: str) -> int:
-    """Size of a row, by a black picture, so that a model that cannot be asked is refused before any work."""
+    """Size of a row, found by encoding a black picture, so that an unsupported model fails before any work."""
     shape = (*encoder.prepare.size, 3)
     window = getattr(encoder, "windows", None)
     picture = torch.zeros(1, *((window.size,) if window else ()), *shape, dtype=torch.uint8)
@@ -247,8 +247,8 @@ def open_vision(source: str, reading: VisionReading | None = None) -> PublishedI
         source: a folder or hub id, with or without `pretrained:`.
 
     Raises:
-        ValueError: nothing there; no vision model; weights or a preprocessor that are missing; windows for a model of
-            images, or of another length than a model of videos was trained with.
+        ValueError: nothing found; not a vision model; missing weights or preprocessor; windows for an image model, or
+            of a different length than a video model was trained with.
     """
     from transformers import AutoModel
     from transformers.utils import logging as progress
@@ -268,11 +268,11 @@ def open_vision(source: str, reading: VisionReading | None = None) -> PublishedI
     finally:
         if shown:
             progress.enable_progress_bar()
-    model = getattr(found, "vision_model", found)  # of CLIP and SigLIP, the half that sees
+    model = getattr(found, "vision_model", found)  # for CLIP and SigLIP, the vision half
     kind = model.config.model_type
     if getattr(model, "main_input_name", "") != "pixel_values":
         raise ValueError(
-            f"{KEY}={source}: a {kind} reads no pictures; needs a vision model such as openai/clip-vit-large-patch14, "
+            f"{KEY}={source}: a {kind} does not read pictures; needs e.g. openai/clip-vit-large-patch14, "
             f"facebook/dinov2-base or MCG-NJU/videomae-large"
         )
     missing = sorted(n for n in told["missing_keys"] if "pooler" not in n or kind in POOLED)
@@ -281,7 +281,9 @@ def open_vision(source: str, reading: VisionReading | None = None) -> PublishedI
     prepare = _preprocessing(source, model.config)
     video = getattr(model.config, "num_frames", None) is not None
     if not video and (reading.window, reading.stride) != (None, None):
-        raise ValueError(f"--window, --stride: {source} ({kind}) reads single frames; windows are for models of videos")
+        raise ValueError(
+            f"--window, --stride: {source} ({kind}) reads single frames; windows are only for video models"
+        )
     return (PublishedVideos if video else PublishedImages)(model, prepare, reading, source)
 
 
@@ -306,7 +308,7 @@ def _preprocessing(source: str, config: Any) -> Preprocessing:
     if size is None and crop is None:
         side = config.image_size
         size = (side, side) if isinstance(side, int) else tuple(side)
-    if isinstance(size, int) and crop is None:  # frames of any shape would be of several sizes: the middle square
+    if isinstance(size, int) and crop is None:  # central square: one size for all frames
         crop = (size, size)
     resample = FILTERS.get(int(getattr(told, "resample", 2) or 2))
     if resample is None:
@@ -327,7 +329,7 @@ def _preprocessing(source: str, config: Any) -> Preprocessing:
 
 
 def _side(size: Any) -> tuple[int, int] | int | None:
-    """A preprocessor's size: height and width, or the shorter side."""
+    """The size in a preprocessor's configuration: height and width, or the shorter side."""
     if size is None or isinstance(size, int):
         return size
     told = dict(size)

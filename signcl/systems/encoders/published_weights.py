@@ -1,7 +1,7 @@
-"""Published weights into our frame encoders: ResNet (torchvision's names, transformers', or inside a GFSLT checkpoint)
-and I3D (the PyTorch Inception-I3D of Kinetics and WLASL).
+"""Loads published weights into our frame encoders.
 
-Takes state dicts, opens no file. Every key is loaded, dropped with a reason, or an error; nothing is skipped silently.
+ResNet (torchvision's or transformers' names, or inside a GFSLT checkpoint) and I3D (the PyTorch Inception-I3D of
+Kinetics and WLASL). It takes state dicts and opens no file. Every key is loaded, dropped with a reason, or an error.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = ["WeightReport", "load_i3d_weights", "load_resnet_weights", "resnet_na
 
 @dataclass(frozen=True)
 class WeightReport:
-    """What became of every key of a checkpoint."""
+    """What happened to every key of a checkpoint."""
 
     source: str
-    """Whose names they were: torchvision, transformers or Inception-I3D."""
+    """Naming scheme: torchvision, transformers or Inception-I3D."""
     prefix: str
-    """What stands before the frame encoder's names, e.g. `backbone.conv_2d.resnet.`."""
+    """Prefix of the frame encoder's keys, e.g. `backbone.conv_2d.resnet.`."""
     loaded: tuple[str, ...]
-    """Keys whose values are in the encoder now."""
+    """Keys loaded into the encoder."""
     dropped: tuple[str, ...]
-    """The classifier's keys: an encoder has none."""
+    """Keys of the classifier, which an encoder does not have."""
     outside: tuple[str, ...]
     """Keys of other parts of a larger model."""
     kept: tuple[str, ...]
-    """The encoder's own names that the checkpoint lacks: only batch counters, which old files do not have."""
+    """Names in the encoder that the checkpoint lacks: only batch counters, which old files do not have."""
     network: str = "ResNet"
     classes: int | None = None
-    """Of the classifier that was dropped, where it says."""
+    """Number of classes of the dropped classifier, if known."""
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} {self.network} tensors loaded ({self.source} names, prefix {self.prefix!r})"
@@ -53,14 +53,14 @@ def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> Weigh
     """Load published weights into `encoder`, all or nothing.
 
     Args:
-        encoder: changed in place.
-        state_dict: names to tensors; a checkpoint that holds it under "model" or "state_dict" may come whole.
+        encoder: modified in place.
+        state_dict: tensors by name, or a checkpoint that holds them under "model" or "state_dict".
 
     Returns:
-        What became of every key.
+        What happened to every key.
 
     Raises:
-        ValueError: no ResNet in there, two of them, another depth, or a tensor of another shape.
+        ValueError: no ResNet found, two of them, another depth, or a tensor of another shape.
     """
     state = tensors_of(state_dict)
     own: dict[str, Tensor] = encoder.resnet.state_dict()
@@ -98,18 +98,18 @@ def load_resnet_weights(encoder: ResNet, state_dict: Mapping[str, Any]) -> Weigh
 
 
 def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightReport:
-    """Load a published Inception-I3D into `encoder`, all or nothing; its classifier, of any number of classes, is left.
+    """Load a published Inception-I3D into `encoder`, all or nothing; its classifier is not loaded.
 
     Args:
-        encoder: changed in place.
-        state_dict: names to tensors; a checkpoint that holds it under "model" or "state_dict" may come whole.
+        encoder: modified in place.
+        state_dict: tensors by name, or a checkpoint that holds them under "model" or "state_dict".
 
     Returns:
-        What became of every key.
+        What happened to every key.
 
     Raises:
-        ValueError: no I3D in there, two of them, a flow network, or a tensor that is missing, unknown or of another
-            shape.
+        ValueError: no I3D found, two of them, an optical flow network, or a tensor that is missing, unknown or of the
+            wrong shape.
     """
     state = tensors_of(state_dict)
     stem = "Conv3d_1a_7x7.conv3d.weight"
@@ -136,7 +136,9 @@ def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightRepor
     for key, name in loaded.items():
         if state[key].shape != own[name].shape:
             flow = name == stem and state[key].shape[1] == 2
-            hint = "it reads optical flow, an rgb network is needed" if flow else "published ones have width_factor 1"
+            hint = (
+                "it reads optical flow, but an rgb network is needed" if flow else "published ones have width_factor 1"
+            )
             raise ValueError(
                 f"{key} needs shape {list(own[name].shape)}, the checkpoint has {list(state[key].shape)}; {hint}."
             )
@@ -155,7 +157,7 @@ def load_i3d_weights(encoder: I3D, state_dict: Mapping[str, Any]) -> WeightRepor
 
 
 def _find(state: Mapping[str, Tensor]) -> tuple[str, str]:
-    """Whose names, and the prefix, from the stem and the first block, which every ResNet of either naming has."""
+    """Naming scheme and prefix, found from the stem and the first block, which every ResNet of either scheme has."""
     anchors = {
         "torchvision": ("conv1.weight", "layer1.0.conv1.weight"),
         "transformers": (
@@ -179,7 +181,7 @@ def _find(state: Mapping[str, Tensor]) -> tuple[str, str]:
 
 
 def _torchvision_name(key: str) -> str:
-    """transformers' name of a ResNet tensor -> torchvision's."""
+    """Map transformers' name of a ResNet tensor to torchvision's."""
     if key.startswith("embedder."):
         return key.replace("embedder.embedder.convolution", "conv1").replace("embedder.embedder.normalization", "bn1")
     stage, block, inner = re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", key).groups()  # type: ignore[union-attr]
@@ -190,7 +192,7 @@ def _torchvision_name(key: str) -> str:
 
 
 def resnet_name(torchvision: str) -> str:
-    """torchvision's name of a ResNet tensor -> ours, which is transformers'."""
+    """Map torchvision's name of a ResNet tensor to ours, which is transformers'."""
     stem = {"conv1": "convolution", "bn1": "normalization"}
     first, _, rest = torchvision.partition(".")
     if first in stem:
@@ -204,7 +206,7 @@ def resnet_name(torchvision: str) -> str:
 
 
 def resnet_of(names: Iterable[str]) -> str:
-    """The frame encoder, by the torchvision names of its tensors: `resnet18`, `resnet34`, `resnet50` or `resnet101`.
+    """Identify a ResNet from torchvision tensor names: `resnet18`, `resnet34`, `resnet50` or `resnet101`.
 
     Raises:
         ValueError: another network.

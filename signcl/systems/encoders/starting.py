@@ -1,4 +1,4 @@
-"""The weights that a frame encoder starts from: published ones, or those of an earlier run's frame encoder."""
+"""Initial weights of a frame encoder: published ones, or those of an earlier run's frame encoder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["initialise_visual"]
 
 
 def initialise_visual(visual: nn.Module, source: str, earlier: Callable[[str], Any] = lambda folder: None) -> str:
-    """Fill a frame encoder with published weights, or with those of an earlier run's frame encoder; what went where.
+    """Load published weights, or those of an earlier run's frame encoder. Returns what was loaded.
 
     Args:
         source: `model.visual_weights`.
-        earlier: the run in a folder (`signcl.systems.base.EarlierRun`), None where the folder holds none.
+        earlier: returns the run in a folder (`signcl.systems.base.EarlierRun`), or None if the folder holds none.
 
     Raises:
-        ValueError, OSError: nothing there, or tensors that do not fit.
+        ValueError, OSError: nothing found, or tensors that do not fit.
     """
     key, name = "model.visual_weights", source.removeprefix("pretrained:")
     if name == source:

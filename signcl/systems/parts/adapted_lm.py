@@ -1,9 +1,10 @@
-"""A causal language model that reads signs: adapters let every layer look at the steps of a clip, gates start closed.
+"""A causal language model that reads signs: adapters let every layer attend to a clip's steps, gates start closed.
 
-Two forms. `inside` is the released one: the attention of each layer reads the steps with its own maps, for XGLM. `hook`
-works with any decoder-only model of transformers whose layers stand in one list and take their states first (GPT-2,
-OPT, Llama, Mistral, Qwen, ...): a hook before each layer adds what its adapter has seen. In both every published tensor
-keeps its name. Words, search and LoRA are those of `lm.TextDecoder`. Takes a model, reads no file, computes no loss.
+There are two forms. `inside`, as released, is for XGLM: each layer's attention also attends to the steps, with its own
+linear maps. `hook` is for any decoder-only transformers model whose layers are one list and take the states as first
+argument (GPT-2, OPT, Llama, Mistral, Qwen, ...): a hook before each layer adds the output of its adapter. Published
+tensors keep their names in both. Words, search and LoRA are those of `lm.TextDecoder`. This file reads no files and
+computes no loss.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ __all__ = ["AdaptedLM", "AdapterConfig", "SignAdapter"]
 
 @dataclass(frozen=True)
 class AdapterConfig(LMSizes):
-    """A causal language model whose layers look at the steps, and how."""
+    """A causal language model with adapters through which its layers attend to the steps."""
 
     architecture: Literal["gpt2", "xglm", "llama"] = "xglm"
-    """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    """Architecture of a randomly initialised model, with the sizes below, `model.dropout` and `model.max_positions`:"""
     train: Literal["auto", "adapters", "all"] = "adapters"
-    """adapters: the language model stands still but for its adapters and LoRA. all: it is trained too. auto: adapters
-    of a published one; all, without LoRA, of one that starts at random."""
+    """adapters: freeze the language model except for adapters and LoRA. all: train it too. auto: adapters for a
+    published model; all, without LoRA, for a randomly initialised one."""
     adapters: Literal["inside", "hook"] = "inside"
-    """How layers look at the steps. inside, as released: in their own attention, for XGLM. hook: before each layer, by
-    a narrow attention of its own, for any model."""
+    """How layers attend to the steps. inside, as released: within their own attention, for XGLM. hook: with a separate
+    narrow attention before each layer, for any model."""
     adapter_width: int = bounded(256, low=1, high=65_536)
-    """Of hook: width of the gated attention by which each layer looks at the steps."""
+    """With hook: width of the gated attention to the steps."""
     adapter_heads: int = bounded(8, low=1, high=1024)
     gate: float = bounded(0.0, low=-100, high=100)
-    """What the gates start at, inside one for each head, held between 0 and 1; of hook one, through tanh. 0, as
-    published, lets nothing of the clip in before the first step."""
+    """Initial value of the gates: with inside one per head, clamped to 0..1; with hook one per layer, through tanh. At
+    0, as published, the clip has no influence before the first step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,10 +54,10 @@ class AdapterConfig(LMSizes):
                 f"model.lm.adapter_heads must divide adapter_width, got {self.adapter_heads} and {self.adapter_width}"
             )
         if self.adapters == "inside" and self.four_bit:
-            raise ValueError("model.lm.four_bit needs model.lm.adapters=hook: inside has attention of its own")
+            raise ValueError("model.lm.four_bit needs model.lm.adapters=hook: inside replaces the attention layers")
         if self.adapters == "inside" and not self.name and self.architecture != "xglm":
             raise ValueError(
-                f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is for xglm alone"
+                f"model.lm.architecture={self.architecture} needs model.lm.adapters=hook: inside is only for xglm"
             )
         if self.adapters == "inside" and (self.adapter_width, self.adapter_heads) != (256, 8):
             raise ValueError(
@@ -66,18 +67,18 @@ class AdapterConfig(LMSizes):
 
 
 class SignAdapter(nn.Module):
-    """One layer's look at the steps in the form `hook`: attention in a narrow width, times the tanh of a learned gate.
+    """Adapter of one layer in the form `hook`: narrow attention to the steps, times the tanh of a learned gate.
 
     states + tanh(gate) * out(attention(query(norm(states)), key(steps), value(steps)))
 
     With model width W and adapter width a: 2 W + (W a + a) + 2 (a^2 + a) + (a W + W) + 1 parameters.
 
     Args:
-        width: of the language model.
-        adapter_width: of the steps given to it, and of the attention.
+        width: width of the language model.
+        adapter_width: width of the steps and of the attention.
         heads: must divide adapter_width.
-        gate: what the gate starts at. At 0, as published, a fresh layer is the layer as it was, and the first step's
-            gradient reaches the gates alone.
+        gate: initial value of the gate. At 0, as published, the layer is initially unchanged, and in the first step
+            only the gates have a gradient.
     """
 
     def __init__(self, width: int, adapter_width: int, heads: int, gate: float = 0.0) -> None:
@@ -97,23 +98,23 @@ class SignAdapter(nn.Module):
         self.memory = (self._split(self.key(steps)), self._split(self.value(steps)), mask[:, None, None, :])
 
     def forget(self) -> None:
-        """Keep nothing."""
+        """Drop the keys and values."""
         self.memory = None
 
     def forward(self, states: Tensor) -> Tensor:
-        """Rows of R = B or, in beam search, B * beams, those of a clip together. [R, L, width] -> the same"""
+        """R is B or, in beam search, B * beams, with the beams of a clip adjacent. [R, L, width] -> [R, L, width]"""
         if self.memory is None:
             return states
         keys, values, mask = self.memory
         rows, length, width = states.shape
-        # the beams of a clip are further queries to the same keys, so that keys are never copied
+        # treat the beams of a clip as extra queries to the same keys, so that keys are not copied
         queries = self.query(self.norm(states)).reshape(keys.shape[0], -1, self.query.out_features)
         seen = F.scaled_dot_product_attention(self._split(queries), keys, values, attn_mask=mask)
         found = self.out(seen.transpose(1, 2).flatten(2)).reshape(rows, length, width)
         return states + (torch.tanh(self.gate) * found).to(states.dtype)
 
     def before_layer(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """The hook: a layer is given states that have seen the clip."""
+        """Forward pre-hook: adds the adapter's output to the layer's input states."""
         if args:
             return (self(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": self(kwargs["hidden_states"])}
@@ -123,20 +124,21 @@ class SignAdapter(nn.Module):
 
 
 class AdaptedLM(TextDecoder):
-    """A causal language model with LoRA in its attention, each of whose layers looks at the steps of a clip.
+    """A causal language model with LoRA in its attention, in which each layer attends to the steps of a clip.
 
     `inside`: steps with sine positions -> linear to the model's width W -> `SignAttention` in every layer;
     step_width * W + W parameters for the linear map. `hook`: steps -> linear and layer norm -> a `SignAdapter` before
-    every layer. The model itself reads the start token and the sentence, as it was trained to.
+    every layer. The model's input is the start token and the sentence, as in its pretraining.
 
     Args:
-        lm: a causal language model of transformers; changed in place.
-        step_width: of the steps.
+        lm: a causal language model of transformers; modified in place.
+        step_width: width of the steps.
         words: the tokenizer, or `Marks`.
-        config: which adapters, what is trained. LoRA of inside see `SignAttention`, of hook `add_lora`.
+        config: kind of adapters and what to train. LoRA: with inside see `SignAttention`, with hook `add_lora`.
 
     Raises:
-        ValueError: an encoder-decoder, a model in which layers or attention cannot be found, or no XGLM for inside.
+        ValueError: an encoder-decoder, a model whose layers or attention cannot be found, or a model other than XGLM
+            with inside.
     """
 
     def __init__(self, lm: nn.Module, step_width: int, words: Any, config: AdapterConfig) -> None:
@@ -179,29 +181,29 @@ class AdaptedLM(TextDecoder):
             super()._lora(config)
 
     def readers(self) -> Sequence[Any]:
-        """What looks at the steps, one for each layer: `SignAttention` or `SignAdapter`."""
+        """The modules that attend to the steps, one per layer: `SignAttention` or `SignAdapter`."""
         return [layer.self_attn for layer in decoder_layers(self.lm)] if self.inside else list(self.adapters)
 
     def inputs(
         self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """What the model itself reads before a sentence: the start token. [B, 1, width]"""
+        """The model's input before a sentence: the start token. [B, 1, width]"""
         start = torch.full((len(steps), 1), self.start_id, device=steps.device)
         return self.embed(start), None
 
     def forward(
         self, tokens: Tensor, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
     ) -> Tensor:
-        """Scores of `tokens`, position by position, given the clip and the tokens before.
-
-        [B, U], [B, S, step_width], [B] -> [B, U, V]
+        """Token scores at each position of `tokens`, given the clip and the tokens before it. [B, U],
+        [B, S, step_width], [B] -> [B, U, V]
         """
         with self._looking_at(steps, step_lengths):
             return super().forward(tokens, steps, step_lengths, prompts)
 
     def scores(self, read: Tensor, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """Scores of what follows each token read, the start token first. [B, U], ... -> [B, U, V]"""
-        following = torch.cat([read[:, 1:], read[:, :1]], dim=1)  # `forward` puts the start first and drops the last
+        """Scores of the next token after each token in `read`, which begins with the start token. [B, U], ... ->
+        [B, U, V]"""
+        following = torch.cat([read[:, 1:], read[:, :1]], dim=1)  # `forward` prepends the start, drops the last
         return self(following, steps, step_lengths)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -215,7 +217,7 @@ class AdaptedLM(TextDecoder):
         max_new_tokens: int,
         prompts: Sequence[str] | None = None,
     ) -> Tensor:
-        """Write sentences; the keys and values of the steps are computed once. [B, U] long, padded with pad_id"""
+        """Generate sentences; the keys and values of the steps are computed once. [B, U] long, padded with pad_id"""
         with self._looking_at(steps, step_lengths):
             return super().generate(
                 steps,
@@ -228,7 +230,7 @@ class AdaptedLM(TextDecoder):
 
     @contextlib.contextmanager
     def _looking_at(self, steps: Tensor, step_lengths: Tensor) -> Iterator[None]:
-        """While this lasts, every layer sees these steps."""
+        """Context in which every layer attends to these steps."""
         if self.inside:
             steps = steps + sinusoids(steps.shape[1], steps.shape[2], device=steps.device).to(steps.dtype)
         projected, mask = self.project(steps), frame_mask(step_lengths, steps.shape[1])

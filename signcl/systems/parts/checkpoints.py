@@ -1,6 +1,6 @@
-"""Tensors by name from published checkpoints: files, folders as transformers saves them, hub ids.
+"""Reads tensors by name from published checkpoints: files, transformers folders, hub ids.
 
-A checkpoint is data: nothing in it is run.
+Checkpoints are treated as data: no code in them is executed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from signcl.data.pickles import ARRAY_PARTS, check_torch, finished
 __all__ = ["hub_file", "place_of_weights", "read_data", "read_tensors", "tensors_of"]
 
 WEIGHTS = ("model", "model_state", "model_state_dict", "state_dict")
-"""Where training scripts keep the weights in their checkpoints."""
+"""Keys under which training scripts store the weights in checkpoints."""
 
 
 def _path(*parts: str) -> str:
-    """What a pathlib.Path becomes: text."""
+    """Replacement for pathlib.Path: returns text."""
     return "/".join(parts).replace("//", "/", 1)
 
 
@@ -32,12 +32,12 @@ PLAIN: list[Any] = [
     *((_path, f"pathlib.{kind}") for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
     *ARRAY_PARTS,
 ]
-"""What torch's restricted unpickler may build beside tensors: arrays and numbers of numpy, arguments of argparse, paths
-as text. Training checkpoints keep such values next to their weights."""
+"""Types that torch's restricted unpickler may build besides tensors: numpy arrays and numbers, argparse arguments, and
+paths as text. Training checkpoints often contain such values."""
 
 
 def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
-    """Tensors of a published checkpoint: `pretrained:` and a file, a folder as transformers saves it, or a hub id.
+    """Read the tensors of a published checkpoint: `pretrained:` and a file, a transformers folder or a hub id.
 
     Pickled checkpoints (.pth, .bin) are read with torch's restricted unpickler: tensors, arrays and containers only.
     """
@@ -52,15 +52,15 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
             raise FileNotFoundError(f"{key}: {path} has none of {', '.join(names)}")
         path = found[0]
     elif not path.is_file():
-        if name.count("/") > 1 or name.startswith((".", "~")):  # no hub id looks like this
+        if name.count("/") > 1 or name.startswith((".", "~")):  # cannot be a hub id
             raise FileNotFoundError(
-                f"{key}: there is no {path}; if it is to be a run of yours, fit its recipe first"
+                f"{key}: there is no {path}; if it should be one of your runs, fit its recipe first"
                 f" (`{key}=` starts from random weights)"
             )
         try:
             path = hub_file(name, "model.safetensors", key)
         except FileNotFoundError:
-            path = hub_file(name, "pytorch_model.bin", key)  # mbart-large-cc25 has nothing else
+            path = hub_file(name, "pytorch_model.bin", key)  # mbart-large-cc25 has only this file
     data = read_data(path, key)
     tensors = tensors_of(data)
     if not tensors:
@@ -69,12 +69,12 @@ def read_tensors(source: str, key: str) -> dict[str, torch.Tensor]:
 
 
 def place_of_weights(data: Mapping[Any, Any]) -> str | None:
-    """The key under which a checkpoint keeps its weights; None where it is the weights itself."""
+    """The key under which a checkpoint stores its weights; None if the checkpoint itself is the state dict."""
     return next((key for key in WEIGHTS if isinstance(data.get(key), Mapping)), None)
 
 
 def tensors_of(data: Any) -> dict[str, torch.Tensor]:
-    """Tensors by name, from a state dict or from a checkpoint that wraps one; empty where there are none."""
+    """Tensors by name from a state dict or a checkpoint that contains one; empty if there are none."""
     if not isinstance(data, Mapping):
         return {}
     if (place := place_of_weights(data)) is not None:
@@ -83,11 +83,11 @@ def tensors_of(data: Any) -> dict[str, torch.Tensor]:
 
 
 def read_data(path: Path, key: str = "") -> Any:
-    """What a checkpoint file holds: tensors, arrays, numbers, text, containers, and arguments of argparse.
+    """Read a checkpoint file: tensors, arrays, numbers, text, containers and argparse arguments.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, cut short, or asking for anything else, since that could run code.
+        ValueError: the file is damaged or truncated, or contains other types, which could run code.
     """
     where = f"{key}: {path}" if key else str(path)
     if not path.is_file():
@@ -105,7 +105,7 @@ def read_data(path: Path, key: str = "") -> Any:
                 f"checkpoint is read as data only"
             ) from None
         more = f" ({reason[:90]})" if re.search("[a-z]", reason) else ""
-        raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or cut short{more}") from None
+        raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or truncated{more}") from None
 
 
 def _data(path: Path) -> Any:
@@ -123,7 +123,7 @@ def hub_file(name: str, file: str, key: str) -> Path:
     """A file of a hub id, from the cache or the hub.
 
     Raises:
-        FileNotFoundError: it cannot be had.
+        FileNotFoundError: it cannot be found or downloaded.
     """
     from transformers.utils.hub import cached_file
 
@@ -131,4 +131,6 @@ def hub_file(name: str, file: str, key: str) -> Path:
         return Path(str(cached_file(name, file)))
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"{key}: no file or folder {name}, and no such hub id can be had: {reason}") from None
+        raise FileNotFoundError(
+            f"{key}: no file or folder {name}, and the hub id cannot be fetched: {reason}"
+        ) from None

@@ -1,4 +1,4 @@
-"""Half precision on CPUs that have none of their own."""
+"""Half precision on CPUs without bfloat16 support."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["cpu_half"]
 
 @contextmanager
 def cpu_half() -> Iterator[None]:
-    """Switch oneDNN off while autocast is on, on a CPU without bfloat16 instructions (AVX2 alone).
+    """Context that switches oneDNN off while autocast is on, on CPUs without bfloat16 instructions (only AVX2).
 
-    There torch's LSTM and GRU under autocast end in "could not create a primitive descriptor". Without oneDNN they
-    run in float32, and nothing else is slower: oneDNN has no bfloat16 kernels for such a CPU either.
+    On these CPUs torch's LSTM and GRU fail under autocast with "could not create a primitive descriptor". Without
+    oneDNN they run in float32. Nothing else gets slower, since oneDNN has no bfloat16 kernels for such CPUs.
     """
     backend = torch.backends.mkldnn
     asked = torch.is_autocast_enabled("cpu") and backend.is_available()

@@ -1,7 +1,7 @@
-"""Linear maps held in 4 bits by bitsandbytes (NF4), for frozen language models: an eighth of the memory of float32.
+"""4-bit linear layers (bitsandbytes NF4) for frozen language models, with an eighth of the memory of float32.
 
-A run folder keeps the values as plain numbers, so that it loads where bitsandbytes is not, and packing them again gives
-the same bits. Only this file imports bitsandbytes.
+A run folder stores unpacked values, so that it loads without bitsandbytes; packing them again gives the same bits. Only
+this file imports bitsandbytes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 __all__ = ["FourBitLinear", "hold_in_four_bits"]
 
-BLOCK = 64  # numbers that share a scale; the default of QLoRA
+BLOCK = 64  # values per scale; the default of QLoRA
 
 
 class FourBitLinear(nn.Linear):
-    """A frozen linear map whose weight is packed as soon as it is loaded; its bias stays as it is.
+    """A frozen linear layer whose weight is packed when it is loaded; its bias is not packed.
 
-    The weight is a buffer of half a byte a number and a scale for every 64 of them. Its gradient with regard to the
-    input unpacks it once more, so that training never keeps it unpacked.
+    The weight buffer has half a byte per value and one scale per 64 values. The backward pass unpacks the weight again,
+    so training never keeps it unpacked.
 
     Args:
-        linear: the map that it takes the place of.
+        linear: the layer to replace.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -38,11 +38,11 @@ class FourBitLinear(nn.Linear):
 
     @property
     def packed_parameters(self) -> int:
-        """Numbers that `parameters()` does not list."""
+        """Number of packed values, which `parameters()` does not list."""
         return 0 if self.packed is None else self.in_features * self.out_features
 
     def pack(self, weight: Tensor) -> None:
-        """Hold this weight from now on. [out, in]"""
+        """Pack and store this weight. [out, in]"""
         import bitsandbytes.functional as bits
 
         packed, state = bits.quantize_4bit(weight.detach().float().contiguous(), blocksize=BLOCK, quant_type="nf4")
@@ -50,7 +50,7 @@ class FourBitLinear(nn.Linear):
         self.weight = None  # type: ignore[assignment]
 
     def unpacked(self) -> Tensor:
-        """The weight as plain numbers. [out, in] float32"""
+        """The unpacked weight. [out, in] float32"""
         import bitsandbytes.functional as bits
 
         assert self.packed is not None
@@ -101,10 +101,10 @@ class FourBitLinear(nn.Linear):
 
 
 def hold_in_four_bits(network: nn.Module, leave: Sequence[nn.Module | None] = ()) -> None:
-    """Put a `FourBitLinear` in the place of every linear map of a network; it packs its weight when that is loaded.
+    """Replace every linear layer of a network by a `FourBitLinear`, which packs its weight when it is loaded.
 
     Args:
-        leave: maps that stay as they are, such as the head, which is often the table of words.
+        leave: layers to keep, such as the output layer, which is often tied to the word embeddings.
 
     Raises:
         ValueError: bitsandbytes is not installed.

@@ -1,7 +1,7 @@
-"""What every system begins with: a batch through its frame encoder, and the places where its states can be read.
+"""Shared first part of all systems: encoding a batch with the frame encoder, and the taps that read states.
 
-A frame encoder gives a vector per frame, or, when it reads windows of frames (I3D), a vector per window; whoever
-needs lengths after it takes them from here.
+A frame encoder gives one vector per frame, or one per window if it reads windows of frames (I3D). The functions here
+give the resulting lengths.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["FrameEncoder", "Tapped", "feature_lengths", "feature_size", "frame_f
 
 @dataclass(frozen=True)
 class Tapped:
-    """States of a system at a named place, for extraction and density."""
+    """States of a system at a tap, for extraction and density."""
 
     rows: Tensor
     """[B, L, D]"""
     lengths: Tensor
-    """Real rows of each clip. [B]"""
+    """Rows of each clip without padding. [B]"""
     stride: float = 1.0
     """Frames from one row to the next."""
     first_centre: float = 0.5
-    """The middle of what the first row has seen, in frames; frame t lasts from t to t + 1."""
+    """Middle of the first row's receptive field, in frames; frame t lasts from t to t + 1."""
 
 
 def frame_features(visual: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Frame features, zero at padding, and how many each clip has. [B, T, D], [B]
+    """Frame features, zero at padding, and their number per clip. [B, T, D], [B]
 
     A frame encoder that reads windows has `encode_clips(batch)`, which returns both, and `feature_lengths(lengths)`.
     """
@@ -44,19 +44,19 @@ def frame_features(visual: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def feature_lengths(visual: nn.Module, lengths: Tensor) -> Tensor:
-    """Rows that the frame encoder gives for clips of so many frames. [B] -> [B]"""
+    """Number of rows of the frame encoder for clips with these numbers of frames. [B] -> [B]"""
     rule: Any = getattr(visual, "feature_lengths", None)
     return lengths if rule is None else rule(lengths)
 
 
 def feature_size(visual: nn.Module) -> int:
-    """What a frame encoder says about its features."""
+    """Size of a frame encoder's features."""
     dim: Any = visual.dim
     return int(dim)
 
 
 class FrameEncoder(nn.Module):
-    """A frame encoder alone, with the interface of a system, so that it can be extracted from without training one."""
+    """A frame encoder with the interface of a system, so that features can be extracted without training one."""
 
     TAPS = ("features",)
 
@@ -65,7 +65,7 @@ class FrameEncoder(nn.Module):
         self.visual = visual
 
     def tapped(self, batch: Batch, tap: str = "features") -> Tapped:
-        """Its features, the one tap.
+        """Its features, the only tap.
 
         Raises:
             ValueError: another tap.
@@ -76,11 +76,11 @@ class FrameEncoder(nn.Module):
 
 
 def tap_of_frames(visual: nn.Module, rows: Tensor, lengths: Tensor) -> Tapped:
-    """Frame features as a tap, on the clock of the frame encoder."""
+    """Frame features as a tap, with the frame encoder's positions in time."""
     stride, centre = getattr(visual, "stride", 1.0), getattr(visual, "first_centre", 0.5)
     return Tapped(rows, lengths, float(stride), float(centre))
 
 
 def no_such_tap(name: str, known: Iterable[str]) -> ValueError:
-    """The answer to a tap that a system does not have."""
+    """The error for a tap that a system does not have."""
     return ValueError(f"tap={name}: this system has {', '.join(known)}")

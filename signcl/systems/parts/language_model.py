@@ -1,7 +1,7 @@
-"""A published mBART, or the text side of a vlp run: its tensors, sizes and words, and whether they fit a recipe.
+"""Reads a published mBART or the text side of a vlp run, and checks whether it fits a recipe.
 
-Every misfit is one line that names the recipe key to change. Sizes come from `config.json`; a single file of weights
-has none, so there only the shapes of its tensors are held against the model's.
+Every mismatch raises a one-line error with the recipe key to change. Sizes come from `config.json`; for a single
+weights file, which has none, only the shapes of its tensors are compared with the model's.
 """
 
 from __future__ import annotations
@@ -25,35 +25,37 @@ VLP_PARTS = {"text_encoder.": "encoder.", "decoder.": "decoder.", "words.": "sha
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """An encoder and decoder of words, by the names of transformers' MBartModel (and `lm_head`)."""
+    """A text encoder and decoder, with the tensor names of transformers' MBartModel (and `lm_head`)."""
 
     source: str
-    """Where it is from, as the recipe says it."""
+    """Its source, as in the recipe."""
     tensors: dict[str, torch.Tensor] = field(repr=False)
     config: dict[str, Any]
-    """transformers' names; empty for a single file."""
+    """Its configuration with transformers' keys; empty for a single file."""
     tokenizer: Tokenizer | None
-    """None for a single file without a SentencePiece model beside it."""
+    """None for a single file without a SentencePiece model in the same folder."""
 
     @property
     def rows(self) -> int:
-        """Words of its table."""
+        """Number of word embeddings."""
         for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
             if name in self.tensors:
                 return len(self.tensors[name])
-        raise ValueError(f"{KEY}: {self.source} has no word table; its first names are {', '.join(self.tensors)[:80]}")
+        raise ValueError(
+            f"{KEY}: {self.source} has no word embeddings; its first tensors are {', '.join(self.tensors)[:80]}"
+        )
 
 
 def read_language_model(
     source: str, key: str = KEY, earlier: Callable[[str], Any] = lambda folder: None
 ) -> LanguageModel:
-    """An mBART from `pretrained:` and a folder, file or hub id, or from a vlp run folder.
+    """Read an mBART from `pretrained:` and a folder, file or hub id, or from a vlp run folder.
 
     Args:
-        earlier: the run in a folder (`signcl.systems.base.EarlierRun`), None where the folder holds none.
+        earlier: returns the run in a folder (`signcl.systems.base.EarlierRun`), or None if the folder holds none.
 
     Raises:
-        ValueError, OSError: nothing there, no tokenizer beside it, or another architecture.
+        ValueError, OSError: nothing found, no tokenizer with it, or the wrong architecture.
     """
     name = source.removeprefix("pretrained:")
     place = Path(name)
@@ -66,28 +68,28 @@ def read_language_model(
         kind = config.get("model_type")
         if kind != "mbart":
             raise ValueError(
-                f"{key}: {name} is a model of type {kind}, an mBART is needed, such as facebook/mbart-large-cc25 or a "
+                f"{key}: {name} is a {kind}, but an mBART is needed, such as facebook/mbart-large-cc25 or a "
                 f"folder made by `signcl vocab trim`"
             )
     tensors = {k.removeprefix("model."): v for k, v in read_tensors(source, key).items()}
     if "encoder.layernorm_embedding.weight" not in tensors:
         raise ValueError(
-            f"{key}: {name} is no mBART, which has encoder.layernorm_embedding.weight; its first names are "
+            f"{key}: {name} is not an mBART: it lacks encoder.layernorm_embedding.weight; its first tensors are "
             f"{', '.join(list(tensors)[:3])}"
         )
     return LanguageModel(source, tensors, config, _tokenizer(place, name, key))
 
 
 def read_config(name: str, key: str) -> dict[str, Any]:
-    """`config.json` of a folder or hub id.
+    """Read `config.json` of a folder or hub id.
 
     Raises:
-        ValueError, OSError: there is none, or it is damaged.
+        ValueError, OSError: it is missing or damaged.
     """
     path = Path(name) / "config.json"
     if not path.is_file():
         if Path(name).is_dir():
-            raise ValueError(f"{key}: {name} has no config.json, so it is no model that transformers has saved")
+            raise ValueError(f"{key}: {name} has no config.json, so it is not a model saved by transformers")
         path = hub_file(name, "config.json", key)
     try:
         data: dict[str, Any] = read_json(path, {"model_type?": str}, "copy the model again")
@@ -102,14 +104,14 @@ def _tokenizer(place: Path, name: str, key: str) -> Tokenizer | None:
     except ValueError as error:
         if place.is_file():
             return None
-        raise ValueError(f"{key}: {error}; without it nobody knows which word a row stands for") from None
+        raise ValueError(f"{key}: {error}; it is needed to know the words of the embeddings") from None
 
 
 def _from_run(source: str, run: Any, key: str) -> LanguageModel:
     config = getattr(run.config, "language_model_config", None)
     if config is None or "masked_text" not in run.terms:
         raise ValueError(
-            f"{key}: {run.folder} is a run of {run.system}; of the runs only vlp with the term masked_text has a text "
+            f"{key}: {run.folder} is a run of {run.system}; only runs of vlp with the term masked_text have a text "
             f"encoder and a text decoder"
         )
     tensors = {
@@ -124,17 +126,17 @@ def _from_run(source: str, run: Any, key: str) -> LanguageModel:
 def check_language_model(
     found: LanguageModel, tokenizer: Tokenizer | None, pairs: Sequence[tuple[str, Any, str]], *, whole: bool
 ) -> None:
-    """Whether a language model fits what a system takes from it: its words always, and the sizes listed.
+    """Check that a language model has the vocabulary of this run and the sizes that a system needs.
 
-    Heads and activation leave no trace in the shapes of tensors: a model with other ones would load and be another.
+    Tensor shapes do not show heads and activation: a model with different ones would load but compute something else.
 
     Args:
-        tokenizer: of this run; None: words are not checked.
+        tokenizer: tokenizer of this run; None: the vocabulary is not checked.
         pairs: (key in the config of the system, its value, key in the language model's config).
-        whole: layers are taken over, not the word table alone.
+        whole: layers are loaded too, not only the word embeddings.
 
     Raises:
-        ValueError: names the recipe key, its value and the language model's.
+        ValueError: a mismatch; names the recipe key, its value and the language model's value.
     """
     if tokenizer is not None:
         _check_words(found, tokenizer)
@@ -155,14 +157,14 @@ def check_language_model(
 
 
 def _size(config: dict[str, Any], key: str) -> Any:
-    """A value of a config; the decoder's activation is that of all where it is not said."""
+    """A value of a config; the decoder's activation defaults to the general activation."""
     return config.get(key, config.get("activation_function") if key == "decoder_activation" else None)
 
 
 def _check_words(found: LanguageModel, tokenizer: Tokenizer) -> None:
     if found.rows != tokenizer.vocab_size:
         raise ValueError(
-            f"{KEY}: {found.source} has {found.rows} words, and the tokenizer of this run {tokenizer.vocab_size}; set "
+            f"{KEY}: {found.source} has {found.rows} words, but this run's tokenizer has {tokenizer.vocab_size}; set "
             f"text.tokenizer={found.source}, or trim both to the corpus with `signcl vocab trim`"
         )
     if found.tokenizer is None:
@@ -171,15 +173,15 @@ def _check_words(found: LanguageModel, tokenizer: Tokenizer) -> None:
     if other is not None:
         i, theirs, ours = other
         raise ValueError(
-            f"{KEY}: row {i} of {found.source} is {theirs!r}, and the tokenizer of this run has {ours!r} there; set "
+            f"{KEY}: row {i} of {found.source} is {theirs!r}, but the tokenizer of this run has {ours!r} there; set "
             f"text.tokenizer={found.source}"
         )
 
 
 def first_other_word(a: Tokenizer, b: Tokenizer) -> tuple[int, str, str] | None:
-    """The first id for which two tokenizers have different words, and both words; None where they agree."""
+    """The first id for which two tokenizers have different words, with both words; None if they agree."""
     if isinstance(a, SentencePieceTokenizer) and isinstance(b, SentencePieceTokenizer):
-        ours, theirs = a.pieces(), b.pieces()  # decoding would not tell "▁am" from "am"
+        ours, theirs = a.pieces(), b.pieces()  # decoding would not distinguish "▁am" from "am"
     else:
         ours, theirs = ([t.decode([i]) for i in range(t.vocab_size)] for t in (a, b))
     for i, (one, other) in enumerate(zip(ours, theirs)):

@@ -1,7 +1,7 @@
-"""Layers that shorten, normalize or read time without seeing padding: convolutions, their batch norm, a two-way LSTM.
+"""Layers over time that ignore padding: temporal convolution, masked batch norm, bidirectional LSTM.
 
-Each takes a padded tensor with the lengths that say what in it is real, and gives real positions the values they
-would have if every clip were alone. Source of the sizes: paper Table 5; of the released behaviour: GFSLT-VLP.
+Each takes a padded tensor with lengths or a mask and gives the same results as if every clip were processed alone.
+Sizes: paper Table 5. Released behaviour: GFSLT-VLP.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["CONVS", "BiLSTM", "ConvKind", "MaskedBatchNorm1d", "TemporalConv", "
 
 ConvKind = Literal["k5p2k5p2", "k5p2", "k3"]
 CONVS: dict[str, tuple[tuple[int, int], ...]] = {"k5p2k5p2": ((5, 2), (5, 2)), "k5p2": ((5, 2),), "k3": ((3, 1),)}
-"""The rounds of a temporal convolution: kernel, then max-pool. `conv_type` 2, 1 and 0 of GFSLT-VLP and VAC_CSLR."""
+"""Kernel and max-pool of each round of a temporal convolution. `conv_type` 2, 1 and 0 of GFSLT-VLP and VAC_CSLR."""
 EDGES = {"replicate": (8, 16), "vac": (6, 12)}
-"""Copies of the first frame before a clip, and all copies of a clip whose length is a multiple of 4: in the released
-loaders of GFSLT-VLP and of VAC, whatever convolution follows."""
+"""Copies of the first frame before a clip, and total copies for a clip whose length is a multiple of 4, in the released
+loaders of GFSLT-VLP and VAC, for every kind of convolution."""
 Length = TypeVar("Length", int, Tensor)
 PAD_VALUE = 1.0  # the released code pads frame features with its text pad id
 
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm whose mean and variance come from real positions only; padding changes nothing.
+    """Batch norm with statistics over real positions only, so that padding does not change the result.
 
-    Equal to `nn.BatchNorm1d` where nothing is padded, and its state dict has the same keys. A batch with a single
-    real position has no variance, so it is normalized by the running statistics (`nn.BatchNorm1d` raises).
+    Equal to `nn.BatchNorm1d` without padding, with the same state dict keys. A batch with a single real position has no
+    variance, so it is normalized with the running statistics (`nn.BatchNorm1d` raises an error).
 
     Args:
         num_features: channels C.
@@ -50,10 +50,10 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
         Args:
             values: [B, C, L].
-            mask: True = real; None means that everything is real. [B, L]
+            mask: True = real; None: all real. [B, L]
 
         Returns:
-            Normalized values; what stands at padding is finite and means nothing. [B, C, L]
+            Normalized values; values at padding are finite but undefined. [B, C, L]
         """
         if not self.training or (mask is None and not self.sync and values.shape[0] * values.shape[2] > 1):
             return super().forward(values)
@@ -65,7 +65,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
             mean = self._total((single * real).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
             centred = (single - mean[:, None]) * real
             variance = self._total((centred * centred).sum(dim=(0, 2))) / count.clamp(min=1)  # [C]
-            enough = count > 1  # stays on the device: no step asks for its value
+            enough = count > 1  # stays on the device, to avoid a synchronisation
             self._track(mean.detach(), variance.detach(), count, enough)
             running_mean, running_var = self._running()
             mean = torch.where(enough, mean, running_mean)
@@ -76,7 +76,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor, enough: Tensor) -> None:
-        """Move the running statistics; the running variance is the unbiased one, as in torch."""
+        """Update the running statistics, with the unbiased variance, as in torch."""
         unbiased = variance * count / (count - 1).clamp(min=1)
         rate = enough * (self.momentum or 0.0)
         running_mean, running_var = self._running()
@@ -91,7 +91,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         return self.running_mean, self.running_var
 
     def _total(self, value: Tensor) -> Tensor:
-        """The sum of `value` over ranks where asked for; the gradient flows to every rank."""
+        """The sum of `value` over ranks if `sync` is on; the gradient flows to every rank."""
         if self.sync and dist.is_available() and dist.is_initialized():
             from torch.distributed.nn.functional import all_reduce
 
@@ -101,11 +101,12 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
 
 class TemporalConv(nn.Module):
-    """Rounds of [convolution, batch norm, ReLU, max-pool]: by default two of 5 and 2, four frames become one step.
+    """Rounds of [convolution, batch norm, ReLU, max-pool]; by default two with kernel 5 and pool 2, one step per 4
+    frames.
 
-    The convolutions add no padding of their own. Instead each clip is lengthened by copies of its edge frames
-    (8 of the first on the left; of the last on the right until ceil(n/4)*4 + 16 frames), so a clip of n frames gives
-    ceil(n/4) + 1 steps, one frame gives two, and no step depends on the other clips of the batch.
+    The convolutions do not pad. Instead each clip is extended with copies of its edge frames (8 of the first on the
+    left, and of the last on the right up to ceil(n/4)*4 + 16 frames). A clip of n frames then gives ceil(n/4) + 1
+    steps, a single frame gives two, and no step depends on other clips of the batch.
 
     | kind | steps of L = ceil(n/4)*4 frames, "replicate" | "vac" | a step sees | one every |
     |---|---|---|---|---|
@@ -113,25 +114,25 @@ class TemporalConv(nn.Module):
     | k5p2 | L/2 + 6 | L/2 + 4 | 6 frames | 2 frames |
     | k3 | L + 14 | L + 10 | 3 frames | 1 frame |
 
-    Steps before the first frame and after the last see copies alone. With k5p2 and k3 there are several of them, as in
-    the released loaders, whose copies are the same for every kind; `geometry` says where each step stands.
+    Steps before the first frame and after the last see only copies. k5p2 and k3 have several such steps, since the
+    released loaders make the same copies for every kind; `geometry` gives the position of each step.
 
     Args:
         dim_in: size of a frame feature (512 for ResNet-18).
         width: channels of the convolutions and of a step (1024 in Table 5).
-        kind: the rounds, a name of `CONVS`.
-        edge: "replicate" as above; "vac": 6 copies on the left, on the right until ceil(n/4)*4 + 12; or "none": frames
-            as they are (k5p2k5p2: floor((floor((n-4)/2)-4)/2) steps), where a clip shorter than a step sees is first
-            lengthened by its last frame.
-        as_released: pad shorter clips with the value 1 and let the batch norm see those positions, as GFSLT-VLP does.
-            Real positions are the same up to the statistics; in evaluation nothing differs.
+        kind: kernels and pools, a name of `CONVS`.
+        edge: "replicate" as above; "vac": 6 copies on the left, on the right up to ceil(n/4)*4 + 12; or "none": no
+            copies (k5p2k5p2: floor((floor((n-4)/2)-4)/2) steps), except that a clip shorter than one step's receptive
+            field is padded with its last frame.
+        as_released: pad shorter clips with the value 1 and let batch norm see those positions, as GFSLT-VLP does. Real
+            positions differ only by the statistics; evaluation is the same.
         sync: share the batch norm's statistics over ranks.
 
     Raises:
         ValueError: an unknown kind or edge.
 
-    Source: paper Table 5. Released code: edge copies are made of images, before the frame encoder; copying features
-    gives the same steps for a deterministic encoder and costs no convolution over copies.
+    Source: paper Table 5. Released code: copies images, before the frame encoder; copying features gives the same steps
+    for a deterministic encoder and saves encoding the copies.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class TemporalConv(nn.Module):
             raise ValueError(f"kind of a TemporalConv must be one of {', '.join(CONVS)}, got {kind!r}")
         self.dim_in, self.width, self.edge, self.as_released = dim_in, width, edge, as_released
         self.kind, self.rounds = kind, CONVS[kind]
-        self.seen, self.pace = 1, 1  # rows that a step sees, rows from one step to the next
+        self.seen, self.pace = 1, 1  # receptive field and stride of a step, in rows
         for number, (kernel, pool) in enumerate(self.rounds, 1):
             self.add_module(f"conv{number}", nn.Conv1d(dim_in if number == 1 else width, width, kernel_size=kernel))
             self.add_module(f"norm{number}", MaskedBatchNorm1d(width, sync=sync))
@@ -161,11 +162,11 @@ class TemporalConv(nn.Module):
             self.pace *= pool
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of `lengths` frames give. [B] -> [B]"""
+        """Number of steps for clips of `lengths` frames. [B] -> [B]"""
         return self._steps(lengths)
 
     def num_steps(self, num_frames: int) -> int:
-        """The same rule for one number known on the host."""
+        """`step_lengths` for one Python int."""
         return self._steps(num_frames)
 
     def _steps(self, frames: Length) -> Length:
@@ -175,19 +176,19 @@ class TemporalConv(nn.Module):
         return length
 
     def _with_copies(self, frames: Length) -> Length:
-        """Rows of a clip of so many frames with its edge copies."""
+        """Number of rows of a clip including its edge copies."""
         if self.edge in EDGES:
             return (frames + 3) // 4 * 4 + EDGES[self.edge][1]
         return frames.clamp(min=self.seen) if isinstance(frames, Tensor) else max(frames, self.seen)
 
     def geometry(self, stride: float = 1.0, first_centre: float = 0.5) -> tuple[float, float]:
-        """Where steps stand in time: frames from one to the next, and the middle of the first.
+        """Positions of steps in time: frames from one step to the next, and the middle of the first step.
 
         The first step sees rows -8 to 7 with k5p2k5p2 and `edge="replicate"`, -6 to 9 with "vac", else 0 to 15.
         Frame t lasts from t to t + 1, so its middle is t + 0.5.
 
         Args:
-            stride, first_centre: the same of the rows that go in.
+            stride, first_centre: the same for the input rows.
         """
         left = EDGES.get(self.edge, (0, 0))[0]
         return self.pace * stride, first_centre + ((self.seen - 1) / 2 - left) * stride
@@ -196,12 +197,12 @@ class TemporalConv(nn.Module):
         """Shorten time.
 
         Args:
-            features: padded frame features; what stands at padding is never read. [B, T, dim_in]
-            lengths: real frames of each clip, at least 1. [B]
-            lengthened: the clips have their edge copies already, as `lengthen` returns them; padding is read then.
+            features: padded frame features; padding is never read. [B, T, dim_in]
+            lengths: frames of each clip without padding, at least 1. [B]
+            lengthened: the clips already have their edge copies, as returned by `lengthen`; padding is then read.
 
         Returns:
-            Steps [B, S, width], exactly zero at padding unless as_released, and their number for each clip [B].
+            Steps [B, S, width], exactly zero at padding unless as_released, and their number per clip [B].
         """
         if features.shape[-1] != self.dim_in:
             raise ValueError(
@@ -221,14 +222,14 @@ class TemporalConv(nn.Module):
         return steps, real
 
     def lengthen(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames with copies of their edges, and how many of them belong to each clip; one gather, no loop.
+        """Frames with edge copies, and their number per clip. [B, L, dim_in], [B]
 
-        What stands behind a clip is a copy of its last frame, or the value 1 where `as_released`. [B, L, dim_in], [B]
+        Positions after a clip hold copies of its last frame, or the value 1 if `as_released`.
         """
-        longest = features.shape[1]  # a host number, so the output size needs no question to the device
+        longest = features.shape[1]  # a Python int, so the output size needs no synchronisation
         left, size, real = EDGES.get(self.edge, (0, 0))[0], self._with_copies(longest), self._with_copies(lengths)
         index = torch.arange(size, device=features.device)[None, :] - left  # [1, L]
-        index = torch.minimum(index.clamp(min=0), lengths[:, None] - 1)  # [B, L], always a real frame
+        index = torch.minimum(index.clamp(min=0), lengths[:, None] - 1)  # [B, L], never padding
         frames = features.gather(1, index[:, :, None].expand(-1, -1, features.shape[2]))
         if self.as_released:
             frames = frames.masked_fill(~frame_mask(real, size)[:, :, None], PAD_VALUE)
@@ -236,14 +237,15 @@ class TemporalConv(nn.Module):
 
 
 def max_pool(hidden: Tensor, pool: int) -> Tensor:
-    """`max_pool1d`. torch.export fixes the length there, and not in two dimensions. [B, C, L] -> [B, C, L // pool]"""
+    """`max_pool1d`, in its 2D form, since torch.export fixes the length of the 1D form. [B, C, L] ->
+    [B, C, L // pool]"""
     if torch.compiler.is_exporting():
         return nn.functional.max_pool2d(hidden[:, :, None], (1, pool))[:, :, 0]
     return nn.functional.max_pool1d(hidden, pool)
 
 
 def kind_of(state: Mapping[str, Tensor], prefix: str) -> str:
-    """The kind of a released temporal convolution, by the kernels of its tensors `PREFIX0.weight`, `PREFIX4.weight`.
+    """The kind of a released temporal convolution, from the kernels of its tensors `PREFIX0.weight`, `PREFIX4.weight`.
 
     Raises:
         ValueError: no kind has those kernels.
@@ -256,19 +258,19 @@ def kind_of(state: Mapping[str, Tensor], prefix: str) -> str:
 
 
 class BiLSTM(nn.Module):
-    """LSTM layers that read a clip in both directions; padding reaches neither, and no length leaves the device.
+    """Bidirectional LSTM layers that ignore padding without synchronising the device.
 
-    The backward direction reads each clip turned round within its own length, so that it begins at the last real
-    step. Equal to `nn.LSTM(bidirectional=True)` on packed sequences, which would ask the device for the lengths.
+    The backward direction reads each clip reversed within its own length, so that it begins at the last real step.
+    Equal to `nn.LSTM(bidirectional=True)` on packed sequences, which would need the lengths on the CPU.
 
     With input size D, width w and L layers it has 2 (4 h (D + h) + 8 h) + (L - 1) 2 (4 h (w + h) + 8 h) parameters,
     h = w / 2.
 
     Args:
-        dim_in: size of a step that goes in.
-        width: size of a step that comes out, both directions together; even.
-        layers: stacked.
-        dropout: between the layers.
+        dim_in: size of an input step.
+        width: size of an output step, both directions together; even.
+        layers: number of layers.
+        dropout: dropout between the layers.
     """
 
     def __init__(self, dim_in: int, width: int, *, layers: int = 2, dropout: float = 0.0) -> None:
@@ -281,10 +283,10 @@ class BiLSTM(nn.Module):
         self.backwards = nn.ModuleList(nn.LSTM(size, width // 2, batch_first=True) for size in sizes)
 
     def forward(self, steps: Tensor, step_lengths: Tensor) -> Tensor:
-        """Read every clip both ways.
+        """Read every clip in both directions.
 
         Args:
-            steps: what stands at padding is never read. [B, S, dim_in]
+            steps: padding is never read. [B, S, dim_in]
             step_lengths: [B]
 
         Returns:
@@ -296,7 +298,7 @@ class BiLSTM(nn.Module):
         states = steps.masked_fill(~real[:, :, None], 0.0)
         for number, (there, back) in enumerate(zip(self.forwards, self.backwards)):
             states = self.dropout(states) if number else states
-            ahead = there(states)[0]  # padding comes last, so that no real step has read it
+            ahead = there(states)[0]  # padding comes last, so no real step reads it
             behind = back(states.gather(1, turned.expand_as(states)))[0]
             states = torch.cat([ahead, behind.gather(1, turned.expand_as(behind))], dim=2)
         return states * real[:, :, None]

@@ -1,7 +1,7 @@
-"""One text decoder for all systems: a language model of transformers that reads a clip's steps and writes the sentence.
+"""The text decoder of all systems: a transformers language model that reads a clip's steps and writes the sentence.
 
-Any encoder-decoder (T5, mT5, Flan-T5, mBART, mBART-50, NLLB, BART, ...) or causal model (XGLM, GPT-2, Qwen, Gemma,
-Llama, ...), published (a folder or hub id) or of small sizes that start at random. How a system uses it:
+It can be any encoder-decoder (T5, mT5, Flan-T5, mBART, mBART-50, NLLB, BART, ...) or causal model (XGLM, GPT-2, Qwen,
+Gemma, Llama, ...), either published (a folder or hub id) or small and randomly initialised. How a system uses it:
 
     # Config: `lm: LMConfig = field(default_factory=LMConfig)`; in `System.check`: `check_words(recipe)`
     # the name `decoder` is where the run folder looks; `config.dropout` and `config.max_positions` are read too
@@ -11,8 +11,8 @@ Llama, ...), published (a folder or hub id) or of small sizes that start at rand
     ids = self.decoder.generate(steps, step_lengths, num_beams=..., length_penalty=..., max_new_tokens=...)
     lines = self.decoder.load_published(config.lm)      # in `System.load_published`
 
-Steps go to the first layer as they are, words as the model scales them. What is trained, LoRA and the prompt are
-values of `LMConfig`; a clip's own prompt (another language) is an argument of `forward` and `generate`.
+Steps enter the first layer unscaled, word embeddings scaled as in the model. `LMConfig` sets what is trained, LoRA and
+the prompt; prompts per clip (for several languages) are an argument of `forward` and `generate`.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ from signcl.systems.parts.written import sentence_log_probs
 __all__ = ["SLOT", "LMConfig", "LMSizes", "Marks", "TextDecoder", "build_lm", "check_words", "lm_of", "search_settings"]
 
 SLOT = "{signs}"
-"""Where a clip's steps stand in a prompt."""
+"""Position of a clip's steps in a prompt."""
 ENCODER_DECODERS = ("t5", "mbart")
 
 
 @dataclass(frozen=True)
 class LMSizes:
-    """A language model: which, what of it is trained, LoRA."""
+    """Which language model to use, what to train of it, and LoRA."""
 
     name: str = ""
-    """pretrained:FOLDER_OR_HUB_ID of a language model of transformers; empty: one that starts at random."""
+    """pretrained:FOLDER_OR_HUB_ID of a transformers language model; empty: a randomly initialised one."""
     architecture: Literal["t5", "mbart", "gpt2", "xglm", "llama"] = "t5"
-    """Of one that starts at random, with these sizes, `model.dropout` and `model.max_positions`:"""
+    """Architecture of a randomly initialised model, with the sizes below, `model.dropout` and `model.max_positions`:"""
     layers: int = bounded(2, low=1, high=1000)
-    """An encoder-decoder has as many in each of both."""
+    """Layers; an encoder-decoder has this many in each half."""
     width: int = bounded(128, low=1, high=65_536)
     heads: int = bounded(4, low=1, high=1024)
     ffn: int = bounded(256, low=1, high=1_000_000)
     train: Literal["auto", "adapters", "all"] = "auto"
-    """adapters: the language model stands still but for LoRA (with lora_rank 0 all of it). all: it is trained too.
-    auto: adapters of a published one; all, without LoRA, of one that starts at random, which knows nothing."""
+    """adapters: freeze the language model except for LoRA (with lora_rank 0 all of it). all: train it too. auto:
+    adapters for a published model; all, without LoRA, for a randomly initialised one."""
     lora_rank: int = bounded(4, low=0, high=4096)
-    """Rank of LoRA; 0 leaves LoRA out."""
+    """Rank of LoRA; 0: no LoRA."""
     lora_alpha: float = bounded(4.0, above=0, high=1e6)
     lora_dropout: float = bounded(0.1, low=0, below=1)
     four_bit: bool = False
-    """The linear maps of a published model that stands still are held in 4 bits (NF4 of bitsandbytes): an eighth of
-    their memory, and values that differ in the second digit. The head and the words stay as they are."""
+    """Store the linear layers of a frozen published model in 4 bits (bitsandbytes NF4): an eighth of the memory, with
+    values that differ in the second digit. Output layer and word embeddings are not converted."""
 
     def __post_init__(self) -> None:
         if self.four_bit and (not self.name or self.trains_all):
@@ -80,7 +80,7 @@ class LMSizes:
 
     @property
     def source(self) -> str:
-        """The folder or hub id, "" for one that starts at random."""
+        """The folder or hub id; "" for a randomly initialised model."""
         return self.name.removeprefix("pretrained:")
 
     @property
@@ -90,22 +90,22 @@ class LMSizes:
 
     @property
     def rank(self) -> int:
-        """Of LoRA, 0 without."""
+        """Rank of LoRA; 0 without LoRA."""
         return 0 if self.train == "auto" and not self.name else self.lora_rank
 
 
 @dataclass(frozen=True)
 class LMConfig(LMSizes):
-    """A language model that reads the steps of a clip in the place of words."""
+    """A language model that reads the steps of a clip instead of words."""
 
     lora_on: list[str] = field(default_factory=list)
-    """Linear maps with LoRA: the ends of their names (q_proj), or patterns (*.decoder.*.q). Empty: query, key, value
-    and output of every attention."""
+    """Linear layers with LoRA: name endings (q_proj) or patterns (*.decoder.*.q). Empty: query, key, value and output
+    of every attention."""
     prompt: str = ""
-    """Text around the steps, e.g. "Translate sign language video to German: {signs}"; without {signs} the steps stand
-    before it. Special tokens may be spelt in it (</s>)."""
+    """Text around the steps, e.g. "Translate sign language video to German: {signs}"; without {signs} the steps come
+    before the text. It may contain special tokens (</s>)."""
     specials: bool = True
-    """The special tokens that the tokenizer puts around any text stand around prompt and steps too."""
+    """Put the tokenizer's special tokens around prompt and steps, as around any text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,60 +113,62 @@ class LMConfig(LMSizes):
 
 
 def check_prompt(prompt: str, key: str) -> None:
-    """Refuse a prompt with two places for the steps, or with another field."""
+    """Raise ValueError if a prompt has several {signs} or other fields."""
     if prompt.count(SLOT) > 1:
-        raise ValueError(f"{key}: {SLOT} says where the steps stand, once; got it {prompt.count(SLOT)} times")
+        raise ValueError(
+            f"{key}: needs {SLOT} at most once, as the position of the steps; got it {prompt.count(SLOT)} times"
+        )
 
 
 def check_words(recipe: Any) -> None:
-    """A published language model needs its own tokenizer: no other knows its ids. For `System.check`.
+    """Check that a published language model is used with its own tokenizer. For `System.check`.
 
     Raises:
-        ValueError: names both keys.
+        ValueError: another tokenizer; the message names both keys.
     """
     name, tokenizer = recipe.model.lm.name, recipe.text.tokenizer
     if name and not tokenizer.startswith("pretrained:"):
         raise ValueError(
-            f"text.tokenizer: the language model of model.lm.name knows the ids of its own tokenizer alone; needs "
+            f"text.tokenizer: the language model of model.lm.name works only with its own tokenizer; needs "
             f"{name}, got {tokenizer!r}"
         )
 
 
 @dataclass(frozen=True)
 class Marks:
-    """The special ids that a decoder needs of a tokenizer, where there is none at hand."""
+    """The special token ids that a decoder needs, to use it without a tokenizer."""
 
     pad_id: int
-    """Marks padding in tokens; may lie beyond the model's vocabulary, as GPT-2 has no such token."""
+    """Padding; may lie outside the model's vocabulary, since GPT-2 has no such token."""
     start_id: int
-    """What the model reads first."""
+    """First input token of the model."""
     end_id: int
-    """Ends a sentence."""
+    """End of a sentence."""
 
 
 class TextDecoder(nn.Module):
-    """A language model that writes the sentence of a clip whose steps it reads as if they were words.
+    """A language model that reads the steps of a clip like word embeddings and writes its sentence.
 
-    Encoder-decoder: the encoder reads [before] steps [after], `before` and `after` being the prompt and the special
-    tokens that the tokenizer puts around any text. The decoder starts as the checkpoint says (T5: padding; mBART: the
-    language; mBART-50 and NLLB: the end token, and then the language, which is the first token of each sentence).
-    Causal: it reads start, [before] steps [after], and goes on with the sentence. Padding stands left of the steps, so
-    that every sentence begins in the same column; positions are counted without it.
+    Encoder-decoder: the encoder reads [before] steps [after], where `before` and `after` are the prompt and the special
+    tokens that the tokenizer puts around any text. The decoder starts as the checkpoint specifies (T5: padding; mBART:
+    the language; mBART-50 and NLLB: the end token, then the language as the first token of each sentence).
+    Causal: it reads start, [before] steps [after], and continues with the sentence. Padding is left of the steps, so
+        that every sentence begins in the same column; positions do not count padding.
 
-    Search is greedy or by beams with the settings given alone: `generation_config.json` of a checkpoint, which may
-    switch sampling or penalties on, is not used, but for its end and start tokens.
+    Search is greedy or beam search with only the given settings. From the `generation_config.json` of a checkpoint,
+    which may enable sampling or penalties, only end and start tokens are used.
 
     Args:
-        lm: of `build_lm`, or a language model of transformers; changed in place.
+        lm: from `build_lm`, or a transformers language model; modified in place.
         words: the tokenizer (or `Marks`).
-        config: what is trained, LoRA, the prompt.
+        config: what to train, LoRA, the prompt.
 
     Attributes:
-        width: of a word's embedding, and so of a step.
+        width: size of a word embedding and of a step.
         encodes: whether it is an encoder-decoder.
 
     Raises:
-        ValueError: a model that takes no embeddings, no maps for LoRA, peft not installed.
+        ValueError: the model does not accept embeddings, there are no layers for LoRA, or peft is not installed.
     """
 
     def __init__(self, lm: nn.Module, words: Any, config: LMSizes) -> None:
@@ -200,7 +202,7 @@ class TextDecoder(nn.Module):
         self._lora(config)
 
     def _lora(self, config: LMSizes) -> None:
-        """LoRA in the maps that the config names."""
+        """Add LoRA to the layers that the config names."""
         if config.rank == 0:
             return
         chosen = getattr(config, "lora_on", [])
@@ -210,16 +212,17 @@ class TextDecoder(nn.Module):
             self.lm.requires_grad_(True)
 
     def described(self) -> dict[str, Any]:
-        """The language model's configuration, for the run folder."""
+        """The language model's configuration, to save in the run folder."""
         config: Any = self.config
         described: dict[str, Any] = config.to_dict()
         return {**described, OWN: self._own} if self._own else described
 
     def load_published(self, config: LMSizes) -> list[str]:
-        """Fill in the published weights that the config names; LoRA keeps what it has. What went where, a line.
+        """Load the published weights that the config names; LoRA stays unchanged. Returns a line that says what was
+        loaded.
 
         Raises:
-            ValueError: no weights there, or tensors that do not fit.
+            ValueError: no weights found, or tensors that do not fit.
         """
         if not config.name:
             return []
@@ -229,25 +232,25 @@ class TextDecoder(nn.Module):
             self._own["untied"] = [*self._own.get("untied", []), *(n.replace(".base_layer.", ".") for n in untied)]
         return [f"language model from {config.name}: {report}"]
 
-    # -- what it reads -------------------------------------------------------------------------------------------------
+    # -- inputs --------------------------------------------------------------------------------------------------------
 
     def inputs(
         self, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """What the encoder (of a causal model: the model) reads of each clip: prompt and steps, and which are real.
+        """The input of the encoder or causal model for each clip, prompt and steps, with its mask.
 
-        Padding stands right of them for an encoder, left for a causal model.
+        Padding is on the right for an encoder, on the left for a causal model.
 
         Args:
             steps: [B, S, width]
             step_lengths: [B]
-            prompts: of each clip; None: the config's.
+            prompts: one per clip; None: the config's prompt.
 
         Returns:
-            Embeddings [B, P, width] and a mask [B, P], True = real; None: all are.
+            Embeddings [B, P, width] and a mask [B, P], True = real; None: all real.
 
         Raises:
-            ValueError: longer than the model has positions, or steps of another width.
+            ValueError: more than the model's positions, or steps of the wrong width.
         """
         if steps.shape[2] != self.width:
             raise ValueError(f"this language model reads steps of width {self.width}, got {steps.shape[2]}")
@@ -274,7 +277,7 @@ class TextDecoder(nn.Module):
             )
         if len(parts) == 1 and self.encodes:
             return embeds, mask
-        # real rows move together: to the left for an encoder, to the right for a causal model
+        # move padding to the right for an encoder, to the left for a causal model
         order = torch.argsort(mask.long(), dim=1, stable=True, descending=self.encodes)
         return embeds.gather(1, order[:, :, None].expand_as(embeds)), mask.gather(1, order)
 
@@ -293,7 +296,7 @@ class TextDecoder(nn.Module):
         return before, after
 
     def _ids(self, text: str) -> list[int]:
-        """Ids of a piece of a prompt, without marks."""
+        """Token ids of a piece of a prompt, without start and end."""
         if not text:
             return []
         bare = getattr(self._words, "bare", None)
@@ -302,7 +305,7 @@ class TextDecoder(nn.Module):
         return list(bare(text))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Words as the first layer reads them; padding, which the model may not have, as the end token."""
+        """Word embeddings as input to the first layer; padding, which the model may lack, becomes the end token."""
         embedded: Tensor = self.lm.get_input_embeddings()(ids.masked_fill(ids == self.pad_id, self.end_id))
         return embedded * self._scale if self._scale != 1 else embedded
 
@@ -311,13 +314,13 @@ class TextDecoder(nn.Module):
     def forward(
         self, tokens: Tensor, steps: Tensor, step_lengths: Tensor, prompts: Sequence[str] | None = None
     ) -> Tensor:
-        """Scores of `tokens`, position by position, given the clip and the tokens before (teacher forcing).
+        """Token scores at each position of `tokens`, given the clip and the tokens before it (teacher forcing).
 
         Args:
             tokens: [B, U]
             steps: [B, S, width]
             step_lengths: [B]
-            prompts: of each clip; None: the config's.
+            prompts: one per clip; None: the config's prompt.
 
         Returns:
             [B, U, V]
@@ -325,7 +328,7 @@ class TextDecoder(nn.Module):
         return self.score(tokens, *self.inputs(steps, step_lengths, prompts))
 
     def score(self, tokens: Tensor, embeds: Tensor, mask: Tensor | None) -> Tensor:
-        """Scores of `tokens` after what `inputs` gave; a mask of None means that all of it is real. [B, U, V]"""
+        """Token scores given the result of `inputs`; a mask of None means that all positions are real. [B, U, V]"""
         self._check_length(tokens.shape[1] + (0 if self.encodes else embeds.shape[1] - 1))
         if self.encodes:
             read = torch.cat([tokens.new_full((len(tokens), 1), self.start_id), tokens[:, :-1]], dim=1)
@@ -337,7 +340,7 @@ class TextDecoder(nn.Module):
         count = tokens.shape[1]
         rows = torch.cat([embeds, self.embed(tokens[:, :-1]).to(embeds.dtype)], dim=1)
         more: dict[str, Any] = {}
-        if mask is not None:  # tokens stand right of all real rows: causality hides their padding
+        if mask is not None:  # tokens are right of all input rows, so the causal mask hides their padding
             mask = torch.cat([mask, mask.new_ones(len(tokens), count - 1)], dim=1)
             more["attention_mask"] = mask.long()
             if self._places:
@@ -358,15 +361,15 @@ class TextDecoder(nn.Module):
         max_new_tokens: int,
         prompts: Sequence[str] | None = None,
     ) -> Tensor:
-        """Write sentences; put the model in eval mode first.
+        """Generate sentences; put the model in eval mode first.
 
         Args:
             num_beams: 1 is greedy.
             length_penalty: transformers' rule: log-probability over length ** length_penalty.
-            max_new_tokens: longest sentence.
+            max_new_tokens: maximum length of a sentence in tokens.
 
         Returns:
-            Token ids without the start token, ending with an end token where the model ended, then pad_id. [B, U] long
+            Token ids without the start token, up to an end token if the model produced one, then pad_id. [B, U] long
         """
         embeds, mask = self.inputs(steps, step_lengths, prompts)
         return self.search(
@@ -386,8 +389,8 @@ class TextDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`generate`, with log p and the number of tokens of each sentence. [B, U], [B], [B]
 
-        The model reads the finished sentences once more, all words at once: transformers would have to keep the scores
-        of its whole vocabulary for every step and beam.
+        The model scores the finished sentences in one extra pass, because transformers would have to keep the scores of
+        the entire vocabulary for every step and beam.
         """
         ids = self.generate(
             steps,
@@ -402,7 +405,7 @@ class TextDecoder(nn.Module):
     def search(
         self, embeds: Tensor, mask: Tensor | None, *, num_beams: int, length_penalty: float, max_new_tokens: int
     ) -> Tensor:
-        """Sentences after what `inputs` gave. [B, U] long"""
+        """Search for sentences given the result of `inputs`. [B, U] long"""
         if num_beams < 1 or max_new_tokens < 1:
             raise ValueError(
                 f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}."
@@ -427,7 +430,7 @@ class TextDecoder(nn.Module):
     def _check_length(self, tokens: int) -> None:
         if tokens > self.max_positions:
             raise ValueError(
-                f"a sentence of {tokens} tokens{'' if self.encodes else ', what is read before it with them,'} is "
+                f"a sentence of {tokens} tokens{'' if self.encodes else ' with the input before it'} is "
                 f"longer than the {self.max_positions} positions of the language model; lower text.max_tokens or "
                 f"decode.max_new_tokens"
             )
@@ -443,15 +446,15 @@ def search_settings(
     ends: int | Sequence[int],
     first_id: int | None = None,
 ) -> Any:
-    """Greedy or beam search as transformers is told of it, with nothing left open.
+    """A complete generation config for greedy or beam search.
 
-    What stays open transformers fills in from the model's own `generation_config`: sampling, penalties, forced tokens.
+    transformers would fill unset values from the model's `generation_config`: sampling, penalties, forced tokens.
 
     Args:
-        pad_id: fills a row that has ended.
-        start_id: what a decoder of an encoder-decoder reads first.
+        pad_id: fills rows that have ended.
+        start_id: first input token of the decoder of an encoder-decoder.
         ends: tokens that end a sentence.
-        first_id: token that every sentence begins with (the language of mBART-50 and NLLB).
+        first_id: first token of every sentence (the language in mBART-50 and NLLB).
     """
     from transformers import GenerationConfig
 
@@ -474,14 +477,14 @@ def search_settings(
 # -- building ----------------------------------------------------------------------------------------------------------
 
 OWN = "own_marks"
-"""In the description of a run folder, of a published model: start and end tokens, weights that are not tied there."""
+"""Key in a run folder's description of a published model: its start and end tokens, and its untied weights."""
 
 
 def lm_of(config: Any, sizes: Any) -> nn.Module:
-    """The language model of a system's config: `build_lm` of its `lm`, `dropout` and `max_positions`.
+    """Build the language model of a system's config, from its `lm`, `dropout` and `max_positions`.
 
     Args:
-        config: of the system.
+        config: config of the system.
         sizes: a `signcl.systems.Sizes`.
     """
     described = sizes.described.get("decoder")
@@ -496,15 +499,15 @@ def build_lm(
     dropout: float = 0.1,
     max_positions: int = 1024,
 ) -> nn.Module:
-    """The language model of a config, with random weights; `TextDecoder.load_published` fills in the published ones.
+    """Build the language model of a config with random weights; `TextDecoder.load_published` loads published weights.
 
     Args:
-        words: the tokenizer; of a model that starts at random it gives the sizes of the word table.
-        described: its configuration, where a run folder has it; None reads it from where the config names it.
-        dropout, max_positions: of one that starts at random.
+        words: the tokenizer, which sets the vocabulary size of a randomly initialised model.
+        described: its configuration from a run folder; None: read it from the source that the config names.
+        dropout, max_positions: for a randomly initialised model.
 
     Raises:
-        ValueError: no such language model, or one whose vocabulary is smaller than the tokenizer's.
+        ValueError: no such language model, or its vocabulary is smaller than the tokenizer's.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -522,17 +525,17 @@ def build_lm(
     rows = getattr(sizes.get_text_config(decoder=True), "vocab_size", None)
     if rows is None:
         raise ValueError(
-            f"model.lm.name={config.name}: a {sizes.model_type} has no vocabulary, so it is no language model"
+            f"model.lm.name={config.name}: a {sizes.model_type} has no vocabulary, so it is not a language model"
         )
     if rows < count:
         raise ValueError(
-            f"model.lm: its vocabulary has {rows} rows and the tokenizer {count} tokens; set text.tokenizer to the "
+            f"model.lm: its vocabulary has {rows} rows but the tokenizer has {count} tokens; set text.tokenizer to the "
             f"folder or hub id of the language model itself"
         )
     if not sizes.is_encoder_decoder and _reads_both_ways(sizes):
         raise ValueError(
-            f"model.lm.name={config.name}: a {sizes.model_type} reads in both directions and writes nothing; needs an "
-            f"encoder-decoder such as T5, or a causal model such as GPT-2"
+            f"model.lm.name={config.name}: a {sizes.model_type} is a bidirectional encoder and writes no text; needs "
+            f"an encoder-decoder such as T5, or a causal model such as GPT-2"
         )
     try:
         lm: nn.Module = _auto_class(bool(sizes.is_encoder_decoder)).from_config(sizes, dtype=torch.float32)
@@ -552,14 +555,14 @@ def _auto_class(encodes: bool) -> Any:
 
 
 def _reads_both_ways(sizes: Any) -> bool:
-    """Whether it is an encoder, such as BERT, that transformers would build as a causal model."""
+    """Whether it is a bidirectional encoder such as BERT, which transformers would build as a causal model."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     return sizes.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(sizes, "is_decoder", False)
 
 
 def _own_marks(source: str, sizes: Any) -> dict[str, Any]:
-    """Start and end tokens of a published model: of its generation_config.json, else of its config.json."""
+    """Start and end tokens of a published model, from its generation_config.json, else its config.json."""
     from transformers import GenerationConfig
 
     try:
@@ -577,17 +580,17 @@ def _own_marks(source: str, sizes: Any) -> dict[str, Any]:
 
 
 def _random_config(config: LMSizes, words: Any, dropout: float, max_positions: int) -> Any:
-    """A language model of the config's sizes and the tokenizer's vocabulary."""
+    """Configuration of a language model with the config's sizes and the tokenizer's vocabulary."""
     from transformers import GPT2Config, LlamaConfig, MBartConfig, T5Config, XGLMConfig
 
-    T5: Any = T5Config  # whose keys mypy does not all know
+    T5: Any = T5Config  # mypy does not know all its keys
     rows: dict[str, Any] = {
         "vocab_size": words.vocab_size,
         "pad_token_id": None,
         "bos_token_id": words.start_id,
         "eos_token_id": words.end_id,
     }
-    if config.architecture == "t5":  # tied and scaled as T5 v1.0: with a head of its own, v1.1 starts at a huge loss
+    if config.architecture == "t5":  # tied and scaled as T5 v1.0: the untied output layer of v1.1 starts at a huge loss
         return T5(
             num_layers=config.layers, d_model=config.width, num_heads=config.heads, d_kv=config.width // config.heads,
             d_ff=config.ffn, dropout_rate=dropout, feed_forward_proj="gated-gelu", tie_word_embeddings=True,
@@ -623,27 +626,27 @@ def _parameters_of(function: Any) -> frozenset[str]:
 
 
 def _check_takes_embeddings(lm: nn.Module, encodes: bool) -> None:
-    """Refuse a model that reads word ids only: transformers' search would say so hours later."""
+    """Raise ValueError for a model that accepts only token ids; transformers' search would fail much later."""
     kind: Any = type(lm)
     takes = "inputs_embeds" in _parameters_of(kind.forward)
     if not encodes:
         takes = takes and "inputs_embeds" in _parameters_of(kind.prepare_inputs_for_generation)
     if not takes:
         raise ValueError(
-            f"model.lm: {kind.__name__} takes word ids alone and no embeddings (inputs_embeds), so it cannot read a "
+            f"model.lm: {kind.__name__} accepts only token ids, not embeddings (inputs_embeds), so it cannot read a "
             f"clip; choose another, such as GPT-2, XGLM, Llama, Qwen, Gemma, T5 or mBART"
         )
 
 
 def _forget_generation_settings(lm: Any) -> None:
-    """What transformers would add to every search: sampling, penalties, forced tokens of the checkpoint."""
+    """Remove the checkpoint's search settings (sampling, penalties, forced tokens), which transformers would apply."""
     from transformers import GenerationConfig
 
     lm.generation_config = GenerationConfig()
 
 
 def _outer_scale(lm: Any, table: nn.Module) -> float:
-    """A factor that a model puts on its word embeddings outside of the table (Marian, Pegasus)."""
+    """Factor that a model applies to its word embeddings outside the embedding layer (Marian, Pegasus)."""
     if hasattr(table, "embed_scale"):
         return 1.0
     for part in lm.modules():

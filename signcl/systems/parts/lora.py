@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): a module of our own, peft's in chosen linear maps of any network, and which maps those are.
+"""Low-rank adapters (LoRA): our own module, and peft's in selected linear layers of any network.
 
 Only this file imports peft.
 """
@@ -17,7 +17,7 @@ from signcl.data.registry import did_you_mean
 __all__ = ["LowRank", "add_lora", "attention_maps", "decoder_layers", "named_maps", "published_names"]
 
 ADDED = (".lora_", ".sign_gate")
-"""In the name of every tensor that adapters add to a published network."""
+"""Name parts of the tensors that adapters add to a published network."""
 ATTENTION = ("attn", "attention")
 MAPS = (
     *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj"),  # XGLM, OPT, Llama, Mistral, Qwen, Gemma, mBART, NLLB
@@ -28,17 +28,17 @@ MAPS = (
 
 
 class LowRank(nn.Module):
-    """A product of two thin matrices: (alpha / rank) up down dropout(x), to be added to what a linear map gives.
+    """A low-rank product (alpha / rank) up down dropout(x), to be added to the output of a linear layer.
 
-    rank * (inputs + outputs) parameters. It adds nothing before the first step, since `up` starts at 0.
+    It has rank * (inputs + outputs) parameters. It has no effect before the first step, since `up` starts at 0.
 
     Args:
-        inputs, outputs: sizes of the linear map that it stands beside.
-        rank: of the product.
-        alpha: the product is scaled by alpha / rank; None leaves it as it is.
-        dropout: on x.
-        spread: standard deviation of the random `down`. None: both matrices start as torch starts a linear map, so
-            that it adds something from the beginning.
+        inputs, outputs: sizes of the linear layer.
+        rank: rank of the product.
+        alpha: the product is scaled by alpha / rank; None: no scaling.
+        dropout: dropout on x.
+        spread: standard deviation of the random `down`. None: both matrices have torch's default initialisation, so it
+            has an effect from the beginning.
     """
 
     def __init__(
@@ -59,16 +59,17 @@ class LowRank(nn.Module):
 
 
 def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: float, dropout: float, key: str) -> None:
-    """Freeze a network and put a trainable product of two thin matrices beside each named linear map.
+    """Freeze a network and add a trainable low-rank product to each named linear layer.
 
-    out = W x + (alpha / rank) B A dropout(x), with A [rank, in] drawn and B [out, rank] zero at first, so that nothing
-    changes before the first step. rank * (in + out) parameters each. A fused map (GPT-2's q, k and v in one) has one A.
+    out = W x + (alpha / rank) B A dropout(x), with A [rank, in] random and B [out, rank] initially zero, so that
+    nothing changes before the first step. rank * (in + out) parameters each. A fused layer (GPT-2's q, k and v in one)
+    has one A.
 
     Args:
-        network: changed in place; all its own parameters stop being trained.
-        names: of the linear maps within it.
-        rank: 0 adds nothing and only freezes.
-        key: recipe section that a message names.
+        network: modified in place; all its original parameters are frozen.
+        names: names of the linear layers in it.
+        rank: 0 only freezes.
+        key: recipe section to name in messages.
 
     Raises:
         ValueError: peft is not installed.
@@ -83,8 +84,8 @@ def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: floa
             f"{key}.lora_rank={rank} needs the package peft: pip install 'signcl[lora]', or set {key}.lora_rank=0"
         ) from None
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # peft then sets it itself
-        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")  # about merging, never done
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # peft sets it automatically
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")  # only matters for merging
         config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(names), bias="none")  # type: ignore[arg-type]
         inject_adapter_in_model(config, network)
     network.requires_grad_(False)
@@ -93,12 +94,12 @@ def add_lora(network: nn.Module, names: Sequence[str], *, rank: int, alpha: floa
 
 
 def published_names(names: Sequence[str]) -> dict[str, str]:
-    """The published name of each tensor of a network with adapters -> its name here; adapters are left out."""
+    """Map the published name of each tensor to its name in a network with adapters; omits the adapters."""
     return {name.replace(".base_layer.", "."): name for name in names if not any(mark in name for mark in ADDED)}
 
 
 def decoder_layers(lm: nn.Module) -> list[Any]:
-    """The layers of a causal language model, in order: the one list of modules as long as its configuration says.
+    """The layers of a causal language model in order: the only list of modules with the configured length.
 
     Raises:
         ValueError: no such list.
@@ -115,8 +116,9 @@ def decoder_layers(lm: nn.Module) -> list[Any]:
 
 
 def attention_maps(lm: nn.Module) -> list[str]:
-    """Names of the linear maps of attention (query, key, value, output) in every layer of a language model, of an
-    encoder-decoder in both and between them.
+    """Names of all attention layers' linear layers (query, key, value, output) in a language model.
+
+    In an encoder-decoder this includes both halves and cross-attention.
 
     Raises:
         ValueError: none is found.
@@ -128,16 +130,16 @@ def attention_maps(lm: nn.Module) -> list[str]:
             found.append(name)
     if not found:
         raise ValueError(
-            f"model.lm.lora_rank: no attention maps named {', '.join(MAPS)} in {type(lm).__name__}; set it to 0."
+            f"model.lm.lora_rank: no attention layers named {', '.join(MAPS)} in {type(lm).__name__}; set it to 0."
         )
     return found
 
 
 def named_maps(network: nn.Module, chosen: Sequence[str], key: str) -> list[str]:
-    """Names of the linear maps that a recipe chooses, by the ends of their names (`q_proj`) or by patterns (`*.q`).
+    """Names of the linear layers selected by name endings (`q_proj`) or patterns (`*.q`).
 
     Raises:
-        ValueError: a choice that no linear map has; the nearest end of a name is told.
+        ValueError: no linear layer matches; the closest name ending is suggested.
     """
     maps = _linear_maps(network)
     found: dict[str, None] = {}
@@ -146,7 +148,7 @@ def named_maps(network: nn.Module, chosen: Sequence[str], key: str) -> list[str]
         if not fitting:
             ends = sorted({name.split(".")[-1] for name in maps})
             raise ValueError(
-                f"{key}: no linear map of {type(network).__name__} is named {choice}; the ends of its names are "
+                f"{key}: no linear layer of {type(network).__name__} is named {choice}; its name endings are "
                 f"{', '.join(ends)}{did_you_mean(choice, ends)}"
             )
         found |= dict.fromkeys(fitting)
@@ -154,5 +156,5 @@ def named_maps(network: nn.Module, chosen: Sequence[str], key: str) -> list[str]
 
 
 def _linear_maps(network: nn.Module) -> list[str]:
-    """Names of the linear maps in a network; GPT-2's are transposed."""
+    """Names of the linear layers in a network, including GPT-2's transposed ones."""
     return [n for n, part in network.named_modules() if isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"]

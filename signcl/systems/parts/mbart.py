@@ -1,4 +1,4 @@
-"""What GFSLT and VLP share: clips to steps, the configuration of their mBARTs, shared tables, and checks of sizes."""
+"""Shared by GFSLT and VLP: encoding clips as steps, mBART configurations, shared embeddings, and size checks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class SignEmbedding(nn.Module):
-    """Linear, batch norm over real steps, ReLU: from the convolution's steps to the encoder's inputs."""
+    """Linear, batch norm over real steps, ReLU: maps the convolution's steps to the encoder's inputs."""
 
     def __init__(self, dim_in: int, width: int, *, as_released: bool = False, sync: bool = False) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class SignEmbedding(nn.Module):
 
 
 class TiedHead(nn.Module):
-    """Word scores from the word table itself; owns no parameter, so a state dict names the table once."""
+    """Output layer tied to the word embeddings; it owns no parameter, so a state dict has the embeddings once."""
 
     def __init__(self, words: nn.Embedding) -> None:
         super().__init__()
@@ -65,14 +65,14 @@ class TiedHead(nn.Module):
 
 
 def check_language_model_keys(config: Any, keys: Sequence[str]) -> None:
-    """Refuse parts that a language model is to give where none is named."""
+    """Raise ValueError if parts should come from a language model but none is named."""
     for key in keys:
         if getattr(config, key) == "language_model" and not config.language_model:
             raise ValueError(f"model.{key}=language_model needs model.language_model=pretrained:FOLDER_OR_HUB_ID")
 
 
 def check_positions(recipe: Any) -> None:
-    """Refuse answers that are longer than the model has positions, before hours of training have passed."""
+    """Raise ValueError if answers may exceed the model's positions, before training starts."""
     longest, positions = recipe.decode.max_new_tokens, recipe.model.max_positions
     if longest >= positions:
         raise ValueError(
@@ -81,13 +81,13 @@ def check_positions(recipe: Any) -> None:
 
 
 def check_contrast_moves(recipe: Any) -> None:
-    """Refuse a frame contrast where the frame encoder, which is all that it moves, is frozen."""
+    """Raise ValueError if SignCL has a weight but the frame encoder, which is all that it trains, is frozen."""
     if "visual" in recipe.model.freeze and recipe.loss.weights.get("signcl", 0) > 0:
-        raise ValueError("loss.weights.signcl: model.freeze holds the frame encoder still, which is all it moves")
+        raise ValueError("loss.weights.signcl: model.freeze freezes the frame encoder, which is all that it trains")
 
 
 def decoder_sizes(config: Any) -> list[tuple[str, Any, str]]:
-    """Sizes of a text decoder that a language model gives, for `check_language_model`."""
+    """Sizes of a text decoder taken from a language model, for `check_language_model`."""
     return [
         ("decoder_layers", config.decoder_layers, "decoder_layers"),
         ("decoder_heads", config.decoder_heads or config.heads, "decoder_attention_heads"),
@@ -97,8 +97,8 @@ def decoder_sizes(config: Any) -> list[tuple[str, Any, str]]:
 
 
 def untold_words(found: Any) -> str:
-    """What is said of a language model that came without its tokenizer."""
-    return "" if found.tokenizer else "; no tokenizer beside it, so its rows are taken for this run's words"
+    """The note for a language model that has no tokenizer."""
+    return "" if found.tokenizer else "; it has no tokenizer, so its rows are assumed to be this run's words"
 
 
 def mbart_config(
@@ -116,7 +116,7 @@ def mbart_config(
     max_positions: int,
     decoder_heads: int | None = None,
 ) -> MBartConfig:
-    """transformers' description of an mBART of these sizes.
+    """The transformers configuration of an mBART of these sizes.
 
     Raises:
         ValueError: heads that do not divide width, an unknown activation, or a pad id outside the vocabulary.
@@ -130,7 +130,7 @@ def mbart_config(
     if activation not in ACT2FN:
         raise ValueError(f"model.activation must be relu, gelu, silu or another of transformers', got {activation!r}.")
     if not 0 <= pad_id < vocab_size:
-        raise ValueError(f"pad_id must lie in the vocabulary of {vocab_size}, got {pad_id}.")
+        raise ValueError(f"pad_id must be in the vocabulary of {vocab_size}, got {pad_id}.")
     return MBartConfig(
         vocab_size=vocab_size,
         d_model=width,
@@ -146,7 +146,7 @@ def mbart_config(
         activation_function=activation,
         scale_embedding=True,
         max_position_embeddings=max_positions,
-        tie_word_embeddings=False,  # tables are shared by `share_words`, so that a state dict has each tensor once
+        tie_word_embeddings=False,  # `share_words` shares embeddings, so that a state dict has each tensor once
         pad_token_id=pad_id,
         bos_token_id=None,
         eos_token_id=None,
@@ -155,30 +155,34 @@ def mbart_config(
 
 
 def share_words(decoder: nn.Module, words: nn.Embedding) -> None:
-    """Let an mBART decoder look words up in `words`, without owning it."""
+    """Make an mBART decoder use the embeddings `words` without owning them."""
     del decoder.embed_tokens
-    object.__setattr__(decoder, "embed_tokens", words)  # past nn.Module's register, so parameters are named once
+    object.__setattr__(decoder, "embed_tokens", words)  # bypasses nn.Module's registration, so parameters have one name
 
 
 def shift_right(tokens: Tensor, start_id: int) -> Tensor:
-    """What the decoder reads to predict `tokens`: the start token, then all but the last. [B, U] -> [B, U]"""
+    """The decoder's input to predict `tokens`: the start token, then all except the last. [B, U] -> [B, U]"""
     return torch.cat([tokens.new_full((tokens.shape[0], 1), start_id), tokens[:, :-1]], dim=1)
 
 
 def attention_mask(lengths: Tensor, size: int, queries: int) -> Tensor:
-    """Where each query may look: at real positions. Complete, since transformers would ask the device whether a mask
-    of two dimensions hides anything, and every step would wait for the answer. [B] -> [B, 1, queries, size]"""
+    """Mask with which each query attends to real positions. [B] -> [B, 1, queries, size]
+
+    It is 4D because transformers would synchronise with the device in every step to check whether a 2D mask hides
+    anything.
+    """
     return frame_mask(lengths, size)[:, None, None, :].expand(-1, 1, queries, -1)
 
 
 def causal_mask(tokens: Tensor) -> Tensor:
-    """Where each word may look: at itself and those before; complete for the same reason. [B, U] -> [B, 1, U, U]"""
+    """Mask with which each word attends to itself and the words before; 4D as `attention_mask`. [B, U] ->
+    [B, 1, U, U]"""
     words = tokens.shape[1]
     return torch.ones(words, words, dtype=torch.bool, device=tokens.device).tril().expand(tokens.shape[0], 1, -1, -1)
 
 
 def with_edge_copies(batch: Batch) -> Batch:
-    """The same clips with the copies of their first and last frames that the released loader makes of images."""
+    """The clips with copies of their first and last images, as made by the released loader."""
     left, copies = EDGES["replicate"]
     lengths = [-(-length // 4) * 4 + copies for length in batch.host_lengths]
     rows, start = [], 0
@@ -209,15 +213,15 @@ class FramesAndSteps:
     step_lengths: Tensor
     """[B]"""
     contrast: tuple[Tensor, Tensor] | None = None
-    """As released, what SignCL sees: features with copies of edge frames and 1 at padding, and the rows of each clip.
+    """With form=as_released, rows and lengths for SignCL: features with copies of edge frames and 1 at padding.
     [B, L, D], [B]"""
 
 
 def frames_and_steps(visual: nn.Module, conv: TemporalConv, batch: Batch, max_steps: int) -> FramesAndSteps:
-    """Clips through the frame encoder and the temporal convolution.
+    """Encode clips with the frame encoder and the temporal convolution.
 
-    As released, images are copied in training, so that batch norms of the frame encoder count the copies too. In
-    evaluation copies of features are the same and cost nothing.
+    With form=as_released, images are copied in training, so that batch norms of the frame encoder count the copies too.
+    In evaluation features are copied instead, which is equivalent and free.
 
     Raises:
         ValueError: a clip with more steps than the encoder has positions.
@@ -226,7 +230,7 @@ def frames_and_steps(visual: nn.Module, conv: TemporalConv, batch: Batch, max_st
         features, lengths = frame_features(visual, batch)
         check_steps(conv, features.shape[1], max_steps)
         return FramesAndSteps(features, lengths, *conv(features, lengths))
-    if visual.training and not hasattr(visual, "encode_clips"):  # copies would move I3D's windows
+    if visual.training and not hasattr(visual, "encode_clips"):  # copies would shift I3D's windows
         check_steps(conv, batch.max_length, max_steps)
         frames, real = frame_features(visual, with_edge_copies(batch))
         left = EDGES["replicate"][0]
@@ -242,7 +246,7 @@ def frames_and_steps(visual: nn.Module, conv: TemporalConv, batch: Batch, max_st
 
 
 def check_steps(conv: TemporalConv, num_frames: int, max_positions: int) -> None:
-    """Refuse a clip that has more steps than the encoder has positions."""
+    """Raise ValueError for a clip with more steps than the encoder's positions."""
     steps = conv.num_steps(num_frames)
     if steps > max_positions:
         raise ValueError(

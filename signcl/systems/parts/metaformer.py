@@ -1,9 +1,9 @@
-"""The sign encoder of Sign2GPT: frame vectors to fewer steps, each of which has looked a few frames around itself.
+"""The sign encoder of Sign2GPT: maps frame vectors to half as many steps with local attention.
 
-Linear and batch norm, positions, two stages of metaformer blocks with local attention, frames averaged in between. No
-tensor is [T, T]: a frame meets the `window` frames around it and no others. Takes plain numbers, computes no loss.
+It has a linear layer and batch norm, positions, and two stages of metaformer blocks with local attention, with
+averaging of frames between them. No tensor is [T, T]: each frame attends only to the `window` frames around it.
 
-Source: Sign2GPT (ICLR 2024), in the form of the released code: tests/references/pgp.safetensors holds its outputs.
+Source: Sign2GPT (ICLR 2024), in the form of the released code, whose outputs are in tests/references/pgp.safetensors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["LocalAttention", "MetaformerBlock", "SignEncoder", "average_pairs", 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 BEYOND = 2
-"""Rows after the end of a clip that the last average reads where the clip has an even number of frames."""
+"""Rows after the end of a clip that the last average reads if the clip has an even number of frames."""
 
 
 def rotate(values: Tensor, base: float = 10000.0) -> Tensor:
-    """Rotary positions: pairs of numbers turned by an angle that grows with time.
+    """Rotary positions: rotate pairs of elements by an angle proportional to time.
 
-    Pair i of row t, (v_i, v_{i + d/2}), is turned by t * base ** (-2 i / d), so that the product of two rotated rows
-    depends on their distance in time alone.
+    Pair i of row t, (v_i, v_{i + d/2}), is rotated by t * base ** (-2 i / d), so that the product of two rotated rows
+    depends only on their distance in time.
 
     Args:
         values: [..., T, d], d even.
@@ -47,10 +47,10 @@ class LocalAttention(nn.Module):
     """Multi-head attention of every frame to the `window` frames around it, with rotary positions.
 
     Args:
-        width: of the rows.
+        width: size of the rows.
         heads: must divide width into an even number.
-        window: frames seen, itself in the middle; odd.
-        dropout: on the attention weights.
+        window: frames attended to, centred on the frame itself; odd.
+        dropout: dropout on the attention weights.
 
     Raises:
         ValueError: heads or a window that do not fit.
@@ -68,14 +68,14 @@ class LocalAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
-        for third in self.qkv.weight.chunk(3):  # query, key and value are three maps, so each has its own bound
+        for third in self.qkv.weight.chunk(3):  # query, key and value are three layers, so each has its own bound
             nn.init.xavier_uniform_(third)
         nn.init.xavier_uniform_(self.out.weight)
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Attend to the real rows around, and to oneself; a row at padding is attended to by itself alone.
+        """Attend to the real rows in the window and to the row itself; padding is attended to only by itself.
 
         Args:
             rows: [B, T, width].
@@ -103,14 +103,14 @@ class LocalAttention(nn.Module):
         """The rows around each row, as a view. [B, heads, T, d] -> [B, heads, T, d, window]"""
         reach = self.window // 2
         padded = F.pad(rows, (0, 0, reach, reach))
-        if torch.compiler.is_exporting():  # after an unfold, torch.export asks for clips that are longer than a window
+        if torch.compiler.is_exporting():  # after an unfold, torch.export requires clips longer than a window
             place = torch.arange(rows.shape[2], device=rows.device)[:, None]
             return padded[:, :, place + torch.arange(self.window, device=rows.device)].transpose(3, 4)
         return padded.unfold(2, self.window, 1)
 
 
 class MetaformerBlock(nn.Module):
-    """Local attention and a feed-forward part, each scaled, dropped for whole clips, added, and the sum normed.
+    """Local attention and a feed-forward part, each with scale, stochastic depth per clip, residual and layer norm.
 
         x = norm_1(x + drop(scale_1 * attention(x)));  x = norm_2(x + drop(scale_2 * feed_forward(x)))
 
@@ -119,10 +119,10 @@ class MetaformerBlock(nn.Module):
     Args:
         width, heads, window: see `LocalAttention`.
         ffn: hidden size f of the feed-forward part.
-        layer_scale: what the scales start at.
-        drop_path: share of clips for which a part is left out in training.
-        dropout: on attention weights, inside the feed-forward part, and on what either part gives.
-        activation: of the feed-forward part: relu or gelu.
+        layer_scale: initial value of the scales.
+        drop_path: share of clips for which a part is skipped in training.
+        dropout: dropout on attention weights, inside the feed-forward part, and on the output of both parts.
+        activation: activation of the feed-forward part: relu or gelu.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class MetaformerBlock(nn.Module):
         return rows
 
     def _dropped(self, part: Tensor) -> Tensor:
-        """The part for the clips that keep it, larger by 1 / (1 - drop_path) so that the mean stays."""
+        """Drop the part for random clips and scale the others by 1 / (1 - drop_path), which keeps the mean."""
         if not self.training or self.drop_path == 0:
             return part
         kept = torch.rand(len(part), 1, 1, device=part.device) >= self.drop_path
@@ -169,31 +169,30 @@ class MetaformerBlock(nn.Module):
 
 
 def average_pairs(rows: Tensor) -> Tensor:
-    """Half as many rows: step s is (row 2s - 1 + row 2s + row 2s + 1) / 3, where a row before the first counts as 0.
-
-    So the first step is a third too small, as released. [B, T, width] -> [B, T // 2 + T % 2, width]
+    """Half as many rows: step s is (row 2s - 1 + row 2s + row 2s + 1) / 3, where the row before the first is 0. So the
+    first step is a third too small, as released. [B, T, width] -> [B, T // 2 + T % 2, width]
     """
     return F.avg_pool1d(rows.transpose(1, 2), kernel_size=3, stride=2, padding=1).transpose(1, 2)
 
 
 class SignEncoder(nn.Module):
-    """Frame features to steps, one for every two frames.
+    """Maps frame features to steps, one per two frames.
 
-    Linear and batch norm over real frames, sine positions, `blocks[0]` blocks, averages over three frames at every
-    second one, `blocks[1]` blocks. With features of size D, width w, feed-forward f and n blocks it has
-    (D w + 3 w) + n (4 w^2 + 11 w + 2 w f + f) parameters: 12,811,776 at D = 384, w = 512, f = 2048, n = 4.
+    Linear and batch norm over real frames, sine positions, `blocks[0]` blocks, averages over three frames with stride
+    two, `blocks[1]` blocks. With features of size D, width w, feed-forward f and n blocks it has (D w + 3 w) + n (4 w^2
+    + 11 w + 2 w f + f) parameters: 12,811,776 at D = 384, w = 512, f = 2048, n = 4.
 
-    A clip of T frames has T // 2 + 1 steps. If T is even the last of them is a third of its last frame and two thirds
-    of the two rows after it, which hold nothing but positions and what they have seen of the clip: released code pads
-    every clip to 512 frames, and its average reads over the end. The rows beyond are made here for each clip, so that
-    a clip has the same steps in every batch.
+    A clip of T frames has T // 2 + 1 steps. If T is even, the last step averages the last frame and the two rows after
+    it, which contain only positions and what they attended to: the released code pads every clip to 512 frames, and its
+    average reads past the end. Here these rows are made for each clip, so that a clip has the same steps in every
+    batch.
 
     Args:
         dim: size D of a frame feature.
         width, heads, ffn, window, layer_scale, dropout, activation: see `MetaformerBlock`.
-        blocks: before and after the averages.
-        drop_path: of the last block; it rises evenly from 0 in the first.
-        sync_norm: batch norm statistics over ranks.
+        blocks: number of blocks before and after averaging.
+        drop_path: drop_path of the last block; rises linearly from 0 at the first.
+        sync_norm: share batch norm statistics over ranks.
     """
 
     def __init__(
@@ -226,21 +225,21 @@ class SignEncoder(nn.Module):
         self.after = nn.ModuleList(made[blocks[0] :])
 
     def step_lengths(self, lengths: Tensor) -> Tensor:
-        """Steps that clips of so many frame features give. [B] -> [B]"""
+        """Number of steps for clips with these numbers of frame features. [B] -> [B]"""
         return lengths // 2 + 1
 
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """What the blocks begin with but for positions, zero at padding. [B, T, dim], [B] -> [B, T, width]"""
+        """Input of the blocks without positions, zero at padding. [B, T, dim], [B] -> [B, T, width]"""
         mask = frame_mask(lengths, features.shape[1])
         embedded: Tensor = self.norm(self.linear(features).transpose(1, 2), mask).transpose(1, 2)
         return embedded * mask[:, :, None]
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Shorten time by two.
+        """Encode frames, halving the time resolution.
 
         Args:
-            features: padded frame features; what stands at padding is never read. [B, T, dim]
-            lengths: real frames, at least 1. [B]
+            features: padded frame features; padding is never read. [B, T, dim]
+            lengths: frames without padding, at least 1. [B]
 
         Returns:
             Steps, zero at padding [B, S, width], and their number [B]; S = T // 2 + 1.

@@ -1,4 +1,4 @@
-"""Parts of a model by the dotted names of its modules: which tensors lie under which, and what is asked for in vain."""
+"""Selects parts of a model by the dotted names of its modules, and reports unknown names."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["check_parts", "under"]
 
 
 def under(name: str, parts: Iterable[str]) -> str:
-    """The longest of `parts` that is `name` or a module around it; "" where none is."""
+    """The longest of `parts` that is `name` or a module containing it; "" if there is none."""
     found = [part for part in parts if name == part or name.startswith(f"{part}.")]
     return max(found, key=len, default="")
 
 
 def check_parts(model: nn.Module, parts: Iterable[str], key: str) -> None:
-    """Refuse names that no module or parameter of a model has.
+    """Raise ValueError for names that no module or parameter of a model has.
 
     Args:
-        key: the recipe key that gives the names, for the message.
+        key: the recipe key of the names, for the message.
 
     Raises:
-        ValueError: names the modules that there are, and the nearest.
+        ValueError: an unknown name; lists the modules and suggests the closest.
     """
     modules = [name for name, _ in model.named_modules() if name]
     known = {*modules, *(name for name, _ in model.named_parameters())}

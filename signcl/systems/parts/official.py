@@ -1,7 +1,7 @@
-"""Official checkpoints: read as data, their tensors under our names, every one of them accounted for.
+"""Reads official checkpoints as data and maps all their tensors to our names.
 
-`read_checkpoint` opens a file. A system's `published` says what in it is what, with `take` and a table of names.
-`signcl.training.importing` makes a run folder of the result. Nothing in a checkpoint is run.
+`read_checkpoint` opens a file. A system's `published` converts it, with `take` and a table of names, and
+`signcl.training.importing` makes a run folder from the result. No code in a checkpoint is executed.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ __all__ = ["Checkpoint", "Name", "Published", "Taken", "count_layers", "mapping"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An official checkpoint as it was read."""
+    """An official checkpoint as read from its file."""
 
     file: Path
     tensors: Mapping[str, Tensor]
-    """The weights under their own names, without the `module.` of data parallel training."""
+    """The weights under their original names, without the `module.` of data parallel training."""
     parts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    """Other tensors by name that stand beside the weights, e.g. `text_decoder` in VLP version 2."""
+    """Other dictionaries of tensors in the file, e.g. `text_decoder` in VLP version 2."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """What else the file holds: `epoch`, `args` (an argparse.Namespace), scores."""
+    """Other content of the file: `epoch`, `args` (an argparse.Namespace), scores."""
     beside: Mapping[str, Path] = field(default_factory=dict)
-    """Files that belong to it, by what they are: `words`, `glosses`, `config`, `pieces`."""
+    """Files that belong to it, by kind: `words`, `glosses`, `config`, `pieces`."""
 
     def argument(self, name: str, default: Any = None) -> Any:
-        """A value of the script's arguments, where the checkpoint has kept them."""
+        """A value of the training script's arguments, if the checkpoint contains them."""
         return getattr(self.values.get("args"), name, default)
 
     def needs(self, what: str, usual: str) -> Path:
-        """A file that belongs to the checkpoint: as named, or of the usual name in its folder.
+        """A file that belongs to the checkpoint: the given one, or the one with the usual name in its folder.
 
         Raises:
-            FileNotFoundError: neither is there.
+            FileNotFoundError: neither exists.
         """
         path = self.beside.get(what, self.file.parent / usual)
         if not path.is_file():
@@ -57,60 +57,60 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Published:
-    """What an official checkpoint is in our terms."""
+    """An official checkpoint, converted."""
 
     taken: Taken
-    """Its tensors under our names, and those that are left behind."""
+    """Its tensors under our names, and those that are not used."""
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the recipe's model section that the tensors and the configuration decide."""
+    """Values of the recipe's model section, determined by the tensors and the configuration."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Other recipe values by dotted key, e.g. {"input.max_frames": 400}."""
     assumed: Mapping[str, Any] = field(default_factory=dict)
-    """Of `model`: values that the file does not tell, as published."""
+    """Further values of `model` that the file does not contain, as published."""
     tokenizer: Tokenizer | None = None
-    """Of its sentences; None: the recipe's `text.tokenizer` has to name a published one."""
+    """Tokenizer of its sentences; None: the recipe's `text.tokenizer` must name a published one."""
     glosses: GlossVocabulary | None = None
     feature_dim: int | None = None
-    """Size of the features that it reads; None for pixels."""
+    """Size of its input features; None for pixels."""
     targets: Any = None
-    """What terms need of each sentence (`signcl.systems.targets.Targets`), for systems whose size depends on it."""
+    """Training targets of the sentences (`signcl.systems.targets.Targets`), for systems whose size depends on them."""
     fresh: Mapping[str, str] = field(default_factory=dict)
-    """Patterns of our names that the checkpoint has no value for -> the reason."""
+    """Patterns of our tensor names for which the checkpoint has no value -> the reason."""
     described: Mapping[str, Any] = field(default_factory=dict)
-    """Configurations of published networks inside it, by the name of their module."""
+    """Configurations of published networks in it, by module name."""
     system: str = ""
-    """Another system than the one asked, e.g. `recogniser` for a Sign Language Transformer without its decoder."""
+    """The system, if not the requested one, e.g. `recogniser` for a Sign Language Transformer without its decoder."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Tensors by our names, and what became of the rest."""
+    """Tensors under our names, and the reasons why others are not used."""
 
     tensors: dict[str, Tensor]
     names: dict[str, str]
     """Our name -> theirs."""
     left: dict[str, str]
-    """Their name -> why it has no place here."""
+    """Their name -> why it is not used."""
 
     def __or__(self, other: Taken) -> Taken:
         return Taken(self.tensors | other.tensors, self.names | other.names, self.left | other.left)
 
 
 Name = str | Callable[[re.Match[str]], str]
-"""What a pattern becomes: text, where groups may be used (`\\1`), or a function of the match."""
+"""Replacement for a pattern: text, which may use groups (`\\1`), or a function of the match."""
 
 
 def take(state: Mapping[str, Tensor], table: Mapping[str, Name], left: Mapping[str, str], kind: str) -> Taken:
-    """Tensors under our names.
+    """Rename tensors to our names.
 
     Args:
-        state: their names to tensors.
-        table: patterns of their names -> our names. The first that matches wholly counts.
-        left: patterns of names that have no place here -> the reason.
-        kind: of checkpoint, for the message.
+        state: tensors by their names.
+        table: patterns of their names -> our names. The first full match is used.
+        left: patterns of names that are not used -> the reason.
+        kind: kind of checkpoint, for the message.
 
     Raises:
-        ValueError: names that neither table knows, or two tensors for one place.
+        ValueError: names that match neither table, or two tensors with the same new name.
     """
     taken, strange = Taken({}, {}, {}), []
     for theirs, tensor in state.items():
@@ -127,7 +127,7 @@ def take(state: Mapping[str, Tensor], table: Mapping[str, Name], left: Mapping[s
             taken.tensors[ours], taken.names[ours] = tensor, theirs
     if strange:
         raise ValueError(
-            f"{len(strange)} of {len(state)} tensors are no part of {kind} as it was released, first "
+            f"{len(strange)} of {len(state)} tensors are not in the released form of {kind}, first "
             f"{', '.join(strange[:3])}"
         )
     return taken
@@ -141,20 +141,20 @@ def _renamed(theirs: str, table: Mapping[str, Name]) -> str | None:
 
 
 def count_layers(names: Sequence[str] | Mapping[str, Any], pattern: str) -> int:
-    """How many layers there are: one more than the highest number that the pattern's group finds; 0 for none."""
+    """The number of layers: one more than the highest number matched by the pattern's group; 0 if none."""
     found = [int(hit[1]) for name in names if (hit := re.match(pattern, name))]
     return max(found, default=-1) + 1
 
 
 def mapping(path: Path) -> dict[str, Any]:
-    """A YAML configuration that lies beside a checkpoint.
+    """Read a YAML configuration next to a checkpoint.
 
     Raises:
-        ValueError: not YAML, or no mapping.
+        ValueError: not YAML, or not a mapping.
     """
     try:
         found = parse_yaml(read_text(path))
-    except ValueError as error:  # not UTF-8 is one too
+    except ValueError as error:  # also raised for non-UTF-8 files
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: a configuration is a mapping of keys to values, got {type(found).__name__}")
@@ -162,11 +162,11 @@ def mapping(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(file: str | Path, beside: Mapping[str, Path] | None = None) -> Checkpoint:
-    """An official checkpoint: weights, further tensors, plain values. Optimizer states are not kept.
+    """Read an official checkpoint: weights, further tensors and plain values, without optimizer states.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, cut short, without tensors, or asking for code to be run.
+        ValueError: the file is damaged or truncated, has no tensors, or could run code.
     """
     file = Path(file)
     for what, path in (beside or {}).items():

@@ -1,4 +1,4 @@
-"""What official checkpoints of GFSLT and of its pretraining have in common: frame encoder, convolution, input sizes."""
+"""Shared by official checkpoints of GFSLT and its pretraining: frame encoder, convolution, input sizes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from signcl.systems.parts.official import Checkpoint, Name
 __all__ = ["released_input", "visual_names", "visual_sizes"]
 
 CONV = {"0": "conv1", "1": "norm1", "4": "conv2", "5": "norm2"}
-"""Modules of the released temporal convolution, [K5, P2, K5, P2] or less, by their place in its list."""
+"""Our names for modules of the released temporal convolution ([K5, P2, K5, P2] or shorter), by index in its list."""
 
 
 def visual_names(prefix: str) -> dict[str, Name]:
-    """Patterns of the names of frame encoder and convolution; `prefix` is a pattern too."""
+    """Patterns for tensor names of frame encoder and convolution; `prefix` is a pattern too."""
     return {
         prefix + r"conv_2d\.resnet\.(.+)": lambda hit: f"visual.resnet.{resnet_name(hit[1])}",
         prefix + r"conv_1d\.temporal_conv\.([0145])\.(.+)": lambda hit: f"conv.{CONV[hit[1]]}.{hit[2]}",
@@ -34,7 +34,7 @@ def visual_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
 
 
 def released_input(given: Checkpoint) -> dict[str, Any]:
-    """How the released loaders read frames, from the script's arguments where the file has kept them."""
+    """Input settings of the released loaders, from the script's arguments if the file contains them."""
     return {
         "input.size": int(given.argument("resize", 256)),
         "input.crop": int(given.argument("input_size", 224)),

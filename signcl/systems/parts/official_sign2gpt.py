@@ -1,4 +1,4 @@
-"""Official checkpoints of Sign2GPT, both stages: names, sizes, the vocabulary of pseudo-glosses."""
+"""Official checkpoints of both stages of Sign2GPT: names, sizes, vocabulary of pseudo-glosses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["published_pgp", "published_sign2gpt"]
 
 FRAMES = "spatial_model.spatial_model."
 BLOCK = r"encoder\.network_block\.network\.([02])\.(\d+)\."
-SIDES = {"0": "before", "2": "after"}  # the average stands between, as number 1
+SIDES = {"0": "before", "2": "after"}  # the average between them is number 1
 PARTS = {
     **{"norm1": "norm1", "norm2": "norm2", "token_mixer.proj": "attention.out"},
     **{"mlp.mlp.0": "feed_forward.0", "mlp.mlp.3": "feed_forward.3"},
@@ -29,16 +29,17 @@ PARTS = {
 }
 LORA = {"q": "lora_q", "k": "lora_k", "v": "lora_v", "o": "lora_out"}
 THIN = {"1": "down", "2": "up"}
-TABLE_OF_SINES = "a table of sines, made anew"
+TABLE_OF_SINES = "a table of sines, computed again"
 INPUT = {"input.size": 224, "input.crop": None, "input.stride": 2, "input.max_frames": 256}
-HEAD_SIZE = 64  # of attention in every published DINOv2
+HEAD_SIZE = 64  # attention head size in every published DINOv2
 
 
 def published_pgp(given: Checkpoint) -> Published:
-    """The first stage. Its pseudo-glosses stand in a file beside it, `processed_words.phx_pkl` or as `--words` says.
+    """Convert a first-stage checkpoint. Its pseudo-glosses are in a separate file, `processed_words.phx_pkl` or
+    `--words`.
 
     Raises:
-        ValueError: as of `signcl.systems.base.System.published`.
+        ValueError: as in `signcl.systems.base.System.published`.
     """
     state, prefix = given.tensors, "sign_model."
     taken = _signs(state, prefix)
@@ -49,7 +50,7 @@ def published_pgp(given: Checkpoint) -> Published:
         r"post_model\.vocab_embedding": "head.vectors",
     }
     taken |= take(head, table, {r"post_model\.zero_embedding": "the null class, always zero"}, "a pgp checkpoint")
-    learned = state["post_model.class_temperature"].dim() == 1  # one that is not trained has no dimension
+    learned = state["post_model.class_temperature"].dim() == 1  # 0-dimensional if not trained
     for name in ("class_temperature", "time_temperature"):
         taken.tensors[f"head.{name}"] = taken.tensors[f"head.{name}"].reshape(())
     vectors = taken.tensors["head.vectors"][:, :, 0].T.contiguous()  # [P, E]
@@ -66,17 +67,17 @@ def published_pgp(given: Checkpoint) -> Published:
         model={**_sizes(state, prefix), "prototype_dim": vectors.shape[1], "learn_temperatures": learned},
         assumed={**_assumed(), "head_dropout": 0.2, "lemmatiser": lemmatiser, "vocabulary": "as_released"},
         recipe={**INPUT, "loss.weights": {"pseudo_gloss": 10.0}, "text.tokenizer": "word"},
-        tokenizer=VocabularyTokenizer(words),  # every run has one; this system reads no tokens
+        tokenizer=VocabularyTokenizer(words),  # required by every run, unused here
         targets=Targets({"pseudo_gloss": PseudoGlosses(words, lemmatiser)}),
         described={"visual": _vit(state, prefix)},
     )
 
 
 def published_sign2gpt(given: Checkpoint) -> Published:
-    """The second stage. The recipe has to name the tokenizer of its XGLM.
+    """Convert a second-stage checkpoint. The recipe must name the tokenizer of its XGLM.
 
     Raises:
-        ValueError: as of `signcl.systems.base.System.published`.
+        ValueError: as in `signcl.systems.base.System.published`.
     """
     state, prefix = given.tensors, "sign_model.sign_model."
     rest = {name: value for name, value in state.items() if not name.startswith(prefix)}
@@ -103,7 +104,7 @@ def published_sign2gpt(given: Checkpoint) -> Published:
     sizes = {
         "layers": layers,
         "width": width,
-        "heads": heads.numel(),  # a gate for each
+        "heads": heads.numel(),  # one gate per head
         "ffn": len(state[f"{first}fc1.bias"]),
         "lora_rank": len(state.get(f"{first}self_attn.lora_wq_l1.weight", ())),
     }
@@ -114,7 +115,7 @@ def published_sign2gpt(given: Checkpoint) -> Published:
         "d_model": width,
         "attention_heads": sizes["heads"],
         "ffn_dim": sizes["ffn"],
-        "max_position_embeddings": len(state[f"{lm}embed_positions.weights"]) - 2,  # two rows stand before the first
+        "max_position_embeddings": len(state[f"{lm}embed_positions.weights"]) - 2,  # minus two unused first rows
     }
     return Published(
         taken,
@@ -126,16 +127,16 @@ def published_sign2gpt(given: Checkpoint) -> Published:
 
 
 def _signs(state: Mapping[str, Tensor], prefix: str) -> Taken:
-    """Frame encoder and sign encoder, which both stages have under a prefix."""
+    """Convert frame encoder and sign encoder, which both stages have under a prefix."""
     inside = {name: value for name, value in state.items() if name.startswith(prefix)}
     frames, maps, others = prefix + FRAMES, ".token_mixer.in_proj_container.", {}
     taken = Taken({}, {}, {})
     thirds: dict[str, dict[str, Tensor]] = {}
     for name, value in inside.items():
-        if name.startswith(frames):  # query, key and value stand in one map there, in three here
+        if name.startswith(frames):  # query, key and value: one layer there, three here
             for ours, part in dinov2_tensors({name.removeprefix(frames): value}).items():
                 taken.tensors[f"visual.vit.{ours}"], taken.names[f"visual.vit.{ours}"] = part, name
-        elif maps in name:  # and here it is the other way round
+        elif maps in name:  # three layers there, one here
             block, _, map_name = name.partition(maps)
             letter, _, kind = map_name.partition("_proj.")
             thirds.setdefault(f"{block}{maps}qkv.{kind}", {})[letter] = value
@@ -174,10 +175,10 @@ def _sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
 
 
 def _vit(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
-    """The configuration of the DINOv2, as transformers has it."""
+    """The transformers configuration of the DINOv2."""
     frames = prefix + FRAMES
     width, _, side, _ = state[f"{frames}patch_embed.proj.weight"].shape
-    patches = state[f"{frames}pos_embed"].shape[1] - 1  # of the trained pictures; the first position is the class token
+    patches = state[f"{frames}pos_embed"].shape[1] - 1  # the first position is the class token
     return {
         "hidden_size": width,
         "num_hidden_layers": count_layers(state, rf"{re.escape(frames)}blocks\.(\d+)\."),
@@ -193,7 +194,7 @@ def _assumed() -> dict[str, Any]:
 
 
 def _pseudo_glosses(path: Path) -> list[str]:
-    """The vocabulary in the order of its ids, from the pickle that the official scripts write; nothing in it is run."""
+    """The vocabulary ordered by id, from the pickle of the official scripts, read without executing code."""
     data = load_pickle(path)
     places = data.get("dict_lem_to_id") if isinstance(data, dict) else None
     if not isinstance(places, dict) or sorted(places.values()) != list(range(len(places))):

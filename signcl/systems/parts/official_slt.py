@@ -61,11 +61,11 @@ LEFT = {r"(en|de)coder\.pe\.pe": "positions are computed"}
 
 
 def published_slt(given: Checkpoint, kind: str) -> Published:
-    """A checkpoint of neccam/slt or of GASLT in our terms.
+    """Convert a checkpoint of neccam/slt or GASLT.
 
     Raises:
         FileNotFoundError: no `config.yaml` or vocabulary.
-        ValueError: a configuration that is not built here, or a vocabulary of another size.
+        ValueError: an unsupported configuration, or a vocabulary of the wrong size.
     """
     state, path = given.tensors, given.needs("config", "config.yaml")
     config = mapping(path)
@@ -74,10 +74,10 @@ def published_slt(given: Checkpoint, kind: str) -> Published:
         decoder = config["model"].get("decoder", {})
         _check(encoder, decoder, path, kind)
     except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no configuration of {kind}: it lacks model.encoder or data") from None
+        raise ValueError(f"{path} is not a configuration of {kind}: it lacks model.encoder or data") from None
     translates, recognises = "txt_embed.lut.weight" in state, "gloss_output_layer.weight" in state
     tied = bool(config["model"].get("tied_softmax")) and translates
-    left = {**LEFT, **({r"decoder\.output_layer\.weight": "tied: the word table, a second time"} if tied else {})}
+    left = {**LEFT, **({r"decoder\.output_layer\.weight": "tied: a duplicate of the word embeddings"} if tied else {})}
     width, dim = state["sgn_embed.ln.weight"].shape
     model: dict[str, Any] = {
         "visual": "identity",
@@ -120,22 +120,22 @@ def published_slt(given: Checkpoint, kind: str) -> Published:
 
 
 def _check(encoder: Mapping[str, Any], decoder: Mapping[str, Any], path: Path, kind: str) -> None:
-    """Refuse what neccam/slt can be configured to and this package does not build."""
+    """Raise ValueError for configurations of neccam/slt that this package does not support."""
     for name, part in (("encoder", encoder), ("decoder", decoder)):
         if not part:
             continue
         kinds = ("transformer", "deformable_transformer") if kind == "gaslt" else ("transformer",)
         if part.get("type", "recurrent") not in kinds:
             raise ValueError(
-                f"{path}: model.{name}.type is {part.get('type', 'recurrent')}, and {kinds[0]} is built here"
+                f"{path}: model.{name}.type is {part.get('type', 'recurrent')}, but only {kinds[0]} is supported"
             )
         own = part.get("embeddings", {})
         wanted = {"norm_type": "batch", "activation_type": "softsign", "scale": False}
         for key, value in wanted.items():
             if own.get(key, False if key == "scale" else None) != value:
                 raise ValueError(
-                    f"{path}: model.{name}.embeddings.{key} is {own.get(key)}, and {value} is built here, as in the "
-                    f"published configuration"
+                    f"{path}: model.{name}.embeddings.{key} is {own.get(key)}, but only {value} is supported, as in "
+                    f"the published configuration"
                 )
 
 
@@ -148,12 +148,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _entries(path: Path, specials: tuple[str, ...], rows: int) -> list[str]:
-    """The entries of a vocabulary file after its special tokens.
+    """Read the entries of a vocabulary file, after its special tokens.
 
     Raises:
-        ValueError: another number of entries than the weights have rows.
+        ValueError: the number of entries differs from the rows of the weights.
     """
-    seen = dict.fromkeys([*specials, *_lines(path)])  # the special tokens come first, whatever the file says
+    seen = dict.fromkeys([*specials, *_lines(path)])  # special tokens always come first
     if len(seen) != rows:
         raise ValueError(
             f"{path} has {len(seen)} entries with the special tokens, and the weights have {rows} rows: it belongs to "
@@ -182,4 +182,4 @@ def _words(given: Checkpoint, data: Mapping[str, Any], state: Mapping[str, Tenso
 def _glosses(given: Checkpoint, state: Mapping[str, Tensor]) -> GlossVocabulary:
     path = given.needs("glosses", "gls.vocab")
     entries = _entries(path, GLOSS_SPECIALS, len(state["gloss_output_layer.weight"]))
-    return GlossVocabulary([GLOSS_SPECIALS[2], *entries])  # their padding is a class too, which no clip has
+    return GlossVocabulary([GLOSS_SPECIALS[2], *entries])  # includes their padding class, which no clip has

@@ -1,7 +1,7 @@
-"""Networks of transformers inside a system: their configuration, and their published weights.
+"""Configurations and published weights of transformers networks inside a system.
 
-A configuration is read where the recipe names the network, and kept in the run folder (`architecture.json`), so that a
-run can be loaded where the published folder is not.
+The configuration is read from the source that the recipe names and saved in the run folder (`architecture.json`), so
+that a run loads without the published folder.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ __all__ = [
 
 
 def load_published_model(target: nn.Module, kind: Any, source: str, key: str) -> str:
-    """Fill a network with published weights, all or nothing; its adapters keep what they have.
+    """Load published weights into a network, all or nothing; its adapters stay unchanged.
 
     Args:
-        target: a network of transformers, perhaps with adapters in it.
-        kind: the class of transformers that reads it.
+        target: a transformers network, possibly with adapters.
+        kind: the transformers class that loads it.
         source: a folder or hub id.
         key: the recipe key that names it.
 
     Returns:
-        What became of every tensor.
+        What happened to every tensor.
 
     Raises:
-        ValueError: no such weights, or tensors that do not fit.
+        ValueError: no weights found, or tensors that do not fit.
     """
     from transformers.utils import logging as progress
 
     shown, level = progress.is_progress_bar_enabled(), progress.get_verbosity()
     progress.disable_progress_bar()
-    progress.set_verbosity_error()  # what it warns of, such as weights that are tied in vain, is settled below
+    progress.set_verbosity_error()  # its warnings, e.g. about tied weights, are handled below
     try:
         found, told = kind.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
@@ -68,11 +68,11 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
     target.load_state_dict({**own, **{here[name]: value for name, value in theirs.items()}})
     unused = sorted(told["unexpected_keys"])
     left = f", left behind: {', '.join(unused[:3])}{' ...' if len(unused) > 3 else ''}" if unused else ""
-    return f"{len(theirs)} tensors of {type(found).__name__} loaded, all accounted for{left}"
+    return f"{len(theirs)} tensors of {type(found).__name__} loaded, no tensor missing{left}"
 
 
 def tied_names(network: nn.Module) -> dict[str, str]:
-    """Further names of weights that have several -> their first name."""
+    """Map further names of shared weights to their first name."""
     first: dict[int, str] = {}
     tied = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -83,10 +83,10 @@ def tied_names(network: nn.Module) -> dict[str, str]:
 
 
 def own_copies(network: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
-    """Names that the network ties to others while the published tensors differ.
+    """Names that the network ties to others although the published tensors differ.
 
-    transformers 5 builds every T5 and mT5 with one table for words and head. The checkpoints of Flan-T5 and mT5 have
-    two, and `from_pretrained` quietly unties them.
+    transformers 5 builds every T5 and mT5 with tied word embeddings and output layer. Checkpoints of Flan-T5 and mT5
+    have two separate tensors, and `from_pretrained` silently unties them.
     """
     return [
         name
@@ -96,7 +96,7 @@ def own_copies(network: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
 
 
 def untie(network: nn.Module, name: str) -> None:
-    """Give the weight of that name a tensor of its own."""
+    """Give the weight with this name a separate tensor."""
     path, _, leaf = name.rpartition(".")
     module = network.get_submodule(path)
     shared = getattr(module, leaf)
@@ -104,7 +104,7 @@ def untie(network: nn.Module, name: str) -> None:
 
 
 def read_published_config(source: str, key: str) -> Any:
-    """The configuration of a folder or hub id, as transformers reads it.
+    """Read the transformers configuration of a folder or hub id.
 
     Raises:
         ValueError: there is none.
@@ -120,10 +120,10 @@ def read_published_config(source: str, key: str) -> Any:
 
 
 def is_weight_file(name: str) -> bool:
-    """Whether a name means a file of tensors, and no folder or hub id."""
+    """Whether a name is a tensor file rather than a folder or hub id."""
     return Path(name).is_file() or Path(name).suffix in (".pth", ".pt", ".bin", ".safetensors")
 
 
 def one_line(error: Exception) -> str:
-    """An error of transformers, shortened."""
+    """A transformers error, shortened to one line."""
     return " ".join(str(error).split())[:200]

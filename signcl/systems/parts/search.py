@@ -1,6 +1,7 @@
-"""Search: glosses from CTC log-probabilities (best path, prefix beam), and sentences from a step function (beam).
+"""Search algorithms: glosses from CTC log-probabilities (best path, prefix beam), sentences from a step function
+(beam).
 
-Nothing here knows a model. GFSLT translates with transformers' `generate`; the beam search of this file has the length
+They are independent of models. GFSLT translates with transformers' `generate`; the beam search here has the length
 penalty of the Sign Language Transformers, ((5 + length) / 6) ** alpha, which transformers does not offer.
 """
 
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
-"""(last token of each row [R], row that each continues [R] or None at the start) -> log-probabilities [R, V]."""
+"""(last token of each row [R], index of the row it continues [R], or None at the start) -> log-probabilities [R, V]."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,29 @@ class GlossPath:
     """A recognised gloss sequence."""
 
     classes: tuple[int, ...]
-    """Gloss classes, without blanks; two equal neighbours are two signs."""
+    """Gloss classes without blanks; two equal adjacent classes are two signs."""
     score: float
-    """Log-probability: of the sequence for prefix search, of the one best alignment for the best path."""
+    """Log-probability of the sequence (prefix search) or of the best alignment (best path)."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The sentences that a search has found."""
+    """The sentences found by a search."""
 
     ids: Tensor
-    """Token ids without the start token, ending with the end mark where the sentence ended, then padding. [B, U]"""
+    """Token ids without the start token, up to the end token if the sentence ended, then padding. [B, U]"""
     log_probs: Tensor
-    """log p of each sentence, its end mark included: the sum over its tokens, not divided by its length. [B]"""
+    """log p of each sentence: the sum over its tokens including the end token, not divided by its length. [B]"""
 
 
 def ctc_greedy(log_probs: Tensor, step_lengths: Tensor, *, blank: int = 0) -> list[GlossPath]:
-    """The best class of each step, repetitions merged, blanks removed: fast, and not always the best sequence.
+    """The best class of each step, with repetitions merged and blanks removed: fast, but not always the best sequence.
 
-    A gloss signed twice is kept twice when a blank stands between: a _ a gives a a, a a gives a.
+    A gloss signed twice is kept twice if there is a blank in between: a _ a gives a a, a a gives a.
 
     Args:
-        log_probs: log-softmax over classes; what stands at padding is never read. [B, S, C]
-        step_lengths: real steps of each clip. [B]
+        log_probs: log-softmax over classes; padding is never read. [B, S, C]
+        step_lengths: steps of each clip without padding. [B]
 
     Returns:
         One path per clip.
@@ -72,25 +73,25 @@ def ctc_greedy(log_probs: Tensor, step_lengths: Tensor, *, blank: int = 0) -> li
 def ctc_prefix_beam(
     log_probs: Tensor, step_lengths: Tensor, *, beams: int = 10, blank: int = 0
 ) -> list[list[GlossPath]]:
-    """The most probable gloss sequences, each with all its alignments summed; exact when no prefix is pruned.
+    """The most probable gloss sequences, summed over alignments; exact if no prefix is pruned.
 
-    p(sequence) = sum over alignments of prod_t p(class of step t). Each step keeps the `beams` best prefixes. For each
-    prefix the probability that it ends in blank and that it ends in its last gloss are kept apart, since only the
-    former may be followed by the same gloss once more: genuine repetitions survive.
+    p(sequence) = sum over alignments of prod_t p(class of step t). Each step keeps the `beams` best prefixes. The
+    probabilities that a prefix ends in a blank and in its last gloss are kept separately, since the same gloss can only
+    follow a blank. This preserves real repetitions.
 
     Args:
         log_probs: log-softmax over classes. [B, S, C]
-        step_lengths: real steps of each clip. [B]
-        beams: prefixes kept.
+        step_lengths: steps of each clip without padding. [B]
+        beams: number of prefixes to keep.
 
     Returns:
         For each clip at most `beams` paths, best first.
 
     Raises:
-        ValueError: fewer than one beam, shapes or lengths that do not fit.
+        ValueError: fewer than one beam, or shapes or lengths that do not fit.
 
     Source: Graves 2006 (sequence), Hannun 2014 (search). neccam/slt searches with TensorFlow and then merges equal
-    neighbours of the result, so that a gloss signed twice can never be recognised.
+    adjacent glosses, so it can never recognise a gloss signed twice.
     """
     check_ctc(log_probs, step_lengths)
     if beams < 1:
@@ -111,10 +112,10 @@ def _prefix_beam(log_probs: np.ndarray, beams: int, blank: int) -> list[GlossPat
         stay_blank = total + step[blank]
         stay_gloss = np.where(some, in_gloss + step[last], -np.inf)
         longer = total[:, None] + step[None, :]  # [K, C]
-        longer[some, last[some]] = (in_blank + step[last])[some]  # the same gloss again needs a blank between
+        longer[some, last[some]] = (in_blank + step[last])[some]  # a repeated gloss needs a blank in between
         longer[:, blank] = -np.inf
         place = {prefix: k for k, prefix in enumerate(prefixes)}
-        for k, prefix in enumerate(prefixes):  # a prefix can also be reached by extending another one of the beam
+        for k, prefix in enumerate(prefixes):  # a prefix can also be an extension of another prefix in the beam
             parent = place.get(prefix[:-1]) if prefix else None
             if parent is not None:
                 stay_gloss[k] = np.logaddexp(stay_gloss[k], longer[parent, prefix[-1]])
@@ -138,7 +139,7 @@ def _prefix_beam(log_probs: np.ndarray, beams: int, blank: int) -> list[GlossPat
 
 
 def check_ctc(log_probs: Tensor, step_lengths: Tensor) -> None:
-    """Refuse what no CTC search can read."""
+    """Raise ValueError for inputs that a CTC search cannot read."""
     if log_probs.dim() != 3 or step_lengths.shape != log_probs.shape[:1]:
         raise ValueError(
             f"CTC search needs log_probs [B, S, C] and step_lengths [B], got {list(log_probs.shape)} and "
@@ -149,7 +150,7 @@ def check_ctc(log_probs: Tensor, step_lengths: Tensor) -> None:
 
 
 def length_divisor(length: int, alpha: float) -> float:
-    """What a hypothesis's log-probability is divided by: ((5 + length) / 6) ** alpha; 1 where alpha is negative."""
+    """Divisor of a hypothesis's log-probability: ((5 + length) / 6) ** alpha; 1 if alpha is negative."""
     return 1.0 if alpha < 0 else ((5 + length) / 6) ** alpha
 
 
@@ -168,28 +169,29 @@ def beam_search(
 ) -> Found:
     """The best sentence of each clip: log p(sentence) / ((5 + length) / 6) ** alpha; one beam is greedy.
 
-    Each step keeps the `beams` best continuations of a clip; one that ends leaves the beam and is remembered. A clip is
-    done when no living hypothesis can pass its best finished one any more, or none lives. At `max_new_tokens` living
-    hypotheses count as they are. `length` counts tokens, the end mark included. Exact when no continuation is pruned.
+    Each step keeps the `beams` best continuations of a clip; a hypothesis that ends leaves the beam and is stored. A
+    clip is done when no active hypothesis is left or can beat its best finished one. At `max_new_tokens` active
+    hypotheses count as finished. `length` counts tokens including the end token. Exact if no continuation is pruned.
 
     Args:
-        step: the decoder; it is given the last token of every row and, from the second call on, the earlier row that
-            each row continues, so that it can reorder what it remembers. Rows are clips x beams.
+        step: the decoder. Gets the last token of every row and, from the second call on, the index of the earlier row
+            that each row continues, so that it can reorder its state. Rows are clips x beams.
         batch_size: clips B.
-        start_id: what the decoder reads first.
-        end_id: ends a sentence.
-        pad_id: fills the rest of a row, and is never generated.
-        beams: hypotheses kept per clip.
-        alpha: above 0 favours longer sentences, 0 compares sums; negative switches the penalty off, as published.
-        max_new_tokens: longest sentence.
+        start_id: first input token of the decoder.
+        end_id: end token.
+        pad_id: padding after the end; never generated.
+        beams: hypotheses to keep per clip.
+        alpha: above 0 favours longer sentences, 0 compares sums, negative disables the penalty, as published.
+        max_new_tokens: maximum length of a sentence in tokens.
 
     Returns:
-        The sentences and their log-probabilities, which the length penalty does not touch.
+        The sentences and their log-probabilities, without the length penalty.
 
     Raises:
-        ValueError: no beam or no room for a token.
+        ValueError: `beams` or `max_new_tokens` is below 1.
 
-    Source: neccam/slt, search.py. Released code: `.div` on token numbers, which breaks the beams from torch 1.5 on.
+    Source: neccam/slt, search.py. Released code: uses `.div` on token indices, which breaks the beams from torch 1.5
+    on.
     """
     (found,) = beam_search_alphas(
         step,
@@ -220,17 +222,17 @@ def beam_search_alphas(
 ) -> list[Found]:
     """`beam_search` for several values of alpha at the cost of one.
 
-    Alpha weighs finished hypotheses only; which ones live does not depend on it. So each alpha keeps its own best, and
-    the search goes on until none can find a better one.
+    Alpha affects only the choice between finished hypotheses, not which ones stay active. So each alpha keeps its own
+    best, and the search continues until none can improve.
 
     Returns:
-        What `beam_search` gives, for each alpha.
+        The result of `beam_search` for each alpha.
     """
     if beams < 1 or max_new_tokens < 1:
         raise ValueError(f"beam_search needs beams >= 1 and max_new_tokens >= 1, got {beams} and {max_new_tokens}.")
     words = torch.full((batch_size, beams, 0), pad_id, dtype=torch.long, device=device)
     alive = torch.full((batch_size, beams), -torch.inf, device=device)
-    alive[:, 0] = 0.0  # the rows of a clip begin alike: only one of them may be continued
+    alive[:, 0] = 0.0  # the rows of a clip start identical: continue only one of them
     best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
     sums = torch.full((len(alphas), batch_size), -torch.inf, device=device)  # log p of the best, undivided
     answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
@@ -246,14 +248,14 @@ def beam_search_alphas(
         size = log_probs.shape[2]
         kept = min(beams, scores.shape[1])
         alive, chosen = scores.topk(kept, dim=1)
-        if kept < beams:  # a vocabulary smaller than the beam
+        if kept < beams:  # vocabulary smaller than the beam
             alive = torch.nn.functional.pad(alive, (0, beams - kept), value=-torch.inf)
             chosen = torch.nn.functional.pad(chosen, (0, beams - kept))
         origin = torch.div(chosen, size, rounding_mode="floor")  # [B, K]
         tokens = chosen % size
         words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, words.shape[2])), tokens[:, :, None]], 2)
         ended = (tokens == end_id) | (length == max_new_tokens)
-        top, which = alive.masked_fill(~ended, -torch.inf).max(dim=1)  # of one length: the same for every alpha
+        top, which = alive.masked_fill(~ended, -torch.inf).max(dim=1)  # equal lengths: the same for every alpha
         scored = top / divisor[length - 1]  # [A, B]
         better = scored > best
         best = torch.where(better, scored, best)
@@ -261,7 +263,7 @@ def beam_search_alphas(
         sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
         answers[:, :, :length] = torch.where(better[:, :, None], sentence, answers[:, :, :length])
         alive = alive.masked_fill(ended, -torch.inf)
-        # a log-probability only falls, and the largest divisor is that of the longest sentence
+        # upper bound: log-probabilities only decrease, and the longest sentence has the largest divisor
         if bool((alive.max(dim=1).values / divisor[-1] <= best).all()):
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
@@ -281,16 +283,16 @@ def beam_search_released(
     max_new_tokens: int,
     device: torch.device | str = "cpu",
 ) -> list[Found]:
-    """The search of neccam/slt, for comparisons with its numbers; arguments and result as of `beam_search_alphas`.
+    """The search of neccam/slt, for comparison with its numbers; arguments and result as in `beam_search_alphas`.
 
     It differs from ours in three ways. A hypothesis that ends stays in the beam and is continued. A clip is done as
-    soon as its likeliest hypothesis ends; all others then count as they are, whole or not. Padding can be generated.
+    soon as its most likely hypothesis ends; all others then count, finished or not. Padding can be generated.
     """
     words = torch.full((batch_size, beams, 0), pad_id, dtype=torch.long, device=device)
     alive = torch.full((batch_size, beams), -torch.inf, device=device)
     alive[:, 0] = 0.0
     ends = torch.zeros((batch_size, beams), dtype=torch.long, device=device)
-    at_end = torch.zeros((batch_size, beams), device=device)  # log p up to the first end mark
+    at_end = torch.zeros((batch_size, beams), device=device)  # log p up to the first end token
     done = torch.zeros(batch_size, dtype=torch.bool, device=device)
     best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
     sums = torch.full((len(alphas), batch_size), -torch.inf, device=device)  # log p of the best, undivided
@@ -312,7 +314,7 @@ def beam_search_released(
         divisor = torch.tensor([length_divisor(length, alpha) for alpha in alphas], device=device)[:, None]
         better = top / divisor > best  # [A, B]
         best = torch.where(better, top / divisor, best)
-        whole = torch.where(ends > 0, at_end, alive).gather(1, which[:, None])[:, 0]  # what follows the end is cut off
+        whole = torch.where(ends > 0, at_end, alive).gather(1, which[:, None])[:, 0]  # cut after the end
         sums = torch.where(better, whole, sums)
         sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
         after = (sentence == end_id).cumsum(dim=1) - (sentence == end_id).long() > 0
@@ -326,6 +328,6 @@ def beam_search_released(
 
 
 def _last_column(kept: Tensor) -> int:
-    """How many columns there are up to the last one that holds anything."""
+    """Number of columns up to the last non-empty one."""
     columns = kept.any(dim=0).nonzero()
     return int(columns[-1]) + 1 if len(columns) else 0

@@ -1,7 +1,7 @@
-"""The attention of an XGLM layer that reads signs: LoRA in its maps, and a gated look at the steps of a clip beside it.
+"""The attention of an XGLM layer that reads signs: with LoRA, and with gated attention to the steps of a clip.
 
-The released form of Sign2GPT. Takes the place of transformers' XGLMAttention, whose maps it takes over with their
-names, so that published weights go on to fit. Other language models read signs through `adapted_lm.SignAdapter`.
+This is the released form of Sign2GPT. It replaces transformers' XGLMAttention and keeps its layers under their names,
+so that published weights still fit. Other language models read signs with `adapted_lm.SignAdapter`.
 
 Source: Sign2GPT (ICLR 2024); equal to the released code (tests/references/sign2gpt.safetensors).
 """
@@ -18,11 +18,11 @@ from signcl.systems.parts.lora import LowRank
 
 __all__ = ["SignAttention", "open_gate"]
 
-SPREAD = 0.2  # standard deviation of LoRA's thin matrices that start at random, as released
+SPREAD = 0.2  # standard deviation of LoRA's random low-rank matrices, as released
 
 
 class _Between(torch.autograd.Function):
-    """min(max(value, 0), 1), whose gradient is that of value itself."""
+    """Straight-through clamp to 0..1: the gradient is that of the unclamped value."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -34,27 +34,28 @@ class _Between(torch.autograd.Function):
 
 
 def open_gate(gate: Tensor) -> Tensor:
-    """A gate held between 0 and 1. Its gradient passes the bounds, so that a gate at 0 can open."""
+    """Clamp a gate to 0..1 with a straight-through gradient, so that a gate at 0 can open."""
     held: Tensor = _Between.apply(gate)  # type: ignore[no-untyped-call]
     return held
 
 
 class SignAttention(nn.Module):
-    """Self-attention over words, and with the same maps attention to the steps of the clip, added head by head.
+    """Self-attention over words plus gated attention to the clip's steps with the same linear layers, added per head.
 
         out((softmax(q k') v) + gate * softmax(q_s k_s') v_s),    q, k, v of the words x, with LoRA
         q_s = query(x) + lora_sign_q(x),   k_s, v_s = key, value(norm(steps)) + lora_sign_k, v(norm(steps))
 
-    norm is the layer norm of the words in front of the same attention. With width W, rank r and H heads: 14 r W + H
-    trained parameters (7 products of LoRA and a gate for each head), 114,704 at W = 2048, r = 4, H = 16.
+    norm is the layer norm before this attention. With width W, rank r and H heads: 14 r W + H trained parameters (7
+    LoRA products and one gate per head), 114,704 at W = 2048, r = 4, H = 16.
 
     Args:
-        attention: transformers' XGLMAttention, whose maps are taken over.
+        attention: transformers' XGLMAttention, whose linear layers are reused.
         norm: the layer norm before it; not owned.
-        gate: what the gates start at. At 0, as published, the layer starts as it was.
-        rank: of LoRA; 0 leaves all of it out, the clip is then read by the maps of the words alone.
-        alpha: LoRA is scaled by alpha / rank, but for the output's, which released code neither scales nor drops out.
-        dropout: of LoRA's input.
+        gate: initial value of the gates. At 0, as published, the layer is initially unchanged.
+        rank: rank of LoRA; 0: no LoRA, so the clip is read with the pretrained layers only.
+        alpha: LoRA is scaled by alpha / rank, except for the output layer, where the released code has no scale and no
+            dropout.
+        dropout: dropout on LoRA's input.
     """
 
     lora_q: nn.Module | None
@@ -73,7 +74,7 @@ class SignAttention(nn.Module):
         self.layer_idx: int = attention.layer_idx
         self.q_proj, self.k_proj, self.v_proj = attention.q_proj, attention.k_proj, attention.v_proj
         self.out_proj = attention.out_proj
-        self._norm = (norm,)  # in a tuple: the layer owns it, and a module in two places has two names
+        self._norm = (norm,)  # in a tuple: the layer owns it, and registering it here too would give it two names
         self.sign_gate = nn.Parameter(torch.full((self.heads,), gate))
         width = self.out_proj.out_features
         words = {"alpha": alpha, "dropout": dropout, "spread": SPREAD}
@@ -94,7 +95,7 @@ class SignAttention(nn.Module):
         self.memory = (keys, values, mask[:, None, None, :])
 
     def forget(self) -> None:
-        """Keep nothing."""
+        """Drop the keys and values."""
         self.memory = None
 
     def forward(
@@ -104,12 +105,12 @@ class SignAttention(nn.Module):
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        """What a layer of transformers calls; None in place of the weights that its own attention gives.
+        """Called by a transformers layer; returns None instead of attention weights.
 
         Args:
-            hidden_states: rows of R = B or, in beam search, B * beams, those of a clip together. [R, L, W]
-            past_key_values: transformers' cache of keys and values.
-            attention_mask: True or 0 where a word may look. [R, 1, L, all words so far]
+            hidden_states: R is B or, in beam search, B * beams, with the beams of a clip adjacent. [R, L, W]
+            past_key_values: transformers' key-value cache.
+            attention_mask: True or 0 where a word may attend. [R, 1, L, all words so far]
         """
         query = self._mapped(hidden_states, self.q_proj, self.lora_q)
         keys = self._mapped(hidden_states, self.k_proj, self.lora_k)
@@ -129,16 +130,16 @@ class SignAttention(nn.Module):
         return (out if self.lora_out is None else out + self.lora_out(seen)), None
 
     def _signs(self, looking: Tensor, drop: float) -> Tensor:
-        """Attention of words to the steps of their clip. [R, heads, L, d] -> the same"""
+        """Attention of words to the steps of their clip. [R, heads, L, d] -> [R, heads, L, d]"""
         assert self.memory is not None
         keys, values, mask = self.memory
         rows, heads, length, size = looking.shape
-        # the beams of a clip are further queries to the same keys, so that keys are never copied
+        # treat the beams of a clip as extra queries to the same keys, so that keys are not copied
         beams = looking.unflatten(0, (keys.shape[0], -1)).transpose(1, 2).flatten(2, 3)  # [B, heads, beams * L, d]
         seen = F.scaled_dot_product_attention(beams, keys, values, attn_mask=mask, dropout_p=drop)
         return seen.unflatten(2, (-1, length)).transpose(1, 2).reshape(rows, heads, length, size)
 
     def _mapped(self, rows: Tensor, of: nn.Module, change: nn.Module | None) -> Tensor:
-        """Rows through a map and its LoRA, in heads. [R, L, W] -> [R, heads, L, d]"""
+        """Apply a linear layer and its LoRA and split into heads. [R, L, W] -> [R, heads, L, d]"""
         mapped: Tensor = of(rows) if change is None else of(rows) + change(rows)
         return mapped.unflatten(2, (self.heads, -1)).transpose(1, 2)

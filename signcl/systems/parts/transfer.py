@@ -1,7 +1,7 @@
-"""What one stage hands to the next: pretrained VLP weights into GFSLT, and a published mBART into either.
+"""Transfers weights between stages: a pretrained VLP into GFSLT, and a published mBART into either.
 
-Every tensor on both sides is accounted for by name; a tensor that should fit and does not is an error. Takes state
-dicts, opens no file.
+Every tensor on both sides is reported by name; a tensor that should fit but does not is an error. It takes state dicts
+and opens no file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TransferReport", "load_language_model", "transfer", "transfer_parts", "transfer_signs"]
 
-PARTS = {  # of VLP -> of GFSLT
+PARTS = {  # module of VLP -> module of GFSLT
     "visual.": "visual.",
     "conv.": "conv.",
     "sign_emb.": "sign_emb.",
@@ -33,26 +33,26 @@ PARTS = {  # of VLP -> of GFSLT
 POSITIONS = "mbart.model.encoder.embed_positions.weight"
 WORDS = "mbart.model.shared.weight"
 DECODER = ("mbart.model.decoder", "mbart.model.shared", "mbart.lm_head")
-"""Text decoder, word table and word head of GFSLT: they belong together."""
-OFFSET = 2  # rows that mBART's position tables keep before position 0
+"""Text decoder, word embeddings and output layer of GFSLT, which belong together."""
+OFFSET = 2  # unused rows before position 0 in mBART's position embeddings
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What went from one model to the next, by name."""
+    """The tensors transferred from one model to another, by name."""
 
     transferred: tuple[str, ...]
-    """Tensors of the target that hold weights of the source now."""
+    """Tensors of the target that now hold weights of the source."""
     not_transferred_source: tuple[str, ...]
-    """Tensors of the source that the target has no place for, or refuses (as_released)."""
+    """Tensors of the source that the target does not have, or does not take (as_released)."""
     fresh_target: tuple[str, ...]
-    """Tensors of the target that keep the random values they had."""
+    """Tensors of the target that keep their random values."""
     kept_target: tuple[str, ...] = ()
-    """Tensors of the target that were to stay as they are."""
+    """Tensors of the target that were excluded from the transfer."""
 
     def __str__(self) -> str:
         left, fresh = _by_part(self.not_transferred_source), _by_part(self.fresh_target)
-        kept = f"; kept as they are: {_by_part(self.kept_target)}" if self.kept_target else ""
+        kept = f"; unchanged: {_by_part(self.kept_target)}" if self.kept_target else ""
         return f"{len(self.transferred)} tensors transferred; left behind: {left}; start fresh: {fresh}{kept}"
 
 
@@ -66,27 +66,28 @@ def transfer(
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> TransferReport:
-    """Start GFSLT from a pretrained VLP.
+    """Initialise GFSLT from a pretrained VLP.
 
-    Frame encoder, temporal convolution, encoder, and from V2 the text decoder, word table and word head go over; from
-    V1 the word table comes from the text encoder and the decoder starts fresh. In pretraining the clip's own token
-    stands at position 0, so the encoder's position rows move down by one: a step keeps the row it was trained with.
+    This transfers frame encoder, temporal convolution and encoder, and from V2 the text decoder, word embeddings and
+    output layer. From V1 the word embeddings come from the text encoder and the decoder stays random. In pretraining
+    the class token is at position 0, so the encoder's position embeddings are shifted by one row: each step keeps the
+    row it was trained with.
 
     Args:
         source: a VLP or its state dict.
-        target: changed in place, all or nothing.
-        as_released: as GFSLT-VLP does it: word head not transferred, position rows not moved, and the decoder's word
-            table and positions replaced by those of raw mBART.
-        raw_words: mBART's word table, as_released only; without it the word table stays fresh. [V, width]
-        raw_positions: mBART's decoder positions, as_released only; without it they stay fresh.
-        keep: modules of the target that the source does not reach, because a language model has filled them.
-        only: modules of the target that the source fills; empty: all but `keep`.
+        target: modified in place, all or nothing.
+        as_released: as in GFSLT-VLP: the output layer is not transferred, position rows are not shifted, and the
+            decoder's word embeddings and positions are replaced by those of raw mBART.
+        raw_words: mBART's word embeddings, only with as_released; None: they stay random. [V, width]
+        raw_positions: mBART's decoder positions, only with as_released; None: they stay random.
+        keep: modules of the target to leave unchanged, because a language model has initialised them.
+        only: modules of the target to load; empty: all except `keep`.
 
     Returns:
-        What went and what did not.
+        What was transferred and what was not.
 
     Raises:
-        ValueError: a part of another size, or a target tensor that the source should have and has not.
+        ValueError: a module of the wrong size, or a target tensor that the source should have but lacks.
 
     Source: released train_slt; defects G2, G4 and G5 in docs/paper-vs-code.md.
     """
@@ -107,7 +108,7 @@ def transfer(
     for key, value in state.items():
         part = next((part for part in PARTS if key.startswith(part)), None)
         name = PARTS[part] + key.removeprefix(part) if part else None
-        tied = name not in own and key.startswith("lm_head.")  # a tied head of the target has no tensor of its own
+        tied = name not in own and key.startswith("lm_head.")  # a tied output layer has no tensor of its own
         if name is None or tied or held(name) or _refused(name, as_released):
             left.append(key)
         else:
@@ -116,7 +117,7 @@ def transfer(
         raw = {WORDS: raw_words, "mbart.model.decoder.embed_positions.weight": raw_positions}
         new |= {key: value for key, value in raw.items() if value is not None and not held(key)}
     else:
-        if WORDS not in new and not held(WORDS):  # V1: the words that the contrast has taught the text encoder
+        if WORDS not in new and not held(WORDS):  # V1: the word embeddings trained in the text encoder
             new[WORDS] = state["text_encoder.embed_tokens.weight"]
             left.remove("text_encoder.embed_tokens.weight")
         if POSITIONS in new:
@@ -126,7 +127,7 @@ def transfer(
     if as_released or not any(key.startswith("decoder.") for key in state):
         allowed += ["mbart.model.decoder.", "mbart.lm_head.", "mbart.model.shared."]
     elif not any(key.startswith("lm_head.") for key in state):
-        allowed += ["mbart.lm_head."]  # a tied head in pretraining, its own in finetuning
+        allowed += ["mbart.lm_head."]  # tied in pretraining, separate in finetuning
     _check(new, own, [key for key in fresh if not key.startswith(tuple(allowed))])
     target.load_state_dict({**own, **new})
     return TransferReport(tuple(new), tuple(left), tuple(fresh), kept)
@@ -135,16 +136,16 @@ def transfer(
 def transfer_parts(
     state: Mapping[str, Tensor], target: nn.Module, *, keep: Sequence[str] = (), only: Sequence[str] = ()
 ) -> TransferReport:
-    """Modules of a model from one of the same kind, tensor by tensor under the same names.
+    """Load modules of a model from one of the same kind, tensor by tensor under the same names.
 
     Args:
-        state: of the source.
-        target: changed in place, all or nothing.
-        keep: modules that stay as they are.
-        only: modules that change; empty: all but `keep`.
+        state: state dict of the source.
+        target: modified in place, all or nothing.
+        keep: modules to leave unchanged.
+        only: modules to load; empty: all except `keep`.
 
     Raises:
-        ValueError: a tensor of those modules that the source lacks or has in another size.
+        ValueError: the source lacks a tensor of these modules or has it in another size.
     """
     own = target.state_dict()
     names = [name for name in own if not under(name, keep) and (not only or under(name, only))]
@@ -162,33 +163,34 @@ def transfer_parts(
 def load_language_model(
     target: GFSLT | VLP, mbart: Mapping[str, Tensor], *, encoder: bool = False, decoder: bool = False
 ) -> TransferReport:
-    """Start from a published mBART: the text encoder and word tables of VLP, the word table of GFSLT.
+    """Initialise from a published mBART: the text encoder and word embeddings of VLP, the word embeddings of GFSLT.
 
     Args:
-        target: changed in place, all or nothing.
+        target: modified in place, all or nothing.
         mbart: state dict of transformers' MBartForConditionalGeneration (or MBartModel).
-        encoder: GFSLT's encoder over steps takes the language model's encoder too, but for its words.
-        decoder: the text decoder takes the language model's decoder: layers, cross-attention, layer norms, positions,
-            and the word head, which in an mBART is the word table unless it has its own.
+        encoder: also load GFSLT's encoder over steps from the language model's encoder, except word embeddings.
+        decoder: also load the text decoder from the language model's decoder: layers, cross-attention, layer norms,
+            positions and output layer (in an mBART the word embeddings, unless it is untied).
 
     Returns:
-        What went and what did not (of the target only tensors that mBART could fill count as fresh).
+        What was transferred and what was not (only target tensors that mBART could fill count as fresh).
 
     Raises:
-        ValueError: no mBART, or one of another size.
+        ValueError: not an mBART, or one of the wrong size.
 
-    Source: released GFSLT-VLP (text encoder of a trimmed mbart-large-cc25, its word table for the decoder); released
-    SignCL with the decoder LLMD.
+    Source: released GFSLT-VLP (text encoder of a trimmed mbart-large-cc25, its word embeddings for the decoder);
+    released SignCL with the decoder LLMD.
     """
     state = {key.removeprefix("model."): value for key, value in mbart.items()}
     words = next((state[key] for key in ("shared.weight", "encoder.embed_tokens.weight") if key in state), None)
     if words is None:
         raise ValueError(
-            f"model.language_model needs an mBART with a word table, its first names are {', '.join(list(mbart)[:3])}."
+            f"model.language_model needs an mBART with word embeddings; the tensors are "
+            f"{', '.join(list(mbart)[:3])} ..."
         )
     own = target.state_dict()
     gfslt = WORDS in own
-    places = {}  # of the language model -> of the target
+    places = {}  # module of the language model -> module of the target
     if hasattr(target, "text_encoder"):
         places["encoder."] = "text_encoder."
     elif encoder:
@@ -215,17 +217,17 @@ def load_language_model(
 
 
 def transfer_signs(state: Mapping[str, Tensor], target: nn.Module) -> TransferReport:
-    """Start Sign2GPT from its pseudo-gloss pretraining: frame encoder and sign encoder; the head is left behind.
+    """Initialise Sign2GPT's frame encoder and sign encoder from its pseudo-gloss pretraining, without the head.
 
     Args:
         state: state dict of a PGP.
-        target: a Sign2GPT, changed in place, all or nothing.
+        target: a Sign2GPT, modified in place, all or nothing.
 
     Returns:
-        What went and what did not; projection, adapters and language model keep what they have.
+        What was transferred and what was not; projection, adapters and language model stay unchanged.
 
     Raises:
-        ValueError: a part of another size, or a target tensor that the source should have and has not.
+        ValueError: a module of the wrong size, or a target tensor that the source should have but lacks.
     """
     parts = ("visual.", "encoder.")
     own = target.state_dict()
@@ -237,13 +239,13 @@ def transfer_signs(state: Mapping[str, Tensor], target: nn.Module) -> TransferRe
 
 
 def _refused(name: str, as_released: bool) -> bool:
-    """What the released script drops, or overwrites after loading."""
+    """Whether the released script drops this tensor, or overwrites it after loading."""
     dropped = ("mbart.lm_head.", "mbart.model.shared.", "mbart.model.decoder.embed_positions.")
     return as_released and name.startswith(dropped)
 
 
 def _moved(positions: Tensor) -> Tensor:
-    """Rows of an encoder that had one token before the steps, for an encoder that has none; the last row stays."""
+    """Shift position rows from an encoder with a token before the steps to one without; the last row stays."""
     return torch.cat([positions[:OFFSET], positions[OFFSET + 1 :], positions[-1:]])
 
 
@@ -268,7 +270,7 @@ def _check(
 
 
 def _by_part(names: tuple[str, ...]) -> str:
-    """Names counted by module, for people."""
+    """Number of names per module, as text."""
     counts: dict[str, int] = {}
     for name in names:
         words = name.split(".")

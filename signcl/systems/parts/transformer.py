@@ -1,8 +1,7 @@
 """The layers of the Sign Language Transformers in plain torch: embeddings, pre-norm attention, encoder, decoder.
 
-Shared by `slt`, `gaslt` and `recogniser`. Lengths say what is real; `feature != 0`, by which the published code finds
-padding, is never asked. The decoder keeps what it has read, so that a generated token costs one step, not the whole
-prefix.
+Shared by `slt`, `gaslt` and `recogniser`. Lengths define padding; the published code's test `feature != 0` is not used.
+The decoder caches what it has read, so that each generated token costs one step instead of the entire prefix.
 
 Source: neccam/slt (Camgoz et al. 2020), paper Table 4.
 """
@@ -26,7 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 
 def sinusoids(length: int, width: int, *, start: int = 0, device: torch.device | None = None) -> Tensor:
-    """Positions as sines and cosines, in turns. [length, width]
+    """Positions as alternating sines and cosines. [length, width]
 
     PE(t, 2i) = sin(t / 10000 ** (2i / width)), PE(t, 2i + 1) = cos of the same.
     """
@@ -36,13 +35,13 @@ def sinusoids(length: int, width: int, *, start: int = 0, device: torch.device |
 
 
 class NormedEmbedding(nn.Module):
-    """Batch norm over real positions, then softsign: what follows the linear map of frames and the table of words.
+    """Batch norm over real positions, then softsign, applied after the linear map of frames and the word embeddings.
 
     Args:
         width: channels.
-        sync: share the statistics over ranks.
-        keep_padding: what stands at padding goes on as the released code has it (normed in evaluation, as it came in
-            training), for an attention that can read it; else it becomes zero.
+        sync: share statistics over ranks.
+        keep_padding: keep the released code's values at padding (normalized in evaluation, unchanged in training), for
+            an attention that can read them; otherwise padding becomes zero.
     """
 
     def __init__(self, width: int, *, sync: bool = False, keep_padding: bool = False) -> None:
@@ -62,9 +61,9 @@ class Attention(nn.Module):
     """Multi-head attention with biases and dropout on its weights.
 
     Args:
-        width: of queries, keys and values.
+        width: size of queries, keys and values.
         heads: must divide width.
-        dropout: of the attention weights, in training.
+        dropout: dropout on the attention weights, in training.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -79,7 +78,7 @@ class Attention(nn.Module):
         return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of what is attended to. [B, L, width] -> twice [B, heads, L, width / heads]"""
+        """Keys and values of states. [B, L, width] -> twice [B, heads, L, width / heads]"""
         return self.split(self.key(states)), self.split(self.value(states))
 
     def forward(
@@ -90,8 +89,8 @@ class Attention(nn.Module):
         Args:
             queries: [B, L, width].
             keys, values: from `keys_values`. [B, heads, M, width / heads]
-            mask: True = may be attended to (as `scaled_dot_product_attention` wants it). [B, M]
-            causal: a position sees itself and those before it.
+            mask: True = may be attended to (as in `scaled_dot_product_attention`). [B, M]
+            causal: each position attends only to itself and those before it.
 
         Returns:
             [B, L, width]
@@ -108,7 +107,7 @@ class Attention(nn.Module):
         return out
 
     def among(self, states: Tensor, mask: Tensor) -> Tensor:
-        """The states of a clip attend to one another. [B, S, width], [B, S] True = real -> [B, S, width]"""
+        """Self-attention within each clip. [B, S, width], [B, S] True = real -> [B, S, width]"""
         return self(states, *self.keys_values(states), mask)  # type: ignore[no-any-return]
 
 
@@ -130,7 +129,7 @@ def feed_forward(width: int, ffn: int, dropout: float, activation: str) -> nn.Se
 
 
 class EncoderLayer(nn.Module):
-    """Layer norm and self-attention, then the feed-forward part, each added to what came in."""
+    """Layer norm and self-attention, then the feed-forward part, each with a residual connection."""
 
     def __init__(self, attention: Attention, width: int, ffn: int, dropout: float, activation: str) -> None:
         super().__init__()
@@ -146,19 +145,19 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Frame features to states: linear, masked batch norm, softsign, positions, pre-norm layers, layer norm.
+    """Encodes frame features: linear, masked batch norm, softsign, positions, pre-norm layers, layer norm.
 
     Args:
         dim: size of a frame feature.
-        width: of the states.
-        layers: encoder layers.
-        heads, ffn, dropout, attention_dropout, activation: of each layer.
-        tap: what is handed to SignCL beside the states: `embedding` (the softsign output, before positions) or
-            `layerK`, the output of layer K (1 is the first).
-        sync_norm: batch norm statistics over ranks.
-        embedding_dropout: of the embedding, where it differs from the layers' `dropout`.
-        attention: makes the self-attention of a layer; None is attention to every frame of the clip.
-        keep_padding: of `NormedEmbedding`.
+        width: size of the states.
+        layers: number of encoder layers.
+        heads, ffn, dropout, attention_dropout, activation: settings of each layer.
+        tap: second output, for SignCL: `embedding` (the softsign output, before positions) or `layerK`, the output of
+            layer K (counted from 1).
+        sync_norm: share batch norm statistics over ranks.
+        embedding_dropout: dropout of the embedding, if different from `dropout`.
+        attention: factory of a layer's self-attention; None: attention to every frame of the clip.
+        keep_padding: see `NormedEmbedding`.
     """
 
     def __init__(
@@ -191,13 +190,13 @@ class Encoder(nn.Module):
     def forward(
         self, features: Tensor, lengths: Tensor, *, only_tap: bool = False, tap: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Encode clips; time is not shortened.
+        """Encode clips without shortening time.
 
         Args:
-            features: padded frame features; what stands at padding is never read. [B, T, dim]
-            lengths: real frames. [B]
-            only_tap: stop at the tap; the states returned are then the tap too.
-            tap: another one than the encoder's own.
+            features: padded frame features; padding is never read. [B, T, dim]
+            lengths: frames without padding. [B]
+            only_tap: stop at the tap; the returned states are then also the tap.
+            tap: tap to use instead of the encoder's own.
 
         Returns:
             The tap and the states, both zero at padding. Twice [B, T, width]
@@ -228,19 +227,19 @@ def _tap_number(tap: str, layers: int) -> int:
 
 @dataclass
 class Memory:
-    """What a decoder has read so far: the keys and values of each layer."""
+    """A decoder's cache: the keys and values of each layer for what it has read so far."""
 
     clips: list[tuple[Tensor, Tensor]]
-    """Of the encoder's states, once per clip. [B, heads, S, width / heads]"""
+    """Keys and values of the encoder's states, once per clip. [B, heads, S, width / heads]"""
     mask: Tensor
-    """Real steps. [B, S]"""
+    """True = real step. [B, S]"""
     words: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    """Of the tokens read, per row. [R, heads, length, width / heads]"""
+    """Keys and values of the tokens read, per row. [R, heads, length, width / heads]"""
     length: int = 0
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention to the words before, attention to the clip, feed-forward part; each after a layer norm."""
+    """Causal self-attention, attention to the clip and feed-forward part, each after a layer norm."""
 
     def __init__(
         self, width: int, heads: int, ffn: int, dropout: float, attention_dropout: float, activation: str
@@ -255,13 +254,14 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Words read so far and a clip to states: table, masked batch norm, softsign, positions, layers, layer norm.
+    """Decodes tokens given a clip: embeddings, masked batch norm, softsign, positions, layers, layer norm.
 
     Args:
-        vocab_size: text tokens.
-        pad_id: token of padding.
-        width, layers, heads, ffn, dropout, attention_dropout, activation, sync_norm, embedding_dropout: of `Encoder`.
-        word_dim: size of a row of the table, mapped to `width`; None is `width` and no map.
+        vocab_size: number of text tokens.
+        pad_id: padding token.
+        width, layers, heads, ffn, dropout, attention_dropout, activation, sync_norm, embedding_dropout: as in
+            `Encoder`.
+        word_dim: size of a word embedding, mapped to `width`; None: `width`, without a map.
     """
 
     def __init__(
@@ -292,19 +292,19 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def remember(self, states: Tensor, step_lengths: Tensor) -> Memory:
-        """Start a memory: the keys and values of the clips in every layer. [B, S, width], [B]"""
+        """Create the memory of a batch of clips, with their keys and values in every layer. [B, S, width], [B]"""
         clips = [layer.clip_attention.keys_values(states) for layer in self.layers]  # type: ignore[union-attr, operator]
         return Memory(clips, frame_mask(step_lengths, states.shape[1]))
 
     def forward(self, tokens: Tensor, real: Tensor, memory: Memory) -> Tensor:
-        """Read tokens and go on from what `memory` holds, which they are added to.
+        """Read further tokens after those in `memory`, and add them to it.
 
         Args:
-            tokens: several per row only at the start; rows are clips, or clips x beams. [R, L]
-            real: True = a token, False = padding, which stands right. [R, L]
+            tokens: more than one per row only at the start; rows are clips, or clips x beams. [R, L]
+            real: True = token, False = padding, on the right. [R, L]
 
         Returns:
-            A state per token. [R, L, width]
+            One state per token. [R, L, width]
         """
         rows, length = tokens.shape
         clips = memory.mask.shape[0]
@@ -322,7 +322,7 @@ class Decoder(nn.Module):
                 memory.words.append((keys, values))
             attended = layer.attention(normed, keys, values, causal=bool(length > 1))  # type: ignore[operator]
             states = states + layer.dropout(attended)  # type: ignore[operator]
-            # the beams of a clip are further queries to the same keys, so that keys are never copied
+            # treat the beams of a clip as extra queries to the same keys, so that keys are not copied
             queries = layer.clip_norm(states).reshape(clips, -1, self.width)  # type: ignore[operator]
             seen = layer.clip_attention(queries, *memory.clips[number], memory.mask)  # type: ignore[operator]
             states = states + layer.dropout(seen.reshape(rows, length, self.width))  # type: ignore[operator]
@@ -333,7 +333,7 @@ class Decoder(nn.Module):
 
 
 def xavier(module: nn.Module) -> None:
-    """Start a matrix by Xavier's uniform rule and a bias at 0, as published; the padding word is 0."""
+    """Initialise matrices with Xavier uniform and biases with 0, as published; the padding embedding is 0."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -1,8 +1,8 @@
-"""A vector for each word: the running mean of the frames that seem to show it. No gradient, no weights.
+"""One vector per word: the running mean of the frames assigned to it. No gradient, no parameters.
 
-Each step guesses which of its clip's words a frame shows (`signcl.losses.word_shares`), then moves each word's vector
-towards the mean of the frames that were given to it: soft k-means in which a clip knows the clusters it may use. Words
-that always stand together keep one vector, since nothing tells them apart.
+Each step estimates which of its clip's words a frame shows (`signcl.losses.word_shares`), then moves each word's vector
+towards the mean of the frames assigned to it. This is soft k-means in which a clip may use only the clusters of its
+words. Words that always occur together get the same vector, since they cannot be distinguished.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["WordMemory"]
 
 
 class WordMemory(nn.Module):
-    """Word vectors of a loss term; its buffers are saved and loaded with the model.
+    """Word vectors of a loss term, in buffers that are saved and loaded with the model.
 
     Args:
         dim: size of a frame feature, D.
-        words: V.
+        words: vocabulary size V.
     """
 
     means: Tensor
-    """Mean frame of each word, and in the last row of all frames; layer-normalized frames. [V + 1, D]"""
+    """Mean layer-normalized frame of each word, and of all frames in the last row. [V + 1, D]"""
     steps: Tensor
-    """Steps in which each of them had a frame. [V + 1]"""
+    """Number of steps in which each row had a frame. [V + 1]"""
 
     def __init__(self, dim: int, words: int) -> None:
         super().__init__()
@@ -39,7 +39,8 @@ class WordMemory(nn.Module):
         self.register_buffer("steps", torch.zeros(words + 1))
 
     def shares(self, features: Tensor, lengths: Tensor, own: Tensor, temperature: float) -> Tensor:
-        """Which of its clip's words each frame shows, see `word_shares`; alike where nothing is learned yet. [B, T, V]
+        """Share of each of the clip's words in each frame, see `word_shares`; equal before anything is learned.
+        [B, T, V]
 
         Args:
             own: 1 for the words of the clip's sentence. [B, V]
@@ -50,18 +51,20 @@ class WordMemory(nn.Module):
 
     @torch.no_grad()
     def learn(self, features: Tensor, lengths: Tensor, shares: Tensor, rate: float, gather: Any = None) -> None:
-        """Move each word's mean towards the frames of a batch that show it: the plain mean over steps at first, later
-        by `rate`. A batch with a frame that is not finite moves nothing.
+        """Update each word's mean with the frames assigned to it.
+
+        This is the plain mean over steps at first, later a running mean with `rate`. A batch with a non-finite frame
+        has no effect.
 
         Args:
-            shares: of `shares`. [B, T, V]
-            gather: rows of all ranks, so that every rank keeps the same means.
+            shares: result of `shares`. [B, T, V]
+            gather: collects rows of all ranks, so that every rank has the same means.
         """
         with full_precision(features.device):
             z = normalized_frames(clean_frames(features, lengths)).to(self.means)
             real = frame_mask(lengths, z.shape[1])[..., None]
             held = torch.cat([shares.to(z), real.to(z)], dim=2).flatten(0, 1)  # [N, V + 1]
-            frames = torch.cat([z, torch.ones_like(z[..., :1])], dim=2).flatten(0, 1)  # the last number counts
+            frames = torch.cat([z, torch.ones_like(z[..., :1])], dim=2).flatten(0, 1)  # the last column counts
             sums = held.T @ frames  # [V + 1, D + 1]
         sums = sums if gather is None else gather(sums[None]).sum(dim=0)
         count = sums[:, -1:]
@@ -72,4 +75,4 @@ class WordMemory(nn.Module):
         self.means.copy_(torch.where(moved[:, None], torch.lerp(self.means, mean, pace), self.means))
 
 
-TINY = 1e-6  # frames of a word: with less in a batch nothing is learned of it
+TINY = 1e-6  # minimum frames of a word in a batch to update it

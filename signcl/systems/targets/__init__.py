@@ -1,7 +1,7 @@
-"""What a loss term needs of each sentence beside its tokens and glosses: sentence vectors, pseudo-glosses.
+"""Targets that loss terms need for each sentence besides tokens and glosses: sentence vectors, pseudo-glosses.
 
-Made from the training sentences once, kept in the run folder, and put into `Batch.targets` under the term's name. A
-term gives its maker (`Term.targets`): the class, or a function that returns it, called when the term is weighed.
+They are made once from the training sentences, saved in the run folder, and put into `Batch.targets` under the term's
+name. `Term.targets` gives the maker: the class, or a function that returns it, called when the term has a weight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Maker", "Targets", "build_targets", "load_targets"]
 
 
 class Maker(Protocol):
-    """Targets of one loss term."""
+    """Makes the targets of one loss term."""
 
     @classmethod
     def build(
@@ -30,27 +30,27 @@ class Maker(Protocol):
         folder: Path,
         settings: Any = None,
     ) -> Maker:
-        """From the training samples.
+        """Build from the training samples.
 
         Args:
-            config: of the system.
-            texts_of: the sentences of another split, for makers that read these too.
-            folder: of the run; an earlier start of the same run may have left its work there.
-            settings: of the term, an instance of `Term.settings`; None for a term without.
+            config: the system's config.
+            texts_of: returns the sentences of another split, for makers that need them.
+            folder: the run folder; it may hold results of an earlier start of the same run.
+            settings: the term's settings, an instance of `Term.settings`; None for a term without settings.
 
         Raises:
-            ValueError, OSError: nothing to make targets from, or a model that is not there.
+            ValueError, OSError: nothing to make targets from, or a missing model.
         """
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
         """One row per sample. [B, ...]"""
 
     def save(self, folder: Path) -> None:
-        """Into a run folder."""
+        """Save to a run folder."""
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> Maker:
-        """From a run folder."""
+        """Load from a run folder."""
 
 
 class Targets:
@@ -60,17 +60,17 @@ class Targets:
         self.makers = makers
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """What `Batch.targets` holds for these samples."""
+        """`Batch.targets` for these samples."""
         return {term: maker(samples) for term, maker in self.makers.items()}
 
     def foresee(self, samples: Sequence[Sample]) -> None:
-        """Make slow targets of further samples (dev) now, once, and not in every loader process."""
+        """Compute slow targets of further samples (dev) once in advance, not in every loader process."""
         for maker in self.makers.values():
             if hasattr(maker, "foresee"):
                 maker.foresee(samples)
 
     def save(self, folder: Path) -> None:
-        """Keep every maker in a run folder."""
+        """Save every maker to a run folder."""
         for maker in self.makers.values():
             maker.save(folder)
 
@@ -83,10 +83,10 @@ def build_targets(
     folder: Path,
     sections: Mapping[str, Any] | None = None,
 ) -> Targets | None:
-    """The targets of a run's terms from its training samples, see `Maker.build`; None where no term needs any.
+    """Build the targets of a run's terms from its training samples (`Maker.build`); None if no term needs any.
 
     Args:
-        sections: settings of terms, by term: `LossRecipe.sections`.
+        sections: settings by term: `LossRecipe.sections`.
     """
     makers = {
         name: maker.build(config, samples, texts_of, folder, settings=(sections or {}).get(name))
@@ -97,7 +97,7 @@ def build_targets(
 
 
 def load_targets(terms: Mapping[str, Term], config: Any, folder: Path) -> Targets | None:
-    """The targets of a run from its folder; None where no term needs any."""
+    """Load the targets of a run from its folder; None if no term needs any."""
     makers = {
         name: maker.load(config, folder) for name, term in terms.items() if (maker := _maker(name, term)) is not None
     }
@@ -105,10 +105,10 @@ def load_targets(terms: Mapping[str, Term], config: Any, folder: Path) -> Target
 
 
 def _maker(name: str, term: Term) -> type[Maker] | None:
-    """The class of a term's targets, None where it needs none.
+    """The class of a term's targets; None if it needs none.
 
     Raises:
-        ValueError: `Term.targets` is no class with the methods of a `Maker`, nor a function that returns one.
+        ValueError: `Term.targets` is neither a class with the methods of a `Maker` nor a function that returns one.
     """
     if term.targets is None:
         return None

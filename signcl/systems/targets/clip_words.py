@@ -1,6 +1,6 @@
-"""Which words of a vocabulary each clip's sentence has, for the losses of `signcl.systems.terms.word_terms`.
+"""The vocabulary words in each clip's sentence, for the losses of `signcl.systems.terms.word_terms`.
 
-The words are those of pseudo-glosses: no gloss annotation is used. A corpus without sentences gives its glosses.
+The words are pseudo-glosses; no gloss annotation is used. For a corpus without sentences, glosses are used.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ __all__ = ["ClipWords", "ContrastWords", "SignCLWords", "WordSettings"]
 
 @dataclass
 class WordSettings:
-    """Keys of every term that looks for a sentence's words in its clip."""
+    """Recipe keys shared by the terms that locate a sentence's words in its clip."""
 
     lemmatiser: Literal["words", "rules:de", "rules:en", "characters", "bigrams"] = "words"
-    """What counts as a word, as for pseudo-glosses: words in lower case; rules take off the last suffix; characters and
-    bigrams are for writing without spaces, whose words are bigrams under `words` too."""
+    """What counts as a word, as for pseudo-glosses. words: lower-cased words; rules: words without their last suffix;
+    characters and bigrams: for scripts without spaces, where `words` also uses bigrams."""
     max_share: float = bounded(0.5, above=0, high=1)
-    """Words in more than this share of the training sentences are left out."""
+    """Drop words that occur in more than this share of the training sentences."""
     min_count: int = bounded(2, low=1, high=1_000_000)
-    """Words in fewer training sentences are left out: nothing could be learned of them."""
+    """Drop words that occur in fewer training sentences, too few to learn from."""
     most: int = bounded(4096, low=1, high=65_536)
-    """Most words, the frequent ones; each costs a number for every frame."""
+    """Maximum vocabulary size; keeps the most frequent words. Each word costs one number per frame."""
     share_temperature: float = bounded(0.05, above=0, high=1000)
-    """Of the softmax over a clip's words: towards 0 each frame shows its nearest word alone."""
+    """Temperature of the softmax over a clip's words; towards 0 each frame is assigned only to its nearest word."""
     rate: float = bounded(0.05, above=0, high=1)
-    """How far a word's vector moves in a step towards the frames that show it."""
+    """How far each step moves a word's vector towards the frames assigned to it."""
 
 
 class ClipWords:
-    """The maker of `batch.targets` for one such term.
+    """Makes `batch.targets` for one such term.
 
     Args:
         words: the vocabulary.
@@ -65,7 +65,7 @@ class ClipWords:
         folder: Path,
         settings: Any = None,
     ) -> ClipWords:
-        """From the training samples.
+        """Build from the training samples.
 
         Raises:
             ValueError: no word is left.
@@ -84,23 +84,23 @@ class ClipWords:
         return cls(PseudoGlosses(words[: asked.most], asked.lemmatiser))
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
-        """1 where the sentence has the word. [B, V] float"""
+        """1 if the word is in the sentence, else 0. [B, V] float"""
         rows = torch.zeros(len(samples), len(self))
         for row, sample in enumerate(samples):
             rows[row, self.words.encode(_text(sample))] = 1.0
         return rows
 
     def save(self, folder: Path) -> None:
-        """Into a run folder."""
+        """Save to a run folder."""
         content = {"lemmatiser": self.words.kind, "vocabulary": self.words.vocabulary}
         write_json(folder / f"{self.TERM}.words.json", content)
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> ClipWords:
-        """From a run folder.
+        """Load from a run folder.
 
         Raises:
-            FileNotFoundError, ValueError: no such file, or a damaged one.
+            FileNotFoundError, ValueError: the file is missing or damaged.
         """
         path = folder / f"{cls.TERM}.words.json"
         if not path.is_file():
@@ -110,13 +110,13 @@ class ClipWords:
 
 
 class SignCLWords(ClipWords):
-    """Of `loss.weights.word_signcl`."""
+    """Targets of `loss.weights.word_signcl`."""
 
     TERM = "word_signcl"
 
 
 class ContrastWords(ClipWords):
-    """Of `loss.weights.word_contrast`."""
+    """Targets of `loss.weights.word_contrast`."""
 
     TERM = "word_contrast"
 

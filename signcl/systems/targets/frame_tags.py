@@ -1,8 +1,8 @@
-"""Which frame of a recording belongs to a sign or a sentence: tags O, B, I for the segmenter.
+"""Tags O, B and I for the segmenter: which frames of a recording belong to a sign or a sentence.
 
     O  outside (0)      B  the first frame of a span (1)      I  inside it (2)
 
-Two spans that touch are told apart by the B of the second.
+The B of the second span separates two adjacent spans.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from signcl.data.json_files import read_json
 __all__ = ["BEGIN", "INSIDE", "OUTSIDE", "UNKNOWN", "FrameTags", "SentenceTags", "SignTags", "tags_of"]
 
 OUTSIDE, BEGIN, INSIDE = 0, 1, 2
-UNKNOWN = -100  # a recording whose spans are not known, and what lies behind its last frame
+UNKNOWN = -100  # frames of a recording without known spans, and padding
 
 
 def tags_of(spans: Sequence[Span], num_frames: int) -> Tensor:
-    """A tag for each frame. Of spans that overlap, the later one counts. [T] long"""
+    """One tag per frame. If spans overlap, the later one wins. [T] long"""
     tags = torch.full((num_frames,), OUTSIDE, dtype=torch.long)
     for span in spans:
         tags[span.start : span.stop] = INSIDE
@@ -36,7 +36,7 @@ def tags_of(spans: Sequence[Span], num_frames: int) -> Tensor:
 
 
 class FrameTags:
-    """Tags of recordings, as targets of a loss term; and the frames a second of those of training, for features."""
+    """Tags of recordings, as targets of a loss term, and the frame rate of the training features."""
 
     KIND = ""
 
@@ -45,7 +45,7 @@ class FrameTags:
 
     @staticmethod
     def spans(sample: Sample) -> tuple[Span, ...]:
-        """What is tagged."""
+        """The spans to tag."""
         raise NotImplementedError
 
     @classmethod
@@ -57,10 +57,10 @@ class FrameTags:
         folder: Path,
         settings: Any = None,
     ) -> FrameTags:
-        """From the training recordings, one of which has spans at least.
+        """Build from the training recordings, at least one of which must have spans.
 
         Raises:
-            ValueError: none has.
+            ValueError: no recording has spans.
         """
         if not any(cls.spans(sample) for sample in samples):
             raise ValueError(
@@ -71,7 +71,7 @@ class FrameTags:
         return cls(rates[0] if len(rates) == 1 else None)
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
-        """Tags, UNKNOWN behind the last frame and in recordings without spans. [B, T] long"""
+        """Tags; UNKNOWN at padding and in recordings without spans. [B, T] long"""
         rows = []
         for sample in samples:
             spans = self.spans(sample)
@@ -80,12 +80,12 @@ class FrameTags:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=UNKNOWN)
 
     def save(self, folder: Path) -> None:
-        """Into a run folder."""
+        """Save to a run folder."""
         write_json(folder / f"{self.KIND}_tags.json", {"fps": self.fps})
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> FrameTags:
-        """From a run folder."""
+        """Load from a run folder."""
         said = read_json(folder / f"{cls.KIND}_tags.json", {"fps": float | int | None}, "copy the run folder again")
         return cls(said["fps"])
 
@@ -97,7 +97,7 @@ class SignTags(FrameTags):
 
     @staticmethod
     def spans(sample: Sample) -> tuple[Span, ...]:
-        """Its signs."""
+        """The spans of its signs."""
         return sample.spans
 
 
@@ -108,7 +108,7 @@ class SentenceTags(FrameTags):
 
     @staticmethod
     def spans(sample: Sample) -> tuple[Span, ...]:
-        """Its sentences; a clip that is one sentence is that from its first sign to its last."""
+        """The spans of its sentences; for a clip of one sentence, from its first to its last sign."""
         if sample.sentences or not sample.spans:
             return sample.sentences
         first, last = min(s.start for s in sample.spans), max(s.stop for s in sample.spans)

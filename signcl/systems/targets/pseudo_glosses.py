@@ -1,7 +1,7 @@
-"""Pseudo-glosses: the content words of a sentence, brought to a base form, as targets of pseudo-gloss pretraining.
+"""Pseudo-glosses: the content words of a sentence in a base form, as targets of pseudo-gloss pretraining.
 
-No gloss annotation is used. `spacy:MODEL` is the published way (lemmas of content words by part of speech); the others
-need nothing installed. The vocabulary, and what it takes to make targets again, are kept in `pseudo_glosses.json`.
+No gloss annotation is used. `spacy:MODEL` is the published method (lemmas of words selected by part of speech); the
+others need no extra package. The vocabulary and the kind of lemmatiser are saved in `pseudo_glosses.json`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["PseudoGlosses", "lemmas"]
 
 FILE = "pseudo_glosses.json"
 CONTENT = ("NOUN", "NUM", "ADV", "PRON", "PROPN", "ADJ", "VERB")
-SHORTEST_STEM = 4  # letters that a suffix must leave
+SHORTEST_STEM = 4  # minimum letters left after removing a suffix
 SUFFIXES = {
-    # a light rule: one suffix, the longest that fits; it merges most inflected forms and some other words with them
+    # light stemming: remove the longest matching suffix; merges most inflected forms, and some unrelated words
     "de": ("ungen", "ern", "est", "en", "er", "em", "es", "et", "st", "e", "n", "s", "t"),
     "en": ("ings", "ing", "ies", "ed", "es", "ly", "s", "e"),
 }
@@ -39,14 +39,14 @@ _WORD = regex.compile(rf"[\p{{L}}\p{{N}}]{_LETTER}*(?:[-'’]{_LETTER}+)*")
 
 
 def lemmas(text: str, kind: str) -> list[str]:
-    """The pseudo-glosses of a sentence before anything rare or common is dropped, in order, repeats kept.
+    """The pseudo-glosses of a sentence in order, with repeats, before rare and common ones are dropped.
 
     Args:
-        kind: `words`: words in lower case; `rules:de`, `rules:en`: without their last suffix where at least four
-            letters stay; `characters`, `bigrams`: of writing systems without spaces between words (Chinese, Japanese,
-            Thai ...), within runs without punctuation; `spacy:MODEL`: lemmas of nouns, numerals, adverbs, pronouns,
-            names, adjectives and verbs. `words` and `rules` take pairs of characters there too, unless the sentence
-            comes with its words parted (`is_segmented`): a whole sentence is no word.
+        kind: `words`: lower-cased words; `rules:de`, `rules:en`: words without their last suffix if at least four
+            letters remain; `characters`, `bigrams`: for scripts without spaces between words (Chinese, Japanese, Thai
+            ...), within runs without punctuation; `spacy:MODEL`: lemmas of nouns, numerals, adverbs, pronouns, names,
+            adjectives and verbs. For scripts without spaces `words` and `rules` also use bigrams, unless the sentence
+            is already segmented into words (`is_segmented`).
 
     Raises:
         ValueError: an unknown kind, or a spaCy model that is not installed.
@@ -71,7 +71,7 @@ def lemmas(text: str, kind: str) -> list[str]:
 
 
 def _parts(word: str, pairs: bool) -> list[str]:
-    """Words, and the characters (or pairs of neighbours) of what is written without spaces."""
+    """Words, or for scripts without spaces characters (or bigrams)."""
     found: list[str] = []
     for unspaced, run in itertools.groupby(cut(word), key=lambda piece: piece.kind == "character"):
         texts = [piece.text for piece in run if piece.kind != "mark"]
@@ -84,7 +84,7 @@ def _pairs(run: Sequence[str]) -> list[str]:
 
 
 def _letters(word: str) -> float:
-    """Letters of a word, for `stop_length`; no end of them where short words say nothing."""
+    """Letters of a word, for `stop_length`; infinite for scripts in which short words are not function words."""
     if has_unspaced(word):
         return math.inf
     return sum(len(unicodedata.normalize("NFD", c)) if "가" <= c <= "힣" else 1 for c in word)
@@ -138,10 +138,10 @@ class PseudoGlosses:
         folder: Path,
         settings: Any = None,
     ) -> PseudoGlosses:
-        """From the training samples; `model.vocabulary=as_released` reads dev and test too, as published.
+        """Build from the training samples; `model.vocabulary=as_released` reads dev and test too, as published.
 
         Raises:
-            ValueError, OSError: nothing left, or a lemmatiser or split that is not there.
+            ValueError, OSError: no pseudo-gloss is left, or the lemmatiser or a split is missing.
         """
         texts = [s.text for s in samples]
         if config.vocabulary == "as_released":
@@ -166,17 +166,17 @@ class PseudoGlosses:
         stop_length: int = 3,
         stop_share: float = 0.05,
     ) -> PseudoGlosses:
-        """The vocabulary of sentences.
+        """Build the vocabulary from sentences.
 
         Args:
-            max_share: what stands in more than this share of the sentences is dropped.
-            min_count: what stands in fewer sentences is dropped.
-            stop_length, stop_share: words of at most so many letters in more than that share of the sentences are
-                taken for function words and dropped. Not for spaCy, whose parts of speech say it, nor for Chinese and
-                other writing systems without spaces. A Korean syllable has as many letters as are written in it.
+            max_share: drop pseudo-glosses that occur in more than this share of the sentences.
+            min_count: drop pseudo-glosses that occur in fewer sentences.
+            stop_length, stop_share: drop words of at most this many letters that occur in more than this share of the
+                sentences, as likely function words. Not used for spaCy, which selects by part of speech, nor for
+                Chinese and other scripts without spaces. A Korean syllable counts as many letters as are written in it.
 
         Raises:
-            ValueError: no sentence, or nothing left of them.
+            ValueError: no sentences, or no pseudo-gloss is left.
         """
         counts: Counter[str] = Counter()
         for text in texts:
@@ -196,14 +196,14 @@ class PseudoGlosses:
         return cls(kept, kind)
 
     def encode(self, text: str) -> list[int]:
-        """Places of a sentence's pseudo-glosses in the vocabulary, each once, ascending."""
+        """Vocabulary indices of a sentence's pseudo-glosses, unique and ascending."""
         if text not in self._known:
             found = {self._places[word] for word in lemmas(text, self.kind) if word in self._places}
             self._known[text] = sorted(found)
         return self._known[text]
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
-        """1 where the sentence has the pseudo-gloss. [B, P] float"""
+        """1 if the pseudo-gloss is in the sentence, else 0. [B, P] float"""
         targets = torch.zeros(len(samples), len(self))
         for row, sample in enumerate(samples):
             targets[row, self.encode(sample.text)] = 1.0
@@ -215,10 +215,10 @@ class PseudoGlosses:
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> PseudoGlosses:
-        """From a run folder.
+        """Load from a run folder.
 
         Raises:
-            FileNotFoundError, ValueError: no such file, or a damaged one.
+            FileNotFoundError, ValueError: the file is missing or damaged.
         """
         path = folder / FILE
         if not path.is_file():
@@ -227,16 +227,17 @@ class PseudoGlosses:
         return cls(data["vocabulary"], data["lemmatiser"])
 
     def vectors(self, source: str, dim: int) -> tuple[Tensor, str]:
-        """Word vectors of the pseudo-glosses from a text file: a word and `dim` numbers in each line (fastText .vec).
+        """Read word vectors of the pseudo-glosses from a text file: one word and `dim` numbers per line (fastText
+        .vec).
 
-        A word that is missing, in lower and upper case too, gets a random vector (the published code asks a fastText
-        .bin for its n-grams, which this reader does not).
+        A word that is missing in any letter case gets a random vector (the published code uses the n-grams of a
+        fastText .bin, which this reader does not support).
 
         Returns:
-            Unit vectors [P, dim], and what was found, in words.
+            Unit vectors [P, dim], and a summary of the words found.
 
         Raises:
-            ValueError, OSError: no such file, or vectors of another size.
+            ValueError, OSError: no such file, or vectors of the wrong size.
         """
         path = Path(source)
         if not path.is_file():
@@ -253,7 +254,7 @@ class PseudoGlosses:
                 except ValueError:
                     values = []
                 if number == 1 and len(values) == 1:
-                    continue  # "2000000 300", and 2000000 is a pseudo-gloss
+                    continue  # header "2000000 300", where 2000000 is also a pseudo-gloss
                 if len(values) != dim or not all(map(math.isfinite, values)):
                     raise ValueError(
                         f"model.vectors: {path}, line {number}: needs a word and {dim} numbers "

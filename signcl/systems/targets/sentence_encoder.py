@@ -1,7 +1,7 @@
-"""A pretrained encoder of sentences from a folder or hub id: transformers' own, or in sentence-transformers' layout.
+"""A pretrained sentence encoder from a folder or hub id, in the layout of transformers or sentence-transformers.
 
-Mean over the real tokens of the last layer, and the dense layers that follow it where the layout names some
-(distiluse: mean, then 768 -> 512 with tanh). Normalisation is left out: only cosines are asked for.
+It takes the mean over the tokens of the last layer, without padding, and applies the dense layers that the layout names
+(distiluse: 768 -> 512 with tanh). It does not normalise, since only cosines are used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["SentenceEncoder", "source_stamp"]
 
 BATCH = 64
 LONGEST = 512
-"""Tokens, where neither the layout nor the model says less."""
+"""Maximum tokens, unless the layout or the model has a lower limit."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 MODULES = [{"type": str, "path": str}]
 LIMIT = {"max_seq_length?": int | None}
@@ -30,12 +30,12 @@ ACTIVATIONS = {"Tanh": nn.Tanh, "Identity": nn.Identity, "ReLU": nn.ReLU, "GELU"
 
 
 class SentenceEncoder:
-    """Sentences in, vectors out; see `load`.
+    """Encodes sentences as vectors; see `load`.
 
     Args:
-        tokenizer, model: transformers' own.
-        dense: what follows the mean; empty for none.
-        longest: tokens; longer sentences are cut.
+        tokenizer, model: from transformers.
+        dense: layers after the mean; empty for none.
+        longest: maximum number of tokens; longer sentences are truncated.
     """
 
     def __init__(self, tokenizer: Any, model: nn.Module, dense: nn.Module, longest: int) -> None:
@@ -43,10 +43,10 @@ class SentenceEncoder:
 
     @classmethod
     def load(cls, source: str) -> SentenceEncoder:
-        """From a folder or hub id.
+        """Load from a folder or hub id.
 
         Raises:
-            ValueError, OSError: nothing there, a pooling other than the mean, a layer that is not known.
+            ValueError, OSError: nothing found, a pooling other than the mean, or an unknown layer.
         """
         from transformers import AutoModel, AutoTokenizer
 
@@ -80,7 +80,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """One vector per sentence; sentences of like length are computed together. [n, E] float32"""
+        """One vector per sentence; sentences of similar length are batched together. [n, E] float32"""
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         rows: list[Tensor] = []
         for start in range(0, len(texts), BATCH):
@@ -96,7 +96,7 @@ class SentenceEncoder:
 
 
 def _dense(source: str, folder: str) -> list[nn.Module]:
-    """A linear layer and its activation, by the names of sentence-transformers."""
+    """A linear layer and its activation, from a sentence-transformers folder."""
     config = _json(source, f"{folder}/config.json", DENSE) or {}
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
     if name not in ACTIVATIONS:
@@ -111,7 +111,7 @@ def _dense(source: str, folder: str) -> list[nn.Module]:
 
 
 def _only_mean(source: str, config: dict[str, Any]) -> None:
-    """Refuse what is not the mean over tokens."""
+    """Raise ValueError for a pooling other than the mean over tokens."""
     used = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
     used += [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else []
     if used and used not in (["pooling_mode_mean_tokens"], ["mean"]):
@@ -124,7 +124,7 @@ def _json(source: str, name: str, shape: Any) -> Any:
 
 
 def _file(source: str, name: str) -> Path | None:
-    """A file of a folder or hub id, None where it has none."""
+    """A file of a folder or hub id; None if it does not exist."""
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
@@ -138,7 +138,7 @@ def _file(source: str, name: str) -> Path | None:
 
 
 def source_stamp(source: str) -> str:
-    """Changes when the files of a folder do; of a hub id, its name."""
+    """A stamp that changes when the files of a folder change; for a hub id, its name."""
     folder = Path(source)
     files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
     lines = [f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]

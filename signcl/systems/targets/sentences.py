@@ -1,8 +1,7 @@
 """Vectors of sentences for the term `sentence_similarity`: TF-IDF of the training sentences, or a pretrained encoder.
 
-TF-IDF needs no download and no model: two sentences are alike as far as they share rare words. Where sentences are
-written without spaces (Chinese, Japanese, Thai ...) the units are single characters and pairs of neighbours, in place
-of words.
+TF-IDF needs no download and no model: sentences are similar if they share rare words. For scripts without spaces
+(Chinese, Japanese, Thai ...) the units are characters and bigrams instead of words.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ TFIDF_FILE = "sentence_similarity.json"
 VECTORS_FILE = "sentence_vectors.safetensors"
 SENTENCES_FILE = "sentence_vectors.json"
 LARGEST = 4096
-"""Most units of TF-IDF, the most frequent: a batch carries a number for each of them and clip."""
+"""Maximum number of TF-IDF units, keeping the most frequent: a batch holds one number per unit and clip."""
 
 
 class TfidfVectors:
-    """TF-IDF with scikit-learn's weights: count * (ln((1 + n) / (1 + document frequency)) + 1), brought to length 1.
+    """TF-IDF with scikit-learn's weights: count * (ln((1 + n) / (1 + document frequency)) + 1), normalised to length 1.
 
     Args:
         vocabulary: units in the order of the columns.
-        idf: of each unit.
-        spaced: units are words, lower-cased; otherwise characters and pairs of them.
+        idf: inverse document frequency of each unit.
+        spaced: units are lower-cased words; otherwise characters and bigrams.
     """
 
     def __init__(self, vocabulary: Sequence[str], idf: Sequence[float], *, spaced: bool) -> None:
@@ -47,14 +46,14 @@ class TfidfVectors:
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> TfidfVectors:
-        """From training sentences; each counts as often as it stands there."""
+        """Build from training sentences; repeated sentences count each time."""
         texts = list(texts)
         spaced = is_spaced(texts)
         fitted = _vectorizer(spaced).fit([_plain(text, spaced) for text in texts])
         return cls(fitted.get_feature_names_out().tolist(), fitted.idf_.tolist(), spaced=spaced)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """A vector of length 1 per sentence, zeros where no unit is known. [B, E] float32"""
+        """One unit vector per sentence, or zeros if it has no known unit. [B, E] float32"""
         rows = self._counter.transform([_plain(text, self.spaced) for text in texts])
         return torch.from_numpy(rows.toarray().astype(np.float32))
 
@@ -65,7 +64,7 @@ class TfidfVectors:
 
     @classmethod
     def load(cls, folder: Path) -> TfidfVectors:
-        """What `save` wrote."""
+        """Load the files written by `save`."""
         data = _read(folder / TFIDF_FILE)
         return cls(data["vocabulary"], data["idf"], spaced=data["spaced"])
 
@@ -83,7 +82,7 @@ def _plain(text: str, spaced: bool) -> str:
 
 
 class PretrainedVectors:
-    """Vectors of a pretrained encoder, each sentence once; the encoder is loaded when an unknown sentence comes.
+    """Vectors from a pretrained encoder, computed once per sentence; it is loaded only for new sentences.
 
     Args:
         source: a folder or hub id, see `SentenceEncoder`.
@@ -95,14 +94,14 @@ class PretrainedVectors:
         self.known = {} if known is None else known
 
     def learn(self, texts: Iterable[str]) -> None:
-        """Compute what is missing."""
+        """Compute the vectors of sentences that are not known yet."""
         missing = [text for text in dict.fromkeys(map(_squeezed, texts)) if text not in self.known]
         if missing:
             vectors = SentenceEncoder.load(self.source)(missing)
             self.known.update(zip(missing, vectors))
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """A vector per sentence. [B, E] float32"""
+        """One vector per sentence. [B, E] float32"""
         self.learn(texts)
         return torch.stack([self.known[_squeezed(text)] for text in texts])
 
@@ -116,7 +115,7 @@ class PretrainedVectors:
 
     @classmethod
     def load(cls, source: str, folder: Path) -> PretrainedVectors:
-        """What `save` wrote."""
+        """Load the files written by `save`."""
         from safetensors.torch import load_file
 
         sentences = _read(folder / SENTENCES_FILE)["sentences"]
@@ -126,7 +125,7 @@ class PretrainedVectors:
 
     @classmethod
     def again(cls, source: str, folder: Path) -> PretrainedVectors:
-        """What an earlier start of the same run has computed with the same encoder, or nothing."""
+        """Reuse vectors that an earlier start of the same run computed with the same encoder, if any."""
         try:
             stamp = _read(folder / SENTENCES_FILE)["stamp"]
             return cls.load(source, folder) if stamp == source_stamp(source) else cls(source)
@@ -146,7 +145,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class SentenceVectors:
-    """The maker of `batch.targets["sentence_similarity"]`; `model.sentence_encoder` chooses the kind."""
+    """Makes `batch.targets["sentence_similarity"]`; `model.sentence_encoder` chooses the kind of vectors."""
 
     def __init__(self, vectors: TfidfVectors | PretrainedVectors) -> None:
         self.vectors = vectors
@@ -160,7 +159,7 @@ class SentenceVectors:
         folder: Path,
         settings: Any = None,
     ) -> SentenceVectors:
-        """From the training samples; vectors in the run folder, made with the same encoder, are used again."""
+        """Build from the training samples; reuses vectors in the run folder that were made with the same encoder."""
         texts, encoder = [s.text for s in samples], config.sentence_encoder
         if encoder == "tfidf":
             return cls(TfidfVectors.train(texts))
@@ -173,17 +172,17 @@ class SentenceVectors:
         return self.vectors([s.text for s in samples])
 
     def foresee(self, samples: Sequence[Sample]) -> None:
-        """Run the encoder over further sentences now."""
+        """Encode further sentences in advance."""
         if isinstance(self.vectors, PretrainedVectors):
             self.vectors.learn(s.text for s in samples)
 
     def save(self, folder: Path) -> None:
-        """Into a run folder."""
+        """Save to a run folder."""
         self.vectors.save(folder)
 
     @classmethod
     def load(cls, config: Any, folder: Path) -> SentenceVectors:
-        """From a run folder; the encoder itself is not needed unless a new sentence comes."""
+        """Load from a run folder; the encoder is needed only for new sentences."""
         encoder = config.sentence_encoder
         if encoder == "tfidf":
             return cls(TfidfVectors.load(folder))

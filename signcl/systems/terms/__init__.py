@@ -1,9 +1,9 @@
-"""Loss terms: what one is, how a recipe weighs them, and the one line that sums them.
+"""Loss terms: what a term is, how a recipe weights terms, and how they are summed.
 
-A term is a function (outputs, batch) -> scalar, or a `Term` where it has settings, a title or a measure of its own. A
-system lists the terms that it computes; a term that works with any system is registered by name (`register_term`).
-`weighted_sum` adds them, Eq. 6, so that no term can be logged and yet not trained: the released pretraining builds
-`total_loss` with SignCL in it and then back-propagates the contrast alone (docs/paper-vs-code.md).
+A term is a function (outputs, batch) -> scalar, or a `Term` if it has settings, a title or a measure. A system lists
+the terms that it computes; a term for all systems is registered by name (`register_term`). `weighted_sum` adds them
+(Eq. 6), so that a term cannot be logged without being trained: the released pretraining computes a `total_loss` with
+SignCL but back-propagates only the contrastive loss (docs/paper-vs-code.md).
 """
 
 from __future__ import annotations
@@ -45,39 +45,41 @@ __all__ = [
 ]
 
 Gather = Callable[[Tensor], Tensor]
-"""Rows of all ranks, with gradient."""
+"""Collects rows of all ranks, with gradient."""
 
 
 @dataclass
 class SignCLRecipe:
-    """The frame contrast, paper Eq. 4-5 and sheet of switches in docs/paper-vs-code.md."""
+    """Settings of SignCL (paper Eq. 4-5); docs/paper-vs-code.md explains the switches."""
 
     variant: Literal["paper", "released"] = "paper"
     distance_margin: float | None = bounded(None, above=0, high=1e9)
-    """m in feature units; None takes the variant's own: 64 (paper), 32 (released). A factor if relative; None: 1."""
+    """m in feature units; None: the variant's value, 64 (paper) or 32 (released). If relative: a factor; None: 1."""
     distance_margin_mode: Literal["absolute", "relative"] = "absolute"
-    """relative (ours): m is distance_margin times the mean distance of the clip's own negatives, for any encoder."""
+    """relative (ours): m is distance_margin times the mean distance of the clip's negatives, so it suits any
+    encoder."""
     same_sign: float | None = bounded(None, above=0, high=1000)
-    """Ours: a negative nearer than this share of the mean distance of its clip's negatives looks like the same sign, is
-    pushed less than half. 0.75 is a start; None pushes all alike."""
+    """Ours: a negative nearer than this share of the mean distance of its clip's negatives is assumed to be the same
+    sign and pushed less than half as strongly. Try 0.75 first; None: push all equally."""
     part: Literal["both", "pull", "push"] = "both"
-    """Ours: one half of the loss alone: neighbours together (pull), or far frames apart (push)."""
+    """Ours: use only one half of the loss: pull neighbouring frames together, or push distant frames apart."""
     negatives: int | None = bounded(None, low=1, high=1_000_000)
-    """Negatives per anchor; None uses every legal one. The paper draws 1, the released code 4."""
+    """Negatives per anchor; None: all valid ones. The paper samples 1, the released code 4."""
     words_per_gloss: float = bounded(2.3, above=0, high=1000)
     """Spoken words per gloss, paper section 4.1."""
     frame_margin_floor: float = bounded(10.0, low=0, high=1_000_000)
-    """Smallest frame margin, frames."""
+    """Minimum frame margin, in frames."""
     frame_margin_rule: Literal["per_clip", "released"] = "per_clip"
-    """released: one margin per batch from padded lengths and token counts, doubled and clamped as the code does."""
+    """released: one margin per batch from padded lengths and token counts, doubled and clamped as in the released
+    code."""
     start_epoch: int = bounded(0, low=0, high=1_000_000)
-    """Epochs before the term is switched on (released finetuning: 70)."""
+    """First epoch in which the term is active (released finetuning: 70)."""
     decay: float = bounded(1.0, above=0, high=1)
-    """The weight is multiplied by this when the dev score stalls (released PHOENIX finetuning: 0.5)."""
+    """Factor on the weight when the dev score stalls (released PHOENIX finetuning: 0.5)."""
     decay_patience: int = bounded(10, low=0, high=1_000_000)
     """Epochs without an improvement of `decay_delta` before a decay."""
     decay_delta: float = bounded(2.0, low=0, high=1e9)
-    """Improvement of the dev score that counts, for the decay."""
+    """Minimum improvement of the dev score that counts, for the decay."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "loss.signcl.")
@@ -85,43 +87,44 @@ class SignCLRecipe:
         if self.variant == "released" and ours:
             raise ValueError(
                 "loss.signcl: same_sign, distance_margin_mode=relative and part need variant paper, got variant "
-                "released, which stays as released"
+                "released, which has no such options"
             )
 
 
 @dataclass
 class LossRecipe:
-    """The weighted terms of Eq. 6. A term with settings of its own has a section under its name."""
+    """The weighted terms of Eq. 6. A term with its own settings has a section under its name."""
 
     weights: dict[str, float] = bounded({}, low=0, high=1e9)
-    """Term -> weight; `signcl systems NAME` lists the terms of a system. Leave a term out: off. Empty: the system's
-    own terms, each with weight 1."""
+    """Term -> weight; `signcl systems NAME` lists the terms of a system. A term that is left out is off. Empty: the
+    system's default terms, each with weight 1."""
     schedule: dict[str, tuple[int, int | None]] = bounded({}, low=0, high=1_000_000)
-    """Term -> [first epoch, first epoch without it or null], counted from 0: outside them its weight is 0. A term that
-    is not named counts in every epoch; the `loss` of dev counts all terms in full."""
+    """Term -> [first epoch, first epoch without it or null], counted from 0; outside this range its weight is 0. Terms
+    that are not listed are active in every epoch. The `loss` of dev always has full weights."""
     distillation_temperature: float = bounded(8.0, above=0, high=1e6)
-    """smkd: divides the logits of both heads before they are compared."""
+    """smkd: temperature that divides the logits of both heads before they are compared."""
     signcl: SignCLRecipe = field(default_factory=SignCLRecipe)
     label_smoothing: float = bounded(0.2, low=0, below=1)
     clip_target: Literal["one_hot", "released"] = "one_hot"
-    """released: KL divergence to softmax(10 I) as the released code has it."""
+    """released: KL divergence to softmax(10 I), as in the released code."""
     token_temperature: float = bounded(0.07, above=0, high=1e6)
     """token_clip: temperature of the softmax over a sentence's words, and over a clip's steps. CiCo: 0.07."""
     mask_rate: float = bounded(0.15, low=0, high=1)
-    """Share of words masked, at most, in the masked-text term."""
+    """Maximum share of masked words in the masked-text term."""
     mask_kind: Literal["random", "omit_last"] = "random"
     """omit_last masks the last words, as released."""
     ctc_reduction: Literal["clip", "gloss"] = "clip"
-    """What a clip's CTC loss (`recognition`, `auxiliary`) is divided by before the mean over clips: nothing (VAC), or
-    the number of its glosses (neccam/slt), which makes it about 8 times smaller on PHOENIX-2014T."""
+    """gloss: divide the CTC loss of a clip (`recognition`, `auxiliary`) by its number of glosses (neccam/slt) before
+    the mean over clips, which makes it about 8 times smaller on PHOENIX-2014T. clip: do not divide (VAC)."""
     mask_shuffle: float = bounded(0.0, low=0, high=1)
     """Probability that the words and masks of a masked training sentence are shuffled. Released command: 0.5."""
     ctc_too_long: Literal["skip", "stop"] = "skip"
-    """A clip with fewer steps than its glosses need is named and left out of `recognition`, or stops the run."""
+    """For a clip with too few steps for its glosses: skip warns and leaves it out of `recognition`; stop ends the
+    run."""
     mask_duplicates: bool = True
-    """Equal sentences in a batch are no negatives of each other."""
+    """Do not use equal sentences in a batch as negatives of each other."""
     sections: dict[str, Any] = field(default_factory=dict)
-    """Settings of terms from outside, by the name of the term; in a recipe they stand beside these keys."""
+    """Settings of registered terms, by term; in a recipe they are sections next to these keys."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "loss.")
@@ -135,34 +138,34 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class TermContext:
-    """What a term may ask for beside outputs and batch."""
+    """What a term can use besides outputs and batch."""
 
     loss: LossRecipe
     """The recipe's loss section."""
     pad_id: int = 0
-    """Of the tokenizer."""
+    """Pad id of the tokenizer."""
     gather: Gather | None = None
-    """Collects rows over ranks with gradient, so that a contrast sees every clip of the step; None on one rank."""
+    """Collects rows of all ranks with gradient, so that a contrast sees every clip of the step; None on one rank."""
     settings: Any = None
-    """The term's own section, `loss.<term>`, with defaults where the recipe gives no value; None for a term without."""
+    """The term's section `loss.<term>`, with defaults filled in; None for a term without settings."""
     view: Callable[[Batch], Tensor] | None = None
-    """The features of a batch in a second view, drawn anew, with gradient. [B, T, D]"""
+    """Features of the batch under a second random augmentation, with gradient. [B, T, D]"""
     step_lengths: Callable[[Tensor], Tensor] | None = None
-    """Steps that clips of so many frames give in this model, for `Term.counts`. [B] -> [B]"""
+    """Number of steps of the model for clips with these numbers of frames, for `Term.counts`. [B] -> [B]"""
     progress: float | None = None
-    """How much of training is done, 0 in the first step and 1 in the last; None on dev, which is scored as a whole."""
+    """Progress of training, 0 in the first step and 1 in the last; None on dev."""
     noted: dict[str, Any] | None = None
-    """Counts over training that the run's card tells, see `note`; None on dev."""
+    """Counts over training for the run's card, see `note`; None on dev."""
     memories: Mapping[str, nn.Module] = field(default_factory=dict)
-    """What terms keep from step to step, by term: `System.term_memory`."""
+    """State that terms keep between steps, by term: `System.term_memory`."""
     memory: Any = None
-    """The term's own, made by `Term.memory`; None where there is no run, as when a loss is computed by hand."""
+    """The term's own memory, made by `Term.memory`; None outside a run."""
 
     def note(self, **counts: Tensor) -> None:
-        """Add to what the term counts over training; nothing waits for the device.
+        """Add to the term's counts over training, without synchronising the device.
 
         Args:
-            counts: scalars of this batch; their sums over all batches and ranks stand in the run's card.json.
+            counts: scalars of this batch; their sums over all batches and ranks are saved in the run's card.json.
         """
         if self.noted is not None:
             for name, count in counts.items():
@@ -174,15 +177,15 @@ class Measure:
     """Extra dev scores of a term, such as a retrieval rate."""
 
     collect: Callable[[Any, Batch], tuple[Tensor, ...]]
-    """What is kept of each batch, on the CPU."""
+    """Returns what to keep of each batch, on the CPU."""
     summarise: Callable[[list[tuple[Tensor, ...]], LossRecipe], dict[str, float]]
-    """Scores from what was kept of all batches of all ranks."""
+    """Computes scores from what was kept of all batches of all ranks."""
     scores: Mapping[str, Score] = field(default_factory=dict)
-    """Their names and titles."""
+    """Names and titles of the scores."""
 
 
 NEEDS = ("glosses", "one_gloss", "masked_tokens")
-"""What `Term.needs` may hold."""
+"""Valid values in `Term.needs`."""
 
 
 @dataclass(frozen=True)
@@ -190,39 +193,40 @@ class Term:
     """One part of the loss.
 
     Raises:
-        ValueError: a function of other arguments, settings that are no dataclass or have a field without default or
-            bounds, an unknown need, or targets given as text.
+        ValueError: a function with other arguments, settings that are not a dataclass or have a field without default
+            or bounds, an unknown need, or targets given as text.
     """
 
     function: Callable[..., Tensor]
-    """(outputs, batch) -> scalar, or (outputs, batch, context) with a `TermContext`. Unweighted, a mean over clips.
-    Further parameters keep their defaults."""
+    """(outputs, batch) -> scalar, or (outputs, batch, context) with a `TermContext`. Returns an unweighted mean over
+    clips. Further parameters keep their defaults."""
     title: str = ""
     """For curves and tables; empty: its name."""
     explained: str = ""
-    """What it is a mean of, in a few words."""
+    """What it measures, in a few words."""
     settings: type | None = None
-    """A dataclass of its own recipe keys, each with a default, and bounds beside each number: the section
-    `loss.<name of the term>`."""
+    """Dataclass of the term's recipe keys, the section `loss.<name of the term>`; each has a default, each number
+    bounds."""
     needs: tuple[str, ...] = ()
-    """`glosses`: the gloss vocabulary of training. `one_gloss`, beside `glosses`: that every clip has one.
+    """`glosses`: the gloss vocabulary of training. `one_gloss` (with `glosses`): exactly one gloss per clip.
     `masked_tokens`: sentences with masked words."""
     targets: type | Callable[[], type] | None = None
-    """The class that makes tensors of each sentence (`signcl.systems.targets.Maker`), or a function without arguments
-    that returns it, for a class that is imported when its term is weighed, not before."""
+    """Class that makes tensors for each sentence (`signcl.systems.targets.Maker`), or a function without arguments that
+    returns it, to import the class only if the term has a weight."""
     measure: Measure | None = None
     memory: Callable[[int, Any], nn.Module] | None = None
-    """(size of a frame feature, the term's targets) -> a module of buffers without weights, which is saved and loaded
-    with the model. The term reads it as `context.memory`, and changes it in training only: where `context.progress` is
-    not None."""
+    """(size of a frame feature, the term's targets) -> a module with buffers but no parameters, saved and loaded with
+    the model. The term reads it as `context.memory` and may change it only in training, when `context.progress` is not
+    None."""
     reaches_frames: bool = True
-    """Its gradient reaches the frame encoder; not so for a term of sentences alone."""
+    """Whether its gradient reaches the frame encoder; false for a term on sentences only."""
     counts: Callable[[Batch, TermContext], Tensor | float] | None = None
-    """(batch, context) -> how many things its value is a mean of: a number, or a scalar on the device of the batch.
-    None: the clips. Accumulated batches and ranks are weighed by it, so that they give the mean of one big batch."""
+    """(batch, context) -> the number of items that its value is a mean over: a number, or a scalar on the device of the
+    batch. None: the number of clips. Accumulated batches and ranks are weighted by it, so that they give the mean of
+    one large batch."""
 
     def __post_init__(self) -> None:
-        _ = self.takes_context  # refuses other arguments
+        _ = self.takes_context  # raises if the arguments are wrong
         if self.settings is not None:
             _check_settings(self.settings)
         if not isinstance(self.needs, tuple):
@@ -246,7 +250,7 @@ class Term:
 
     @property
     def written_as(self) -> Callable[..., Tensor]:
-        """What its author wrote: the registry compares and names the file of the function, not this one."""
+        """The author's function, so that the registry compares and reports its file, not this one."""
         return self.function
 
     @cached_property
@@ -261,9 +265,9 @@ class Term:
 
 
 def _takes_context(function: Any) -> bool:
-    """Whether a term's function takes (outputs, batch, context), and not (outputs, batch).
+    """Whether a term's function takes (outputs, batch, context) rather than (outputs, batch).
 
-    A parameter with a default is not filled, but for a third one named context.
+    Parameters with a default keep it, except a third one named context.
 
     Raises:
         ValueError: anything else.
@@ -300,14 +304,14 @@ def _check_settings(settings: type) -> None:
 
 
 def _accept_term(name: str, term: Any) -> Term:
-    """What an entry point gives, as a loss term: a `Term`, or the function of one."""
+    """Check that the object of an entry point is a `Term` or a term's function."""
     if not isinstance(term, Term) and (not callable(term) or isinstance(term, type)):
         raise ValueError(f"a function (outputs, batch) or a signcl.systems.Term is needed, got {term!r}")
     return as_term(term)
 
 
 TERMS: Registry[Term] = Registry("loss term", key="loss.weights", entry_points="signcl.terms", accept=_accept_term)
-"""Terms that every system can be trained with, from plugins and installed packages; a system has its own beside."""
+"""Terms for all systems, from plugins and installed packages; each system also has its own."""
 
 
 OWNED = (
@@ -316,19 +320,19 @@ OWNED = (
     *("translation", "signcl", "recognition", "auxiliary", "distillation", "classification", "clip", "token_clip"),
     *("masked_text", "pseudo_gloss", "sentence_similarity"),
 )
-"""Terms that systems of this package have of their own; a registered one of that name would never be computed."""
+"""Terms defined by systems of this package; a registered term with such a name would never be computed."""
 LOGGED = ("loss", "kind", "step", "epoch", "lr", "gradient_norm")
-"""Keys of metrics.jsonl beside terms and scores."""
+"""Keys of metrics.jsonl besides terms and scores."""
 
 
 def check_term_name(name: str, *, of_system: bool = False) -> None:
-    """Refuse a name that a loss term cannot have.
+    """Raise ValueError if a loss term cannot have this name.
 
     Args:
-        of_system: a system lists the term as its own: it may use names of `OWNED`, such as translation.
+        of_system: the term belongs to a system, so it may have a name of `OWNED`, such as translation.
 
     Raises:
-        ValueError: no Python identifier, or a name that the log, a score, the loss section or a built-in term has.
+        ValueError: not a Python identifier, or a name used by the log, a score, the loss section or a built-in term.
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"a loss term needs a name of letters, digits and _ that starts with a letter, got {name!r}")
@@ -336,8 +340,8 @@ def check_term_name(name: str, *, of_system: bool = False) -> None:
         if of_system:
             return
         raise ValueError(
-            f"{name} is a loss term that systems of signcl have of their own: give yours another name, or list yours "
-            f"under `terms` of a system of yours"
+            f"{name} is already a loss term of systems in signcl: give yours another name, or list it "
+            f"under `terms` of your own system"
         )
     keys = [f.name for f in dataclasses.fields(LossRecipe)]
     for names, where in ((keys, "a key of the recipe's loss section"), (LOGGED, "a key of metrics.jsonl")):
@@ -360,16 +364,16 @@ def register_term(
     reaches_frames: bool = True,
     counts: Callable[[Batch, TermContext], Tensor | float] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Make a function a loss term of every system: `@register_term("smooth") def smooth(outputs, batch): ...`.
+    """Register a loss term for all systems: `@register_term("smooth") def smooth(outputs, batch): ...`.
 
-    A function of the same file and name replaces an earlier one, as when a cell of a notebook runs again.
+    A function with the same file and name replaces the earlier one, as when a notebook cell runs again.
 
     Args:
         name: its key in `loss.weights`.
         title, explained, settings, needs, targets, measure, memory, reaches_frames, counts: see `Term`.
 
     Raises:
-        ValueError: a name that another term has or that no term can have, or what `Term` refuses.
+        ValueError: an invalid name or one that another term has, or invalid values for `Term`.
     """
     check_term_name(name)
 
@@ -393,19 +397,19 @@ def register_term(
 
 
 def as_term(term: Term | Callable[..., Tensor]) -> Term:
-    """A term from what a system lists."""
+    """Convert an entry of a system's `terms` to a `Term`."""
     return term if isinstance(term, Term) else Term(term)
 
 
 def terms_of(system: Any, names: Iterable[str], stage_mates: Iterable[Any] = ()) -> dict[str, Term]:
-    """The terms of these names: the system's own, or registered ones.
+    """The terms with these names: the system's own, or registered ones.
 
     Args:
         system: a class of `System`.
-        stage_mates: systems of the same stage, for the advice in the message.
+        stage_mates: systems of the same stage, for suggestions in the message.
 
     Raises:
-        ValueError: a term that neither the system computes nor a plugin has registered.
+        ValueError: a term that the system does not compute and no plugin has registered.
     """
     own = system.terms
     found = {}
@@ -426,7 +430,7 @@ def terms_of(system: Any, names: Iterable[str], stage_mates: Iterable[Any] = ())
 
 
 def terms_with_settings(system: Any) -> dict[str, type]:
-    """Settings classes of the terms that a system can be trained with, by term: its own and registered ones.
+    """Settings classes of a system's own terms and of registered terms, by term.
 
     Args:
         system: a class of `System`.
@@ -436,12 +440,12 @@ def terms_with_settings(system: Any) -> dict[str, type]:
 
 
 def compute_terms(outputs: Any, batch: Batch, terms: Mapping[str, Term], context: TermContext) -> dict[str, Tensor]:
-    """The terms that a recipe weighs, unweighted, by name."""
+    """Compute the unweighted values of these terms, by name."""
     return {name: term(outputs, batch, _own(context, name, term)) for name, term in terms.items()}
 
 
 def term_counts(batch: Batch, terms: Mapping[str, Term], context: TermContext) -> Tensor:
-    """What the value of each term is a mean of: tokens, clips and so on; nothing waits for the device.
+    """The number of items (tokens, clips ...) that each term's value is a mean over, without synchronising the device.
 
     Returns:
         In the order of `terms`, on the device of the batch. [terms] float64, on mps float32
@@ -465,7 +469,7 @@ def _own(context: TermContext, name: str, term: Term) -> TermContext:
 
 
 def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:
-    """How every number of these systems is shown: scores of answers, measures of terms, then losses."""
+    """Titles of all numbers of these systems: scores of answers, measures of terms, then losses."""
     terms = {name: as_term(term) for system in systems for name, term in system.terms.items()}
     terms |= dict(TERMS.loadable())
     measures = {n: s for term in terms.values() if term.measure is not None for n, s in term.measure.scores.items()}
@@ -478,7 +482,7 @@ def shown_scores(systems: Sequence[Any]) -> dict[str, Score]:
 
 
 def score_shown(name: str, shown: Mapping[str, Score]) -> Score:
-    """One of these, or its name in words where nothing is known of it."""
+    """The title of a score, or its name in words if it is unknown."""
     return shown.get(name, Score(_titled(name)))
 
 

@@ -1,7 +1,7 @@
-"""Terms on frame features that any system can weigh: slow, invariance, sigreg. The arithmetic is in `signcl.losses`.
+"""Terms on frame features for all systems: slow, invariance, sigreg. The formulas are in `signcl.losses`.
 
-They look where SignCL looks. `loss.weights: {translation: 1.0, slow: 0.3, sigreg: 3.0}` keeps SignCL's idea of near
-frames together and spreads all frames evenly instead of pushing pairs apart.
+They read the same tap as SignCL. `loss.weights: {translation: 1.0, slow: 0.3, sigreg: 3.0}` pulls neighbouring frames
+together like SignCL, but spreads all frames evenly instead of pushing pairs apart.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ class SigregSettings:
     """`loss.sigreg` of a recipe."""
 
     directions: int = bounded(64, low=1, high=65_536)
-    """Random directions that the cloud of frames is looked at from, new ones in each step. LeJEPA: 64 to 1024."""
+    """Random directions onto which frames are projected, new in each step. LeJEPA: 64 to 1024."""
     frames: int = bounded(512, low=16, high=1_000_000)
-    """Frames of a batch that are looked at, drawn."""
+    """Frames sampled from each batch."""
 
 
 def contrast_of(out: Any) -> tuple[Tensor, Tensor]:
-    """Frames and rows of each clip that losses on features see: `out.contrast` if the system has one, else `features`.
-
+    """Rows and lengths for losses on features: `out.contrast` if the system has it, else `features` and `lengths`.
     [B, T, D], [B]
     """
     features, lengths = getattr(out, "contrast", None) or (out.features, out.lengths)
@@ -40,20 +39,20 @@ def contrast_of(out: Any) -> tuple[Tensor, Tensor]:
 
 @register_term("slow", title="Slow-feature loss", explained="squared step between neighbouring frames")
 def slow(out: Any, batch: Batch) -> Tensor:
-    """Neighbouring frames near each other, after layer normalization. Alone it lets features collapse."""
+    """Pulls neighbouring frames together, after layer normalization. Alone it lets features collapse."""
     return slow_loss(*contrast_of(out))
 
 
 @register_term("sigreg", settings=SigregSettings, title="SIGReg loss", explained="distance to an even Gaussian")
 def sigreg(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """The frames of a batch like an isotropic Gaussian cloud. Source: LeJEPA."""
+    """Makes the distribution of the batch's frames an isotropic Gaussian. Source: LeJEPA."""
     settings = context.settings
     return sigreg_loss(*contrast_of(out), directions=settings.directions, frames=settings.frames)
 
 
 @register_term("invariance", title="Invariance loss", explained="squared difference of two views of a frame")
 def invariance(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """A frame near itself in another view: `input.augment` drawn anew, noise where the input is no pixels.
+    """Pulls two views of a frame together: `input.augment` sampled again, or noise if the input is not pixels.
 
     Costs a second pass of the frame encoder.
     """

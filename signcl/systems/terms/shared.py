@@ -1,4 +1,4 @@
-"""The loss terms of the systems here, as `Term`s; the arithmetic is in `signcl.losses`."""
+"""The loss terms of the systems here, as `Term`s; the formulas are in `signcl.losses`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def signcl_of(recipe: SignCLRecipe) -> SignCL:
-    """The public `SignCL` module with a recipe's values: what training uses."""
+    """The public `SignCL` module with a recipe's values, as used in training."""
     return SignCL(
         variant=recipe.variant,
         distance_margin=recipe.distance_margin,
@@ -65,16 +65,16 @@ def signcl_of(recipe: SignCLRecipe) -> SignCL:
 
 
 def _frame_contrast(out: Any, batch: Batch, context: TermContext, same_word: Tensor | None = None) -> Tensor:
-    """SignCL where the system lets it look: `out.contrast` if it has one, else `out.features`.
+    """SignCL on `out.contrast` if the system has it, else on `out.features`.
 
-    Drawn negatives come from torch's generator. `same_word`: see `signcl_loss`. [B, T, T]
+    Negatives are sampled with torch's generator. `same_word`: see `signcl_loss`. [B, T, T]
     """
     tokens = None if batch.tokens is None else batch.tokens.shape[1]
     if context.loss.signcl.frame_margin_rule == "released" and tokens is None:
         raise ValueError("loss.signcl.frame_margin_rule=released needs the sentence of each clip")
     features, lengths = contrast_of(out)
     contrast = signcl_of(context.loss.signcl)
-    padded_frames = -(-batch.max_length // 4) * 4 + 16  # with the edge copies of the released loader
+    padded_frames = -(-batch.max_length // 4) * 4 + 16  # includes the edge copies of the released loader
     if context.noted is not None and contrast.part != "pull":
         margin = contrast.frame_margin(lengths, batch.num_words, padded_frames, tokens)
         far, anchors = anchors_with_negative(lengths, features.shape[1], margin, contrast.variant)
@@ -96,15 +96,15 @@ def _translation(out: Any, batch: Batch, context: TermContext) -> Tensor:
 
 
 def _recognition(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """CTC of the glosses, mean over clips, by `loss.ctc_reduction` of each clip's loss per gloss.
+    """CTC of the glosses, mean over clips; with `loss.ctc_reduction=gloss` each clip's loss is per gloss.
 
-    Clips with too few steps are left out, or stop the run, by `loss.ctc_too_long`.
+    `loss.ctc_too_long` decides whether clips with too few steps are left out or stop the run.
     """
     return _ctc(out.log_probs, out.step_lengths, batch, context.loss, "recognition")
 
 
 def _auxiliary(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """The same CTC on the convolution's steps, so that these carry the glosses by themselves. Source: VAC."""
+    """CTC on the convolution's steps, so that they represent the glosses without the LSTM. Source: VAC."""
     return _ctc(out.conv_log_probs, out.step_lengths, batch, context.loss, "auxiliary")
 
 
@@ -123,17 +123,18 @@ def _ctc(log_probs: Tensor | None, step_lengths: Tensor, batch: Batch, loss: Los
 
 
 def _distillation(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """The glosses after the LSTM teach those after the convolution. Source: VAC, visual alignment."""
+    """Distillation from the gloss scores after the LSTM to those after the convolution. Source: VAC, visual
+    alignment."""
     return distillation_loss(
         out.conv_log_probs, out.log_probs, out.step_lengths, temperature=context.loss.distillation_temperature
     )
 
 
 def _classification(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """Cross-entropy of the one gloss of each clip, mean over the clips whose gloss training has seen."""
+    """Cross-entropy of the one gloss of each clip, mean over the clips whose gloss is in the training vocabulary."""
     if batch.glosses is None:
         raise ValueError("loss.weights.classification needs a corpus with the gloss of each clip")
-    target = batch.glosses[:, 0] - 2  # the scores have no blank and no unknown gloss
+    target = batch.glosses[:, 0] - 2  # the scores omit the classes blank and unknown
     sums = nn.functional.cross_entropy(
         out.logits.float(),
         target.clamp(min=-1),
@@ -145,7 +146,7 @@ def _classification(out: Any, batch: Batch, context: TermContext) -> Tensor:
 
 
 def _clip(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """The contrast of clips and sentences; rows of all ranks take part. Source: GFSLT-VLP; paper section 4.2."""
+    """Contrastive loss of clips and sentences, over all ranks. Source: GFSLT-VLP; paper section 4.2."""
     video, text, ids, gather = out.video_embedding, out.text_embedding, batch.sentence_ids, context.gather
     assert ids is not None
     if gather is not None:
@@ -156,19 +157,18 @@ def _clip(out: Any, batch: Batch, context: TermContext) -> Tensor:
 
 @dataclass(frozen=True)
 class TokenContrast:
-    """`loss.token_clip` in a recipe: the negatives of the contrast of steps and words."""
+    """`loss.token_clip` in a recipe: the negatives of the contrastive loss of steps and words."""
 
     negatives: Literal["all", "curriculum"] = "all"
-    """all: every other sentence and clip of the batch, as CiCo has it. curriculum: some of them, chosen by their
-    similarity at that step, from easy ones at the start of training to hard ones at its end, after SCL-SLT. Dev is
-    scored with all, always."""
+    """all: every other sentence and clip of the batch, as in CiCo. curriculum: a subset selected by similarity, from
+    easy ones at the start of training to hard ones at the end, after SCL-SLT. Dev is always scored with all."""
     share: float = bounded(0.5, above=0, high=1)
-    """curriculum: share of the negatives that take part."""
+    """curriculum: share of the negatives that are used."""
     spread: float = bounded(0.5, above=0, high=1)
-    """curriculum: share of those that come from the whole range of similarity. Above 0: hard negatives alone made
-    SCL-SLT fall from 26.00 to 12.41 BLEU-4."""
+    """curriculum: share of the used negatives that are taken from the full range of similarity. Keep it above 0: with
+    only hard negatives SCL-SLT fell from 26.00 to 12.41 BLEU-4."""
     skip: float = bounded(0.1, low=0, below=1)
-    """curriculum: share of the negatives, the most similar ones, that are never chosen for being hard."""
+    """curriculum: share of the negatives, the most similar ones, that are never selected as hard."""
 
     def __post_init__(self) -> None:
         default = TokenContrast.__dataclass_fields__
@@ -180,7 +180,7 @@ class TokenContrast:
 
 
 def _token_clip(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """The contrast of steps and words (CiCo's aggregation); steps and words of all ranks take part."""
+    """Contrastive loss of steps and words (CiCo's aggregation), over all ranks."""
     assert batch.sentence_ids is not None
     assert batch.token_lengths is not None
     loss, gather = context.loss, context.gather
@@ -207,20 +207,22 @@ def _selection(context: TermContext) -> Selection | None:
 
 
 def _masked_text(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """Cross-entropy of the whole sentence from its masked form (VLP version 2)."""
+    """Cross-entropy of the sentence given its masked form (VLP version 2)."""
     if out.masked_logits is None or batch.tokens is None:
         raise ValueError("loss.weights.masked_text needs model.masked_text=true (VLP version 2)")
     return label_smoothed_cross_entropy(out.masked_logits, batch.tokens, context.pad_id, context.loss.label_smoothing)
 
 
 def _pseudo_gloss(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """The sentence's pseudo-glosses found somewhere in the clip; the published term is ten times this."""
+    """Cross-entropy of finding the sentence's pseudo-glosses anywhere in the clip; the published term is ten times
+    this."""
     targets = batch.targets["pseudo_gloss"]
     return pseudo_gloss_loss(out.similarity, out.step_lengths, targets, out.class_temperature, out.time_temperature)
 
 
 def _sentence_similarity(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """Clips as alike as their sentences: means of the encoder's states over real steps; pairs across ranks count."""
+    """Squared error between clip and sentence similarities, with clips as mean encoder states; includes pairs across
+    ranks."""
     sentences = batch.targets.get("sentence_similarity")
     if sentences is None:
         raise ValueError(
@@ -233,16 +235,16 @@ def _sentence_similarity(out: Any, batch: Batch, context: TermContext) -> Tensor
     return sentence_similarity_loss(clips, sentences)
 
 
-# -- what the means are over -----------------------------------------------------------------------------------------
+# -- numbers of items in the means -----------------------------------------------------------------------------------
 
 
 def _count_tokens(batch: Batch, context: TermContext) -> Tensor | float:
-    """Tokens that are no padding."""
+    """Tokens without padding."""
     return 0.0 if batch.tokens is None else (batch.tokens != context.pad_id).sum()
 
 
 def _count_alignable(batch: Batch, context: TermContext) -> Tensor | float:
-    """Clips with enough steps for their glosses: the others are left out of CTC's mean."""
+    """Clips with enough steps for their glosses; CTC's mean leaves out the others."""
     if batch.glosses is None or batch.gloss_lengths is None:
         return 0.0
     steps = batch.lengths if context.step_lengths is None else context.step_lengths(batch.lengths)
@@ -250,11 +252,11 @@ def _count_alignable(batch: Batch, context: TermContext) -> Tensor | float:
 
 
 def _count_known(batch: Batch, context: TermContext) -> Tensor | float:
-    """Clips whose gloss training has seen."""
+    """Clips whose gloss is in the training vocabulary."""
     return 0.0 if batch.glosses is None else (batch.glosses[:, 0] >= 2).sum()
 
 
-# -- what terms tell of a dev split ----------------------------------------------------------------------------------
+# -- dev measures of terms -------------------------------------------------------------------------------------------
 
 
 def _embeddings(out: Any, batch: Batch) -> tuple[Tensor, ...]:
@@ -263,7 +265,7 @@ def _embeddings(out: Any, batch: Batch) -> tuple[Tensor, ...]:
 
 
 def _retrieval(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, float]:
-    """Clips whose own sentence is nearest among all dev sentences, percent."""
+    """Percentage of clips whose own sentence is the nearest of all dev sentences."""
     video, text, ids = (torch.cat(column) for column in zip(*rows))
     similarity = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).T
     return {"retrieval": 100 * float((ids[similarity.argmax(dim=1)] == ids).double().mean())}
@@ -272,12 +274,12 @@ def _retrieval(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, fl
 def _tokens(out: Any, batch: Batch) -> tuple[Tensor, ...]:
     assert batch.sentence_ids is not None
     assert batch.token_lengths is not None
-    steps, tokens = out.step_embeddings.half().cpu(), out.token_embeddings.half().cpu()  # kept for a whole split
+    steps, tokens = out.step_embeddings.half().cpu(), out.token_embeddings.half().cpu()  # kept for the entire split
     return steps, out.step_lengths.cpu(), tokens, batch.token_lengths.cpu(), batch.sentence_ids.cpu()
 
 
 def _token_retrieval(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, float]:
-    """The same by steps and words."""
+    """Percentage of clips whose own sentence is the nearest, with the similarity of steps and words."""
     steps, step_lengths, words, word_lengths, numbers = (joined(column) for column in zip(*rows))
     by_steps, by_words = token_similarity(
         steps.float(), step_lengths, words.float(), word_lengths, temperature=loss.token_temperature
@@ -287,7 +289,7 @@ def _token_retrieval(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[s
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Batches one after the other; their second dimension is padded with 0 to the longest."""
+    """Concatenate batches, padding the second dimension with 0 to the longest."""
     if parts[0].dim() == 1:
         return torch.cat(list(parts))
     longest = max(part.shape[1] for part in parts)
@@ -300,7 +302,7 @@ def _tags(out: Any, batch: Batch) -> tuple[Tensor, ...]:
 
 
 def _tag_scores(rows: list[tuple[Tensor, ...]], loss: LossRecipe) -> dict[str, float]:
-    """How well the sentence's pseudo-glosses are found, percent."""
+    """How well the sentences' pseudo-glosses are found, percent."""
     found, true = (torch.cat(column) for column in zip(*rows))
     return {"pseudo_gloss_map": mean_average_precision(found, true), "pseudo_gloss_f1": f1_score(found, true)}
 

@@ -1,6 +1,6 @@
-"""Terms that use the words of a clip's sentence on its frames: word_signcl, word_contrast. Any system can weigh them.
+"""Terms that apply the words of a clip's sentence to its frames: word_signcl, word_contrast, for all systems.
 
-Where in the clip a word is signed is not known: each term keeps a vector for each word and guesses (`WordMemory`).
+The time at which a word is signed is unknown: each term keeps one vector per word to estimate it (`WordMemory`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class WordContrastSettings(WordSettings):
     """`loss.word_contrast` of a recipe."""
 
     temperature: float = bounded(0.1, above=0, high=1000)
-    """Of the contrast of frames."""
+    """Temperature of the contrastive loss of frames."""
     frames: int = bounded(512, low=16, high=65_536)
-    """Frames of a batch that are compared, drawn."""
+    """Frames sampled from each batch for comparison."""
 
 
 def memory_of(dim: int, targets: Any) -> WordMemory:
-    """An empty memory for a vocabulary."""
+    """Create an empty memory for a vocabulary."""
     return WordMemory(dim, len(targets))
 
 
 def _shares(frames: Tensor, lengths: Tensor, own: Tensor, context: TermContext) -> Tensor:
-    """The words in each frame; in training the memory learns from them. [B, T, V]"""
+    """Share of each word in each frame; in training also updates the memory. [B, T, V]"""
     memory: WordMemory = context.memory or WordMemory(frames.shape[2], own.shape[1]).to(frames.device)
     shares = memory.shares(frames, lengths, own, context.settings.share_temperature)
     if context.progress is not None:
@@ -56,10 +56,10 @@ def _shares(frames: Tensor, lengths: Tensor, own: Tensor, context: TermContext) 
     explained="frame contrast, far frames of one word spared",
 )
 def word_signcl(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """SignCL in which a far pair counts 1 - a_t^T a_j; its other values are those of `loss.signcl`."""
+    """SignCL in which a distant pair has weight 1 - a_t^T a_j; its settings are those of `loss.signcl`."""
     if context.loss.signcl.variant != "paper":
         raise ValueError(
-            "loss.weights.word_signcl: needs loss.signcl.variant=paper, got released, which stays as it is"
+            "loss.weights.word_signcl: needs loss.signcl.variant=paper, got released, which has no such option"
         )
     shares = _shares(*contrast_of(out), batch.targets["word_signcl"], context)
     value: Tensor = frame_contrast.function(out, batch, context, shares @ shares.mT)
@@ -75,7 +75,7 @@ def word_signcl(out: Any, batch: Batch, context: TermContext) -> Tensor:
     explained="frames of one word in other clips against all others",
 )
 def word_contrast(out: Any, batch: Batch, context: TermContext) -> Tensor:
-    """Frames of different clips near each other as far as they show the same word; clips of all ranks take part."""
+    """Pulls frames of different clips together if they show the same word; over all ranks."""
     parts = [*contrast_of(out), batch.targets["word_contrast"]]
     features, lengths, own = parts if context.gather is None else map(context.gather, parts)
     shares = _shares(features, lengths, own, dataclasses.replace(context, gather=None))

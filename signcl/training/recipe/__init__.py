@@ -1,7 +1,7 @@
 """The recipe: one dataclass tree = one YAML file = the command line's `--key.sub=value`.
 
-A recipe says everything that a run depends on; the run folder keeps the complete, resolved form. Unknown keys are
-refused with the nearest known key. `model` is the config of the system that `model.name` names.
+A recipe has all settings of a run; the run folder stores the complete, resolved form. An unknown key is an error that
+suggests the closest known key. `model` is the config of the system named by `model.name`.
 """
 
 from signcl.training.recipe.describing import describe_keys, field_docs

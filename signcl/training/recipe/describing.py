@@ -1,4 +1,4 @@
-"""What each key means, read from the docstrings under the fields, for `signcl fit --keys` and other help."""
+"""Descriptions of recipe keys, read from the docstrings under the fields, for `signcl fit --keys` and other help."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["describe_keys", "field_docs"]
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """What stands under each field of a dataclass, those it inherits among them, by name; "" where nothing does."""
+    """The docstring under each field of a dataclass, including inherited fields, by name; "" if there is none."""
     docs: dict[str, str] = {}
     for part in reversed(kind.__mro__):
         if dataclasses.is_dataclass(part):
@@ -29,7 +29,7 @@ def field_docs(kind: type) -> dict[str, str]:
 def _own_docs(kind: type) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except (OSError, TypeError):  # a class typed into a console has no file
+    except (OSError, TypeError):  # a class defined in a console has no file
         return {f.name: "" for f in dataclasses.fields(kind)}
     docs: dict[str, str] = {}
     last = ""
@@ -44,10 +44,10 @@ def _own_docs(kind: type) -> dict[str, str]:
 
 
 def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt") -> str:
-    """Every recipe key with its default, bounds and meaning, one per line, as `signcl fit --keys` prints them.
+    """All recipe keys with default, bounds and description, one per line, as printed by `signcl fit --keys`.
 
     Args:
-        system: whose config `model` is, and whose terms have sections in `loss`.
+        system: the system for the section `model` and for the terms in `loss`.
     """
     lines = []
     docs = field_docs(kind)
@@ -63,7 +63,7 @@ def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt"
                 section = system_class(system).Config
             lines.append(_section(f"{where}{f.name}", section, system))
             continue
-        named = [t for t in typing.get_args(hints[f.name]) if dataclasses.is_dataclass(t)]  # settings by a name
+        named = [t for t in typing.get_args(hints[f.name]) if dataclasses.is_dataclass(t)]  # settings by name
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         choices = typing.get_args(hints[f.name]) if typing.get_origin(hints[f.name]) is Literal else ()
         bounds = bounds_of(f)

@@ -1,5 +1,6 @@
-"""A recipe: one dataclass tree. The sections of data, model, loss and search stand where they are used; `train` and the
-whole stand here, with the checks that need two keys.
+"""The recipe as a dataclass tree: the section `train`, the complete recipe, and checks that involve several keys.
+
+The sections for data, model, loss and search are defined where they are used.
 """
 
 from __future__ import annotations
@@ -34,138 +35,141 @@ ANSWER_SCORES = {
     "classes": ("top1", "top5", "top1_per_gloss"),
     "nothing": (),
 }
-"""Scores of the dev split by what a system answers."""
+"""Scores of the dev split by kind of answer."""
 
 
 @dataclass
 class PartRecipe:
-    """An optimizer of its own for a part of the model. Its learning rate follows the schedule of the run."""
+    """A separate optimizer for a part of the model. Its learning rate follows the schedule of the run."""
 
     modules: list[str] = field(default_factory=list)
-    """The modules of the part, e.g. [decoder, words, lm_head]; empty: the module of its name."""
+    """Modules of the part, e.g. [decoder, words, lm_head]; empty: the module with the name of the part."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = bounded(1e-3, above=0, high=1000)
     betas: tuple[float, float] = bounded((0.9, 0.98), low=0, below=1)
     eps: float = bounded(1e-8, above=0, high=1)
     momentum: float = bounded(0.9, above=0, below=1)
-    """For sgd, Nesterov."""
+    """Nesterov momentum of sgd."""
     weight_decay: float = bounded(0.01, low=0, high=1000)
     every: int = bounded(1, low=1, high=1_000_000)
-    """It moves in the first optimizer step of an epoch and then in every so many, by that step's gradient alone."""
+    """Interval of the part's updates in optimizer steps, from the first step of an epoch on. An update uses only the
+    gradient of its step."""
 
 
 @dataclass
 class TrainRecipe:
-    """The loop."""
+    """The training loop."""
 
     epochs: int = bounded(20, low=1, high=1_000_000)
     max_steps: int | None = bounded(None, low=1, high=10**12)
-    """Stop after this many optimizer steps, whatever `epochs` says."""
+    """Stop after this many optimizer steps, even before `epochs` are complete."""
     batch_size: int = bounded(16, low=1, high=1_000_000)
-    """Clips of a batch, at most."""
+    """Maximum clips per batch."""
     batch_frames: int | None = bounded(None, low=1, high=10**9)
-    """Frames of a batch, at most (length-bucketed); None: no limit."""
+    """Maximum frames per batch (length-bucketed); None: no limit."""
     bucket: bool = True
-    """Put clips of like length together."""
+    """Batch clips of similar length together."""
     language_temperature: float | None = bounded(None, low=1, high=1e6)
-    """Of a corpus with several languages: an epoch draws n ** (1 / T) clips of a language that has n, in proportion, as
-    many in all as there are; 1 draws as they come, a large T each language alike. A clip of a small language comes
-    several times in an epoch, one of a large one perhaps not at all. None: every clip once."""
+    """Temperature T for sampling languages of a multilingual corpus. An epoch has as many clips as the corpus, sampled
+    in proportion to n ** (1 / T) for a language with n clips: 1 keeps the proportions, a large T makes languages
+    equally frequent. Clips of a small language then occur several times per epoch, clips of a large one perhaps never.
+    None: every clip once."""
     accumulate: int = bounded(1, low=1, high=1_000_000)
     """Batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = bounded(1e-3, above=0, high=1000)
     lr_scale: dict[str, float] = bounded({}, above=0, high=1e6)
-    """Module -> factor on the learning rate of its weights, e.g. {mbart: 0.01}; of nested names the longest holds."""
+    """Module -> factor on its learning rate, e.g. {mbart: 0.01}; for nested names the longest applies."""
     betas: tuple[float, float] = bounded((0.9, 0.98), low=0, below=1)
     eps: float = bounded(1e-8, above=0, high=1)
-    """For adam and adamw."""
+    """Epsilon of adam and adamw."""
     momentum: float = bounded(0.9, low=0, below=1)
-    """For sgd, Nesterov."""
+    """Nesterov momentum of sgd."""
     weight_decay: float = bounded(0.01, low=0, high=1000)
     schedule: Literal["cosine", "onecycle", "plateau", "steps", "constant", "noam", "exponential", "restarts"] = (
         "cosine"
     )
-    """After the warm-up, from `lr` on: noam falls with 1 / sqrt(step), exponential by `decay_factor` in `decay_steps`,
-    restarts as a cosine that begins anew after `restart_steps`."""
+    """Learning rate after the warm-up, from `lr` on. noam: falls with 1 / sqrt(step); exponential: falls smoothly, by
+    `decay_factor` per `decay_steps`; restarts: a cosine that restarts after `restart_steps`."""
     warmup_steps: int = bounded(0, low=0, high=10**12)
-    """Steps in which the learning rate rises to `lr`; `noam` needs some, since it falls from there as their square
-    root. neccam/slt's noam: lr = factor / sqrt(hidden size x warm-up)."""
+    """Steps in which the learning rate rises to `lr`. `noam` needs at least 1; neccam/slt's noam is lr = factor /
+    sqrt(hidden size x warm-up)."""
     min_lr: float = bounded(1e-8, low=0, high=1)
-    """What the learning rate falls to, for `cosine`, `onecycle`, `restarts`, and at most for `exponential`."""
+    """Final learning rate of `cosine`, `onecycle` and `restarts`, and lower limit of `exponential`."""
     decay_factor: float = bounded(0.99, above=0, high=1)
-    """For `exponential`: what the learning rate is multiplied by over `decay_steps`."""
+    """For `exponential`: factor on the learning rate per `decay_steps`."""
     decay_steps: int = bounded(1000, low=1, high=10**12)
-    """For `exponential`: optimizer steps; those of an epoch for a decay by the epoch."""
+    """For `exponential`: optimizer steps per decay; use the steps of an epoch for a decay per epoch."""
     restart_steps: int = bounded(1000, low=1, high=10**12)
     """For `restarts`: optimizer steps of the first cosine. neccam/slt: t_init."""
     restart_growth: int = bounded(2, low=1, high=1000)
-    """For `restarts`: each cosine is so many times as long as the one before. neccam/slt: t_mult."""
+    """For `restarts`: each cosine is this many times as long as the previous one. neccam/slt: t_mult."""
     plateau_patience: int = bounded(5, low=0, high=1_000_000)
-    """For `plateau`: scorings without a better one before the learning rate falls."""
+    """For `plateau`: scorings without improvement before the learning rate is reduced."""
     plateau_factor: float = bounded(0.7, above=0, high=1)
-    """For `plateau`: what it is multiplied by."""
+    """For `plateau`: factor on the learning rate."""
     step_shares: tuple[float, float] = bounded((0.5, 0.875), low=0, high=1)
-    """For `steps`: the learning rate falls after these shares of the run (VAC: epochs 20 and 35 of 40)."""
+    """For `steps`: shares of the run after which the learning rate falls (VAC: epochs 20 and 35 of 40)."""
     step_factor: float = bounded(0.2, low=0, high=1)
-    """For `steps`: what it is multiplied by each time."""
+    """For `steps`: factor on the learning rate each time."""
     clip_norm: float | None = bounded(1.0, above=0, high=1e9)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """Of float32 products on a GPU (`torch.set_float32_matmul_precision`): highest computes them as written, so that
-    runs repeat on a CPU and as the published code, which never allows less; high is TF32 and medium bfloat16, several
-    times faster under 32-true. Under bf16-mixed and 16-mixed little is left in float32, and it hardly matters."""
+    """Precision of float32 matrix products on a GPU (`torch.set_float32_matmul_precision`). highest is full float32, as
+    in the published code and on a CPU; high is TF32 and medium bfloat16, several times faster with 32-true. With
+    bf16-mixed and 16-mixed few products are in float32, so it hardly matters."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = bounded(1, low=1, high=10_000)
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """Of several devices. ddp: each holds the model. fsdp: each holds a share of weights, gradients and optimizer
-    state, and the layer at work whole. auto: ddp where there are several."""
+    """Strategy for several devices. ddp: each holds the full model. fsdp: each holds a share of weights, gradients and
+    optimizer state, and the full weights of only the current layer. auto: ddp if there are several devices."""
     nodes: int = bounded(1, low=1, high=10_000)
     seed: int = bounded(0, low=0, high=2**32 - 1)
     workers: int = bounded(0, low=0, high=1024)
-    """Loader processes, for all epochs and scorings; 0 loads in the training process, fastest with the memory cache."""
+    """Loader processes; 0 loads in the training process, which is fastest with the memory cache."""
     evaluate_every: int = bounded(1, low=1, high=1_000_000)
     """Epochs between scorings of the dev split."""
     select: str = ""
-    """Score that chooses the kept weights, -NAME where lower wins. Empty: the system's own: bleu4 of sentences, -wer
-    of glosses, top1 of a classifier; in pretraining the term that pretrains, without SignCL: -clip (-token_clip or
-    -masked_text where those alone are weighed) of vlp, -pseudo_gloss of pgp."""
+    """Score that selects the best epoch; -NAME means lower is better. Empty: the system's default: bleu4 for sentences,
+    -wer for glosses, top1 for a classifier. In pretraining it is the main term, without SignCL: -clip for vlp
+    (-token_clip or -masked_text if only those have a weight), -pseudo_gloss for pgp."""
     patience: int | None = bounded(None, low=1, high=1_000_000)
-    """Stop after this many scorings without a better `select`; None never stops early."""
+    """Stop after this many scorings without improvement of `select`; None: no early stopping."""
     save_every: int = bounded(200, low=1, high=10**9)
-    """Optimizer steps between resumable states, beside those at the end of epochs: of each epoch that took at least ten
-    times as long as writing the state."""
+    """Optimizer steps between resumable states. States are also saved at the end of epochs, if training since the last
+    one took at least ten times as long as writing it."""
     compile: bool = False
-    """Compile the repeated layers by torch.compile, once for each kind: pays off on long runs; needs a C++ compiler
+    """Compile the repeated layers with torch.compile, once per kind. Worthwhile for long runs; needs a C++ compiler
     (CPU) or Triton (GPU)."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    """reduce-overhead replays CUDA graphs, one for each set of shapes: set `pad_to` too. On a GPU only."""
+    """reduce-overhead replays CUDA graphs, one per set of shapes, so set `pad_to` too. Only on a GPU."""
     pad_to: int = bounded(1, low=1, high=1_000_000)
-    """Clips are padded to a multiple of so many frames, and sentences of as many tokens / 4, so that shapes repeat.
-    Padding changes no value, but for form=as_released and frame_margin_rule=released, which read padded lengths."""
+    """Pad clips to a multiple of this many frames, and sentences to a multiple of a quarter as many tokens, so that
+    shapes repeat. Padding does not change results, except with form=as_released and frame_margin_rule=released, which
+    read padded lengths."""
     recompute: bool = False
-    """The repeated layers keep their inputs alone and are computed again in the backward pass (activation
-    checkpointing): about a third more time, far less memory. For frame encoders with batch norm: `model.chunk`."""
+    """Recompute the repeated layers in the backward pass (activation checkpointing): about a third more time, far less
+    memory. For frame encoders with batch norm use `model.chunk`."""
     frozen_precision: Literal["32", "bf16"] = "32"
-    """bf16: matrices that do not train are held in bfloat16, half the memory; needs precision bf16-mixed. So a LoRA
-    model of 8 B parameters holds 16 GB of weights."""
+    """bf16: store frozen matrices in bfloat16, which halves their memory; needs precision bf16-mixed. A LoRA model of 8
+    B parameters then has 16 GB of weights."""
     parts: dict[str, PartRecipe] = field(default_factory=dict)
     """Name of a part -> its own optimizer, e.g. {text: {modules: [decoder, words, lm_head], lr: 0.001, every: 5}}. The
-    other weights train as the keys above say; lr_scale holds within parts too."""
+    keys above apply to the other weights; lr_scale also applies within parts."""
 
 
 @dataclass
 class Recipe:
-    """One run, complete."""
+    """All settings of one run."""
 
     stage: Literal["recognise", "pretrain", "finetune"] = "finetune"
     out: str = "runs/unnamed"
     """The run folder."""
     plugins: list[str] = field(default_factory=list)
-    """Files (my_system.py) or modules (package.module) that register systems, corpora or terms. They are code: `signcl
-    fit` imports them, other commands only where you name them with --plugins."""
+    """Files (my_system.py) or modules (package.module) that register systems, corpora or terms. They are code:
+    `signcl fit` imports them, other commands only if you name them with --plugins."""
     logger: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
-    """Where losses and scores go beside metrics.jsonl, e.g. [tensorboard, wandb]; []: nowhere. See docs/loggers.md."""
+    """Loggers of losses and scores besides metrics.jsonl, e.g. [tensorboard, wandb]; []: none. See docs/loggers.md."""
     corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
     input: InputRecipe = field(default_factory=InputRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
@@ -174,8 +178,8 @@ class Recipe:
     train: TrainRecipe = field(default_factory=TrainRecipe)
     decode: Decode = field(default_factory=Decode)
     bleu_tokenize: Literal["auto", "none", "13a", "intl", "zh", "char"] = "auto"
-    """How BLEU cuts sentences. auto goes by the references' writing: none for spaced words with punctuation apart, 13a
-    with punctuation that touches words, zh for Chinese, char for other scripts without spaces. Signatures name it."""
+    """Tokenization for BLEU. auto depends on the references: none if punctuation is separated by spaces, 13a if it
+    touches words, zh for Chinese, char for other scripts without spaces. The score's signature contains it."""
 
     def __post_init__(self) -> None:
         self._check_scales()
@@ -197,12 +201,12 @@ class Recipe:
 
     @property
     def system(self) -> type[System]:
-        """The class of the system that it trains."""
+        """The class of its system."""
         return system_class(self.model.name)
 
     @property
     def terms(self) -> dict[str, Term]:
-        """The loss terms that it weighs."""
+        """The loss terms that have a weight."""
         return terms_of(self.system, self.loss.weights)
 
     @property
@@ -212,25 +216,25 @@ class Recipe:
 
     @property
     def select(self) -> str:
-        """The score that chooses the kept weights: the recipe's, or its system's."""
+        """The score that selects the best epoch: the recipe's, or the system's default."""
         return self.train.select or self.system.select_by(self.loss.weights)
 
     @property
     def reading(self) -> Reading:
-        """What the loader needs of it."""
+        """The settings that the loader needs."""
         masked = any("masked_tokens" in term.needs for term in self.terms.values())
         masking = Masking(self.loss.mask_rate, self.loss.mask_kind, self.loss.mask_shuffle) if masked else None
         return Reading(self.input, self.text.max_tokens, self.train.seed, masking)
 
     @property
     def dev_scores(self) -> list[str]:
-        """Names of the scores that training makes of the dev split, `loss` and the terms among them."""
+        """Names of the dev scores computed in training, including `loss` and the terms."""
         measured = [name for term in self.terms.values() if term.measure for name in term.measure.scores]
         glosses = ["gloss_wer"] if self.system.gloss_term in self.loss.weights else []
         return [*ANSWER_SCORES[self.system.answers], *glosses, *measured, "loss", *self.loss.weights]
 
     def _check_scales(self) -> None:
-        """Refuse a factor of 0 with what to do: whoever writes it wants a part to stand still."""
+        """Raise ValueError for a factor of 0 and suggest model.freeze, which is probably meant."""
         scales = self.train.lr_scale
         for part, factor in scales.items() if isinstance(scales, dict) else ():
             if isinstance(factor, int | float) and factor <= 0:
@@ -243,7 +247,7 @@ class Recipe:
         several = self.corpus.features
         if isinstance(several, list) and not (several and all(several)):
             raise ValueError(f"corpus.features: needs a path or a list of paths, got {several}")
-        if isinstance(several, str) and several.startswith("["):  # YAML reads {split} in a list as a mapping
+        if isinstance(several, str) and several.startswith("["):  # in a list, YAML reads {split} as a mapping
             raise ValueError(f'corpus.features: in a list each path needs quotes, ["a/{{split}}", "b"], got {several}')
         size, crop = self.input.size, self.input.crop
         if size is not None and crop is not None and crop > size:
@@ -262,9 +266,9 @@ class Recipe:
             raise ValueError(f"stage {self.stage} trains model.name={' or '.join(names)}, got {self.model.name}")
 
     def _check_terms(self, system: type[System]) -> None:
-        """Refuse terms that the system cannot compute, and a system without a term that it needs."""
+        """Raise ValueError for terms that the system cannot compute, or if a required term has no weight."""
         weights = self.loss.weights
-        if any(name not in system.terms for name in weights):  # the advice needs every system of the stage
+        if any(name not in system.terms for name in weights):  # the message lists systems of the stage
             mates = [c for _, c in SYSTEMS.loadable() if c.stage == self.stage and c is not system]
             terms_of(system, weights, mates)
         for term in system.required_terms:
@@ -294,7 +298,7 @@ class Recipe:
                     )
 
     def _complete_settings(self, name: str, term: Term) -> None:
-        """Check the settings of a weighed term; where the recipe has none, take defaults, so that it is complete."""
+        """Check the settings of a weighted term, and fill in defaults if the recipe has none."""
         sections = self.loss.sections
         if term.settings is not None:
             sections.setdefault(name, term.settings())
@@ -311,7 +315,7 @@ class Recipe:
                 f"train.select={train.select}: this stage scores {', '.join(sorted(self.dev_scores))}"
                 f"{did_you_mean(train.select.removeprefix('-'), self.dev_scores)}"
             )
-        falling = ("cosine", "onecycle", "exponential", "restarts")  # the other schedules never read min_lr
+        falling = ("cosine", "onecycle", "exponential", "restarts")  # other schedules ignore min_lr
         if train.schedule in falling and train.min_lr > train.lr:
             raise ValueError(
                 f"train.min_lr={train.min_lr}: {train.schedule} falls to it from train.lr={train.lr}; make min_lr at "

@@ -1,7 +1,7 @@
-"""Recipes of earlier run folders in today's form, with the meaning that they had.
+"""Converts recipes of earlier run folders to the current form, without changing their meaning.
 
-In version 0.1 a system's keys were in a section of its name, or of a related system. In a recipe of a user an old key
-is an error that says its new name.
+In version 0.1 a system's keys were in a section with its name, or with the name of a related system. In a user's recipe
+an old key is an error that gives the new name.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["moved_key", "of_today"]
 
 DINOV2 = ("vit", "lora_rank", "lora_alpha", "lora_dropout", "lora_blocks")
 OWN = {"smkd": "smkd", "cnn_ctc": "cnn_ctc", "gaslt": "gaslt", "pgp": "pgp"}
-"""Sections of `model` whose keys are keys of `model` now."""
+"""Old sections of `model` whose keys are now in `model` itself."""
 NEW_NETWORK = ("pgp", "sign2gpt")
-"""Systems whose network has changed, so that no run of version 0.1 can be loaded."""
+"""Systems whose network has changed, so that runs of version 0.1 cannot be loaded."""
 SHARED = (
     *("name", "visual", "visual_weights", "visual_dim", "conv_width", "width", "encoder_layers", "decoder_layers"),
     *("heads", "ffn", "decoder_heads", "dropout", "attention_dropout", "activation", "signcl_tap", "tie_embeddings"),
@@ -26,16 +26,17 @@ SHARED = (
     *("masked_text", "masked_text_trains_encoder", "sign_emb", "max_positions", "sync_norm", "form"),
     *("language_model", "encoder_from", "decoder_from", "adapter", "init_from", "init_parts", "freeze", "chunk"),
 )
-"""Keys that every recipe of version 0.1 wrote into a run folder, whatever the system."""
+"""Keys that version 0.1 wrote into every run folder, for every system."""
 
 
 def of_today(data: dict[str, Any]) -> dict[str, Any]:
-    """The recipe of a run folder in today's form; keys that its system never read go."""
+    """The recipe of a run folder in the current form, without keys that its system never read."""
     return _with_earlier_defaults(_with_flat_model(data))
 
 
 def _with_earlier_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """What a complete recipe without `loss.ctc_reduction` meant: CTC per clip, pretraining kept by the whole loss."""
+    """Set the values implied by a complete recipe without `loss.ctc_reduction`: CTC per clip, selection by total loss
+    in pretraining."""
     loss, train = data.get("loss"), data.get("train")
     if not isinstance(loss, dict) or "weights" not in loss or "ctc_reduction" in loss:
         return data
@@ -55,7 +56,7 @@ def _with_flat_model(data: dict[str, Any]) -> dict[str, Any]:
         return data
     if name in NEW_NETWORK:
         raise ValueError(
-            f"a run of {name} of version 0.1 holds another network than the released one, which {name} is since "
+            f"a run of {name} of version 0.1 has a different network than {name} has since "
             f"version 0.2; train it again: signcl fit recipes/.../{name}.yaml"
         )
     fields = {f.name for f in dataclasses.fields(system_class(name).Config)}
@@ -74,8 +75,8 @@ def _with_flat_model(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def moved_key(where: str, key: str) -> str:
-    """The end of an error about an old key: where its values are now, or nothing."""
+    """The end of an error about an old key, with the new location of its values; empty for other keys."""
     if where != "model." or key not in OWN:
         return ""
     inner = " (of a DINOv2: model.dinov2)" if key == "pgp" else ""
-    return f": since version 0.2 the keys of model.{key} stand in model itself{inner}"
+    return f": since version 0.2 the keys of model.{key} are in model itself{inner}"

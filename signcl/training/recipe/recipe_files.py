@@ -1,4 +1,4 @@
-"""YAML and command line to a recipe and back, with clear answers to what people mistype."""
+"""Reads and writes recipes as YAML and command-line overrides, with clear errors for typos."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def load_recipe(
     run_plugins: bool = False,
     of_run: bool = False,
 ) -> Recipe:
-    """Read a YAML recipe and change values in it.
+    """Read a YAML recipe and apply overrides.
 
     Args:
         path: a YAML file, the name of a shipped recipe such as `synthetic/finetune`, or a run folder.
         overrides: `{"train.epochs": 1}`, or texts such as `train.epochs=1`, with or without leading dashes.
-        run_plugins: import the recipe's `plugins`, which runs their code; only for a recipe that the user has named to
-            be fitted. Without it they must have been imported before (`signcl.load_plugins`, `--plugins`).
-        of_run: the recipe of a run folder: keys of earlier versions are brought to today's form, as they are where a
-            run's card lies beside the recipe.
+        run_plugins: import the recipe's `plugins`, which runs their code; use it only for a recipe that the user wants
+            to fit. Otherwise they must already be imported (`signcl.load_plugins`, `--plugins`).
+        of_run: the recipe belongs to a run folder, so convert keys of earlier versions. This is automatic if a run's
+            card is next to the recipe.
 
     Raises:
         FileNotFoundError: no such recipe.
-        ValueError: not YAML, an unknown key (the nearest known one is named), or a value of the wrong type.
+        ValueError: not YAML, an unknown key (with a suggestion), or a value of the wrong type.
     """
     path = find_recipe(path)
     data = read_yaml(path)
@@ -81,7 +81,7 @@ def load_recipe(
     advice = _without_plugins(plugins)
     try:
         recipe = recipe_from_dict(data)
-        if advice or not of_run:  # a report of a run needs no corpus
+        if advice or not of_run:  # reports on a run work without its corpus
             CORPORA.check_name(recipe.corpus.name)
     except ValueError as error:
         raise ValueError(f"{path}: {advice}{error}") from None
@@ -89,15 +89,15 @@ def load_recipe(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The nested dicts of a recipe file, unchecked.
+    """Read a recipe file as nested dicts, without checks.
 
     Raises:
-        OSError: no such file, or one that cannot be read.
-        ValueError: not YAML, or no mapping.
+        OSError: the file is missing or unreadable.
+        ValueError: not YAML, or not a mapping.
     """
     try:
         data = parse_yaml(read_text(path)) or {}
-    except ValueError as error:  # not UTF-8 is one too
+    except ValueError as error:  # also raised for non-UTF-8 files
         raise ValueError(f"{path} is not a YAML recipe: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys to values, got {type(data).__name__}")
@@ -108,10 +108,10 @@ def put(data: dict[str, Any], override: str, path: str | Path) -> None:
     """Set one value in the nested dicts of a recipe, `key.sub=value` with or without leading dashes.
 
     Args:
-        path: what to call the recipe in a message.
+        path: name of the recipe in messages.
 
     Raises:
-        ValueError: no `=`, or a key under a value.
+        ValueError: no `=`, or a key below a plain value.
     """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals:
@@ -119,15 +119,15 @@ def put(data: dict[str, Any], override: str, path: str | Path) -> None:
     node, last = section_of(data, key, path)
     try:
         node[last] = parse_yaml(value)
-    except ValueError:  # text such as `a: b: c`
+    except ValueError:  # plain text such as `a: b: c`
         node[last] = value
 
 
 def section_of(data: dict[str, Any], key: str, path: str | Path) -> tuple[dict[str, Any], str]:
-    """The section that a dotted key is in, made where it is missing, and the key's name in it.
+    """The section of a dotted key, created if missing, and the key's name in it.
 
     Raises:
-        ValueError: a key under a value.
+        ValueError: a key below a plain value.
     """
     *parents, last = key.split(".")
     for parent in parents:
@@ -138,19 +138,19 @@ def section_of(data: dict[str, Any], key: str, path: str | Path) -> tuple[dict[s
 
 
 def _without_plugins(plugins: Sequence[str]) -> str:
-    """The start of an error about a recipe whose plugins have not been imported: what to do."""
+    """The start of an error for a recipe whose plugins have not been imported, with instructions."""
     missing = [plugin for plugin in plugins if digest_of_loaded(plugin) is None]
     if not missing:
         return ""
     flags = " ".join(f"--plugins {plugin}" for plugin in missing)
     return (
-        f"it needs the plugins {', '.join(missing)}, which are code and are never imported by themselves; if you trust "
+        f"it needs the plugins {', '.join(missing)}, which are code and are never imported automatically; if you trust "
         f"them, add {flags} (in Python: signcl.load_plugins({missing})). Without them: "
     )
 
 
 def recipe_from_dict(data: dict[str, Any]) -> Recipe:
-    """A recipe from nested dicts; unknown keys and wrong types are refused by name."""
+    """Build a recipe from nested dicts; ValueError for unknown keys and wrong types."""
     if isinstance(data.get("loss"), dict):
         data = data | {"loss": _with_sections(data["loss"], _system_named(data.get("model")))}
     return typing.cast(Recipe, _build(Recipe, data, ""))
@@ -161,7 +161,7 @@ def _system_named(model: Any) -> str:
 
 
 def _with_sections(loss: dict[str, Any], system: str) -> dict[str, Any]:
-    """The loss section with the settings of terms that have their own gathered under `sections`."""
+    """The loss section with the terms' own settings moved to `sections`."""
     shared = {key: value for key, value in loss.items() if key in SHARED_KEYS}
     others = {key: value for key, value in loss.items() if key not in SHARED_KEYS}
     if not others:
@@ -177,10 +177,10 @@ def _with_sections(loss: dict[str, Any], system: str) -> dict[str, Any]:
 
 
 def recipe_to_dict(recipe: Any) -> dict[str, Any]:
-    """The complete recipe as plain YAML values."""
+    """Convert a recipe to plain YAML values, complete with defaults."""
     data: dict[str, Any] = _plain(dataclasses.asdict(recipe))
     if isinstance(loss := data.get("loss"), dict):
-        loss |= loss.pop("sections", {})  # a term's settings stand beside the keys of all terms
+        loss |= loss.pop("sections", {})  # terms' settings are written next to the common keys
     return data
 
 
@@ -196,12 +196,12 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
-    """Write the complete recipe, so that `signcl fit` on it repeats the run."""
+    """Write the complete recipe; `signcl fit` on it repeats the run."""
     write_text(Path(path), recipe_text(recipe))
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:
-    """`data` as a value of type `kind`, or a ValueError that names `where`."""
+    """Convert `data` to type `kind`; otherwise raise a ValueError that names `where`."""
     if dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
             raise ValueError(f"{where.rstrip('.')}: a section of keys is needed, got {data!r}")
@@ -245,7 +245,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         try:
             return float(data)
-        except OverflowError:  # an int beyond every bound: the bounds refuse it as it is
+        except OverflowError:  # an int beyond all bounds; the bounds check rejects it
             return data
     if isinstance(data, bool) != (kind is bool) or not isinstance(data, kind):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
@@ -254,7 +254,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
 
 
 def _is_shaped(data: Any, kind: Any) -> bool:
-    """Whether a value has the shape of a member of a union: a list, a mapping, or a single value."""
+    """Whether a value has the shape of a union member: a list, a mapping, or a single value."""
     outer = typing.get_origin(kind) or kind
     if outer in (list, tuple):
         return isinstance(data, list | tuple)
@@ -264,7 +264,7 @@ def _is_shaped(data: Any, kind: Any) -> bool:
 
 
 def _unknown_key(kind: Any, key: Any, data: dict[str, Any], where: str) -> ValueError:
-    """The error about a key that a section does not have."""
+    """The error for a key that a section does not have."""
     fields = {f.name for f in dataclasses.fields(kind)} - {"sections"}
     has = f"{where.rstrip('.') or 'a recipe'}{f' of {_system_named(data)}' if where == 'model.' else ''}"
     hint = moved_key(where, key) or _of_others(where, str(key), data) or _in_section(where, str(key))
@@ -273,7 +273,7 @@ def _unknown_key(kind: Any, key: Any, data: dict[str, Any], where: str) -> Value
 
 
 def _in_section(where: str, key: str) -> str:
-    """The end of an error about `epochs` where `train.epochs` was meant."""
+    """The end of an error for e.g. `epochs`, suggesting `train.epochs`."""
     if where:
         return ""
     kinds = {name: kind for name, kind in hints_of(Recipe).items() if dataclasses.is_dataclass(kind)}
@@ -282,7 +282,7 @@ def _in_section(where: str, key: str) -> str:
 
 
 def _of_others(where: str, key: str, data: dict[str, Any]) -> str:
-    """The end of an error about a key of `model` that other systems have: which."""
+    """The end of an error for a key of `model` that belongs to other systems, with their names."""
     if where != "model.":
         return ""
     having = [name for name, system in SYSTEMS.loadable() if key in {f.name for f in dataclasses.fields(system.Config)}]

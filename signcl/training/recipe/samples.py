@@ -1,4 +1,4 @@
-"""The samples of a split as a recipe wants them."""
+"""The samples of a split, as selected by a recipe."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["recipe_samples"]
 
 
 def recipe_samples(recipe: Recipe, split: str, root: str | Path | None = None) -> list[Sample]:
-    """The samples of a split, `corpus.fraction` of the training split included.
+    """The samples of a split; applies `corpus.fraction` to the training split.
 
     Args:
-        root: the corpus folder, where it is not the recipe's.
+        root: the corpus folder, if not the recipe's.
     """
     return corpus_samples(recipe.corpus, split, root, seed=recipe.train.seed)

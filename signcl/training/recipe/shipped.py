@@ -1,4 +1,4 @@
-"""Recipes by path or by name: those that come with the package, in a checkout or installed, and those of runs."""
+"""Finds recipes by path or name: shipped ones, in a checkout or installed, and those of runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ENDINGS = (".yaml", ".yml")
 
 
 def shipped_recipes() -> Path:
-    """Their folder: one folder inside for each corpus.
+    """The folder of the shipped recipes, with one subfolder per corpus.
 
     Raises:
-        FileNotFoundError: they were not installed.
+        FileNotFoundError: the recipes are not installed.
     """
     package = Path(__file__).parents[2]
     for folder in (package.parent / "recipes", package / "recipes"):
@@ -32,10 +32,10 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a shipped recipe by its name, such as `synthetic/finetune`, with or without `.yaml`.
+    """The file of a shipped recipe, named e.g. `synthetic/finetune`, with or without `.yaml`.
 
     Raises:
-        FileNotFoundError: there is none of that name; the one that was probably meant is named.
+        FileNotFoundError: no recipe of that name; suggests the closest one.
     """
     stem = name.removesuffix(".yaml")
     if stem not in recipe_names():
@@ -46,16 +46,16 @@ def recipe_path(name: str) -> Path:
 
 
 def is_recipe(source: str | Path) -> bool:
-    """Whether a user means a recipe by this, and not a folder or file of another kind: judged by the name alone."""
+    """Whether a name looks like a recipe rather than another kind of folder or file."""
     known = not Path(source).exists() and str(source) in recipe_names()
     return known or Path(source).suffix in ENDINGS
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file that a user means by a path, the name of a shipped recipe, or a run folder (its own recipe).
+    """The recipe file given as a path, the name of a shipped recipe, or a run folder.
 
     Raises:
-        FileNotFoundError: nothing there and no such name, or a folder that is no run; what could be named is named.
+        FileNotFoundError: no such path or name, or a folder that is not a run; suggests alternatives.
     """
     path, name = Path(source), str(source)
     if path.is_file():

@@ -1,0 +1,226 @@
+"""Results of runs as numbers: made and written down, or read back. The scripts of this folder see no difference.
+
+`results` trains what is missing, writes scores and answers into the store of the corpus (`paper.store`), and hands out
+what stands there. `measured` does the same with all that is measured on weights, features or clips. With
+`--from-results` both only read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paper.jobs import Extract, Files, Fit, Place, Result, before, code_of, recipe_of, run_all
+from paper.raw_results import rows_of
+from paper.store import DENSITY, FOUND, SCORES, Answers, Missing, Row, plain
+
+__all__ = ["Missing", "key_of", "measured", "measured_of_corpus", "measured_of_start", "results", "seconds"]
+
+
+def results(arms_of: Mapping[str, Sequence[Fit]], place: Place) -> dict[str, list[Result]]:
+    """The results of arms, by name, a result per seed.
+
+    Raises:
+        Missing: runs that are not among the committed numbers, where nothing is to be made.
+    """
+    wanted = list(dict.fromkeys(job for of_seeds in arms_of.values() for job in of_seeds))
+    if place.store is None:
+        found = run_all(wanted, place)
+    else:
+        keys = {job: key_of(job, place) for job in wanted}
+        if place.store.reading:
+            lost = {key for key in keys.values() if key not in place.store}
+            if lost:
+                raise Missing(f"{len(lost)} of {len({*keys.values()})} runs are not in {place.store.folder}")
+        else:
+            _record(wanted, place)
+        found = {job: _recorded(key, place) for job, key in keys.items()}
+    return {name: [found[job] for job in of_seeds] for name, of_seeds in arms_of.items()}
+
+
+def measured(name: str, result: Result, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
+    """Something that is measured on a run: made and written down, or read back.
+
+    Args:
+        name: of the measurement; with its arguments it is known by this name.
+        make: measures it; numbers, texts, lists and dictionaries, and arrays, which come back as lists.
+        arguments: what it depends on beside the run.
+
+    Raises:
+        Missing: it is not among the committed numbers, where nothing is to be made.
+    """
+    return _kept(name, result.key, result.folder.name, place, make, arguments)
+
+
+def measured_of_start(name: str, job: Fit, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
+    """The same of the run that another starts from, which `results` has made with it."""
+    assert job.start is not None
+    store, key = place.store, key_of(job.start, place) if place.store else ""
+    if store is None:
+        return plain(make())
+    if key not in store:
+        raise Missing(f"the run {key} is not in {store.folder}")
+    return _kept(name, key, store.row(key)["run"], place, make, arguments)
+
+
+def measured_of_corpus(name: str, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
+    """The same of the corpus: margins of its clips, its minimal pairs."""
+    return _kept(name, f"corpus {place.name}", place.corpus_id, place, make, arguments)
+
+
+def _kept(name: str, whose: str, of: str, place: Place, make: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+    if place.store is None:
+        return plain(make())
+    if place.store.reading:
+        return place.store.value(whose, name, arguments)
+    return place.store.keep(whose, of, name, arguments, make())
+
+
+def seconds(found: Sequence[Result]) -> float:
+    """Training time of runs."""
+    return sum(result.card["seconds"] for result in found)
+
+
+# -- what a run is known by -------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=4096)
+def key_of(job: Fit, place: Place) -> str:
+    """The name of a run among the numbers: its recipe's, a number of its content, its seed.
+
+    The content is what the recipe says beside defaults, the corpus by its name, and what the run starts from; not the
+    code, nor where files lie. So a new recipe key, or any change of code, leaves committed numbers in place.
+    """
+    seed = recipe_of(job, place).train.seed
+    content = json.dumps([_content(job, place, seed), place.name], sort_keys=True)
+    return f"{Path(job.recipe).stem}-{hashlib.sha1(content.encode()).hexdigest()[:10]}-seed{seed}"
+
+
+def _content(job: Fit, place: Place, seed: int) -> dict[str, Any]:
+    """A run without its seed; what it starts from has the same, or another that is named."""
+    recipe = recipe_of(job, place)
+    told: dict[str, Any] = _told(recipe)
+    told.pop("out", None)
+    told.pop("logger", None)
+    for section, key in (("corpus", "root"), ("train", "device"), ("train", "seed"), ("model", "init_from")):
+        told.setdefault(section, {}).pop(key, None)  # of machines, or told below
+    if recipe.train.seed != seed:
+        told["seed"] = recipe.train.seed
+    for run, key in ((place.encoder, place.encoder_key), (place.i3d, place.i3d_key)):
+        if run and told["model"].get("visual_weights") == f"pretrained:{run}":
+            told["model"]["visual_weights"] = key
+    if job.start is not None:
+        told["model"]["init_from"] = _content(job.start, place, seed)
+    if isinstance(job.features, Files):
+        told["corpus"]["features"] = job.features.pattern
+    elif job.features is not None:
+        told["corpus"]["features"] = [job.features.tap, _content(job.features.run, place, seed)]
+    return told
+
+
+def _told(section: Any) -> dict[str, Any]:
+    """The values of a recipe's section that are not the default; of settings of a name also the name."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(section):
+        value: Any = getattr(section, field.name)
+        default: Any = field.default
+        if dataclasses.is_dataclass(value):
+            value, default = _told(value), {}
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if isinstance(value, dict):  # settings of terms by their name
+            value = {key: _told(own) if dataclasses.is_dataclass(own) else own for key, own in value.items()}
+        if value != default or field.name == "name":
+            found[field.name] = value
+    return found
+
+
+# -- from a run to its row, and from its row to a result --------------------------------------------------------------
+
+
+def _record(wanted: Sequence[Fit], place: Place) -> None:
+    """Make what is missing; write down every run of these and those that they start from."""
+    assert place.store is not None
+    bare = dataclasses.replace(place, spans=None)  # the corpus's own density; that of other spans is measured beside it
+    run_all(wanted, bare)
+    every: dict[Fit, None] = {}
+
+    def collect(job: Fit | Extract) -> None:
+        for part in before(job):
+            collect(part)
+        if isinstance(job, Fit):
+            every[job] = None
+
+    for job in wanted:
+        collect(job)
+    for job, result in run_all(every, bare).items():
+        place.store.record(*_row(job, result, place))
+
+
+def _row(job: Fit, result: Result, place: Place) -> tuple[Row, Answers]:
+    """What `runs.csv` says of a run, and its answers."""
+    from signcl.evaluation.scoring import read_predictions
+
+    recipe = recipe_of(job, place)
+    scores = json.loads((result.folder / "scores.json").read_text(encoding="utf-8"))
+    row: Row = {"job": key_of(job, place), "recipe": job.recipe, "corpus": place.name, "seed": recipe.train.seed}
+    row["changes"] = shlex.join(change for change in job.changes if not change.startswith("train.seed="))
+    row["start"] = key_of(job.start, place) if job.start else ""
+    row["features"] = _named(job.features, place)
+    for split, before_name in (("test", ""), ("dev", "dev_")):
+        row |= {f"{before_name}{name}": scores.get(split, {}).get(name) for name in SCORES}
+    density = result.density or {}
+    row |= {"sdr_shuffled": density.get("shuffled"), "intra": density.get("intra"), "signs": density.get("measured")}
+    row["sdr_low"], row["sdr_high"] = density.get("interval") or (None, None)
+    nearest = density.get("nearest", {})
+    row |= {"nearest_ratio": nearest.get("ratio"), "d_prime": nearest.get("d_prime")}
+    raw, _ = rows_of(result, place, {}, answers=False)
+    row |= {name: raw[name] for name in ("sdr", "inter", "norm", "map", "one_nn", "hubness", "auc", "with_negative")}
+    row |= {"clips": result.card["clips"]["train"], "parameters": result.card["parameters"]}
+    row |= {"steps": result.card["steps"], "seconds": float(result.card["seconds"]), "run": result.folder.name}
+    row["reader"], row["tokenize"] = result.scored_as()
+    row |= {"content": place.corpus_id, "code": code_of(recipe)}
+    file = result.folder / "predictions.test.tsv"
+    told = zip(*read_predictions(file), strict=True) if file.is_file() else ()
+    return row, {name: (reference, hypothesis) for name, reference, hypothesis in told}
+
+
+def _named(features: Extract | Files | None, place: Place) -> str:
+    if features is None:
+        return ""
+    if isinstance(features, Files):
+        return features.pattern
+    return f"{features.tap} of {key_of(features.run, place) if features.trained else features.run.recipe}"
+
+
+def _recorded(key: str, place: Place) -> Result:
+    """The result of a run from its row."""
+    assert place.store is not None
+    row = place.store.row(key)
+    folder = place.out / row["run"]
+    found = Result(
+        folder,
+        {name: row[name] for name in SCORES if row[name] is not None},
+        None if row["sdr"] is None else {name: row[name] for name in (*DENSITY, *FOUND)},
+        {name: row[name] for name in ("parameters", "steps", "seconds")} | {"clips": {"train": row["clips"]}},
+        key,
+        row,
+        place.store.answers(key),
+    )
+    if place.spans is None:
+        return found
+    spans = place.spans
+
+    def of_spans() -> float:
+        from paper.jobs import density_of_spans
+
+        sdr: float = density_of_spans(folder, spans.replace("{split}", "test"), place.device)["sdr"]
+        return sdr
+
+    return dataclasses.replace(found, density={"sdr": measured("sdr of spans", found, place, of_spans, spans=spans)})

@@ -1,0 +1,125 @@
+"""The committed numbers of paper/: nothing is lost, and nothing of an older run is taken for the new one's."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
+
+from paper import jobs
+from paper.jobs import Extract, Fit, Place
+from paper.measured import key_of, measured, results
+from paper.store import COLUMNS, Missing, Store, plain
+
+
+def row(job: str, run: str, **values) -> dict:
+    return {"job": job, "run": run, "code": "c0de", "seed": 0, "recipe": "a.yaml", **values}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_numbers_come_back_as_they_were_written(tmp_path):
+    store = Store(tmp_path)
+    answers = {"test-1": ("der Wind", 'sagt "ja"\tnein')}
+    store.record(row("a-seed0", "a-1", bleu4=100 / 3, sdr=math.nan, steps=7), answers)
+    told = store.keep("a-seed0", "a-1", "map", {"tap": "features"}, {"method": "t-SNE", "all": np.float32([1 / 3, 2])})
+    store.write()
+    again = Store(tmp_path, reading=True)
+    assert again.row("a-seed0")["bleu4"] == store.row("a-seed0")["bleu4"] == 33.333333, "computed from what is written"
+    assert again.row("a-seed0")["steps"] == 7
+    assert again.row("a-seed0")["wer"] is None
+    assert math.isnan(again.row("a-seed0")["sdr"])
+    assert again.answers("a-seed0") == answers
+    assert again.value("a-seed0", "map", {"tap": "features"}) == told == {"method": "t-SNE", "all": [0.33333334, 2.0]}
+    assert again.codes() == ["c0de"]
+    first = files(tmp_path)
+    Store(tmp_path).write()  # nothing is new
+    store.write()
+    assert files(tmp_path) == first
+    assert first["runs.csv"].decode().splitlines()[0].split(",") == list(COLUMNS)
+    with pytest.raises(Missing, match="the run b-seed0 is not in"):
+        again.row("b-seed0")
+    with pytest.raises(Missing, match='map tap="steps" of a-seed0 is not in'):
+        again.value("a-seed0", "map", {"tap": "steps"})
+    with pytest.raises(TypeError, match="a measurement is made of numbers, texts"):
+        plain(object())
+
+
+def test_two_commands_lose_nothing_of_each_other(tmp_path):
+    one, other = Store(tmp_path), Store(tmp_path)
+    one.record(row("a-seed0", "a-1"), {"t": ("x", "y")})
+    other.record(row("b-seed0", "b-1"), {"t": ("x", "z")})
+    other.keep("a-seed0", "a-1", "sdr", {}, 50.0)
+    one.write()
+    other.write()
+    whole = Store(tmp_path, reading=True)
+    assert {"a-seed0", "b-seed0"} == {job for job in ("a-seed0", "b-seed0", "c-seed0") if job in whole}
+    assert (whole.answers("a-seed0"), whole.answers("b-seed0")) == ({"t": ("x", "y")}, {"t": ("x", "z")})
+    assert whole.value("a-seed0", "sdr", {}) == 50.0
+
+
+def test_what_was_measured_of_an_older_run_is_not_of_the_new_one(tmp_path):
+    store = Store(tmp_path)
+    store.record(row("a-seed0", "a-1"), {"t": ("x", "y")})
+    store.keep("a-seed0", "a-1", "sdr", {}, 50.0)
+    store.write()
+    again = Store(tmp_path)
+    again.record(row("a-seed0", "a-2"), {})
+    again.write()
+    read = Store(tmp_path, reading=True)
+    assert read.answers("a-seed0") == {}
+    with pytest.raises(Missing, match="sdr of a-seed0"):
+        read.value("a-seed0", "sdr", {})
+    again.keep("a-seed0", "a-1", "sdr", {}, 50.0)  # measured by a command that began before
+    again.write()
+    with pytest.raises(Missing, match="sdr of a-seed0"):
+        Store(tmp_path, reading=True).value("a-seed0", "sdr", {})
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("runs.csv", "has no column job, run, code"),
+    ("predictions.tsv.gz", "is damaged"),
+    ("measurements.json.gz", "is damaged"),
+])  # fmt: skip
+def test_damaged_numbers_are_named(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"no such thing\n")
+    with pytest.raises(ValueError, match=f"{name} {said}"):
+        Store(tmp_path)
+
+
+def test_a_job_is_its_content_and_neither_code_nor_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "code_version", lambda *_, **__: "one")
+    place = Place(tmp_path / "a", tmp_path / "corpus", "one", corpus="imu_numbers")
+    first = Fit("imu_numbers/finetune.yaml", ("train.epochs=3",))
+    second = Fit("imu_numbers/finetune-signcl.yaml", start=first)
+    read = Fit("imu_numbers/nslt.yaml", features=Extract(first))
+    keys = [key_of(job.seeded(1), place) for job in (first, second, read)]
+    elsewhere = replace(place, out=tmp_path / "b", root=tmp_path / "c", corpus_id="two", device="cuda")
+    monkeypatch.setattr(jobs, "code_version", lambda *_, **__: "another")
+    key_of.cache_clear()
+    assert [key_of(job.seeded(1), elsewhere) for job in (first, second, read)] == keys
+    store = Store(tmp_path / "numbers", reading=True)
+    assert [key_of(job.seeded(1), replace(elsewhere, store=store)) for job in (first, second, read)] == keys
+    plain_too = Fit("imu_numbers/finetune.yaml", ("train.epochs=3", "loss.mask_rate=0.15"))  # the default
+    assert key_of(plain_too.seeded(1), place) == keys[0]
+    longer = Fit("imu_numbers/finetune.yaml", ("train.epochs=4",))
+    changed = [longer, replace(second, start=longer), replace(read, features=Extract(longer))]
+    others = [key_of(job, place) for job in (*(job.seeded(1) for job in changed), first.seeded(2))]
+    assert len({*keys, *others}) == 7
+    assert key_of(first.seeded(1), replace(place, corpus="another")) not in keys
+    with pytest.raises(Missing, match=f"2 of 2 runs are not in {store.folder}"):
+        results({"arm": [first.seeded(0), first.seeded(1)]}, replace(place, store=store))
+
+
+def test_nothing_is_measured_where_all_comes_from_numbers(tmp_path):
+    store = Store(tmp_path)
+    place = Place(tmp_path, tmp_path, "one", corpus="c", store=store)
+    result = jobs.Result(tmp_path / "a-1", {}, None, {}, "a-seed0")
+    assert measured("sdr", result, place, lambda: 1 / 3, tap="steps") == 0.33333333
+    store.write()
+    read = replace(place, store=Store(tmp_path, reading=True))
+    assert measured("sdr", result, read, lambda: pytest.fail("it measures"), tap="steps") == 0.33333333
