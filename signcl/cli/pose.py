@@ -51,16 +51,30 @@ def add(verbs: Any, words: list[str]) -> None:
     )  # fmt: skip
     command.add_argument("--pose-python", metavar="PATH", help="the Python of an environment that has MediaPipe")
     command.add_argument("--install", action="store_true", help="only create the MediaPipe environment")
+    command.add_argument(
+        "--install-browser", nargs="?", const=True, metavar="FILE.tgz",
+        help="only install MediaPipe Holistic for the pages of `signcl serve`: with npm, or from its package",
+    )  # fmt: skip
     command.epilog = "Exit code 2 if clips have no key points: they are listed, and the others are in the folder."
     add_json(command)
 
 
 def _pose(options: argparse.Namespace) -> int:
     from signcl.data.corpora import load_samples
-    from signcl.data.pose_estimation import clips_in, extract_poses, look_at_poses, make_environment, start_holistic
+    from signcl.data.pose_estimation import (
+        clips_in,
+        extract_poses,
+        install_browser_holistic,
+        look_at_poses,
+        make_environment,
+        start_holistic,
+    )
 
+    if options.install_browser:
+        print(install_browser_holistic(None if options.install_browser is True else options.install_browser))
     if options.install:
         print(make_environment())
+    if options.install or options.install_browser:
         return 0
     if bool(options.clips) == bool(options.corpus):
         raise ValueError("pose needs either CLIPS, or --corpus with --root")

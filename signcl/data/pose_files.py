@@ -8,6 +8,7 @@ not normalised here, and no person is chosen: see `signcl.data.poses`.
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "find_points",
     "is_key_points",
     "is_openpose_folder",
+    "is_pose_head",
     "load_tensors",
     "pose_file_rate",
     "read_points",
@@ -43,6 +45,7 @@ MOST_PEOPLE = 50
 OPENPOSE_PARTS = ("pose_keypoints_2d", "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
 FRAME_NUMBER = re.compile(r"(\d+)_keypoints\.json$")
 NUMBERS = re.compile(r"\d+")
+POSE_VERSIONS = (0.0, 0.1, 0.2)  # of pose-format
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,15 @@ def is_openpose_folder(path: Path) -> bool:
 def is_key_points(path: Path) -> bool:
     """Whether a file or folder can only contain key points or features, by its name."""
     return path.suffix.lower() in KEY_POINT_SUFFIXES or is_openpose_folder(path)
+
+
+def is_pose_head(head: bytes) -> bool:
+    """Whether a file begins as a .pose file does, by its first 16 bytes: a version, a size, named components."""
+    if len(head) < 16:
+        return False
+    version, _, _, _, components, letters = struct.unpack("<f5H", head[:14])
+    known = any(abs(version - one) < 1e-6 for one in POSE_VERSIONS)
+    return known and 1 <= components <= 1000 and 2 <= letters <= 1000 and head[14:16].isalnum()
 
 
 def read_points(path: Path) -> dict[str, RawPoints] | None:

@@ -10,13 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from signcl.data.batch import Sample
-from signcl.data.pose_estimation import Estimator, PoseKind, extract_poses, start_holistic
+from signcl.data.pose_estimation import (
+    Estimated,
+    Estimator,
+    PoseKind,
+    browser_differs,
+    extract_poses,
+    finish,
+    start_holistic,
+)
+from signcl.data.pose_files import read_points
+from signcl.data.pose_layouts import POINT_ORDERS
 from signcl.data.poses import pose_rows
 from signcl.data.progress import say
 from signcl.data.video import Damaged, Frames
 from signcl.training.recipe import InputRecipe
 
-__all__ = ["PoseReader", "with_estimated_poses"]
+__all__ = ["PoseReader", "browser_rows", "with_estimated_poses"]
+
+ALL_POINTS = POINT_ORDERS["mediapipe543"].points
 
 
 @dataclass
@@ -68,12 +80,46 @@ class PoseReader:
         check_known(self.kind)
         how = damaged or recipe.damaged
         found = self.estimator(sample, fps=recipe.fps, damaged=how, frames=frames)
-        for line in found.notes:
-            note(line)
-        lacks, count = found.quality.lacks, len(found.points)
-        if lacks.get("hands", 0) > count / 2:
-            note(f"no hand was found in {lacks['hands']} of {count} frames")
-        return pose_rows(found.raw(sample.name), recipe.pose)
+        return _rows(found, sample.name, recipe, note)
+
+
+def browser_rows(path: Path, kind: PoseKind, recipe: InputRecipe, note: Callable[[str], None]) -> np.ndarray:
+    """Features of a .pose file that a page made of a clip in the browser (`BROWSER_EXTRACTOR`).
+
+    What follows the estimating is done here, as for a video: gaps are filled as in the training.
+
+    Args:
+        path: with 543 points of one person, gaps unfilled.
+        kind: of the training.
+        recipe, note: as of `PoseReader.rows`.
+
+    Raises:
+        ValueError: the training's extractor is not known, or its key points are not compatible with those of the
+            browser; or the file is none of 543 points, or shows nobody.
+    """
+    check_known(kind)
+    assert kind.extractor is not None
+    other = browser_differs(kind.extractor)
+    if other:
+        raise ValueError(
+            f"key points of the browser cannot stand in for those of the training ({other}); send the video, or key "
+            f"points of the training's extractor"
+        )
+    raw = next(iter((read_points(path) or {}).values()), None)
+    if raw is None or raw.scores is None or raw.numbers.shape[1:] != (1, ALL_POINTS, 3):
+        raise ValueError(f"{path}: needs the {ALL_POINTS} points of one person, as the page makes them")
+    points = np.concatenate([raw.numbers[:, 0], raw.scores[:, 0, :, None]], axis=2)
+    return _rows(finish(points, str(path), path.stem, kind.extractor.fill, 0, 0), path.stem, recipe, note)
+
+
+def _rows(found: Estimated, name: str, recipe: InputRecipe, note: Callable[[str], None]) -> np.ndarray:
+    """Features of the key points of a clip, and what is to be said of them."""
+    for line in found.notes:
+        note(line)
+    lacks, count = found.quality.lacks, len(found.points)
+    if lacks.get("hands", 0) > count / 2:
+        note(f"no hand was found in {lacks['hands']} of {count} frames")
+    return pose_rows(found.raw(name), recipe.pose)
 
 
 def check_known(kind: PoseKind) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 from signcl.data.batch import Sample
 from signcl.data.features import is_feature_file, look_at_features
 from signcl.data.loading import collate, load_raw, select
-from signcl.data.pose_estimation import check_kind
+from signcl.data.pose_estimation import PoseKind, check_kind
+from signcl.data.pose_files import pose_file_rate
 from signcl.data.poses import other_layout
 from signcl.data.progress import say
-from signcl.data.video import Damaged, frames_at, probe, resize_frames
+from signcl.data.video import Damaged, frames_at, other_rate, probe, resize_frames
 from signcl.inference.answers import search_of
 from signcl.inference.clips import pick_device
 from signcl.inference.confidence import Judge, Verdict, load_judge
@@ -27,7 +28,17 @@ from signcl.training.recipe import InputRecipe
 from signcl.training.runs import Run, load_run
 from signcl.training.shipped_runs import shipped_path
 
-__all__ = ["Model", "Translation", "input_for", "load_model", "translate", "trust_of", "why_no_confidence"]
+__all__ = [
+    "Model",
+    "Translation",
+    "input_for",
+    "key_point_rate_note",
+    "load_model",
+    "rate_of_training",
+    "translate",
+    "trust_of",
+    "why_no_confidence",
+]
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     recipe = run.recipe.input
     if fps is not None and not 0 < fps <= 1000:
         raise ValueError(f"fps: needs a number above 0 and at most 1000, got {fps}")
-    wanted = fps or recipe.fps or (run.poses and run.poses.fps) or run.card.get("fps")
+    wanted = fps or rate_of_training(recipe, run.poses, run.card)
     if wanted is None or is_feature_file(clip) or not clip.is_file():
         return recipe, ""
     rows = frames_at(clip, wanted)
@@ -119,6 +130,33 @@ def input_for(run: Run, clip: Path, fps: float | None = None) -> tuple[InputReci
     rate = info.fps if info.fps and abs(info.fps - mean) < 0.1 * mean else mean  # frames may be unevenly spaced
     note = f"{clip.name}: {rate:.4g} frames per second, {why}: its {count} frames are resampled to {len(rows)}"
     return replace(recipe, fps=wanted), note
+
+
+def rate_of_training(recipe: InputRecipe, poses: PoseKind | None, card: Mapping[str, Any]) -> float | None:
+    """Frames a second that a run was trained at; None where its clips had no times, or several rates.
+
+    Args:
+        recipe, poses, card: of the run.
+    """
+    rate = recipe.fps or (poses and poses.fps) or card.get("fps")
+    return None if rate is None else float(rate)
+
+
+def key_point_rate_note(run: Run, path: Path) -> str:
+    """What is to be said of a .pose file whose rate is not that of the training; nothing of others.
+
+    A video is brought to the rate by its times. Key points are read as they are, as `evaluate` reads those of a corpus.
+
+    Raises:
+        ValueError: not a readable .pose file.
+    """
+    own, wanted = pose_file_rate(path), rate_of_training(run.recipe.input, run.poses, run.card)
+    if own is None or wanted is None or not other_rate(own, wanted):
+        return ""
+    return (
+        f"{own:.4g} frames a second, the run was trained at {wanted:g}: the key points are read as they are, and the "
+        f"signs in them look faster or slower; extract them at that rate (signcl pose --fps {wanted:g})"
+    )
 
 
 def translate(
@@ -163,7 +201,7 @@ def translate(
         if not isinstance(clip, np.ndarray):
             check_kind(run.poses, [Sample(path.stem, "", features=path) for path in _paths(clip)])
         inputs = select(_frames(clip, recipe, notes.append), recipe)
-    notes += [f"{name}: {note}" for note in _notes(clip, recipe)]
+    notes += [f"{name}: {note}" for note in _notes(clip, run, recipe)]
     for note in notes:
         say(note)
     wants = run.feature_dim
@@ -245,12 +283,13 @@ def _estimated(
     return poses.rows(Sample(name, "", clip=_paths(clip)[0]), recipe, note)
 
 
-def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], recipe: InputRecipe) -> list[str]:
-    """Notes on frames where key points may belong to another person."""
+def _notes(clip: str | Path | np.ndarray | Sequence[str | Path], run: Run, recipe: InputRecipe) -> list[str]:
+    """Notes on key points of another rate, and on frames where they may belong to another person."""
     if isinstance(clip, np.ndarray):
         return []
+    rates = [key_point_rate_note(run, path) for path in _paths(clip)]
     looked = [look_at_features(path, None, recipe.pose)[1] for path in _paths(clip) if is_feature_file(path)]
-    return [note for points in looked if points is not None for note in points.notes]
+    return [*filter(None, rates), *(note for points in looked if points is not None for note in points.notes)]
 
 
 def _paths(clip: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:

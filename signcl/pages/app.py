@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException as AnyHTTPError  # also raised if
 
 from signcl.data.batch import Sample
 from signcl.pages.access import Access
+from signcl.pages.browser_poses import add_browser_poses, key_points_here
 from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.kept_clips import Keeper
@@ -87,6 +88,7 @@ def make_app(site: Site) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _as_json)
     _pages(app, site)
     _run_files(app, site)
+    add_browser_poses(app)
     add_translation(app, site.queue, lambda: site.why_not, site.keeper)
     if site.task is not None:
         _annotation(app, site.task)
@@ -204,6 +206,8 @@ def _pages(app: FastAPI, site: Site) -> None:
         if queue is not None:
             found["queue"] = {"waiting": len(queue), "most": queue.limits.waiting}
             found["model"] = model
+            found["key_points"] = await to_thread.run_sync(key_points_here, queue.run)
+            found["most_frames"] = queue.limits.frames
         if site.run is not None:
             found |= _headline(site.run, site.split)
         return found
@@ -215,7 +219,7 @@ def _model(run: Path) -> dict[str, Any]:
     """Describe the run that translates."""
     recipe = read_recipe(run)
     card = read_card(run)
-    wants = "video" if card.get("feature_dim") is None or card.get("poses") else "features"
+    wants = "video" if card.get("feature_dim") is None else "key points" if card.get("poses") else "features"
     return {"system": recipe.model.name, "corpus": recipe.corpus.name, "wants": wants}
 
 

@@ -22,7 +22,7 @@ from signcl.pages.uploads import Refused
 __all__ = ["ClientLeft", "ClipForm", "receive_clip"]
 
 FIELD = b"clip"
-TEXTS = {b"start", b"stop", b"text", b"signer", b"consent"}
+TEXTS = {b"start", b"stop", b"text", b"signer", b"consent", b"extractor"}
 """Text fields that are read; all others are ignored."""
 LONGEST = 4000  # bytes of a text field
 SECONDS = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")

@@ -130,8 +130,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 started = True
                 own = {name for name, _ in message["headers"]}
-                policy = () if b"content-security-policy" in own else ((b"content-security-policy", NOTHING),)
-                message["headers"] = [*message["headers"], *HEADERS, *policy]
+                ours = (*HEADERS, (b"content-security-policy", NOTHING))
+                message["headers"] = [*message["headers"], *(pair for pair in ours if pair[0] not in own)]
             await send(message)
 
         try:

@@ -57,10 +57,12 @@ class Job:
     def __init__(self, path: Path, name: str, tell: Callable[[Stage], None]) -> None:
         """Args: the file, what its sender calls it, and what is called with each stage (in the queue's thread).
 
-        `part` and `keep` may be set: only this part is read; a clean video of it goes there, and nothing is translated.
+        `part`, `keep` and `extractor` may be set: only this part is read; a clean video of it goes there, and nothing
+        is translated; what its key points were made with.
         """
         self.part: Part | None = None
         self.keep: Path | None = None
+        self.extractor: str | None = None
         self.path, self.name, self.tell = path, name, tell
         self.left: float | None = None
         """When its client left."""
@@ -252,6 +254,7 @@ class _Worker:
             return {"stage": "failed", "error": "the client has left", "status": 422}
         keep = None if job.keep is None else str(job.keep)
         what = {"path": str(job.path), "name": job.name, "part": job.part, "keep": keep}
+        what["extractor"] = job.extractor
         self._send(what | {"limits": asdict(limits)})
         until = time.monotonic() + limits.seconds
         while True:

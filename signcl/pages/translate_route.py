@@ -36,7 +36,12 @@ CLIP = {
     "clip": {
         "type": "string",
         "format": "binary",
-        "description": "a video, or features if the model reads features",
+        "description": "a video; or features or key points (.npy, .npz, .pose) if the model reads them",
+    },
+    "extractor": {
+        "type": "string",
+        "description": "for key points: how they were made, the text of the pose.json that `signcl pose` writes; "
+        "another extractor than in training is refused",
     },
     "start": {"type": "string", "description": "for a video: start of the part to read, in seconds"},
     "stop": {"type": "string", "description": "for a video: end of the part to read, in seconds"},
@@ -158,7 +163,7 @@ class _Translation(Response):
     @contextlib.asynccontextmanager
     async def _stages(self, job: Job, form: ClipForm, receive: Receive) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Queue a clip and yield its stages up to the last; it leaves the queue when its client disconnects."""
-        job.part = form.part()
+        job.part, job.extractor = form.part(), form.texts.get("extractor") or None
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
 
         def tell(stage: dict[str, Any]) -> None:

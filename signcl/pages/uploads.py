@@ -15,13 +15,18 @@ import numpy as np
 
 from signcl.data.batch import Sample, Segment
 from signcl.data.bounds import bounded, check_bounds
+from signcl.data.features import look_at_features
+from signcl.data.json_files import parse_json
 from signcl.data.loading import load_raw
+from signcl.data.pose_estimation import BROWSER_EXTRACTOR, Extractor, check_extractor
+from signcl.data.pose_files import is_pose_head
+from signcl.data.poses import other_layout
 from signcl.data.sections import InputRecipe
 from signcl.data.segments import read_clip
 from signcl.data.video import Frames, clip_rate, frames_at, probe
 from signcl.data.video.tracks import open_video, video_track
-from signcl.inference.estimated_poses import PoseReader
-from signcl.inference.translation import input_for
+from signcl.inference.estimated_poses import PoseReader, browser_rows
+from signcl.inference.translation import input_for, key_point_rate_note
 from signcl.training.runs import Run
 
 __all__ = ["Limits", "Part", "Refused", "kind_of", "read_part_of_upload", "read_upload"]
@@ -33,6 +38,7 @@ MEGABYTE = 1_000_000
 HUNDREDTHS = 100.0  # per second
 USUAL, FASTEST = 25.0, 60.0
 """Frames per second: assumed for a clip that does not record its rate, and the highest rate that is kept."""
+FEATURES = "features or key points (.npy, .npz, .pose)"
 KINDS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
 
 
@@ -79,13 +85,15 @@ class Refused(ValueError):
 
 
 def kind_of(head: bytes) -> str | None:
-    """The kind of a file from its first 16 bytes: video, npy or npz; None for anything else."""
+    """The kind of a file from its first 16 bytes: video, npy, npz or pose; None for anything else."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return "video"
     if head.startswith((b"\x1a\x45\xdf\xa3", b"GIF87a", b"GIF89a")) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return "video"
     if head.startswith(b"\x93NUMPY"):
         return "npy"
+    if is_pose_head(head):
+        return "pose"
     return "npz" if head.startswith(b"PK\x03\x04") else None
 
 
@@ -96,6 +104,7 @@ def read_upload(
     note: Callable[[str], None],
     poses: PoseReader | None = None,
     part: Part | None = None,
+    extractor: str | None = None,
 ) -> np.ndarray:
     """Read the frames or features of an uploaded file.
 
@@ -106,6 +115,7 @@ def read_upload(
         note: called with one line if a clip was resampled, or read although it is damaged.
         poses: for a key-point run: computes key points from videos.
         part: for a video: the only part to read.
+        extractor: for key points: how the sender says they were made, the JSON of a pose.json.
 
     Raises:
         Refused: with the HTTP status and one line for the user.
@@ -114,14 +124,13 @@ def read_upload(
     with path.open("rb") as file:
         kind = kind_of(file.read(16))
     if kind is None:
-        needs = "a .npy or .npz file of features" if wants_features else f"a video ({', '.join(KINDS)})"
+        needs = f"a file of {FEATURES}" if wants_features else f"a video ({', '.join(KINDS)})"
         needs += f" or a video ({', '.join(KINDS)})" if poses is not None else ""
         raise Refused(415, f"this is not a clip: needs {needs}, detected by content, not by name")
     if (kind == "video") == wants_features and not (kind == "video" and poses is not None):
-        needs = "features (.npy, .npz)" if wants_features else f"video ({', '.join(KINDS)})"
-        raise Refused(
-            415, f"the model was trained on {needs}, this file holds {'video' if wants_features else 'arrays'}"
-        )
+        needs = FEATURES if wants_features else f"video ({', '.join(KINDS)})"
+        holds = {"video": "video", "pose": "key points"}.get(kind, "arrays")
+        raise Refused(415, f"the model was trained on {needs}, this file holds {holds}")
     try:
         if kind == "video":
             _measure(path, recipe, limits)
@@ -135,19 +144,76 @@ def read_upload(
                 return poses.rows(sample, recipe, lambda what: note(_without_path(what, path)))
             return load_raw(sample, recipe, lambda what: note(_without_path(what, path)))
         if part is not None:
-            raise Refused(422, "start and stop work only for videos; cut the features before you send them")
+            raise Refused(422, "start and stop are for videos; cut the features or key points before you send them")
+        made_by = None if extractor is None else _extractor(extractor)
         if kind == "npz":
             _unpacked(path, limits)
         named = path.with_suffix(f".{kind}")  # the reader goes by the ending
         path.rename(named)
         try:
-            return load_raw(Sample("clip", "", features=named), recipe)
+            return _features(named, run, limits, note, made_by)
         finally:
             named.rename(path)
     except Refused:
         raise
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise Refused(422, _without_path(str(error), path)) from None
+
+
+def _features(
+    path: Path, run: Run, limits: Limits, note: Callable[[str], None], made_by: Extractor | None
+) -> np.ndarray:
+    """Rows of a file of features or key points, after the checks of `translate`: extractor, layout, rate, signer."""
+    if made_by is not None and made_by.estimator == BROWSER_EXTRACTOR.estimator:
+        return _browser_rows(path, run, limits, note, made_by)
+    check_extractor(run.poses, made_by, str(path))
+    rows = load_raw(Sample("clip", "", features=path), run.recipe.input)
+    _check_size(run, rows)
+    points = look_at_features(path, None, run.recipe.input.pose)[1]
+    if points is not None:
+        if len(rows) > limits.frames:
+            raise Refused(413, f"the clip has {len(rows)} frames, the limit is {limits.frames}")
+        for line in filter(None, (key_point_rate_note(run, path), *points.notes)):
+            note(_without_path(line, path))
+    return rows
+
+
+def _browser_rows(path: Path, run: Run, limits: Limits, note: Callable[[str], None], made_by: Extractor) -> np.ndarray:
+    """Rows of what our page found in the browser, see `browser_rows`."""
+    other = made_by.differs(BROWSER_EXTRACTOR)
+    if other:
+        raise Refused(422, f"key points of another page than this server's ({other}); load the page again")
+    if run.poses is None:
+        raise Refused(422, "the run was not trained on key points of `signcl pose`; send what it was trained on")
+    rows = browser_rows(path, run.poses, run.recipe.input, lambda line: note(_without_path(line, path)))
+    if len(rows) > limits.frames:
+        raise Refused(413, f"the clip has {len(rows)} frames, the limit is {limits.frames}")
+    if line := key_point_rate_note(run, path):
+        note(line)
+    _check_size(run, rows)
+    return rows
+
+
+def _check_size(run: Run, rows: np.ndarray) -> None:
+    """Refuse features of another size, or key points of another layout, than those of the training."""
+    wants, came = run.feature_dim, rows.shape[1]
+    if wants is not None and wants != came:
+        sizes = f"the model was trained on features of size {wants}, these are of size {came}"
+        raise Refused(422, other_layout(wants, came) or sizes)
+
+
+def _extractor(said: str) -> Extractor:
+    """What key points were made with, as a pose.json says it: the whole of it, or its `extractor` alone."""
+    try:
+        content = parse_json(said)
+        inner = content.get("extractor", content) if isinstance(content, dict) else content
+        return Extractor.read(inner, "extractor")
+    except ValueError:
+        raise Refused(
+            422,
+            "extractor: needs the text of a pose.json of `signcl pose`, with estimator, version, settings and fill; "
+            "leave the field out where it is not known",
+        ) from None
 
 
 def read_part_of_upload(path: Path, limits: Limits, part: Part | None) -> tuple[Frames, float]:
@@ -226,6 +292,6 @@ def _unpacked(path: Path, limits: Limits) -> None:
 
 def _without_path(message: str, path: Path) -> str:
     """A reader's message without the path of the upload, which means nothing to the sender."""
-    for place in (str(path), str(path.with_suffix(".npy")), str(path.with_suffix(".npz"))):
+    for place in (*(str(path.with_suffix(ending)) for ending in (".npy", ".npz", ".pose")), str(path)):
         message = message.replace(f"{place}: ", "").replace(place, "the file")
     return message.replace("; copy it again or take it out of the corpus", "; send it again")

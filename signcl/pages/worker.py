@@ -52,7 +52,7 @@ def work(pipe: Connection, task: Work) -> None:
     """Load the model, then translate one clip after another until the pipe closes.
 
     Messages out: {"stage": "ready"} or {"stage": "unfit", "error"} once, then the stages of each clip, the last one
-    `done` or `failed`. Messages in: {"path", "name", "limits", "part", "keep"}, see `job_queue.Job`.
+    `done` or `failed`. Messages in: {"path", "name", "limits", "part", "keep", "extractor"}, see `job_queue.Job`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the server handles it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -67,7 +67,7 @@ def work(pipe: Connection, task: Work) -> None:
         try:
             model.poses.check()
         except (ValueError, OSError) as error:
-            say(f"videos cannot be translated here, features can: {error}")
+            say(f"videos cannot be translated here, key points can: {error}")
     with contextlib.suppress(EOFError, OSError):
         with contextlib.suppress(AttributeError):  # Windows has none
             os.nice(POLITE)
@@ -104,7 +104,7 @@ def _stages(model: Model, job: dict[str, Any], limits: Limits) -> Iterator[dict[
             yield {"stage": "done", "clip": name, "frames": len(frames), "fps": round(fps, 3)}
             return
         notes: list[str] = []
-        raw = read_upload(path, model.run, limits, notes.append, model.poses, part)
+        raw = read_upload(path, model.run, limits, notes.append, model.poses, part, job["extractor"])
         yield {"stage": "translating", "frames": len(raw), "strip": clip_strip(raw)}
         found = translate(model, raw, alternatives=ALTERNATIVES)
         why_not = why_no_confidence(model).replace(str(model.run.folder), model.run.folder.name)

@@ -4,6 +4,13 @@
 which extractor made its files (`folder_extractor`), and a run trained on them remembers it.
 """
 
+from signcl.data.pose_estimation.browser_holistic import (
+    BROWSER_EXTRACTOR,
+    INSTALL_BROWSER,
+    browser_differs,
+    find_browser_holistic,
+    install_browser_holistic,
+)
 from signcl.data.pose_estimation.pose_environment import environment_folder, make_environment
 from signcl.data.pose_estimation.pose_estimator import Extractor, PoseProcess, start_holistic
 from signcl.data.pose_estimation.pose_folder import (
@@ -13,24 +20,32 @@ from signcl.data.pose_estimation.pose_folder import (
     folder_extractor,
     look_at_poses,
 )
-from signcl.data.pose_estimation.pose_kind import PoseKind, check_kind, kind_of
-from signcl.data.pose_estimation.pose_of_clip import Estimated, Estimator, estimate
+from signcl.data.pose_estimation.pose_kind import PoseKind, check_extractor, check_kind, kind_of
+from signcl.data.pose_estimation.pose_of_clip import Estimated, Estimator, estimate, finish, pose_bytes
 
 __all__ = [
+    "BROWSER_EXTRACTOR",
+    "INSTALL_BROWSER",
     "Estimated",
     "Estimator",
     "Extractor",
     "PoseKind",
     "PoseProcess",
     "PoseReport",
+    "browser_differs",
+    "check_extractor",
     "check_kind",
     "clips_in",
     "environment_folder",
     "estimate",
     "extract_poses",
+    "find_browser_holistic",
+    "finish",
     "folder_extractor",
+    "install_browser_holistic",
     "kind_of",
     "look_at_poses",
     "make_environment",
+    "pose_bytes",
     "start_holistic",
 ]

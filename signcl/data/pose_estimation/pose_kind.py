@@ -15,7 +15,7 @@ from signcl.data.pose_files import is_key_points, pose_file_rate
 from signcl.data.pose_layouts import layout_of
 from signcl.data.video import other_rate
 
-__all__ = ["PoseKind", "check_kind", "kind_of"]
+__all__ = ["PoseKind", "check_extractor", "check_kind", "kind_of"]
 
 LOOKED_AT = 20  # files whose rate is read
 
@@ -96,12 +96,28 @@ def check_kind(trained: PoseKind | None, samples: Sequence[Sample]) -> None:
     if trained is None or trained.extractor is None:
         return
     for extractor, file in _extractors(_key_point_files(samples)).items():
-        other = "" if extractor is None else extractor.differs(trained.extractor)
-        if other:
-            raise ValueError(
-                f"{file}: key points of another extractor than those of the training ({other}); extract them with "
-                f"that of the training: signcl pose"
-            )
+        check_extractor(trained, extractor, str(file))
+
+
+def check_extractor(trained: PoseKind | None, extractor: Extractor | None, where: str) -> None:
+    """Refuse key points of another extractor than that of the training, as far as both are known.
+
+    Args:
+        trained: the key points of the training.
+        extractor: what made those that are given.
+        where: their file, for the message.
+
+    Raises:
+        ValueError: names both.
+    """
+    if trained is None or trained.extractor is None or extractor is None:
+        return
+    other = extractor.differs(trained.extractor)
+    if other:
+        raise ValueError(
+            f"{where}: key points of another extractor than those of the training ({other}); extract them with that "
+            f"of the training: signcl pose"
+        )
 
 
 def _key_point_files(samples: Iterable[Sample]) -> set[Path]:

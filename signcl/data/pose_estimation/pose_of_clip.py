@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from signcl.data.poses import PoseReading, filled, signer_points
 from signcl.data.segments import read_clip_into
 from signcl.data.video import Damaged, Frames, clip_rate
 
-__all__ = ["FILL", "Estimated", "Estimator", "estimate", "write_pose"]
+__all__ = ["FILL", "Estimated", "Estimator", "estimate", "finish", "pose_bytes", "write_pose"]
 
 FILL = 5
 """Frames of a gap that is filled: 0.2 s at 25 frames a second, about as long as a hand is lost to motion blur."""
@@ -88,14 +89,31 @@ def estimate(
         if frames is None:
             frames = _read(sample, fps, damaged, notes.append, stack)
         points = process.points(frames)
-        count, height, width = frames.shape[:3]
+        height, width = frames.shape[1:3]
         del frames
+    return finish(points, str(sample.clip or sample.name), sample.name, fill, height, width, notes)
+
+
+def finish(
+    points: np.ndarray, where: str, name: str, fill: int, height: int, width: int, notes: Sequence[str] = ()
+) -> Estimated:
+    """What follows the estimating, whoever estimated: the points are measured, and short gaps filled.
+
+    Args:
+        points: x, y and depth in pixels, confidence. [T, 543, 4] float32
+        where: the clip, for messages.
+        name: the clip, for the report.
+        fill: gaps of at most so many frames are filled.
+        notes: what is to be said of the clip already.
+
+    Raises:
+        ValueError: nobody is in it.
+    """
     if not points[:, slice(*PARTS["body"]), 3].any():
-        raise ValueError(f"{sample.clip or sample.name}: no person was found in any of its {count} frames")
-    found = Estimated(points, _NOTHING, {}, (), height, width)
-    clip = signer_points(found.raw(str(sample.clip or sample.name)), PoseReading())
+        raise ValueError(f"{where}: no person was found in any of its {len(points)} frames")
+    clip = signer_points(Estimated(points, _NOTHING, {}, (), height, width).raw(where), PoseReading())
     points, again = _fill(points, fill)
-    return Estimated(points, pose_quality(clip, sample.name), again, (*notes, *clip.notes), height, width)
+    return Estimated(points, pose_quality(clip, name), again, (*notes, *clip.notes), height, width)
 
 
 _NOTHING = PoseQuality("", "", 0, {}, False, False)
@@ -207,6 +225,20 @@ def write_pose(path: Path, found: Estimated, fps: float | None) -> None:
     Raises:
         ValueError: pose-format is not installed.
     """
+    content = pose_bytes(found.points, found.height, found.width, fps or SOME_RATE)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def pose_bytes(points: np.ndarray, height: int, width: int, fps: float) -> bytes:
+    """The content of a .pose file of one person.
+
+    Args:
+        points: x, y and depth in pixels, confidence (0: not found). [T, 543, 4] float32
+
+    Raises:
+        ValueError: pose-format is not installed.
+    """
     try:
         from pose_format import Pose
         from pose_format.numpy.pose_body import NumPyPoseBody
@@ -223,12 +255,12 @@ def write_pose(path: Path, found: Estimated, fps: float | None) -> None:
         ("RIGHT_HAND_LANDMARKS", ["WRIST", *FINGERS], hand.edges, (0, 0, 255)),
     )
     components = [PoseHeaderComponent(name, names, list(limbs), [c], "XYZC") for name, names, limbs, c in parts]
-    points = found.points[:, None]  # one person
+    points = points[:, None]  # one person
     unseen = np.repeat(points[..., 3:] == 0, 3, axis=3)
-    body = NumPyPoseBody(fps or SOME_RATE, np.ma.masked_array(points[..., :3], unseen), points[..., 3])
-    size = PoseHeaderDimensions(found.width, found.height, 0)
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        Pose(PoseHeader(0.2, size, components), body).write(file)
+    body = NumPyPoseBody(fps, np.ma.masked_array(points[..., :3], unseen), points[..., 3])
+    file = io.BytesIO()
+    Pose(PoseHeader(0.2, PoseHeaderDimensions(width, height, 0), components), body).write(file)
+    return file.getvalue()
 
 
 def rate_of(sample: Sample, fps: float | None) -> float | None:

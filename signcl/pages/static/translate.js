@@ -30,11 +30,13 @@
     $("ways").hidden = true;
     return problem(say("translate.cannot", { why: site.why_not }));
   }
-  const video = site.model.wants === "video";
+  const takes = { video: "translate.takes_video", "key points": "translate.takes_key_points", features: "translate.takes_features" };
+  const video = site.model.wants !== "features";
   $("kind").textContent = `signcl serve · ${site.run} · ${site.model.system} · ${site.model.corpus}`;
   $("about").textContent = say(site.keeps ? "translate.about_keeping" : "translate.about");
-  $("limits").textContent = say(video ? "translate.takes_video" : "translate.takes_features", { most });
+  $("limits").textContent = say(takes[site.model.wants], { most });
   $("camera").hidden = !video;
+  const local = onDevice({ about: site.key_points, most: site.most_frames, make, button });
 
   const named = (said) => {
     if (said.stage === "waiting") return said.place === 1 ? say("translate.next") : say("translate.waiting", { count: said.place - 1 });
@@ -73,6 +75,8 @@
   };
   const playback = (shown, picture) => {
     const { file, part, left } = shown;
+    const cut = button(say("translate.cut"), () => { problem(""); camera.review(file); }, "quiet");
+    if (shown.note) return left.append(cut); // the clip is there already, with its skeleton
     const strip = () => {
       if (!picture) return left.remove();
       left.replaceChildren(Object.assign(make("img"), { src: picture, alt: say("translate.strip", { name: file.name }) }));
@@ -84,7 +88,7 @@
     player.setAttribute("aria-label", say("translate.playback", { name: file.name }));
     player.addEventListener("error", () => { URL.revokeObjectURL(source); strip(); }); // a format that the browser cannot play
     player.src = part ? `${source}#t=${part.start},${part.stop}` : source;
-    left.replaceChildren(player, button(say("translate.cut"), () => { problem(""); camera.review(file); }, "quiet"));
+    left.replaceChildren(player, cut);
   };
   const sure = (said) => {
     if (said.confidence === null) return make("p", "note", say("translate.no_confidence", { why: said.why_no_confidence ?? "–" }));
@@ -109,7 +113,8 @@
     right.append(sure(said));
     if (said.nearest) right.append(make("p", "note", say("translate.nearest", { text: said.nearest })));
     for (const note of said.notes ?? []) right.append(make("p", "note", note));
-    const text = site.keeps && video ? keeping(shown, said.text) : null;
+    if (shown.note) right.append(make("p", "note", shown.note));
+    const text = site.keeps && video && !shown.note ? keeping(shown, said.text) : null;
     if (said.alternatives.length) {
       const list = make("ol", "others");
       list.append(...said.alternatives.map(({ text: other, probability }) => {
@@ -172,9 +177,15 @@
   // -- sending ------------------------------------------------------------------------------------------------------
   const send = (file, part = null) => {
     problem("");
-    if (file.size > site.max_upload) return problem(say("translate.too_large", { name: file.name, size: megabytes(file.size, 1), most }));
+    const here = local.takes(file);
+    if (!here && file.size > site.max_upload) return problem(say("translate.too_large", { name: file.name, size: megabytes(file.size, 1), most }));
     if (!file.size) return problem(say("translate.empty", { name: file.name }));
     const shown = card(file, part);
+    if (!here) return upload(shown, form(file, part));
+    local.find(shown).then((found) => { if (found) upload(shown, form(found.file, null, found.texts)); });
+  };
+  const upload = (shown, fields) => {
+    shown.stage.textContent = say("translate.uploading");
     const fail = (text) => {
       shown.track.remove();
       shown.stage.textContent = say("translate.failed");
@@ -218,7 +229,7 @@
     });
     request.addEventListener("error", () => { if (!ended) fail(say("no_server")); });
     request.open("POST", "/api/translate?progress=true");
-    request.send(form(file, part));
+    request.send(fields);
   };
   const camera = recording({ done: send, problem });
   $("file").addEventListener("change", () => {
