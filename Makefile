@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test docs paper check clean
+.PHONY: demo test test-all docs paper check clean
 
 # The demo needs only this; the tests add linters, the browser driver and the optional parts.
 $(VENV)/ready-demo: pyproject.toml constraints.txt
@@ -27,6 +27,9 @@ test: $(VENV)/ready  ## linters, types and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy signcl
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-all: $(VENV)/ready  ## the suite with the tests that are marked slow; before a release, and every night on a hosted runner
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --slow
 
 docs: $(VENV)/ready  ## build the documentation site in build/docs; fails on broken links
 	@[ $(VENV)/docs -nt $(VENV)/ready ] || \

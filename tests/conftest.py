@@ -21,6 +21,11 @@ os.fsync = lambda handle: None
 TESTS = Path(__file__).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--slow`: run the tests that are marked slow too."""
+    parser.addoption("--slow", action="store_true", help="also run the tests that are marked slow (make test-all)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One thread for tensors; two workers compile the tests from both ends, and read the other's half."""
     if config.getoption("numprocesses", None):
@@ -78,7 +83,12 @@ LONG = (
 """The slowest test files, slowest first, so that two workers that take complete files finish at the same time."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the slow files first, in a fixed order that does not depend on the collection order."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the slow files first, in a fixed order that does not depend on the collection order; skip slow tests."""
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), item.path))
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="slow: `make test-all` or `pytest --slow` runs it")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(skip)

@@ -131,6 +131,7 @@ def test_wrong_settings_are_named():
         audit_pairs(np.zeros(3), np.array([2]), np.array([1.0]))
 
 
+@pytest.mark.slow
 def test_phoenix_train_pairs_what_the_paper_hopes(real_data):
     samples = phoenix_states.samples(real_data / "phoenix14t-alignments", "train")
     paper, sparse = run_audit(samples, rules=["paper"], strides=[1, 4])

@@ -72,6 +72,7 @@ def mistake(capsys, *words: str) -> str:
     return last
 
 
+@pytest.mark.slow
 def test_from_corpus_to_report(corpus, run, capsys):
     assert main(["corpus", "check", str(corpus)]) == 0
     assert main(["corpus", "stats", str(corpus), "--json"]) == 0

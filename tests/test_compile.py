@@ -12,6 +12,7 @@ from signcl.training.loop import Loop
 
 
 @pytest.mark.parametrize("case", [Case("nslt2018")], ids=str)
+@pytest.mark.slow
 def test_torch_compile_gives_the_same(case, corpora, tmp_path):
     recipe = recipe_of(case, corpora, tmp_path / "run")
     model, material = built(recipe)

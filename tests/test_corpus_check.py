@@ -251,6 +251,7 @@ def test_stats_of_a_broken_or_missing_corpus_say_so(healthy, tmp_path_factory):
         corpus_stats(healthy)
 
 
+@pytest.mark.slow
 def test_stats_of_phoenix_and_csl_are_the_published_ones(tmp_path, real_data):
     """Numbers of the two corpora counted elsewhere: sizes, vocabularies, singletons, repeated sentences, margins."""
     import csv

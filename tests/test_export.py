@@ -52,6 +52,7 @@ def without_signcl(folder, *clips):
     return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_an_onnx_export_answers_as_its_run_does_without_signcl(runs, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert main(["export", str(runs["slt"]), "--onnx", "-o", str(tmp_path / "out"), "--json"]) == 0
@@ -70,6 +71,7 @@ def test_an_onnx_export_answers_as_its_run_does_without_signcl(runs, tmp_path, c
     assert spec["classes"][:2] == ["<blank>", "<unk>"]
 
 
+@pytest.mark.slow
 def test_a_torch_export_of_pixels_answers_as_its_run_does(runs, tmp_path):
     found = export(runs["classifier"], tmp_path, "torch")
     assert set(found.programs) == {"visual", "encoder"}

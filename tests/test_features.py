@@ -147,6 +147,7 @@ def total(store_and_name):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.slow
 def test_an_open_store_works_in_worker_processes(tmp_path, method):
     store = write_store(tmp_path / "s", clips(4), shard_samples=2)
     here = [total((store, name)) for name in store.names]  # opens the maps in this process first

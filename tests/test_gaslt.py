@@ -233,6 +233,7 @@ def recipe(corpus, out, *, model=None, weights=None, **train):
 
 
 @pytest.mark.parametrize("form", ["fixed", "as_released"])
+@pytest.mark.slow
 def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(form, tmp_path):
     four = write_corpus(tmp_path / "four", {"train": 4, "dev": 1})
     header, *rows = (four / "train.tsv").read_text().splitlines()

@@ -97,7 +97,7 @@ def test_the_card_says_what_the_run_is(pushed, hub):  # noqa: F811
     assert {r["dataset"]["split"] for r in results} == {"dev", "test"}
     bleu4 = next(m for r in results for m in r["metrics"] if m["name"] == "BLEU-4")
     assert "tok:none" in bleu4["args"]["signature"]
-    for text in ("trained for 2 steps only", "Licence of the data: CC BY 4.0", "signcl translate org/tiny features.npy",
+    for text in ("trained for only 2 steps", "Licence of the data: CC BY 4.0", "signcl translate org/tiny features.npy",
                  "`nrefs:1|case:mixed", "Do not use it where", 'signcl.load_model("org/tiny")'):  # fmt: skip
         assert text in card, text
 

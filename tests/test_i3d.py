@@ -266,6 +266,7 @@ def test_features_in_place_of_pixels_are_refused():
         I3D(**TINY).encode_clips(batch)
 
 
+@pytest.mark.slow
 def test_four_clips_are_learned_by_heart_end_to_end_from_frames(tmp_path):
     corpora = {True: write_corpus(tmp_path / "corpus", pixels=True), False: tmp_path}
     case = next(c for c in CASES if str(c) == "slt-i3d")

@@ -256,7 +256,7 @@ def test_a_clip_is_uploaded_and_a_broken_one_is_answered(place, tmp_path, served
     assert page.inner_text(".result .problem").startswith("cut.mp4: ")
     page.set_input_files("#file", str(tmp_path / "huge.mp4"))
     page.wait_for_selector("#problem:not([hidden])")
-    assert "at most 64 MB" in page.inner_text("#problem")
+    assert "the limit is 64 MB" in page.inner_text("#problem")
     page.set_input_files("#file", str(tmp_path / "empty.mp4"))
     page.wait_for_function("() => document.getElementById('problem').textContent.includes('is empty')")
 

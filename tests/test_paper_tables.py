@@ -388,6 +388,7 @@ def test_halves_of_a_training_are_counted_in_its_epochs(tmp_path, place):
     assert synthetic[findings.TOKENS].start.recipe == "synthetic/vlp-token.yaml"
 
 
+@pytest.mark.slow
 def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
     small = {"clips": 40, "signs": 16, "sign_frames": 6, "transition_frames": 1, "noise": 0.0}
     preset = settings.Preset("tiny", small | {"size": 48}, surface_steps=1, encoder=small | {"seed": 1})

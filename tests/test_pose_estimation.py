@@ -484,6 +484,7 @@ def mediapipe():
         pytest.skip("MediaPipe's environment is not there; `signcl pose --install` makes it (about 400 MB)")
 
 
+@pytest.mark.slow
 def test_a_real_clip_has_the_points_that_mediapipe_found_in_it_before(mediapipe, real_data, tmp_path, capsys):
     video = real_data / "sample-videos" / "signer0_sample1000_color.mp4"
     assert main(["pose", str(video), "-o", str(tmp_path), "--pose-python", str(mediapipe), "--look", "1"]) == 0

@@ -54,7 +54,6 @@ if fabric.global_rank == 0:
 """
 
 
-@pytest.mark.slow
 def test_gradients_over_two_ranks_are_those_of_one_batch(tmp_path):
     found = tmp_path / "gradients.pt"
     run_on_ranks(SCRIPT, found)
@@ -120,6 +119,7 @@ def assert_same(state, expected):
             torch.testing.assert_close(state["optimizer"]["state"][number][name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one_big_batch_whole_or_sharded(corpora, tmp_path):
     """Ranks hold other numbers of clips, tokens and glosses, in accumulated batches of unequal size."""
     all_clips, shares = [[[0, 1, 2, 3, 4, 5]]], [[[0], [1, 2]], [[3, 4], [5]]]

@@ -465,6 +465,7 @@ def test_the_report_shows_files_beside_a_run(run, tmp_path, capsys):
 # -- real outputs ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_released_csl_daily_outputs_and_why_their_numbers_differ(real_data, capsys):
     theirs, truth = real_data / "signcl-csl-outputs", real_data / "annotations"
     words = [theirs / "tmp_pres_test.txt", truth / "csl-daily.test.tsv.gz", "--train", truth / "csl-daily.train.tsv.gz"]

@@ -270,7 +270,8 @@ def test_a_signal_ends_it_at_once_with_clients_in_every_stage(files, clip, large
         busy[0].hears('"reading"')
         os.kill(server.process.pid, way)
         server.process.join(60)
-        assert server.process.exitcode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[way]
+        code = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[way]
+        assert server.process.exitcode == code, server.said
         assert "Traceback" not in "".join(server.said)
     assert worked
     assert until(lambda: not list(tmp_path.glob("signcl-serve-*"))), "the worker of a killed server cleans up"

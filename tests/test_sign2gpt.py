@@ -354,6 +354,7 @@ def recipe(corpus, out, name="sign2gpt", *, model=None, lm=None, pgp=None, text=
     })  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pretraining_finds_the_words_and_translation_starts_from_it_and_is_learned_by_heart(corpus, tmp_path):
     first = fit(recipe(corpus, tmp_path / "pgp", "pgp", epochs=40, evaluate_every=40), progress=False)
     scores = evaluate(first, "dev", bootstrap=0, progress=False)

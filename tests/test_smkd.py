@@ -194,6 +194,7 @@ def test_distillation_of_what_cannot_be_is_refused():
 
 
 @BOTH
+@pytest.mark.slow
 def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(name, corpora, tmp_path):
     header, *rows = (corpora[False] / "train.tsv").read_text().splitlines()
     four = tmp_path / "four"

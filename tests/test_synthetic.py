@@ -349,6 +349,7 @@ def test_what_is_made_says_what_it_is(tiny):
     assert not {sample.signer for sample in samples(tiny, "train")} & set(about["unseen_signers"])
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_corpus(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(making, "FEW", 0)  # so few clips are usually drawn in this process
     make_corpus(tmp_path / "corpus", TINY, progress=False, workers=2)

@@ -229,7 +229,7 @@ def test_a_cell_of_a_notebook_may_run_again_but_another_function_may_not_take_th
     cell(1)
     second = cell(2)
     assert TERMS["smooth"].function is second
-    with pytest.raises(ValueError, match=r"there is a loss term 'smooth' already \(.*test_terms\.py\)"):
+    with pytest.raises(ValueError, match=r"there is already a loss term 'smooth' \(.*test_terms\.py\)"):
         register_term("smooth")(zero)
 
 

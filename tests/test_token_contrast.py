@@ -159,7 +159,6 @@ if fabric.global_rank == 0:
 """
 
 
-@pytest.mark.slow
 def test_gradients_over_two_ranks_of_other_lengths_are_those_of_one_batch(tmp_path):
     found, given = tmp_path / "gradients.pt", tmp_path / "data.pt"
     torch.manual_seed(1)

@@ -249,6 +249,7 @@ def phoenix(real_data: Path, root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_phoenix_is_trimmed_by_the_command(real_data, tmp_path, capsys):
     root = phoenix(real_data, tmp_path / "phoenix")
     texts = [s.text for split in ("train", "dev", "test") for s in load_samples("phoenix14t", root, split)]
@@ -273,6 +274,7 @@ def test_phoenix_is_trimmed_by_the_command(real_data, tmp_path, capsys):
     assert set(found["segmented_otherwise"].values()) == {0}
 
 
+@pytest.mark.slow
 def test_csl_daily_loses_the_characters_that_a_foreign_vocabulary_lacks(real_data, tmp_path, capsys):
     # The released CSL-Daily vocabulary loses 7.75 % of the test characters; here one of 300 sentences.
     root = real_data / "annotations"

@@ -146,7 +146,7 @@ def test_a_clip_is_kept_only_with_consent_and_where_a_folder_is_given(site, clie
     ("content", "status", "match"),
     [
         (b"", 422, "the file is empty"),
-        (b"name\ttext\n", 415, "not a clip: a video"),
+        (b"name\ttext\n", 415, "not a clip: needs a video"),
         (b"\x93NUMPY\x01\x00", 415, "trained on video"),
         (b"PK\x03\x04" + bytes(30), 415, "trained on video"),
         (b"GIF89a", 422, "not a readable video"),

@@ -52,7 +52,7 @@ class ClipForm:
         if start is None and stop is None:
             return None
         if stop is not None and stop <= (start or 0.0):
-            raise Refused(422, f"start must lie before stop, got {start or 0.0:g} and {stop:g} seconds")
+            raise Refused(422, f"start must be before stop, got {start or 0.0:g} and {stop:g} seconds")
         return start or 0.0, stop
 
     def _seconds(self, name: str) -> float | None:

@@ -223,6 +223,7 @@ class _Worker:
 
     def __init__(self, task: Work) -> None:
         context = _context(task.run)
+        self._ending = threading.Lock()
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, task), daemon=True, name="signcl translation")
         self.process.start()
@@ -281,10 +282,11 @@ class _Worker:
                 )
 
     def kill(self) -> None:
-        """At once."""
-        self.process.kill()
-        self.process.join(5)
-        self.pipe.close()
+        """End it at once. Safe in several threads: the queue and the end of the server may both call it."""
+        with self._ending:
+            self.process.kill()
+            self.process.join(5)
+            self.pipe.close()  # two threads within it would close the same number twice, an OSError in the second
 
     def _send(self, message: Stage) -> None:
         try:
