@@ -191,7 +191,7 @@ def test_key_points_of_another_extractor_are_refused_as_the_command_does(pose_ru
          "mediapipe-holistic 0.10.9, where the browser goes with mediapipe-holistic 0.10.21 only"),
         ({"extractor": replace(EXTRACTOR, settings={**EXTRACTOR.settings, "model_complexity": 2}).described()},
          "model_complexity 1 against 2"),
-        ({"extractor": None}, "the run does not know"),
+        ({"extractor": None}, "the run does not record"),
     ):  # fmt: skip
         assert expected in refused(sent, load_run(other_card(**said)), extractor=OURS)[1]
     assert "was not trained on key points" in refused(sent, load_run("demo:poses"), extractor=OURS)[1]

@@ -29,6 +29,7 @@ def test_torch_compile_gives_the_same(case, corpora, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gfslt", "vlp", "slt"])
+@pytest.mark.slow
 def test_a_compiled_run_compiles_each_kind_of_layer_once(name, corpora, tmp_path, monkeypatch):
     # Compiling whole models did not end in nine minutes. Here capture alone is tested; code generation is torch's own.
     monkeypatch.setattr(repeated_layers, "BACKEND", "eager")

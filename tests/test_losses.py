@@ -606,6 +606,7 @@ def test_a_few_steps_part_the_signs():
         ({"variant": "released"}, "eager"),
     ],
 )
+@pytest.mark.slow
 def test_torch_compile_gives_the_same(options, backend):
     # One backend traces the backward as well; for the others it is shown that nothing breaks the graph.
     x = clips(2, 20, 8)

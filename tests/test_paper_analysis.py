@@ -70,6 +70,7 @@ def rows_of(arguments: list[str], name: str) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@pytest.mark.slow
 def test_table_9_has_errors_of_words_and_of_boundaries(arguments):
     table9.main(arguments)
     head, *rows = rows_of(arguments, "table9")
@@ -88,6 +89,7 @@ def test_table_9_has_errors_of_words_and_of_boundaries(arguments):
     assert (results(arguments) / "table9.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_figure_3_and_table_10_stand_on_the_same_runs(arguments, capsys):
     figure3.main(
         [*arguments[: arguments.index("--changes")], "--no-translation", *arguments[arguments.index("--changes") :]]

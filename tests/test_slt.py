@@ -205,6 +205,7 @@ def test_signcl_reaches_the_frame_encoder_at_every_tap(tap, corpus, tmp_path):
     assert (later > 0) == (tap == "layer1")
 
 
+@pytest.mark.slow
 def test_four_clips_are_learned_by_heart_and_a_loaded_run_says_the_same(tmp_path):
     four = write_corpus(tmp_path / "four", {"train": 4, "dev": 1})
     header, *rows = (four / "train.tsv").read_text().splitlines()

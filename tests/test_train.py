@@ -128,7 +128,7 @@ def test_pretrained_weights_reach_the_finetuning(corpus, tmp_path):
         fit(recipe(corpus, tmp_path / "x", model={"init_from": str(first), "width": 64}), progress=False)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune", "recognise"])
+@pytest.mark.parametrize("stage", [pytest.param("pretrain", marks=pytest.mark.slow), "finetune", "recognise"])
 def test_killed_and_resumed_equals_unbroken(stage, corpus, tmp_path):
     """Train two epochs of 6 steps; or kill -9 in the second, and the same command again: the same, bit for bit."""
     whole = fit(recipe(corpus, tmp_path / "whole", stage, epochs=2), progress=False)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from signcl.data.files import write_text
+from signcl.data.files import write_bytes, write_text
 from signcl.data.folder_lock import only_writer
 from signcl.data.pose_estimation.pose_environment import READY
 from signcl.data.pose_estimation.pose_estimator import Extractor
@@ -114,7 +114,7 @@ def install_browser_holistic(
             for name in FILES:
                 content = members.extractfile(f"package/{name}")
                 assert content is not None  # the checksum was that of a package that has them
-                (folder / name).write_bytes(content.read())
+                write_bytes(folder / name, content.read())
         write_text(folder / READY, f"{PACKAGE}\n")
     return folder
 
