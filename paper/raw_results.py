@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from paper.jobs import Place, Result
+from paper.store import packed, unpacked
 from signcl.data.files import write_bytes, write_text
 
 __all__ = ["COLUMNS", "Answers", "Key", "Rows", "read_rows", "references_of", "rows_of", "write_rows"]
@@ -100,8 +100,7 @@ def write_rows(folder: Path, rows: Rows, answers: Answers, references: Mapping[s
         "\t".join([name, references[name], *(answers[key].get(name, "") for key in keys)])
         for name in sorted(references)
     ]
-    packed = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
-    write_bytes(folder / "predictions.tsv.gz", packed)
+    write_bytes(folder / "predictions.tsv.gz", packed("\n".join(lines) + "\n"))
 
 
 def read_rows(folder: Path) -> tuple[Rows, Answers, dict[str, str]]:
@@ -115,7 +114,7 @@ def read_rows(folder: Path) -> tuple[Rows, Answers, dict[str, str]]:
     answers: Answers = {}
     references: dict[str, str] = {}
     if (folder / "predictions.tsv.gz").is_file():
-        lines = gzip.decompress((folder / "predictions.tsv.gz").read_bytes()).decode().splitlines()
+        lines = unpacked(folder / "predictions.tsv.gz").splitlines()
         heads = [head.split("|") for head in lines[0].split("\t")[2:]]
         keys: list[Key] = [(start, arm, int(seed)) for start, arm, seed in heads]
         answers = {key: {} for key in keys}

@@ -27,7 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["COLUMNS", "SCORES", "Missing", "Store", "plain"]
+__all__ = ["COLUMNS", "SCORES", "Missing", "Store", "packed", "plain", "unpacked"]
 
 SCORES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer", "retrieval")
 """Of a split; empty where a system has no such score."""
@@ -145,8 +145,8 @@ class Store:
             for whose, kept in self._own.measured.items():
                 _measure(whole, whose, kept["of"], kept["values"])
             write_text(self.folder / "runs.csv", _csv(whole.rows))
-            write_bytes(self.folder / "predictions.tsv.gz", _packed(_tsv(whole.answers)))
-            write_bytes(self.folder / "measurements.json.gz", _packed(_json(whole.measured)))
+            write_bytes(self.folder / "predictions.tsv.gz", packed(_tsv(whole.answers)))
+            write_bytes(self.folder / "measurements.json.gz", packed(_json(whole.measured)))
 
 
 def plain(value: Any) -> Any:
@@ -220,7 +220,7 @@ def _read(folder: Path) -> _Numbers:
         for row in _rows(folder / "runs.csv"):
             numbers.rows[row["job"]] = row
     if (folder / "predictions.tsv.gz").is_file():
-        for cells in csv.reader(io.StringIO(_unpacked(folder / "predictions.tsv.gz"), newline=""), dialect="excel-tab"):
+        for cells in csv.reader(io.StringIO(unpacked(folder / "predictions.tsv.gz"), newline=""), dialect="excel-tab"):
             if len(cells) != len(PREDICTED):
                 raise ValueError(f"{folder / 'predictions.tsv.gz'}: a row has {', '.join(PREDICTED)}, got {cells}")
             job, name, reference, hypothesis = cells
@@ -228,7 +228,7 @@ def _read(folder: Path) -> _Numbers:
         numbers.answers.pop("job", None)
     if (folder / "measurements.json.gz").is_file():
         try:
-            numbers.measured = json.loads(_unpacked(folder / "measurements.json.gz"))
+            numbers.measured = json.loads(unpacked(folder / "measurements.json.gz"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{folder / 'measurements.json.gz'} is damaged: {error}; take it from git") from None
     return numbers
@@ -291,12 +291,17 @@ def _json(measured: Mapping[str, dict[str, Any]]) -> str:
     return json.dumps(ordered, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _packed(text: str) -> bytes:
+def packed(text: str) -> bytes:
     """The same bytes for the same text, whenever it is written."""
     return gzip.compress(text.encode(), mtime=0)
 
 
-def _unpacked(path: Path) -> str:
+def unpacked(path: Path) -> str:
+    """The text of a packed file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
         return gzip.decompress(path.read_bytes()).decode()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,11 +13,12 @@ from signcl.data.batch import Batch, Sample
 from signcl.data.loading import ClipDataset, check_size, read_batches
 from signcl.data.planning import plan_batches
 from signcl.data.pose_estimation import PoseKind, check_kind
+from signcl.data.poses import other_layout
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.training.recipe import Recipe
 
-__all__ = ["batches_of", "none_read", "pick_device", "say_skipped"]
+__all__ = ["batches_of", "none_read", "pick_device", "say_skipped", "unlike_training"]
 
 
 def pick_device(device: str) -> torch.device:
@@ -108,3 +110,20 @@ def none_read(broken: dict[str, str], where: str) -> ValueError:
     """The error for the case that no clip could be read."""
     name, reason = next(iter(broken.items()), ("", "it has no clips"))
     return ValueError(f"no clip of {where} could be read; the first: {name}: {reason}")
+
+
+def unlike_training(feature_dim: int | None, inputs: np.ndarray, *, who: str = "the model") -> str:
+    """Return what is wrong with the kind or size of a clip, as one line; nothing if it suits the model.
+
+    Args:
+        feature_dim: features per frame in training; None: trained on video frames.
+        inputs: frames [T, H, W, 3] or features [T, D].
+        who: names the model in the line.
+    """
+    is_features = inputs.ndim == 2
+    if inputs.ndim == (4 if feature_dim is None else 2) and (feature_dim is None or inputs.shape[1] == feature_dim):
+        return ""
+    other = other_layout(feature_dim, inputs.shape[1]) if feature_dim is not None and is_features else ""
+    needs = "video frames" if feature_dim is None else f"features of size {feature_dim}"
+    came = f"features of size {inputs.shape[1]}" if is_features else "video frames"
+    return other or f"{who} was trained on {needs}, this is {came}"

@@ -15,9 +15,8 @@ import torch
 
 from signcl.data.batch import Sample, Span
 from signcl.data.loading import collate
-from signcl.data.poses import other_layout
 from signcl.data.progress import say, track
-from signcl.inference.clips import pick_device
+from signcl.inference.clips import pick_device, unlike_training
 from signcl.inference.film import Film, open_film
 from signcl.systems.segmenter import DECODING, Segmenter, spans_of_tags
 from signcl.training.devices import memory_advice
@@ -156,10 +155,5 @@ def _resume(work: Path | None, found: np.ndarray, window: int) -> int:
 
 
 def _check_kind(run: Run, frames: np.ndarray, film: Film) -> None:
-    dim = run.feature_dim
-    if frames.ndim == (4 if dim is None else 2) and (dim is None or frames.shape[1] == dim):
-        return
-    came = f"features of size {frames.shape[1]}" if frames.ndim == 2 else "video frames"
-    needs = "video frames" if dim is None else f"features of size {dim}"
-    other = other_layout(dim, frames.shape[1]) if dim is not None and frames.ndim == 2 else ""
-    raise ValueError(f"{film.path}: {other or f'{run.folder} was trained on {needs}, this is {came}'}")
+    if wrong := unlike_training(run.feature_dim, frames, who=str(run.folder)):
+        raise ValueError(f"{film.path}: {wrong}")

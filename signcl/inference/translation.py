@@ -15,11 +15,10 @@ from signcl.data.features import is_feature_file, look_at_features
 from signcl.data.loading import collate, load_raw, select
 from signcl.data.pose_estimation import PoseKind, check_kind
 from signcl.data.pose_files import pose_file_rate
-from signcl.data.poses import other_layout
 from signcl.data.progress import say
 from signcl.data.video import Damaged, frames_at, other_rate, probe, resize_frames
 from signcl.inference.answers import search_of
-from signcl.inference.clips import pick_device
+from signcl.inference.clips import pick_device, unlike_training
 from signcl.inference.confidence import Judge, Verdict, load_judge
 from signcl.inference.estimated_poses import PoseReader
 from signcl.systems.parts.written import Answer
@@ -204,12 +203,8 @@ def translate(
     notes += [f"{name}: {note}" for note in _notes(clip, run, recipe)]
     for note in notes:
         say(note)
-    wants = run.feature_dim
-    came = f"features of size {inputs.shape[1]}" if inputs.ndim == 2 else "video frames"
-    if inputs.ndim != (4 if wants is None else 2) or (wants is not None and inputs.shape[1] != wants):
-        needs = "video frames" if wants is None else f"features of size {wants}"
-        other = other_layout(wants, inputs.shape[1]) if wants is not None and inputs.ndim == 2 else ""
-        raise ValueError(f"{name}: {other or f'the model was trained on {needs}, this is {came}'}")
+    if wrong := unlike_training(run.feature_dim, inputs):
+        raise ValueError(f"{name}: {wrong}")
     batch = collate([Sample(name, "")], [inputs])
     with memory_advice(run.recipe, batch, f"translating {name}", batch_size=1):
         ((answer, *others),) = run.model.answer_ranked(batch.to(model.device), decode, 1 + alternatives)

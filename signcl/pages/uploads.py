@@ -20,11 +20,11 @@ from signcl.data.json_files import parse_json
 from signcl.data.loading import load_raw
 from signcl.data.pose_estimation import BROWSER_EXTRACTOR, Extractor, check_extractor
 from signcl.data.pose_files import is_pose_head
-from signcl.data.poses import other_layout
 from signcl.data.sections import InputRecipe
 from signcl.data.segments import read_clip
 from signcl.data.video import Frames, clip_rate, frames_at, probe
 from signcl.data.video.tracks import open_video, video_track
+from signcl.inference.clips import unlike_training
 from signcl.inference.estimated_poses import PoseReader, browser_rows
 from signcl.inference.translation import input_for, key_point_rate_note
 from signcl.training.runs import Run
@@ -196,10 +196,8 @@ def _browser_rows(path: Path, run: Run, limits: Limits, note: Callable[[str], No
 
 def _check_size(run: Run, rows: np.ndarray) -> None:
     """Refuse features of another size, or key points of another layout, than those of the training."""
-    wants, came = run.feature_dim, rows.shape[1]
-    if wants is not None and wants != came:
-        sizes = f"the model was trained on features of size {wants}, these are of size {came}"
-        raise Refused(422, other_layout(wants, came) or sizes)
+    if wrong := unlike_training(run.feature_dim, rows):
+        raise Refused(422, wrong)
 
 
 def _extractor(said: str) -> Extractor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from signcl.data.files import write_bytes, write_text
 from signcl.data.folder_lock import only_writer
-from signcl.data.pose_estimation.pose_environment import READY
+from signcl.data.pose_estimation.pose_environment import READY, lines_if_failed
 from signcl.data.pose_estimation.pose_estimator import Extractor
 from signcl.data.pose_estimation.pose_worker import Holistic
 from signcl.data.progress import say
@@ -145,12 +144,5 @@ def _check(archive: Path) -> None:
 
 
 def _run(command: list[str]) -> str:
-    """Run a command quietly; the first line that it said where it fails, else nothing."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return str(error)
-    if done.returncode == 0:
-        return ""
-    lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    return (lines or [f"exit code {done.returncode}"])[0][:300]
+    """Run a command quietly; if it fails, return the first line that it printed (npm's cause), otherwise nothing."""
+    return next(iter(lines_if_failed(command)), "")[:300]

@@ -144,14 +144,20 @@ def _suitable_python() -> str:
 
 
 def _run(command: list[str]) -> str:
-    """Run a command quietly; the last line that it said where it fails, else nothing."""
+    """Run a command quietly; if it fails, return the last error that it printed, otherwise nothing."""
+    lines = lines_if_failed(command)
+    errors = [line for line in lines if line.upper().startswith("ERROR")]
+    return (errors or lines or [""])[-1][:300]
+
+
+def lines_if_failed(command: list[str]) -> list[str]:
+    """Run a command quietly, without PYTHONPATH; if it fails, return the lines that it printed, otherwise none."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=kept, check=False)
     except OSError as error:
-        return str(error)
+        return [str(error)]
     if done.returncode == 0:
-        return ""
+        return []
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    errors = [line for line in lines if line.upper().startswith("ERROR")]
-    return (errors or lines or [f"exit code {done.returncode}"])[-1][:300]
+    return lines or [f"exit code {done.returncode}"]
