@@ -179,7 +179,7 @@ def test_a_clip_that_is_not_there_is_named(tmp_path):
     store = write_store(tmp_path / "s", clips(2))
     with pytest.raises(ValueError, match=r"no features of 'clip 9' \(it has 2 clips\)"):
         store["clip 9"]
-    with pytest.raises(ValueError, match=r"holds 2 clips, say which; it has clip 0, clip 1"):
+    with pytest.raises(ValueError, match=r"has 2 clips, give the name of one; it has clip 0, clip 1"):
         read_features(tmp_path / "s")
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_features(tmp_path / "none.npy")

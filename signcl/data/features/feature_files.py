@@ -55,7 +55,7 @@ class Features(Protocol):
 
     @property
     def dim(self) -> int:
-        """Numbers of a row."""
+        """Size of a row."""
         ...
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -67,7 +67,7 @@ class ArrayFeatures:
     """Features in memory (.npy, .npz, a pickle), with the same interface as a store.
 
     Raises:
-        ValueError: nothing in it, a clip that is not [T, D] of finite numbers, or clips of different D.
+        ValueError: no clips, a clip that is not [T, D] of finite numbers, or clips of different D.
     """
 
     def __init__(self, arrays: Mapping[str, Any], where: str) -> None:
@@ -96,7 +96,7 @@ class ArrayFeatures:
 
 
 class PoseFeatures:
-    """Key points of a file, with the same interface; a clip is normalised when it is read.
+    """Key points of a file, with the same interface as other features; each clip is normalised when it is read.
 
     Args:
         raw: key points by name.
@@ -113,7 +113,7 @@ class PoseFeatures:
 
     @property
     def dim(self) -> int:
-        """Numbers of a row."""
+        """Size of a row."""
         return int(self[self.names[0]].shape[1])
 
     def __len__(self) -> int:
@@ -214,10 +214,10 @@ def read_features(
 
 
 def read_part(path: Path | str, name: str | None, rows: range, pose: PoseReading | None = None) -> np.ndarray:
-    """Some rows of `read_features`; of key points, those of a file that holds the part alone. [len(rows), D]
+    """Some rows of `read_features`; key points are cut first and then normalised. [len(rows), D]
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_features`.
+        FileNotFoundError, ValueError: as in `read_features`.
     """
     source = _source(Path(path), pose)
     which = _which(source, Path(path), name)
@@ -227,10 +227,10 @@ def read_part(path: Path | str, name: str | None, rows: range, pose: PoseReading
 def look_at_features(
     path: Path | str, name: str | None = None, pose: PoseReading | None = None
 ) -> tuple[np.ndarray, PoseClip | None]:
-    """`read_features` of one source, and the key points behind them before they were normalised; None: there are none.
+    """Features of one source as in `read_features`, and its key points before normalisation (None if it has none).
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_features`.
+        FileNotFoundError, ValueError: as in `read_features`.
     """
     source = _source(Path(path), pose)
     which = _which(source, Path(path), name)
@@ -238,29 +238,29 @@ def look_at_features(
 
 
 def side_by_side(parts: Sequence[np.ndarray], paths: Sequence[Path], name: str) -> np.ndarray:
-    """Features of one clip from several sources, joined row by row on the clock of the first.
+    """Concatenates the features of one clip from several sources along D, aligned in time to the first source.
 
-    Sources need as many rows as the first. Only a store whose clock differs from that of the first
-    (`FeatureStore.clock`; a row of other sources is a frame) may have another number: each row of the first is then
-    joined to the row of the other whose middle is nearest in time.
+    Every source must have as many rows as the first, except a store with a different clock (`FeatureStore.clock`; in
+    other sources one row is one frame). Each row of the first source is then joined to the row of that store whose
+    centre is nearest in time.
 
     Args:
-        parts: [T, D] each.
-        paths: where they are from.
-        name: the clip.
+        parts: features from each source. [T, D] each
+        paths: the sources.
+        name: name of the clip.
 
     Returns:
         [T of the first, sum of D] float32
 
     Raises:
-        ValueError: other numbers of rows, or clocks by which the clip has other lengths; names clip, sources, lengths.
+        ValueError: different numbers of rows, or clocks that give different clip lengths; names clip, sources, lengths.
     """
     rows = _matching_rows(paths, [len(part) for part in parts], name)
     return np.concatenate([part[index] for part, index in zip(parts, rows)], axis=1, dtype=np.float32)
 
 
 def _matching_rows(paths: Sequence[Path], lengths: Sequence[int], name: str) -> list[np.ndarray]:
-    """Which rows of each source stand beside those of the first. See `side_by_side`."""
+    """For each source, the row to join to each row of the first. See `side_by_side`."""
     clocks = [_clock(path, name) for path in paths]
     (stride, first), length = clocks[0], lengths[0]
     found = []
@@ -269,13 +269,13 @@ def _matching_rows(paths: Sequence[Path], lengths: Sequence[int], name: str) -> 
         if same:
             fits, how = other == length, f"{length} rows in {paths[0]} and {other} in {path}"
         else:
-            # the frames before the middle of the first row and after that of the last are as many
+            # assumes as many frames after the centre of the last row as before the centre of the first
             frames, others = 2 * first + stride * (length - 1), 2 * other_first + other_stride * (other - 1)
             fits = abs(frames - others) < max(stride, other_stride)
             how = f"about {frames:g} frames by the clock of {paths[0]} and {others:g} by that of {path}"
         if not fits:
             raise ValueError(
-                f"corpus.features: sources side by side need clips of one length, {name} has {how}; extract both from "
+                f"corpus.features: several sources need clips of equal length, but {name} has {how}; extract both from "
                 f"the same frames"
             )
         middles = first + stride * np.arange(length)
@@ -285,23 +285,23 @@ def _matching_rows(paths: Sequence[Path], lengths: Sequence[int], name: str) -> 
 
 
 def _clock(path: Path, name: str) -> tuple[float, float]:
-    """Frames from one row of a clip to the next, and the middle of its first row."""
+    """Frames from one row of a clip to the next, and the centre of its first row, in frames."""
     source = _source(path, None) if path.is_dir() else None
     return source.clock(name) if isinstance(source, FeatureStore) else (1.0, 0.5)
 
 
 def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
-    """The same sentences with features in place of clips, from a store or pickle by name, or a folder of NAME.npy,
-    NAME.pose, NAME.pkl and the like (`PER_CLIP`) or of folders NAME of OpenPose; of several, the features are put side
-    by side (`side_by_side`).
+    """Replaces the clips of samples by features.
 
-    Where the rows of a store, the first of several, are further apart than frames (`FeatureStore.clock`), spans are
-    given in rows.
+    A source is a store or pickle (features found by name), a folder of files such as NAME.npy, NAME.pose or NAME.pkl
+    (`PER_CLIP`), or a folder of OpenPose folders NAME. Features from several sources are concatenated
+    (`side_by_side`). If the first source is a store with rows further apart than frames (`FeatureStore.clock`), spans
+    are converted to rows.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a store or pickle that lacks clips; they are counted and named. Sources whose clips differ in
-            length, where they say it without being read.
+        FileNotFoundError: nothing at a path.
+        ValueError: a store or pickle lacks clips; they are counted and named. Or clips differ in length between
+            sources, if this is known without reading them.
     """
     if len(paths) == 1:
         return _with_features(samples, paths[0])
@@ -316,12 +316,12 @@ def with_features(samples: Sequence[Sample], *paths: Path) -> list[Sample]:
     return joined
 
 
-# Features by the name of a sentence are those of the sentence: a segment of a long video is cut already.
+# Features found by the name of a sample cover only that sample, so a segment must not be cut from them again.
 _BY_NAME: dict[str, Any] = {"clip": None, "num_frames": None, "segment": None, "whole": ""}
 
 
 def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
-    """The same sentences with features from one source."""
+    """Replaces the clips of samples by features from one source."""
     if path.is_dir() and not (path / INDEX).is_file():
         ending = _ending(samples, path)
         if ending is not None:
@@ -339,8 +339,8 @@ def _with_features(samples: Sequence[Sample], path: Path) -> list[Sample]:
 
 
 def _ending(samples: Sequence[Sample], folder: Path) -> str | None:
-    """What stands behind a clip's name in a folder with one file, or one folder of OpenPose, for each clip."""
-    for sample in samples[:100]:  # some may be missing; they are named when they are read
+    """The suffix after a clip's name in a folder of one file or OpenPose folder ("") per clip; None if unknown."""
+    for sample in samples[:100]:  # some files may be missing; reading reports them
         for suffix in PER_CLIP:
             if (folder / f"{sample.name}{suffix}").is_file():
                 return suffix
@@ -350,8 +350,10 @@ def _ending(samples: Sequence[Sample], folder: Path) -> str | None:
 
 
 def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, tuple[Span, ...]]:
-    """The spans of the clips in rows of a store whose rows are not frames: those whose middles lie in the span, or the
-    nearest one, so that no span goes empty."""
+    """Converts spans from frames to rows, for stores whose rows are not frames.
+
+    A span gets the rows whose centres it contains, or the nearest row if there is none, so no span is empty.
+    """
     found = {}
     for sample in samples:
         stride, first = store.clock(sample.name)
@@ -369,9 +371,9 @@ def _spans_in_rows(samples: Sequence[Sample], store: FeatureStore) -> dict[str, 
 
 
 def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name: str | None = None) -> int:
-    """Frames of one clip, without reading its features where the source is a store or a .npy.
+    """Number of rows of one clip; a store or .npy is not read for this.
 
-    Of several sources side by side, those of the first. Arguments and errors as in `read_features`.
+    With several sources, it is the number in the first. Arguments and errors as in `read_features`.
     """
     if isinstance(path, np.ndarray):
         return len(path)
@@ -391,20 +393,20 @@ def count_feature_frames(path: Path | str | np.ndarray | tuple[Path, ...], name:
 def _source(path: Path, pose: PoseReading | None) -> Features:
     one = path.suffix.lower() in (*FILE_SUFFIXES, ".json", ".pt", ".pth") and not path.is_dir()
     if one or not path.exists() or is_openpose_folder(path):
-        # One clip, one file: opened afresh, since remembering them would hold the whole corpus in memory.
+        # A file of one clip is not cached: that would keep the full corpus in memory.
         return open_features(path, pose)
     return _remembered(str(path.absolute()), _age(path), pose)
 
 
 def _which(source: Features, path: Path, name: str | None) -> str:
-    """The name in the source; a file of a single clip need not agree with the corpus on it."""
+    """The clip's name in the source; in a file of a single clip it may differ from the name in the corpus."""
     alone = path.suffix.lower() in (*FILE_SUFFIXES, ".pt", ".pth") or (
         isinstance(source, PoseFeatures) and source.alone
     )
     if len(source.names) == 1 and (name is None or alone):
         return source.names[0]
     if name is None:
-        raise ValueError(f"{path}: holds {len(source.names)} clips, say which; it has {_some(source.names)}")
+        raise ValueError(f"{path}: has {len(source.names)} clips, give the name of one; it has {_some(source.names)}")
     return name
 
 
@@ -415,13 +417,13 @@ def _load_arrays(path: Path) -> dict[str, Any]:
             return {path.stem: loaded}
         with loaded:
             return {key: loaded[key] for key in loaded.files}
-    except Exception as error:  # zipfile, zlib, EOF and header errors alike mean a broken file
+    except Exception as error:  # zipfile, zlib, EOF and header errors all mean a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable {path.suffix} of numbers ({reason}); write it again") from None
 
 
 def _from_pickle(loaded: Any, path: Path) -> dict[str, Any]:
-    """Name -> array, from a list of records, a dict of records, or a dict of arrays."""
+    """Arrays by name, from a list of records, a dict of records, or a dict of arrays."""
     if isinstance(loaded, Mapping):
         records = [(str(name), record) for name, record in loaded.items()]
     elif isinstance(loaded, list | tuple) and all(
@@ -438,13 +440,13 @@ def _from_pickle(loaded: Any, path: Path) -> dict[str, Any]:
                 raise ValueError(f"{path}: {name!r} has no features (keys {sorted(map(str, record))}; needs 'sign')")
             record = record[key]
         if name in arrays:
-            raise ValueError(f"{path}: the name {name!r} comes twice; names must be unique")
+            raise ValueError(f"{path}: the name {name!r} occurs twice; names must be unique")
         arrays[name] = record
     return _without_split(arrays)
 
 
 def _without_split(clips: Mapping[str, Any]) -> dict[str, Any]:
-    """The clips without a split that stands before all of their names."""
+    """Removes a split name that precedes all clip names."""
     for split in ("train/", "dev/", "test/"):
         if clips and all(name.startswith(split) for name in clips):
             return {name.removeprefix(split): clip for name, clip in clips.items()}
@@ -457,7 +459,7 @@ def _remembered(path: str, _age: int, pose: PoseReading | None) -> Features:
 
 
 def _age(path: Path) -> int:
-    """Changes when the file or the store's index is written again, so that a stale one is not remembered."""
+    """Modification time of the file or of the store's index: a cache key that prevents use of stale data."""
     try:
         return os.stat(path / INDEX if path.is_dir() else path).st_mtime_ns
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The feature store of this package: written atomically and resumably, read one clip at a time.
 
-A store is a folder of safetensors shards, each a flat tensor [rows, D], and `index.json` that says in which shard,
-from which row and how long each clip is. So lengths are known without touching the data, one clip is one slice of a
-memory map, nothing is unpickled, and a shard is the unit to copy.
+A store is a folder of safetensors shards, each with one tensor [rows, D], and `index.json`, which gives the shard, the
+first row and the length of each clip. So lengths are known without reading the data, a clip is one slice of a memory
+map, nothing is unpickled, and shards can be copied one by one.
 """
 
 from __future__ import annotations
@@ -112,20 +112,20 @@ class FeatureStore:
         """Positions of the rows of a clip in frames: (stride between rows, centre of the first row).
 
         Frame t of the clip lasts from t to t + 1. The values come from `meta["stride"]` and `meta["first_centre"]`
-        (default 1 and 0.5: one row per frame). The rows of a clip that was thinned are further apart, according to
-        `meta["thinned"]`, name -> (frames of the clip, frames used), from `meta["offset"]`, the first frame used.
+        (default 1 and 0.5: one row per frame). In a clip that was thinned, rows are further apart:
+        `meta["thinned"]` gives name -> (frames of the clip, frames used), `meta["offset"]` the first frame used.
         """
         stride, first = float(self.meta.get("stride", 1.0)), float(self.meta.get("first_centre", 0.5))
         frames, used = self.meta.get("thinned", {}).get(name, (1, 1))
         factor = (frames - 1) / (used - 1) if used > 1 else 1.0
-        start = float(self.meta.get("offset", 0)) + 0.5  # the middle of the first frame used
+        start = float(self.meta.get("offset", 0)) + 0.5  # the centre of the first frame used
         return stride * factor, (first - start) * factor + start
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
 
     def _slice(self, shard: int) -> Any:
-        if self._process != os.getpid():  # a forked worker does not share the parent's maps
+        if self._process != os.getpid():  # a forked worker must not use the parent's maps
             self._open, self._process = {}, os.getpid()
         if shard not in self._open:
             from safetensors import SafetensorError, safe_open
@@ -205,10 +205,10 @@ def write_store(
 
 
 def finished_store(folder: Path | str, meta: Mapping[str, Any], dtype: str) -> FeatureStore | None:
-    """The finished store in a folder, or None, so that a repeated command has nothing to do.
+    """The finished store in a folder, or None. Lets a repeated command skip finished work.
 
     Args:
-        meta: metadata that a writer with these settings would record, as far as known before the first clip.
+        meta: metadata that a writer with these settings would record, as far as it is known before the first clip.
 
     Raises:
         ValueError: the store was written with other settings.
@@ -332,7 +332,7 @@ def _finite(array: np.ndarray, name: str, where: str) -> np.ndarray:
     if not finite.all():
         frame = int(np.flatnonzero(~finite)[0])
         beyond = (
-            "NaN or infinity" if not np.isfinite(array[frame]).all() else "numbers beyond 3.4e38, the end of float32"
+            "NaN or infinity" if not np.isfinite(array[frame]).all() else "numbers beyond 3.4e38, the float32 limit"
         )
         raise ValueError(f"{where}: features of {name!r} contain {beyond}, first in frame {frame}; extract it again")
     return array

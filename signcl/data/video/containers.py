@@ -1,12 +1,12 @@
-"""Whether a video file is whole, by the sizes that its container writes before each part. Nothing is decoded.
+"""Checks whether a video file is complete, using the part sizes stored in its container. Nothing is decoded.
 
-A container says how long each of its parts is, so a file that ends inside a part was cut off, whatever its header says
-of the number of frames. Bytes after the last part are no part of the video and are passed over.
+A container stores the length of each of its parts, so a file that ends inside a part was cut off, whatever frame count
+its header states. Bytes after the last part do not belong to the video and are ignored.
 
     mp4, mov    boxes                           [size, type]
     avi         RIFF chunks                     [type, size], the pictures in LIST movi
     mkv, webm   EBML elements                   [id, size], the pictures in Cluster elements
-    gif         blocks up to the end mark 0x3B
+    gif         blocks up to the trailer 0x3B
     ts          packets of 188 bytes
 """
 
@@ -22,7 +22,7 @@ __all__ = ["Layout", "layout_of"]
 
 MP4_BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx", b"meta"}
 UNKNOWN = (0, 0xFFFFFFFF)
-"""Sizes that recorders write into RIFF headers when they do not know the size yet."""
+"""Placeholder sizes that recorders write into RIFF headers before the size is known."""
 
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
 SEGMENT_PARTS = {
@@ -43,22 +43,22 @@ CLUSTER_PARTS = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854, 0xEC, 0xBF}
 
 @dataclass(frozen=True)
 class Layout:
-    """What the parts of a file say about whether it is whole."""
+    """Whether the parts of a file are complete."""
 
     cut: str = ""
-    """Why the file is cut off; empty where it is not, or where its container cannot tell."""
+    """Why the file counts as cut off; empty if it is complete or its container does not show it."""
     broken: str = ""
-    """Where its parts do not follow on each other; what lies behind that place may be lost."""
+    """Where the sequence of parts breaks; everything after that position may be lost."""
     pictures: int | None = None
-    """Pictures, where the container counts them (GIF)."""
+    """Number of frames, if the container gives it (GIF)."""
 
 
 def layout_of(file: BinaryIO, kind: str) -> Layout:
-    """Look at the parts of a video file.
+    """Checks that the parts of a video file are complete.
 
     Args:
-        file: open for reading, at any place.
-        kind: libav's name of its format, such as `mov,mp4,m4a,3gp,3g2,mj2`.
+        file: open for reading, at any position.
+        kind: libav's name of the format, such as `mov,mp4,m4a,3gp,3g2,mj2`.
     """
     size = file.seek(0, os.SEEK_END)
     for name, walk in (("mp4", _mp4), ("avi", _avi), ("matroska", _matroska), ("gif", _gif), ("mpegts", _transport)):
@@ -80,8 +80,8 @@ def _mp4(file: BinaryIO, size: int) -> Layout:
         if length == 1:  # a 64-bit length follows
             length = int.from_bytes(head[8:16], "big")
         if not any(head):
-            return Layout(f"it holds zeros from byte {place:,} on")
-        if kind not in MP4_BOXES or length == 0 or length < 8:  # what comes after the end, or a box up to the end
+            return Layout(f"it contains only zeros from byte {place:,} on")
+        if kind not in MP4_BOXES or length == 0 or length < 8:  # data after the last box, or a box up to the end
             break
         if place + length > size:
             return Layout(f"it ends {place + length - size:,} bytes before the end of its part '{kind.decode()}'")
@@ -105,7 +105,7 @@ def _avi(file: BinaryIO, size: int) -> Layout:
 
 
 def _gif(file: BinaryIO, size: int) -> Layout:
-    """Every block of a GIF: a few numbers per 255 bytes, a small part of what decoding costs."""
+    """Walks through every block of a GIF. Reads a few numbers per 255 bytes, so it costs much less than decoding."""
     data = _at(file, 0, size)
     pictures, lost = 0, Layout("the end mark of the GIF is missing")
     broken = _broken_gif(data)
@@ -114,7 +114,7 @@ def _gif(file: BinaryIO, size: int) -> Layout:
         kind = data[place]
         if kind == 0x3B:
             return Layout(broken=broken, pictures=pictures)
-        if kind == 0x2C:  # a picture: 9 bytes of place and size, a palette, the code size
+        if kind == 0x2C:  # an image: 9 bytes of position and size, a palette, the code size
             if place + 10 > size:
                 break
             pictures += 1
@@ -125,7 +125,7 @@ def _gif(file: BinaryIO, size: int) -> Layout:
             place += 1
             continue
         else:
-            return Layout(lost.cut, f"what lies at byte {place:,} is no block of a GIF", pictures)
+            return Layout(lost.cut, f"the data at byte {place:,} is not a GIF block", pictures)
         while place < size and data[place]:
             place += data[place] + 1
         place += 1
@@ -133,7 +133,7 @@ def _gif(file: BinaryIO, size: int) -> Layout:
 
 
 def _broken_gif(data: bytes) -> str:
-    """Where the compressed pixels of a GIF do not fit its pictures, by a decoder that checks it: libav's does not."""
+    """The first GIF frame whose compressed pixels are invalid, found with Pillow: libav does not check this."""
     from PIL import Image
 
     number = 0
@@ -144,20 +144,20 @@ def _broken_gif(data: bytes) -> str:
                 image.load()
                 number += 1
     except EOFError:
-        return ""  # after the last picture
-    except (OSError, SyntaxError, ValueError, IndexError, struct.error):  # what Pillow says of broken GIFs
+        return ""  # after the last frame
+    except (OSError, SyntaxError, ValueError, IndexError, struct.error):  # what Pillow raises for broken GIFs
         return f"the pixels of frame {number} are broken"
     except Image.DecompressionBombError:
-        return ""  # libav reads pictures of any size
+        return ""  # libav reads images of any size
 
 
 def _palette(flags: int) -> int:
-    """Bytes of a palette."""
+    """Size of a palette in bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _transport(file: BinaryIO, size: int) -> Layout:
-    """Packets of one length, each beginning with a G: plain, of a camcorder, or with error correction."""
+    """Checks packets of equal length that each start with "G": plain, camcorder, or with error correction."""
     for packet, offset in ((188, 0), (192, 4), (204, 0)):
         if all(_at(file, packet * number + offset, 1) == b"G" for number in range(3)):
             return Layout(f"it ends inside a packet of {packet} bytes" if size % packet else "")
@@ -165,7 +165,7 @@ def _transport(file: BinaryIO, size: int) -> Layout:
 
 
 def _number(data: bytes, keep_mark: bool) -> tuple[int | None, int]:
-    """A number of EBML and its bytes; None for a size that is not known. Its first 1 bit says how long it is."""
+    """An EBML number and its length in bytes; None for an unknown size. The first 1 bit gives the length."""
     if not data or data[0] == 0:
         return None, 0
     count = 9 - data[0].bit_length()
@@ -179,17 +179,20 @@ def _number(data: bytes, keep_mark: bool) -> tuple[int | None, int]:
 
 
 def _matroska(file: BinaryIO, size: int) -> Layout:
-    """Segment, its parts, and the blocks of its clusters. A live recording knows neither size; its blocks have one."""
+    """Walks through the segment, its parts, and the blocks of its clusters.
+
+    In a live recording, segment and clusters have unknown sizes, but blocks have a size.
+    """
     place, end = 0, size
     cut = ""
-    inside = False  # of a cluster whose size is not known
+    inside = False  # inside a cluster of unknown size
     clusters: list[int] = []
     while place < end:
         head = _at(file, place, 16)
         key, count = _number(head, True)
         length, more = _number(head[count:], False)
         if not count or not more:
-            return Layout(cut, f"what lies at byte {place:,} is no part of a Matroska file")
+            return Layout(cut, f"the data at byte {place:,} is not a part of a Matroska file")
         start = place + count + more
         if key == SEGMENT:
             if length is not None and start + length > size:
@@ -201,7 +204,7 @@ def _matroska(file: BinaryIO, size: int) -> Layout:
         inside = inside and key not in SEGMENT_PARTS - {0xEC, 0xBF}
         allowed = CLUSTER_PARTS if clusters or inside else SEGMENT_PARTS | {0x1A45DFA3}
         if key not in allowed:
-            return Layout(cut, f"what lies at byte {place:,} is no part of a Matroska file")
+            return Layout(cut, f"the data at byte {place:,} is not a part of a Matroska file")
         if key == CLUSTER:
             inside = length is None
             clusters = [] if length is None else [start + length]
@@ -210,7 +213,7 @@ def _matroska(file: BinaryIO, size: int) -> Layout:
         if length is None:
             return Layout(cut, f"the part at byte {place:,} has no size")
         if clusters and start + length > clusters[0]:
-            return Layout(cut, f"the part at byte {place:,} ends behind the part that it lies in")
+            return Layout(cut, f"the part at byte {place:,} ends after the part that contains it")
         if start + length > size:
             return Layout(cut or f"it ends {start + length - size:,} bytes before the end of its last part")
         place = start + length

@@ -1,6 +1,6 @@
-"""How a decoded picture is to be shown: turned and mirrored by the display matrix of its file.
+"""Rotates and mirrors decoded frames as the display matrix of their file specifies.
 
-Phones store the picture as the chip saw it and say how to turn it; front cameras say to mirror it, too.
+Phones store frames in the orientation of the sensor and a rotation mark; front cameras also add a mirror mark.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from signcl.data.video.pictures import Frames
 __all__ = ["Turn", "shown", "turn_of"]
 
 Turn = tuple[bool, bool, bool]
-"""Swap rows and columns, then mirror left to right, then mirror top to bottom."""
+"""Three steps, in this order: swap rows and columns, mirror left to right, mirror top to bottom."""
 
 UPRIGHT: Turn = (False, False, False)
 
 
 def turn_of(frame: Any) -> Turn:
-    """The quarter turn and mirroring that a frame asks for; other angles go to the nearest.
+    """The quarter turn and mirroring specified by a frame; other angles are rounded to the nearest quarter turn.
 
-    The matrix takes the stored place (x, y) to the shown one: x' = a x + c y, y' = b x + d y, with y downwards. Its
-    first row is a, b and its second c, d, each a number of 16.16 bits.
+    The matrix maps a stored position (x, y) to the displayed one: x' = a x + c y, y' = b x + d y, with y pointing down.
+    Its first row is a, b and its second c, d, each in 16.16 fixed point.
 
-    Source: ISO/IEC 14496-12 section 8.3.2 (track header); as ffmpeg's autorotate does it.
+    Source: ISO/IEC 14496-12 section 8.3.2 (track header); same behaviour as ffmpeg's autorotate.
     """
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
@@ -38,7 +38,7 @@ def turn_of(frame: Any) -> Turn:
 
 
 def shown(pixels: Frames, turn: Turn) -> Frames:
-    """A picture turned. [H, W, 3] -> [H, W, 3] or [W, H, 3]"""
+    """Rotates and mirrors a frame. [H, W, 3] -> [H, W, 3] or [W, H, 3]"""
     if turn == UPRIGHT:
         return pixels
     swap, across, down = turn

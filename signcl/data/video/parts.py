@@ -1,7 +1,7 @@
-"""A part of a long video, without decoding the rest: seek to the key frame before it, decode up to its end.
+"""Reads a segment of a long video without decoding the rest: seeks to the key frame before it and decodes to its end.
 
-The frames are the same as those cut out of the whole video; a test compares them. Where seeking cannot be exact (no
-timestamps, an index that does not agree with the count of frames), the whole video is decoded instead.
+The frames are identical to those cut from the full video; a test compares them. If seeking cannot be exact (no
+timestamps, or an index that disagrees with the frame count), the full video is decoded instead.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["count_part", "read_part_into"]
 
 BACK = (0.0, 2.0, 10.0, None)
-"""Seconds before the part to seek to; the next one where a container lands too late. None: from the beginning."""
+"""Seconds before the segment to seek to; the next value is tried if the seek lands too late. None: from the start."""
 
 
 EDGE_SECONDS = 1e-7
-"""A middle that falls on an edge, up to rounding, belongs to the part that begins there."""
+"""A frame whose middle falls on an edge, up to rounding, belongs to the segment that begins there."""
 
 
 class _NoSeek(Exception):
-    """The part cannot be found by seeking; the whole video has to be decoded."""
+    """The segment cannot be found by seeking; the full video must be decoded."""
 
 
 def read_part_into(
@@ -54,21 +54,21 @@ def read_part_into(
     note: Callable[[str], None] | None = None,
     threads: int = 1,
 ) -> Frames:
-    """Chosen frames of a part of a clip, as `read_into` gives them of a whole one.
+    """Decodes chosen frames of a segment of a clip, as `read_into` does for a full clip.
 
     Args:
         path: a video file, a folder of frame images, or a clip in a shard.
-        segment: which part.
-        choose: number of frames of the part -> which of them.
-        allocate: as of `read_into`.
-        only: the frames of the part that `choose` chooses from, counted from its first; None is all of them.
-        fps: the part is brought to this rate before `choose` is asked, as of `read_into`.
-        damaged: as of `read_into`; a damaged frame of the part is refused unless it is `read`.
-        every, size, fit, note, threads: as of `read_into`.
+        segment: the segment to read.
+        choose: number of frames in the segment -> indices.
+        allocate: as in `read_into`.
+        only: the frames of the segment that `choose` chooses from, counted from its first; None is all of them.
+        fps: the segment is resampled to this rate before `choose` is called, as in `read_into`.
+        damaged: as in `read_into`; a damaged frame in the segment is an error unless this is `read`.
+        every, size, fit, note, threads: as in `read_into`.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: the part ends after the clip, holds no frame, needs a rate that nothing says, or is broken.
+        FileNotFoundError: nothing at `path`.
+        ValueError: the segment ends after the clip, contains no frame, needs an unknown frame rate, or is broken.
     """
     path = Path(path)
     if _seekable(path):
@@ -96,13 +96,15 @@ def read_part_into(
 
 
 def count_part(path: str | Path, segment: Segment, fps: float | None = None) -> int:
-    """Frames of a part, without decoding it: exact for frames, by the rate of the header for seconds.
+    """Number of frames in a segment, without decoding.
+
+    Exact for a segment given in frames; computed from the rate in the header for one given in seconds.
 
     Args:
-        fps: how many there are at this rate; a clip without a rate keeps its frames.
+        fps: count frames at this rate; a clip without a rate is not resampled.
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_part_into`.
+        FileNotFoundError, ValueError: as in `read_part_into`.
     """
     path = Path(path)
     count = len(segment.at(0 if segment.unit == "frames" else _rate(path, segment)))
@@ -115,7 +117,7 @@ def _seekable(path: Path) -> bool:
 
 
 def _frames_of(path: Path, segment: Segment) -> range:
-    """The frames of a part by numbers, checked against the length of the clip."""
+    """The frame indices of a segment, checked against the length of the clip."""
     inside = segment.at(0) if segment.unit == "frames" else segment.at(_rate(path, segment))
     total = count_clip_frames(path)
     if inside.stop > total:
@@ -126,7 +128,7 @@ def _frames_of(path: Path, segment: Segment) -> range:
 
 
 def _rate(path: Path, segment: Segment) -> float:
-    """Frames a second of a clip, from its header or else the table."""
+    """Frames per second of a clip, from its header, or else from the corpus table."""
     rate = _header_rate(str(path), _age(path)) if _seekable(path) else None
     rate = rate or segment.fps
     if not rate:
@@ -143,7 +145,7 @@ def _header_rate(path: str, _age: tuple[int, int]) -> float | None:
 
 
 def _age(path: Path) -> tuple[int, int]:
-    """Changes when a file is written again, so that a stale index is not remembered."""
+    """Modification time and size: cache keys that prevent use of a stale index."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -153,8 +155,10 @@ def _age(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def _timestamps(path: str, _age: tuple[int, int]) -> np.ndarray | None:
-    """Timestamps of the frames of a video in the order in which they are shown, by its packets; None where they do not
-    say. [T] int64, in the stream's time base"""
+    """Timestamps of a video's frames in display order, read from its packets; None if they are incomplete.
+
+    [T] int64, in the stream's time base
+    """
     import av
 
     found = []
@@ -170,7 +174,7 @@ def _timestamps(path: str, _age: tuple[int, int]) -> np.ndarray | None:
         except av.error.FFmpegError:
             return None
     stamps = np.unique(np.array(found, dtype=np.int64))
-    # Numbers of frames mean what they mean in `read_frames`, so both must count alike.
+    # Frame indices must mean the same as in `read_frames`, so both must find the same number of frames.
     return stamps if len(stamps) == len(found) == count_clip_frames(path) else None
 
 
@@ -186,17 +190,17 @@ def _read_by_seeking(
     keep_damaged: bool,
     threads: int,
 ) -> Frames:
-    """The chosen frames of a part of a video. Decodes once more where a variable rate makes the count another one."""
-    _age(path)  # names a file that is not there
+    """Decodes chosen frames of a segment. Decodes a second time if a variable rate makes the estimated count wrong."""
+    _age(path)  # raises an error that names a missing file
     if segment.unit == "frames":
         total = len(_frames_of(path, segment))
     else:
         try:
             total = max(1, count_part(path, segment))
         except ValueError:
-            total = 1  # no rate in the header: what is decoded counts
+            total = 1  # no rate in the header: decoding gives the count
     if fps is not None:
-        # The times of the frames have to be known before frames can be chosen; nothing is converted here.
+        # Frame times must be known before frames can be chosen; this pass converts no frames.
         nothing = _Places(np.arange(0), allocate, size, fit)
         edges = _decode_part(path, segment, nothing, threads, keep_damaged)
         inside = np.array(edges[:-1])
@@ -220,7 +224,11 @@ def _read_by_seeking(
 
 
 def _decode_part(path: Path, segment: Segment, places: _Places, threads: int, keep_damaged: bool) -> list[float]:
-    """Decode a part and place the wanted frames, counted from its first; when each frame begins, and the last ends."""
+    """Decodes a segment and stores the wanted frames, counted from its first.
+
+    Returns:
+        Start time of each frame and end time of the last, seconds.
+    """
     import av
 
     for back in BACK:
@@ -242,7 +250,7 @@ def _decode_part(path: Path, segment: Segment, places: _Places, threads: int, ke
 
 
 class _Clock:
-    """Which frames of an open video belong to a part, by their timestamps."""
+    """Finds the frames of an open video that belong to a segment, by their timestamps."""
 
     def __init__(
         self,
@@ -255,7 +263,7 @@ class _Clock:
         if stream.time_base is None:
             raise _NoSeek
         self.base = float(stream.time_base)
-        # A player counts from where the file begins, which is where its earliest stream does.
+        # Players count time from the start of the file, which is the start of its earliest stream.
         begin = container.start_time
         self.zero = begin / 1_000_000 if begin is not None else (stream.start_time or 0) * self.base
         rate = stream.average_rate or stream.guessed_rate
@@ -267,13 +275,15 @@ class _Clock:
             if stamps is None:
                 raise _NoSeek
             inside = segment.at(0)
-            # Half a tick before the first frame and behind the last: a frame is then known by its own timestamp.
+            # Half a tick before the first frame and after the last, so that comparing timestamps is safe.
             self.first = self._time(int(stamps[inside.start])) - self.base / 2
             self.last = self._time(int(stamps[inside.stop - 1])) + self.base / 2
 
     def decode(self, places: _Places, back: float | None, keep_damaged: bool) -> list[float] | None:
-        """Place the frames of the part; their times and the end of the last, seconds, or None where seeking landed
-        behind its beginning."""
+        """Stores the frames of the segment; returns their times and the end of the last, seconds.
+
+        Returns None if seeking landed after the beginning of the segment.
+        """
         from av.video.reformatter import VideoReformatter
 
         if back is not None and self.first - back <= self.step:
@@ -289,7 +299,7 @@ class _Clock:
             if not begun and back is not None and time > self.first:
                 return None
             begun, end = True, until
-            # By numbers a frame is told by its timestamp, by seconds by the middle of the time it is shown.
+            # A segment in frames compares timestamps; one in seconds compares the middle of each frame's display time.
             at = time if self.segment.unit == "frames" else (time + until) / 2
             if at >= self.last:
                 break
@@ -297,7 +307,7 @@ class _Clock:
                 continue
             if frame.is_corrupt and not keep_damaged:
                 if back is not None:
-                    return None  # what it is made from may lie before the key frame
+                    return None  # its reference frame may lie before the key frame
                 raise ValueError(
                     f"{self.path}: damaged at {time:.3f} s, in the segment {self.segment}; copy it again, or take "
                     f"{self.segment.row or 'it'} out of the corpus"
@@ -317,7 +327,7 @@ class _Clock:
         return [*edges, ends]
 
     def _shown(self) -> Iterator[tuple[Any, float, float]]:
-        """Frames with the time at which they appear and that at which the next one does, seconds."""
+        """Yields each frame with its start time and the start time of the next frame, seconds."""
         held: Any = None
         for frame in self.container.decode(self.stream):
             if frame.pts is None:

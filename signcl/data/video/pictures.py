@@ -1,4 +1,4 @@
-"""What is done to frames that are in memory already: choose some, bring them to one size, lay them out on a sheet."""
+"""Operations on frame arrays: choosing frames, resizing them, arranging them in a contact sheet."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Fit = Literal["stretch", "crop", "pad"]
 
 
 def sample_indices(num_frames: int, max_frames: int | None, generator: np.random.Generator | None = None) -> Indices:
-    """Which frames of a clip to use when it may have at most `max_frames`.
+    """Chooses at most `max_frames` frames of a clip.
 
-    Without a generator: the middle frame of `max_frames` equal stretches of time, so the same every time. With one: a
-    random subset in order of time. A clip that is short enough keeps every frame.
+    Without a generator the choice is deterministic: the middle frames of `max_frames` equal intervals. With a
+    generator it is a random subset in temporal order. A clip that is short enough keeps every frame.
 
     Args:
         num_frames: T, frames of the clip.
-        max_frames: most frames wanted; None keeps all.
-        generator: give one in training only.
+        max_frames: maximum number of frames; None keeps all.
+        generator: for training only.
 
     Returns:
-        Frame numbers, rising, without repeats. [min(T, max_frames)] int64
+        Frame indices, ascending, without repeats. [min(T, max_frames)] int64
 
     Raises:
         ValueError: max_frames below 1.
 
-    Source: released code of GFSLT, sheet section 3: the random subset. Released code: also at dev and test, so that
+    Source: released code of GFSLT, sheet section 3: the random subset. Released code: also on dev and test, so
         its scores differ from run to run; here evaluation is deterministic.
     """
     if max_frames is None or num_frames <= max_frames:
@@ -45,17 +45,17 @@ def sample_indices(num_frames: int, max_frames: int | None, generator: np.random
 
 
 def resize_frames(frames: Frames, size: int | tuple[int, int], fit: Fit = "stretch") -> Frames:
-    """Frames brought to one size; averaged over pixel areas when shrinking, bilinear when growing.
+    """Resizes frames; averages over pixel areas when shrinking, interpolates bilinearly when enlarging.
 
     Args:
         frames: [T, H, W, 3] uint8
         size: (height, width), or one number for a square.
-        fit: "stretch" scales height and width each on its own, so nothing is cut off but shapes are distorted (what
-            GFSLT does to 210 x 260 pixels); "crop" keeps the shape and cuts equally from both ends of the longer
-            side; "pad" keeps the shape and fills with black.
+        fit: "stretch" scales height and width independently, which keeps the full frame but distorts shapes (GFSLT
+            does this to 210 x 260 pixels); "crop" keeps the aspect ratio and cuts equally from both ends of the longer
+            side; "pad" keeps the aspect ratio and fills with black.
 
     Returns:
-        [T, height, width, 3] uint8; the input itself where the size is right already.
+        [T, height, width, 3] uint8; the input itself if it already has this size.
 
     Raises:
         ValueError: a size below 1 or an unknown `fit`.
@@ -69,16 +69,16 @@ def resize_frames(frames: Frames, size: int | tuple[int, int], fit: Fit = "stret
 
 
 def contact_sheet(frames: Frames | Sequence[Frames], columns: int, *, gap: int = 2, background: int = 255) -> Frames:
-    """Frames laid out in rows, left to right and top to bottom, as one picture (a filmstrip when in one row).
+    """Arranges frames in rows, left to right and top to bottom, as one image (a filmstrip if there is one row).
 
     Args:
-        frames: pictures of one size. [T, H, W, 3] uint8
-        columns: pictures in a row.
-        gap: pixels between pictures.
-        background: grey value of the gaps and of unused places.
+        frames: frames of equal size. [T, H, W, 3] uint8
+        columns: frames per row.
+        gap: pixels between frames.
+        background: grey value of gaps and empty cells.
 
     Returns:
-        One picture. [rows * (H + gap) - gap, columns * (W + gap) - gap, 3] uint8
+        One image. [rows * (H + gap) - gap, columns * (W + gap) - gap, 3] uint8
 
     Raises:
         ValueError: no frames or fewer than one column.
@@ -95,13 +95,13 @@ def contact_sheet(frames: Frames | Sequence[Frames], columns: int, *, gap: int =
 
 
 def resize_frame(frame: Frames, size: tuple[int, int], fit: Fit = "stretch", out: Frames | None = None) -> Frames:
-    """One frame brought to a size, see `resize_frames`.
+    """Resizes one frame; see `resize_frames`.
 
     Args:
-        out: memory of that size, contiguous, to write to; None takes new memory.
+        out: contiguous array of that size to write to; None allocates one.
 
     Returns:
-        [height, width, 3] uint8; `out` where it was given.
+        [height, width, 3] uint8; `out` if it was given.
     """
     import cv2
 

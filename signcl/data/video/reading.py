@@ -1,7 +1,7 @@
 """Video files and folders of frame images to RGB arrays: `probe` looks at the header only, `read_frames` decodes.
 
-Whatever can be wrong with a clip ends in one line that names it: missing, empty, no video, truncated, no frames.
-Where a file ends and which track of it is the video stands in `tracks`, what its container says in `containers`.
+Every fault of a clip is reported in one line that names it: missing, empty, no video, truncated, no frames.
+`tracks` finds the video track and the end of a file; `containers` checks the container.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def _chosen(choose: Callable[[int], Indices], only: range | None, num_frames: in
 
 
 class _Places:
-    """Where frames go: memory is asked for when the size of the first frame is known."""
+    """Stores frames in the output array, which is allocated when the size of the first frame is known."""
 
     def __init__(
         self,
@@ -341,7 +341,7 @@ class _Places:
         return frame in self._places
 
     def put(self, frame: int, pixels: Frames, label: str) -> None:
-        """Resize and crop a decoded frame to every row that wants it."""
+        """Resizes and crops a decoded frame and copies it to every output row that uses it."""
         if self.rows is None:
             self.shape = pixels.shape
             height, width = self.size or pixels.shape[:2]
@@ -362,7 +362,7 @@ class _Places:
             self.rows[other] = row
 
     def check(self, pixels: Frames, label: str) -> None:
-        """Refuse a frame of another size than those before it, where nothing brings them to one."""
+        """Raises an error if a frame differs in size from those before it and no resizing is requested."""
         if self.size is None and self.shape and pixels.shape != self.shape:
             raise ValueError(
                 f"{label}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but the frames before it have "
@@ -370,7 +370,7 @@ class _Places:
             )
 
     def filled(self) -> Frames:
-        """The memory, of a clip whose chosen frames have all been put."""
+        """The output array, after all chosen frames have been stored."""
         assert self.rows is not None
         return self.rows
 
@@ -383,7 +383,7 @@ def _place_all(
     fit: Fit,
     path: Path,
 ) -> Frames:
-    """Frames that lie in a file as they are."""
+    """Stores the wanted frames of an uncompressed clip."""
     places = _Places(wanted, allocate, size, fit)
     for frame in sorted(set(wanted.tolist())):
         places.put(frame, frames[frame], str(path))
@@ -418,7 +418,7 @@ class _Wish:
     threads: int
 
     def frames(self, clock: _Clock, path: Path) -> Indices:
-        """Which frames of the file are wanted, where it has the frames of `clock`."""
+        """Indices of the wanted frames in a file whose frames are described by `clock`."""
         if self.fps is None:
             return _chosen(self.choose, self.only, clock.count, path)
         if clock.length > SLIDES and clock.count < clock.length:
@@ -435,17 +435,17 @@ class _Wish:
 
 @dataclass(frozen=True)
 class _Clock:
-    """How many frames a video has, and when each is shown."""
+    """Number of frames of a video, and the display time of each."""
 
     count: int
     times: Times = field(default_factory=lambda: np.zeros(0))
-    """Seconds from the first frame. [count], or nothing where nobody asked for times."""
+    """Seconds from the first frame. [count], or empty if times were not requested."""
     length: float = 0.0
     """Seconds from the first frame to the end of the last."""
 
 
 def _clock(container: Any, stream: Any, path: Path) -> _Clock:
-    """The times of a video's frames by its packets, without decoding."""
+    """The times of a video's frames, read from its packets without decoding."""
     import av
 
     shown_packets: list[tuple[int | None, int]] = []
@@ -454,7 +454,7 @@ def _clock(container: Any, stream: Any, path: Path) -> _Clock:
             if packet.size > 0 and not packet.is_discard:
                 shown_packets.append((packet.pts, packet.duration or 0))
     except (av.error.FFmpegError, OSError):
-        pass  # decoding says what is wrong
+        pass  # decoding reports the error
     if all(stamp is not None for stamp, _ in shown_packets):
         shown_packets.sort(key=lambda packet: packet[0] or 0)
     return _timed([stamp for stamp, _ in shown_packets], shown_packets[-1][1] if shown_packets else 0, stream)
@@ -467,7 +467,7 @@ def _timed(stamps: list[int | None], last: int, stream: Any) -> _Clock:
 
 
 def _read_video(source: Path | io.BytesIO, path: Path, wish: _Wish) -> Frames:
-    """The chosen frames of a video. Trusts the count of its index, and decodes once more where that proves wrong."""
+    """Decodes the chosen frames of a video. Decodes a second time if the frame count in its index was wrong."""
     if isinstance(source, io.BytesIO):
         source.seek(0)
     with open_video(path, source) as container:
@@ -484,7 +484,7 @@ def _read_video(source: Path | io.BytesIO, path: Path, wish: _Wish) -> Frames:
     while True:
         places = _Places(wanted, wish.allocate, wish.size, wish.fit)
         end = _decode(source, path, places, wish.threads, careful)
-        if careful and end.errors:  # a broken frame that is not shown; those that are copied from it are wrong, too
+        if careful and end.errors:  # a hidden frame is broken; frames predicted from it are wrong, too
             careful, unseen = False, end.errors
             continue
         if end.decoded == 0:
@@ -504,11 +504,11 @@ def _read_video(source: Path | io.BytesIO, path: Path, wish: _Wish) -> Frames:
 
 
 def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int, careful: bool) -> End:
-    """Decode a whole file, convert and place the wanted frames; what the decoder found.
+    """Decodes a complete file and stores the wanted frames; returns what the decoder found.
 
     Args:
-        careful: the decoder gives up a broken frame instead of making up its missing parts, so that frames which are
-            decoded and not shown are heard of.
+        careful: the decoder rejects a broken frame instead of concealing its missing parts, so errors in hidden
+            frames (decoded, not shown) are reported too.
     """
     import av
     from av.video.reformatter import VideoReformatter
@@ -525,7 +525,7 @@ def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int
         stamps: list[int | None] = []
         decoded = last = 0
         leads = False
-        begun: int | None = None  # the time of the first key frame; what is to be shown before it cannot be
+        begun: int | None = None  # time of the first key frame; frames due before it cannot be decoded
         tracks = container.streams if end.by_any_track else (stream,)
         packets = container.demux(*tracks)
         while True:
@@ -536,7 +536,7 @@ def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int
                 break
             if packet is None:
                 break
-            if packet.stream.index != stream.index:  # the packet's own number is 0 in the one that ends a track
+            if packet.stream.index != stream.index:  # `stream_index` would be 0 in the packet that ends a track
                 end.reach(packet, packet.time_base)
                 continue
             if packet.size:
@@ -568,20 +568,20 @@ def _decode(source: Path | io.BytesIO, path: Path, places: _Places, threads: int
 
 
 def _to_rgb(frame: Any, reformatter: Any) -> Frames:
-    """A decoded frame as RGB, a view into the converter's memory. [H, W, 3]"""
-    converted = reformatter.reformat(frame, format="rgb24", threads=1)  # 1: twice as fast when small
+    """A decoded frame as RGB: a view into the converter's memory. [H, W, 3]"""
+    converted = reformatter.reformat(frame, format="rgb24", threads=1)  # 1: twice as fast for small frames
     plane = converted.planes[0]
-    # Lines are padded to a multiple of some bytes, so the view has its own stride; `to_ndarray` would copy.
+    # Lines are padded to an alignment, so the view needs an explicit stride; `to_ndarray` would copy.
     shape, strides = (converted.height, converted.width, 3), (plane.line_size, 3, 1)
     pixels: Frames = np.ndarray(shape, np.uint8, buffer=plane, strides=strides)
-    return shown(pixels, turn_of(frame))  # phones store the picture as the chip saw it, and how to turn it
+    return shown(pixels, turn_of(frame))  # phones store unrotated frames and a rotation mark
 
 
 # --- folders of images -----------------------------------------------------------------------------------------------
 
 
 def _images(folder: Path) -> list[Path]:
-    """The frame images of a folder in natural order; hidden files (a Mac's ._000.png) are not frames."""
+    """The frame images of a folder in natural order, without hidden files (macOS writes ._000.png)."""
 
     def natural(path: Path) -> list[tuple[int, int, str]]:
         parts = re.findall(r"\d+|\D+", path.name)

@@ -1,9 +1,9 @@
-"""Clips inside tar shards, found by byte offset: what `signcl corpus pack` writes, read back.
+"""Reads clips from the tar shards that `signcl corpus pack` writes, by byte offset.
 
-A clip in a shard has the path SHARD.tar/KEY.mp4, .jpg or .rgb, as if the shard were a folder. SHARD.index.json beside
-it says where each clip begins, so that nothing is searched; the tar is of webdataset's layout and any tool reads it.
+A clip in a shard has the path SHARD.tar/KEY.mp4, .jpg or .rgb, as if the shard were a folder. SHARD.index.json next to
+it stores where each clip begins, so no search is needed. The tar has webdataset's layout; any tar tool reads it.
 
-    KEY.mp4                      a video                KEY.rgb    [T, H, W, 3] uint8, as it lies in memory
+    KEY.mp4                      a video                KEY.rgb    [T, H, W, 3] uint8, uncompressed
     KEY.000000.jpg, KEY.000001.jpg, ...    its frames   KEY.json   name, text, glosses
 """
 
@@ -25,17 +25,17 @@ from signcl.data.video.pictures import Frames
 __all__ = ["Entry", "Member", "check_shard", "find_entry", "in_shard", "index_path", "open_member"]
 
 BLOCK = 512
-"""Bytes of a tar block: a header is one, and every file is filled up to a whole number of them."""
+"""Bytes of a tar block: a header takes one block, and every file is padded to full blocks."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a clip lies in its shard."""
+    """Position and size of a clip in its shard."""
 
     offset: int
-    """First byte of the first file's content."""
+    """Position of the first content byte of its first file."""
     sizes: tuple[int, ...]
-    """Bytes of each of its files: one, or one for each JPEG."""
+    """Bytes of each of its files: one file, or one per JPEG."""
     frames: int
     height: int
     width: int
@@ -45,38 +45,38 @@ class Entry:
 
 @dataclass(frozen=True)
 class Member:
-    """The content of a clip in a shard; one of the three is there."""
+    """The content of a clip in a shard; exactly one of the three fields is set."""
 
     rows: Frames | None = None
-    """Frames as they lie in the file, mapped, not read. [T, H, W, 3]"""
+    """Uncompressed frames, memory-mapped. [T, H, W, 3]"""
     images: tuple[memoryview, ...] = ()
-    """JPEG of each frame."""
+    """One JPEG file per frame."""
     data: bytes = b""
-    """A video file."""
+    """Content of a video file."""
 
 
 def in_shard(path: Path) -> bool:
-    """Whether a clip's path leads into a tar shard."""
+    """Whether a clip is stored in a tar shard, judged by its path."""
     return path.parent.suffix == ".tar"
 
 
 def index_path(shard: Path) -> Path:
-    """The index of a shard."""
+    """Path of the index of a shard."""
     return shard.with_suffix(".index.json")
 
 
 def find_entry(path: Path) -> Entry:
-    """Where a clip lies in its shard.
+    """Looks up a clip in the index of its shard.
 
     Raises:
         FileNotFoundError: no shard, no index, or no such clip in it.
-        ValueError: an index that is damaged or does not fit its tar.
+        ValueError: the index is damaged or does not match its tar.
     """
     shard = path.parent
     if not shard.is_file():
         raise FileNotFoundError(f"{shard}: no such shard; copy the pack again or run `signcl corpus pack` again")
     if not (index := index_path(shard)).is_file():
-        raise FileNotFoundError(f"{index}: the shard has no index; run `signcl corpus pack` again, which makes it anew")
+        raise FileNotFoundError(f"{index}: the shard has no index; run `signcl corpus pack` again to create it")
     ages = shard.stat().st_mtime_ns, index.stat().st_mtime_ns
     found = _index(str(shard), shard.stat().st_size, ages).get(path.name)
     if found is None:
@@ -86,7 +86,7 @@ def find_entry(path: Path) -> Entry:
 
 @functools.lru_cache(maxsize=256)
 def _index(shard: str, size: int, ages: tuple[int, int]) -> dict[str, Entry]:
-    """The index of a shard of `size` bytes; `ages` make changed files be looked at again."""
+    """The index of a shard of `size` bytes; `ages` is part of the cache key, so changed files are read again."""
     path = index_path(Path(shard))
     read = read_json(path, INDEX, "delete it and run `signcl corpus pack` again", _check_index)
     told: int = read["tar_bytes"]
@@ -104,7 +104,7 @@ INDEX = {"tar_bytes": int, "clips": {str: (int, [int], int, int, int, int)}}
 
 
 def _check_index(read: dict[str, Any]) -> None:
-    """Refuse a clip that cannot lie in a tar."""
+    """Raises an error for an index entry that is impossible in a tar."""
     for key, (offset, sizes, frames, height, width, _) in read["clips"].items():
         where = f"clips[{key[:40]!r}]"
         if offset < BLOCK or not sizes or min(sizes) < 0:
@@ -118,15 +118,15 @@ def _check_index(read: dict[str, Any]) -> None:
 
 
 def _stretch(sizes: tuple[int, ...]) -> int:
-    """Bytes from the content of the first file to the end of the last one's."""
+    """Bytes from the start of the first file's content to the end of the last file's content."""
     return sum(-(-size // BLOCK) * BLOCK + BLOCK for size in sizes[:-1]) + sizes[-1]
 
 
 def open_member(path: Path) -> Member:
-    """The content of a clip in a shard, its checksum compared unless it is .rgb, of which few frames may be wanted.
+    """The content of a clip in a shard. Verifies its checksum, except for .rgb, which is often read in part.
 
     Raises:
-        FileNotFoundError, ValueError: as of `find_entry`; what lies at the offset is not this clip, or has changed.
+        FileNotFoundError, ValueError: as in `find_entry`; or another file is at the offset, or the clip has changed.
     """
     entry = find_entry(path)
     with naming(path), path.parent.open("rb", buffering=0) as file:
@@ -153,10 +153,10 @@ def open_member(path: Path) -> Member:
 
 
 def check_shard(path: Path) -> None:
-    """Read a clip of a shard and compare its checksum.
+    """Reads a clip of a shard and verifies its checksum.
 
     Raises:
-        FileNotFoundError, ValueError: as of `open_member`; or the bytes have changed.
+        FileNotFoundError, ValueError: as in `open_member`; or the bytes have changed.
     """
     _check_sum(path, open_member(path))
 

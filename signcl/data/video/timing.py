@@ -1,7 +1,7 @@
-"""Frames have times, not only numbers: a clip of one rate, or of none, brought to another rate by them.
+"""Resamples clips to another frame rate, using the time of each frame.
 
-Phones record 30 or 60 frames a second and vary it with the light; PHOENIX-2014T has 25. Whoever counts frames there
-counts different lengths of time.
+Phones record 30 or 60 frames per second and vary the rate with the light; PHOENIX-2014T has 25. The same number of
+frames is therefore a different length of time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Times", "clip_length", "frame_times", "other_rate", "resample"]
 Times = NDArray[np.float64]
 
 SAME_RATE = 0.02
-"""Rates nearer than this share are one rate: 29.97 and 30, 25 and 24.9."""
+"""Rates with a relative difference of at most this count as equal: 29.97 and 30, 25 and 24.9."""
 
 
 def other_rate(one: float | None, other: float | None) -> bool:
@@ -25,36 +25,36 @@ def other_rate(one: float | None, other: float | None) -> bool:
 
 
 def frame_times(stamps: list[int | None], unit: float, rate: float | None) -> Times:
-    """Times of the frames of a clip, from zero, rising; evenly by the rate where a stamp is missing.
+    """Times of the frames of a clip, ascending from zero; evenly spaced at `rate` if a timestamp is missing.
 
     Args:
-        stamps: of each frame in the order in which they are shown.
-        unit: seconds of a stamp's step.
-        rate: of the clip, where it says one.
+        stamps: timestamp of each frame, in display order.
+        unit: seconds per timestamp tick.
+        rate: frames per second of the clip, if known; 25 otherwise.
 
     Returns:
         Seconds. [T]
     """
     if any(stamp is None for stamp in stamps):
         return np.arange(len(stamps)) / (rate or 25.0)
-    times = np.sort(np.array(stamps, dtype=np.float64)) * unit  # AVI gives times in the order of decoding
+    times = np.sort(np.array(stamps, dtype=np.float64)) * unit  # AVI gives times in decoding order
     return times - times[0] if len(times) else times
 
 
 def resample(times: Times, length: float, fps: float) -> Indices:
-    """Which frame of a clip stands for each frame at another rate.
+    """The clip's frame to use for each frame at another rate.
 
     Output frame k is the frame that is on the screen at k / fps seconds. A frame counts from a little before its time:
-    half the distance to the frame before, and at most half of 1 / fps. So every frame of an even clip goes to the
-    nearest place, times that jitter do no harm, and a picture that stands for a second is not left early.
+    half the distance to the previous frame, and at most half of 1 / fps. This picks the nearest frame if frames are
+    evenly spaced, tolerates jitter, and does not cut short a frame that stays on the screen for a second.
 
     Args:
-        times: seconds from the first frame, rising. [T]
+        times: seconds from the first frame, ascending. [T]
         length: seconds from the first frame to the end of the last.
-        fps: frames per second wanted.
+        fps: frames per second of the output.
 
     Returns:
-        Frame numbers, rising, with repeats where the clip is slower. [round(length * fps)], at least one
+        Frame indices, ascending, with repeats if the clip is slower. [round(length * fps)], at least one
     """
     if not len(times):
         return np.zeros(0, np.int64)
@@ -66,11 +66,11 @@ def resample(times: Times, length: float, fps: float) -> Indices:
 
 
 def clip_length(times: Times, last: float) -> float:
-    """Seconds of a clip: up to the end of its last frame.
+    """Length of a clip in seconds, up to the end of its last frame.
 
     Args:
         times: seconds from the first frame. [T]
-        last: how long the last frame stands; 0 where the file does not say, then as long as the frames on average.
+        last: duration of the last frame, seconds; 0 if unknown, which uses the mean duration of the frames.
     """
     if len(times) == 0:
         return 0.0

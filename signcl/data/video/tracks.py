@@ -1,8 +1,9 @@
-"""Video files: which of their tracks is read, how many pictures it should have, and whether it was all there.
+"""Finds the video track of a file, its expected number of frames, and whether the file is complete.
 
-A header's count is no evidence: an edit list hides packets, AVI repeats a picture by an empty one, and a container
-lasts as long as its longest track. A file is cut off where its parts end early (`containers`), where packets of its
-index are missing, or where the video track stops before its own end. It is damaged where the decoder says so.
+The frame count in a header is not reliable: an edit list hides packets, AVI repeats a frame by an empty packet, and a
+container lasts as long as its longest track. A file counts as cut off if its parts end early (`containers`), if packets
+of its index are missing, or if the video track stops before its stated end. It counts as damaged if the decoder reports
+errors or frames are lost.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ Damaged = Literal["refuse", "few", "read"]
 DAMAGED = ("refuse", "few", "read")
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff", "jpeg2000")
 WITH_HIDDEN_PACKETS = ("vp8", "vp9", "av1")
-"""Codecs with packets that are kept for reference and never shown, so that packets are more than frames."""
+"""Codecs with packets that are used for reference and never shown, so there are more packets than frames."""
 
 
 def open_video(path: Path, source: Path | io.BytesIO | None = None) -> av.container.InputContainer:
-    """Open a video file, or its bytes, or say in one line why that cannot be done.
+    """Opens a video file, or its content in memory.
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_frames`.
+        FileNotFoundError, ValueError: as in `read_frames`; one line with the reason.
     """
     import av
 
@@ -64,7 +65,7 @@ def open_video(path: Path, source: Path | io.BytesIO | None = None) -> av.contai
         cut = not in_memory and _lacks_mp4_index(path)
         reason = "truncated (its index, the 'moov' atom, is missing); copy it again" if cut else "not a readable video"
         raise ValueError(f"{path}: {reason} ({failure(error)})") from error
-    if container.format.name == "tty":  # ffmpeg takes any text for terminal art
+    if container.format.name == "tty":  # ffmpeg reads any text file as terminal art
         container.close()
         raise ValueError(f"{path}: not a readable video (a text file)")
     if "webp" in container.format.name and not container.streams.video[0].width:
@@ -74,11 +75,11 @@ def open_video(path: Path, source: Path | io.BytesIO | None = None) -> av.contai
 
 
 def failure(error: Exception, stream: Any = None) -> str:
-    """What stopped libav, in a word or two.
+    """A short reason for an error of libav.
 
     Args:
-        stream: the track that was read. Its index may ask for a packet of impossible size, which libav calls a lack of
-            memory without having asked for any.
+        stream: the track that was read. Its index may list a packet of impossible size, which libav reports as an
+            out-of-memory error.
     """
     entries = () if stream is None else stream.index_entries
     if isinstance(error, MemoryError) and (sizes := [entry.size for entry in entries if entry.size < 0]):
@@ -107,7 +108,7 @@ def _lacks_mp4_index(path: Path) -> bool:
 
 
 def is_cover(stream: av.video.stream.VideoStream) -> bool:
-    """Whether a track is a picture that stands for the file, not its video."""
+    """Whether a track is a cover picture or thumbnail, not the video."""
     import av.stream
 
     kinds = av.stream.Disposition
@@ -115,10 +116,10 @@ def is_cover(stream: av.video.stream.VideoStream) -> bool:
 
 
 def video_track(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
-    """The track that is the video: no cover picture, and of several the one that the file names as its default.
+    """The video track of a file, ignoring cover pictures; if there are several, the one marked as default.
 
     Raises:
-        ValueError: there is none, or no decoder for it.
+        ValueError: no video track, or no decoder for it.
     """
     import av.stream
 
@@ -130,7 +131,7 @@ def video_track(container: av.container.InputContainer, path: Path) -> av.video.
     readable: list[Any] = [stream for stream in found if stream.codec_context is not None]  # type: ignore[redundant-expr]
     if not readable:
         raise ValueError(f"{path}: its video is of a codec that cannot be read here; convert it to h264 with ffmpeg")
-    # A cover that is not marked as one: a picture beside a video.
+    # Prefer tracks with a video codec: a picture track next to a video is a cover that is not marked as one.
     videos = [stream for stream in readable if stream.codec_context.name not in PICTURE_CODECS] or readable
     default = [stream for stream in videos if stream.disposition & av.stream.Disposition.default]
     chosen: av.video.stream.VideoStream = (default or videos)[0]
@@ -138,15 +139,15 @@ def video_track(container: av.container.InputContainer, path: Path) -> av.video.
 
 
 def rate_of(stream: av.video.stream.VideoStream) -> float | None:
-    """Frames per second by the header, on average; None where it does not say."""
+    """Average frames per second from the header; None if it has no rate."""
     rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate else None
 
 
 def is_indexed(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
-    """Whether the file has a list of all packets of the track.
+    """Whether the file has an index of all packets of the track.
 
-    A fragmented mp4 has one of its first part only, and of an AVI that lost its list the first packet is known.
+    A fragmented mp4 indexes only its first part. For an AVI without its index, libav knows only the first packet.
     """
     kinds = container.format.name.split(",")
     if "avi" in kinds:
@@ -155,12 +156,12 @@ def is_indexed(container: av.container.InputContainer, stream: av.video.stream.V
 
 
 def has_hidden_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
-    """Whether an edit list hides packets that must be decoded nevertheless."""
+    """Whether an edit list hides packets that must still be decoded."""
     return is_indexed(container, stream) and any(entry.is_discard for entry in stream.index_entries)
 
 
 def count_pictures(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int:
-    """Pictures that a track shows, without decoding: by its index, its header, or by reading its packets."""
+    """Number of frames that a track shows, without decoding: from its index, else its header, else its packets."""
     import av
 
     if is_indexed(container, stream):
@@ -175,41 +176,41 @@ def count_pictures(container: av.container.InputContainer, stream: av.video.stre
 
 @dataclass
 class End:
-    """What a file promised of its video track, and what came of it."""
+    """Expected and actual content of a file's video track."""
 
     codec: str
     layout: Layout
     entries: int | None = None
     """Packets in its index."""
     promised: int = 0
-    """Frames by the header; evidence only where nothing else is known. 0 where it says nothing."""
+    """Frame count in the header, used only if nothing better is known; 0 if absent."""
     until: float | None = None
-    """When the track ends, seconds of the container's clock."""
+    """Expected end of the track, seconds of the container's clock."""
     by_any_track: bool = False
-    """`until` is the end of the longest track, whichever that is."""
+    """`until` is the end of the longest track, not necessarily of the video."""
     rate: float = 25.0
     packets: int = 0
     shown: int = 0
-    """Packets of pictures that are to be shown."""
+    """Packets whose frames are to be shown."""
     decoded: int = 0
     errors: int = 0
-    """Packets that the decoder refused."""
+    """Packets that the decoder rejected."""
     corrupt: int = 0
-    """Packets that came damaged, and frames of which the decoder made up parts."""
+    """Damaged packets, and frames whose missing parts the decoder concealed."""
     fields: int = 0
     """Interlaced frames."""
     stopped: str = ""
     """Why reading stopped before the end."""
     reason: str = ""
-    """Of the first error."""
+    """Reason for the first error."""
     ended: float = 0.0
-    """When the last packet ends."""
+    """End of the last packet, seconds."""
     longest: float = 0.0
-    """The longest gap between two packets, seconds."""
+    """Longest gap between two packets, seconds."""
     clock: Any = None
 
     def reach(self, packet: Any, unit: Any) -> None:
-        """Note a packet's time."""
+        """Updates `ended` and `longest` with the time of a packet."""
         if packet.pts is not None:
             begin = float(packet.pts * unit)
             self.longest = max(self.longest, begin - self.ended)
@@ -217,7 +218,7 @@ class End:
 
     @property
     def lost(self) -> int:
-        """Pictures for which there was a packet and no frame."""
+        """Number of packets that gave no frame."""
         if self.layout.pictures is not None:
             return max(0, self.layout.pictures - self.decoded)
         if self.codec in WITH_HIDDEN_PACKETS or (self.fields and 2 * self.decoded >= self.shown - 2):
@@ -226,7 +227,7 @@ class End:
 
     @property
     def expected(self) -> int:
-        """Frames that the whole file would have; 0 where nothing says so."""
+        """Number of frames of the complete file; 0 if unknown."""
         if self.entries is not None:
             there = self.decoded + max(0, self.entries - self.packets) + self.lost
             return max(there, self.promised) if self.layout.cut and self.entries == self.shown else there
@@ -239,20 +240,20 @@ class End:
         return max(self.decoded, round(self.decoded * self.until / self.ended))
 
     def cut(self) -> str:
-        """Why the file is taken for cut off; empty where the video track came to its end."""
+        """Why the file counts as cut off; empty if the video track is complete."""
         if self.stopped:
             return self.stopped
         if self.entries is not None:
             if self.packets < self.entries:
                 return self.layout.cut or f"{self.entries - self.packets} packets of its index are missing"
-            if self.corrupt or self.entries < self.promised:  # of a cut AVI the index is what was found of it
+            if self.corrupt or self.entries < self.promised:  # in a truncated AVI, the index lists only what was found
                 return self.layout.cut
             return ""
         if self.until is not None:
             slack = max(3 / self.rate, self.until / 50, self.longest)
             if self.until - self.ended > slack:
                 return self.layout.cut or f"it stops at {self.ended:.2f} s of {self.until:.2f} s"
-            # Its last second may lie in the part that is missing even where the clock says little.
+            # Its last second may be in the missing part even if the time difference is small.
             return self.layout.cut if self.corrupt or self.until - self.ended > 1.5 / self.rate else ""
         if self.layout.cut:
             return self.layout.cut
@@ -261,7 +262,7 @@ class End:
         return ""
 
     def damage(self) -> tuple[int, str]:
-        """How many frames are broken or lost, and how one knows."""
+        """Number of broken or lost frames, and the evidence in words."""
         count = max(self.errors, self.lost) + self.corrupt + bool(self.layout.broken)
         kinds = (
             (self.layout.broken, self.layout.broken),
@@ -275,12 +276,12 @@ class End:
 def expected_end(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, source: Path | io.BytesIO
 ) -> End:
-    """What a file promises of its video track; `End` is filled while it is decoded."""
+    """The expected end of a file's video track; decoding fills in the other fields of `End`."""
     kind = container.format.name
     if isinstance(source, io.BytesIO):
         place = source.tell()
         layout = layout_of(source, kind)
-        source.seek(place)  # the container goes on reading there
+        source.seek(place)  # the container continues to read here
     else:
         about = source.stat()
         layout = _layout(str(source), kind, about.st_size, about.st_mtime_ns)
@@ -293,19 +294,19 @@ def expected_end(
             end.until = container.duration / 1_000_000  # microseconds
             end.by_any_track = len(container.streams) > 1
     elif kind == "avi" and stream.frames:
-        end.until = stream.frames / end.rate  # not a count: a picture that is repeated is an empty packet
+        end.until = stream.frames / end.rate  # not a count: a repeated frame is an empty packet
     return end
 
 
 @lru_cache(maxsize=4096)
 def _layout(path: str, kind: str, size: int, changed: int) -> Layout:
-    """The layout of a file, once per file and not once per epoch; `size` and `changed` make a new file be looked at."""
+    """The layout of a file, computed once per file, not per epoch; `size` and `changed` detect a rewritten file."""
     with naming(Path(path)), open(path, "rb") as file:
         return layout_of(file, kind)
 
 
 def _own_end(stream: av.video.stream.VideoStream) -> float | None:
-    """When a track of a Matroska file ends, by its tag DURATION = 00:00:02.003000000."""
+    """End of a Matroska track in seconds, from its tag DURATION = 00:00:02.003000000."""
     for key, value in stream.metadata.items():
         found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,20})?)", value.strip("\0 "))
         if key.upper().startswith("DURATION") and found:
@@ -315,10 +316,10 @@ def _own_end(stream: av.video.stream.VideoStream) -> float | None:
 
 
 def verdict(end: End, path: Path, damaged: Damaged) -> str:
-    """What is to be said of a file that is read, empty where it is whole.
+    """The note about a damaged file that is accepted; empty if the file is complete.
 
     Raises:
-        ValueError: it is cut off or damaged, more than `damaged` allows.
+        ValueError: it is cut off, or more damaged than `damaged` allows.
     """
     cut = end.cut()
     count, why = end.damage()

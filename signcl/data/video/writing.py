@@ -1,4 +1,4 @@
-"""RGB arrays to video files, whole or not at all."""
+"""Writes RGB arrays to video files, atomically."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def write_video(
     preset: str = "medium",
     gop: int | None = None,
 ) -> Path:
-    """Write frames as an h264 video. The file appears whole or not at all; equal frames give equal bytes.
+    """Writes frames as an h264 video. The file is written atomically; equal frames give identical bytes.
 
-    Even sizes are stored as yuv420p, which every player knows; odd sizes as yuv444p, which keeps the exact size but
-    which some browsers do not play.
+    Even sizes are stored as yuv420p, which every player supports. Odd sizes are stored as yuv444p, which keeps the
+    exact size but is not supported by some browsers.
 
     Args:
-        path: target; .mp4, .m4v, .mov, .mkv or .avi. Its folder is made if need be.
+        path: target; .mp4, .m4v, .mov, .mkv or .avi. Its folder is created if needed.
         frames: [T, H, W, 3] uint8 RGB, or an iterable of [H, W, 3].
         fps: frames per second.
-        crf: loss of the encoder, 0 (none but the colour conversion) to 51; 18 looks like the original.
-        preset: x264's name for how long it searches, "ultrafast" to "veryslow".
-        gop: most frames between two key frames; None leaves it to the encoder.
+        crf: quality loss, 0 (only the colour conversion) to 51; 18 looks like the original.
+        preset: x264 preset, "ultrafast" to "veryslow"; slower presets compress better.
+        gop: maximum number of frames between two key frames; None leaves it to the encoder.
 
     Returns:
         The path.
@@ -67,8 +67,8 @@ def video_bytes(
     gop: int | None = None,
     path: Path | str = "video",
 ) -> bytes:
-    """Frames as an h264 video in memory; see `write_video`. `path` is named in errors."""
-    # Macroblock-tree rate control reads memory that it never wrote (x264 in PyAV 18, narrow pictures most): the same
+    """Encodes frames as an h264 video in memory; see `write_video`. `path` appears in error messages."""
+    # Macroblock-tree rate control reads uninitialized memory (x264 in PyAV 18, mostly with narrow frames): the same
     # frames gave up to 10 different files in 10 tries. Without it they give one; files grow by about 0.7.
     options = {"crf": str(crf), "preset": preset, "mbtree": "0"} | ({} if gop is None else {"g": str(gop)})
     return _encode(frames, container, fps, options, path)
@@ -85,7 +85,7 @@ def _encode(
     shape: tuple[int, ...] | None = None
     with av.open(target, "w", format=container_format) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
-        stream.thread_count = 1  # byte-identical whatever the machine, and faster for small pictures
+        stream.thread_count = 1  # identical bytes on every machine, and faster for small frames
         reformatter = VideoReformatter()
         for pixels in frames:
             pixels = np.ascontiguousarray(pixels)
