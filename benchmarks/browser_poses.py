@@ -1,10 +1,10 @@
-"""How far the key points that the page finds in a browser are from those of `signcl pose`, on one clip.
+"""Compares the key points found in a browser with those of `signcl pose`, on one clip.
 
     python benchmarks/browser_poses.py CLIP [--frames N] [--out POINTS.npz]
 
-The clip is written as an mp4 (h264), which both read: Chromium in the translate page's own script, and MediaPipe's
-Python through `signcl`. As a yardstick, MediaPipe's Python also reads the clip as it was before it was compressed. Both
-have to be installed: `signcl pose --install` and `signcl pose --install-browser`. Gaps are not filled.
+The clip is written as an mp4 (h264). Chromium reads it with the translate page's script, and MediaPipe's Python through
+`signcl`. For comparison, MediaPipe's Python also reads the clip before compression. Both must be installed:
+`signcl pose --install` and `signcl pose --install-browser`. Gaps are not filled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from signcl.pages.app import Site, make_app
 from signcl.pages.browser_poses import what_the_page_needs
 
 RATE = 25.0
-BODY = (11, 12, 13, 14, 15, 16, 23, 24)  # the points of the body that models read; the first two are the shoulders
+BODY = (11, 12, 13, 14, 15, 16, 23, 24)  # body points used by models; the first two are the shoulders
 SOFTWARE = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 FIND = """async ([about, clip]) => {
   const file = new Blob([Uint8Array.from(atob(clip), (c) => c.charCodeAt(0))], { type: "video/mp4" });
@@ -47,7 +47,7 @@ FIND = """async ([about, clip]) => {
 
 
 def in_browser(clip: Path, chromium: str) -> tuple[np.ndarray, list[float]]:
-    """Points of a clip [T, 543, 4], and seconds of each frame; the first holds the loading of the models."""
+    """Key points of a clip [T, 543, 4] and seconds per frame; the first time includes loading the models."""
     server = uvicorn.Server(uvicorn.Config(make_app(Site()), port=0, log_level="error"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
@@ -68,13 +68,13 @@ def in_browser(clip: Path, chromium: str) -> tuple[np.ndarray, list[float]]:
 
 
 def in_python(frames: Any) -> np.ndarray:
-    """Points of frames, as `signcl pose --fill 0` finds them. [T, 543, 4]"""
+    """Key points of frames, as found by `signcl pose --fill 0`. [T, 543, 4]"""
     with start_holistic() as process:
         return process.points(frames)
 
 
 def table(what: str, one: np.ndarray, other: np.ndarray) -> None:
-    """Print how far two sets of points are apart: pixels, and shares of the distance between the shoulders."""
+    """Prints the distance between two sets of points in pixels and relative to the distance between the shoulders."""
     left, right = other[:, BODY[0], :2], other[:, BODY[1], :2]
     shoulders = float(np.linalg.norm(left - right, axis=1).mean())
     print(f"\n{what}; shoulders are {shoulders:.1f} pixels apart")
@@ -91,7 +91,7 @@ def table(what: str, one: np.ndarray, other: np.ndarray) -> None:
 
 
 def main() -> None:
-    """See the head of this file."""
+    """Runs the comparison described at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("clip", type=Path)
     parser.add_argument("--frames", type=int)

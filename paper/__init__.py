@@ -1,6 +1,6 @@
-"""Every table and figure of the paper as one command: `python -m paper.table8 --corpus synthetic --seeds 3`.
+"""Reproduces every table and figure of the paper with one command each: `python -m paper.table8 --corpus synthetic`.
 
-`settings` says what is trained on each corpus, fixed before looking; `jobs` trains, scores and caches; `statistics`
-holds the comparisons; `output` writes CSV, Markdown, LaTeX and pictures. A script beside them is a table: which runs,
-which numbers of the paper, which claim.
+`settings` defines the training on each corpus; it was fixed before any result. `jobs` trains, scores and caches.
+`statistics` compares results. `output` writes CSV, Markdown, LaTeX and pictures. Each other script makes one table or
+figure: it lists the runs, the paper's numbers and the claims.
 """

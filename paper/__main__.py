@@ -1,8 +1,8 @@
-"""All of the evidence that this machine can make: `python -m paper [--only table8 imu] [--plan]`, or `make paper`.
+"""Makes all evidence that is possible on this machine: `python -m paper [--only table8 imu] [--plan]`, or `make paper`.
 
-Scripts run in the order of their value; each writes its tables, and `paper/README.md` is written anew after each.
-Stopped at any point, the same command goes on: finished runs are not repeated, a stopped one continues where it was.
-`--from-results` trains nothing and needs no corpus: tables, pictures and pages again from the committed numbers.
+Scripts run in order of importance. Each writes its tables, and `paper/README.md` is updated after each. After an
+interruption, repeat the command: finished runs are kept and a stopped run continues where it was. `--from-results`
+trains nothing and needs no corpus: it writes tables, pictures and pages from the committed numbers.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ LICENSED = tuple(name for name, setting in CORPORA.items() if setting.licensed)
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the scripts; 1 where one of them failed."""
+    """Runs the scripts; returns 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m paper", description=(__doc__ or "").splitlines()[0])
     names = tuple(dict.fromkeys(step.script for step in STEPS))
-    parser.add_argument("--only", nargs="+", choices=names, metavar="SCRIPT", help=f"some of {', '.join(names)}")
-    parser.add_argument("--corpus", choices=LICENSED, help="all of it on a licensed corpus that you have, on no other")
-    parser.add_argument("--root", help="the folder of that corpus, where it is not the usual one")
-    parser.add_argument("--spans", help="a table of its spans, for density; {split} is filled")
-    parser.add_argument("--plan", action="store_true", help="say what is missing and how long it takes, run nothing")
-    parser.add_argument("--from-results", action="store_true", help="run nothing: all again from the numbers there")
-    parser.add_argument("--page", action="store_true", help="write the page of what is there, run nothing")
-    parser.add_argument("--minutes", type=real(low=0, high=1e6), help="begin no further script after so many minutes")
-    parser.add_argument("--seeds", type=SEEDS, help="default: 3, on the number signs 5")
-    parser.add_argument("--jobs", type=JOBS, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
-    parser.add_argument("--device", help="default: that of the preset")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="SCRIPT", help=f"any of {', '.join(names)}")
+    parser.add_argument("--corpus", choices=LICENSED, help="run all scripts on this licensed corpus only")
+    parser.add_argument("--root", help="folder of that corpus, if it is not the default one")
+    parser.add_argument("--spans", help="table of its spans, for density; {split} is replaced")
+    parser.add_argument("--plan", action="store_true", help="print what is missing and how long it takes; run nothing")
+    parser.add_argument("--from-results", action="store_true", help="run nothing; write all from committed numbers")
+    parser.add_argument("--page", action="store_true", help="write only the page, from existing tables; run nothing")
+    parser.add_argument("--minutes", type=real(low=0, high=1e6), help="start no new script after this many minutes")
+    parser.add_argument("--seeds", type=SEEDS, help="default: 3, or 5 on the number signs")
+    parser.add_argument("--jobs", type=JOBS, help="parallel runs, one thread each; default: 2 on a CPU, 1 on a GPU")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="size of runs on the synthetic corpus")
+    parser.add_argument("--device", help="default: the device of the preset")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data")))
-    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder for runs")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for tables")
     options = parser.parse_args(words)
     if options.preset != "cpu" and options.results == HERE / "results":
-        options.results = HERE / "results" / options.preset  # beside the shipped tables, not over them
+        options.results = HERE / "results" / options.preset  # do not overwrite the shipped tables
     usual = options.results.resolve() == HERE / "results"
-    page = (HERE if usual else options.results) / "README.md"  # never beside a folder that someone named
+    page = (HERE if usual else options.results) / "README.md"  # for a user's folder, inside it
     if options.page:
         write_page(options.results, page, HERE / "HEAD.md")
         return 0
     if options.from_results:
         return _from_results(options, page)
     if not options.corpus and (options.root or options.spans):
-        parser.error("--root and --spans are of a corpus: name it with --corpus")
+        parser.error("--root and --spans belong to a corpus; name it with --corpus")
     if options.corpus and not has_corpus(options.corpus, options.root):
         folder = options.root or CORPORA[options.corpus].root
-        parser.error(f"{options.corpus} is needed at {folder}, there is no such folder; name it with --root")
+        parser.error(f"{options.corpus} is needed at {folder}, but there is no such folder; name it with --root")
     steps = []
     for step in [Step(script, options.corpus) for script in SCRIPTS] if options.corpus else STEPS:
         if options.only and step.script not in options.only:
@@ -83,7 +83,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
-    """The command line of a script."""
+    """The command-line arguments of a script."""
     words = ["--corpus", step.corpus, "--results", str(options.results)]
     if not step.trains:
         return [*words, "--data", str(options.data)]
@@ -97,7 +97,7 @@ def arguments_of(step: Step, options: argparse.Namespace) -> list[str]:
 
 
 def _from_results(options: argparse.Namespace, page: Path) -> int:
-    """Every table that is there, by its own command, and those that are planned; 1 where numbers are missing."""
+    """Rewrites all existing and planned tables from committed numbers; returns 1 if numbers are missing."""
     started, missing = time.monotonic(), 0
     wanted = _commands(options)
     for title, (script, words) in wanted.items():
@@ -118,7 +118,7 @@ def _from_results(options: argparse.Namespace, page: Path) -> int:
 
 
 def _commands(options: argparse.Namespace) -> dict[str, tuple[str, list[str]]]:
-    """What to call a table -> its script and words: as the table says that it was made, else as it is planned."""
+    """Title of a table -> its script and arguments: those recorded in the table if it exists, else the planned ones."""
     scripts = {*SCRIPTS, *(step.script for step in STEPS if step.trains)}
     found: dict[str, tuple[str, list[str]]] = {}
     whole: set[str] = set()
@@ -126,7 +126,7 @@ def _commands(options: argparse.Namespace) -> dict[str, tuple[str, list[str]]]:
         module, *words = shlex.split(table["command"])[2:]
         script = module.removeprefix("paper.")
         if script not in scripts:
-            continue  # Figure 6, which reads published labels and stays as it is
+            continue  # Figure 6 reads published labels and is not rewritten
         found[f"{table['name']} on {path.parent.name}"] = script, [*words, "--results", str(options.results)]
         if table["name"] == script:
             whole.add(f"{script} on {path.parent.name}")
@@ -155,9 +155,9 @@ def _say_plan(steps: list[Step], options: argparse.Namespace) -> None:
             minutes += found.minutes
             _say(f"{step.title}: {found}")
         else:
-            _say(f"{step.title}: " + ("a probe of runs above, and few of its own" if step.trains else "trains nothing"))
+            _say(f"{step.title}: " + ("probes the runs above, trains few itself" if step.trains else "trains nothing"))
     jobs = jobs_at_a_time(options.jobs, options.device or PRESETS[options.preset].device)
-    _say(f"about {minutes:.0f} min in all with {jobs} runs at a time; runs that scripts share are counted once")
+    _say(f"about {minutes:.0f} min in total with {jobs} parallel runs; runs shared by scripts are counted once")
 
 
 def _run(steps: list[Step], options: argparse.Namespace, page: Path) -> int:
@@ -165,14 +165,14 @@ def _run(steps: list[Step], options: argparse.Namespace, page: Path) -> int:
     for number, step in enumerate(steps):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
             left = ", ".join(s.title for s in steps[number:])
-            _say(f"{options.minutes:g} min are over; not begun: {left}. The same command goes on.")
+            _say(f"{options.minutes:g} min are over; not started: {left}. Repeat the command to continue.")
             break
         _say(f"== {step.title}, after {(time.monotonic() - started) / 60:.0f} min")
         try:
             importlib.import_module(f"paper.{step.script}").main(arguments_of(step, options))
-        except (Exception, SystemExit) as error:  # the others do not need it
+        except (Exception, SystemExit) as error:  # the other scripts do not depend on it
             if not isinstance(error, (RuntimeError, ValueError, OSError, SystemExit)):
-                traceback.print_exc()  # no mistake of whoever called, but of a script
+                traceback.print_exc()  # a bug in a script, not a user's mistake
             failed.append(step.title)
             _say(f"{step.title} failed: {error}")
         write_page(options.results, page, HERE / "HEAD.md")

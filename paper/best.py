@@ -1,11 +1,11 @@
-"""Does the winner of `paper.findings` win again? `best.yaml` against plain SignCL and none, with seeds of its own.
+"""Does the winner of `paper.findings` win again? Compares `best.yaml` with plain and without SignCL on fresh seeds.
 
     python -m paper.best --corpus synthetic --seeds 5
 
-Of several arms the best on dev owes some of its lead to chance. Here three of them are trained again, pretraining
-and all, with seeds that nothing was chosen by (`FIRST_SEED` and on): the winner, SignCL as in the paper, no SignCL.
-Only the synthetic corpus has a winner that stood out on dev. Not a table of the paper; `docs/findings.md` tells what
-came of it.
+The arm that is best on dev owes part of its lead to chance. So three arms are trained again, including pretraining,
+with seeds that were not used for selection (from `FIRST_SEED` on): the winner, SignCL as in the paper, no SignCL.
+Only the synthetic corpus has a winner that stood out on dev. Not a table of the paper; `docs/findings.md` reports the
+result.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from paper.statistics import cell, effect, verdict
 __all__ = ["FIRST_SEED", "WINNER", "main", "planned", "table"]
 
 FIRST_SEED = 100
-"""The seeds that the arms were compared by before begin at 0."""
+"""First of the fresh seeds; those used in `paper.findings` begin at 0."""
 WINNER = findings.TOKENS
-"""The best on dev of `paper.findings`: what `recipes/synthetic/best.yaml` is."""
+"""The arm of `paper.findings` that was best on dev; it is `recipes/synthetic/best.yaml`."""
 METRICS = ("bleu4", "rouge_l", "exact_match", "sdr")
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of the three arms, but for their seed."""
+    """The runs of the three arms, without seeds."""
     all_arms = findings.planned(options, place)
     return {name: all_arms[name] for name in (WINNER, findings.PAPER, findings.PLAIN)}
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     found = results(arms(planned(options, place), options.seeds, FIRST_SEED), place)
     gains = {name: effect("bleu4", found[WINNER], found[name]) for name in (findings.PAPER, findings.PLAIN)}
     rows = [
@@ -68,7 +68,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("best", __doc__, table, ("synthetic",), words, seeds=5)
 
 

@@ -1,9 +1,9 @@
-"""A dry run for a licensed corpus: is everything there, what will it cost, and which numbers are to be expected.
+"""Dry run for a licensed corpus: checks that all files are present, estimates the cost, and lists published scores.
 
     python -m paper.check --corpus phoenix14t --root DIR [--all] [--seeds 3]
 
-Nothing is trained or written. Errors make the tables wrong or impossible (exit code 1); warnings are worth knowing.
-Every expected number says whose it is; differences within the noise of the test set are no differences.
+Nothing is trained or written. Errors make the tables wrong or impossible (exit code 1); warnings do not. Each published
+score is given with its source. Score differences within the noise of the test set mean nothing.
 """
 
 from __future__ import annotations
@@ -37,53 +37,53 @@ COUNTS = {
     "csl_daily": {"train": 18401, "dev": 1077, "test": 1176},
 }
 MEAN_FRAMES = {"phoenix14t": 116.6, "csl_daily": 118.8}
-"""Of the training clips."""
+"""Mean length of the training clips."""
 LOOKED_AT = 60
-"""Clips of each split that are opened unless --all is given."""
+"""Clips per split that are opened unless --all is given."""
 PRETRAIN_HOURS, FINETUNE_HOURS = 4 * 24.0, 4 * 36.0
-"""GPU hours on a 3090, PHOENIX-2014T: 4 cards, 24 h of VLP and 36 h of finetuning (issue GFSLT-VLP#6)."""
+"""GPU hours on a 3090 for PHOENIX-2014T: 4 cards, 24 h of VLP and 36 h of finetuning (issue GFSLT-VLP#6)."""
 SCRIPTS = ("table8", "table2", "table1", "table6", "table7", "figure7", "table9", "table10", "figure2", "figure3",
            "figure5", "trust")  # fmt: skip
-"""Every script that trains on a licensed corpus; runs that they share are made once."""
+"""Every script that trains on a licensed corpus; shared runs are trained once."""
 PARAMETERS = {
     "phoenix14t": {"vlp": 270.1e6, "gfslt": 115.4e6, "slt": 26.1e6, "recogniser": 10.5e6, "smkd": 32.8e6},
     "csl_daily": {"vlp": 281.1e6, "gfslt": 122.7e6, "slt": 26.0e6, "recogniser": 11.0e6, "smkd": 33.7e6},
 }
-"""By system, as docs/models.md counts them (CSL-Daily: its word tables and gloss heads)."""
+"""Parameters by system, as in docs/models.md (CSL-Daily: with its own word embeddings and gloss heads)."""
 BASELINE_PARAMETERS = {"nslt2018": 59.9e6, "gaslt": 17.9e6, "pgp": 35.6e6, "sign2gpt": 1798.5e6}
-"""The same of PHOENIX-2014T in recipes/sizes.json, for either corpus."""
+"""Parameters of baselines for PHOENIX-2014T, from recipes/sizes.json; used for both corpora."""
 FEATURE_DIM = 512
 LOCAL = re.compile(r"(pretrained|runs|weights|data)/|[/.~]|.*/.*/|.*\.(pth|pt|bin|safetensors|vec|txt|gz)$")
-"""What is a path and no hub id."""
-TRIMMED = "docs/systems/language-models.md (`signcl vocab trim` makes it of an mBART)"
+"""Matches a path, not a hub id."""
+TRIMMED = "docs/systems/language-models.md (`signcl vocab trim` makes it from an mBART)"
 WHERE = {
     "text.tokenizer": TRIMMED,
     "model.language_model": TRIMMED,
     "model.visual_weights": "docs/models.md (torchvision's, transformers' or a GFSLT checkpoint)",
     "": "docs/systems",
 }
-"""Where weights are to be had, by how the key begins; the first that fits."""
+"""Where to get weights, by the prefix of the recipe key; the first match counts."""
 
 
 @dataclass
 class Report:
-    """What the dry run has found."""
+    """Findings of the dry run."""
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
-    """What, how much."""
+    """(quantity, value)"""
 
 
 def check(corpus: str, root: Path, *, seeds: int = 3, out: Path = Path("runs/paper"), every: bool = False) -> Report:
-    """Look at a licensed corpus without training anything.
+    """Checks a licensed corpus without training anything.
 
     Args:
         corpus: phoenix14t or csl_daily.
         root: its folder.
-        seeds: of the cost.
-        out: where runs would go, for the room on that disk.
-        every: open every clip instead of some of each split.
+        seeds: number of seeds for the cost estimate.
+        out: planned folder for runs; its free disk space is checked.
+        every: open every clip instead of a sample of each split.
 
     Raises:
         ValueError: no such folder.
@@ -91,7 +91,7 @@ def check(corpus: str, root: Path, *, seeds: int = 3, out: Path = Path("runs/pap
     from signcl.data.corpora import load_samples
 
     if not root.is_dir():
-        raise ValueError(f"{corpus} is needed at {root}, there is no such folder; name it with --root")
+        raise ValueError(f"{corpus} is needed at {root}, but there is no such folder; name it with --root")
     report = Report()
     parts: dict[str, list[Sample]] = {}
     for split in COUNTS[corpus]:
@@ -131,7 +131,7 @@ def _counts(corpus: str, parts: dict[str, list[Sample]], report: Report) -> None
 
 
 def _glosses(corpus: str, root: Path, parts: dict[str, list[Sample]], report: Report) -> None:
-    """Where glosses come from: WER, density per gloss, aligner and Joint-SLT need true ones."""
+    """Checks the source of the glosses: WER, density per gloss, aligner and Joint-SLT need annotated ones."""
     for split, samples in parts.items():
         bare = sum(not sample.gloss for sample in samples)
         if not bare:
@@ -139,8 +139,8 @@ def _glosses(corpus: str, root: Path, parts: dict[str, list[Sample]], report: Re
         top = root / "PHOENIX-2014-T" if (root / "PHOENIX-2014-T").is_dir() else root
         if corpus == "phoenix14t" and bare == len(samples) and (top / f"labels.{split}").is_file():
             report.errors.append(
-                f"{split}: only labels.{split} of GFSLT-VLP is there. Its glosses are not the annotation (they differ "
-                "in 475 of the 642 test sentences) and are not read: Tables 1, 9, 10 and Figures 2, 3 need "
+                f"{split}: only labels.{split} of GFSLT-VLP was found. Its glosses are not read, because they differ "
+                "from the annotation (in 475 of the 642 test sentences): Tables 1, 9, 10 and Figures 2, 3 need "
                 "annotations/manual/PHOENIX-2014-T.*.corpus.csv or phoenix14t.* of neccam/slt"
             )
         else:
@@ -152,23 +152,20 @@ def _glosses(corpus: str, root: Path, parts: dict[str, list[Sample]], report: Re
         report.facts.append(("gloss types in train", str(len(held))))
     if parts and not any(sample.spans for samples in parts.values() for sample in samples):
         report.warnings.append(
-            "no frames of signs come with this corpus: Figures 2, 3 and Table 10 train the aligner of Table 9 for "
-            "them, or take --spans TABLE"
-            + (" (signcl spans --phoenix-alignments DIR)" if corpus == "phoenix14t" else "")
+            "this corpus has no spans: for Figures 2, 3 and Table 10 the aligner of Table 9 is trained, unless you "
+            "give --spans TABLE" + (" (signcl spans --phoenix-alignments DIR)" if corpus == "phoenix14t" else "")
         )
 
 
 def _texts(parts: dict[str, list[Sample]], report: Report) -> None:
-    """The convention of the final full stop, and test sentences that training has."""
+    """Checks the final full stop, and counts dev and test sentences that occur in training."""
     texts = [sample.text for samples in parts.values() for sample in samples]
     if not texts:
         return
     dots = sum(text.rstrip().endswith(" .") for text in texts)
     report.facts.append(("sentences that end in ' .'", f"{100 * dots / len(texts):.1f} %"))
     if 0 < dots < len(texts) / 2:
-        report.warnings.append(
-            "some sentences end in ' .' and most do not; BLEU-1 moves by 3 to 5 with that convention"
-        )
+        report.warnings.append("some sentences end in ' .' and most do not; this convention changes BLEU-1 by 3 to 5")
     train = {" ".join(sample.text.split()) for sample in parts.get("train", ())}
     for split in ("dev", "test"):
         seen = sum(" ".join(sample.text.split()) in train for sample in parts.get(split, ()))
@@ -177,7 +174,7 @@ def _texts(parts: dict[str, list[Sample]], report: Report) -> None:
 
 
 def _clips(parts: dict[str, list[Sample]], every: bool, report: Report) -> None:
-    """Whether clips are there and as long as the labels say."""
+    """Checks that clips exist and have the length stated in the labels."""
     from signcl.data.video import probe
 
     for split, samples in parts.items():
@@ -205,7 +202,7 @@ def _clips(parts: dict[str, list[Sample]], every: bool, report: Report) -> None:
 
 
 def _pretrained(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Every key of a recipe that names weights or a tokenizer made by others, and where it says they are."""
+    """Yields each recipe key that names published weights or a tokenizer, and their location."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _pretrained(value, f"{above}{key}.")
@@ -213,12 +210,12 @@ def _pretrained(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield above + key, value.removeprefix("pretrained:")
 
 
-OPTIONAL = " Without it leave its row out: --systems of paper.table2, --extractors of paper.table1 and paper.figure2."
-"""Of rows that tables can do without."""
+OPTIONAL = " Without it, omit its row: --systems of paper.table2, --extractors of paper.table1 and paper.figure2."
+"""Advice for files that only optional rows need."""
 
 
 def _published(corpus: str, root: Path, report: Report) -> None:
-    """Whether the features that others published are there."""
+    """Checks that published features are present."""
     for kind, pattern in CORPORA[corpus].published.items():
         if missing_files := Files(pattern).missing(root):
             report.warnings.append(
@@ -228,11 +225,11 @@ def _published(corpus: str, root: Path, report: Report) -> None:
 
 
 def _weights(recipes: dict[str, Recipe], report: Report, lines: list[str], more: str = "") -> None:
-    """Whether what the recipes start from is there. Paths are those of the folder that scripts are run in.
+    """Checks that the weights needed by recipes are present. Paths are relative to the working directory.
 
     Args:
-        lines: where what is missing is said: errors or warnings.
-        more: what to do without it.
+        lines: list that receives messages about missing files: errors or warnings.
+        more: advice to append.
     """
     wanted: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, recipe in recipes.items():
@@ -249,13 +246,13 @@ def _weights(recipes: dict[str, Recipe], report: Report, lines: list[str], more:
             state = "empty" if path.is_dir() else "not there"
             lines.append(f"{source} is {state}: {needed}. See {', '.join(docs)}{'.' if more else ''}{more}")
         else:
-            report.warnings.append(f"{source} will be asked of the hub, or found in its cache: {needed}")
+            report.warnings.append(f"{source} will be loaded from the hub or its cache: {needed}")
     what = "pretrained weights of optional rows" if more else "pretrained weights"
     report.facts.append((what, f"{len(there)} of {len(wanted)} are there"))
 
 
 def _runs(corpus: str, words: list[str], report: Report) -> tuple[dict[Path, Recipe], int]:
-    """Every training that is still to be made for all scripts, by its folder, and how many sets of features."""
+    """Every run that all scripts still have to train, by its folder, and the number of feature sets to extract."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     options = parser.parse_args(["--corpus", corpus, "--device", "cuda", *words])  # a run is the same on any device
@@ -287,7 +284,7 @@ def _runs(corpus: str, words: list[str], report: Report) -> tuple[dict[Path, Rec
 
 
 def _devices(corpus: str, recipes: dict[str, Recipe], runs: dict[Path, Recipe], report: Report) -> None:
-    """The GPUs of this machine, and what recipes and scripts make of them."""
+    """Reports the GPUs of this machine and how recipes and scripts use them."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -310,14 +307,14 @@ def _devices(corpus: str, recipes: dict[str, Recipe], runs: dict[Path, Recipe], 
         seconds = _seconds_of_a_frame(longest.input.crop or longest.input.size)
         days = seconds * COUNTS[corpus]["train"] * MEAN_FRAMES[corpus] * longest.train.epochs / 86400
         report.warnings.append(
-            f"no CUDA GPU is here. ResNet-18 takes {seconds:.2f} s a frame, forward and backward, on this CPU with "
+            f"this machine has no CUDA GPU. ResNet-18 takes {seconds:.2f} s a frame, forward and backward, here with "
             f"{torch.get_num_threads()} thread(s) (measured now): {days:,.0f} days for each finetuning of GFSLT"
         )
 
 
 @functools.cache
 def _seconds_of_a_frame(size: int) -> float:
-    """Time of a ResNet-18 on this CPU, forward and backward, once warm; measured once by a process."""
+    """Seconds per frame of a ResNet-18 on this CPU, forward and backward, after one warm-up pass; measured once."""
     import torch
 
     from signcl.systems.encoders.frame_encoders import ResNet
@@ -330,14 +327,14 @@ def _seconds_of_a_frame(size: int) -> float:
 
 
 def _costs(corpus: str, frames: float, runs: dict[Path, Recipe], features: int, out: Path, report: Report) -> None:
-    """Room and time of all scripts' runs, with what the figures rest on."""
+    """Estimates disk space and time for the runs of all scripts, and states the basis of the estimate."""
     kinds: Counter[str] = Counter()
     checkpoints = 0.0
     for recipe in runs.values():
         kinds[recipe.model.name] += 1
         moments = 1 if recipe.train.optimizer == "sgd" else 2
         size = (PARAMETERS[corpus] | BASELINE_PARAMETERS)[recipe.model.name]
-        checkpoints += 4 * (2 + moments) * size  # best; last, and its optimizer's
+        checkpoints += 4 * (2 + moments) * size  # best and last weights, and the optimizer state of the last
     room = features * frames * FEATURE_DIM * 2
     place = next(folder for folder in (out, *out.parents) if folder.exists())
     free = shutil.disk_usage(place).free
@@ -372,7 +369,7 @@ def _costs(corpus: str, frames: float, runs: dict[Path, Recipe], features: int, 
 
 
 def text(corpus: str, report: Report) -> str:
-    """The report for people."""
+    """The report as text."""
     expected = [[of, number, whose] for whose, of, number in EXPECTED[corpus]]
     lines = [drawn([list(fact) for fact in report.facts], [CORPORA[corpus].title, ""]), ""]
     lines += [drawn(expected, ["BLEU-4 on test", "", "whose"]), ""]
@@ -387,13 +384,13 @@ def text(corpus: str, report: Report) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Print the report; the exit code: 0 ready, 1 errors found, 2 no such folder."""
+    """Prints the report. Returns 0 if ready, 1 if errors were found, 2 if there is no such folder."""
     parser = argparse.ArgumentParser(prog="python -m paper.check", description=(__doc__ or "").splitlines()[0])
     licensed = [name for name, setting in CORPORA.items() if setting.licensed]
     parser.add_argument("--corpus", choices=licensed, required=True)
-    parser.add_argument("--root", type=Path, help="the corpus folder, where it is not the usual one")
+    parser.add_argument("--root", type=Path, help="the corpus folder, if it is not the default one")
     parser.add_argument("--seeds", type=SEEDS, default=3)
-    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs would go")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="planned folder for runs")
     parser.add_argument("--all", action="store_true", help="open every clip")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(words)

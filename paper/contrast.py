@@ -1,21 +1,22 @@
-"""Which contrast of clips and sentences should pretrain? One vector, CiCo's tokens, and what later systems add to them.
+"""Which contrastive loss pretrains best? One vector per clip, CiCo's token similarity, and two later extensions.
 
     python -m paper.contrast --corpus synthetic --seeds 5
 
-Four pretrainings of VLP, each followed by the same finetuning of GFSLT without SignCL: the same corpus, frame encoder,
-steps, batch and parameters. The design, fixed before any of its runs:
+Four pretrainings of VLP, each followed by the same finetuning of GFSLT without SignCL, with the same corpus, frame
+encoder, steps, batch size and parameters. The design was fixed before any of its runs:
 
 - arms: `clip` with masked text (GFSLT-VLP); `token_clip` with masked text (CiCo's aggregation); `token_clip` with a
-  light translation in place of masked text (the kind of C2RL); `token_clip` with masked text, its negatives chosen from
-  easy to hard (the kind of SCL-SLT: half of them, half of those of every hardness, the tenth most similar never for
-  being hard);
-- no value was tuned: weights are 1, the shares are the defaults, lengths are those of the shipped recipes;
-- measure: BLEU-4 on test after finetuning, weights kept by dev. Asked, over the same seeds: does CiCo gain over `clip`;
-  does C2RL's kind gain over CiCo; does SCL-SLT's kind gain over CiCo. Retrieval, ROUGE-L, exact match and SDR are told;
-- seeds 200 and on, which no other script of this folder uses.
+  light translation instead of masked text (as in C2RL); `token_clip` with masked text and negatives chosen from easy to
+  hard (as in SCL-SLT: half of the negatives are used, half of them of any hardness; the most similar tenth is never
+  chosen as hard);
+- no value was tuned: weights are 1, shares are the defaults, lengths are those of the shipped recipes;
+- measure: BLEU-4 on test after finetuning, with the weights selected on dev. Questions, over the same seeds: does CiCo
+  gain over `clip`; does the C2RL arm gain over CiCo; does the SCL-SLT arm gain over CiCo. Retrieval, ROUGE-L, exact
+  match and SDR are reported too;
+- seeds from 200 on, which no other script in this folder uses.
 
-What is finished is not repeated; stopped, the same command goes on. The numbers of these runs alone stand in
-`contrast-runs.csv` beside the table.
+Finished runs are kept; repeat the command after an interruption. `contrast-runs.csv` next to the table has the numbers
+of these runs.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ PRETRAINING = {
     C2RL: "synthetic/vlp-c2rl.yaml",
     SCL: "synthetic/vlp-curriculum.yaml",
 }
-"""The arms, and the recipe that pretrains each."""
+"""The arms and their pretraining recipes."""
 ASKED = ((CICO, CLIP), (C2RL, CICO), (SCL, CICO))
 FIRST_SEED = 200
 COLUMNS = (
@@ -62,13 +63,13 @@ COLUMNS = (
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of the arms, but for their seed."""
+    """The runs of the arms, without seeds."""
     finetune, changes = CORPORA[options.corpus].recipes["gfslt"], tuple(options.changes)
     return {name: Fit(finetune, changes, Fit(recipe, changes)) for name, recipe in PRETRAINING.items()}
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     jobs = arms(planned(options, place), options.seeds, FIRST_SEED)
     found = results(jobs, place)
     before = {name: [_pretrained(job, place) for job in of_seeds] for name, of_seeds in jobs.items()}
@@ -112,12 +113,12 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _numbers(run: Result, place: Place) -> Mapping[str, Any]:
-    """All scores of a run by the names of `COLUMNS`."""
+    """All scores of a run, keyed by `COLUMNS`."""
     return run.row if run.row is not None else rows_of(run, place, {}, answers=False)[0]
 
 
 def _pretrained(job: Fit, place: Place) -> dict[str, float]:
-    """The share of dev clips that find their own sentence after the pretraining of a run, percent, and its seconds."""
+    """Retrieval on dev after a run's pretraining (percent of clips that find their own sentence), and its seconds."""
     assert job.start is not None
     folder = folder_of(job.start, place)
 
@@ -139,7 +140,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("contrast", __doc__, table, ("synthetic",), words, seeds=5)
 
 

@@ -1,11 +1,11 @@
-"""Does a lower density translate better, and what does? The design of `paper/preregistered.md`, run and analysed.
+"""Does lower density improve translation? Runs and analyses the experiment of `paper/preregistered.md`.
 
-    python -m paper.density_effect --minutes 60       # go on for an hour; the same command goes on from there
-    python -m paper.density_effect --from-results     # tables, picture and page again from the committed numbers
+    python -m paper.density_effect --minutes 60       # run for an hour; repeat the command to continue
+    python -m paper.density_effect --from-results     # write tables, picture and page from the committed numbers
     python -m paper.density_effect --preset gpu --minutes 8
 
-Each finished run is one row of `runs.csv` and its test predictions are kept, so that every interval can be computed
-again in seconds. Not a table of the paper.
+Each finished run is one row of `runs.csv`, and its test predictions are kept, so every interval can be recomputed in
+seconds. Not a table of the paper.
 """
 
 from __future__ import annotations
@@ -32,25 +32,24 @@ LOOKS = {"size": 48, "density": 1.0, "sign_frames": 13, "transition_frames": 1}
 LOOKS |= {"looseness": 0.7, "jitter": 0.5, "noise": 3.0, "unseen_signers": 0}
 CORPUS = LOOKS | {"clips": 1200, "dev_share": 0.05, "test_share": 0.5, "clauses": 2.05, "signs": 24, "variation": 0.0}
 CORPUS |= {"signers": 2, "seed": 30}
-"""`synthetic-long`: 540 clips to train, 60 dev, 600 test; two clauses; every sign has a twin; no unseen signer.
-
-How its difficulty was chosen, without SignCL: `paper/pilots.md`."""
+"""The corpus `synthetic-long`: 540 clips to train, 60 dev, 600 test; two clauses; every sign has a twin; no unseen
+signer. `paper/pilots.md` describes how its difficulty was chosen, without SignCL."""
 OTHER_SIGNS = LOOKS | {"clips": 800, "signs": 96, "signers": 8, "seed": 1030}
-"""Another lexicon, other signers: what the start "signs" has seen."""
+"""The corpus that pretrains the encoder of the start "signs": another lexicon and other signers."""
 STARTS = ("random", "signs")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train, in either start."""
+    """One set of loss terms, used with either start."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """Of terms beside translation."""
+    """Weights of the loss terms besides translation."""
     signcl: dict[str, Any] = field(default_factory=dict)
     """`loss.signcl` values."""
 
     def changes(self, margin: float) -> tuple[str, ...]:
-        """As recipe values. `margin` is the baseline's mean distance between signs."""
+        """The recipe overrides of this arm. `margin` is the mean distance between signs in the baseline."""
         terms = ", ".join(f"{name}: {weight}" for name, weight in {"translation": 1.0, **self.weights}.items())
         values = {"distance_margin": margin, **self.signcl} if "signcl" in self.weights else {}
         return (f"loss.weights={{{terms}}}", *(f"loss.signcl.{key}={value}" for key, value in values.items()))
@@ -64,10 +63,10 @@ ARMS = {
     "paper": Arm({"signcl": 0.01}, {"distance_margin": 64.0}),
     "slow + SIGReg": Arm({"slow": 0.3, "sigreg": 3.0}),
 }
-"""The core: halves of SignCL at weight .03 with the margin of the baseline, SignCL as the paper sets it, and the
-challenger that keeps the pull and replaces the push."""
+"""The core: SignCL and its two halves at weight .03 with the baseline's mean distance as margin, SignCL with the
+paper's settings, and a challenger that keeps the pull and replaces the push."""
 CHALLENGERS = {"slow + invariance + SIGReg": Arm({"slow": 0.3, "invariance": 0.3, "sigreg": 3.0})}
-"""Trained after the core, with seeds of their own beside none, both and slow + SIGReg."""
+"""Trained after the core with fresh seeds, together with the arms none, both and slow + SIGReg."""
 BESIDE_CHALLENGERS = ("none", "both", "slow + SIGReg")
 
 
@@ -79,11 +78,11 @@ class EffectPreset:
     corpus: dict[str, Any]
     encoder: dict[str, Any]
     values: tuple[str, ...]
-    """Recipe values of every run."""
+    """Recipe overrides of every run."""
     margins: dict[str, float]
-    """m by start: the mean distance between signs of a run without SignCL, from a pilot, rounded."""
+    """m by start: mean distance between signs in a pilot run without SignCL, rounded."""
     pixels: int
-    """Height and width that the model reads."""
+    """Height and width of the model input."""
     device: str = "cpu"
 
 
@@ -112,7 +111,7 @@ PRESETS = {
 
 
 def places(options: argparse.Namespace, *, make: bool = True) -> tuple[Place, Fit, Place]:
-    """Where the runs go, the training of the encoder for the start "signs", and where that goes."""
+    """The place of the runs, the training run of the encoder for the start "signs", and its place."""
     preset = PRESETS[options.preset]
     out = options.out / ("density_effect" if options.preset == "cpu" else f"density_effect-{options.preset}")
     if make:
@@ -130,7 +129,7 @@ def places(options: argparse.Namespace, *, make: bool = True) -> tuple[Place, Fi
 
 
 def planned(options: argparse.Namespace) -> dict[tuple[str, str], Fit]:
-    """(start, arm) -> the run, but for its seed."""
+    """(start, arm) -> the run, without its seed."""
     preset = PRESETS[options.preset]
     _, encoder, where = places(options, make=False)
     weights = {"random": "", "signs": f"pretrained:{folder_of(encoder, where)}"}
@@ -147,7 +146,7 @@ def planned(options: argparse.Namespace) -> dict[tuple[str, str], Fit]:
 
 
 def accepted(root: Path) -> dict[str, tuple[float, str, bool]]:
-    """Label statistics of the training clips: name -> value, what is asked, whether it holds."""
+    """Label statistics of the training clips: name -> value, required range, whether it is met."""
     train = load_samples("synthetic", root, "train")
     stats = split_stats(train, train)
     frames, stuck = stats.frames_mean or 0.0, stats.frames_without_negative
@@ -164,12 +163,12 @@ def accepted(root: Path) -> dict[str, tuple[float, str, bool]]:
 
 
 def train(options: argparse.Namespace, results: Path) -> None:
-    """Make what is missing until the time is over; rows of what is finished are written after each block of a seed."""
+    """Trains missing runs until the time is over; writes the rows of finished runs after each seed."""
     until = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     place, encoder, where = places(options)
     wrong = [name for name, (_, _, holds) in accepted(place.root).items() if not holds]
     if wrong:
-        raise SystemExit(f"the corpus at {place.root} is not what the design asks for: {', '.join(wrong)}")
+        raise SystemExit(f"the corpus at {place.root} does not meet the design's criteria: {', '.join(wrong)}")
     run_all([encoder], where)
     first = 100 if options.challengers else 0
     rows, answers, references = read_rows(results)
@@ -184,23 +183,23 @@ def train(options: argparse.Namespace, results: Path) -> None:
                 references = references_of(found[job])
         write_rows(results, rows, answers, references)
         if len(found) < len(wanted):
-            print(f"{options.minutes:g} min are over; the same command goes on", file=sys.stderr)
+            print(f"{options.minutes:g} min are over; repeat the command to continue", file=sys.stderr)
             return
 
 
 def main(words: list[str] | None = None) -> int:
-    """Train, analyse, write; 2 where a person's mistake stops it."""
+    """Trains, analyses and writes; returns 2 after a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m paper.density_effect", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu")
     parser.add_argument("--seeds", type=SEEDS, default=8)
-    parser.add_argument("--minutes", type=real(low=0, high=1e6), help="begin no further run after so many minutes")
-    parser.add_argument("--challengers", action="store_true", help="the second block, with fresh seeds")
-    parser.add_argument("--jobs", type=JOBS, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
-    parser.add_argument("--device", help="default: that of the preset")
-    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="where the numbers go")
-    parser.add_argument("--from-results", action="store_true", help="train nothing: tables and page from the numbers")
-    parser.add_argument("--stats", action="store_true", help="say whether the corpus is accepted, train nothing")
+    parser.add_argument("--minutes", type=real(low=0, high=1e6), help="start no new run after this many minutes")
+    parser.add_argument("--challengers", action="store_true", help="run the second block, with fresh seeds")
+    parser.add_argument("--jobs", type=JOBS, help="parallel runs, one thread each; default: 2 on a CPU, 1 on a GPU")
+    parser.add_argument("--device", help="default: the device of the preset")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder for runs")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for numbers")
+    parser.add_argument("--from-results", action="store_true", help="train nothing; write tables and page from numbers")
+    parser.add_argument("--stats", action="store_true", help="check the corpus against the criteria; train nothing")
     options = parser.parse_args(words)
     results = options.results / ("density_effect" if options.preset == "cpu" else f"density_effect-{options.preset}")
     try:

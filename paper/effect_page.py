@@ -1,6 +1,6 @@
-"""The analysis of `paper.density_effect`, fixed before its runs: contrasts, mediation, a picture, one page.
+"""Analysis of `paper.density_effect`, fixed before its runs: contrasts, mediation, a picture and a page.
 
-All of it is computed from `runs.csv` and `predictions.tsv.gz`, so the page can be made again in seconds, byte for byte.
+All of it is computed from `runs.csv` and `predictions.tsv.gz`, so the page can be reproduced in seconds, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from signcl.metrics.bootstrap import resampled_score
 __all__ = ["PREREGISTERED", "PRIMARY", "analyse", "write_effect_page"]
 
 PREREGISTERED = "5d601f7"
-"""The commit that fixed the design, older than every run."""
+"""The commit that fixed the design, before every run."""
 PRIMARY = (("both", "none"), ("both", "pull"), ("slow + SIGReg", "none"), ("slow + SIGReg", "both"))
 """The primary contrasts of the core, in each start; Holm corrects for all of them together."""
 CHALLENGES = tuple(("slow + invariance + SIGReg", other) for other in ("none", "both", "slow + SIGReg"))
-"""Those of the challengers' block."""
+"""The primary contrasts of the challengers' block."""
 SECONDARY = (("pull", "none"), ("push", "none"), ("paper", "none"))
 RESAMPLES = 1000
 SHOWN = (("bleu4", "BLEU-4"), ("rouge_l", "ROUGE-L"), ("sdr", "SDR %"), ("map", "mAP %"), ("one_nn", "nearest %"))
 
 
 def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict[str, Any]:
-    """Every table of the page. Runs whose loss never had a legal negative are named in `pushed nothing` and are in no
-    average, contrast or slope.
+    """Computes every table of the page.
+
+    Runs whose loss never had a legal negative are listed in `pushed nothing` and excluded from averages, contrasts and
+    slopes.
 
     Args:
-        rows: of one block: core or challengers, told apart by their seeds.
+        rows: runs of one block: core or challengers, distinguished by their seeds.
 
     Raises:
         ValueError: no run is left.
@@ -51,7 +53,7 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
     arms = _by_arm(rows)
 
     def among(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
-        """(start, arm, arm) of the pairs that were trained."""
+        """(start, arm, arm) of the pairs of which both arms were trained."""
         return [(s, a, b) for s in _starts(rows) for a, b in pairs if {(s, a), (s, b)} <= arms.keys()]
 
     primary = among(CHALLENGES) or among(PRIMARY)
@@ -80,8 +82,7 @@ def analyse(rows: Rows, answers: Answers, references: Mapping[str, str]) -> dict
 
 
 def pushed_nothing(row: Mapping[str, Any]) -> bool:
-    """Whether a run with a push counted its legal negatives and had none in any batch: it was trained without a push,
-    whatever its arm is called."""
+    """Whether a run with a push term had no legal negative in any batch, so its push had no effect."""
     return row.get("with_negative") == 0
 
 
@@ -97,7 +98,7 @@ def _by_arm(rows: Rows) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
 
 
 def _resampled(answers: Answers, references: Mapping[str, str]) -> dict[Key, np.ndarray]:
-    """BLEU-4 of each run on the same resamples of test sentences. [RESAMPLES] each"""
+    """BLEU-4 of each run on shared resamples of the test sentences. [RESAMPLES] each"""
     if not answers:
         return {}
     names = sorted(references)
@@ -110,7 +111,7 @@ def _resampled(answers: Answers, references: Mapping[str, str]) -> dict[Key, np.
 
 
 def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, a: str, b: str) -> float:
-    """Variance of the difference of two arms' means over resamples of the sentences."""
+    """Variance, over resamples of the sentences, of the difference between two arms' mean scores."""
     one, other = ([v for (s, arm, _), v in drawn.items() if (s, arm) == (start, name)] for name in (a, b))
     if not one or not other:
         return 0.0
@@ -118,7 +119,7 @@ def _sentence_variance(drawn: Mapping[Key, np.ndarray], start: str, a: str, b: s
 
 
 def _mediation(rows: Rows) -> list[dict[str, float | str]]:
-    """What goes with BLEU-4 over all runs: its slope on SDR and on retrieval, alone and together, starts apart."""
+    """Regresses BLEU-4 of all runs on SDR and retrieval (mAP), separately and jointly, with an intercept per start."""
     from scipy.stats import t
 
     y = np.array([row["bleu4"] for row in rows.values()])
@@ -147,7 +148,7 @@ def _mediation(rows: Rows) -> list[dict[str, float | str]]:
 
 
 def write_effect_page(results: Path, page: Path, title: str) -> None:
-    """The page, the contrasts as CSV, and the picture, from the committed numbers.
+    """Writes the page, the contrasts as CSV, and the picture from the committed numbers.
 
     Raises:
         ValueError: no runs yet.
@@ -185,11 +186,11 @@ def _head(title: str, rows: Rows) -> str:
 
 
 RUNS = {"core": 96, "challengers": 64}
-"""What the design asks for: 8 seeds of each arm in each start."""
+"""Number of runs in the design: 8 seeds of each arm in each start."""
 
 
 def verdict(contrast: Contrast) -> str:
-    """What a primary contrast says, in the words of the design."""
+    """The verdict of a primary contrast, in the words of the design."""
     if contrast.p_holm >= 0.05:
         return "not seen"
     return "supported" if contrast.estimate > 0 else "contradicted"
@@ -246,7 +247,7 @@ MARKS = {"random": "o", "signs": "^"}
 
 
 def _picture(path: Path, rows: Rows) -> None:
-    """Gain in BLEU-4 over the run of the same start and seed without SignCL, against its change in SDR and in mAP."""
+    """Plots the gain in BLEU-4 over the run without SignCL (same start and seed) against the change in SDR and mAP."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,13 +1,13 @@
-"""Frame features and their probes: what Tables 1, 9 and 10 and Figures 2 and 3 are made of, defined once.
+"""Defines the frame features and probes used by Tables 1, 9 and 10 and Figures 2 and 3.
 
-A kind of features is a trained run and its frame encoder's output; `SRP` and `I3D` are files or an encoder that others
-published, where the corpus has such. `probe` is the recogniser on features, with the recipe of the corpus's recogniser:
-its WER is the "SLR" column of Table 1, its answers give each gloss its accuracy.
+Most kinds of features are the output of a trained run's frame encoder. `SRP` and `I3D` are published files or a
+published encoder, if the corpus has them. `probe` is the recogniser trained on features, with the corpus's recogniser
+recipe: its WER is the "SLR" column of Table 1, and its answers give the accuracy of each gloss.
 
 SRP: the paper's features come from a CNN-LSTM-HMM trained on glosses, whose code was never released. On PHOENIX-2014T
-the released files are read. On the synthetic corpus a stand-in is trained in their place, `cnn_ctc`: a frame encoder
-that learns glosses by CTC, without the tricks of SMKD (docs/systems/cnn_ctc.md). I3D: a classifier of isolated signs of
-another vocabulary, WLASL's there, another lexicon's here (docs/systems/i3d.md).
+the released files are read. On the synthetic corpus they are replaced by `cnn_ctc`: a frame encoder that learns glosses
+by CTC, without the tricks of SMKD (docs/systems/cnn_ctc.md). I3D: a classifier of isolated signs of another vocabulary:
+WLASL on PHOENIX-2014T, another lexicon on the synthetic corpus (docs/systems/i3d.md).
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ KINDS = {
     "gfslt": "GFSLT",
     "gfslt-signcl": "GFSLT + SignCL",
 }
-"""What each kind is called in a table."""
+"""Name of each kind in the tables."""
 STAND_IN = {"synthetic": "SRP (cnn_ctc)"}
-"""What SRP is called where the released features do not exist and another network stands in."""
+"""Name of SRP in the tables of a corpus that has no released features and uses another network instead."""
 
 
 def runs_of_kinds(corpus: str, changes: Sequence[str] = ()) -> dict[str, Fit]:
-    """The run behind each kind of features: gloss-based SMKD, gloss-free VLP, the same with SignCL.
+    """The run that gives each kind of features: gloss-based SMKD, gloss-free VLP, and VLP with SignCL.
 
-    The number signs have no pretraining; GFSLT from random weights stands for VLP there.
+    The number signs have no pretraining, so GFSLT from random weights replaces VLP there.
     """
     recipes = CORPORA[corpus].recipes
     gloss_free = ("vlp", "vlp-signcl") if "vlp" in recipes else ("gfslt", "gfslt-signcl")
@@ -64,12 +64,12 @@ def runs_of_kinds(corpus: str, changes: Sequence[str] = ()) -> dict[str, Fit]:
 
 
 def extractors(corpus: str, changes: Sequence[str] = ()) -> dict[str, Extract]:
-    """Frame features of all splits, by kind."""
+    """The extraction of frame features of all splits, by kind."""
     return {kind: Extract(run) for kind, run in runs_of_kinds(corpus, changes).items()}
 
 
 def borrowed(corpus: str, place: Place | None, changes: Sequence[str] = ()) -> dict[str, Extract | Files]:
-    """SRP and I3D, those of them that the corpus has."""
+    """SRP and I3D features, as far as the corpus has them."""
     setting, found = CORPORA[corpus], dict[str, Extract | Files]()
     if "srp" in setting.published:
         found["srp"] = Files(setting.published["srp"])
@@ -81,25 +81,25 @@ def borrowed(corpus: str, place: Place | None, changes: Sequence[str] = ()) -> d
 
 
 def windows(recipe: str, place: Place | None, changes: Sequence[str] = ()) -> Extract:
-    """Features of an I3D that is taken as it is: the weights of its recipe, or the run that stands in for them."""
+    """Features of an I3D without further training: the weights of its recipe, or the run that replaces them."""
     own = (f"model.visual_weights=pretrained:{place.i3d}", "model.visual=i3d") if place and place.i3d else ()
     return Extract(Fit(recipe, (*own, *changes)), trained=False)
 
 
 def title(kind: str, corpus: str) -> str:
-    """A kind in a table of a corpus."""
+    """Name of a kind in the tables of a corpus."""
     return STAND_IN.get(corpus, KINDS[kind]) if kind == "srp" else KINDS[kind]
 
 
 def look(corpus: str, features: Extract | Files, changes: Sequence[str] = ()) -> tuple[Fit, str]:
-    """The run and the tap where the density of features is measured: their own run, else the input of their probe."""
+    """The run and tap at which the density of features is measured: their own run, or else the input of their probe."""
     if isinstance(features, Extract) and features.trained:
         return features.run, features.tap
     return probe(corpus, features, changes), "visual"
 
 
 def at_tap(found: Sequence[Result], tap: str, place: Place) -> list[Result]:
-    """Results with the density of a tap; those of the tap `features` have it already."""
+    """Adds the density at a tap to results; those at the tap `features` already have it."""
     return list(found) if tap == "features" else [_measured(result, tap, place) for result in found]
 
 
@@ -109,7 +109,7 @@ def _measured(result: Result, tap: str, place: Place) -> Result:
 
 
 def _ratio(result: Result, tap: str, place: Place) -> float | None:
-    """SDR of the test signs at a tap, percent; None where the corpus knows no spans."""
+    """SDR of the test signs at a tap, percent; None if the corpus has no spans."""
     from signcl.data.annotation.span_table import attach_spans
     from signcl.density import sign_density_ratio
     from signcl.inference.run_density import sign_instances
@@ -128,10 +128,10 @@ def _ratio(result: Result, tap: str, place: Place) -> float | None:
 
 
 def ready(kinds: Mapping[str, Extract | Files], options: argparse.Namespace, place: Place) -> None:
-    """Train the I3D where it is missing, and ask for published files.
+    """Trains the I3D if it is missing, and checks that published files are present.
 
     Raises:
-        ValueError: files that are not there.
+        ValueError: missing files.
     """
     if place.reading:
         return
@@ -139,8 +139,8 @@ def ready(kinds: Mapping[str, Extract | Files], options: argparse.Namespace, pla
         if isinstance(features, Files) and (files := features.missing(place.root)):
             others = " ".join(other for other in kinds if other != kind)
             raise ValueError(
-                f"{KINDS[kind]} features of {options.corpus} are the files {features.pattern} in {place.root}, and "
-                f"{files[0].name} is not there; docs/systems/cnn_ctc.md says where from, or leave them out with "
+                f"{KINDS[kind]} features of {options.corpus} are the files {features.pattern} in {place.root}, but "
+                f"{files[0].name} is missing; get it as docs/systems/cnn_ctc.md describes, or omit these features with "
                 f"--extractors {others}"
             )
     if "i3d" in kinds:
@@ -148,17 +148,17 @@ def ready(kinds: Mapping[str, Extract | Files], options: argparse.Namespace, pla
 
 
 def add_kinds(parser: argparse.ArgumentParser) -> None:
-    """The option that chooses extractors."""
+    """Adds the option that selects extractors."""
     kinds = [kind for kind in KINDS if not kind.startswith("gfslt")]
     parser.add_argument("--extractors", nargs="+", choices=kinds, metavar="NAME",
-                        help=f"only these rows, in a table of their own, of: {', '.join(kinds)}")  # fmt: skip
+                        help=f"make only these rows, in a separate table: {', '.join(kinds)}")  # fmt: skip
 
 
 def chosen(kinds: Mapping[str, Extract | Files], options: argparse.Namespace) -> dict[str, Extract | Files]:
-    """Those that the options name; all where they name none.
+    """The kinds selected by the options; all if none are named.
 
     Raises:
-        ValueError: one that the corpus does not have.
+        ValueError: a kind that the corpus does not have.
     """
     names = getattr(options, "extractors", None) or list(kinds)
     if unknown := [name for name in names if name not in kinds]:
@@ -174,14 +174,14 @@ def probe(corpus: str, features: Extract | Files, changes: Sequence[str] = ()) -
 
 
 def aligner(corpus: str, changes: Sequence[str] = (), *, transductive: bool = True) -> Fit:
-    """The recogniser on SMKD features that aligns glosses; trained on train and test merged, as the paper's was."""
+    """The recogniser on SMKD features that aligns glosses; trained on train and test merged, as in the paper."""
     plain = probe(corpus, extractors(corpus, changes)["smkd"], changes)
     merged = ("corpus.transductive=true",) if transductive else ()
     return Fit(plain.recipe, (*plain.changes, *merged), features=plain.features)
 
 
 def translators(corpus: str, features: Extract, changes: Sequence[str] = ()) -> dict[str, Fit]:
-    """NSLT and Joint-SLT on extracted features, those that the corpus has recipes of."""
+    """NSLT and Joint-SLT on extracted features, if the corpus has recipes for them."""
     recipes = CORPORA[corpus].recipes
     found = {}
     for name, part in (("NSLT", "nslt"), ("Joint-SLT", "joint-slt")):

@@ -1,12 +1,12 @@
-"""Figure 2: t-SNE maps of named glosses under several kinds of features, one beside the other, with their SDR.
+"""Figure 2: t-SNE maps of named glosses under several kinds of features, side by side, with their SDR.
 
     python -m paper.figure2 --corpus synthetic --seeds 3 [--glosses A B C] [--extractors srp smkd i3d vlp vlp-signcl]
     python -m paper.figure2 --corpus phoenix14t --plan
 
-Signs of the test split, one frame each. The maps are of seed 0 with the settings printed below them; the numbers are
-over all seeds. A map shows neighbourhoods, not distances: read the ratio, look at the map. SRP and I3D are those of
-`paper.extractors`: published features on PHOENIX-2014T, stand-ins on the synthetic corpus, neither on the others. Their
-density is measured on what the recogniser of Table 1 reads.
+Uses the signs of the test split, one frame each. Maps show seed 0, with the settings printed below them; numbers cover
+all seeds. A map shows neighbourhoods, not distances; use the ratio to compare distances. SRP and I3D are defined in
+`paper.extractors`: published features on PHOENIX-2014T, replacements on the synthetic corpus, absent on other corpora.
+Their density is measured at the input of the recogniser of Table 1.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from signcl.density import sdr_interval, sign_density_ratio
 __all__ = ["kinds_of", "main", "named_glosses", "planned", "table"]
 
 NAMED = {"phoenix14t": ("KOENNEN", "GRAD", "GEWITTER", "ZWISCHEN", "NACHT", "FREUNDLICH", "NORDOST")}
-"""Those of the paper."""
+"""Glosses that the paper's figure shows."""
 THEIRS = {
     "phoenix14t": {"srp": 74.07, "smkd": 66.23, "i3d": 83.33, "vlp": 92.59, "vlp-signcl": 81.30},
     "csl_daily": {"smkd": 48.34, "vlp": 76.55, "vlp-signcl": 68.39},
 }
-"""SDR of extracted features: Figure 2, Tables 11 and 12."""
+"""The paper's SDR of extracted features: Figure 2, Tables 11 and 12."""
 MOST = 7
 
 
 def kinds_of(options: argparse.Namespace, place: Place) -> dict[str, Extract | Files]:
-    """The features of the figure, those that were asked for."""
+    """The features shown in the figure, or those selected by the options."""
     corpus, changes = options.corpus, options.changes
     own = runs_of_kinds(corpus, changes)
     found = borrowed(corpus, place, changes) | extractors(corpus, changes)
@@ -60,18 +60,18 @@ def kinds_of(options: argparse.Namespace, place: Place) -> dict[str, Extract | F
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The run that each kind of features is looked at in, but for its seed."""
+    """The run in which each kind of features is measured, without its seed."""
     kinds = kinds_of(options, place)
     return {kind: look(options.corpus, features, options.changes)[0] for kind, features in kinds.items()}
 
 
 def rows_of(options: argparse.Namespace, place: Place) -> dict[str, tuple[str, list[Fit]]]:
-    """Each panel's run, for `--plan`."""
+    """The run of each panel, for `--plan`."""
     return {kind: (title(kind, options.corpus), [job]) for kind, job in planned(options, place).items()}
 
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
-    """Train the features, measure and map them."""
+    """Trains missing runs, measures and maps their features, and builds the table."""
     from signcl.data.files import atomic_write
     from signcl.density.figures import density_panels
 
@@ -116,7 +116,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
 
 
 def _crowded(result: Result, options: argparse.Namespace, place: Place, tap: str) -> dict[str, Any]:
-    """The ratio of the test signs of a run with its interval, in how many kinds of signs, and the gloss of each."""
+    """SDR of a run's test signs with its interval, the number of different glosses, and the gloss of each sign."""
 
     def make() -> dict[str, Any]:
         instances = instances_of(result, options, place, tap=tap, splits=("test",))
@@ -138,12 +138,12 @@ PAIRS = (
     ("{1} features are denser than {0}'s", "srp", "smkd", 1),
     ("{1} features are denser than {0}'s", "vlp", "i3d", 1),
 )
-"""What is claimed, the denser or treated kind, the kind it is compared with, and the sign; GFSLT stands for VLP where a
-corpus has no pretraining."""
+"""(claim, the denser or treated kind, the kind it is compared with, sign). GFSLT replaces VLP on a corpus without
+pretraining."""
 
 
 def _claims(corpus: str, ratios: dict[str, list[float]], theirs: dict[str, float], repeats: str) -> list[Claim]:
-    """Those of which both kinds are there."""
+    """The claims for which both kinds of features exist."""
     claims = []
     for text, first, second, sign in PAIRS:
         if first not in ratios or second not in ratios:
@@ -157,7 +157,7 @@ def _claims(corpus: str, ratios: dict[str, list[float]], theirs: dict[str, float
 
 
 def named_glosses(options: argparse.Namespace, place: Place, glosses: Sequence[str]) -> tuple[list[str], str]:
-    """Which glosses are coloured, and by which rule; those that the split does not have are left out."""
+    """The glosses to colour, without those missing in the split, and the rule that selected them."""
     counts = Counter(glosses)
     if options.glosses or options.corpus in NAMED:
         wanted = options.glosses or NAMED[options.corpus]
@@ -176,20 +176,20 @@ def named_glosses(options: argparse.Namespace, place: Place, glosses: Sequence[s
 
 
 def _twins(root: Path) -> dict[str, str]:
-    """The twin of each sign that has one, where the corpus has minimal pairs."""
+    """The twin of each sign that has one; empty if the corpus has no minimal pairs."""
     lexicon = root / "lexicon.json"
     entries = json.loads(lexicon.read_text("utf-8")) if lexicon.is_file() else []
     return {entry["gloss"]: entry["twin"] for entry in entries if entry["twin"]}
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--glosses", nargs="+", metavar="GLOSS", help="to colour; default the paper's, or by rule")
+    parser.add_argument("--glosses", nargs="+", metavar="GLOSS", help="to colour; default: the paper's, or by rule")
     parser.add_argument("--perplexity", type=real(low=1, high=1000), default=30.0)
     add_kinds(parser)
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the figure."""
+    """Makes the figure."""
     corpora = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
     run_analysis("figure2", __doc__ or "", corpora, words, table, _more, rows=("extractors", rows_of))
 

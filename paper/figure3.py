@@ -1,11 +1,11 @@
-"""Figure 3: (a) glosses in nine bins by density, and how each bin is recognised; (b) what crowding costs translation.
+"""Figure 3: (a) recognition accuracy of glosses in nine bins by density; (b) effect of density on translation.
 
     python -m paper.figure3 --corpus synthetic --seeds 3
-    python -m paper.figure3 --corpus imu_numbers        the same on real signing: number signs
+    python -m paper.figure3 --corpus imu_numbers        on real signing: number signs
 
-Glosses of dev and test together, sorted by their SDR under SMKD features, so that a bin is the same glosses under every
-kind of features. Accuracy of a gloss: share of its occurrences that the recogniser on these features gets right; beside
-SDR stands how well a gloss is found again in other clips (mAP), which the paper does not ask.
+Glosses of dev and test are sorted by their SDR under SMKD features, so a bin holds the same glosses for every kind of
+features. The accuracy of a gloss is the share of its occurrences that the recogniser on these features gets right. The
+table also gives retrieval of a gloss in other clips (mAP), which the paper does not measure.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ THEIRS = {
     "phoenix14t": {"NSLT": 10.73 - 19.35, "Joint-SLT": 12.73 - 22.79},
     "csl_daily": {"NSLT": 1.82 - 8.97, "Joint-SLT": 2.93 - 11.61},
 }
-"""BLEU-4 on VLP features less that on SMKD features: Tables 1 and 12."""
+"""The paper's BLEU-4 on VLP features minus that on SMKD features: Tables 1 and 12."""
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of every arm, without seeds."""
     found = {}
     for kind, features in extractors(options.corpus, options.changes).items():
         found[kind] = probe(options.corpus, features, options.changes)
@@ -46,7 +46,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
-    """Train the features and what reads them, bin the glosses, lay out the numbers and the picture."""
+    """Trains missing extractors and probes, bins the glosses, draws the picture and builds the table."""
     from signcl.data.files import atomic_write
     from signcl.density.figures import impact_figure
 
@@ -103,20 +103,20 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
 
 
 def _cell(values: GlossValues, part: np.ndarray) -> str:
-    """Means of some glosses: SDR, mAP of those that are in several clips, accuracy; percent."""
+    """Means over some glosses, percent: SDR, mAP (of glosses that occur in several clips), accuracy."""
     known = values.map[part][np.isfinite(values.map[part])]
     found = f"{100 * known.mean():.1f}" if len(known) else "–"
     return f"{100 * values.sdr[part].mean():.2f} / {found} / {100 * values.accuracy[part].mean():.1f}"
 
 
 def drop(accuracy: np.ndarray, order: np.ndarray, bins: int, seeds: int) -> Effect:
-    """Accuracy of the most crowded bin less that of the least, percent, with its interval over glosses.
+    """Accuracy of the densest bin minus that of the least dense, percent, with its interval over glosses.
 
     Args:
-        accuracy: of each gloss, 0..1. [K]
-        order: what the glosses are sorted by. [K]
-        bins: how many.
-        seeds: that the accuracies are means of.
+        accuracy: accuracy of each gloss, 0..1. [K]
+        order: values that the glosses are sorted by. [K]
+        bins: number of bins.
+        seeds: number of seeds that the accuracies are averaged over.
     """
     parts: Sequence[np.ndarray] = np.array_split(np.argsort(order, kind="stable"), bins)
     first, last = (100 * accuracy[part] for part in (parts[0], parts[-1]))
@@ -124,11 +124,11 @@ def drop(accuracy: np.ndarray, order: np.ndarray, bins: int, seeds: int) -> Effe
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-translation", action="store_true", help="part (a) alone")
+    parser.add_argument("--no-translation", action="store_true", help="make only part (a)")
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the figure."""
+    """Makes the figure."""
     corpora = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
     run_analysis("figure3", __doc__ or "", corpora, words, table, _more)
 

@@ -1,11 +1,11 @@
-"""Figure 5: a pair of signs that the baseline confuses and SignCL separates, and how often it is the other way round.
+"""Figure 5: a pair of signs that the baseline confuses and SignCL separates, and how often the reverse happens.
 
     python -m paper.figure5 --corpus synthetic --seeds 3 [--pairs TABLE]
 
-The rule: among the minimal pairs of the corpus, the one with the most test sentences, over all seeds, in which the
-baseline says the other sign's word and SignCL the right one, less those in which it is the reverse; of equal ones more
-of the former, then the alphabet. The example is its first such sentence by seed and name. The pair that the same rule
-finds with the two systems exchanged is shown beside it, and all pairs are counted.
+Selection rule: a sentence is helped if the baseline says the other sign's word and SignCL the right one, and hurt in
+the reverse case. Among the minimal pairs of the corpus, the pair with the most helped minus hurt test sentences over
+all seeds is chosen; ties go to more helped sentences, then to the alphabet. The example is its first helped sentence by
+seed and name. A counter-example is chosen by the same rule with the two systems exchanged, and all pairs are counted.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = ["Count", "counted", "main", "planned", "table"]
 
 @dataclass
 class Count:
-    """What two systems make of the sentences of a pair, over all seeds."""
+    """How two systems translate the sentences of a pair, counted over all seeds."""
 
     pair: Pair
     chances: int = 0
     """Sentences with exactly one of the two signs."""
     baseline: int = 0
-    """Of these, confused by the baseline."""
+    """Number of these that the baseline confuses."""
     signcl: int = 0
-    """Confused with SignCL."""
+    """Number of these that SignCL confuses."""
     helped: list[tuple[int, int]] = field(default_factory=list)
     """(seed, sentence): the baseline confuses it, SignCL keeps it."""
     hurt: list[tuple[int, int]] = field(default_factory=list)
@@ -51,12 +51,12 @@ class Count:
 
     @property
     def net(self) -> int:
-        """How many more are helped than hurt."""
+        """Helped minus hurt sentences."""
         return len(self.helped) - len(self.hurt)
 
 
 def systems(corpus: str, changes: Sequence[str]) -> dict[str, Fit]:
-    """Baseline and SignCL: GFSLT-VLP without and with SignCL in both stages, of Table 8; on number signs GFSLT."""
+    """Baseline and SignCL: GFSLT-VLP without and with SignCL in both stages (Table 8); GFSLT on the number signs."""
     if "vlp" in CORPORA[corpus].recipes:
         jobs = table8.jobs(corpus, list(changes))
         return {"baseline": jobs["100"], "signcl": jobs["111"]}
@@ -67,7 +67,13 @@ def systems(corpus: str, changes: Sequence[str]) -> dict[str, Fit]:
 def counted(
     pairs: Sequence[Pair], baseline: Sequence[Sequence[str]], signcl: Sequence[Sequence[str]], references: Sequence[str]
 ) -> list[Count]:
-    """What either system makes of every pair; a list of answers for each seed."""
+    """Counts for every pair how both systems translate its sentences.
+
+    Args:
+        pairs: pairs of signs.
+        baseline, signcl: answers of each system, one list per seed.
+        references: reference sentences.
+    """
     counts = []
     for pair in pairs:
         count = Count(pair)
@@ -88,12 +94,12 @@ def counted(
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of both systems, without seeds."""
     return systems(options.corpus, options.changes)
 
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
-    """Train both systems, count, choose by the rule, draw the pair."""
+    """Trains missing runs, counts confusions, chooses the pair by the rule, draws it and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     answers = {name: [result.answers() for result in of_seeds] for name, of_seeds in found.items()}
     references = answers["baseline"][0][1]
@@ -184,7 +190,7 @@ def _own_pairs(root: Path) -> list[Pair]:
 
 
 def _rate(pairs: Sequence[Pair], told: dict[str, list[list[str]]], references: Sequence[str]) -> Effect:
-    """How much less often SignCL confuses a pair than the baseline does, over seeds and sentences."""
+    """Confusion rate of SignCL minus that of the baseline, percent, with its interval over seeds and sentences."""
 
     @cache
     def case(hypothesis: str, reference: str) -> tuple[int, int]:
@@ -201,7 +207,7 @@ def _rate(pairs: Sequence[Pair], told: dict[str, list[list[str]]], references: S
 
 
 def _picture(count: Count, found: dict[str, list[Result]], options: argparse.Namespace, place: Place) -> list[str]:
-    """The maps of the pair in both systems, of the seed of the example; and how far apart the two signs lie."""
+    """Draws maps of the pair in both systems, for the example's seed; returns notes with the distance of the signs."""
     from signcl.data.files import atomic_write
     from signcl.density.figures import density_panels
 
@@ -225,8 +231,10 @@ def _picture(count: Count, found: dict[str, list[Result]], options: argparse.Nam
 
 
 def _signs(result: Result, options: argparse.Namespace, place: Place, pair: Sequence[str]) -> dict[str, Any]:
-    """The gloss of every sign of dev and test, and how far apart those of a pair lie: their mean distance over that of
-    all glosses, None where one of them does not occur."""
+    """The gloss of every sign of dev and test, and the relative distance of a pair.
+
+    The distance is the mean distance of the two glosses over that of all glosses; None if one of them does not occur.
+    """
     from signcl.density import gloss_distances
 
     def make() -> dict[str, Any]:
@@ -246,12 +254,12 @@ def _signs(result: Result, options: argparse.Namespace, place: Place, pair: Sequ
 
 def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--pairs", type=Path, help="a table with the columns a, b, words_a, words_b (forms with | between)"
+        "--pairs", type=Path, help="a table with the columns a, b, words_a, words_b (forms separated by |)"
     )
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the figure."""
+    """Makes the figure."""
     corpora = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
     run_analysis("figure5", __doc__ or "", corpora, words, table, _more)
 

@@ -1,13 +1,13 @@
-"""Figure 6 and what stands behind Tables 6 and 7: the frame margins that real lengths and sentences give. No pixels.
+"""Figure 6 and the basis of Tables 6 and 7: frame margins computed from real clip lengths and sentences, no pixels.
 
     python -m paper.figure6 --corpus phoenix14t [--data DIR | --root DIR] [--check]
 
-For each factor (1, the clip's own words per gloss, 2.3, 3, 4) the margins max(10, frames / words * factor) of the
-training clips; how many of them the floor decides; how many clips are so short that no frame has a negative beyond
-twice the margin. Then the sampling audit: what SignCL's positives and negatives are. It needs the frames of each sign,
-which are published for PHOENIX-2014T alone; for any corpus with glosses it is made with signs of equal length, too, and
-where both can be made they stand side by side. Lengths and sentences come from the published label files of the tests'
-real data (`phoenix14t-alignments`, `annotations`), or from a corpus folder (--root).
+For each factor (1, the clip's own words per gloss, 2.3, 3, 4): the margins max(10, frames / words * factor) of the
+training clips, the share of clips whose margin is the floor, and the share of clips too short for any negative beyond
+twice the margin. Then the sampling audit, which counts SignCL's correct positives and negatives. It needs the frames of
+each sign, published only for PHOENIX-2014T. For any corpus with glosses it is also made with signs of equal length; if
+both versions are possible, both are shown. Lengths and sentences come from the published label files of the tests' real
+data (`phoenix14t-alignments`, `annotations`), or from a corpus folder (--root).
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ __all__ = ["equal_spans", "main", "margins", "mean_interval", "rounds_to", "samp
 FACTORS = ("1", "own", "2.3", "3", "4")
 FLOOR = 10
 TRUE_FACTOR = 2.1
-"""Words per gloss of PHOENIX-2014T, by the legend of Figure 6: "GT Zipf's factor = 2.1"."""
+"""Words per gloss of PHOENIX-2014T according to the legend of Figure 6: "GT Zipf's factor = 2.1"."""
 
 
 def samples_of(corpus: str, data: Path, split: str, root: Path | None = None) -> list[Sample]:
-    """Names, lengths, sentences and glosses of a split, with spans where they are published.
+    """Names, lengths, sentences and glosses of a split, with spans if they are published.
 
     Args:
-        data: the published label files.
-        root: the corpus itself, in their place.
+        data: folder of published label files.
+        root: the corpus folder, used instead of `data` if given.
 
     Raises:
-        ValueError: labels or clips that are missing there.
+        ValueError: missing labels or clips.
     """
     if root is not None:
         samples = load_samples(corpus, root, split)
@@ -72,7 +72,7 @@ def samples_of(corpus: str, data: Path, split: str, root: Path | None = None) ->
 
 
 def margins(samples: Sequence[Sample], factor: str) -> np.ndarray:
-    """Frame margin of each clip; `own` takes the clip's own words per gloss, so frames per gloss."""
+    """Frame margin of each clip; the factor `own` is the clip's words per gloss, which gives its frames per gloss."""
     frames = np.array([s.num_frames for s in samples], dtype=float)
     words = np.array([count_words(s.text) for s in samples])
     zipf = words / np.maximum([len(s.gloss) for s in samples], 1) if factor == "own" else float(factor)
@@ -80,7 +80,7 @@ def margins(samples: Sequence[Sample], factor: str) -> np.ndarray:
 
 
 def equal_spans(sample: Sample) -> Sample:
-    """The same clip, as if it were full of its glosses, one after the other, of the same length to a frame."""
+    """The same clip with spans of its glosses that fill it one after the other, with equal lengths up to rounding."""
     assert sample.num_frames is not None
     edges = [round(i * sample.num_frames / len(sample.gloss)) for i in range(len(sample.gloss) + 1)]
     spans = tuple(Span(g, a, b) for g, a, b in zip(sample.gloss, edges, edges[1:]) if a < b)
@@ -88,15 +88,15 @@ def equal_spans(sample: Sample) -> Sample:
 
 
 def mean_interval(values: np.ndarray) -> Effect:
-    """The mean with its 95 % interval, normal over clips."""
+    """The mean with its 95 % interval over clips (normal approximation)."""
     mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
     return Effect(mean, mean - half, mean + half, len(values), "clips")
 
 
 def rounds_to(found: Effect, said: float, step: float = 0.1) -> str:
-    """What a mean says of a claim that it is a number, printed in steps of `step`.
+    """Verdict on the claim that a mean is `said`, a number printed in steps of `step`.
 
-    Supported where the whole interval rounds to it, contradicted where none of it does.
+    Supported if the full interval rounds to that number, contradicted if no part of it does.
     """
     low, high = said - step / 2, said + step / 2
     if found.low >= low and found.high <= high:
@@ -107,7 +107,7 @@ def rounds_to(found: Effect, said: float, step: float = 0.1) -> str:
 
 
 def words_per_gloss(samples: Sequence[Sample]) -> tuple[Claim, str]:
-    """The paper's true factor against the corpus, and how else it may have been counted."""
+    """Compares the paper's true factor with the corpus; the note explains other ways to count it."""
     words = np.array([count_words(s.text) for s in samples])
     glosses = np.array([len(s.gloss) for s in samples])
     mean, dotted = mean_interval(words / glosses), mean_interval((words + 1) / glosses)
@@ -133,7 +133,7 @@ def _with_interval(found: Effect) -> str:
 
 
 def audits(samples: Sequence[Sample], rules: Sequence[Rule], what: str) -> list[str]:
-    """A line for each rule and stride."""
+    """One line per rule and stride."""
     notes = []
     for row in run_audit(samples, rules=rules, strides=(1, 2, 4)):
         if row["negative_share"] is None:
@@ -148,10 +148,10 @@ def audits(samples: Sequence[Sample], rules: Sequence[Rule], what: str) -> list[
 
 
 def table(corpus: str, samples: Sequence[Sample], results: Path, command: str, source: str) -> Table:
-    """Lay out the margins and the audits of training clips.
+    """Builds the table of margins and audits of the training clips.
 
     Args:
-        source: where lengths and sentences come from, in words.
+        source: where lengths and sentences come from, as text.
     """
     samples = [s for s in samples if s.gloss]
     frames = np.array([s.num_frames for s in samples], dtype=float)
@@ -159,7 +159,7 @@ def table(corpus: str, samples: Sequence[Sample], results: Path, command: str, s
     found = {factor: margins(samples, factor) for factor in FACTORS}
     rows = []
     for factor, values in found.items():
-        none = (frames - 1 <= 2 * values).mean()  # not even the outermost two frames are far enough apart
+        none = (frames - 1 <= 2 * values).mean()  # even the first and last frame are too close
         rows.append([
             "own words per gloss" if factor == "own" else factor,
             f"{values.mean():.2f}", f"{np.median(values):.1f}", f"{values.max():.0f}",
@@ -172,7 +172,7 @@ def table(corpus: str, samples: Sequence[Sample], results: Path, command: str, s
         claim, note = words_per_gloss(samples)
         claims.append(claim)
         notes.append(note)
-    else:  # in Chinese the unit of words is made from this very factor
+    else:  # for Chinese, the word count is itself derived from this factor
         rules.remove("released")
         notes.append(
             "Chinese words are counted as 2.3 x characters / 2.18 (`signcl.data.text.count_words`), so that the factor "
@@ -200,7 +200,7 @@ def table(corpus: str, samples: Sequence[Sample], results: Path, command: str, s
 
 
 def picture(path: Path, found: dict[str, np.ndarray], ratio: np.ndarray, true: bool) -> None:
-    """Histograms of the margins, and of the words per gloss."""
+    """Draws histograms of the margins and of the words per gloss."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -232,19 +232,19 @@ def picture(path: Path, found: dict[str, np.ndarray], ratio: np.ndarray, true: b
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the figure."""
+    """Makes the figure."""
     parser = argparse.ArgumentParser(prog="python -m paper.figure6", description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", choices=("phoenix14t", "csl_daily"), default="phoenix14t")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIGNCL_REAL_DATA", "../shared/data")))
-    parser.add_argument("--root", type=Path, help="the corpus folder: its labels in place of the published files")
+    parser.add_argument("--root", type=Path, help="corpus folder; use its labels instead of the published files")
     parser.add_argument("--results", type=Path, default=Path("paper/results"))
-    parser.add_argument("--check", action="store_true", help="of a licensed corpus: is all there, what would it cost?")
-    parser.add_argument("--from-results", action="store_true", help="leave it as it is: it needs labels, not runs")
+    parser.add_argument("--check", action="store_true", help="check the files of a licensed corpus and estimate costs")
+    parser.add_argument("--from-results", action="store_true", help="do nothing: this figure needs labels, not runs")
     options = parser.parse_args(words)
     if options.check:
         raise SystemExit(dry_run(options.corpus, options.root))
     if options.from_results:
-        print("figure6 reads published labels and makes no run; its files stay as they are", file=sys.stderr)
+        print("figure6 reads published labels and trains no run; its files are not changed", file=sys.stderr)
         return
     try:
         if options.root is None and not options.data.is_dir():

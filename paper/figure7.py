@@ -1,10 +1,10 @@
-"""Figure 7: the weight of SignCL, from a tenth to a thousand times the recipe's.
+"""Figure 7: sweep of SignCL's weight, from 0.1 to 1000 times the weight of the recipe.
 
     python -m paper.figure7 --corpus synthetic --seeds 3
 
-The paper sweeps lambda over 0.001, 0.01, 0.1, 1 and 10 and finds 0.01 best: 0.1 to 1000 times its own value. Another
-frame encoder has features of another size, so here the scale is relative to the weight of the corpus's recipe in the
-same steps. The arms are those of `paper.sweep`; the one without SignCL is the dashed line of the figure.
+The paper sweeps lambda over 0.001, 0.01, 0.1, 1 and 10, which is 0.1 to 1000 times its best value 0.01. Other frame
+encoders give features of another scale, so here the same factors are applied to the weight in the corpus's recipe. The
+arms are those of `paper.sweep`; the dashed line of the figure is the arm without SignCL.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NONE, DEFAULT = "0", "1"
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """Without SignCL, and one arm per weight, by its share of the recipe's."""
+    """One arm without SignCL and one per weight, named by its factor."""
     weight = recipe_values(options)[2]
     swept = {f"{scale:g}": arm(options, f"loss.weights.signcl={weight * scale:.10g}") for scale in SCALES}
     return {NONE: arm(options, signcl=False)} | swept
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     weight = recipe_values(options)[2]
     rows, over_none = [], {}
@@ -95,14 +95,14 @@ def _picture(path, found) -> None:  # type: ignore[no-untyped-def]
 
 
 def _point(place: float, values: list[float]) -> tuple[float, float, float]:
-    """A mean with the half width of its interval over seeds; no bar with one seed."""
+    """(place, mean, half width of its interval over seeds); the half width is 0 with one seed."""
     found = seed_interval(values)
     half = found.high - found.difference
     return place, found.difference, half if len(values) > 1 else 0.0
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the figure."""
+    """Makes the figure."""
     run_script("figure7", __doc__, table, CORPORA_OF_SWEEPS, words)
 
 

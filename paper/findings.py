@@ -1,12 +1,12 @@
-"""What beats plain SignCL at the same size and length? Options of this package, side by side; the best is `best.yaml`.
+"""What beats plain SignCL at the same size and length? Compares options of this package; the best is `best.yaml`.
 
     python -m paper.findings --corpus imu_numbers --seeds 5
     python -m paper.findings --corpus synthetic --seeds 3
 
-Every arm is the corpus's GFSLT recipe with a few values changed: the same parameters, steps and clips; its seconds
-stand beside it. The best one is chosen by BLEU-4 on dev, and what it gains is told on test, which nothing was chosen
-by. Number signs: a tenth of the training sequences (56), where there is room to gain. Synthetic: finetuned from VLP.
-Not a table of the paper; `docs/findings.md` tells what came of it.
+Every arm is the corpus's GFSLT recipe with a few changed values, and the same parameters, steps and clips; its training
+time is given. The best arm is selected by BLEU-4 on dev. Its gain is reported on test, which was not used for
+selection. Number signs: a tenth of the training sequences (56), which leaves room to gain. Synthetic: finetuned from
+VLP. Not a table of the paper; `docs/findings.md` reports the results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from signcl.training.recipe import load_recipe, recipe_path
 __all__ = ["OPTIONS", "best_on_dev", "main", "planned", "table"]
 
 FRACTION = 0.1
-"""Of the number signs' training sequences."""
+"""Share of the number signs' training sequences that is used."""
 SAME_SIGN = ("loss.signcl.same_sign=0.75",)
 RELATIVE = ("loss.signcl.distance_margin_mode=relative", "loss.signcl.distance_margin=1.0")
 TEMPO = ("input.augment.temporal_rescale=0.2",)
@@ -46,15 +46,15 @@ OPTIONS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "dropout 0.3, no SignCL": (False, DROPOUT),
     "token contrast in pretraining": (False, ()),
 }
-"""Name -> with SignCL or without, and the recipe values that it changes. Fixed before these runs; `same_sign` and
-`relative margin` had been seen on one seed of the number signs before (docs/systems/beyond.md)."""
+"""Name -> (with SignCL?, changed recipe values). Fixed before these runs; `same_sign` and `relative margin` had been
+tried before on one seed of the number signs (docs/systems/beyond.md)."""
 PLAIN, PAPER, TOKENS = "no SignCL", "SignCL as in the paper", "token contrast in pretraining"
 ON_SYNTHETIC = (PLAIN, PAPER, "same_sign", "relative margin", "tempo, no SignCL", TOKENS)
-"""The others would not fit into the hours of `make paper`; all of them are tried on the number signs."""
+"""The other arms would take too long for `make paper`; all arms are tried on the number signs."""
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of every arm, without seeds."""
     corpus = options.corpus
     recipes, length, start = CORPORA[corpus].recipes, _length(options), None
     if "vlp" in recipes:
@@ -71,7 +71,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def _length(options: argparse.Namespace) -> tuple[str, ...]:
-    """As long as the arms of `paper.imu`, so that those are the same runs; elsewhere as the recipe says."""
+    """The length of the arms of `paper.imu`, so that runs are shared; the recipe's length on other corpora."""
     if options.corpus != "imu_numbers":
         return ()
     steps = PRESETS[options.preset].imu_steps
@@ -79,7 +79,7 @@ def _length(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _in_time(value: str, recipe: str, length: Sequence[str], corpus: str) -> str:
-    """`first half` and `second half` in epochs of this training; other values as they are."""
+    """Converts `first half` and `second half` to epochs of this training; returns other values unchanged."""
     if not value.endswith(" half"):
         return value
     read = load_recipe(recipe_path(recipe), length)
@@ -96,7 +96,7 @@ def best_on_dev(found: dict[str, list[Result]]) -> str:
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     best, usual = best_on_dev(found), seconds(found[PAPER])
     rows, effects = [], []
@@ -148,12 +148,12 @@ def _claims(found: dict[str, list[Result]], best: str) -> list[Claim]:
 
 
 def _dev(found: Sequence[Result]) -> list[float]:
-    """BLEU-4 on dev of every seed."""
+    """BLEU-4 on dev for every seed."""
     return [result.on_dev("bleu4") for result in found]
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("findings", __doc__, table, ("imu_numbers", "synthetic"), words)
 
 

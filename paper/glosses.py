@@ -1,7 +1,7 @@
-"""What every gloss looks like in a kind of features: how crowded it lies, and how well a recogniser on them knows it.
+"""Measures every gloss in a kind of features: its density, and the accuracy of a recogniser on these features.
 
-Glosses need the frames of each sign. They come from `--spans TABLE` (`signcl spans`, `signcl align`), else from the
-corpus itself, else from an aligner that is trained for it as the paper's was: on train and test merged (Table 9).
+This needs the frames of each sign. They come from `--spans TABLE` (`signcl spans`, `signcl align`), or else from the
+corpus itself, or else from an aligner that is trained as in the paper: on train and test merged (Table 9).
 """
 
 from __future__ import annotations
@@ -43,32 +43,32 @@ __all__ = [
 ]
 
 SPLITS = ("dev", "test")
-"""Of which glosses are looked at: together, since single splits have few instances of most."""
+"""Splits whose glosses are measured, merged because a single split has few instances of most glosses."""
 
 
 @dataclass(frozen=True)
 class GlossValues:
-    """One number per gloss each, in one order."""
+    """Measurements of each gloss; all arrays have the order of `glosses`."""
 
     glosses: list[str]
     counts: np.ndarray
-    """Instances. [K]"""
+    """Number of instances. [K]"""
     frequency: np.ndarray
-    """Occurrences in the training split. [K]"""
+    """Number of occurrences in the training split. [K]"""
     inter: np.ndarray
-    """Mean distance to the other glosses, in units of its mean over glosses. [K]"""
+    """Mean distance to the other glosses, relative to the mean over all glosses. [K]"""
     intra: np.ndarray
     """Mean distance within the gloss, in the same units. [K]"""
     sdr: np.ndarray
-    """Their ratio. [K]"""
+    """Sign Density Ratio, `intra` / `inter`; lower is clearer. [K]"""
     map: np.ndarray
-    """Mean average precision of finding the gloss again in other clips, 0..1; nan where it is in one clip. [K]"""
+    """Mean average precision of retrieving the gloss in other clips, 0..1; nan if it occurs in one clip only. [K]"""
     accuracy: np.ndarray
-    """Share of the gloss's occurrences that are recognised. [K]"""
+    """Share of the gloss's occurrences that are recognised, 0..1. [K]"""
 
 
 def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
-    """The report of `signcl align` of a run on a split; made once by this code, the table beside it."""
+    """The report of `signcl align` for a run and split, and its table; cached until the alignment code changes."""
     from signcl.inference.alignment import align_run
     from signcl.training.runs import load_run
 
@@ -82,7 +82,7 @@ def align(result: Result, split: str, device: str = "cpu") -> dict[str, Any]:
 
 
 def alignment(result: Result, split: str, place: Place) -> dict[str, Any]:
-    """What Table 9 says of an alignment: `wer`, `left_out` clips, and `against_truth` where the corpus has spans."""
+    """Quality of an alignment for Table 9: `wer`, number of `left_out` clips, and `against_truth` if spans exist."""
 
     def make() -> dict[str, Any]:
         report = align(result, split, place.device)
@@ -94,13 +94,13 @@ def alignment(result: Result, split: str, place: Place) -> dict[str, Any]:
 
 
 def table_of(result: Result, split: str) -> Path:
-    """Where the spans of `align` are."""
+    """Path of the span table that `align` writes."""
     code = part_version("signcl/inference/alignment.py", "signcl/density/forced_align.py")
     return result.folder / f"aligned.{split}.{code}.tsv"
 
 
 def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Place) -> list[Sample]:
-    """The samples of a split that have the frames of their signs."""
+    """The samples of a split with spans of their signs; samples without spans are omitted."""
     from signcl.data.annotation.span_table import attach_spans
     from signcl.training.recipe import recipe_samples
 
@@ -118,7 +118,7 @@ def annotated(recipe: Recipe, split: str, options: argparse.Namespace, place: Pl
 def instances_of(
     result: Result, options: argparse.Namespace, place: Place, *, tap: str, splits: Sequence[str] = SPLITS
 ) -> Instances:
-    """One vector per sign of the splits, at a tap of a run."""
+    """One feature vector per sign of the splits, at a tap of a run."""
     from signcl.inference.run_density import sign_instances
     from signcl.training.runs import load_run
 
@@ -149,9 +149,9 @@ def map_of(
 
 
 def gloss_values(result: Result, options: argparse.Namespace, place: Place) -> GlossValues:
-    """Density and retrieval of the features that a recogniser was trained on, and its accuracy, by gloss.
+    """By gloss: density and retrieval of the features that a recogniser was trained on, and its accuracy.
 
-    Accuracy is `signcl.metrics.gloss_accuracy`; glosses that the references do not have are left out.
+    Accuracy is `signcl.metrics.gloss_accuracy`; glosses that do not occur in the references are omitted.
     """
     found = measured(
         "glosses", result, place, lambda: _by_gloss(result, options, place), frame=options.frame, spans=options.spans
@@ -198,7 +198,7 @@ def _by_gloss(result: Result, options: argparse.Namespace, place: Place) -> dict
 
 
 def mean_values(seeds: Sequence[GlossValues]) -> GlossValues:
-    """The mean over seeds, gloss by gloss; the instances of all seeds are the same."""
+    """The mean over seeds, gloss by gloss; all seeds have the same instances."""
     first = seeds[0]
     if any(one.glosses != first.glosses for one in seeds):
         raise ValueError("the seeds of a kind of features must have the same glosses")
@@ -222,17 +222,17 @@ def run_analysis(
     more: Callable[[argparse.ArgumentParser], None] | None = None,
     rows: tuple[str, Rows] | None = None,
 ) -> Table:
-    """`run_script` for a table that looks at signs: where their spans come from, and which frame is a sign.
+    """`run_script` for a table that measures signs, with an option for the frame that represents a sign.
 
     Args:
         about: the docstring of the script.
-        table: from the options, where runs go, and the command in words.
-        more: adds the script's own options.
+        table: builds the table from the options, the place of runs, and the command as text.
+        more: adds further options of the script.
         rows: see `run_script`.
     """
 
     def own(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="a sign's frame")
+        parser.add_argument("--frame", choices=("centre", "mean", "medoid"), default="centre", help="frame of a sign")
         if more is not None:
             more(parser)
 

@@ -1,11 +1,11 @@
-"""Learning curves on real continuous signing: Persian number signs, GFSLT-style and NSLT, without and with SignCL.
+"""Learning curves on real continuous signing (Persian number signs): GFSLT-style and NSLT, without and with SignCL.
 
     python -m paper.imu --corpus imu_numbers --seeds 5
 
-5 to 100 % of the training sequences, all runs with the same number of steps (`paper.settings.Preset.imu_steps`),
-the weights of the last. Test numbers are unseen combinations of seen signs, and nothing of their takes is trained on;
-density is measured on them too. A difference has an interval over seeds and sentences. Not a table of the paper: its
-corpora are licensed, and this one is real and free.
+Runs use 5 to 100 % of the training sequences, the same number of steps (`paper.settings.Preset.imu_steps`) and the
+weights of the last step. Test numbers are unseen combinations of seen signs, and none of their takes is used in
+training; density is measured on them too. Differences have intervals over seeds and sentences. Not a table of the
+paper: its corpora are licensed, while this one is real and free.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
 SYSTEMS = {"gfslt": "GFSLT-style", "nslt": "NSLT"}
 METRICS = ("exact_match", "bleu4", "sdr")
 Cell = tuple[str, float, bool]
-"""System, share of the training sequences, with SignCL."""
+"""(system, share of the training sequences, with SignCL?)"""
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[Cell, Fit]:
-    """Every run but for its seed."""
+    """Every run, without its seed."""
     recipes, steps = CORPORA["imu_numbers"].recipes, PRESETS[options.preset].imu_steps
     length = (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000")
     return {
@@ -47,7 +47,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[Cell, Fit]:
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     wanted = planned(options, place)
     named = {"/".join(map(str, cell)): job for cell, job in wanted.items()}
     made = results(arms(named, options.seeds), place)
@@ -88,7 +88,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _claims(title: str, found: dict[Cell, list[Result]], system: str, seeds: int) -> list[Claim]:
-    """Over all sizes together, seed by seed; and at the smallest, where help is needed most."""
+    """Claims about the mean over all sizes (paired by seed) and about the smallest size, which needs help most."""
     mean = {
         metric: seed_interval([
             statistics.mean(
@@ -131,7 +131,7 @@ def _picture(path, found: dict[Cell, list[Result]]) -> None:  # type: ignore[no-
 
 
 def main(words: list[str] | None = None) -> None:
-    """Draw the curves."""
+    """Makes the table and draws the curves."""
     run_script("imu", __doc__, table, ("imu_numbers",), words, seeds=5)
 
 

@@ -1,8 +1,8 @@
-"""Runs as values: what is trained from what. `run_all` makes those that are missing, in the order they need.
+"""Describes runs and their dependencies as values. `run_all` makes missing runs in the order of their dependencies.
 
-A run is known by the content of its recipe, of the runs it starts from, of its corpus, and of the code that trains
-(`code_version`): change one and it is another run, in another folder. Whatever is finished is not repeated; whatever
-was stopped goes on from its last state.
+A run is identified by the content of its recipe, of the runs it starts from, of its corpus, and of the training code
+(`code_version`). If one of them changes, it is a different run in a different folder. Finished runs are not repeated;
+stopped runs resume from their last state.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Fit:
     recipe: str
     """A shipped recipe such as `synthetic/finetune.yaml`."""
     changes: tuple[str, ...] = ()
-    """Overrides, `key.sub=value`."""
+    """Recipe overrides, `key.sub=value`."""
     start: Fit | None = None
     """The run whose weights start this one (`model.init_from`)."""
     features: Extract | Files | None = None
     """Features that replace the clips (`corpus.features`)."""
 
     def seeded(self, seed: int) -> Fit:
-        """The same run, and the runs before it, with another seed."""
+        """The same run, and the runs that it depends on, with another seed."""
         return Fit(
             self.recipe,
             (*(c for c in self.changes if not c.startswith("train.seed=")), f"train.seed={seed}"),
@@ -77,83 +77,83 @@ class Extract:
     run: Fit
     tap: str = "features"
     trained: bool = True
-    """False: nothing is trained, the recipe's frame encoder is taken as its `model.visual_weights` are."""
+    """False: use the recipe's frame encoder with its `model.visual_weights`, without training."""
 
     def seeded(self, seed: int) -> Extract:
-        """The same of the run with another seed; an encoder that is taken as it is knows no seed."""
+        """The same features from the run with another seed; an encoder that is not trained has no seed."""
         return Extract(self.run.seeded(seed), self.tap) if self.trained else self
 
 
 @dataclass(frozen=True)
 class Files:
-    """Features that somebody published, as files below the corpus folder."""
+    """Published features, as files in the corpus folder."""
 
     pattern: str
-    """Their name, with `{split}`."""
+    """File name, with `{split}`."""
 
     def seeded(self, seed: int) -> Files:
-        """They are what they are."""
+        """The same files; they do not depend on a seed."""
         return self
 
     def missing(self, root: Path) -> list[Path]:
-        """Those that are not in the corpus folder."""
+        """The files that are missing in the corpus folder."""
         files = [root / self.pattern.replace("{split}", split) for split in SPLITS]
         return [file for file in files if not file.exists()]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs go and what they are trained on."""
+    """Where runs are stored and what they are trained on."""
 
     out: Path
     root: Path
     """The corpus folder."""
     corpus_id: str
-    """Changes when the corpus does."""
+    """A hash that changes with the corpus."""
     device: str = "cpu"
     jobs: int = 2
-    """Runs at a time, each on one thread."""
+    """Number of parallel runs, one thread each."""
     clips: tuple[str, ...] = ()
-    """Recipe values of every run that reads clips, such as the size of a preset; not of those on extracted features."""
+    """Recipe overrides for every run that reads clips, such as a preset's size; not for runs on extracted features."""
     encoder: Path | None = None
-    """The run whose frame encoder starts every run that reads clips and starts from no other, as ImageNet's does in the
-    paper; its name holds the number of its content. None: what the recipes say."""
+    """Run whose frame encoder initialises every run that reads clips and starts from no other run, like ImageNet
+    weights in the paper. Its folder name contains its content hash. None: as the recipes say."""
     spans: str | None = None
-    """A table of the frames of each sign, for density where the corpus knows none; `{split}` is filled."""
+    """A table of the frames of each sign, for density if the corpus has no spans; `{split}` is replaced."""
     i3d: Path | None = None
-    """The run on isolated signs of another lexicon whose I3D gives the features of that name; its name holds the number
-    of its content. None: the weights that the recipe of the features names."""
+    """Run on isolated signs of another lexicon whose I3D gives the I3D features. Its folder name contains its content
+    hash. None: the weights named in the recipe of the features."""
     corpus: str = ""
-    """What the corpus is called among the numbers; empty: the name of the folder of runs."""
+    """Name of the corpus in the results; empty: the name of the folder of runs."""
     encoder_key: str = ""
-    """The job of `encoder`, as `paper.measured.key_of` names it, and that of `i3d`."""
+    """Job name of `encoder` as given by `paper.measured.key_of`; `i3d_key` is that of `i3d`."""
     i3d_key: str = ""
     store: Store | None = field(default=None, compare=False)
-    """The numbers that scripts write and read (`paper.measured`); None: they take what lies in the folders of runs."""
+    """The numbers that scripts write and read (`paper.measured`); None: read the folders of runs."""
 
     @property
     def name(self) -> str:
-        """What the corpus is called among the numbers."""
+        """Name of the corpus in the results."""
         return self.corpus or self.out.name
 
     @property
     def reading(self) -> bool:
-        """Whether nothing is made, and all comes from committed numbers."""
+        """Whether all values are read from committed numbers and nothing is trained."""
         return self.store is not None and self.store.reading
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has come to."""
+    """The scores and measurements of a finished run."""
 
     folder: Path
     scores: dict[str, Any]
     """The entry of `scores.json` for the test split."""
     density: dict[str, Any] | None
-    """Of the test split, where the corpus knows its spans."""
+    """Density on the test split, if the corpus has spans."""
     card: dict[str, Any]
     key: str = ""
-    """Its name among the numbers, its row and its answers there; the folder may be gone then."""
+    """Job name in the results; `row` and `told` are its row and answers there. If set, the folder may be missing."""
     row: Row | None = None
     told: Answers = field(default_factory=dict)
 
@@ -169,7 +169,7 @@ class Result:
         return [hypotheses[i] for i in order], [references[i] for i in order]
 
     def scored_as(self) -> tuple[str, str]:
-        """The corpus by the name of its reader, and the tokenizer of BLEU."""
+        """The name of the corpus reader, and the BLEU tokenizer."""
         from signcl.training.recipe import load_recipe
 
         if self.row is not None:
@@ -186,28 +186,28 @@ class Result:
 
 
 def recipe_of(job: Fit, place: Place) -> Any:
-    """The recipe of a run, complete but for its folder."""
+    """The complete recipe of a run, except its output folder."""
     from signcl.training.recipe import recipe_path
 
     changes, path = _values_of(job, place), recipe_path(job.recipe)
     recipe = _loaded(path, path.stat().st_mtime_ns, *changes)
     if recipe.train.devices == 1:
         return recipe
-    # every run on one device, the batch of several by accumulation: a script starts its runs itself
+    # one device per run: accumulation gives the batch size of several, since scripts start runs without a launcher
     alone = [f"train.accumulate={recipe.train.accumulate * recipe.train.devices}", "train.devices=1"]
     return _loaded(path, path.stat().st_mtime_ns, *changes, *alone, "train.nodes=1", "train.strategy=auto")
 
 
 @functools.lru_cache(maxsize=4096)
 def _loaded(path: Path, written: int, *changes: str) -> Any:
-    """A recipe with changes, read once for each state of its file: a plan asks for the same ones hundreds of times."""
+    """A recipe with overrides, cached per state of its file: a plan needs the same recipes hundreds of times."""
     from signcl.training.recipe import load_recipe
 
     return load_recipe(path, changes)
 
 
 def _values_of(job: Fit, place: Place) -> list[str]:
-    """The recipe values that make a run: where it is trained, what it starts from, its own."""
+    """The recipe overrides of a run: its place, what it starts from, and its own changes."""
     preset = place.clips if job.features is None else ()
     encoder = [f"model.visual_weights=pretrained:{place.encoder}"] if place.encoder and _from_pixels(job) else []
     own = _applicable(job.recipe, job.changes)
@@ -222,13 +222,13 @@ def _values_of(job: Fit, place: Place) -> list[str]:
 
 
 def _lies(job: Fit | Extract, place: Place) -> Path:
-    """The folder of a run that another needs; where all comes from numbers there is none, and no code to tell it by."""
+    """The folder of a run that another needs; a placeholder when only committed numbers are read."""
     return place.out / "nowhere" if place.reading else folder_of(job, place)
 
 
 @functools.lru_cache
 def _model_keys(recipe: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Keys of `model` that the system of a recipe has, and those that any system has."""
+    """The `model` keys of a recipe's system, and the `model` keys of all systems."""
     from signcl.systems import system_class, system_names
     from signcl.training.recipe import load_recipe, recipe_path
 
@@ -237,19 +237,19 @@ def _model_keys(recipe: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _applicable(recipe: str, changes: Sequence[str]) -> list[str]:
-    """Changes for all runs of a script, less those of `model` keys that this run's system does not have."""
+    """Drops overrides of `model` keys that this run's system does not have but another system has."""
     own, every = _model_keys(recipe)
     keys = [re.match(r"(?:--)?model\.(\w+)", change) for change in changes]
     return [change for change, key in zip(changes, keys) if not key or key[1] in own or key[1] not in every]
 
 
 def _from_pixels(job: Fit) -> bool:
-    """Whether its frame encoder has seen nothing before."""
+    """Whether a run reads clips and starts from no other run."""
     return job.features is None and job.start is None
 
 
 def folder_of(job: Fit | Extract, place: Place) -> Path:
-    """Where a run or its features live: a name to read and the number of its content."""
+    """Folder of a run or its features: a readable name and a content hash."""
     if isinstance(job, Extract):
         return folder_of(job.run, place) / f"features-{job.tap}"
     from signcl.training.recipe import recipe_to_dict
@@ -258,7 +258,7 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
     recipe = recipe_to_dict(whole)
     seed = recipe["train"]["seed"]
     recipe.pop("out")
-    recipe.pop("logger")  # where numbers go besides changes none of them
+    recipe.pop("logger")  # loggers do not change results
     recipe["model"]["init_from"] = job.start and folder_of(job.start, place).name
     recipe["corpus"]["features"] = job.features and _name_of(job.features, place)
     for run in (place.encoder, place.i3d):
@@ -272,7 +272,7 @@ def folder_of(job: Fit | Extract, place: Place) -> Path:
 
 
 def code_of(recipe: Any) -> str:
-    """The number of the code that a run goes through: another one is another run."""
+    """Hash of the code that a run uses; another hash means another run."""
     from signcl.data.corpora import CORPORA
 
     corpus = CORPORA[recipe.corpus.name]
@@ -281,42 +281,40 @@ def code_of(recipe: Any) -> str:
 
 
 def _written_as(term: Any) -> str:
-    """Where a loss term stands: `module:name`, of the name that its module gives it."""
+    """Location of a loss term, `module:name`, with its name in that module."""
     module = term.function.__module__
     names = vars(sys.modules[module])
     return f"{module}:{next((n for n, own in names.items() if own is term), term.function.__name__)}"
 
 
 def _name_of(features: Extract | Files, place: Place) -> str:
-    """What features are, wherever they lie."""
+    """An identifier of features that does not depend on their folder."""
     if isinstance(features, Files):
         return features.pattern
     return folder_of(features, place).parent.name + features.tap
 
 
 def before(job: Fit | Extract) -> list[Fit | Extract]:
-    """What must be there first: the run that it starts from, the features that it reads."""
+    """Direct dependencies of a job: the run that it starts from and the features that it reads."""
     if isinstance(job, Extract):
         return [job.run] if job.trained else []
     return [part for part in (job.start, job.features) if part is not None and not isinstance(part, Files)]
 
 
 def run_all(jobs: Iterable[Fit], place: Place, *, until: float | None = None) -> dict[Fit, Result]:
-    """Train, score and measure all jobs and what they need; the results by job.
+    """Trains, scores and measures all jobs and their dependencies; returns the results by job.
 
     Args:
-        until: begin no run after this moment of `time.monotonic()`; what is not finished has no result then.
+        until: start no run after this value of `time.monotonic()`; unfinished jobs then have no result.
 
     Raises:
-        RuntimeError: a run failed; the others that do not need it are finished first.
+        RuntimeError: a run failed; runs that do not depend on it are finished first.
     """
     wanted = list(dict.fromkeys(jobs))
     everything = _everything(wanted, place)
     todo = {folder: job for folder, job in everything.items() if not _done(job, folder)}
     if todo:
-        print(
-            f"{len(everything) - len(todo)} of {len(everything)} runs are there; {len(todo)} to make", file=sys.stderr
-        )
+        print(f"{len(everything) - len(todo)} of {len(everything)} runs are done; {len(todo)} to make", file=sys.stderr)
         with _alone(place.out):
             _make(todo, place, until)
     done = wanted if until is None else [job for job in wanted if _done(job, folder_of(job, place))]
@@ -325,7 +323,7 @@ def run_all(jobs: Iterable[Fit], place: Place, *, until: float | None = None) ->
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """One command at a time makes runs in a folder; it ends with the process that holds it."""
+    """Locks a folder of runs for one command; the lock ends with the process."""
     import fcntl
 
     out.mkdir(parents=True, exist_ok=True)
@@ -340,12 +338,12 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def missing(jobs: Iterable[Fit], place: Place) -> dict[Path, Fit | Extract]:
-    """What `run_all` would make, in an order that it can be made in."""
+    """The jobs that `run_all` would make, dependencies first."""
     return {folder: job for folder, job in _everything(jobs, place).items() if not _done(job, folder)}
 
 
 def _everything(jobs: Iterable[Fit], place: Place) -> dict[Path, Fit | Extract]:
-    """Jobs and what they need, what is needed first; two that come to the same run are one."""
+    """Jobs and their dependencies, dependencies first; jobs with the same run are merged."""
     found: dict[Path, Fit | Extract] = {}
 
     def collect(job: Fit | Extract) -> None:
@@ -368,7 +366,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def _make(todo: dict[Path, Fit | Extract], place: Place, until: float | None = None) -> None:
-    """Make jobs in worker processes, each as soon as what it needs is there."""
+    """Makes jobs in worker processes, each as soon as its dependencies are finished."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     needs = {folder: {folder_of(part, place) for part in before(job)} for folder, job in todo.items()}
@@ -384,7 +382,7 @@ def _make(todo: dict[Path, Fit | Extract], place: Place, until: float | None = N
                     break
                 waiting.remove(folder)
                 running[pool.submit(_work, todo[folder], folder, place)] = folder
-            if not running:  # what is left needs a run that failed, or the time is over
+            if not running:  # the rest depends on a failed run, or the time is over
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -408,14 +406,14 @@ PRELOADED = (
     *("lightning_fabric", "sacrebleu", "scipy.stats", "torch.utils.tensorboard"),
     "transformers.models.mbart.modeling_mbart",
 )
-"""What the server of processes has imported before it makes one."""
+"""Modules that the fork server imports before it starts processes."""
 
 
 class _InThisProcess(Executor):
-    """One run at a time needs no other process, and pays for its imports once."""
+    """Runs jobs one by one in this process, which imports everything only once."""
 
     def submit(self, fn: Callable[..., None], /, *args: Any, **kwargs: Any) -> Future[None]:  # type: ignore[override]
-        """Run it now."""
+        """Runs the function immediately."""
         future: Future[None] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -425,8 +423,11 @@ class _InThisProcess(Executor):
 
 
 def _processes(count: int) -> ProcessPoolExecutor:
-    """Processes that know nothing of this one, from a server that has imported what every run needs, where there are
-    such; a run then starts at once. The server never touches a device, so a child may use any."""
+    """A pool of independent processes.
+
+    If available, a fork server with preloaded imports starts them, so runs start quickly. The server never uses a
+    device, so its children may use any.
+    """
     if "forkserver" in multiprocessing.get_all_start_methods():
         multiprocessing.set_forkserver_preload(list(PRELOADED))
         context: Any = multiprocessing.get_context("forkserver")
@@ -436,7 +437,7 @@ def _processes(count: int) -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed ends too: the next call makes the same run, and one folder has one writer."""
+    """Ends this worker if its parent is killed: the next call repeats the run, and a folder must have one writer."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -458,8 +459,8 @@ def _note(future: Future[None], folder: Path, failed: dict[Path, str]) -> None:
 
 
 def _work(job: Fit | Extract, folder: Path, place: Place) -> None:
-    """Make one job in this process; nothing is printed but to its log."""
-    if folder_of(job, place) != folder:  # this process has read code and recipes later than the one that wants the run
+    """Makes one job in this process; output goes to its log only."""
+    if folder_of(job, place) != folder:  # this process has read code and recipes later than its parent
         raise RuntimeError(
             "the code or a recipe has changed since this command began; start it again, finished runs are kept"
         )
@@ -489,7 +490,7 @@ def _extract(job: Extract, folder: Path, place: Place) -> None:
     from signcl.training.recipe import recipe_path
 
     source, values = folder_of(job.run, place), []
-    if not job.trained:  # the recipe stands for its frame encoder
+    if not job.trained:  # extract from the recipe's frame encoder, without a run
         source, values = recipe_path(job.run.recipe), _values_of(job.run, place)
     for split in SPLITS:
         if not (folder / split / "index.json").is_file():
@@ -522,13 +523,13 @@ def _fit(job: Fit, folder: Path, place: Place) -> None:
 def _result(folder: Path, place: Place) -> Result:
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     density = found["density"]
-    if place.spans is not None:  # in place of the corpus's own, as the option says
+    if place.spans is not None:  # replaces the spans of the corpus
         density = density_of_spans(folder, place.spans.replace("{split}", "test"), place.device)
     return Result(folder, found["scores"], density, found["card"])
 
 
 def density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
-    """Density on test by a table of spans, measured once for each content of the table."""
+    """Density on test with the spans of a table, cached per content of the table."""
     from signcl.data.files import write_json
     from signcl.inference.run_density import run_density
 
@@ -540,5 +541,5 @@ def density_of_spans(folder: Path, spans: str, device: str) -> dict[str, Any]:
 
 
 def arms(jobs: dict[str, Fit], seeds: int, first: int = 0) -> dict[str, list[Fit]]:
-    """Each arm once per seed, from the `first` on."""
+    """Each arm once per seed, with seeds from `first` on."""
     return {name: [job.seeded(seed) for seed in range(first, first + seeds)] for name, job in jobs.items()}

@@ -1,8 +1,8 @@
-"""A made-up PHOENIX-2014T release and made-up published weights: true layout, names, shapes and sizes; no signs.
+"""Generates a fake PHOENIX-2014T release and fake published weights with the real layout, names, shapes and sizes.
 
-For rehearsals (`paper.rehearsal`): what a training costs depends on sizes, not on what is signed. Numbers of clips,
-frames, words and glosses follow the release (docs/data.md). Pictures are smooth shapes that move, with some grain, so
-that a PNG weighs about what one of a weather forecast does.
+They are used in rehearsals (`paper.rehearsal`), because the cost of training depends on sizes, not on content. The
+numbers of clips, frames, words and glosses follow the release (docs/data.md). Frames show moving smooth shapes with
+grain, so PNG files have about the size of weather forecast frames.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from signcl.data.text import SentencePieceTokenizer
 __all__ = ["FULL", "SMALL", "SPLITS", "Shapes", "write_release", "write_weights"]
 
 SPLITS = {"train": 7096, "dev": 519, "test": 642}
-"""Sentences of PHOENIX-2014T."""
+"""Number of sentences in PHOENIX-2014T."""
 FRAMES, FRAMES_SPREAD, FRAMES_RANGE = 116.6, 0.43, (16, 475)
-"""Mean frames of a training clip, the deviation of their logarithm, and their range."""
+"""Frames per training clip: mean, standard deviation of the logarithm, and range."""
 WORDS, GLOSSES = 13.96, 7.79
-"""Mean words and glosses of a training sentence."""
+"""Mean words and glosses per training sentence."""
 LEXICON = {"words": 2887, "glosses": 1085}
 PIECES = 2427
-"""Of GFSLT's trimmed mBART: 2454 ids with special tokens and languages."""
+"""Word pieces of GFSLT's trimmed mBART, which has 2454 ids including special tokens and languages."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes of pictures and of published networks."""
+    """Sizes of frames and of published networks."""
 
     picture: tuple[int, int]
-    """Height and width, pixels."""
+    """Height and width of a frame, pixels."""
     frames: float
-    """Mean frames of a clip; the rest of the statistics stays."""
+    """Mean frames per clip; other statistics are those of the release."""
     words: int
-    """Different words of the corpus."""
+    """Number of different words in the corpus."""
     pieces: int
     mbart: dict[str, Any]
     dinov2: dict[str, Any]
@@ -63,7 +63,7 @@ FULL = Shapes(
     dinov2={"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518, "patch_size": 14},
     xglm={"num_layers": 24, "d_model": 2048, "attention_heads": 16, "ffn_dim": 8192, "vocab_size": 256_008},
 )  # fmt: skip
-"""As published: mbart-large trimmed to PHOENIX's pieces, DINOv2 ViT-S/14, XGLM-1.7B."""
+"""Published sizes: mbart-large trimmed to PHOENIX's pieces, DINOv2 ViT-S/14, XGLM-1.7B."""
 SMALL = Shapes(
     picture=(52, 42),
     frames=20.0,
@@ -85,15 +85,15 @@ SMALL = Shapes(
 def write_release(
     root: Path, share: float, shapes: Shapes = FULL, *, seed: int = 0, threads: int = 4
 ) -> dict[str, int]:
-    """A share of the release with its layout; clips that are there already are kept.
+    """Writes a share of the fake release in the real layout; existing clips are kept.
 
     Args:
         root: the folder PHOENIX-2014T.
-        share: of the clips of each split; at least 4 of each.
-        threads: writers of pictures.
+        share: share of the clips of each split; at least 4 clips per split.
+        threads: number of threads that write frames.
 
     Returns:
-        Clips of each split.
+        Number of clips in each split.
     """
     random = np.random.default_rng(seed)
     words, glosses = (
@@ -129,11 +129,11 @@ def write_weights(
     of: Sequence[str] = ("vlp", "smkd", "pgp", "sign2gpt"),
     seed: int = 0,
 ) -> None:
-    """Published weights by their names, with random values: resnet18.pth, MBart_trimmed, dinov2-small, xglm-1.7B.
+    """Writes published weights with random values: resnet18.pth, MBart_trimmed, dinov2-small, xglm-1.7B.
 
     Args:
-        root: the made-up release, whose sentences the tokenizers are made of.
-        of: recipes that are to start from them; XGLM, for sign2gpt, takes 3.5 GB at its published size.
+        root: the fake release; tokenizers are trained on its sentences.
+        of: recipes that will start from the weights; XGLM, for sign2gpt, takes 3.5 GB at its published size.
     """
     from transformers import (
         Dinov2Config,
@@ -170,7 +170,7 @@ def write_weights(
 
 
 def _save_tokenizer(folder: Path, texts: list[str], most: int) -> None:
-    """A tokenizer of words with XGLM's special tokens, as transformers saves one."""
+    """Saves a word tokenizer with XGLM's special tokens in the format of transformers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -196,21 +196,21 @@ def _lexicon(random: np.random.Generator, size: int, letters: str) -> list[str]:
 
 
 def _drawn(random: np.random.Generator, lexicon: list[str], mean: float) -> list[str]:
-    """A sentence: its length by Poisson, its words by Zipf's law."""
+    """Draws a sentence: its length from a Poisson distribution, its words by Zipf's law."""
     length = max(1, int(random.poisson(mean)))
     weights = 1 / np.arange(1, len(lexicon) + 1)
     return [lexicon[i] for i in random.choice(len(lexicon), size=length, p=weights / weights.sum())]
 
 
 def _length(random: np.random.Generator, mean: float) -> int:
-    """Frames of a clip: a logarithmic normal with the release's spread and range, at another mean."""
+    """Draws the length of a clip from a log-normal with the release's spread and range, scaled to `mean`."""
     shortest, longest = (edge * mean / FRAMES for edge in FRAMES_RANGE)
     drawn = random.lognormal(np.log(mean) - FRAMES_SPREAD**2 / 2, FRAMES_SPREAD)
     return int(np.clip(round(drawn), max(8, shortest), longest))
 
 
 def _write_clip(folder: Path, frames: int, seed: int, picture: tuple[int, int]) -> None:
-    """A grey background with film grain and three discs that move: two hands and a head."""
+    """Writes frames with a grey grainy background and three moving discs: two hands and a head."""
     last = folder / f"images{frames:04d}.png"
     if last.is_file():
         return

@@ -1,8 +1,8 @@
-"""Results of runs as numbers: made and written down, or read back. The scripts of this folder see no difference.
+"""Gives the scripts of this folder the results of runs: computed and stored, or read back from committed numbers.
 
-`results` trains what is missing, writes scores and answers into the store of the corpus (`paper.store`), and hands out
-what stands there. `measured` does the same with all that is measured on weights, features or clips. With
-`--from-results` both only read.
+`results` trains missing runs, writes scores and answers into the store of the corpus (`paper.store`), and returns the
+stored values. `measured` does the same for measurements on weights, features or clips. With `--from-results` both only
+read.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["Missing", "key_of", "measured", "measured_of_corpus", "measured_of_s
 
 
 def results(arms_of: Mapping[str, Sequence[Fit]], place: Place) -> dict[str, list[Result]]:
-    """The results of arms, by name, a result per seed.
+    """The results of arms by name, one per seed.
 
     Raises:
-        Missing: runs that are not among the committed numbers, where nothing is to be made.
+        Missing: with `--from-results`, runs that are not among the committed numbers.
     """
     wanted = list(dict.fromkeys(job for of_seeds in arms_of.values() for job in of_seeds))
     if place.store is None:
@@ -45,21 +45,21 @@ def results(arms_of: Mapping[str, Sequence[Fit]], place: Place) -> dict[str, lis
 
 
 def measured(name: str, result: Result, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
-    """Something that is measured on a run: made and written down, or read back.
+    """A measurement on a run: computed and stored, or read back.
 
     Args:
-        name: of the measurement; with its arguments it is known by this name.
-        make: measures it; numbers, texts, lists and dictionaries, and arrays, which come back as lists.
-        arguments: what it depends on beside the run.
+        name: name of the measurement; with `arguments` it identifies the value.
+        make: computes the value; may return numbers, strings, lists, dictionaries and arrays (read back as lists).
+        arguments: what the value depends on besides the run.
 
     Raises:
-        Missing: it is not among the committed numbers, where nothing is to be made.
+        Missing: with `--from-results`, a value that is not among the committed numbers.
     """
     return _kept(name, result.key, result.folder.name, place, make, arguments)
 
 
 def measured_of_start(name: str, job: Fit, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
-    """The same of the run that another starts from, which `results` has made with it."""
+    """A measurement on the run that `job` starts from; `results` has trained it together with `job`."""
     assert job.start is not None
     store, key = place.store, key_of(job.start, place) if place.store else ""
     if store is None:
@@ -70,7 +70,7 @@ def measured_of_start(name: str, job: Fit, place: Place, make: Callable[[], Any]
 
 
 def measured_of_corpus(name: str, place: Place, make: Callable[[], Any], **arguments: Any) -> Any:
-    """The same of the corpus: margins of its clips, its minimal pairs."""
+    """A measurement on the corpus, such as margins of its clips or its minimal pairs."""
     return _kept(name, f"corpus {place.name}", place.corpus_id, place, make, arguments)
 
 
@@ -83,19 +83,19 @@ def _kept(name: str, whose: str, of: str, place: Place, make: Callable[[], Any],
 
 
 def seconds(found: Sequence[Result]) -> float:
-    """Training time of runs."""
+    """Total training time of runs, seconds."""
     return sum(result.card["seconds"] for result in found)
 
 
-# -- what a run is known by -------------------------------------------------------------------------------------------
+# -- how a run is identified ------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=4096)
 def key_of(job: Fit, place: Place) -> str:
-    """The name of a run among the numbers: its recipe's, a number of its content, its seed.
+    """The job name of a run in the results: recipe name, content hash, seed.
 
-    The content is what the recipe says beside defaults, the corpus by its name, and what the run starts from; not the
-    code, nor where files lie. So a new recipe key, or any change of code, leaves committed numbers in place.
+    The content is the recipe without default values, the name of the corpus, and what the run starts from. It does not
+    include code or file paths, so a new recipe key or a change of code keeps committed numbers valid.
     """
     seed = recipe_of(job, place).train.seed
     content = json.dumps([_content(job, place, seed), place.name], sort_keys=True)
@@ -103,13 +103,13 @@ def key_of(job: Fit, place: Place) -> str:
 
 
 def _content(job: Fit, place: Place, seed: int) -> dict[str, Any]:
-    """A run without its seed; what it starts from has the same, or another that is named."""
+    """The content of a run without its seed; a run that it starts from names its seed only if it differs."""
     recipe = recipe_of(job, place)
     told: dict[str, Any] = _told(recipe)
     told.pop("out", None)
     told.pop("logger", None)
     for section, key in (("corpus", "root"), ("train", "device"), ("train", "seed"), ("model", "init_from")):
-        told.setdefault(section, {}).pop(key, None)  # of machines, or told below
+        told.setdefault(section, {}).pop(key, None)  # depends on the machine, or is added below
     if recipe.train.seed != seed:
         told["seed"] = recipe.train.seed
     for run, key in ((place.encoder, place.encoder_key), (place.i3d, place.i3d_key)):
@@ -125,7 +125,7 @@ def _content(job: Fit, place: Place, seed: int) -> dict[str, Any]:
 
 
 def _told(section: Any) -> dict[str, Any]:
-    """The values of a recipe's section that are not the default; of settings of a name also the name."""
+    """The non-default values of a recipe section, and its `name` if it has one."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(section):
         value: Any = getattr(section, field.name)
@@ -134,7 +134,7 @@ def _told(section: Any) -> dict[str, Any]:
             value, default = _told(value), {}
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        if isinstance(value, dict):  # settings of terms by their name
+        if isinstance(value, dict):  # settings of loss terms by name
             value = {key: _told(own) if dataclasses.is_dataclass(own) else own for key, own in value.items()}
         if value != default or field.name == "name":
             found[field.name] = value
@@ -145,9 +145,9 @@ def _told(section: Any) -> dict[str, Any]:
 
 
 def _record(wanted: Sequence[Fit], place: Place) -> None:
-    """Make what is missing; write down every run of these and those that they start from."""
+    """Makes missing runs; stores all runs and the runs that they start from."""
     assert place.store is not None
-    bare = dataclasses.replace(place, spans=None)  # the corpus's own density; that of other spans is measured beside it
+    bare = dataclasses.replace(place, spans=None)  # density with the corpus's spans; that of `spans` is stored apart
     run_all(wanted, bare)
     every: dict[Fit, None] = {}
 
@@ -164,7 +164,7 @@ def _record(wanted: Sequence[Fit], place: Place) -> None:
 
 
 def _row(job: Fit, result: Result, place: Place) -> tuple[Row, Answers]:
-    """What `runs.csv` says of a run, and its answers."""
+    """The row of a run in `runs.csv`, and its answers."""
     from signcl.evaluation.scoring import read_predictions
 
     recipe = recipe_of(job, place)
@@ -200,7 +200,7 @@ def _named(features: Extract | Files | None, place: Place) -> str:
 
 
 def _recorded(key: str, place: Place) -> Result:
-    """The result of a run from its row."""
+    """The result of a run, read from its row."""
     assert place.store is not None
     row = place.store.row(key)
     folder = place.out / row["run"]

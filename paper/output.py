@@ -1,4 +1,4 @@
-"""A table on paper: CSV for machines, Markdown for pages, LaTeX for manuscripts, and a picture."""
+"""Writes a table as CSV for machines, Markdown for pages and LaTeX for manuscripts, and draws pictures of effects."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NO_SPANS = (
     "The corpus has no spans, so density is not measured on it and nothing is claimed of SDR: name a table with "
     "--spans (`signcl spans`, `signcl align`)."
 )
-"""A note of tables with density."""
+"""A note for tables with density columns."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that the paper says, and what was seen of it here."""
+    """One claim of the paper, and what was measured here."""
 
     text: str
     theirs: str
@@ -32,15 +32,15 @@ class Claim:
     verdict: str
     """supported | not seen | contradicted | within seed noise."""
     repeats: str = ""
-    """The table whose claim this one is, seen on the same runs: not counted twice."""
+    """The table that makes the same claim on the same runs; the claim is not counted twice."""
 
 
 @dataclass
 class Table:
-    """One table or figure of the paper, made anew."""
+    """One reproduced table or figure of the paper."""
 
     name: str
-    """E.g. `table8`; the stem of its files."""
+    """Stem of its files, e.g. `table8`."""
     title: str
     command: str
     header: list[str]
@@ -51,7 +51,7 @@ class Table:
     """Corpus, seeds, code version, training seconds."""
 
     def markdown(self) -> str:
-        """For a page."""
+        """The table as Markdown, for a page."""
         lines = [f"## {self.title}", "", f"`{self.command}`", ""]
         lines += ["| " + " | ".join(self.header) + " |", "|" + "---|" * len(self.header)]
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
@@ -63,7 +63,7 @@ class Table:
         return "\n".join([*lines, "", f"Made: {made}.", ""])
 
     def latex(self) -> str:
-        """For a manuscript: booktabs."""
+        """The table as LaTeX (booktabs), for a manuscript."""
         body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in self.rows]
         columns = "l" + "r" * (len(self.header) - 1)
         head = " & ".join(_escape(cell) for cell in self.header) + r" \\"
@@ -74,14 +74,14 @@ class Table:
         ])  # fmt: skip
 
     def csv(self) -> str:
-        """For machines."""
+        """The table as CSV, for machines."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([self.header, *self.rows])
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
-        """All forms, and `.json` for the page of claims."""
+        """Writes all formats, and `.json` for the page of claims."""
         for suffix, text in ((".md", self.markdown()), (".tex", self.latex()), (".csv", self.csv())):
             write_text(folder / f"{self.name}{suffix}", text)
         write_text(folder / f"{self.name}.json", json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
@@ -95,7 +95,7 @@ def _escape(text: str) -> str:
 
 
 def effects_picture(path: Path, labels: Sequence[str], effects: Sequence[Any], axis: str) -> None:
-    """Effects with their intervals, one a line, and the line of no effect."""
+    """Draws effects with their intervals, one per line, and a line at zero."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,6 +1,6 @@
-"""`paper/README.md`: the head that people write (`HEAD.md`), and below it what the tables of `results` claim and saw.
+"""Writes `paper/README.md`: the handwritten head (`HEAD.md`), then the claims and verdicts of the tables in `results`.
 
-Nothing is on the page that no command made: a row stands for a claim in a `.json` beside its table.
+Every number on the page was made by a command: each row is a claim from the `.json` of a table.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ ORDER = (
     "figure6",
     "table9",
 )
-"""Tables in the order of their weight; others follow by name."""
+"""Tables in order of importance; others follow by name."""
 NEEDED = ("name", "title", "command", "claims", "made")
 
 
 def read_tables(results: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Every table under a folder of results, with its file.
+    """Every table in a folder of results, with its file.
 
     Raises:
-        ValueError: a `.json` that is no table of these scripts.
+        ValueError: a `.json` that is not a table of these scripts.
     """
     found = []
     for path in sorted(results.glob("*/*.json")):
@@ -64,7 +64,7 @@ def read_tables(results: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def write_page(results: Path, page: Path, head: Path) -> str:
-    """Write the page of all results; its text."""
+    """Writes the page of all results; returns its text."""
     tables = read_tables(results)
     parts = [*_claims(tables), *_tables(tables, page), *_not_run(tables)]
     text = "\n".join([head.read_text(encoding="utf-8").rstrip(), "", *parts, ""])
@@ -73,7 +73,7 @@ def write_page(results: Path, page: Path, head: Path) -> str:
 
 
 def topic_of(name: str, text: str) -> str:
-    """Which of the `TOPICS` a claim of a table belongs to."""
+    """The topic (one of `TOPICS`) of a table's claim."""
     of_tables = {
         ("findings", "best", "contrast"): "What else might help: options of this package",
         ("trust",): "Does the score come from the video?",
@@ -102,14 +102,14 @@ TOPICS = (
     "Does the score come from the video?",
     "The aligner and the counts",
 )
-"""What claims are about, in the order of the page."""
+"""Topics of the claims, in the order of the page."""
 ABOUT_SIGNCL = (
     "These runs could hardly have shown a gain: the pairs that SignCL is about are rare in the clips, the features are "
     "not dense to begin with, and the seeds are few (the head of this page has the figures). A row that says *not "
     "seen* is no evidence against SignCL."
 )
 NOTES = {TOPICS[0]: ABOUT_SIGNCL}
-"""What must be read with the claims of a topic."""
+"""Notes printed above the claims of a topic."""
 VERDICTS = ("supported", "not seen", "contradicted", "within seed noise")
 
 
@@ -118,10 +118,10 @@ def _claims(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
     verdicts: dict[str, Counter[str]] = {topic: Counter() for topic in TOPICS}
     for path, table in tables:
         if table["made"].get("seeds") == 1:
-            continue  # one training says nothing about seeds: its numbers stand in its table alone
+            continue  # one seed gives no interval over seeds, so its numbers are shown only in its table
         for claim in table["claims"]:
             if claim.get("repeats"):
-                continue  # it stands under that table, of the same runs
+                continue  # the other table lists this claim, on the same runs
             topic = topic_of(table["name"], claim["text"])
             verdicts[topic][claim["verdict"]] += 1
             cells = (claim["text"], path.parent.name, f"`{table['command']}`", claim["theirs"], claim["ours"])
@@ -157,11 +157,11 @@ ROWS = {
     "figure2": ("extractors", {kind: title(kind, "synthetic") for kind in ("srp", "smkd", "i3d", "vlp", "vlp-signcl")}),
     "table2": ("systems", SYSTEMS),
 }
-"""Scripts whose rows can be made one by one: the option that chooses them, what it calls each, and the table."""
+"""Scripts whose rows can be made separately: the option that selects them, and the name and title of each row."""
 
 
 def _not_run(tables: list[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """Rows of the synthetic corpus that no table has, each with its command; nothing on a page without any table."""
+    """Lists rows missing in the tables of the synthetic corpus, with their commands; empty if there are no tables."""
     lines = []
     for script, (option, rows) in ROWS.items():
         made = [

@@ -1,7 +1,7 @@
-"""Pairs of signs that are easily taken for each other, and when a translation confuses them.
+"""Finds pairs of signs that are easily confused, and detects translations that confuse them.
 
-On the synthetic corpus: its minimal pairs, with every form of their words. From a file: what `--pairs` names. Else
-mined: the glosses that lie nearest in the baseline's features, by their own names as words.
+Pairs come from the table given with `--pairs`, or else from the minimal pairs of the synthetic corpus (with every form
+of their words), or else are mined: the nearest glosses in the baseline's features, with their names as words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MINED = 50
 
 @dataclass(frozen=True)
 class Pair:
-    """Two signs and the words that stand for either."""
+    """Two signs and the words that each of them is translated to."""
 
     a: str
     b: str
@@ -34,12 +34,12 @@ class Pair:
         return f"{self.a} / {self.b}"
 
     def plain(self) -> list[Any]:
-        """As JSON has it."""
+        """The pair as JSON-compatible lists."""
         return [self.a, self.b, sorted(self.words_a), sorted(self.words_b)]
 
     @classmethod
     def of(cls, cells: Sequence[Any]) -> Pair:
-        """The pair that `plain` wrote."""
+        """The inverse of `plain`."""
         a, b, words_a, words_b = cells
         return cls(a, b, frozenset(words_a), frozenset(words_b))
 
@@ -58,10 +58,10 @@ def twins(root: Path) -> list[Pair]:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Pairs of a table with the columns a, b (glosses) and words_a, words_b (forms with `|` between them).
+    """Reads pairs from a table with the columns a, b (glosses) and words_a, words_b (forms separated by `|`).
 
     Raises:
-        ValueError: other columns, or a cell without words.
+        ValueError: wrong columns, or a cell without words.
     """
     from signcl.data.annotation.table_files import read_table
 
@@ -72,14 +72,14 @@ def read_pairs(path: Path) -> list[Pair]:
             raise row.error("needs words for both signs")
         found.append(Pair(row.cells["a"], row.cells["b"], *words))
     if not found:
-        raise ValueError(f"{path}: has no pair")
+        raise ValueError(f"{path}: contains no pairs")
     return found
 
 
 def mined_pairs(instances: Instances, references: Sequence[str], most: int = MINED) -> list[Pair]:
-    """The glosses nearest to each other whose names are words of the sentences, in lower case.
+    """Pairs of glosses whose names occur, in lower case, as words of the sentences, nearest first.
 
-    Nearest by the mean distance of their instances; at most `most` pairs, nearest first.
+    Distance is the mean distance of their instances; at most `most` pairs are returned.
     """
     from signcl.density import gloss_distances
 
@@ -94,7 +94,7 @@ def mined_pairs(instances: Instances, references: Sequence[str], most: int = MIN
 
 
 def has(line: str, words: frozenset[str]) -> bool:
-    """Whether a sentence has one of the words: between spaces, or anywhere where it is written in Chinese."""
+    """Whether a sentence contains one of the words: between spaces, or anywhere if the word is Chinese."""
     spaced = f" {' '.join(line.lower().split())} "
     return any(
         word in spaced.replace(" ", "")
@@ -105,11 +105,11 @@ def has(line: str, words: frozenset[str]) -> bool:
 
 
 def confusion(pair: Pair, reference: str, hypothesis: str) -> str:
-    """What a translation makes of a sentence that has exactly one of the two signs.
+    """Whether a translation confuses the two signs in a sentence that contains exactly one of them.
 
     Returns:
-        `kept`: it has the same one alone; `confused`: the other one alone; `neither`: none or both; `` where the
-        sentence has none or both.
+        `kept`: the translation has only the same sign; `confused`: only the other one; `neither`: none or both. Empty
+        if the reference itself has none or both.
     """
     truth = has(reference, pair.words_a), has(reference, pair.words_b)
     if truth[0] == truth[1]:

@@ -1,4 +1,4 @@
-"""Pictures with more than a row of intervals: lines over a scale, and a heat map."""
+"""Draws line plots with error bars, and heat maps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Line", "heat_map", "lines_picture"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 Line = Sequence[tuple[float, float, float]]
-"""(place on the axis, value, half width of its bar)."""
+"""(x, y, half width of the error bar) of each point."""
 
 
 def _axes(columns: int, size: tuple[float, float]) -> tuple[Any, Any, Any]:
-    """pyplot, a figure, and its axes in a list."""
+    """Creates a figure; returns pyplot, the figure, and a list of its axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -40,13 +40,13 @@ def lines_picture(
     ticks: Sequence[tuple[float, str]] = (),
     level: Mapping[str, tuple[float, str]] | None = None,
 ) -> None:
-    """Lines with bars over a logarithmic scale, a panel beside the other.
+    """Draws lines with error bars over a logarithmic x axis, with panels side by side.
 
     Args:
-        panels: label of the upright axis -> name of a line -> its points.
-        axis: label of the scale.
-        ticks: (place, text) on the scale.
-        level: panel -> a dashed line at this height, and its name.
+        panels: label of the y axis -> name of a line -> its points.
+        axis: label of the x axis.
+        ticks: (x, text) of each tick.
+        level: panel -> y and name of a dashed horizontal line.
     """
     plt, figure, axes = _axes(len(panels), (4.6 * len(panels), 3.4))
     for one, (label, lines) in zip(axes, panels.items()):
@@ -77,11 +77,11 @@ def heat_map(
     labels: tuple[str, str, str],
     least: float = 0.0,
 ) -> None:
-    """Numbers as colours around zero, each with its figure; those that are `marked` in bold with a star.
+    """Draws a heat map centred at zero with the number in each cell; `marked` cells are bold and have a star.
 
     Args:
-        labels: of the upright axis, of the level one, and of the colours.
-        least: where full colour begins at the earliest, so that noise stays pale.
+        labels: labels of the y axis, the x axis, and the colour bar.
+        least: minimum value for full colour, so that noise stays pale.
     """
     plt, figure, (axes,) = _axes(1, (1.3 * len(columns) + 2.2, 0.8 * len(rows) + 1.4))
     bound = max(least, *(abs(value) for row in values for value in row)) or 1.0

@@ -1,4 +1,4 @@
-"""What `python -m paper` runs, in which order, and how long it would take."""
+"""Defines what `python -m paper` runs and in which order, and estimates how long it takes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Step:
     corpus: str
     seeds: int = 3
     data: str = ""
-    """Files that it needs below the folder of real data."""
+    """Folder that it needs in the folder of real data."""
     trains: bool = True
 
     @property
     def title(self) -> str:
-        """For lists."""
+        """Name of the step in messages."""
         return f"{self.script} on {self.corpus}"
 
 
@@ -57,27 +57,27 @@ STEPS = (
     Step("best", "synthetic", seeds=5),
     Step("contrast", "synthetic", seeds=5),
 )
-"""In the order of value: what is stopped half-way has the most important first."""
+"""All steps in order of importance, so that an interrupted command has made the most important tables."""
 
 
 def reason_not_to_run(step: Step, data: Path) -> str:
-    """Why this machine cannot make it; empty where it can."""
+    """Why a step cannot run on this machine; empty if it can."""
     if importlib.util.find_spec(f"paper.{step.script}") is None:
         return f"there is no paper/{step.script}.py"
     if step.data and not (data / step.data).is_dir():
         return f"needs {data / step.data}; name the folder of real data with --data"
     if not step.data and not has_corpus(step.corpus):
-        return f"the corpus {step.corpus} is not here"
+        return f"the corpus {step.corpus} was not found"
     return ""
 
 
 def plans(step: Step) -> bool:
-    """Whether a script says which runs it wants; those that do not live on the runs of the others."""
+    """Whether a script lists its runs; a script without a list uses the runs of others."""
     return hasattr(importlib.import_module(f"paper.{step.script}"), "planned")
 
 
 def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
-    """Every training that a script wants, by place; the corpora need not be there yet."""
+    """Every run of a script, by place; the corpora need not exist yet."""
     module = importlib.import_module(f"paper.{step.script}")
     places: Callable[..., dict[object, Place]] | None = getattr(module, "places", None)
     where = list(places(options, make=False).values()) if places else [place_of(options, make=False)]
@@ -88,7 +88,7 @@ def runs_of(step: Step, options: argparse.Namespace) -> dict[Place, list[Fit]]:
 
 
 def with_encoders(wanted: dict[Place, list[Fit]], options: argparse.Namespace) -> dict[Place, list[Fit]]:
-    """Runs by place, and those whose frame encoders they start from or read."""
+    """Adds to runs (by place) the runs whose frame encoder they start from or whose features they read."""
     found = dict(wanted)
     if any(place.encoder for place in wanted):
         job, place = encoder_job(options, make=False)
@@ -102,13 +102,13 @@ def with_encoders(wanted: dict[Place, list[Fit]], options: argparse.Namespace) -
 
 @dataclass
 class Estimate:
-    """What is still to be made."""
+    """Number and duration of missing runs."""
 
     runs: int
     minutes: float
-    """On as many cores as there are jobs at a time."""
+    """With as many cores as parallel jobs."""
     unknown: int
-    """Runs of which nothing like has been measured; not in the minutes."""
+    """Number of runs of unknown duration; not included in the minutes."""
 
     def __str__(self) -> str:
         more = f" and {self.unknown} runs of unknown length" if self.unknown else ""
@@ -116,12 +116,12 @@ class Estimate:
 
 
 def estimate(step: Step, options: argparse.Namespace, counted: set[Path]) -> Estimate:
-    """What a script still has to train, but for the runs that are `counted` already; they are added to it."""
+    """Estimates the missing runs of a script, without those in `counted`; adds the new ones to `counted`."""
     return estimate_runs(runs_of(step, options), counted) if step.trains else Estimate(0, 0.0, 0)
 
 
 def estimate_runs(wanted: dict[Place, list[Fit]], counted: set[Path]) -> Estimate:
-    """The same of runs by place."""
+    """Estimates missing runs, given by place; see `estimate`."""
     total, runs, unknown = 0.0, 0, 0
     for place, jobs in wanted.items():
         for folder, job in missing(jobs, place).items():

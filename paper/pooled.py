@@ -1,8 +1,8 @@
-"""Contrasts of a balanced design, from one model over all of its runs: pooled residuals, Holm, what could be seen.
+"""Contrasts between arms from one linear model over all runs, with pooled residuals, Holm's correction and power.
 
-A pair of arms compared by itself with a few seeds has an interval of few degrees of freedom. All arms share their
-seeds, so one linear model, value = arm + seed + rest, estimates the rest from every run. Sentences are a second source
-of chance: their share of a contrast's variance is drawn by bootstrap and added.
+Comparing two arms alone with a few seeds leaves few degrees of freedom. All arms share their seeds, so one linear
+model, value = arm + seed + residual, estimates the residual variance from every run. Sentences are a second source of
+chance: their contribution to a contrast's variance is estimated by bootstrap and added.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of arms' means."""
+    """A weighted sum of the arms' means."""
 
     name: str
     estimate: float
     low: float
-    """Lower end of the 95 % interval, over seeds and, where drawn, sentences."""
+    """Lower end of the 95 % interval over seeds and, if resampled, sentences."""
     high: float
     p_value: float
-    """Two-sided, of this contrast alone."""
+    """Two-sided, uncorrected."""
     p_holm: float
-    """Corrected for the primary contrasts; that of the contrast alone where it is not primary."""
+    """Corrected for the number of primary contrasts; equal to `p_value` if the contrast is not primary."""
     could_see: float
-    """The difference that such an interval would exclude 0 for in 4 of 5 repetitions."""
+    """Detectable difference: a true difference of this size would give an interval without 0 in 4 of 5 repetitions."""
     freedom: int
     """Degrees of freedom of the pooled residual."""
 
@@ -43,27 +43,27 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Model:
-    """value = arm + seed + rest, by least squares."""
+    """Least-squares fit of value = arm + seed + residual."""
 
     arms: tuple[str, ...]
     means: np.ndarray
-    """Of each arm, adjusted for seeds where some are missing. [A]"""
+    """Mean of each arm, adjusted for missing seeds. [A]"""
     covariance: np.ndarray
-    """Of `means`, in units of the residual variance. [A, A]"""
+    """Covariance of `means`, in units of the residual variance. [A, A]"""
     variance: float
-    """Of the rest."""
+    """Residual variance."""
     freedom: int
 
     def contrast(self, name: str, weights: Mapping[str, float], sentences: float = 0.0) -> Contrast:
-        """The estimate of sum_a weights[a] * mean[a] with its interval.
+        """Estimates sum_a weights[a] * mean[a] with its interval.
 
         Args:
-            name: what it asks.
-            weights: by arm; they add up to 0.
-            sentences: variance of the contrast over sentences, from `sentence_variance`.
+            name: name of the contrast.
+            weights: weight of each arm; they add up to 0.
+            sentences: variance of the contrast over sentences; see `resampled`.
 
         Raises:
-            ValueError: an arm that is not there, or weights that do not add up to 0.
+            ValueError: an unknown arm, or weights that do not add up to 0.
         """
         from scipy.stats import t
 
@@ -83,10 +83,10 @@ class Model:
 
 
 def fit_model(values: Mapping[str, Mapping[int, float]]) -> Model:
-    """Fit value = arm + seed + rest.
+    """Fits value = arm + seed + residual by least squares.
 
     Args:
-        values: arm -> seed -> value; seeds may be missing, and then the means are adjusted for the others.
+        values: arm -> seed -> value; if seeds are missing, means are adjusted for them.
 
     Raises:
         ValueError: no arm, or an arm without a run.
@@ -103,7 +103,7 @@ def fit_model(values: Mapping[str, Mapping[int, float]]) -> Model:
             row[a] = row[len(arms) + seeds.index(seed)] = 1
             rows.append(row)
             measured.append(value)
-    # Seeds sum to 0: the last one is minus the others, so that an arm's coefficient is its mean.
+    # Seed effects sum to 0 (the last is minus the sum of the others), so an arm's coefficient is its mean.
     design = np.array(rows)
     effects = design[:, len(arms) : -1] - design[:, -1:]
     whole = np.concatenate([design[:, : len(arms)], effects], axis=1)
@@ -119,14 +119,14 @@ def fit_model(values: Mapping[str, Mapping[int, float]]) -> Model:
 def resampled(
     answers: Mapping[str, Sequence[Sequence[str]]], references: Sequence[str], tokenize: str, metric: str = "bleu4"
 ) -> dict[str, np.ndarray]:
-    """The mean score of each arm's runs on the same resamples of the test texts; takes of one text come together.
+    """Mean score of each arm's runs on shared resamples of the test texts; clips of one text are resampled together.
 
     Args:
         answers: arm -> the answers of each run, in the order of the references.
-        tokenize: of BLEU.
+        tokenize: BLEU tokenizer.
 
     Returns:
-        Arm -> [RESAMPLES]. The variance of a weighted sum of these is what `Model.contrast` takes as `sentences`.
+        Arm -> [RESAMPLES]. The variance of a weighted sum of these is the argument `sentences` of `Model.contrast`.
     """
     from signcl.metrics.bootstrap import resampled_score
 
@@ -141,14 +141,14 @@ def resampled(
 
 
 def verdict(contrast: Contrast, claim: int = 1) -> str:
-    """What a contrast says, corrected, of a claim that it is positive (1) or negative (-1)."""
+    """Verdict, with the corrected p-value, on the claim that a contrast is positive (1) or negative (-1)."""
     if contrast.freedom < 1 or contrast.p_holm >= 0.05:
         return "not seen"
     return "supported" if contrast.estimate * claim > 0 else "contradicted"
 
 
 def holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """The same contrasts with p-values corrected for how many there are (Holm 1979)."""
+    """The same contrasts with p-values corrected for their number (Holm 1979)."""
     order = np.argsort([c.p_value for c in contrasts], kind="stable")
     corrected, largest = [1.0] * len(contrasts), 0.0
     for rank, i in enumerate(order):

@@ -1,4 +1,4 @@
-"""BLEU-4 on test that the paper and others have published of GFSLT-VLP and SignCL, and the noise of one such score."""
+"""Published BLEU-4 on test of GFSLT-VLP and SignCL, by the paper and by others, and the noise of such a score."""
 
 __all__ = ["EXPECTED", "NOISE"]
 
@@ -24,6 +24,6 @@ EXPECTED = {
         ("independent, Beyond BLEU, one pipeline (95 %)", "+ SignCL", "10.9 ± 0.8"),
     ],
 }
-"""BLEU-4 on test: whose, of what, how much."""
+"""(source, system, BLEU-4 on test)"""
 NOISE = {"phoenix14t": "2.2", "csl_daily": "0.8 to 1.0"}
-"""Half width of the 95 % bootstrap interval of BLEU-4 on test, by Beyond BLEU, Table 5."""
+"""Half width of the 95 % bootstrap interval of BLEU-4 on test, from Beyond BLEU, Table 5."""

@@ -1,4 +1,4 @@
-"""Raw numbers of runs, committed: one row a run and its answers on test, from which all else is computed."""
+"""Raw results of runs, committed: one row per run and its answers on test. All other numbers are computed from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from signcl.data.files import write_bytes, write_text
 __all__ = ["COLUMNS", "Answers", "Key", "Rows", "read_rows", "references_of", "rows_of", "write_rows"]
 
 Key = tuple[str, str, int]
-"""Start, arm, seed."""
+"""(start, arm, seed)"""
 Rows = dict[Key, dict[str, Any]]
 Answers = dict[Key, dict[str, str]]
 SCORES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match")
@@ -36,14 +36,15 @@ COLUMNS = (
     "steps",
     "run",
 )
-"""Scores on test; sdr, map, one_nn in percent; inter and norm in feature units; with_negative is the percentage of
-SignCL's anchors in training that had a legal negative, empty without a push; run names recipe and code."""
+"""Scores are on test. sdr, map and one_nn are percent; inter and norm are in feature units. with_negative is the
+percentage of SignCL's anchors in training that had a legal negative, empty without a push. run identifies recipe and
+code."""
 
 
 def rows_of(
     result: Result, place: Place, key: Mapping[str, Any], *, answers: bool = True
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The row of one run, and its answers by sentence; none where they are not asked for."""
+    """The row of one run, and its answers by clip name (empty if `answers` is false)."""
     from signcl.evaluation.scoring import read_predictions
 
     density = result.density or {}
@@ -69,8 +70,7 @@ def rows_of(
 
 
 def _with_negative(card: Mapping[str, Any]) -> float | None:
-    """Percent of the anchors of a run's training that had a legal negative; None where nothing was pushed apart, or
-    where the run did not count them."""
+    """Percent of a run's anchors in training that had a legal negative; None without a push or if not recorded."""
     counts = [noted for noted in card.get("noted", {}).values() if "frames_with_negative" in noted]
     if not counts:
         return None
@@ -78,7 +78,7 @@ def _with_negative(card: Mapping[str, Any]) -> float | None:
 
 
 def references_of(result: Result) -> dict[str, str]:
-    """The reference of each test sentence."""
+    """The reference of each test clip, by name."""
     from signcl.evaluation.scoring import read_predictions
 
     names, references, _ = read_predictions(result.folder / "predictions.test.tsv")
@@ -86,7 +86,7 @@ def references_of(result: Result) -> dict[str, str]:
 
 
 def write_rows(folder: Path, rows: Rows, answers: Answers, references: Mapping[str, str]) -> None:
-    """`runs.csv`, and `predictions.tsv.gz`: a row a sentence, a column a run. The same bytes for the same numbers."""
+    """Writes `runs.csv` and `predictions.tsv.gz` (one row per clip, one column per run), reproducible byte for byte."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -104,7 +104,7 @@ def write_rows(folder: Path, rows: Rows, answers: Answers, references: Mapping[s
 
 
 def read_rows(folder: Path) -> tuple[Rows, Answers, dict[str, str]]:
-    """Rows, answers and references as written; nothing where nothing was."""
+    """Reads rows, answers and references; all are empty if there are no files."""
     rows: Rows = {}
     if (folder / "runs.csv").is_file():
         with (folder / "runs.csv").open(encoding="utf-8", newline="") as file:

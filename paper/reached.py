@@ -1,7 +1,7 @@
-"""Which code a run reaches: whole modules, but of the losses only the definitions that its weighed terms use.
+"""Finds the code that a run uses: full modules, but only those loss definitions that its weighted terms need.
 
-`signcl.losses` and `signcl.systems.terms` hold every term there is, and a run weighs two or three. So that a new term,
-or a change of one, leaves the runs of all others in place, these modules are followed name by name.
+`signcl.losses` and `signcl.systems.terms` contain all terms, while a run weights two or three. These modules are
+followed name by name, so that a new or changed term does not invalidate the runs of other terms.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from pathlib import Path
 __all__ = ["reached"]
 
 BY_NAME = ("signcl.losses", "signcl.systems.terms.")
-"""How the modules begin that are followed name by name; `signcl.systems.terms` itself, which sums them, is not."""
+"""Prefixes of modules that are followed name by name; `signcl.systems.terms` itself, which sums terms, is excluded."""
 
 
 @dataclass(frozen=True)
 class _Definition:
-    """A function, a class or a value at the top of a module."""
+    """A function, class or value at the top level of a module."""
 
     content: str
     names: frozenset[str]
-    """Every name in it."""
+    """Every name that it uses."""
     imports: tuple[str, ...]
-    """What it imports itself."""
+    """Names that it imports in its body."""
     is_term: bool
-    """Listed by systems that can compute it; used by a run that weighs it."""
+    """Whether it is a loss term, which is used only by runs that weight it."""
 
 
 @dataclass(frozen=True)
 class _Module:
     own: dict[str, _Definition]
     imports: dict[str, str]
-    """Name here -> dotted name there."""
+    """Name in this module -> dotted name of its origin."""
     rest: str
-    """What else the module does when it is imported."""
+    """Other statements executed on import."""
 
 
 def reached(
     root: Path, modules: Sequence[str], terms: Sequence[str], read: Callable[[Path], tuple[str, tuple[str, ...]]]
 ) -> tuple[list[Path], dict[str, str]]:
-    """Files that are reached whole, and definitions of the losses with a number of their content.
+    """The files that are used completely, and the used definitions of losses with a hash of their content.
 
     Args:
-        root: the folder that the package lies in.
-        modules: dotted names that every such run goes through.
-        terms: `module:name` of the terms that the recipe weighs.
-        read: what a file does, and what it imports.
+        root: the folder that contains the package.
+        modules: dotted names of modules that every such run uses.
+        terms: `module:name` of the terms that the recipe weights.
+        read: gives a file's behaviour (as a hash) and its imports.
     """
     package = modules[0].partition(".")[0]
     files: dict[Path, None] = {}
@@ -66,7 +66,7 @@ def reached(
         above, _, last = name.rpartition(".")
         if path := _file(root, name):  # a module
             if _by_name(name):
-                if kind == "use":  # as a whole, by an attribute: all of it
+                if kind == "use":  # used as a module, so all of its definitions count
                     waiting += [("use", f"{name}.{own}") for own in _parsed(path.read_text(encoding="utf-8")).own]
                 continue
             files[path] = None
@@ -81,7 +81,7 @@ def reached(
                 found[name], found[above] = _number(own.content), _number(module.rest)
                 waiting += [("use", f"{above}.{used}") for used in own.names if used in {*module.own, *module.imports}]
                 waiting += [("use", imported) for imported in own.imports]
-        elif kind == "use":  # a name of a module that is reached whole
+        elif kind == "use":  # a name in a module that is used completely
             waiting.append(("", above))
     return sorted(files), found
 
@@ -135,7 +135,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
 
 
 def _defined(node: ast.stmt) -> list[str]:
-    """The names that a statement gives a meaning."""
+    """The names that a statement defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []

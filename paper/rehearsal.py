@@ -1,8 +1,8 @@
-"""A rehearsal of the paper's trainings at full size, on made-up data: `python -m paper.rehearsal [--device cuda]`.
+"""Rehearses the paper's trainings at full size on fake data: `python -m paper.rehearsal [--device cuda]`.
 
-Each stage trains for some steps, is killed once and resumed, and is evaluated. The table says clips per second, peak
-memory, how busy the GPU was, and the hours that the whole published training would take on this machine. No score
-means anything: nothing is signed. The same command goes on where it stopped.
+Each stage trains for some steps, is killed once and resumed, and is evaluated. The table shows clips per second, peak
+memory, GPU utilisation, and the hours that the full published training would take on this machine. Scores are
+meaningless because the data contain no signing. Repeat the command after an interruption.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from signcl.training.recipe import load_recipe, recipe_path
 __all__ = ["STAGES", "Rehearsed", "main", "rehearse"]
 
 STAGES = ("vlp-signcl", "gfslt-vlp-signcl", "smkd", "joint-slt", "pgp", "sign2gpt")
-"""Recipes of PHOENIX-2014T in the order in which one starts the next."""
+"""Recipes of PHOENIX-2014T in the order of their dependencies."""
 NEEDS = {"gfslt-vlp-signcl": "vlp-signcl", "joint-slt": "smkd", "sign2gpt": "pgp"}
 TINY = [
     "model.width=32", "model.conv_width=32", "model.heads=2", "model.ffn=32", "model.encoder_layers=1",
@@ -41,36 +41,36 @@ TINY = [
     "model.max_positions=160", "input.size=40", "input.crop=32", "decode.max_new_tokens=8", "decode.beams=2",
     "decode.dev_beams=1",
 ]  # fmt: skip
-"""Changes of every recipe for the small form, where its system has the key."""
+"""Recipe overrides with `--small`, for keys that the system has."""
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What a stage came to."""
+    """Measurements of a finished stage."""
 
     stage: str
     steps: int
     clips_per_second: float
-    """Of training steps, loading included, set-up and scoring left out as far as the run's own clock does."""
+    """Training speed, with loading, but without set-up and scoring as far as the run's clock excludes them."""
     peak_gib: float
-    """Device memory, or on a CPU the largest resident size of a process so far."""
+    """Peak device memory, or on a CPU the largest resident size of a process so far."""
     busy_percent: float | None
-    """Mean utilisation of the GPU as its driver says; None on a CPU."""
+    """Mean GPU utilisation as reported by its driver; None on a CPU."""
     published_hours: float
-    """The recipe's epochs over 7096 clips at this rate, on one device."""
+    """Time for the recipe's epochs over 7096 clips at this speed, on one device."""
     resumed: bool
-    """It was killed once and went on."""
+    """Whether it was killed once and resumed."""
     evaluated_clips: int
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Rehearse; 2 for wrong options, 1 where a stage failed."""
+    """Runs the rehearsal; returns 1 if a stage failed, 2 for wrong options."""
     parser = argparse.ArgumentParser(prog="python -m paper.rehearsal", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--minutes", type=real(low=0.01, high=1e5), default=6.0, help="begin no stage after so many")
-    parser.add_argument("--share", type=real(above=0, high=1), help="of the release; default 0.01, small: the least")
-    parser.add_argument("--steps", type=whole(low=4, high=10**6), help="of each stage; default 40, small: 6")
-    parser.add_argument("--small", action="store_true", help="tiny pictures and networks, for a CPU")
+    parser.add_argument("--minutes", type=real(low=0.01, high=1e5), default=6.0, help="start no stage after this")
+    parser.add_argument("--share", type=real(above=0, high=1), help="of the release; default 0.01, small: minimum")
+    parser.add_argument("--steps", type=whole(low=4, high=10**6), help="per stage; default 40, small: 6")
+    parser.add_argument("--small", action="store_true", help="tiny frames and networks, for a CPU")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
     parser.add_argument("--out", type=Path, default=Path("runs/rehearsal"))
     options = parser.parse_args(words)
@@ -97,7 +97,7 @@ def rehearse(
     stages: Sequence[str] = STAGES,
     minutes: float = 6.0,
 ) -> list[Rehearsed]:
-    """Every stage in turn; results are kept in `out/rehearsal.json`, and finished stages are passed over."""
+    """Runs every stage in turn; results are kept in `out/rehearsal.json`, and finished stages are skipped."""
     shapes, steps = SMALL if small else FULL, steps or (6 if small else 40)
     share = share if share is not None else 1e-9 if small else 0.01
     ends, kept = time.monotonic() + 60 * minutes, out / "rehearsal.json"
@@ -109,7 +109,7 @@ def rehearse(
         if any(row.stage == stage for row in finished):
             continue
         if time.monotonic() > ends:
-            _say(f"{stage}: not begun, --minutes {minutes:g} are over; the same command goes on")
+            _say(f"{stage}: not started, --minutes {minutes:g} are over; repeat the command to continue")
             break
         try:
             finished.append(_stage(stage, out, device, small, steps))
@@ -121,7 +121,7 @@ def rehearse(
 
 
 def told(rows: Sequence[Rehearsed]) -> str:
-    """The table."""
+    """The results as a table."""
     cells = [
         [
             row.stage,
@@ -165,7 +165,7 @@ def _stage(stage: str, out: Path, device: str, small: bool, steps: int) -> Rehea
 
 
 def _changes(stage: str, out: Path, device: str, small: bool, steps: int) -> list[str]:
-    """Recipe values of a rehearsal: made-up data and weights, one device, few steps."""
+    """Recipe overrides of a stage: fake data and weights, one device, few steps."""
     weights = out / "pretrained"
     recipe = load_recipe(recipe_path(f"phoenix14t/{stage}.yaml"))
     own = {field: getattr(recipe.model, field) for field in recipe.model.__dataclass_fields__}
@@ -201,7 +201,7 @@ def _changes(stage: str, out: Path, device: str, small: bool, steps: int) -> lis
 
 
 def _killed_in_the_middle(words: list[str], run: Path) -> bool:
-    """Begin a training and kill it once it has saved a state in the middle; whether there was a middle."""
+    """Starts a training and kills it after it has saved a state; False if it finished before that."""
     if (run / "state" / "last.pt").is_file():
         return True  # an earlier rehearsal was stopped here
     process = subprocess.Popen(_command(words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_environment())
@@ -225,7 +225,7 @@ def _command(words: list[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The child finds the same package, from a source tree too."""
+    """Environment in which a child process finds the same package, also in a source tree."""
     here = str(Path(__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))}
 
@@ -236,7 +236,7 @@ def _last_line(text: str) -> str:
 
 
 class _Watch:
-    """Peak memory and utilisation while a stage trains: of the GPU by its driver, else of the child processes."""
+    """Measures peak memory and utilisation while a stage trains: of the GPU, or else of the child processes."""
 
     def __init__(self, device: str) -> None:
         self.on_gpu = device.startswith("cuda")
@@ -275,7 +275,7 @@ class _Watch:
 
     @property
     def peak_gib(self) -> float:
-        """The most memory that was seen."""
+        """Peak memory in GiB."""
         if self.on_gpu:
             return max(self.memory)
         import resource

@@ -1,11 +1,11 @@
-"""What is trained on each corpus, and how the scripts are called. Fixed before any result was looked at.
+"""Training settings of each corpus, and the options shared by the scripts. Fixed before any result was seen.
 
-The synthetic corpus has 720 clips of 48 pixels (480 to train, 60 dev, 180 test); half of its signs have a minimal-pair
-twin, so that density is a real difficulty. Where the paper starts from ImageNet, every arm here starts from the same
-frame encoder, which has learned the signs of another lexicon by other signers (`OTHER_SIGNS`). Sizes and lengths of
-training are those of the shipped CPU recipes but for what `Preset` says of sweeps, surface and number signs,
-so that all of it fits into 3 hours of 2 cores. `--preset gpu` takes larger clips and a ResNet. `COSTS` are measured
-seconds, from which `python -m paper` computes its plan.
+The synthetic corpus has 720 clips of 48 pixels (480 to train, 60 dev, 180 test). Half of its signs have a minimal-pair
+twin, which makes density a real difficulty. Where the paper starts from ImageNet, every arm here starts from the same
+frame encoder, trained on the signs of another lexicon by other signers (`OTHER_SIGNS`). Sizes and training lengths are
+those of the shipped CPU recipes, except those that `Preset` sets for sweeps, surface and number signs, so that all runs
+fit into 3 hours on 2 cores. `--preset gpu` uses larger clips and a ResNet. `COSTS` are measured seconds, from which
+`python -m paper` computes its plan.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Setting:
-    """The recipes that play each part on a corpus."""
+    """The recipes for each role on a corpus."""
 
     title: str
     root: str
     recipes: dict[str, str]
-    """Part -> shipped recipe: vlp, gfslt, nslt, joint-slt, recogniser, smkd; features-...: on extracted features."""
+    """Role -> shipped recipe: vlp, gfslt, nslt, joint-slt, recogniser, smkd; features-...: on extracted features."""
     gfslt_weight: float
     """Weight of SignCL in pretraining and finetuning."""
     licensed: bool = False
     clips: int = 0
-    """Training clips, for plans."""
+    """Number of training clips, for plans."""
     published: dict[str, str] = field(default_factory=dict)
-    """Kind of features -> the files that others published, below the corpus folder, with `{split}`."""
+    """Kind of features -> published files in the corpus folder, with `{split}`."""
     extra: dict[str, str] = field(default_factory=dict)
-    """Part -> recipe of rows that a table can leave out (`--extractors`, `--systems`): srp, nslt2018, gaslt, pgp,
-    sign2gpt; i3d and windows: whose frame encoder is taken as its weights are, for its own row and for GASLT."""
+    """Role -> recipe of optional rows (`--extractors`, `--systems`): srp, nslt2018, gaslt, pgp, sign2gpt. Also i3d (for
+    the I3D row) and windows (for GASLT), whose frame encoder is used with published weights, without training."""
 
 
 @dataclass(frozen=True)
@@ -69,33 +69,33 @@ class Sweep:
     """The runs of Tables 6 and 7 and Figure 7."""
 
     system: str
-    """gfslt, from VLP where the corpus has it; or features-nslt, on features of VLP."""
+    """gfslt, started from VLP if the corpus has it; or features-nslt, on features of VLP."""
     length: tuple[str, ...] = ()
-    """Recipe values that cut it short."""
+    """Recipe overrides that shorten training."""
 
 
 SPLITS = {"dev_share": 1 / 12, "test_share": 1 / 4}
 OTHER_SIGNS = {"clips": 800, "signs": 96, "signers": 8, "unseen_signers": 0, "seed": 1000}
-"""Another lexicon, other signers: no sign of the corpus is learned from it."""
+"""A corpus with another lexicon and other signers, so no sign of the main corpus is learned from it."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How large the runs of the synthetic corpus are, and how long those of every sweep."""
+    """Size of the runs on the synthetic corpus, and length of the runs of sweeps."""
 
     title: str
     corpus: dict[str, Any]
     """Settings of the synthetic corpus."""
     clips: tuple[str, ...] = ()
-    """Recipe values of every run on its clips."""
+    """Recipe overrides of every run on its clips."""
     sweep: dict[str, Sweep] = field(default_factory=dict)
-    """By corpus; one that is not named: GFSLT at the recipe's length."""
+    """By corpus; default: GFSLT at the recipe's length."""
     surface_steps: int = 160
-    """Optimizer steps of a run of the surface, whatever its share of the clips."""
+    """Optimizer steps of each run of the surface, for any share of the clips."""
     imu_steps: int = 240
-    """Optimizer steps of a run on the number signs, whatever its share of the sequences."""
+    """Optimizer steps of each run on the number signs, for any share of the sequences."""
     encoder: dict[str, Any] | None = field(default_factory=lambda: dict(OTHER_SIGNS))
-    """Settings of the corpus that the frame encoder is trained on; None: it starts from random weights."""
+    """Settings of the corpus that the frame encoder is trained on; None: random initial weights."""
     device: str = "cpu"
 
 
@@ -125,7 +125,7 @@ PRESETS = {
         device="cuda",
     ),
 }
-"""Fixed before looking. Only `cpu` has been run; the others are meant for one GPU of 24 GB and more."""
+"""Fixed before any result was seen. Only `cpu` has been run; the others are for one GPU with at least 24 GB."""
 
 
 COSTS = {
@@ -152,18 +152,19 @@ COSTS = {
     "imu_numbers/finetune": 0.095,
     "imu_numbers/finetune-signcl": 0.095,
 }
-"""Seconds of an optimizer step at the CPU sizes, by recipe of the synthetic corpus, and of any on the number signs: one
-thread, two runs side by side on 2 cores and nothing else (November 2026). `isolated-i3d`, like `isolated`, is per step
-of as many clips, each of which holds several signs. Those of nslt2018, gaslt, pgp and sign2gpt are guesses.
+"""Seconds per optimizer step at the CPU sizes, by recipe of the synthetic corpus and for all recipes on the number
+signs. Measured with one thread per run and two parallel runs on 2 otherwise idle cores (November 2026). `isolated-i3d`,
+like `isolated`, counts steps of full clips, which contain several signs each. Values of nslt2018, gaslt, pgp and
+sign2gpt are guesses.
 """
 OVERHEAD = 8.0
-"""Seconds of a run beside its steps: start, scoring dev and test, density."""
+"""Seconds of a run besides its steps: start, scoring dev and test, density."""
 EXTRACTING = 10.0
-"""Seconds of extracting all splits."""
+"""Seconds to extract all splits."""
 
 
 def core_seconds(job: Fit | Extract, place: Place) -> float | None:
-    """About how long a run takes on a CPU; None where nothing like it has been measured."""
+    """Estimated seconds of a run on a CPU; None if no similar run has been measured."""
     if isinstance(job, Extract):
         return EXTRACTING
     corpus, _, name = job.recipe.partition("/")
@@ -180,7 +181,7 @@ def core_seconds(job: Fit | Extract, place: Place) -> float | None:
 
 
 BASELINES = ("nslt2018", "gaslt", "pgp", "sign2gpt")
-"""Recipes of the systems that Tables 2 and 3 quote, but for GFSLT, which is an arm of Table 8."""
+"""Recipes of the systems that Tables 2 and 3 quote, except GFSLT, which is an arm of Table 8."""
 CORPORA = {
     "synthetic": Setting(
         "synthetic corpus",
@@ -283,36 +284,36 @@ SEEDS, JOBS = whole(low=1, high=1000), whole(low=1, high=256)
 
 
 def add_arguments(parser: argparse.ArgumentParser, corpora: tuple[str, ...] = tuple(CORPORA), seeds: int = 3) -> None:
-    """The options that every script has."""
+    """Adds the options shared by all scripts."""
     parser.add_argument("--corpus", choices=corpora, default=corpora[0])
-    parser.add_argument("--root", help="the corpus folder, where it is not the usual one")
+    parser.add_argument("--root", help="the corpus folder, if it is not the default one")
     parser.add_argument("--seeds", type=SEEDS, default=seeds)
-    parser.add_argument("--jobs", type=JOBS, help="runs at a time, one thread each: 2 on a CPU, 1 on a GPU")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="sizes of the synthetic corpus's runs")
-    parser.add_argument("--device", help="default: that of the preset")
-    parser.add_argument("--spans", help="a table of spans in place of the corpus's own, for density; {split} is filled")
-    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="where the runs go")
-    parser.add_argument("--results", type=Path, default=Path("paper/results"), help="where the tables go")
-    parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe values for every run")
-    parser.add_argument("--from-results", action="store_true", help="make no run: all from the numbers in --results")
+    parser.add_argument("--jobs", type=JOBS, help="parallel runs, one thread each; default: 2 on a CPU, 1 on a GPU")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu", help="size of runs on the synthetic corpus")
+    parser.add_argument("--device", help="default: the device of the preset")
+    parser.add_argument("--spans", help="table of spans for density, instead of the corpus's; {split} is replaced")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder for runs")
+    parser.add_argument("--results", type=Path, default=Path("paper/results"), help="folder for tables")
+    parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE", help="recipe overrides for every run")
+    parser.add_argument("--from-results", action="store_true", help="train nothing; use the numbers in --results")
 
 
 def jobs_at_a_time(jobs: int | None, device: str) -> int:
-    """As asked; else both cores of a small machine, and one run on a GPU, which two would only share."""
+    """Number of parallel runs: `jobs` if given, else up to 2 on a CPU and 1 on a GPU."""
     return jobs or (min(2, os.cpu_count() or 1) if device == "cpu" else 1)
 
 
 def has_corpus(corpus: str, root: str | None = None) -> bool:
-    """Whether the corpus is on this machine; the synthetic one can be made anywhere."""
+    """Whether the corpus is available; the synthetic one can always be generated."""
     return (corpus == "synthetic" and root is None) or Path(root or CORPORA[corpus].root).is_dir()
 
 
 def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) -> Place:
-    """Where runs go; the synthetic corpus is made where it is missing.
+    """The place of runs on a corpus. Generates the synthetic corpus if it is missing.
 
     Args:
-        make: false only says where; a corpus that is not there yet has no content then.
-        other: settings of the synthetic corpus in place of the preset's; it is then another corpus in another folder.
+        make: false: generate and train nothing; a corpus that does not exist yet then has no content hash.
+        other: settings that replace the preset's for the synthetic corpus; they give another corpus in another folder.
     """
     setting, preset = CORPORA[options.corpus], PRESETS[options.preset]
     synthetic = options.corpus == "synthetic"
@@ -322,7 +323,7 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     root = Path(options.root or (out / "corpus" if synthetic else setting.root))
     device, clips = options.device or preset.device, preset.clips if synthetic else ()
     jobs = jobs_at_a_time(options.jobs, device)
-    store = getattr(options, "store", None)  # of a script that writes a table
+    store = getattr(options, "store", None)  # set by scripts that write a table
     reading = store is not None and store.reading
     make = make and not reading
     encoder = i3d = None
@@ -332,7 +333,7 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     if encoder is not None:
         place = replace(place, encoder_key=key_of(*encoder_job(options, make=False)), i3d_key=key_of(*i3d_job(options)))
     if reading:
-        with contextlib.suppress(Missing):  # what is missing is counted where the runs are asked for
+        with contextlib.suppress(Missing):  # missing runs are reported when they are requested
             place = replace(place, corpus_id=measured_of_corpus("content", place, str))
         return place
     if not make and not root.is_dir():
@@ -340,21 +341,21 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     if make and synthetic and options.root is None:
         make_synthetic(root, **(preset.corpus | other))
     if not root.is_dir():
-        raise SystemExit(f"{options.corpus} is needed at {root}, there is no such folder; name it with --root")
+        raise SystemExit(f"{options.corpus} is needed at {root}, but there is no such folder; name it with --root")
     if setting.licensed and options.device is None and device == "cpu":
-        raise SystemExit(f"{options.corpus} on a CPU would take months: --device cuda, or --device cpu if it is meant")
+        raise SystemExit(f"{options.corpus} on a CPU would take months; give --device cuda, or --device cpu to insist")
     place = replace(place, corpus_id=corpus_id(root, options.corpus if setting.licensed else ""))
     measured_of_corpus("content", place, lambda: place.corpus_id)
     return place
 
 
 def _starts(options: argparse.Namespace, *, make: bool) -> tuple[Path, Path]:
-    """The runs of the frame encoder and of the I3D that others start from."""
+    """The folders of the runs of the frame encoder and the I3D that other runs start from."""
     return encoder_run(options, make=make), folder_of(*i3d_job(options))
 
 
 def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit, Place]:
-    """The training of the frame encoder that every run on synthetic clips starts from, and where it goes."""
+    """The training run of the frame encoder that every run on synthetic clips starts from, and its place."""
     preset = PRESETS[options.preset]
     out = options.out / ("encoder" if options.preset == "cpu" else f"encoder-{options.preset}")
     if make:
@@ -367,7 +368,7 @@ def encoder_job(options: argparse.Namespace, *, make: bool = True) -> tuple[Fit,
 
 
 def encoder_run(options: argparse.Namespace, *, make: bool = True) -> Path:
-    """Its folder; trained where it is missing."""
+    """The folder of the frame encoder's run; trains it if it is missing."""
     job, place = encoder_job(options, make=make)
     if make:
         run_all([job], place)
@@ -375,9 +376,10 @@ def encoder_run(options: argparse.Namespace, *, make: bool = True) -> Path:
 
 
 def i3d_job(options: argparse.Namespace) -> tuple[Fit, Place]:
-    """The training of the I3D that gives the features of that name: isolated signs of the other lexicon, one seed.
+    """The training run of the I3D that gives the I3D features, and its place: isolated signs of the other lexicon.
 
-    The paper's came once too, from other people's signs (WLASL), and then read PHOENIX-2014T as it was.
+    It has a single seed, as in the paper, whose I3D was trained once on other signers (WLASL) and not adapted to
+    PHOENIX-2014T.
     """
     _, place = encoder_job(options, make=False)
     size = PRESETS[options.preset].corpus["size"]
@@ -385,31 +387,32 @@ def i3d_job(options: argparse.Namespace) -> tuple[Fit, Place]:
 
 
 def make_i3d(options: argparse.Namespace, place: Place) -> None:
-    """Train it where it is missing and a run of `place` needs it."""
+    """Trains the I3D if `place` uses it and it is missing."""
     if place.i3d is not None and not place.reading:
         job, where = i3d_job(options)
         run_all([job], where)
 
 
 def default_of(options: argparse.Namespace, knob: str) -> Any:
-    """What the preset gives a setting of the synthetic corpus."""
+    """The preset's value of a setting of the synthetic corpus."""
     from signcl.data.corpora.synthetic import SyntheticSettings
 
     return PRESETS[options.preset].corpus.get(knob, getattr(SyntheticSettings(), knob))
 
 
 def make_synthetic(root: Path, **settings: Any) -> None:
-    """The corpus of the settings, made where it is missing (the same clips anywhere)."""
+    """Generates a synthetic corpus if it is missing; equal settings give equal clips on every machine."""
     from signcl.data.corpora.synthetic import SyntheticSettings, make_corpus
 
     make_corpus(root, SyntheticSettings(**settings))
 
 
 def corpus_id(root: Path, licensed: str = "") -> str:
-    """A number of what the tables of a corpus say, and of what its maker says of the pictures.
+    """Hash of a corpus's tables and settings files, which determine its clips.
 
     Args:
-        licensed: the name of a licensed corpus, whose own reader says then what its sentences, glosses and clips are.
+        licensed: name of a licensed corpus; the hash then covers the sentences, glosses and clip lengths that its
+            reader gives.
     """
     digest = hashlib.sha1()
     if licensed:
@@ -425,7 +428,7 @@ def corpus_id(root: Path, licensed: str = "") -> str:
 
 
 def describe(options: argparse.Namespace, place: Place, **more: Any) -> dict[str, Any]:
-    """How a table was made; its code is that of its runs, whichever has read their numbers."""
+    """How a table was made. `code` is the code version of its runs, not of the script that read their numbers."""
     facts = {"corpus": options.corpus, "corpus content": place.corpus_id, "seeds": options.seeds}
     return facts | {
         "code": " ".join(place.store.codes()) if place.store else code_version(),
@@ -437,5 +440,5 @@ def describe(options: argparse.Namespace, place: Place, **more: Any) -> dict[str
 
 
 def as_dict(setting: Setting) -> dict[str, Any]:
-    """For --check."""
+    """The setting as a dictionary."""
     return asdict(setting)

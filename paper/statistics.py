@@ -1,4 +1,4 @@
-"""How two trainings are compared here: the mean over seeds, and an interval that knows seeds and sentences."""
+"""Compares trainings: mean differences over seeds, with intervals over seeds and sentences."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Effect:
-    """What one training gains over another."""
+    """Difference between two trainings with its 95 % interval."""
 
     difference: float
     low: float
     high: float
     seeds: int
     over: str
-    """What the interval was drawn over."""
+    """The sources of variation in the interval."""
 
     def __str__(self) -> str:
         return f"{self.difference:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over seeds; of one seed its number alone."""
+    """Mean ± standard deviation over seeds; just the number if there is one seed."""
     mean = f"{statistics.mean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
 def values_of(metric: str, found: Sequence[Result]) -> list[float]:
-    """A score on test of every run; of `sdr` none for those whose corpus knows no spans."""
+    """A score on test for every run; `sdr` omits runs whose corpus has no spans."""
     if metric == "sdr":
         return [result.density["sdr"] for result in found if result.density is not None]
     return [result.scores[metric] for result in found]
 
 
 def cell(metric: str, found: Sequence[Result]) -> str:
-    """Mean and spread of a score over seeds, as a table shows it; a dash where nothing was measured."""
+    """Mean and spread of a score over seeds as shown in tables; a dash if it was not measured."""
     values = values_of(metric, found)
     return mean_and_spread(values) if values else "–"
 
 
 def seed_interval(values: Sequence[float]) -> Effect:
-    """The mean of a paired difference with its 95 % t-interval over seeds."""
+    """The mean of paired differences with its 95 % t-interval over seeds."""
     n = len(values)
     if n < 2:
         return Effect(values[0], -math.inf, math.inf, n, "one seed")
@@ -71,14 +71,14 @@ def seed_interval(values: Sequence[float]) -> Effect:
 
 
 def unpaired(treated: Sequence[float], plain: Sequence[float], seeds: int, over: str) -> Effect:
-    """The difference of two means of independent numbers with its 95 % interval by Welch's t.
+    """The difference between two means of independent numbers, with its 95 % interval by Welch's t.
 
     Args:
-        seeds: that each number is a mean of.
-        over: what the numbers stand for.
+        seeds: number of seeds that each number is averaged over.
+        over: what the numbers represent.
     """
     difference = statistics.mean(treated) - statistics.mean(plain)
-    if min(len(treated), len(plain)) < 2:  # one number has no spread, which is no certainty
+    if min(len(treated), len(plain)) < 2:  # the spread is unknown
         return Effect(difference, -math.inf, math.inf, seeds, over)
     from scipy.stats import ttest_ind
 
@@ -97,12 +97,15 @@ def effect(
     tokenize: str | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Effect:
-    """The gain of a metric of sentences, over seeds and sentences (takes of one text together); of `sdr`, over seeds.
+    """The gain in a metric, with its interval.
+
+    The interval of a sentence metric is over seeds and sentences (clips of one text are resampled together); that of
+    `sdr` is over seeds.
 
     Args:
-        metric: `sdr`, or one that `signcl.metrics.seeded_bootstrap` knows.
-        blocks: a number for each pair of results; pairs of one number, such as several arms of one seed, count once.
-        tokenize: of BLEU; None takes what the runs were scored with. Glosses are words whatever they were.
+        metric: `sdr`, or a metric of `signcl.metrics.seeded_bootstrap`.
+        blocks: a number for each pair of results; pairs with the same number, such as arms of one seed, count once.
+        tokenize: BLEU tokenizer; None takes that of the runs' scores. Glosses are always treated as words.
     """
     if metric == "sdr":
         pairs = zip(values_of(metric, treated), values_of(metric, plain), strict=True)
@@ -120,7 +123,7 @@ def effect(
     if tokenize is None:
         tokenize = "none" if metric == "wer" else scored
     clean = _same
-    if metric == "wer" and reader == "phoenix14t":  # as `signcl evaluate` and `compare` score it
+    if metric == "wer" and reader == "phoenix14t":  # same as in `signcl evaluate` and `compare`
         clean = clean_phoenix_2014_trans
     found = seeded_bootstrap(
         metric,
@@ -142,7 +145,7 @@ def _same(line: str) -> str:
 
 
 def verdict(found: Effect, claim: int = 1) -> str:
-    """What an effect says of a claim that it is positive (1) or negative (-1); of one training nothing can be said."""
+    """Verdict on the claim that an effect is positive (1) or negative (-1); always "not seen" with one seed."""
     if found.seeds < 2:
         return "not seen"
     if found.low * claim > 0 and found.high * claim > 0:
@@ -154,18 +157,18 @@ def verdict(found: Effect, claim: int = 1) -> str:
 
 @dataclass(frozen=True)
 class Noise:
-    """Do settings differ by more than their seeds do?"""
+    """Whether settings differ by more than seed noise."""
 
     spread: float
     """Standard deviation of the settings' means over seeds."""
     expected: float
-    """The same where the setting changes nothing, from how a setting's seeds differ."""
+    """Standard deviation expected from seed noise if settings have no effect."""
     p_value: float
-    """How often chance alone spreads the means as far; nan with one seed."""
+    """Probability of at least this spread if settings have no effect; nan with one seed."""
 
     @property
     def verdict(self) -> str:
-        """Of the claim that the setting matters little."""
+        """Verdict on the claim that the setting matters little."""
         if math.isnan(self.p_value):
             return "not seen"
         return "contradicted" if self.p_value < 0.05 else "within seed noise"
@@ -175,14 +178,14 @@ class Noise:
 
 
 def noise(values: Sequence[Sequence[float]]) -> Noise:
-    """The spread of settings' means against the spread that seeds alone give.
+    """Compares the spread of settings' means with the spread expected from seeds alone.
 
-    Analysis of variance with the seeds as blocks, since every setting is trained with the same ones:
-    F = S var(means) / var(rest) on K - 1 and (K - 1)(S - 1) degrees of freedom, where the rest is what the mean of its
-    setting and of its seed leave of a value.
+    Analysis of variance with seeds as blocks, since all settings are trained with the same seeds:
+    F = S var(means) / var(residuals) on K - 1 and (K - 1)(S - 1) degrees of freedom. A residual is a value minus the
+    means of its setting and its seed, plus the overall mean.
 
     Args:
-        values: of each setting, one number per seed. [K][S]
+        values: one number per setting and seed. [K][S]
     """
     import numpy as np
     from scipy.stats import f as f_distribution

@@ -1,9 +1,9 @@
-"""What was measured, committed: `runs.csv`, `predictions.tsv.gz` and `measurements.json.gz` in a folder of results.
+"""Reads and writes the committed numbers: `runs.csv`, `predictions.tsv.gz`, `measurements.json.gz` in a results folder.
 
-Every table, interval and picture is computed from these numbers, whether its runs have just been made or were made a
-year ago elsewhere: `--from-results` leaves out the making and nothing else. A run is known by its job: the content of
-its recipe, its seed and what it starts from (`paper.measured.key_of`), not by the code that made it, which is a column.
-What the columns mean is told in `paper/results.md`.
+Every table, interval and picture is computed from these numbers, whether runs were made just now or long ago on another
+machine. `--from-results` only skips the training. A run is identified by its job: the content of its recipe, its seed
+and what it starts from (`paper.measured.key_of`). The version of the code is a column, not part of the job.
+`paper/results.md` explains the columns.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ except ImportError:  # Windows
 __all__ = ["COLUMNS", "SCORES", "Missing", "Store", "packed", "plain", "unpacked"]
 
 SCORES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer", "retrieval")
-"""Of a split; empty where a system has no such score."""
+"""Scores of a split; empty if a system has no such score."""
 WHAT = ("job", "recipe", "changes", "start", "features", "corpus", "seed")
 DENSITY = ("sdr", "sdr_low", "sdr_high", "sdr_shuffled", "intra", "inter", "norm", "signs")
 FOUND = ("map", "one_nn", "hubness", "nearest_ratio", "auc", "d_prime")
 TRAINING = ("clips", "parameters", "steps", "seconds", "with_negative")
 MADE = ("reader", "tokenize", "content", "run", "code")
 COLUMNS = (*WHAT, *SCORES, *(f"dev_{name}" for name in SCORES), *DENSITY, *FOUND, *TRAINING, *MADE)
-"""Of `runs.csv`, one row a run."""
+"""Columns of `runs.csv`, which has one row per run."""
 WORDS = {"job", "recipe", "changes", "start", "features", "corpus", "reader", "tokenize", "content", "run", "code"}
 WHOLE = {"seed", "signs", "clips", "parameters", "steps"}
 DIGITS = 8
-"""Significant digits of every number. Tables are computed from what is written here, so nothing else is rounded."""
+"""Significant digits of every stored number. Tables are computed from stored numbers, without other rounding."""
 
 Row = dict[str, Any]
 Answers = dict[str, tuple[str, str]]
-"""Name of a clip -> reference, hypothesis."""
+"""Name of a clip -> (reference, hypothesis)"""
 
 
 class Missing(RuntimeError):
-    """Numbers that a table needs and that are not among the committed ones."""
+    """Numbers needed for a table are not among the committed ones."""
 
 
 @dataclass
 class _Numbers:
-    """All that the three files say."""
+    """Content of the three files."""
 
     rows: dict[str, Row] = field(default_factory=dict)
     """By job."""
@@ -68,8 +68,8 @@ class Store:
     """The numbers of one corpus.
 
     Args:
-        folder: where the files are, such as `paper/results/synthetic`.
-        reading: nothing is made: what is not in the files is `Missing`.
+        folder: folder of the files, such as `paper/results/synthetic`.
+        reading: train and measure nothing; numbers that are not in the files raise `Missing`.
     """
 
     def __init__(self, folder: Path, *, reading: bool = False) -> None:
@@ -82,7 +82,7 @@ class Store:
         return job in self._all.rows
 
     def row(self, job: str) -> Row:
-        """What was measured of a run. Its code is named in the table that asks.
+        """The row of a run. Adds its code version to `codes`.
 
         Raises:
             Missing: no such run.
@@ -93,23 +93,23 @@ class Store:
         return self._all.rows[job]
 
     def answers(self, job: str) -> Answers:
-        """The answers of a run on test; none of a system that answers nothing."""
+        """The answers of a run on test; empty for a system without answers."""
         return self._all.answers.get(job, {})
 
     def codes(self) -> list[str]:
-        """The numbers of the code that made the runs which were asked for."""
+        """Code versions of the runs that were read."""
         return sorted({self._all.rows[job]["code"] for job in self._used})
 
     def value(self, whose: str, name: str, arguments: Mapping[str, Any]) -> Any:
-        """What was measured beside the scores.
+        """A stored measurement.
 
         Args:
             whose: a job or a corpus.
-            name: of the measurement.
-            arguments: that it was made with.
+            name: name of the measurement.
+            arguments: its arguments.
 
         Raises:
-            Missing: it was not, or not of the present run of this job.
+            Missing: no such measurement, or it belongs to an earlier run of this job.
         """
         kept = self._all.measured.get(whose, {"of": "", "values": {}})
         label = _label(name, arguments)
@@ -118,16 +118,16 @@ class Store:
         return kept["values"][label]
 
     def record(self, row: Row, answers: Answers) -> None:
-        """Add a run, or replace it where it was made again; what was measured of the old one goes with it."""
+        """Adds a run or replaces it; measurements of the replaced run are deleted."""
         row = {name: _rounded(row.get(name)) for name in COLUMNS}
         for numbers in (self._all, self._own):
             _put(numbers, row, answers)
 
     def keep(self, whose: str, of: str, name: str, arguments: Mapping[str, Any], value: Any) -> Any:
-        """Add a measurement; the value as it will be read back.
+        """Adds a measurement; returns the value in the form in which it will be read back.
 
         Args:
-            of: the name of the run, or the number of the corpus's content: a measurement of another one is not its.
+            of: the folder name of the run, or the content hash of the corpus; values of another `of` are invalid.
         """
         value = plain(value)
         for numbers in (self._all, self._own):
@@ -135,7 +135,7 @@ class Store:
         return value
 
     def write(self) -> None:
-        """Write what is new beside what is there by now; two commands on one folder lose nothing."""
+        """Merges new numbers into the files under a lock, so parallel commands on one folder lose nothing."""
         if self.reading or not (self._own.rows or self._own.measured):
             return
         with _alone(self.folder):
@@ -150,10 +150,10 @@ class Store:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: lists for arrays and tuples, numbers of eight digits.
+    """Converts a value to JSON types: arrays and tuples to lists, numbers to eight digits.
 
     Raises:
-        TypeError: nothing that JSON has.
+        TypeError: a type that cannot be converted.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(own) for key, own in value.items()}
@@ -195,10 +195,12 @@ def _measure(numbers: _Numbers, whose: str, of: str, values: Mapping[str, Any]) 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One command at a time writes numbers in a folder; the others wait. The folder itself is locked: a file of locks
-    would be committed beside the numbers."""
+    """Locks a folder so that one command at a time writes numbers; others wait.
+
+    The folder itself is locked, because a lock file would be committed with the numbers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:  # on Windows nobody is kept out
+    if fcntl is None:  # no locking on Windows
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -210,10 +212,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _read(folder: Path) -> _Numbers:
-    """Nothing where nothing was written.
+    """Reads the three files; numbers of missing files are empty.
 
     Raises:
-        ValueError: files that are not these, or are damaged.
+        ValueError: a file is damaged or has another format.
     """
     numbers = _Numbers()
     if (folder / "runs.csv").is_file():
@@ -238,7 +240,7 @@ def _rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if lacking := [name for name in ("job", "run", "code") if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{path} has no column {', '.join(lacking)}; it is not written by these scripts")
+            raise ValueError(f"{path} has no column {', '.join(lacking)}; it was not written by these scripts")
         for number, cells in enumerate(reader, start=2):
             try:
                 yield {name: _cell(name, cells.get(name) or "") for name in COLUMNS}
@@ -269,7 +271,7 @@ PREDICTED = ("job", "name", "reference", "hypothesis")
 
 
 def _tsv(answers: Mapping[str, Answers]) -> str:
-    """A row an answer; clips of one name stand together, which packs best."""
+    """One row per answer, sorted by clip, which compresses best."""
     text = io.StringIO()
     writer = csv.writer(text, dialect="excel-tab", lineterminator="\n")
     writer.writerow(PREDICTED)
@@ -283,7 +285,7 @@ def _tsv(answers: Mapping[str, Answers]) -> str:
 
 
 def _json(measured: Mapping[str, dict[str, Any]]) -> str:
-    """In the order of the alphabet; the values themselves keep theirs, in which a table may show them."""
+    """Sorts names alphabetically; each value keeps its order, because a table may depend on it."""
     ordered = {
         whose: {"of": kept["of"], "values": dict(sorted(kept["values"].items()))}
         for whose, kept in sorted(measured.items())
@@ -292,15 +294,15 @@ def _json(measured: Mapping[str, dict[str, Any]]) -> str:
 
 
 def packed(text: str) -> bytes:
-    """The same bytes for the same text, whenever it is written."""
+    """Compresses a text; equal texts give equal bytes at any time."""
     return gzip.compress(text.encode(), mtime=0)
 
 
 def unpacked(path: Path) -> str:
-    """The text of a packed file.
+    """The text of a compressed file.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     try:
         return gzip.decompress(path.read_bytes()).decode()

@@ -1,11 +1,11 @@
-"""When does SignCL help? Its gain over minimal pairs and training size, knobs that the paper could not turn.
+"""When does SignCL help? Its gain by share of minimal pairs and training size, which the paper could not vary.
 
     python -m paper.surface --corpus synthetic --seeds 3
 
-The synthetic corpus is made anew with no sign, half of the signs and every sign having a twin that differs in one
-parameter only (`density` of its settings): three corpora with the same sizes. On each, GFSLT is trained from the shared
-frame encoder, without VLP, on a share of the clips, without and with SignCL, all runs with the same number of steps
-(`paper.settings.Preset.surface_steps`). A cell is the difference in BLEU-4 on test.
+Three synthetic corpora of the same size are generated, in which no sign, half of the signs or every sign has a twin
+that differs in only one parameter (setting `density`). On each, GFSLT is trained without and with SignCL on a share of
+the clips, from the shared frame encoder, without VLP, and with the same number of steps
+(`paper.settings.Preset.surface_steps`). Each cell is the difference in BLEU-4 on test.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["main", "planned", "table"]
 DENSITIES = (0.0, 0.5, 1.0)
 FRACTIONS = (0.25, 1.0)
 Cell = tuple[float, float]
-"""Share of the signs with a twin, share of the training clips."""
+"""(share of the signs with a twin, share of the training clips)"""
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, bool], Fit]:
-    """The runs on one corpus, but for their seed, by share of the clips and with or without SignCL."""
+    """The runs on one corpus, without seeds, by share of the clips and with or without SignCL."""
     recipes, steps = CORPORA["synthetic"].recipes, PRESETS[options.preset].surface_steps
     length = (f"train.max_steps={steps}", "train.epochs=1000", "train.evaluate_every=1000")
     return {
@@ -45,14 +45,14 @@ def planned(options: argparse.Namespace, place: Place) -> dict[tuple[float, bool
 
 
 def places(options: argparse.Namespace, *, make: bool = True) -> dict[float, Place]:
-    """A corpus for every share of twins."""
+    """The place of each corpus, by share of signs with a twin."""
     if options.root is not None:
-        raise SystemExit(f"the surface makes its three corpora itself, and --root {options.root} is one; leave it out")
+        raise SystemExit(f"the surface generates its three corpora and cannot use --root {options.root}; omit --root")
     return {density: place_of(options, make=make, density=density) for density in DENSITIES}
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the surface."""
+    """Trains missing runs, draws the surface and builds the table."""
     found: dict[Cell, tuple[list[Result], list[Result]]] = {}
     ids = []
     for density, where in places(options).items():
@@ -133,7 +133,7 @@ def _word(gain: Effect) -> str:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the surface."""
+    """Makes the table and draws the surface."""
     run_script("surface", __doc__, table, ("synthetic",), words)
 
 

@@ -1,8 +1,8 @@
-"""What Tables 6 and 7 and Figure 7 share: one value of SignCL after the other in the same finetuning.
+"""Shared code of Tables 6 and 7 and Figure 7: sweeps of one SignCL setting in the same finetuning.
 
-The paper sweeps GFSLT-VLP, cut short to 80 epochs (section A.2.1). So do the recipes of its corpora and the GPU presets
-here; on a CPU the sweep is NSLT + SignCL on VLP features that stand still (`paper.settings.Preset.sweep`), a tenth of
-the cost, at the full length of its recipe. The arm with the recipe's own values is the same in all, and trained once.
+The paper sweeps GFSLT-VLP shortened to 80 epochs (section A.2.1). The same is done here on its corpora and with the GPU
+presets. On a CPU the sweep is NSLT + SignCL on frozen VLP features (`paper.settings.Preset.sweep`), at a tenth of the
+cost and the full length of its recipe. The arm with the recipe's values is shared by all sweeps and trained once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CORPORA_OF_SWEEPS = ("synthetic", "imu_numbers", "phoenix14t", "csl_daily")
 
 
 def arm(options: argparse.Namespace, *values: str, signcl: bool = True) -> Fit:
-    """A finetuning with some recipe values; without SignCL where `signcl` is false."""
+    """A finetuning with recipe overrides `values`; without SignCL if `signcl` is false."""
     recipes = CORPORA[options.corpus].recipes
     before = Fit(recipes["vlp"], tuple(options.changes)) if "vlp" in recipes else None
     sweep = sweep_of(options)
@@ -54,12 +54,12 @@ def arm(options: argparse.Namespace, *values: str, signcl: bool = True) -> Fit:
 
 
 def sweep_of(options: argparse.Namespace) -> Sweep:
-    """What is swept on this corpus under this preset."""
+    """The system and length of sweeps on this corpus with this preset."""
     return PRESETS[options.preset].sweep.get(options.corpus, Sweep("gfslt"))
 
 
 def length_note(options: argparse.Namespace) -> str:
-    """What every arm is, in words."""
+    """A description of the arms, for the notes of a table."""
     sweep, first = sweep_of(options), arm(options)
     what = "NSLT on the features of VLP, which stand still; SignCL looks at its embedding, and SDR is measured there"
     if first.features is None:
@@ -71,15 +71,15 @@ def length_note(options: argparse.Namespace) -> str:
 def arm_rows(
     found: Mapping[str, Sequence[Result]], default: str, theirs: Mapping[str, float], facts: Mapping[str, Sequence[str]]
 ) -> tuple[list[list[str]], list[tuple[str, Effect]], Noise]:
-    """A row per arm with its difference from the default, here and in the paper.
+    """One row per arm with its difference from the default arm, here and in the paper.
 
     Args:
         default: the arm that the others are compared with.
-        theirs: BLEU-4 of the paper, by arm.
+        theirs: BLEU-4 in the paper, by arm.
         facts: further cells of each arm, between its name and its scores.
 
     Returns:
-        Rows; the differences by arm; the spread of the arms against that of their seeds.
+        Rows; differences by arm; spread of the arms compared with that of seeds.
     """
     rows, effects = [], []
     for name, of_seeds in found.items():
@@ -99,19 +99,19 @@ def arm_rows(
 
 @dataclass(frozen=True)
 class Margins:
-    """The frame margins of the training clips under one rule."""
+    """Statistics of the training clips' frame margins."""
 
     mean: float
     none: float
     """Share of clips in which no frame has a negative, percent."""
 
     def cells(self) -> list[str]:
-        """For a row."""
+        """The cells of a table row."""
         return [f"{self.mean:.1f}", f"{self.none:.0f}"]
 
 
 def margins(samples: Sequence[Sample], factor: float, floor: float) -> Margins:
-    """max(floor, frames / words * factor) of every clip that says how long it is."""
+    """Statistics of max(floor, frames / words * factor) over the clips of known length."""
     known = [(s.num_frames, count_words(s.text)) for s in samples if s.num_frames]
     frames = np.array([length for length, _ in known], dtype=float)
     words = np.array([max(count, 1) for _, count in known], dtype=float)
@@ -120,7 +120,7 @@ def margins(samples: Sequence[Sample], factor: float, floor: float) -> Margins:
 
 
 def margins_of(options: argparse.Namespace, place: Place, factor: float, floor: float) -> Margins:
-    """Those of the corpus's training clips."""
+    """`margins` of the corpus's training clips, stored with the results."""
 
     def make() -> list[float]:
         found = margins(load_samples(options.corpus, place.root, "train"), factor, floor)
@@ -130,7 +130,7 @@ def margins_of(options: argparse.Namespace, place: Place, factor: float, floor: 
 
 
 def factor_of(options: argparse.Namespace, place: Place) -> float:
-    """The corpus's own words per gloss."""
+    """The corpus's true words per gloss, stored with the results."""
     found: float = measured_of_corpus(
         "words per gloss", place, lambda: true_factor(load_samples(options.corpus, place.root, "train"))
     )
@@ -138,7 +138,7 @@ def factor_of(options: argparse.Namespace, place: Place) -> float:
 
 
 def true_factor(samples: Sequence[Sample]) -> float:
-    """Spoken words per gloss of a corpus: what the paper calls GT in Table 7, to one decimal as it prints it."""
+    """Spoken words per gloss of a corpus (GT in the paper's Table 7), rounded to one decimal as in the paper."""
     words, glosses = sum(count_words(s.text) for s in samples if s.gloss), sum(len(s.gloss) for s in samples)
     if not glosses:
         raise ValueError("the corpus has no glosses, so its words per gloss are not known")
@@ -146,7 +146,7 @@ def true_factor(samples: Sequence[Sample]) -> float:
 
 
 def recipe_values(options: argparse.Namespace) -> tuple[float, float, float]:
-    """Factor, floor and weight of the corpus's recipe."""
+    """Words per gloss, margin floor and weight of SignCL in the corpus's recipe."""
     recipe = load_recipe(recipe_path(CORPORA[options.corpus].recipes[f"{sweep_of(options).system}-signcl"]))
     signcl = recipe.loss.signcl
     return signcl.words_per_gloss, signcl.frame_margin_floor, recipe.loss.weights["signcl"]

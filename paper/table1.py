@@ -1,17 +1,18 @@
-"""Tables 1, 11 and 12: the features of five extractors, and what recognition and translation make of them.
+"""Tables 1, 11 and 12: density of the features of five extractors, and recognition and translation scores on them.
 
     python -m paper.table1 --corpus synthetic --seeds 3
-    python -m paper.table1 --corpus synthetic --extractors srp i3d      two rows, in a table of their own
-    python -m paper.table1 --corpus phoenix14t --plan                   what would be trained; trains nothing
+    python -m paper.table1 --corpus synthetic --extractors srp i3d      two rows, in a separate table
+    python -m paper.table1 --corpus phoenix14t --plan                   prints what would be trained; trains nothing
 
-Extractors: SRP and SMKD (gloss-based), I3D and VLP (gloss-free), SMKD and VLP also with SignCL. Of each, the frame
-encoder's output is extracted for every clip (tap `features`, where SignCL looks); its density is measured on the test
-split; and on it are trained a recogniser (its WER is the "SLR" column), Joint-SLT, NSLT, and NSLT with SignCL on its
-embedding. For SMKD also Joint-SLT with SignCL, the gloss-based half of Table 1. Extractor and probe have the same seed.
+Extractors: SRP and SMKD (gloss-based), I3D and VLP (gloss-free), SMKD and VLP also with SignCL. For each, the output of
+the frame encoder is extracted for every clip (tap `features`, the input of SignCL) and its density is measured on the
+test split. Then a recogniser (its WER is the "SLR" column), Joint-SLT, NSLT, and NSLT with SignCL on its embedding are
+trained on these features; on SMKD also Joint-SLT with SignCL, the gloss-based half of Table 1. Extractor and probe have
+the same seed.
 
-SRP and I3D are what others published: on PHOENIX-2014T the files of neccam/slt and an I3D checkpoint of WLASL. The
-synthetic corpus has a stand-in for each (`paper.extractors`): `cnn_ctc`, which learns glosses, and an I3D that learned
-isolated signs of another lexicon, once, for all seeds. Neither stand-in is the paper's extractor.
+SRP and I3D are published features: on PHOENIX-2014T the files of neccam/slt and an I3D checkpoint of WLASL. On the
+synthetic corpus they are replaced (`paper.extractors`) by `cnn_ctc`, which learns glosses, and by an I3D trained once,
+for all seeds, on isolated signs of another lexicon. Neither replacement is the paper's extractor.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ THEIRS: dict[str, dict[str, Row]] = {
         "vlp-signcl": (68.39, 80.71, 3.18, None, 2.29, 2.53),
     },
 }
-"""By extractor, in the order of `COLUMNS`. NSLT on VLP + SignCL, CSL-Daily: 2.29 in Table 12, 2.15 in Table 1."""
+"""The paper's numbers by extractor, in the order of `COLUMNS`. For NSLT on VLP + SignCL on CSL-Daily, Table 12 gives
+2.29 and Table 1 gives 2.15."""
 Cell = tuple[str, str]
 CLAIMS: tuple[tuple[str, Cell, Cell, int], ...] = (
     ("gloss-free I3D is denser than gloss-based SRP", ("i3d", "density"), ("srp", "density"), 1),
@@ -87,10 +89,10 @@ CLAIMS: tuple[tuple[str, Cell, Cell, int], ...] = (
 
 
 def extractors(corpus: str, changes: Sequence[str], place: Place | None = None) -> dict[str, Extract | Files]:
-    """The features of every extractor that the corpus has. SMKD takes SignCL as the corpus's GFSLT recipe has it.
+    """The features of every extractor of the corpus. SMKD uses the SignCL settings of the corpus's GFSLT recipe.
 
     Args:
-        place: says where the I3D of the synthetic corpus is; None leaves what its recipe says.
+        place: gives the I3D of the synthetic corpus; None keeps the weights of its recipe.
     """
     setting = CORPORA[corpus]
     signcl = load_recipe(recipe_path(setting.recipes["gfslt-signcl"])).loss.signcl
@@ -107,9 +109,10 @@ def extractors(corpus: str, changes: Sequence[str], place: Place | None = None) 
 def jobs(
     corpus: str, changes: Sequence[str], place: Place | None = None, kinds: dict[str, Extract | Files] | None = None
 ) -> dict[Cell, Fit]:
-    """Every cell of the table, by extractor and column.
+    """The run of every cell of the table, by extractor and column.
 
-    The column `density` is the run that density is measured on: the extractor, or the probe on borrowed features.
+    The run in the column `density` is the one whose density is measured: the extractor, or the probe on published
+    features.
 
     Args:
         place: see `extractors`.
@@ -131,19 +134,19 @@ def jobs(
 
 
 def _in_rows(recipe: str, floor: float) -> tuple[str, ...]:
-    """SignCL counts rows of features: its floor in frames as rows of a window every few frames."""
+    """Converts SignCL's floor from frames to feature rows, of which I3D has one every few frames (its stride)."""
     stride = load_recipe(recipe_path(recipe)).model.i3d.stride
     return (f"loss.signcl.frame_margin_floor={math.ceil(floor / stride)}",)
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[Cell, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of every cell, without seeds."""
     kinds = chosen(extractors(options.corpus, options.changes, place), options)
     return jobs(options.corpus, options.changes, place, kinds)
 
 
 def rows_of(options: argparse.Namespace, place: Place) -> dict[str, tuple[str, list[Fit]]]:
-    """Each row's runs, for `--plan`."""
+    """The runs of each row, for `--plan`."""
     found: dict[str, tuple[str, list[Fit]]] = {}
     for (kind, _), job in planned(options, place).items():
         found.setdefault(kind, (title(kind, options.corpus), []))[1].append(job)
@@ -151,7 +154,7 @@ def rows_of(options: argparse.Namespace, place: Place) -> dict[str, tuple[str, l
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     every = extractors(options.corpus, options.changes, place)
     kinds = chosen(every, options)
     ready(kinds, options, place)
@@ -174,7 +177,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
         rows.append([title(kind, options.corpus), *cell, *shown])
     claims, effects = [], []
     for text, treated, plain, sign in CLAIMS:
-        if not _values(found, treated) or not _values(found, plain):  # no spans, or an arm that is not here
+        if not _values(found, treated) or not _values(found, plain):  # no spans, or an arm that does not exist
             continue
         metric = {"density": "sdr", "recogniser": "wer"}.get(treated[1], "bleu4")
         seen = effect(metric, found[treated], found[plain])
@@ -203,14 +206,14 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _part(kinds: dict[str, Extract | Files], every: dict[str, Extract | Files], corpus: str) -> str:
-    """Which rows of the table these are, where some are left out."""
+    """Names of the selected rows, for the title; empty if the table has all rows."""
     if set(kinds) == set(every):
         return ""
     return f": {', '.join(title(kind, corpus) for kind in kinds)}"
 
 
 def _borrowed_note(kinds: dict[str, Extract | Files], corpus: str) -> list[str]:
-    """What SRP and I3D are, on each corpus."""
+    """Notes that explain SRP and I3D on this corpus."""
     notes = []
     if isinstance(kinds.get("srp"), Files):
         notes.append("SRP: the released features, the same for every seed.")
@@ -226,7 +229,7 @@ def _borrowed_note(kinds: dict[str, Extract | Files], corpus: str) -> list[str]:
 
 
 def _values(found: dict[Cell, list[Result]], cell: Cell) -> list[float]:
-    """The number of a cell for every seed; empty where there is none."""
+    """The number of a cell for every seed; empty if there is none."""
     of_seeds, column = found.get(cell, []), cell[1]
     if column == "density":
         return values_of("sdr", of_seeds)
@@ -257,7 +260,7 @@ def _order(found: dict[Cell, list[Result]], kinds: list[str], seeds: int, theirs
 
 
 def _ranked(x: Sequence[float | None], y: Sequence[float | None]) -> str:
-    """Spearman's correlation; none where one side does not vary."""
+    """Spearman's correlation as text; "none" if one side is constant."""
     return "none" if len(set(x)) < 2 or len(set(y)) < 2 else f"{spearmanr(x, y).statistic:+.2f}"
 
 
@@ -267,7 +270,7 @@ def _said(theirs: dict[str, Row], treated: Cell, plain: Cell) -> str:
 
 
 def main(words: list[str] | None = None, corpora: Sequence[str] = ("synthetic", "phoenix14t", "csl_daily")) -> None:
-    """Make the table; on the first of the corpora unless `words` name another."""
+    """Makes the table, on the first of the corpora unless the arguments name another."""
     run_script("table1", __doc__, table, corpora, words, more=add_kinds, rows=("extractors", rows_of))
 
 

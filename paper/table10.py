@@ -1,12 +1,12 @@
-"""Table 10: how density and recognition go together over glosses, plain and with the glosses' frequency held fixed.
+"""Table 10: correlation of density and recognition accuracy over glosses, without and with control for frequency.
 
     python -m paper.table10 --corpus synthetic --seeds 3
 
-    python -m paper.table10 --corpus imu_numbers        the same on real signing: number signs
+    python -m paper.table10 --corpus imu_numbers        on real signing: number signs
 
-For each kind of features: accuracy of a gloss under the recogniser on them, and its D_inter, D_intra and SDR in them,
-on dev and test together, each the mean over seeds; beside SDR, how well the gloss is found again in other clips (mAP),
-which the paper does not ask. Intervals are 95 % bootstraps over glosses.
+For each kind of features: the accuracy of each gloss with the recogniser on these features, and its D_inter, D_intra
+and SDR, on dev and test together, averaged over seeds. The table also gives retrieval of the gloss in other clips
+(mAP), which the paper does not measure. Intervals are 95 % bootstraps over glosses.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ THEIRS = {
     "phoenix14t": {"D_inter": (0.36, 0.43), "D_intra": (-0.22, -0.24), "SDR": (-0.35, -0.34)},
     "csl_daily": {"D_inter": (0.30, 0.45), "D_intra": (-0.14, -0.16), "SDR": (-0.20, -0.22)},
 }
-"""Pearson and Spearman, under SMKD features."""
+"""The paper's Pearson and Spearman correlations with SMKD features."""
 SIGNS = {"D_inter": 1, "D_intra": -1, "SDR": -1, "mAP": 1}
 
 
 def quantities(values: GlossValues) -> dict[str, np.ndarray]:
-    """What accuracy is held against."""
+    """The quantities that accuracy is correlated with. [K] each"""
     return {
         "D_inter": values.inter,
         "D_intra": values.intra,
@@ -47,13 +47,13 @@ def quantities(values: GlossValues) -> dict[str, np.ndarray]:
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of every arm, without seeds."""
     kinds = extractors(options.corpus, options.changes)
     return {kind: probe(options.corpus, features, options.changes) for kind, features in kinds.items()}
 
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
-    """Train the features and the recognisers on them, correlate, lay out the table."""
+    """Trains missing extractors and recognisers, computes correlations and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     values = {kind: [gloss_values(r, options, place) for r in of_seeds] for kind, of_seeds in found.items()}
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
@@ -104,8 +104,7 @@ def table(options: argparse.Namespace, place: Place, command: str) -> Table:
 
 
 def correlated(x: np.ndarray, y: np.ndarray, controls: Sequence[np.ndarray] = ()) -> Correlation | None:
-    """`signcl.density.correlate` over the glosses that have the quantity, or nothing where it is the same for all of
-    them or they are too few."""
+    """`signcl.density.correlate` over the glosses that have the quantity; None if it is constant or has few values."""
     known = np.isfinite(x)
     try:
         return correlate(x[known], y[known], [control[known] for control in controls])
@@ -144,7 +143,7 @@ def _claims(
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_analysis("table10", __doc__ or "", ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words, table)
 
 

@@ -1,6 +1,6 @@
-"""Table 11 is the PHOENIX-2014T part of Table 1: `python -m paper.table1`, with that corpus unless another is named.
+"""Table 11 is the PHOENIX-2014T part of Table 1: runs `paper.table1` with that corpus by default.
 
-Its rows SRP and I3D are features that others published: phoenix14t.pami0.* of neccam/slt, and an I3D checkpoint.
+Its rows SRP and I3D use published features: phoenix14t.pami0.* of neccam/slt, and an I3D checkpoint.
 
 python -m paper.table11 [--corpus phoenix14t] [--root FOLDER] [--extractors srp smkd i3d vlp] [--plan]
 """
@@ -13,7 +13,7 @@ __all__ = ["main"]
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     table1.main(words, ("phoenix14t", "csl_daily", "synthetic"))
 
 

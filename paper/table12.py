@@ -1,4 +1,4 @@
-"""Table 12 is the CSL-Daily part of Table 1: `python -m paper.table1`, with that corpus unless another is named.
+"""Table 12 is the CSL-Daily part of Table 1: runs `paper.table1` with that corpus by default.
 
 python -m paper.table12 [--corpus csl_daily] [--root FOLDER]
 """
@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     table1.main(words, ("csl_daily", "phoenix14t", "synthetic"))
 
 

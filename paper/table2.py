@@ -1,18 +1,18 @@
-"""Tables 2 and 3: GFSLT-VLP and SignCL in pretraining, in finetuning, in both, beside the systems that they quote.
+"""Tables 2 and 3: GFSLT-VLP with SignCL in pretraining, finetuning or both, and the systems that these tables quote.
 
     python -m paper.table2 --corpus phoenix14t        the paper's Table 2
     python -m paper.table2 --corpus csl_daily         the paper's Table 3 (also: python -m paper.table3)
     python -m paper.table2 --corpus synthetic --seeds 3
-    python -m paper.table2 --systems nslt2018 gaslt gfslt sign2gpt gfslt-vlp      some rows, in a table of their own
-    python -m paper.table2 --plan                     what each row needs and its command; trains nothing
+    python -m paper.table2 --systems nslt2018 gaslt gfslt sign2gpt gfslt-vlp      some rows, in a separate table
+    python -m paper.table2 --plan                     prints what each row needs and its command; trains nothing
 
-Every system is trained here, the quoted ones too; what others published of them stands in the columns "paper". The
-four arms with VLP and GFSLT without it are those of `paper.table8`, trained once for both. NSLT (2018) and GASLT are
-the recipes of those systems without SignCL, NSLT from frames (a ResNet in place of its AlexNet), GASLT from features of
-an I3D where the corpus has published weights. Sign2GPT is pretrained by pseudo-glosses first (PGP).
+Every system is trained here, including the quoted ones; the columns "paper" hold the published numbers. The four arms
+with VLP, and GFSLT without it, are shared with `paper.table8`. NSLT (2018) and GASLT use the recipes of those systems
+without SignCL: NSLT reads frames (with a ResNet instead of its AlexNet), and GASLT reads features of an I3D if the
+corpus has published weights. Sign2GPT is first pretrained with pseudo-glosses (PGP).
 
-The paper's jump from GFSLT-VLP to SignCL is largest in BLEU-1, which is what a full stop on every line also does
-(`signcl evaluate RUN --probe dot` shows how much); ours are scored on the raw references, all rows alike.
+The paper's gain from GFSLT-VLP to SignCL is largest in BLEU-1. Adding a full stop to every line has the same effect
+(`signcl evaluate RUN --probe dot` measures it). Our scores use the raw references for all rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SYSTEMS = {
     "signcl-ft": "+ SignCL into finetuning",
     "signcl-both": "+ SignCL into both",
 }
-"""What `--systems` calls a row, and what the table does."""
+"""Name of a row in `--systems` -> its title in the table."""
 ARMS = {"gfslt": "000", "gfslt-vlp": "100", "signcl-pre": "110", "signcl-ft": "101", "signcl-both": "111"}
 """The rows that are arms of Table 8."""
 THEIRS: dict[str, dict[str, tuple[float | None, ...]]] = {
@@ -70,22 +70,23 @@ THEIRS: dict[str, dict[str, tuple[float | None, ...]]] = {
         "signcl-both": (54.61, 48.92, 47.47, 32.53, 22.62, 16.16),
     },
 }
-"""SDR, ROUGE-L, BLEU-1 to BLEU-4 on test; the first four rows are what the paper quotes, the others it has trained.
-Table 8 prints ROUGE-L 49.23 for the last arm of PHOENIX-2014T. On CSL-Daily Table 3 prints 7.56 for BLEU-3 and BLEU-4
-of NSLT, one of them by mistake."""
+"""The paper's SDR, ROUGE-L and BLEU-1 to BLEU-4 on test. It quotes the first four rows and trained the others. For the
+last arm on PHOENIX-2014T, Table 8 prints ROUGE-L 49.23. For NSLT on CSL-Daily, Table 3 prints 7.56 for both BLEU-3 and
+BLEU-4; one of them must be a mistake."""
 QUOTED = {"phoenix14t": "GFSLT-VLP 21.44", "csl_daily": "GFSLT-VLP 11.00"}
-"""BLEU-4 that the paper quotes beside its own run of the same system."""
+"""BLEU-4 that the paper quotes for a system that it also trained itself."""
 BASELINES = (
     ("baseline NSLT (2018): GFSLT-VLP raises BLEU-4 over it", "gfslt-vlp", "nslt2018", ""),
     ("baseline GASLT: GFSLT-VLP raises BLEU-4 over it", "gfslt-vlp", "gaslt", ""),
     ("baseline GFSLT: GFSLT-VLP raises BLEU-4 over it", "gfslt-vlp", "gfslt", "table8"),
     ("baseline Sign2GPT: GFSLT-VLP + SignCL in both raises BLEU-4 over it", "signcl-both", "sign2gpt", ""),
 )
-"""What the order of the paper's tables says; the claim, two rows, and the table whose claim it is."""
+"""Claims implied by the order of rows in the paper's tables: (claim, better row, worse row, table that has this claim
+already)."""
 
 
 def systems(corpus: str, changes: Sequence[str], place: Place | None = None) -> dict[str, Fit]:
-    """The run of every row, but for its seed."""
+    """The run of every row, without its seed."""
     setting, own = CORPORA[corpus], tuple(changes)
     extra = setting.extra
     eight = jobs(corpus, list(changes))
@@ -102,18 +103,21 @@ def systems(corpus: str, changes: Sequence[str], place: Place | None = None) -> 
 
 
 def _without_signcl(recipe: str) -> tuple[str, ...]:
-    """A system as its authors had it."""
+    """The override that removes SignCL from a recipe, which gives the system of its authors."""
     weights = load_recipe(recipe_path(recipe)).loss.weights
     kept = {term: weight for term, weight in weights.items() if term != "signcl"}
     return (f"loss.weights={json.dumps(kept)}",) if kept != weights else ()
 
 
 CHUNK = 32
-"""Frames at a time through the frame encoder of NSLT, whose clips go one by one."""
+"""Frames per pass through the frame encoder of NSLT, whose batch is one clip."""
 
 
 def _from_frames(recipe: str, gfslt: str) -> tuple[str, ...]:
-    """Frames and the frame encoder of GFSLT, for a recipe that reads extracted features: SMKD's knew glosses."""
+    """Overrides that make a recipe for extracted features read frames with GFSLT's frame encoder.
+
+    SMKD's features would not do, because SMKD is trained on glosses.
+    """
     own, theirs = (load_recipe(recipe_path(name)) for name in (recipe, gfslt))
     if not own.corpus.features:
         return ()
@@ -123,7 +127,7 @@ def _from_frames(recipe: str, gfslt: str) -> tuple[str, ...]:
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of the rows that were asked for, but for their seed.
+    """The runs of the selected rows, without seeds.
 
     Raises:
         ValueError: a row that the corpus does not have.
@@ -136,12 +140,12 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def rows_of(options: argparse.Namespace, place: Place) -> dict[str, tuple[str, list[Fit]]]:
-    """Each row's run, for `--plan`."""
+    """The run of each row, for `--plan`."""
     return {name: (SYSTEMS[name], [job]) for name, job in planned(options, place).items()}
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     wanted = planned(options, place)
     found = results(arms(wanted, options.seeds), place)
     source = options.corpus if options.corpus in THEIRS else "phoenix14t"
@@ -159,7 +163,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
             seen = effect(metric, found[name], found["gfslt-vlp"])
             text = f"{SYSTEMS[name].removeprefix('+ ')} raises {_name(metric)} of GFSLT-VLP"
             effects.append((text, seen))
-            if metric != "bleu4":  # that claim is Table 8's
+            if metric != "bleu4":  # Table 8 makes the claim about BLEU-4
                 claims.append(Claim(text, _said(theirs, name, "gfslt-vlp", metric), str(seen), verdict(seen)))
     for text, better, worse, repeats in BASELINES:
         if better in found and worse in found:
@@ -191,14 +195,14 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _said(theirs: dict[str, tuple[float | None, ...]], better: str, worse: str, metric: str) -> str:
-    """The paper's difference of two rows."""
+    """The paper's difference between two rows."""
     column = 1 + METRICS.index(metric)
     a, b = theirs[better][column], theirs[worse][column]
     return "–" if a is None or b is None else f"{a - b:+.2f}"
 
 
 def _independent(corpus: str) -> str:
-    """The rows of `paper.check` that are not the paper's own."""
+    """Published scores by independent groups, from `paper.published`."""
     return "; ".join(f"{what} {much} ({whose})" for whose, what, much in EXPECTED[corpus] if "independent" in whose)
 
 
@@ -207,13 +211,13 @@ def _name(metric: str) -> str:
 
 
 def main(words: list[str] | None = None, corpora: Sequence[str] = ("synthetic", "phoenix14t", "csl_daily")) -> None:
-    """Make the table; on the first of the corpora unless `words` name another."""
+    """Makes the table, on the first of the corpora unless the arguments name another."""
     run_script("table2", __doc__, table, corpora, words, more=_more, rows=("systems", rows_of))
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS), metavar="NAME",
-                        help=f"only these rows, in a table of their own, of: {', '.join(SYSTEMS)}")  # fmt: skip
+                        help=f"make only these rows, in a separate table: {', '.join(SYSTEMS)}")  # fmt: skip
 
 
 if __name__ == "__main__":

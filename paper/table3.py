@@ -1,4 +1,4 @@
-"""Table 3 is Table 2 on CSL-Daily: `python -m paper.table2`, with that corpus unless another is named.
+"""Table 3 is Table 2 on CSL-Daily: runs `paper.table2` with that corpus by default.
 
 python -m paper.table3 [--corpus csl_daily] [--root FOLDER]
 """
@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     table2.main(words, ("csl_daily", "phoenix14t", "synthetic"))
 
 

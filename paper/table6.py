@@ -1,10 +1,10 @@
-"""Table 6: the smallest frame margin, 0 to 50 frames.
+"""Table 6: sweep of the minimum frame margin, 0 to 50 frames.
 
     python -m paper.table6 --corpus synthetic --seeds 3
 
-Only `loss.signcl.frame_margin_floor` differs between the arms; `paper.sweep` says what they are. The paper prints one
-run of each and says that the threshold hardly matters. Whether arms differ by more than their seeds do is asked by
-an analysis of variance, and "within seed noise" is a verdict of its own.
+The arms differ only in `loss.signcl.frame_margin_floor`; `paper.sweep` defines the training. The paper prints one run
+per value and states that the threshold hardly matters. Here an analysis of variance tests whether arms differ by more
+than seeds do; if not, the verdict is "within seed noise".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["main", "planned", "table"]
 
 FLOORS = (0, 10, 20, 30, 40, 50)
 THEIRS = {"0": 17.24, "10": 17.63, "20": 17.55, "30": 17.63, "40": 17.13, "50": 17.11}
-"""BLEU-4 on PHOENIX-2014T after 80 epochs."""
+"""The paper's BLEU-4 on PHOENIX-2014T after 80 epochs."""
 DEFAULT = "10"
 
 
@@ -33,7 +33,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     factor, _, weight = recipe_values(options)
     facts = {str(floor): margins_of(options, place, factor, floor).cells() for floor in FLOORS}
@@ -64,7 +64,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("table6", __doc__, table, CORPORA_OF_SWEEPS, words)
 
 

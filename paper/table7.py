@@ -1,9 +1,9 @@
-"""Table 7: spoken words per gloss in the frame margin: 1, the corpus's own, 2.3, 3 and 4.
+"""Table 7: sweep of the words per gloss in the frame margin: 1, the corpus's true value, 2.3, 3 and 4.
 
     python -m paper.table7 --corpus synthetic --seeds 3
 
-Only `loss.signcl.words_per_gloss` differs between the arms; `paper.sweep` says what they are. The paper's 2.3 is
-compared with the others; "GT" is the corpus's true number of spoken words per gloss (its words over its glosses).
+The arms differ only in `loss.signcl.words_per_gloss`; `paper.sweep` defines the training. All arms are compared with
+the paper's 2.3. "GT" is the corpus's true number of spoken words per gloss (its words over its glosses).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["main", "planned", "table"]
 
 FACTORS = ("1", "GT", "2.3", "3", "4")
 THEIRS = {"1": 17.45, "GT": 17.89, "2.3": 17.63, "3": 17.29, "4": 16.26}
-"""BLEU-4 on PHOENIX-2014T after 80 epochs."""
+"""The paper's BLEU-4 on PHOENIX-2014T after 80 epochs."""
 DEFAULT = "2.3"
 
 
 def factors(options: argparse.Namespace, place: Place) -> dict[str, float]:
-    """The value of every arm; the true one is that of the training clips."""
+    """The value of every arm; "GT" is counted on the training clips."""
     return {name: factor_of(options, place) if name == "GT" else float(name) for name in FACTORS}
 
 
@@ -40,7 +40,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     _, floor, weight = recipe_values(options)
     value = factors(options, place)
@@ -77,7 +77,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("table7", __doc__, table, CORPORA_OF_SWEEPS, words)
 
 

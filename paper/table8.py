@@ -1,11 +1,11 @@
-"""Tables 2, 3 and 8: VLP, SignCL in pretraining and SignCL in finetuning, as the full 2 x 2 x 2 factorial.
+"""Tables 2, 3 and 8: full 2 x 2 x 2 factorial of VLP, SignCL in pretraining and SignCL in finetuning.
 
     python -m paper.table8 --corpus synthetic --seeds 3
 
-Eight arms per seed. Without VLP, "SignCL in pretraining" is a pretraining by SignCL alone (the paper's row 0 1 0); its
-frame encoder and convolution start the finetuning. An arm without either pretraining starts from what the GFSLT recipe
-starts from: published weights on the paper's corpora, the shared frame encoder on the synthetic one. All arms of a seed
-have the same finetuning recipe but for SignCL.
+There are eight arms per seed. Without VLP, "SignCL in pretraining" is a pretraining with SignCL alone (the paper's row
+0 1 0); its frame encoder and convolution initialise the finetuning. An arm without any pretraining starts like the
+GFSLT recipe: from published weights on the paper's corpora, from the shared frame encoder on the synthetic one. Apart
+from SignCL, all arms of a seed have the same finetuning recipe.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ THEIRS = {
     "csl_daily": {"100": (58.20, 39.08, 11.10), "110": (55.24, 47.38, 15.85), "101": (55.03, 48.26, 15.98),
                   "111": (54.61, 48.92, 16.16)},
 }  # fmt: skip
-"""SDR, ROUGE-L, BLEU-4 of Table 8 (PHOENIX-2014T) and Table 3 (CSL-Daily), by VLP, SignCL-pre, SignCL-ft."""
+"""The paper's SDR, ROUGE-L and BLEU-4 from Table 8 (PHOENIX-2014T) and Table 3 (CSL-Daily). The three digits of an arm
+are VLP, SignCL in pretraining, SignCL in finetuning."""
 COLUMNS = ("sdr", "rouge_l", "bleu4")
 CLAIMS = (
     ("SignCL in pretraining raises BLEU-4 of GFSLT-VLP", "110", "100", "bleu4", 1),
@@ -54,7 +55,7 @@ CLAIMS = (
 
 
 def jobs(corpus: str, changes: list[str]) -> dict[str, Fit]:
-    """The eight arms, by the three digits of Table 8."""
+    """The eight arms, by three digits as in Table 8."""
     recipes, weight = CORPORA[corpus].recipes, CORPORA[corpus].gfslt_weight
     alone = (f"loss.weights={{signcl: {weight}}}", "train.select=-loss")
     starts = {
@@ -73,19 +74,19 @@ def jobs(corpus: str, changes: list[str]) -> dict[str, Fit]:
 
 
 def _first_weights(plain: str, recipe: str) -> tuple[str, ...]:
-    """The weights that the plain recipe starts from and this one, made to start from a pretraining, does not name."""
+    """Overrides with the initial weights of the plain recipe, for a recipe that expects to start from a pretraining."""
     theirs, own = (load_recipe(recipe_path(name)).model for name in (plain, recipe))
     keys = ("visual_weights", "language_model")
     return tuple(f"model.{k}={getattr(theirs, k)}" for k in keys if getattr(theirs, k, "") != getattr(own, k, ""))
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of every arm, without seeds."""
     return jobs(options.corpus, options.changes)
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing and lay out the table."""
+    """Trains missing runs and builds the table."""
     found = results(arms(jobs(options.corpus, options.changes), options.seeds), place)
     theirs = THEIRS.get(options.corpus, THEIRS["phoenix14t"])
     rows = []
@@ -97,7 +98,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
     claims, effects = [], []
     for text, treated, plain, metric, sign in CLAIMS:
         if metric == "sdr" and any(r.density is None for r in (*found[treated], *found[plain])):
-            continue  # as the note says
+            continue  # `NO_SPANS` explains this in the notes
         seen = effect(metric, found[treated], found[plain])
         effects.append((text, seen))
         claims.append(Claim(text, _said(theirs, treated, plain, metric), str(seen), verdict(seen, sign)))
@@ -138,9 +139,9 @@ FACTORS = ("VLP", "SignCL in pretraining", "SignCL in finetuning")
 def _main_effects(
     found: dict[str, list[Result]], theirs: dict[str, tuple[float, float, float]]
 ) -> Iterator[tuple[str, str, Contrast, str, int]]:
-    """What each factor does on average over the other two: claim, metric, contrast, the paper's number, sign.
+    """Main effect of each factor, averaged over the other two: claim, metric, contrast, the paper's number, sign.
 
-    One linear model over all runs of the eight arms, corrected by Holm for the three factors of a metric.
+    Uses one linear model over all runs of the eight arms; p-values are corrected by Holm for a metric's three factors.
     """
     answers = {arm: [result.answers() for result in of_seeds] for arm, of_seeds in found.items()}
     references = answers["000"][0][1]
@@ -172,7 +173,7 @@ def _said(theirs: dict[str, tuple[float, float, float]], treated: str, plain: st
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("table8", __doc__, table, ("synthetic", "phoenix14t", "csl_daily"), words)
 
 

@@ -1,9 +1,9 @@
-"""Table 9: the aligner's word error rate, and how far its boundaries are from the truth where the corpus knows it.
+"""Table 9: the aligner's word error rate, and the error of its boundaries if the corpus has true spans.
 
     python -m paper.table9 --corpus synthetic --seeds 3
 
-A recogniser on SMKD features, trained on train alone and, as the paper's, on train and test merged ("transductive").
-Its spans are forced alignments to the annotated glosses with blank frames given to the nearest sign.
+The aligner is a recogniser on SMKD features, trained on train only, and on train and test merged ("transductive") as in
+the paper. Its spans are forced alignments to the annotated glosses; blank frames are given to the nearest sign.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["main", "planned", "table"]
 
 SPLITS = ("train", "test", "dev")
 DEV, TEST, OWN = ("train + test", "dev"), ("train + test", "test"), ("train", "test")
-"""What an aligner was trained on, and the split it is held to: the merged one on dev and on test, the plain on test."""
+"""(training splits, evaluation split): the merged aligner on dev and on test, the plain one on test."""
 THEIRS = {
     "phoenix14t": {"train": 8.68, "test": 8.03, "dev": 25.28},
     "csl_daily": {"train": 9.23, "test": 8.39, "dev": 29.32},
@@ -36,7 +36,7 @@ TRUTH = (
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs of every arm, but for their seed."""
+    """The runs of every arm, without seeds."""
     return {
         kind: aligner(options.corpus, options.changes, transductive=kind == "train + test")
         for kind in ("train", "train + test")
@@ -44,7 +44,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def table(options: argparse.Namespace, place: Place, command: str) -> Table:
-    """Train the aligners, align every split, lay out the table."""
+    """Trains missing aligners, aligns every split and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     reports = {
         (kind, split): [alignment(result, split, place) for result in of_seeds]
@@ -120,7 +120,7 @@ def _claims(reports: dict[tuple[str, str], list[dict[str, Any]]], theirs: dict[s
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_analysis("table9", __doc__ or "", ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words, table)
 
 

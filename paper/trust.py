@@ -1,11 +1,11 @@
-"""Can these scores be trusted? What is left without the video, what training has seen, what conventions of scoring do.
+"""Can the scores be trusted? Measures scores without the true video, overlap with training, and scoring conventions.
 
     python -m paper.trust --corpus synthetic --seeds 3
     python -m paper.trust --corpus imu_numbers --seeds 5
 
-The probes of `signcl evaluate RUN --probe overlap visual dot` on runs that other scripts have trained: GFSLT-VLP
-without and with SignCL (Table 8), on the number signs GFSLT with all training sequences (`paper.imu`). Not a table of
-the paper, which shows no such check.
+Applies `signcl evaluate RUN --probe overlap visual dot` to runs of other scripts: GFSLT-VLP without and with SignCL
+(Table 8), or on the number signs GFSLT with all training sequences (`paper.imu`). Not a table of the paper, which has
+no such check.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ARMS = {"100": "GFSLT-VLP", "111": "GFSLT-VLP + SignCL in both"}
 
 
 def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
-    """The runs that are probed, but for their seed."""
+    """The runs that are probed, without seeds."""
     if options.corpus == "imu_numbers":
         cells = imu.planned(options, place)
         return {f"GFSLT{' + SignCL' if signcl else ''}": cells["gfslt", 1.0, signcl] for signcl in (False, True)}
@@ -41,7 +41,7 @@ def planned(options: argparse.Namespace, place: Place) -> dict[str, Fit]:
 
 
 def probes_of(result: Result, place: Place) -> dict[str, Any]:
-    """What the table shows of the probes of a run on test."""
+    """The results of the probes of a run on test, as shown in the table."""
 
     def make() -> dict[str, Any]:
         probed = _asked(result, place.device)
@@ -57,7 +57,7 @@ def probes_of(result: Result, place: Place) -> dict[str, Any]:
 
 
 def _asked(result: Result, device: str) -> dict[str, Any]:
-    """All that the probes say; kept beside the run's scores, so asked once by this code."""
+    """All results of the probes, cached in the run folder until the code of the probes changes."""
     from signcl.evaluation.probes import PROBES, probe
 
     kept = result.folder / f"probes.{part_version('signcl/evaluation/probes')}.json"
@@ -69,7 +69,7 @@ def _asked(result: Result, device: str) -> dict[str, Any]:
 
 
 def table(options: argparse.Namespace, place: Place) -> Table:
-    """Train what is missing, probe it, lay out the table."""
+    """Trains missing runs, probes them and builds the table."""
     found = results(arms(planned(options, place), options.seeds), place)
     probed = {name: [probes_of(result, place) for result in of_seeds] for name, of_seeds in found.items()}
     rows = []
@@ -109,7 +109,7 @@ def table(options: argparse.Namespace, place: Place) -> Table:
 
 
 def _conventions(probed: dict[str, Any]) -> list[float]:
-    """BLEU-4 under every convention that someone might score this language by: of words, or of Chinese characters."""
+    """BLEU-4 under every scoring convention that suits the language: words, or Chinese characters."""
     rows = probed["dot"]["rows"]
     own = next(row["tokenize"] for row in rows if row["scored"])
     alike = ("zh", "char") if own in ("zh", "char") else ("none", "13a")
@@ -117,7 +117,7 @@ def _conventions(probed: dict[str, Any]) -> list[float]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Make the table."""
+    """Makes the table."""
     run_script("trust", __doc__, table, ("synthetic", "imu_numbers", "phoenix14t", "csl_daily"), words)
 
 

@@ -1,4 +1,4 @@
-"""Which code a run or a table was made by: a number that changes where what it does changes."""
+"""Computes code versions of runs and tables: hashes that change if the behaviour of the code changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOT_TRAINING = (
     "evaluation/probes",
     "metrics/bootstrap.py",
 )
-"""Parts of the package that no number of a run depends on; what is made by them later names them by `part_version`."""
+"""Parts of the package that do not affect the numbers of a run; later results made with them use `part_version`."""
 
 
 EVERY_RUN = (
@@ -43,7 +43,7 @@ EVERY_RUN = (
     "signcl.inference.run_density",
     "signcl.inference.extraction",
 )
-"""Modules that every run goes through; what they import belongs to it."""
+"""Modules that every run uses, together with their imports."""
 
 
 def code_version(
@@ -52,16 +52,16 @@ def code_version(
     package: Path | None = None,
     terms: tuple[str, ...] | None = None,
 ) -> str:
-    """A number of the code that a run goes through: data, its corpus, its system, losses, training, scoring, density.
+    """Hash of the code that a run uses: data, its corpus, its system, losses, training, scoring, density.
 
-    Comments and docstrings do not count, and neither does what such a run does not reach: pages, other systems, loss
-    terms that it does not weigh.
+    Comments and docstrings do not count. Code that the run does not use does not count either: pages, other systems,
+    loss terms without a weight.
 
     Args:
-        system: the module of the run's system; None takes the whole package but for what no number depends on.
+        system: the module of the run's system; None takes the full package except `NOT_TRAINING`.
         corpus: the module of its corpus.
-        terms: `module:name` of the loss terms that it weighs; None: all losses.
-        package: the folder of the code; None: what is imported here, read once by a process.
+        terms: `module:name` of its weighted loss terms; None: all losses.
+        package: the folder of the code; None: the imported package, cached per process.
     """
     if package is None:
         return _own_version(system, corpus, terms)
@@ -88,18 +88,18 @@ def _own_version(system: str | None, corpus: str | None, terms: tuple[str, ...] 
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """What a module does, and what it may import."""
+    """Hash of a module's behaviour, and the names of modules that it may import."""
     return _parsed(path.read_text(encoding="utf-8"))
 
 
 @cache
 def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
-    """The same of its text; parsed once by a process."""
+    """`_read` for source text, cached per process."""
     tree = ast.parse(source)
     types = {id(n) for node in ast.walk(tree) if _for_types(node) for n in ast.walk(node)}
     imports: list[str] = []
     for node in without_docstrings(tree):
-        if id(node) in types:  # imported by type checkers alone
+        if id(node) in types:  # imported only by type checkers
             continue
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -109,15 +109,15 @@ def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _for_types(node: ast.AST) -> bool:
-    """Whether it is `if TYPE_CHECKING:` without an else."""
+    """Whether a node is `if TYPE_CHECKING:` without an else."""
     return isinstance(node, ast.If) and not node.orelse and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
 def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
-    """The files of these modules and of all that they import of their own package, directly or not.
+    """The files of modules and of everything they import from their package, directly or indirectly.
 
     Args:
-        root: the folder that the package lies in.
+        root: the folder that contains the package.
         modules: dotted names.
     """
     found: dict[Path, None] = {}
@@ -133,7 +133,7 @@ def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
             waiting.append(module.rpartition(".")[0])  # a package's own file runs first
         stem = root.joinpath(*module.split("."))
         path = stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
-        if not path.is_file():  # a name of a module, not a module
+        if not path.is_file():  # a name in a module, not a module
             continue
         found[path] = None
         waiting += _read(path)[1]
@@ -142,7 +142,7 @@ def imported_files(root: Path, modules: Sequence[str]) -> list[Path]:
 
 @lru_cache
 def part_version(*names: str) -> str:
-    """A number of some modules of the package or of `paper`, or of all modules of a folder."""
+    """Hash of modules of the package or of `paper`; a folder stands for all modules in it."""
     root, digest = Path(__file__).parents[1], hashlib.sha1()
     for name in names:
         path = root / name
@@ -154,19 +154,19 @@ def part_version(*names: str) -> str:
 
 
 def without_words(source: str) -> str:
-    """What a module does: its syntax tree without docstrings, written alike by every Python from 3.11 on."""
+    """The syntax tree of a module without docstrings, as text that is the same in every Python from 3.11 on."""
     tree = ast.parse(source)
     deque(without_docstrings(tree), maxlen=0)
     return written(tree)
 
 
 def without_docstrings(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a tree, each after the docstrings in it were taken out."""
+    """Yields every node of a tree and removes its docstrings first."""
     waiting = deque([tree])
     while waiting:
         node = waiting.popleft()
         body = getattr(node, "body", None)
-        if isinstance(body, list):  # a string that stands alone is a docstring, of a module, a class or a field
+        if isinstance(body, list):  # an expression that is only a constant is a docstring of a module, class or field
             node.body = [  # type: ignore[attr-defined]
                 part
                 for part in body
@@ -177,6 +177,6 @@ def without_docstrings(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def written(tree: ast.AST) -> str:
-    """A tree as text, alike by every Python from 3.11 on."""
+    """A tree as text that is the same in every Python from 3.11 on."""
     written = ast.dump(tree, **({"show_empty": True} if sys.version_info >= (3, 13) else {}))
     return written.replace(", type_params=[]", "")

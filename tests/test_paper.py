@@ -37,7 +37,7 @@ def test_runs_are_made_in_order_once_and_again_only_when_something_changed(place
     assert found[probe].card["feature_dim"] == 16  # the encoder's states, not the corpus's 12 numbers
     hypotheses, references = found[probe].answers()
     assert len(hypotheses) == len(references) == 4
-    assert "0 of 4 runs are there; 4 to make" in capsys.readouterr().err
+    assert "0 of 4 runs are done; 4 to make" in capsys.readouterr().err
     stamps = {p: p.stat().st_mtime_ns for p in place.out.rglob("*") if p.is_file()}
     assert run_all([second, probe], place)[probe].scores == found[probe].scores
     assert {p: p.stat().st_mtime_ns for p in place.out.rglob("*") if p.is_file()} == stamps

@@ -196,7 +196,7 @@ def test_weights_that_are_missing_are_errors_and_hub_ids_are_not(few, tmp_path, 
     more = Setting(setting.title, setting.root, setting.recipes | {"pgp": "phoenix14t/pgp.yaml"}, 0.01, licensed=True)
     monkeypatch.setitem(CORPORA, "phoenix14t", more)
     _, found = facts(capsys, words)
-    hub = [line for line in found["warnings"] if "asked of the hub" in line]
+    hub = [line for line in found["warnings"] if "loaded from the hub" in line]
     assert len(hub) == 1
     assert hub[0].startswith("facebook/dinov2-small ")
     assert any(line.startswith("pretrained/cc.de.300.vec is not there: model.vectors") for line in found["errors"])

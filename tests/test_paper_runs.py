@@ -58,7 +58,7 @@ def test_two_arms_that_come_to_the_same_run_are_trained_once(place, capsys):
     plain = Fit("imu_numbers/nslt.yaml", (*TINY, "train.seed=7"))
     same = Fit("imu_numbers/nslt.yaml", (*TINY, "loss.label_smoothing=0.1", "train.seed=7"))
     found = run_all([plain, same], place)
-    assert "0 of 1 runs are there; 1 to make" in capsys.readouterr().err
+    assert "0 of 1 runs are done; 1 to make" in capsys.readouterr().err
     assert found[plain].folder == found[same].folder
 
 
@@ -228,7 +228,7 @@ def test_one_command_plans_runs_and_goes_on_past_a_failure(tmp_path, monkeypatch
     called.clear()
     assert everything.main([*words, "--only", "figure7", "--minutes", "0"]) == 0
     assert called == []
-    assert "not begun: figure7 on synthetic" in capsys.readouterr().err
+    assert "not started: figure7 on synthetic" in capsys.readouterr().err
 
 
 def test_runs_that_scripts_share_are_counted_once(tmp_path):
@@ -281,7 +281,7 @@ def test_wrong_words_end_with_2_before_anything_is_made(tmp_path, monkeypatch, c
 
 def test_a_licensed_corpus_is_not_trained_on_a_cpu_unasked(tmp_path):
     (tmp_path / "corpus").mkdir()
-    with pytest.raises(SystemExit, match="--device cuda, or --device cpu if it is meant"):
+    with pytest.raises(SystemExit, match="--device cuda, or --device cpu to insist"):
         settings.place_of(options_of(tmp_path, "phoenix14t", "--root", str(tmp_path / "corpus")))
 
 

@@ -109,7 +109,7 @@ def test_srp_and_i3d_come_from_others(tmp_path):
     )
     assert {kind for kind, _ in table1.jobs("csl_daily", [])} == {"smkd", "smkd-signcl", "vlp", "vlp-signcl"}
     options = options_of(tmp_path, "phoenix14t")
-    with pytest.raises(ValueError, match=r"phoenix14t.pami0.train is not there.*--extractors i3d"):
+    with pytest.raises(ValueError, match=r"phoenix14t.pami0.train is missing.*--extractors i3d"):
         extractors.ready(extractors.borrowed("phoenix14t", None), options, place)
 
 
@@ -183,7 +183,7 @@ def test_tables_2_3_and_8_stand_on_the_same_eight_arms(tmp_path):
 @pytest.mark.parametrize(("words", "said"), [
     (["--corpus", "phoenix14t"], "phoenix14t is needed at data/phoenix14t"),
     (["--corpus", "phoenix14t", "--check"], "phoenix14t is needed at data/phoenix14t"),
-    (["--check"], "synthetic is no licensed corpus"),
+    (["--check"], "synthetic is not a licensed corpus"),
 ])  # fmt: skip
 def test_a_command_that_cannot_run_says_why_and_ends_with_2(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
