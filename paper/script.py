@@ -81,7 +81,7 @@ def run_script(
     if options.preset != "cpu" and options.results == parser.get_default("results"):
         options.results /= options.preset  # do not overwrite the shipped tables
     if options.changes and options.results == parser.get_default("results"):
-        parser.error("--changes makes a different table, which must not go to paper/results: give --results FOLDER")
+        parser.error("--changes makes a different table than the one in paper/results; name a folder with --results")
     if options.check:
         raise SystemExit(
             dry_run(options.corpus, options.root, "--seeds", str(options.seeds), "--out", str(options.out))
