@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs the rehearsal; returns 1 if a stage failed, 2 for wrong options."""
     parser = argparse.ArgumentParser(prog="python -m paper.rehearsal", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--minutes", type=real(low=0.01, high=1e5), default=6.0, help="start no stage later")
+    parser.add_argument("--minutes", type=real(low=0.01, high=1e5), default=6.0, help="start no stage after that")
     parser.add_argument("--share", type=real(above=0, high=1), help="of the release; default 0.01, small: minimum")
     parser.add_argument("--steps", type=whole(low=4, high=10**6), help="per stage; default 40, small: 6")
     parser.add_argument("--small", action="store_true", help="tiny frames and networks, for a CPU")
