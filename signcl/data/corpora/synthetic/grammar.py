@@ -21,7 +21,7 @@ __all__ = ["Face", "Grammar", "Sentence", "Token"]
 
 BE = {"i": ("am", "was"), "you": ("are", "were"), "we": ("are", "were"), "they": ("are", "were")}
 PAUSED = 0.3  # probability that two statements are joined by a pause instead of a conjunction
-Kind = str  # of a clause: transitive, intransitive, property, place, what, who, where
+Kind = str  # kind of a clause: transitive, intransitive, property, place, what, who, where
 
 
 @dataclass(frozen=True, slots=True)
