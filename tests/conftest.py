@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-# tensors are tiny: a second thread only waits, and pytest-xdist uses the other core; in processes of tests too
+# Tensors are tiny, so one thread is enough, and pytest-xdist uses the other cores. Child processes inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# no test downloads from the hub; without this, each unknown name waits half a minute for an answer
+# No test downloads from the hub. Without this, each unknown name would wait half a minute for a timeout.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# compiling takes a third of the collection time: workers and child processes reuse the compiled files of the first
+# Compiling takes a third of the collection time, so workers and child processes share compiled files.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# waiting for the disk guards files against a power cut, which no test makes; processes that tests start do wait
+# fsync only protects against power loss, which no test simulates. Child processes still use it.
 os.fsync = lambda handle: None
 
 TESTS = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--slow`: run the tests that are marked slow too."""
-    parser.addoption("--slow", action="store_true", help="also run the tests that are marked slow (make test-all)")
+    """Adds `--slow`, which also runs the tests marked slow."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow (make test-all)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread for tensors; two workers compile the tests from both ends, and read the other's half."""
+    """Sets one thread for torch. Odd workers collect in reverse, so two workers compile half of the tests each."""
     if config.getoption("numprocesses", None):
-        return  # the process that only starts the workers needs no torch
+        return  # this process only starts the workers and needs no torch
     import torch
 
     torch.set_num_threads(1)
@@ -39,14 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Modules and tests stay until the end: the search for garbage need not go through them again and again."""
+    """Freezes modules and tests, which live until the end, so that garbage collection skips them."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data (SIGNCL_REAL_DATA, default ../shared/data); a test that needs it skips without it."""
+    """The folder of real data (SIGNCL_REAL_DATA, default ../shared/data). Tests that need it are skipped without it."""
     root = Path(os.environ.get("SIGNCL_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not root.is_dir():
         pytest.skip(f"real data not found at {root}; set SIGNCL_REAL_DATA to its folder")
@@ -55,7 +55,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory) -> dict[bool, Path]:
-    """The corpus of tests/systems.py, as features (False) and as pictures (True)."""
+    """The corpus of tests/systems.py, as features (key False) and as pictures (key True)."""
     from systems import write_corpus
 
     root = tmp_path_factory.mktemp("systems")
@@ -64,7 +64,7 @@ def corpora(tmp_path_factory) -> dict[bool, Path]:
 
 @pytest.fixture(scope="session")
 def made_site(tmp_path_factory) -> Path:
-    """The corpus and the run of tests/web_site.py, made once for all workers of pytest-xdist; copy what you change."""
+    """Corpus and run of tests/web_site.py, made once for all pytest-xdist workers. Copy it before changing files."""
     from web_site import make_site
 
     root = tmp_path_factory.getbasetemp()
@@ -80,11 +80,11 @@ LONG = (
     *("test_smkd", "test_pose", "test_extraction", "test_i3d", "test_freezing", "test_probes", "test_contract"),
     *("test_server_life", "test_hostile_names"),
 )
-"""The slowest test files, slowest first, so that two workers that take complete files finish at the same time."""
+"""The slowest test files, slowest first, so that two workers with complete files finish at about the same time."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the slow files first, in a fixed order that does not depend on the collection order; skip slow tests."""
+    """Moves slow files to the front, in an order independent of collection, and skips slow tests without `--slow`."""
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), item.path))
     if not config.getoption("--slow"):

@@ -1,4 +1,4 @@
-"""`signcl ...` in a separate process, like a user's but without the start-up time: a server that has torch forks it."""
+"""Runs `signcl ...` in a process forked by a server that has already imported torch, which saves start-up time."""
 
 import importlib.util
 import multiprocessing
@@ -23,26 +23,26 @@ PRELOADED = [
     *("lightning_fabric", "torch.distributed.fsdp", "torch.utils.tensorboard", "safetensors.torch"),
     *("av", "lxml.etree", "rapidfuzz.distance", "sacrebleu"),
 ]
-"""What processes of tests import, heavy parts that are imported late too: imported once, not in each of them."""
+"""Modules of the test processes, including heavy ones that are imported late. The fork server imports them once."""
 PROCESSES.set_forkserver_preload(PRELOADED)
 
 
 def ready() -> None:
-    """Start the fork server now: before a server of pages within the test process starts one with less in it."""
+    """Starts the fork server now, before a page server in the test process starts one with fewer modules."""
     forkserver.ensure_running()
 
 
 def descendants() -> set[psutil.Process]:
-    """Every process that the fork server has started, and what those have started."""
+    """All direct and indirect child processes of the fork server."""
     ready()
     return set(psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True))
 
 
 def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = None, own_workers: bool = True):
-    """The same without waiting; stdout and stderr go to files in `place`.
+    """Starts `python -m signcl WORDS` in a folder without waiting; stdout and stderr go to files in `place`.
 
-    `own_workers` as False takes workers that the process starts from the fork server of the tests; a user's process
-    starts one of its own, which imports everything for one worker.
+    With `own_workers=False`, workers of the process come from the fork server of the tests. A real process would start
+    its own server, which imports everything again.
     """
     place.mkdir(parents=True, exist_ok=True)
     arguments = ([*map(str, words)], str(cwd), str(place), environment or {}, own_workers)
@@ -52,7 +52,7 @@ def start(words, cwd: Path, place: Path, environment: dict[str, str] | None = No
 
 
 def run(words, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    """Run `python -m signcl WORDS` in a folder; return its exit code, stdout and stderr."""
+    """Runs `python -m signcl WORDS` in a folder; returns its exit code, stdout and stderr."""
     with tempfile.TemporaryDirectory() as place:
         process = start(words, cwd, Path(place), environment)
         process.join(300)
@@ -73,9 +73,9 @@ def _run(words: list[str], cwd: str, place: str, environment: dict[str, str], ow
         os.dup2(file, number)
     sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite in the background ignores SIGINT
-    # multiprocessing passes the parent's arguments and path to the child; a command has its own
+    # multiprocessing passes the parent's arguments and path to the child; replace them with those of a command
     sys.argv, sys.path[:] = ["signcl", *words], [entry for entry in sys.path if entry not in ("", os.getcwd())]
-    sys.modules["__main__"].__spec__ = importlib.util.find_spec("signcl.__main__")  # for ranks that it starts itself
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec("signcl.__main__")  # for ranks that it starts
     os.environ.update(environment)
     os.chdir(cwd)
     code = 1
@@ -106,7 +106,7 @@ def free_port() -> int:
 
 
 def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
-    """Run a script in several processes, like `torchrun script WORDS`."""
+    """Runs a script in several processes, like `torchrun script WORDS`."""
     port = free_port()
     processes = [PROCESSES.Process(target=_rank, args=(rank, ranks, port, script, words)) for rank in range(ranks)]
     for process in processes:
@@ -117,14 +117,14 @@ def run_on_ranks(script: str, *words, ranks: int = 2) -> None:
 
 
 def start_script(script: str, *words):
-    """`python -c script WORDS`, without waiting."""
+    """Starts `python -c script WORDS` without waiting."""
     process = PROCESSES.Process(target=_script, args=(script, words))
     process.start()
     return process
 
 
 def run_script(script: str, *words) -> int | None:
-    """The exit code of `python -c script WORDS`; below 0 a signal."""
+    """Runs `python -c script WORDS`; returns the exit code, which is negative after a signal."""
     process = start_script(script, *words)
     process.join(240)
     return process.exitcode

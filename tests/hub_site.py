@@ -1,6 +1,6 @@
-"""A stand-in for the hub: a real HTTP server with repositories, branches, tokens and large files, in this process.
+"""A local stand-in for the hub: an HTTP server in this process, with repositories, branches, tokens and large files.
 
-It speaks as much of the hub's API as huggingface_hub uses to push and to download; its own library is the client.
+It implements the part of the hub's API that huggingface_hub, the client in the tests, uses to push and download.
 """
 
 import base64
@@ -18,7 +18,7 @@ API = r"/api/models/([\w.-]+/[\w.-]+)"
 
 
 class Hub:
-    """Repositories by name: {"private", "branches": {name: [commit, ...]}}; a commit is (sha, {path: bytes})."""
+    """The hub. `repos` is {name: {"private", "branches": {name: [commit, ...]}}}; a commit is (sha, {path: bytes})."""
 
     def __init__(self):
         self.repos, self.large, self.asked = {}, {}, []
@@ -32,7 +32,7 @@ class Hub:
         self.server.server_close()
 
     def put(self, repo, files, *, private=False, branch="main"):
-        """Commit files over what is there; the commit."""
+        """Commits files on top of a branch (None deletes a file); returns the sha."""
         found = self.repos.setdefault(repo, {"private": private, "branches": {}})
         commits = found["branches"].setdefault(branch, [])
         content = {**(commits[-1][1] if commits else {}), **files}
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = handle_all
 
     def chunks(self):
-        """A body that comes in pieces."""
+        """Reads a body with chunked transfer encoding."""
         body = b""
         if self.headers.get("Transfer-Encoding") == "chunked":
             while size := int(self.rfile.readline(), 16):
@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def readable(self, repo):
-        """The repository, or None after a refusal."""
+        """The repository, or None after an error answer."""
         found = self.hub.repos.get(repo)
         if found is None or (found["private"] and self.token not in (WRITER, READER)):
             self.refuse(401 if not self.token else 404, "RepoNotFound")
@@ -214,7 +214,7 @@ ROUTES = [
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub, with this process set up to talk to it as HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET would."""
+    """A hub that this process uses, as if HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET were set."""
     from huggingface_hub import constants, hf_api
 
     found = Hub()

@@ -1,15 +1,15 @@
 """A campaign of kills: `python -m tests.kill --runs 50 [--seed S] [--verb NAME]`.
 
-Every run starts a verb in a process of its own, SIGKILLs its whole process group somewhere between its start and its
-usual end (some runs are killed twice), and runs it again. The point of a kill is drawn: a share of the usual processor
-time, which does not depend on what else the machine does, or just before one of the verb's changes to the file system.
-What comes out is compared with an undisturbed run, file by file, without clock fields. Lost is a run after which
+Each run starts a verb in a separate process, kills its process group with SIGKILL at a random point (some runs twice),
+and runs it again. The point is either a fraction of the usual CPU time, which does not depend on the load of the
+machine, or just before one of the verb's changes to the file system. The results are compared with an undisturbed run,
+file by file, ignoring time fields. A run counts as lost if afterwards
 
-- a result that was finished before is neither the old one nor the new one, or cannot be loaded,
-- the second start refuses, or a file is missing or differs: weights and moments by their bits,
-- temporary files are left, or processes.
+- an earlier result is neither the old nor the new one, or cannot be loaded,
+- the second start fails, or a file is missing or differs (weights and optimizer moments are compared bit by bit),
+- temporary files or processes are left over.
 
-The exit code is 1 where any run was lost.
+The exit code is 1 if any run was lost.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from signcl.training.runs import load_run
 CLOCK = {"seconds", "command", "time", "machine"}
 """Fields with a time or a duration."""
 UNLIKE = ("events.out.tfevents.",)
-"""Files that have the time in their names."""
+"""Prefixes of files with the time in their names."""
 BETWEEN = ("last.pt", "metrics.jsonl", "card.json", "manifest.json", "model.safetensors", "recipe.yaml")
-"""Files of a run in training, which have more states than before and after; they must be readable."""
+"""Files that training updates several times: they may be in an intermediate state, but must be readable."""
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate")
-"""Audit events that change the file system, beside `open` to write."""
+"""Audit events that change the file system, in addition to `open` for writing."""
 LONGEST = 300  # seconds that a verb may take
 
 
@@ -63,7 +63,7 @@ class Case:
 
     words: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    """The inputs that it needs."""
+    """Names of the required inputs."""
     ranks: int = 1
     earlier: Callable[[Path], None] = lambda place: None
     """Makes an earlier result, which a kill must not damage."""
@@ -71,7 +71,7 @@ class Case:
 
 @dataclass
 class Tally:
-    """What became of a verb's runs."""
+    """Results of the runs of a verb."""
 
     kills: int = 0
     resumed: int = 0
@@ -144,7 +144,7 @@ CASES = {
 
 
 def write_inputs(place: Path, *, runs: bool = True) -> None:
-    """What the verbs start from; without `runs` for those that need no trained one."""
+    """Writes the inputs of the verbs; `runs=False` skips the training of runs."""
     write_tiny_corpus(place / "features")
     write_tiny_corpus(place / "pixels", pixels=True)
     references = [line.split("\t")[2] for line in (place / "features/train.tsv").read_text().splitlines()[1:]]
@@ -178,7 +178,7 @@ def snapshot(place: Path) -> dict[str, str]:
 def _digest(path: Path) -> str:
     content: Any = path.read_bytes()
     if path.name == ".lock":
-        content = b""  # of which process it was
+        content = b""  # it has the id of the process
     elif path.suffix == ".json":
         content = repr(_timeless(json.loads(content))).encode()
     elif path.suffix == ".pt":
@@ -199,7 +199,7 @@ def _timeless(value: Any) -> Any:
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    """Describe files that are missing, unexpected or different, one phrase each."""
+    """One phrase for each file that is missing, unexpected or different."""
     said = [f"{name} is missing" for name in expected if name not in found]
     said += [f"{name} is left over" for name in found if name not in expected]
     return said + [f"{name} differs" for name in found if name in expected and found[name] != expected[name]]
@@ -209,7 +209,7 @@ def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
 
 
 def _victim(words: tuple[str, ...], cwd: str, place: str, environment: dict[str, str], changes: Any, last: int) -> None:
-    """The verb in a process group of its own, which ends before change number `last` of the file system."""
+    """Runs the verb in its own process group, which is killed before its file system change number `last`."""
     os.setsid()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -232,12 +232,12 @@ def _within(path: Any, folder: str) -> bool:
 
 
 class Victim:
-    """A verb that is running in one process, or one for each rank."""
+    """A running verb, with one process per rank."""
 
     def __init__(self, case: Case, place: Path, last_change: int = 0) -> None:
         self.place, self.said = place, Path(tempfile.mkdtemp(prefix="said-", dir=place.parent))
         counters = [fresh_process.PROCESSES.Value("L", 0, lock=False) for _ in range(case.ranks)]
-        self.changes = counters[0]  # of the first rank, which writes
+        self.changes = counters[0]  # only the first rank writes files
         port = fresh_process.free_port() if case.ranks > 1 else 0
         self.processes = []
         for rank in range(case.ranks):
@@ -251,7 +251,7 @@ class Victim:
         self.pids = [process.pid for process in self.processes]
 
     def wait(self, processor_seconds: float = float("inf")) -> float:
-        """Wait until it ends or has used this much CPU time; return the CPU time used."""
+        """Waits until it ends or has used this much CPU time; returns the CPU time used."""
         until, used = time.monotonic() + LONGEST, 0.0
         while all(process.is_alive() for process in self.processes) and time.monotonic() < until:
             with contextlib.suppress(OSError):
@@ -262,21 +262,21 @@ class Victim:
         return used
 
     def kill(self) -> bool:
-        """Kill the remaining processes of it and its children; return whether there were any."""
+        """Kills the remaining processes and their children; returns whether there were any."""
         self.kill_groups()
         for process in self.processes:
             process.join()
         return any(process.exitcode == -signal.SIGKILL for process in self.processes)
 
     def kill_groups(self) -> None:
-        """The signals alone."""
+        """Sends the signals without waiting."""
         for pid in self.pids:
-            for end in (os.killpg, os.kill):  # a group only once it has made one
+            for end in (os.killpg, os.kill):  # the process group may not exist yet
                 with contextlib.suppress(ProcessLookupError):
                     end(pid, signal.SIGKILL)
 
     def end(self) -> str:
-        """Wait for its end; return "" on success, otherwise its last line."""
+        """Waits for its end; returns "" on success, otherwise its last line."""
         for process in self.processes:
             process.join(LONGEST)
         codes = [process.exitcode for process in self.processes]
@@ -287,7 +287,7 @@ class Victim:
         return f"exit codes {codes}, it says: {lines[-1]}"
 
     def leaves_processes(self) -> bool:
-        """Whether any process of its groups is alive a moment later."""
+        """Whether any process of its groups is still alive after a few seconds."""
         until = time.monotonic() + 5
         while time.monotonic() < until:
             if not any(_group_lives(pid) for pid in self.pids):
@@ -314,7 +314,7 @@ class Usual:
 
 
 class Campaign:
-    """Undisturbed runs, and killed ones to compare with them."""
+    """Compares killed runs with undisturbed ones."""
 
     def __init__(self, place: Path, *, runs: bool = True) -> None:
         self.place, self.inputs = place, place / "inputs"
@@ -324,9 +324,9 @@ class Campaign:
         write_inputs(self.inputs, runs=runs)
 
     def start_from(self, case: Case) -> Path:
-        """A new folder with what the verb needs."""
+        """Makes a new folder with the inputs of the verb."""
         self.number += 1
-        place = self.place / f"run{self.number}" / "here"  # all paths in files are relative, so they are equal
+        place = self.place / f"run{self.number}" / "here"  # paths in files are relative, so they do not differ
         place.mkdir(parents=True)
         for name in case.needs:
             source, target = self.inputs / name, place / name
@@ -336,7 +336,7 @@ class Campaign:
         return place
 
     def undisturbed(self, name: str) -> Usual:
-        """Run a verb without a kill, for comparison."""
+        """Runs a verb without a kill, for comparison."""
         if name not in self.usual:
             place = self.start_from(CASES[name])
             victim = Victim(CASES[name], place)
@@ -348,7 +348,7 @@ class Campaign:
         return self.usual[name]
 
     def run(self, name: str, draw: random.Random, tally: Tally) -> None:
-        """Kill a verb once or twice, run it again, compare."""
+        """Kills a verb once or twice, runs it again and compares."""
         case, usual = CASES[name], self.undisturbed(name)
         place = self.start_from(case)
         before, wrong, points = snapshot(place), [], []
@@ -360,7 +360,7 @@ class Campaign:
             victim.wait(float("inf") if by_change else share * usual.processor_seconds)
             points.append(f"before change {last}" if by_change else f"at {share:.0%} of its time")
             if not victim.kill():
-                continue  # it was done before: no kill
+                continue  # it had finished before the kill
             tally.kills += 1
             wrong += [f"a process lives on, {victim.pids}"] * victim.leaves_processes()
             wrong += list(damage(place, before, usual.after))
@@ -375,7 +375,7 @@ class Campaign:
 
 
 def damage(place: Path, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
-    """Finished results that are neither old nor new right after a kill, and runs that cannot be loaded."""
+    """Yields earlier results that are neither old nor new right after a kill, and runs that cannot be loaded."""
     for name, old in before.items():
         path = place / name
         if not path.is_file():
@@ -401,7 +401,7 @@ def damage(place: Path, before: dict[str, str], after: dict[str, str]) -> Iterat
 
 
 def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
-    """A server that is killed while somebody chooses frames: every choice that it confirmed is there, once."""
+    """Kills a server while frames are being chosen: every confirmed choice must be stored exactly once."""
     place = campaign.start_from(Case((), ("pixels",)))
     words = ("serve", "--annotate", "--corpus=folder", "--root=pixels", "--split=train", "--choices=choices.jsonl",
              "--port=0", "--device=cpu")  # fmt: skip
@@ -422,7 +422,7 @@ def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
                     "frame": spans[at][2],
                     "id": f"ada-{at}",
                 }
-                if round_ == "killed" and at == int(killed_at):  # while a request is under way
+                if round_ == "killed" and at == int(killed_at):  # during a request
                     threading.Timer(0.02 * (killed_at % 1), server.kill_groups).start()
                 answer = client.post("/api/annotate/decision", json=body)
                 if answer.status_code != 200:
@@ -437,9 +437,9 @@ def annotate(campaign: Campaign, draw: random.Random, tally: Tally) -> None:
     kept = [decision.id for decision in read_decisions(place / "choices.jsonl")]
     if kept != [f"ada-{at}" for at in range(number)]:
         wrong.append(f"choices {kept}")
-    if len(lines) > number + 1:  # one may have been sent twice
+    if len(lines) > number + 1:  # one choice may have been sent twice
         wrong.append(f"{len(lines)} lines for {number} choices")
-    # the lock of a server stays, as `.lock` of a run folder does: removing it could unlock the next one's
+    # The lock file remains, like `.lock` in a run folder: deleting it could break the lock of the next server.
     extra = {path.name for path in place.iterdir()} - {"pixels", "choices.jsonl", ".choices.jsonl.server"}
     wrong += [f"{name} is left over" for name in sorted(extra)]
     if wrong:
@@ -463,7 +463,7 @@ def _address(server: Victim) -> str:
 
 
 def campaign(names: list[str], runs: int, seed: int, place: Path) -> dict[str, Tally]:
-    """Run this many cases, going through the verbs in turn."""
+    """Runs this many cases, cycling through the verbs."""
     trained = any(need.startswith("runs/") for name in names if name in CASES for need in CASES[name].needs)
     made = Campaign(place, runs=trained)
     tallies = {name: Tally() for name in names}

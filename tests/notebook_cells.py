@@ -1,6 +1,6 @@
-"""Runs a notebook's cells in this process; no kernel, which would cost more than the notebooks themselves.
+"""Runs the cells of a notebook in this process, without a kernel, which would take longer than the notebooks.
 
-python tests/notebook_cells.py FILE.ipynb ...    run and store the outputs in the file
+python tests/notebook_cells.py FILE.ipynb ...    runs the cells and stores their outputs in the file
 """
 
 import ast
@@ -26,7 +26,7 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def outputs(path: Path) -> list[list[dict[str, Any]]]:
-    """What each code cell of a notebook gives: what it printed, the value of its last line, its figures."""
+    """The outputs of each code cell: printed text, the value of the last line, figures."""
     names: dict[str, Any] = {"__name__": "__main__"}
     return [_run("".join(cell["source"]), names) for cell in read_cells(path) if cell["cell_type"] == "code"]
 

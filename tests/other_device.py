@@ -1,10 +1,10 @@
-"""A test device that computes on the CPU but counts as another device: finds mixed devices on a machine without a GPU.
+"""A test device that computes on the CPU but counts as another device, to find mixed devices without a GPU.
 
-`FakeTensorMode` of torch finds the same mixes but has no values, so it stops at the first `float(...)`, and it has no
-gradients without CUDA. Here every value is real: public functions run whole, read values back as on a GPU, and their
-results can be compared with the CPU's. Tensors on `DEVICE` say that they are on "meta", the one device beside the CPU
-that every build of torch can be asked about. What is refused is what CUDA refuses: an operation on tensors of both
-devices, and `.numpy()` of one on the device. What is not seen: anything inside CUDA's own kernels.
+`FakeTensorMode` of torch finds the same errors, but its tensors have no values, so it stops at the first `float(...)`,
+and it has no gradients without CUDA. Here every value is real: public functions run to the end, read values back as on
+a GPU, and can be compared with the CPU. Tensors on `DEVICE` report the device "meta", the only device besides the CPU
+that every build of torch knows. The same operations fail as with CUDA: those on tensors of both devices, and `.numpy()`
+of a tensor on the device. Errors inside CUDA kernels are not found.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["DEVICE", "OnDevice", "other_device"]
 DEVICE = torch.device("meta")
 ATEN = torch.ops.aten
 MOVES = (ATEN._to_copy.default, ATEN.copy_.default, ATEN._ctc_loss.Tensor, ATEN._ctc_loss_backward.Tensor)
-"""What takes tensors of both: copies, and CTC, whose lengths torch itself brings to the CPU."""
+"""Operations that accept tensors of both devices: copies, and CTC, whose lengths torch moves to the CPU."""
 INDEXED = (ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default, ATEN._index_put_impl_.default)
-"""Indices may be on the CPU where the indexed tensor is on the GPU, not the other way round."""
+"""Operations that accept indices on the CPU for a tensor on the GPU, but not the other way round."""
 
 
 class OnDevice(torch.Tensor):
-    """A tensor of the CPU that says it is on `DEVICE`."""
+    """A CPU tensor that reports `DEVICE` as its device."""
 
     held: torch.Tensor
 
@@ -53,17 +53,17 @@ class OnDevice(torch.Tensor):
         return f"OnDevice({self.held})"
 
     def tolist(self) -> Any:
-        """Convert like any tensor, on any device."""
+        """Converts as on any device."""
         return self.held.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
-        """Refused, as by CUDA."""
+        """Raises an error as with CUDA, unless `force`."""
         if force:
             return self.held.numpy(force=True)
         raise TypeError("can't convert a tensor of another device to numpy. Use Tensor.cpu() first")
 
     def __array__(self, *arguments: Any, **named: Any) -> Any:
-        """Refused, as by CUDA."""
+        """Raises an error as with CUDA."""
         return self.numpy()
 
     @classmethod
@@ -72,13 +72,13 @@ class OnDevice(torch.Tensor):
 
 
 def _dispatch(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
-    """Run an operation on the tensors that are held; its results are where its tensors are."""
+    """Runs an operation on the CPU tensors; results are on `DEVICE` if an argument was."""
     tensors = [value for value in tree_flatten((arguments, named))[0] if isinstance(value, torch.Tensor)]
     there = [value for value in tensors if isinstance(value, OnDevice)]
     here = [value for value in tensors if not isinstance(value, OnDevice)]
     first = arguments[0] if arguments else None
     if there and here and function not in MOVES:
-        wide = [value for value in here if value.dim()]  # a number of the CPU may meet tensors anywhere
+        wide = [value for value in here if value.dim()]  # a CPU scalar may be combined with any device
         indexed = function in INDEXED and isinstance(first, OnDevice)
         into = function._schema.is_mutable and isinstance(first, torch.Tensor) and not isinstance(first, OnDevice)
         if (wide and not indexed) or into:
@@ -96,10 +96,10 @@ def _dispatch(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
     found = function(*plain, **plain_named)
     if not on_device:
         return found
-    if torch.Tag.inplace_view in function.tags:  # `transpose_` and its kin: the outer sizes change as well
+    if torch.Tag.inplace_view in function.tags:  # `transpose_` and similar: the wrapper's sizes change too
         with no_dispatch():
             function(*arguments, **named)
-    known = {id(value.held): value for value in there}  # what was changed in place is the same object again
+    known = {id(value.held): value for value in there}  # a tensor changed in place keeps its wrapper
 
     def wrapped(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -114,7 +114,7 @@ def _shapes(tensors: list[torch.Tensor]) -> list[tuple[int, ...]]:
 
 
 class _Mode(TorchDispatchMode):
-    """Makes `torch.zeros(3, device=DEVICE)` and `.to(DEVICE)` give tensors that hold values."""
+    """Makes `torch.zeros(3, device=DEVICE)` and `.to(DEVICE)` return tensors with values."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         return _dispatch(function, arguments, named or {})
@@ -134,7 +134,7 @@ def _tensor(data: Any, *, device: Any = None, **named: Any) -> torch.Tensor:
 
 @contextlib.contextmanager
 def other_device() -> Iterator[None]:
-    """Within it, tensors and modules can be put on `DEVICE` and computed with."""
-    # two functions of torch that would make true meta tensors, or refuse the name
+    """A context in which tensors and modules can be moved to `DEVICE` and used there."""
+    # without the patches, these functions would make real meta tensors or reject the device
     with patch.object(torch, "autocast", _autocast), patch.object(torch, "tensor", _tensor), _Mode():
         yield

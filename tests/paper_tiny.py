@@ -1,4 +1,4 @@
-"""Tiny runs and corpora for the tests of paper/, and numbers of runs that nobody made."""
+"""Tiny runs and corpora for the tests of paper/, and made-up results of runs."""
 
 import argparse
 import random
@@ -40,17 +40,17 @@ def options_of(tmp_path: Path, corpus: str, *words: str) -> argparse.Namespace:
 
 
 def place_of_features(root: Path) -> Place:
-    """A corpus of features with spans, known as the number signs."""
+    """A place with a corpus of features and spans."""
     return Place(root / "runs", write_corpus(root / "corpus", pixels=False), "one", jobs=1)
 
 
 def writing(options: argparse.Namespace, **knobs: Any) -> Place:
-    """A place whose measurements are written down; nothing is made for it."""
+    """A place whose measurements are stored; makes no corpus or run."""
     return replace(reading(options, **knobs), corpus_id="made up", store=Store(options.results / options.corpus))
 
 
 def reading(options: argparse.Namespace, **knobs: Any) -> Place:
-    """The place of a script that is called with --from-results: neither corpus nor runs are there."""
+    """The place of a script called with --from-results: without corpus and runs."""
     options.store = Store(options.results / options.corpus, reading=True)
     return settings.place_of(options, **knobs)
 
@@ -64,13 +64,15 @@ def made_up(
     knobs: Mapping[str, Any] | None = None,
     **columns: Any,
 ) -> Place:
-    """Numbers of each of these runs with each seed, and the place that reads them.
+    """Stores made-up results of these runs for every seed; returns the place that reads them.
 
     Args:
+        options: parsed arguments of the script.
+        jobs: the runs.
         first: the first seed.
         measured: name, arguments and value of a measurement that every run has.
         knobs: settings of the synthetic corpus.
-        columns: that are the same in every row.
+        columns: columns with the same value in every row.
     """
     place = writing(options, **knobs or {})
     store = place.store
@@ -98,7 +100,7 @@ def made_up(
 
 
 def settings_columns() -> list[str]:
-    """The columns that hold a number with a fraction."""
+    """The columns with floating-point numbers."""
     from paper.store import COLUMNS, WHOLE
     from paper.store import WORDS as TEXTS
 

@@ -1,4 +1,4 @@
-"""A tiny run that was trained on key points as `signcl pose` makes them."""
+"""A tiny run trained on key points like those of `signcl pose`."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ EXTRACTOR = Extractor("mediapipe-holistic", "0.10.21", dict(Holistic.SETTINGS), 
 
 
 def some_points(frames: int = 12, seed: int = 0) -> np.ndarray:
-    """A body with face and hands that drifts over a picture of 64 x 48. [T, 543, 4]"""
+    """A body with face and hands that moves across a 64 x 48 picture. [T, 543, 4]"""
     random = np.random.default_rng(seed)
     points = np.ones((frames, 543, 4), np.float32)
     points[..., :2] = random.uniform(10, 40, (1, 543, 2)) + np.arange(frames)[:, None, None]
@@ -24,7 +24,7 @@ def some_points(frames: int = 12, seed: int = 0) -> np.ndarray:
 
 
 def make_pose_run(place: Path, extractor: Extractor = EXTRACTOR, fps: float = 25.0) -> Path:
-    """Train it; its corpus is `place/poses`, its extractor stands in the card."""
+    """Trains the run on `place/poses` and returns its folder; its card names the extractor."""
     poses = place / "poses"
     poses.mkdir(parents=True)
     (poses / "pose.json").write_text(json.dumps({"extractor": extractor.described(), "fps": None}))

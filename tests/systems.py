@@ -1,6 +1,6 @@
-"""The table of systems that tests/test_systems.py and tests/test_compile.py go through, and their tiny corpus.
+"""The table of systems for tests/test_systems.py and tests/test_compile.py, and their tiny corpus.
 
-`CASES` has every system of the package: in the forms listed here, or else as its defaults make it.
+`CASES` has every system of the package: in the forms listed here, otherwise with its defaults.
 """
 
 from dataclasses import dataclass, field
@@ -26,15 +26,15 @@ I3D = {"i3d": {"window": 4, "stride": 2, "width_factor": 1 / 16, "norm_momentum"
 
 @dataclass(frozen=True)
 class Case:
-    """One system in the stage that trains it, at the smallest size."""
+    """One system in its stage, at the smallest size."""
 
     name: str
     model: dict = field(default_factory=dict)
     """Recipe values in addition to `SMALL`."""
     weights: dict = field(default_factory=dict)
-    """Loss terms in addition to signcl; empty: the system's own terms."""
+    """Loss terms in addition to signcl; empty for the default terms of the system."""
     visual: str = "feature_mlp"
-    """feature_mlp reads the corpus of features; any other the corpus of frames."""
+    """`feature_mlp` reads the corpus of features, other frame encoders the corpus of frames."""
     loss: dict = field(default_factory=dict)
     label: str = ""
     corpus: dict = field(default_factory=dict)
@@ -124,7 +124,7 @@ ATTACHED = {
     if "signcl" in system_class(case.name).terms
 }
 CONTRASTED = pytest.mark.parametrize("case", [*reversed(ATTACHED.values())], ids=str)
-"""One of every system, frame encoder and tap. In clips of one sign nothing is to be kept apart."""
+"""One case per system, frame encoder and tap, without systems for single signs, which have no SignCL term."""
 
 
 def write_corpus(root: Path, *, pixels: bool) -> Path:
@@ -201,12 +201,12 @@ def make(kind: type[System], visual: torch.nn.Module, *, num_glosses: int | None
 
 
 def terms_on(outputs, batch: Batch, recipe: Recipe, gather=None) -> dict[str, torch.Tensor]:
-    """The terms of a recipe on what a model made of a batch, unweighted."""
+    """The unweighted terms of a recipe for the outputs of a model."""
     return compute_terms(outputs, batch, recipe.terms, TermContext(recipe.loss, 0, gather))
 
 
 def losses(model: System, batch: Batch, recipe: Recipe) -> dict[str, torch.Tensor]:
-    """The terms of a recipe on a batch, unweighted."""
+    """The unweighted terms of a recipe for a batch."""
     return compute_terms(model(batch), batch, recipe.terms, TermContext(recipe.loss, model.tokenizer.pad_id))
 
 
@@ -218,7 +218,7 @@ def built(recipe: Recipe) -> tuple[torch.nn.Module, Material]:
 
 
 def batch_of(material: Material, recipe: Recipe, indices: list[int]) -> Batch:
-    """Training clips read as in dev, without random augmentation."""
+    """A batch of training clips, read without random augmentation."""
     made = {"glosses": material.glosses, "targets": material.targets, "dim": material.feature_dim}
     data = ClipDataset(material.train.samples, material.tokenizer, recipe.reading, training=False, **made)
     loaded = data[indices]

@@ -332,7 +332,7 @@ def test_meine_dgs_reads_transcripts_of_elan(tmp_path):
     document.to_file(str(tmp_path / "1583882.eaf"))
     for camera in ("1a1", "1b1"):
         clip(tmp_path / f"1583882_{camera}.mp4", 60, fps=50)
-    with pytest.raises(ValueError, match=r"needs a split\*\.json .*, there is none"):
+    with pytest.raises(ValueError, match=r"needs one split\*\.json .*, found none"):
         load_samples("meine_dgs", tmp_path, "train")
     write(tmp_path / "split.json", json.dumps({"train": ["1583882"], "dev": ["9"], "test": ["8"]}))
     first, second = load_samples("meine_dgs", tmp_path, "train")

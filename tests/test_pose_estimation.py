@@ -372,7 +372,7 @@ def test_a_run_knows_the_extractor_layout_and_rate_of_its_key_points(replay, tmp
     with pytest.raises(ValueError, match=r"two/a.pose: key points of another extractor .* \(replay 2 against replay 1"):
         check_kind(kind, [other])
     assert folder_extractor(tmp_path) is None
-    with pytest.raises(ValueError, match="does not say which extractor"):
+    with pytest.raises(ValueError, match="does not name the extractor"):
         PoseKind.read({"layout": "mediapipe", "extractor": {"estimator": 3}, "fps": None}, "card.json")
 
 

@@ -435,7 +435,7 @@ def test_a_tokenizer_of_a_language_model_is_read_kept_and_the_same_again(tmp_pat
     assert padded.pad_id == len(WORDS) + 2 == padded.vocab_size - 1
     (tmp_path / "bare").mkdir()
     lm_of("gpt2").save_pretrained(tmp_path / "bare")
-    with pytest.raises(ValueError, match=r"text.tokenizer: .*bare has no tokenizer .*save the language model's own"):
+    with pytest.raises(ValueError, match=r"text.tokenizer: .*bare has no tokenizer .*save the tokenizer of the"):
         build_tokenizer(f"pretrained:{tmp_path}/bare", [])
 
 

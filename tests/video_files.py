@@ -1,4 +1,4 @@
-"""Small video files of the kinds that people have, made with PyAV for tests."""
+"""Small video files of common kinds, made with PyAV for tests."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,18 +9,18 @@ import numpy as np
 
 QUADRANTS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 GREY_STEP = 9
-"""Frame t of `greys` has the value 10 + 9 t, so that a frame tells its number through any codec."""
+"""Frame t of `greys` has the value 10 + 9 t, so its number can be read after any codec."""
 
 
 def greys(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Frames whose brightness says their number. [T, H, W, 3]"""
+    """Frames whose brightness encodes their number. [T, H, W, 3]"""
     values = 10 + GREY_STEP * np.arange(count, dtype=np.int64)
     assert values[-1] < 250
     return np.broadcast_to(values[:, None, None, None], (count, height, width, 3)).astype(np.uint8)
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    """Which frames of `greys` these are."""
+    """The numbers of these frames of `greys`."""
     return [round((float(value) - 10) / GREY_STEP) for value in frames.mean(axis=(1, 2, 3))]
 
 
@@ -60,14 +60,14 @@ def make_video(
     moved: int = 0,
     prepare: Any = None,
 ) -> Path:
-    """Encode frames.
+    """Encodes frames as a video file.
 
     Args:
-        stamps: time of each frame in `unit`; None: evenly by the rate.
-        turn: degrees, mirror across, mirror down, as the display matrix says it.
-        sound: seconds of silence beside the video.
-        moved: added to the stamps of all packets, in frames: negative ones are hidden by an edit list of mp4.
-        prepare: is given the stream before the first frame.
+        stamps: time of each frame in `unit`; None for evenly spaced frames.
+        turn: degrees, horizontal flip, vertical flip, for the display matrix.
+        sound: length of a silent audio track in seconds.
+        moved: number of frames by which all time stamps are shifted; mp4 hides negative ones with an edit list.
+        prepare: called with the stream before the first frame.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=container, options=file_options or {}) as file:
@@ -104,7 +104,7 @@ def make_video(
 
 
 def break_packets(path: Path, numbers: list[int]) -> None:
-    """Overwrite the pictures of some packets of an mp4, so that the decoder refuses them."""
+    """Overwrites the data of some packets of an mp4, so that the decoder rejects them."""
     with av.open(str(path)) as file:
         entries = list(file.streams.video[0].index_entries)
     data = bytearray(path.read_bytes())

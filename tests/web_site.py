@@ -1,4 +1,4 @@
-"""What the tests of the pages share: a tiny corpus with its run, and a real server process."""
+"""Shared by the tests of the pages: a tiny corpus with a run, and a real server process."""
 
 import fcntl
 import shutil
@@ -27,7 +27,7 @@ TINY = (
 
 
 def make_site(place: Path) -> None:
-    """A corpus of a few clips and a finetuned run on it; one of several processes makes it, the others wait."""
+    """Makes a small corpus and a finetuned run on it. If several processes call this, one makes them."""
     fresh_process.ready()
     place.mkdir(exist_ok=True)
     corpus, run, recipe = place / "corpus", place / "run", RECIPES / "synthetic/finetune-signcl.yaml"
@@ -39,7 +39,7 @@ def make_site(place: Path) -> None:
 
 
 class Server:
-    """`signcl serve` as its own process; `address` once it answers, `said` everything it printed for people."""
+    """`signcl serve` in its own process. The constructor waits until it answers; `said` has the lines of its stderr."""
 
     def __init__(self, *words: object, port: int = 0, own_workers: bool = False) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="server"))
@@ -65,7 +65,7 @@ class Server:
         return self._read("stderr").splitlines(keepends=True)
 
     def says(self, *parts: str, seconds: float = 30) -> bool:
-        """Whether a line with all these parts comes on stderr in time."""
+        """Waits for a line with all these parts on stderr; returns whether it came in time."""
         until = time.monotonic() + seconds
         while not any(all(part in line for part in parts) for line in self.said):
             if time.monotonic() > until:
@@ -74,7 +74,7 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """Kill it at once, like a power cut."""
+        """Kills it immediately, like a power cut."""
         self.process.kill()
         self.process.join()
 
@@ -86,7 +86,7 @@ class Server:
 
 
 def find_chromium() -> str | None:
-    """A browser that is installed; none is ever downloaded. A shell without windows takes a third of the time."""
+    """The path of an installed browser, or None. A headless shell comes first: it takes a third of the time."""
     names = ("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser")
     names += ("google-chrome", "google-chrome-stable")
     return next((found for name in names if (found := shutil.which(name))), None)

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: mutated files for every reader, until the time is up or the cases are done."""
+"""`python -m tests.fuzz`: tries mutated files with every reader, until the time is up or all cases are done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from .campaign import new_campaign
 from .readers import READERS
 
-BLOCK, SLOW_BLOCK = 50, 10  # cases of a reader in a row; the worker then has its modules and files at hand
+BLOCK, SLOW_BLOCK = 50, 10  # consecutive cases per reader, so that modules and files of the worker are cached
 
 
 def _cases(options: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
@@ -34,7 +34,7 @@ def _cases(options: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
 
 
 def main() -> int:
-    """Exit code 1 where there was a fault."""
+    """Runs the campaign and prints a table; returns exit code 1 if there was a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--cases", type=int, help="of each reader; default as many as the time allows")

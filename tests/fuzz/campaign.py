@@ -19,9 +19,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HANG = 10.0
-"""Seconds of the processor until a case is ended; over 5 it is a fault, which the worker says itself where it can."""
+"""CPU seconds after which a case is killed. More than 5 is a fault, which the worker usually reports."""
 STUCK = 120.0
-"""Wall-clock limit in seconds, for cases that wait without working. A busy machine must not look like a fault."""
+"""Wall-clock limit in seconds, for cases that wait without using the CPU; high, so that a busy machine is no fault."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Fault:
 
 @dataclass
 class Campaign:
-    """The cases of a run, and what became of them.
+    """Runs cases and counts their outcomes.
 
     Args:
-        work: an empty folder; what is kept of faults goes to `keep`.
+        work: an empty folder for temporary files.
+        keep: folder for the files of faults.
     """
 
     work: Path
@@ -56,7 +57,7 @@ class Campaign:
     """Output of the worker that has not been read yet."""
 
     def run(self, cases: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, str]]:
-        """Try (reader, seed, case) one after the other; yields what became of each, and what was said."""
+        """Tries each (reader, seed, case); yields its outcome (`read`, `refused` or `fault`) and the message."""
         try:
             for reader, seed, case in cases:
                 outcome, said = self._one(reader, seed, case)
@@ -69,7 +70,7 @@ class Campaign:
 
     def _one(self, reader: str, seed: int, case: int) -> tuple[str, str]:
         if self.worker is None:
-            # unbuffered, since `select` checks the pipe, not a buffer
+            # unbuffered, because `select` checks the pipe, not a buffer
             command = [sys.executable, "-m", f"{__package__}.worker", str(self.work)]
             paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
             env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -79,7 +80,7 @@ class Campaign:
             if self._line(None) != "ready":
                 raise RuntimeError("the worker does not start; run `python -m tests.fuzz.worker /tmp/x` to see why")
         self.worker.stdin.write(f"{reader} {seed} {case}\n".encode())
-        if self._line(None) is None:  # the file: making valid ones may take long, and is no case
+        if self._line(None) is None:  # no time limit: the worker may have to make the valid files first
             raise RuntimeError(f"the valid files of {reader} cannot be made or read")
         line = self._line(self._processor())
         if line is not None:
@@ -91,7 +92,11 @@ class Campaign:
         return "fault", "hangs" if code is None else f"crash: the process ended with {code}"
 
     def _line(self, since: float | None) -> str | None:
-        """The next line of the worker; None if it has ended, or has worked for too long since the last line."""
+        """The next line of the worker; None if it has ended or exceeded the time limit.
+
+        Args:
+            since: CPU seconds of the worker at the start of the case; None for no limit.
+        """
         started = time.monotonic()
         while b"\n" not in self.waiting:
             if select.select([self.worker.stdout], [], [], 0.2)[0]:

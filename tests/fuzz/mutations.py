@@ -1,4 +1,4 @@
-"""Changes to the bytes of a file, drawn from a seeded generator: blind ones for any file, and such as know its form."""
+"""Seeded random changes to the bytes of a file: blind changes for any file, and changes that know its format."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ Draw = random.Random
 
 
 def mutate(draw: Draw, content: bytes, form: str) -> tuple[bytes, bool]:
-    """Change the bytes in one to three ways; also return whether all of them were blind, for a checksum to detect."""
+    """Changes the bytes in one to three ways; also returns whether all were blind, which a checksum must notice."""
     changed, blind = content, True
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         makers = FORMS[form]
@@ -92,7 +92,7 @@ def mutate(draw: Draw, content: bytes, form: str) -> tuple[bytes, bool]:
             try:
                 changed, blind = draw.choice(makers)(draw, changed), False
                 continue
-            except Exception:  # the changed content no longer has this form
+            except Exception:  # the changed content no longer has this format
                 pass
         changed = draw.choice(BLIND)(draw, changed)
     return changed, blind
@@ -102,7 +102,7 @@ def mutate(draw: Draw, content: bytes, form: str) -> tuple[bytes, bool]:
 
 
 def _place(draw: Draw, content: bytes) -> int:
-    """Pick a position, often near the start or end of the file, where its structure is."""
+    """Draws a position, often near the start or end of the file, where structure is."""
     size = len(content)
     if size > 200 and draw.random() < 0.5:
         return draw.choice((draw.randrange(100), size - 1 - draw.randrange(100)))
@@ -229,7 +229,7 @@ def _cells(draw: Draw, text: str) -> str:
 
 
 def _nested(draw: Draw, text: str) -> str:
-    """Many levels where a value stands, in the brackets of YAML and JSON and the tags of XML."""
+    """Inserts many nesting levels at a value: brackets of YAML and JSON, or tags of XML."""
     at, depth = draw.choice([m.start() for m in re.finditer(r"\w+", text)]), draw.choice((20, 200, 100_000))
     left, right = draw.choice((("[", "]"), ('{"a":', "}"), ("<A>", "</A>"), ("- ", ""), ("(", ")")))
     return text[:at] + left * depth + draw.choice((right * depth, "")) + text[at:]
@@ -294,7 +294,7 @@ def _xml(draw: Draw, text: str) -> str:
     one, other = draw.choice(values), draw.choice(values)
     if how == 4:
         return text[: one.start()] + text[one.end() :]
-    if how == 5:  # references that lead elsewhere, or in a circle
+    if how == 5:  # references to other elements, possibly circular
         return text[: one.start(2)] + other[2] + text[one.end(2) :]
     return text[: one.start(2)] + draw.choice(NUMBERS + WORDS) + text[one.end(2) :]
 
@@ -303,7 +303,7 @@ def _xml(draw: Draw, text: str) -> str:
 
 
 def _zip(draw: Draw, content: bytes) -> bytes:
-    """A member changed, and the archive right around it."""
+    """Changes one member of a valid archive."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(info, archive.read(info)) for info in archive.infolist()]
     chosen = draw.randrange(len(members))
@@ -328,14 +328,14 @@ def _gzip(draw: Draw, content: bytes) -> bytes:
 
 
 def _safetensors(draw: Draw, content: bytes) -> bytes:
-    """The JSON head changed, its length right."""
+    """Changes the JSON header; its length field stays correct."""
     size = int.from_bytes(content[:8], "little")
     head = _json(draw, content[8 : 8 + size])
     return len(head).to_bytes(8, "little") + head + content[8 + size :]
 
 
 def _npy(draw: Draw, content: bytes) -> bytes:
-    """The head of an array changed: its type, shape and order."""
+    """Changes the header of an array: type or shape."""
     size = int.from_bytes(content[8:10], "little")
     head = content[10 : 10 + size].decode("latin1")
     shape = draw.choice(

@@ -1,4 +1,4 @@
-"""Every reader of the package with a small valid file of its kind, made here; which files are changed, and how."""
+"""All readers of the package: how to make a small valid file for each, and which files to mutate how."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Reader:
     read: Callable[[Path], Any]
     """Reads them from the folder; the result is searched for NaN."""
     files: dict[str, str]
-    """What is changed, one file a case: name or pattern -> form of `mutations.FORMS`."""
+    """Files to change, one per case: name or pattern -> key of `mutations.FORMS`."""
     exact: tuple[str, ...] = ()
     """Files with a checksum: after a blind change, they must be refused or read unchanged."""
     finite: bool = True
-    """Whether NaN is a fault; in the weights and values of a checkpoint it is not."""
+    """Whether NaN is a fault; False for values of a checkpoint."""
     slow: bool = False
     """Takes more than 0.1 s per case."""
 
@@ -71,7 +71,7 @@ def _clip(path: Path) -> Any:
     probe(path), clip_rate(path), remarks(path)
     few = read_frames(path, size=8, max_frames=3, fps=10 if path.is_file() else None, note=said.append, strict=False)
     assert few.shape[1:] == (8, 8, 3), few.shape
-    count_clip_frames(path)  # by the header, which may be wrong: those who read frames count them
+    count_clip_frames(path)  # from the header, which may be wrong; code that reads frames counts them
     return [frames, few, *said]
 
 
@@ -107,7 +107,7 @@ def _pack(form: str) -> Reader:
         found = []
         for sample in load_samples("folder", folder, "train"):
             found.append((sample.name, sample.text, sample.spans, read_frames(sample.clip)))
-            if form == "uint8":  # of which training reads some frames, and `corpus check` the whole
+            if form == "uint8":  # training reads only some frames; `corpus check` verifies the complete shard
                 check_shard(sample.clip)
         return found
 
@@ -448,7 +448,7 @@ def _make_run(folder: Path) -> None:
 
 
 def _same_run(folder: Path) -> None:
-    """The run of the reader `run`, where that is made: training takes longer than a hundred cases."""
+    """Copies the run of the reader `run` if it exists, because training takes longer than a hundred cases."""
     made = folder.parent / "run"
     if made.is_dir():
         shutil.copytree(made, folder, dirs_exist_ok=True)
@@ -492,7 +492,7 @@ READERS: dict[str, Reader] = {
         _samples("phoenix14t"),
         {"phoenix14t.pami0.train": "gzip"},
         exact=("phoenix14t.pami0.train",),
-        finite=False,  # the features in it are looked through when a clip is read
+        finite=False,  # features are checked later, when a clip is read
     ),
     "phoenix-states": Reader(_states, _read_states, {"train.tsv": "table", "unit2gloss.json": "json"}),
     "csl-news": Reader(_news, _samples("csl_news"), {"*.json": "json"}),

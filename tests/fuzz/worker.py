@@ -1,11 +1,11 @@
-"""A process that tries cases: a line `READER SEED CASE` in, JSON out. It may die or hang; `campaign` sees to it.
+"""A process that tries cases: reads lines `READER SEED CASE`, writes JSON. `campaign` handles crashes and hangs.
 
-A case is a fault when the reader
+A case is a fault if the reader
 
-- raises what the command line would show as a traceback, or a message that does not name the file or fills pages;
-- takes over 5 seconds of the processor or over 1 GB of memory;
+- raises an error that the command line would show as a traceback, or whose message is too long or lacks the file name;
+- takes more than 5 CPU seconds or 1 GB of memory;
 - returns NaN or infinity;
-- returns something else than before, without a word, from a file under a checksum (`Reader.exact`).
+- returns a different result, without a message, from a file with a checksum (`Reader.exact`).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from .readers import READERS, Reader
 SECONDS = 5.0
 MEMORY = 1 << 30
 LONGEST = 1500
-"""Characters of a message."""
+"""Longest accepted message, in characters."""
 
 
 def prepare(reader: str, seed: int, case: int, work: Path) -> tuple[Path, Path, bool]:
-    """The folder of a case with one file changed, that file, and whether a checksum must tell."""
+    """Makes the folder of a case with one changed file; returns it, the file, and whether a checksum must notice."""
     chosen = READERS[reader]
     seeds = valid(reader, work)
     draw = random.Random(f"{reader} {seed} {case}")
@@ -58,7 +58,7 @@ def prepare(reader: str, seed: int, case: int, work: Path) -> tuple[Path, Path, 
 
 
 def valid(reader: str, work: Path) -> Path:
-    """The folder with the valid files of a reader, made once."""
+    """The folder with the valid files of a reader; made by the first call."""
     seeds = work / "valid" / reader
     if not seeds.is_dir():
         making = work / "valid" / f".{reader}"
@@ -83,10 +83,13 @@ def _names(reader: Reader, seeds: Path) -> set[str]:
 
 
 def judge(reader: str, folder: Path, file: Path, before: str | None) -> tuple[str, str]:
-    """What became of a case: `read`, `refused` or `fault`, and what is said of it.
+    """The outcome of a case, `read`, `refused` or `fault`, and the message.
 
     Args:
-        before: digest of what the valid files give, where the result may not differ from it without a word.
+        reader: name of the reader.
+        folder: the folder of the case.
+        file: the changed file.
+        before: digest of the result for the valid files, if a different result needs a message; else None.
     """
     said = io.StringIO()
     started = time.process_time()
@@ -94,7 +97,7 @@ def judge(reader: str, folder: Path, file: Path, before: str | None) -> tuple[st
         with contextlib.redirect_stderr(said), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             found = READERS[reader].read(folder)
-    except BaseException as error:  # whatever it is, it is looked at
+    except BaseException as error:  # `_refusal` judges every kind
         outcome = _refusal(error, folder, file)
     else:
         outcome = "read", ""
@@ -134,7 +137,7 @@ def parts(value: Any) -> Any:
 
 
 def not_finite(value: Any, depth: int = 0) -> str:
-    """What of a value is NaN or infinite; empty where nothing is."""
+    """Describes the first NaN or infinity in a value; empty if there is none."""
     value = parts(value)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f":
         return "" if np.isfinite(value).all() else f"an array {list(value.shape)} with {value[~np.isfinite(value)][:1]}"
@@ -145,7 +148,7 @@ def not_finite(value: Any, depth: int = 0) -> str:
 
 
 def digest(value: Any) -> str:
-    """The same for equal values."""
+    """A hash that is the same for equal values."""
     mark = hashlib.sha256()
 
     def walk(value: Any) -> None:
@@ -177,7 +180,7 @@ def _memory(key: str) -> int:
 
 @contextlib.contextmanager
 def limited(base: int | None = None) -> Iterator[None]:
-    """`MEMORY` more than the process has now, or than `base`, and not a byte beyond it."""
+    """Limits the address space to `MEMORY` bytes more than now, or more than `base`."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, ((base or _memory("VmSize")) + MEMORY, before[1]))
     try:
@@ -187,11 +190,11 @@ def limited(base: int | None = None) -> Iterator[None]:
 
 
 def main(work: Path) -> None:
-    """Answer lines until there are no more."""
+    """Answers requests on stdin until it is closed."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
-    os.dup2(quiet, 2)  # decoders write there
+    os.dup2(quiet, 2)  # decoders write to stderr
     import torch
 
     from signcl.cli import main as _  # noqa: F401

@@ -1,7 +1,7 @@
-"""What only a GPU shows: the same numbers as on the CPU, half precision, resumption, the loader, memory, two GPUs.
+"""Tests that need a GPU: results equal to the CPU's, half precision, resumption, the loader, memory, two GPUs.
 
 pytest -m gpu tests/gpu                             # on a machine with a GPU; skipped without one
-SIGNCL_GPU_TESTS_ON=cpu pytest -m gpu tests/gpu     # a dry run of the tests themselves, as tests/test_devices.py has it
+SIGNCL_GPU_TESTS_ON=cpu pytest -m gpu tests/gpu     # a dry run on the CPU, as in tests/test_devices.py
 """
 
 import os
@@ -43,7 +43,7 @@ SIGNCL = [
 
 @pytest.fixture(autouse=True)
 def exact_products():
-    """TF32 is off, whatever a test before has chosen."""
+    """Turns TF32 off, whatever earlier tests have set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     yield
@@ -78,7 +78,7 @@ def test_density_is_that_of_the_cpu(dtype, distance):
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(3000, generator=generator) ** 2 * 40).long()
     rows = torch.randn(3000, 64, generator=generator) + 2 * torch.randn(40, 64, generator=generator)[labels]
-    rows[7:40] = rows[7]  # copies: the path for equal rows
+    rows[7:40] = rows[7]  # copies, to test the code path for equal rows
     rows = rows.to(dtype)
     expected = sign_density_ratio(rows, labels, distance=distance)
     for block in (None, 512):
@@ -116,7 +116,7 @@ def test_a_step_of_every_system_is_that_of_the_cpu(case, corpora, tmp_path):
     found = []
     for place in ("cpu", ON):
         model, material = built(recipe)
-        model.to(place).eval()  # nothing is drawn
+        model.to(place).eval()  # no dropout
         batch = batch_of(material, recipe, [0, 1, 2]).to(place)
         terms = losses(model, batch, recipe)
         sum(terms.values()).backward()
@@ -125,7 +125,7 @@ def test_a_step_of_every_system_is_that_of_the_cpu(case, corpora, tmp_path):
         found.append((torch.stack([v.detach().cpu() for v in terms.values()]), gradient, said))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-2, atol=1e-3)
-    assert found[0][2] is None or len(found[1][2]) == len(found[0][2])  # near ties may be said otherwise
+    assert found[0][2] is None or len(found[1][2]) == len(found[0][2])  # answers may differ after near ties
 
 
 def test_alignment_and_augmentation_are_those_of_the_cpu():
@@ -141,7 +141,7 @@ def test_alignment_and_augmentation_are_those_of_the_cpu():
         augment(frames.to(place), clips.to(place), 2, torch.Generator().manual_seed(3), settings).cpu().int()
         for place in (ON, "cpu")
     )
-    assert ((there - here).abs() <= 1).float().mean() > 0.99  # rounding of positions at edges
+    assert ((there - here).abs() <= 1).float().mean() > 0.99  # positions at edges may be rounded differently
 
 
 # -- training ----------------------------------------------------------------------------------------------------------

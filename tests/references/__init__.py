@@ -1,8 +1,8 @@
-"""Outputs of official code on random weights, and those weights, which are regenerated from their names.
+"""Reference outputs of official code with random weights; the weights are regenerated from their names.
 
-A reference file holds inputs and outputs; its metadata says which code made them (repository, commit, what was run) and
-lists the names and shapes of the weights. Weights are drawn by numpy's frozen generator, seeded by their name, so that
-the file stays small and the official layout is kept at its published widths.
+A reference file has inputs and outputs. Its metadata names the code that made them (repository, commit, what was run)
+and the names and shapes of the weights. Weights are drawn by numpy's legacy generator, whose results never change,
+seeded with their name. This keeps files small, even with the official layout at its published widths.
 """
 
 import json
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The values of one tensor: near 1 for scales of norms, small otherwise; counters are 0."""
+    """Draws the values of one tensor: near 1 for scales of norms, small otherwise; counters are 0."""
     random = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.long)
@@ -41,13 +41,13 @@ class Reference:
             self.about = file.metadata()
             self.tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         self.shapes = json.loads(self.about.get("weights", "{}"))
-        """Name of a weight -> its shape, or the name of the weight that it shares its values with."""
+        """Name of a weight -> its shape, or the name of another weight with the same values."""
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.tensors[name]
 
     def weights(self, prefix: str = "") -> dict[str, torch.Tensor]:
-        """The official state dict that the outputs belong to; `prefix` picks one of several and is taken off."""
+        """The official state dict of the outputs; `prefix` selects one of several models and is removed from names."""
         return {name.removeprefix(prefix): self._weight(name) for name in self.shapes if name.startswith(prefix)}
 
     def _weight(self, name: str) -> torch.Tensor:

@@ -2,22 +2,20 @@
 
 Reads the transcripts as ELAN files, or the translation protocols of Saunders et al.:
 
-    eaf         TRANSCRIPT.eaf anywhere below ROOT: the tiers Deutsche_Übersetzung_A, Translation_into_English_A,
-                Lexem_Gebärde_r_A, Lexem_Gebärde_l_A and the same of B, milliseconds
-                split*.json {"train": [TRANSCRIPT, ...], "dev": ..., "test": ...}: which transcript is in which split
-    protocol    mDGS_Protocol_Train.csv, _Dev, _Test: filename|camera|ger_text|gloss|start_time|stop_time, frames;
-                gloss is GLOSS/start/stop, frames of the sentence; the text is in small letters without umlauts
+    eaf         TRANSCRIPT.eaf anywhere below ROOT: tiers Deutsche_Übersetzung_A, Translation_into_English_A,
+                Lexem_Gebärde_r_A, Lexem_Gebärde_l_A, and the same tiers for B; times in milliseconds
+                split*.json {"train": [TRANSCRIPT, ...], "dev": ..., "test": ...}: the transcripts of each split
+    protocol    mDGS_Protocol_Train.csv, _Dev, _Test: filename|camera|ger_text|gloss|start_time|stop_time, in frames;
+                gloss is GLOSS/start/stop, in frames from the start of the sentence; lower-case text without umlauts
     videos      TRANSCRIPT_1a1.mp4 shows A, TRANSCRIPT_1b1.mp4 shows B; anywhere below ROOT
 
-A sentence is a segment of the video of its signer, its glosses are spans of it. Of a sign with both hands the corpus
-annotates one hand; the signs of both tiers are taken in order of time. The corpus publishes no splits of its own; those
-of sign-language-processing/datasets (splits/split.3.0.0-uzh-document.json) can be put beside the transcripts. The SRT
-files (TRANSCRIPT_de.srt) hold the speech of both signers in a form that no document at hand describes, so they are not
-read.
+A sentence is a segment of its signer's video, and its glosses are spans in the segment. The corpus annotates a
+two-handed sign on one hand only; signs of both tiers are merged in order of time. The corpus publishes no splits; those
+of sign-language-processing/datasets (splits/split.3.0.0-uzh-document.json) can be placed next to the transcripts. The
+SRT files (TRANSCRIPT_de.srt) are not read: they mix both signers in a format for which we found no documentation.
 
 Source: sign-language-processing/datasets, dgs_corpus (tiers, splits, 50 fps); the repository
-BenSaunders27/meineDGS-Translation-Protocols (CSV); names of the videos by the download pages, as third parties quote
-them.
+BenSaunders27/meineDGS-Translation-Protocols (CSV); video names from the download pages, as quoted by third parties.
 """
 
 from __future__ import annotations
@@ -57,19 +55,19 @@ def samples(
     on_error: OnError = stop,
     on_missing: OnMissing = told,
 ) -> list[Sample]:
-    """The sentences of one split; those without a video are left out, counted and said.
+    """Reads the sentences of one split. Sentences without a video are left out; their number is reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        labels: `eaf`, `protocol`, or `auto`: the protocol where it is there.
-        language: `german` or, of ELAN files, `english`: a sentence that has none is no sentence.
-        on_error: called with each broken row or transcript; by default the first one stops.
-        on_missing: called with the sentences without a video.
+        labels: `eaf`, `protocol`, or `auto`: the protocol if it exists, otherwise ELAN files.
+        language: `german`, or `english` with ELAN files. Sentences without text in this language are left out.
+        on_error: called with each broken row or transcript; by default the first error is raised.
+        on_missing: called with the names of sentences without a video.
 
     Raises:
-        ValueError: an unknown split, kind of labels or language, labels or splits missing, no video at all, a broken
-            row or transcript, pympi not installed.
+        ValueError: the split, `labels` or `language` is unknown, labels or splits are missing, no video is found, a
+            row or transcript is broken, or pympi is not installed.
     """
     check_split("meine_dgs", root, split)
     if labels not in ("auto", "eaf", "protocol"):
@@ -107,12 +105,12 @@ def samples(
 
 
 def _split_file(root: Path, split: str) -> tuple[Path, list[str]]:
-    """The file that deals transcripts to splits, and those of one."""
+    """The split*.json file, and the transcripts that it lists for a split."""
     files = sorted(root.glob("split*.json")) or sorted(root.glob("*/split*.json"))
     if len(files) != 1:
-        what = f"there are {', '.join(path.name for path in files)}; leave one" if files else "there is none"
+        what = f"found {', '.join(path.name for path in files)}; keep one" if files else "found none"
         raise ValueError(
-            f"{root}: meine_dgs needs a split*.json that says which transcript is in which split, {what} (that of "
+            f"{root}: meine_dgs needs one split*.json with the transcripts of each split, {what} (that of "
             f"sign-language-processing/datasets, or your own)"
         )
     needed = 'it needs {"train": [TRANSCRIPT, ...], "dev": ..., "test": ...}'
@@ -133,7 +131,7 @@ def _read_protocol(
         start, end = whole_number(cells["start_time"]), whole_number(cells["stop_time"])
         try:
             if match is None or match["camera"] != cells["camera"]:
-                raise ValueError(f"filename {name!r} needs TRANSCRIPT, camera A or B, - and a number")
+                raise ValueError(f"filename {name!r} must be TRANSCRIPT, camera A or B, '-' and a number")
             if name in seen:
                 raise ValueError(f"{name} comes twice")
             if not has_words(cells["ger_text"]):
@@ -168,7 +166,7 @@ def _read_protocol(
 
 
 def _signs(text: str, name: str) -> list[Span]:
-    """`STIMMT/20/29 FRUHER/45/65`: glosses with their frames in the sentence."""
+    """Parses glosses with their frames in the sentence, such as `STIMMT/20/29 FRUHER/45/65`."""
     found = []
     for entry in text.split():
         gloss, *edges = entry.rsplit("/", 2)
@@ -182,7 +180,7 @@ def _signs(text: str, name: str) -> list[Span]:
 def _read_transcript(
     path: Path, language: str, videos: dict[str, Path], result: list[Sample], missing: list[str]
 ) -> None:
-    """The sentences of both signers of a transcript, with the signs that lie in them."""
+    """Adds the sentences of both signers of a transcript, with the signs that start within them."""
     document = _elan(path)
     tiers = set(document.get_tier_names())
     for person, camera in CAMERAS.items():
@@ -201,7 +199,10 @@ def _read_transcript(
             if not has_words(text):
                 continue
             if not 0 <= start < end:
-                raise ValueError(f"{path}: the sentence {text[:40]!r} of {person} lies from {start} to {end} ms")
+                raise ValueError(
+                    f"{path}: the sentence {text[:40]!r} of {person} has the times {start} to {end} ms; "
+                    f"needs 0 <= start < end"
+                )
             name = f"{path.stem}{person}-{number}"
             if video is None:
                 missing.append(name)
@@ -236,5 +237,5 @@ def _elan(path: Path) -> Any:
         raise ValueError(f"{path}: ELAN files need the package pympi-ling: pip install 'signcl[elan]'") from None
     try:
         return pympi.Eaf(str(path))
-    except Exception as error:  # pympi raises what its XML reader raises
+    except Exception as error:  # pympi passes on any error of its XML reader
         raise ValueError(f"{path}: is not an ELAN file ({' '.join(str(error).split())[:120]})") from None

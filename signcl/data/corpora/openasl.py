@@ -1,17 +1,17 @@
 """OpenASL: American Sign Language from YouTube, about 98,000 sentences, 288 hours; English text, no gloss annotation.
 
-Reads the official table and either the clips cut by the official script or the whole videos:
+Reads the official table and either the clips cut by the official script or the full videos:
 
     ROOT[/data]/openasl-v1.0.tsv    vid  yid  start  end  raw-text  tokenized-text  gloss  split
-    clips    VID.mp4                the colons of VID as they are, or as %, - or _ (crop_video.py writes %)
-    whole    YID.mp4                of which `start` to `end` is read, as HH:MM:SS.mmm says
+    clips    VID.mp4                the colons of VID unchanged, or replaced by %, - or _ (crop_video.py writes %)
+    whole    YID.mp4                only `start` to `end` is read (HH:MM:SS.mmm)
 
-in ROOT, or in one of its folders named in `CLIPS` and `WHOLE`. Where both are there, the clips are taken: they are
-cropped to the signer. `raw-text` is the sentence, with its punctuation; the column `gloss` of the release was made from
-the text by a machine, so it is not read. The release calls dev `valid`; `val` and `dev` are read as well.
+Videos are in ROOT or in one of its folders listed in `CLIPS` and `WHOLE`. Clips are preferred because they are cropped
+to the signer. `raw-text` is the sentence with punctuation. The column `gloss` was generated from the text
+automatically, so it is not read. The release calls dev `valid`; `val` and `dev` are also accepted.
 
-Source: the repository chevalierNoir/OpenASL (prep/download.py, prep/crop_video.py name the files and the columns vid,
-yid, start, end); the other columns by third parties' readers of the table. The names of the folders are free there.
+Source: the repository chevalierNoir/OpenASL (prep/download.py, prep/crop_video.py: file names and the columns vid, yid,
+start, end; it leaves the folder names open). Other columns: third-party readers of the table.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ LAYOUT = Layout(
 def samples(
     root: Path, split: str, *, videos: str = "auto", on_error: OnError = stop, on_missing: OnMissing = told
 ) -> list[Sample]:
-    """The sentences of one split; rows without a video are left out, counted and said.
+    """Reads the sentences of one split. Rows without a video are left out; their number is reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        videos: `clips`, `whole`, or `auto`: each row's clip, else its whole video.
-        on_error: called with each broken row; by default the first one stops.
-        on_missing: called with the rows without a video.
+        videos: `clips`, `whole`, or `auto`: the clip of a row, or its full video if there is no clip.
+        on_error: called with each broken row; by default the first error is raised.
+        on_missing: called with the names of rows without a video.
 
     Raises:
-        ValueError: an unknown split or kind of videos, no table, no video at all, a row without words or times.
+        ValueError: `split` or `videos` is unknown, the table is missing, no video is found, or a row has no words or
+            times.
     """
     check_split("openasl", root, split)
     if videos not in ("auto", "clips", "whole"):
@@ -96,7 +97,7 @@ def samples(
 
 
 def _files(root: Path, folders: tuple[str, ...]) -> dict[str, Path]:
-    """Videos of the first folders that have them, by their names without suffix."""
+    """Videos by name without suffix; if several folders have a name, the first folder wins."""
     found: dict[str, Path] = {}
     for folder in folders:
         for file in names_in(root / folder):

@@ -1,15 +1,15 @@
 """RWTH-PHOENIX-Weather 2014 T: German weather forecasts, 7096 / 519 / 642 sentences, 9 signers, 25 fps, 210x260 pixels.
 
-Reads three kinds of labels; text is always as the file writes it, so the convention of the final full stop follows it:
+Reads three kinds of labels. The text is not changed, so each kind keeps its convention for the final full stop:
 
     release   ROOT/annotations/manual/PHOENIX-2014-T.SPLIT.corpus.csv   no full stop, true gloss
     slt       ROOT/phoenix14t.pami0.SPLIT (neccam/slt, with features)   ends in " .",  true gloss
               ROOT/phoenix14t.SPLIT       (the same without features)
-    gfslt     ROOT/labels.SPLIT           (zhoubenjia/GFSLT-VLP)        no full stop, no gloss read
+    gfslt     ROOT/labels.SPLIT           (zhoubenjia/GFSLT-VLP)        no full stop, gloss not read
 
-Frames are ROOT/features/fullFrame-210x260px/SPLIT/NAME/images0001.png ... for all but `phoenix14t.pami0.*`.
-The gloss in `labels.*` is left out on purpose: it differs from the annotation in 475 of the 642 test sentences, so
-anything measured with it (WER, density per gloss) would be wrong (docs/paper-vs-code.md).
+Frames are ROOT/features/fullFrame-210x260px/SPLIT/NAME/images0001.png ..., except for `phoenix14t.pami0.*`.
+The gloss in `labels.*` is not read because it differs from the annotation in 475 of the 642 test sentences. Everything
+measured with it (WER, density per gloss) would be wrong (docs/paper-vs-code.md).
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ LAYOUT = Layout(
 
 
 def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError = stop) -> list[Sample]:
-    """The sentences of one split; names are those of the release (without `train/`), whatever the labels.
+    """Reads the sentences of one split. Names follow the release (without `train/`) for all kinds of labels.
 
     Args:
-        root: the folder PHOENIX-2014-T, or the release folder around it.
+        root: the folder PHOENIX-2014-T, or the release folder that contains it.
         split: `train`, `dev` or `test`.
-        labels: `release`, `slt` or `gfslt` (see above), or `auto`: the first of these that is there.
-        on_error: called with each broken row; by default the first one stops.
+        labels: `release`, `slt` or `gfslt` (see above), or `auto`: the first of these that exists.
+        on_error: called with each broken row; by default the first error is raised.
 
     Raises:
-        ValueError: an unknown split or kind of labels, labels missing, a refused pickle, a row without words.
+        ValueError: `split` or `labels` is unknown, labels are missing, a pickle is unsafe, or a row has no words.
     """
     if split not in SPLITS:
         raise ValueError(f"phoenix14t: split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -71,7 +71,7 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
             break
     else:
         wanted = [name.format(split=split) for kind in LABELS if labels in ("auto", kind) for name in LABELS[kind]]
-        raise ValueError(f"{root}: phoenix14t needs the labels {' or '.join(wanted)}; docs/data.md says where from")
+        raise ValueError(f"{root}: phoenix14t needs the labels {' or '.join(wanted)}; see docs/data.md for sources")
     records = _release(path, on_error) if kind == "release" else _pickled(path, on_error)
     frames, nested = root / FRAMES / split, None
     result, seen = [], set()
@@ -83,7 +83,7 @@ def samples(root: Path, split: str, *, labels: str = "auto", on_error: OnError =
             on_error(ValueError(f"{where}: {why}"))
             continue
         seen.add(name)
-        if nested is None:  # some copies of the release have one more folder, as its column `video` says
+        if nested is None:  # some copies of the release have one more folder level, as in its column `video`
             nested = (frames / name / "1").is_dir()
         features = _features(record)
         length = len(features) if features is not None else record.get("num_frames") or record.get("length") or None
@@ -132,7 +132,7 @@ def _pickled(path: Path, on_error: OnError) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _features(record: Mapping[str, Any]) -> Any:
-    """Features [T, D] of a record, or None: without them some files hold an empty placeholder."""
+    """Features of a record, [T, D], or None. Some files have an empty placeholder instead of features."""
     sign = record.get("sign")
     if sign is None or getattr(sign, "ndim", 0) != 2 or not len(sign):
         return None

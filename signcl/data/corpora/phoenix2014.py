@@ -1,16 +1,16 @@
 """RWTH-PHOENIX-Weather 2014, for recognition: German weather forecasts, 5672 / 540 / 629 sentences, gloss and no text.
 
-Reads the official labels, of all signers or those of the signer-independent part:
+Reads the official labels, either of all signers or of the signer-independent part:
 
     ROOT/annotations/manual/SPLIT.corpus.csv    id|folder|signer|annotation          (phoenix-2014-multisigner)
     ROOT/annotations/manual/SPLIT.SI5.corpus.csv                                     (...-signerindependent-SI5)
-    frames   ROOT/features/fullFrame-210x260px/SPLIT/ID/1/*.png, as the column `folder` says
+    frames   ROOT/features/fullFrame-210x260px/SPLIT/ID/1/*.png, from the column `folder`
 
-ROOT is the folder phoenix-2014-multisigner (or the other), or one around it. 25 frames a second. The gloss is as the
-release has it, `__ON__`, `loc-NORD` and the like included: the official scoring takes those out, so a WER measured on
-it is not the published one unless they are. Code of the field leaves out training row 2390; here it is read.
+ROOT is the folder phoenix-2014-multisigner (or the other one), or a folder that contains it. 25 frames per second. The
+gloss is unchanged and includes `__ON__`, `loc-NORD` and similar marks. The official scoring removes them, so a WER with
+the marks is not comparable with published ones. Other code often drops training row 2390; here it is read.
 
-Source: the loaders of VAC, SMKD and CorrNet (csv2dict), which read these files; counts by the label files of SLRT.
+Source: the loaders of VAC, SMKD and CorrNet (csv2dict), which read these files; counts from the label files of SLRT.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ LAYOUT = Layout(
 def samples(
     root: Path, split: str, *, part: str = "multisigner", on_error: OnError = stop, on_missing: OnMissing = told
 ) -> list[Sample]:
-    """The sentences of one split, without text; rows without a folder of frames are left out, counted and said.
+    """Reads the sentences of one split, without text. Rows without frames are left out; their number is reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        part: `multisigner`, or `si5`: the signer-independent setting, whose dev and test are of signer 5.
-        on_error: called with each broken row; by default the first one stops.
-        on_missing: called with the rows without frames.
+        part: `multisigner`, or `si5`: the signer-independent setting, with signer 5 in dev and test.
+        on_error: called with each broken row; by default the first error is raised.
+        on_missing: called with the names of rows without frames.
 
     Raises:
-        ValueError: an unknown split or part, labels missing, no frames at all, a row without gloss.
+        ValueError: `split` or `part` is unknown, labels are missing, no frames are found, or a row has no gloss.
     """
     check_split("phoenix2014", root, split)
     if part not in ("multisigner", "si5"):

@@ -1,18 +1,18 @@
-"""YouTube-ASL: American Sign Language of 11,093 YouTube videos, 984 hours, 610,193 English captions; no gloss.
+"""YouTube-ASL: American Sign Language in 11,093 YouTube videos, 984 hours, 610,193 English captions; no gloss.
 
-The release is a list of video ids; videos and captions are fetched by everybody themselves:
+The release is a list of video ids; users download videos and captions themselves:
 
-    ROOT/youtube-asl_youtube_asl_video_ids.txt (or youtube_asl_video_ids.txt)    one id a line
+    ROOT/youtube-asl_youtube_asl_video_ids.txt (or youtube_asl_video_ids.txt)    one id per line
     captions    ID.en.vtt, ID.en-US.vtt ... (yt-dlp), ID.srt, or ID.json (youtube-transcript-api: text, start, duration)
     videos      ID.mp4, .webm or .mkv
 
-in ROOT or its folders named in `CAPTIONS` and `VIDEOS`. A sentence is a caption, and a segment of its video. The
-release has **no splits**: by default every video is in train; `dev_share` and `test_share` take videos out by a
-checksum of their ids, which is ours and compares with nobody's numbers. Many captions are no sentences; the paper
-leaves some out by rules of its own, which are not applied here.
+Files are in ROOT or in its folders listed in `CAPTIONS` and `VIDEOS`. Each caption is one sentence and one segment of
+its video. The release has **no splits**: by default every video is in train. `dev_share` and `test_share` move videos
+to dev and test by a checksum of their ids. These splits are our own, so scores on them are not comparable with others.
+Many captions are not full sentences. The paper filters some of them; its rules are not applied here.
 
-Source: google-research/google-research, youtube_asl/README.md (list of ids); the names of what is fetched are those
-that yt-dlp and youtube-transcript-api give.
+Source: google-research/google-research, youtube_asl/README.md (list of ids); file names as written by yt-dlp and
+youtube-transcript-api.
 """
 
 from __future__ import annotations
@@ -60,18 +60,19 @@ def samples(
     on_error: OnError = stop,
     on_missing: OnMissing = told,
 ) -> list[Sample]:
-    """The captions of one split; of videos that are not there or have no captions none is read: counted and said.
+    """Reads the captions of one split. Videos without a file or captions are left out; their number is reported.
 
     Args:
         root: the corpus folder.
         split: `train`, `dev` or `test`.
-        language: of the captions, as it stands in their file names: `en` takes en, else en-US and the like.
-        dev_share, test_share: share of the videos that make dev and test; 0 leaves the split empty.
-        on_error: called with each broken caption; by default the first one stops.
-        on_missing: called with the ids of videos without file or captions.
+        language: language of the captions, as in their file names: `en` matches en, otherwise en-US and similar.
+        dev_share, test_share: shares of the videos in dev and test; 0 leaves the split empty.
+        on_error: called with each broken caption; by default the first error is raised.
+        on_missing: called with the ids of videos without a file or captions.
 
     Raises:
-        ValueError: an unknown split, no list of ids, an empty split, no video at all, a broken caption.
+        ValueError: the split is unknown or empty, the list of ids is missing, no video is found, or a caption is
+            broken.
     """
     check_split("youtube_asl", root, split)
     check_share("youtube_asl", "dev_share", dev_share)
@@ -85,7 +86,7 @@ def samples(
     if not wanted:
         raise ValueError(
             f"{table}: the release has no splits, and none of its {len(ids)} videos is in {split}; set "
-            f"corpus.options.{'dev_share=0.02' if split != 'test' else 'test_share=0.02'} to take some out"
+            f"corpus.options.{'dev_share=0.02' if split != 'test' else 'test_share=0.02'} to move some there"
         )
     files = {name: root / folder / name for folder in reversed(VIDEOS) for name in names_in(root / folder)}
     captions = {name: root / folder / name for folder in reversed(CAPTIONS) for name in names_in(root / folder)}
@@ -109,7 +110,7 @@ def samples(
 
 
 def _track(video: str, names: list[str], language: str) -> str | None:
-    """The captions of a video in a language: those of just that name first, then a variant, then one without name."""
+    """The caption file of a video: of exactly this language, else of a regional variant, else without a language."""
     for suffix in (f".{language}.vtt", f".{language}.srt", f".{language}.json"):
         if video + suffix in names:
             return video + suffix

@@ -1,7 +1,7 @@
-"""From video to key points: MediaPipe Holistic in a process and an environment of its own, and folders of .pose files.
+"""Key points from video: runs MediaPipe Holistic in a separate process and environment, and manages .pose folders.
 
-`extract_poses` fills a folder, and goes on where it was stopped; `Estimator` answers for single clips. The folder says
-which extractor made its files (`folder_extractor`), and a run trained on them remembers it.
+`extract_poses` fills a folder and can resume after an interruption; `Estimator` handles single clips. The folder
+records which extractor made its files (`folder_extractor`), and so does a run trained on them.
 """
 
 from signcl.data.pose_estimation.browser_holistic import (

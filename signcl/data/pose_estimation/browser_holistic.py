@@ -1,7 +1,7 @@
-"""MediaPipe Holistic for the browser: fetched once as an npm package, and what its key points may be mixed with.
+"""MediaPipe Holistic for the browser: installs its npm package, and checks which runs accept its key points.
 
-The package holds its models, so that a page finds key points with files of its own server alone. It is not part of
-this package: `signcl pose --install-browser` puts it into the user's cache folder, after its checksum was compared.
+The npm package includes the models, so a page can estimate key points with files from its own server only. It is not
+part of signcl: `signcl pose --install-browser` verifies its checksum and puts it into the user's cache folder.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
     "install_browser_holistic",
 ]
 
-VERSION = "0.5.1675471629"  # the last one; of February 2023
+VERSION = "0.5.1675471629"  # the last release, of February 2023
 PACKAGE = f"@mediapipe/holistic@{VERSION}"
 INTEGRITY = "qY+cxtDeSOvVtevrLgnodiwXYaAtPi7dHZtNv/bUCGEjFicAOYtMmrZSqMmbPkTB2+4jLnPF1vgshkAqQRSYAw=="
-"""SHA-512 of the package in base64, as the registry publishes it."""
+"""SHA-512 of the package in base64, as published by the npm registry."""
 FILES = (
     "holistic.js",
     "holistic.binarypb",
@@ -43,41 +43,40 @@ FILES = (
     "holistic_solution_packed_assets_loader.js",
     "holistic_solution_simd_wasm_bin.js",
     "holistic_solution_simd_wasm_bin.wasm",
-    "holistic_solution_wasm_bin.js",  # of browsers without SIMD
+    "holistic_solution_wasm_bin.js",  # for browsers without SIMD
     "holistic_solution_wasm_bin.wasm",
     "pose_landmark_full.tflite",
 )
-"""What is kept of the package; the models of the other complexities (30 MB) are not."""
+"""The files that are kept; models of the other complexities (30 MB) are not."""
 INSTALL_BROWSER = "signcl pose --install-browser"
 
 BROWSER_EXTRACTOR = Extractor("mediapipe-holistic-web", VERSION, {**Holistic.SETTINGS, "inference": "cpu"})
-"""What a page's key points are made with. The settings are those of `signcl pose`. `inference`: on the processor, as
-`signcl pose` does, so that the points do not depend on the graphics card of a device. Gaps are not filled in the page:
-the server fills them as it does for a video."""
+"""The extractor of the pages, with the settings of `signcl pose`. Inference runs on the CPU, as in `signcl pose`, so
+that key points do not depend on the GPU. The page does not fill gaps; the server does, as for a video."""
 NEAR = {("mediapipe-holistic", "0.10.21")}
-"""Extractors whose key points were compared with those of the browser (docs/poses.md)."""
+"""Estimators and versions whose key points were compared with those of the browser (docs/poses.md)."""
 
 
 def browser_differs(trained: Extractor) -> str:
-    """Why key points of the browser cannot stand in for those of an extractor; nothing where they can.
+    """Why a run trained on key points of an extractor cannot take those of the browser; empty if it can.
 
-    Compared are the estimator with its version (one of those that were measured against the browser's) and each of its
-    settings. How gaps are filled is not: the server does that after the estimating, whoever estimates.
+    Compares the estimator and its version (one of those measured against the browser) and every setting. The filling
+    of gaps is not compared because the server does it in both cases.
     """
     if (trained.estimator, trained.version) not in NEAR:
         near = " or ".join(" ".join(one) for one in sorted(NEAR))
-        return f"{trained}, where the browser goes with {near} only"
+        return f"{trained}, but the browser matches only {near}"
     own = Extractor(trained.estimator, trained.version, dict(Holistic.SETTINGS), trained.fill)
     return own.differs(trained)
 
 
 def browser_folder() -> Path:
-    """Where the files are kept, whether they are there or not."""
+    """The folder for the files, which may not exist yet."""
     return cache_folder() / f"mediapipe-holistic-web-{VERSION}"
 
 
 def find_browser_holistic(folder: Path | None = None) -> Path | None:
-    """The folder of the files; None where they are not installed, or not whole."""
+    """The folder of the files, or None if they are not installed or incomplete."""
     folder = folder or browser_folder()
     whole = (folder / READY).is_file() and all((folder / name).is_file() for name in FILES)
     return folder if whole else None
@@ -86,23 +85,23 @@ def find_browser_holistic(folder: Path | None = None) -> Path | None:
 def install_browser_holistic(
     package: Path | str | None = None, folder: Path | None = None, *, run: Callable[[list[str]], str] | None = None
 ) -> Path:
-    """Fetch the files where they are not there yet; their folder.
+    """Installs the files if necessary and returns their folder.
 
     Args:
-        package: the package as a file (.tgz), for machines without npm or network; None has npm fetch it.
-        folder: where the files go; None takes `browser_folder`.
-        run: runs a command and gives what went wrong, "" for nothing.
+        package: the package as a file (.tgz), for machines without npm or network; None downloads it with npm.
+        folder: where the files go; None for `browser_folder()`.
+        run: runs a command and returns its error message, or "" on success.
 
     Raises:
-        ValueError: npm is not there or fails, or the package is not the one that was tried.
-        OSError: the package cannot be read, or the folder not be written.
+        ValueError: npm is missing or fails, or the package has the wrong checksum.
+        OSError: the package cannot be read, or the folder cannot be written.
     """
     folder = folder or browser_folder()
     if found := find_browser_holistic(folder):
         return found
     folder.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(folder.parent, "installs files for the browser in"), tempfile.TemporaryDirectory() as place:
-        if found := find_browser_holistic(folder):  # another process has made it meanwhile
+        if found := find_browser_holistic(folder):  # another process has installed it in the meantime
             return found
         archive = Path(package) if package is not None else _fetch(Path(place), run or _run)
         _check(archive)
@@ -112,14 +111,14 @@ def install_browser_holistic(
         with tarfile.open(archive) as members:
             for name in FILES:
                 content = members.extractfile(f"package/{name}")
-                assert content is not None  # the checksum was that of a package that has them
+                assert content is not None  # the checksum guarantees it
                 write_bytes(folder / name, content.read())
         write_text(folder / READY, f"{PACKAGE}\n")
     return folder
 
 
 def _fetch(place: Path, run: Callable[[list[str]], str]) -> Path:
-    """The package, by npm, which runs nothing of it."""
+    """Downloads the package with npm, without running its scripts."""
     elsewhere = f"`npm pack {PACKAGE}` elsewhere, and give its file here: {INSTALL_BROWSER} FILE.tgz"
     npm = shutil.which("npm")
     if npm is None:
@@ -133,7 +132,7 @@ def _fetch(place: Path, run: Callable[[list[str]], str]) -> Path:
 
 
 def _check(archive: Path) -> None:
-    """Refuse any other package than the one that was tried."""
+    """Raises an error if the checksum of the package is wrong."""
     with archive.open("rb") as file:
         digest = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
     if digest != INTEGRITY:
@@ -144,5 +143,5 @@ def _check(archive: Path) -> None:
 
 
 def _run(command: list[str]) -> str:
-    """Run a command quietly; if it fails, return the first line that it printed (npm's cause), otherwise nothing."""
+    """Runs a command quietly. Returns the first line of its output (npm's cause) if it fails, otherwise ""."""
     return next(iter(lines_if_failed(command)), "")[:300]

@@ -1,10 +1,10 @@
-"""The environment of MediaPipe: a Python of its own, made once in the user's cache folder.
+"""The environment for MediaPipe: a separate virtual environment, created once in the user's cache folder.
 
-MediaPipe 0.10.21 is the last release whose wheel holds the models of Holistic, so that nothing else is downloaded. It
-asks for numpy 1 and protobuf 4, and this package for newer ones, so the two cannot share an environment. The versions
-below were installed together and tried; what MediaPipe lists and Holistic does not need (jax, sounddevice,
-sentencepiece: 250 MB) is left out. `mediapipe-numpy2` of another author is the same wheel, byte for byte, with another
-list of requirements: no reason not to take the original.
+MediaPipe 0.10.21 is the last release whose wheel includes the Holistic models, so nothing else is downloaded. It
+requires numpy 1 and protobuf 4, and signcl requires newer versions, so they cannot share an environment. The versions
+below were tested together. Dependencies of MediaPipe that Holistic does not need (jax, sounddevice, sentencepiece: 250
+MB) are left out. `mediapipe-numpy2`, by another author, is the same wheel byte for byte with different requirements, so
+the original is used.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ PACKAGES = (
     "flatbuffers==25.2.10",
     "fonttools==4.56.0",
     "kiwisolver==1.4.8",
-    "matplotlib==3.9.4",  # its module of drawings is imported whether or not anything is drawn
-    "opencv-python-headless==4.11.0.86",  # in place of opencv-contrib-python, which needs libraries of a screen
+    "matplotlib==3.9.4",  # imported by MediaPipe's drawing module even if nothing is drawn
+    "opencv-python-headless==4.11.0.86",  # instead of opencv-contrib-python, which needs display libraries
     "packaging==24.2",
     "pillow==11.1.0",
     "protobuf==4.25.6",
@@ -44,21 +44,21 @@ PACKAGES = (
     "six==1.17.0",
 )
 INSTALL = "signcl pose --install"
-PYTHONS = ("3.12", "3.11", "3.10")  # for which MediaPipe 0.10.21 has wheels
+PYTHONS = ("3.12", "3.11", "3.10")  # MediaPipe 0.10.21 has wheels for these
 READY = "ready.txt"
 
 
 def environment_folder() -> Path:
-    """Where the environment stands, whether it is made or not: another list of packages is another folder."""
+    """The folder for the environment, which may not exist yet. Its name depends on the list of packages."""
     digest = hashlib.sha256("\n".join(PACKAGES).encode()).hexdigest()[:8]
     return cache_folder() / f"mediapipe-0.10.21-{digest}"
 
 
 def find_python(given: str | Path | None = None) -> Path:
-    """The Python that has MediaPipe.
+    """The Python interpreter that has MediaPipe.
 
     Args:
-        given: of a ready environment; None takes the one of `make_environment`.
+        given: interpreter or folder of an existing environment; None for the one of `make_environment`.
 
     Raises:
         FileNotFoundError: there is none; the message has the command that installs it.
@@ -73,7 +73,7 @@ def find_python(given: str | Path | None = None) -> Path:
     folder = environment_folder()
     if not (folder / READY).is_file():
         raise FileNotFoundError(
-            f"key points of a video need MediaPipe, which is not installed (an environment of its own, about 400 MB); "
+            f"key points of a video need MediaPipe, which is not installed (a separate environment, about 400 MB); "
             f"install it with: {INSTALL}"
         )
     return _python_in(folder)
@@ -85,15 +85,15 @@ def make_environment(
     packages: Sequence[str] = PACKAGES,
     run: Callable[[list[str]], str] | None = None,
 ) -> Path:
-    """Make the environment where it is not there yet; its Python. One that was left half-made is made anew.
+    """Creates the environment if necessary and returns its Python. An incomplete environment is created again.
 
     Args:
-        folder: where; None takes `environment_folder`.
-        packages: what is installed, as pip takes it.
-        run: runs a command and gives what went wrong, "" for nothing.
+        folder: where to create it; None for `environment_folder()`.
+        packages: packages to install, as arguments of pip.
+        run: runs a command and returns its error message, or "" on success.
 
     Raises:
-        ValueError: no Python that MediaPipe has wheels for, or the packages cannot be installed; says why.
+        ValueError: MediaPipe has no wheels for any Python found, or the packages cannot be installed.
     """
     folder, run = folder or environment_folder(), run or _run
     if (folder / READY).is_file():
@@ -101,23 +101,23 @@ def make_environment(
     python = _suitable_python()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(folder.parent, "makes an environment in"):
-        if (folder / READY).is_file():  # another process has made it meanwhile
+        if (folder / READY).is_file():  # another process has created it in the meantime
             return _python_in(folder)
         say(f"making an environment for MediaPipe in {folder}: about 400 MB, once; deleting the folder removes it")
         shutil.rmtree(folder, ignore_errors=True)
         why = run([python, "-m", "venv", str(folder)])
         if why:
             raise ValueError(
-                f"{folder}: no environment can be made with {python} ({why}); on Debian and Ubuntu install "
-                f"python3-venv, or give the Python of a ready environment with --pose-python"
+                f"{folder}: cannot create an environment with {python} ({why}); on Debian and Ubuntu install "
+                f"python3-venv, or give the Python of an existing environment with --pose-python"
             )
         install = ["-m", "pip", "install", "--no-input", "--quiet", "--disable-pip-version-check", "--no-deps"]
         why = run([str(_python_in(folder)), *install, "--only-binary", ":all:", *packages])
         if why:
             shutil.rmtree(folder, ignore_errors=True)
             raise ValueError(
-                f"MediaPipe cannot be installed ({why}); where this machine has no network, make an environment "
-                f"elsewhere with pip install --no-deps {' '.join(packages[:2])} ... (docs/poses.md has the list) and "
+                f"MediaPipe cannot be installed ({why}); without network access, create an environment on another "
+                f"machine with pip install --no-deps {' '.join(packages[:2])} ... (docs/poses.md has the list) and "
                 f"give its Python with --pose-python"
             )
         write_text(folder / READY, "\n".join(packages) + "\n")
@@ -129,7 +129,7 @@ def _python_in(folder: Path) -> Path:
 
 
 def _suitable_python() -> str:
-    """This Python, or another of the machine, that MediaPipe has wheels for."""
+    """This Python, or another one on this machine, for which MediaPipe has wheels."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here in PYTHONS:
         return sys.executable
@@ -139,19 +139,19 @@ def _suitable_python() -> str:
             return found
     raise ValueError(
         f"MediaPipe 0.10.21 has wheels for Python {PYTHONS[-1]} to {PYTHONS[0]}, and this is {here}; install one of "
-        f"those beside it, or give the Python of a ready environment with --pose-python"
+        f"those too, or give the Python of an existing environment with --pose-python"
     )
 
 
 def _run(command: list[str]) -> str:
-    """Run a command quietly; if it fails, return the last error that it printed, otherwise nothing."""
+    """Runs a command quietly. Returns the last error that it printed if it fails, otherwise ""."""
     lines = lines_if_failed(command)
     errors = [line for line in lines if line.upper().startswith("ERROR")]
     return (errors or lines or [""])[-1][:300]
 
 
 def lines_if_failed(command: list[str]) -> list[str]:
-    """Run a command quietly, without PYTHONPATH; if it fails, return the lines that it printed, otherwise none."""
+    """Runs a command quietly, without PYTHONPATH. Returns the lines that it printed if it fails, otherwise []."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=kept, check=False)

@@ -1,4 +1,4 @@
-"""This package's end of the process that estimates key points, and what says which estimator made them."""
+"""Starts and talks to the process that estimates key points; `Extractor` identifies how key points were made."""
 
 from __future__ import annotations
 
@@ -19,46 +19,50 @@ from signcl.data.pose_estimation.pose_worker import HEAD, POINTS
 __all__ = ["Extractor", "PoseProcess", "start_holistic"]
 
 WORKER = Path(__file__).with_name("pose_worker.py")
-KEPT = {"python", "numpy"}  # said for people; they change no point
+KEPT = {"python", "numpy"}  # versions for information; they do not affect key points
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """What made the key points of a clip: poses of other extractors are other inputs to a model."""
+    """How key points were made. A model expects key points of the extractor that it was trained on."""
 
     estimator: str
-    """`mediapipe-holistic`"""
+    """Such as `mediapipe-holistic`."""
     version: str
-    """Of the estimator's package, and so of its models."""
+    """Version of the estimator's package, and thus of its models."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the estimator."""
+    """Settings of the estimator."""
     fill: int = 0
-    """Frames of a gap that was filled after estimating."""
+    """Gaps of at most this many frames were filled afterwards."""
 
     def described(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """The fields, for a JSON file."""
         return asdict(self)
 
     @classmethod
     def read(cls, said: Any, where: str) -> Extractor:
-        """From a JSON file.
+        """Reads an extractor from the content of a JSON file.
+
+        Args:
+            said: the parsed JSON.
+            where: the file, for messages.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the content does not describe an extractor.
         """
         kinds = {"estimator": str, "version": str, "settings": dict, "fill": int}
         if not isinstance(said, dict) or any(not isinstance(said.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError(f"{where}: does not say which extractor made the key points; extract them again")
+            raise ValueError(f"{where}: does not name the extractor of the key points; extract them again")
         return cls(**{key: said[key] for key in kinds})
 
     def __hash__(self) -> int:
-        return hash((self.estimator, self.version, self.fill))  # settings are a mapping; they count when compared
+        return hash((self.estimator, self.version, self.fill))  # settings are a dict; only equality uses them
 
     def __str__(self) -> str:
         return f"{self.estimator} {self.version}"
 
     def differs(self, other: Extractor) -> str:
-        """How another one differs, for messages; nothing where it does not."""
+        """How another extractor differs, for messages; empty if it does not."""
         one, two = ({"fill": e.fill, **e.settings} for e in (self, other))
         if (self.estimator, self.version) != (other.estimator, other.version):
             return f"{self} against {other}"
@@ -67,24 +71,24 @@ class Extractor:
 
 
 class PoseProcess:
-    """A process that estimates the key points of one clip after another; a context manager.
+    """A process that estimates the key points of clips, one after another; a context manager.
 
     Args:
-        command: what is started; it talks as `pose_worker` says.
+        command: the command to start; it must use the protocol of `pose_worker`.
 
     Raises:
-        ValueError: it does not start; says why.
+        ValueError: the process does not start; the message has the reason.
     """
 
     def __init__(self, command: Sequence[str | Path]) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (`close` does)  its warnings: looked at only where it dies
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (`close` closes it)  stderr, read if the process ends
         try:
             self._process = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
-                start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+                start_new_session=True,  # Ctrl-C reaches only this process, which then ends the other
             )
         except OSError as error:
             self._said.close()
@@ -105,13 +109,13 @@ class PoseProcess:
         self.close()
 
     def points(self, frames: np.ndarray) -> np.ndarray:
-        """Key points of the frames of one clip.
+        """Estimates the key points of one clip.
 
         Args:
             frames: [T, H, W, 3] uint8 RGB
 
         Returns:
-            x, y and depth in pixels, and a confidence, 0 where not found. [T, K, 4] float32
+            x, y and depth in pixels, and confidence (0 if not found). [T, K, 4] float32
 
         Raises:
             ValueError: the process fails.
@@ -124,7 +128,7 @@ class PoseProcess:
         return np.stack(rows)
 
     def close(self) -> None:
-        """End the process."""
+        """Ends the process."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -137,11 +141,11 @@ class PoseProcess:
         self._said.close()
 
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kills the process immediately."""
         self._process.kill()
 
     def _ask(self, name: str, height: int = 0, width: int = 0, body: Any = b"") -> bytes:
@@ -152,7 +156,7 @@ class PoseProcess:
             process.stdin.write(HEAD.pack(name.encode().ljust(8), height, width))
             process.stdin.write(memoryview(body).cast("B") if len(body) else b"")
             process.stdin.flush()
-        except (OSError, ValueError):  # it has ended, or was closed here
+        except (OSError, ValueError):  # the process has ended, or `close` was called
             raise ValueError(self._end()) from None
         head = process.stdout.read(HEAD.size)
         if len(head) < HEAD.size:
@@ -166,7 +170,7 @@ class PoseProcess:
         return found
 
     def _end(self) -> str:
-        """Why the process is gone."""
+        """The error message for a process that has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         code = self._process.poll()
@@ -180,13 +184,13 @@ class PoseProcess:
 
 
 def start_holistic(python: str | Path | None = None) -> PoseProcess:
-    """A process of MediaPipe Holistic.
+    """Starts a process with MediaPipe Holistic.
 
     Args:
-        python: of an environment that has MediaPipe; None takes the one of `signcl pose --install`.
+        python: Python of an environment with MediaPipe; None for the one of `signcl pose --install`.
 
     Raises:
-        FileNotFoundError: there is no such environment; the message has the command that makes it.
-        ValueError: it has no MediaPipe that can be used.
+        FileNotFoundError: there is no such environment; the message has the command that creates it.
+        ValueError: the environment has no usable MediaPipe.
     """
     return PoseProcess([find_python(python), "-I", WORKER])

@@ -1,12 +1,12 @@
-"""A folder of .pose files: made from many clips by several processes, gone on with where it was stopped, and measured.
+"""Extracts key points of many clips into a folder of .pose files, with several processes; resumable.
 
-    DIR/pose.json      which extractor made the files, and at which rate
-    DIR/clips.jsonl    a line for each clip that is done: frames, size, what was not found, what was filled
+    DIR/pose.json      extractor and frame rate of the files
+    DIR/clips.jsonl    one line per finished clip: frames, size, missing parts, filled gaps
     DIR/NAME.pose      the key points
-    DIR/look/NAME.png  skeletons over frames, for those who want to see them
+    DIR/look/NAME.png  skeletons drawn over frames, if requested
 
-A file is written beside its place and moved there, and its line is written after it, so that a clip with a line is
-whole and one without is made again.
+A .pose file is written under a temporary name and then renamed, and its line is written last. So a clip with a line is
+complete, and a clip without one is extracted again.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ NOBODY = "no person"
 
 @dataclass(frozen=True)
 class PoseReport:
-    """What is in a folder of key points, and what could not be put there."""
+    """Result of `extract_poses`: the clips with key points, and those without."""
 
     folder: str
     extractor: dict[str, Any]
     clips: list[dict[str, Any]]
-    """A line of clips.jsonl for each clip that was asked for and has key points."""
+    """The line of clips.jsonl for each requested clip that has key points."""
     broken: dict[str, str]
-    """Clips without key points, with the reason."""
+    """Clip without key points -> reason."""
     made: int
-    """Clips that were done now; the others were there."""
+    """Clips extracted in this call; the others existed."""
     seconds: float = 0.0
     said: list[str] = field(default_factory=list)
-    """The report for people: what was not found, over all clips."""
+    """Report lines for people: what is missing, over all clips."""
 
     def __str__(self) -> str:
         frames = sum(clip["frames"] for clip in self.clips)
@@ -61,14 +61,14 @@ class PoseReport:
 
 
 def clips_in(paths: Sequence[str | Path]) -> list[Sample]:
-    """The clips at some places, by name.
+    """Finds clips in files and folders.
 
-    A video file is a clip of its stem; so is a folder of images. Any other folder is looked through, and its clips have
-    their path below it, without ending.
+    A video file or a folder of images is one clip, named by its stem. Other folders are searched recursively; their
+    clips are named by the path relative to the folder, without suffix.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: no clip there, or two of one name.
+        FileNotFoundError: a path does not exist.
+        ValueError: a folder has no clip, or two clips have the same name.
     """
     found: list[Sample] = []
     for path in map(Path, paths):
@@ -85,7 +85,9 @@ def clips_in(paths: Sequence[str | Path]) -> list[Sample]:
     for sample in found:
         other = by_name.setdefault(sample.name, sample)
         if other.clip != sample.clip:
-            raise ValueError(f"two clips are called {sample.name}: {other.clip} and {sample.clip}; extract them apart")
+            raise ValueError(
+                f"two clips are called {sample.name}: {other.clip} and {sample.clip}; extract them into two folders"
+            )
     return list(by_name.values())
 
 
@@ -110,7 +112,7 @@ def _below(folder: Path) -> list[Sample]:
 
 
 def folder_extractor(folder: Path) -> Extractor | None:
-    """What made the key points in a folder (or in one above it, up to two); None where that is not known.
+    """The extractor of the key points in a folder, by pose.json there or up to two levels above; None if unknown.
 
     Raises:
         ValueError: pose.json is damaged.
@@ -137,20 +139,24 @@ def extract_poses(
     damaged: Damaged = "few",
     progress: bool = True,
 ) -> PoseReport:
-    """Put the key points of clips into a folder, or go on with one that was stopped.
+    """Extracts key points of clips into a folder, or resumes an interrupted extraction.
 
     Args:
-        samples: clips by name; a name may hold folders.
-        folder: where the files go.
-        start: starts a process that estimates.
-        workers: processes at once, each with one clip.
-        fill: gaps of at most so many frames are filled.
-        fps: rate that videos are brought to; None takes every frame.
-        damaged: as of `read_frames`.
+        samples: the clips; a name may include folders.
+        folder: output folder.
+        start: starts an estimation process.
+        workers: number of processes; each handles one clip at a time.
+        fill: gaps of at most this many frames are filled.
+        fps: frame rate to which videos are resampled; None uses every frame.
+        damaged: handling of damaged videos, as in `read_frames`.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The clips with key points, and those without.
 
     Raises:
-        ValueError: the folder holds key points of another extractor or rate, another process writes it, or no process
-            can be started.
+        ValueError: the folder has key points of another extractor or rate, another process is writing to it, or no
+            process can be started.
     """
     began, folder = time.perf_counter(), Path(folder)
     with only_writer(folder, "extracts key points into"):
@@ -203,11 +209,11 @@ def _all(
     start: Callable[[], PoseProcess],
     workers: int,
 ) -> Any:
-    """`one` of each sample, by several processes: (sample, result or what went wrong), in order of finishing."""
+    """Runs `one` on all samples with several processes; yields (sample, result or exception) in order of completion."""
     idle: queue.Queue[PoseProcess | None] = queue.Queue()
     idle.put(first)
     for _ in range(min(workers, len(samples)) - 1):
-        idle.put(None)  # started by the thread that takes it
+        idle.put(None)  # the thread that takes it starts a process
     made: list[PoseProcess] = []
 
     def work(sample: Sample) -> dict[str, Any]:
@@ -228,7 +234,7 @@ def _all(
                 yield jobs[job], job.result()
             except (ValueError, OSError) as error:
                 yield jobs[job], error
-    except BaseException:  # Ctrl-C above all: nobody waits for the clips under way
+    except BaseException:  # mainly Ctrl-C: do not wait for clips in progress
         for process in (first, *made):
             process.kill()
         raise
@@ -239,7 +245,7 @@ def _all(
 
 
 def _claim(folder: Path, extractor: Extractor, fps: float | None) -> None:
-    """Say whose key points the folder holds, or refuse one of others; clear what a killed process left."""
+    """Writes pose.json, or checks that it has the same extractor and rate; deletes files left by a killed process."""
     if (folder / EXTRACTOR).is_file():
         said = _said(folder)
         other = Extractor.read(said["extractor"], str(folder / EXTRACTOR)).differs(extractor)
@@ -254,7 +260,7 @@ def _claim(folder: Path, extractor: Extractor, fps: float | None) -> None:
 
 
 def _lines(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is known of finished clips; a last line that a kill cut short is taken out of the file."""
+    """The lines of clips.jsonl by clip. An incomplete last line (of a killed process) is removed from the file."""
     path = folder / CLIPS
     found: dict[str, dict[str, Any]] = {}
     if not path.is_file():
@@ -267,7 +273,7 @@ def _lines(folder: Path) -> dict[str, dict[str, Any]]:
             found[said["name"]] = said
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f"{path}:{number}: is no line that `signcl pose` writes; take it out, and its clip is made again"
+                f"{path}:{number}: not a line written by `signcl pose`; delete it and its clip is extracted again"
             ) from None
     if len(whole) < len(text):
         write_text(path, whole)
@@ -281,12 +287,12 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _stamp(sample: Sample) -> Any:
-    """What changes when a clip is another one: its bytes, or the number of its images; and its segment."""
+    """Identifies a clip by its size in bytes (or its number of images) and its segment, to notice a changed clip."""
     assert sample.clip is not None
     try:
         size = len(os.listdir(sample.clip)) if sample.clip.is_dir() else sample.clip.stat().st_size
     except OSError:
-        size = None  # a member of a shard, or missing: reading says what is wrong
+        size = None  # in a shard, or missing: then reading it raises an error
     return [size, str(sample.segment or "")]
 
 
@@ -325,7 +331,15 @@ def _report(
 
 
 def look_at_poses(samples: Sequence[Sample], folder: Path | str, most: int) -> list[Path]:
-    """Pictures of the first clips that have key points: skeletons over frames, DIR/look/NAME.png.
+    """Draws skeletons over frames of the first clips that have key points, into DIR/look/NAME.png.
+
+    Args:
+        samples: the clips.
+        folder: the folder of key points.
+        most: number of pictures.
+
+    Returns:
+        The paths of the pictures.
 
     Raises:
         ValueError, OSError: a clip or its key points cannot be read.

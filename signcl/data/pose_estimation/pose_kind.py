@@ -1,4 +1,4 @@
-"""Which key points a training used: extractor, layout, rate. A run keeps it, and other key points are refused."""
+"""The kind of key points that a run was trained on: extractor, layout, frame rate. Other kinds are rejected."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ from signcl.data.video import other_rate
 
 __all__ = ["PoseKind", "check_extractor", "check_kind", "kind_of"]
 
-LOOKED_AT = 20  # files whose rate is read
+LOOKED_AT = 20  # number of files whose frame rate is read
 
 
 @dataclass(frozen=True)
 class PoseKind:
-    """What the key points of a training are."""
+    """The kind of key points used in training."""
 
     layout: str
     """A key of `LAYOUTS`."""
     extractor: Extractor | None
-    """None where the files do not say: only `signcl pose` writes it down."""
+    """None if unknown: only `signcl pose` records it."""
     fps: float | None
-    """Frames a second, None where the files have none or several."""
+    """Frames per second; None if the files have no rate or different rates."""
 
     def described(self) -> dict[str, Any]:
-        """For card.json."""
+        """The fields, for card.json."""
         made_by = None if self.extractor is None else self.extractor.described()
         return {"layout": self.layout, "extractor": made_by, "fps": self.fps}
 
     @classmethod
     def read(cls, said: Any, where: str) -> PoseKind | None:
-        """From card.json; None where the run has no key points, or is of an earlier version.
+        """Reads the kind from the content of card.json; None without key points or for a run of an earlier version.
+
+        Args:
+            said: the value of `poses` in card.json.
+            where: the file, for messages.
 
         Raises:
-            ValueError: damaged.
+            ValueError: the content is damaged.
         """
         if said is None:
             return None
@@ -54,14 +58,14 @@ class PoseKind:
 
 
 def kind_of(samples: Sequence[Sample], dim: int | None) -> PoseKind | None:
-    """The key points of a training corpus; None where its features are something else.
+    """The kind of key points in a training corpus; None if its features are not key points.
 
     Args:
-        samples: of training and dev.
-        dim: numbers of a row.
+        samples: samples of train and dev.
+        dim: number of values per frame.
 
     Raises:
-        ValueError: key points of several extractors.
+        ValueError: the key points are from several extractors.
     """
     files = sorted(_key_point_files(samples))
     if dim is None or not files:
@@ -71,7 +75,7 @@ def kind_of(samples: Sequence[Sample], dim: int | None) -> PoseKind | None:
         (one, first), (other, second) = list(made_by.items())[:2]
         raise ValueError(
             f"the clips have key points of several extractors: {_named(one)} ({first}) and {_named(other)} ({second}); "
-            f"a model reads one kind, so extract all clips alike"
+            f"a model needs one kind, so extract all clips with the same extractor"
         )
     rates: list[float] = []
     for file in files[:: max(1, len(files) // LOOKED_AT)]:
@@ -82,16 +86,16 @@ def kind_of(samples: Sequence[Sample], dim: int | None) -> PoseKind | None:
     one_rate = bool(rates) and not other_rate(rates[0], rates[-1])
     try:
         layout = layout_of(dim)[0].name
-    except ValueError:  # key points beside other features
+    except ValueError:  # key points mixed with other features
         return None
     return PoseKind(layout, next(iter(made_by)), rates[len(rates) // 2] if one_rate else None)
 
 
 def check_kind(trained: PoseKind | None, samples: Sequence[Sample]) -> None:
-    """Refuse key points of another extractor than that of the training, as far as both are known.
+    """Checks that key points were made by the extractor used in training, if both are known.
 
     Raises:
-        ValueError: names both, and a file.
+        ValueError: the extractors differ; the message names both and a file.
     """
     if trained is None or trained.extractor is None:
         return
@@ -100,23 +104,23 @@ def check_kind(trained: PoseKind | None, samples: Sequence[Sample]) -> None:
 
 
 def check_extractor(trained: PoseKind | None, extractor: Extractor | None, where: str) -> None:
-    """Refuse key points of another extractor than that of the training, as far as both are known.
+    """Checks that an extractor is the one used in training, if both are known.
 
     Args:
-        trained: the key points of the training.
-        extractor: what made those that are given.
+        trained: the kind of key points used in training.
+        extractor: the extractor of the given key points.
         where: their file, for the message.
 
     Raises:
-        ValueError: names both.
+        ValueError: the extractors differ; the message names both.
     """
     if trained is None or trained.extractor is None or extractor is None:
         return
     other = extractor.differs(trained.extractor)
     if other:
         raise ValueError(
-            f"{where}: key points of another extractor than those of the training ({other}); extract them with that "
-            f"of the training: signcl pose"
+            f"{where}: key points of another extractor than in training ({other}); extract them again with the "
+            f"training extractor: signcl pose"
         )
 
 
@@ -125,7 +129,7 @@ def _key_point_files(samples: Iterable[Sample]) -> set[Path]:
 
 
 def _extractors(files: Iterable[Path]) -> dict[Extractor | None, Path]:
-    """Every extractor with a file of it; None: not known."""
+    """Each extractor with one of its files; None stands for an unknown extractor."""
     found: dict[Extractor | None, Path] = {}
     seen: set[Path] = set()
     for file in files:
@@ -136,4 +140,4 @@ def _extractors(files: Iterable[Path]) -> dict[Extractor | None, Path]:
 
 
 def _named(extractor: Extractor | None) -> str:
-    return "one that is not known" if extractor is None else f"{extractor}, fill {extractor.fill}"
+    return "an unknown one" if extractor is None else f"{extractor}, fill {extractor.fill}"

@@ -1,4 +1,4 @@
-"""The key points of one clip: decoded, estimated, short gaps filled, measured; and the .pose file of them."""
+"""Estimates the key points of one clip, measures their quality, fills short gaps, and writes .pose files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from signcl.data.video import Damaged, Frames, clip_rate
 __all__ = ["FILL", "Estimated", "Estimator", "estimate", "finish", "pose_bytes", "write_pose"]
 
 FILL = 5
-"""Frames of a gap that is filled: 0.2 s at 25 frames a second, about as long as a hand is lost to motion blur."""
+"""Longest gap that is filled, in frames: 0.2 s at 25 fps, about as long as motion blur hides a hand."""
 FILLED = 0.5
-"""A filled point has this share of the lower confidence of the two around: points of hands and face that were seen
-have 1, so that `input.pose_min_confidence: 0.5` takes filled ones out again."""
-IN_MEMORY = 2**30  # bytes; the frames of a longer clip lie in a temporary file
+"""Confidence of a filled point, relative to the lower one of its two neighbours in time. Detected points of hands and
+face have confidence 1, so `input.pose_min_confidence: 0.5` removes filled points again."""
+IN_MEMORY = 2**30  # bytes; the frames of longer clips go into a temporary file
 PARTS = {"body": (0, 33), "face": (33, 501), "left_hand": (501, 522), "right_hand": (522, 543)}
-SOME_RATE = 25.0  # of a .pose file must be said; folders of images have none
+SOME_RATE = 25.0  # a .pose file needs a frame rate, which folders of images do not have
 
 # Bones of MediaPipe's body, for programs that draw .pose files.
 BODY_LIMBS = (
@@ -42,21 +42,21 @@ BODY_LIMBS = (
 
 @dataclass(frozen=True)
 class Estimated:
-    """The key points of a clip."""
+    """The estimated key points of a clip."""
 
     points: np.ndarray
     """x, y and depth in pixels, confidence (0: not found). [T, 543, 4] float32"""
     quality: PoseQuality
-    """Of what was estimated, before gaps were filled."""
+    """Quality before gaps were filled."""
     filled: dict[str, int]
-    """Frames in which a part was filled in."""
+    """Part -> number of frames in which it was filled."""
     notes: tuple[str, ...]
-    """Where the person may be another one, and what was wrong with the clip."""
+    """Notes: frames where the tracked person may change, and problems of the clip."""
     height: int
     width: int
 
     def raw(self, where: str) -> RawPoints:
-        """As a file of them would be read."""
+        """The points in the form in which a file is read."""
         order = POINT_ORDERS["mediapipe543"]
         numbers, scores = self.points[:, None, :, :3], self.points[:, None, :, 3]
         return RawPoints(where, numbers, scores, order.layout, order.columns)
@@ -71,18 +71,18 @@ def estimate(
     damaged: Damaged = "few",
     frames: Frames | None = None,
 ) -> Estimated:
-    """The key points of a clip.
+    """Estimates the key points of a clip.
 
     Args:
-        process: estimates them.
-        sample: with a clip.
-        fill: gaps of at most so many frames are filled.
-        fps: rate that a video is brought to first.
-        damaged: as of `read_frames`.
-        frames: of the clip, where they were read before. [T, H, W, 3] uint8 RGB
+        process: the process that estimates.
+        sample: a sample with a clip.
+        fill: gaps of at most this many frames are filled.
+        fps: frame rate to which a video is resampled first; None uses every frame.
+        damaged: handling of damaged videos, as in `read_frames`.
+        frames: the frames, if they have been read already. [T, H, W, 3] uint8 RGB
 
     Raises:
-        ValueError, OSError: the clip cannot be read, nobody is in it, or the process fails.
+        ValueError, OSError: the clip cannot be read, no person is found, or the process fails.
     """
     notes: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -97,17 +97,18 @@ def estimate(
 def finish(
     points: np.ndarray, where: str, name: str, fill: int, height: int, width: int, notes: Sequence[str] = ()
 ) -> Estimated:
-    """What follows the estimating, whoever estimated: the points are measured, and short gaps filled.
+    """Post-processing for any estimator: measures the quality of the points and fills short gaps.
 
     Args:
         points: x, y and depth in pixels, confidence. [T, 543, 4] float32
         where: the clip, for messages.
         name: the clip, for the report.
-        fill: gaps of at most so many frames are filled.
-        notes: what is to be said of the clip already.
+        fill: gaps of at most this many frames are filled.
+        height, width: size of the frames in pixels.
+        notes: existing notes on the clip.
 
     Raises:
-        ValueError: nobody is in it.
+        ValueError: no person is found.
     """
     if not points[:, slice(*PARTS["body"]), 3].any():
         raise ValueError(f"{where}: no person was found in any of its {len(points)} frames")
@@ -120,10 +121,10 @@ _NOTHING = PoseQuality("", "", 0, {}, False, False)
 
 
 class Estimator:
-    """The key points of single clips, as those of a training were made; the process starts when it is first needed.
+    """Estimates key points of single clips as in training. The process starts when it is first needed.
 
     Args:
-        extractor: of the training; None takes what there is.
+        extractor: the extractor used in training; None accepts any.
         python: see `start_holistic`.
     """
 
@@ -142,7 +143,7 @@ class Estimator:
         """See `estimate`.
 
         Raises:
-            ValueError: what is installed is another extractor than that of the training.
+            ValueError: the installed extractor is not the one used in training.
         """
         process = self.start()
         fill = FILL if self.extractor is None else self.extractor.fill
@@ -150,11 +151,11 @@ class Estimator:
             return estimate(process, sample, fill=fill, fps=fps, damaged=damaged, frames=frames)
         except ValueError:
             if not process.alive():
-                self.close()  # the next clip gets another process
+                self.close()  # the next clip starts a new process
             raise
 
     def start(self) -> PoseProcess:
-        """The process, started where it does not run."""
+        """Returns the process, and starts it if necessary."""
         if self._process is None:
             process = start_holistic(self.python)
             wanted = self.extractor
@@ -164,15 +165,15 @@ class Estimator:
             if other:
                 process.close()
                 raise ValueError(
-                    f"the run was trained on key points of {wanted}, and this environment has another extractor "
-                    f"({other}); give the Python of one that has {wanted} with --pose-python, or extract the training "
-                    f"poses again and train on those"
+                    f"the run was trained on key points of {wanted}, but this environment has another extractor "
+                    f"({other}); give the Python of an environment with {wanted} with --pose-python, or extract the "
+                    f"training poses again and retrain"
                 )
             self._process = process
         return self._process
 
     def close(self) -> None:
-        """End the process."""
+        """Ends the process."""
         if self._process is not None:
             self._process.close()
             self._process = None
@@ -185,7 +186,7 @@ def _read(
     note: Callable[[str], None],
     stack: contextlib.ExitStack,
 ) -> Frames:
-    """All frames of a clip, those of a long one on disk."""
+    """Reads all frames of a clip; those of a long clip go to disk."""
 
     def allocate(count: int, height: int, width: int) -> tuple[Frames, int, int]:
         shape = (count, height, width, 3)
@@ -201,14 +202,14 @@ def _read(
 
 
 def _fill(points: np.ndarray, longest: int) -> tuple[np.ndarray, dict[str, int]]:
-    """Short gaps filled, with a confidence that says so; frames of each part that were."""
+    """Fills short gaps with lower confidence; returns the points and the number of filled frames per part."""
     if longest == 0:
         return points, {}
     places, seen = filled(points[..., :3], points[..., 3], longest)
     for part, wrist in (("left_hand", 15), ("right_hand", 16)):
-        # A lost hand is a fast one. The body keeps its wrist, so the shape is interpolated as seen from there.
+        # Hands are lost when they move fast, but the body still has the wrist: interpolate relative to it.
         hand = slice(*PARTS[part])
-        seen_from = places[:, wrist, None]  # [T, 1, 3], of the filled body
+        seen_from = places[:, wrist, None]  # [T, 1, 3], wrist of the filled body
         shapes, _ = filled(points[:, hand, :3] - seen_from, points[:, hand, 3], longest)
         followed = (seen[:, hand] > 0) & (seen[:, wrist, None] > 0)
         places[:, hand] = np.where(followed[..., None], shapes + seen_from, places[:, hand])
@@ -220,7 +221,12 @@ def _fill(points: np.ndarray, longest: int) -> tuple[np.ndarray, dict[str, int]]
 
 
 def write_pose(path: Path, found: Estimated, fps: float | None) -> None:
-    """Write a .pose file: 543 points of MediaPipe Holistic under the names that the field gives them.
+    """Writes a .pose file with the 543 points of MediaPipe Holistic, under their usual names.
+
+    Args:
+        path: the file.
+        found: the key points.
+        fps: frame rate; None writes 25.
 
     Raises:
         ValueError: pose-format is not installed.
@@ -231,10 +237,12 @@ def write_pose(path: Path, found: Estimated, fps: float | None) -> None:
 
 
 def pose_bytes(points: np.ndarray, height: int, width: int, fps: float) -> bytes:
-    """The content of a .pose file of one person.
+    """The content of a .pose file with one person.
 
     Args:
         points: x, y and depth in pixels, confidence (0: not found). [T, 543, 4] float32
+        height, width: size of the frames in pixels.
+        fps: frame rate.
 
     Raises:
         ValueError: pose-format is not installed.
@@ -264,7 +272,7 @@ def pose_bytes(points: np.ndarray, height: int, width: int, fps: float) -> bytes
 
 
 def rate_of(sample: Sample, fps: float | None) -> float | None:
-    """Frames a second of a clip's key points; None where the clip has no times."""
+    """Frames per second of the key points of a clip; None if the clip has no frame rate."""
     own = None
     if sample.clip is not None:
         own = clip_rate(sample.clip)

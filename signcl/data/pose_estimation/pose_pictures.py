@@ -1,4 +1,4 @@
-"""Skeletons over frames, as a picture: the surest way to see whether key points are right."""
+"""Draws skeletons over frames, to check key points by eye."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ __all__ = ["draw_clip", "draw_points"]
 
 SHOWN, COLUMNS, WIDTH = 12, 4, 360
 COLOURS = {"body": (40, 200, 40), "face": (230, 230, 90), "left_hand": (255, 90, 60), "right_hand": (70, 130, 255)}
-"""RGB. Points that were filled in are pink, and smaller."""
+"""RGB. Filled points are pink and have thinner bones."""
 FILLED_COLOUR = (255, 60, 255)
 
 
 def draw_clip(sample: Sample, file: Path, out: Path, fps: float | None = None) -> Path:
-    """Write a PNG of frames spread over a clip, with its key points over them and the number of each frame.
+    """Writes a PNG with evenly spaced frames of a clip, their key points and frame numbers.
 
     Args:
         sample: the clip.
         file: its key points.
-        out: the picture.
-        fps: the rate at which the clip was read.
+        out: path of the PNG.
+        fps: frame rate at which the clip was read; None for its own.
+
+    Returns:
+        The path of the PNG.
     """
     import cv2
 
@@ -63,20 +66,20 @@ def draw_clip(sample: Sample, file: Path, out: Path, fps: float | None = None) -
 
 
 def draw_points(picture: Any, points: np.ndarray, seen: np.ndarray, layout: PoseLayout) -> None:
-    """Draw one frame's key points into a picture.
+    """Draws the key points of one frame into a picture.
 
     Args:
-        picture: [H, W, 3] uint8 RGB, changed.
-        points: x and y in its pixels. [K, 2]
-        seen: confidences, 0 where not found. [K]
-        layout: of the points.
+        picture: changed in place. [H, W, 3] uint8 RGB
+        points: x and y in pixels of the picture. [K, 2]
+        seen: confidence, 0 if not found. [K]
+        layout: layout of the points.
     """
     import cv2
 
     for part in layout.parts:
         first, last = layout.ranges()[part.name]
         colour, here, sure = COLOURS[part.name], points[first:last], seen[first:last]
-        guessed = part.name != "body" and bool(((sure > 0) & (sure < 1)).any())  # filled in: see `FILLED`
+        guessed = part.name != "body" and bool(((sure > 0) & (sure < 1)).any())  # filled: see `FILLED`
         colour = FILLED_COLOUR if guessed else colour
         for a, b in part.edges:
             if sure[a] > 0 and sure[b] > 0:

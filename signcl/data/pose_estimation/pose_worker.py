@@ -1,17 +1,17 @@
-"""The process that runs MediaPipe, in an environment of its own: frames in on stdin, key points out on stdout.
+"""The process that runs MediaPipe in a separate environment: reads frames on stdin, writes key points to stdout.
 
-MediaPipe 0.10.21 needs numpy 1 and protobuf 4, which this package does not. So this file is run as a script by the
-Python of `pose_environment`, and imports nothing of the package. `PoseProcess` in `pose_estimator` is the other end.
+MediaPipe 0.10.21 needs numpy 1 and protobuf 4, but signcl needs newer versions. So the Python of `pose_environment`
+runs this file as a script, and it imports nothing from signcl. The other end is `PoseProcess` in `pose_estimator`.
 
-What travels, numbers little-endian:
+Requests and answers; numbers are little-endian:
 
-    in      "hello"           no body             -> "ok" and a JSON object: what estimates, with its versions
-            "clip"            no body             -> "ok": forget the clip before
-            "frame" H W       H * W * 3 bytes RGB -> "points" and K * 4 float32: x, y, depth in pixels, confidence
-    out     "error" and a text, in place of any answer
+    "hello"      no body              -> "ok" and a JSON object: the estimator and its versions
+    "clip"       no body              -> "ok"; a new clip starts, so tracking is reset
+    "frame" H W  H * W * 3 bytes RGB  -> "points" and K * 4 float32: x, y, depth in pixels, confidence
+    any request                       -> "error" and a text, if it fails
 
-Each message is 8 bytes of its name, padded with spaces, two uint32 (H and W; or the length of the body and 0), and the
-body.
+A message consists of its name (8 bytes, padded with spaces), two uint32 (H and W of a frame; the length of the body and
+0 in answers) and the body.
 """
 
 import json
@@ -31,7 +31,7 @@ class Holistic:
     """MediaPipe Holistic: one person, tracked from frame to frame."""
 
     SETTINGS = {  # noqa: RUF012  (this file has to run without the rest of the package)
-        "model_complexity": 1,  # the one whose weights are in the wheel; 0 and 2 would be downloaded
+        "model_complexity": 1,  # its weights are in the wheel; those of 0 and 2 would be downloaded
         "smooth_landmarks": True,
         "refine_face_landmarks": False,
         "min_detection_confidence": 0.5,
@@ -48,22 +48,22 @@ class Holistic:
         self.holistic = mediapipe.solutions.holistic.Holistic(static_image_mode=False, **self.SETTINGS)
 
     def described(self):
-        """What decides the points: the estimator, its version, its settings."""
+        """Everything that affects the points: the estimator, its version, its settings."""
         return {"estimator": "mediapipe-holistic", "version": self.version, **self.SETTINGS}
 
     def reset(self):
-        """Forget who was tracked."""
+        """Resets tracking."""
         self.holistic.reset()
 
     def points(self, frame):
-        """[H, W, 3] uint8 RGB -> [543, 4] float32: x, y and depth in pixels, confidence; zero where not found."""
+        """[H, W, 3] uint8 RGB -> [543, 4] float32: x, y and depth in pixels, confidence; zero if not found."""
         height, width = frame.shape[:2]
         found = self.holistic.process(frame)
         points, start = np.zeros((POINTS, 4), np.float32), 0
         for part, count in PARTS:
             landmarks = getattr(found, part)
             if landmarks is not None:
-                # MediaPipe rates the points of the body alone; it gives hands and face whole, or not at all.
+                # MediaPipe gives a confidence only for body points; it finds all points of a hand or face, or none.
                 body = part == "pose_landmarks"
                 points[start : start + count] = [
                     (p.x * width, p.y * height, p.z * width, p.visibility if body else 1.0)
@@ -74,11 +74,11 @@ class Holistic:
 
 
 def serve(make, source, sink):
-    """Answer messages until the other end closes.
+    """Answers requests until the other end closes the pipe.
 
     Args:
-        make: makes the estimator: an object with `described`, `reset` and `points`.
-        source, sink: binary files.
+        make: creates the estimator, an object with `described`, `reset` and `points`.
+        source, sink: binary files for requests and answers.
     """
     try:
         estimator = make()
@@ -114,6 +114,6 @@ def _answer(sink, name, body):
 
 
 if __name__ == "__main__":
-    answers = os.fdopen(os.dup(1), "wb")  # MediaPipe's libraries may print to stdout: that goes to stderr now
+    answers = os.fdopen(os.dup(1), "wb")  # libraries of MediaPipe may print to stdout, which now goes to stderr
     os.dup2(2, 1)
     serve(Holistic, sys.stdin.buffer, answers)

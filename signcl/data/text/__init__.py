@@ -1,4 +1,4 @@
-"""Sentences: tokenizers, words and glosses, what a vocabulary must hold, word vectors."""
+"""Text processing: tokenizers, gloss vocabularies, word splitting for any script, vocabulary checks, word vectors."""
 
 from signcl.data.text.tokenizers import (
     GlossVocabulary,

@@ -1,7 +1,7 @@
-"""What a tokenizer can write of a corpus: every sentence encoded, decoded, and held against the raw one.
+"""Checks whether a tokenizer can write the sentences of a corpus: encodes and decodes each one and compares.
 
-A model never writes what its tokenizer cannot: such a character is wrong in every hypothesis, whatever is learned.
-Scored against decoded references, as the released code does it, the same character vanishes on both sides.
+A model can only write what its tokenizer can. A character that the tokenizer loses is wrong in every hypothesis. With
+decoded references, as in the released code, this goes unnoticed: the character is missing on both sides.
 """
 
 from __future__ import annotations
@@ -17,59 +17,60 @@ from signcl.data.text import SentencePieceTokenizer, Tokenizer, VocabularyTokeni
 __all__ = ["SplitCheck", "check_split", "check_table", "check_vocabulary", "failed"]
 
 UNKNOWN = "<unk>"
-"""How a vocabulary of words writes what it does not know; SentencePiece writes ⁇, which no sentence has."""
+"""Output of a word vocabulary for unknown words; SentencePiece writes ⁇, which occurs in no sentence."""
 SHOWN = 5
-"""Sentences and characters shown of each split, in the text form."""
+"""Number of sentences shown per split in the text report."""
 
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What comes back of the sentences of one split."""
+    """What changes in the sentences of one split when they are encoded and decoded."""
 
     split: str
     sentences: int
     exact: int
-    """Sentences that come back as they are (runs of spaces taken as one)."""
+    """Sentences that do not change (several spaces count as one)."""
     lossy: int
     """Sentences that lose characters."""
     rewritten: int
-    """Sentences that lose nothing, but have characters replaced by the tokenizer's normalisation."""
+    """Sentences that lose nothing, but in which the tokenizer's normalisation replaces characters."""
     respaced: int
-    """Sentences that differ in spaces only."""
+    """Sentences in which only spaces change."""
     characters: int
-    """Without spaces."""
+    """Number of characters without spaces."""
     lost_characters: int
     lost: dict[str, int] = field(default_factory=dict)
-    """Character -> times it is lost, most frequent first."""
+    """Lost character -> count, most frequent first."""
     replaced: dict[str, int] = field(default_factory=dict)
-    """"a -> b" -> times the normalisation writes b for a, most frequent first."""
+    """"a -> b" -> how often the normalisation writes b for a, most frequent first."""
     examples: tuple[tuple[str, str, str], ...] = ()
-    """(name, sentence, what comes back) of every sentence that is not exact."""
+    """(name, sentence, decoded sentence) of every sentence that is not exact."""
 
     @property
     def lost_percent(self) -> float:
-        """Share of the characters that are lost, in percent."""
+        """Percentage of the characters that are lost."""
         return 100 * self.lost_characters / max(1, self.characters)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields and `lost_percent`, for JSON."""
         return {**asdict(self), "lost_percent": self.lost_percent}
 
 
 def check_vocabulary(tokenizer: Tokenizer, splits: Mapping[str, Sequence[Sample]]) -> list[SplitCheck]:
-    """Write every sentence with a tokenizer and read it back.
+    """Encodes and decodes every sentence with a tokenizer and reports what changes.
 
     Args:
-        splits: samples by the name of their split.
+        tokenizer: the tokenizer to check.
+        splits: samples by name of the split.
 
     Returns:
-        One report for each split, in their order.
+        One report per split, in the same order.
     """
     return [check_split(tokenizer, split, samples) for split, samples in splits.items()]
 
 
 def check_split(tokenizer: Tokenizer, split: str, samples: Iterable[Sample]) -> SplitCheck:
-    """`check_vocabulary` for one split."""
+    """Does the work of `check_vocabulary` for one split."""
     counts: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     replaced: Counter[str] = Counter()
@@ -108,7 +109,7 @@ def check_split(tokenizer: Tokenizer, split: str, samples: Iterable[Sample]) -> 
 
 
 def normalized(tokenizer: Tokenizer, text: str) -> str:
-    """What a tokenizer makes of a sentence before it cuts it: Unicode forms (SentencePiece) or lower case (words)."""
+    """A sentence after the tokenizer's normalisation: Unicode forms (SentencePiece) or lower case (words)."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         return tokenizer.normalized(text)
     if isinstance(tokenizer, VocabularyTokenizer) and tokenizer.lowercase:
@@ -121,18 +122,19 @@ def _bare(text: str) -> str:
 
 
 def failed(checks: Iterable[SplitCheck]) -> bool:
-    """Whether some sentence does not come back as it is."""
+    """Whether any sentence changes when it is encoded and decoded."""
     return any(check.exact < check.sentences for check in checks)
 
 
 def check_table(checks: Iterable[SplitCheck], shown: int = SHOWN) -> str:
-    """The reports as text: counts, the most frequent characters, the first sentences."""
+    """The reports as text: counts, the most frequent lost and replaced characters, the first changed sentences."""
     lines = []
     for check in checks:
         lines.append(
-            f"{check.split}: {check.exact} of {check.sentences} sentences come back as they are; {check.lossy} lose "
-            f"{check.lost_characters} of {check.characters} characters ({check.lost_percent:.2f} %), {check.rewritten} "
-            f"are written in another Unicode form or case, {check.respaced} differ in spaces"
+            f"{check.split}: {check.exact} of {check.sentences} sentences are unchanged after encoding and decoding; "
+            f"{check.lossy} lose {check.lost_characters} of {check.characters} characters "
+            f"({check.lost_percent:.2f} %), {check.rewritten} change in Unicode form or case, {check.respaced} change "
+            f"only in spaces"
         )
         for title, found in (("lost", check.lost), ("replaced", check.replaced)):
             if found:

@@ -1,9 +1,9 @@
-"""A SentencePiece model with fewer pieces that cuts the given sentences into exactly the pieces it did before.
+"""Trims a SentencePiece model so that it still splits the given sentences into exactly the same pieces.
 
-Unigram models choose, of all ways to cut a sentence, the one with the highest sum of scores. Scores are kept, and so is
-every piece of the chosen cut, so the choice is still there; pieces that are gone can only have taken choices away. An
-unknown character scores 10 less than the lowest-scored piece: that piece stays too, and so does every single character
-of the sentences, so that no character becomes unknown and none that was unknown becomes cheaper.
+A unigram model chooses the segmentation with the highest sum of scores. Trimming keeps all scores and every piece of
+the chosen segmentation, so it stays available, and removed pieces only remove alternatives. An unknown character scores
+10 less than the lowest-scored piece. That piece is therefore kept, as is every single character of the sentences: no
+character becomes unknown, and the score of unknown characters does not change.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 __all__ = ["needed_pieces", "own_forms", "take_forms", "trim_pieces"]
 
-FIRST = 3  # <unk>, <s>, </s>: the id rule of mBART counts on them
-NORMAL, UNIGRAM = 1, 1  # of SentencePiece's enumerations
+FIRST = 3  # <unk>, <s>, </s>: required by the id rule of mBART
+NORMAL, UNIGRAM = 1, 1  # values of SentencePiece enums
 SPACE = "▁"
 
 
 def needed_pieces(model: bytes, texts: Iterable[str]) -> list[int]:
-    """The pieces of a SentencePiece model that sentences need, in the model's order.
+    """Ids of the pieces of a SentencePiece model that the given sentences need, in ascending order.
 
-    Those of the sentences' own cuts, every single character of theirs, the space mark, the lowest-scored piece, and all
-    that is no ordinary piece (unknown, control, byte, user-defined).
+    These are: all pieces of the segmented sentences, every single character in them, the space mark, the lowest-scored
+    piece, and all special pieces (unknown, control, byte, user-defined).
 
     Raises:
-        ValueError: no unigram model, or one whose first pieces are not <unk>, <s>, </s>.
+        ValueError: not a unigram model, or its first pieces are not <unk>, <s>, </s>.
     """
     import sentencepiece
 
@@ -44,23 +44,23 @@ def needed_pieces(model: bytes, texts: Iterable[str]) -> list[int]:
 
 
 def trim_pieces(model: bytes, kept: Iterable[int]) -> bytes:
-    """The same SentencePiece model with these pieces alone, their scores and its normalisation unchanged."""
+    """The SentencePiece model with only these pieces; scores and normalisation do not change."""
     proto = _parsed(model)
     pieces = [proto.pieces[i] for i in kept]
     del proto.pieces[:]
     proto.pieces.extend(pieces)
     proto.trainer_spec.vocab_size = len(pieces)
-    # among them field 4, sentences that the whole model is held to when it is loaded
+    # Unknown fields include field 4: self-test sentences, which a trimmed model would fail when it is loaded.
     proto.DiscardUnknownFields()
     trimmed: bytes = proto.SerializeToString()
     return trimmed
 
 
 def own_forms(model: bytes, texts: Iterable[str]) -> dict[str, str]:
-    """The characters that a model writes in another Unicode form than the sentences have: its form -> theirs.
+    """Characters that the model's normalisation changes: normalised form -> character in the sentences.
 
     Raises:
-        ValueError: a form of the model that stands for several characters of the sentences, or is no single character.
+        ValueError: a normalised form stands for several characters of the sentences, or is not a single character.
     """
     import sentencepiece
 
@@ -73,17 +73,24 @@ def own_forms(model: bytes, texts: Iterable[str]) -> dict[str, str]:
             continue
         if len(form) != 1 or form in raw or form in forms:
             raise ValueError(
-                f"--own-forms: the tokenizer writes {form!r} for {character!r}, which stands for other characters of "
-                f"the sentences too; leave the flag out and read the list of what is replaced"
+                f"--own-forms: the tokenizer writes {form!r} for {character!r}, but {form!r} also stands for other "
+                f"characters or is not a single one; omit the flag and check the list of replaced characters"
             )
         forms[form] = character
     return forms
 
 
 def take_forms(model: bytes, forms: dict[str, str]) -> bytes:
-    """The same pieces written in the sentences' own forms, and no Unicode normalisation any more.
+    """Rewrites the pieces in the Unicode forms of the sentences and turns off Unicode normalisation.
 
-    A sentence in its own form is cut where its normalised form was cut before. Spaces are treated as before.
+    A sentence is then split where its normalised form was split before. The handling of spaces does not change.
+
+    Args:
+        model: the SentencePiece model.
+        forms: the result of `own_forms`.
+
+    Raises:
+        ValueError: the model already has a piece in the new form.
     """
     proto = _parsed(model)
     table = str.maketrans(forms)
@@ -93,7 +100,7 @@ def take_forms(model: bytes, forms: dict[str, str]) -> bytes:
     names = [piece.piece for piece in proto.pieces]
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"--own-forms: the tokenizer has {twice!r} already beside its normalised form; leave it out")
+        raise ValueError(f"--own-forms: the tokenizer already has {twice!r} and its normalised form; omit the flag")
     proto.normalizer_spec.name = "identity"
     proto.normalizer_spec.precompiled_charsmap = b""
     taken: bytes = proto.SerializeToString()
@@ -107,8 +114,8 @@ def _parsed(model: bytes) -> Any:
     proto.ParseFromString(model)
     if proto.trainer_spec.model_type != UNIGRAM:
         raise ValueError(
-            "signcl vocab trim needs a SentencePiece model of type unigram, as mBART's is: in one of merges (BPE) "
-            "words are built from pieces that the sentences themselves do not show"
+            "signcl vocab trim needs a SentencePiece model of type unigram, like mBART's; a BPE model merges "
+            "intermediate pieces that do not appear in the tokenized sentences"
         )
     if [piece.piece for piece in proto.pieces[:FIRST]] != ["<unk>", "<s>", "</s>"]:
         raise ValueError(

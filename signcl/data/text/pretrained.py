@@ -1,5 +1,4 @@
-"""Tokenizers of published language models (any that transformers' AutoTokenizer reads) as `signcl.data.text` wants
-them."""
+"""Wraps the tokenizers of published language models (all that AutoTokenizer of transformers reads) as `Tokenizer`."""
 
 from __future__ import annotations
 
@@ -24,24 +23,24 @@ SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model
 
 
 class PretrainedTokenizer:
-    """A language model's own tokenizer; sentences end with its end token.
+    """The tokenizer of a pretrained language model. Encoded sentences end with its end token.
 
-    `start_id` is what the tokenizer itself puts before a text (XGLM: `</s>`), else its begin or its end token. Where it
-    has no padding token of its own (GPT-2), padding is the first id beyond the vocabulary: a mark for losses and
-    lengths that no model embeds.
+    `start_id` is the token that the tokenizer puts before a text (XGLM: `</s>`), otherwise its begin or end token. If
+    it has no separate padding token (GPT-2), `pad_id` is the first id beyond the vocabulary. That id only marks padding
+    for losses and lengths; no model embeds it.
 
-    Of an encoder-decoder that marks the beginning of what it writes (mBART-50 and NLLB by the language, BART by `<s>`),
-    each sentence begins with that token, `first_id`; search forces it.
+    Some encoder-decoders mark the start of their output (mBART-50 and NLLB with the language, BART with `<s>`). Then
+    every sentence starts with this token, `first_id`, and search forces it.
 
     Args:
         source: a folder or hub id.
-        tokenizer: the tokenizer itself, from transformers.
-        language: code of what is written, for a tokenizer with languages (mBART-50: de_DE, NLLB: deu_Latn); of another
-            it is not read.
-        writes: the tokenizer of an encoder-decoder, which marks what it reads and what it writes in two ways.
+        tokenizer: the transformers tokenizer.
+        language: code of the output language, for multilingual tokenizers (mBART-50: de_DE, NLLB: deu_Latn); ignored
+            by others.
+        writes: whether the model is an encoder-decoder, whose input and output have different marks.
 
     Raises:
-        ValueError: a tokenizer without end token, or an unknown language.
+        ValueError: the tokenizer has no end token, or the language is unknown.
     """
 
     def __init__(self, source: str, tokenizer: Any, language: str = "", *, writes: bool = False) -> None:
@@ -51,22 +50,22 @@ class PretrainedTokenizer:
             if language not in languages:
                 raise unknown_language(language, languages)
             self.language, self.writes = language, True
-            tokenizer.src_lang = tokenizer.tgt_lang = language  # signs have no code of their own
+            tokenizer.src_lang = tokenizer.tgt_lang = language  # sign languages have no code
         self.num_tokens = len(tokenizer)
         end = tokenizer.eos_token_id
         if end is None:
-            raise ValueError(f"text.tokenizer: the tokenizer of {source} names no end token (eos_token), and needs one")
+            raise ValueError(f"text.tokenizer: the tokenizer of {source} needs an end token (eos_token), but has none")
         self.end_id = int(end)
         self.around = _marks(tokenizer, tokenizer("a").input_ids)
-        """Ids that it puts before and after a text to be read."""
+        """Ids before and after an input text."""
         before = self.around[0]
         begin = before[0] if before else tokenizer.bos_token_id
         self.start_id = int(self.end_id if begin is None else begin)
         first, last = _marks(tokenizer, tokenizer(text_target="a").input_ids) if self.writes else ([], [])
         self.first_id: int | None = int(first[0]) if first else None
-        """The token that every written sentence begins with, where there is one."""
+        """First token of every output sentence, or None."""
         self.decoder_start: int | None = None
-        """What a decoder reads first, where the tokenizer alone knows: the language of mBART, written after the end."""
+        """First decoder input, if only the tokenizer knows it: mBART's language, which it puts after the end token."""
         if self.language and last and last[-1] != end:
             self.start_id = self.decoder_start = int(last[-1])
         pad = tokenizer.pad_token_id
@@ -78,14 +77,15 @@ class PretrainedTokenizer:
 
     @classmethod
     def read(cls, source: str, language: str = "", *, writes: bool | None = None) -> PretrainedTokenizer:
-        """From a folder or hub id.
+        """Loads a tokenizer from a folder or hub id.
 
         Args:
+            source: the folder or hub id.
             language: see above.
-            writes: see above; None looks into the config.json beside it.
+            writes: see above; None reads it from config.json.
 
         Raises:
-            ValueError: no tokenizer there, or one without this language.
+            ValueError: no tokenizer found, or it does not have this language.
         """
         from transformers import AutoTokenizer
 
@@ -93,8 +93,8 @@ class PretrainedTokenizer:
         names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
         if folder.is_dir() and not any((folder / name).is_file() for name in (*names, *SENTENCEPIECE)):
             raise ValueError(
-                f"text.tokenizer: {folder} has no tokenizer ({', '.join(names[:2])}); save the language model's own "
-                f"there, or use text.tokenizer=word with a language model that starts at random"
+                f"text.tokenizer: {folder} has no tokenizer ({', '.join(names[:2])}); save the tokenizer of the "
+                f"language model there, or use text.tokenizer=word with a randomly initialised language model"
             )
         writes = _is_encoder_decoder(source) if writes is None else writes
         try:
@@ -106,19 +106,19 @@ class PretrainedTokenizer:
             raise ValueError(f"text.tokenizer: no tokenizer can be read from {source}: {reason}") from None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the sentence: the first token, where there is one, its pieces, the end token."""
+        """Ids of the sentence: `first_id` if there is one, the pieces, the end token."""
         ids: list[int] = [] if self.first_id is None else [self.first_id]
         for i, part in enumerate(text.split("<mask>")):
             ids += [self.mask_id] * (i > 0) + self._tokenizer(part, add_special_tokens=False).input_ids
         return [*ids, self.end_id]
 
     def bare(self, text: str) -> list[int]:
-        """Ids of a text without marks; special tokens that it spells are those."""
+        """Ids of a text without special tokens around it; special tokens in the text are recognised."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence up to the first end token after some other, without special tokens."""
+        """The sentence without special tokens, up to the first end token that follows another token."""
         found: list[int] = []
         for i in ids:
             if i == self.end_id and found:
@@ -129,24 +129,24 @@ class PretrainedTokenizer:
         return text.strip()
 
     def pieces(self) -> list[str]:
-        """What each id stands for, and `<pad>` where padding lies beyond the vocabulary. [vocab_size]"""
+        """The piece of each id, and `<pad>` if the padding id is beyond the vocabulary. [vocab_size]"""
         own: list[str] = self._tokenizer.convert_ids_to_tokens(list(range(self.num_tokens)))
         return own + ["<pad>"] * (self.vocab_size - self.num_tokens)
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and the folder `pretrained_tokenizer`."""
+        """Writes `tokenizer.json` and the folder `pretrained_tokenizer`."""
         self._tokenizer.save_pretrained(str(folder / FOLDER))
         data = {"kind": "pretrained", "language": self.language, "writes": self.writes}
         write_text(folder / "tokenizer.json", json.dumps(data))
 
     @classmethod
     def load(cls, folder: Path, *, language: str = "", writes: bool = False) -> PretrainedTokenizer:
-        """What `save` wrote into a run folder."""
+        """Loads the tokenizer that `save` wrote into a run folder."""
         return cls.read(str(folder / FOLDER), language, writes=writes)
 
 
 def _marks(tokenizer: Any, marked: list[int]) -> tuple[list[int], list[int]]:
-    """What stands before and after the pieces of "a" in a marked text."""
+    """Ids before and after the pieces of "a" in `marked`, the text with special tokens."""
     bare = tokenizer("a", add_special_tokens=False).input_ids
     for start in range(len(marked) - len(bare) + 1):
         if marked[start : start + len(bare)] == bare:
@@ -155,7 +155,7 @@ def _marks(tokenizer: Any, marked: list[int]) -> tuple[list[int], list[int]]:
 
 
 def _languages(tokenizer: Any) -> list[str]:
-    """Codes of the languages that a tokenizer marks texts with (mBART-50, NLLB, M2M100); none for most."""
+    """Language codes of a tokenizer that marks texts with a language (mBART-50, NLLB, M2M100); usually empty."""
     if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
         return []
     if codes := getattr(tokenizer, "lang_code_to_id", None):
@@ -164,9 +164,9 @@ def _languages(tokenizer: Any) -> list[str]:
 
 
 def unknown_language(given: str, known: Sequence[str]) -> ValueError:
-    """The answer to a language code that a tokenizer does not have, with the one that was probably meant."""
+    """Makes the error for a language code that a tokenizer does not have, with a suggestion."""
     hint = did_you_mean(given, known)
-    if not hint:  # de_DE and deu_Latn have little in common but the beginning
+    if not hint:  # de_DE and deu_Latn share only the first letters
         alike = [code for code in known if code[:2].lower() == given[:2].lower()]
         hint = f"; did you mean {' or '.join(alike[:3])}?" if alike else ""
     listed = ", ".join(known[:30]) + (" ..." if len(known) > 30 else "")
@@ -174,7 +174,7 @@ def unknown_language(given: str, known: Sequence[str]) -> ValueError:
 
 
 def _is_encoder_decoder(source: str) -> bool:
-    """Whether config.json says so; False where there is none, or one that transformers does not know."""
+    """Whether the model is an encoder-decoder by its config.json; False if it is missing or unknown to transformers."""
     from transformers import AutoConfig
 
     try:
@@ -184,10 +184,10 @@ def _is_encoder_decoder(source: str) -> bool:
 
 
 def is_mbart(source: str) -> bool:
-    """Whether a folder or hub id holds an mBART tokenizer, which `signcl.data.text` reads by itself.
+    """Whether a folder or hub id has an mBART tokenizer, which `signcl.data.text` reads without transformers.
 
-    By the model type in config.json or the class in tokenizer_config.json; a SentencePiece model with neither file
-    beside it counts as one. An mBART-50, which has more languages and begins sentences with theirs, is another.
+    Decided by the model type in config.json or the class in tokenizer_config.json. A SentencePiece model without either
+    file counts as mBART. mBART-50 does not: it has more languages and puts the language first.
     """
     folder, told = Path(source), []
     for name, key in NAMED:
@@ -196,7 +196,7 @@ def is_mbart(source: str) -> bool:
             continue
         try:
             value = str(read_json(path, {}, "").get(key) or "").lower()
-        except ValueError:  # transformers says what is wrong with it
+        except ValueError:  # transformers will report the error
             continue
         told += [value] if value else []
     if any(value.startswith("mbart50") for value in told):
@@ -207,13 +207,13 @@ def is_mbart(source: str) -> bool:
 
 
 def has_own_file(source: str) -> bool:
-    """Whether a folder holds a tokenizer as transformers 5 saves it, and no SentencePiece model beside it."""
+    """Whether a folder has a tokenizer as saved by transformers 5, without a SentencePiece model."""
     folder = Path(source)
     return (folder / "tokenizer.json").is_file() and not any((folder / name).is_file() for name in SENTENCEPIECE)
 
 
 def _cached(source: str, name: str) -> Path | None:
-    """A file of a hub id, fetched where it can be."""
+    """A file of a hub id, downloaded if necessary; None if that fails."""
     from transformers.utils.hub import cached_file
 
     try:

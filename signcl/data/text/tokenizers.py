@@ -1,7 +1,7 @@
-"""Sentences to token ids and back: words, characters, SentencePiece, pretrained mBART folders; gloss vocabularies.
+"""Tokenizers (words, characters, SentencePiece, pretrained mBART) and gloss vocabularies.
 
-Every tokenizer is the same few plain things: `encode`, `decode`, the special ids, `save`. Vocabularies are built from
-training sentences only. Scores are always computed on raw references, never on decoded ones (docs/paper-vs-code.md).
+All tokenizers have the same interface: `encode`, `decode`, the special ids, `save`. Vocabularies are built from
+training sentences only. Scores are computed on raw references, never on decoded ones (docs/paper-vs-code.md).
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ _LANGUAGES = (
 
 
 class Tokenizer(Protocol):
-    """What the package asks of a tokenizer; ids are plain numbers."""
+    """Interface of all tokenizers; ids are plain integers."""
 
     vocab_size: int
     pad_id: int
     start_id: int
-    """First input of the decoder (for mBART the language code)."""
+    """First decoder input (for mBART the language code)."""
     end_id: int
     mask_id: int
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a sentence with its end marks."""
+        """Ids of a sentence, including its end marks."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence of generated ids, up to the end mark, without special tokens."""
+        """The sentence for generated ids, up to the end mark, without special tokens."""
         ...
 
     def pieces(self) -> list[str]:
-        """What each id stands for, as word vectors name it (SentencePiece: `▁` before a word). [vocab_size]"""
+        """The text of each id, as in word vector files (SentencePiece: `▁` before a word). [vocab_size]"""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what `load_tokenizer` needs."""
+        """Writes the files that `load_tokenizer` reads."""
         ...
 
 
 class VocabularyTokenizer:
-    """Words between spaces, characters, or the pieces of a SentencePiece model: a vocabulary, most frequent first.
+    """A tokenizer with an explicit vocabulary of words (split at spaces), characters or SentencePiece pieces.
 
     Args:
-        words: in the order of their ids, which follow the special tokens.
+        words: the vocabulary in order of ids, which follow those of the special tokens.
         level: `word`, `character` or `piece`.
-        lowercase: sentences are put in lower case first.
-        specials: in the order of their ids; neccam/slt has `<unk> <pad> <s> </s>`, without `<mask>`.
-        model: the SentencePiece model that cuts sentences, for `piece`.
+        lowercase: convert sentences to lower case first.
+        specials: special tokens in order of ids; neccam/slt has `<unk> <pad> <s> </s>`, without `<mask>`.
+        model: for `piece`, the SentencePiece model that splits sentences.
     """
 
     SPECIALS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")
@@ -104,7 +104,7 @@ class VocabularyTokenizer:
     def train(
         cls, texts: Iterable[str], *, level: str = "word", lowercase: bool = False, min_count: int = 1
     ) -> VocabularyTokenizer:
-        """The vocabulary of `texts`, by frequency and then alphabetically (as neccam/slt orders it)."""
+        """Builds the vocabulary of `texts`, sorted by frequency and then alphabetically (as in neccam/slt)."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(cls._split(text.lower() if lowercase else text, level))
@@ -113,7 +113,7 @@ class VocabularyTokenizer:
         kept = [w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count]
         if not kept:
             raise ValueError(
-                f"text.min_count={min_count} leaves no word: the most frequent stands {max(counts.values())} times"
+                f"text.min_count={min_count} leaves no word: the most frequent occurs {max(counts.values())} times"
             )
         return cls([w for w in kept if w not in cls.SPECIALS], level=level, lowercase=lowercase)
 
@@ -131,15 +131,15 @@ class VocabularyTokenizer:
 
     @property
     def around(self) -> tuple[list[int], list[int]]:
-        """Ids before and after a text that an encoder reads."""
+        """Ids before and after an encoder input."""
         return [], [self.end_id]
 
     def bare(self, text: str) -> list[int]:
-        """Ids of a text without marks."""
+        """Ids of a text without special tokens around it."""
         return self.encode(text)[:-1]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence up to the first `</s>`; `<unk>` stays visible."""
+        """The sentence up to the first `</s>`; unknown words are written as `<unk>`."""
         words: list[str] = []
         for i in ids:
             if i == self.end_id and words:
@@ -153,11 +153,11 @@ class VocabularyTokenizer:
         return (" " if self.level == "word" else "").join(words)
 
     def pieces(self) -> list[str]:
-        """What each id stands for: specials, then the vocabulary. [vocab_size]"""
+        """The text of each id: special tokens, then the vocabulary. [vocab_size]"""
         return [*self.specials, *self.words]
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, and the SentencePiece model of a vocabulary of pieces."""
+        """Writes `tokenizer.json` and, for `piece`, the SentencePiece model."""
         data: dict[str, Any] = {"kind": "vocabulary", "level": self.level, "lowercase": self.lowercase}
         if self.specials != self.SPECIALS:
             data["specials"] = self.specials
@@ -168,7 +168,7 @@ class VocabularyTokenizer:
 
 
 def _join_mask(pieces: list[str]) -> list[str]:
-    """Put `<mask>` together again where a character tokenizer has split it."""
+    """Joins the characters of `<mask>` that a character tokenizer has split."""
     if "<" not in pieces:
         return pieces
     joined, i, mark = [], 0, list("<mask>")
@@ -183,11 +183,11 @@ def _join_mask(pieces: list[str]) -> list[str]:
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model with the fairseq id rule of mBART: `<s> <pad> </s> <unk>`, pieces, languages, `<mask>`.
+    """A SentencePiece model with the fairseq ids of mBART: `<s> <pad> </s> <unk>`, pieces, languages, `<mask>`.
 
-    id(piece) = piece + 1; the language codes follow the pieces; `<mask>` is last. With the trimmed mBART of GFSLT
-    (2427 pieces) this gives 2454 ids, `de_DE` = 2430, `<mask>` = 2453. A sentence ends with `</s>` and the language
-    code, which is also the decoder's first input.
+    Piece i has the id i + 1. The language codes follow the pieces, and `<mask>` is last. The trimmed mBART of GFSLT
+    (2427 pieces) has 2454 ids, with `de_DE` = 2430 and `<mask>` = 2453. A sentence ends with `</s>` and the language
+    code, which is also the first decoder input.
     """
 
     LANGUAGES = tuple(_LANGUAGES.split())
@@ -199,7 +199,7 @@ class SentencePieceTokenizer:
         if language not in self.LANGUAGES:
             raise unknown_language(language, self.LANGUAGES)
         self.model = model
-        """The SentencePiece model, as its file holds it."""
+        """The content of the SentencePiece model file."""
         self.language = language
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.num_pieces: int = self._pieces.get_piece_size()
@@ -209,7 +209,7 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, language: str = "de_DE") -> SentencePieceTokenizer:
-        """Train a unigram model on `texts`; deterministic."""
+        """Trains a unigram model on `texts`; deterministic."""
         import io
 
         import sentencepiece
@@ -233,31 +233,31 @@ class SentencePieceTokenizer:
         return cls(model.getvalue(), language)
 
     def encode(self, text: str) -> list[int]:
-        """Pieces of the sentence, `</s>`, language code."""
+        """Ids of the pieces of the sentence, `</s>`, and the language code."""
         ids: list[int] = []
         for i, part in enumerate(text.split("<mask>")):
             if i:
                 ids.append(self.mask_id)
-            # SentencePiece calls <unk> 0, fairseq calls it 3; every other piece moves up by one
+            # <unk> is 0 in SentencePiece and 3 in fairseq; all other pieces move up by one
             ids += [self.unk_id if piece == 0 else piece + 1 for piece in self._pieces.encode(part)]
         return [*ids, self.end_id, self.start_id]
 
     @property
     def decoder_start(self) -> int:
-        """What a decoder reads first: the language."""
+        """First decoder input: the language code."""
         return self.start_id
 
     @property
     def around(self) -> tuple[list[int], list[int]]:
-        """Ids before and after a text that an encoder reads: mBART ends it with `</s>` and the language."""
+        """Ids before and after an encoder input: mBART puts `</s>` and the language code after it."""
         return [], [self.end_id, self.start_id]
 
     def bare(self, text: str) -> list[int]:
-        """Ids of a text without marks."""
+        """Ids of a text without special tokens around it."""
         return self.encode(text)[:-2]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence up to the first `</s>` after some piece."""
+        """The sentence up to the first `</s>` that follows a piece."""
         pieces: list[int] = []
         for i in ids:
             if i == self.end_id and pieces:
@@ -267,22 +267,22 @@ class SentencePieceTokenizer:
         return self._pieces.decode(pieces).strip()
 
     def cut(self, text: str) -> list[str]:
-        """The pieces of a sentence as SentencePiece writes them; unknown characters stand as they are."""
+        """The pieces of a sentence as SentencePiece writes them; unknown characters are left unchanged."""
         pieces: list[str] = self._pieces.encode(text, out_type=str)
         return pieces
 
     def normalized(self, text: str) -> str:
-        """A sentence in the Unicode forms that the pieces are made of, runs of spaces as one."""
+        """A sentence in the Unicode forms of the pieces, with single spaces."""
         normal: str = self._pieces.normalize(text)
         return " ".join(normal.replace("▁", " ").split())
 
     def pieces(self) -> list[str]:
-        """What each id stands for: specials, pieces, language codes, mask. [vocab_size]"""
+        """The text of each id: special tokens, pieces, language codes, mask. [vocab_size]"""
         own = [self._pieces.id_to_piece(i) for i in range(3, self.num_pieces)]
         return ["<s>", "<pad>", "</s>", "<unk>", *own, *self.LANGUAGES, "<mask>"]
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `sentencepiece.bpe.model`."""
+        """Writes `tokenizer.json` and `sentencepiece.bpe.model`."""
         write_bytes(folder / "sentencepiece.bpe.model", self.model)
         data = {"kind": "sentencepiece", "language": self.language}
         write_text(folder / "tokenizer.json", json.dumps(data))
@@ -297,15 +297,19 @@ def build_tokenizer(
     language: str = "de_DE",
     min_count: int = 1,
 ) -> Tokenizer:
-    """The tokenizer that a recipe's `text` section asks for.
+    """Builds the tokenizer for the `text` section of a recipe.
 
     Args:
-        kind: word, character, sentencepiece, or `pretrained:` with a folder or hub id of a tokenizer: mBART's
-            SentencePiece model, or whatever transformers' AutoTokenizer reads.
-        texts: training sentences; the vocabulary comes from these alone.
+        kind: word, character, sentencepiece, or `pretrained:` and a folder or hub id of a tokenizer: the SentencePiece
+            model of mBART, or any tokenizer that AutoTokenizer of transformers reads.
+        texts: training sentences; the vocabulary is built only from these.
+        vocab_size: number of pieces, for sentencepiece.
+        lowercase: convert sentences to lower case, for word and character.
+        language: language code, for sentencepiece and pretrained.
+        min_count: rarer words are unknown, for word and character.
 
     Raises:
-        ValueError: unknown kind, no words, or a folder without a SentencePiece model.
+        ValueError: the kind is unknown, there are no words, or the folder has no tokenizer.
     """
     if kind in ("word", "character"):
         return VocabularyTokenizer.train(texts, level=kind, lowercase=lowercase, min_count=min_count)
@@ -320,10 +324,10 @@ def build_tokenizer(
 
 
 def pretrained_sentencepiece(source: str) -> bytes:
-    """The SentencePiece model of an mBART folder or hub id.
+    """Reads the SentencePiece model file of an mBART folder or hub id.
 
-    Read from the model file itself: transformers' tokenizer leaves the language code in decoded text for folders
-    whose tokenizer_config.json says `additional_special_tokens: null`, as the released trimmed mBART does.
+    The tokenizer of transformers is not used: it leaves the language code in decoded text if tokenizer_config.json has
+    `additional_special_tokens: null`, as in the released trimmed mBART.
     """
     folder = Path(source)
     names = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model")
@@ -331,7 +335,7 @@ def pretrained_sentencepiece(source: str) -> bytes:
         if (folder / name).is_file():
             return (folder / name).read_bytes()
     if folder.exists():
-        raise ValueError(f"{folder} has no tokenizer: one of {', '.join(names)} is needed there")
+        raise ValueError(f"{folder} has no tokenizer; needs one of {', '.join(names)}")
     from transformers.utils.hub import cached_file
 
     try:
@@ -348,11 +352,11 @@ SHAPES: dict[str, Any] = {
     "sentencepiece": {"language": str | None},
     "pretrained": {"language?": str, "writes?": bool},
 }
-"""What `tokenizer.json` holds beside its kind."""
+"""The keys of `tokenizer.json` for each kind."""
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer that `save` wrote into a run folder."""
+    """Loads the tokenizer that `save` wrote into a run folder."""
     folder = Path(folder)
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -372,7 +376,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 class GlossVocabulary:
-    """Gloss classes for CTC: 0 is the blank, 1 the unknown gloss, then the glosses of training, most frequent first."""
+    """Gloss classes for CTC: 0 is the blank, 1 the unknown gloss, then the training glosses, most frequent first."""
 
     def __init__(self, glosses: Sequence[str]) -> None:
         self.glosses = list(glosses)
@@ -380,7 +384,7 @@ class GlossVocabulary:
 
     @classmethod
     def train(cls, sequences: Iterable[Sequence[str]]) -> GlossVocabulary:
-        """The vocabulary of the training annotation."""
+        """Builds the vocabulary of the training annotation."""
         counts = Counter(gloss for sequence in sequences for gloss in sequence)
         return cls([g for g, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))])
 
@@ -388,21 +392,21 @@ class GlossVocabulary:
         return len(self.glosses) + 2
 
     def encode(self, sequence: Sequence[str]) -> list[int]:
-        """Class of each gloss; 1 where training never saw it."""
+        """Class of each gloss; 1 for glosses that do not occur in training."""
         return [self._ids.get(gloss, 1) for gloss in sequence]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Glosses of classes, without blanks."""
+        """The glosses of classes, without blanks."""
         return ["<unk>" if i == 1 else self.glosses[i - 2] for i in ids if i > 0]
 
     def save(self, folder: Path) -> None:
-        """Write `glosses.json`."""
+        """Writes `glosses.json`."""
         write_text(folder / "glosses.json", json.dumps(self.glosses, ensure_ascii=False, indent=0))
 
 
 def load_glosses(folder: str | Path) -> GlossVocabulary:
-    """The gloss vocabulary that `save` wrote into a run folder."""
+    """Loads the gloss vocabulary that `save` wrote into a run folder."""
     path = Path(folder) / "glosses.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no glosses.json, which a run with loss.weights.recognition writes")
+        raise FileNotFoundError(f"{folder} has no glosses.json; only runs with loss.weights.recognition have one")
     return GlossVocabulary(read_json(path, [str], COPY))

@@ -1,7 +1,8 @@
-"""Word vectors from a file, for a word table or for distances between words: word2vec's text and binary forms.
+"""Reads word vectors in word2vec's text and binary formats, for embedding layers or distances between words.
 
-Text is what gensim, fastText (.vec), GloVe and BPEmb (.txt) write: an optional line `count size`, then a word and its
-numbers per line, with single spaces between. Binary (.bin) is word2vec's, which BPEmb ships. Not fastText's own .bin.
+The text format is written by gensim, fastText (.vec), GloVe and BPEmb (.txt): an optional line `count size`, then one
+word and its numbers per line, separated by single spaces. The binary format (.bin) is that of word2vec, which BPEmb
+uses. The .bin format of fastText is not supported.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from signcl.data.whole_numbers import whole_number
 __all__ = ["read_vectors"]
 
 MOST_SIZE = 100_000
-"""Numbers of a vector."""
+"""Largest accepted size of a vector."""
 
 
 def read_vectors(path: str | Path, words: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Vectors by word; of a word that stands twice the first.
+    """Reads a file of word vectors. If a word occurs twice, the first vector is used.
 
     Args:
-        path: .txt, .vec or any other name for text, .bin for word2vec binary; either may end in .gz.
-        words: keep these alone, so that a file of gigabytes takes no more memory than they do; None keeps all.
+        path: .bin for the binary format, any other suffix for text; .gz may follow.
+        words: keep only these words, to save memory with large files; None keeps all.
 
     Returns:
-        Word -> vector. Each [size] float32
+        Word -> vector. [size] float32 each
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not word vectors, lines of different sizes, or numbers that are not finite.
+        FileNotFoundError: the file does not exist.
+        ValueError: not word vectors, vectors of different sizes, or non-finite numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +59,7 @@ def read_vectors(path: str | Path, words: Collection[str] | None = None) -> dict
 def _text(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, np.ndarray]]:
     size = None
     for number, line in enumerate(file, start=1):
-        # only spaces part the columns: some words are odd blanks themselves, which a bare split() would swallow
+        # split only at spaces: some words are other whitespace characters, which split() would drop
         word, *numbers = line.decode("utf-8", errors="replace").rstrip("\r\n ").split(" ")
         if number == 1 and len(numbers) == 1:
             size = _size(numbers[0])
@@ -71,10 +72,10 @@ def _text(file: IO[bytes], words: frozenset[str] | None) -> Iterator[tuple[str, 
 
 
 def _size(text: str) -> int:
-    """Numbers of a vector, as the first line says: so much memory is set aside for each."""
+    """Parses the vector size from the first line; checked because memory is allocated for it."""
     size = whole_number(text) or 0
     if not 1 <= size <= MOST_SIZE:
-        raise ValueError(f"vectors of {text[:20]} numbers; 1 to {MOST_SIZE:,} are read")
+        raise ValueError(f"the size of a vector must be 1 to {MOST_SIZE:,}, got {text[:20]}")
     return size
 
 

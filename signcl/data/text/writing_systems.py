@@ -1,8 +1,8 @@
 """Splits sentences of any script into words, characters and punctuation marks.
 
-Used for word counts (and so SignCL's frame margins), word masking, pseudo-glosses, vocabularies of `signcl corpus
-stats`, and characters in WER and ROUGE-L. Scripts and characters are Unicode's, by the library `regex`: a script is the
-property Script (and Script_Extensions for kana), a character is an extended grapheme cluster (`\\X`).
+Used for word counts (and thus the frame margins of SignCL), word masking, pseudo-glosses, the vocabularies of `signcl
+corpus stats`, and characters in WER and ROUGE-L. Scripts and characters follow Unicode, with the library `regex`: a
+script is the property Script (Script_Extensions for kana), a character is an extended grapheme cluster (`\\X`).
 
 Most scripts have spaces between words, including Hangul. Other scripts are split into characters, and
 `CHARACTERS_PER_WORD` converts characters to words. A sentence with several scripts is split piece by piece.
@@ -39,11 +39,11 @@ CHARACTERS_PER_GLOSS_CHINESE = 2.18  # CSL-Daily, punctuation counted (data shee
 WORDS_PER_GLOSS = 2.3  # paper section 4.1
 
 CHARACTERS_PER_WORD = {
-    # So that words / 2.3 are CSL-Daily's glosses. Punctuation and digits of a Chinese sentence are characters too.
+    # Chosen so that words / 2.3 is the number of glosses in CSL-Daily. Punctuation and digits count as characters.
     "Chinese": CHARACTERS_PER_GLOSS_CHINESE / WORDS_PER_GLOSS,
-    # Characters of articles 1-30 of the Universal Declaration of Human Rights for each word of its English text, times
-    # 4.00 / 4.92: letters of an English word in How2Sign's sentences and in the Declaration, whose words are long
-    # (benchmarks/words_of_scripts.py). Punctuation and digits are left out. Chinese comes to 1.2 by this rule.
+    # Characters per English word in articles 1-30 of the Universal Declaration of Human Rights, times 4.00 / 4.92: the
+    # mean letters per English word in How2Sign and in the Declaration, which has longer words
+    # (benchmarks/words_of_scripts.py). Punctuation and digits are not counted. This rule gives 1.2 for Chinese.
     "Japanese": 1.8,  # kanji and kana together
     "Thai": 3.2,
     "Lao": 3.4,
@@ -53,7 +53,7 @@ CHARACTERS_PER_WORD = {
     "Yi": 1.4,
     "Javanese": 2.2,
     "Tai Tham": 1.7,
-    # No such text is at hand; taken from the next of kin.
+    # No translation of the Declaration was available; copied from the most closely related script.
     "Tai Le": 3.2,
     "New Tai Lue": 3.2,
     "Balinese": 2.2,
@@ -86,15 +86,15 @@ _HANGUL = regex.compile(r"[\p{Script=Hangul}&&\p{L}]", regex.V1)
 # Only Chinese with punctuation and digits: every code point is a character.
 _CHINESE = regex.compile(r"[\p{Script=Han}\p{P}\p{Sm}\p{Sc}\p{Nd}\s]+", regex.V1)
 _CHARACTER = regex.compile(r"\X")
-_INVISIBLE = regex.compile(r"[\p{DI}\p{Cc}]+", regex.V1)  # zero-width space and joiners, byte order mark, Hangul filler
+_INVISIBLE = regex.compile(r"[\p{DI}\p{Cc}]+", regex.V1)  # zero-width space, joiners, byte order mark, Hangul filler
 _IGNORABLE = regex.compile(r"\p{DI}+")
 _WIDTH = regex.compile("[\uff01-\uffdc]+")  # full-width ASCII, half-width kana and Hangul
 _WORDSPACE = str.maketrans({"\u1361": " "})  # Ethiopic
 _CUTS = regex.compile(r"[\s\u200b\u0f0b\u0f0c\u0f0d]+")  # space, zero-width space; Tibetan tsheg and shad
 JOINTS = "-'’.,"
-"""Part of a word or number if there are letters or digits on both sides."""
+"""Marks that belong to a word or number if there are letters or digits on both sides."""
 SEGMENTED = 0.5
-"""A sentence with at least this many tokens per word counts as segmented into words."""
+"""A sentence counts as segmented into words if it has at least this many tokens per word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Piece:
 def normal_form(text: str) -> str:
     """Unifies spellings that look the same: Unicode NFC, with East Asian width forms folded (Ａ to A, ｶﾞ to ガ).
 
-    Not NFKC, which would split `gibt´s` in two and change what people count as one word.
+    NFKC is not used because it would split `gibt´s` in two and change word counts.
     """
     if text.isascii():
         return text
@@ -123,7 +123,7 @@ def normal_form(text: str) -> str:
 
 
 def cut(text: str) -> list[Piece]:
-    """Splits a sentence into pieces, in order; joining their texts gives the sentence without spaces.
+    """Splits a sentence into pieces. Joining their texts gives the sentence without spaces.
 
     Args:
         text: as written; apply `normal_form` first if spelling should not matter.
@@ -151,7 +151,7 @@ def _parts(token: str, korean: bool) -> list[tuple[str, str]]:
         korean: the token has Hangul; Chinese characters then belong to the Korean word.
     """
     parts: list[tuple[str, str]] = []
-    run = ""  # of letters and digits
+    run = ""  # letters and digits of the current word
     clusters = _CHARACTER.findall(token)
     classes = [_class(cluster[0]) for cluster in clusters]
     if korean:
@@ -195,13 +195,13 @@ def has_unspaced(text: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)  # margins need it in every epoch, and each sentence of CSL-Daily occurs three times
 def count_words(text: str) -> float:
-    """Number of spoken words of a sentence, for the frame margin; at least 1.
+    """Number of spoken words in a sentence, for the frame margin; at least 1.
 
-    A word is a token between spaces with a letter or digit; separate punctuation and emoji are not words. In writing
-    systems without spaces, `CHARACTERS_PER_WORD` converts characters to words. In a mainly Chinese sentence,
-    punctuation and digits also count as characters, as in CSL-Daily's 2.18 characters per gloss. There, words = 2.3 *
-    characters / 2.18, so the paper's frames / words * 2.3 is the mean number of frames per gloss. Spelling variants
-    (`normal_form`) and invisible characters do not matter.
+    A word is a token between spaces that contains a letter or digit; separate punctuation and emoji are not words. In
+    writing systems without spaces, `CHARACTERS_PER_WORD` converts characters to words. In a mainly Chinese sentence,
+    punctuation and digits also count as characters, as in CSL-Daily's 2.18 characters per gloss: words = 2.3 *
+    characters / 2.18, so frames / words * 2.3 (the paper's margin) is the mean number of frames per gloss. Spelling
+    variants (`normal_form`) and invisible characters make no difference.
     """
     if not text.isascii():
         text = normal_form(text).translate(_WORDSPACE)
@@ -227,15 +227,15 @@ def count_words(text: str) -> float:
 
 
 def _words_of(counts: Counter[str], name: str) -> float:
-    if name == "Chinese":  # in this order, so that a margin of CSL-Daily stays the same to the last digit
+    if name == "Chinese":  # this order of operations keeps the margins of CSL-Daily the same to the last digit
         return WORDS_PER_GLOSS * counts[name] / CHARACTERS_PER_GLOSS_CHINESE
     return counts[name] / CHARACTERS_PER_WORD[name]
 
 
 def characters(text: str) -> list[str]:
-    """Characters as perceived by a reader, in NFC, without spaces and invisible ones: the unit of CER.
+    """Characters as a reader perceives them, in NFC, without spaces and invisible characters: the unit of CER.
 
-    Full and half width are distinct; whether to unify them is a scoring convention.
+    Full-width and half-width forms are different; unifying them is a matter of the scoring convention.
     """
     if text.isascii():
         return list("".join(text.split()))
@@ -244,7 +244,7 @@ def characters(text: str) -> list[str]:
 
 
 def units(text: str) -> list[str]:
-    """Words in normal form, or characters in writing systems without spaces; without separate punctuation."""
+    """Words in normal form, or characters for writing systems without spaces; separate punctuation is left out."""
     text = normal_form(text)
     if not has_unspaced(text):
         return [token for token in text.split() if any(character.isalnum() for character in token)]
@@ -252,7 +252,7 @@ def units(text: str) -> list[str]:
 
 
 def script_names(texts: Sequence[str]) -> list[str]:
-    """The writing systems without spaces in these sentences, most frequent first."""
+    """Names of the writing systems without spaces that occur in these sentences, most frequent first."""
     counts = Counter(piece.script for text in texts if has_unspaced(text) for piece in cut(text) if piece.script)
     return [name for name, _ in counts.most_common()]
 
@@ -260,8 +260,8 @@ def script_names(texts: Sequence[str]) -> list[str]:
 def is_spaced(texts: Sequence[str]) -> bool:
     """Whether most sentences are written with spaces between words.
 
-    Chinese is not, even if a corpus adds spaces; nor are Japanese, Thai and others. A Chinese name in an English
-    sentence does not count: the unspaced part must be the longer one, in words.
+    False for Chinese, even if a corpus adds spaces, and for Japanese, Thai and others. A Chinese name in an English
+    sentence makes no difference: a sentence is unspaced only if its unspaced part has more words.
     """
     return 2 * sum(map(_mainly_unspaced, texts)) < max(1, len(texts))
 
@@ -281,14 +281,15 @@ def is_segmented(text: str) -> bool:
 
 
 def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shuffle: float = 0.0) -> str:
-    """Replaces words by `<mask>`, for the masked-text term of VLP; characters in scripts without spaces between words.
+    """Replaces words (characters in scripts without spaces) by `<mask>`, for the masked-text term of VLP.
 
     Args:
-        rate: upper bound of the masked share, which is drawn from 0 to it; at least one word is masked.
+        text: the sentence.
+        rate: the masked share is drawn between 0 and `rate`; at least one word is masked.
         random: a numpy Generator.
-        kind: `random` masks words anywhere; `omit_last` the last ones, as in the released code (its NoiseInjecting
-            splits at spaces and thus masks an unspaced Chinese sentence completely; here it is split into characters).
-        shuffle: probability that the words, including masks, are shuffled.
+        kind: `random` masks words anywhere; `omit_last` masks the last ones, as the released code does. (Its
+            NoiseInjecting splits only at spaces and so masks an unspaced Chinese sentence completely.)
+        shuffle: probability of shuffling the words, including masks.
     """
     pieces = cut(text)
     if not pieces:
@@ -305,7 +306,7 @@ def mask_words(text: str, rate: float, random: Any, *, kind: str = "random", shu
     if shuffle and random.random() < shuffle:
         order = random.permutation(len(words))
         words = [words[i] for i in order]
-        # After shuffling, put spaces around every word of a script with spaces.
+        # Words of scripts with spaces need spaces around them in the new order.
         unspaced = has_unspaced(text)
         free = [unspaced and pieces[i].kind in ("character", "mark") for i in order]
         spaces = [i > 0 and not (free[i - 1] and free[i]) for i in range(len(order))]

@@ -1,11 +1,12 @@
-"""A corpus of signed sentences that the package draws itself: real video files with frame-exact truth.
+"""A synthetic corpus of signed sentences: real video files with frame-exact annotation.
 
-An articulated signer signs sentences of a small grammar over a lexicon of phonological bundles, some of which are
-minimal pairs. It is the default corpus, the test bed and a scientific instrument: every knob of `SyntheticSettings`
-can be turned alone. What it is not: a sign language. docs/data.md says what carries over to real signing.
+An articulated figure signs sentences from a small grammar. Each sign is a bundle of phonological parameters; some
+signs form minimal pairs. The corpus is the default, the test bed, and an instrument for experiments: every setting in
+`SyntheticSettings` can be changed independently. It is not a sign language; docs/data.md says what carries over to
+real signing.
 
-    settings.py knobs, dice   words.py -> lexicon.py -> grammar.py   signers.py   plan.py every clip in whole numbers
-    hands.py, body.py motion  render.py -> scene.py pixels           making.py files
+    settings.py settings, random draws   words.py -> lexicon.py -> grammar.py   signers.py
+    plan.py every clip, in integers      hands.py, body.py motion   render.py -> scene.py pixels   making.py files
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ LAYOUT = Layout(
 
 
 def samples(root: Path, split: str, *, on_error: OnError | None = None) -> list[Sample]:
-    """The sentences of one split of a corpus that `make_corpus` wrote.
+    """Reads the sentences of one split of a corpus written by `make_corpus`.
 
     Args:
-        root: its folder.
+        root: the corpus folder.
         split: train, dev or test.
-        on_error: called with each broken row; by default the first one stops.
+        on_error: called with each broken row; by default the first error is raised.
 
     Raises:
-        ValueError: no such corpus, or one whose making was interrupted.
+        ValueError: the corpus does not exist or is incomplete.
     """
     root = Path(root)
     if (root / "corpus.json").exists() and split in ("train", "dev", "test") and not (root / f"{split}.tsv").exists():

@@ -1,8 +1,8 @@
-"""How a sentence is signed: from the plan of a clip to the position of everything that moves, frame by frame.
+"""The motion of a signed sentence: turns the plan of a clip into positions of hands, face and body in every frame.
 
-World axes: x to the right of the picture, y up, z towards the camera; the origin lies between the shoulders; lengths
-are shares of the picture's height. Each hand lives in a space of its own in which it is the right hand and its own
-side is negative x, so that mirror-image signs have equal numbers; `scene.py` mirrors the hand that is the left one.
+World axes: x points right in the picture, y up, z towards the camera. The origin is between the shoulders, and lengths
+are fractions of the picture height. Each hand has its own coordinates, in which it is a right hand and its side of the
+body has negative x. Mirror-image signs therefore have equal numbers; `scene.py` mirrors the left hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOCATIONS = {
     "waist": (-0.10, -0.36, 0.15),
     "rest": (-0.13, -0.46, 0.10),
 }
-# Half width, opening, thickness of the lips, teeth.
+# Half width, opening, lip thickness, teeth.
 MOUTHS = {
     "closed": (0.034, 0.000, 0.0075, 0.0),
     "open": (0.030, 0.034, 0.0075, 0.0),
@@ -47,12 +47,12 @@ LENGTHWISE, SIDEWAYS = np.array([0.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0])
 
 @dataclass
 class Performance:
-    """Everything that moves. The hands are the dominant one and the other one."""
+    """Positions of everything that moves. Hand 0 is the dominant hand."""
 
     centres: Array
-    """Middles of the palms. [2, T, 3]"""
+    """Centres of the palms. [2, T, 3]"""
     turns: Array
-    """Orientations, as quaternions that may have any length but 0. [2, T, 4]"""
+    """Orientations as quaternions, of any non-zero length. [2, T, 4]"""
     shapes: Array
     """Handshapes. [2, T, HAND_PARAMETERS]"""
     mouth: Array
@@ -60,9 +60,9 @@ class Performance:
     brows: Array
     """1 raised, -1 lowered. [T, 1]"""
     head: Array
-    """Turn to the side (-1..1) and nod. [T, 2]"""
+    """Sideways turn (-1..1) and nod. [T, 2]"""
     eyes: Array
-    """How far open. [T, 1]"""
+    """Opening of the eyes. [T, 1]"""
     sway: Array
     """Shift of the whole body. [T, 2]"""
 
@@ -77,10 +77,10 @@ class _Hand:
 
 
 def perform(clip: ClipPlan, lexicon: list[Sign], signer: Signer, looseness: float, dice: Dice) -> Performance:
-    """Sign a sentence.
+    """Computes the motion of a signed sentence.
 
-    Within a span the hands make the sign's movement; between spans they travel on the shortest way from the end of
-    one sign to the start of the next (coarticulation), the other hand sinks to rest where a sign does not need it.
+    Within a span the hands make the movement of the sign. Between spans they take the shortest path from the end of
+    one sign to the start of the next (coarticulation). The other hand sinks to rest if a sign does not need it.
     """
     times = np.arange(clip.num_frames)
     known: list[NDArray[np.int64]] = []
@@ -118,7 +118,7 @@ def perform(clip: ClipPlan, lexicon: list[Sign], signer: Signer, looseness: floa
 
 
 def slice_frames(performance: Performance, start: int, stop: int) -> Performance:
-    """Some frames of a performance."""
+    """Returns the frames `start` to `stop - 1` of a performance."""
     cut = {}
     for item in fields(Performance):
         values = getattr(performance, item.name)
@@ -163,10 +163,10 @@ def _make_sign(
 
 
 def _movement(name: str, count: int, repeats: int, reach: float) -> tuple[Array, Array, Array, Array]:
-    """What a movement adds: shift [count, 3], twist and nod in radians [count], finger bends [count, 12]."""
+    """What a movement adds to a hand: shift [count, 3], twist and nod in radians [count], finger bends [count, 12]."""
     cycles = repeats * (np.arange(count) + 0.5) / count
     within = cycles % 1.0
-    # A straight movement made again is taken back first, in the last third of its time.
+    # Before a straight movement is repeated, the hand returns in the last third of the cycle.
     back = 0.0 if repeats == 1 else 0.34
     along = np.where(within < 1 - back, within / (1 - back), (1 - within) / max(back, 0.01))
     path = _ease(np.clip(along, 0, 1)) - 0.5
@@ -205,7 +205,7 @@ def _still(turned: str, shape: str, centre: Array, count: int) -> _Hand:
 
 
 def _resting(dice: Dice) -> tuple[_Hand, _Hand]:
-    """Both hands hanging low, for one frame."""
+    """Both hands at rest, for one frame."""
     hands = []
     for _ in range(2):
         shift = np.array([dice.uniform(-0.01, 0.01), dice.uniform(-0.012, 0.012), 0.0])
@@ -214,7 +214,7 @@ def _resting(dice: Dice) -> tuple[_Hand, _Hand]:
 
 
 def _fill(times: NDArray[np.int64], frames: NDArray[np.int64], values: Array) -> Array:
-    """Values at all times from values at some, eased in and out between them. [T, ...]"""
+    """Interpolates values at `frames` to all `times`, with easing in and out. [T, ...]"""
     right = np.clip(np.searchsorted(frames, times, side="left"), 1, len(frames) - 1)
     left = right - 1
     gap = np.maximum(frames[right] - frames[left], 1)
@@ -225,14 +225,14 @@ def _fill(times: NDArray[np.int64], frames: NDArray[np.int64], values: Array) ->
 
 
 def _same_hemisphere(quaternions: Array) -> Array:
-    """Flip signs so that neighbours in time are near each other: q and -q are the same turn."""
+    """Flips signs so that neighbours in time are close to each other: q and -q are the same rotation."""
     steps = np.sign((quaternions[1:] * quaternions[:-1]).sum(axis=-1))
     signs = np.cumprod(np.concatenate([[1.0], np.where(steps == 0, 1.0, steps)]))
     return quaternions * signs[:, None]
 
 
 def _smooth(track: Array) -> Array:
-    """Round the corners in time, weights 1/4, 1/2, 1/4."""
+    """Smooths a track over time with the weights 1/4, 1/2, 1/4."""
     padded = np.concatenate([track[:1], track, track[-1:]])
     result: Array = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
     return result
@@ -244,7 +244,7 @@ def _ease(share: Array) -> Array:
 
 
 def _wander(dice: Dice, count: int, channels: int, size: float) -> Array:
-    """Slow aimless motion: three sines of random speed and phase for each channel. [count, channels]"""
+    """Slow random motion: three sines of random speed and phase per channel. [count, channels]"""
     times = np.arange(count)[:, None]
     track = np.zeros((count, channels))
     for _ in range(3):
@@ -282,7 +282,7 @@ def _head(clip: ClipPlan, signer: Signer, dice: Dice, looseness: float) -> Array
 
 
 def _eyes(count: int, dice: Dice) -> Array:
-    """Open, but for a blink every two seconds or so."""
+    """Opening of the eyes: 1, with a blink about every two seconds. [count, 1]"""
     track = np.ones((count, 1))
     frame = dice.below(50)
     while frame < count:

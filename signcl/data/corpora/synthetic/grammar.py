@@ -1,10 +1,12 @@
-"""A small language pair: sentences of one or several clauses, as signs (gloss order) and as English (word order).
+"""A small grammar: draws sentences of one or more clauses, both as signs and as English text.
 
-Signed: TIME PLACE OBJECT (ADJECTIVE) (NUMBER) SUBJECT (ADJECTIVE) VERB NOT/WH. English: subject, verb, object, place,
-with articles, prepositions, agreement, tense and do-support that no sign shows. A plural without a number is signed
-by repeating the noun sideways, a yes/no question by raised brows alone, a negation by NOT and a shaken head; glosses
-show neither plural nor question, as real glosses mostly do not. Clauses are joined by the sign of a conjunction or by
-a pause, which is a full stop in the text; after a question always by a pause.
+Sign order: TIME PLACE OBJECT (ADJECTIVE) (NUMBER) SUBJECT (ADJECTIVE) VERB NOT/WH. English order: subject, verb,
+object, place, with articles, prepositions, agreement, tense and do-support, which the signs do not show.
+
+- Plural without a number: the noun is repeated, moving sideways.
+- Yes/no question: raised brows only. Negation: NOT and a headshake.
+- Glosses mark neither plural nor question, like most real glosses.
+- Clauses are joined by a conjunction sign or by a pause, written as a full stop. Next to a question it is a pause.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from signcl.data.corpora.synthetic.words import Entry, Form
 __all__ = ["Face", "Grammar", "Sentence", "Token"]
 
 BE = {"i": ("am", "was"), "you": ("are", "were"), "we": ("are", "were"), "they": ("are", "were")}
-PAUSED = 0.3  # share of the joints between statements that are a pause, not a conjunction
-Kind = str  # of a clause: transitive, intransitive, property, place, what, who, where
+PAUSED = 0.3  # probability that two statements are joined by a pause instead of a conjunction
+Kind = str  # kind of a clause: transitive, intransitive, property, place, what, who, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,42 +29,42 @@ class Token:
     """One sign of a sentence."""
 
     sign: int
-    """Its place in the lexicon."""
+    """Index into the lexicon."""
     plural: bool = False
-    """Made several times, moving sideways."""
+    """Whether the sign is repeated, moving sideways."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What the face and the head do over one clause."""
+    """What the face and the head do during one clause."""
 
     first: int
-    """Its first token."""
+    """Index of the first token of the clause."""
     last: int
-    """Its last token."""
+    """Index of the last token."""
     brows: str
     """neutral; raised, in yes/no questions; lowered, in wh-questions."""
     shake: int | None
-    """The token from which the head shakes to the end of a negation."""
+    """Index of the token at which the headshake of a negated clause starts; it lasts to `last`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """The same sentence as signs and as English."""
+    """A sentence as signs and as English text."""
 
     tokens: tuple[Token, ...]
     text: str
     canonical: str
-    """The text without free choices: equal for sentences of equal meaning."""
+    """The text without free choices: the same for all sentences with the same meaning."""
     clauses: tuple[Face, ...]
     """Face and head of each clause."""
     pauses: frozenset[int] = frozenset()
-    """Tokens before which the signer pauses."""
+    """Indices of the tokens before which the signer pauses."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Noun:
-    """A noun phrase, or a pronoun."""
+    """A noun phrase or a pronoun."""
 
     entry: Entry
     adjective: Entry | None
@@ -79,7 +81,7 @@ class _Noun:
 
 
 class Grammar:
-    """Draws sentences over a lexicon."""
+    """Draws random sentences from the signs of a lexicon."""
 
     def __init__(self, lexicon: list[Sign], settings: SyntheticSettings) -> None:
         self.number_of = {sign.gloss: number for number, sign in enumerate(lexicon)}
@@ -90,10 +92,11 @@ class Grammar:
         self.weights = {name: zipf_weights(len(some), settings.zipf) for name, some in self.entries.items()}
 
     def draw(self, dice: Dice) -> Sentence:
-        """One sentence."""
+        """Draws one sentence."""
         sentence = self._draw_clause(dice)
         more = int(self.clauses) - 1
-        if self.clauses > int(self.clauses):  # no draw for whole numbers, so that one clause is drawn as it ever was
+        # No draw for whole numbers, so that corpora with clauses=1 stay the same as before the setting existed.
+        if self.clauses > int(self.clauses):
             more += dice.chance(self.clauses - int(self.clauses))
         for _ in range(more):
             sentence = self._joined(dice, sentence, self._draw_clause(dice))
@@ -170,7 +173,7 @@ class Grammar:
         return _Noun(entry, adjective, number, number is not None or dice.chance(0.15))
 
     def _signs(self, clause: _Clause) -> tuple[tuple[Token, ...], int]:
-        """The signs in order, and which of them begins the verb or what stands in its place."""
+        """The tokens in sign order, and the index of the first token of the predicate."""
         order: list[tuple[Entry, bool]] = []
         if clause.time:
             order.append((clause.time, False))
@@ -192,7 +195,7 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class _Clause:
-    """What is said, before it is put in order."""
+    """The content of a clause, before words or signs are put in order."""
 
     kind: Kind
     subject: _Noun
@@ -244,14 +247,14 @@ def _english(clause: _Clause, dice: Dice, variation: float) -> str:
     opening = clause.kind if clause.kind in ("what", "where") else ""
     middle = [first, subject, rest] if inverted else [subject, first, rest]
     if clause.kind in ("what", "where", "who") or clause.asked:
-        time_last = bool(time)  # a question begins with its question word or its verb
+        time_last = bool(time)  # a question starts with its question word or verb
     parts = ["" if time_last else time, opening, *middle, thing, quality, place, time if time_last else ""]
     mark = "?" if clause.asked or clause.kind in ("what", "where", "who") else "."
     return " ".join(part for part in (*parts, mark) if part)
 
 
 def _verb(form: Form, tense: str, plural: bool, negated: bool, inverted: bool) -> tuple[str, str]:
-    """The finite word and what follows it: ("does", "not buy"), ("bought", "")."""
+    """The finite verb and the words after it: ("does", "not buy"), ("bought", "")."""
     if tense == "future":
         return "will", "not " + form.base if negated else form.base
     if negated or inverted:

@@ -1,7 +1,7 @@
-"""What handshapes and orientations look like: joint angles, and the hand's skeleton in space.
+"""Geometry of handshapes and orientations: joint angles, and the 3D skeleton of a hand.
 
-A hand is modelled as a right hand in its own axes: x to the thumb's side, y along the fingers, z out of the palm,
-lengths in units of the palm's length. World axes: x to the right of the picture, y up, z towards the camera. A left
+A hand is modelled as a right hand in its own axes: x to the thumb side, y along the fingers, z out of the palm.
+Lengths are in units of the palm length. World axes: x points right in the picture, y up, z towards the camera. A left
 hand is the same hand mirrored in x.
 """
 
@@ -14,16 +14,16 @@ __all__ = ["HAND_PARAMETERS", "handshape", "matrices", "multiply", "orientation"
 
 Array = NDArray[np.float64]
 
-# Per finger (index, middle, ring, little): where it leaves the palm (x, y), its length, its fan angle when spread.
+# Per finger (index, middle, ring, little): base on the palm (x, y), length, fan angle when spread.
 BASE = np.array([[0.42, 0.98], [0.13, 1.04], [-0.16, 1.0], [-0.42, 0.88]])
 LENGTH = np.array([1.12, 1.24, 1.14, 0.92])
 FAN = np.radians([16.0, 3.0, -11.0, -26.0])
-JOINTS = np.array([0.44, 0.32, 0.24])  # shares of the finger's length
+JOINTS = np.array([0.44, 0.32, 0.24])  # segment lengths, as fractions of the finger length
 THUMB_ROOT = np.array([0.36, 0.22, 0.06])
 
-# Knuckle bend of a finger: straight, curled, or half curled (degrees at its three joints).
+# Bend of a finger: straight, curled, or half curled (degrees at its three joints).
 STRAIGHT, CURLED, HALF = (4, 6, 4), (82, 100, 62), (22, 58, 42)
-# The thumb's middle joint and tip, in the hand's axes.
+# Middle joint and tip of the thumb, in hand axes.
 THUMBS = {
     "out": ((0.80, 0.44, 0.10), (1.20, 0.62, 0.12)),
     "far": ((0.86, 0.36, 0.10), (1.40, 0.46, 0.12)),
@@ -32,7 +32,7 @@ THUMBS = {
     "ring": ((0.66, 0.62, 0.34), (0.60, 1.02, 0.62)),
     "claw": ((0.80, 0.48, 0.30), (0.98, 0.78, 0.56)),
 }
-# Bends of the four fingers, how far they are spread (1 = the fan above), the thumb.
+# Bends of the four fingers, their spread (1 = the fan angles above), the thumb.
 SHAPES: dict[str, tuple[tuple[tuple[int, int, int], ...], tuple[float, ...], str]] = {
     "fist": ((CURLED,) * 4, (0.0, 0.0, 0.0, 0.0), "across"),
     "flat": ((STRAIGHT,) * 4, (0.12, 0.12, 0.12, 0.12), "along"),
@@ -50,7 +50,7 @@ SHAPES: dict[str, tuple[tuple[tuple[int, int, int], ...], tuple[float, ...], str
 }
 HAND_PARAMETERS = 4 * 3 + 4 + 6
 
-# Orientation: where the fingers point and where the palm faces, for the right hand.
+# Orientation: the directions of fingers and palm, for the right hand.
 DIRECTIONS = {
     "out": ((0.10, 1.0, 0.10), (0.0, 0.0, 1.0)),
     "back": ((0.15, 1.0, 0.15), (0.0, 0.0, -1.0)),
@@ -64,16 +64,16 @@ DIRECTIONS = {
 
 
 def handshape(name: str) -> Array:
-    """A handshape as one vector, so that going from one to another is plain interpolation. [HAND_PARAMETERS]
+    """A handshape as a vector that can be interpolated linearly. [HAND_PARAMETERS]
 
-    Twelve joint angles and four fan angles in radians, then the thumb's middle joint and tip.
+    Twelve joint angles and four fan angles in radians, then the middle joint and tip of the thumb.
     """
     bends, spread, thumb = SHAPES[name]
     return np.concatenate([np.radians(bends).ravel(), np.array(spread) * FAN, np.ravel(THUMBS[thumb])])
 
 
 def orientation(name: str) -> Array:
-    """The unit quaternion (w, x, y, z) that turns the hand's axes into the world's. [4]"""
+    """The unit quaternion (w, x, y, z) that rotates hand axes to world axes. [4]"""
     fingers, palm = (np.array(vector, dtype=float) for vector in DIRECTIONS[name])
     fingers /= np.linalg.norm(fingers)
     palm -= fingers * (palm @ fingers)
@@ -82,13 +82,13 @@ def orientation(name: str) -> Array:
 
 
 def turn(axis: Array, angle: Array) -> Array:
-    """Quaternions of turning about an axis. [T] angles in radians -> [T, 4]"""
+    """Quaternions of rotations about an axis. [T] angles in radians -> [T, 4]"""
     half = np.asarray(angle)[..., None] / 2
     return np.concatenate([np.cos(half), np.sin(half) * axis], axis=-1)
 
 
 def multiply(a: Array, b: Array) -> Array:
-    """Quaternion product: first turn by b, then by a. [..., 4]"""
+    """Quaternion product: rotates by b first, then by a. [..., 4]"""
     aw, av, bw, bv = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
     scalar = aw * bw - (av * bv).sum(axis=-1, keepdims=True)
     return np.concatenate([scalar, aw * bv + bw * av + np.cross(av, bv)], axis=-1)
@@ -106,21 +106,21 @@ def matrices(quaternions: Array) -> Array:
 
 
 def skeleton(shape: Array, turned: Array) -> Array:
-    """Where the parts of a hand are, relative to its wrist.
+    """Positions of the parts of a hand, relative to its wrist.
 
     Args:
         shape: handshape vectors. [T, HAND_PARAMETERS]
         turned: orientation quaternions. [T, 4]
 
     Returns:
-        Ends of the segments of six parts (palm, index, middle, ring, little, thumb) in world axes, in units of the
-        palm's length. The palm has four segments, a finger three and its last one again. [T, 6, 4, 2, 3]
+        Both ends of each segment of six parts (palm, index, middle, ring, little, thumb), in world axes and units of
+        the palm length. The palm has four segments. A finger has three, and the last one is repeated. [T, 6, 4, 2, 3]
     """
     count = len(shape)
     bends = np.cumsum(shape[:, :12].reshape(count, 4, 3), axis=-1)
     fans = shape[:, 12:16]
     parts = np.zeros((count, 6, 4, 2, 3))
-    steps = np.empty((count, 4, 3, 3))  # of finger and joint: along x, y, z
+    steps = np.empty((count, 4, 3, 3))  # [T, finger, joint, (x, y, z)]
     reach = np.cos(bends)
     steps[..., 0] = reach * np.sin(fans)[..., None]
     steps[..., 1] = reach * np.cos(fans)[..., None]
@@ -140,7 +140,7 @@ def skeleton(shape: Array, turned: Array) -> Array:
 
 
 def _quaternion(matrix: Array) -> Array:
-    """Of one rotation matrix: the eigenvector of the largest eigenvalue (Bar-Itzhack), free of special cases."""
+    """The quaternion of a rotation matrix: an eigenvector (Bar-Itzhack), which needs no special cases. [4]"""
     m = matrix
     symmetric = np.array(
         [
@@ -151,5 +151,5 @@ def _quaternion(matrix: Array) -> Array:
         ]
     )
     vector = np.linalg.eigh(symmetric)[1][:, -1]
-    result: Array = vector * np.sign(vector[np.abs(vector).argmax()])  # either sign is the same turn
+    result: Array = vector * np.sign(vector[np.abs(vector).argmax()])  # both signs are the same rotation
     return result

@@ -1,7 +1,7 @@
-"""Where the signer's joints are in the picture, exactly: COCO-WholeBody's 133 points of every frame of a clip.
+"""Exact key points of a synthetic clip: the 133 COCO-WholeBody points in every frame.
 
-Nothing is estimated, so nothing is missing but knees, ankles and feet, which are out of the picture. Ears, brows, eyes,
-nose, lips and jaw stand where `scene` paints them.
+They are computed, not estimated, so only knees, ankles and feet are missing: those are outside the picture. Ears,
+brows, eyes, nose, lips and jaw are where `scene` paints them.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ Array = NDArray[np.float64]
 POINTS = 133
 LEFT, RIGHT = 91, 112  # first point of each hand
 FACE = 23
-FEATURE = 0.030  # as in `scene`: how far features slide when the head turns
+FEATURE = 0.030  # as in `scene`: how far facial features shift when the head turns
 
 
 def point_clip(plan: CorpusPlan, clip: ClipPlan) -> NDArray[np.float32]:
-    """The key points of one clip, of the very frames that `draw_clip` draws.
+    """The key points of one clip, matching the frames that `draw_clip` draws.
 
     Returns:
-        x and y in pixels, and 1 where a point is in the body at all. [T, 133, 3]
+        x and y in pixels, and a confidence: 1, or 0 for the points that are never visible. [T, 133, 3]
     """
     settings, signer = plan.settings, plan.signers[clip.signer]
-    dice = Dice(settings.seed, "picture", clip.split, clip.name)  # drawn from in the order of `draw_clip`
+    dice = Dice(settings.seed, "picture", clip.split, clip.name)  # same order of draws as in `draw_clip`
     performance = perform(clip, plan.lexicon, signer, settings.looseness, dice)
     figure = Figure(performance, signer, Camera(settings.size, clip.num_frames, settings.jitter, dice), None)
     points = np.zeros((clip.num_frames, POINTS, 3))
 
     def put(first: int, places: Array) -> None:
-        """[T, P, 2 or 3] in body coordinates."""
+        """Stores `places`, [T, P, 2 or 3] in body coordinates, from index `first` on."""
         points[:, first : first + places.shape[1], :2] = figure.placed(places)
         points[:, first : first + places.shape[1], 2] = 1
 
     for side in (0, 1):
-        left = (side == 1) != signer.left_handed  # the signer's left hand, right in the picture
+        left = (side == 1) != signer.left_handed  # the signer's left hand, on the right in the picture
         shoulder, elbow, wrist = figure.arm(side)
         for joint, place in ((5, shoulder), (7, elbow), (9, wrist)):
             put(joint if left else joint + 1, place[:, None])
@@ -60,12 +60,12 @@ def point_clip(plan: CorpusPlan, clip: ClipPlan) -> NDArray[np.float32]:
 
 
 def _hand(figure: Figure, side: int, wrist: Array) -> Array:
-    """Wrist, thumb, index, middle, ring and little finger, four points each. [T, 21, 3]"""
+    """Wrist, then four points each of thumb, index, middle, ring and little finger. [T, 21, 3]"""
     parts = skeleton(figure.moves.shapes[side], figure.moves.turns[side])  # [T, 6, 4, 2, 3]
     parts[..., 0] *= figure.mirror(side)
     places = wrist[:, None, None, None] + figure.signer.hand * parts
     root, middle, tip = places[:, 5, 0, 0], places[:, 5, 0, 1], places[:, 5, 1, 1]
-    thumb = [root, middle, (middle + tip) / 2, tip]  # drawn with two segments
+    thumb = [root, middle, (middle + tip) / 2, tip]  # four points, although it is drawn with two segments
     fingers = [places[:, n, 0, 0] if k == 0 else places[:, n, k - 1, 1] for n in range(1, 5) for k in range(4)]
     return np.stack([wrist, *thumb, *fingers], axis=1)
 
@@ -78,7 +78,7 @@ def _face(figure: Figure) -> Array:
     raised = moves.brows[:, 0]
     lift = np.where(raised > 0, 0.030, 0.014) * raised
     frown = np.maximum(-raised, 0) * 0.018
-    for side in (-1, 1):  # left in the picture first: the right brow, from its outer end inwards
+    for side in (-1, 1):  # the left of the picture first, which is the right brow, from its outer end inwards
         x = side * width * 0.43
         inner = figure.on_head(x - side * 0.026, height * 0.42, FEATURE) + np.stack([0 * lift, lift - frown], 1)
         outer = figure.on_head(x + side * 0.030, height * 0.40, FEATURE) + np.stack([0 * lift, lift + frown / 2], 1)
@@ -98,6 +98,6 @@ def _face(figure: Figure) -> Array:
 
 
 def _oval(centre: Array, across: Array, up: Array, count: int) -> list[Array]:
-    """Points around an ellipse, from its left end over its top. [T, 2] each"""
+    """Points around an ellipse, starting at the left and going over the top. [T, 2] each"""
     angles = np.pi - 2 * np.pi * np.arange(count) / count
     return [centre + np.stack([across * np.cos(a), up * np.sin(a)], axis=1) for a in angles]

@@ -1,7 +1,7 @@
-"""The signs: each a bundle of phonological parameters, some of them twins that differ in exactly one (minimal pairs).
+"""The lexicon: each sign is a bundle of phonological parameters. Twins (minimal pairs) differ in exactly one of them.
 
-The parameters are the classical ones of sign phonology. Their values are only names here; `hands.py` and `body.py`
-say what they look like.
+The parameters are the classical ones of sign phonology. Here their values are only names; `hands.py` and `body.py`
+define what they look like.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VALUES = {
     "mouth": ["closed", "open", "round", "wide"],
 }
 PARAMETERS = tuple(VALUES)
-# Most signs have one hand and a quiet mouth, as in real lexicons.
+# Most signs use one hand and a closed mouth, as in real lexicons.
 WEIGHTS = {"hands": [6, 3, 2], "mouth": [4, 2, 2, 2]}
 
 
@@ -39,16 +39,16 @@ class Sign:
     movement: str
     orientation: str
     hands: str
-    """one; both, as mirror images; or base, the other hand lying flat below."""
+    """`one`; `both`, as mirror images; or `base`: the other hand lies flat below."""
     mouth: str
     repeats: int
-    """How often the movement is made, 1 or 2. Twins agree in it."""
+    """How often the movement is made, 1 or 2; the same for twins."""
     extra_frames: int
-    """Frames more or less than usual, -1..1. Twins agree in it."""
+    """Frames more or less than usual, -1..1; the same for twins."""
     twin: str = ""
-    """Gloss of the other half of a minimal pair."""
+    """Gloss of the twin in a minimal pair; empty without one."""
     contrast: str = ""
-    """The one parameter in which the twins differ."""
+    """The parameter in which the twins differ."""
 
     @property
     def gloss(self) -> str:
@@ -61,18 +61,18 @@ class Sign:
 
 
 def difference(first: Sign, second: Sign) -> list[str]:
-    """The parameters in which two signs differ."""
+    """Names of the parameters in which two signs differ."""
     return [name for name in PARAMETERS if getattr(first, name) != getattr(second, name)]
 
 
 def build_lexicon(settings: SyntheticSettings) -> list[Sign]:
-    """The signs of a corpus, in the order of the word list.
+    """Draws the signs of a corpus, in the order of the word list.
 
-    Two signs differ in one parameter if they are a minimal pair, and in at least two if not. Twins belong to the same
-    word class where that is possible, so that the sentence around them does not tell which is meant.
+    The two signs of a minimal pair differ in one parameter; all other signs differ in at least two. If possible, twins
+    have the same word class, so that the rest of the sentence does not reveal which one it is.
 
     Args:
-        settings: `signs`, `density`, `repetition`, `seed` and whether `clauses` is above 1 are used.
+        settings: uses `signs`, `density`, `repetition`, `seed`, and whether `clauses` is above 1.
     """
     dice = Dice(settings.seed, "lexicon")
     entries = choose_entries(settings.signs, conjunctions=settings.clauses > 1)
@@ -100,13 +100,13 @@ def build_lexicon(settings: SyntheticSettings) -> list[Sign]:
 
 
 def zipf_weights(count: int, exponent: float) -> list[int]:
-    """Whole-numbered weights proportional to rank ** -exponent; decimals, for floats differ between machines."""
+    """Integer weights proportional to rank ** -exponent; uses decimals because floats differ between machines."""
     power = Decimal(str(exponent))
     return [max(1, int(1_000_000 / Decimal(rank) ** power)) for rank in range(1, count + 1)]
 
 
 def _pair_up(entries: list[Entry], pairs: int, dice: Dice) -> dict[str, Entry]:
-    """Draw the twins: gloss of the first to entry of the second, within a word class as far as possible."""
+    """Draws the twins, within a word class if possible: gloss of the first -> entry of the second."""
     within, single = [], []
     for word_class in dict.fromkeys(entry.word_class for entry in entries):
         members = dice.shuffled([entry for entry in entries if entry.word_class == word_class])
@@ -131,7 +131,7 @@ def _draw_sign(entry: Entry, settings: SyntheticSettings, dice: Dice) -> Sign:
 
 
 def _draw_twin(sign: Sign, entry: Entry, contrast: str, taken: list[Sign], dice: Dice) -> Sign | None:
-    """A sign that differs from `sign` in `contrast` only and from all others in two, or None."""
+    """A sign that differs from `sign` only in `contrast` and from all others in at least two; None if impossible."""
     for value in dice.shuffled(VALUES[contrast]):
         changed: dict[str, Any] = {contrast: value}
         twin = replace(sign, entry=entry, twin=sign.gloss, contrast=contrast, **changed)
@@ -145,19 +145,19 @@ def _is_free(sign: Sign, taken: list[Sign]) -> bool:
 
 
 def _is_signable(sign: Sign) -> bool:
-    """Leave out what a person could not make or a camera could not see."""
+    """False for signs that a person cannot make or a camera cannot see."""
     if sign.hands == "base" and sign.location not in ("chest", "neutral", "waist"):
-        return False  # the other hand cannot lie below a hand at the face
+        return False  # the base hand cannot lie below a hand at the face
     if sign.hands == "both" and sign.location == "shoulder":
         return False  # crossed arms hide each other's hands
     if sign.movement == "wiggle" and sign.handshape in ("fist", "thumb", "ring"):
         return False  # no free fingers to wiggle
-    # Seen from the side, fingers lie behind each other and these shapes would look like others.
+    # Seen from the side, the fingers hide each other, and these shapes would look like others.
     hidden = sign.handshape in ("vee", "three", "spread", "ell", "little", "thumb")
     return not (hidden and sign.orientation in ("edge", "down"))
 
 
 def _balanced_contrasts(dice: Dice) -> Iterator[str]:
-    """The parameters in random order, each once before any comes again."""
+    """Yields the parameters in random order; all of them occur before any is repeated."""
     while True:
         yield from dice.shuffled(PARAMETERS)

@@ -1,10 +1,10 @@
-"""Writing a synthetic corpus to disk: clip by clip, resumable, whole files only.
+"""Writes a synthetic corpus to disk, clip by clip. An interrupted run can be resumed, and every file is complete.
 
-FOLDER/corpus.json       settings, version, what the tables must be        written first
-FOLDER/lexicon.json      every sign with its parameters and its twin
-FOLDER/clips/SPLIT/...   the videos
-FOLDER/{train,dev,test}.tsv                                                written last
-FOLDER/poses/SPLIT/NAME.npy                                                key points, where they are asked for
+FOLDER/corpus.json           settings, version, checksums of the tables; written first
+FOLDER/lexicon.json          every sign with its parameters and its twin
+FOLDER/clips/SPLIT/...       the videos
+FOLDER/{train,dev,test}.tsv  the tables; written last
+FOLDER/poses/SPLIT/NAME.npy  key points, if requested
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ __all__ = ["MadeCorpus", "make_corpus"]
 FORMAT = "signcl synthetic corpus"
 FPS = 25
 POSES = "poses"
-BATCH = 8  # clips that a worker process is given at a time
-FEW = 60  # clips that are drawn in this process whatever workers says: others take longer to start
+BATCH = 8  # clips per job of a worker process
+FEW = 60  # up to this many clips are drawn without workers, which would take longer to start
 
 
 @dataclass(frozen=True)
 class MadeCorpus:
-    """What `make_corpus` did."""
+    """Result of `make_corpus`."""
 
     folder: Path
     clips: dict[str, int]
-    """Clips of each split."""
+    """Number of clips per split."""
     frames: int
-    """Frames of all clips together."""
+    """Total number of frames."""
     drawn: int
-    """Clips drawn now; the others were there from an earlier, interrupted run."""
+    """Clips drawn in this call; the others existed from an earlier, interrupted run."""
     seconds: float
-    """Time it took."""
+    """Elapsed time."""
 
 
 def make_corpus(
@@ -65,22 +65,21 @@ def make_corpus(
     workers: int = 0,
     poses: bool = False,
 ) -> MadeCorpus:
-    """Make a synthetic signed corpus, or finish one that was interrupted.
+    """Makes a synthetic signed corpus, or completes an interrupted one.
 
     Args:
-        folder: where to; new, empty, or holding a corpus of the same settings, of which only what is missing is made.
-        settings: what kind of corpus; None takes the defaults.
-        progress: show a bar on stderr.
-        workers: processes that draw clips; 0 draws in this one, and so are a few clips (60). The result is the same.
-            They start afresh, so a script that asks for them needs the usual `if __name__ == "__main__":`.
-
-        poses: also the exact key points of every clip, FOLDER/poses/SPLIT/NAME.npy.
+        folder: output folder: new, empty, or a corpus with the same settings, in which only missing files are made.
+        settings: settings of the corpus; None for the defaults.
+        progress: show a progress bar on stderr.
+        workers: number of worker processes. With 0, or for at most 60 clips, this process draws. The result is the
+            same. Workers are spawned, so a script that uses them needs the usual `if __name__ == "__main__":`.
+        poses: also write the exact key points of every clip to FOLDER/poses/SPLIT/NAME.npy.
 
     Returns:
-        What was done.
+        Counts of clips and frames, and the elapsed time.
 
     Raises:
-        ValueError: the folder holds something else, the settings are impossible, or workers is below 0.
+        ValueError: the folder contains something else, the settings are impossible, or workers is negative.
     """
     start = time.monotonic()
     settings = settings or SyntheticSettings()
@@ -106,7 +105,7 @@ def make_corpus(
 
 
 def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
-    """Refuse a folder that holds anything but (a part of) this very corpus."""
+    """Raises an error unless the folder is new, empty, or contains (a part of) this corpus."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: a synthetic corpus needs a folder, this is a file; give another path")
     if is_empty(folder):
@@ -126,7 +125,7 @@ def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
             "give another folder or delete it"
         )
     new = settings.as_dict()
-    old = SyntheticSettings().as_dict() | old  # a knob that is younger than the corpus stood at its default
+    old = SyntheticSettings().as_dict() | old  # a setting that is newer than the corpus had its default value
     differing = [f"{key}={old[key]} (now {new[key]})" for key in new if old[key] != new[key]]
     if differing:
         raise ValueError(
@@ -136,13 +135,13 @@ def _check_folder(folder: Path, settings: SyntheticSettings) -> None:
 
 
 def _draw_all(folder: Path, plan: CorpusPlan, clips: list[ClipPlan], workers: int) -> Iterator[int]:
-    """Draw clips; yields how many are done each time some are."""
-    light = replace(plan, clips={})  # a worker is told its clips one batch at a time
+    """Draws clips; yields the number of clips finished since the last yield."""
+    light = replace(plan, clips={})  # workers get their clips in batches, so the plan they receive needs none
     if workers == 0 or len(clips) <= FEW:
         for clip in clips:
             yield _draw(folder, light, [clip])
         return
-    # Fresh processes: a copy of this one (fork) could inherit locks held by other threads.
+    # Spawned, not forked: a forked process could inherit locks held by other threads.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
     try:
         batches = [clips[start : start + BATCH] for start in range(0, len(clips), BATCH)]
@@ -157,7 +156,7 @@ def _bar(what: str, clips: list[ClipPlan], missing: list[ClipPlan], shown: bool)
 
 
 def _point_all(folder: Path, plan: CorpusPlan, progress: bool) -> None:
-    """Key points of every clip that has none yet."""
+    """Writes key points for every clip that has none yet."""
     for split in plan.clips:
         clear_unfinished(folder / POSES / split)
     clips = [clip for split in plan.clips.values() for clip in split]
@@ -181,7 +180,7 @@ def _draw(folder: Path, plan: CorpusPlan, clips: list[ClipPlan]) -> int:
 
 
 def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of a terminal; only the first one shall answer, after the clips in hand."""
+    """Ignores Ctrl-C, which reaches every process of a terminal; the main process stops after the current clips."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -217,6 +216,6 @@ def _json(content: object) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write what is not there already."""
+    """Writes a file unless it already has this content."""
     if not path.exists() or path.read_bytes() != content:
         write_bytes(path, content)

@@ -1,6 +1,6 @@
-"""What will be in every clip - sentence, signer, frames of each sign - before a single frame is drawn.
+"""Plans every clip (sentence, signer, frames of each sign) before any frame is drawn.
 
-The plan is made of whole numbers and words only, so the tables written from it are the same on every machine.
+A plan contains only integers and words, so the tables written from it are the same on every machine.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ __all__ = ["ClipPlan", "CorpusPlan", "plan_corpus", "table"]
 
 COLUMNS = ("name", "path", "text", "signer", "gloss", "num_frames", "spans")
 CLIPS_PER_FOLDER = 1000
-PATIENCE = 2000  # sentences drawn in vain before the corpus is called impossible
+PATIENCE = 2000  # rejected sentences before the settings are reported as impossible
 
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """One clip."""
+    """Plan of one clip."""
 
     name: str
     split: str
     path: str
     """Relative to the corpus folder."""
     signer: int
-    """Its place among the signers."""
+    """Index into the signers."""
     sentence: Sentence
     spans: tuple[tuple[int, int], ...]
-    """First frame and one past the last, of each sign; the frames between belong to none."""
+    """First frame and one past the last frame of each sign; frames between spans belong to no sign."""
     num_frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusPlan:
-    """A whole corpus."""
+    """Plan of a corpus."""
 
     settings: SyntheticSettings
     lexicon: list[Sign]
     signers: list[Signer]
     clips: dict[str, list[ClipPlan]]
-    """By split."""
+    """Clips by split."""
 
 
 def plan_corpus(settings: SyntheticSettings) -> CorpusPlan:
-    """Draw lexicon, signers and all sentences.
+    """Draws the lexicon, the signers and all sentences.
 
-    No meaning of a dev or test sentence occurs in another split, not even in other words, and dev and test use only
+    The meaning of a dev or test sentence occurs in no other split, not even in different words. Dev and test use only
     signs that occur in train.
 
     Raises:
-        ValueError: the lexicon is too small for so many different sentences.
+        ValueError: the lexicon is too small for this many different sentences.
     """
     lexicon = build_lexicon(settings)
     signers = build_signers(settings)
@@ -88,7 +88,7 @@ def plan_corpus(settings: SyntheticSettings) -> CorpusPlan:
 
 
 def table(plan: CorpusPlan, split: str) -> bytes:
-    """The TSV of a split, as it is written."""
+    """The content of a split's TSV file."""
     lines = ["\t".join(COLUMNS)]
     for clip in plan.clips[split]:
         glosses = [plan.lexicon[token.sign].gloss for token in clip.sentence.tokens]
@@ -134,12 +134,12 @@ def _plan_clip(
 
 
 def _is_unseen(number: int, settings: SyntheticSettings) -> bool:
-    """Spread the clips of unseen signers evenly over the test split: exactly the share asked for, rounded."""
+    """Whether an unseen signer signs test clip `number`. Such clips are spread evenly; their rounded share is exact."""
     wanted = round(settings.counts["test"] * settings.unseen_share)
     count = settings.counts["test"]
     return (number + 1) * wanted // count > number * wanted // count
 
 
 def _paced(frames: int, speed: int) -> int:
-    """Frames at a signer's speed in percent, rounded half up in whole numbers."""
+    """Number of frames at a signer's speed (in percent), rounded half up with integer arithmetic."""
     return (200 * frames + speed) // (2 * speed)

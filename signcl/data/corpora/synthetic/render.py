@@ -1,8 +1,8 @@
-"""A small distance-field rasteriser: soft-edged capsules and ellipses painted on many frames at once.
+"""A small distance-field rasteriser: paints soft-edged capsules and ellipses on many frames at once.
 
-The distance of a pixel's centre to a shape's edge gives its coverage (half a pixel inside is full), and its depth
-inside gives a rounded shading. Only the smallest window that holds a shape in every frame is computed; positions
-differ from frame to frame, sizes of windows do not, so that one array operation serves all frames.
+The distance of a pixel centre to the edge of a shape gives its coverage (full from half a pixel inside). Its depth
+inside the shape gives the shading. Only a window around the shape is computed. The position of the window differs
+from frame to frame but its size does not, so one array operation handles many frames.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ __all__ = ["Canvas"]
 
 Array = NDArray[np.float32]
 Distance = Callable[[slice, Array, Array], Array]
-"""Some frames, pixels across [t, 1, w] and down [t, h, 1] -> distance to the edge, negative inside. [t, h, w]"""
-BLOCK = 60_000  # pixels worked on at a time: larger blocks fall out of the processor's cache
+"""Slice of frames, pixel x [t, 1, w], pixel y [t, h, 1] -> distance to the edge, negative inside. [t, h, w]"""
+BLOCK = 60_000  # pixels processed at a time; larger blocks do not fit into the CPU cache
 
 
 class Canvas:
-    """Frames being painted. Coordinates are pixels, x to the right, y down, (0.5, 0.5) the first pixel's centre."""
+    """Frames to paint on. Coordinates are pixels: x right, y down, (0.5, 0.5) is the centre of the first pixel."""
 
     def __init__(self, frames: Array) -> None:
-        """Paint on `frames`, in place. [T, H, W, 3] float32, 0..255"""
+        """Paints on `frames` in place. [T, H, W, 3] float32, 0..255"""
         self.frames = frames
 
     def capsules(
         self, ends: NDArray[np.float64], radii: NDArray[np.float64], colour: NDArray[np.float64], rim: float = 0.35
     ) -> None:
-        """Paint the union of K tapered capsules in one colour.
+        """Paints the union of K tapered capsules in one colour.
 
         Args:
-            ends: both ends of each. [T, K, 2, 2] (x, y)
-            radii: at both ends. [T, K, 2], or [K, 2] for all frames
+            ends: both ends of each capsule. [T, K, 2, 2] (x, y)
+            radii: radii at both ends. [T, K, 2], or [K, 2] for all frames
             colour: [3], or [T, 3]
-            rim: how much darker the edge is than the middle, 0..1.
+            rim: how much darker the edge is than the centre, 0..1.
         """
         points = ends.astype(np.float32)
         widths = np.broadcast_to(radii, points.shape[:-1]).astype(np.float32)
@@ -78,13 +78,13 @@ class Canvas:
         colour: NDArray[np.float64],
         rim: float = 0.0,
     ) -> None:
-        """Paint an upright ellipse.
+        """Paints an axis-aligned ellipse.
 
         Args:
             centre: [T, 2] (x, y)
             radii: half width and half height, [T, 2] or [2].
             colour: [3], or [T, 3]
-            rim: how much darker the edge is than the middle.
+            rim: how much darker the edge is than the centre, 0..1.
         """
         middle = centre.astype(np.float32)
         axes = np.maximum(np.broadcast_to(radii, centre.shape), 0.05).astype(np.float32)
@@ -92,7 +92,7 @@ class Canvas:
         def distance(some: slice, x: Array, y: Array) -> Array:
             rx, ry = axes[some, 0, None, None], axes[some, 1, None, None]
             ux, uy = (x - middle[some, 0, None, None]) / rx, (y - middle[some, 1, None, None]) / ry
-            # First-order distance: the implicit function over the length of its gradient.
+            # First-order distance: the implicit function divided by the norm of its gradient.
             level = np.sqrt(ux * ux + uy * uy)
             slope = np.sqrt((ux / rx) ** 2 + (uy / ry) ** 2)
             result: Array = level * (level - 1.0) / np.maximum(slope, 1e-6)
@@ -103,7 +103,7 @@ class Canvas:
     def _paint(
         self, low: Array, high: Array, distance: Distance, depth: Array, colour: NDArray[np.float64], rim: float
     ) -> None:
-        """Blend a shape, given by its distance function, into the windows that hold it."""
+        """Blends a shape, given by its distance function, into the windows that contain it."""
         count, height, width = self.frames.shape[:3]
         inside = (high > 0).all(axis=1) & (low[:, 0] < width) & (low[:, 1] < height)
         if not inside.any():

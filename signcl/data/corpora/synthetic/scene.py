@@ -1,5 +1,5 @@
-"""What the camera sees: a performance and a signer to frames. Painted from back to front: wall, hair, torso, head,
-face, arms, hands; then light, sensor noise and rounding to bytes."""
+"""Renders a performance of a signer to frames. Painted from back to front: wall, hair, torso, head, face, arms, hands;
+then light, sensor noise and rounding to bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from signcl.data.corpora.synthetic.signers import Signer
 __all__ = ["Camera", "Figure", "draw_clip"]
 
 Array = NDArray[np.float64]
-CHUNK = 64  # frames painted at a time, for memory
-HEIGHT_OF_SHOULDERS = 0.495  # from the top of the picture
+CHUNK = 64  # frames painted at a time, to limit memory
+HEIGHT_OF_SHOULDERS = 0.495  # from the top of the picture, as a fraction of its height
 UPPER_ARM, FOREARM = 0.215, 0.205
 FINGER_RADII = np.array([0.165, 0.150, 0.135, 0.115])  # root to tip, in palm lengths
 PALM_RADII = np.array([[0.25, 0.20], [0.25, 0.20], [0.25, 0.20], [0.25, 0.20]])
@@ -25,7 +25,7 @@ THUMB_RADII = np.array([0.20, 0.165, 0.135])
 
 
 def draw_clip(plan: CorpusPlan, clip: ClipPlan) -> NDArray[np.uint8]:
-    """The frames of one clip, before the encoder. The same every time, whatever was drawn before.
+    """Draws the frames of one clip, before video encoding. They do not depend on clips drawn earlier.
 
     Returns:
         [T, size, size, 3] uint8 RGB
@@ -49,7 +49,7 @@ def draw_clip(plan: CorpusPlan, clip: ClipPlan) -> NDArray[np.uint8]:
 
 
 class Camera:
-    """World to pixels, a little different in every clip and unsteady within it."""
+    """Maps world coordinates to pixels; zoom and aim differ slightly between clips, and the camera shakes."""
 
     def __init__(self, size: int, count: int, jitter: float, dice: Dice) -> None:
         zoom = 1 + jitter * dice.uniform(-0.03, 0.03)
@@ -77,7 +77,7 @@ class Camera:
         return result
 
     def shifted(self, wall: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The wall behind the signer, moved by the camera's drift between pixels. [T, 3, ...] as seen"""
+        """The wall behind the signer, shifted by the camera drift with sub-pixel accuracy. [T, size, size, 3]"""
         margin = (wall.shape[0] - self.size) // 2
         start = np.clip(margin - self.drift, 0, 2 * margin - 1.001)
         whole = np.floor(start).astype(int)
@@ -129,7 +129,7 @@ class Figure:
         return np.repeat(np.array(points)[None], len(self.body), axis=0)
 
     def on_head(self, x: float, y: float, turns: float = 0.0) -> Array:
-        """A point of the head, which moves by `turns` when it turns. [T, 2] body coordinates"""
+        """A point of the head; `turns` is its sideways shift when the head turns. [T, 2] body coordinates"""
         shift = np.stack([x + turns * self.yaw, np.full(len(self.yaw), y)], axis=1)
         point: Array = self.head + shift
         return point
@@ -166,7 +166,7 @@ class Figure:
         ends = np.stack([np.stack([left, right], 1), np.stack([left, low_left], 1), np.stack([right, low_right], 1),
                          np.stack([middle_top, middle_low], 1)], 1)  # fmt: skip
         radii = np.array([[0.052, 0.052], [0.052, 0.10], [0.052, 0.10], [reach * 0.8, reach * 0.85]]) * self.unit
-        # The last capsule fills the middle; its top must not rise above the shoulders.
+        # The last capsule fills the middle of the torso; its top must not rise above the shoulders.
         ends[:, 3, 0, 1] += radii[3, 0] - 0.052 * self.unit
         self.canvas.capsules(ends, radii, self.cloth, 0.16)
         self._oval(self._fixed((0.0, 0.012))[:, 0], (0.072, 0.036), self.cloth * 0.72)
@@ -188,7 +188,7 @@ class Figure:
         width, height = self.signer.head
         raised = self.moves.brows[:, 0]
         dark = self.skin * 0.55
-        feature = 0.030  # how far features slide when the head turns
+        feature = 0.030  # how far facial features shift when the head turns
         for side in (-1, 1):
             x = side * width * 0.43
             eye = self.on_head(x, height * 0.12, feature)
@@ -216,14 +216,14 @@ class Figure:
         self._oval(mouth, inside, bright)
 
     def _ring(self, centre: Array, radius: float) -> None:
-        """A glass of a pair of spectacles: eight short strokes round the eye."""
+        """One rim of the glasses: eight short strokes around the eye."""
         angles = np.linspace(0, 2 * np.pi, 9)
         points = centre[:, None] + radius * np.stack([np.cos(angles), 0.85 * np.sin(angles)], axis=1)
         ends = self.placed(np.stack([points[:, :-1], points[:, 1:]], axis=2))
         self.canvas.capsules(ends, np.full((8, 2), 0.0035 * self.unit), np.array([38.0, 36, 40]), 0.0)
 
     def mirror(self, side: int) -> float:
-        """-1 where a hand's own space is a mirror image of the picture: the hand is a left one."""
+        """-1 for the left hand, whose own coordinates are mirrored in x; 1 for the right hand."""
         return -1.0 if (side == 1) != self.signer.left_handed else 1.0
 
     def arm(self, side: int) -> tuple[Array, Array, Array]:
@@ -231,7 +231,7 @@ class Figure:
         length = self.signer.hand
         wrist = self.moves.centres[side] - 0.62 * length * matrices(self.moves.turns[side])[:, :, 1]
         shoulder = np.array([-self.signer.shoulder, -0.035, 0.0])
-        # Two-bone arm: the elbow lies on a circle about the line from shoulder to wrist; it hangs outward and down.
+        # Two-bone arm: the elbow is on a circle around the line from shoulder to wrist, pointing outwards and down.
         line = wrist - shoulder
         distance = np.linalg.norm(line, axis=1, keepdims=True)
         towards = line / np.maximum(distance, 1e-6)
@@ -245,7 +245,7 @@ class Figure:
         return np.broadcast_to(shoulder * flip, wrist.shape), elbow * flip, wrist * flip
 
     def _hand(self, side: int, wrist: Array) -> None:
-        """Palm, fingers and thumb, the farthest first in every frame."""
+        """Paints palm, fingers and thumb, the farthest first in every frame."""
         length = self.signer.hand
         parts = skeleton(self.moves.shapes[side], self.moves.turns[side])  # [T, 6, 4, 2, 3]
         facing = matrices(self.moves.turns[side])[:, 2, 2]  # 1 where the palm faces the camera
@@ -261,7 +261,7 @@ class Figure:
         depth = parts[..., 2].mean(axis=(2, 3))  # [T, 6]
         depth[:, 0] -= 0.02
         order = np.argsort(depth, axis=1, kind="stable")
-        # The inside of a hand is lighter than its back, most so on dark skin.
+        # The palm side of a hand is lighter than its back, especially with dark skin.
         inside = np.array([255.0, 214, 190])
         tint = (0.38 * np.clip(facing, 0, 1))[:, None]
         colour = self.skin * (1 - tint) + (0.45 * self.skin + 0.55 * inside) * tint
@@ -269,14 +269,14 @@ class Figure:
         near = depth[rows[:, None], order]
         for place in range(6):
             chosen = order[:, place]
-            # Fingers nearer to the camera than the palm are lighter, those behind it darker.
+            # Parts closer to the camera are lighter, parts farther away are darker.
             relief = np.clip(1.0 + 0.16 * (near[:, place] - depth.mean(axis=1)), 0.86, 1.10)
             shade = relief[:, None] * np.where(chosen == 0, 0.93, 1.03)[:, None]
             self.canvas.capsules(ends[rows, chosen], radii[chosen], np.clip(colour * shade, 0, 255), 0.42)
 
 
 def _wall(signer: Signer, size: int) -> NDArray[np.float32]:
-    """The background, with a margin for the camera's drift. [size + margins, size + margins, 3]"""
+    """The background, with a margin for the camera drift. [size + 2 * margin, size + 2 * margin, 3]"""
     margin = max(4, size // 10)
     whole = size + 2 * margin
     ramp = np.linspace(1.06, 0.90, whole, dtype=np.float32)[:, None, None]
@@ -304,7 +304,7 @@ def _wall(signer: Signer, size: int) -> NDArray[np.float32]:
 def _exposed(
     frames: NDArray[np.float32], light: NDArray[np.float32], noise: float, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Light, sensor noise, rounding. Noise is cut at random places from one sheet: drawing it anew costs more."""
+    """Applies light, sensor noise and rounding. Noise is cut at random from one sheet, which is faster than drawing."""
     frames *= light
     if noise:
         per_frame = frames[0].size

@@ -1,4 +1,4 @@
-"""The knobs of the synthetic signed corpus, and the dice that everything in it is drawn with."""
+"""Settings of the synthetic signed corpus, and the random generator used for everything in it."""
 
 from __future__ import annotations
 
@@ -12,59 +12,60 @@ from signcl.data.bounds import bounded, check_bounds
 __all__ = ["VERSION", "Dice", "SyntheticSettings"]
 
 VERSION = 1
-"""Raised whenever the same settings would give another corpus."""
+"""Increased whenever the same settings would give a different corpus."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """What kind of corpus to make. Equal settings give byte-identical tables on every machine."""
+    """Settings of a synthetic corpus. The same settings give byte-identical tables on every machine."""
 
     clips: int = bounded(600, low=40, high=100_000)
-    """Clips of all splits together."""
+    """Total number of clips in all splits."""
     dev_share: float = bounded(0.1, low=0, high=0.5)
     """Share of the clips in the dev split; its sentences occur in no other split."""
     test_share: float = bounded(0.1, low=0, high=0.5)
     """Share of the clips in the test split; its sentences occur in no other split."""
     clauses: float = bounded(1.0, low=1, high=4)
-    """Clauses of a sentence, on average: each sentence has this many, rounded up or down. A conjunction joins two, or a
-    pause, which the text shows as a full stop. Above 1 the lexicon has conjunctions."""
+    """Mean number of clauses per sentence; each sentence has this number rounded up or down. Clauses are joined by a
+    conjunction or by a pause (a full stop in the text). Above 1, the lexicon includes conjunctions."""
     size: int = bounded(64, low=48, high=224)
     """Height and width of the video in pixels."""
     signs: int = bounded(48, low=16, high=240)
-    """Entries of the lexicon."""
+    """Number of signs in the lexicon."""
     density: float = bounded(0.5, low=0, high=1)
-    """Share of the signs that have a twin differing in one parameter only (a minimal pair). 0 leaves none: then any
-    two signs differ in at least two parameters. 1 gives every sign a twin."""
+    """Share of the signs that have a twin: a sign that differs in only one parameter (a minimal pair). With 0, any two
+    signs differ in at least two parameters. With 1, every sign has a twin."""
     zipf: float = bounded(1.0, low=0, high=3)
-    """Frequency of the n-th sign of a word class is proportional to n ** -zipf; 0 makes all equally frequent."""
+    """The frequency of the n-th sign of a word class is proportional to n ** -zipf; with 0, all are the same."""
     repetition: float = bounded(0.25, low=0, high=1)
-    """Share of the signs whose movement is made twice, so that a clip repeats near-identical frames within a sign."""
+    """Share of the signs whose movement is made twice, so that near-identical frames recur within one sign."""
     variation: float = bounded(0.2, low=0, high=1)
-    """How often the text takes a free choice that the signs do not show: a synonym, the time at the end."""
+    """Probability of each free choice in the text that the signs do not show: a synonym, or the time at the end."""
     looseness: float = bounded(1.0, low=0, high=3)
-    """How far each signing of a sign strays from its dictionary form; 0 is a robot."""
+    """How much each performance of a sign deviates from its dictionary form; 0 for no deviation."""
     signers: int = bounded(4, low=1, high=1000)
-    """Signers who sign in every split."""
+    """Number of signers who occur in every split."""
     unseen_signers: int = bounded(1, low=0, high=1000)
-    """Further signers, who sign in the test split only."""
+    """Number of additional signers who occur only in the test split."""
     unseen_share: float = bounded(0.5, low=0, high=1)
     """Share of the test clips that are signed by unseen signers."""
     sign_frames: int = bounded(9, low=6, high=40)
-    """Usual frames of one sign; the mean lies a little above, for repeated signs take longer."""
+    """Typical number of frames per sign; the mean is slightly higher because repeated signs take longer."""
     transition_frames: int = bounded(4, low=1, high=20)
-    """Usual frames between two signs (never below 2), before the first and after the last; they belong to no sign."""
+    """Typical number of frames between two signs (at least 2), before the first and after the last sign. These frames
+    belong to no sign."""
     jitter: float = bounded(1.0, low=0, high=10)
-    """Unsteadiness of the camera; 0 is a tripod."""
+    """Camera shake, and differences in zoom and aim between clips; 0 for a fixed camera."""
     noise: float = bounded(3.0, low=0, high=60)
-    """Standard deviation of the sensor noise, in grey values of 0..255."""
+    """Standard deviation of the sensor noise, on the scale of 0..255."""
     crf: int = bounded(23, low=0, high=51)
-    """Loss of the h264 encoder."""
+    """Constant rate factor of the h264 encoder; higher means more compression loss."""
     seed: int = bounded(0, low=0, high=2**63 - 1)
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # Python knows the types, and so does everybody who calls this without a recipe
+        for item in fields(self):  # a recipe checks the types; a call from Python does not
             value, whole = getattr(self, item.name), item.type == "int"
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 kind = "a whole number" if whole else "a number"
@@ -81,20 +82,20 @@ class SyntheticSettings:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Clips of each split."""
+        """Number of clips per split."""
         dev, test = round(self.clips * self.dev_share), round(self.clips * self.test_share)
         return {"train": self.clips - dev - test, "dev": dev, "test": test}
 
     def as_dict(self) -> dict[str, int | float]:
-        """Every knob by name."""
+        """All settings by name."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 class Dice:
-    """Random draws that are the same on every machine and every version of Python (SplitMix64 on plain integers)."""
+    """Random generator with the same results on every machine and Python version (SplitMix64 on plain integers)."""
 
     def __init__(self, *path: object) -> None:
-        """Draws that depend on nothing but `path`, e.g. a seed, a purpose and a number."""
+        """All draws depend only on `path`, such as a seed, a purpose and a number."""
         digest = hashlib.blake2b("\x1f".join(map(str, path)).encode(), digest_size=8).digest()
         self.state = int.from_bytes(digest, "big")
 
@@ -106,11 +107,11 @@ class Dice:
         return mixed ^ (mixed >> 31)
 
     def below(self, count: int) -> int:
-        """A whole number in 0..count-1."""
+        """An integer in 0..count-1."""
         return (self.bits() * count) >> 64
 
     def chance(self, probability: float) -> bool:
-        """True with this probability, to the millionth."""
+        """True with this probability, which is rounded to millionths."""
         return self.below(1_000_000) < round(probability * 1_000_000)
 
     def uniform(self, low: float, high: float) -> float:
@@ -122,7 +123,7 @@ class Dice:
         return items[self.below(len(items))]
 
     def weighted(self, items: Sequence[Item], weights: Sequence[int]) -> Item:
-        """One of the items, by whole-numbered weight."""
+        """One of the items, with probability proportional to its integer weight."""
         mark = self.below(sum(weights))
         for item, weight in zip(items, weights, strict=True):
             mark -= weight

@@ -1,4 +1,4 @@
-"""The signers: what each looks like, where each is filmed, and how each signs."""
+"""The signers: their looks, backgrounds and signing styles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Colour = tuple[int, int, int]
 
 SKINS: list[Colour] = [(241, 204, 177), (224, 172, 138), (198, 140, 100), (160, 106, 72), (122, 80, 56), (98, 66, 50)]
 HAIRS: list[Colour] = [(40, 30, 26), (92, 60, 36), (172, 126, 70), (150, 70, 40), (150, 148, 146), (66, 44, 32)]
-# Plain and far from any skin, as interpreters dress so that their hands are seen.
+# Plain colours that contrast with the skin, like the clothes of interpreters.
 CLOTHES: list[Colour] = [(38, 54, 92), (36, 84, 74), (52, 50, 58), (104, 36, 58), (44, 92, 122), (88, 62, 118)]
 LIGHT_CLOTHES: list[Colour] = [(178, 196, 214), (206, 208, 202), (164, 200, 184), (214, 186, 110)]
 WALLS: list[Colour] = [
@@ -25,17 +25,17 @@ WALLS: list[Colour] = [
 ]
 HAIRCUTS = ("short", "long", "bun", "curls", "bald", "bob")
 BACKDROPS = ("plain", "panel", "window", "shelf")
-PACES = (88, 96, 104, 112)  # percent; dealt out, so that the mean length of a sign hardly depends on the seed
+PACES = (88, 96, 104, 112)  # percent; used in turn, so that the mean sign length hardly depends on the seed
 
 
 @dataclass(frozen=True)
 class Signer:
-    """One signer. Lengths are shares of the picture's height, as filmed without zoom."""
+    """One signer. Lengths are fractions of the picture height, without zoom."""
 
     name: str
     left_handed: bool
     speed: int
-    """Percent of the usual speed."""
+    """In percent of the usual speed."""
     skin: Colour
     hair: Colour
     cloth: Colour
@@ -48,28 +48,28 @@ class Signer:
     size: float
     """Scale of the whole body."""
     shoulder: float
-    """Half the shoulders' width."""
+    """Half the width of the shoulders."""
     head: tuple[float, float]
     """Half width and half height."""
     hand: float
-    """Length of the palm; larger than life, so that fingers can be told apart in small pictures."""
+    """Length of the palm; larger than life, so that fingers are visible in small pictures."""
     place: tuple[float, float]
     """Shift in the picture, right and up."""
     reach: float
-    """Size of the movements, 1 is usual."""
+    """Size of the movements; 1 is usual."""
     height: float
     """How much higher than usual this signer signs."""
     face: float
-    """Liveliness of mouth and brows, 1 is usual."""
+    """Strength of mouth and brow movements; 1 is usual."""
     lax: float
-    """How far the hands stay from their full shape, 0..0.2."""
+    """How far handshapes stay short of their full form, 0..0.2."""
 
 
 def build_signers(settings: SyntheticSettings) -> list[Signer]:
-    """The signers of a corpus, the unseen ones last.
+    """Makes the signers of a corpus, the unseen ones last.
 
-    Looks are dealt out rather than drawn one by one, so that few signers still differ much: the skins, clothes and
-    walls go round before any comes again, and every fourth signer is left-handed.
+    Skins, clothes and walls are shuffled and used in turn, not drawn independently, so that even a few signers differ
+    clearly. Every fourth signer is left-handed.
     """
     dice = Dice(settings.seed, "signers")
     count = settings.signers + settings.unseen_signers

@@ -1,8 +1,8 @@
-"""The word list of the synthetic corpus: what each sign means in English, with the forms that the grammar needs.
+"""The word list of the synthetic corpus: the English words of each sign, with the forms that the grammar needs.
 
-One entry is `word:irregular|synonym:irregular`, where the irregular form is the plural of a noun or the past of a
-verb; regular forms follow English spelling. The first word in capitals is the gloss. Times carry their tense (- past,
-+ future, none present), places their whole phrase.
+The format of an entry is `word:irregular|synonym:irregular`. The irregular form is the plural of a noun or the past
+tense of a verb; regular forms follow English spelling rules. The gloss is the first alternative in capitals. Times are
+marked with their tense (- past, + future, otherwise present). Places are phrases, and their last word is the gloss.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ WORDS = {
     "intransitive": "sleep:slept|doze, work|labour, dance, laugh, wait, sing:sang, run:ran, cry|weep:wept, travel, "
     "rest, walk, swim:swam, jump|leap, fall:fell, shout|yell, smile, fight:fought, study, argue",
 }  # fmt: skip
-CONJUNCTIONS = "and, but, then, because, or"  # a class of its own where sentences have several clauses
+CONJUNCTIONS = "and, but, then, because, or"  # an additional class if sentences have several clauses
 CLASSES = tuple(WORDS)
-# Signs of each class in a lexicon of 48, and the fewest that the grammar can do with.
+# Number of signs per class in a lexicon of 48, and the minimum that the grammar needs.
 SHARES = {"pronoun": 3, "negation": 1, "question": 2, "number": 3, "time": 4, "place": 4, "person": 7, "thing": 9}
 SHARES |= {"adjective": 6, "transitive": 6, "intransitive": 3, "conjunction": 2}
 FEWEST = {"pronoun": 1, "negation": 1, "question": 1, "number": 1, "time": 2, "place": 1, "person": 2, "thing": 2}
@@ -58,30 +58,30 @@ class Form:
     """One English word for a sign."""
 
     base: str
-    """Singular, infinitive, or the phrase itself."""
+    """Singular, infinitive, or the phrase."""
     other: str = ""
-    """Plural of a noun, past of a verb."""
+    """Plural of a noun, past tense of a verb."""
     third: str = ""
     """Third person singular of a verb."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one sign means."""
+    """The English meaning of one sign."""
 
     gloss: str
     word_class: str
     forms: tuple[Form, ...]
-    """The usual word first, then its synonym if there is one."""
+    """The usual word, then its synonym if it has one."""
     tense: str = "present"
-    """Of a time: past, present or future."""
+    """For a time: past, present or future."""
 
 
 def choose_entries(count: int, *, conjunctions: bool = False) -> list[Entry]:
-    """The `count` entries of a lexicon, class by class, the most frequent of each class first.
+    """Chooses the `count` entries of a lexicon, sorted by class and then by frequency.
 
     Raises:
-        ValueError: more signs than there are words.
+        ValueError: `count` is too small for the grammar, or larger than the word list.
     """
     words = WORDS | ({"conjunction": CONJUNCTIONS} if conjunctions else {})
     available = {name: some.split(", ") for name, some in words.items()}
@@ -91,7 +91,7 @@ def choose_entries(count: int, *, conjunctions: bool = False) -> list[Entry]:
         raise ValueError(f"synthetic corpus: signs must be in {sum(sizes.values())}..{total}, got {count}")
     order = list(words)
     while sum(sizes.values()) < count:
-        # The class that is furthest below its share gets the next sign; whole numbers, so the same everywhere.
+        # The class that is furthest below its share gets the next sign. Integers give the same result everywhere.
         open_classes = [name for name in order if sizes[name] < len(available[name])]
         shortest = min(open_classes, key=lambda name: (sizes[name] * 1000 // SHARES[name], order.index(name)))
         sizes[shortest] += 1
