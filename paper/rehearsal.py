@@ -263,7 +263,7 @@ class _Watch:
                     "-i",
                     "0",
                 ]
-                said = subprocess.run([*query, "-i", "0"], capture_output=True, text=True).stdout
+                said = subprocess.run(query, capture_output=True, text=True).stdout
                 if hit := re.match(r"\s*(\d+), (\d+)", said):
                     self.used.append(float(hit[1]))
                     self.memory.append(float(hit[2]) / 1024)
