@@ -43,7 +43,7 @@ class Holistic:
         import mediapipe
 
         if not hasattr(mediapipe, "solutions"):
-            raise ImportError(f"mediapipe {mediapipe.__version__} has no Holistic with its models; 0.10.21 has")
+            raise ImportError(f"mediapipe {mediapipe.__version__} does not include the Holistic models; 0.10.21 does")
         self.version = mediapipe.__version__
         self.holistic = mediapipe.solutions.holistic.Holistic(static_image_mode=False, **self.SETTINGS)
 

@@ -303,7 +303,7 @@ def build_tokenizer(
         kind: word, character, sentencepiece, or `pretrained:` and a folder or hub id of a tokenizer: the SentencePiece
             model of mBART, or any tokenizer that AutoTokenizer of transformers reads.
         texts: training sentences; the vocabulary is built only from these.
-        vocab_size: number of pieces, for sentencepiece.
+        vocab_size: maximum number of pieces, for sentencepiece.
         lowercase: convert sentences to lower case, for word and character.
         language: language code, for sentencepiece and pretrained.
         min_count: rarer words are unknown, for word and character.
