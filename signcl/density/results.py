@@ -98,7 +98,7 @@ def result_tables(found: dict[str, Any]) -> list[Table]:
         if "a" in v.get("retrieval", {}):
             r = v["retrieval"]
             row = [f"{r['a']:.2f}", f"{r['b']:.2f}", f"{r['difference']:+.2f}", f"{r['low']:+.2f} to {r['high']:+.2f}"]
-            header = ["mAP % of A", "of B", "B - A", "95 % over clips"]
+            header = ["mAP % of A", "of B", "B - A", f"95 % over {r['over']}"]
             tables.append(Table("Retrieval, A versus B", header, [row]))
     return tables
 
@@ -122,27 +122,34 @@ def _retrieval_tables(found: dict[str, Any]) -> list[Table]:
             f"{part['queries']} ({part['without_match']} without)",
         ])  # fmt: skip
     header = ["same sign among", "mAP %", "nearest %", "among 5, 10 %", "shuffled mAP, nearest", "hubness", "signs"]
+    over = next(iter(found["retrieval"].values()))["over"]
+    tables = [Table(f"Retrieval: higher is better; 95 % over {over}", header, rows)]
     near = found["nearest"]
     pairs = ", ".join(f"{p['gloss']}–{p['nearest']} {p['auc']:.2f}" for p in near["pairs"])
-    cells = [f"{near['ratio']:.1f}", f"{near['auc']:.3f}", f"{near['d_prime']:.2f}", str(near["hard"]), pairs]
-    return [
-        Table("Retrieval: higher is better", header, rows),
-        Table(
-            "Each gloss against its nearest one",
-            ["ratio %, lower is better", "AUC", "d'", f"AUC below {HARD}", "hardest pairs, AUC"],
-            [cells],
-        ),
-    ]
+    digits = {"ratio": 1, "auc": 3, "d_prime": 2}
+    ends = {name: [f"{end:.{n}f}" for end in near[f"{name}_interval"]] for name, n in digits.items()}
+    parts = [f"{near[name]:.{n}f} ({' to '.join(ends[name])})" for name, n in digits.items()]
+    rows = [["measured", *parts, f"{near['hard']} of {near['glosses']}"]]
+    if "shuffled_auc" in near:
+        chance = [f"{near['shuffled_ratio']:.1f}", f"{near['shuffled_auc']:.3f}", f"{near['shuffled_d_prime']:.2f}"]
+        rows.append(["shuffled", *chance, str(near["shuffled_hard"])])
+    header = ["", "ratio %, lower is better", "AUC", "d'", f"AUC below {HARD}"]
+    title = f"Each gloss against its nearest one; 95 % over glosses; hardest pairs, AUC: {pairs}"
+    return [*tables, Table(title, header, rows)]
 
 
 def _signer_tables(found: dict[str, Any]) -> list[Table]:
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
-    rows = [["within a signer, mean", "", "", shown(found["within"])]]
-    rows.append(["across signers", "", str(found["glosses_across"]), shown(found["across"])])
-    rows += [[r["signer"], str(r["signs"]), str(r["glosses"]), shown(r["sdr"])] for r in found["each"]]
-    return [Table("By signer", ["signer", "signs", "glosses", "SDR %"], rows)]
+    def interval(name: str) -> str:
+        ends = found.get(f"{name}_interval")
+        return "-" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+    rows = [["within a signer, mean", "", "", shown(found["within"]), interval("within")]]
+    rows.append(["across signers", "", str(found["glosses_across"]), shown(found["across"]), interval("across")])
+    rows += [[r["signer"], str(r["signs"]), str(r["glosses"]), shown(r["sdr"]), ""] for r in found["each"]]
+    return [Table("By signer", ["signer", "signs", "glosses", "SDR %", "95 % over signers"], rows)]
 
 
 def _spent_table(found: dict[str, Any]) -> Table:
@@ -153,13 +160,16 @@ def _spent_table(found: dict[str, Any]) -> Table:
         for name in ("signer", "clip", "gloss")
         if shares[name] is not None
     ]
+    if shares["clip"] is None:
+        rows.append(["variance: clip", "-", "no clip has two glosses: gloss and clip cannot be told apart"])
     rows.append(["variance: rest", f"{shares['rest']:.1f} %", ""])
     rows.append(["directions in use (RankMe)", f"{found['rank_me']:.1f}", ""])
     if "why" in probe:
         rows.append(["linear probe", "-", probe["why"]])
     else:
         text = f"of {probe['entropy']:.2f}; {100 * probe['accuracy']:.1f} % of {probe['signs']} held-out signs correct"
-        rows.append(["linear probe, bits per sign", f"{probe['bits']:.2f}", text])
+        low, high = probe["bits_interval"]
+        rows.append(["linear probe, bits per sign", f"{probe['bits']:.2f} ({low:.2f} to {high:.2f})", text])
     return Table("What the features encode", ["", "value", ""], rows)
 
 
