@@ -106,6 +106,8 @@ def measure_instances(
     """
     if settings.weight not in ("even", "frames", "signers"):
         raise ValueError(f"--weight must be even, frames or signers, got {settings.weight!r}")
+    if settings.weight == "frames" and choices[0].frame == "row":
+        raise ValueError("--weight frames: has no effect, because each row of the features is one sign; leave it out")
     if settings.by not in ("", "signer"):
         raise ValueError(f"--by must be signer, got {settings.by!r}")
     _check_signers(choices[0], settings)

@@ -47,7 +47,7 @@ def gloss_numbers(
     if given.dtype.kind == "b":
         return None, given.astype(np.int64)
     if given.dtype.kind not in "UO":
-        return None, given
+        return None, _readable(given)
     names, numbers = np.unique(_text(glosses, "gloss"), return_inverse=True)
     return tuple(names.tolist()), np.asarray(numbers.astype(np.int64))
 
@@ -115,9 +115,12 @@ def checked_rows(
     largest = float(np.abs(rows).max())
     if largest and not 2.0**-200 < largest < 2.0**200:
         rows = np.ldexp(rows, -math.frexp(largest)[1])
-    if rows.flags.writeable and all(step > 0 for step in rows.strides):
-        return rows, labels
-    return rows.copy(), labels  # torch reads neither a negative step nor, without a warning, a read-only array
+    return _readable(rows), labels
+
+
+def _readable(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy if torch cannot read it (negative steps) or warns about it (read-only)."""
+    return array if array.flags.writeable and all(step >= 0 for step in array.strides) else array.copy()
 
 
 def group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -321,7 +324,7 @@ def _measuring_device(features: Tensor | np.ndarray, device: torch.device | str 
 
 
 def _checked(weights: Tensor | np.ndarray, rows: int) -> Tensor:
-    given = torch.as_tensor(weights).double()
+    given = torch.as_tensor(weights if isinstance(weights, Tensor) else _readable(np.asarray(weights))).double()
     if given.ndim not in (1, 2) or len(given) != rows or not bool(((given > 0) & given.isfinite()).all()):
         raise ValueError(
             f"density needs one weight above 0 per row [{rows}], such as the frames of each sign, got shape "

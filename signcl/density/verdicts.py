@@ -57,19 +57,27 @@ def notes_on(found: dict[str, Any]) -> list[str]:
     return notes
 
 
+MADE = ("frame", "tap", "distance", "inter", "min_count", "cap", "weight", "spans")
+"""Settings that change a result."""
+
+
 def measured_alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two results were measured the same way and can be compared."""
-    return all(a["made"].get(key) == b["made"].get(key) for key in ("frame", "tap", "distance", "inter"))
+    """Whether two results were measured the same way and can be compared; a setting that one lacks is not compared."""
+    made, other = a["made"], b["made"]
+    both = {"frame", "tap", "distance", "inter"} | (made.keys() & other.keys()) | ({"spans"} & (made | other).keys())
+    return all(made.get(key) == other.get(key) for key in MADE if key in both)
 
 
 def compared_line(a: dict[str, Any], b: dict[str, Any]) -> str | None:
     """A note if SDR and retrieval disagree about whether `b` is better than `a`, else None.
 
     Args:
-        a, b: results for the same signs.
+        a, b: results; of different signs, they are not compared.
     """
     one, two = (found.get("retrieval", {}).get("clips", {}).get("map") for found in (a, b))
-    return None if one is None or two is None else disagreement((a["sdr"], b["sdr"]), (one, two))
+    if one is None or two is None or any(a.get(key) != b.get(key) for key in ("instances", "glosses")):
+        return None
+    return disagreement((a["sdr"], b["sdr"]), (one, two))
 
 
 def disagreement(sdr: tuple[float, float], found: tuple[float, float]) -> str | None:
