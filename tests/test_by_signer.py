@@ -9,6 +9,7 @@ import torch
 from signcl.cli import main
 from signcl.density import label_free_density, ratio_interval, sign_density_ratio, to_rows
 from signcl.density.by_signer import balanced_weights, signer_ratios
+from signcl.density.instances import Instances
 from signcl.density.verdicts import compared_line, measured_alike, notes_on
 from signcl.evaluation.comparison import density_line
 from signcl.pages.explorer import FeatureSet, write_explorer
@@ -362,3 +363,9 @@ def test_the_explorer_says_it_of_two_sets_of_the_same_signs(files):
     ]
     page = write_explorer(sets, files / "page.html", perplexity=5.0, thumbnails=0, progress=False)
     assert "coinciding against apart: SDR is lower, but signs are harder to find" in page.read_text()
+
+
+def test_signs_that_are_listed_twice_are_counted():
+    where = [("c", 0, 6), ("c", 0, 6), ("c", 4, 9), ("d", 0, 6)]
+    found = Instances(np.zeros((4, 1)), ["A", "A", "B", "A"], where, "centre")
+    assert (found.overlapping(), found.repeated()) == (2, 1)

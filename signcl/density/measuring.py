@@ -125,6 +125,7 @@ def measure_instances(
         "glosses_left_out": int((counts < settings.min_count).sum()),
         "instances": len(first.glosses),
         "overlapping": first.overlapping(),
+        "repeated": first.repeated(),
         "measured": density.settings["rows"],
         "densest": rows[:5],
         "sparsest": rows[:-6:-1],

@@ -187,10 +187,19 @@ def _head(found: dict[str, Any]) -> str:
             f"{found['instances']} signs of {found['glosses']} glosses{split} "
             f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
             ", ".join(parts),
-            *([f"{found['overlapping']} signs overlap another in time"] if found.get("overlapping") else []),
+            *([_overlap(found)] if found.get("overlapping") else []),
             *(f"Note: {note}" for note in (*found.get("notes", []), *found.get("versus", {}).get("notes", []))),
         ]
     )
+
+
+def _overlap(found: dict[str, Any]) -> str:
+    line = f"{found['overlapping']} signs overlap another in time"
+    if found.get("repeated"):
+        line += (
+            f"; {found['repeated']} have the gloss and frames of an earlier one, which lowers the SDR: listed twice?"
+        )
+    return line
 
 
 def _against(found: dict[str, Any]) -> list[Table]:
