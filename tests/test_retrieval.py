@@ -356,3 +356,15 @@ def test_the_probe_and_recall_have_intervals_over_clips():
     assert ends[1] == retrieval_interval(again, clips, samples=200).one_nn
     of_gloss = [again.found_first[again.of_query == gloss].mean() for gloss in again.gloss_ids]
     np.testing.assert_allclose(again.found_by_gloss, of_gloss)
+
+
+def test_results_on_text_carry_its_names():
+    rows, labels, clips, _ = signed()
+    names = np.array(["RAIN", "SUN", "CLOUD", "WIND"])[labels]
+    for found in (gloss_distances(rows, names), retrieval(rows, names, clips), confusable_glosses(rows, names)):
+        assert found.names == ("CLOUD", "RAIN", "SUN", "WIND")
+    near = confusable_glosses(rows, names)
+    by_name = {near.names[i]: near.names[j] for i, j in zip(near.gloss_ids, near.nearest)}
+    by_number = confusable_glosses(rows, labels)
+    kind = ["RAIN", "SUN", "CLOUD", "WIND"]
+    assert by_name == {kind[i]: kind[j] for i, j in zip(by_number.gloss_ids, by_number.nearest)}

@@ -49,7 +49,7 @@ class SignerRatios:
 def signer_ratios(
     features: np.ndarray | torch.Tensor,
     glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
-    signers: Sequence[object] | np.ndarray,
+    signers: Sequence[object] | np.ndarray | torch.Tensor,
     *,
     distance: Distance = "euclidean",
     device: torch.device | str | None = None,
@@ -104,7 +104,9 @@ def signer_ratios(
     )
 
 
-def balanced_weights(glosses: Sequence[object] | np.ndarray, signers: Sequence[object] | np.ndarray) -> np.ndarray:
+def balanced_weights(
+    glosses: Sequence[object] | np.ndarray | torch.Tensor, signers: Sequence[object] | np.ndarray | torch.Tensor
+) -> np.ndarray:
     """Row weights that give every signer of a gloss the same total, however often they sign it. [N]"""
     both = np.stack([numbered(glosses, None, "gloss"), numbered(signers, len(glosses), "signer")])
     cell = np.unique(both, axis=1, return_inverse=True)[1].reshape(-1)

@@ -108,7 +108,7 @@ def ratio_interval(
     others: bool = True,
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | Tensor | None = None,
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrInterval:
@@ -166,7 +166,7 @@ def compare_ratios(
     others: bool = True,
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | Tensor | None = None,
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrComparison:
@@ -225,7 +225,7 @@ def _check(samples: int, level: float, over: str = "glosses") -> None:
         )
 
 
-def _groups(over: str, signers: Sequence[object] | np.ndarray | None, rows: int) -> np.ndarray | None:
+def _groups(over: str, signers: Sequence[object] | np.ndarray | Tensor | None, rows: int) -> np.ndarray | None:
     """Signer number of each row if signers are resampled, else None."""
     if over != "signers":
         return None

@@ -38,9 +38,9 @@ class LinearProbe:
 def linear_probe(
     features: np.ndarray | torch.Tensor,
     glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
     *,
-    groups: Sequence[object] | np.ndarray | None = None,
+    groups: Sequence[object] | np.ndarray | torch.Tensor | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> LinearProbe:

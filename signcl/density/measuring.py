@@ -197,11 +197,10 @@ def _found_again(
     if signers is not None and len(set(signers)) < 2:
         signers = None
     drawn = clips if signers is None else signers
-    shared: tuple[Any, ...] = (features, labels, clips)
-    found: dict[str, Any] = {"retrieval": {"clips": _retrieved(*shared, None, drawn, settings, device)}}
-    if signers is not None:
-        found["retrieval"]["signers"] = _retrieved(*shared, signers, drawn, settings, device)
-    found["retrieval"] = {kind: part | _drawn(signers) for kind, part in found["retrieval"].items()}
+    found: dict[str, Any] = {"retrieval": {}}
+    for kind, others in (("clips", None), ("signers", signers))[: 1 if signers is None else 2]:
+        part = _retrieved(features, labels, clips, others, drawn, settings, device)
+        found["retrieval"][kind] = part | _drawn(signers)
     for number, value, first in found["retrieval"]["clips"].pop("by_gloss", []):
         if names[number] in place:
             place[names[number]] |= {"map": value, "one_nn": first}

@@ -80,9 +80,9 @@ class RetrievalInterval:
 def retrieval(
     features: np.ndarray | torch.Tensor,
     glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
     *,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | torch.Tensor | None = None,
     distance: str = "euclidean",
     recall_at: Sequence[int] = RECALL_AT,
     device: torch.device | str | None = None,
@@ -186,10 +186,10 @@ def retrieval(
 def shuffled_retrieval(
     features: np.ndarray | torch.Tensor,
     glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
     *,
     seed: int = 0,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | torch.Tensor | None = None,
     distance: str = "euclidean",
     device: torch.device | str | None = None,
 ) -> Retrieval:

@@ -67,10 +67,10 @@ def numbered(names: Sequence[object] | np.ndarray | Tensor, rows: int | None = N
 def _text(names: Sequence[object] | np.ndarray | Tensor, what: str) -> np.ndarray:
     """Names as an array of text; a missing one (None or NaN) is an error."""
     given = np.asarray(names.tolist() if isinstance(names, Tensor) else names, dtype=object)
-    missing = np.flatnonzero(given != given) if given.ndim == 1 else []  # only NaN differs from itself
-    missing = [i for i, name in enumerate(given) if name is None] if not len(missing) else missing
-    if len(missing):
-        raise ValueError(f"each row needs a {what}, got {given[missing[0]]} in row {missing[0]} (counted from 0).")
+    if given.ndim == 1:
+        for i, name in enumerate(given.tolist()):
+            if name is None or name != name:  # only NaN differs from itself
+                raise ValueError(f"each row needs a {what}, got {name} in row {i} (counted from 0).")
     return given.astype(str)
 
 
@@ -81,12 +81,12 @@ def feature_matrix(features: Tensor | np.ndarray | Sequence[Sequence[float]]) ->
         ValueError: not numbers, or complex numbers.
     """
     if isinstance(features, Tensor):
-        kind, given = "c" if features.is_complex() else "f", features
-    else:
-        given = features if isinstance(features, np.ndarray) else np.asarray(features)
-        kind = given.dtype.kind
-    if kind not in "fiub":
-        raise ValueError(f"density needs features of real numbers [N, D], got {given.dtype} {tuple(given.shape)}.")
+        if not features.is_complex():
+            return features
+        raise ValueError(f"density needs features of real numbers [N, D], got {features.dtype} {list(features.shape)}.")
+    given = features if isinstance(features, np.ndarray) else np.asarray(features)
+    if given.dtype.kind not in "fiub":
+        raise ValueError(f"density needs features of real numbers [N, D], got {given.dtype} {list(given.shape)}.")
     return given
 
 

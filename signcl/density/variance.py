@@ -37,8 +37,8 @@ class VarianceShares:
 def variance_shares(
     features: np.ndarray | torch.Tensor,
     glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
-    signers: Sequence[object] | np.ndarray | None = None,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
+    signers: Sequence[object] | np.ndarray | torch.Tensor | None = None,
 ) -> VarianceShares:
     """Splits the sum of squares into shares due to signer, clip within signer, and gloss, in this order.
 
