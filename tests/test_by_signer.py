@@ -369,3 +369,32 @@ def test_signs_that_are_listed_twice_are_counted():
     where = [("c", 0, 6), ("c", 0, 6), ("c", 4, 9), ("d", 0, 6)]
     found = Instances(np.zeros((4, 1)), ["A", "A", "B", "A"], where, "centre")
     assert (found.overlapping(), found.repeated()) == (2, 1)
+
+
+def test_features_of_any_size_are_measured_and_shown(files, capsys):
+    np.save(files / "huge.npy", np.load(files / "rows.npy").astype(np.float64) * 1e170)
+    words = ["--glosses", str(files / "glosses.txt"), "--samples", "20", "--no-retrieval"]
+    assert main(["density", str(files / "rows.npy"), *words]) == 0
+    usual = capsys.readouterr().out.splitlines()
+    assert main(["density", str(files / "huge.npy"), *words, "--measures", "--min-count", "20"]) == 0
+    huge = capsys.readouterr().out.splitlines()
+    assert huge[0].split("(")[0] == usual[0].split("(")[0]
+    assert len(huge[1]) < 110
+    assert "e+170" in huge[1]
+
+
+def test_measures_that_need_more_rows_do_not_lose_the_ratio(files, capsys):
+    glosses = (files / "glosses.txt").read_text().split()
+    (files / "rare.txt").write_text("\n".join("A" if i < 9 else f"G{i // 2}" for i in range(len(glosses))) + "\n")
+    words = [
+        "density",
+        str(files / "rows.npy"),
+        "--glosses",
+        str(files / "rare.txt"),
+        "--samples",
+        "20",
+        "--no-retrieval",
+    ]
+    assert main([*words, "--measures", "--min-count", "5"]) == 0
+    assert "not measured" in (said := capsys.readouterr().out)
+    assert "measures need at least 2 glosses with 5 rows, got 1" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,9 @@ def linear_probe(
         if len(np.unique(numbers[train])) < 2:
             found[held] = -np.log2(share[numbers[held]])
             continue
-        classifier.fit(rows[train], numbers[train])
+        with warnings.catch_warnings():  # many glosses of few rows are usual here
+            warnings.filterwarnings("ignore", message="The number of unique classes")
+            classifier.fit(rows[train], numbers[train])
         told = np.zeros((len(held), len(ids)))
         told[:, classifier.classes_] = classifier.predict_proba(rows[held])
         right[held] = told.argmax(axis=1) == numbers[held]

@@ -428,7 +428,8 @@ def _norm(instances: Instances) -> float:
     total = 0.0
     for start in range(0, len(instances.features), 4096):
         rows = np.asarray(instances.features[start : start + 4096], dtype=np.float64)
-        total += float(np.linalg.norm(rows, axis=1).sum())
+        unit = float(np.abs(rows).max()) or 1.0  # squares of large numbers overflow
+        total += float(np.linalg.norm(rows / unit, axis=1).sum()) * unit
     return total / len(instances.features)
 
 
@@ -438,7 +439,10 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
     features = np.asarray(instances.features)
     kept = _capped(instances, settings, "each other measure")
     features, numbers = features[kept], numbers[kept]
-    found = other_measures(features, numbers, min_count=settings.min_count)
+    try:
+        found = other_measures(features, numbers, min_count=settings.min_count)
+    except ValueError as error:  # the ratio and the other tables do not need them
+        return {"values": [], "why": str(error)}
     if found.settings["zero_rows"]:
         say(f"no alignment and uniformity: {found.settings['zero_rows']} rows are all zeros and have no direction")
     for measure, values in found.by_gloss.items():

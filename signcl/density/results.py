@@ -86,6 +86,7 @@ def result_tables(found: dict[str, Any]) -> list[Table]:
         tables.append(_spent_table(found))
     if "measures" in found:
         rows = [[m["measure"], f"{m['value']:.4g}", m["better"]] for m in found["measures"]["values"]]
+        rows += [["not measured", "-", found["measures"]["why"]]] if "why" in found["measures"] else []
         tables.append(Table("Other measures", ["measure", "value", "better"], rows))
     if "against" in found:
         tables += _against(found["against"])
@@ -182,8 +183,8 @@ def _head(found: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"SDR {found['sdr']:.2f} %   (95 % over {made['interval']} {low:.2f} to {high:.2f}{shuffled})",
-            f"mean distance within a gloss {found['intra']:.3f}, to other glosses {found['inter']:.3f}; "
-            f"feature norm {found['feature_norm']:.3f}",
+            f"mean distance within a gloss {_size(found['intra'])}, to other glosses {_size(found['inter'])}; "
+            f"feature norm {_size(found['feature_norm'])}",
             f"{found['instances']} signs of {found['glosses']} glosses{split} "
             f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
             ", ".join(parts),
@@ -191,6 +192,11 @@ def _head(found: dict[str, Any]) -> str:
             *(f"Note: {note}" for note in (*found.get("notes", []), *found.get("versus", {}).get("notes", []))),
         ]
     )
+
+
+def _size(value: float) -> str:
+    """A distance in the features' unit, which may be of any size."""
+    return f"{value:.3f}" if 1e-2 <= value < 1e7 or value == 0 else f"{value:.4g}"
 
 
 def _overlap(found: dict[str, Any]) -> str:
