@@ -20,7 +20,7 @@ from typing import Any
 from paper.effect_page import write_effect_page
 from paper.jobs import Fit, Place, folder_of, run_all
 from paper.raw_results import read_rows, references_of, rows_of, write_rows
-from paper.settings import JOBS, SEEDS, corpus_id, jobs_at_a_time, make_synthetic
+from paper.settings import JOBS, SEEDS, corpus_id, jobs_at_a_time, make_synthetic, usable_device
 from signcl.cli.number_options import real
 from signcl.data.corpora import load_samples
 from signcl.data.corpus_stats import split_stats
@@ -165,6 +165,7 @@ def accepted(root: Path) -> dict[str, tuple[float, str, bool]]:
 def train(options: argparse.Namespace, results: Path) -> None:
     """Trains missing runs until the time is over; writes the rows of finished runs after each seed."""
     until = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    usable_device(options.preset, options.device or PRESETS[options.preset].device)
     place, encoder, where = places(options)
     wrong = [name for name, (_, _, holds) in accepted(place.root).items() if not holds]
     if wrong:

@@ -24,6 +24,7 @@ from paper.measured import key_of, measured_of_corpus
 from paper.store import Missing
 from paper.version import code_version, part_version
 from signcl.cli.number_options import whole
+from signcl.inference.clips import pick_device
 
 __all__ = [
     "CORPORA",
@@ -303,6 +304,19 @@ def jobs_at_a_time(jobs: int | None, device: str) -> int:
     return jobs or (min(2, os.cpu_count() or 1) if device == "cpu" else 1)
 
 
+def usable_device(preset: str, device: str) -> str:
+    """The device, where there is one; asked before a corpus is drawn, which takes long.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        pick_device(device)
+    except ValueError as error:
+        raise ValueError(f"--preset {preset} needs --device={device}: {error}, or another --preset") from None
+    return device
+
+
 def has_corpus(corpus: str, root: str | None = None) -> bool:
     """Whether the corpus is available; the synthetic one can always be generated."""
     return (corpus == "synthetic" and root is None) or Path(root or CORPORA[corpus].root).is_dir()
@@ -326,6 +340,8 @@ def place_of(options: argparse.Namespace, *, make: bool = True, **other: Any) ->
     store = getattr(options, "store", None)  # set by scripts that write a table
     reading = store is not None and store.reading
     make = make and not reading
+    if make:
+        usable_device(options.preset, device)
     encoder = i3d = None
     if synthetic and preset.encoder:
         encoder, i3d = (out / "encoder", out / "i3d") if reading else _starts(options, make=make)

@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from signcl.cli import main
 from signcl.density import label_free_density, ratio_interval, sign_density_ratio, to_rows
 from signcl.density.by_signer import balanced_weights, signer_ratios
-from signcl.density.verdicts import compared_line, notes_on
+from signcl.density.instances import Instances
+from signcl.density.verdicts import compared_line, measured_alike, notes_on
 from signcl.evaluation.comparison import density_line
+from signcl.pages.explorer import FeatureSet, write_explorer
 
 
 def signed(signers=6, glosses=8, takes=4, offset=2.0, seed=0, dims=12):
@@ -91,6 +94,42 @@ def test_the_interval_over_signers_is_as_wide_as_other_signers_scatter():
         ratio_interval(rows, glosses, over="signers", signers=["x"] * len(rows))
 
 
+def test_the_interval_over_signers_lies_around_the_measured_ratio():
+    # Two instances of one signer have the square of that signer's weight, so the replicates lean towards the ratio
+    # within a signer: the measured ratio was at the upper end of its interval, and about half of all intervals of three
+    # signers missed the ratio that signers have on average.
+    found = []
+    for seed in range(16):
+        rows, glosses, signers = signed(signers=3, takes=3, offset=1.0, seed=seed)
+        rows += np.random.default_rng(99).normal(size=(8, 12))[glosses] - np.random.default_rng(seed).normal(
+            size=(8, 12))[glosses]  # the same signs for every seed  # fmt: skip
+        found.append(ratio_interval(rows, glosses, over="signers", signers=signers, samples=60))
+    usual = np.mean([one.mean for one in found])
+    assert all(one.low < one.mean < one.high for one in found)
+    assert sum(one.low < usual < one.high for one in found) >= 14
+
+
+def test_ratios_by_signer_have_intervals_over_signers():
+    rows, glosses, signers = signed(signers=4, glosses=3, takes=2)
+    found = signer_ratios(rows, glosses, signers)
+    values = [naive(rows[signers != s], glosses[signers != s], signers[signers != s], True) for s in range(4)]
+    error = np.sqrt(3 / 4 * ((values - np.mean(values)) ** 2).sum())  # jackknife
+    reach = 3.182446 * error  # Student's t, 3 degrees of freedom
+    assert found.across_interval == pytest.approx((found.across - reach, found.across + reach))
+    reach = 3.182446 * found.sdr.std(ddof=1) / 2
+    assert found.within_interval == pytest.approx((found.within - reach, found.within + reach))
+    two = signers < 2
+    assert signer_ratios(rows[two], glosses[two], signers[two]).across_interval is None
+
+
+@pytest.mark.parametrize("distance", ["squared", "cosine"])
+def test_ratios_by_signer_take_the_distance_of_the_ratio(distance):
+    rows, glosses, _ = signed(signers=4, glosses=3, takes=2)
+    everyone = np.arange(len(rows))  # a signer per row: all pairs are across signers
+    whole = sign_density_ratio(rows, glosses, distance=distance).mean
+    assert signer_ratios(rows, glosses, everyone, distance=distance).across == pytest.approx(whole)
+
+
 # -- glosses as text -------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +159,11 @@ def test_two_results_that_disagree_get_a_sentence():
     assert compared_line(result(20.0, 55.0), result(56.0, 66.0)).startswith("SDR is higher, but signs are easier")
     assert compared_line(result(56.0, 66.0), result(20.0, 84.0)) is None
     assert compared_line({"sdr": 5.0}, result(20.0, 84.0)) is None
+    assert compared_line(result(56.0, 66.0), result(20.0, 55.0) | {"instances": 12}) is None, "of other signs"
+    made = {"frame": "centre", "tap": "features", "distance": "euclidean", "inter": "gloss"}
+    assert measured_alike({"made": made}, {"made": made | {"cap": None}}), "an older result"
+    assert not measured_alike({"made": made | {"cap": 5}}, {"made": made | {"cap": None}})
+    assert not measured_alike({"made": made}, {"made": made | {"spans": "people.tsv"}})
 
 
 def test_a_result_that_sdr_alone_would_hide_gets_notes():
@@ -134,6 +178,21 @@ def test_a_result_that_sdr_alone_would_hide_gets_notes():
                  "97 % of signs are found first", "30 % of other signers", "70 % of the variance"):  # fmt: skip
         assert part in notes
     assert notes_on({"sdr": 30.0, "shuffled": 99.0}) == []
+
+
+def test_a_wide_gloss_whose_signs_are_found_is_not_called_lost():
+    pairs = [
+        {"gloss": "A", "nearest": "B", "auc": 0.3, "lost": False},
+        {"gloss": "C", "nearest": "D", "auc": 0.5, "lost": True},
+    ]
+    near = {"pairs": pairs, "glosses": 9, "hard": 2, "lost": 1, "shuffled_hard": 8}
+    one, two = notes_on({"sdr": 30.0, "shuffled": 99.0, "nearest": near})
+    assert one.startswith(
+        "1 of 9 glosses can hardly be told from their nearest one (AUC below 0.6; 8 of shuffled glosses): C–D;"
+    )
+    assert two.startswith(
+        "1 of 9 glosses are as wide as their nearest one is far (AUC below 0.6), and yet their signs are"
+    )
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
@@ -224,11 +283,53 @@ def test_label_free_takes_out_signers_and_says_when_not_to_trust_it():
         (["--interval", "glosses"], "--interval: has no effect with --label-free"),
         (["--glosses", "x.txt"], "--glosses: has no effect with --label-free"),
         (["--frame", "centre", "mean"], "--frame centre mean: has no effect with --label-free"),
+        (["--split", "dev"], "--split: has no effect with --label-free"),
+        (["--device", "cpu"], "--device: has no effect with --label-free"),
+        (["--corpus", "folder", "--signers", "x.tsv"], "--signers: has no effect with --label-free"),
     ],
 )
 def test_an_option_acts_or_is_refused(tmp_path, capsys, flags, said):
     np.savez(tmp_path / "clips.npz", **{f"c{i}": np.random.default_rng(i).normal(size=(60, 3)) for i in range(3)})
     assert main(["density", str(tmp_path / "clips.npz"), "--label-free", *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_label_free_of_files_knows_signers(tmp_path, capsys):
+    """Noise with a constant offset of each signer looks clear, until a table names the signers."""
+    draw = np.random.default_rng(0)
+    clips = {f"c{n}": (draw.normal(size=(60, 8)) + 20 * (n % 3)).astype(np.float32) for n in range(9)}
+    np.savez(tmp_path / "clips.npz", **clips)
+    table = tmp_path / "signers.tsv"
+    table.write_text("name\tsigner\n" + "".join(f"c{n}\ts{n % 3}\n" for n in range(9)))
+    words = ["density", str(tmp_path / "clips.npz"), "--label-free", "--json"]
+    assert main(words) == 0
+    blind = json.loads(capsys.readouterr().out)
+    assert main([*words, "--signers", str(table)]) == 0
+    aware = json.loads(capsys.readouterr().out)
+    assert (blind["trusted"], blind["signer_share"], aware["trusted"]) == (False, None, True)
+    assert aware["signer_share"] > 0.9
+    assert aware["neighbour_ratio"] > 3 * blind["neighbour_ratio"]
+    table.write_text("name\tsigner\nc0\ts0\n")
+    assert main([*words, "--signers", str(table)]) == 2
+    assert "has no row for the clip c1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--tap", "steps"], "--tap: has no effect for features from a file"),
+        (["--root", "x"], "--root: has no effect for features from a file"),
+        (["--split", "dev"], "--split: has no effect for features from a file"),
+        (["--key", "x"], "--key: has no effect without --glosses and an .npz"),
+        (["--classes", "x"], "--classes: has no effect without --log-probs"),
+        (["--log-probs", "x"], "--log-probs: has no effect without --frame peak"),
+        (["--stride", "4"], "--stride: has no effect, because each row of"),
+        (["--frame", "mean"], "--frame mean: has no effect, because each row of"),
+        (["--weight", "frames"], "--weight frames: has no effect, because each row of"),
+    ],
+)
+def test_an_option_of_another_source_is_refused(files, capsys, flags, said):
+    assert main(["density", str(files / "rows.npy"), "--glosses", str(files / "glosses.txt"), *flags]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -251,3 +352,49 @@ def test_compare_and_report_say_it_of_runs(tmp_path):
     other = result(20.0, 55.0) | {"made": made | {"frame": "mean"}}
     (tmp_path / "b" / "density.test.json").write_text(json.dumps(other))
     assert density_line(tmp_path / "a", tmp_path / "b") is None, "measured in another way"
+
+
+def test_the_explorer_says_it_of_two_sets_of_the_same_signs(files):
+    glosses = (files / "glosses.txt").read_text().split()[::3]
+    where = [(f"clip {i}", 0, 1) for i in range(len(glosses))]
+    sets = [
+        FeatureSet(name, torch.from_numpy(np.load(files / f"{name}.npy")[::3].copy()), glosses, where)
+        for name in ("apart", "coinciding")
+    ]
+    page = write_explorer(sets, files / "page.html", perplexity=5.0, thumbnails=0, progress=False)
+    assert "coinciding against apart: SDR is lower, but signs are harder to find" in page.read_text()
+
+
+def test_signs_that_are_listed_twice_are_counted():
+    where = [("c", 0, 6), ("c", 0, 6), ("c", 4, 9), ("d", 0, 6)]
+    found = Instances(np.zeros((4, 1)), ["A", "A", "B", "A"], where, "centre")
+    assert (found.overlapping(), found.repeated()) == (2, 1)
+
+
+def test_features_of_any_size_are_measured_and_shown(files, capsys):
+    np.save(files / "huge.npy", np.load(files / "rows.npy").astype(np.float64) * 1e170)
+    words = ["--glosses", str(files / "glosses.txt"), "--samples", "20", "--no-retrieval"]
+    assert main(["density", str(files / "rows.npy"), *words]) == 0
+    usual = capsys.readouterr().out.splitlines()
+    assert main(["density", str(files / "huge.npy"), *words, "--measures", "--min-count", "20"]) == 0
+    huge = capsys.readouterr().out.splitlines()
+    assert huge[0].split("(")[0] == usual[0].split("(")[0]
+    assert len(huge[1]) < 110
+    assert "e+170" in huge[1]
+
+
+def test_measures_that_need_more_rows_do_not_lose_the_ratio(files, capsys):
+    glosses = (files / "glosses.txt").read_text().split()
+    (files / "rare.txt").write_text("\n".join("A" if i < 9 else f"G{i // 2}" for i in range(len(glosses))) + "\n")
+    words = [
+        "density",
+        str(files / "rows.npy"),
+        "--glosses",
+        str(files / "rare.txt"),
+        "--samples",
+        "20",
+        "--no-retrieval",
+    ]
+    assert main([*words, "--measures", "--min-count", "5"]) == 0
+    assert "not measured" in (said := capsys.readouterr().out)
+    assert "measures need at least 2 glosses with 5 rows, got 1" in said

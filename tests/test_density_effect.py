@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from paper_tiny import ROOT  # noqa: F401  (puts the project on the path)
 
 from paper import density_effect, effect_page
@@ -350,3 +351,14 @@ def test_a_run_keeps_its_number_where_a_loss_changes_that_it_does_not_weigh(copi
     plain, with_signcl = (load_recipe(recipe_path(f"synthetic/finetune{part}.yaml")) for part in ("", "-signcl"))
     assert code_of(plain) != code_of(with_signcl)
     assert code_of(plain) == code_of(load_recipe(recipe_path("synthetic/finetune.yaml"), ["loss.label_smoothing=0.1"]))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_preset_for_a_gpu_draws_no_clip_without_one(tmp_path, capsys):
+    assert density_effect.main(["--preset", "gpu", "--minutes", "8", "--out", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "python -m paper.density_effect: --preset gpu needs --device=cuda: device=cuda: cannot be used"
+    )
+    assert said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -5,15 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from signcl.density import (
+    compare_ratios,
     confusable_glosses,
+    gloss_distances,
     linear_probe,
+    other_measures,
     rank_me,
+    ratio_interval,
     retrieval,
     retrieval_interval,
+    shuffled_confusable,
     shuffled_retrieval,
     sign_density_ratio,
+    signer_ratios,
     variance_shares,
 )
 
@@ -219,3 +226,145 @@ def test_noise_dimensions_look_dense_to_the_ratio_and_signs_are_found():
     noisy = np.concatenate([clear, 0.35 * draw.normal(size=(400, 512))], axis=1)
     assert sign_density_ratio(noisy, labels).mean > 0.85
     assert retrieval(noisy, labels, clips).one_nn > 0.95
+
+
+# -- the same door for all measures ---------------------------------------------------------------------------------
+
+MEASURES = {
+    "ratio": lambda x, g, c, s: sign_density_ratio(x, g).mean,
+    "distances": lambda x, g, c, s: float(gloss_distances(x, g).mean.mean() / gloss_distances(x, g).mean.max()),
+    "retrieval": lambda x, g, c, s: retrieval(x, g, c).map,
+    "other signers": lambda x, g, c, s: retrieval(x, g, c, signers=s).map,
+    "nearest": lambda x, g, c, s: float(confusable_glosses(x, g).d_prime.mean()),
+    "variance": lambda x, g, c, s: variance_shares(x, g, c, s).gloss,
+    "rank": lambda x, g, c, s: rank_me(x),
+    "probe": lambda x, g, c, s: linear_probe(x, g, c, samples=9).bits,
+    "signers": lambda x, g, c, s: signer_ratios(x, g, s).across,
+    "interval": lambda x, g, c, s: ratio_interval(x, g, samples=9).high,
+    "signer interval": lambda x, g, c, s: ratio_interval(x, g, over="signers", signers=s, samples=9).low,
+    "compared": lambda x, g, c, s: compare_ratios(x, np.asarray(x)[:, :1], g, samples=9).difference,
+    "others": lambda x, g, c, s: other_measures(x, g).values["fisher"],
+}
+each_measure = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES.keys())
+
+
+def signed():
+    rows, labels, clips = signs(glosses=4, clips=8, dims=5)
+    return rows, labels, clips, clips // 2
+
+
+@each_measure
+def test_a_measure_takes_text_lists_tensors_and_any_units(measure):
+    rows, labels, clips, signers = signed()
+    value = measure(rows, labels, clips, signers)
+    names = [f"GLOSS {label}" for label in labels]
+    same = pytest.approx(value, rel=1e-9)
+    assert measure(rows, names, [f"clip {c}" for c in clips], tuple(f"S{s}" for s in signers)) == same
+    assert measure(rows.tolist(), np.array(names, dtype=object), clips, signers) == same
+    assert measure(torch.tensor(rows), torch.tensor(labels), torch.tensor(clips), torch.tensor(signers)) == same
+    for unit in (1e160, 1e-200):  # squares of these overflow or vanish
+        assert measure(rows * unit, labels, clips, signers) == same
+    rows.setflags(write=False)
+    assert measure(rows[::-1], labels[::-1], clips[::-1], signers[::-1]) == pytest.approx(value, rel=0.5)
+
+
+@each_measure
+def test_what_is_missing_or_no_number_is_refused(measure):
+    rows, labels, clips, signers = signed()
+    with pytest.raises(ValueError, match="real numbers"):
+        measure(rows + 1j, labels, clips, signers)
+    if measure is MEASURES["rank"]:
+        return
+    with pytest.raises(ValueError, match="each row needs a gloss, got None in row 2"):
+        measure(rows, ["A", "B", None, *["C"] * (len(rows) - 3)], clips, signers)
+    with pytest.raises(ValueError):
+        measure(rows, labels[:-1], clips, signers)
+
+
+def test_one_gloss_is_no_retrieval():
+    rows, labels, clips, _ = signed()
+    with pytest.raises(ValueError, match="at least 2 glosses, got 16 instances of 1"):
+        retrieval(rows, 0 * labels, clips)
+    with pytest.raises(ValueError, match="rows that differ"):
+        linear_probe(0 * rows, labels, clips)
+
+
+# -- chance level, intervals, distances -----------------------------------------------------------------------------
+
+
+def test_shuffled_nearest_glosses_are_below_a_half():
+    # Of several glosses of few rows the nearest is chosen, so that AUC is below 0.5 without any signs.
+    noise = np.random.default_rng(0).normal(size=(40, 5))
+    labels = np.arange(40) // 2
+    assert confusable_glosses(noise, labels).auc.mean() < 0.4
+    assert shuffled_confusable(noise, labels).auc.mean() < 0.4
+    rows, labels, _, _ = signed()
+    assert confusable_glosses(rows, labels).auc.mean() > 0.9 > 0.6 > shuffled_confusable(rows, labels).auc.mean()
+
+
+def test_many_instances_are_compared_from_all_signers():
+    # 400 rows of A at 0; the first 300 of B at 0 too, the last 100 far away. The first 300 alone would coincide.
+    rows = np.zeros((800, 1))
+    rows[700:] = 10.0
+    labels = np.repeat([0, 1], 400)
+    found = confusable_glosses(rows + 1e-3 * np.random.default_rng(0).normal(size=rows.shape), labels)
+    assert found.auc[0] > 0.57  # 0.5 + a quarter of pairs that are far apart, half of 0.25
+
+
+@pytest.mark.parametrize(("distance", "metric"), [("squared", "sqeuclidean"), ("cosine", "cosine")])
+def test_other_distances_agree_with_scipy(distance, metric):
+    rows, labels, _, _ = signed()
+    apart = cdist(rows, rows, metric)
+    wanted = np.empty((4, 4))
+    for a in range(4):
+        for b in range(4):
+            pairs = apart[np.ix_(labels == a, labels == b)]
+            wanted[a, b] = pairs.sum() / (pairs.size - (len(pairs) if a == b else 0))
+    np.testing.assert_allclose(gloss_distances(rows, labels, distance=distance).mean.numpy(), wanted)
+    found = confusable_glosses(rows, labels, distance=distance)
+    np.fill_diagonal(apart, np.nan)
+    for k in range(4):
+        own, other = labels == k, labels == found.nearest[k]
+        assert found.nearest[k] == np.where(np.arange(4) == k, np.inf, wanted[k]).argmin()
+        assert found.ratio[k] == pytest.approx(wanted[k, k] / wanted[k, found.nearest[k]])
+        within, between = apart[np.ix_(own, own)], apart[np.ix_(own, other)].ravel()
+        within = within[~np.isnan(within)]
+        assert found.auc[k] == pytest.approx((within[:, None] < between).mean())
+
+
+def test_clips_of_one_gloss_have_no_share_of_their_own():
+    rows, labels, _, signers = signed()
+    shares = variance_shares(rows, labels, np.arange(len(rows)), signers)
+    assert shares.clip is None
+    assert "clip" not in shares.by_chance
+    member = np.eye(4)[labels]
+    for signer in range(4):
+        rows[signers == signer] -= rows[signers == signer].mean(axis=0)
+        member[signers == signer] -= member[signers == signer].mean(axis=0)
+    explained = member @ np.linalg.lstsq(member, rows, rcond=None)[0]
+    assert (explained**2).sum() / (rows**2).sum() == pytest.approx(shares.gloss / (shares.gloss + shares.rest))
+
+
+def test_the_probe_and_recall_have_intervals_over_clips():
+    rows, labels, clips = signs(spread=1.2)
+    found = linear_probe(rows, labels, clips)
+    assert found.bits_interval[0] < found.bits < found.bits_interval[1]
+    assert found.accuracy_interval[0] < found.accuracy < found.accuracy_interval[1]
+    again = retrieval(rows, labels, clips)
+    ends = retrieval_interval(again, clips, samples=200).recall
+    assert all(ends[k][0] <= again.recall[k] <= ends[k][1] for k in (1, 5, 10))
+    assert ends[1] == retrieval_interval(again, clips, samples=200).one_nn
+    of_gloss = [again.found_first[again.of_query == gloss].mean() for gloss in again.gloss_ids]
+    np.testing.assert_allclose(again.found_by_gloss, of_gloss)
+
+
+def test_results_on_text_carry_its_names():
+    rows, labels, clips, _ = signed()
+    names = np.array(["RAIN", "SUN", "CLOUD", "WIND"])[labels]
+    for found in (gloss_distances(rows, names), retrieval(rows, names, clips), confusable_glosses(rows, names)):
+        assert found.names == ("CLOUD", "RAIN", "SUN", "WIND")
+    near = confusable_glosses(rows, names)
+    by_name = {near.names[i]: near.names[j] for i, j in zip(near.gloss_ids, near.nearest)}
+    by_number = confusable_glosses(rows, labels)
+    kind = ["RAIN", "SUN", "CLOUD", "WIND"]
+    assert by_name == {kind[i]: kind[j] for i, j in zip(by_number.gloss_ids, by_number.nearest)}

@@ -123,7 +123,7 @@ def add(verbs: Any, words: list[str]) -> None:
         "--frames-per-sign", type=real(low=1, high=1e6), default=15.0, help="rows per segment, for --label-free"
     )
     command.add_argument(
-        "-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md and .tex; a run always writes to its folder"
+        "-o", "--out", metavar="STEM", help="write STEM.json, .csv, .md and .tex; a run also writes to its folder"
     )
     command.add_argument(
         "--picture", action=argparse.BooleanOptionalAction, help="draw the t-SNE map; default: only for a run"
@@ -162,7 +162,7 @@ def add(verbs: Any, words: list[str]) -> None:
 
 WITHOUT_LABELS = {
     *("--label-free", "--frames-per-sign", "--split", "--root", "--device", "--tap", "--key", "--frame", "--seed"),
-    *("--out", "--json"),
+    *("--out", "--json", "--signers", "--corpus", "--traceback", "--plugins"),
 }
 """Options that affect the estimates without glosses."""
 
@@ -178,20 +178,54 @@ def _given(command: argparse.ArgumentParser, words: list[str]) -> list[str]:
     return names
 
 
-def _check_combination(options: argparse.Namespace) -> None:
+IDLE = {
+    "a run, which has its own features and corpus": (
+        *("--key", "--stride", "--first-centre", "--log-probs", "--classes", "--partial"),
+    ),
+    "features from a file": ("--tap", "--root", "--split"),
+    "features of --phoenix-alignments": ("--tap", "--root", "--key"),
+    "the features of a corpus": ("--tap", "--root", "--key", "--partial"),
+}
+"""Options without effect, by source."""
+
+NEEDED = (
+    ("--frames-per-sign", "--label-free"),
+    ("--bins", "--against"),
+    ("--classes", "--log-probs"),
+)
+"""An option, and the option without which it has no effect."""
+
+
+def _check_combination(options: argparse.Namespace, is_run: bool) -> None:
     """Reject options that would have no effect."""
     if options.label_free:
-        idle = [name for name in options.given if name not in WITHOUT_LABELS]
+        allowed = WITHOUT_LABELS - ({"--signers", "--corpus", "--key"} if is_run else {"--root", "--device", "--tap"})
+        if not is_run:
+            allowed -= {"--key", "--signers"} if options.corpus else {"--split"}
+        idle = [name for name in options.given if name not in allowed]
         if idle or len(options.frame) > 1:
             what = ", ".join(idle) or f"--frame {' '.join(options.frame)}"
             raise ValueError(
-                f"{what}: has no effect with --label-free, which uses no glosses and one --frame; leave it out, or "
-                "measure with glosses"
+                f"{what}: has no effect with --label-free{' of a run' if is_run else ''}, which uses no glosses and "
+                "one --frame; leave it out, or measure with glosses"
             )
         return
-    for option, needed in (("--frames-per-sign", "--label-free"), ("--bins", "--against")):
+    for option, needed in NEEDED:
         if option in options.given and needed not in options.given:
             raise ValueError(f"{option}: has no effect without {needed}")
+    if options.log_probs is not None and "peak" not in options.frame:
+        raise ValueError("--log-probs: has no effect without --frame peak")
+    kinds = list(IDLE)
+    source = (
+        kinds[0] if is_run else kinds[3] if options.corpus else kinds[2] if options.phoenix_alignments else kinds[1]
+    )
+    idle = [name for name in options.given if name in IDLE[source]]
+    if idle:
+        raise ValueError(f"{', '.join(idle)}: has no effect for {source}; leave it out")
+    if options.key is not None and (options.glosses is None or Path(options.folder).suffix.lower() != ".npz"):
+        raise ValueError(
+            "--key: has no effect without --glosses and an .npz, one of whose arrays it names; leave it out"
+        )
 
 
 def _density(options: argparse.Namespace) -> None:
@@ -210,11 +244,15 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
     from signcl.density.results import density_text, label_free_text
     from signcl.inference.run_density import feature_density, run_density, run_label_free
 
-    _check_combination(options)
     folder = Path(options.folder)
     places = ("spans", "glosses", "phoenix_alignments", "corpus")
     given = [name for name in places if getattr(options, name) is not None]
     is_run = (folder / "recipe.yaml").is_file()
+    # A folder that is neither a run nor a store is treated as a run: that error message explains what a run folder is.
+    is_file = folder.is_file() or folder.suffix in (".npy", ".npz", ".pkl", ".pickle")
+    runs = is_run or not (given or is_file or (folder / "index.json").is_file())
+    if not runs or is_run:
+        _check_combination(options, is_run)
     if options.label_free:
         found = run_label_free(
             folder,
@@ -227,6 +265,8 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
             frames_per_sign=options.frames_per_sign,
             seed=options.seed,
             out=options.out,
+            signers=options.signers,
+            corpus=options.corpus,
         )
         return found, label_free_text
     if is_run and (strange := [f"--{name.replace('_', '-')}" for name in given if name != "spans"]):
@@ -259,10 +299,8 @@ def _measured(options: argparse.Namespace, rank: int, world: int) -> tuple[Any, 
         "rank": rank,
         "device": options.device,
     }
-    # A folder that is neither a run nor a store is treated as a run: that error message explains what a run folder is.
-    is_file = folder.is_file() or folder.suffix in (".npy", ".npz", ".pkl", ".pickle")
-    if is_run or not (given or is_file or (folder / "index.json").is_file()):
-        shared |= {"root": options.root, "tap": options.tap, "spans": options.spans}
+    if runs:
+        shared |= {"root": options.root, "tap": options.tap, "spans": options.spans, "out": options.out}
         return run_density(folder, options.split, picture=options.picture is not False, **shared), density_text
     annotation = Annotation(
         **{name: getattr(options, name) for name in places},

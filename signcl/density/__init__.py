@@ -2,11 +2,12 @@
 
 - `spans`: one row per sign; `rows`: checks on rows.
 - `ratio`: the Sign Density Ratio, with its sums in `pairs` and its confidence intervals in `intervals`.
-- `retrieval`, `confusable`, `variance`, `linear_probe`, `measures`: other measures with glosses.
+- `retrieval`, `confusable`, `variance`, `linear_probe`, `by_signer`, `measures`: other measures with glosses.
 - `label_free`: measures without glosses; `statistics`: correlations and bins over glosses.
 """
 
-from signcl.density.confusable import Confusable, confusable_glosses
+from signcl.density.by_signer import SignerRatios, balanced_weights, signer_ratios
+from signcl.density.confusable import Confusable, confusable_glosses, shuffled_confusable
 from signcl.density.intervals import SdrComparison, SdrInterval, compare_ratios, ratio_interval, sdr_interval
 from signcl.density.label_free import LabelFree, label_free_density
 from signcl.density.linear_probe import LinearProbe, linear_probe
@@ -45,7 +46,9 @@ __all__ = [
     "RetrievalInterval",
     "SdrComparison",
     "SdrInterval",
+    "SignerRatios",
     "VarianceShares",
+    "balanced_weights",
     "capped_rows",
     "compare_ratios",
     "confusable_glosses",
@@ -62,8 +65,10 @@ __all__ = [
     "retrieval_interval",
     "sdr_interval",
     "shuffle_baseline",
+    "shuffled_confusable",
     "shuffled_retrieval",
     "sign_density_ratio",
+    "signer_ratios",
     "span_steps",
     "to_rows",
     "variance_shares",

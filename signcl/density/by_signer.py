@@ -1,4 +1,8 @@
-"""Density within and across signers: is a sign near its other instances only when the same person signs?"""
+"""Density within and across signers: is a sign near its other instances only when the same person signs?
+
+Both ratios come with an interval over signers. Few signers allow no bootstrap, so each is left out once (jackknife)
+and the ratios of the rest give a standard error, multiplied by Student's t.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from signcl.density.ratio import gloss_distances, sign_density_ratio
+from signcl.density.ratio import Distance, check_options, sign_density_ratio
 from signcl.density.rows import checked_rows, numbered
 
 __all__ = ["SignerRatios", "balanced_weights", "signer_ratios"]
+
+BLOCK = 1 << 22  # distances in memory at a time
+KEPT = 20_000_000  # numbers kept so that no pair is measured twice: 160 MB
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class SignerRatios:
     across: float | None
     """The ratio with pairs of *different* signers only, in numerator and denominator; None if no gloss has two signers.
     """
+    within_interval: tuple[float, float] | None
+    """95 % for other signers; None with a ratio of one signer only."""
+    across_interval: tuple[float, float] | None
+    """95 % for other signers; None if a ratio without one of the signers does not exist, as with two signers."""
     signers: list[str]
     """[S]"""
     rows: np.ndarray
@@ -37,79 +48,146 @@ class SignerRatios:
 
 def signer_ratios(
     features: np.ndarray | torch.Tensor,
-    glosses: Sequence[int] | np.ndarray | torch.Tensor,
-    signers: Sequence[object] | np.ndarray,
+    glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
+    signers: Sequence[object] | np.ndarray | torch.Tensor,
     *,
+    distance: Distance = "euclidean",
     device: torch.device | str | None = None,
 ) -> SignerRatios:
     """Computes the ratio of each signer, and of pairs across signers.
 
-    Distances are Euclidean; all other glosses have equal weight. Across signers, D(G_i, G_j) is the mean distance
-    between a row of G_i and a row of G_j by different signers.
+    All other glosses have equal weight. Across signers, D(G_i, G_j) is the mean distance between a row of G_i and a row
+    of G_j by different signers.
 
     Args:
         features: one row per sign instance. [N, D]
-        glosses: gloss number of each row. [N]
+        glosses: gloss of each row, as a number or as text. [N]
         signers: signer of each row. [N]
-        device: as in `gloss_distances`.
+        distance, device: as in `sign_density_ratio`.
 
     Raises:
-        ValueError: shapes that do not match, fewer than two signers.
+        ValueError: shapes that do not match, fewer than two signers, all rows equal; with distance="cosine", a row of
+            zeros.
+
+    Source: intervals as in Efron & Tibshirani 1993, chapter 11.
     """
+    check_options(distance, "gloss", 2)
     rows, labels = checked_rows(features, glosses)
     number = numbered(signers, len(rows), "signer")
-    names = sorted({str(signer) for signer in signers})
+    given = signers.tolist() if isinstance(signers, torch.Tensor) else signers
+    names = sorted({str(signer) for signer in given})
     if len(names) < 2:
         raise ValueError(f"density by signer needs at least 2 signers, got {len(names)}: {', '.join(names)}.")
-    ids, place = np.unique(labels, return_inverse=True)
-    sums, pairs = _pair_sums(rows, place, len(ids), device)
+    if not np.ptp(rows, axis=0).any():
+        raise ValueError(f"density by signer needs rows that differ, got {len(rows)} equal rows.")
+    place = np.unique(labels, return_inverse=True)[1]
     sdr, counted = np.full(len(names), np.nan), np.zeros(len(names), dtype=np.int64)
     for s in range(len(names)):
         own = np.flatnonzero(number == s)
-        own_sums, own_pairs = _pair_sums(rows[own], place[own], len(ids), device)
-        sums, pairs = sums - own_sums, pairs - own_pairs
-        _, repeats = np.unique(place[own], return_counts=True)
-        if len(repeats) > 1 and repeats.max() > 1:
-            found = sign_density_ratio(torch.from_numpy(rows[own]), torch.from_numpy(place[own]), device=device)
+        repeats = np.bincount(place[own])
+        if (repeats > 0).sum() > 1 and repeats.max() > 1 and np.ptp(rows[own], axis=0).any():
+            found = sign_density_ratio(rows[own], place[own], distance=distance, device=device)
             sdr[s], counted[s] = found.mean, len(found.sdr)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(pairs > 0, sums / pairs, np.nan)
-    intra = mean.diagonal().copy()
-    np.fill_diagonal(mean, np.nan)
-    known = ~np.isnan(mean)
-    inter = np.where(known, mean, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    has = ~np.isnan(intra) & (inter > 0)
+    pairs = _Pairs(rows, place, number, distance, device)
+    ratios = pairs.across()
+    with_ratio = sdr[~np.isnan(sdr)]
     return SignerRatios(
-        within=float(np.nanmean(sdr)) if (~np.isnan(sdr)).any() else None,
-        across=float((intra[has] / inter[has]).mean()) if has.any() else None,
+        within=float(with_ratio.mean()) if len(with_ratio) else None,
+        across=float(ratios.mean()) if len(ratios) else None,
+        within_interval=_around(float(with_ratio.mean()), with_ratio) if len(with_ratio) > 1 else None,
+        across_interval=_left_out(pairs, float(ratios.mean()), len(names)) if len(ratios) else None,
         signers=names,
         rows=np.bincount(number, minlength=len(names)),
         glosses=counted,
         sdr=sdr,
-        glosses_across=int(has.sum()),
+        glosses_across=len(ratios),
     )
 
 
-def balanced_weights(glosses: Sequence[object] | np.ndarray, signers: Sequence[object] | np.ndarray) -> np.ndarray:
+def balanced_weights(
+    glosses: Sequence[object] | np.ndarray | torch.Tensor, signers: Sequence[object] | np.ndarray | torch.Tensor
+) -> np.ndarray:
     """Row weights that give every signer of a gloss the same total, however often they sign it. [N]"""
-    both = numbered([f"{gloss}\0{signer}" for gloss, signer in zip(glosses, signers, strict=True)], None, "row")
-    weights: np.ndarray = 1.0 / np.bincount(both)[both]
+    both = np.stack([numbered(glosses, None, "gloss"), numbered(signers, len(glosses), "signer")])
+    cell = np.unique(both, axis=1, return_inverse=True)[1].reshape(-1)
+    weights: np.ndarray = 1.0 / np.bincount(cell)[cell]
     return weights
 
 
-def _pair_sums(
-    rows: np.ndarray, labels: np.ndarray, glosses: int, device: torch.device | str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of distances and number of ordered pairs for every two glosses. [K, K] each"""
-    sums, pairs = np.zeros((glosses, glosses)), np.zeros((glosses, glosses))
-    counts = np.bincount(labels, minlength=glosses).astype(float)
-    several = np.outer(counts, counts) - np.diag(counts)
-    if len(np.unique(labels)) > 1:
-        found = gloss_distances(torch.from_numpy(rows), torch.from_numpy(labels), device=device)
-        at = np.ix_(found.gloss_ids.numpy(), found.gloss_ids.numpy())
-        sums[at] = found.mean.numpy() * several[at]
-    elif len(rows) > 1:  # `gloss_distances` needs two glosses
-        wide = torch.from_numpy(rows)
-        sums[labels[0], labels[0]] = float(torch.cdist(wide, wide).sum())
-    pairs += several
-    return sums, pairs
+class _Pairs:
+    """Sums of distances between rows of different signers, for every two glosses."""
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        place: np.ndarray,
+        number: np.ndarray,
+        distance: str,
+        device: torch.device | str | None,
+    ) -> None:
+        order = np.argsort(place, kind="stable")  # rows of a gloss are contiguous
+        self.place, self.number, self.distance = place[order], number[order], distance
+        self.counts = np.bincount(place)
+        self.starts = np.cumsum(self.counts) - self.counts
+        at = torch.device("cpu" if device is None or torch.device(device).type == "mps" else device)
+        x = torch.from_numpy(rows[order]).to(at)
+        if distance == "cosine":
+            if not x.any(dim=1).all():
+                raise ValueError("cosine distance needs rows that are not all zeros; drop those, or use 'euclidean'.")
+            self.rows = torch.nn.functional.normalize(x, dim=1)
+        else:
+            self.rows = x - x.mean(dim=0)
+        signers, glosses = int(number.max()) + 1, len(self.counts)
+        self.kept = [self.of(s) for s in range(signers)] if signers * glosses * glosses <= KEPT else None
+        self.sums, self.pairs = np.zeros((glosses, glosses)), np.zeros((glosses, glosses))
+        for s in range(signers):
+            sums, pairs = self.kept[s] if self.kept else self.of(s)
+            self.sums += sums
+            self.pairs += pairs
+
+    def of(self, signer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sums and numbers of the pairs of a row of this signer and a row of another one. [K, K] each"""
+        own = np.flatnonzero(self.number == signer)
+        others = (self.number != signer).astype(float)
+        sums = np.zeros((len(self.counts), len(self.counts)))
+        for part in np.array_split(own, -(-len(own) * len(others) // BLOCK)):
+            apart = torch.cdist(self.rows[part], self.rows)
+            if self.distance != "euclidean":
+                apart = apart.square() * (0.5 if self.distance == "cosine" else 1.0)
+            by_gloss = np.add.reduceat(apart.cpu().numpy() * others, self.starts, axis=1)
+            np.add.at(sums, self.place[part], by_gloss)
+        mine = np.bincount(self.place[own], minlength=len(self.counts))
+        return sums, np.outer(mine, self.counts - mine).astype(float)
+
+    def across(self, without: int | None = None) -> np.ndarray:
+        """Ratio of each gloss that has pairs, over all signers or without one of them."""
+        sums, pairs = self.sums, self.pairs
+        if without is not None:  # a pair counts once in each direction
+            own, several = self.kept[without] if self.kept else self.of(without)
+            sums, pairs = sums - own - own.T, pairs - several - several.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.where(pairs > 0, sums / pairs, np.nan)
+        intra = mean.diagonal().copy()
+        np.fill_diagonal(mean, np.nan)
+        known = ~np.isnan(mean)
+        inter = np.where(known, mean, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        has = ~np.isnan(intra) & (inter > 0)
+        ratios: np.ndarray = intra[has] / inter[has]
+        return ratios
+
+
+def _left_out(pairs: _Pairs, measured: float, signers: int) -> tuple[float, float] | None:
+    """The interval of the ratio across signers from the ratios without one signer each."""
+    rest = [pairs.across(without=s) for s in range(signers)]
+    if signers < 3 or not all(len(ratios) for ratios in rest):
+        return None
+    without = np.array([ratios.mean() for ratios in rest])
+    return _around(measured, -(signers - 1) * without)  # pseudo-values, up to a constant
+
+
+def _around(measured: float, values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a mean of independent values, by Student's t."""
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return measured - reach, measured + reach

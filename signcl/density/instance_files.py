@@ -25,9 +25,10 @@ from signcl.data.segments import read_rows
 from signcl.density.instances import Frame, Instances, Place, known_signers, pick_rows
 from signcl.density.spans import clip_frames
 
-__all__ = ["Annotation", "load_clips", "load_instances"]
+__all__ = ["Annotation", "corpus_clips", "load_clips", "load_instances", "signers_of_clips"]
 
 SPLITS = "train, dev or test, or several separated by commas"
+ROW_IDLE = ("stride", "first_centre", "log_probs", "classes", "partial")  # without effect if a row is a sign
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
     Args:
         path: .npy, .npz, pickle or feature store; with `annotation.corpus`, a corpus folder.
         annotation: where to find the glosses.
-        frames: how to choose the vector of a sign from its span; ignored if a row is a sign.
+        frames: how to choose the vector of a sign from its span; if a row is a sign, only the default.
 
     Raises:
         ValueError, OSError: a missing or broken file; names, rows or spans that do not match (the first five listed).
@@ -86,6 +87,7 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
         frames = ("centre",)  # spans are one frame long: the frame that people chose
     rows = _rows(Path(path), annotation)
     if rows is not None:
+        _check_row_options(Path(path), annotation, frames)
         return [rows if annotation.signers is None else replace(rows, signers=_signers_of_rows(annotation, rows))]
     known = None if annotation.signers is None else _signers_of_clips(Path(annotation.signers))
     log_probs = None if annotation.log_probs is None else open_features(annotation.log_probs)
@@ -106,13 +108,35 @@ def load_instances(path: str | Path, annotation: Annotation, frames: Sequence[Fr
             picked[frame].append(row)
         glosses += [str(span.token) for span in spans]
         where += [(name, span.start, span.stop) for span in spans]
-        if known is not None and name not in known:
-            raise ValueError(f"{annotation.signers}: has no row for the clip {name}; it has rows for {_some(known)}")
-        signers += [signer if known is None else known[name]] * len(spans)
+        signers += [signer if known is None else _signer_of(name, known, str(annotation.signers))] * len(spans)
     people = known_signers(signers)
     if is_choices(annotation.spans):
         return [Instances(torch.cat(picked["centre"]), glosses, where, "people", people)]
     return [Instances(torch.cat(picked[frame]), glosses, where, frame, people) for frame in frames]
+
+
+def _check_row_options(path: Path, annotation: Annotation, frames: Sequence[Frame]) -> None:
+    given = {f"--{name.replace('_', '-')}": getattr(annotation, name) for name in ROW_IDLE}
+    idle = [flag for flag, value in given.items() if value not in (None, False)]
+    idle += [f"--frame {' '.join(frames)}"] if tuple(frames) != ("centre",) else []
+    if idle:
+        raise ValueError(f"{', '.join(idle)}: has no effect, because each row of {path} is one sign; leave it out")
+
+
+def signers_of_clips(path: str | Path, names: Sequence[str]) -> list[str]:
+    """The signer of each named clip, from a table with the columns name and signer.
+
+    Raises:
+        ValueError, OSError: no such table, a clip without a row, or with two signers.
+    """
+    known = _signers_of_clips(Path(path))
+    return [_signer_of(name, known, str(path)) for name in names]
+
+
+def _signer_of(name: str, known: Mapping[str, str], path: str) -> str:
+    if name not in known:
+        raise ValueError(f"{path}: has no row for the clip {name}; it has rows for {_some(known)}")
+    return known[name]
 
 
 def _signers_of_clips(path: Path) -> dict[str, str]:
@@ -171,7 +195,7 @@ def _clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray
         file = annotation.spans
     else:
         file = str(annotation.phoenix_alignments)
-        samples = [s for split in _splits(annotation) for s in phoenix_states.samples(file, split, merge=True)]
+        samples = [s for split in _splits(annotation.split) for s in phoenix_states.samples(file, split, merge=True)]
         spans = {s.name: s.spans for s in samples if s.spans}
         people = {s.name: s.signer or None for s in samples}
         _check_lengths(file, samples, lengths)
@@ -198,18 +222,29 @@ def _check_lengths(file: str, samples: Sequence[Sample], lengths: Mapping[str, i
         )
 
 
-def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
-    found = False
-    for split in _splits(annotation):
-        for sample in load_samples(str(annotation.corpus), path, split):
+def corpus_clips(path: str | Path, kind: str, split: str) -> Iterator[tuple[str, np.ndarray, str | None]]:
+    """Every clip of a corpus that has features: name, features [T, D], signer if known."""
+    for sample, rows in _of_corpus(Path(path), kind, _splits(split)):
+        yield sample.name, rows, sample.signer or None
+
+
+def _of_corpus(path: Path, kind: str, splits: Sequence[str]) -> Iterator[tuple[Sample, np.ndarray]]:
+    for split in splits:
+        for sample in load_samples(kind, path, split):
             if sample.features is None:
                 raise ValueError(
                     f"{path}: {sample.name} is a video, but density needs features: train a model and "
                     "give the run, or extract features"
                 )
-            if sample.spans:
-                found = True
-                yield sample.name, read_rows(sample), sample.spans, sample.signer or None
+            yield sample, read_rows(sample)
+
+
+def _corpus_clips(path: Path, annotation: Annotation) -> Iterator[tuple[str, np.ndarray, Sequence[Span], str | None]]:
+    found = False
+    for sample, rows in _of_corpus(path, str(annotation.corpus), _splits(annotation.split)):
+        if sample.spans:
+            found = True
+            yield sample.name, rows, sample.spans, sample.signer or None
     if not found:
         raise ValueError(f"{path}: no clip of split {annotation.split} has spans; give them with --spans TSV")
 
@@ -356,10 +391,10 @@ def _finite(rows: np.ndarray, where: str) -> None:
         raise ValueError(f"{where} contains NaN or infinity; extract it again, or leave it out")
 
 
-def _splits(annotation: Annotation) -> list[str]:
-    splits = [split.strip() for split in annotation.split.split(",") if split.strip()]
+def _splits(given: str) -> list[str]:
+    splits = [split.strip() for split in given.split(",") if split.strip()]
     if not splits:
-        raise ValueError(f"--split must be {SPLITS}, got {annotation.split!r}")
+        raise ValueError(f"--split must be {SPLITS}, got {given!r}")
     return splits
 
 

@@ -57,6 +57,10 @@ class Instances:
             reached[clip] = max(stop, reached.get(clip, 0))
         return count
 
+    def repeated(self) -> int:
+        """Number of signs with the gloss and place of an earlier one; they have distance 0, which lowers the ratio."""
+        return len(self.where) - len(set(zip(self.where, self.glosses)))
+
     def numbers(self) -> tuple[list[str], np.ndarray]:
         """The glosses in alphabetical order, and the index of each instance's gloss among them. [K], [N]"""
         names, numbers = np.unique(np.array(self.glosses, dtype=object).astype(str), return_inverse=True)

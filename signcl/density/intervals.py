@@ -3,6 +3,10 @@
 Instances are resampled by Bayesian bootstrap (Rubin 1981): each gets a random exponential weight, scaled to a mean of 1
 within its gloss, and the weighted ratio is computed again. Drawing rows with replacement would pair a row with its own
 copy, at distance 0, and glosses of two rows would lose their ratio in half of the draws.
+
+If signers are resampled, two instances of one signer have the square of that signer's weight, so on average they count
+twice as much as in the data, and every replicate leans towards the ratio within a signer. The replicates show how far
+the ratio varies, not around what value: the interval is their spread around the measured ratio.
 """
 
 from __future__ import annotations
@@ -92,7 +96,7 @@ def sdr_interval(density: Density, *, samples: int = 1000, seed: int = 0, level:
 
 def ratio_interval(
     features: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     *,
     over: Over = "instances",
     samples: int = 200,
@@ -104,7 +108,7 @@ def ratio_interval(
     others: bool = True,
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | Tensor | None = None,
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrInterval:
@@ -118,7 +122,7 @@ def ratio_interval(
         features, glosses, distance, inter, min_count, others, cap, weights, block, device: as in `sign_density_ratio`.
         over: what to resample: "instances" within their glosses, "glosses", "both", or "signers". With "signers", all
             instances of a signer get the same weight, so the interval covers other people. Use it if there are several
-            signers: over instances, the interval is then too narrow.
+            signers: over instances, the interval is then too narrow. With two or three signers, no interval is sure.
         signers: signer of each row, for over="signers". [N]
         samples: number of resamples.
         seed: seed of the resampling and of `cap`.
@@ -142,6 +146,7 @@ def ratio_interval(
     groups = _groups(over, signers, len(features))
     ratios = _replicates(features, glosses, weights, samples, options, block, device, groups)
     means = _mean_over_glosses(ratios[:, 1:], over, seed)
+    means = _around(means, float(ratios[:, 0].mean()), over)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return SdrInterval(float(ratios[:, 0].mean()), float(low), float(high), level, samples, seed, over)
 
@@ -149,7 +154,7 @@ def ratio_interval(
 def compare_ratios(
     a: Tensor | np.ndarray,
     b: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     *,
     over: Over = "both",
     samples: int = 200,
@@ -161,7 +166,7 @@ def compare_ratios(
     others: bool = True,
     cap: int | None = None,
     weights: Tensor | np.ndarray | None = None,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | Tensor | None = None,
     block: int | None = None,
     device: torch.device | str | None = None,
 ) -> SdrComparison:
@@ -170,7 +175,7 @@ def compare_ratios(
     Args:
         a: features of the instances from one model. [N, D]
         b: features from another model, of any size. [N, D']
-        glosses: gloss number of each row, the same for both. [N]
+        glosses: gloss of each row, as a number or as text, the same for both. [N]
         over, samples, seed, level, distance, inter, min_count, others, cap, weights, signers, block, device: as in
             `ratio_interval`.
 
@@ -194,7 +199,7 @@ def compare_ratios(
     groups = _groups(over, signers, len(a))
     one, two = (_replicates(x, glosses, weights, drawn, options, block, device, groups) for x in (a, b))
     ratios = (two - one)[:, 1:] if drawn else (two - one).expand(-1, samples)
-    differences = _mean_over_glosses(ratios, over, seed)
+    differences = _around(_mean_over_glosses(ratios, over, seed), float((two - one)[:, 0].mean()), over)
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     return SdrComparison(
@@ -220,24 +225,25 @@ def _check(samples: int, level: float, over: str = "glosses") -> None:
         )
 
 
-def _groups(over: str, signers: Sequence[object] | np.ndarray | None, rows: int) -> np.ndarray | None:
+def _groups(over: str, signers: Sequence[object] | np.ndarray | Tensor | None, rows: int) -> np.ndarray | None:
     """Signer number of each row if signers are resampled, else None."""
     if over != "signers":
         return None
     if signers is None:
         raise ValueError("an interval over signers needs the signer of each row; give `signers`.")
-    numbers = numbered(signers)
-    if len(numbers) != rows or numbers.max() < 1:
+    numbers = numbered(signers, None, "signer")
+    known = len(np.unique(numbers))
+    if len(numbers) != rows or known < 2:
         raise ValueError(
             f"an interval over signers needs a signer for each of {rows} rows and at least 2 signers, got "
-            f"{len(numbers)} rows of {int(numbers.max()) + 1} signers."
+            f"{len(numbers)} rows of {known} signers."
         )
     return numbers
 
 
 def _replicates(
     features: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     weights: Tensor | np.ndarray | None,
     samples: int,
     options: _Options,
@@ -250,7 +256,7 @@ def _replicates(
     If there are groups, rows of the same group get the same weight.
     """
     check_options(options["distance"], options["inter"], options["min_count"])
-    rows = len(torch.as_tensor(glosses))
+    rows = len(glosses)
     generator = torch.Generator().manual_seed(options["seed"])
     units = rows if groups is None else int(groups.max()) + 1
     drawn = torch.empty(units, samples + 1, dtype=torch.float64).exponential_(generator=generator).clamp_(min=1e-9)
@@ -273,6 +279,11 @@ def _replicates(
     scaled = data.weights * (mass[:, :1] / mass)[data.labels]  # the total weight of each gloss stays the same
     intra, inter = measure(data._replace(weights=scaled), options["distance"], options["inter"], block=block)
     return (intra / inter).cpu()
+
+
+def _around(replicates: np.ndarray, measured: float, over: str) -> np.ndarray:
+    """Replicates over signers, moved so that their mean is the measured value; others unchanged. [R]"""
+    return replicates - replicates.mean() + measured if over == "signers" else replicates
 
 
 def _mean_over_glosses(ratios: Tensor, over: str, seed: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from signcl.density.retrieval import group_bootstrap
 from signcl.density.rows import checked_rows, numbered
 
 __all__ = ["LinearProbe", "linear_probe"]
@@ -29,13 +31,18 @@ class LinearProbe:
     """Share of held-out signs that are classified correctly, 0..1."""
     signs: int
     glosses: int
+    bits_interval: tuple[float, float]
+    """95 % bootstrap over clips, or over `groups`; the classifiers stay fixed."""
+    accuracy_interval: tuple[float, float]
 
 
 def linear_probe(
     features: np.ndarray | torch.Tensor,
-    glosses: Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
+    glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
     *,
+    groups: Sequence[object] | np.ndarray | torch.Tensor | None = None,
+    samples: int = 1000,
     seed: int = 0,
 ) -> LinearProbe:
     """Measures what a linear classifier can tell about the gloss, on held-out clips.
@@ -46,12 +53,14 @@ def linear_probe(
 
     Args:
         features: one row per sign instance. [N, D]
-        glosses: gloss number of each row. [N]
+        glosses: gloss of each row, as a number or as text. [N]
         clips: clip of each row. [N]
-        seed: seed of the folds, and of the subset if there are more than 5,000 rows.
+        groups: what the intervals draw, such as the signer of each row; default the clips. [N]
+        samples: number of resamples.
+        seed: seed of the folds, of the resamples, and of the subset if there are more than 5,000 rows.
 
     Raises:
-        ValueError: shapes that do not match, fewer than two glosses in two clips.
+        ValueError: shapes that do not match, rows that are all equal, fewer than two glosses in two clips.
     """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
@@ -61,13 +70,16 @@ def linear_probe(
 
     rows, labels = checked_rows(features, glosses)
     clip = numbered(clips, len(rows), "clip")
+    group = clip if groups is None else numbered(groups, len(rows), "group")
+    if not np.ptp(rows, axis=0).any():
+        raise ValueError(f"a linear probe needs rows that differ, got {len(rows)} equal rows.")
     draw = np.random.default_rng(seed)
     if len(rows) > MOST:
         kept = np.sort(draw.permutation(len(rows))[:MOST])
-        rows, labels, clip = rows[kept], labels[kept], clip[kept]
+        rows, labels, clip, group = rows[kept], labels[kept], clip[kept], group[kept]
     in_clips = {gloss: len(np.unique(clip[labels == gloss])) for gloss in np.unique(labels)}
     known = np.isin(labels, [gloss for gloss, count in in_clips.items() if count > 1])
-    rows, labels, clip = rows[known], labels[known], clip[known]
+    rows, labels, clip, group = rows[known], labels[known], clip[known], group[known]
     ids, numbers = np.unique(labels, return_inverse=True)
     if len(ids) < 2:
         raise ValueError(f"a linear probe needs 2 glosses in 2 clips each, got {len(ids)}.")
@@ -81,7 +93,9 @@ def linear_probe(
         if len(np.unique(numbers[train])) < 2:
             found[held] = -np.log2(share[numbers[held]])
             continue
-        classifier.fit(rows[train], numbers[train])
+        with warnings.catch_warnings():  # many glosses of few rows are usual here
+            warnings.filterwarnings("ignore", message="The number of unique classes")
+            classifier.fit(rows[train], numbers[train])
         told = np.zeros((len(held), len(ids)))
         told[:, classifier.classes_] = classifier.predict_proba(rows[held])
         right[held] = told.argmax(axis=1) == numbers[held]
@@ -89,4 +103,14 @@ def linear_probe(
         told = 0.99 * told + 0.01 * share
         found[held] = -np.log2(told[np.arange(len(held)), numbers[held]])
     entropy = float(-(share * np.log2(share)).sum())
-    return LinearProbe(entropy - float(found.mean()), entropy, float(right.mean()), len(rows), len(ids))
+    drawn = group_bootstrap(np.stack([entropy - found, right], axis=1), group, samples, seed)
+    ends = [(float(low), float(high)) for low, high in np.quantile(drawn, [0.025, 0.975], axis=0).T]
+    return LinearProbe(
+        bits=entropy - float(found.mean()),
+        entropy=entropy,
+        accuracy=float(right.mean()),
+        signs=len(rows),
+        glosses=len(ids),
+        bits_interval=ends[0],
+        accuracy_interval=ends[1],
+    )

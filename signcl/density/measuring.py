@@ -25,6 +25,7 @@ from signcl.density import (
     retrieval_interval,
     sdr_interval,
     shuffle_baseline,
+    shuffled_confusable,
     shuffled_retrieval,
     sign_density_ratio,
     to_rows,
@@ -36,7 +37,7 @@ from signcl.density.instances import Instances
 from signcl.density.intervals import Over
 from signcl.density.ratio import Distance, Inter
 from signcl.density.retrieval import group_bootstrap
-from signcl.density.verdicts import HARD, disagreement, notes_on
+from signcl.density.verdicts import FOUND, HARD, disagreement, notes_on
 
 __all__ = ["Settings", "measure_instances"]
 
@@ -105,6 +106,8 @@ def measure_instances(
     """
     if settings.weight not in ("even", "frames", "signers"):
         raise ValueError(f"--weight must be even, frames or signers, got {settings.weight!r}")
+    if settings.weight == "frames" and choices[0].frame == "row":
+        raise ValueError("--weight frames: has no effect, because each row of the features is one sign; leave it out")
     if settings.by not in ("", "signer"):
         raise ValueError(f"--by must be signer, got {settings.by!r}")
     _check_signers(choices[0], settings)
@@ -122,6 +125,7 @@ def measure_instances(
         "glosses_left_out": int((counts < settings.min_count).sum()),
         "instances": len(first.glosses),
         "overlapping": first.overlapping(),
+        "repeated": first.repeated(),
         "measured": density.settings["rows"],
         "densest": rows[:5],
         "sparsest": rows[:-6:-1],
@@ -132,7 +136,7 @@ def measure_instances(
     if settings.retrieval:
         result |= _found_again(first, settings, device, place)
     if settings.by:
-        result["signers"] = _by_signer(first, device)
+        result["signers"] = _by_signer(first, settings, device)
     if settings.measures:
         result |= _spent(first, settings)
         result["measures"] = _measures(first, settings, place)
@@ -190,13 +194,18 @@ def _found_again(
     features, labels = np.asarray(instances.features)[kept], numbers[kept]
     clips = np.array(instances.clips, dtype=object)[kept]
     signers = None if instances.signers is None else np.array(instances.signers, dtype=object)[kept]
-    found: dict[str, Any] = {"retrieval": {"clips": _retrieved(features, labels, clips, None, settings, device)}}
-    if signers is not None and len(set(signers)) > 1:
-        found["retrieval"]["signers"] = _retrieved(features, labels, clips, signers, settings, device)
-    for number, value in found["retrieval"]["clips"].pop("by_gloss", []):
+    if signers is not None and len(set(signers)) < 2:
+        signers = None
+    drawn = clips if signers is None else signers
+    found: dict[str, Any] = {"retrieval": {}}
+    for kind, others in (("clips", None), ("signers", signers))[: 1 if signers is None else 2]:
+        part = _retrieved(features, labels, clips, others, drawn, settings, device)
+        found["retrieval"][kind] = part | _drawn(signers)
+    for number, value, first in found["retrieval"]["clips"].pop("by_gloss", []):
         if names[number] in place:
-            place[names[number]]["map"] = value
-    nearest = confusable_glosses(features, labels, device=device)
+            place[names[number]] |= {"map": value, "one_nn": first}
+    distance = settings.distance
+    nearest = confusable_glosses(features, labels, distance=distance, device=device)
     for number, other, ratio, auc, d_prime in zip(
         nearest.gloss_ids.tolist(), nearest.nearest.tolist(), nearest.ratio, nearest.auc, nearest.d_prime, strict=True
     ):
@@ -208,15 +217,48 @@ def _found_again(
                 "auc": float(auc),
                 "d_prime": float(d_prime),
             }
+    hard = nearest.auc < HARD
+    known = {number: place[name] for number, name in enumerate(names) if name in place}
+    lost = [_lost(known.get(number, {})) for number in nearest.gloss_ids.tolist()]
+    drawn_glosses = group_bootstrap(
+        np.stack([100 * nearest.ratio, nearest.auc, nearest.d_prime], axis=1),
+        np.arange(len(nearest.auc)),
+        settings.samples,
+        settings.seed,
+    )
+    ends = np.quantile(drawn_glosses, [0.025, 0.975], axis=0).T.tolist()
+    of_number = {int(number): of for number, of in zip(nearest.gloss_ids, lost)}
     found["nearest"] = {
         "ratio": 100 * float(nearest.ratio.mean()),
         "auc": float(nearest.auc.mean()),
         "d_prime": float(nearest.d_prime.mean()),
+        **{f"{name}_interval": end for name, end in zip(("ratio", "auc", "d_prime"), ends)},
         "glosses": len(nearest.auc),
-        "hard": int((nearest.auc < HARD).sum()),
-        "pairs": [{"gloss": names[one], "nearest": names[other], "auc": auc} for one, other, auc in nearest.pairs[:5]],
+        "hard": int(hard.sum()),
+        "lost": int((hard & lost).sum()),
+        "pairs": [
+            {"gloss": names[one], "nearest": names[other], "auc": auc, "lost": of_number[one]}
+            for one, other, auc in nearest.pairs[:5]
+        ],
     }
+    if settings.baseline:
+        shuffled = shuffled_confusable(features, labels, seed=settings.seed, distance=distance, device=device)
+        found["nearest"] |= {
+            "shuffled_ratio": 100 * float(shuffled.ratio.mean()),
+            "shuffled_auc": float(shuffled.auc.mean()),
+            "shuffled_d_prime": float(shuffled.d_prime.mean()),
+            "shuffled_hard": int((shuffled.auc < HARD).sum()),
+        }
     return found
+
+
+def _lost(row: dict[str, Any]) -> bool:
+    """Whether instances of a gloss are mostly not nearest to each other, as far as retrieval says."""
+    return not row.get("one_nn", 0.0) > FOUND
+
+
+def _drawn(signers: np.ndarray | None) -> dict[str, str]:
+    return {"over": "clips" if signers is None else "signers"}
 
 
 def _retrieved(
@@ -224,16 +266,17 @@ def _retrieved(
     labels: np.ndarray,
     clips: np.ndarray,
     signers: np.ndarray | None,
+    drawn: np.ndarray,
     settings: Settings,
     device: torch.device | str | None,
 ) -> dict[str, Any]:
+    """Retrieval in other clips, or of other `signers`; intervals over the groups of `drawn`."""
     distance = "cosine" if settings.distance == "cosine" else "euclidean"
     options: dict[str, Any] = {"signers": signers, "distance": distance, "device": device}
     try:
         found = retrieval(features, labels, clips, **options)
     except ValueError as error:  # one clip per gloss: nothing to retrieve; the result has the reason
         return {"why": str(error)}
-    drawn = signers if signers is not None else clips
     interval = retrieval_interval(found, drawn, samples=settings.samples, seed=settings.seed)
     result = {
         "map": 100 * found.map,
@@ -241,10 +284,13 @@ def _retrieved(
         "one_nn": 100 * found.one_nn,
         "one_nn_interval": [100 * end for end in interval.one_nn],
         "recall": {str(k): 100 * value for k, value in found.recall.items()},
+        "recall_interval": {str(k): [100 * end for end in ends] for k, ends in interval.recall.items()},
         "hubness": found.hubness,
         "queries": found.queries,
         "without_match": found.without_match,
-        "by_gloss": list(zip(found.gloss_ids.tolist(), found.by_gloss.tolist(), strict=True)),
+        "by_gloss": list(
+            zip(found.gloss_ids.tolist(), found.by_gloss.tolist(), found.found_by_gloss.tolist(), strict=True)
+        ),
     }
     if settings.baseline:
         shuffled = shuffled_retrieval(features, labels, clips, seed=settings.seed, **options)
@@ -257,7 +303,7 @@ def _retrieved(
 def _difference(
     one: Instances, other: Instances, settings: Settings, device: torch.device | str | None
 ) -> dict[str, Any]:
-    """Retrieval with both feature sets, and the difference with an interval over clips."""
+    """Retrieval with both feature sets, and the difference with an interval over signers, or clips if unknown."""
     _, numbers = one.numbers()
     kept = _capped(one, settings, "retrieval")
     clips = np.array(one.clips, dtype=object)[kept]
@@ -270,15 +316,21 @@ def _difference(
     except ValueError as error:
         return {"why": str(error)}
     gains = (b.average_precision - a.average_precision)[:, None]
-    drawn = group_bootstrap(gains, clips[a.asked].astype(str), settings.samples, settings.seed)
+    signers = None if one.signers is None else np.array(one.signers, dtype=object)[kept]
+    if signers is not None and len(set(signers)) < 2:
+        signers = None
+    group = (clips if signers is None else signers)[a.asked].astype(str)
+    drawn = group_bootstrap(gains, group, settings.samples, settings.seed)
     low, high = np.quantile(drawn, [0.025, 0.975])
     percent = {"a": a.map, "b": b.map, "difference": b.map - a.map, "low": float(low), "high": float(high)}
-    return {key: 100 * value for key, value in percent.items()}
+    return {key: 100 * value for key, value in percent.items()} | _drawn(signers)
 
 
-def _by_signer(instances: Instances, device: torch.device | str | None) -> dict[str, Any]:
+def _by_signer(instances: Instances, settings: Settings, device: torch.device | str | None) -> dict[str, Any]:
     _, numbers = instances.numbers()
-    found = signer_ratios(np.asarray(instances.features), numbers, instances.signers or [], device=device)
+    found = signer_ratios(
+        np.asarray(instances.features), numbers, instances.signers or [], distance=settings.distance, device=device
+    )
     rows = [
         {
             "signer": name,
@@ -291,9 +343,15 @@ def _by_signer(instances: Instances, device: torch.device | str | None) -> dict[
     return {
         "within": None if found.within is None else 100 * found.within,
         "across": None if found.across is None else 100 * found.across,
+        "within_interval": _percent(found.within_interval),
+        "across_interval": _percent(found.across_interval),
         "glosses_across": found.glosses_across,
         "each": rows,
     }
+
+
+def _percent(ends: tuple[float, float] | None) -> list[float] | None:
+    return None if ends is None else [100 * end for end in ends]
 
 
 def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
@@ -313,7 +371,8 @@ def _spent(instances: Instances, settings: Settings) -> dict[str, Any]:
     }
     result["variance"]["by_chance"] = {name: 100 * value for name, value in shares.by_chance.items()}
     try:
-        result["probe"] = asdict(linear_probe(features, labels, clips, seed=settings.seed))
+        probe = linear_probe(features, labels, clips, groups=signers, samples=settings.samples, seed=settings.seed)
+        result["probe"] = asdict(probe) | _drawn(signers)
     except ValueError as error:
         result["probe"] = {"why": str(error)}
     return result
@@ -369,7 +428,8 @@ def _norm(instances: Instances) -> float:
     total = 0.0
     for start in range(0, len(instances.features), 4096):
         rows = np.asarray(instances.features[start : start + 4096], dtype=np.float64)
-        total += float(np.linalg.norm(rows, axis=1).sum())
+        unit = float(np.abs(rows).max()) or 1.0  # squares of large numbers overflow
+        total += float(np.linalg.norm(rows / unit, axis=1).sum()) * unit
     return total / len(instances.features)
 
 
@@ -379,7 +439,10 @@ def _measures(instances: Instances, settings: Settings, place: dict[str, dict[st
     features = np.asarray(instances.features)
     kept = _capped(instances, settings, "each other measure")
     features, numbers = features[kept], numbers[kept]
-    found = other_measures(features, numbers, min_count=settings.min_count)
+    try:
+        found = other_measures(features, numbers, min_count=settings.min_count)
+    except ValueError as error:  # the ratio and the other tables do not need them
+        return {"values": [], "why": str(error)}
     if found.settings["zero_rows"]:
         say(f"no alignment and uniformity: {found.settings['zero_rows']} rows are all zeros and have no direction")
     for measure, values in found.by_gloss.items():

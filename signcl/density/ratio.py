@@ -79,6 +79,8 @@ class GlossDistances:
     """Rows of each gloss. [K] long"""
     mean: Tensor
     """D(G_i, G_j); on the diagonal D(G_i), which is 0 for a gloss of one row. [K, K] float64"""
+    names: tuple[str, ...] | None = None
+    """As in `Density`."""
 
 
 def sign_density_ratio(
@@ -175,19 +177,20 @@ def check_options(distance: str, inter: str, min_count: int) -> None:
 
 def gloss_distances(
     features: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     *,
+    distance: Distance = "euclidean",
     block: int | None = None,
     device: torch.device | str | None = None,
     distributed: bool = False,
     progress: Progress | None = None,
 ) -> GlossDistances:
-    """Mean Euclidean distance between every two glosses; small values off the diagonal mean confusable signs.
+    """Mean distance between every two glosses; small values off the diagonal mean confusable signs.
 
     Args:
         features: one row per sign instance. [N, D]
-        glosses: gloss number of each row. [N]
-        block, device: as in `sign_density_ratio`.
+        glosses: gloss of each row, as a number or as text. [N]
+        distance, block, device: as in `sign_density_ratio`.
         distributed: as in `sign_density_ratio`.
         progress: called with (done, total).
 
@@ -196,7 +199,12 @@ def gloss_distances(
 
     Source: paper Eq. 1 (off the diagonal) and Eq. 2 (on it).
     """
+    check_options(distance, "gloss", 2)
+    names, glosses = gloss_numbers(glosses)
     data = sort_rows(features, glosses, 1, True, device=device)
+    if distance != "euclidean":
+        mean = _squared_between(data, unit=distance == "cosine")
+        return GlossDistances(data.gloss_ids, data.counts.cpu(), mean.cpu(), names)
     counts, labels, edges = data.counts, data.labels, data.edges
     share, size = _share(distributed), block or _block(counts)
     sums = torch.zeros(len(counts), len(counts), dtype=torch.float64, device=labels.device)
@@ -216,7 +224,7 @@ def gloss_distances(
         several = (counts > 1).nonzero().flatten()
         mean = sums / torch.outer(counts, counts)
         mean[several, several] = _within(data, several, None, size, share)
-    return GlossDistances(data.gloss_ids, counts.cpu(), mean.cpu())
+    return GlossDistances(data.gloss_ids, counts.cpu(), mean.cpu(), names)
 
 
 def shuffle_baseline(
@@ -390,6 +398,17 @@ def _squared(data: Sorted, inter: str, weights: Tensor | None, unit: bool) -> tu
     factor = 0.5 if unit else data.rows.scale**2
     intra = 2 * spread[kept] * mass[kept].square() / (mass.square() - squares)[kept]
     return intra * factor, found[kept] * factor
+
+
+def _squared_between(data: Sorted, unit: bool) -> Tensor:
+    """Mean squared distance between every two glosses, or 1 - cosine = |x - y|^2 / 2 of `unit` rows. [K, K]"""
+    mass = data.counts.double()
+    with _exact(data.counts.device):
+        mean, spread = Moments.of(data, unit, torch.ones_like(data.labels, dtype=torch.float64), mass)
+        apart = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist").square()
+    found = apart + spread + spread[:, None]
+    within = 2 * spread * mass / (mass - 1).clamp(min=1)  # a row is not its own neighbour
+    return found.diagonal_scatter(within) * (0.5 if unit else data.rows.scale**2)
 
 
 def _within(data: Sorted, kept: Tensor, weights: Tensor | None, block: int, share: Share) -> Tensor:

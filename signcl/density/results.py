@@ -86,6 +86,7 @@ def result_tables(found: dict[str, Any]) -> list[Table]:
         tables.append(_spent_table(found))
     if "measures" in found:
         rows = [[m["measure"], f"{m['value']:.4g}", m["better"]] for m in found["measures"]["values"]]
+        rows += [["not measured", "-", found["measures"]["why"]]] if "why" in found["measures"] else []
         tables.append(Table("Other measures", ["measure", "value", "better"], rows))
     if "against" in found:
         tables += _against(found["against"])
@@ -98,7 +99,7 @@ def result_tables(found: dict[str, Any]) -> list[Table]:
         if "a" in v.get("retrieval", {}):
             r = v["retrieval"]
             row = [f"{r['a']:.2f}", f"{r['b']:.2f}", f"{r['difference']:+.2f}", f"{r['low']:+.2f} to {r['high']:+.2f}"]
-            header = ["mAP % of A", "of B", "B - A", "95 % over clips"]
+            header = ["mAP % of A", "of B", "B - A", f"95 % over {r['over']}"]
             tables.append(Table("Retrieval, A versus B", header, [row]))
     return tables
 
@@ -122,27 +123,34 @@ def _retrieval_tables(found: dict[str, Any]) -> list[Table]:
             f"{part['queries']} ({part['without_match']} without)",
         ])  # fmt: skip
     header = ["same sign among", "mAP %", "nearest %", "among 5, 10 %", "shuffled mAP, nearest", "hubness", "signs"]
+    over = next(iter(found["retrieval"].values()))["over"]
+    tables = [Table(f"Retrieval: higher is better; 95 % over {over}", header, rows)]
     near = found["nearest"]
     pairs = ", ".join(f"{p['gloss']}–{p['nearest']} {p['auc']:.2f}" for p in near["pairs"])
-    cells = [f"{near['ratio']:.1f}", f"{near['auc']:.3f}", f"{near['d_prime']:.2f}", str(near["hard"]), pairs]
-    return [
-        Table("Retrieval: higher is better", header, rows),
-        Table(
-            "Each gloss against its nearest one",
-            ["ratio %, lower is better", "AUC", "d'", f"AUC below {HARD}", "hardest pairs, AUC"],
-            [cells],
-        ),
-    ]
+    digits = {"ratio": 1, "auc": 3, "d_prime": 2}
+    ends = {name: [f"{end:.{n}f}" for end in near[f"{name}_interval"]] for name, n in digits.items()}
+    parts = [f"{near[name]:.{n}f} ({' to '.join(ends[name])})" for name, n in digits.items()]
+    rows = [["measured", *parts, f"{near['hard']} of {near['glosses']}"]]
+    if "shuffled_auc" in near:
+        chance = [f"{near['shuffled_ratio']:.1f}", f"{near['shuffled_auc']:.3f}", f"{near['shuffled_d_prime']:.2f}"]
+        rows.append(["shuffled", *chance, str(near["shuffled_hard"])])
+    header = ["", "ratio %, lower is better", "AUC", "d'", f"AUC below {HARD}"]
+    title = f"Each gloss against its nearest one; 95 % over glosses; hardest pairs, AUC: {pairs}"
+    return [*tables, Table(title, header, rows)]
 
 
 def _signer_tables(found: dict[str, Any]) -> list[Table]:
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
-    rows = [["within a signer, mean", "", "", shown(found["within"])]]
-    rows.append(["across signers", "", str(found["glosses_across"]), shown(found["across"])])
-    rows += [[r["signer"], str(r["signs"]), str(r["glosses"]), shown(r["sdr"])] for r in found["each"]]
-    return [Table("By signer", ["signer", "signs", "glosses", "SDR %"], rows)]
+    def interval(name: str) -> str:
+        ends = found.get(f"{name}_interval")
+        return "-" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+    rows = [["within a signer, mean", "", "", shown(found["within"]), interval("within")]]
+    rows.append(["across signers", "", str(found["glosses_across"]), shown(found["across"]), interval("across")])
+    rows += [[r["signer"], str(r["signs"]), str(r["glosses"]), shown(r["sdr"]), ""] for r in found["each"]]
+    return [Table("By signer", ["signer", "signs", "glosses", "SDR %", "95 % over signers"], rows)]
 
 
 def _spent_table(found: dict[str, Any]) -> Table:
@@ -153,13 +161,16 @@ def _spent_table(found: dict[str, Any]) -> Table:
         for name in ("signer", "clip", "gloss")
         if shares[name] is not None
     ]
+    if shares["clip"] is None:
+        rows.append(["variance: clip", "-", "no clip has two glosses: gloss and clip cannot be told apart"])
     rows.append(["variance: rest", f"{shares['rest']:.1f} %", ""])
     rows.append(["directions in use (RankMe)", f"{found['rank_me']:.1f}", ""])
     if "why" in probe:
         rows.append(["linear probe", "-", probe["why"]])
     else:
         text = f"of {probe['entropy']:.2f}; {100 * probe['accuracy']:.1f} % of {probe['signs']} held-out signs correct"
-        rows.append(["linear probe, bits per sign", f"{probe['bits']:.2f}", text])
+        low, high = probe["bits_interval"]
+        rows.append(["linear probe, bits per sign", f"{probe['bits']:.2f} ({low:.2f} to {high:.2f})", text])
     return Table("What the features encode", ["", "value", ""], rows)
 
 
@@ -172,15 +183,29 @@ def _head(found: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"SDR {found['sdr']:.2f} %   (95 % over {made['interval']} {low:.2f} to {high:.2f}{shuffled})",
-            f"mean distance within a gloss {found['intra']:.3f}, to other glosses {found['inter']:.3f}; "
-            f"feature norm {found['feature_norm']:.3f}",
+            f"mean distance within a gloss {_size(found['intra'])}, to other glosses {_size(found['inter'])}; "
+            f"feature norm {_size(found['feature_norm'])}",
             f"{found['instances']} signs of {found['glosses']} glosses{split} "
             f"({found['glosses_left_out']} glosses with fewer than {made['min_count']} signs left out)",
             ", ".join(parts),
-            *([f"{found['overlapping']} signs overlap another in time"] if found.get("overlapping") else []),
+            *([_overlap(found)] if found.get("overlapping") else []),
             *(f"Note: {note}" for note in (*found.get("notes", []), *found.get("versus", {}).get("notes", []))),
         ]
     )
+
+
+def _size(value: float) -> str:
+    """A distance in the features' unit, which may be of any size."""
+    return f"{value:.3f}" if 1e-2 <= value < 1e7 or value == 0 else f"{value:.4g}"
+
+
+def _overlap(found: dict[str, Any]) -> str:
+    line = f"{found['overlapping']} signs overlap another in time"
+    if found.get("repeated"):
+        line += (
+            f"; {found['repeated']} have the gloss and frames of an earlier one, which lowers the SDR: listed twice?"
+        )
+    return line
 
 
 def _against(found: dict[str, Any]) -> list[Table]:

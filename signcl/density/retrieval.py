@@ -47,8 +47,21 @@ class Retrieval:
     """Average precision of each query. [Q]"""
     found_first: np.ndarray
     """Whether the nearest candidate of each query has the same gloss. [Q]"""
+    of_query: np.ndarray
+    """Gloss of each query. [Q]"""
     asked: np.ndarray
     """Row of each query. [Q]"""
+    ranks: np.ndarray
+    """Rank of the first candidate of the same gloss, from 1, for each query. [Q]"""
+    names: tuple[str, ...] | None = None
+    """If glosses were given as text, their names in alphabetical order; `gloss_ids` are indices into them."""
+
+    @property
+    def found_by_gloss(self) -> np.ndarray:
+        """Share of the queries of each gloss whose nearest candidate has the same gloss. [K]"""
+        of_gloss = np.searchsorted(self.gloss_ids, self.of_query)
+        share: np.ndarray = np.bincount(of_gloss, self.found_first) / np.bincount(of_gloss)
+        return share
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class RetrievalInterval:
 
     map: tuple[float, float]
     one_nn: tuple[float, float]
+    recall: dict[int, tuple[float, float]]
+    """k -> interval."""
     level: float
     samples: int
     seed: int
@@ -64,10 +79,10 @@ class RetrievalInterval:
 
 def retrieval(
     features: np.ndarray | torch.Tensor,
-    glosses: Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
+    glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
     *,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | torch.Tensor | None = None,
     distance: str = "euclidean",
     recall_at: Sequence[int] = RECALL_AT,
     device: torch.device | str | None = None,
@@ -80,7 +95,7 @@ def retrieval(
 
     Args:
         features: one row per sign instance. [N, D]
-        glosses: gloss number of each row. [N]
+        glosses: gloss of each row, as a number or as text. [N]
         clips: clip of each row. Rows of the query's clip are not candidates, because they share signer, light and
             neighbours. [N]
         signers: signer of each row; if given, only rows of *other signers* are candidates. [N]
@@ -89,15 +104,22 @@ def retrieval(
         device: device for the distances; None is the CPU.
 
     Raises:
-        ValueError: shapes that do not match, non-finite rows, no gloss in two clips (or by two signers).
+        ValueError: shapes that do not match, non-finite rows, fewer than two glosses, no gloss in two clips (or by two
+            signers).
 
     Source: standard retrieval measures (Manning et al. 2008, chapter 8).
     """
+    names, glosses = gloss_numbers(glosses)
     rows, labels = checked_rows(features, glosses)
     if distance not in ("euclidean", "cosine"):
         raise ValueError(f"retrieval needs distance='euclidean' or 'cosine', got {distance!r}.")
     blocked = numbered(signers if signers is not None else clips, len(rows), "clip" if signers is None else "signer")
     ids, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(ids) < 2:
+        raise ValueError(
+            f"retrieval needs at least 2 glosses, got {len(rows)} instances of {len(ids)}: any order of one gloss is "
+            "right; give instances of more than one sign."
+        )
     order = np.argsort(numbers, kind="stable")  # rows of a gloss are contiguous
     place = torch.device("cpu" if device is None or torch.device(device).type == "mps" else device)
     x = torch.from_numpy(rows[order]).to(place)
@@ -154,17 +176,20 @@ def retrieval(
         without_match=len(rows) - len(asked),
         average_precision=queries,
         found_first=first[asked],
+        of_query=labels[asked],
         asked=asked,
+        ranks=rank[asked],
+        names=names,
     )
 
 
 def shuffled_retrieval(
     features: np.ndarray | torch.Tensor,
-    glosses: Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
+    glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
     *,
     seed: int = 0,
-    signers: Sequence[object] | np.ndarray | None = None,
+    signers: Sequence[object] | np.ndarray | torch.Tensor | None = None,
     distance: str = "euclidean",
     device: torch.device | str | None = None,
 ) -> Retrieval:
@@ -187,16 +212,20 @@ def retrieval_interval(
         found: the retrieval result.
         groups: group of each *row*, such as its clip or signer; the rows of a group are drawn together. [N]
     """
-    precision, first = group_bootstrap(
-        np.stack([found.average_precision, found.found_first], axis=1),
-        numbered(groups, None, "group")[found.asked],
-        samples,
-        seed,
-    ).T
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(precision, ends)
-    low_first, high_first = np.quantile(first, ends)
-    return RetrievalInterval((float(low), float(high)), (float(low_first), float(high_first)), level, samples, seed)
+    if samples < 1 or not 0 < level < 1:
+        raise ValueError(f"an interval needs samples >= 1 and a level between 0 and 1, got {samples} and {level}.")
+    among = [found.ranks <= k for k in found.recall]
+    columns = np.stack([found.average_precision, found.found_first, *among], axis=1)
+    drawn = group_bootstrap(columns, numbered(groups, None, "group")[found.asked], samples, seed)
+    ends = [(float(low), float(high)) for low, high in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0).T]
+    return RetrievalInterval(
+        map=ends[0],
+        one_nn=ends[1],
+        recall=dict(zip(found.recall, ends[2:], strict=True)),
+        level=level,
+        samples=samples,
+        seed=seed,
+    )
 
 
 def group_bootstrap(values: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> np.ndarray:

@@ -21,6 +21,7 @@ __all__ = [
     "as_array",
     "capped_rows",
     "checked_rows",
+    "feature_matrix",
     "gloss_numbers",
     "group_means",
     "numbered",
@@ -33,26 +34,60 @@ CHUNK = 4096  # rows processed at once where no pairs are formed
 def gloss_numbers(
     glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
 ) -> tuple[tuple[str, ...] | None, Tensor | np.ndarray]:
-    """Glosses as numbers, and their names in alphabetical order if they were given as text."""
+    """Glosses as numbers, and their names in alphabetical order if they were given as text.
+
+    Numbers among text count as text: 1 and "1" are one gloss.
+
+    Raises:
+        ValueError: a missing gloss (None or NaN); text of more than one dimension.
+    """
     if isinstance(glosses, Tensor):
-        return None, glosses
-    given = np.asarray(glosses)
+        return None, glosses.long() if glosses.dtype == torch.bool else glosses
+    given = glosses if isinstance(glosses, np.ndarray) else np.asarray(glosses)
+    if given.dtype.kind == "b":
+        return None, given.astype(np.int64)
     if given.dtype.kind not in "UO":
-        return None, given
-    names, numbers = np.unique(given.astype(str), return_inverse=True)
+        return None, _readable(given)
+    names, numbers = np.unique(_text(glosses, "gloss"), return_inverse=True)
     return tuple(names.tolist()), np.asarray(numbers.astype(np.int64))
 
 
-def numbered(names: Sequence[object] | np.ndarray, rows: int | None = None, what: str = "name") -> np.ndarray:
+def numbered(names: Sequence[object] | np.ndarray | Tensor, rows: int | None = None, what: str = "name") -> np.ndarray:
     """Numbers the distinct names in alphabetical order. [N]
 
     Raises:
-        ValueError: the number of names differs from `rows`; `what` names them in the message.
+        ValueError: the number of names differs from `rows`, or a name is missing; `what` names them in the message.
     """
-    _, numbers = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
-    if rows is not None and len(numbers) != rows:
-        raise ValueError(f"one {what} for each of {rows} rows is needed, got {len(numbers)}.")
-    return np.asarray(numbers.astype(np.int64))
+    given = _text(names, what)
+    if given.ndim != 1 or (rows is not None and len(given) != rows):
+        raise ValueError(f"one {what} for each of {rows} rows is needed, got {', '.join(map(str, given.shape))}.")
+    return np.asarray(np.unique(given, return_inverse=True)[1].astype(np.int64))
+
+
+def _text(names: Sequence[object] | np.ndarray | Tensor, what: str) -> np.ndarray:
+    """Names as an array of text; a missing one (None or NaN) is an error."""
+    given = np.asarray(names.tolist() if isinstance(names, Tensor) else names, dtype=object)
+    if given.ndim == 1:
+        for i, name in enumerate(given.tolist()):
+            if name is None or name != name:  # only NaN differs from itself
+                raise ValueError(f"each row needs a {what}, got {name} in row {i} (counted from 0).")
+    return given.astype(str)
+
+
+def feature_matrix(features: Tensor | np.ndarray | Sequence[Sequence[float]]) -> Tensor | np.ndarray:
+    """Features as a tensor or an array of real numbers, not copied.
+
+    Raises:
+        ValueError: not numbers, or complex numbers.
+    """
+    if isinstance(features, Tensor):
+        if not features.is_complex():
+            return features
+        raise ValueError(f"density needs features of real numbers [N, D], got {features.dtype} {list(features.shape)}.")
+    given = features if isinstance(features, np.ndarray) else np.asarray(features)
+    if given.dtype.kind not in "fiub":
+        raise ValueError(f"density needs features of real numbers [N, D], got {given.dtype} {list(given.shape)}.")
+    return given
 
 
 def checked_rows(
@@ -60,10 +95,12 @@ def checked_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Validates features and glosses and returns them as float64 [N, D] and gloss numbers [N].
 
+    Rows whose squares would overflow or vanish are scaled, all by the same power of two: no measure depends on units.
+
     Raises:
         ValueError: shapes that do not match, labels that are not whole numbers, non-finite rows.
     """
-    rows, labels = as_array(features, np.float64), as_array(gloss_numbers(glosses)[1])
+    rows, labels = as_array(feature_matrix(features), np.float64), as_array(gloss_numbers(glosses)[1])
     if rows.ndim != 2 or 0 in rows.shape or labels.shape != (len(rows),) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"measures need features [N, D] and whole gloss numbers [N], got {rows.shape} and {labels.dtype} "
@@ -75,7 +112,15 @@ def checked_rows(
             f"a measure needs finite features, got {len(broken)} of {len(rows)} rows, first {broken[:5].tolist()}, "
             "with NaN or infinity."
         )
-    return rows, labels
+    largest = float(np.abs(rows).max())
+    if largest and not 2.0**-200 < largest < 2.0**200:
+        rows = np.ldexp(rows, -math.frexp(largest)[1])
+    return _readable(rows), labels
+
+
+def _readable(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy if torch cannot read it (negative steps) or warns about it (read-only)."""
+    return array if array.flags.writeable and all(step >= 0 for step in array.strides) else array.copy()
 
 
 def group_means(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -209,7 +254,7 @@ def capped_rows(glosses: Tensor | np.ndarray, cap: int, *, seed: int = 0) -> Ten
 
 def sort_rows(
     features: Tensor | np.ndarray,
-    glosses: Tensor | np.ndarray,
+    glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     min_count: int,
     others: bool,
     *,
@@ -219,7 +264,8 @@ def sort_rows(
     device: torch.device | str | None = None,
 ) -> Sorted:
     """Validates the input and sorts the rows by gloss; arguments as in `sign_density_ratio`."""
-    labels = torch.as_tensor(glosses)
+    features = feature_matrix(features)
+    labels = torch.as_tensor(gloss_numbers(glosses)[1])
     if len(features.shape) != 2 or 0 in features.shape or labels.ndim != 1 or len(labels) != len(features):
         raise ValueError(
             "density needs features [N, D] and one gloss number per row [N], "
@@ -278,7 +324,7 @@ def _measuring_device(features: Tensor | np.ndarray, device: torch.device | str 
 
 
 def _checked(weights: Tensor | np.ndarray, rows: int) -> Tensor:
-    given = torch.as_tensor(weights).double()
+    given = torch.as_tensor(weights if isinstance(weights, Tensor) else _readable(np.asarray(weights))).double()
     if given.ndim not in (1, 2) or len(given) != rows or not bool(((given > 0) & given.isfinite()).all()):
         raise ValueError(
             f"density needs one weight above 0 per row [{rows}], such as the frames of each sign, got shape "

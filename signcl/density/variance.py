@@ -23,30 +23,32 @@ class VarianceShares:
 
     signer: float | None
     """Between the means of signers; None if signers are unknown."""
-    clip: float
-    """Between the means of clips of the same signer (or of all clips, if signers are unknown)."""
+    clip: float | None
+    """Between the means of clips of the same signer (or of all clips, if signers are unknown); None if no clip has two
+    glosses: clip and gloss cannot be told apart then, and `gloss` has both."""
     gloss: float
-    """Within clips, explained by the gloss."""
+    """Explained by the gloss within clips, or within signers if `clip` is None."""
     rest: float
-    """Within clips, not explained by the gloss."""
+    """What is left."""
     by_chance: dict[str, float]
     """Expected shares of random rows: degrees of freedom divided by their total."""
 
 
 def variance_shares(
     features: np.ndarray | torch.Tensor,
-    glosses: Sequence[int] | np.ndarray | torch.Tensor,
-    clips: Sequence[object] | np.ndarray,
-    signers: Sequence[object] | np.ndarray | None = None,
+    glosses: Sequence[str] | Sequence[int] | np.ndarray | torch.Tensor,
+    clips: Sequence[object] | np.ndarray | torch.Tensor,
+    signers: Sequence[object] | np.ndarray | torch.Tensor | None = None,
 ) -> VarianceShares:
     """Splits the sum of squares into shares due to signer, clip within signer, and gloss, in this order.
 
     total = sum_s n_s |m_s - m|^2 + sum_c n_c |m_c - m_s(c)|^2 + |P_G r|^2 + rest, with r the rows minus the mean of
-    their clip, and P_G the projection on the gloss indicators within clips.
+    their clip, and P_G the projection on the gloss indicators within clips. If no clip has two glosses, the second term
+    is left out, and r are the rows minus the mean of their signer.
 
     Args:
         features: one row per sign instance. [N, D]
-        glosses: gloss number of each row. [N]
+        glosses: gloss of each row, as a number or as text. [N]
         clips: clip of each row; a clip has one signer. [N]
         signers: signer of each row, if known. [N]
 
@@ -62,24 +64,26 @@ def variance_shares(
     total = float((centred**2).sum())
     if total == 0:
         raise ValueError("variance shares need rows that differ, got rows that are all equal.")
+    number = np.unique(labels, return_inverse=True)[1]
+    apart = any(len(np.unique(number[clip == c])) > 1 for c in np.unique(clip))
+    part = clip if apart else signer  # within what the gloss is looked at
     of_signer = group_means(centred, signer)[signer]
-    of_clip = group_means(centred, clip)[clip]
-    within = centred - of_clip
-    _, number = np.unique(labels, return_inverse=True)
+    of_part = group_means(centred, part)[part]
     member = np.eye(int(number.max()) + 1)[number]
-    member -= group_means(member, clip)[clip]
+    member -= group_means(member, part)[part]
     # An orthonormal basis of the gloss indicators within clips; directions with near-zero size are rounding error.
     left, sizes, _ = np.linalg.svd(member, full_matrices=False)
     basis = left[:, sizes > 1e-9 * max(float(sizes.max(initial=0)), 1.0)]
-    by_signer, by_clip = float((of_signer**2).sum()) / total, float(((of_clip - of_signer) ** 2).sum()) / total
-    by_gloss = float(((basis.T @ within) ** 2).sum()) / total
+    by_signer, by_clip = float((of_signer**2).sum()) / total, float(((of_part - of_signer) ** 2).sum()) / total
+    by_gloss = float(((basis.T @ (centred - of_part)) ** 2).sum()) / total
     freedom = len(rows) - 1
-    kinds, all_clips = int(signer.max()) + 1, int(clip.max()) + 1
-    chance = {"clip": (all_clips - kinds) / freedom, "gloss": basis.shape[1] / freedom}
+    kinds, parts = int(signer.max()) + 1, int(part.max()) + 1
+    chance = {"clip": (parts - kinds) / freedom} if apart else {}
+    chance["gloss"] = basis.shape[1] / freedom
     if signers is not None:
         chance = {"signer": (kinds - 1) / freedom, **chance}
     rest = max(0.0, 1 - by_signer - by_clip - by_gloss)
-    return VarianceShares(None if signers is None else by_signer, by_clip, by_gloss, rest, chance)
+    return VarianceShares(None if signers is None else by_signer, by_clip if apart else None, by_gloss, rest, chance)
 
 
 def rank_me(features: np.ndarray | torch.Tensor) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HARD", "compared_line", "disagreement", "measured_alike", "notes_on"]
+__all__ = ["FOUND", "HARD", "compared_line", "disagreement", "measured_alike", "notes_on"]
 
 HARD = 0.6  # below this AUC, a gloss can hardly be told from its nearest one; 0.5 means not at all
 DENSE, FOUND = 0.85, 0.8  # thresholds: share of the shuffled ratio, and share of signs found first
@@ -21,13 +21,22 @@ def notes_on(found: dict[str, Any]) -> list[str]:
         found: the result of `signcl.density.measuring.measure_instances`.
     """
     notes = []
-    pairs = [pair for pair in found.get("nearest", {}).get("pairs", []) if pair["auc"] < HARD]
-    if pairs:
-        shown = ", ".join(f"{pair['gloss']}–{pair['nearest']}" for pair in pairs[:5])
-        of = found["nearest"]["glosses"]
+    nearest = found.get("nearest", {})
+    pairs = [pair for pair in nearest.get("pairs", []) if pair["auc"] < HARD and pair.get("lost", True)]
+    lost = nearest.get("lost", nearest.get("hard", 0))
+    of = nearest.get("glosses")
+    if lost:
+        shown = ", ".join(f"{pair['gloss']}–{pair['nearest']}" for pair in pairs)
+        chance = f"; {nearest['shuffled_hard']} of shuffled glosses" if "shuffled_hard" in nearest else ""
         notes.append(
-            f"{found['nearest']['hard']} of {of} glosses can hardly be told from their nearest one (AUC below {HARD}): "
-            f"{shown}; SDR does not show this, because it averages over all other glosses"
+            f"{lost} of {of} glosses can hardly be told from their nearest one (AUC below {HARD}{chance})"
+            + (f": {shown}" if shown else "")
+            + "; SDR does not show this, because it averages over all other glosses"
+        )
+    if (found_first := nearest.get("hard", 0) - lost) > 0:
+        notes.append(
+            f"{found_first} of {of} glosses are as wide as their nearest one is far (AUC below {HARD}), and yet their "
+            "signs are found first in other clips, for example because a gloss has several forms"
         )
     clips = found.get("retrieval", {}).get("clips", {})
     dense = found.get("shuffled") and found["sdr"] > DENSE * found["shuffled"]
@@ -48,19 +57,27 @@ def notes_on(found: dict[str, Any]) -> list[str]:
     return notes
 
 
+MADE = ("frame", "tap", "distance", "inter", "min_count", "cap", "weight", "spans")
+"""Settings that change a result."""
+
+
 def measured_alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two results were measured the same way and can be compared."""
-    return all(a["made"].get(key) == b["made"].get(key) for key in ("frame", "tap", "distance", "inter"))
+    """Whether two results were measured the same way and can be compared; a setting that one lacks is not compared."""
+    made, other = a["made"], b["made"]
+    both = {"frame", "tap", "distance", "inter"} | (made.keys() & other.keys()) | ({"spans"} & (made | other).keys())
+    return all(made.get(key) == other.get(key) for key in MADE if key in both)
 
 
 def compared_line(a: dict[str, Any], b: dict[str, Any]) -> str | None:
     """A note if SDR and retrieval disagree about whether `b` is better than `a`, else None.
 
     Args:
-        a, b: results for the same signs.
+        a, b: results; of different signs, they are not compared.
     """
     one, two = (found.get("retrieval", {}).get("clips", {}).get("map") for found in (a, b))
-    return None if one is None or two is None else disagreement((a["sdr"], b["sdr"]), (one, two))
+    if one is None or two is None or any(a.get(key) != b.get(key) for key in ("instances", "glosses")):
+        return None
+    return disagreement((a["sdr"], b["sdr"]), (one, two))
 
 
 def disagreement(sdr: tuple[float, float], found: tuple[float, float]) -> str | None:

@@ -23,7 +23,13 @@ from signcl.density import label_free_density, pool_spans, span_steps
 from signcl.density.against import GlossTable
 from signcl.density.figures import density_figure
 from signcl.density.forced_align import peak_frames
-from signcl.density.instance_files import Annotation, load_clips, load_instances
+from signcl.density.instance_files import (
+    Annotation,
+    corpus_clips,
+    load_clips,
+    load_instances,
+    signers_of_clips,
+)
 from signcl.density.instances import Frame, Instances, Place, known_signers, on_peaks
 from signcl.density.maps import tsne
 from signcl.density.measuring import Settings, measure_instances
@@ -156,6 +162,7 @@ def run_density(
     scores: GlossTable | None = None,
     bins: int = 9,
     versus: str | None = None,
+    out: str | Path | None = None,
     picture: bool = True,
     progress: bool = True,
     rank: int = 0,
@@ -173,6 +180,7 @@ def run_density(
         scores: accuracies of glosses, to relate to density.
         bins: number of bins for `scores`.
         versus: another run on the same corpus to compare with.
+        out: also write `out.{json,csv,md,tex}`.
 
     Returns:
         The content of the JSON file: SDR in percent with an interval, SDR with shuffled labels, mean intra- and
@@ -194,7 +202,8 @@ def run_density(
     stem = run.folder / f"density.{split}"
     if picture:
         found["tsne"] = _picture(stem, choices[0], settings.seed)
-    write_result(stem, found, rows)
+    for place in (stem, *([] if out is None else [Path(out)])):
+        write_result(place, found, rows)
     return found
 
 
@@ -282,27 +291,39 @@ def run_label_free(
     frames_per_sign: float = 15.0,
     seed: int = 0,
     out: str | Path | None = None,
+    signers: str | Path | None = None,
+    corpus: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """`signcl.density.label_free_density` of a run's features on a split, or of a feature file of sequences.
 
-    A run's corpus provides the signers. With `out` the result is written to `out.json`.
+    With `out` the result is written to `out.json`.
+
+    Args:
+        path: a run, a feature file, or with `corpus` a corpus folder of this kind, which has features.
+        signers: for a feature file, a table with the columns name and signer; a corpus names its own.
+        root, device, tap: for a run.
+        key: for a feature file.
     """
     if frame == "peak":
         raise ValueError("--frame peak needs glosses; without them choose centre, mean or medoid")
-    signers: list[str] | None = None
+    people: list[str] | None = None
     if (Path(path) / "recipe.yaml").is_file():
         run = runs.load_run(path)
         samples = recipe_samples(run.recipe, split, root)
         extracted = extract_features(run, samples, tap=tap, device=device, progress=progress)
         named = sorted(((s.name, seen.rows.numpy()) for s, seen in extracted), key=lambda clip: clip[0])
         of_clip = {s.name: s.signer or None for s in samples}
-        signers = known_signers([of_clip[name] for name, _ in named])
+        people = known_signers([of_clip[name] for name, _ in named])
+    elif corpus is not None:
+        clips = list(corpus_clips(path, corpus, split))
+        named, people = [(name, rows) for name, rows, _ in clips], known_signers([signer for *_, signer in clips])
     else:
         named = list(load_clips(path, key))
+        people = None if signers is None else signers_of_clips(signers, [name for name, _ in named])
     found = asdict(
         label_free_density(
-            [c for _, c in named], frames_per_sign=frames_per_sign, frame=frame, seed=seed, signers=signers
+            [c for _, c in named], frames_per_sign=frames_per_sign, frame=frame, seed=seed, signers=people
         )
     )
     if out is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import clip_lengths
 from signcl.losses.precision import full_precision
 
 __all__ = ["distillation_loss"]
@@ -33,11 +34,12 @@ def distillation_loss(student: Tensor, teacher: Tensor, step_lengths: Tensor, *,
 
     Source: VAC, Min et al. 2021. Released code: mean over all steps of a batch, including padding.
     """
-    if student.dim() != 3 or student.shape != teacher.shape or step_lengths.shape != student.shape[:1]:
+    if student.dim() != 3 or student.shape != teacher.shape or not len(student):
         raise ValueError(
-            f"distillation_loss needs student and teacher of the same shape [B, S, C] and step_lengths [B], got "
-            f"{list(student.shape)}, {list(teacher.shape)} and {list(step_lengths.shape)}."
+            f"distillation_loss needs student and teacher of the same shape [B, S, C], B >= 1, got "
+            f"{list(student.shape)} and {list(teacher.shape)}."
         )
+    step_lengths = clip_lengths(step_lengths, len(student), student.shape[1], "distillation_loss", student.device)
     if student.shape[2] < 2 or not temperature > 0:
         raise ValueError(
             f"distillation_loss needs a class besides the blank and a temperature above 0, got {student.shape[2]} "
@@ -45,10 +47,11 @@ def distillation_loss(student: Tensor, teacher: Tensor, step_lengths: Tensor, *,
         )
     with full_precision(student.device):
         dtype = torch.promote_types(student.dtype, torch.float32)
-        wanted, said = (
-            (scores[:, :, 1:].to(dtype) / temperature).log_softmax(dim=2) for scores in (teacher.detach(), student)
-        )
-        divergence = (wanted.exp() * (wanted - said)).sum(dim=2)  # [B, S]
         real = frame_mask(step_lengths, student.shape[1])
-        per_clip = divergence.masked_fill(~real, 0.0).sum(dim=1) / step_lengths.clamp(min=1)
+        wanted, said = (
+            (scores[:, :, 1:].masked_fill(~real[..., None], 0).to(dtype) / temperature).log_softmax(dim=2)
+            for scores in (teacher.detach(), student)
+        )
+        divergence = (wanted.exp() * (wanted - said)).sum(dim=2)  # [B, S], 0 on padding
+        per_clip = divergence.sum(dim=1) / step_lengths.clamp(min=1)
         return temperature**2 * per_clip.mean()

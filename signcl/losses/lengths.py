@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["one_per_clip", "refuse_swapped"]
+__all__ = ["clip_lengths", "one_per_clip", "refuse_swapped"]
 
 
 def one_per_clip(values: Tensor | Sequence[float] | Any, clips: int, name: str, device: torch.device) -> Tensor:
@@ -41,6 +41,32 @@ def one_per_clip(values: Tensor | Sequence[float] | Any, clips: int, name: str, 
     if values.shape != (clips,):
         raise ValueError(f"{name} must be one number per clip, [{clips}], got {list(values.shape)}.")
     return values
+
+
+def clip_lengths(
+    values: Tensor | Sequence[float] | Any, clips: int, padded: int, loss: str, device: torch.device
+) -> Tensor:
+    """Returns the lengths of the clips as a tensor. [B]
+
+    A length beyond the features, or below 0, would give a wrong mean without any sign of it. Tensors on a GPU are not
+    checked for this, because the host would have to wait for the device.
+
+    Args:
+        values, clips, device: as in `one_per_clip`.
+        padded: T of the features.
+        loss: name of the loss for error messages.
+
+    Raises:
+        ValueError: as `one_per_clip`; lengths beyond `padded`, or below 0.
+    """
+    lengths = one_per_clip(values, clips, "lengths", device)
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        given = lengths.tolist()
+        if max(given) > padded:
+            raise ValueError(f"{loss} got lengths up to {max(given)} for features of {padded} frames.")
+        if min(given) < 0:
+            raise ValueError(f"{loss} got a length of {min(given)}; lengths count the frames without padding.")
+    return lengths
 
 
 def refuse_swapped(lengths: Tensor, num_words: Tensor, frames: int) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import clip_lengths
 from signcl.losses.precision import full_precision
 from signcl.losses.sentence import _Capped
 
@@ -28,7 +29,7 @@ def pseudo_gloss_log_probs(
 
     Args:
         similarity: cosines. [B, S, P]
-        step_lengths: real steps, at least 1. [B]
+        step_lengths: real steps; 0 counts as 1 step that resembles nothing. [B]
         class_temperature, time_temperature: scalar tensors, or tensors of one number; clamped to 0.01..1. A value
             outside still gets the gradient that brings it back (released code: no gradient).
 
@@ -37,14 +38,16 @@ def pseudo_gloss_log_probs(
 
     Source: Sign2GPT (ICLR 2024). The released code clamps p to 1e-8..1 - 1e-8, so the loss of a word is at most 18.4.
     """
-    if similarity.dim() != 3 or step_lengths.shape != similarity.shape[:1]:
+    if similarity.dim() != 3 or 0 in similarity.shape:
         raise ValueError(
-            f"pseudo_gloss_loss needs similarity [B, S, P] and step_lengths [B], got {list(similarity.shape)} and "
-            f"{list(step_lengths.shape)}."
+            f"pseudo_gloss_loss needs similarity [B, S, P] with B, S and P of at least 1, got {list(similarity.shape)}."
         )
+    clips, steps, _ = similarity.shape
+    step_lengths = clip_lengths(step_lengths, clips, steps, "pseudo_gloss_loss", similarity.device)
     with full_precision(similarity.device):
         dtype = torch.promote_types(similarity.dtype, torch.float32)
-        cosines = similarity.to(dtype)  # [B, S, P]
+        seen = frame_mask(step_lengths, steps)[:, :, None]
+        cosines = similarity.to(dtype).masked_fill(~seen, 0)  # values on padding, even NaN, have no effect. [B, S, P]
         logits = cosines / _held(class_temperature.to(dtype))
         classes = F.pad(logits, (0, 1))  # the null class is last; [B, S, P + 1]
         total = classes.logsumexp(dim=2, keepdim=True)
@@ -54,7 +57,7 @@ def pseudo_gloss_log_probs(
         rest = classes.masked_fill(top, -torch.inf).logsumexp(dim=2, keepdim=True) - total
         is_top = top[:, :, :-1]
         other = torch.where(is_top, rest, torch.log(-torch.expm1(in_class.masked_fill(is_top, -1.0))))
-        real = frame_mask(step_lengths, logits.shape[1])[:, :, None]
+        real = frame_mask(step_lengths.clamp(min=1), steps)[:, :, None]
         in_time = (cosines / _held(time_temperature.to(dtype))).masked_fill(~real, -torch.inf).log_softmax(dim=1)
         return (in_time + in_class).logsumexp(dim=1), (in_time + other).logsumexp(dim=1)
 

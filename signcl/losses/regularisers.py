@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses.lengths import one_per_clip
+from signcl.losses.lengths import clip_lengths
 from signcl.losses.precision import full_precision
 
 __all__ = ["invariance_loss", "normalized_frames", "sigreg_loss", "slow_loss"]
@@ -81,7 +81,7 @@ def sigreg_loss(
     characteristic function of a^T z over the frames, by the trapezoidal rule on 17 points of [-5, 5].
 
     The batch is treated as one sample, so the loss depends on which clips are in it, as a contrastive loss does. If
-    there are more than `frames` frames, that many are drawn with replacement.
+    there are more than `frames` frames, that many are drawn with replacement. Exactly 0 if no clip has a frame.
 
     Args:
         features: one vector per frame, layer-normalized here. [B, T, D]
@@ -100,6 +100,7 @@ def sigreg_loss(
     with full_precision(place):
         z = normalized_frames(clean_frames(features, lengths)).flatten(0, 1)  # [B * T, D]
         real = frame_mask(lengths, features.shape[1]).flatten().to(z.dtype)
+        any_frame = real.amax()
         if frames is not None and len(z) > frames:
             z, real = z[drawn_frames(real, frames, generator)], z.new_ones(frames)
         axes = torch.randn(z.shape[1], directions, generator=generator, device=drawn_on).to(z)
@@ -110,7 +111,7 @@ def sigreg_loss(
         cosine, sine = (angle.cos() * weight).sum(dim=0), (angle.sin() * weight).sum(dim=0)
         gaussian = torch.exp(-knots.square() / 2)
         off = ((cosine - gaussian).square() + sine.square()) * gaussian
-        return torch.trapezoid(off, knots, dim=1).mean()
+        return torch.trapezoid(off, knots, dim=1).mean() * any_frame
 
 
 def drawn_frames(real: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -132,7 +133,7 @@ def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{name} needs float features [B, T, D] with B >= 1, got {features.dtype} {list(features.shape)}."
         )
-    return one_per_clip(lengths, len(features), "lengths", features.device)
+    return clip_lengths(lengths, len(features), features.shape[1], name, features.device)
 
 
 def clean_frames(features: Tensor, lengths: Tensor) -> Tensor:

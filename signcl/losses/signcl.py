@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signcl.losses.lengths import one_per_clip, refuse_swapped
+from signcl.losses.lengths import clip_lengths, one_per_clip, refuse_swapped
 from signcl.losses.precision import full_precision
 
 Variant = Literal["paper", "released"]
@@ -199,11 +199,9 @@ def check(
         got = f"{features.dtype} {list(features.shape)}; one clip is features[None]"
         raise ValueError(f"frame contrast needs float features [B, T, D] with B >= 1, got {got}.")
     clips, padded, _ = features.shape
-    lengths = one_per_clip(lengths, clips, "lengths", features.device)
+    lengths = clip_lengths(lengths, clips, padded, "frame contrast", features.device)
     if not isinstance(negatives, Tensor) and negatives is not None and negatives < 1:
         raise ValueError(f"frame contrast needs at least 1 negative per anchor, got {negatives}; None uses them all.")
-    if lengths.device.type == "cpu" and not torch.compiler.is_compiling() and max(lengths.tolist()) > padded:
-        raise ValueError(f"frame contrast got lengths up to {max(lengths.tolist())} for features of {padded} frames.")
     if not isinstance(frame_margin, Tensor | int | float):  # a list or an array
         frame_margin = one_per_clip(frame_margin, clips, "frame_margin", features.device)
     factor, least = (2, 0) if doubled else (1, -padded)

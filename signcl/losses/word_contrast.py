@@ -13,6 +13,7 @@ from torch import Tensor
 from signcl.data.batch import frame_mask
 from signcl.losses.precision import full_precision
 from signcl.losses.regularisers import check_frames, clean_frames, drawn_frames, normalized_frames
+from signcl.losses.sentence import unit_rows
 
 __all__ = ["SHARE_TEMPERATURE", "word_contrast_loss", "word_shares"]
 
@@ -106,7 +107,8 @@ def word_contrast_loss(
         )
     with full_precision(features.device):
         real = frame_mask(lengths, features.shape[1])
-        z = F.normalize(normalized_frames(clean_frames(features, lengths)), dim=2).flatten(0, 1)  # [N, D]
+        # Not F.normalize: of a frame whose numbers are all equal, its gradient is about 1e12 times too large.
+        z = unit_rows(normalized_frames(clean_frames(features, lengths))).flatten(0, 1)  # [N, D]
         a = shares.detach().to(z).masked_fill(~real[..., None], 0).flatten(0, 1)  # [N, V]
         clip = torch.arange(len(features), device=z.device)[:, None].expand_as(real).flatten()
         real = real.flatten()
@@ -117,4 +119,4 @@ def word_contrast_loss(
         near = (z @ z.T / temperature).masked_fill(~other, torch.finfo(z.dtype).min)
         same = a @ a.T * other  # q
         found = near.log_softmax(dim=1).masked_fill(~other, 0)  # log p
-        return -(same * found).sum() / same.sum().clamp(min=torch.finfo(z.dtype).tiny)
+        return (same * -found).sum() / same.sum().clamp(min=torch.finfo(z.dtype).tiny)

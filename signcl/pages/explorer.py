@@ -233,14 +233,9 @@ def write_explorer(
         sign for one in shown for sign in (*one["medoid"], *_best(one["medoid"], one["pairs"])) if sign is not None
     ]
     wanted = list(dict.fromkeys([*first, *range(len(signs))]))[: max(0, thumbnails)]
-    line = None
-    if len(shown) == 2:
-        one, two = (part["summary"] for part in shown)
-        if "map" in one and "map" in two:  # then there is an SDR too
-            line = disagreement((one["sdr"], two["sdr"]), (one["map"], two["map"]))
     content = {
         "split": split,
-        "disagree": "" if line is None else f"{shown[1]['label']} against {shown[0]['label']}: {line}.",
+        "disagree": " ".join(_disagreements(sets, shown)),
         "glosses": glosses,
         "clips": clips,
         "texts": [samples[name].text if samples and name in samples else "" for name in clips],
@@ -254,6 +249,19 @@ def write_explorer(
     }
     write_text(Path(path), _page(content))
     return Path(path)
+
+
+def _disagreements(sets: Sequence[FeatureSet], shown: Sequence[dict[str, Any]]) -> list[str]:
+    """Where SDR and retrieval disagree about a later set and the first one, of the same signs."""
+    lines = []
+    signs = [sorted(zip(one.where, one.glosses)) for one in sets]
+    one = shown[0]["summary"]
+    for part, of in zip(shown[1:], signs[1:]):
+        two = part["summary"]
+        if of == signs[0] and "map" in one and "map" in two:  # then there is an SDR too
+            line = disagreement((one["sdr"], two["sdr"]), (one["map"], two["map"]))
+            lines += [f"{part['label']} against {shown[0]['label']}: {line}."] if line else []
+    return lines
 
 
 def _best(typical: list[int | None], pairs: list[list[float]]) -> list[int | None]:
