@@ -44,6 +44,12 @@ def test_the_nodes_are_the_published_points_of_coco_wholebody():
     # Published: nose 0, ears 3 and 4 of the body; here the tip of the nose and the ends of the jaw, points of the face.
     assert raw["body"] == [53, 39, 23, 5, 6, 7, 8, 9, 10]
     assert (left.joint, right.joint, face.joint) == (7, 8, 0)
+    own = POINT_ORDERS["uni_sign133"]
+    body, left, right, face = graphs_of(own.layout)
+    exact = {graph.name: [own.columns[n] for (n,) in graph.nodes] for graph in (body, left, right, face)}
+    assert exact == raw | {"body": [0, *range(3, 11)]}
+    assert {graph.root for graph in (body, left, right, face)} == {None}  # hands and face are relative already
+    assert (left.joint, right.joint, face.joint) == (7, 8, 0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

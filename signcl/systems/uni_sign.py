@@ -17,6 +17,8 @@ from signcl.data.bounds import bounded
 from signcl.systems.base import Outputs, Sizes, Start, System, register
 from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
 from signcl.systems.parts.lm import SLOT, LMConfig, TextDecoder, check_words, lm_of
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_uni_sign import published_uni_sign
 from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.terms.shared import frame_contrast, translation
 
@@ -80,6 +82,8 @@ class UniSign(System):
     terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
     answers: ClassVar = "sentences"
     TAPS: ClassVar = ("features", "steps")
+    checkpoint: ClassVar = "uni_sign"
+    checkpoint_marks: ClassVar = ("part_para", "pose_proj.weight", "gcn_modules.body.layer0_0.gcn.A")
 
     config: Config
 
@@ -193,6 +197,11 @@ class UniSign(System):
             prompts=self.prompts(batch),
         )
         return Written(*found, mean_features(features, lengths))
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """Convert a pose-only checkpoint of the released code."""
+        return published_uni_sign(given)
 
     def load_published(self, start: Start) -> list[str]:
         """Load the weights of the language model."""

@@ -106,6 +106,9 @@ def import_checkpoint(
     except KeyError as error:
         raise ValueError(f"{file} lacks {error.args[0]}, which every checkpoint of kind {kind} has") from None
     whole = _recipe(found, kinds[kind], folder, recipe, overrides)
+    for key, message in found.asks.items():
+        if not _value(whole, key):
+            raise ValueError(f"{file}: {message}")
     tokenizer = found.tokenizer or _tokenizer(whole, file)
     model = build_model(
         whole, tokenizer, found.feature_dim, found.glosses, found.targets, dict(found.described) or None
@@ -172,6 +175,14 @@ def _recipe(
         raise ValueError(f"the imported recipe: {error}") from None
 
 
+def _value(recipe: Recipe, key: str) -> Any:
+    """The value of a dotted key."""
+    found: Any = recipe
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
     """The published tokenizer that the recipe names, for checkpoints without one."""
     text = recipe.text
@@ -180,7 +191,7 @@ def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
     if not text.tokenizer.startswith("pretrained:"):
         raise ValueError(
             f"{file} does not hold its tokenizer; name the folder that it was trained with: "
-            f"--text.tokenizer=pretrained:FOLDER (GFSLT-VLP: pretrain_models/MBart_trimmed)"
+            f"--text.tokenizer=pretrained:FOLDER (GFSLT-VLP: pretrain_models/MBart_trimmed, Uni-Sign: mt5-base)"
         )
     return build_tokenizer(text.tokenizer, [], lowercase=text.lowercase, language=text.language)
 
