@@ -9,9 +9,13 @@ import torch
 from signcl.data.batch import Batch, pack_positions
 from signcl.data.planning import draw_by_group, plan_batches
 from signcl.data.pose_layouts import FACE_CONTOURS, LAYOUTS, POINT_ORDERS
+from signcl.data.text import VocabularyTokenizer
 from signcl.losses import signcl_loss
+from signcl.systems import Sizes
 from signcl.systems.encoders import PartGraphs, build_visual
 from signcl.systems.encoders.part_graphs import EYES, JAW, LIPS, _adjacency, graphs_of
+from signcl.systems.parts.layers import MaskedBatchNorm1d
+from signcl.systems.uni_sign import UniSign
 from signcl.training.prepare import prepare
 from signcl.training.recipe import recipe_from_dict
 from signcl.training.runs import build_model
@@ -175,6 +179,15 @@ def test_the_prompt_names_the_language_of_each_clip(tmp_path):
     batch.languages = ("", "de")
     with pytest.raises(ValueError, match=r"dev0: its language is unknown, but model\.lm\.prompt needs one; set"):
         model.prompts(batch)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sync_norm_shares_the_statistics_of_the_part_graphs(shared):
+    sizes = Sizes(tokenizer=VocabularyTokenizer(["regen"]), feature_dim=207)
+    model = UniSign(UniSign.Config(visual_dim=8, sync_norm=shared), sizes)
+    norms = [part for part in model.visual.modules() if isinstance(part, MaskedBatchNorm1d)]
+    assert len(norms) > 20
+    assert {norm.sync for norm in norms} == {shared}
 
 
 def test_languages_that_the_tokenizer_cannot_tell_apart_are_refused(tmp_path):

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signcl.data.pose_estimation import PoseKind
+from signcl.data.pose_layouts import POINT_ORDERS
 from signcl.data.registry import did_you_mean
 from signcl.data.text import Tokenizer, VocabularyTokenizer, build_tokenizer
 from signcl.systems import SYSTEMS, System, system_class
@@ -241,11 +243,15 @@ def _advice(wrong: str) -> str:
 def _card(done: Imported, recipe: Recipe, given: Checkpoint, found: Published) -> dict[str, Any]:
     told = asdict(done) | {"folder": str(done.folder), "sha256": _digest(given.file)}
     plain = {key: value for key, value in given.values.items() if isinstance(value, int | float | str)}
+    order = None if found.feature_dim is None else POINT_ORDERS.get(recipe.input.pose_layout)
+    # the file does not say what estimated its key points
+    poses = None if order is None else PoseKind(order.layout.name, extractor=None, fps=None).described()
     return {
         "stage": recipe.stage,
         "versions": run_folder.versions(),
         "parameters": done.parameters,
         "feature_dim": found.feature_dim,
+        "poses": poses,
         "initialised": [f"official checkpoint {given.file} ({done.kind})"],
         "imported": {**told, "told": plain, "commit": run_folder.git_commit()},
     }
