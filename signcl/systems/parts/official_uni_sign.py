@@ -89,22 +89,20 @@ def published_uni_sign(given: Checkpoint) -> Published:
 
 
 def _one_hand(given: Checkpoint) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors with one set for both hands, and the names of the other.
-
-    Both hands share their networks, which the file has under two names; under either alone they are read too.
-    """
+    """The tensors without those of the right hand, which has the networks of the left; and why each is left behind."""
     state: dict[str, Tensor] = {}
     twins: dict[str, str] = {}
     for name, value in given.tensors.items():
-        once = re.sub(r"^(proj_linear|gcn_modules|fusion_gcn_modules)\.right\.", r"\1.left.", name)
-        if once in state and not torch.equal(state[once], value):
+        left = re.sub(r"^(proj_linear|gcn_modules|fusion_gcn_modules)\.right\.", r"\1.left.", name)
+        if left == name or left not in given.tensors:
+            state[name] = value
+        elif torch.equal(given.tensors[left], value):
+            twins[name] = f"the same tensor as {left}"
+        else:
             raise ValueError(
-                f"{given.file}: {name} differs from {once}, but both hands of Uni-Sign share their networks; this is "
+                f"{given.file}: {name} differs from {left}, but both hands of Uni-Sign share their networks; this is "
                 f"another model, or a damaged file"
             )
-        if once in state:
-            twins[name] = f"the same tensor as {once}"
-        state[once] = value
     return state, twins
 
 
