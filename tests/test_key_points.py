@@ -75,7 +75,10 @@ def test_the_table_of_orders_is_whole_and_a_recipe_knows_its_names():
         recipe_from_dict({"input": {"pose_min_confidence": 1}})
 
 
-@pytest.mark.parametrize("name", sorted(POINT_ORDERS))
+BY_SHOULDERS = sorted(POINT_ORDERS.keys() - {"uni_sign133"})  # its own scale: test_official_uni_sign.py
+
+
+@pytest.mark.parametrize("name", BY_SHOULDERS)
 def test_an_array_of_every_order_gives_the_points_of_its_layout(name, tmp_path):
     order = POINT_ORDERS[name]
     clip = person(points=order.points, order=name)
@@ -182,6 +185,16 @@ def test_a_folder_of_pickles_of_one_clip_each_is_a_source_by_name(tmp_path):
     ]
 
 
+def test_a_pickle_that_says_where_its_clip_starts_and_ends_is_that_clip(tmp_path):
+    clip = person(12)
+    record = {"keypoints": list(clip[:, None, :, :2]), "scores": list(clip[:, None, :, 2])}
+    (tmp_path / "whole.pkl").write_bytes(pickle.dumps(record))
+    (tmp_path / "part.pkl").write_bytes(pickle.dumps(record | {"start": np.int64(2), "end": 9}))
+    (tmp_path / "cut.pkl").write_bytes(pickle.dumps({key: value[2:9] for key, value in record.items()}))
+    np.testing.assert_array_equal(read_features(tmp_path / "part.pkl"), read_features(tmp_path / "cut.pkl"))
+    assert len(read_features(tmp_path / "whole.pkl")) == 12
+
+
 REFUSED = {
     "unknown.npy": (np.zeros((5, 99, 3)), r"99 points are no known layout.*coco_wholebody133 \(body 17.*mediapipe33"),
     "numbers.npy": (np.zeros((5, 133, 4)) + 1, "x, y and a confidence, got 4 numbers per point"),
@@ -201,6 +214,9 @@ REFUSED = {
     "numbers.pkl": ({"keypoints": [7, 8]}, "frame 0: needs key points .* got int"),
     "infinite.npy": (np.full((5, 133, 2), np.inf), "infinite key point in body"),
     "huge.npy": (np.full((5, 133, 2), 1e300), "infinite key point in body"),
+    "seconds.pkl": ({"keypoints": np.ones((5, 133, 2)), "start": 0.5, "end": 2.0}, "start: needs a frame from 0 to 5"),
+    "beyond.pkl": ({"keypoints": np.ones((5, 133, 2)), "start": 0, "end": 6}, "end: needs a frame from 0 to 5, got 6"),
+    "turned.pkl": ({"keypoints": np.ones((5, 133, 2)), "start": 3, "end": 3}, "starts at frame 3 and ends before"),
     "number.pkl": ({"keypoints": 7}, "keypoints needs an array.*got int"),
     "nothing.pkl": ({"keypoints": [None, []]}, "no frame has a person"),
     "half.pkl": ({"a": {"keypoint": np.ones((5, 133, 3))}, "b": {"text": "x"}}, "'b' has no key points"),

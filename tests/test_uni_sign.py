@@ -9,9 +9,13 @@ import torch
 from signcl.data.batch import Batch, pack_positions
 from signcl.data.planning import draw_by_group, plan_batches
 from signcl.data.pose_layouts import FACE_CONTOURS, LAYOUTS, POINT_ORDERS
+from signcl.data.text import VocabularyTokenizer
 from signcl.losses import signcl_loss
+from signcl.systems import Sizes
 from signcl.systems.encoders import PartGraphs, build_visual
 from signcl.systems.encoders.part_graphs import EYES, JAW, LIPS, _adjacency, graphs_of
+from signcl.systems.parts.layers import MaskedBatchNorm1d
+from signcl.systems.uni_sign import UniSign
 from signcl.training.prepare import prepare
 from signcl.training.recipe import recipe_from_dict
 from signcl.training.runs import build_model
@@ -43,6 +47,12 @@ def test_the_nodes_are_the_published_points_of_coco_wholebody():
     assert raw["face"] == [*range(23, 40, 2), *range(83, 91), 53]
     # Published: nose 0, ears 3 and 4 of the body; here the tip of the nose and the ends of the jaw, points of the face.
     assert raw["body"] == [53, 39, 23, 5, 6, 7, 8, 9, 10]
+    assert (left.joint, right.joint, face.joint) == (7, 8, 0)
+    own = POINT_ORDERS["uni_sign133"]
+    body, left, right, face = graphs_of(own.layout)
+    exact = {graph.name: [own.columns[n] for (n,) in graph.nodes] for graph in (body, left, right, face)}
+    assert exact == raw | {"body": [0, *range(3, 11)]}
+    assert {graph.root for graph in (body, left, right, face)} == {None}  # hands and face are relative already
     assert (left.joint, right.joint, face.joint) == (7, 8, 0)
 
 
@@ -169,6 +179,15 @@ def test_the_prompt_names_the_language_of_each_clip(tmp_path):
     batch.languages = ("", "de")
     with pytest.raises(ValueError, match=r"dev0: its language is unknown, but model\.lm\.prompt needs one; set"):
         model.prompts(batch)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sync_norm_shares_the_statistics_of_the_part_graphs(shared):
+    sizes = Sizes(tokenizer=VocabularyTokenizer(["regen"]), feature_dim=207)
+    model = UniSign(UniSign.Config(visual_dim=8, sync_norm=shared), sizes)
+    norms = [part for part in model.visual.modules() if isinstance(part, MaskedBatchNorm1d)]
+    assert len(norms) > 20
+    assert {norm.sync for norm in norms} == {shared}
 
 
 def test_languages_that_the_tokenizer_cannot_tell_apart_are_refused(tmp_path):

@@ -12,7 +12,7 @@ __all__ = ["add"]
 FILES = {
     "words": "vocabulary (slt, gaslt: of sentences, txt.vocab; pgp: of pseudo-glosses, processed_words.phx_pkl)",
     "glosses": "gloss vocabulary (slt: gls.vocab, vac: gloss_dict.npy, i3d: the class list)",
-    "config": "configuration (slt, gaslt: config.yaml)",
+    "config": "configuration (slt, gaslt: config.yaml; uni_sign: config.json of another mT5 than the published)",
     "pieces": "SentencePiece model (gaslt)",
 }
 """Files that belong to a checkpoint; needed if its folder does not hold them under their usual names."""
@@ -27,7 +27,9 @@ def add(verbs: Any, words: list[str]) -> None:
         "convert an official checkpoint of a published system to a run folder, for use with every command",
     )
     command.add_argument(
-        "kind", metavar="KIND", help="gfslt, vlp, slt, gaslt, vac, i3d, sign2gpt or pgp; checked against the file"
+        "kind",
+        metavar="KIND",
+        help="gfslt, vlp, slt, gaslt, vac, i3d, uni_sign, sign2gpt or pgp; checked against the file",
     )
     command.add_argument("file", metavar="FILE", help="the checkpoint; it is read as data, and no code in it is run")
     command.add_argument("-o", "--out", default="", help="the run folder; default: runs/imported/KIND-FILE")

@@ -11,7 +11,7 @@ import re
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -271,7 +271,33 @@ def _holds_points(record: Any) -> bool:
 
 
 def _record(record: Mapping[Any, Any], where: str) -> RawPoints:
-    """Key points of one clip with their scores: arrays, or lists with one array per frame."""
+    """Key points of one clip with their scores: arrays, or lists with one array per frame.
+
+    With `start` and `end`, as in pickles of Uni-Sign, the clip has only these frames of the file, `end` exclusive.
+    """
+    whole = _whole_record(record, where)
+    if "start" not in record or "end" not in record:
+        return whole
+    start, end = (_frame_number(record[key], whole, f"{where}, {key}") for key in ("start", "end"))
+    if start >= end:
+        raise ValueError(f"{where}: starts at frame {start} and ends before frame {end}; write it again")
+    scores = None if whole.scores is None else whole.scores[start:end]
+    return replace(whole, numbers=whole.numbers[start:end], scores=scores)
+
+
+def _frame_number(value: Any, whole: RawPoints, where: str) -> int:
+    """A frame of a clip, or the one after its last."""
+    number = value.item() if hasattr(value, "item") and _shape(value) in (None, (), (1,)) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= len(whole):
+        raise ValueError(
+            f"{where}: needs a frame from 0 to {len(whole)}, got {str(value)[:40]}; leave out start and end if they "
+            f"are not frames of the key points"
+        )
+    return number
+
+
+def _whole_record(record: Mapping[Any, Any], where: str) -> RawPoints:
+    """All frames of a record."""
     key, score_key = _key(record, POINT_KEYS), _key(record, SCORE_KEYS)
     assert key is not None
     points, scores = record[key], record[score_key] if score_key is not None else None
@@ -551,9 +577,10 @@ def _named_points(components: Any, path: Path) -> tuple[PoseLayout, tuple[int, .
     for component in components:
         starts[component.name] = (start, component)
         start += len(component.points)
-    parts_of_all = {part.component for layout in LAYOUTS.values() for part in layout.parts}
+    layouts = [layout for layout in LAYOUTS.values() if layout.parts[0].component]  # the others exist in arrays only
+    parts_of_all = {part.component for layout in layouts for part in layout.parts}
     here = {name for name in starts if name in parts_of_all}
-    fitting = [layout for layout in LAYOUTS.values() if {part.component for part in layout.parts} == here]
+    fitting = [layout for layout in layouts if {part.component for part in layout.parts} == here]
     wrong = ""
     for layout in fitting:
         columns: list[int] = []
@@ -571,5 +598,5 @@ def _named_points(components: Any, path: Path) -> tuple[PoseLayout, tuple[int, .
             return layout, tuple(columns)
     if wrong:
         raise ValueError(f"{path}: {wrong}; write the file with face and both hands")
-    known = ", or ".join(sorted({" + ".join(part.component for part in layout.parts) for layout in LAYOUTS.values()}))
+    known = ", or ".join(sorted({" + ".join(part.component for part in layout.parts) for layout in layouts}))
     raise ValueError(f"{path}: needs key points with {known}, found {', '.join(starts) or 'none'}")

@@ -127,18 +127,32 @@ def _openpose(name: str) -> PoseLayout:
     ))  # fmt: skip
 
 
+def _uni_sign() -> PoseLayout:
+    """The 69 points of COCO-WholeBody that Uni-Sign reads; arrays only, so its parts have no name in a file."""
+    sides = tuple(f"{side}_{joint.lower()}" for joint in SIDES[:3] for side in ("left", "right"))
+    body = (*sides, "nose", "left_ear", "right_ear")
+    arms_and_head = ((0, 2), (2, 4), (1, 3), (3, 5), (6, 0), (6, 1), (6, 7), (6, 8))
+    return PoseLayout("uni_sign", (
+        PosePart("body", "", body, len(body), arms_and_head, None),
+        PosePart("face", "", (), 18, (), 17),
+        PosePart("left_hand", "", (), 21, HAND_EDGES),
+        PosePart("right_hand", "", (), 21, HAND_EDGES),
+    ))  # fmt: skip
+
+
 LAYOUTS = {
     layout.name: layout
     for layout in (
         _mediapipe("mediapipe"),
         _openpose("openpose"),
         _coco("coco_wholebody"),
+        _uni_sign(),
         _mediapipe("mediapipe_hands", face=False),
         _mediapipe("mediapipe_body", face=False, hands=False),
     )
 }
-"""178 points of MediaPipe Holistic, 120 of OpenPose, 118 of COCO-WholeBody; of MediaPipe, 50 without the face and 8
-without face and hands. No two layouts have rows of the same size."""
+"""178 points of MediaPipe Holistic, 120 of OpenPose, 118 of COCO-WholeBody and the 69 that Uni-Sign reads of it; of
+MediaPipe, 50 without the face and 8 without face and hands. No two layouts have rows of the same size."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,8 @@ class PointOrder:
     """The number after x and y. A fourth number is a confidence after a depth."""
     what: str
     """Parts of the array in their order, for people."""
+    by_count: bool = True
+    """Whether `auto` chooses it for arrays of this many points; False: only by name."""
 
 
 # The eight body points of every layout: left and right shoulder, elbow, wrist, hip.
@@ -163,6 +179,9 @@ MEDIAPIPE_BODY = (11, 12, 13, 14, 15, 16, 23, 24)
 OPENPOSE_BODY25 = (5, 2, 6, 3, 7, 4, 12, 9)
 OPENPOSE_BODY18 = (5, 2, 6, 3, 7, 4, 11, 8)
 COCO_BODY = (5, 6, 7, 8, 9, 10, 11, 12)
+# What Uni-Sign reads of COCO-WholeBody, in the order of its layout: arms, nose, ears; every second point of the jaw,
+# the inner lips, the tip of the nose; both hands.
+UNI_SIGN = (*(5, 6, 7, 8, 9, 10, 0, 3, 4), *range(23, 40, 2), *range(83, 91), 53, *range(91, 133))
 
 
 def _run(first: int, count: int) -> tuple[int, ...]:
@@ -180,6 +199,9 @@ def _orders() -> tuple[PointOrder, ...]:
     return (
         PointOrder("coco_wholebody133", 133, coco, (*COCO_BODY, *_run(23, 68), *_run(91, 21), *_run(112, 21)),
                    "confidence", "body 17, feet 6, face 68, left hand 21, right hand 21"),
+        PointOrder("uni_sign133", 133, LAYOUTS["uni_sign"], UNI_SIGN,
+                   "confidence", "body 17, feet 6, face 68, left hand 21, right hand 21, as Uni-Sign's code reads them",
+                   by_count=False),
         PointOrder("openpose137", 137, openpose, (*OPENPOSE_BODY25, *_run(25, 112)),
                    "confidence", "body 25, face 70, left hand 21, right hand 21"),
         PointOrder("openpose130", 130, openpose, (*OPENPOSE_BODY18, *_run(18, 112)),
@@ -231,7 +253,7 @@ def order_of(points: int, name: str, where: str) -> PointOrder:
                 f"to auto or to the order in the file"
             )
         return order
-    fitting = [order for order in POINT_ORDERS.values() if order.points == points]
+    fitting = [order for order in POINT_ORDERS.values() if order.points == points and order.by_count]
     if not fitting:
         raise ValueError(
             f"{where}: {points} points are no known layout of key points; known are {known_orders()}; features other "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from signcl.data.pose_boxes import boxed_points
 from signcl.data.pose_files import RawPoints, read_points
 from signcl.data.pose_layouts import LAYOUTS, POINT_ORDERS, PointOrder, PoseLayout, PosePart, layout_of, other_layout
 from signcl.data.pose_signer import follow_signer
@@ -66,6 +67,8 @@ class PoseClip:
     """Doubts about who the signer is, with frames."""
     small: bool = False
     """Coordinates are not in pixels."""
+    guesses: np.ndarray | None = None
+    """`points` before those below `PoseReading.min_confidence` became zero. [T, K, 2 or 3]"""
 
     def lacks(self) -> dict[str, np.ndarray]:
         """For each part, the frames in which less than half of its points were found. [T] bool each"""
@@ -119,11 +122,11 @@ def signer_points(raw: RawPoints, reading: PoseReading) -> PoseClip:
         raise ValueError(f"{raw.where}: frame {t} has an infinite key point in {part}; extract it again")
     person, notes = follow_signer(points[..., :2], seen, layout.parts[0].count)
     frames = np.arange(len(points))
-    points = points[frames, person]
+    guesses = points[frames, person]
     seen = np.where(person[:, None] >= 0, seen[frames, person], 0.0)
-    points = np.where(seen[..., None] > 0, points, 0.0)
+    points = np.where(seen[..., None] > 0, guesses, 0.0)
     small = bool((seen > 0).any() and np.abs(points[..., :2]).max() < SMALL)
-    return PoseClip(raw.where, layout, points, seen, tuple(notes), small)
+    return PoseClip(raw.where, layout, points, seen, tuple(notes), small, guesses)
 
 
 def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
@@ -131,7 +134,7 @@ def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
 
     Points are centred between the shoulders and scaled to a shoulder width of 1, both averaged over the clip. The
     position of the signer and the size of the picture thus do not matter, but movement of the torso is kept. Points
-    that were not found are all zeros.
+    that were not found are all zeros. The layout `uni_sign` has a scale of its own: `signcl.data.pose_boxes`.
 
     Returns:
         Rows of K points, with the numbers of each point adjacent. [T, K * (dims + confidence)] float32
@@ -140,20 +143,19 @@ def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
         ValueError: as in `signer_points`; no frame with both shoulders; invalid confidences.
     """
     clip = signer_points(raw, reading)
-    points, seen = clip.points, clip.seen
+    boxed = clip.layout.name == "uni_sign"
+    points, seen = clip.guesses if boxed and clip.guesses is not None else clip.points, clip.seen
     if reading.aspect is not None and clip.small:
         points = points * np.array([reading.aspect, 1.0, reading.aspect][: reading.dims], points.dtype)
-    both = (seen[:, :2] > 0).all(axis=1)
-    if not both.any():
-        raise ValueError(f"{raw.where}: no frame shows both shoulders, which are needed to normalise key points")
-    shoulders = points[both, :2]
-    apart = float(np.linalg.norm(shoulders[:, 0, :2] - shoulders[:, 1, :2], axis=1).mean())
-    if not apart > 0:
-        raise ValueError(f"{raw.where}: both shoulders are at the same point, so key points cannot be normalised")
-    middle = shoulders.mean(axis=(0, 1))
-    if reading.fill:
-        points, seen = filled(points, seen, reading.fill)
-    rows = np.where(seen[..., None] > 0, (points - middle) / apart, 0)
+    if boxed:
+        if reading.fill:
+            points, seen = filled(points, seen, reading.fill)
+        rows, seen = boxed_points(points, seen, clip.layout, raw.where)
+    else:
+        middle, apart = _shoulders(points, seen, raw.where)
+        if reading.fill:
+            points, seen = filled(points, seen, reading.fill)
+        rows = np.where(seen[..., None] > 0, (points - middle) / apart, 0)
     if reading.confidence:
         if seen.max() > HIGHEST:
             raise ValueError(
@@ -162,6 +164,18 @@ def pose_rows(raw: RawPoints, reading: PoseReading) -> np.ndarray:
             )
         rows = np.concatenate([rows, seen.clip(0, 1)[..., None]], axis=2)
     return np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=np.float32)
+
+
+def _shoulders(points: np.ndarray, seen: np.ndarray, where: str) -> tuple[np.ndarray, float]:
+    """The middle between the shoulders and their distance, averaged over the frames that show both."""
+    both = (seen[:, :2] > 0).all(axis=1)
+    if not both.any():
+        raise ValueError(f"{where}: no frame shows both shoulders, which are needed to normalise key points")
+    shoulders = points[both, :2]
+    apart = float(np.linalg.norm(shoulders[:, 0, :2] - shoulders[:, 1, :2], axis=1).mean())
+    if not apart > 0:
+        raise ValueError(f"{where}: both shoulders are at the same point, so key points cannot be normalised")
+    return shoulders.mean(axis=(0, 1)), apart
 
 
 def filled(points: np.ndarray, seen: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:

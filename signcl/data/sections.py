@@ -102,6 +102,7 @@ class InputRecipe:
     pose_layout: Literal[
         "auto",
         "coco_wholebody133",
+        "uni_sign133",
         "openpose137",
         "openpose130",
         "mediapipe543",
@@ -112,7 +113,8 @@ class InputRecipe:
         "mediapipe33",
     ] = "auto"
     """Order of the points in arrays of key points (docs/data.md has the table); auto chooses by their number. Not
-    needed for files that name their points."""
+    needed for files that name their points. uni_sign133 reads COCO-WholeBody as Uni-Sign's code does: its points, its
+    scale."""
     pose_min_confidence: float = bounded(0.0, low=0, below=1)
     """Key points with this confidence or less count as not found. RTMPose also rates hands outside the picture;
     Uni-Sign drops points below 0.3."""

@@ -78,7 +78,8 @@ class SystemConfig:
     dinov2: DINOv2Config = field(default_factory=DINOv2Config)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
     sync_norm: bool = False
-    """Synchronise batch norm statistics across ranks, except in the frame encoder; GFSLT-VLP synchronises those too."""
+    """Synchronise batch norm statistics across ranks, except in the frame encoder; GFSLT-VLP synchronises those too.
+    `uni_sign` synchronises its frame encoder, where it has all its batch norms."""
     init_from: str = ""
     """Run folder to load initial weights from, e.g. the pretraining run before finetuning."""
     init_parts: list[str] = field(default_factory=list)

@@ -16,7 +16,10 @@ from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import Outputs, Sizes, Start, System, register
 from signcl.systems.parts.frames import Tapped, feature_size, frame_features, tap_of_frames
+from signcl.systems.parts.layers import MaskedBatchNorm1d
 from signcl.systems.parts.lm import SLOT, LMConfig, TextDecoder, check_words, lm_of
+from signcl.systems.parts.official import Checkpoint, Published
+from signcl.systems.parts.official_uni_sign import published_uni_sign
 from signcl.systems.parts.written import Written, mean_features
 from signcl.systems.terms.shared import frame_contrast, translation
 
@@ -50,7 +53,7 @@ class UniSign(System):
     """Translates clips to sentences in the language named by the prompt.
 
     Every frame is one step of the language model's input: the concatenated vectors of the parts, mapped linearly to the
-    width of a word embedding.
+    width of a word embedding. `sync_norm` shares the batch norm statistics of the part graphs over ranks, as released.
 
     Source: Uni-Sign (ICLR 2025, arXiv 2501.15187), pose-only, in the form of the released code.
     """
@@ -80,11 +83,16 @@ class UniSign(System):
     terms: ClassVar = {"translation": translation, "signcl": frame_contrast}
     answers: ClassVar = "sentences"
     TAPS: ClassVar = ("features", "steps")
+    checkpoint: ClassVar = "uni_sign"
+    checkpoint_marks: ClassVar = ("part_para", "pose_proj.weight", "gcn_modules.body.layer0_0.gcn.A")
 
     config: Config
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
+        for part in self.visual.modules() if config.sync_norm else ():  # all its batch norms are in the frame encoder
+            if isinstance(part, MaskedBatchNorm1d):
+                part.sync = True
         self.decoder = TextDecoder(lm_of(config, sizes), sizes.words(), config.lm)
         self.project = nn.Linear(feature_size(self.visual), self.decoder.width)
         nn.init.trunc_normal_(self.project.weight, std=0.02)
@@ -193,6 +201,11 @@ class UniSign(System):
             prompts=self.prompts(batch),
         )
         return Written(*found, mean_features(features, lengths))
+
+    @classmethod
+    def published(cls, given: Checkpoint) -> Published:
+        """Convert a pose-only checkpoint of the released code."""
+        return published_uni_sign(given)
 
     def load_published(self, start: Start) -> list[str]:
         """Load the weights of the language model."""

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signcl.data.pose_estimation import PoseKind
+from signcl.data.pose_layouts import POINT_ORDERS
 from signcl.data.registry import did_you_mean
 from signcl.data.text import Tokenizer, VocabularyTokenizer, build_tokenizer
 from signcl.systems import SYSTEMS, System, system_class
@@ -106,6 +108,9 @@ def import_checkpoint(
     except KeyError as error:
         raise ValueError(f"{file} lacks {error.args[0]}, which every checkpoint of kind {kind} has") from None
     whole = _recipe(found, kinds[kind], folder, recipe, overrides)
+    for key, message in found.asks.items():
+        if not _value(whole, key):
+            raise ValueError(f"{file}: {message}")
     tokenizer = found.tokenizer or _tokenizer(whole, file)
     model = build_model(
         whole, tokenizer, found.feature_dim, found.glosses, found.targets, dict(found.described) or None
@@ -172,6 +177,14 @@ def _recipe(
         raise ValueError(f"the imported recipe: {error}") from None
 
 
+def _value(recipe: Recipe, key: str) -> Any:
+    """The value of a dotted key."""
+    found: Any = recipe
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
     """The published tokenizer that the recipe names, for checkpoints without one."""
     text = recipe.text
@@ -180,7 +193,7 @@ def _tokenizer(recipe: Recipe, file: Path) -> Tokenizer:
     if not text.tokenizer.startswith("pretrained:"):
         raise ValueError(
             f"{file} does not hold its tokenizer; name the folder that it was trained with: "
-            f"--text.tokenizer=pretrained:FOLDER (GFSLT-VLP: pretrain_models/MBart_trimmed)"
+            f"--text.tokenizer=pretrained:FOLDER (GFSLT-VLP: pretrain_models/MBart_trimmed, Uni-Sign: mt5-base)"
         )
     return build_tokenizer(text.tokenizer, [], lowercase=text.lowercase, language=text.language)
 
@@ -230,11 +243,15 @@ def _advice(wrong: str) -> str:
 def _card(done: Imported, recipe: Recipe, given: Checkpoint, found: Published) -> dict[str, Any]:
     told = asdict(done) | {"folder": str(done.folder), "sha256": _digest(given.file)}
     plain = {key: value for key, value in given.values.items() if isinstance(value, int | float | str)}
+    order = None if found.feature_dim is None else POINT_ORDERS.get(recipe.input.pose_layout)
+    # the file does not say what estimated its key points
+    poses = None if order is None else PoseKind(order.layout.name, extractor=None, fps=None).described()
     return {
         "stage": recipe.stage,
         "versions": run_folder.versions(),
         "parameters": done.parameters,
         "feature_dim": found.feature_dim,
+        "poses": poses,
         "initialised": [f"official checkpoint {given.file} ({done.kind})"],
         "imported": {**told, "told": plain, "commit": run_folder.git_commit()},
     }

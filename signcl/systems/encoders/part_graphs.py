@@ -42,7 +42,7 @@ class Graph:
     edges: tuple[tuple[int, int], ...]
     """Bones, as pairs of nodes."""
     root: int | None
-    """Node that the coordinates of the others are relative to; None: absolute coordinates."""
+    """Node that the coordinates of the others become relative to; None: they stay as in the row."""
     joint: int | None
     """Node of the body that this part is attached to."""
 
@@ -50,12 +50,14 @@ class Graph:
 def graphs_of(layout: PoseLayout) -> tuple[Graph, ...]:
     """The parts of a layout: body, hands and face, if present.
 
-    As published, the body has nose, ears, shoulders, elbows and wrists. The body points of a layout have no nose and
-    ears, so these are taken from the face; without a face, the body has shoulders, elbows, wrists and hips.
+    As published, the body has nose, ears, shoulders, elbows and wrists. The layout `uni_sign` has these points, with
+    hands and face relative to their roots already. The body points of the others have no nose and ears, so these are
+    taken from the face; without a face, the body has shoulders, elbows, wrists and hips.
     """
     ranges = layout.ranges()
     arms = ((0, 2), (2, 4), (1, 3), (3, 5))  # shoulders 0 and 1, elbows, wrists
     found = []
+    relative = layout.name == "uni_sign"
     if "face" not in ranges:
         found.append(Graph("body", tuple((n,) for n in range(8)), (*arms, (0, 1), (0, 6), (1, 7), (6, 7)), None, None))
         wrists = (4, 5)
@@ -69,11 +71,13 @@ def graphs_of(layout: PoseLayout) -> tuple[Graph, ...]:
         if side in ranges:
             first, last = ranges[side]
             bones = next(part.edges for part in layout.parts if part.name == side)
-            found.append(Graph(side, tuple((n,) for n in range(first, last)), bones, 0, wrist))
+            root = None if relative else 0
+            found.append(Graph(side, tuple((n,) for n in range(first, last)), bones, root, wrist))
     if "face" in ranges:
         jaw = tuple((n, n + 1) for n in range(8))
         lips = (*((n, n + 1) for n in range(9, 16)), (16, 9))
-        found.append(Graph("face", face, (*jaw, *lips, *((17, n) for n in range(17))), 17, 0))
+        root = None if relative else 17
+        found.append(Graph("face", face, (*jaw, *lips, *((17, n) for n in range(17))), root, 0))
     return tuple(found)
 
 
@@ -83,6 +87,8 @@ Node = tuple[int, ...]
 def _face(layout: PoseLayout) -> tuple[tuple[Node, ...], Node, tuple[Node, Node]]:
     """The 18 nodes of the face (9 jaw, 8 lips, 1 nose), the node of the nose, and the nodes used as ears."""
     first, last = layout.ranges()["face"]
+    if layout.name == "uni_sign":  # its face is these nodes, its body ends with nose and ears
+        return tuple((n,) for n in range(first, last)), (6,), ((7,), (8,))
     if last - first in (68, 70):  # OpenPose adds the pupils after the 68 points
         nodes = tuple(tuple(first + n for n in node) for node in FACE68)
         return nodes, (first + NOSE68,), ((first + EARS68[1],), (first + EARS68[0],))

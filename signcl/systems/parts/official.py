@@ -67,6 +67,8 @@ class Published:
     """Other recipe values by dotted key, e.g. {"input.max_frames": 400}."""
     assumed: Mapping[str, Any] = field(default_factory=dict)
     """Further values of `model` that the file does not contain, as published."""
+    asks: Mapping[str, str] = field(default_factory=dict)
+    """Recipe values by dotted key that the user must give, since nothing published fits all files -> the message."""
     tokenizer: Tokenizer | None = None
     """Tokenizer of its sentences; None: the recipe's `text.tokenizer` must name a published one."""
     glosses: GlossVocabulary | None = None
