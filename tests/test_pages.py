@@ -350,14 +350,16 @@ def test_two_systems_sentences_stand_side_by_side_with_the_clip(place, new_page)
         write_text(place / run / "predictions.test.tsv", "\n".join(["name\treference\thypothesis", *rows]) + "\n")
     file = place / "compare.html"
     runs = (place / "one", place / "two")
-    write_compare_page(*runs, file, compare(*runs, samples=10), clips=1, progress=False)
+    write_compare_page(*runs, file, compare(*runs, samples=10), clips=1, language="de", progress=False)
     page = new_page(dark=True, width=360, height=740)
     page.goto(file.as_uri())
     assert page.locator(".sample").count() == 2, "equal answers are counted, not shown"
     assert page.inner_text(".sample h3 >> nth=0") == f"1. {names[1]}", "the largest difference first"
     assert page.locator(".clip").count() == 1
     page.focus(".clip button")
+    assert page.inner_text(".clip button") == "Abspielen"
     page.keyboard.press("Enter")
+    assert page.get_attribute(".clip button", "aria-label") == f"{names[1]} anhalten"
     page.wait_for_function("() => Number(document.querySelector('.clip').dataset.frame) > 2")
     page.keyboard.press("Enter")
     page.select_option("#sort", "a")
@@ -419,11 +421,12 @@ def test_the_served_explorer_fetches_the_frames(served, new_page):
 
 
 @pytest.mark.parametrize("path", ["/", "/translate", "/annotate?annotator=x", "/explorer", "/report", "/subtitles"])
-@pytest.mark.parametrize("dark", [False, True])
-def test_every_page_fits_a_telephone_and_can_be_read(served, new_page, path, dark):
-    page = new_page(dark=dark, width=360, height=740)
+@pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "de-DE")])
+def test_every_page_fits_a_telephone_and_can_be_read(served, new_page, path, dark, locale):
+    page = new_page(dark=dark, width=360, height=740, locale=locale)
     page.goto(served.address + path)
     page.wait_for_timeout(700)
+    assert page.get_attribute("html", "lang") == locale[:2]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing sticks out"
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -439,6 +442,18 @@ def _luminance(colour) -> float:
     parts = [v / 255 for v in colour]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_curves_and_glosses_of_a_report_are_read_by_keyboard(served, new_page):
+    page = new_page(locale="de-DE")
+    page.goto(f"{served.address}/report")
+    page.focus("[data-panel] svg")
+    page.keyboard.press("Home")
+    first = page.inner_text("#tip")
+    page.keyboard.press("End")
+    assert "Schritt" in first != page.inner_text("#tip")
+    page.keyboard.press("Escape")
+    assert page.locator("#tip").is_hidden()
 
 
 def test_sensor_readings_are_annotated_as_curves(real_data, tmp_path, new_page):
