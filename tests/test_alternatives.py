@@ -67,4 +67,3 @@ def test_a_plugin_whose_search_keeps_only_the_best_gives_one_answer(corpora, tmp
 def test_the_command_gives_alternatives_only_where_they_fit(tmp_path, capsys):
     assert main(["translate", str(tmp_path), "clip.mp4", "--alternatives=2"]) == 2
     assert "add --json, leave out -o" in capsys.readouterr().err
-    assert main(["translate", str(tmp_path), "clip.mp4", "--alternatives=-1", "--json"]) == 2

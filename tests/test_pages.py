@@ -293,7 +293,7 @@ def test_a_recording_is_cut_translated_and_kept_on_a_telephone_in_german(place, 
     page.fill(".keep input[type=text] >> nth=0", 'die <b>Frau</b> kauft\t"einen" Schlüssel .')
     page.fill(".keep input[type=text] >> nth=1", "Ünal & Söhne")
     page.click(".keep button.main")
-    page.wait_for_function("() => document.querySelector('.keep .said').textContent.startsWith('Behalten als')")
+    page.wait_for_function("() => document.querySelector('.keep .said').textContent.startsWith('Gespeichert als')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     (sample,) = load_samples("folder", place / "kept", "train")
     assert sample.text == 'die <b>Frau</b> kauft "einen" Schlüssel .'
@@ -427,6 +427,7 @@ def test_every_page_fits_a_telephone_and_can_be_read(served, new_page, path, dar
     page.goto(served.address + path)
     page.wait_for_timeout(700)
     assert page.get_attribute("html", "lang") == locale[:2]
+    assert page.locator("nav.bar a").count() >= 5
     assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing sticks out"
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -448,10 +449,12 @@ def test_the_curves_and_glosses_of_a_report_are_read_by_keyboard(served, new_pag
     page = new_page(locale="de-DE")
     page.goto(f"{served.address}/report")
     page.focus("[data-panel] svg")
-    page.keyboard.press("Home")
-    first = page.inner_text("#tip")
-    page.keyboard.press("End")
-    assert "Schritt" in first != page.inner_text("#tip")
+    places = []
+    for key in ("Home", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+        assert "Schritt" in page.inner_text("#tip")
+        places.append(float(page.get_attribute("[data-panel] .cross", "x1")))
+    assert places[0] < places[1] > places[2]
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()
 

@@ -140,8 +140,8 @@ def _of_scores(scores: Mapping[str, Any]) -> list[Finding]:
         if unseen is None:
             found.append(_finding("seen_in_training", percent=percent))
         else:
-            both = {"percent": percent, "unseen": float(unseen)}
-            found.append(_finding("seen_in_training", template="seen_in_training_unseen", **both))
+            template = "seen_in_training_unseen"
+            found.append(_finding("seen_in_training", template=template, percent=percent, unseen=float(unseen)))
     return found
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,7 @@ from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.kept_clips import Keeper
 from signcl.pages.markup import Html, data, html, inline_script, joined, page_file, page_policy, visible
-from signcl.pages.page_words import spoken, words
+from signcl.pages.page_words import LANGUAGES, spoken, words
 from signcl.pages.report import is_of_one_run, make_report
 from signcl.pages.signs import span_view, strips
 from signcl.pages.subtitle_editor import Changed, Subtitles
@@ -235,17 +236,23 @@ def _report(site: Site, language: str) -> str:
     assert site.run is not None
     path = site.run / "report.html"
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if not content or (f'<html lang="{language}"' not in content and is_of_one_run(content, site.split)):
+    if not content:
         try:
-            again, _ = make_report([site.run], split=site.split, language=language)
+            content, _ = make_report([site.run], split=site.split, language=language)
+            write_text(path, content)
         except (ValueError, OSError) as error:
-            if not content:
-                raise HTTPException(404, f"the report cannot be made: {error}") from None
-        else:
-            if not content:
-                write_text(path, again)
-            content = again
+            raise HTTPException(404, f"the report cannot be made: {error}") from None
+    elif f'<html lang="{language}"' not in content and is_of_one_run(content, site.split):
+        with contextlib.suppress(ValueError, OSError):  # then it is shown in its own language
+            content = _report_in(language, site.run, site.split, path.stat().st_mtime_ns)
     return _with_bar(content, site, "report", language)
+
+
+@functools.lru_cache(maxsize=len(LANGUAGES))
+def _report_in(language: str, run: Path, split: str, stamp: int) -> str:
+    """A report in another language than its file of this time stamp."""
+    page, _ = make_report([run], split=split, language=language)
+    return page
 
 
 def _explorer(site: Site, language: str) -> str | None:

@@ -146,7 +146,7 @@ def document(
         language: of the page's text.
         root: attributes of the <html> element.
     """
-    return html(
+    page = html(
         """<!doctype html>
 <html lang="{language}"{root}>
 <head>
@@ -174,6 +174,7 @@ def document(
         body=body,
         scripts=joined(map(inline_script, scripts)),
     )
+    return str(page)  # plain text: what others insert into it is not escaped
 
 
 def code(value: object) -> Html:
