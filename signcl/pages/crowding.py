@@ -74,7 +74,7 @@ def _summary(measured: list[tuple[int, RunFiles]], say: Words) -> Html:
     found: list[dict[str, Any]] = [run.density or {} for _, run in measured]
     wanted = (
         ("sdr", lambda d: html("<b>{}</b>", say.decimals(d["sdr"]))),
-        ("interval", lambda d: _to(*d["interval"], say)),
+        ("interval", lambda d: _to(d["interval"][0], d["interval"][1], say)),
         ("shuffled", lambda d: say.decimals(d["shuffled"])),
         ("map", lambda d: _retrieved(d, "map", say)),
         ("one_nn", lambda d: _retrieved(d, "one_nn", say)),
