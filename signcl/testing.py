@@ -26,7 +26,7 @@ from signcl.data.corpora import CORPORA, SPLITS
 from signcl.data.corpus_check import check_corpus as corpus_problems
 from signcl.data.loading import ClipDataset
 from signcl.inference.answers import answers
-from signcl.systems import SYSTEMS, System, system_class
+from signcl.systems import SYSTEMS, Decode, System, system_class
 from signcl.systems.parts.cpu_half import cpu_half
 from signcl.systems.parts.written import mean_features, sentence_log_probs
 from signcl.systems.terms import compute_terms, weighted_sum
@@ -322,7 +322,8 @@ def _half(subject: Subject) -> None:
 
 
 def _probability(subject: Subject) -> None:
-    """The log-probability of an answer equals that of teacher forcing, for greedy and for beam search."""
+    """The log-probability of an answer equals that of teacher forcing, for greedy and for beam search; the first of
+    several answers is the answer."""
     model = shaken(subject.model).eval()
     if model.answers != "sentences" or type(model).answer is not System.answer:
         return
@@ -338,6 +339,12 @@ def _probability(subject: Subject) -> None:
         assert torch.equal(found.counts, counts), f"tokens of the answers: {found.counts.tolist()}, {counts.tolist()}"
         seen = mean_features(outputs.features, outputs.lengths)
         _near(found.features, seen, "the features of an answer are not the mean of forward's `features`")
+    decode = Decode(beams=3, length_penalty=1.0, max_new_tokens=8)
+    alone, several = model.answer_scored(batch, decode), model.answer_ranked(batch, decode, 3)
+    for one, (first, *others) in zip(alone, several, strict=True):
+        assert first.text == one.text, f"the first of several answers, {first.text!r}, is not the answer, {one.text!r}"
+        assert len(others) <= 2, f"{1 + len(others)} answers, where 3 were asked for"
+        assert all(other.log_prob is not None for other in others), "another answer has no log-probability"
 
 
 def _by_heart(subject: Subject) -> None:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from signcl.systems.parts.search import beam_search, beam_search_alphas, ctc_greedy, ctc_prefix_beam, length_divisor
+from signcl.systems.parts.search import (
+    beam_search,
+    beam_search_alphas,
+    beam_search_released,
+    ctc_greedy,
+    ctc_prefix_beam,
+    length_divisor,
+)
 
 BLANK, A, B = 0, 1, 2
 
@@ -145,6 +152,36 @@ def test_beam_search_with_room_is_exhaustive_search(alpha):
         assert words == exhaustive(clip, alpha, most)
         chain = Chain(0, 1, 1)  # the penalty moves which sentence is best, never its probability
         assert log_prob == pytest.approx(sum(float(chain.next(clip, words[:i])[t]) for i, t in enumerate(words)))
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_several_sentences_of_one_search_are_in_order_and_the_first_stays_the_same(released):
+    search = beam_search_released if released else beam_search_alphas
+    clips, beams, alphas = 3, 4, [-1.0, 1.0]
+    options = {"batch_size": clips, "start_id": START, "end_id": END, "pad_id": PAD, "beams": beams, "alphas": alphas}
+    alone = search(Chain(0, clips, beams), max_new_tokens=6, **options)
+    several = search(Chain(0, clips, beams), max_new_tokens=6, most=3, **options)
+    for alpha, one, three in zip(alphas, alone, several):
+        rows, sums = three.ids.tolist(), three.log_probs.view(clips, 3)
+        assert torch.equal(sums[:, 0], one.log_probs)
+        for clip in range(clips):
+            said = [tuple(t for t in row if t != PAD) for row in rows[3 * clip : 3 * clip + 3]]
+            assert said[0] == tuple(t for t in one.ids[clip].tolist() if t != PAD)
+            assert released or len(set(said)) == 3
+            for words, log_prob in zip(said, sums[clip].tolist()):
+                chain = Chain(0, 1, 1)
+                by_hand = sum(float(chain.next(clip, words[:i])[t]) for i, t in enumerate(words))
+                assert log_prob == pytest.approx(by_hand, abs=1e-4)
+            scores = [s / length_divisor(len(w), alpha) for w, s in zip(said, sums[clip].tolist())]
+            assert released or scores == sorted(scores, reverse=True)
+    if not released:
+        # a vocabulary of one word besides the end: fewer sentences than asked for
+        only = torch.tensor([[-torch.inf, -torch.inf, 0.0, -torch.inf, -torch.inf]])
+        found = beam_search(lambda last, rows: only.repeat(len(last), 1), batch_size=1, start_id=START, end_id=END,
+                            pad_id=PAD, beams=3, most=3)  # fmt: skip
+        assert found.log_probs.tolist() == [0.0, -torch.inf, -torch.inf]
+        with pytest.raises(ValueError, match="1 to 2 sentences per clip with 2 beams, got most=3"):
+            beam_search(Chain(0, 1, 2), batch_size=1, start_id=START, end_id=END, pad_id=PAD, beams=2, most=3)
 
 
 def test_one_beam_is_greedy_whatever_the_penalty():

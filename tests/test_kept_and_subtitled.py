@@ -11,7 +11,7 @@ from signcl.data.corpora import load_samples
 from signcl.inference.subtitling import Cue, write_cues
 from signcl.inference.subtitling import Subtitles as Made
 from signcl.pages.clip_form import ClipForm
-from signcl.pages.kept_clips import Keeper
+from signcl.pages.kept_clips import FolderFull, Keeper
 from signcl.pages.subtitle_editor import Changed, Subtitles
 from signcl.pages.uploads import Refused
 
@@ -74,6 +74,24 @@ def test_nothing_of_a_clip_is_left_where_its_row_cannot_be_written(tmp_path, cli
     with pytest.raises(OSError):
         keeper.add(clip, keeper.check({**AGREED, "text": "a"}))
     assert list((tmp_path / "kept" / "clips").iterdir()) == []
+    assert (tmp_path / "kept" / "consent.jsonl").read_bytes() == b"", "no consent to a clip that is not kept"
+
+
+def test_a_full_folder_takes_no_clip_and_nothing_is_half_written(tmp_path, clip):
+    keeper = Keeper(tmp_path / "kept", most=20)  # a clip has 7 bytes
+    wish = keeper.check({**AGREED, "text": "a"})
+    names = [keeper.add(clip, wish), keeper.add(clip, wish)]
+    assert not keeper.full
+    keeper.check_room()
+    before = {path: path.read_bytes() for path in keeper.folder.rglob("*") if path.is_file()}
+    with pytest.raises(FolderFull, match=r"keeps no more clips: 0 of at most 2e-05 MB are used \(--max-kept\)"):
+        keeper.add(clip, wish)  # only known once the clip is there: 6 bytes are left
+    assert {path: path.read_bytes() for path in keeper.folder.rglob("*") if path.is_file()} == before
+    assert [s.name for s in load_samples("folder", keeper.folder, "train")] == names
+    (keeper.folder / "clips" / "by another server.mp4").write_bytes(b"123456")
+    assert keeper.full
+    with pytest.raises(FolderFull):
+        keeper.check_room()
 
 
 @pytest.mark.parametrize(

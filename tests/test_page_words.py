@@ -7,40 +7,79 @@ from pathlib import Path
 import pytest
 
 import signcl.pages
-from signcl.pages.page_words import LANGUAGES, spoken, words
+from signcl.cli.common import LANGUAGES as OFFERED
+from signcl.density.verdicts import NOTES
+from signcl.evaluation.health import FINDINGS
+from signcl.metrics.titles import Score
+from signcl.pages.curves import LAST
+from signcl.pages.page_words import LANGUAGES, Words, spoken, words
+from signcl.systems import system_class, system_names
+from signcl.systems.terms import shown_scores
 
 STATIC = Path(signcl.pages.__file__).parent / "static"
 
 
+def places(text: str) -> list[str]:
+    return sorted(re.findall(r"\{\w+[^}]*\}", text))
+
+
 def test_every_language_has_the_same_keys_and_places():
     tables = json.loads((STATIC / "words.json").read_text(encoding="utf-8"))
-    assert tuple(tables) == LANGUAGES
-    first = words(LANGUAGES[0])
+    assert tuple(tables) == LANGUAGES == OFFERED
+    first = words("en") | defined()
     for language in LANGUAGES[1:]:
         other = words(language)
         assert other.keys() == first.keys()
         for key, text in first.items():
-            assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", other[key])), key
+            assert places(text) == places(other[key]), key
             assert other[key].strip(), key
 
 
+def defined() -> dict[str, str]:
+    """English texts that are defined beside what they are about: titles, findings, notes."""
+    scores = shown_scores([system_class(name) for name in system_names()]) | LAST
+    texts = {f"score.{name}": score.title for name, score in scores.items()}
+    texts |= {f"score.{name}.explained": score.explained for name, score in scores.items() if score.explained}
+    texts |= {f"finding.{name}": text for name, text in FINDINGS.items()}
+    return texts | {f"note.{name}": text for name, text in NOTES.items()}
+
+
+PAGES = Path(signcl.pages.__file__).parent
+
+
 def test_every_key_that_a_page_asks_for_is_there_and_no_other():
-    sources = {
-        path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir() if path.suffix in (".js", ".html")
-    }
-    text = "\n".join(sources.values())
+    files = [*STATIC.iterdir(), *PAGES.glob("*.py"), *PAGES.glob("*.js")]
+    sources = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".js", ".html", ".py")}
+    text, scripts = "\n".join(sources.values()), "\n".join(t for path, t in sources.items() if path.suffix != ".py")
     asked = set(re.findall(r"\{w\[([\w.]+)\]\}", text))
-    asked |= set(
-        re.findall(
-            r'"((?:no_server|needs_script|of|frames)|(?:home|translate|annotate|subtitles|explorer)\.\w+)"', text
-        )
-    )
+    asked |= set(re.findall(r"\b(?:say|self)(?:\.plain)?\(\s*[\"']([\w.]+)[\"']", text))
+    kinds = "home|translate|annotate|subtitles|explorer|page|compare"
+    asked |= set(re.findall(rf'"((?:no_server|needs_script|of|frames)|(?:{kinds})\.\w+)"', scripts))
     table = words("en")
     assert asked - table.keys() == set()
-    # those that are put together: `bar.${name}`, `translate.${stage}`, `annotate.head_${key}`, `subtitles.${side}`
-    made = {key for key in table if key.startswith(("bar.", "annotate.head_"))}
-    made |= {"translate.starting", "translate.reading", "translate.translating", "subtitles.start", "subtitles.stop"}
-    assert table.keys() - asked - made == set()
+    # those that are put together: `bar.${name}`, say(f"density.row_{name}"), ...
+    together = set(re.findall(r"say(?:\.plain)?\(\s*f\"([\w.]+)\{", text)) | set(
+        re.findall(r"say\(`([\w.]+)\$\{", text)
+    )
+    together |= {"bar.", "subtitles.start", "subtitles.stop"}
+    unused = {key for key in table if key not in asked and not key.startswith(tuple(together))}
+    assert unused == set()
+
+
+def test_numbers_have_the_decimal_comma_of_the_language():
+    assert Words("en").decimals(1234.5) == "1\u202f234.50"
+    assert Words("de").decimals(-1234.5) == "−1\u202f234,50"
+    assert Words("de").decimals(None) == "–"
+    assert "0,25" in Words("de").plain("confidence.tip", run="a.b", count=3, confidence=0.25, quality=0.5)
+    assert "a.b" in Words("de").plain("confidence.tip", run="a.b", count=3, confidence=0.25, quality=0.5)
+    assert Words("de")("samples.instead", words="<b> {x}") == "statt: &lt;b&gt; {x}"
+    with pytest.raises(ValueError, match="language: needs one of en, de, got 'fr'"):
+        Words("fr")
+
+
+def test_an_unknown_title_of_a_plugin_stays_as_it_is():
+    assert Words("de").title("mine", Score("My loss", "by hand")) == "My loss"
+    assert Words("de").title("translation", Score("Translation loss")) == "Übersetzungsverlust"
 
 
 @pytest.mark.parametrize(

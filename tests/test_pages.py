@@ -293,7 +293,7 @@ def test_a_recording_is_cut_translated_and_kept_on_a_telephone_in_german(place, 
     page.fill(".keep input[type=text] >> nth=0", 'die <b>Frau</b> kauft\t"einen" Schlüssel .')
     page.fill(".keep input[type=text] >> nth=1", "Ünal & Söhne")
     page.click(".keep button.main")
-    page.wait_for_function("() => document.querySelector('.keep .said').textContent.startsWith('Behalten als')")
+    page.wait_for_function("() => document.querySelector('.keep .said').textContent.startsWith('Gespeichert als')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     (sample,) = load_samples("folder", place / "kept", "train")
     assert sample.text == 'die <b>Frau</b> kauft "einen" Schlüssel .'
@@ -350,14 +350,16 @@ def test_two_systems_sentences_stand_side_by_side_with_the_clip(place, new_page)
         write_text(place / run / "predictions.test.tsv", "\n".join(["name\treference\thypothesis", *rows]) + "\n")
     file = place / "compare.html"
     runs = (place / "one", place / "two")
-    write_compare_page(*runs, file, compare(*runs, samples=10), clips=1, progress=False)
+    write_compare_page(*runs, file, compare(*runs, samples=10), clips=1, language="de", progress=False)
     page = new_page(dark=True, width=360, height=740)
     page.goto(file.as_uri())
     assert page.locator(".sample").count() == 2, "equal answers are counted, not shown"
     assert page.inner_text(".sample h3 >> nth=0") == f"1. {names[1]}", "the largest difference first"
     assert page.locator(".clip").count() == 1
     page.focus(".clip button")
+    assert page.inner_text(".clip button") == "Abspielen"
     page.keyboard.press("Enter")
+    assert page.get_attribute(".clip button", "aria-label") == f"{names[1]} anhalten"
     page.wait_for_function("() => Number(document.querySelector('.clip').dataset.frame) > 2")
     page.keyboard.press("Enter")
     page.select_option("#sort", "a")
@@ -419,11 +421,13 @@ def test_the_served_explorer_fetches_the_frames(served, new_page):
 
 
 @pytest.mark.parametrize("path", ["/", "/translate", "/annotate?annotator=x", "/explorer", "/report", "/subtitles"])
-@pytest.mark.parametrize("dark", [False, True])
-def test_every_page_fits_a_telephone_and_can_be_read(served, new_page, path, dark):
-    page = new_page(dark=dark, width=360, height=740)
+@pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "de-DE")])
+def test_every_page_fits_a_telephone_and_can_be_read(served, new_page, path, dark, locale):
+    page = new_page(dark=dark, width=360, height=740, locale=locale)
     page.goto(served.address + path)
     page.wait_for_timeout(700)
+    assert page.get_attribute("html", "lang") == locale[:2]
+    assert page.locator("nav.bar a").count() >= 5
     assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing sticks out"
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -439,6 +443,20 @@ def _luminance(colour) -> float:
     parts = [v / 255 for v in colour]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_curves_and_glosses_of_a_report_are_read_by_keyboard(served, new_page):
+    page = new_page(locale="de-DE")
+    page.goto(f"{served.address}/report")
+    page.focus("[data-panel] svg")
+    places = []
+    for key in ("Home", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+        assert "Schritt" in page.inner_text("#tip")
+        places.append(float(page.get_attribute("[data-panel] .cross", "x1")))
+    assert places[0] < places[1] > places[2]
+    page.keyboard.press("Escape")
+    assert page.locator("#tip").is_hidden()
 
 
 def test_sensor_readings_are_annotated_as_curves(real_data, tmp_path, new_page):

@@ -249,6 +249,24 @@ def test_two_runs_side_by_side_with_their_numbers(place):
     assert "clip<9>: truncated" in seen.text
 
 
+def test_a_german_page_has_no_english_sentence(place):
+    from signcl.pages.page_words import words
+
+    page = report([place / "finetune", place / "finetune-signcl"], out=place / "zwei.html", language="de")
+    assert '<html lang="de"' in page.read_text(encoding="utf-8")
+    seen = look(page)
+    for piece in ("32,18", "20,11–34,22", "3 456 789", "Übersetzungsverlust", "Glossen", "95-%-Intervall",
+                  "gebärdet von", "BLEU-4", "tok:none|smooth:exp|version:2.5", "--language de"):  # fmt: skip
+        assert piece in seen.text, piece
+    own = words("de")
+    for key, text in words("en").items():
+        for part in re.split(r"\{[^}]*\}", text):
+            if len(part) > 12 and " " in part.strip() and part not in own[key]:
+                assert part not in seen.text, key
+    with pytest.raises(ValueError, match="language: needs one of en, de"):
+        report([place / "finetune"], out=place / "fr.html", language="fr")
+
+
 def test_differences_are_the_second_run_less_the_first(place):
     # the second run has more sentences right and a lower density
     from signcl.pages.report_runs import read_run

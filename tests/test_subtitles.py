@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 
 from signcl.cli import main
+from signcl.data.annotation.elan import write_elan
 from signcl.data.annotation.span_table import read_spans, write_spans
 from signcl.data.annotation.subtitles import read_subtitles, write_subtitles
 from signcl.data.batch import Span
 from signcl.data.video.writing import write_video
+from signcl.evaluation.subtitle_scores import score_subtitles
+from signcl.inference.subtitling import read_segments
+from signcl.pages.subtitle_editor import Subtitles
 
 
 def cues(path, text, **options):
@@ -135,6 +139,24 @@ def test_the_video_of_the_same_name_sets_the_rate_and_the_end(tmp_path, capsys):
         ValueError, match=r"the cue in line 7, 'Bye' .* lies beyond the clip, which ends after 40 frames"
     ):
         cues(tmp_path / "a.srt", SRT.replace("02,000", "03,000"), fps=None)
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".eaf"])
+def test_nobody_asked_for_a_rate_where_times_are_only_counted_in_milliseconds(tmp_path, capsys, suffix):
+    # `serve --subtitles`, `score` and `subtitle --segments` once blamed a --fps that nobody had given
+    write_video(tmp_path / "a.mp4", np.zeros((40, 16, 16, 3), np.uint8), fps=20)
+    file = tmp_path / f"a{suffix}"
+    spans = {"a": (Span("Hello", 250, 1100), Span("Bye", 1100, 1900))}
+    clips = {"a": tmp_path / "a.mp4"}
+    if suffix == ".eaf":
+        write_elan(tmp_path, spans, fps=1000, tier="sentence", clips=clips, file=file)
+    else:
+        write_subtitles(tmp_path, spans, fps=1000, file=file)
+    capsys.readouterr()
+    assert [(cue["start"], cue["stop"]) for cue in Subtitles(file).state()["cues"]] == [(0.25, 1.1), (1.1, 1.9)]
+    assert read_segments(file, 10.0) == (Span("Hello", 2, 11), Span("Bye", 11, 19))
+    assert score_subtitles(file, file, samples=0)["cues"]["found"] == 2
+    assert "--fps" not in capsys.readouterr().err
 
 
 def test_what_markup_would_swallow_is_refused_on_writing(tmp_path):

@@ -11,7 +11,9 @@ from typing import Any
 from signcl.data.registry import is_outside_module
 
 __all__ = [
+    "LANGUAGES",
     "add_json",
+    "add_language",
     "add_run",
     "add_run_and_split",
     "add_verb",
@@ -22,6 +24,8 @@ __all__ = [
     "with_shipped_runs",
 ]
 
+LANGUAGES = ("en", "de")
+"""Those of `signcl.pages.page_words`, which is not imported only to print a usage."""
 LONGEST = 1000
 """Longest error message, in characters; it may quote a user's file, which can hold a word of a million."""
 PACKAGE = str(Path(__file__).parents[1])
@@ -46,6 +50,11 @@ def add_run(command: Any, *names: str, **settings: Any) -> None:
     """Add an argument for one or more runs: folders, or hub ids, which `main` replaces with folders."""
     action = command.add_argument(*names, **{"metavar": "RUN", **settings})
     command.runs.append(action.dest)
+
+
+def add_language(command: Any) -> None:
+    """Add the language of a page that is written to a file."""
+    command.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="language of the page")
 
 
 def with_local_runs(options: argparse.Namespace) -> argparse.Namespace:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_run, add_run_and_split, add_verb, show
+from signcl.cli.common import add_json, add_language, add_run, add_run_and_split, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -67,6 +67,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--clips", type=whole(low=0, high=10_000), default=40, metavar="N", help="most clips in the page"
     )
+    add_language(command)
     add_json(command)
 
     command = add_verb(
@@ -75,6 +76,7 @@ def add(verbs: Any, words: list[str]) -> None:
     add_run(command, "runs", nargs="+", help="one or more runs; files of sentences can be added for comparison")
     command.add_argument("-o", "--out", help="file of the page; default: RUN/report.html")
     command.add_argument("--split", default="test", help="split to report")
+    add_language(command)
     add_json(command)
 
 
@@ -161,6 +163,7 @@ def _compare(options: argparse.Namespace) -> None:
             reference=options.ref,
             by=options.by,
             clips=options.clips,
+            language=options.language,
         )
         say(f"page: {page}")
     if options.examples is None:
@@ -183,5 +186,10 @@ def _compare(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from signcl.pages.report import report
 
-    page = report([Path(run) for run in options.runs], out=options.out and Path(options.out), split=options.split)
+    page = report(
+        [Path(run) for run in options.runs],
+        out=options.out and Path(options.out),
+        split=options.split,
+        language=options.language,
+    )
     show(options, {"page": str(page)}, lambda found: found["page"])

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.common import add_json, add_language, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -75,6 +75,7 @@ def add(verbs: Any, words: list[str]) -> None:
     text = "for subtitles: how many seconds a boundary may be off"
     command.add_argument("--tolerance", type=real(low=0, high=3600), default=0.2, metavar="SECONDS", help=text)
     command.add_argument("--html", metavar="FILE", help="also write one self-contained HTML page")
+    add_language(command)
     add_json(command)
 
 
@@ -129,5 +130,5 @@ def _score(options: argparse.Namespace) -> None:
     if options.html:
         from signcl.pages.score_page import write_score_page
 
-        write_score_page(found, Path(options.html))
+        write_score_page(found, Path(options.html), options.language)
     show(options, found, score_text)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_run, add_verb, show
+from signcl.cli.common import LANGUAGES, add_json, add_language, add_run, add_verb, show
 from signcl.cli.number_options import real, whole
 
 __all__ = ["add"]
@@ -66,6 +66,13 @@ def add(verbs: Any, words: list[str]) -> None:
         help="folder corpus for clips whose signers agree to have them kept; without it, no upload is kept",
     )
     command.add_argument(
+        "--max-kept",
+        type=real(above=0, high=1e9),
+        default=5000.0,
+        metavar="MB",
+        help="most that the clips of --keep-in may take; when it is reached, no more are kept",
+    )
+    command.add_argument(
         "--subtitles",
         metavar="FILE",
         help="subtitles of a long video, to edit on a time line: .srt, .vtt, .eaf or .tsv",
@@ -74,7 +81,7 @@ def add(verbs: Any, words: list[str]) -> None:
         "--film", metavar="VIDEO", help="video of the subtitles; default: the one next to them with the same name"
     )
     command.add_argument(
-        "--language", choices=("en", "de"), help="language of the pages; default: that of the reader's browser"
+        "--language", choices=LANGUAGES, help="language of the pages; default: that of the reader's browser"
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
@@ -116,6 +123,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--figure", metavar="FILE", help="also write the maps as a figure for a paper: .pdf, .svg or .png"
     )
+    add_language(command)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add_json(command)
 
@@ -139,6 +147,7 @@ def _serve(options: argparse.Namespace) -> None:
             seconds=options.max_seconds,
             memory_megabytes=options.max_memory,
             waiting=options.max_waiting,
+            kept_megabytes=options.max_kept,
         ),
         device=options.device,
         pose_python=options.pose_python,
@@ -168,5 +177,6 @@ def _explore(options: argparse.Namespace) -> None:
         thumbnails=options.thumbnails,
         figure=options.figure and Path(options.figure),
         device=options.device,
+        language=options.language,
     )
     show(options, {"page": str(page)}, lambda found: found["page"])

@@ -33,6 +33,13 @@ def add(verbs: Any, words: list[str]) -> None:
     )
     command.add_argument("--beams", type=whole(low=1, high=1000), help="beams of the search; default: the recipe's")
     command.add_argument(
+        "--alternatives",
+        type=whole(low=0, high=999),
+        default=0,
+        metavar="N",
+        help="also give up to N other sentences of the beam search, with --json; at most one less than the beams",
+    )
+    command.add_argument(
         "--fps",
         type=real(above=0, high=1000),
         help="resample videos to this frame rate by their time stamps; default: the rate that the run was trained at",
@@ -51,6 +58,7 @@ def add(verbs: Any, words: list[str]) -> None:
 
 
 def _translate(options: argparse.Namespace) -> int:
+    from signcl.inference.answers import search_of
     from signcl.inference.clips import none_read, say_skipped
     from signcl.inference.many_clips import Work, write_translations
     from signcl.inference.translation import load_model, translate, trust_of, why_no_confidence
@@ -59,7 +67,12 @@ def _translate(options: argparse.Namespace) -> int:
     out = options.out and Path(options.out)
     if out and out.suffix.lower() != ".tsv":
         raise ValueError(f"{out}: translations are written to a .tsv table; give a name that ends in .tsv")
+    if options.alternatives and (out or not options.json):
+        raise ValueError("--alternatives: other sentences are given in the lines of --json; add --json, leave out -o")
     model = load_model(options.model, device=options.device, pose_python=options.pose_python)
+    beams = search_of(model.run, options.beams).beams
+    if options.alternatives and beams == 1:
+        raise ValueError("--alternatives: a search with one beam finds one sentence; give --beams 2 or more")
     why_not = why_no_confidence(model)
     if why_not and sys.stderr.isatty():  # for people; a script finds it in the JSON
         print(f"signcl: {why_not}", file=sys.stderr)
@@ -78,7 +91,7 @@ def _translate(options: argparse.Namespace) -> int:
             if kept is not None:
                 rows.append(kept)
                 continue
-            found = translate(model, clip.split(",") if several else clip, **how)
+            found = translate(model, clip.split(",") if several else clip, **how, alternatives=options.alternatives)
         except (ValueError, OSError) as error:
             if options.traceback or not is_ours(error):
                 raise
@@ -92,6 +105,8 @@ def _translate(options: argparse.Namespace) -> int:
                 work.add(name, Path(clip), found.text, found.confidence, [*found.warnings])
         elif options.json:
             line = {"clip": clip, "text": found.text, "frames": found.num_frames, "seconds": round(found.seconds, 3)}
+            if options.alternatives:
+                line["alternatives"] = [{"text": text, "probability": p} for text, p in found.alternatives]
             print(json.dumps(line | trust_of(found) | told, ensure_ascii=False), flush=True)
         else:
             sure = "-" if found.confidence is None else f"{found.confidence:.2f}"

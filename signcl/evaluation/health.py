@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Finding", "equal_outputs", "health"]
+__all__ = ["FINDINGS", "Finding", "equal_outputs", "health"]
 
 FEW_SENTENCES = 8
 """Minimum number of answers for the checks of identical and few answers."""
@@ -29,6 +29,24 @@ SHUFFLED = 0.97
 """Threshold of SDR divided by SDR of shuffled glosses; at 1 the features contain nothing about the signs."""
 
 
+FINDINGS = {
+    "few_steps": "trained for only {steps} steps, too few to learn to translate",
+    "identical_answers": "{share:.0f} % of the answers are the same sentence, {answer}",
+    "few_answers": "only {different} different answers to {clips} clips",
+    "sdr_shuffled": "SDR {sdr:.1f} % is at the level of shuffled glosses ({shuffled:.1f} %): its features do not "
+    "distinguish signs",
+    "trained_on_split": "the run was trained on this split",
+    "skipped_clips": "{clips} clips could not be read and are not in the scores",
+    "empty_answers": "{empty_answers} of {clips} answers are empty",
+    "lengths": "answers have {ratio:.2f} times as many words as the references",
+    "seen_in_training": "{percent:.0f} % of the sentences occur in training word for word",
+    "seen_in_training_unseen": "{percent:.0f} % of the sentences occur in training word for word; BLEU-4 is "
+    "{unseen:.2f} on the others",
+    "dev_above_test": "BLEU-4 is {dev:.2f} on dev and {here:.2f} here",
+}
+"""What each finding says; the pages have the same in other languages."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """A fact that a reader of the scores should know."""
@@ -39,6 +57,15 @@ class Finding:
     """Description for the reader."""
     empty: bool = False
     """Whether it shows that the run has learnt nothing."""
+    template: str = ""
+    """Which of `FINDINGS` the text is made from."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What is filled into it."""
+
+
+def _finding(name: str, *, empty: bool = False, template: str = "", **values: Any) -> Finding:
+    template = template or name
+    return Finding(name, FINDINGS[template].format(**values), empty, template, values)
 
 
 def health(
@@ -64,7 +91,7 @@ def health(
         found += [*_of_scores(scores), *_of_dev(scores, dev)]
     steps = card.get("steps")
     if isinstance(steps, int) and steps < FEW_STEPS:
-        found.append(Finding("few_steps", f"trained for only {steps} steps, too few to learn to translate"))
+        found.append(_finding("few_steps", steps=steps))
     return found
 
 
@@ -77,10 +104,10 @@ def _of_answers(answers: Sequence[str], references: Sequence[str]) -> list[Findi
     # if a sentence is frequent in the corpus, it may be frequent in the answers
     expected = max(Counter(references).values()) / len(references) if references else 0.0
     if times / len(answers) >= max(SAME_ANSWER, 2 * expected) or different == 1 < len(set(references)):
-        share = f"{100 * times / len(answers):.0f} % of the answers"
-        found.append(Finding("identical_answers", f"{share} are the same sentence, {answer!r}", empty=True))
+        share = 100 * times / len(answers)
+        found.append(_finding("identical_answers", empty=True, share=share, answer=repr(answer)))
     elif references and different / len(answers) < FEW_ANSWERS < len(set(references)) / len(references) / 2:
-        found.append(Finding("few_answers", f"only {different} different answers to {len(answers)} clips", empty=True))
+        found.append(_finding("few_answers", empty=True, different=different, clips=len(answers)))
     return found
 
 
@@ -89,36 +116,32 @@ def _of_density(density: Mapping[str, Any] | None) -> list[Finding]:
         return []
     if density["sdr"] < SHUFFLED * density["shuffled"]:
         return []
-    text = f"SDR {density['sdr']:.1f} % is at the level of shuffled glosses ({density['shuffled']:.1f} %)"
-    return [Finding("sdr_shuffled", f"{text}: its features do not distinguish signs", empty=True)]
+    sdr, shuffled = float(density["sdr"]), float(density["shuffled"])
+    return [_finding("sdr_shuffled", empty=True, sdr=sdr, shuffled=shuffled)]
 
 
 def _of_scores(scores: Mapping[str, Any]) -> list[Finding]:
     found, made, counts = [], scores.get("made", {}), scores.get("counts", {})
     if made.get("trained_on_this_split"):
-        found.append(Finding("trained_on_split", "the run was trained on this split"))
+        found.append(_finding("trained_on_split"))
     if skipped := len(made.get("skipped") or ()):
-        found.append(Finding("skipped_clips", f"{skipped} clips could not be read and are not in the scores"))
+        found.append(_finding("skipped_clips", clips=skipped))
     if empty := counts.get("empty_hypotheses"):
-        found.append(
-            Finding("empty_answers", f"{empty} of {counts.get('sentences', made.get('clips'))} answers are empty")
-        )
+        found.append(_finding("empty_answers", empty_answers=empty, clips=counts.get("sentences", made.get("clips"))))
     tokens, theirs = counts.get("hypothesis_tokens"), counts.get("reference_tokens")
     if tokens is not None and theirs:
         low, high = LENGTHS
         if not low <= tokens / theirs <= high:
-            found.append(
-                Finding("lengths", f"answers have {tokens / theirs:.2f} times as many words as the references")
-            )
+            found.append(_finding("lengths", ratio=tokens / theirs))
     seen = scores.get("seen_in_training") or {}
     if seen.get("percent", 0) >= SEEN:
         unseen = scores.get("unseen", {}).get("bleu4")
-        alone = "" if unseen is None else f"; BLEU-4 is {unseen:.2f} on the others"
-        found.append(
-            Finding(
-                "seen_in_training", f"{seen['percent']:.0f} % of the sentences occur in training word for word{alone}"
-            )
-        )
+        percent = float(seen["percent"])
+        if unseen is None:
+            found.append(_finding("seen_in_training", percent=percent))
+        else:
+            template = "seen_in_training_unseen"
+            found.append(_finding("seen_in_training", template=template, percent=percent, unseen=float(unseen)))
     return found
 
 
@@ -127,7 +150,7 @@ def _of_dev(scores: Mapping[str, Any], dev: Mapping[str, Any] | None) -> list[Fi
     ratio, points = DEV_ABOVE_TEST
     if ours is None or theirs is None or theirs < ratio * ours or theirs < ours + points:
         return []
-    return [Finding("dev_above_test", f"BLEU-4 is {theirs:.2f} on dev and {ours:.2f} here")]
+    return [_finding("dev_above_test", dev=float(theirs), here=float(ours))]
 
 
 def equal_outputs(a: Sequence[str], b: Sequence[str]) -> bool:

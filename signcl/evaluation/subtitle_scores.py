@@ -69,9 +69,9 @@ def _cues(path: Path, *, may_be_empty: bool = False) -> list[tuple[float, float,
     spans: tuple[Span, ...] = ()
     if suffix == ".eaf":
         tier = "sentence" if "sentence" in read_document(path).tiers else None
-        (spans,) = read_elan(path, fps=TICKS, tier=tier).values()
+        (spans,) = read_elan(path, clock=TICKS, tier=tier).values()
     elif not may_be_empty or _holds_cues(path):
-        (spans,) = read_subtitles(path, fps=TICKS).values()
+        (spans,) = read_subtitles(path, clock=TICKS).values()
     return [(span.start / TICKS, span.stop / TICKS, str(span.token)) for span in spans]
 
 

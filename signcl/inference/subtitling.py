@@ -288,6 +288,8 @@ def finish(work: Path | None) -> None:
 def read_segments(path: Path, fps: float) -> tuple[Span, ...]:
     """Read the sentence spans of one recording: .srt, .vtt, .eaf (tier `sentence`, or the only one), or a span table.
 
+    Times become frames at `fps`, the rate at which the recording is read.
+
     Raises:
         ValueError: another kind of file, several recordings, or no segment.
     """
@@ -296,9 +298,9 @@ def read_segments(path: Path, fps: float) -> tuple[Span, ...]:
         raise ValueError(f"{path}: segments are read from {', '.join(KINDS)}")
     if suffix == ".eaf":
         tier = "sentence" if path.is_file() and "sentence" in read_document(path).tiers else None
-        found = read_elan(path, fps=fps, tier=tier)
+        found = read_elan(path, clock=fps, tier=tier)
     else:
-        found = read_spans(path) if suffix == ".tsv" else read_subtitles(path, fps=fps)
+        found = read_spans(path) if suffix == ".tsv" else read_subtitles(path, clock=fps)
     if len(found) != 1:
         raise ValueError(f"{path}: needs the segments of one recording, has {len(found)}")
     (spans,) = found.values()

@@ -178,8 +178,8 @@ def translate(
         beams: beam size; None: the recipe's.
         fps: frames per second to resample a video to; None: the rate of training.
         damaged: how to handle a damaged video, see `read_frames`; None: the recipe's `input.damaged`.
-        alternatives: maximum number of other sentences to return. There are none with one beam, or for systems whose
-            search keeps only the best.
+        alternatives: maximum number of other sentences of the beam search to return. There are none with one beam, nor
+            for systems of plugins whose `generate_scored` does not take `most`.
 
     Raises:
         ValueError, OSError: the clip cannot be read, has no frames, or is of a kind that the model was not trained on;

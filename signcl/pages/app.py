@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,14 +24,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPError  # also raised if no route matches
 
 from signcl.data.batch import Sample
+from signcl.data.files import write_text
 from signcl.pages.access import Access
 from signcl.pages.browser_poses import add_browser_poses, key_points_here
+from signcl.pages.explorer import in_language
 from signcl.pages.guard import Guard
 from signcl.pages.job_queue import JobQueue
 from signcl.pages.kept_clips import Keeper
 from signcl.pages.markup import Html, data, html, inline_script, joined, page_file, page_policy, visible
-from signcl.pages.page_words import spoken, words
-from signcl.pages.report import report
+from signcl.pages.page_words import LANGUAGES, spoken, words
+from signcl.pages.report import is_of_one_run, make_report
 from signcl.pages.signs import span_view, strips
 from signcl.pages.subtitle_editor import Changed, Subtitles
 from signcl.pages.task import Task
@@ -169,12 +172,12 @@ def _pages(app: FastAPI, site: Site) -> None:
             "same-site",
         ):
             raise HTTPException(403, "a link from another site cannot make the report: open it from the front page")
-        return answer(await making(_report, site, _language(site, request)), "page.js")
+        return answer(await making(_report, site, _language(site, request)), "words.js", "page.js")
 
     @app.get("/explorer", include_in_schema=False)
     async def explorer_page(request: Request) -> HTMLResponse:
         content = await making(_explorer, site, _language(site, request))
-        return page(request, "no-explorer") if content is None else answer(content, "explorer.js")
+        return page(request, "no-explorer") if content is None else answer(content, "words.js", "explorer.js")
 
     @app.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> FileResponse:
@@ -208,6 +211,8 @@ def _pages(app: FastAPI, site: Site) -> None:
             found["model"] = model
             found["key_points"] = await to_thread.run_sync(key_points_here, queue.run)
             found["most_frames"] = queue.limits.frames
+        if found["keeps"] and site.keeper is not None:
+            found["kept_full"] = await to_thread.run_sync(lambda: site.keeper is not None and site.keeper.full)
         if site.run is not None:
             found |= _headline(site.run, site.split)
         return found
@@ -230,12 +235,24 @@ def _language(site: Site, request: Request) -> str:
 def _report(site: Site, language: str) -> str:
     assert site.run is not None
     path = site.run / "report.html"
-    if not path.is_file():
+    content = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not content:
         try:
-            report([site.run], split=site.split)
+            content, _ = make_report([site.run], split=site.split, language=language)
+            write_text(path, content)
         except (ValueError, OSError) as error:
             raise HTTPException(404, f"the report cannot be made: {error}") from None
-    return _with_bar(path.read_text(encoding="utf-8"), site, "report", language)
+    elif f'<html lang="{language}"' not in content and is_of_one_run(content, site.split):
+        with contextlib.suppress(ValueError, OSError):  # then it is shown in its own language
+            content = _report_in(language, site.run, site.split, path.stat().st_mtime_ns)
+    return _with_bar(content, site, "report", language)
+
+
+@functools.lru_cache(maxsize=len(LANGUAGES))
+def _report_in(language: str, run: Path, split: str, stamp: int) -> str:
+    """A report in another language than its file of this time stamp."""
+    page, _ = make_report([run], split=split, language=language)
+    return page
 
 
 def _explorer(site: Site, language: str) -> str | None:
@@ -246,6 +263,7 @@ def _explorer(site: Site, language: str) -> str | None:
     content = path.read_text(encoding="utf-8")
     if inline_script("explorer.js") not in content:
         return None
+    content = in_language(content, language)
     return _with_bar(content.replace('data-server=""', 'data-server="/api/"', 1), site, "explorer", language)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from signcl.density.verdicts import compared_line
-from signcl.pages.markup import Html, data, decimals, gap, html, joined, key, table
+from signcl.density.verdicts import NOTES, Note, compared_note, run_notes
+from signcl.pages.markup import Html, data, html, joined, key, table
+from signcl.pages.page_words import Words
 from signcl.pages.report_runs import RunFiles, command
 from signcl.pages.score_tables import same_measure
 
-__all__ = ["bars", "density_section", "map_section"]
+__all__ = ["bars", "density_section", "map_section", "note_text"]
 
 MOST_BARS = 60
 COLOURED = 7
@@ -21,73 +22,78 @@ MOST_POINTS = 5000
 SIDE, EDGE = 400, 12
 
 
-def density_section(runs: list[RunFiles]) -> Html:
+def density_section(runs: list[RunFiles], say: Words) -> Html:
     """Summary table and bars."""
-    parts = [gap(f"{run.label}: not measured on the {run.split} split.", command("density", run))
-             for run in runs if run.density is None or run.glosses is None]  # fmt: skip
+    parts = [
+        say.gap(say("density.not_measured", run=run.label, split=run.split), command("density", run))
+        for run in runs
+        if run.density is None or run.glosses is None
+    ]
     measured = [(number, run) for number, run in enumerate(runs) if run.density is not None and run.glosses]
     if not measured:
         return joined(parts)
-    parts.append(_summary(measured))
+    parts.append(_summary(measured, say))
     if any(not same_measure(measured[0][1], run) for _, run in measured):
-        warning = '<p class="gap">The runs were measured differently (see the last rows): do not compare them.</p>'
-        parts.append(html(warning))
-    parts += [html('<p class="gap">{}.</p>', line) for line in _disagreements(measured)]
-    parts.append(bars(measured))
+        parts.append(html('<p class="gap">{}</p>', say("density.not_alike")))
+    parts += [html('<p class="gap">{}.</p>', line) for line in _disagreements(measured, say)]
+    parts.append(bars(measured, say))
     return joined(parts)
 
 
-def _disagreements(measured: list[tuple[int, RunFiles]]) -> list[str]:
+def _disagreements(measured: list[tuple[int, RunFiles]], say: Words) -> list[str]:
     """What SDR alone does not show: the notes of each run, and where a later run's retrieval disagrees with its SDR."""
     first = measured[0][1].density or {}
     lines = []
     for number, run in measured:
         found = run.density or {}
-        lines += [f"{run.label}: {note}" for note in found.get("notes", [])]
-        if number and same_measure(measured[0][1], run) and (line := compared_line(first, found)):
-            lines.append(f"{run.label} against {measured[0][1].label}: {line}")
+        lines += [f"{run.label}: {note_text(note, say)}" for note in run_notes(found)]
+        if number and same_measure(measured[0][1], run) and (note := compared_note(first, found)):
+            pair = {"other": run.label, "first": measured[0][1].label}
+            lines.append(say.plain("against", **pair, what=note_text(note, say)))
     return lines
 
 
-def _retrieved(found: dict[str, Any], key: str) -> str:
+def note_text(note: Note, say: Words) -> str:
+    """A note on a density in the language of the page."""
+    return say.defined(f"note.{note.name}", NOTES[note.name], note.values)
+
+
+def _retrieved(found: dict[str, Any], key: str, say: Words) -> str:
     part = found.get("retrieval", {}).get("clips", {})
     if key not in part:
         return "–"
     low, high = part[f"{key}_interval"]
-    return f"{decimals(part[key])} ({decimals(low)} to {decimals(high)})"
+    return f"{say.decimals(part[key])} ({_to(low, high, say)})"
 
 
-def _summary(measured: list[tuple[int, RunFiles]]) -> Html:
+def _to(low: float, high: float, say: Words) -> str:
+    return say.plain("to", low=say.decimals(low), high=say.decimals(high))
+
+
+def _summary(measured: list[tuple[int, RunFiles]], say: Words) -> Html:
     found: list[dict[str, Any]] = [run.density or {} for _, run in measured]
     wanted = (
-        ("SDR %", lambda d: html("<b>{}</b>", decimals(d["sdr"]))),
-        ("95 % interval over glosses", lambda d: " to ".join(decimals(v) for v in d["interval"])),
-        ("SDR % with shuffled labels", lambda d: decimals(d["shuffled"])),
-        ("Retrieval in other clips, mAP %", lambda d: _retrieved(d, "map")),
-        ("Same sign nearest in other clips, %", lambda d: _retrieved(d, "one_nn")),
-        ("Told from the nearest gloss, AUC", lambda d: decimals(d.get("nearest", {}).get("auc"), 3)),
-        ("Mean distance within a gloss", lambda d: decimals(d["intra"], 3)),
-        ("Mean distance to other glosses", lambda d: decimals(d["inter"], 3)),
-        ("Mean feature norm", lambda d: decimals(d["feature_norm"], 3)),
-        ("Signs, glosses", lambda d: f"{d['instances']}, {d['glosses']}"),
-        ("Glosses left out (too rare)", lambda d: d["glosses_left_out"]),
-        ("Vector of a sign", lambda d: f"{d['made']['frame']}, {d['made']['tap']}"),
-        ("Distance, mean over", lambda d: f"{d['made']['distance']}, {d['made'].get('inter', 'gloss')}"),
+        ("sdr", lambda d: html("<b>{}</b>", say.decimals(d["sdr"]))),
+        ("interval", lambda d: _to(d["interval"][0], d["interval"][1], say)),
+        ("shuffled", lambda d: say.decimals(d["shuffled"])),
+        ("map", lambda d: _retrieved(d, "map", say)),
+        ("one_nn", lambda d: _retrieved(d, "one_nn", say)),
+        ("auc", lambda d: say.decimals(d.get("nearest", {}).get("auc"), 3)),
+        ("intra", lambda d: say.decimals(d["intra"], 3)),
+        ("inter", lambda d: say.decimals(d["inter"], 3)),
+        ("norm", lambda d: say.decimals(d["feature_norm"], 3)),
+        ("signs", lambda d: f"{d['instances']}, {d['glosses']}"),
+        ("left_out", lambda d: d["glosses_left_out"]),
+        ("vector", lambda d: f"{d['made']['frame']}, {d['made']['tap']}"),
+        ("distance", lambda d: f"{d['made']['distance']}, {d['made'].get('inter', 'gloss')}"),
     )
-    rows = [[name, *(cell(d) for d in found)] for name, cell in wanted]
+    rows = [[say(f"density.row_{name}"), *(cell(d) for d in found)] for name, cell in wanted]
     header = [key(number, run.label) for number, run in measured]
-    whole = table(header, rows, caption="Density of each run", kind="narrow", name="Density")
-    note = (
-        "Sign Density Ratio (SDR): the SDR of a gloss is the mean distance between its own instances, divided by "
-        "their mean distance to the instances of other glosses. Lower is better: instances of one gloss lie together, "
-        "apart from the others. At 100 %, a sign is as near to any other sign as to its own gloss; shuffled labels "
-        "show that level. Retrieval ranks the signs of other clips by distance and checks whether the same sign comes "
-        "first: higher is better. It detects signs that coincide, which a mean over all other glosses does not."
-    )
-    return html('<div class="beside">{}<p class="note">{}</p></div>', whole, note)
+    whole = table(header, rows, caption=say.plain("density.caption"), kind="narrow", name=say("report.density"))
+    return html('<div class="beside">{}<p class="note">{}</p></div>', whole, say("density.explained"))
 
 
-def bars(measured: list[tuple[int, RunFiles]]) -> Html:
+def bars(measured: list[tuple[int, RunFiles]], say: Words) -> Html:
     """One line per gloss, sorted by the first run, most crowded first; with several runs, one bar per run."""
     first = measured[0][1]
     values = [{row.gloss: row for row in run.glosses or []} for _, run in measured]
@@ -96,7 +102,7 @@ def bars(measured: list[tuple[int, RunFiles]]) -> Html:
     cut = len(order) > MOST_BARS
     half = MOST_BARS // 2
     shown = [order[:half], order[-half:]] if cut else [order]
-    headings = [f"The {half} most crowded", f"The {half} least crowded"] if cut else [""]
+    headings = [say("density.most", count=half), say("density.least", count=half)] if cut else [Html()]
     lists = []
     for heading, glosses in zip(headings, shown):
         lines = []
@@ -105,7 +111,7 @@ def bars(measured: list[tuple[int, RunFiles]]) -> Html:
             rods, numbers = Html(), Html()
             for (number, _), rows in zip(measured, values):
                 share = 100 * rows[gloss].sdr / scale if gloss in rows else 0.0
-                value = decimals(100 * rows[gloss].sdr if gloss in rows else None, 1)
+                value = say.decimals(100 * rows[gloss].sdr if gloss in rows else None, 1)
                 rods += html('<i class="r{}" style="width:{:.1f}%"></i>', number, share)
                 numbers += html('<span class="r{}">{}</span>', number, value)
             line = (
@@ -114,19 +120,16 @@ def bars(measured: list[tuple[int, RunFiles]]) -> Html:
             lines.append(html(line, gloss, count, rods, numbers))
         lists += [html("<h4>{}</h4>", heading)] if heading else []
         lists.append(html('<ul class="bars">{}</ul>', joined(lines)))
-    note = (
-        f"SDR % of each gloss, sorted by {first.label}; small: number of instances. "
-        f"A full bar is {decimals(100 * scale, 1)} %."
-    )
+    note = say("density.bars", run=first.label, full=say.decimals(100 * scale, 1))
     if len(measured) == 2:
         better = sum(values[1][g].sdr < values[0][g].sdr for g in order if g in values[0] and g in values[1])
         both = sum(g in values[0] and g in values[1] for g in order)
-        note += f" Lower in {measured[1][1].label} for {better} of {both} glosses."
-    lists += [_profile(measured), _all_glosses(measured, values, order)] if cut else []
-    return html('<h3>Density of each gloss</h3><p class="note">{}</p>{}', note, joined(lists))
+        note += html(" {}", say("density.lower", run=measured[1][1].label, part=better, all=both))
+    lists += [_profile(measured, say), _all_glosses(measured, values, order, say)] if cut else []
+    return html('<h3>{}</h3><p class="note">{}</p>{}', say("density.each"), note, joined(lists))
 
 
-def _profile(measured: list[tuple[int, RunFiles]]) -> Html:
+def _profile(measured: list[tuple[int, RunFiles]], say: Words) -> Html:
     """All glosses as one falling curve per run, each run in its own order."""
     high = max(row.sdr for _, run in measured for row in run.glosses or [])
     parts = []
@@ -138,25 +141,26 @@ def _profile(measured: list[tuple[int, RunFiles]]) -> Html:
         parts.append(html('<path class="dev r{}" d="M{}"/>', number, line))
     return html(
         '<figure class="profile"><svg viewBox="0 0 700 124" role="img" '
-        'aria-label="SDR of all glosses, falling, one curve for each run">'
-        '<line class="grid" x1="0" x2="700" y1="118" y2="118"/>{}</svg>'
-        "<figcaption>All glosses from most to least crowded, each run in its own order; axis: 0 to {:.0f} %."
-        "</figcaption></figure>",
+        'aria-label="{}"><line class="grid" x1="0" x2="700" y1="118" y2="118"/>{}</svg>'
+        "<figcaption>{}</figcaption></figure>",
+        say("density.profile_label"),
         joined(parts),
-        100 * high,
+        say("density.profile", high=100 * high),
     )
 
 
-def _all_glosses(measured: list[tuple[int, RunFiles]], values: Sequence[dict[str, Any]], order: list[str]) -> Html:
-    rows = [[g, *(decimals(100 * rows[g].sdr if g in rows else None, 1) for rows in values)] for g in order]
+def _all_glosses(
+    measured: list[tuple[int, RunFiles]], values: Sequence[dict[str, Any]], order: list[str], say: Words
+) -> Html:
+    rows = [[g, *(say.decimals(100 * rows[g].sdr if g in rows else None, 1) for rows in values)] for g in order]
     header = [key(number, run.label) for number, run in measured]
-    whole = table(header, rows, caption="SDR of every gloss", kind="narrow", name="Gloss")
-    return html("<details><summary>All {} glosses</summary>{}</details>", len(order), whole)
+    whole = table(header, rows, caption=say.plain("density.every"), kind="narrow", name=say("gloss"))
+    return html("<details><summary>{}</summary>{}</details>", say("density.all", count=len(order)), whole)
 
 
-def map_section(runs: list[RunFiles]) -> Html:
+def map_section(runs: list[RunFiles], say: Words) -> Html:
     """t-SNE maps side by side: the most frequent glosses in colour, the others grey."""
-    parts = [gap(f"{run.label} has no map.", command("density", run)) for run in runs if not run.points]
+    parts = [say.gap(say("map.none", run=run.label), command("density", run)) for run in runs if not run.points]
     mapped = [(number, run, run.points) for number, run in enumerate(runs) if run.points]
     if not mapped:
         return joined(parts)
@@ -172,7 +176,7 @@ def map_section(runs: list[RunFiles]) -> Html:
             left_out = max(left_out, len(points))
             points = [points[i] for i in np.linspace(0, len(points) - 1, MOST_POINTS).astype(int)]
         places = _places(points)
-        figures.append(_map(number, run, points, places, common, len(maps)))
+        figures.append(_map(number, run, points, places, common, len(maps), say))
         maps.append(
             {
                 "xy": [round(float(v), 1) for place in places for v in place],
@@ -187,24 +191,23 @@ def map_section(runs: list[RunFiles]) -> Html:
         for i, gloss in enumerate(common)
     )
     settings = [run.density["tsne"] for _, run, _ in mapped if run.density and run.density.get("tsne")]
-    how = "; ".join(f"{k.replace('_', ' ')} {v:.4g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
-                    for k, v in (settings[0] if settings else {}).items())  # fmt: skip
-    note = (
-        f"A dot is a sign in a clip. The {len(common)} most frequent glosses are coloured, the others grey. Point at a "
-        "dot, or choose a name, to highlight its gloss in every map. In t-SNE, distances between groups mean little."
+    how = "; ".join(
+        f"{k.replace('_', ' ')} {say.localized(f'{v:.4g}') if isinstance(v, float) else v}"
+        for k, v in (settings[0] if settings else {}).items()
     )
+    note = say("map.about", coloured=len(common))
     if left_out:
-        note += f" {MOST_POINTS} of {left_out} dots are drawn."
+        note += html(" {}", say("map.drawn", part=MOST_POINTS, all=left_out))
     drawn = html(
-        '<p class="note">{}</p><p class="legend chips">{}<span class="chip m-"><i></i>{} others</span></p>'
+        '<p class="note">{}</p><p class="legend chips">{}<span class="chip m-"><i></i>{}</span></p>'
         '<div class="maps n{}">{}</div>',
         note,
         chips,
-        len(glosses) - len(common),
+        say("others", count=len(glosses) - len(common)),
         len(mapped),
         joined(figures),
     )
-    made = html('<p class="note">Made by: {}</p>', how) if how else Html()
+    made = html('<p class="note">{}</p>', say("map.made", how=how)) if how else Html()
     return joined([*parts, drawn, made, data("maps", {"glosses": glosses, "clips": clips, "maps": maps})])
 
 
@@ -219,7 +222,13 @@ def _places(points: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _map(
-    number: int, run: RunFiles, points: list[dict[str, Any]], places: np.ndarray, common: list[str], index: int
+    number: int,
+    run: RunFiles,
+    points: list[dict[str, Any]],
+    places: np.ndarray,
+    common: list[str],
+    index: int,
+    say: Words,
 ) -> Html:
     """Draw one map. A dot is a line of length 0 with round ends, so thousands of dots make one short path."""
     groups: dict[str, list[str]] = {}
@@ -227,8 +236,8 @@ def _map(
         group = f"m{common.index(point['gloss'])}" if point["gloss"] in common else "m-"
         groups.setdefault(group, []).append(f"M{x:.1f} {y:.1f}h0")
     drawn = joined(html('<path class="{}" d="{}"/>', group, "".join(groups[group])) for group in sorted(groups))
-    label = f"t-SNE of {len(points)} signs of {run.label}; coloured: {', '.join(common)}"
-    sdr = html("<small>SDR {} %</small>", decimals(run.density["sdr"])) if run.density else Html()
+    label = say("map.label", count=len(points), run=run.label, glosses=", ".join(common))
+    sdr = html("<small>SDR {} %</small>", say.decimals(run.density["sdr"])) if run.density else Html()
     return html(
         '<figure class="map" data-map="{index}"><figcaption>{run}{sdr}</figcaption>'
         '<svg viewBox="0 0 {side} {side}" role="img" aria-label="{label}">{drawn}'

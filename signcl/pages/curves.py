@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from signcl.metrics.titles import Score
-from signcl.pages.markup import Html, data, decimals, gap, html, joined, key
+from signcl.pages.markup import Html, code, data, html, joined, key
+from signcl.pages.page_words import Words
 from signcl.pages.report_runs import RunFiles
 from signcl.systems.terms import score_shown, shown_scores
 
@@ -85,7 +86,7 @@ def thinned(
     return mean(steps), [epochs[int(part[-1])] for part in parts], mean(values)
 
 
-def curves_section(runs: list[RunFiles]) -> Html:
+def curves_section(runs: list[RunFiles], say: Words) -> Html:
     """The section, with its legend and hover data."""
     found: dict[str, list[Series]] = {}
     shortened = False
@@ -102,7 +103,7 @@ def curves_section(runs: list[RunFiles]) -> Html:
                     shortened |= len(values) > MOST_POINTS
                     found.setdefault(name, []).append(Series(number, kind, *thinned(steps, epochs, values)))
     if not found:
-        return gap("metrics.jsonl holds no values yet: the first step of", "signcl fit")
+        return html('<p class="gap">{}</p>', say("curves.none", command=code("signcl fit")))
     shown = shown_scores([run.recipe.system for run in runs]) | LAST
     order = [*shown, *sorted(found.keys() - shown.keys())]
     names = sorted(found, key=lambda n: (n in LAST, not score_shown(n, shown).loss, order.index(n)))
@@ -112,30 +113,27 @@ def curves_section(runs: list[RunFiles]) -> Html:
     panels: list[Html] = []
     hover: dict[str, dict[str, object]] = {}
     for name in names:
-        panel, hover[name] = _panel(name, score_shown(name, shown), found[name], across, runs)
+        panel, hover[name] = _panel(name, score_shown(name, shown), found[name], across, runs, say)
         panels.append(panel)
-    notes = (
-        "Left to right: training steps. A thin line is the loss of single training batches; a line with dots is the "
-        "dev split after an epoch."
-    )
+    notes = [say("curves.about")]
     if shortened:
-        notes += f" Curves with more than {MOST_POINTS} values are drawn as means of equal parts."
+        notes.append(say("curves.thinned", most=MOST_POINTS))
     if len({tuple(sorted(run.recipe.loss.weights.items())) for run in runs}) > 1:
-        notes += " The total is not comparable: the runs weight their terms differently."
+        notes.append(say("curves.weights_differ"))
+    notes.append(say("curves.ring"))
     legend = joined(key(number, run.label) for number, run in enumerate(runs))
     numbers = data("curves", {"panels": hover, "runs": [run.label for run in runs]})
     return html(
-        '<p class="legend">{}</p><p class="note">{} A ring marks the weights that were kept.</p>'
-        '<div class="panels">{}</div>{}',
+        '<p class="legend">{}</p><p class="note">{}</p><div class="panels">{}</div>{}',
         legend,
-        notes,
+        joined(notes, " "),
         joined(panels),
         numbers,
     )
 
 
 def _panel(
-    name: str, shown: Score, series: list[Series], across: Axis, runs: list[RunFiles]
+    name: str, shown: Score, series: list[Series], across: Axis, runs: list[RunFiles], say: Words
 ) -> tuple[Html, dict[str, object]]:
     values = [value for s in series for value in s.values]
     is_score = all(s.kind == "dev" for s in series)
@@ -148,7 +146,7 @@ def _panel(
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_grid(across, up, x, y)]
+    parts = [_grid(across, up, x, y, say)]
     for s in sorted(series, key=lambda s: s.kind == "dev"):  # dev on top
         points = [(x(step), y(value)) for step, value in zip(s.steps, s.values)]
         path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
@@ -158,12 +156,13 @@ def _panel(
             parts += [html(dot, s.run, px, py) for px, py in points]
         if s.kind == "dev" and (kept := _kept(name, s, runs[s.run])) is not None:
             parts.append(html('<circle class="kept r{}" cx="{:.1f}" cy="{:.1f}" r="5.5"/>', s.run, *points[kept]))
-    title, explained = shown.title, shown.explained
+    title, explained = say.title(name, shown), say.explained(name, shown)
     ends = [s for s in series if s.kind == "dev"] or series
-    last = ", ".join(f"{runs[s.run].label} {_short(s.values[-1])}" for s in ends)
-    what = f"{title} over {across.high:.0f} training steps; last {'dev' if ends[0].kind == 'dev' else 'value'}: {last}"
-    head = joined(html('<span class="r{}">{}</span>', s.run, _short(s.values[-1])) for s in ends)
-    scale = "log scale" if log else ""
+    last = ", ".join(f"{runs[s.run].label} {_short(s.values[-1], say)}" for s in ends)
+    kind = "dev" if ends[0].kind == "dev" else "value"
+    what = say(f"curves.label_{kind}", title=title, steps=across.high, last=last)
+    head = joined(html('<span class="r{}">{}</span>', s.run, _short(s.values[-1], say)) for s in ends)
+    scale = say.plain("curves.log") if log else ""
     under = ", ".join(part for part in (explained, scale) if part)
     numbers = {
         "x": [across.low, across.high],
@@ -196,16 +195,16 @@ def _panel(
     return drawn, numbers
 
 
-def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> Html:
+def _grid(across: Axis, up: Axis, x: Callable[[float], float], y: Callable[[float], float], say: Words) -> Html:
     line = '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
     number = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
     parts = []
     for tick in up.ticks:
         parts.append(html(line, LEFT, WIDTH - RIGHT, y(tick), y(tick)))
-        parts.append(html(number, LEFT - 6, y(tick) + 3.5, "end", _tick(tick)))
+        parts.append(html(number, LEFT - 6, y(tick) + 3.5, "end", say.localized(_tick(tick))))
     for tick in across.ticks:
         anchor = "end" if x(tick) > WIDTH - RIGHT - 8 else "middle"
-        parts.append(html(number, x(tick), HEIGHT - 6, anchor, _tick(tick)))
+        parts.append(html(number, x(tick), HEIGHT - 6, anchor, say.localized(_tick(tick))))
     return joined(parts)
 
 
@@ -224,8 +223,8 @@ def _tick(value: float) -> str:
     return "0" if size < 1e-15 else f"{value:.3g}" if size < 1000 else f"{value:.0f}"
 
 
-def _short(value: float) -> str:
+def _short(value: float, say: Words) -> str:
     size = abs(value)
     if 0 < size < 0.001:
-        return f"{value:.1e}".replace("-", "−")
-    return decimals(value, 3 if 0 < size < 1 else 2)
+        return say.localized(f"{value:.1e}").replace("-", "−")
+    return say.decimals(value, 3 if 0 < size < 1 else 2)

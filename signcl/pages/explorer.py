@@ -8,6 +8,7 @@ and the nearest pairs of glosses. It loads nothing from elsewhere. Filmstrips of
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,21 +30,23 @@ from signcl.density.figures import density_panels
 from signcl.density.instance_files import Annotation, load_instances
 from signcl.density.instances import Frame, Instances
 from signcl.density.maps import Projection, tsne, umap
-from signcl.density.verdicts import disagreement
+from signcl.density.verdicts import NOTES, Note, disagreement_note
 from signcl.inference.run_density import sign_instances
-from signcl.pages.markup import data, document, html, page_file
+from signcl.pages.markup import Html, data, document, html, joined, page_file
 from signcl.pages.nearness import confusable_pairs, medoids, nearest
+from signcl.pages.page_words import LANGUAGES, Words, words
 from signcl.pages.report_runs import labels
 from signcl.pages.signs import strips
 from signcl.training.recipe import recipe_samples
 from signcl.training.run_folder import check_run_folder
 from signcl.training.runs import load_run
 
-__all__ = ["FeatureSet", "explore", "write_explorer"]
+__all__ = ["FeatureSet", "explore", "in_language", "write_explorer"]
 
 NEIGHBOURS = 8
 PAIRS = 40
 MOST_RETRIEVED = 5000  # with more signs, retrieval is left to `signcl density`
+DATA = '<script type="application/json" id="explorer-data">'
 GRID = 10_000  # coordinates are whole numbers 0..GRID in the page
 
 Where = tuple[str, int, int]
@@ -84,6 +87,7 @@ def explore(
     thumbnails: int = 600,
     figure: Path | None = None,
     device: str = "auto",
+    language: str = LANGUAGES[0],
     progress: bool = True,
 ) -> Path:
     """Write the page of one feature space, or of two compared, and return its path.
@@ -101,11 +105,13 @@ def explore(
         perplexity, pca, seed: of the map; printed on the page.
         thumbnails: most filmstrips in the page (4 kB each); the most typical sign of each gloss comes first.
         figure: also write the maps as a figure for a paper, .pdf, .svg or .png.
+        language: of the page, en or de.
 
     Raises:
         FileNotFoundError: a folder is not a run.
         ValueError: no spans, more than two runs, or an option that makes no sense.
     """
+    Words(language)  # checked before minutes of work
     folders = [Path(run) for run in runs]
     if not 1 <= len(folders) <= 2:
         raise ValueError(f"explore needs one run or feature file, or two to compare, got {len(folders)}")
@@ -137,6 +143,7 @@ def explore(
         seed=seed,
         thumbnails=thumbnails,
         figure=figure,
+        language=language,
         progress=progress,
     )
 
@@ -187,6 +194,7 @@ def write_explorer(
     seed: int = 0,
     thumbnails: int = 600,
     figure: Path | None = None,
+    language: str = LANGUAGES[0],
     progress: bool = True,
 ) -> Path:
     """Write the page for any features: one set, or two, in which common signs are linked.
@@ -196,11 +204,12 @@ def write_explorer(
         path: file of the page.
         samples: the clips by name, for the filmstrips; None: no filmstrips.
         split: name of the split on the page.
-        method, perplexity, pca, seed, thumbnails, figure: see `explore`.
+        method, perplexity, pca, seed, thumbnails, figure, language: see `explore`.
 
     Raises:
         ValueError: no set or more than two, too few signs, or features that are not finite.
     """
+    say = Words(language)
     if not 1 <= len(sets) <= 2:
         raise ValueError(f"an explorer shows one or two feature sets, got {len(sets)}")
     if method not in ("tsne", "umap"):
@@ -233,9 +242,10 @@ def write_explorer(
         sign for one in shown for sign in (*one["medoid"], *_best(one["medoid"], one["pairs"])) if sign is not None
     ]
     wanted = list(dict.fromkeys([*first, *range(len(signs))]))[: max(0, thumbnails)]
+    note = _disagreement_of(sets, shown)
     content = {
         "split": split,
-        "disagree": " ".join(_disagreements(sets, shown)),
+        "note": None if note is None else {"name": note.name, "values": dict(note.values)},
         "glosses": glosses,
         "clips": clips,
         "texts": [samples[name].text if samples and name in samples else "" for name in clips],
@@ -247,21 +257,18 @@ def write_explorer(
         "strips": _strips(signs, wanted, samples or {}, progress),
         "sets": shown,
     }
-    write_text(Path(path), _page(content))
+    write_text(Path(path), _page(content, say))
     return Path(path)
 
 
-def _disagreements(sets: Sequence[FeatureSet], shown: Sequence[dict[str, Any]]) -> list[str]:
-    """Where SDR and retrieval disagree about a later set and the first one, of the same signs."""
-    lines = []
-    signs = [sorted(zip(one.where, one.glosses)) for one in sets]
-    one = shown[0]["summary"]
-    for part, of in zip(shown[1:], signs[1:]):
-        two = part["summary"]
-        if of == signs[0] and "map" in one and "map" in two:  # then there is an SDR too
-            line = disagreement((one["sdr"], two["sdr"]), (one["map"], two["map"]))
-            lines += [f"{part['label']} against {shown[0]['label']}: {line}."] if line else []
-    return lines
+def _disagreement_of(sets: Sequence[FeatureSet], shown: Sequence[dict[str, Any]]) -> Note | None:
+    """Where SDR and retrieval disagree about two sets of the same signs."""
+    if len(sets) != 2 or sorted(zip(sets[0].where, sets[0].glosses)) != sorted(zip(sets[1].where, sets[1].glosses)):
+        return None
+    one, two = (part["summary"] for part in shown)
+    if "map" not in one or "map" not in two:
+        return None
+    return disagreement_note((one["sdr"], two["sdr"]), (one["map"], two["map"]))  # with mAP there is an SDR too
 
 
 def _best(typical: list[int | None], pairs: list[list[float]]) -> list[int | None]:
@@ -296,7 +303,7 @@ def _set(
     try:
         density = sign_density_ratio(features, ids)
     except ValueError as error:
-        summary["note"] = f"no SDR: {error}"
+        summary["note"] = str(error)
     else:
         interval = sdr_interval(density, seed=seed)
         summary = {
@@ -406,14 +413,39 @@ def _strips(
     return found
 
 
-def _page(content: dict[str, Any]) -> str:
-    counted = f"{len(content['gloss'])} signs of {len(content['glosses'])} glosses"
-    names = " and ".join(one["label"] for one in content["sets"])
+def in_language(page: str, language: str) -> str:
+    """A page of the explorer in another language, made from the data that it holds; as it is, if it is damaged."""
+    if f'<html lang="{language}"' in page:
+        return page
+    try:
+        start = page.index(DATA) + len(DATA)
+        return _page(json.loads(page[start : page.index("</script>", start)]), Words(language))
+    except (ValueError, LookupError, TypeError):
+        return page
+
+
+def _page(content: dict[str, Any], say: Words) -> str:
+    names = f" {say('and')} ".join(one["label"] for one in content["sets"])
+    counted = say("explorer.counted", signs=len(content["gloss"]), glosses=len(content["glosses"]))
     body = html(
         page_file("explorer.html"),
         title=names,
-        kind=f"signcl explorer · {content['split']} split · {counted}",
-        version=version_of("signcl"),
+        kind=joined(["signcl explorer", say("home.split", split=content["split"]), counted], " · "),
+        disagree=_disagreement(content, say),
+        made=say("made", version=version_of("signcl")),
+        words=say.table("explorer.", "frames", "no_server", "others", "gloss"),
+        w=words(say.language),
         data=data("explorer", content),
     )
-    return document(names, "signcl explorer", body, "explorer.js", ["explorer.css"], data_server="")
+    scripts = ["words.js", "explorer.js"]
+    return document(names, "signcl explorer", body, scripts, ["explorer.css"], say.language, data_server="")
+
+
+def _disagreement(content: dict[str, Any], say: Words) -> Html:
+    """Where SDR and retrieval disagree about two feature spaces."""
+    note = content["note"]
+    if note is None:
+        return Html()
+    what = say.defined(f"note.{note['name']}", NOTES[note["name"]], note["values"])
+    one, two = (part["label"] for part in content["sets"])
+    return html('<p class="facts">{}.</p>', say("against", other=two, first=one, what=what))

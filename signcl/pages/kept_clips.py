@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import threading
@@ -26,13 +27,17 @@ from signcl.data.annotation.table_files import has_words
 from signcl.data.corpora.folder import samples
 from signcl.data.files import append_line, write_bytes, write_text
 
-__all__ = ["Keeper", "Wish"]
+__all__ = ["FolderFull", "Keeper", "Wish"]
 
 TABLE, CONSENT, LOCK = "train.tsv", "consent.jsonl", ".kept.lock"
 COLUMNS = ("name", "path", "text", "signer")
 LONGEST = {"text": 1000, "signer": 80}  # characters
 STATEMENT = "This video may be kept in the corpus of this server and used to train and test translation."
 """What `consent=yes` means; the page shows it in the reader's language."""
+
+
+class FolderFull(ValueError):
+    """The folder holds as much as it may."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Keeper:
     """The folder; see the head of this file."""
 
     folder: Path
+    most: float = math.inf
+    """Most bytes of all files in `clips`, those of other servers included."""
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -67,6 +74,25 @@ class Keeper:
     @property
     def _table(self) -> Path:
         return self.folder / TABLE
+
+    def used(self) -> int:
+        """Bytes of the files in `clips`."""
+        clips = self.folder / "clips"
+        with contextlib.suppress(FileNotFoundError), os.scandir(clips) as files:
+            return sum(file.stat().st_size for file in files if file.is_file())
+        return 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no clip can be stored."""
+        return self.used() >= self.most
+
+    def check_room(self, more: int = 1) -> None:
+        """Raise `FolderFull` if a clip of this many bytes does not fit."""
+        used = self.used()
+        if used + more > self.most:
+            room = f"{used / 1e6:.0f} of at most {self.most / 1e6:g} MB are used"
+            raise FolderFull(f"this server keeps no more clips: {room} (--max-kept)")
 
     def check(self, texts: Mapping[str, str]) -> Wish:
         """Read the texts of a form.
@@ -95,22 +121,28 @@ class Keeper:
             Its name in the corpus.
 
         Raises:
-            OSError, ValueError: the clip cannot be written; then nothing is kept.
+            FolderFull: it does not fit below the limit.
+            OSError, ValueError: the clip cannot be written. In both cases nothing is kept.
         """
         now = datetime.now(UTC)
         name = f"kept-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
         path = self.folder / "clips" / f"{name}.mp4"
         cells = {"name": name, "path": f"clips/{name}.mp4", "text": wish.text, "signer": wish.signer}
+        content, consents = clip.read_bytes(), self.folder / CONSENT
         with self._alone():
+            self.check_room(len(content))
+            before = consents.stat().st_size if consents.is_file() else 0
             lines = self._lines() or ["\t".join(COLUMNS)]
             row = "\t".join(cells.get(column, "") for column in self._header(lines))
             try:
-                write_bytes(path, clip.read_bytes())
+                write_bytes(path, content)
                 consent = {"name": name, "time": now.isoformat(timespec="seconds"), "statement": STATEMENT}
-                append_line(self.folder / CONSENT, json.dumps(consent, ensure_ascii=False).encode())
+                append_line(consents, json.dumps(consent, ensure_ascii=False).encode())
                 write_text(self._table, "\n".join([*lines, row]) + "\n")
             except BaseException:
                 path.unlink(missing_ok=True)
+                if consents.is_file():
+                    os.truncate(consents, before)
                 raise
         return name
 

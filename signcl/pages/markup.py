@@ -28,7 +28,6 @@ __all__ = [
     "document",
     "duration",
     "embedded",
-    "gap",
     "html",
     "inline_script",
     "joined",
@@ -128,21 +127,28 @@ def page_policy(*scripts: str, served: bool = False) -> str:
 
 
 def document(
-    title: str, kind: str, body: Html, script: str | None = None, styles: Sequence[str] = (), **root: str
+    title: str,
+    kind: str,
+    body: Html,
+    scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
+    language: str = "en",
+    **root: str,
 ) -> str:
-    """A complete page that needs no other file: the shared head and style, a body, and its script.
+    """A complete page that needs no other file: the shared head and style, a body, and its scripts.
 
     Args:
         title: plain text.
         kind: what the page is, e.g. "signcl report"; shown after the title in the browser's tab.
         body: between <body> and </body>.
-        script: the name of the only script that the page runs, one of ours.
+        scripts: names of the only scripts that the page runs, some of ours.
         styles: names of more of our styles.
+        language: of the page's text.
         root: attributes of the <html> element.
     """
-    return html(
+    page = html(
         """<!doctype html>
-<html lang="en"{root}>
+<html lang="{language}"{root}>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -155,18 +161,20 @@ def document(
 </head>
 <body>
 {body}
-{script}
+{scripts}
 </body>
 </html>
 """,
+        language=language,
         root=attributes(**root),
-        policy=page_policy(*([] if script is None else [script])),
+        policy=page_policy(*scripts),
         title=title,
         kind=kind,
         style=Html("".join(page_file(name) for name in ("style.css", *styles))),
         body=body,
-        script="" if script is None else inline_script(script),
+        scripts=joined(map(inline_script, scripts)),
     )
+    return str(page)  # plain text: what others insert into it is not escaped
 
 
 def code(value: object) -> Html:
@@ -226,11 +234,6 @@ def table(
         head,
         body,
     )
-
-
-def gap(what: str, makes: str) -> Html:
-    """A placeholder for a missing piece: what is missing, and the command that makes it."""
-    return html('<p class="gap">{} {} makes it.</p>', what, code(makes))
 
 
 def key(number: int, label: str) -> Html:

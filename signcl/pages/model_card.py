@@ -13,12 +13,12 @@ from signcl.data.corpora import CORPORA
 from signcl.data.installed import version_of
 from signcl.data.json_files import parse_json
 from signcl.metrics.titles import SCORES
-from signcl.pages.cards import STAGES
 from signcl.pages.report_runs import RunFiles
 
 __all__ = ["MARK", "CardFacts", "model_card"]
 
 MARK = "<!-- Written by `signcl push`. Remove this line to keep your own text at the next push. -->"
+STAGES = {"recognise": "trained to recognise", "pretrain": "pretrained", "finetune": "finetuned"}
 SHOWN = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer", "top1", "top5", "top1_per_gloss")
 METRICS = {
     **{f"bleu{order}": "bleu" for order in range(1, 5)},

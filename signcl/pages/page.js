@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const tip = document.getElementById("tip");
-  const read = (id) => JSON.parse(document.getElementById(`${id}-data`)?.textContent ?? "null");
+  const content = (id) => JSON.parse(document.getElementById(`${id}-data`)?.textContent ?? "null");
   const create = (name, attributes) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -29,37 +29,56 @@
   };
   // position of the pointer in units of an SVG's viewBox
   const inside = (svg, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-  const number = (value) => (Math.abs(value) >= 0.001 || value === 0 ? String(+value.toPrecision(4)) : value.toExponential(2));
+  const point = (1.5).toLocaleString(document.documentElement.lang)[1];
+  const number = (value) => (Math.abs(value) >= 0.001 || value === 0 ? String(+value.toPrecision(4)) : value.toExponential(2)).replace(".", point);
 
-  const curves = read("curves");
+  const curves = content("curves");
   for (const figure of document.querySelectorAll("[data-panel]")) {
     const panel = curves.panels[figure.dataset.panel];
     const svg = figure.querySelector("svg");
     const [left, top, width, height] = panel.box;
     const cross = create("line", { class: "cross", y1: top, y2: top + height, visibility: "hidden" });
     svg.append(cross);
-    svg.addEventListener("pointermove", (event) => {
-      const share = Math.min(1, Math.max(0, (inside(svg, event).x - left) / width));
-      const wanted = panel.x[0] + share * (panel.x[1] - panel.x[0]);
+    const across = (step) => left + ((step - panel.x[0]) / (panel.x[1] - panel.x[0])) * width;
+    const read = (wanted, place) => { // the numbers at the step nearest to the wanted one
       const near = panel.series.map((s) => s.steps.reduce((best, step, i) =>
         Math.abs(step - wanted) < Math.abs(s.steps[best] - wanted) ? i : best, 0));
       const steps = panel.series.map((s, i) => s.steps[near[i]]);
       const at = steps.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a));
-      const x = left + ((at - panel.x[0]) / (panel.x[1] - panel.x[0])) * width;
+      const x = across(at);
       cross.setAttribute("x1", x);
       cross.setAttribute("x2", x);
       cross.setAttribute("visibility", "visible");
-      show(event, panel.series.map((s, i) => line(
-        { text: `${curves.runs[s.run]}, ${s.kind}, step ${steps[i]}`, kind: `key r${s.run}`, key: true },
+      show(place, panel.series.map((s, i) => line(
+        { text: say("page.point", { run: curves.runs[s.run], kind: s.kind, step: steps[i] }), kind: `key r${s.run}`, key: true },
         number(s.values[near[i]]))));
-    });
-    svg.addEventListener("pointerleave", () => {
+    };
+    const leave = () => {
       tip.hidden = true;
       cross.setAttribute("visibility", "hidden");
+    };
+    svg.addEventListener("pointermove", (event) => {
+      const share = Math.min(1, Math.max(0, (inside(svg, event).x - left) / width));
+      read(panel.x[0] + share * (panel.x[1] - panel.x[0]), event);
     });
+    svg.addEventListener("pointerleave", leave);
+    // by keyboard: one step further, or to the ends
+    const steps = [...new Set(panel.series.flatMap((s) => s.steps))].sort((a, b) => a - b);
+    let place = steps.length - 1;
+    svg.tabIndex = 0;
+    svg.addEventListener("keydown", (event) => {
+      const to = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: steps.length - 1 }[event.key];
+      if (event.key === "Escape") leave();
+      if (to === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+      place = Math.min(steps.length - 1, Math.max(0, to));
+      const corner = new DOMPoint(across(steps[place]), top).matrixTransform(svg.getScreenCTM());
+      read(steps[place], { clientX: corner.x, clientY: corner.y });
+      event.preventDefault();
+    });
+    svg.addEventListener("blur", leave);
   }
 
-  const all = read("maps");
+  const all = content("maps");
   const figures = [...document.querySelectorAll("[data-map]")];
   const chips = [...document.querySelectorAll("button.chip")];
   let chosen = null; // gloss of the selected chip
@@ -103,8 +122,8 @@
       ring.style.visibility = "visible";
       light(gloss[best]);
       show(event, [
-        line({ text: name, kind: "key" }, name in sdr ? `SDR ${sdr[name]} %` : ""),
-        line(all.clips[clip[best]], `frames ${frames[best]}`),
+        line({ text: name, kind: "key" }, name in sdr ? `SDR ${number(sdr[name])} %` : ""),
+        line(all.clips[clip[best]], say("page.frames", { frames: frames[best] })),
       ]);
     });
     svg.addEventListener("pointerleave", leave);

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from signcl.density.verdicts import measured_alike
-from signcl.evaluation.health import equal_outputs
+from signcl.evaluation.health import FINDINGS, Finding, equal_outputs
 from signcl.metrics import paired_bootstrap
 from signcl.metrics.titles import SCORES, Score
 from signcl.metrics.written_forms import normalize, tokenize_as
-from signcl.pages.markup import Cell, Html, code, decimals, duration, gap, html, joined, key, table
+from signcl.pages.markup import Cell, Html, code, duration, html, joined, key, table, text
+from signcl.pages.page_words import Words
 from signcl.pages.report_runs import RunFiles, command, training_seconds
 from signcl.systems.terms import score_shown, shown_scores
 
@@ -24,25 +25,23 @@ __all__ = ["Difference", "differences", "headline", "health_box", "key_numbers",
 
 RESAMPLES = 1000
 PAIRED = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "chrf", "exact_match", "wer")
-COUNTS = {
-    "reference_tokens": "Reference tokens",
-    "hypothesis_tokens": "Translated tokens",
-    "distinct_hypotheses": "Distinct translations",
-    "empty_hypotheses": "Empty translations",
-    "empty_references": "Empty references",
-}
-MADE = {
-    "clips": "Sentences scored",
-    "beams": "Beams",
-    "length_penalty": "Length penalty",
-    "seconds": "Seconds to translate",
-    "device": "Device",
-    "seed": "Training seed",
-    "trained_with_commit": "Trained with commit",
-    "scored_with_commit": "Scored with commit",
-}
-
-
+COUNTS = (
+    "reference_tokens",
+    "hypothesis_tokens",
+    "distinct_hypotheses",
+    "empty_hypotheses",
+    "empty_references",
+)
+MADE = (
+    "clips",
+    "beams",
+    "length_penalty",
+    "seconds",
+    "device",
+    "seed",
+    "trained_with_commit",
+    "scored_with_commit",
+)
 UNSEARCHED = {
     "nothing": ("beams", "length_penalty"),
     "classes": ("beams", "length_penalty"),
@@ -61,13 +60,8 @@ class Difference:
     b: float
     low: float
     high: float
-    over: str
-    """What was resampled, e.g. `60 sentences`."""
-
-    @property
-    def title(self) -> str:
-        """Title of the metric."""
-        return SCORES[self.metric].title
+    count: int
+    """How many glosses (SDR) or sentences were resampled."""
 
     @property
     def seen(self) -> bool:
@@ -107,7 +101,7 @@ def _density_difference(a: RunFiles, b: RunFiles, other: int) -> Difference | No
     picks = np.random.default_rng(0).integers(len(pairs), size=(RESAMPLES, len(pairs)))
     low, high = np.percentile((pairs[:, 1] - pairs[:, 0])[picks].mean(axis=1), [2.5, 97.5])
     first, second = (float(value) for value in pairs.mean(axis=0))
-    return Difference(other, "sdr", first, second, float(low), float(high), f"{len(pairs)} glosses")
+    return Difference(other, "sdr", first, second, float(low), float(high), len(pairs))
 
 
 def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]:
@@ -129,47 +123,48 @@ def _score_differences(a: RunFiles, b: RunFiles, other: int) -> list[Difference]
             RESAMPLES,
             tokenize=tokenize,
         )
-        over = f"{len(common)} sentences"
-        found.append(Difference(other, metric, result.b, result.a, result.low, result.high, over))
+        found.append(Difference(other, metric, result.b, result.a, result.low, result.high, len(common)))
     return found
 
 
-def headline(runs: list[RunFiles], found: list[Difference]) -> Html:
+def headline(runs: list[RunFiles], found: list[Difference], say: Words) -> Html:
     """One sentence per run after the first that says what the numbers show, within their intervals."""
     sentences, claims = [], False
     for other in range(1, len(runs)):
         both = {0: runs[0], other: runs[other]}
         if empty := [key(number, run.label) for number, run in both.items() if any(f.empty for f in run.health)]:
-            verb = "shows" if len(empty) == 1 else "show"
-            sentences.append(html("<p>No comparison: {} {} no learning (see below).</p>", joined(empty, " and "), verb))
+            verb = "one" if len(empty) == 1 else "two"
+            sentences.append(html("<p>{}</p>", say(f"lead.empty_{verb}", runs=joined(empty, f" {say('and')} "))))
             continue
         if _same_answers(runs[0], runs[other]):
-            pair = key(other, runs[other].label), key(0, runs[0].label)
-            sentences.append(html("<p>{} and {}: outputs identical.</p>", *pair))
+            pair = {"other": key(other, runs[other].label), "first": key(0, runs[0].label)}
+            sentences.append(html("<p>{}</p>", say("lead.identical", **pair)))
             continue
         own = [d for d in found if d.other == other and d.metric in ("sdr", "bleu4", "rouge_l")]
         parts = [
-            html(
-                "<b>{} {} {}</b> ({})", d.title, decimals(abs(d.b - d.a)), "lower" if d.b < d.a else "higher", _span(d)
-            )
+            html("<b>{}</b> ({})", say(f"lead.{'lower' if d.b < d.a else 'higher'}", **_by(d, say)), _span(d, say))
             for d in own
             if d.seen
         ]
-        unseen = [f"{d.title} ({_signed(d.b - d.a)}; {_span(d)})" for d in own if not d.seen]
+        unseen = [f"{_name(d, say)} ({_signed(d.b - d.a, say)}; {_span(d, say)})" for d in own if not d.seen]
         if unseen:
-            parts.append(html("no difference seen in {}", ", ".join(unseen)))
+            parts.append(say("lead.not_seen", scores=", ".join(unseen)))
         if parts:
             claims = True
-            pair = key(other, runs[other].label), key(0, runs[0].label)
-            sentences.append(html("<p>{} against {}: {}.</p>", *pair, joined(parts, "; ")))
+            pair = {"other": key(other, runs[other].label), "first": key(0, runs[0].label)}
+            sentences.append(html("<p>{}.</p>", say("against", **pair, what=joined(parts, "; "))))
     if not sentences:
         return Html()
-    brackets = (
-        "In brackets: 95 % intervals of a paired bootstrap over test sentences or glosses. They do not include "
-        "differences between seeds: each run was trained once."
-    )
-    note = html('<p class="note">{}</p>', brackets) if claims else Html()
+    note = html('<p class="note">{}</p>', say("lead.brackets")) if claims else Html()
     return html('<div class="lead">{}{}</div>', joined(sentences), note)
+
+
+def _name(d: Difference, say: Words) -> str:
+    return say.title(d.metric, SCORES[d.metric])
+
+
+def _by(d: Difference, say: Words) -> dict[str, str]:
+    return {"score": _name(d, say), "by": say.decimals(abs(d.b - d.a))}
 
 
 def _same_answers(a: RunFiles, b: RunFiles) -> bool:
@@ -177,20 +172,26 @@ def _same_answers(a: RunFiles, b: RunFiles) -> bool:
     return equal_outputs(ours, theirs)
 
 
-def health_box(runs: list[RunFiles]) -> Html:
+def health_box(runs: list[RunFiles], say: Words) -> Html:
     """Warnings about the scores of each run; empty if there are none."""
     rows = [
-        html("<li>{} {}.</li>", key(number, run.label), finding.text)
+        html("<li>{} {}.</li>", key(number, run.label), _finding(finding, say))
         for number, run in enumerate(runs)
         for finding in run.health
     ]
     if not rows:
         return Html()
     empty = any(finding.empty for run in runs for finding in run.health)
-    heading = "These numbers show no learning" if empty else "Before you use these numbers"
     return html(
-        '<aside class="health" aria-label="Health of the runs"><h2>{}</h2><ul>{}</ul></aside>', heading, joined(rows)
+        '<aside class="health" aria-label="{}"><h2>{}</h2><ul>{}</ul></aside>',
+        say("health.label"),
+        say("health.empty") if empty else say("health.before"),
+        joined(rows),
     )
+
+
+def _finding(finding: Finding, say: Words) -> str:
+    return say.defined(f"finding.{finding.template}", FINDINGS[finding.template], finding.values)
 
 
 def _shown(runs: list[RunFiles]) -> dict[str, Score]:
@@ -199,11 +200,11 @@ def _shown(runs: list[RunFiles]) -> dict[str, Score]:
     return {name: score for name, score in shown.items() if name != "sdr"}
 
 
-def _span(d: Difference) -> str:
-    return f"{_signed(d.low)} to {_signed(d.high)}"
+def _span(d: Difference, say: Words) -> str:
+    return say.plain("to", low=_signed(d.low, say), high=_signed(d.high, say))
 
 
-def key_numbers(runs: list[RunFiles], found: list[Difference]) -> Html:
+def key_numbers(runs: list[RunFiles], found: list[Difference], say: Words) -> Html:
     """The small table at the top, with a row per run and a column per number."""
     shown = _shown(runs)
     names = [n for n in shown if any(_value(run.scores, n) is not None for run in runs)]
@@ -211,37 +212,41 @@ def key_numbers(runs: list[RunFiles], found: list[Difference]) -> Html:
         names = [n for n in names if n != "wer"]
     if any(run.recipe.system.answers == "sentences" for run in runs):
         names = [n for n in names if not shown[n].loss]
-    header = ["SDR %", *(shown[n].title for n in names), "Training", "Parameters"]
+    header = ["SDR %", *(say.title(n, shown[n]) for n in names), say("report.training"), say("card.row_parameters")]
     comparable = len(runs) == 2 and not any(finding.empty for run in runs for finding in run.health)
     better = {(d.metric, d.other if d.better else 0) for d in found if d.seen and comparable}
     rows = []
     for number, run in enumerate(runs):
-        cells = [_sdr_cell(run, ("sdr", number) in better)]
+        cells = [_sdr_cell(run, ("sdr", number) in better, say)]
         for name in names:
             span = _interval(run.scores, name)
-            below = span and f"{decimals(span[0])}–{decimals(span[1])}"
-            cells.append(_number(_value(run.scores, name), below, (name, number) in better))
+            below = span and f"{say.decimals(span[0])}–{say.decimals(span[1])}"
+            cells.append(_number(_value(run.scores, name), below, (name, number) in better, say))
         own, before = training_seconds(run)
-        seconds = html("{}<small>{} before</small>", duration(own + before), duration(before))
+        seconds = html("{}<small>{}</small>", duration(own + before), say("keys.before", time=duration(before)))
         seconds = seconds if before else html("{}", duration(own))
-        rows.append([key(number, run.label), *cells, seconds, decimals(run.card.get("parameters"), 0)])
-    note = "Small numbers: 95 % bootstrap intervals, over glosses (SDR) and over sentences."
+        rows.append([key(number, run.label), *cells, seconds, say.decimals(run.card.get("parameters"), 0)])
+    notes = [say("keys.small")]
     if better:
-        note += " Bold: better, with an interval of the paired difference that excludes 0."
+        notes.append(say("keys.bold"))
     if any(training_seconds(run)[1] for run in runs):
-        note += " Training includes the runs that the weights were started from (“before”)."
-    lower = "SDR (Sign Density Ratio): lower is better, the signs are less crowded. "
-    lower += "WER: lower is better. " if "wer" in names else ""
-    lower += "The other scores: higher is better."
-    only_losses = names and all(shown[n].loss for n in names)
-    whole = table(header, rows, caption="Key numbers of each run", kind="keys", name=f"{runs[0].split} split")
-    return whole + html('<p class="note">{} {}</p>', note, "Losses: lower is better." if only_losses else lower)
+        notes.append(say("keys.training"))
+    if names and all(shown[n].loss for n in names):
+        notes.append(say("keys.losses"))
+    else:
+        notes += [say("keys.sdr"), *([say("keys.wer")] if "wer" in names else []), say("keys.others")]
+    first = say("home.split", split=runs[0].split)
+    whole = table(header, rows, caption=say.plain("keys.caption"), kind="keys", name=first)
+    return whole + html('<p class="note">{}</p>', joined(notes, " "))
 
 
-def scores_section(runs: list[RunFiles], found: list[Difference]) -> Html:
+def scores_section(runs: list[RunFiles], found: list[Difference], say: Words) -> Html:
     """All scores, also of unseen sentences alone, with conventions and paired differences."""
-    parts = [gap(f"{run.label} has no scores on the {run.split} split.", command("evaluate", run))
-             for run in runs if run.scores is None]  # fmt: skip
+    parts = [
+        say.gap(say("scores.none", run=run.label, split=run.split), command("evaluate", run))
+        for run in runs
+        if run.scores is None
+    ]
     scored = [(number, run, run.scores) for number, run in enumerate(runs) if run.scores is not None]
     if not scored:
         return joined(parts)
@@ -249,100 +254,112 @@ def scores_section(runs: list[RunFiles], found: list[Difference]) -> Html:
     for number, run, scores in scored:
         columns.append((key(number, run.label), scores))
         if "unseen" in scores:
-            unseen = html("{}<small>unseen sentences</small>", key(number, run.label))
+            unseen = html("{}<small>{}</small>", key(number, run.label), say("scores.unseen"))
             columns.append((unseen, scores["unseen"]))
     shown = _shown(runs)
     names = [n for n in shown if any(_value(scores, n) is not None for _, scores in columns)]
-    rows = [[shown[n].title, *(decimals(_value(scores, n), _places(shown[n])) for _, scores in columns)] for n in names]
-    whole = table([head for head, _ in columns], rows, caption="Scores of each run", kind="narrow", name="Score")
-    beside = '<div class="beside"><div><h3>All scores</h3>{}</div>{}</div>'
-    parts.append(html(beside, whole, _differences_table(runs, found)))
-    parts.append(_conventions([(number, run, scores) for number, run, scores in scored]))
+    rows = [
+        [say.title(n, shown[n]), *(say.decimals(_value(scores, n), _places(shown[n])) for _, scores in columns)]
+        for n in names
+    ]
+    heads = [head for head, _ in columns]
+    whole = table(heads, rows, caption=say.plain("scores.caption"), kind="narrow", name=say("score"))
+    beside = '<div class="beside"><div><h3>{}</h3>{}</div>{}</div>'
+    parts.append(html(beside, say("scores.all"), whole, _differences_table(runs, found, say)))
+    parts.append(_conventions([(number, run, scores) for number, run, scores in scored], say))
     return joined(parts)
 
 
-def _differences_table(runs: list[RunFiles], found: list[Difference]) -> Html:
+def _differences_table(runs: list[RunFiles], found: list[Difference], say: Words) -> Html:
     if not found:
         return Html()
     rows = [
         [
-            "SDR %" if d.metric == "sdr" else d.title,
+            "SDR %" if d.metric == "sdr" else _name(d, say),
             *([key(d.other, runs[d.other].label)] if len(runs) > 2 else []),
-            html("<b>{}</b>", _signed(d.b - d.a)),
-            _span(d),
-            d.over,
-            _verdict(d),
+            html("<b>{}</b>", _signed(d.b - d.a, say)),
+            _span(d, say),
+            say(f"differences.over_{'glosses' if d.metric == 'sdr' else 'sentences'}", count=d.count),
+            _verdict(d, say),
         ]
         for d in found
     ]
     header = [
-        *(["run"] if len(runs) > 2 else []),
-        "difference",
-        "95 % interval",
-        "paired over",
+        *([say("differences.run")] if len(runs) > 2 else []),
+        say("differences.difference"),
+        say("interval"),
+        say("differences.over"),
         "",
     ]
-    whole = table(header, rows, caption="Paired differences", kind="narrow", name="Score")
-    note = (
-        f"The other run minus {runs[0].label}. Paired bootstrap, {RESAMPLES} resamples; if an interval contains 0, no "
-        "difference is seen. Each interval is at 95 %, not corrected for the number of intervals. One training run "
-        "each: differences between seeds are not included."
-    )
-    return html('<div><h3>Differences, paired</h3>{}<p class="note">{}</p></div>', whole, note)
+    whole = table(header, rows, caption=say.plain("differences.caption"), kind="narrow", name=say("score"))
+    note = say("differences.about", run=runs[0].label, resamples=RESAMPLES)
+    return html('<div><h3>{}</h3>{}<p class="note">{}</p></div>', say("differences.head"), whole, note)
 
 
-def _verdict(d: Difference) -> Cell:
+def _verdict(d: Difference, say: Words) -> Cell:
     if not d.seen:
-        return html('<span class="same">no difference seen</span>')
+        return html('<span class="same">{}</span>', say("differences.not_seen"))
     word = "better" if d.better else "worse"
-    return html('<span class="{word}">{word}</span>', word=word)
+    return html('<span class="{}">{}</span>', word, say(f"differences.{word}"))
 
 
-def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]]) -> Html:
+def _conventions(scored: list[tuple[int, RunFiles, dict[str, Any]]], say: Words) -> Html:
     """How the scores were computed: signatures, counts, search, seed and commits, one row each."""
     rows: dict[str, list[Cell | str]] = {}
     shown = _shown([run for _, run, _ in scored])
 
     def put(name: str, number: int, cell: object) -> None:
-        rows.setdefault(name, ["–"] * len(scored))[number] = cell if isinstance(cell, Html) else str(cell)
+        rows.setdefault(str(name), ["–"] * len(scored))[number] = cell if isinstance(cell, Html) else str(cell)
 
     for column, (_, run, scores) in enumerate(scored):
         for name, signature in (scores.get("signatures") or {}).items():
-            put(f"{score_shown(name, shown).title} signature", column, code(signature))
+            title = say.title(name, score_shown(name, shown))
+            put(say.plain("how.signature", score=title), column, code(signature))
         for name, score in shown.items():
             if span := _interval(scores, name):
-                put(f"{score.title}, 95 % interval", column, f"{decimals(span[0])} to {decimals(span[1])}")
+                ends = say.plain("to", low=say.decimals(span[0]), high=say.decimals(span[1]))
+                put(say.plain("how.interval", score=say.title(name, score)), column, ends)
         if resamples := (scores.get("intervals") or {}).get("samples"):
-            put("Resamples of the intervals", column, resamples)
+            put(say("how.resamples"), column, resamples)
         if split := scores.get("wer_split"):
-            put("WER split", column, ", ".join(f"{decimals(value)} {name}" for name, value in split.items()))
+            kinds = (f"{say.decimals(value)} {_kind(name, say)}" for name, value in split.items())
+            put(say("how.wer_split"), column, ", ".join(kinds))
         for name, value in (scores.get("counts") or {}).items():
             if name in COUNTS:
-                put(COUNTS[name], column, decimals(value, 0))
+                put(say(f"how.{name}"), column, say.decimals(value, 0))
         if dots := scores.get("final_dot"):
-            ours, theirs = (f"{decimals(dots[side], 1)} %" for side in ("hypotheses", "references"))
-            lines = f"{ours} of translations, {theirs} of references"
-            warning = Html() if dots["agree"] else html("<small>these should agree</small>")
-            put("Lines ending in “ .”", column, html("{}{}", lines, warning))
+            ours, theirs = (say.decimals(dots[side], 1) for side in ("hypotheses", "references"))
+            warning = Html() if dots["agree"] else html("<small>{}</small>", say("how.dots_differ"))
+            put(say("how.dots"), column, say("how.dots_of", ours=ours, theirs=theirs) + warning)
         if seen := scores.get("seen_in_training"):
-            put("Sentences also in training", column, f"{seen['sentences']} ({decimals(seen['percent'], 1)} %)")
+            put(say("how.seen"), column, f"{seen['sentences']} ({say.decimals(seen['percent'], 1)} %)")
         if trip := scores.get("vocabulary_round_trip"):
-            put("References the tokenizer cannot write", column, trip["changed_references"])
-        for name, label in MADE.items():
+            put(say("how.round_trip"), column, trip["changed_references"])
+        for name in MADE:
             if name in UNSEARCHED.get(run.recipe.system.answers, ()):
                 continue
             if (value := scores.get("made", {}).get(name)) not in (None, ""):
-                short = str(value)[:10] + ("+changes" if "+" in str(value) else "") if "commit" in name else value
-                put(label, column, code(short) if "commit" in name else short)
+                put(say(f"how.{name}"), column, code(_commit(value)) if "commit" in name else _written(value, say))
         if skipped := scores.get("made", {}).get("skipped"):
-            first = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-            put("Clips skipped", column, html("{}<small>{}</small>", len(skipped), first))
+            first = say.english("; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5]))
+            put(say("how.skipped"), column, html("{}<small>{}</small>", len(skipped), first))
     cells = [[name, *values] for name, values in rows.items()]
     header = [key(number, run.label) for number, run, _ in scored]
-    conventions = table(
-        header, cells, caption="How the scores were computed", kind="words", name="How they were computed"
-    )
-    return html("<details><summary>Signatures and conventions</summary>{}</details>", conventions)
+    conventions = table(header, cells, caption=say.plain("how.caption"), kind="words", name=say("how.head"))
+    return html("<details><summary>{}</summary>{}</details>", say("how.summary"), conventions)
+
+
+def _kind(name: str, say: Words) -> Html:
+    """A kind of word error, in words."""
+    return say(f"how.{name}") if name in ("substitutions", "deletions", "insertions") else text(name)
+
+
+def _commit(value: object) -> str:
+    return str(value)[:10] + ("+changes" if "+" in str(value) else "")
+
+
+def _written(value: object, say: Words) -> object:
+    return say.localized(f"{value}") if isinstance(value, float) else value
 
 
 def _value(scores: dict[str, Any] | None, name: str) -> float | None:
@@ -364,18 +381,18 @@ def _places(score: Score) -> int:
     return 3 if score.loss else 2
 
 
-def _number(value: float | None, below: str | None, best: bool) -> Cell:
-    shown = decimals(value)
+def _number(value: float | None, below: str | None, best: bool, say: Words) -> Cell:
+    shown = say.decimals(value)
     number = html("<b>{}</b>" if best else "{}", shown)
     return number + html("<small>{}</small>", below) if below else number
 
 
-def _sdr_cell(run: RunFiles, best: bool) -> Cell:
+def _sdr_cell(run: RunFiles, best: bool, say: Words) -> Cell:
     if run.density is None:
         return html("–")
     low, high = run.density["interval"]
-    return _number(run.density["sdr"], f"{decimals(low)}–{decimals(high)}", best)
+    return _number(run.density["sdr"], f"{say.decimals(low)}–{say.decimals(high)}", best, say)
 
 
-def _signed(value: float) -> str:
-    return decimals(value, sign=True)
+def _signed(value: float, say: Words) -> str:
+    return say.decimals(value, sign=True)

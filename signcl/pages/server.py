@@ -229,8 +229,12 @@ def _site(
 def _keeper(site: Any, folder: Path) -> Keeper:
     if site.queue is None:
         raise ValueError(f"--keep-in {folder}: needs a RUN that translates, {site.why_not}")
-    keeper = Keeper(folder)
-    say(f"clips are kept in {folder} where their signers agree; train on them with corpus: {{name: folder}}")
+    most = site.limits.kept_megabytes
+    keeper = Keeper(folder, most * 1e6)
+    say(
+        f"clips are kept in {folder} where their signers agree ({keeper.used() / 1e6:.0f} of at most {most:g} MB are "
+        "used); train on them with corpus: {name: folder}"
+    )
     return keeper
 
 

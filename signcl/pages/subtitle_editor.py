@@ -164,11 +164,11 @@ class Subtitles:
                     f"{self.path}: has the tiers {', '.join(foreign)}, which this page would lose; edit it in ELAN, or "
                     "convert its sentences to .srt first"
                 )
-            found = read_elan(self.path, fps=CLOCK, tier=tier) if tier in tiers else {}
+            found = read_elan(self.path, clock=CLOCK, tier=tier) if tier in tiers else {}
         elif self.path.read_bytes().decode("utf-8", "replace").strip("\ufeff \r\n\t") in ("", "WEBVTT"):
             return ()
         else:
-            found = read_subtitles(self.path, fps=CLOCK)
+            found = read_subtitles(self.path, clock=CLOCK)
         return next(iter(found.values()), ())
 
     def _write(self, cues: Sequence[Cue], out: Path) -> None:

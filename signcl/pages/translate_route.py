@@ -23,7 +23,7 @@ from starlette.responses import Response
 from signcl.pages.clip_form import ClientLeft, ClipForm, receive_clip
 from signcl.pages.guard import drain
 from signcl.pages.job_queue import Full, Job, JobQueue
-from signcl.pages.kept_clips import Keeper
+from signcl.pages.kept_clips import FolderFull, Keeper
 from signcl.pages.uploads import Refused
 
 __all__ = ["add_translation"]
@@ -198,6 +198,9 @@ class _Keeping(_Translation):
     async def _answer(self, path: Path, form: ClipForm, receive: Receive, send: Send) -> None:
         try:
             wish = self.keeper.check(form.texts)
+            await to_thread.run_sync(self.keeper.check_room)
+        except FolderFull as full:
+            raise Refused(507, str(full)) from None
         except ValueError as error:
             raise Refused(422, str(error)) from None
         job = Job(path, form.name, _unheard)
@@ -209,6 +212,8 @@ class _Keeping(_Translation):
                 elif stage["stage"] == "done":
                     try:
                         name = await to_thread.run_sync(self.keeper.add, job.keep, wish)
+                    except FolderFull as full:
+                        raise Refused(507, str(full)) from None
                     except (ValueError, OSError) as error:
                         raise Refused(507, f"not kept: {error}") from None
                     await _whole(send, {**stage, "name": name})

@@ -18,7 +18,8 @@ from signcl.data.text import characters
 from signcl.data.video import contact_sheet
 from signcl.metrics import chrf
 from signcl.metrics.written_forms import tokenize_as, unit_for
-from signcl.pages.markup import Html, decimals, embedded, gap, html, joined, key, text
+from signcl.pages.markup import Html, code, embedded, html, joined, key, text
+from signcl.pages.page_words import ENGLISH, Words
 from signcl.pages.report_runs import RunFiles, command
 from signcl.training.recipe import recipe_samples
 
@@ -31,15 +32,18 @@ QUALITY = 78
 HEAT_ROWS, HEAT_COLUMNS = 64, 400
 
 
-def translations_section(runs: list[RunFiles]) -> Html:
+def translations_section(runs: list[RunFiles], say: Words) -> Html:
     """The section for the runs that translate; a pretraining run has none."""
     translating = [(number, run) for number, run in enumerate(runs) if run.recipe.system.answers == "sentences"]
     if not translating:
         recognise = all(run.recipe.system.answers in ("glosses", "classes") for run in runs)
-        kind = "recogniser" if recognise else "pretraining run"
-        return html('<p class="gap">A {} does not translate; <code>signcl fit</code> a finetuning recipe.</p>', kind)
-    parts = [gap(f"{run.label} has no translations of the {run.split} split.", command("evaluate", run))
-             for _, run in translating if not run.predictions]  # fmt: skip
+        kind = "recogniser" if recognise else "pretraining"
+        return html('<p class="gap">{}</p>', say(f"samples.{kind}", command=code("signcl fit")))
+    parts = [
+        say.gap(say("samples.none", run=run.label, split=run.split), command("evaluate", run))
+        for _, run in translating
+        if not run.predictions
+    ]
     ready = [(number, run, run.predictions) for number, run in translating if run.predictions]
     if not ready:
         return joined(parts)
@@ -49,28 +53,22 @@ def translations_section(runs: list[RunFiles]) -> Html:
     by_character = unit_for(tokenize) == "character"
     samples, problem = _samples(first)
     if problem:
-        parts.append(html('<p class="gap">No pictures: {}</p>', problem))
+        parts.append(html('<p class="gap">{}</p>', say("samples.no_pictures", why=say.english(problem))))
     cards = []
     for name, quality, rank in zip(names, qualities, ranks):
         lines = []
         for number, run, found in ready:
             if name not in found:
-                lines.append((number, run, html('<span class="same">not translated</span>')))
+                lines.append((number, run, html('<span class="same">{}</span>', say("samples.missing"))))
                 continue
             reference, hypothesis = found[name]
-            lines.append((number, run, marked(reference, hypothesis, by_character=by_character)))
+            lines.append((number, run, marked(reference, hypothesis, by_character=by_character, say=say)))
         cards.append(
-            _card(name, quality, rank, len(predictions), predictions[name][0], lines, samples.get(name), first)
+            _card(name, quality, rank, len(predictions), predictions[name][0], lines, samples.get(name), first, say)
         )
-    rule = (
-        f"Chosen by a rule, not manually: the {len(predictions)} translated sentences of the {first.split} split were "
-        f"ranked by the sentence-level chrF of {first.label}, worst first (ties in the order of the split), and "
-        f"{len(names)} were taken at even intervals, including the worst and the best."
-    )
-    marks = html(
-        "In a translation, <mark>this word</mark> is not in the reference at that position, and <del>this word</del> "
-        "of the reference is missing. If a word replaces another, only the wrong word is shown."
-    )
+    rule = say("samples.rule", all=len(predictions), split=first.split, run=first.label, part=len(names))
+    word = say("samples.this_word")
+    marks = say("samples.marks", wrong=html("<mark>{}</mark>", word), missing=html("<del>{}</del>", word))
     notes = html('<p class="note">{}</p><p class="note">{}</p>', rule, marks)
     return joined([*parts, notes, *cards])
 
@@ -89,13 +87,13 @@ def choose(predictions: dict[str, tuple[str, str]], count: int = SHOWN) -> tuple
     return [names[i] for i in picks], [quality[i] for i in picks], [int(rank) + 1 for rank in ranks]
 
 
-def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> Html:
+def marked(reference: str, hypothesis: str, *, by_character: bool = False, say: Words = ENGLISH) -> Html:
     """A hypothesis as HTML, with its differences from the reference marked; words are compared as written."""
     from rapidfuzz.distance import Levenshtein
 
     theirs, ours = (characters(s) if by_character else s.split() for s in (reference, hypothesis))
     if theirs == ours:
-        return html('{} <span class="better" title="equal to the reference">✓</span>', hypothesis)
+        return html('{} <span class="better" title="{}">✓</span>', hypothesis, say("samples.equal"))
     between = "" if by_character else " "
     pieces: list[Html] = []
     steps = [(o.tag, theirs[o.src_start : o.src_end], ours[o.dest_start : o.dest_end])
@@ -104,13 +102,13 @@ def marked(reference: str, hypothesis: str, *, by_character: bool = False) -> Ht
         run = list(group)
         if wrong:  # added words next to replaced words make one mark
             old, new = (between.join(word for step in run for word in step[side]) for side in (1, 2))
-            title = f"instead of: {old}" if old else "not in the reference"
+            title = say("samples.instead", words=old) if old else say("samples.not_in_reference")
             pieces.append(html('<mark title="{}">{}</mark>', title, new))
             continue
         for tag, old_words, new_words in run:
-            missing = html('<del title="missing">{}</del>', between.join(old_words))
+            missing = html('<del title="{}">{}</del>', say("samples.left_out"), between.join(old_words))
             pieces.append(missing if tag == "delete" else text(between.join(new_words)))
-    return joined(pieces, between) or html('<span class="same">(empty)</span>')
+    return joined(pieces, between) or html('<span class="same">{}</span>', say("samples.empty"))
 
 
 def film_strip(frames: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -174,23 +172,23 @@ def _card(
     lines: list[tuple[int, RunFiles, Html]],
     sample: Sample | None,
     run: RunFiles,
+    say: Words,
 ) -> Html:
-    rows = [html("<dt>Reference</dt><dd>{}</dd>", reference)]
+    rows = [html("<dt>{}</dt><dd>{}</dd>", say("reference"), reference)]
     rows += [html("<dt>{}</dt><dd>{}</dd>", key(number, run.label), shown) for number, run, shown in lines]
+    facts = [say("samples.rank", part=rank, all=total), f"chrF {say.decimals(quality, 1)}"]
+    if sample and sample.signer:
+        facts.append(say("samples.signer", name=sample.signer))
     return html(
-        '<article class="sample"><header><h3>{}</h3><span>rank {} of {} · chrF {}{}</span></header>'
-        "{}<dl>{}</dl></article>",
+        '<article class="sample"><header><h3>{}</h3><span>{}</span></header>{}<dl>{}</dl></article>',
         name,
-        rank,
-        total,
-        decimals(quality, 1),
-        f" · signer {sample.signer}" if sample and sample.signer else "",
-        _pictures(sample, run),
+        joined(facts, " · "),
+        _pictures(sample, run, say),
         joined(rows),
     )
 
 
-def _pictures(sample: Sample | None, run: RunFiles) -> Html:
+def _pictures(sample: Sample | None, run: RunFiles, say: Words) -> Html:
     """The strip of a sample with its signs below, or why it has no strip."""
     if sample is None:
         return Html()
@@ -198,20 +196,23 @@ def _pictures(sample: Sample | None, run: RunFiles) -> Html:
         if sample.features is not None:
             features = load_raw(sample, run.recipe.input)
             picture, drawn, dims = heat_strip(features)
-            what = f"{len(features)} frames from left to right; {drawn} of {dims} feature dimensions from top to bottom"
-            return _strip("heat", embedded(picture, "png"), f"Features of {sample.name}", what, sample, len(features))
+            what = say("samples.heat", frames=len(features), part=drawn, all=dims)
+            title = say("samples.features", name=sample.name)
+            return _strip("heat", embedded(picture, "png"), title, what, sample, len(features), say)
         frames, numbers, total = _frames(sample)
     except (ValueError, OSError) as error:
-        return html('<p class="gap">No picture: {}</p>', error)
+        return html('<p class="gap">{}</p>', say("samples.no_picture", why=say.english(error)))
     seen = len(thin(total, run.recipe.input, None))
-    what = f"frames {', '.join(map(str, numbers))} of {total}" + (f"; the model gets {seen}" if seen < total else "")
-    return _strip("film", embedded(film_strip(frames), "jpeg"), f"Filmstrip of {sample.name}", what, sample, total)
+    counts = {"numbers": ", ".join(map(str, numbers)), "all": total}
+    what = say("samples.frames", **counts) if seen >= total else say("samples.frames_thinned", **counts, seen=seen)
+    title = say("samples.strip", name=sample.name)
+    return _strip("film", embedded(film_strip(frames), "jpeg"), title, what, sample, total, say)
 
 
-def _strip(kind: str, source: str, title: str, what: str, sample: Sample, total: int) -> Html:
+def _strip(kind: str, source: str, title: Html, what: Html, sample: Sample, total: int, say: Words) -> Html:
     """A picture, the annotated signs as a time line below it, and a line that describes it."""
     picture = html('<img class="{}" src="{}" alt="{}: {}">', kind, source, title, what)
-    return picture + _signs(sample.spans, total) + html('<p class="under">{}</p>', what)
+    return picture + _signs(sample.spans, total, say) + html('<p class="under">{}</p>', what)
 
 
 def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
@@ -224,20 +225,19 @@ def _frames(sample: Sample) -> tuple[list[NDArray[np.uint8]], list[int], int]:
     return list(read_clip(sample, indices=numbers)), numbers, total
 
 
-def _signs(spans: Sequence[Span], total: int) -> Html:
+def _signs(spans: Sequence[Span], total: int, say: Words) -> Html:
     """The annotated signs as a time line below the strip."""
     if not spans:
         return Html()
     boxes = joined(
         html(
-            '<span style="left:{:.2f}%;width:{:.2f}%" title="{token}: frames {start}–{last}">{token}</span>',
+            '<span style="left:{:.2f}%;width:{:.2f}%" title="{token}: {frames}">{token}</span>',
             100 * s.start / total,
             100 * (s.stop - s.start) / total,
             token=text(s.token),
-            start=s.start,
-            last=s.stop - 1,
+            frames=say("frames", first=s.start, last=s.stop - 1),
         )
         for s in spans
     )
     order = joined((str(s.token) for s in spans), ", ")
-    return html('<div class="signs" role="img" aria-label="Signs in order: {}">{}</div>', order, boxes)
+    return html('<div class="signs" role="img" aria-label="{}">{}</div>', say("samples.signs", glosses=order), boxes)

@@ -66,6 +66,8 @@ class Limits:
     """Most clips in the queue."""
     receiving: int = bounded(32, low=1, high=100_000)
     """Most clips that arrive at the same time."""
+    kept_megabytes: float = bounded(5000.0, above=0, high=1e9)
+    """Most that the folder of kept clips may hold."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "limit of an upload: ")

@@ -8,6 +8,8 @@ derived from it. docs/adding-a-system.md walks through an example. Nothing here 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -425,27 +427,7 @@ class System(nn.Module):
 
         Systems with their own `answer`, and systems that do not answer sentences, give no probability.
         """
-        if self.answers != "sentences" or type(self).answer is not System.answer:
-            return [Answer(text) for text in self.answer(batch, decode)]
-        assert self.tokenizer is not None
-        kinds = type(self).__mro__
-        searched, scored = (
-            next(at for at, kind in enumerate(kinds) if name in vars(kind)) for name in ("generate", "generate_scored")
-        )
-        # if a subclass overrides `generate` but inherits `generate_scored`, that scores another search: use teacher
-        # forcing
-        score = System.generate_scored if searched < scored else type(self).generate_scored
-        found = score(
-            self,
-            batch,
-            num_beams=decode.beams,
-            length_penalty=decode.length_penalty,
-            max_new_tokens=decode.max_new_tokens,
-        )
-        texts = [self.tokenizer.decode(row) for row in found.ids.tolist()]
-        numbers = zip(found.log_probs.tolist(), found.counts.tolist())
-        rows = found.features.float().cpu()
-        return [Answer(text, *pair, row) for text, pair, row in zip(texts, numbers, rows)]
+        return [ranked[0] for ranked in self.answer_ranked(batch, decode, 1)]
 
     @torch.no_grad()
     def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
@@ -453,14 +435,45 @@ class System(nn.Module):
         mode.
 
         Args:
-            most: maximum number of answers per clip; a system whose search keeps only the best returns one.
+            most: maximum number of answers per clip. There is one if the search has one beam, if the system does not
+                answer sentences, or if its `generate_scored` does not take `most`.
         """
-        return [[answer] for answer in self.answer_scored(batch, decode)]
+        if self.answers != "sentences" or type(self).answer is not System.answer:
+            return [[Answer(text)] for text in self.answer(batch, decode)]
+        assert self.tokenizer is not None
+        kinds = type(self).__mro__
+        searched, scored = (
+            next(at for at, kind in enumerate(kinds) if name in vars(kind)) for name in ("generate", "generate_scored")
+        )
+        # if a subclass overrides `generate` but inherits `generate_scored`, that scores another search: use teacher
+        # forcing
+        score: Any = System.generate_scored if searched < scored else type(self).generate_scored
+        count = min(most, decode.beams) if "most" in inspect.signature(score).parameters else 1
+        found = score(
+            self,
+            batch,
+            num_beams=decode.beams,
+            length_penalty=decode.length_penalty,
+            max_new_tokens=decode.max_new_tokens,
+            **({"most": count} if count > 1 else {}),
+        )
+        texts = [self.tokenizer.decode(row) for row in found.ids.tolist()]
+        rows = found.features.float().cpu()
+        every = [
+            Answer(text, log_prob, tokens, rows[number // count])
+            for number, (text, log_prob, tokens) in enumerate(
+                zip(texts, found.log_probs.tolist(), found.counts.tolist())
+            )
+        ]
+        clips = [every[first : first + count] for first in range(0, len(every), count)]
+        # a search with fewer finished sentences than asked for fills up with rows of probability 0
+        return [[best, *(one for one in others if one.log_prob != -math.inf)] for best, *others in clips]
 
     def generate_scored(self, batch: Batch, *, num_beams: int, length_penalty: float, max_new_tokens: int) -> Written:
         """`generate` with log p of each sentence, computed by teacher forcing with `forward`.
 
-        A system overrides this if its search already has the scores, or if it can reuse the encoded clips.
+        A system overrides this if its search already has the scores, or if it can reuse the encoded clips. One whose
+        search can give more than the best sentence also takes `most` and returns `most` rows for each clip, best first.
         """
         ids = self.generate(batch, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens)
         pad_id = self.tokenizer.pad_id if self.tokenizer is not None else 0

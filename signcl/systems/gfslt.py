@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from signcl.data.batch import Batch, frame_mask
 from signcl.data.bounds import bounded
 from signcl.systems.base import (
-    Decode,
     EarlierRun,
     Sizes,
     Start,
@@ -61,7 +60,7 @@ from signcl.systems.parts.module_names import check_parts
 from signcl.systems.parts.official import Checkpoint, Name, Published, count_layers, take
 from signcl.systems.parts.official_gfslt import released_input, visual_names, visual_sizes
 from signcl.systems.parts.transfer import DECODER, OFFSET, load_language_model, transfer
-from signcl.systems.parts.written import Answer, Written, mean_features, sentence_log_probs
+from signcl.systems.parts.written import Written, mean_features, sentence_log_probs
 from signcl.systems.terms.shared import frame_contrast, translation
 
 __all__ = ["GFSLT", "GFSLTEncoding", "GFSLTOutput"]
@@ -319,7 +318,7 @@ class GFSLT(System):
 
     @torch.no_grad()
     def generate_scored(
-        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 150
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 150, most: int = 1
     ) -> Written:
         """`generate` with log p of each sentence.
 
@@ -328,32 +327,14 @@ class GFSLT(System):
         """
         self._check_search(num_beams, max_new_tokens)
         encoding = self.encode(batch)
-        ids = self._write(encoding, num_beams, length_penalty, max_new_tokens)
-        log_probs, counts = sentence_log_probs(self._token_scores(encoding, ids), ids, self.pad_id)
-        return Written(ids, log_probs, counts, mean_features(encoding.features, encoding.lengths))
-
-    @torch.no_grad()
-    def answer_ranked(self, batch: Batch, decode: Decode, most: int) -> list[list[Answer]]:
-        """The final hypotheses of one beam search, best score first; the first is that of `answer_scored`."""
-        count = min(most, decode.beams)
-        if count < 2:
-            return super().answer_ranked(batch, decode, most)
-        assert self.tokenizer is not None
-        self._check_search(decode.beams, decode.max_new_tokens)
-        encoding = self.encode(batch)
-        ids = self._write(encoding, decode.beams, decode.length_penalty, decode.max_new_tokens, count)  # [B * count, U]
+        ids = self._write(encoding, num_beams, length_penalty, max_new_tokens, most)
         repeated = replace(
             encoding,
-            steps=encoding.steps.repeat_interleave(count, dim=0),
-            step_lengths=encoding.step_lengths.repeat_interleave(count, dim=0),
+            steps=encoding.steps.repeat_interleave(most, dim=0),
+            step_lengths=encoding.step_lengths.repeat_interleave(most, dim=0),
         )
         log_probs, counts = sentence_log_probs(self._token_scores(repeated, ids), ids, self.pad_id)
-        rows = mean_features(encoding.features, encoding.lengths).float().cpu()
-        every = [
-            Answer(self.tokenizer.decode(row), log_prob, tokens, rows[number // count])
-            for number, (row, log_prob, tokens) in enumerate(zip(ids.tolist(), log_probs.tolist(), counts.tolist()))
-        ]
-        return [every[first : first + count] for first in range(0, len(every), count)]
+        return Written(ids, log_probs, counts, mean_features(encoding.features, encoding.lengths))
 
     def _check_search(self, num_beams: int, max_new_tokens: int) -> None:
         if num_beams < 1 or not 1 <= max_new_tokens < self.max_positions:
@@ -375,8 +356,8 @@ class GFSLT(System):
             pad_id=self.pad_id,
             start_id=self.start_id,
             ends=self.end_id,
+            most=most,
         )
-        settings.num_return_sequences = most
         mbart: Any = self.mbart
         ids: Tensor = mbart.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoding.steps),

@@ -164,7 +164,7 @@ class NSLT2018(System):
 
     @torch.no_grad()
     def generate_scored(
-        self, batch: Batch, *, num_beams: int = 3, length_penalty: float = 0.0, max_new_tokens: int = 50
+        self, batch: Batch, *, num_beams: int = 3, length_penalty: float = 0.0, max_new_tokens: int = 50, most: int = 1
     ) -> Written:
         """`generate` with log p of each sentence, summed by the search."""
         encoded, hidden = self.encode(batch)
@@ -190,6 +190,7 @@ class NSLT2018(System):
             beams=num_beams,
             alpha=length_penalty,
             max_new_tokens=max_new_tokens,
+            most=most,
             device=steps.device,
         )
         counts = (found.ids != self.pad_id).sum(dim=1)

@@ -154,7 +154,7 @@ class Sign2GPT(System):
 
     @torch.no_grad()
     def generate_scored(
-        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 64
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 64, most: int = 1
     ) -> Written:
         """`generate` with log p of each sentence; the clip is encoded once."""
         encoded = self.encode(batch)
@@ -164,6 +164,7 @@ class Sign2GPT(System):
             num_beams=num_beams,
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
+            most=most,
         )
         return Written(*found, mean_features(encoded.features, encoded.lengths))
 

@@ -166,12 +166,12 @@ class SLT(Recogniser):
 
     @torch.no_grad()
     def generate_scored(
-        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 30
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 30, most: int = 1
     ) -> Written:
         """`generate` with log p of each sentence, summed by the search."""
         encoded = self.encode(batch)
         memory = self.decoder.remember(encoded.steps, encoded.step_lengths)
-        (found,) = self._search(memory, num_beams, [length_penalty], max_new_tokens)
+        (found,) = self._search(memory, num_beams, [length_penalty], max_new_tokens, most)
         features = mean_features(encoded.features, encoded.lengths)
         return Written(found.ids, found.log_probs, (found.ids != self.pad_id).sum(dim=1), features)
 
@@ -195,7 +195,9 @@ class SLT(Recogniser):
                 found[width, alpha] = best.ids
         return found
 
-    def _search(self, memory: Memory, beams: int, alphas: Sequence[float], max_new_tokens: int) -> list[Found]:
+    def _search(
+        self, memory: Memory, beams: int, alphas: Sequence[float], max_new_tokens: int, most: int = 1
+    ) -> list[Found]:
         def step(last: Tensor, rows: Tensor | None) -> Tensor:
             if rows is not None:
                 memory.words = [(keys[rows], values[rows]) for keys, values in memory.words]
@@ -212,5 +214,6 @@ class SLT(Recogniser):
             beams=beams,
             alphas=alphas,
             max_new_tokens=max_new_tokens,
+            most=most,
             device=memory.mask.device,
         )

@@ -206,7 +206,7 @@ class SpaMo(System):
 
     @torch.no_grad()
     def generate_scored(
-        self, batch: Batch, *, num_beams: int = 5, length_penalty: float = 1.0, max_new_tokens: int = 64
+        self, batch: Batch, *, num_beams: int = 5, length_penalty: float = 1.0, max_new_tokens: int = 64, most: int = 1
     ) -> Written:
         """`generate` with log p of each sentence; the clip is encoded once."""
         features, lengths = frame_features(self.visual, batch)
@@ -215,6 +215,7 @@ class SpaMo(System):
             num_beams=num_beams,
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
+            most=most,
         )
         return Written(*found, mean_features(features, lengths))
 

@@ -188,7 +188,7 @@ class UniSign(System):
 
     @torch.no_grad()
     def generate_scored(
-        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 100
+        self, batch: Batch, *, num_beams: int = 4, length_penalty: float = 1.0, max_new_tokens: int = 100, most: int = 1
     ) -> Written:
         """`generate` with log p of each sentence; the clip is encoded once."""
         features, lengths = frame_features(self.visual, batch)
@@ -198,6 +198,7 @@ class UniSign(System):
             num_beams=num_beams,
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
+            most=most,
             prompts=self.prompts(batch),
         )
         return Written(*found, mean_features(features, lengths))

@@ -128,7 +128,12 @@ def _add_tier(document: Any, name: str, spans: Sequence[Span], fps: float, tier:
 
 
 def read_elan(
-    path: Path | str, *, fps: float | None = None, tier: str | None = None, media: str | None = None
+    path: Path | str,
+    *,
+    fps: float | None = None,
+    clock: float | None = None,
+    tier: str | None = None,
+    media: str | None = None,
 ) -> dict[str, tuple[Span, ...]]:
     """Reads the spans of one .eaf, or of every .eaf below a folder.
 
@@ -136,6 +141,7 @@ def read_elan(
         path: a file, whose stem is the clip name, or a folder, in which the clip names are relative paths.
         fps: frames per second of the videos; None uses the rate of each file's video, or 25 if it is not available. The
             rate is reported on stderr.
+        clock: count the spans in steps of this many a second instead of frames; the videos' rates do not matter.
         tier: the tier to read, including its further tiers (`gloss 2`); None reads the only one with annotations.
         media: the name of the linked video that is the clip, if a file has several; may contain `*`.
 
@@ -154,11 +160,11 @@ def read_elan(
     for name, file in clip_files(Path(path), (SUFFIX,), "an ELAN file (.eaf)").items():
         document = read_document(file)
         chosen = _tier(document, tier)
-        clock = _clock(document, fps, media, notes)
+        times = _clock(document, fps, clock, media, notes)
         if chosen is None:
             found[name] = ()
             continue
-        found[name] = to_spans(file, _texts(document, chosen), clock, notes)
+        found[name] = to_spans(file, _texts(document, chosen), times, notes)
         if document.changed:
             changed[file.name] = document.changed
         if _all_further(chosen, document):
@@ -196,7 +202,7 @@ def _texts(document: Document, tier: str) -> list[Any]:
     return [text for name in (tier, *_all_further(tier, document)) for text in document.timed(name)]
 
 
-def _clock(document: Document, fps: float | None, media: str | None, notes: Notes) -> Clock:
+def _clock(document: Document, fps: float | None, clock: float | None, media: str | None, notes: Notes) -> Clock:
     """The frame rate and origin of the video that is the clip."""
     file = document.file
     videos = [one for one in document.media if _is_video(one)]
@@ -219,6 +225,7 @@ def _clock(document: Document, fps: float | None, media: str | None, notes: Note
         file,
         fps,
         list(dict.fromkeys(present)) or ([] if videos else video_beside(file)),
+        clock=clock,
         origin=origins.pop() if origins else 0,
         remedy="--media or --fps",
     )

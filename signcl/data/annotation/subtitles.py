@@ -41,7 +41,11 @@ SRT_TAG = re.compile(r"</?(?:i|b|u|s|font)(?:\s[^>]*)?>|\{\\[^}]*\}", re.IGNOREC
 
 
 def read_subtitles(
-    path: Path | str, *, fps: float | None = None, suffixes: Sequence[str] = SUFFIXES
+    path: Path | str,
+    *,
+    fps: float | None = None,
+    clock: float | None = None,
+    suffixes: Sequence[str] = SUFFIXES,
 ) -> dict[str, tuple[Span, ...]]:
     """Reads the spans of one subtitle file, or of all subtitle files below a folder.
 
@@ -52,6 +56,7 @@ def read_subtitles(
         path: a file, whose stem is the clip name, or a folder, in which the clip names are relative paths.
         fps: frames per second of the videos; None uses the rate of the video with the same name next to each file, or
             25 if there is none. The rate is reported on stderr.
+        clock: count the spans in steps of this many a second instead of frames; the videos' rates do not matter.
         suffixes: suffixes of the files to read in a folder.
 
     Returns:
@@ -68,7 +73,7 @@ def read_subtitles(
         cues = list(_cues(file, read_plain(file)))
         if not cues:
             raise ValueError(f"{file}: contains no cues (a line of times 00:00:01,000 --> 00:00:02,000, then text)")
-        found[name] = to_spans(file, cues, notes.choose(file, fps, video_beside(file)), notes)
+        found[name] = to_spans(file, cues, notes.choose(file, fps, video_beside(file), clock=clock), notes)
     notes.tell()
     return found
 

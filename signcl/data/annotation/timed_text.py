@@ -78,21 +78,32 @@ class Notes:
     """File -> number of annotations that end slightly after the clip and are cut to it."""
 
     def choose(
-        self, file: Path, fps: float | None, videos: Sequence[Path], *, origin: int = 0, remedy: str = "--fps"
+        self,
+        file: Path,
+        fps: float | None,
+        videos: Sequence[Path],
+        *,
+        clock: float | None = None,
+        origin: int = 0,
+        remedy: str = "--fps",
     ) -> Clock:
         """Chooses the clock of a file: the requested rate, else that of its videos, else `DEFAULT_FPS`.
+
+        With `clock`, spans are counted in steps of it, not in frames: the rates of the videos do not matter.
 
         Raises:
             ValueError: no rate is requested, and the videos cannot be read or have several rates.
         """
-        infos = {video: _info(file, video, required=fps is None) for video in videos}
+        infos = {video: _info(file, video, required=fps is None and clock is None) for video in videos}
         rates = {video: info.fps for video, info in infos.items() if info is not None and info.fps}
-        if fps is None and rates and max(rates.values()) - min(rates.values()) > 0.01:
+        if fps is None and clock is None and rates and max(rates.values()) - min(rates.values()) > 0.01:
             listed = ", ".join(f"{video.name} {rate:g}" for video, rate in rates.items())
             raise ValueError(f"{file}: its videos have different frame rates ({listed}); choose one with {remedy}")
         video, rate = next(iter(rates.items()), (None, None))
-        used = fps if fps is not None else rate if rate is not None else DEFAULT_FPS
-        if fps is not None:
+        used = next(one for one in (clock, fps, rate, DEFAULT_FPS) if one is not None)
+        if clock is not None:
+            pass
+        elif fps is not None:
             if rate is not None and abs(rate - fps) > 0.01:
                 assert video is not None
                 self.differ.append(f"{file.name} ({video.name} has {rate:g})")

@@ -6,7 +6,7 @@
     const [count, columns, rows] = ["count", "columns", "rows"].map((name) => Number(clip.dataset[name]));
     const picture = clip.querySelector("img");
     const button = clip.querySelector("button");
-    const name = button.getAttribute("aria-label").replace(/^Play /, "");
+    const { name } = button.dataset;
     let frame = 0;
     let playing = 0;
     const show = () => {
@@ -18,8 +18,9 @@
         clearInterval(playing);
         playing = 0;
       } else playing = setInterval(() => { frame = (frame + 1) % count; show(); }, EVERY);
-      button.textContent = playing ? "Stop" : "Play";
-      button.setAttribute("aria-label", `${button.textContent} ${name}`);
+      const act = playing ? "stop" : "play";
+      button.textContent = say(`compare.js_${act}`);
+      button.setAttribute("aria-label", say(`compare.js_${act}_name`, { name }));
     });
   }
   const cards = [...document.querySelectorAll(".sample")];

@@ -12,7 +12,8 @@
     element.append(...inside.map((part) => (part instanceof Node ? part : String(part))));
     return element;
   };
-  const decimals = (value, places = 1) => (value == null ? "–" : value.toFixed(places).replace("-", "−"));
+  const point = (1.5).toLocaleString(document.documentElement.lang)[1];
+  const decimals = (value, places = 1) => (value == null ? "–" : value.toFixed(places).replace("-", "−").replace(".", point));
   const percent = (value) => (value == null ? "–" : decimals(100 * value));
   const counts = new Array(glosses.length).fill(0);
   for (const gloss of all.gloss) counts[gloss]++;
@@ -20,7 +21,7 @@
   const MOST = 7; // colours that everybody can tell apart
   const MANY = 8000; // dots from which on they are written as pixels
   const VIRIDIS = [[253, 231, 37], [122, 209, 81], [34, 168, 132], [42, 120, 142], [65, 68, 135], [68, 1, 84]];
-  const frameText = (sign) => `frames ${all.start[sign]}–${all.stop[sign] - 1}`;
+  const frameText = (sign) => say("frames", { first: all.start[sign], last: all.stop[sign] - 1 });
 
   let chosen = glosses.slice(0, MOST).map((_, i) => i); // glosses in colour, by place in this list
   let selected = null;
@@ -29,10 +30,10 @@
   // -- pictures -----------------------------------------------------------------------------------------------------
   const asked = new Map();
   const strip = (sign, kind = "") => {
-    const label = `Frames of ${glosses[all.gloss[sign]]} in ${clips[all.clip[sign]]}`;
+    const label = say("explorer.strip", { gloss: glosses[all.gloss[sign]], clip: clips[all.clip[sign]] });
     const picture = (source) => Object.assign(make("img", kind), { src: source, alt: label, loading: "lazy" });
     if (all.strips[sign]) return picture(all.strips[sign]);
-    const box = make("span", "noframes", server ? "…" : "frames: open with signcl serve RUN");
+    const box = make("span", "noframes", server ? "…" : say("explorer.no_strip"));
     if (!server) return box;
     if (!asked.has(sign)) {
       const wanted = new URLSearchParams({ clip: clips[all.clip[sign]], start: all.start[sign], stop: all.stop[sign] });
@@ -44,7 +45,7 @@
     }
     asked.get(sign).then((source) => box.replaceWith(picture(source)), (error) => {
       asked.delete(sign);
-      box.textContent = error instanceof TypeError ? "the server does not answer" : error.message;
+      box.textContent = error instanceof TypeError ? say("no_server") : error.message;
     });
     return box;
   };
@@ -86,13 +87,13 @@
     const over = make("canvas", "over");
     over.tabIndex = 0;
     over.setAttribute("role", "application");
-    over.setAttribute("aria-label", `Map of ${whole} signs of ${set.label}. Arrow keys go from dot to dot, Enter shows the sign, Shift and arrows move the map, plus and minus zoom.`);
+    over.setAttribute("aria-label", say("explorer.map_label", { count: whole, run: set.label }));
     const zoom = make("div", "zoom");
-    for (const [sign, label, act] of [["+", "Zoom in", () => scale(1.5)], ["−", "Zoom out", () => scale(1 / 1.5)], ["⤢", "Whole map", () => reset()]]) {
+    for (const [sign, label, act] of [["+", "zoom_in", () => scale(1.5)], ["−", "zoom_out", () => scale(1 / 1.5)], ["⤢", "zoom_all", () => reset()]]) {
       const button = make("button", "", sign);
       button.type = "button";
-      button.title = label;
-      button.setAttribute("aria-label", label);
+      button.title = say(`explorer.${label}`);
+      button.setAttribute("aria-label", button.title);
       button.addEventListener("click", act);
       zoom.append(button);
     }
@@ -382,18 +383,18 @@
     const gloss = all.gloss[sign];
     const own = make("div", "",
       make("h3", "", glosses[gloss]),
-      make("p", "facts", `${clips[all.clip[sign]]}, ${frameText(sign)}${all.signer[sign] < 0 ? "" : `, signer ${all.signers[all.signer[sign]]}`}`),
+      make("p", "facts", `${clips[all.clip[sign]]}, ${frameText(sign)}${all.signer[sign] < 0 ? "" : `, ${say("explorer.signed_by", { name: all.signers[all.signer[sign]] })}`}`),
       strip(sign, "frames"),
     );
     const sentence = all.texts[all.clip[sign]];
-    if (sentence) own.append(make("p", "facts", `“${sentence}”`));
+    if (sentence) own.append(make("p", "facts", say("explorer.sentence", { text: sentence })));
     const parts = [own];
     sets.forEach((set, number) => {
-      if (set.x[sign] < 0) return parts.push(make("div", "", make("h4", "", `not among the signs of ${set.label}`)));
+      if (set.x[sign] < 0) return parts.push(make("div", "", make("h4", "", say("explorer.not_there", { run: set.label }))));
       const near = set.near[sign];
       const same = near.filter((other) => all.gloss[other] === gloss).length;
-      const heading = make("h4", "", sets.length > 1 ? key(number, set.label) : "Nearest neighbours");
-      heading.append(make("span", "share", ` ${same} of ${near.length} are ${glosses[gloss]}`));
+      const heading = make("h4", "", sets.length > 1 ? key(number, set.label) : say("explorer.neighbours"));
+      heading.append(make("span", "share", ` ${say("explorer.same", { part: same, all: near.length, gloss: glosses[gloss] })}`));
       parts.push(make("div", "", heading, make("ul", "near", ...near.map((other) => {
         const button = make("button", all.gloss[other] === gloss ? "same" : "other", strip(other),
           make("span", "", make("b", "", glosses[all.gloss[other]]), make("small", "", `${clips[all.clip[other]]} · ${all.start[other]}–${all.stop[other] - 1}`)));
@@ -406,7 +407,7 @@
     $("sign").scrollTop = 0;
   };
   $("sign").parentElement.classList.toggle("two", sets.length > 1);
-  $("sign").append(make("p", "hint", "Click a dot: its frames and its nearest neighbours appear here."));
+  $("sign").append(make("p", "hint", say("explorer.hint")));
 
   // -- colours ------------------------------------------------------------------------------------------------------
   const toggle = (gloss) => {
@@ -423,16 +424,16 @@
     } else if (mode === "signer") {
       const rest = all.signers.length - signerMarks.length;
       $("chips").replaceChildren(...signerMarks.map((i) => make("span", `chip m${i}`, make("i"), `${all.signers[i]} ${all.signer.filter((s) => s === i).length}`)),
-        ...(rest > 0 ? [make("span", "chip m-", make("i"), `${rest} other${rest === 1 ? "" : "s"}`)] : []));
+        ...(rest > 0 ? [make("span", "chip m-", make("i"), say("others", { count: rest }))] : []));
     } else {
       const rest = glosses.length - chosen.length;
       $("chips").replaceChildren(...chosen.map((gloss, i) => {
         const chip = make("button", `chip m${i}`, make("i"), `${glosses[gloss]} ${counts[gloss]}`);
         chip.type = "button";
-        chip.title = `take the colour from ${glosses[gloss]}`;
+        chip.title = say("explorer.uncolour", { gloss: glosses[gloss] });
         chip.addEventListener("click", () => toggle(gloss));
         return chip;
-      }), make("span", "chip m-", make("i"), `${rest} other${rest === 1 ? "" : "s"}`));
+      }), make("span", "chip m-", make("i"), say("others", { count: rest })));
     }
     redraw();
     rows();
@@ -454,12 +455,12 @@
   const pairs = () => {
     const found = sets[pairSet].pairs;
     $("pair-list").replaceChildren(...found.slice(0, pairsShown).map(([a, b, distance, ratio]) => make("li", "",
-      make("header", "", make("span", "", `distance ${decimals(distance, 2)}`), make("span", "", `ratio to their own spread ${decimals(ratio, 2)}`)),
+      make("header", "", make("span", "", say("explorer.distance", { value: decimals(distance, 2) })), make("span", "", say("explorer.ratio", { value: decimals(ratio, 2) }))),
       make("div", "two", ...[a, b].map((gloss) => {
         const sign = sets[pairSet].medoid[gloss];
         const button = make("button", "", make("b", "", glosses[gloss]), ` ${counts[gloss]}`, strip(sign));
         button.type = "button";
-        button.title = "show this sign on the map";
+        button.title = say("explorer.show_sign");
         button.addEventListener("click", () => {
           chosen = [a, b];
           mode = "gloss";
@@ -470,9 +471,9 @@
         });
         return button;
       })))));
-    if (!found.length) $("pair-list").append(make("li", "", "Fewer than two glosses with two signs: no pairs."));
+    if (!found.length) $("pair-list").append(make("li", "", say("explorer.no_pairs")));
     $("pair-more").hidden = found.length <= pairsShown;
-    $("pair-more").textContent = `Show ${Math.min(found.length - pairsShown, 16)} more`;
+    $("pair-more").textContent = say("explorer.more", { count: Math.min(found.length - pairsShown, 16) });
   };
   $("pair-more").addEventListener("click", () => { pairsShown += 16; pairs(); });
   if (sets.length > 1) {
@@ -500,14 +501,14 @@
     return tally.map((found) => [...found].sort((a, b) => b[1] - a[1])[0]?.[0] ?? null);
   });
   const columns = [
-    { name: "Gloss", of: (g) => glosses[g] },
-    { name: "Signs", of: (g) => counts[g], show: String },
+    { name: say("gloss"), of: (g) => glosses[g] },
+    { name: say("explorer.signs"), of: (g) => counts[g], show: String },
     ...sets.flatMap((set, number) => [{ name: sets.length > 1 ? `SDR %, ${set.label}` : "SDR %", run: number, of: (g) => set.sdr[g], show: percent }]),
     ...sets.map((set, number) => ({ name: sets.length > 1 ? `mAP %, ${set.label}` : "mAP %", run: number, of: (g) => set.found[g], show: percent })),
-    ...(sets.length > 1 ? [{ name: "Difference", of: (g) => (sets[0].sdr[g] == null || sets[1].sdr[g] == null ? null : sets[1].sdr[g] - sets[0].sdr[g]),
+    ...(sets.length > 1 ? [{ name: say("explorer.difference"), of: (g) => (sets[0].sdr[g] == null || sets[1].sdr[g] == null ? null : sets[1].sdr[g] - sets[0].sdr[g]),
       show: (v) => (v == null ? "–" : (v > 0 ? "+" : "") + percent(v)), kind: (v) => (v == null ? "" : v < 0 ? "better" : "worse") }] : []),
-    ...(sets.length > 1 ? [] : [{ name: "Within", of: (g) => sets[0].intra[g], show: (v) => decimals(v, 3) }, { name: "To others", of: (g) => sets[0].inter[g], show: (v) => decimals(v, 3) }]),
-    ...sets.map((set, number) => ({ name: sets.length > 1 ? `Taken for, ${set.label}` : "Most often beside", of: (g) => (confused[number][g] === null ? null : glosses[confused[number][g]]), left: true })),
+    ...(sets.length > 1 ? [] : [{ name: say("explorer.within"), of: (g) => sets[0].intra[g], show: (v) => decimals(v, 3) }, { name: say("explorer.to_others"), of: (g) => sets[0].inter[g], show: (v) => decimals(v, 3) }]),
+    ...sets.map((set, number) => ({ name: sets.length > 1 ? say("explorer.taken_for", { run: set.label }) : say("explorer.beside"), of: (g) => (confused[number][g] === null ? null : glosses[confused[number][g]]), left: true })),
   ];
   let sorted = { column: 2, falling: true };
   let rowsShown = 40;
@@ -547,7 +548,7 @@
       return cell;
     }))));
     $("table-more").hidden = order.length <= rowsShown;
-    $("table-more").textContent = `Show all ${order.length}`;
+    $("table-more").textContent = say("explorer.show_all", { count: order.length });
   };
   $("find").addEventListener("input", rows);
   $("table-more").addEventListener("click", () => { rowsShown = Infinity; rows(); });
@@ -555,19 +556,20 @@
   // -- head and foot ------------------------------------------------------------------------------------------------
   $("summary").append(...sets.map((set, number) => {
     const { sdr, interval, note, map, nearest } = set.summary;
-    const numbers = sdr == null ? note : `SDR ${decimals(sdr, 2)} % (95 % over glosses ${decimals(interval[0], 2)} to ${decimals(interval[1], 2)})`;
-    const again = map == null ? "" : `; in other clips the same sign is nearest for ${decimals(nearest, 1)} % (mAP ${decimals(map, 1)} %)`;
-    return make("p", "facts", key(number, set.label), ` ${numbers}${again}; ${percent(set.same)} % of the ${set.near.find((n) => n.length)?.length ?? 0} nearest neighbours are of the same gloss`);
+    const parts = [sdr == null ? say("explorer.no_sdr", { why: note })
+      : say("explorer.sdr", { sdr: decimals(sdr, 2), low: decimals(interval[0], 2), high: decimals(interval[1], 2) })];
+    if (map != null) parts.push(say("explorer.retrieval", { nearest: decimals(nearest, 1), map: decimals(map, 1) }));
+    parts.push(say("explorer.same_gloss", { share: percent(set.same), count: set.near.find((n) => n.length)?.length ?? 0 }));
+    return make("p", "facts", key(number, set.label), ` ${parts.join("; ")}`);
   }));
   for (const set of sets) {
     const { signers, within, across, others } = set.summary;
     if (!signers) continue;
-    const parts = [within == null ? "" : `SDR within one signer ${decimals(within, 2)} %`, across == null ? "" : `across signers ${decimals(across, 2)} %`,
-      others == null ? "" : `signs of other signers are found with mAP ${decimals(others, 1)} %`].filter(Boolean);
-    if (parts.length) $("summary").append(make("p", "facts", `${set.label}, ${signers} signers: ${parts.join("; ")}`));
+    const parts = [["within", within, 2], ["across", across, 2], ["others", others, 1]]
+      .filter(([, value]) => value != null).map(([name, value, places]) => say(`explorer.signer_${name}`, { value: decimals(value, places) }));
+    if (parts.length) $("summary").append(make("p", "facts", say("explorer.by_signer", { run: set.label, count: signers, what: parts.join("; ") })));
   }
-  if (all.disagree) $("summary").append(make("p", "facts", all.disagree));
-  $("how").textContent = sets.map((set) => `${set.label}: ${set.size[0]} rows of ${set.size[1]} numbers${set.made ? ` (${set.made})` : ""}; ${set.map}.`).join(" ");
+  $("how").textContent = sets.map((set) => say("explorer.how_made", { run: set.label, rows: set.size[0], dims: set.size[1], made: set.made || "–", map: set.map })).join(" ");
   pairs();
   coloured();
   globalThis.explorer = { planes, select, redraw }; // for tests and the console

@@ -114,7 +114,8 @@
     if (said.nearest) right.append(make("p", "note", say("translate.nearest", { text: said.nearest })));
     for (const note of said.notes ?? []) right.append(make("p", "note", note));
     if (shown.note) right.append(make("p", "note", shown.note));
-    const text = site.keeps && video && !shown.note ? keeping(shown, said.text) : null;
+    const keepable = site.keeps && video && !shown.note;
+    const text = keepable && !site.kept_full ? keeping(shown, said.text) : null;
     if (said.alternatives.length) {
       const list = make("ol", "others");
       list.append(...said.alternatives.map(({ text: other, probability }) => {
@@ -128,6 +129,7 @@
       right.append(part);
     }
     if (text) right.append(text.closest("details"));
+    else if (keepable) right.append(make("p", "note", say("translate.keep_full")));
   };
 
   // -- keeping a clip, if its signer agrees -------------------------------------------------------------------------

@@ -216,6 +216,7 @@ class AdaptedLM(TextDecoder):
         length_penalty: float,
         max_new_tokens: int,
         prompts: Sequence[str] | None = None,
+        most: int = 1,
     ) -> Tensor:
         """Generate sentences; the keys and values of the steps are computed once. [B, U] long, padded with pad_id"""
         with self._looking_at(steps, step_lengths):
@@ -226,6 +227,7 @@ class AdaptedLM(TextDecoder):
                 length_penalty=length_penalty,
                 max_new_tokens=max_new_tokens,
                 prompts=prompts,
+                most=most,
             )
 
     @contextlib.contextmanager

@@ -360,6 +360,7 @@ class TextDecoder(nn.Module):
         length_penalty: float,
         max_new_tokens: int,
         prompts: Sequence[str] | None = None,
+        most: int = 1,
     ) -> Tensor:
         """Generate sentences; put the model in eval mode first.
 
@@ -367,13 +368,20 @@ class TextDecoder(nn.Module):
             num_beams: 1 is greedy.
             length_penalty: transformers' rule: log-probability over length ** length_penalty.
             max_new_tokens: maximum length of a sentence in tokens.
+            most: sentences per clip, at most `num_beams`: the final hypotheses of the search, best first.
 
         Returns:
-            Token ids without the start token, up to an end token if the model produced one, then pad_id. [B, U] long
+            Token ids without the start token, up to an end token if the model produced one, then pad_id; `most` rows
+            for each clip. [B * most, U] long
         """
         embeds, mask = self.inputs(steps, step_lengths, prompts)
         return self.search(
-            embeds, mask, num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens
+            embeds,
+            mask,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+            most=most,
         )
 
     @torch.no_grad()
@@ -386,8 +394,9 @@ class TextDecoder(nn.Module):
         length_penalty: float,
         max_new_tokens: int,
         prompts: Sequence[str] | None = None,
+        most: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`generate`, with log p and the number of tokens of each sentence. [B, U], [B], [B]
+        """`generate`, with log p and the number of tokens of each sentence. [B * most, U], [B * most], [B * most]
 
         The model scores the finished sentences in one extra pass, because transformers would have to keep the scores of
         the entire vocabulary for every step and beam.
@@ -399,13 +408,23 @@ class TextDecoder(nn.Module):
             length_penalty=length_penalty,
             max_new_tokens=max_new_tokens,
             prompts=prompts,
+            most=most,
         )
+        steps, step_lengths = (part.repeat_interleave(most, dim=0) for part in (steps, step_lengths))
+        prompts = prompts and [prompt for prompt in prompts for _ in range(most)]
         return ids, *sentence_log_probs(self(ids, steps, step_lengths, prompts), ids, self.pad_id)
 
     def search(
-        self, embeds: Tensor, mask: Tensor | None, *, num_beams: int, length_penalty: float, max_new_tokens: int
+        self,
+        embeds: Tensor,
+        mask: Tensor | None,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        max_new_tokens: int,
+        most: int = 1,
     ) -> Tensor:
-        """Search for sentences given the result of `inputs`. [B, U] long"""
+        """Search for sentences given the result of `inputs`. [B * most, U] long"""
         if num_beams < 1 or max_new_tokens < 1:
             raise ValueError(
                 f"generate needs num_beams and max_new_tokens of at least 1, got {num_beams} and {max_new_tokens}."
@@ -419,6 +438,7 @@ class TextDecoder(nn.Module):
             start_id=self.start_id,
             ends=self.ends,
             first_id=self.first_id if self.encodes else None,
+            most=most,
         )
         told = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device) if mask is None else mask.long()
         ids: Tensor = self.lm.generate(inputs_embeds=embeds, attention_mask=told, generation_config=settings)
@@ -445,6 +465,7 @@ def search_settings(
     start_id: int,
     ends: int | Sequence[int],
     first_id: int | None = None,
+    most: int = 1,
 ) -> Any:
     """A complete generation config for greedy or beam search.
 
@@ -455,11 +476,13 @@ def search_settings(
         start_id: first input token of the decoder of an encoder-decoder.
         ends: tokens that end a sentence.
         first_id: first token of every sentence (the language in mBART-50 and NLLB).
+        most: sentences per input, the final hypotheses of the search.
     """
     from transformers import GenerationConfig
 
     return GenerationConfig(
         num_beams=num_beams,
+        num_return_sequences=most,
         length_penalty=length_penalty if num_beams > 1 else None,
         early_stopping=False,
         max_new_tokens=max_new_tokens,

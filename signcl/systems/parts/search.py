@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = [
     "Found",
@@ -47,6 +48,8 @@ class Found:
     """Token ids without the start token, up to the end token if the sentence ended, then padding. [B, U]"""
     log_probs: Tensor
     """log p of each sentence: the sum over its tokens including the end token, not divided by its length. [B]"""
+
+    # With `most` above 1 there are `most` rows for each clip, best first; a row without a sentence has log p -inf.
 
 
 def ctc_greedy(log_probs: Tensor, step_lengths: Tensor, *, blank: int = 0) -> list[GlossPath]:
@@ -165,6 +168,7 @@ def beam_search(
     beams: int = 4,
     alpha: float = 1.0,
     max_new_tokens: int = 60,
+    most: int = 1,
     device: torch.device | str = "cpu",
 ) -> Found:
     """The best sentence of each clip: log p(sentence) / ((5 + length) / 6) ** alpha; one beam is greedy.
@@ -183,6 +187,8 @@ def beam_search(
         beams: hypotheses to keep per clip.
         alpha: above 0 favours longer sentences, 0 compares sums, negative disables the penalty, as published.
         max_new_tokens: maximum length of a sentence in tokens.
+        most: sentences per clip. The first is the same for every number; the others are the best of those that ended
+            until the first was certain and there were enough of them.
 
     Returns:
         The sentences and their log-probabilities, without the length penalty.
@@ -202,9 +208,50 @@ def beam_search(
         beams=beams,
         alphas=[alpha],
         max_new_tokens=max_new_tokens,
+        most=most,
         device=device,
     )
     return found
+
+
+class _Best:
+    """The best finished sentences of each clip, one list for each length penalty."""
+
+    def __init__(self, penalties: int, clips: int, most: int, longest: int, pad_id: int, device: Any) -> None:
+        self.most = most
+        self.scores = torch.full((penalties, clips, most), -torch.inf, device=device)  # divided by the penalty
+        self.sums = torch.full((penalties, clips, most), -torch.inf, device=device)  # log p, undivided
+        self.ids = torch.full((penalties, clips, most, longest), pad_id, dtype=torch.long, device=device)
+
+    def add(self, scores: Tensor, sums: Tensor, words: Tensor) -> None:
+        """Take in sentences that have just ended; those found earlier stay in front of equal ones.
+
+        Args:
+            scores: -inf where a beam has not ended. [A, B, K]
+            sums: [B, K]
+            words: longer than all sentences taken in before. [B, K, length]
+        """
+        if self.most == 1:  # the usual case, without sorting
+            scores, which = scores.max(dim=2, keepdim=True)  # [A, B, 1]
+        else:
+            which = torch.arange(scores.shape[2], device=scores.device).expand_as(scores)
+        every = torch.cat([self.scores, scores], dim=2)
+        order = every.sort(dim=2, descending=True, stable=True).indices[:, :, : self.most]
+        count, length = len(scores), words.shape[2]
+        sums = sums.expand(count, -1, -1).gather(2, which)
+        fresh = words.expand(count, -1, -1, -1).gather(2, which[..., None].expand(-1, -1, -1, length))
+        new = order >= self.most
+        old_row, new_row = order.clamp(max=self.most - 1), (order - self.most).clamp(min=0)
+        ids = self.ids.gather(2, old_row[..., None].expand(-1, -1, -1, self.ids.shape[3]))
+        taken = fresh.gather(2, new_row[..., None].expand(-1, -1, -1, length))
+        ids[..., :length] = torch.where(new[..., None], taken, ids[..., :length])
+        self.scores, self.ids = every.gather(2, order), ids
+        self.sums = torch.cat([self.sums, sums], dim=2).gather(2, order)
+
+    def found(self, pad_id: int) -> list[Found]:
+        """The sentences of each penalty, clip by clip, cut to the longest. [B * most, U]"""
+        rows = [ids.flatten(0, 1) for ids in self.ids]
+        return [Found(ids[:, : _last_column(ids != pad_id)], sums.flatten()) for ids, sums in zip(rows, self.sums)]
 
 
 @torch.no_grad()
@@ -218,6 +265,7 @@ def beam_search_alphas(
     beams: int,
     alphas: Sequence[float],
     max_new_tokens: int,
+    most: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[Found]:
     """`beam_search` for several values of alpha at the cost of one.
@@ -230,12 +278,12 @@ def beam_search_alphas(
     """
     if beams < 1 or max_new_tokens < 1:
         raise ValueError(f"beam_search needs beams >= 1 and max_new_tokens >= 1, got {beams} and {max_new_tokens}.")
+    if not 1 <= most <= beams:
+        raise ValueError(f"beam_search finds 1 to {beams} sentences per clip with {beams} beams, got most={most}.")
     words = torch.full((batch_size, beams, 0), pad_id, dtype=torch.long, device=device)
     alive = torch.full((batch_size, beams), -torch.inf, device=device)
     alive[:, 0] = 0.0  # the rows of a clip start identical: continue only one of them
-    best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
-    sums = torch.full((len(alphas), batch_size), -torch.inf, device=device)  # log p of the best, undivided
-    answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
+    best = _Best(len(alphas), batch_size, most, max_new_tokens, pad_id, device)
     divisors = [[length_divisor(length, alpha) for alpha in alphas] for length in range(1, max_new_tokens + 1)]
     divisor = torch.tensor(divisors, device=device)[:, :, None]  # [max_new_tokens, A, 1]
     last = torch.full((batch_size * beams,), start_id, dtype=torch.long, device=device)
@@ -255,19 +303,16 @@ def beam_search_alphas(
         tokens = chosen % size
         words = torch.cat([words.gather(1, origin[:, :, None].expand(-1, -1, words.shape[2])), tokens[:, :, None]], 2)
         ended = (tokens == end_id) | (length == max_new_tokens)
-        top, which = alive.masked_fill(~ended, -torch.inf).max(dim=1)  # equal lengths: the same for every alpha
-        scored = top / divisor[length - 1]  # [A, B]
-        better = scored > best
-        best = torch.where(better, scored, best)
-        sums = torch.where(better, top, sums)
-        sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
-        answers[:, :, :length] = torch.where(better[:, :, None], sentence, answers[:, :, :length])
+        done = alive.masked_fill(~ended, -torch.inf)
+        best.add(done / divisor[length - 1][:, :, None], done, words)  # [A, B, K]
         alive = alive.masked_fill(ended, -torch.inf)
         # upper bound: log-probabilities only decrease, and the longest sentence has the largest divisor
-        if bool((alive.max(dim=1).values / divisor[-1] <= best).all()):
+        hope = alive.max(dim=1).values  # [B]
+        enough = torch.isfinite(best.scores[:, :, -1]) | torch.isinf(hope)
+        if bool(((hope / divisor[-1] <= best.scores[:, :, 0]) & enough).all()):
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
-    return [Found(answer[:, : int((answer != pad_id).sum(dim=1).max())], total) for answer, total in zip(answers, sums)]
+    return best.found(pad_id)
 
 
 @torch.no_grad()
@@ -281,6 +326,7 @@ def beam_search_released(
     beams: int,
     alphas: Sequence[float],
     max_new_tokens: int,
+    most: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[Found]:
     """The search of neccam/slt, for comparison with its numbers; arguments and result as in `beam_search_alphas`.
@@ -294,9 +340,7 @@ def beam_search_released(
     ends = torch.zeros((batch_size, beams), dtype=torch.long, device=device)
     at_end = torch.zeros((batch_size, beams), device=device)  # log p up to the first end token
     done = torch.zeros(batch_size, dtype=torch.bool, device=device)
-    best = torch.full((len(alphas), batch_size), -torch.inf, device=device)
-    sums = torch.full((len(alphas), batch_size), -torch.inf, device=device)  # log p of the best, undivided
-    answers = torch.full((len(alphas), batch_size, max_new_tokens), pad_id, dtype=torch.long, device=device)
+    best = _Best(len(alphas), batch_size, most, max_new_tokens, pad_id, device)
     last = torch.full((batch_size * beams,), start_id, dtype=torch.long, device=device)
     first_row = torch.arange(batch_size, device=device)[:, None] * beams  # [B, 1]
     rows = None
@@ -310,21 +354,15 @@ def beam_search_released(
         at_end = torch.where(first, alive, at_end.gather(1, origin))
         complete = (tokens[:, 0] == end_id) | (length == max_new_tokens)  # [B]
         counts = ((tokens == end_id) | complete[:, None]) & (ends < 2) & ~done[:, None]
-        top, which = alive.masked_fill(~counts, -torch.inf).max(dim=1)
-        divisor = torch.tensor([length_divisor(length, alpha) for alpha in alphas], device=device)[:, None]
-        better = top / divisor > best  # [A, B]
-        best = torch.where(better, top / divisor, best)
-        whole = torch.where(ends > 0, at_end, alive).gather(1, which[:, None])[:, 0]  # cut after the end
-        sums = torch.where(better, whole, sums)
-        sentence = words.gather(1, which[:, None, None].expand(-1, 1, length))[:, 0]  # [B, length]
-        after = (sentence == end_id).cumsum(dim=1) - (sentence == end_id).long() > 0
-        sentence = nn.functional.pad(sentence.masked_fill(after, pad_id), (0, max_new_tokens - length), value=pad_id)
-        answers = torch.where(better[:, :, None], sentence, answers)
+        divisor = torch.tensor([length_divisor(length, alpha) for alpha in alphas], device=device)[:, None, None]
+        whole = torch.where(ends > 0, at_end, alive)  # cut after the end
+        after = (words == end_id).cumsum(dim=2) - (words == end_id).long() > 0
+        best.add(alive.masked_fill(~counts, -torch.inf) / divisor, whole, words.masked_fill(after, pad_id))
         done |= complete
         if bool(done.all()):
             break
         last, rows = tokens.flatten(), (first_row + origin).flatten()
-    return [Found(answer[:, : _last_column(answer != pad_id)], total) for answer, total in zip(answers, sums)]
+    return best.found(pad_id)
 
 
 def _last_column(kept: Tensor) -> int:

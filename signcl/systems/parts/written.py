@@ -20,11 +20,11 @@ class Written:
     """The sentences that a system generated for a batch."""
 
     ids: Tensor
-    """Token ids without the start token, padded with the pad id. [B, U] long"""
+    """Token ids without the start token, padded with the pad id; `most` rows for each clip. [B * most, U] long"""
     log_probs: Tensor
-    """log p of each sentence. [B]"""
+    """log p of each sentence; -inf for a row without a sentence. [B * most]"""
     counts: Tensor
-    """Tokens of each sentence, including the end token. [B] long"""
+    """Tokens of each sentence, including the end token. [B * most] long"""
     features: Tensor
     """Mean of each clip's features at the tap that SignCL reads. [B, D]"""
 
