@@ -519,6 +519,8 @@ def build_lm(
     elif config.name:
         sizes = read_published_config(config.source, "model.lm.name")
         own = _own_marks(config.source, sizes)
+        if not sizes.is_encoder_decoder:  # of a model that reads pictures too (Gemma 3) only what reads and writes text
+            sizes = sizes.get_text_config(decoder=True)
     else:
         sizes = _random_config(config, words, dropout, max_positions)
     count = getattr(words, "num_tokens", words.vocab_size)
@@ -631,6 +633,9 @@ def _check_takes_embeddings(lm: nn.Module, encodes: bool) -> None:
     takes = "inputs_embeds" in _parameters_of(kind.forward)
     if not encodes:
         takes = takes and "inputs_embeds" in _parameters_of(kind.prepare_inputs_for_generation)
+    text: Any = lm.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
+    if getattr(text, "hidden_size_per_layer_input", 0):  # it looks up each token again in every layer
+        takes = False
     if not takes:
         raise ValueError(
             f"model.lm: {kind.__name__} accepts only token ids, not embeddings (inputs_embeds), so it cannot read a "
