@@ -205,7 +205,9 @@ def _read(film: Film | None, path: Path, part: Segment, reading: Any) -> Any:
     if film is None:
         return read_selected(Sample(path.name, "", clip=path, segment=part), reading)
     rows = part.at(film.fps)
-    return read_selected(Sample(path.name, "", features=film.read(rows.start, max(rows.stop, rows.start + 1))), reading)
+    return read_selected(
+        Sample(path.name, "", features=film.read_sentence(rows.start, max(rows.stop, rows.start + 1))), reading
+    )
 
 
 def _padded(spans: Sequence[Span], number: int, pad: float, num_frames: int) -> tuple[float, float]:
