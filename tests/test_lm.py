@@ -387,6 +387,10 @@ def test_what_cannot_be_is_said_in_one_line(checkpoints, tmp_path, monkeypatch):
         ValueError, match=r"model.lm.prompt: needs \{signs\} at most once, as the position of the steps; got it 2 times"
     ):
         LMConfig(prompt="{signs} {signs}")
+    other = build_tokenizer(f"pretrained:{gpt2}", [])
+    config = LMConfig(name=f"pretrained:{checkpoints('t5')}", lora_rank=0)
+    with pytest.raises(ValueError, match=r"text.tokenizer: .*gpt2 gives words other ids than .*; set it to pretr.*/t5"):
+        TextDecoder(build_lm(config, other), other, config).load_published(config)
     decoder, _ = decoder_of(gpt2)
     with pytest.raises(ValueError, match="a clip of 70 steps and 1 tokens around it is longer than the 64"):
         decoder(torch.tensor([[3]]), torch.zeros(1, 70, decoder.width), torch.tensor([70]))

@@ -222,10 +222,15 @@ class TextDecoder(nn.Module):
         loaded.
 
         Raises:
-            ValueError: no weights found, or tensors that do not fit.
+            ValueError: no weights found, tensors that do not fit, or a tokenizer that is not that of the weights.
         """
         if not config.name:
             return []
+        if not getattr(self._words, "is_that_of", lambda source: True)(config.source):
+            raise ValueError(
+                f"text.tokenizer: {self._words.source} gives words other ids than the tokenizer of the language model; "
+                f"set it to {config.name}"
+            )
         tied = tied_names(self.lm)
         report = load_published_model(self.lm, _auto_class(self.encodes), config.source, "model.lm.name")
         if untied := sorted(tied.keys() - tied_names(self.lm).keys()):
