@@ -113,3 +113,11 @@ def test_translation_goes_on_from_the_warm_up_and_back(tmp_path):
     (said,) = initialise(model, recipe, material.tokenizer)
     assert said.endswith("start fresh: logit_scale")
     assert model.logit_scale.item() == pytest.approx(2.6592)
+
+    other = replace(recipe, text=replace(recipe.text, tokenizer="character"))  # other words: tables of another size
+    model, material = built(other)
+    with pytest.raises(ValueError, match=r"its tokenizer has .*loaded alone, such as model.init_parts=\[visual\]"):
+        initialise(model, other, material.tokenizer)
+    other = replace(other, model=replace(other.model, init_parts=["visual"]))
+    (said,) = initialise(built(other)[0], other, material.tokenizer)
+    assert "transferred" in said
