@@ -317,7 +317,11 @@ def test_mistakes_are_said_in_a_line(made, tmp_path, capsys):
     assert "was trained on features of size 12, this is features of size 7" in mistake(*wanted, "--fps=25")
     video = tmp_path / "v.mp4"
     write_video(video, np.zeros((30, 32, 32, 3), np.uint8))
-    assert "this is video frames" in mistake("segment", str(video), "--run", segmenter, "-o", out)
+    assert "this is video frames; give what the" in mistake("segment", str(video), "--run", segmenter, "-o", out)
+    # a mistake leaves no work folder behind that would stop the right command
+    translating = ("subtitle", str(video), "--run", slt, "--segmenter", segmenter, "-o", out)
+    assert "this is video frames" in mistake(*translating)
+    assert not (tmp_path / "o.srt.work").exists()
 
 
 def test_a_recording_without_a_sentence_gives_an_empty_file_and_code_1(made, tmp_path, capsys):
