@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from systems import batch_of, built, losses
 
 from signcl import fit, load_recipe
 from signcl.data.batch import Batch, frame_mask
+from signcl.data.corpora import load_samples
+from signcl.data.features import write_store
 from signcl.systems.encoders import FeatureStreams, StreamsConfig, build_visual
 from signcl.systems.spamo import SpaMo
 from signcl.testing import tiny_recipe
 from signcl.training import catalogue, run_folder
 from signcl.training.optimizer import count_parameters
+from signcl.training.prepare import prepare
 from signcl.training.recipe import shipped_recipes
 from signcl.training.runs import initialise
 
@@ -91,6 +95,23 @@ def test_what_does_not_fit_is_said(tmp_path):
         small(tmp_path, streams={"sizes": [8, 4]})
     with pytest.raises(ValueError, match=r"text.tokenizer: .* its own tokenizer; needs pretrained:x, got 'word'"):
         tiny_recipe(SpaMo, tmp_path, {"model": {"lm": {"name": "pretrained:x"}}})
+
+
+def test_sizes_in_another_order_than_the_sources_are_refused(tmp_path):
+    small(tmp_path)  # writes the corpus: rows of 12 numbers
+    for split in ("train", "dev"):
+        for source, part in (("a", slice(0, 8)), ("b", slice(8, 12))):
+            samples = load_samples("folder", tmp_path / "features", split)
+            write_store(tmp_path / source / split, [(s.name, np.load(s.features)[:, part]) for s in samples])
+    corpus = {"features": [f"{tmp_path}/a/{{split}}", f"{tmp_path}/b/{{split}}"]}
+
+    def recipe(sizes):
+        streams = {"visual": "feature_streams", "streams": {"sizes": sizes}, "lm": LM}
+        return tiny_recipe(SpaMo, tmp_path, {"corpus": corpus, "model": streams})
+
+    with pytest.raises(ValueError, match=r"model.streams.sizes: .* in their order, \[8, 4\], got \[4, 8\]"):
+        prepare(recipe([4, 8]))
+    assert prepare(recipe([8, 4])).feature_dim == prepare(recipe([3, 5, 4])).feature_dim == 12  # finer is possible
 
 
 def test_translation_goes_on_from_the_warm_up_and_back(tmp_path):
