@@ -128,5 +128,5 @@ def unlike_training(feature_dim: int | None, inputs: np.ndarray, *, who: str = "
     if feature_dim is None:
         return f"{who} was trained on video frames, this is {came}; give the video"
     key_points = points_of(feature_dim)
-    needs = f"features of size {feature_dim}" + (f" ({key_points} key points)" if key_points else "")
+    needs = f"features of size {feature_dim}" + (f" (the size of {key_points} key points)" if key_points else "")
     return other or f"{who} was trained on {needs}, this is {came}; give what the training read"
