@@ -638,9 +638,9 @@ def _check_takes_embeddings(lm: nn.Module, encodes: bool) -> None:
     takes = "inputs_embeds" in _parameters_of(kind.forward)
     if not encodes:
         takes = takes and "inputs_embeds" in _parameters_of(kind.prepare_inputs_for_generation)
-    text: Any = lm.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
-    if getattr(text, "hidden_size_per_layer_input", 0):  # it looks up each token again in every layer
-        takes = False
+    config: Any = lm.config
+    if getattr(config.get_text_config(decoder=True), "hidden_size_per_layer_input", 0):
+        takes = False  # it looks up each token again in every layer
     if not takes:
         raise ValueError(
             f"model.lm: {kind.__name__} accepts only token ids, not embeddings (inputs_embeds), so it cannot read a "
