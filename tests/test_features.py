@@ -16,6 +16,7 @@ from signcl.data.batch import Sample, Span
 from signcl.data.features import (
     FeatureStore,
     count_feature_frames,
+    finished_store,
     open_features,
     read_features,
     stored_names,
@@ -94,6 +95,9 @@ def test_going_on_with_other_settings_is_refused(tmp_path):
         write_store(tmp_path / "s", broken(), shard_samples=1, meta={"layer": 1})
     with pytest.raises(ValueError, match=r"unfinished store with layer 1, got 2; use the same"):
         write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 2})
+    write_store(tmp_path / "whole", [("b", np.ones((1, 2)))], meta={"encoder": {"source": "x" * 200, "scales": [1, 2]}})
+    with pytest.raises(ValueError, match=r"finished store with encoder\.scales \[1, 2\], got \[1\]; use the same"):
+        finished_store(tmp_path / "whole", {"encoder": {"source": "x" * 200, "scales": [1]}}, "float16")
     with pytest.raises(ValueError, match="unfinished store with dtype"):
         write_store(tmp_path / "s", [("b", np.ones((1, 2)))], meta={"layer": 1}, dtype="float32")
     with pytest.raises(ValueError, match="D = 3, the others 2"):

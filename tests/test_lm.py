@@ -40,6 +40,8 @@ FAMILIES = {
     "qwen2": (transformers.Qwen2Config, LLAMA),
     "qwen3": (transformers.Qwen3Config, LLAMA),
     "gemma": (transformers.GemmaConfig, LLAMA),
+    "gemma2": (transformers.Gemma2Config, LLAMA | {"sliding_window": 4, "query_pre_attn_scalar": 8,
+                                                   "initializer_range": 0.5}),
     "gemma3": (transformers.Gemma3TextConfig, LLAMA | {"sliding_window": 4, "initializer_range": 0.3}),
     "llama": (transformers.LlamaConfig, LLAMA),
     "opt": (transformers.OPTConfig, {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "ffn_dim": 24,
@@ -47,7 +49,7 @@ FAMILIES = {
     "bloom": (transformers.BloomConfig, {"n_layer": 2, "hidden_size": 16, "n_head": 2, "initializer_range": 1.0}),
 }  # fmt: skip
 SEEDS = {"t5": 7, "mt5": 8, "mbart": 10, "mbart50": 8, "nllb": 10, "bart": 9, "marian": 2, "xglm": 1, "gpt2": 3,
-         "qwen2": 3, "qwen3": 5, "gemma": 11, "gemma3": 0, "llama": 0, "opt": 6, "bloom": 9}  # fmt: skip
+         "qwen2": 3, "qwen3": 5, "gemma": 11, "gemma2": 0, "gemma3": 0, "llama": 0, "opt": 6, "bloom": 9}  # fmt: skip
 """Of weights whose sentences differ from clip to clip."""
 WITH_LANGUAGES = {"mbart": "de_DE", "mbart50": "de_DE", "nllb": "deu_Latn"}
 
@@ -71,7 +73,13 @@ def save_tokenizer(family, folder):
     words = {word: i for i, word in enumerate([*marks, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    around = {"single": "$A </s>"} if t5 else {"single": "<s> $A"} if family in ("llama", "gemma", "gemma3") else None
+    around = (
+        {"single": "$A </s>"}
+        if t5
+        else {"single": "<s> $A"}
+        if family in ("llama", "gemma", "gemma2", "gemma3")
+        else None
+    )
     around = {"single": "<s> $A </s>"} if family == "bart" else {"single": "</s> $A"} if family == "xglm" else around
     if around:
         ids = [(mark, words[mark]) for mark in ("<s>", "</s>") if mark in around["single"]]
@@ -162,6 +170,29 @@ def test_the_sentences_are_those_of_transformers_own_search(family, checkpoints)
             found = [i for i in found if i != words.pad_id]
             assert own == found[: len(own)]
             assert set(found[len(own) :]) <= {words.end_id}
+
+
+def test_of_a_model_that_reads_pictures_too_only_the_language_model_is_used(checkpoints, tmp_path):
+    # Gemma 3 of 4 billion parameters and more: its config and its tensors hold a vision tower beside the language model
+    folder = tmp_path / "gemma3"
+    shutil.copytree(checkpoints("gemma3"), folder)
+    text = transformers.AutoConfig.from_pretrained(folder)
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+              "image_size": 28, "patch_size": 14}  # fmt: skip
+    torch.manual_seed(0)
+    theirs = transformers.Gemma3ForConditionalGeneration(
+        transformers.Gemma3Config(text_config=text.to_dict(), vision_config=vision, mm_tokens_per_image=4)
+    ).eval()
+    theirs.save_pretrained(folder)
+    decoder, words = decoder_of(folder, specials=False)
+    assert not any("vision" in name for name, _ in decoder.named_parameters())
+    steps, tokens = torch.randn(2, 5, decoder.width), torch.tensor([[4, 5, words.end_id], [6, 7, words.end_id]])
+    with torch.no_grad():
+        read = torch.cat([steps, theirs.get_input_embeddings()(tokens[:, :-1])], dim=1)
+        wanted = theirs(inputs_embeds=read).logits[:, -3:]
+        torch.testing.assert_close(decoder(tokens, steps, torch.tensor([5, 5])), wanted, atol=1e-5, rtol=1e-4)
+    again = build_lm(LMConfig(), words, decoder.described())  # as a run folder describes it
+    assert type(again).__name__ == "Gemma3ForCausalLM"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -343,6 +374,10 @@ def test_what_cannot_be_is_said_in_one_line(checkpoints, tmp_path, monkeypatch):
                                          intermediate_size=8), "a bert is a bidirectional encoder and writes no text"),
         "vit": (transformers.ViTConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8),
                 "a vit has no vocabulary, so it is not a language model"),
+        # looks up each token again in every layer, so an embedding alone is not enough
+        "gemma4": (transformers.Gemma4TextConfig(vocab_size=9, vocab_size_per_layer_input=9, num_hidden_layers=2,
+                                                 hidden_size=8, num_attention_heads=2, num_key_value_heads=1,
+                                                 intermediate_size=8), "accepts only token ids"),
     }  # fmt: skip
     for name, (config, answer) in others.items():
         config.save_pretrained(tmp_path / name)
@@ -352,6 +387,10 @@ def test_what_cannot_be_is_said_in_one_line(checkpoints, tmp_path, monkeypatch):
         ValueError, match=r"model.lm.prompt: needs \{signs\} at most once, as the position of the steps; got it 2 times"
     ):
         LMConfig(prompt="{signs} {signs}")
+    other = build_tokenizer(f"pretrained:{gpt2}", [])
+    config = LMConfig(name=f"pretrained:{checkpoints('t5')}", lora_rank=0)
+    with pytest.raises(ValueError, match=r"text.tokenizer: .*gpt2 gives words other ids than .*; set it to pretr.*/t5"):
+        TextDecoder(build_lm(config, other), other, config).load_published(config)
     decoder, _ = decoder_of(gpt2)
     with pytest.raises(ValueError, match="a clip of 70 steps and 1 tokens around it is longer than the 64"):
         decoder(torch.tensor([[3]]), torch.zeros(1, 70, decoder.width), torch.tensor([70]))

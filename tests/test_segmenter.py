@@ -13,7 +13,9 @@ from signcl.data.annotation.elan import read_elan
 from signcl.data.annotation.subtitles import read_subtitles
 from signcl.data.batch import Span
 from signcl.data.corpora import load_samples
+from signcl.data.features import read_features
 from signcl.data.joining import JoinSettings, join_split
+from signcl.data.sections import InputRecipe
 from signcl.data.video import read_frames, write_video
 from signcl.inference import film as films
 from signcl.inference import subtitling
@@ -182,7 +184,7 @@ def test_a_film_in_windows_is_the_film_in_one_piece(made):
     reach, at = run.model.reach, 150
     assert reach == 7
     for distance, seen in ((reach, True), (reach + 1, False)):
-        changed = film.features.copy()
+        changed = film.read(0, film.num_frames)
         changed[at + distance] += 100
         other = tag_frames(run, replace(film, features=changed), window=10**6, device="cpu", progress=False)
         assert (np.abs(other[at] - whole[at]).max() > 1e-6) == seen
@@ -315,7 +317,11 @@ def test_mistakes_are_said_in_a_line(made, tmp_path, capsys):
     assert "was trained on features of size 12, this is features of size 7" in mistake(*wanted, "--fps=25")
     video = tmp_path / "v.mp4"
     write_video(video, np.zeros((30, 32, 32, 3), np.uint8))
-    assert "this is video frames" in mistake("segment", str(video), "--run", segmenter, "-o", out)
+    assert "this is video frames; give what the" in mistake("segment", str(video), "--run", segmenter, "-o", out)
+    # a mistake leaves no work folder behind that would stop the right command
+    translating = ("subtitle", str(video), "--run", slt, "--segmenter", segmenter, "-o", out)
+    assert "this is video frames" in mistake(*translating)
+    assert not (tmp_path / "o.srt.work").exists()
 
 
 def test_a_recording_without_a_sentence_gives_an_empty_file_and_code_1(made, tmp_path, capsys):
@@ -339,6 +345,29 @@ def test_a_recording_without_a_sentence_gives_an_empty_file_and_code_1(made, tmp
     capsys.readouterr()
     assert main(["score", str(tmp_path / "s.srt"), str(made / "film" / "film.srt"), "--json", "--bootstrap=0"]) == 0
     assert json.loads(capsys.readouterr().out)["segments"]["f1"] == 0
+
+
+def test_an_hour_of_features_is_read_in_parts_and_a_sentence_of_key_points_is_normalised_alone(tmp_path):
+    rows = np.arange(90.0 * 4).reshape(90, 4).astype(np.float16)
+    np.save(tmp_path / "plain.npy", rows)
+    film = open_film(tmp_path / "plain.npy", InputRecipe(), None, 25.0)
+    assert (film.num_frames, film.features, film.points) == (90, None, None)
+    assert np.array_equal(film.read(20, 33), rows[20:33].astype(np.float32))
+    rows[40] = np.nan
+    np.save(tmp_path / "plain.npy", rows)
+    assert len(film.read(0, 40)) == 40
+    with pytest.raises(ValueError, match=r"40-60 frames: .* NaN or infinity"):
+        film.read(40, 60)
+    # a signer who comes nearer: a translator has seen clips, each normalised by its own shoulders
+    points = np.random.default_rng(0).uniform(100, 200, size=(60, 133, 3)).astype(np.float32)
+    points[..., 2] = 1
+    points[30:, :, :2] = 2 * points[30:, :, :2] + 50
+    np.save(tmp_path / "film.npy", points)
+    np.save(tmp_path / "clip.npy", points[32:50])
+    film = open_film(tmp_path / "film.npy", InputRecipe(), None, 25.0)
+    assert np.array_equal(film.read_sentence(32, 50), read_features(tmp_path / "clip.npy"))
+    assert np.array_equal(film.read(32, 50), read_features(tmp_path / "film.npy")[32:50])
+    assert not np.allclose(film.read(32, 50), film.read_sentence(32, 50))
 
 
 def test_videos_are_read_by_windows_at_the_rate_of_training(tmp_path):

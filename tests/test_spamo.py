@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from systems import batch_of, built, losses
 
 from signcl import fit, load_recipe
 from signcl.data.batch import Batch, frame_mask
+from signcl.data.corpora import load_samples
+from signcl.data.features import write_store
 from signcl.systems.encoders import FeatureStreams, StreamsConfig, build_visual
 from signcl.systems.spamo import SpaMo
 from signcl.testing import tiny_recipe
 from signcl.training import catalogue, run_folder
 from signcl.training.optimizer import count_parameters
+from signcl.training.prepare import prepare
 from signcl.training.recipe import shipped_recipes
 from signcl.training.runs import initialise
 
@@ -93,6 +97,23 @@ def test_what_does_not_fit_is_said(tmp_path):
         tiny_recipe(SpaMo, tmp_path, {"model": {"lm": {"name": "pretrained:x"}}})
 
 
+def test_sizes_in_another_order_than_the_sources_are_refused(tmp_path):
+    small(tmp_path)  # writes the corpus: rows of 12 numbers
+    for split in ("train", "dev"):
+        for source, part in (("a", slice(0, 8)), ("b", slice(8, 12))):
+            samples = load_samples("folder", tmp_path / "features", split)
+            write_store(tmp_path / source / split, [(s.name, np.load(s.features)[:, part]) for s in samples])
+    corpus = {"features": [f"{tmp_path}/a/{{split}}", f"{tmp_path}/b/{{split}}"]}
+
+    def recipe(sizes):
+        streams = {"visual": "feature_streams", "streams": {"sizes": sizes}, "lm": LM}
+        return tiny_recipe(SpaMo, tmp_path, {"corpus": corpus, "model": streams})
+
+    with pytest.raises(ValueError, match=r"model.streams.sizes: .* in their order, \[8, 4\], got \[4, 8\]"):
+        prepare(recipe([4, 8]))
+    assert prepare(recipe([8, 4])).feature_dim == prepare(recipe([3, 5, 4])).feature_dim == 12  # finer is possible
+
+
 def test_translation_goes_on_from_the_warm_up_and_back(tmp_path):
     train = {"max_steps": 1, "epochs": 1, "batch_size": 4}
     warm = fit(replace(small(tmp_path, {"clip": 1.0}, train=train), out=str(tmp_path / "warm")), progress=False)
@@ -113,3 +134,11 @@ def test_translation_goes_on_from_the_warm_up_and_back(tmp_path):
     (said,) = initialise(model, recipe, material.tokenizer)
     assert said.endswith("start fresh: logit_scale")
     assert model.logit_scale.item() == pytest.approx(2.6592)
+
+    other = replace(recipe, text=replace(recipe.text, tokenizer="character"))  # other words: tables of another size
+    model, material = built(other)
+    with pytest.raises(ValueError, match=r"its tokenizer has .*loaded alone, such as model.init_parts=\[visual\]"):
+        initialise(model, other, material.tokenizer)
+    other = replace(other, model=replace(other.model, init_parts=["visual"]))
+    (said,) = initialise(built(other)[0], other, material.tokenizer)
+    assert "transferred" in said

@@ -53,6 +53,7 @@ __all__ = [
     "select",
     "training_rate",
     "usable",
+    "source_sizes",
 ]
 
 
@@ -338,6 +339,17 @@ def feature_dim(samples: Sequence[Sample], settings: InputRecipe) -> int | None:
         except (ValueError, OSError) as error:
             reason = str(error)
     raise ValueError(f"no features of the split can be read ({reason}); try `signcl corpus check`")
+
+
+def source_sizes(samples: Sequence[Sample], settings: InputRecipe) -> list[int]:
+    """Sizes of the sources of features that are read side by side, from the first readable sample; [] if there is one
+    source."""
+    for sample in samples:
+        if not isinstance(sample.features, tuple):
+            return []
+        with contextlib.suppress(ValueError, OSError):
+            return [_rows(path, sample, settings).shape[1] for path in sample.features]
+    return []
 
 
 def check_size(samples: Sequence[Sample], settings: InputRecipe, dim: int | None) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "layout_of",
     "order_of",
     "other_layout",
+    "points_of",
 ]
 
 HAND_EDGES = tuple((0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1)
@@ -282,6 +283,14 @@ def layout_of(feature_dim: int) -> tuple[PoseLayout, int]:
         f"rows of key points have 2 to 4 numbers for each of {known}, got rows of {feature_dim}; for features other "
         f"than key points, use model.visual=feature_mlp"
     )
+
+
+def points_of(feature_dim: int) -> str:
+    """The name of the layout whose rows have this size; "" if they are not key points."""
+    try:
+        return layout_of(feature_dim)[0].name
+    except ValueError:
+        return ""
 
 
 def other_layout(trained: int, came: int) -> str:

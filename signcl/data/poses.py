@@ -14,7 +14,16 @@ import numpy as np
 
 from signcl.data.pose_boxes import boxed_points
 from signcl.data.pose_files import RawPoints, read_points
-from signcl.data.pose_layouts import LAYOUTS, POINT_ORDERS, PointOrder, PoseLayout, PosePart, layout_of, other_layout
+from signcl.data.pose_layouts import (
+    LAYOUTS,
+    POINT_ORDERS,
+    PointOrder,
+    PoseLayout,
+    PosePart,
+    layout_of,
+    other_layout,
+    points_of,
+)
 from signcl.data.pose_signer import follow_signer
 
 __all__ = [
@@ -27,6 +36,7 @@ __all__ = [
     "PoseReading",
     "layout_of",
     "other_layout",
+    "points_of",
     "read_pose",
     "signer_points",
 ]

@@ -13,7 +13,7 @@ from signcl.data.batch import Batch, Sample
 from signcl.data.loading import ClipDataset, check_size, read_batches
 from signcl.data.planning import plan_batches
 from signcl.data.pose_estimation import PoseKind, check_kind
-from signcl.data.poses import other_layout
+from signcl.data.poses import other_layout, points_of
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.training.recipe import Recipe
@@ -124,6 +124,9 @@ def unlike_training(feature_dim: int | None, inputs: np.ndarray, *, who: str = "
     if inputs.ndim == (4 if feature_dim is None else 2) and (feature_dim is None or inputs.shape[1] == feature_dim):
         return ""
     other = other_layout(feature_dim, inputs.shape[1]) if feature_dim is not None and is_features else ""
-    needs = "video frames" if feature_dim is None else f"features of size {feature_dim}"
     came = f"features of size {inputs.shape[1]}" if is_features else "video frames"
-    return other or f"{who} was trained on {needs}, this is {came}"
+    if feature_dim is None:
+        return f"{who} was trained on video frames, this is {came}; give the video"
+    key_points = points_of(feature_dim)
+    needs = f"features of size {feature_dim}" + (f" (the size of {key_points} key points)" if key_points else "")
+    return other or f"{who} was trained on {needs}, this is {came}; give what the training read"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from signcl.data.array_files import npy_head
 from signcl.data.batch import Sample, Segment
-from signcl.data.features import is_feature_file
+from signcl.data.features import count_feature_frames, is_feature_file, part_reader
 from signcl.data.joining import rate_of_features
 from signcl.data.loading import load_raw, select
 from signcl.data.sections import InputRecipe
-from signcl.data.segments import read_clip
+from signcl.data.segments import read_clip, read_rows
 from signcl.data.video import clip_rate, count_clip_frames, frames_at
 from signcl.data.video.timing import other_rate
 
@@ -29,7 +31,11 @@ class Film:
     """Frames per second of the result of `read`."""
     recipe: InputRecipe = field(repr=False)
     features: np.ndarray | None = field(default=None, repr=False)
-    """The complete file, for features and poses: an hour of 178 points is 250 MB. [T, D]"""
+    """The complete file, for poses and packed features: an hour of 178 points is 250 MB. [T, D]"""
+    in_parts: bool = False
+    """A plain array of features, of which only the part asked for is read."""
+    points: Callable[[range], np.ndarray] | None = field(default=None, repr=False)
+    """Reads a part of a file of key points as if it were a clip of its own."""
     places: np.ndarray | None = field(default=None, repr=False)
     """Index in the file of each frame, if a video is resampled. [T]"""
     note: str = ""
@@ -43,6 +49,9 @@ class Film:
         """
         if self.features is not None:
             return self.features[start:stop]
+        if self.in_parts:
+            part = Segment(start, stop, "frames", row=str(self.path))
+            return read_rows(Sample(self.path.stem, "", features=self.path, segment=part))
         first, last, inside = start, stop, None
         if self.places is not None:
             wanted = self.places[start:stop]
@@ -52,6 +61,10 @@ class Film:
         size = self.recipe.size and (self.recipe.size, self.recipe.size)
         frames = read_clip(part, indices=inside, size=size, damaged=self.recipe.damaged)
         return select(frames, self.recipe)
+
+    def read_sentence(self, start: int, stop: int) -> np.ndarray:
+        """`read` for a translator: key points are normalised over this part alone, as they are in a clip."""
+        return self.read(start, stop) if self.points is None else self.points(range(start, stop))
 
 
 def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: float | None = None) -> Film:
@@ -71,7 +84,6 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
         raise FileNotFoundError(f"no recording at {path}")
     recipe = replace(recipe, stride=1, max_frames=None, fps=None)
     if is_feature_file(path):
-        rows = load_raw(Sample(path.stem, "", features=path), recipe)
         fps = given or rate_of_features(Sample(path.stem, "", features=path))
         if fps is None:
             trained = "" if wanted is None else f" (the run was trained at {wanted:g})"
@@ -81,7 +93,11 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
                 f"{path}: has {fps:g} frames per second, but the run's features had {wanted:g}; extract them "
                 f"from the video at that rate"
             )
-        return Film(path, len(rows), fps, recipe, features=rows)
+        if _is_plain(path):
+            return Film(path, count_feature_frames(path), fps, recipe, in_parts=True)
+        rows = load_raw(Sample(path.stem, "", features=path), recipe)
+        points = part_reader(path, path.stem, recipe.pose)
+        return Film(path, len(rows), fps, recipe, features=rows, points=points)
     own = None if path.is_dir() else clip_rate(path)
     if own is None:
         fps = given or wanted
@@ -94,3 +110,15 @@ def open_film(path: Path, recipe: InputRecipe, wanted: float | None, given: floa
             note = f"{path.name}: {own:.4g} frames per second, resampled to {wanted:g}, the rate of training"
             return Film(path, len(places), wanted, recipe, places=places, note=note)
     return Film(path, count_clip_frames(path), own, recipe)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file is one array of features [T, D], of which a part can be read alone."""
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            shape, by_columns, dtype = npy_head(file)
+    except ValueError:  # reading it says what is wrong
+        return False
+    return len(shape) == 2 and shape[0] > 0 and not by_columns and dtype.kind in "fiub"

@@ -117,12 +117,17 @@ def subtitle(
     if work is not None:
         _check_work(work, model, path, segmenter, pad=pad, beams=beams, fps=fps)
     found: Segments
-    if isinstance(segmenter, Run):
-        found = segment(segmenter, path, fps=fps, device=device, work=work, progress=progress)
-    else:
-        film = open_film(path, model.run.recipe.input, None, fps)
-        found = Segments((), tuple(segmenter), film.fps, film.num_frames)
-    cues = _translated(model, path, found, fps, pad, beams, work, progress)
+    try:
+        if isinstance(segmenter, Run):
+            found = segment(segmenter, path, fps=fps, device=device, work=work, progress=progress)
+        else:
+            film = open_film(path, model.run.recipe.input, None, fps)
+            found = Segments((), tuple(segmenter), film.fps, film.num_frames)
+        cues = _translated(model, path, found, fps, pad, beams, work, progress)
+    except (ValueError, OSError):
+        if work is not None and not _is_begun(work):  # a mistake leaves nothing behind
+            finish(work)
+        raise
     return Subtitles(tuple(cues), found.signs, found.fps, found.num_frames)
 
 
@@ -205,7 +210,9 @@ def _read(film: Film | None, path: Path, part: Segment, reading: Any) -> Any:
     if film is None:
         return read_selected(Sample(path.name, "", clip=path, segment=part), reading)
     rows = part.at(film.fps)
-    return read_selected(Sample(path.name, "", features=film.read(rows.start, max(rows.stop, rows.start + 1))), reading)
+    return read_selected(
+        Sample(path.name, "", features=film.read_sentence(rows.start, max(rows.stop, rows.start + 1))), reading
+    )
 
 
 def _padded(spans: Sequence[Span], number: int, pad: float, num_frames: int) -> tuple[float, float]:
@@ -238,7 +245,7 @@ def _check_work(work: Path, model: Model, path: Path, segmenter: Run | Sequence[
         "settings": settings,
     }
     said = work / "about.json"
-    if said.is_file():
+    if said.is_file() and _is_begun(work):
         try:
             then = parse_json(said.read_bytes())
         except ValueError:
@@ -252,6 +259,11 @@ def _check_work(work: Path, model: Model, path: Path, segmenter: Run | Sequence[
         return
     work.mkdir(parents=True, exist_ok=True)
     write_json(said, now)
+
+
+def _is_begun(work: Path) -> bool:
+    """Whether a work folder holds tags or cues."""
+    return any((work / name).is_file() for name in ("tags", "cues.jsonl"))
 
 
 def _kept_cues(work: Path | None) -> list[Cue]:

@@ -585,8 +585,8 @@ class System(nn.Module):
         """
         only, keep = list(self.config.init_parts), self.filled()
         if not only and not keep:
+            check_same_words(earlier, start)  # first, since other words give tables of another size
             earlier.load_into(self)
-            check_same_words(earlier, start)
             return "every tensor transferred"
         check_parts(self, only, "model.init_parts")
         report = transfer_parts(earlier.tensors, self, keep=keep, only=only)
@@ -613,7 +613,8 @@ def check_same_words(earlier: EarlierRun, start: Start) -> None:
         i, theirs, ours = other
         raise ValueError(
             f"model.init_from={earlier.folder}: its tokenizer has {theirs!r} where this run's has {ours!r} (id {i}); "
-            f"both stages need the same text section and training sentences"
+            f"both stages need the same text section and training sentences; parts without words can be loaded alone, "
+            f"such as model.init_parts=[visual]"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from signcl.data.batch import Sample
 from signcl.data.corpora import load_samples
-from signcl.data.loading import ClipDataset, feature_dim, training_rate
+from signcl.data.loading import ClipDataset, feature_dim, source_sizes, training_rate
 from signcl.data.pose_estimation import PoseKind, kind_of
 from signcl.data.progress import say
 from signcl.data.text import GlossVocabulary, Tokenizer, build_tokenizer, is_segmented, is_spaced, script_names
@@ -70,6 +70,7 @@ def prepare(recipe: Recipe) -> Material:
         glosses = build_glosses(train, dev, recipe.corpus.name, wanted[0])
     cache = recipe.input.cache_gb if recipe.train.workers == 0 else 0.0  # each worker would have its own cache
     dim = feature_dim(train, recipe.input)
+    _check_streams(recipe.model.streams.sizes, source_sizes(train, recipe.input))
     targets = build_targets(
         recipe.terms,
         recipe.model,
@@ -95,6 +96,15 @@ def prepare(recipe: Recipe) -> Material:
         glosses=glosses,
         targets=targets,
     )
+
+
+def _check_streams(sizes: Sequence[int], sources: Sequence[int]) -> None:
+    """ValueError if model.streams.sizes names as many sources as corpus.features, but cuts their rows elsewhere."""
+    if len(sizes) == len(sources) > 0 and list(sizes) != list(sources) and sum(sizes) == sum(sources):
+        raise ValueError(
+            f"model.streams.sizes: needs the sizes of corpus.features in their order, {list(sources)}, got "
+            f"{list(sizes)}"
+        )
 
 
 def _whole_split(recipe: Recipe, split: str) -> tuple[str, Path, str]:

@@ -164,7 +164,7 @@ def load_weights(folder: Path, model: nn.Module, *, memory: bool = True) -> None
         here = tuple(own[k].shape) if k in own else "no such tensor"
         raise ValueError(
             f"{folder} holds the weights of another model: {len(wrong)} of {len(found)} tensors do not fit, first "
-            f"{k}: {tuple(found[k].shape)} in the file, {here} in this model"
+            f"{k}: {tuple(found[k].shape)} in the file, {here} in this model; both need the same model section"
         )
     missing, _ = load_model(model, str(folder / "model.safetensors"), strict=False)
     if missing:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ __all__ = [
     "is_feature_file",
     "look_at_features",
     "open_features",
+    "part_reader",
     "read_features",
     "side_by_side",
     "with_features",
@@ -222,6 +223,16 @@ def read_part(path: Path | str, name: str | None, rows: range, pose: PoseReading
     source = _source(Path(path), pose)
     which = _which(source, Path(path), name)
     return source.part(which, rows) if isinstance(source, PoseFeatures) else source[which][rows.start : rows.stop]
+
+
+def part_reader(path: Path, name: str, pose: PoseReading | None = None) -> Callable[[range], np.ndarray] | None:
+    """`read_part` of a file that stays open, for many parts of a long one; None if it holds no key points.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_features`.
+    """
+    source = _source(path, pose)
+    return partial(source.part, _which(source, path, name)) if isinstance(source, PoseFeatures) else None
 
 
 def look_at_features(

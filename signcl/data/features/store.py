@@ -225,10 +225,14 @@ def finished_store(folder: Path | str, meta: Mapping[str, Any], dtype: str) -> F
 
 def _refuse_others(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for key in [*before, *now]:
-        if before.get(key) != now.get(key):
+        then, given, name = before.get(key), now.get(key), key
+        while isinstance(then, dict) and isinstance(given, dict) and then != given:  # of many, the first that differs
+            part = next(p for p in [*then, *given] if p not in then or p not in given or then[p] != given[p])
+            then, given, name = then.get(part), given.get(part), f"{name}.{part}"
+        if then != given:
             raise ValueError(
-                f"{folder}: contains {what} with {key} {_short(before.get(key))}, got {_short(now.get(key))}; use "
-                f"the same settings, give another folder or delete this one"
+                f"{folder}: contains {what} with {name} {_short(then)}, got {_short(given)}; use the same settings, "
+                f"give another folder or delete this one"
             )
 
 

@@ -44,7 +44,7 @@ class PretrainedTokenizer:
     """
 
     def __init__(self, source: str, tokenizer: Any, language: str = "", *, writes: bool = False) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self.source = tokenizer, source
         self.language, self.writes = "", writes
         if languages := _languages(tokenizer):
             if language not in languages:
@@ -104,6 +104,18 @@ class PretrainedTokenizer:
                 raise
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"text.tokenizer: no tokenizer can be read from {source}: {reason}") from None
+
+    def is_that_of(self, source: str) -> bool:
+        """Whether a folder or hub id has the same pieces with the same ids; True also where it has no tokenizer."""
+        from transformers import AutoTokenizer
+
+        if source == self.source:
+            return True
+        try:
+            other = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, ImportError):
+            return True
+        return bool(other.get_vocab() == self._tokenizer.get_vocab())
 
     def encode(self, text: str) -> list[int]:
         """Ids of the sentence: `first_id` if there is one, the pieces, the end token."""

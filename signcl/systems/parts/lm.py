@@ -222,10 +222,15 @@ class TextDecoder(nn.Module):
         loaded.
 
         Raises:
-            ValueError: no weights found, or tensors that do not fit.
+            ValueError: no weights found, tensors that do not fit, or a tokenizer that is not that of the weights.
         """
         if not config.name:
             return []
+        if not getattr(self._words, "is_that_of", lambda source: True)(config.source):
+            raise ValueError(
+                f"text.tokenizer: {self._words.source} gives words other ids than the tokenizer of the language model; "
+                f"set it to {config.name}"
+            )
         tied = tied_names(self.lm)
         report = load_published_model(self.lm, _auto_class(self.encodes), config.source, "model.lm.name")
         if untied := sorted(tied.keys() - tied_names(self.lm).keys()):
@@ -542,6 +547,8 @@ def build_lm(
     elif config.name:
         sizes = read_published_config(config.source, "model.lm.name")
         own = _own_marks(config.source, sizes)
+        if not sizes.is_encoder_decoder:  # of a model that reads pictures too (Gemma 3) only what reads and writes text
+            sizes = sizes.get_text_config(decoder=True)
     else:
         sizes = _random_config(config, words, dropout, max_positions)
     count = getattr(words, "num_tokens", words.vocab_size)
@@ -654,6 +661,9 @@ def _check_takes_embeddings(lm: nn.Module, encodes: bool) -> None:
     takes = "inputs_embeds" in _parameters_of(kind.forward)
     if not encodes:
         takes = takes and "inputs_embeds" in _parameters_of(kind.prepare_inputs_for_generation)
+    config: Any = lm.config
+    if getattr(config.get_text_config(decoder=True), "hidden_size_per_layer_input", 0):
+        takes = False  # it looks up each token again in every layer
     if not takes:
         raise ValueError(
             f"model.lm: {kind.__name__} accepts only token ids, not embeddings (inputs_embeds), so it cannot read a "

@@ -6,6 +6,7 @@ that a run loads without the published folder.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
             progress.enable_progress_bar()
     if missing := sorted(told["missing_keys"]):
         raise ValueError(f"{key}: {source} lacks {len(missing)} tensors, first {', '.join(missing[:3])}")
-    theirs: dict[str, Tensor] = found.state_dict()
     own = target.state_dict()
     here = published_names(list(own))
+    theirs = _language_part(found, here)
     wrong = [name for name in here if name not in theirs or theirs[name].shape != own[here[name]].shape]
     if wrong or len(theirs) != len(here):
         raise ValueError(
@@ -69,6 +70,20 @@ def load_published_model(target: nn.Module, kind: Any, source: str, key: str) ->
     unused = sorted(told["unexpected_keys"])
     left = f", left behind: {', '.join(unused[:3])}{' ...' if len(unused) > 3 else ''}" if unused else ""
     return f"{len(theirs)} tensors of {type(found).__name__} loaded, no tensor missing{left}"
+
+
+def _language_part(found: Any, names: Container[str]) -> dict[str, Tensor]:
+    """Tensors of a loaded model; of one that reads pictures too, those of its language model alone.
+
+    The language model of Gemma 3 is called `model.language_model.layers`... inside the whole, and `model.layers`...
+    alone. The tensors of the vision tower and the projector are dropped.
+    """
+    tensors: dict[str, Tensor] = found.state_dict()
+    inner = ".language_model."
+    if any(name in names for name in tensors if inner in name) or not any(inner in name for name in tensors):
+        return tensors
+    alone = {name.replace(inner, ".", 1): value for name, value in tensors.items()}
+    return {name: value for name, value in alone.items() if name in names}
 
 
 def tied_names(network: nn.Module) -> dict[str, str]:
