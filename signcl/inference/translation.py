@@ -306,6 +306,8 @@ def _frames(
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"no clip at {path}")
+        if (path / "recipe.yaml").is_file():  # pictures of results in it are no clip
+            raise ValueError(f"{path} is a run folder; a clip or a folder of clips is needed")
         if len(paths) > 1 and not is_feature_file(path):
             raise ValueError(
                 f"{path}: only files of features or key points (.npy, .npz, .pose, ...) of one clip can be combined"
