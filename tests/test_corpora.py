@@ -64,14 +64,19 @@ def test_every_corpus_answers_an_empty_folder_in_one_line(tmp_path, name):
 
 
 def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
-    (tmp_path / "train.txt").write_text("a|Hello World\n")
+    (tmp_path / "path/to/it").mkdir(parents=True)
+    (tmp_path / "path/to/it/train.txt").write_text("a|Hello World\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signcl.data.registry._LOADED", {})
     text = (Path(__file__).parents[1] / "docs/adding-a-corpus.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(block, {})
-    assert "(41, 16)\nhello world" in capsys.readouterr().out
+    features, reader, use = blocks
+    exec(features, {})
+    (tmp_path / "my_corpus.py").write_text(reader + "print('imported')\n")  # a plugin's output is no result
+    exec(use, {})
+    printed = capsys.readouterr()
+    assert "(41, 16)\nhello world" in printed.out
+    assert printed.err.endswith("imported\n")
 
 
 # --- folder ----------------------------------------------------------------------------------------------------------

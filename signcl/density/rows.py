@@ -219,6 +219,8 @@ def sort_rows(
     device: torch.device | str | None = None,
 ) -> Sorted:
     """Validates the input and sorts the rows by gloss; arguments as in `sign_density_ratio`."""
+    if isinstance(features, list | tuple):
+        features = torch.tensor(features)
     labels = torch.as_tensor(glosses)
     if len(features.shape) != 2 or 0 in features.shape or labels.ndim != 1 or len(labels) != len(features):
         raise ValueError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import one_per_clip
 from signcl.losses.precision import full_precision
 
 __all__ = ["distillation_loss"]
@@ -33,11 +34,12 @@ def distillation_loss(student: Tensor, teacher: Tensor, step_lengths: Tensor, *,
 
     Source: VAC, Min et al. 2021. Released code: mean over all steps of a batch, including padding.
     """
-    if student.dim() != 3 or student.shape != teacher.shape or step_lengths.shape != student.shape[:1]:
+    if student.dim() != 3 or student.shape != teacher.shape:
         raise ValueError(
-            f"distillation_loss needs student and teacher of the same shape [B, S, C] and step_lengths [B], got "
-            f"{list(student.shape)}, {list(teacher.shape)} and {list(step_lengths.shape)}."
+            f"distillation_loss needs student and teacher of the same shape [B, S, C], got {list(student.shape)} and "
+            f"{list(teacher.shape)}."
         )
+    step_lengths = one_per_clip(step_lengths, len(student), "step_lengths", student.device)
     if student.shape[2] < 2 or not temperature > 0:
         raise ValueError(
             f"distillation_loss needs a class besides the blank and a temperature above 0, got {student.shape[2]} "

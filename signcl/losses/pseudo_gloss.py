@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import one_per_clip
 from signcl.losses.precision import full_precision
 from signcl.losses.sentence import _Capped
 
@@ -37,11 +38,9 @@ def pseudo_gloss_log_probs(
 
     Source: Sign2GPT (ICLR 2024). The released code clamps p to 1e-8..1 - 1e-8, so the loss of a word is at most 18.4.
     """
-    if similarity.dim() != 3 or step_lengths.shape != similarity.shape[:1]:
-        raise ValueError(
-            f"pseudo_gloss_loss needs similarity [B, S, P] and step_lengths [B], got {list(similarity.shape)} and "
-            f"{list(step_lengths.shape)}."
-        )
+    if similarity.dim() != 3:
+        raise ValueError(f"pseudo_gloss_loss needs similarity [B, S, P], got {list(similarity.shape)}.")
+    step_lengths = one_per_clip(step_lengths, len(similarity), "step_lengths", similarity.device)
     with full_precision(similarity.device):
         dtype = torch.promote_types(similarity.dtype, torch.float32)
         cosines = similarity.to(dtype)  # [B, S, P]

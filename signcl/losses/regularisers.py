@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses.lengths import one_per_clip
+from signcl.losses.lengths import float_features, one_per_clip
 from signcl.losses.precision import full_precision
 
 __all__ = ["invariance_loss", "normalized_frames", "sigreg_loss", "slow_loss"]
@@ -128,11 +128,8 @@ def drawn_frames(real: Tensor, count: int, generator: torch.Generator | None = N
 
 def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:
     """Validates the features and returns the lengths as a tensor. [B]"""
-    if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
-        raise ValueError(
-            f"{name} needs float features [B, T, D] with B >= 1, got {features.dtype} {list(features.shape)}."
-        )
-    return one_per_clip(lengths, len(features), "lengths", features.device)
+    float_features(features, name)
+    return one_per_clip(lengths, len(features), "lengths", features.device, padded=features.shape[1])
 
 
 def clean_frames(features: Tensor, lengths: Tensor) -> Tensor:

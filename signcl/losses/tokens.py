@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import one_per_clip
 from signcl.losses.precision import full_precision
 from signcl.losses.sentence import both_ways, capped_scale, unit_rows
 
@@ -61,11 +62,13 @@ def token_similarity(
     Source: CiCo (sign language retrieval by cross-lingual contrast), with temperature 0.07.
     """
     fits = video.dim() == text.dim() == 3 and video.shape[2] == text.shape[2] and len(video) and len(text)
-    if not fits or video_lengths.shape != video.shape[:1] or text_lengths.shape != text.shape[:1]:
+    if not fits:
         raise ValueError(
-            f"token_similarity needs steps [B, S, E] with lengths [B] and tokens [B', U, E] with lengths [B'], got "
-            f"{list(video.shape)}, {list(video_lengths.shape)}, {list(text.shape)} and {list(text_lengths.shape)}."
+            f"token_similarity needs steps [B, S, E] and tokens [B', U, E], got {list(video.shape)} and "
+            f"{list(text.shape)}."
         )
+    video_lengths = one_per_clip(video_lengths, len(video), "video_lengths", video.device)
+    text_lengths = one_per_clip(text_lengths, len(text), "text_lengths", text.device)
     if not temperature > 0:
         raise ValueError(f"token_similarity needs a temperature above 0, got {temperature}; CiCo uses 0.07.")
     with full_precision(video.device):
