@@ -81,6 +81,8 @@ def runs(here) -> Path:
         (["fit", "synthetic"], "`signcl recipes list synthetic` lists those of synthetic: best, "),
         (["evaluate", "https://huggingface.co/org/name"], "is written org/name"),
         (["evaluate", "org/name@"], "as in org/name@main"),
+        (["serve", "demo:synthetic", "--prot", "1"], "did you mean --port?"),
+        (["--traceback", "fit"], "--traceback is an option of fit; give it after the command"),
         (["evaluate", "demo:syntetic"], "did you mean demo:synthetic?"),
         (["compare", "demo:synthetic", "demo:poses", "--split", "tets"], "at demo:synthetic/predictions.tets.tsv; "),
         (["compare", "demo:synthetic", "demo:poses", "--split", "train"], "`signcl evaluate demo:synthetic --split tr"),
@@ -273,3 +275,13 @@ def test_a_rehearsal_takes_real_steps_and_writes_nothing(here, capsys, real_data
     assert found["memory_bytes"] > 4 * 4 * found["parameters"]  # weights, gradients and two states of AdamW in float32
     assert re.search(r"about \d+ \w+ of training steps", found["time"])
     assert list(here.iterdir()) == []
+
+
+def test_a_table_of_a_translated_folder_is_scored_against_a_corpus_table(here, capsys):
+    (here / "answers.tsv").write_text("name\thypothesis\n0/b.mp4\tc d\n0/a.mp4\ta b c d e\n")
+    (here / "test.tsv").write_text("name\tpath\ttext\na\tclips/0/a.mp4\ta b c d e\nb\tclips/0/b.mp4\tc e\n")
+    assert main(["score", "answers.tsv", "test.tsv", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["systems"][0]["scores"]["exact_match"] == 50
+    assert "matched by their names without folder and ending" in printed.out + printed.err
+    assert "did you mean test.tsv?" in said(capsys, "score", "answers.tsv", "tset.tsv")

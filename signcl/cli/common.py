@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from signcl.data.files import near_file
 from signcl.data.registry import is_outside_module
 
 __all__ = [
@@ -140,6 +142,8 @@ def message(error: BaseException, given_names: Mapping[str, str] | None = None) 
     """
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+        if isinstance(error, FileNotFoundError) and error.filename is not None:
+            text += near_file(Path(os.fsdecode(error.filename)))
     else:
         text = " ".join(str(error).split())
     for folder, name in (given_names or {}).items():

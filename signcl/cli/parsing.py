@@ -47,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         if not flags:
             self.error(f"{self._verb()} does not take the argument {' '.join(words)}")
         named = flags[0].partition("=")[0]
+        if named in self._option_string_actions:
+            self.error(f"{named} is an option of {self._verb()}; give it after the command")
         self.error(f"{self._verb()} has no option {named}{suggested(named, self._option_string_actions)}")
 
     def _verb(self) -> str:

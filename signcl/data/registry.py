@@ -264,7 +264,10 @@ def nearest_word(word: str, known: Iterable[str]) -> str:
         holds = min(len(wanted), len(text)) > 3 and (wanted in text or text in wanted)
         return score >= (0.4 if holds else 0.55 if text[:2] == wanted[:2] else 0.6 if text[:1] == wanted[:1] else 0.75)
 
-    return max(filter(fits, scores), key=lambda other: scores[other], default="")
+    def rank(other: str) -> tuple[float, bool]:  # of equally similar words, the one that begins alike
+        return round(scores[other], 2), plain[other][:1] == wanted[:1]
+
+    return max(filter(fits, scores), key=rank, default="")
 
 
 _LOADED: dict[str, str] = {}

@@ -7,7 +7,7 @@ apart. Paper section 4.1, Eq. 4-5. docs/paper-vs-code.md lists where paper and r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -439,6 +439,8 @@ class SignCL(nn.Module):
 
     See docs/losses.md.
     """
+
+    __call__: Callable[..., Tensor]  # torch's own returns Any
 
     def __init__(
         self, *, variant: Variant = "paper", distance_margin: float | None = None, negatives: int | None = None,
