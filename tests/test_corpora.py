@@ -149,7 +149,7 @@ def test_a_name_with_dots_and_folders_that_start_with_dots_are_fine(tmp_path):
 
 def test_missing_tables_columns_and_rows_are_named(tmp_path):
     table(tmp_path, "a\ta.mp4\tfine")
-    with pytest.raises(ValueError, match=r"split 'dev' needs the file dev\.tsv; found tables for \['train'\]"):
+    with pytest.raises(ValueError, match=r"split 'dev' needs the file dev\.tsv; found tables for train"):
         load_samples("folder", tmp_path, "dev")
     table(tmp_path, "a\tfine", split="dev", header="name\ttext\n")
     with pytest.raises(ValueError, match=r"dev\.tsv:1: needs the columns name, path .*path missing; found name, text"):

@@ -200,7 +200,8 @@ def _with_sections(loss: dict[str, Any], system: str) -> dict[str, Any]:
         if key not in kinds:
             known = [*SHARED_KEYS, *kinds]
             hint = did_you_mean(str(key), known, "loss.")
-            raise ValueError(f"unknown recipe key loss.{key}{hint}; loss has {', '.join(sorted(known))}")
+            listed = f"loss has {', '.join(sorted(known))}"
+            raise ValueError(f"unknown recipe key loss.{key}{f'{hint} ({listed})' if hint else f'; {listed}'}")
         sections[key] = _build(kinds[key], value, f"loss.{key}.")
     return shared | {"sections": sections}
 

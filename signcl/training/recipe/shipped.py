@@ -88,7 +88,8 @@ def _near_recipes(name: str) -> str:
     if inside:
         return f"`signcl recipes list {corpus}` lists those of {corpus}: {_some(inside)}"
     near = did_you_mean(corpus, recipe_names())
-    hub = "; to start from a run of the hub, set --model.init_from" if "@" in name else ""
+    like_hub = name.count("/") == 1 and not name.startswith(("runs/", "recipes/"))
+    hub = f"; to start from a run of the hub, set --model.init_from={name}" if like_hub else ""
     return f"`signcl recipes` lists them{near or hub}"
 
 
