@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,24 +47,23 @@ def one_per_clip(
         ValueError: None, text, a mask, a count that differs from the number of clips, or a number below 0 or, if
             `whole`, between two whole numbers.
     """
-    needed = f"{name} must be one number per clip, [{clips}], got"
     if values is None:
-        raise ValueError(f"{needed} None.")
-    if isinstance(values, numbers.Number):
-        raise ValueError(f"{needed} the number {values}.")
+        raise _not_one_per_clip(name, clips, "None")
+    if isinstance(values, int | float):
+        raise _not_one_per_clip(name, clips, f"the number {values}")
     if not isinstance(values, Tensor):
         if isinstance(values, Sequence) and any(isinstance(value, str) for value in values):
             hint = "; signcl.count_words counts those of a sentence" if name == "num_words" else ""
-            raise ValueError(f"{needed} text{hint}.")
+            raise _not_one_per_clip(name, clips, f"text{hint}")
         try:
             values = torch.as_tensor(values, device=device)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{needed} {type(values).__name__}.") from error
+            raise _not_one_per_clip(name, clips, type(values).__name__) from error
     if values.dtype == torch.bool or (values.dim() == 2 and len(values) == clips):
-        raise ValueError(f"{needed} {_as_table(values)}.")
+        raise _not_one_per_clip(name, clips, _as_table(values))
     if values.shape != (clips,):
         hint = "; the batch is the first dimension of features [B, T, D]" if values.shape == (padded,) else ""
-        raise ValueError(f"{needed} {list(values.shape)}{hint}.")
+        raise _not_one_per_clip(name, clips, f"{list(values.shape)}{hint}")
     if values.device.type == "cpu" and not torch.compiler.is_compiling():
         for value in values.tolist():
             if not value >= 0:  # NaN too
@@ -73,6 +71,10 @@ def one_per_clip(
             if whole and value % 1:
                 raise ValueError(f"{name} must be counts, got {value:g}; multiply shares of T by T.")
     return values
+
+
+def _not_one_per_clip(name: str, clips: int, came: str) -> ValueError:
+    return ValueError(f"{name} must be one number per clip, [{clips}], got {came}.")
 
 
 def _as_table(values: Tensor) -> str:
