@@ -427,6 +427,8 @@ def _by_file_name(said: dict[str, str], true: Sequence[str]) -> dict[str, str] |
     """The sentences of `clips/a.mp4` under the id `a` of a reference; None if that is ambiguous or matches nothing."""
     stems = {name: PurePath(name).stem for name in said}
     known = set(true)
+    if not all(PurePath(name).suffix for name in said):  # ids such as `test/a` may belong to another split
+        return None
     if len(set(stems.values())) < len(said) or not known & set(stems.values()):
         return None
     return {stems[name] if stems[name] in known else name: text for name, text in said.items()}
