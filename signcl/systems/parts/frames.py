@@ -84,4 +84,5 @@ def tap_of_frames(visual: nn.Module, rows: Tensor, lengths: Tensor) -> Tapped:
 
 def no_such_tap(name: str, known: Iterable[str]) -> ValueError:
     """The error for a tap that a system does not have."""
+    known = list(known)
     return ValueError(f"tap={name}: this system has {', '.join(known)}{did_you_mean(name, known)}")
