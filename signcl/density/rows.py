@@ -208,7 +208,7 @@ def capped_rows(glosses: Tensor | np.ndarray, cap: int, *, seed: int = 0) -> Ten
 
 
 def sort_rows(
-    features: Tensor | np.ndarray,
+    features: Tensor | np.ndarray | Sequence[Sequence[float]],
     glosses: Tensor | np.ndarray,
     min_count: int,
     others: bool,
@@ -219,7 +219,7 @@ def sort_rows(
     device: torch.device | str | None = None,
 ) -> Sorted:
     """Validates the input and sorts the rows by gloss; arguments as in `sign_density_ratio`."""
-    if isinstance(features, list | tuple):
+    if not isinstance(features, Tensor | np.ndarray):
         features = torch.tensor(features)
     labels = torch.as_tensor(glosses)
     if len(features.shape) != 2 or 0 in features.shape or labels.ndim != 1 or len(labels) != len(features):
