@@ -56,7 +56,7 @@ def _completion(options: argparse.Namespace) -> None:
     print(shtab.complete(parser, options.shell))
 
 
-def _names_and_files(names: Sequence[str], files: dict[str, str]) -> dict[str, Any]:
+def _names_and_files(names: Sequence[str], files: dict[str, Any]) -> dict[str, Any]:
     """Completions of a recipe: the names of shipped ones, and files; in tcsh and PowerShell only files."""
     text = " ".join(names)
     return {

@@ -146,9 +146,10 @@ def _is_section(key: str) -> bool:
     for part in key.split("."):
         if not dataclasses.is_dataclass(kind):
             return False
-        if part not in hints_of(kind):
+        hints = hints_of(typing.cast(Any, kind))
+        if part not in hints:
             return kind is LossRecipe  # the settings of a term
-        kind = hints_of(kind)[part]
+        kind = hints[part]
     return dataclasses.is_dataclass(kind)
 
 
