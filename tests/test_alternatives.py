@@ -31,7 +31,8 @@ def test_every_system_that_writes_gives_several_answers(case, corpora, tmp_path)
         assert answers[0].log_prob == pytest.approx(one.log_prob, abs=1e-4)
         assert all(math.isfinite(answer.log_prob) and answer.tokens <= 6 for answer in answers)
         assert all(torch.equal(answer.features, one.features) for answer in answers)
-    assert [len(answers) for answers in model.answer_ranked(batch, dataclasses.replace(DECODE, beams=1), 3)] == [1] * len(batch.names)
+    greedy = model.answer_ranked(batch, dataclasses.replace(DECODE, beams=1), 3)
+    assert [len(answers) for answers in greedy] == [1] * len(batch.names)
     # each clip keeps its own rows: teacher forcing on the clips one by one agrees with the search
     with torch.no_grad():
         found = model.generate_scored(batch, num_beams=3, length_penalty=1.0, max_new_tokens=6, most=3)

@@ -64,14 +64,19 @@ def test_every_corpus_answers_an_empty_folder_in_one_line(tmp_path, name):
 
 
 def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
-    (tmp_path / "train.txt").write_text("a|Hello World\n")
+    (tmp_path / "path/to/it").mkdir(parents=True)
+    (tmp_path / "path/to/it/train.txt").write_text("a|Hello World\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signcl.data.registry._LOADED", {})
     text = (Path(__file__).parents[1] / "docs/adding-a-corpus.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(block, {})
-    assert "(41, 16)\nhello world" in capsys.readouterr().out
+    features, reader, use = blocks
+    exec(features, {})
+    (tmp_path / "my_corpus.py").write_text(reader + "print('imported')\n")  # a plugin's output is no result
+    exec(use, {})
+    printed = capsys.readouterr()
+    assert "(41, 16)\nhello world" in printed.out
+    assert printed.err.endswith("imported\n")
 
 
 # --- folder ----------------------------------------------------------------------------------------------------------
@@ -144,7 +149,7 @@ def test_a_name_with_dots_and_folders_that_start_with_dots_are_fine(tmp_path):
 
 def test_missing_tables_columns_and_rows_are_named(tmp_path):
     table(tmp_path, "a\ta.mp4\tfine")
-    with pytest.raises(ValueError, match=r"split 'dev' needs the file dev\.tsv; found tables for \['train'\]"):
+    with pytest.raises(ValueError, match=r"split 'dev' needs the file dev\.tsv; found tables for train"):
         load_samples("folder", tmp_path, "dev")
     table(tmp_path, "a\tfine", split="dev", header="name\ttext\n")
     with pytest.raises(ValueError, match=r"dev\.tsv:1: needs the columns name, path .*path missing; found name, text"):

@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from signcl.cli import main, make_parser
 from signcl.cli.parsing import every_parser
 from signcl.data.corpora import load_samples
+from signcl.inference.clips import pick_device
 from signcl.training.recipe import find_recipe, load_recipe, recipe_names
 from signcl.training.run_folder import check_run_folder
 
@@ -59,10 +62,40 @@ def runs(here) -> Path:
         (["fit", "phoenix/gaslt"], "did you mean phoenix14t/gaslt?"),
         (["recipes", "show", "synthetic/finetun"], "did you mean synthetic/finetune?"),
         (["systems", "gslt"], "did you mean"),
+        (["systems", "GFSLT"], "did you mean gfslt?"),
+        (["train", "x"], "did you mean fit?"),
+        (["predict", "x"], "did you mean translate?"),
+        (["fit", "synthetic/finetune", "--dryrun"], "did you mean --dry-run?"),
+        (["fit", "synthetic/finetune", "--dry_run=1"], "did you mean --dry-run?"),
+        (["fit", "synthetic/finetune", "--plugin", "x.py"], "did you mean --plugins?"),
+        (["fit", "synthetic/finetune", "--config", "x.yaml"], "without an option: `signcl fit x.yaml`"),
+        (["fit", "synthetic/finetune", "--train.epochs"], "written --train.epochs=VALUE"),
+        (["fit", "synthetic/finetune", "stray"], "does not take the argument stray"),
+        (["fit", "synthetic/finetune", "--learning-rate", "1"], "did you mean train.lr?"),
+        (["fit", "synthetic/finetune", "--train_epochs=1"], "did you mean train.epochs?"),
+        (["fit", "synthetic/finetune", "--train.batch-size", "1"], "did you mean train.batch_size?"),
+        (["fit", "synthetic/finetune", "--train.beams=1"], "did you mean decode.beams?"),
+        (["fit", "synthetic/finetune", "--widht=1"], "did you mean model.width?"),
+        (["fit", "synthetic/finetune", "--logger=wandb"], "write [wandb]"),
+        (["fit", "synthetic/finetune", "--loss.weights={signcl:1}"], "put a space after the colon"),
+        (["fit", "synthetic"], "`signcl recipes list synthetic` lists those of synthetic: best, "),
+        (["evaluate", "https://huggingface.co/org/name"], "is written org/name"),
+        (["evaluate", "org/name@"], "as in org/name@main"),
+        (["serve", "demo:synthetic", "--prot", "1"], "did you mean --port?"),
+        (["--traceback", "fit"], "--traceback is an option of fit; give it after the command"),
+        (["evaluate", "demo:syntetic"], "did you mean demo:synthetic?"),
+        (["compare", "demo:synthetic", "demo:poses", "--split", "tets"], "at demo:synthetic/predictions.tets.tsv; "),
+        (["compare", "demo:synthetic", "demo:poses", "--split", "train"], "`signcl evaluate demo:synthetic --split tr"),
+        (["translate", "demo:synthetic", "demo:numbers/clip-1"], "may not be redistributed"),
     ],
 )
 def test_a_typo_gets_a_suggestion(here, capsys, words, suggestion):
     assert suggestion in said(capsys, *words)
+
+
+@pytest.mark.parametrize("words", [["infer"], ["corpus", "stats", "x", "--split=dev"], ["fit", "a/b", "--zzz", "1"]])
+def test_a_word_that_is_like_no_other_gets_no_wrong_suggestion(here, capsys, words):
+    assert "did you mean" not in said(capsys, *words).replace("did you mean translate?", "")
 
 
 def test_no_flag_can_be_shortened():
@@ -114,8 +147,15 @@ def test_values_as_a_mapping_or_as_words(capsys, here):
     changed = load_recipe("synthetic/finetune", {"train.epochs": 3, "model.freeze": ["visual"], "out": "runs/7"})
     assert changed == load_recipe("synthetic/finetune", ["train.epochs=3", "--model.freeze=[visual]", "out=runs/7"])
     assert (changed.train.epochs, changed.model.freeze, changed.out) == (3, ["visual"], "runs/7")
-    with pytest.raises(ValueError, match="list of texts or a mapping"):
-        load_recipe("synthetic/finetune", "train.epochs=3")
+    for wrong in ("train.epochs=3", None, [("train.epochs", 3)]):
+        with pytest.raises(ValueError, match=r"list of texts such as .* or a mapping"):
+            load_recipe("synthetic/finetune", wrong)
+    given = {"--train.epochs": np.int64(3), "out": Path("runs/7"), "model.freeze": ("visual",)}
+    assert load_recipe("synthetic/finetune", given) == changed
+    section = load_recipe("synthetic/finetune", {"train": {"epochs": 3}, "loss.signcl": {"variant": "released"}})
+    assert section.train == changed.train, "the other keys of a section stay"
+    assert section == load_recipe("synthetic/finetune", ["train={epochs: 3}", "loss.signcl.variant=released"])
+    assert load_recipe("synthetic/finetune", {"loss.weights": {"translation": 2}}).loss.weights == {"translation": 2}
     with pytest.raises(ValueError, match=r"did you mean train\.epochs"):
         load_recipe("synthetic/finetune", {"train.epoch": 3})
     words = ["fit", "synthetic/finetune", "--train.epochs", "3", "--train.lr=0.1", "--out", "runs/7", "--print-config"]
@@ -142,6 +182,16 @@ def test_recipes_are_listed_shown_and_copied(here, capsys):
     assert Path("mine.yaml").read_text(encoding="utf-8") == shown
     assert load_recipe("mine.yaml") == load_recipe("synthetic/finetune")
     capsys.readouterr()
+    assert main(["recipes", "copy", "synthetic/finetune", "new/folder/"]) == 0
+    assert Path("new/folder/finetune.yaml").is_file()
+    capsys.readouterr()
+    assert main(["recipes", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(recipe_names())
+    assert main(["fit", "synthetic/nslt", "--keys", "--json"]) == 0
+    keys = {row["key"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (keys["train.epochs"]["default"], keys["train.epochs"]["bounds"]) == (20, "1 to 1000000")
+    assert keys["train.optimizer"]["choices"] == ["adamw", "adam", "sgd"]
+    assert {"model.width", "loss.signcl.distance_margin", "input.augment.flip"} <= keys.keys()
     assert "already exists" in said(capsys, "recipes", "copy", "synthetic/finetune", "mine.yaml")
 
 
@@ -150,8 +200,8 @@ def test_every_recipe_says_what_it_trains(capsys):
     assert [row["name"] for row in json.loads(capsys.readouterr().out) if not row["what"]] == []
 
 
-WITHOUT_JSON = {"signcl serve", "signcl completion", "signcl recipes"}
-"""Verbs without a result: one runs until it is stopped, one prints a script, one has verbs of its own."""
+WITHOUT_JSON = {"signcl serve", "signcl completion"}
+"""Verbs without a result: one runs until it is stopped, one prints a script."""
 
 
 def test_every_verb_prints_json_on_request():
@@ -168,6 +218,30 @@ def test_splits_by_the_names_that_others_use(tmp_path):
     for name in ("imu_numbers", "folder", "synthetic", "csl_daily"):
         with pytest.raises(ValueError, match="the split val is called dev here"):
             load_samples(name, tmp_path, "val")
+        with pytest.raises(ValueError, match="the split VAL is called dev here"):
+            load_samples(name, tmp_path, "VAL")
+        with pytest.raises(ValueError, match=r"did you mean train\?"):
+            load_samples(name, tmp_path, "trian")
+    (tmp_path / "recipe.yaml").write_text("{}")
+    with pytest.raises(ValueError, match="is a run folder, and the folder of a corpus is needed"):
+        load_samples("folder", tmp_path, "dev")
+
+
+def test_a_run_folder_is_no_clip(here, capsys):
+    folder = Path(shutil.copytree(check_run_folder("demo:synthetic"), here / "run"))
+    (folder / "density.png").write_bytes(b"")
+    assert "is a run folder; a clip or a folder of clips is needed" in said(
+        capsys, "translate", str(folder), str(folder)
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "answer"), [("gpu", "did you mean cuda?"), ("cpuu", "did you mean cpu?"), ("", "needs auto")]
+)
+def test_a_device_is_named_in_one_line(device, answer):
+    with pytest.raises(ValueError, match=re.escape(answer)) as found:
+        pick_device(device)
+    assert len(str(found.value)) < 120
 
 
 def test_a_shell_completes_verbs_flags_and_files(capsys, tmp_path):
@@ -178,8 +252,16 @@ def test_a_shell_completes_verbs_flags_and_files(capsys, tmp_path):
         COMP_WORDS=(signcl evaluate --bo); COMP_CWORD=2; COMP_LINE='signcl evaluate --bo'; COMP_POINT=20
         _shtab_signcl signcl --bo evaluate; echo "${{COMPREPLY[@]}}"
         COMP_WORDS=(signcl rec); COMP_CWORD=1; _shtab_signcl signcl rec signcl; echo "${{COMPREPLY[@]}}" """
+    ask += """
+        ask() { COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+            COMPREPLY=(); _shtab_signcl "$1" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; echo "${COMPREPLY[@]}"; }
+        ask signcl fit imu_numbers/nslt2; ask signcl corpus make --cli
+        ask signcl evaluate x --split d; ask signcl systems sl"""
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
-    assert done.stdout.split() == ["--bootstrap", "recipes"], done.stderr
+    found = ["--bootstrap", "recipes", "imu_numbers/nslt2018", "--clips", "dev", "slt"]
+    assert done.stdout.split() == found, done.stderr
+    assert main(["completion", "fish"]) == 0
+    assert "imu_numbers/nslt2018" in capsys.readouterr().out
 
 
 def test_a_rehearsal_takes_real_steps_and_writes_nothing(here, capsys, real_data):
@@ -193,3 +275,13 @@ def test_a_rehearsal_takes_real_steps_and_writes_nothing(here, capsys, real_data
     assert found["memory_bytes"] > 4 * 4 * found["parameters"]  # weights, gradients and two states of AdamW in float32
     assert re.search(r"about \d+ \w+ of training steps", found["time"])
     assert list(here.iterdir()) == []
+
+
+def test_a_table_of_a_translated_folder_is_scored_against_a_corpus_table(here, capsys):
+    (here / "answers.tsv").write_text("name\thypothesis\n0/b.mp4\tc d\n0/a.mp4\ta b c d e\n")
+    (here / "test.tsv").write_text("name\tpath\ttext\na\tclips/0/a.mp4\ta b c d e\nb\tclips/0/b.mp4\tc e\n")
+    assert main(["score", "answers.tsv", "test.tsv", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["systems"][0]["scores"]["exact_match"] == 50
+    assert "matched by their names without folder and ending" in printed.out + printed.err
+    assert "did you mean test.tsv?" in said(capsys, "score", "answers.tsv", "tset.tsv")

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused():
     similarity, lengths, targets = some()
     with pytest.raises(ValueError, match=r"targets \[B, P\] that fit similarity \[3, 6, 5\]"):
         pseudo_gloss_loss(similarity, lengths, targets[:, :4], *BOTH)
-    with pytest.raises(ValueError, match=r"lengths must be one number per clip, \[3\], got \[2\]"):
+    with pytest.raises(ValueError, match=r"step_lengths must be one number per clip, \[3\], got \[2\]"):
         pseudo_gloss_loss(similarity, lengths[:2], targets, *BOTH)
 
 

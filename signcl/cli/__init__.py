@@ -25,13 +25,13 @@ from signcl.cli import score as text_files
 from signcl.cli import serve as pages
 from signcl.cli import translate as clips
 from signcl.cli import vocab as vocabulary
-from signcl.cli.common import is_ours, message, with_local_runs, with_shipped_runs
-from signcl.cli.parsing import Parser, joined_overrides
+from signcl.cli.common import EVERY_VERB, is_ours, message, with_local_runs, with_shipped_runs
+from signcl.cli.parsing import Parser, joined_overrides, refuse_unless_overrides
 from signcl.data.installed import version_of
 from signcl.data.interrupts import sigterm_stops
 from signcl.data.registry import load_plugins
 
-__all__ = ["main", "make_parser"]
+__all__ = ["EVERY_VERB", "main", "make_parser"]
 
 GROUPS = (
     training,
@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and not getattr(options, "takes_overrides", False):
         options.parser.refuse(rest)
     options.overrides = joined_overrides(rest)
+    if rest:
+        refuse_unless_overrides(options.parser, options.overrides)
+    options.given_names = {}
     try:
         with_shipped_runs(options)
         with sigterm_stops():
@@ -83,12 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if options.traceback or not is_ours(error):
             raise
-        print(f"signcl: {message(error)}", file=sys.stderr)
+        print(f"signcl: {message(error, options.given_names)}", file=sys.stderr)
         return 2
 
 
 def make_parser(words: Sequence[str] = ()) -> Parser:
-    """Build the parser of all verbs; `words` is the typed command line, which decides the options of some verbs."""
+    """Build the parser of all verbs; `words` is the typed command line, which decides the options of some verbs.
+
+    With `EVERY_VERB` the parser has all options of all verbs, which takes longer to build.
+    """
     parser = Parser(
         prog="signcl",
         description="Gloss-free sign language translation: train, score, translate, measure representation density.",

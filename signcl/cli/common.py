@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from signcl.data.files import near_file
 from signcl.data.registry import is_outside_module
 
 __all__ = [
+    "EVERY_VERB",
     "LANGUAGES",
     "add_json",
     "add_language",
@@ -26,6 +29,8 @@ __all__ = [
 
 LANGUAGES = ("en", "de")
 """Those of `signcl.pages.page_words`, which is not imported only to print a usage."""
+EVERY_VERB = ["*"]
+"""In place of a typed command line, for `make_parser`: options of every verb."""
 LONGEST = 1000
 """Longest error message, in characters; it may quote a user's file, which can hold a word of a million."""
 PACKAGE = str(Path(__file__).parents[1])
@@ -65,14 +70,18 @@ def with_local_runs(options: argparse.Namespace) -> argparse.Namespace:
     """
     for dest in options.parser.runs:
         if given := getattr(options, dest):
-            from signcl.training.hub import local_run
-
-            setattr(
-                options,
-                dest,
-                [str(local_run(one)) for one in given] if isinstance(given, list) else str(local_run(given)),
-            )
+            found = [_local(options, one) for one in (given if isinstance(given, list) else [given])]
+            setattr(options, dest, found if isinstance(given, list) else found[0])
     return options
+
+
+def _local(options: argparse.Namespace, name: str) -> str:
+    from signcl.training.hub import hub_name, local_run
+
+    folder = str(local_run(name))
+    if hub_name(name):
+        options.given_names[folder] = name
+    return folder
 
 
 def add_run_and_split(command: Any) -> None:
@@ -96,7 +105,7 @@ def with_shipped_runs(options: argparse.Namespace) -> None:
         named = [isinstance(one, str) and one.startswith("demo:") for one in several]
         if dest in ("clips", "overrides") or not any(named):
             continue
-        if dest == "recipe":
+        if dest in ("recipe", "name"):
             raise ValueError(
                 f"{given} is a trained run that comes with the package, and cannot be trained further; `signcl recipes "
                 f"list shipped` lists the recipes of such runs, for `signcl fit`"
@@ -104,6 +113,7 @@ def with_shipped_runs(options: argparse.Namespace) -> None:
         from signcl.training.shipped_runs import shipped_path
 
         found = [str(shipped_path(one)) if demo else one for one, demo in zip(several, named)]
+        options.given_names |= {path: one for one, path, demo in zip(several, found, named) if demo}
         setattr(options, dest, found if isinstance(given, list) else found[0])
 
 
@@ -133,12 +143,20 @@ def is_ours(error: BaseException) -> bool:
     return code.co_filename.startswith(PACKAGE) or is_outside_module(module)
 
 
-def message(error: BaseException) -> str:
-    """Return an error as one line; a long one is shortened in the middle."""
+def message(error: BaseException, given_names: Mapping[str, str] | None = None) -> str:
+    """Return an error as one line; a long one is shortened in the middle.
+
+    Args:
+        given_names: folder -> the name by which the user gave it (`demo:NAME`, `org/name`), which the line shows.
+    """
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+        if isinstance(error, FileNotFoundError) and error.filename is not None:
+            text += near_file(Path(os.fsdecode(error.filename)))
     else:
         text = " ".join(str(error).split())
+    for folder, name in (given_names or {}).items():
+        text = text.replace(folder, name)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 

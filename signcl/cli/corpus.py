@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from signcl.cli.common import add_json, add_verb, show
+from signcl.cli.common import EVERY_VERB, add_json, add_verb, show
 from signcl.cli.number_options import Number, real, whole
 
 __all__ = ["add"]
@@ -15,6 +15,7 @@ __all__ = ["add"]
 
 def add(verbs: Any, words: list[str]) -> None:
     """Add the verbs of this file; `words` is the typed command line, which decides whose settings are imported."""
+    words = words[:2]
     corpus = verbs.add_parser("corpus", help="make, identify, check, describe, join or pack a corpus").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
@@ -27,7 +28,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--poses", action="store_true", help="also write exact key points: FOLDER/poses/SPLIT/NAME.npy"
     )
-    if words[:2] == ["corpus", "make"]:  # only then, since importing the settings takes time
+    if words in (EVERY_VERB, ["corpus", "make"]):  # only then, since importing the settings takes time
         _add_settings(command)
     command = add_verb(
         corpus, "pack", _pack, "resize a corpus once to a recipe's size and store it as tar shards, for fast reading"
@@ -45,7 +46,7 @@ def add(verbs: Any, words: list[str]) -> None:
         "--workers", type=whole(low=1, high=1024), default=1, help="number of threads; does not change the result"
     )
     add_json(command)
-    if words[:2] == ["corpus", "pack"]:
+    if words in (EVERY_VERB, ["corpus", "pack"]):
         _add_pack_settings(command)
     text = "join clips into long recordings with pauses, as exact ground truth for `segment` and `subtitle`"
     command = add_verb(corpus, "join", _join, text)
@@ -63,7 +64,7 @@ def add(verbs: Any, words: list[str]) -> None:
     command.add_argument(
         "--fps", type=real(above=0, high=1000), help="frame rate of features that do not record theirs; default: 25"
     )
-    if words[:2] == ["corpus", "join"]:
+    if words in (EVERY_VERB, ["corpus", "join"]):
         _add_join_settings(command)
     add_json(command)
     text = "identify the corpus in a folder, list what is missing and what to do next; exit code 1 if parts are missing"

@@ -70,7 +70,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from signcl.training.recipe import describe_keys, load_recipe, recipe_text, recipe_to_dict
+    from signcl.training.recipe import describe_keys, list_keys, load_recipe, recipe_text, recipe_to_dict
 
     overrides = list(options.overrides)
     if options.recipe is not None and Path(options.recipe).is_dir():
@@ -81,7 +81,7 @@ def _fit(options: argparse.Namespace) -> None:
         system = "gfslt"
         if options.recipe is not None:
             system = load_recipe(options.recipe, overrides).model.name  # listing the keys runs no plugin
-        print(describe_keys(system=system))
+        show(options, list_keys(system=system) if options.json else None, lambda _: describe_keys(system=system))
         return
     if options.recipe is None:
         raise ValueError("fit needs a recipe, e.g. `signcl fit synthetic/finetune`; `signcl recipes` lists them")

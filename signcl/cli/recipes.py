@@ -16,7 +16,8 @@ def add(verbs: Any, words: list[str]) -> None:
     text = "list, show or copy the recipes that come with the package"
     recipes = verbs.add_parser("recipes", help=text, description=text)
     group = recipes.add_subparsers(title="commands", metavar="COMMAND")
-    recipes.set_defaults(run=_list, words=[], json=False, traceback=False, plugins=[])  # `signcl recipes` alone
+    add_json(recipes)
+    recipes.set_defaults(run=_list, words=[], traceback=False, plugins=[])  # `signcl recipes` alone
 
     command = add_verb(group, "list", _list, "list the recipes: name, system and first line")
     command.add_argument(
@@ -57,7 +58,7 @@ def _copy(options: argparse.Namespace) -> None:
 
     path = recipe_path(options.name)
     to = Path(options.to or path.name)
-    if to.is_dir():
+    if to.is_dir() or str(options.to).endswith(("/", "\\")):
         to = to / path.name
     if to.exists():
         raise ValueError(f"{to} already exists; give another file")

@@ -29,6 +29,6 @@ def _systems(options: argparse.Namespace) -> None:
             print(f"{systems_table([row])}\n\n{describe_system(row['system'])}\n")
             print("terms:   " + ", ".join(row["terms"]))
             print("taps:    " + ", ".join(row["taps"]))
-            print("recipes: " + "\n         ".join(row["recipes"]) + "\n")
+            print("recipes: " + ("\n         ".join(row["recipes"]) or "none") + "\n")
         return
     show(options, rows, systems_table)

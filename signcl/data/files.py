@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from signcl.data.registry import nearest_word
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -23,6 +25,7 @@ __all__ = [
     "clear_unfinished",
     "is_empty",
     "naming",
+    "near_file",
     "read_bytes",
     "read_text",
     "write_bytes",
@@ -134,6 +137,16 @@ def clear_unfinished(folder: Path) -> int:
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.part", path.name) and path.is_file():
             cleared += _remove_unlocked(path)
     return cleared
+
+
+def near_file(path: Path) -> str:
+    """The end of an error for a missing file: a similar name in the same folder, or ""."""
+    try:
+        beside = os.listdir(path.parent)
+    except OSError:
+        return ""
+    match = nearest_word(path.name, beside)
+    return f"; did you mean {path.parent / match}?" if match and match != path.name else ""
 
 
 def is_empty(folder: Path) -> bool:

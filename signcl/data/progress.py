@@ -40,7 +40,8 @@ def spelt(seconds: float) -> str:
     """A duration for people, in a suitable unit."""
     for limit, size, unit in ((120, 1, "seconds"), (7200, 60, "minutes"), (172_800, 3600, "hours")):
         if seconds < limit:
-            return f"about {seconds / size:.0f} {unit}"
+            number = f"{seconds / size:.0f}"
+            return f"about {number} {unit.removesuffix('s') if number == '1' else unit}"
     return f"about {seconds / 86_400:.1f} days"
 
 

@@ -15,7 +15,7 @@ import pkgutil
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "is_outside_module",
     "load_plugins",
     "loaded_plugins",
+    "nearest_word",
     "plugin_digest",
     "plugins_as_list",
     "with_loaded_plugins",
@@ -244,8 +245,29 @@ def _of_package(thing: Any, package: str) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str], where: str = "") -> str:
     """The end of an error message: a suggestion for a misspelled word, or ""."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {where}{match[0]}?" if match else ""
+    match = nearest_word(word, known)
+    return f"; did you mean {where}{match}?" if match else ""
+
+
+def nearest_word(word: str, known: Iterable[str]) -> str:
+    """The known word that a misspelled one most likely stands for, or "".
+
+    Case, dashes and underscores do not count. A word that merely shares some letters is not suggested: it must begin
+    alike, contain the other, or be very similar.
+    """
+    plain = {other: other.lower().lstrip("-").replace("-", "_") for other in known}
+    wanted = word.lower().lstrip("-").replace("-", "_")
+    scores = {other: difflib.SequenceMatcher(None, wanted, text).ratio() for other, text in plain.items()}
+
+    def fits(other: str) -> bool:
+        text, score = plain[other], scores[other]
+        holds = min(len(wanted), len(text)) > 3 and (wanted in text or text in wanted)
+        return score >= (0.4 if holds else 0.55 if text[:2] == wanted[:2] else 0.6 if text[:1] == wanted[:1] else 0.75)
+
+    def rank(other: str) -> tuple[float, bool]:  # of equally similar words, the one that begins alike
+        return round(scores[other], 2), plain[other][:1] == wanted[:1]
+
+    return max(filter(fits, scores), key=rank, default="")
 
 
 _LOADED: dict[str, str] = {}
@@ -264,10 +286,11 @@ def load_plugins(plugins: Sequence[str]) -> None:
         if plugin in _LOADED:
             continue
         try:
-            if plugin.endswith(".py"):
-                _import_file(Path(plugin))
-            else:
-                importlib.import_module(plugin)
+            with redirect_stdout(sys.stderr):  # stdout is for results
+                if plugin.endswith(".py"):
+                    _import_file(Path(plugin))
+                else:
+                    importlib.import_module(plugin)
         except ModuleNotFoundError as error:
             if error.name == plugin or (error.name and plugin.startswith(f"{error.name}.")):
                 raise ValueError(

@@ -84,7 +84,7 @@ class GlossDistances:
 
 
 def sign_density_ratio(
-    features: Tensor | np.ndarray,
+    features: Tensor | np.ndarray | Sequence[Sequence[float]],
     glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     *,
     distance: Distance = "euclidean",

@@ -253,7 +253,7 @@ def capped_rows(glosses: Tensor | np.ndarray, cap: int, *, seed: int = 0) -> Ten
 
 
 def sort_rows(
-    features: Tensor | np.ndarray,
+    features: Tensor | np.ndarray | Sequence[Sequence[float]],
     glosses: Tensor | np.ndarray | Sequence[str] | Sequence[int],
     min_count: int,
     others: bool,

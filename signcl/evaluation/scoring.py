@@ -16,6 +16,7 @@ from signcl.data.annotation.plain_text import read_plain
 from signcl.data.batch import Sample
 from signcl.data.files import atomic_write, write_json
 from signcl.data.progress import say
+from signcl.data.registry import did_you_mean
 from signcl.evaluation.health import Finding, health
 from signcl.evaluation.trust import trust_scores, write_verdicts
 from signcl.inference.answers import classify, predict_scored, recognise, search_of
@@ -322,7 +323,13 @@ def read_predictions(path: str | Path) -> tuple[list[str], list[str], list[str]]
     """Names, references and hypotheses of a `predictions.<split>.tsv`."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no predictions at {path}; run `signcl evaluate {path.parent}` first")
+        split = path.name.removeprefix("predictions.").removesuffix(".tsv")
+        scored = sorted(other.name.split(".")[1] for other in path.parent.glob("predictions.*.tsv"))
+        known = f"; scored splits are {', '.join(scored)}" if scored else ""
+        near = did_you_mean(split, scored)
+        raise FileNotFoundError(
+            f"no predictions at {path}{known}{near or f'; `signcl evaluate {path.parent} --split {split}` makes them'}"
+        )
     header, *rows = (line.split("\t") for line in read_plain(path).rstrip("\n").split("\n"))
     if header != ["name", "reference", "hypothesis"] or any(len(row) != 3 for row in rows):
         raise ValueError(f"{path}: needs three tab-separated columns name, reference, hypothesis in every line")

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from signcl.data.files import read_bytes
@@ -423,6 +423,17 @@ def _from_lines(path: Path, lines: list[str]) -> Sentences:
 # -- alignment ---------------------------------------------------------------------------------------------------------
 
 
+def _by_file_name(said: dict[str, str], true: Sequence[str]) -> dict[str, str] | None:
+    """The sentences of `clips/a.mp4` under the id `a` of a reference; None if that is ambiguous or matches nothing."""
+    stems = {name: PurePath(name).stem for name in said}
+    known = set(true)
+    if not all(PurePath(name).suffix for name in said):  # ids such as `test/a` may belong to another split
+        return None
+    if len(set(stems.values())) < len(said) or not known & set(stems.values()):
+        return None
+    return {stems[name] if stems[name] in known else name: text for name, text in said.items()}
+
+
 def align(
     systems: Sequence[Sentences], references: Sentences, *, missing: Missing = "refuse"
 ) -> tuple[list[str] | None, list[list[str]], list[str], list[str]]:
@@ -459,8 +470,11 @@ def align(
             columns.append(list(one.texts))
             continue
         said = dict(zip(one.names, one.texts))
+        if not any(name in said for name in true) and (renamed := _by_file_name(said, true)):
+            said = renamed
+            notes.append(f"{one.path.name}: its ids are files; matched by their names without folder and ending")
         absent = [name for name in true if name not in said]
-        extra = [name for name in one.names if name not in set(true)] if len(absent) or len(said) > len(true) else []
+        extra = [name for name in said if name not in set(true)] if len(absent) or len(said) > len(true) else []
         if len(absent) == len(true):
             raise ValueError(
                 f"{one.path} and {references.path} have no id in common: the first are {one.names[0]} and {true[0]}"

@@ -10,15 +10,20 @@ import torch
 from torch import nn
 
 from signcl.data.batch import Batch, Sample
+from signcl.data.installed import version_of
 from signcl.data.loading import ClipDataset, check_size, read_batches
 from signcl.data.planning import plan_batches
 from signcl.data.pose_estimation import PoseKind, check_kind
 from signcl.data.poses import other_layout, points_of
 from signcl.data.progress import say
+from signcl.data.registry import did_you_mean
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.training.recipe import Recipe
 
 __all__ = ["batches_of", "none_read", "pick_device", "say_skipped", "unlike_training"]
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(device: str) -> torch.device:
@@ -28,7 +33,12 @@ def pick_device(device: str) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
+        kind = device.partition(":")[0]
+        if kind not in DEVICES:
+            near = "; did you mean cuda?" if kind == "gpu" else did_you_mean(kind, DEVICES)
+            raise ValueError(f"device={device}: needs {', '.join(DEVICES)} or cuda:NUMBER{near}") from None
+        why = f"torch {version_of('torch')} finds no Apple GPU" if kind == "mps" else str(error).splitlines()[0]
+        raise ValueError(f"device={device}: cannot be used here ({why}); try cpu") from None
 
 
 def batches_of(

@@ -25,7 +25,7 @@ ROW = {"name": str, "stamp": [int], "text": str, "confidence": float | None, "wa
 
 def holds_clips(path: Path) -> bool:
     """Whether a path is a folder of clips rather than a single clip (a folder of images or key points)."""
-    if not path.is_dir() or (path / "index.json").is_file():  # a feature store
+    if not path.is_dir() or (path / "index.json").is_file() or (path / "recipe.yaml").is_file():  # a store; a run
         return False
     return not is_openpose_folder(path) and not _has_images(path)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from signcl.data.batch import Sample
 from signcl.data.features import is_feature_file, look_at_features
+from signcl.data.files import near_file
 from signcl.data.loading import collate, load_raw, select
 from signcl.data.pose_estimation import PoseKind, check_kind
 from signcl.data.pose_files import pose_file_rate
@@ -305,7 +306,9 @@ def _frames(
     paths = _paths(clip)
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"no clip at {path}")
+            raise FileNotFoundError(f"no clip at {path}{near_file(path)}")
+        if (path / "recipe.yaml").is_file():  # pictures of results in it are no clip
+            raise ValueError(f"{path} is a run folder; a clip or a folder of clips is needed")
         if len(paths) > 1 and not is_feature_file(path):
             raise ValueError(
                 f"{path}: only files of features or key points (.npy, .npz, .pose, ...) of one clip can be combined"

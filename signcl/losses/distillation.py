@@ -39,7 +39,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, step_lengths: Tensor, *,
             f"distillation_loss needs student and teacher of the same shape [B, S, C], B >= 1, got "
             f"{list(student.shape)} and {list(teacher.shape)}."
         )
-    step_lengths = clip_lengths(step_lengths, len(student), student.shape[1], "distillation_loss", student.device)
+    step_lengths = clip_lengths(step_lengths, student, "distillation_loss", name="step_lengths")
     if student.shape[2] < 2 or not temperature > 0:
         raise ValueError(
             f"distillation_loss needs a class besides the blank and a temperature above 0, got {student.shape[2]} "

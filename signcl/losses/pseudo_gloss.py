@@ -42,8 +42,8 @@ def pseudo_gloss_log_probs(
         raise ValueError(
             f"pseudo_gloss_loss needs similarity [B, S, P] with B, S and P of at least 1, got {list(similarity.shape)}."
         )
-    clips, steps, _ = similarity.shape
-    step_lengths = clip_lengths(step_lengths, clips, steps, "pseudo_gloss_loss", similarity.device)
+    steps = similarity.shape[1]
+    step_lengths = clip_lengths(step_lengths, similarity, "pseudo_gloss_loss", name="step_lengths")
     with full_precision(similarity.device):
         dtype = torch.promote_types(similarity.dtype, torch.float32)
         seen = frame_mask(step_lengths, steps)[:, :, None]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
-from signcl.losses.lengths import clip_lengths
+from signcl.losses.lengths import clip_lengths, float_features
 from signcl.losses.precision import full_precision
 
 __all__ = ["invariance_loss", "normalized_frames", "sigreg_loss", "slow_loss"]
@@ -129,11 +129,8 @@ def drawn_frames(real: Tensor, count: int, generator: torch.Generator | None = N
 
 def check_frames(features: Tensor, lengths: Tensor, name: str) -> Tensor:
     """Validates the features and returns the lengths as a tensor. [B]"""
-    if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
-        raise ValueError(
-            f"{name} needs float features [B, T, D] with B >= 1, got {features.dtype} {list(features.shape)}."
-        )
-    return clip_lengths(lengths, len(features), features.shape[1], name, features.device)
+    float_features(features, name)
+    return clip_lengths(lengths, features, name)
 
 
 def clean_frames(features: Tensor, lengths: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signcl.data.batch import frame_mask
+from signcl.losses.lengths import one_per_clip
 from signcl.losses.precision import full_precision
 
 
@@ -214,7 +215,11 @@ def ctc_loss(
         raise ValueError(f"ctc_loss needs reduction clip or gloss, got {reduction!r}.")
     if too_long not in ("error", "skip"):
         raise ValueError(f"ctc_loss needs too_long error or skip, got {too_long!r}.")
-    _, steps, classes = log_probs.shape
+    if log_probs.dim() != 3:
+        raise ValueError(f"ctc_loss needs log_probs [B, S, C], got {list(log_probs.shape)}.")
+    clips, steps, classes = log_probs.shape
+    step_lengths = one_per_clip(step_lengths, clips, "step_lengths", log_probs.device)
+    target_lengths = one_per_clip(target_lengths, clips, "target_lengths", log_probs.device)
     inside = frame_mask(target_lengths, targets.shape[1])
     if bool((((targets < 1) | (targets >= classes)) & inside).any()):
         raise ValueError(

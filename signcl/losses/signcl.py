@@ -7,14 +7,14 @@ apart. Paper section 4.1, Eq. 4-5. docs/paper-vs-code.md lists where paper and r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signcl.losses.lengths import clip_lengths, one_per_clip, refuse_swapped
+from signcl.losses.lengths import clip_lengths, float_features, one_per_clip, refuse_swapped
 from signcl.losses.precision import full_precision
 
 Variant = Literal["paper", "released"]
@@ -38,10 +38,24 @@ def estimate_frame_margin(
         words_per_gloss: 2.3 in the paper; PHOENIX-2014T has 1.9.
         floor: smallest margin, in frames; negatives are more than twice the margin away.
 
+    Raises:
+        ValueError: shapes that do not match, such as a mask, or `num_frames` and `num_words` that look swapped: every
+            sentence has more than five words per frame.
+
     Source: paper section 4.1. Released code: `released_frame_margin`.
     """
     words = torch.as_tensor(num_words)
     frames = torch.as_tensor(num_frames, device=words.device)
+    if max(frames.dim(), words.dim()) > 1 or torch.bool in (frames.dtype, words.dtype):
+        raise ValueError(
+            f"estimate_frame_margin needs one number of frames and of words per clip, got {list(frames.shape)} and "
+            f"{list(words.shape)}; a mask has mask.sum(1) real frames."
+        )
+    if frames.device.type == "cpu" and not torch.compiler.is_compiling() and bool((words > 5 * frames).all()):
+        raise ValueError(
+            f"num_frames (up to {float(frames.max()):g}) and num_words (up to {float(words.max()):g}) look swapped; "
+            f"the order is frames, words."
+        )
     margin = frames.to(torch.float32) / words.to(torch.float32).clamp(min=1) * words_per_gloss
     return margin.clamp(min=floor)
 
@@ -179,8 +193,11 @@ def _options(
         raise ValueError(f"SignCL needs part both, pull or push, got {part!r}.")
     if variant == "released" and (mode == "relative" or same_sign is not None or part != "both"):
         raise ValueError("SignCL supports distance_margin_mode=relative, same_sign and part for variant paper only.")
-    margin = (1.0 if mode == "relative" else DISTANCE_MARGINS[variant]) if margin is None else float(margin)
-    return Options(variant == "paper", margin, mode == "relative", same_sign, part != "push", part != "pull")
+    if margin is None:
+        margin = 1.0 if mode == "relative" else DISTANCE_MARGINS[variant]
+    elif isinstance(margin, str | bool) or not 0 <= float(margin) < math.inf:
+        raise ValueError(f"SignCL needs a distance_margin of at least 0, in units of your features, got {margin!r}.")
+    return Options(variant == "paper", float(margin), mode == "relative", same_sign, part != "push", part != "pull")
 
 
 def check(
@@ -195,15 +212,13 @@ def check(
 
     The gap is the margin, or twice the margin if `doubled`, not rounded.
     """
-    if features.dim() != 3 or not features.is_floating_point() or len(features) == 0:
-        got = f"{features.dtype} {list(features.shape)}; one clip is features[None]"
-        raise ValueError(f"frame contrast needs float features [B, T, D] with B >= 1, got {got}.")
+    float_features(features, "frame contrast")
     clips, padded, _ = features.shape
-    lengths = clip_lengths(lengths, clips, padded, "frame contrast", features.device)
+    lengths = clip_lengths(lengths, features, "frame contrast")
     if not isinstance(negatives, Tensor) and negatives is not None and negatives < 1:
         raise ValueError(f"frame contrast needs at least 1 negative per anchor, got {negatives}; None uses them all.")
     if not isinstance(frame_margin, Tensor | int | float):  # a list or an array
-        frame_margin = one_per_clip(frame_margin, clips, "frame_margin", features.device)
+        frame_margin = one_per_clip(frame_margin, clips, "frame_margin", features.device, whole=False)
     factor, least = (2, 0) if doubled else (1, -padded)
     if not isinstance(frame_margin, Tensor):
         bounded = float(max(least, min(padded, frame_margin * factor + WHOLE)))
@@ -423,6 +438,8 @@ class SignCL(nn.Module):
     See docs/losses.md.
     """
 
+    __call__: Callable[..., Tensor]  # torch's own returns Any
+
     def __init__(
         self, *, variant: Variant = "paper", distance_margin: float | None = None, negatives: int | None = None,
         words_per_gloss: float = ZIPF, floor: float = 10, distance_margin_mode: MarginMode = "absolute",
@@ -450,10 +467,11 @@ class SignCL(nn.Module):
             padded_tokens: U of `released_frame_margin`; None = the largest of `num_words`, which waits for the device.
             same_word: as in `signcl_loss`. [B, T, T]
         """
-        if features.dim() == 3:  # else `signcl_loss` raises the error
-            lengths = one_per_clip(lengths, len(features), "lengths", features.device)
-            num_words = one_per_clip(num_words, len(features), "num_words", features.device)
-            refuse_swapped(lengths, num_words, features.shape[1])
+        float_features(features, "SignCL")
+        clips, padded, _ = features.shape
+        lengths = one_per_clip(lengths, clips, "lengths", features.device, padded=padded)
+        num_words = one_per_clip(num_words, clips, "num_words", features.device, whole=False)
+        refuse_swapped(lengths, num_words, padded)
         margin = self.frame_margin(lengths, num_words, padded_frames or features.shape[1], padded_tokens)
         names = ("variant", "distance_margin", "negatives", "distance_margin_mode", "same_sign", "part")
         options: dict[str, Any] = {name: getattr(self, name) for name in names}

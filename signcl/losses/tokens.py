@@ -67,8 +67,8 @@ def token_similarity(
             f"token_similarity needs steps [B, S, E] and tokens [B', U, E], got {list(video.shape)} and "
             f"{list(text.shape)}."
         )
-    video_lengths = clip_lengths(video_lengths, len(video), video.shape[1], "token_similarity", video.device)
-    text_lengths = clip_lengths(text_lengths, len(text), text.shape[1], "token_similarity", text.device)
+    video_lengths = clip_lengths(video_lengths, video, "token_similarity", name="video_lengths")
+    text_lengths = clip_lengths(text_lengths, text, "token_similarity", name="text_lengths")
     if not temperature > 0:
         raise ValueError(f"token_similarity needs a temperature above 0, got {temperature}; CiCo uses 0.07.")
     with full_precision(video.device):

@@ -81,6 +81,9 @@ def list_systems(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     Raises:
         ValueError: no system of that name.
     """
+    for name in names:
+        if name not in SYSTEMS:
+            raise ValueError(f"no system {name}; the systems are {', '.join(SYSTEMS)}{did_you_mean(name, SYSTEMS)}")
     chosen = [(name, system_class(name)) for name in names] if names else SYSTEMS.loadable()
     return [_row(name, system) for name, system in chosen]
 
@@ -123,7 +126,9 @@ def list_recipes(words: Sequence[str] = ()) -> list[dict[str, str]]:
         if all(word.lower() in f"{row['name']} {row['system']}".lower() for word in words):
             rows.append(row | {"what": what})
     if not rows:
-        near = did_you_mean(words[0], {part for name in recipe_names() for part in (name, *name.split("/"))})
+        parts = {part for name in (*recipe_names(), *SYSTEMS) for part in (name, *name.split("/"))}
+        unknown = [word for word in words if not any(word.lower() in part.lower() for part in parts)]
+        near = did_you_mean(unknown[0], parts) if unknown else ""
         raise ValueError(f"no recipe has {' and '.join(words)} in its name or system; `signcl recipes` lists all{near}")
     return rows
 

@@ -32,6 +32,7 @@ __all__ = [
     "hub_name",
     "is_hub_id",
     "local_run",
+    "not_quite_hub_id",
     "quiet_bars",
 ]
 
@@ -92,6 +93,17 @@ def hub_name(source: str | Path) -> HubName | None:
     if owner == "runs" or Path(owner).exists() or Path(match[1]).suffix.lower() in FILES:
         return None
     return HubName(match[1], match[2])
+
+
+def not_quite_hub_id(source: str | Path) -> str:
+    """The end of an error for a name that was probably meant as a hub id: an address of its page, or `org/name@`."""
+    text = str(source)
+    page = re.match(r"(?:https?:/+)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?([\w.-]+/[\w.-]+)", text)
+    if page:
+        return f"; a repository of the hub is written {page[1]}"
+    if text.endswith("@") and ID.fullmatch(text[:-1]):
+        return f"; a revision follows the @, as in {text}main"
+    return ""
 
 
 def is_hub_id(source: str | Path) -> bool:

@@ -29,7 +29,7 @@ from signcl.data.progress import say
 from signcl.data.registry import did_you_mean, digest_of_loaded
 from signcl.data.text import GlossVocabulary, Tokenizer
 from signcl.systems.targets import Targets
-from signcl.training.hub import is_hub_id, local_run
+from signcl.training.hub import is_hub_id, local_run, not_quite_hub_id
 from signcl.training.manifest import checked_write, note_files, verify
 from signcl.training.recipe import Recipe, is_recipe, save_recipe
 
@@ -194,7 +194,7 @@ def check_run_folder(folder: str | Path) -> Path:
     beside = _runs_in(path.parent)
     near = did_you_mean(path.name, beside, "" if str(path.parent) == "." else f"{path.parent}/")
     known = near or (f"; beside it are {', '.join(beside)}" if beside else "; `signcl fit RECIPE` makes one")
-    hub = f"; of the hub: hf://{folder}" if is_hub_id(folder) and not near else ""
+    hub = f"; of the hub: hf://{folder}" if is_hub_id(folder) and not near else not_quite_hub_id(folder)
     raise FileNotFoundError(f"no run folder at {folder}{known}{hub}")
 
 

@@ -20,7 +20,7 @@ from signcl.training import run_folder
 from signcl.training.hub import local_run
 from signcl.training.manifest import BESIDE_WEIGHTS, verify
 from signcl.training.memory import built_if_it_fits
-from signcl.training.recipe import Recipe, load_recipe
+from signcl.training.recipe import Recipe, load_recipe, recipe_that_makes
 
 __all__ = [
     "Run",
@@ -158,7 +158,11 @@ def _from_run(model: System, recipe: Recipe, start: Start) -> str:
             )
         folder = place.parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"model.init_from={folder}: no such run folder; train the pretraining recipe first")
+        recipe_name = recipe_that_makes(folder)
+        made = f"`signcl fit {recipe_name}` makes it" if recipe_name else ""
+        raise FileNotFoundError(
+            f"model.init_from={folder}: no such run folder; {made or 'train the pretraining recipe first'}"
+        )
     earlier = earlier_run(str(folder))
     if earlier is None:
         raise FileNotFoundError(f"model.init_from={folder}: it has no recipe.yaml, so it is not a run folder")

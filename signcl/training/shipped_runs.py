@@ -92,8 +92,8 @@ def _clip(name: str, clip: str) -> Path:
         if clip in (one.name, one.path.name):
             return one.path
     known = ", ".join(f"{MARK}{name}/{one.name}" for one in clips)
-    why = known or f"its data may not be redistributed, so it has none: see {SHIPPED / name / 'README.md'}"
-    raise FileNotFoundError(f"no sample clip {MARK}{name}/{clip}; there are {known}" if known else f"{name}: {why}")
+    none = "none comes with this run, since its data may not be redistributed; docs/shipped-runs.md makes one"
+    raise FileNotFoundError(f"no sample clip {MARK}{name}/{clip}; {f'there are {known}' if known else none}")
 
 
 def _own_copy(name: str) -> Path:

@@ -101,17 +101,20 @@ def load_samples(name: str, root: Path | str, split: str, **options: Any) -> lis
     root = Path(root)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise ValueError(
-            f"corpus.root {root} {what}; give the folder of the corpus {name} (docs/data.md explains how to get it)"
-        )
+        which = "your corpus" if name == "folder" else f"the corpus {name}"
+        raise ValueError(f"corpus.root {root} {what}; give the folder of {which} (docs/data.md explains how to get it)")
     try:
         if (root / PACK).is_file():
             _check_pack(name, root, split, options)
             samples, options = CORPORA["folder"], {key: value for key, value in options.items() if key == "on_error"}
         return samples(root, split, **options)
     except ValueError as error:
-        if split in OTHER_NAMES:
-            raise ValueError(f"{error}; the split {split} is called {OTHER_NAMES[split]} here") from None
+        if other := OTHER_NAMES.get(split.lower()):
+            said = str(error).partition("; did you mean ")[0]
+            raise ValueError(f"{said}; the split {split} is called {other} here") from None
+        near = did_you_mean(split, SPLITS)
+        if split not in SPLITS and near and repr(split) in str(error) and "did you mean" not in str(error):
+            raise ValueError(f"{error}{near}") from None
         raise
 
 

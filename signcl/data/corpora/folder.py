@@ -73,7 +73,13 @@ def samples(root: Path, split: str, *, language: str = "", on_error: OnError = s
     table = root / f"{split}.tsv"
     if not table.is_file():
         found = sorted(path.stem for path in root.glob("*.tsv"))
-        raise ValueError(f"{root}: split {split!r} needs the file {table.name}; found tables for {found or 'no split'}")
+        if (root / "recipe.yaml").is_file():
+            raise ValueError(f"{root} is a run folder, and the folder of a corpus is needed")
+        known = [name for name in ("train", "dev", "test") if name in found] or found
+        raise ValueError(
+            f"{root}: split {split!r} needs the file {table.name}; found {'' if known else 'no '}tables"
+            f"{' for ' + ', '.join(known) if known else ''}{did_you_mean(split, known)}"
+        )
     seen: dict[str, int] = {}
     stores: dict[str, bool] = {}
     result: list[Sample] = []

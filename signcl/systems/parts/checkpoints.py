@@ -104,7 +104,8 @@ def read_data(path: Path, key: str = "") -> Any:
                 f"{where} asks for {asked[1]}, which is neither a tensor nor a plain value and could run code; a "
                 f"checkpoint is read as data only"
             ) from None
-        more = f" ({reason[:90]})" if re.search("[a-z]", reason) else ""
+        told = re.search("[a-z]", reason) and not reason.startswith("Weights only load failed")  # of torch, no reason
+        more = f" ({reason[:90]})" if told else ""
         raise ValueError(f"{where} cannot be read as a checkpoint: it is damaged or truncated{more}") from None
 
 

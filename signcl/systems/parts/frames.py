@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from signcl.data.batch import Batch, unpack
+from signcl.data.registry import did_you_mean
 
 __all__ = ["FrameEncoder", "Tapped", "feature_lengths", "feature_size", "frame_features", "no_such_tap"]
 
@@ -83,4 +84,5 @@ def tap_of_frames(visual: nn.Module, rows: Tensor, lengths: Tensor) -> Tapped:
 
 def no_such_tap(name: str, known: Iterable[str]) -> ValueError:
     """The error for a tap that a system does not have."""
-    return ValueError(f"tap={name}: this system has {', '.join(known)}")
+    known = list(known)
+    return ValueError(f"tap={name}: this system has {', '.join(known)}{did_you_mean(name, known)}")

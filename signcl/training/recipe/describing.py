@@ -7,14 +7,14 @@ import dataclasses
 import inspect
 import textwrap
 import typing
-from typing import Literal
+from typing import Any, Literal
 
 from signcl.data.bounds import bounds_of
 from signcl.systems import SystemConfig, system_class
 from signcl.systems.terms import LossRecipe, terms_with_settings
 from signcl.training.recipe.fields import Recipe
 
-__all__ = ["describe_keys", "field_docs"]
+__all__ = ["describe_keys", "field_docs", "list_keys"]
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -71,6 +71,36 @@ def describe_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt"
         lines.append(f"  {where}{f.name} = {default!r:<12}  {' '.join(part for part in parts if part)}".rstrip())
         lines += [_section(f"{where}{f.name}.NAME", typing.cast(type, kind_of), system) for kind_of in named]
     return "\n".join(lines)
+
+
+def list_keys(kind: type = Recipe, where: str = "", *, system: str = "gfslt") -> list[dict[str, Any]]:
+    """All recipe keys in the order of `describe_keys`, for JSON: key, default, bounds, choices, meaning."""
+    rows: list[dict[str, Any]] = []
+    docs, hints = field_docs(kind), typing.get_type_hints(kind)
+    for f in dataclasses.fields(kind):
+        hint = hints[f.name]
+        if kind is LossRecipe and f.name == "sections":
+            for term, settings in terms_with_settings(system_class(system)).items():
+                rows += list_keys(settings, f"{where}{term}.", system=system)
+        elif dataclasses.is_dataclass(hint):
+            section = system_class(system).Config if hint is SystemConfig else typing.cast(type, hint)
+            rows += list_keys(section, f"{where}{f.name}.", system=system)
+        else:
+            default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+            bounds = bounds_of(f)
+            rows.append(
+                {
+                    "key": f"{where}{f.name}",
+                    "default": default,
+                    "bounds": bounds.short() if bounds else None,
+                    "choices": list(typing.get_args(hint)) if typing.get_origin(hint) is Literal else None,
+                    "meaning": docs[f.name],
+                }
+            )
+            for named in typing.get_args(hint):  # settings by name
+                if dataclasses.is_dataclass(named):
+                    rows += list_keys(typing.cast(type, named), f"{where}{f.name}.NAME.", system=system)
+    return rows
 
 
 def _section(name: str, kind: type, system: str) -> str:

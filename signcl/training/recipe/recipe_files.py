@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ import yaml
 from signcl.data.bounds import hints_of, shown
 from signcl.data.corpora import CORPORA
 from signcl.data.files import read_text, write_text
-from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, plugins_as_list
+from signcl.data.registry import did_you_mean, digest_of_loaded, load_plugins, nearest_word, plugins_as_list
 from signcl.data.safe_yaml import parse_yaml
 from signcl.systems import SYSTEMS, SystemConfig, system_class
 from signcl.systems.terms import LossRecipe, terms_with_settings
@@ -47,7 +49,8 @@ def load_recipe(
 
     Args:
         path: a YAML file, the name of a shipped recipe such as `synthetic/finetune`, or a run folder.
-        overrides: `{"train.epochs": 1}`, or texts such as `train.epochs=1`, with or without leading dashes.
+        overrides: `{"train.epochs": 1}`, or texts such as `train.epochs=1`, with or without leading dashes. A section
+            may be given as a mapping, `{"train": {"epochs": 1}}`; its other keys stay.
         run_plugins: import the recipe's `plugins`, which runs their code; use it only for a recipe that the user wants
             to fit. Otherwise they must already be imported (`signcl.load_plugins`, `--plugins`).
         of_run: the recipe belongs to a run folder, so convert keys of earlier versions. This is automatic if a run's
@@ -61,12 +64,12 @@ def load_recipe(
     data = read_yaml(path)
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
-            node, last = section_of(data, key, path)
-            node[last] = value
+            _set(data, str(key).lstrip("-"), value, path)
     else:
-        if isinstance(overrides, str):
+        if not isinstance(overrides, list | tuple) or not all(isinstance(one, str) for one in overrides):
             raise ValueError(
-                f"overrides are a list of texts or a mapping of keys to values, got the text {overrides!r}"
+                f"overrides are a list of texts such as 'train.epochs=1' or a mapping such as {{'train.epochs': 1}}, "
+                f"got {shown(overrides)}"
             )
         for override in overrides:
             put(data, override, path)
@@ -116,11 +119,38 @@ def put(data: dict[str, Any], override: str, path: str | Path) -> None:
     key, equals, value = override.lstrip("-").partition("=")
     if not equals:
         raise ValueError(f"{override!r}: an override is written --key.sub=value")
+    parsed: Any = value
+    with contextlib.suppress(ValueError):  # plain text such as `a: b: c`
+        parsed = parse_yaml(value)
+    _set(data, key, parsed, path)
+
+
+def _set(data: dict[str, Any], key: str, value: Any, path: str | Path) -> None:
+    """Set one value. The keys of a section are set one by one, so `train={epochs: 1}` keeps the other keys of train.
+
+    The section `model` of another system replaces the recipe's.
+    """
     node, last = section_of(data, key, path)
-    try:
-        node[last] = parse_yaml(value)
-    except ValueError:  # plain text such as `a: b: c`
+    known = node.get(last)
+    merged = isinstance(value, Mapping) and bool(value) and isinstance(known, dict) and _is_section(key)
+    if merged and not (key == "model" and _system_named(value) != _system_named(known) and "name" in value):
+        for inner, inner_value in value.items():
+            _set(data, f"{key}.{inner}", inner_value, path)
+    else:
         node[last] = value
+
+
+def _is_section(key: str) -> bool:
+    """Whether a dotted key names a section of keys, not one value such as `loss.weights`."""
+    kind: Any = Recipe
+    for part in key.split("."):
+        if not dataclasses.is_dataclass(kind):
+            return False
+        hints = hints_of(typing.cast(Any, kind))
+        if part not in hints:
+            return kind is LossRecipe  # the settings of a term
+        kind = hints[part]
+    return dataclasses.is_dataclass(kind)
 
 
 def section_of(data: dict[str, Any], key: str, path: str | Path) -> tuple[dict[str, Any], str]:
@@ -171,7 +201,8 @@ def _with_sections(loss: dict[str, Any], system: str) -> dict[str, Any]:
         if key not in kinds:
             known = [*SHARED_KEYS, *kinds]
             hint = did_you_mean(str(key), known, "loss.")
-            raise ValueError(f"unknown recipe key loss.{key}{hint}; loss has {', '.join(sorted(known))}")
+            listed = f"loss has {', '.join(sorted(known))}"
+            raise ValueError(f"unknown recipe key loss.{key}{f'{hint} ({listed})' if hint else f'; {listed}'}")
         sections[key] = _build(kinds[key], value, f"loss.{key}.")
     return shared | {"sections": sections}
 
@@ -205,6 +236,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
             raise ValueError(f"{where.rstrip('.')}: a section of keys is needed, got {data!r}")
+        _check_colons(data, where)
         if kind is SystemConfig:
             kind = system_class(_system_named(data)).Config
         fields, hints = {f.name for f in dataclasses.fields(kind)}, hints_of(kind)
@@ -231,17 +263,20 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(data, dict):
             raise ValueError(f"{name}: a mapping is needed, got {data!r}")
+        _check_colons(data, where)
         return {str(k): _build(arguments[1], v, f"{where}{k}.") for k, v in data.items()}
     if origin is list:
-        if not isinstance(data, list):
-            raise ValueError(f"{name}: a list in brackets is needed, got {data!r}")
+        if not isinstance(data, list | tuple):
+            raise ValueError(f"{name}: a list in brackets is needed, got {data!r}{_as_list(data)}")
         return [_build(arguments[0], v, where) for v in data]
     if origin is tuple:
         if not isinstance(data, list | tuple) or len(data) != len(arguments):
             raise ValueError(f"{name}: needs {len(arguments)} numbers in brackets, got {data!r}")
         return tuple(_build(a, v, where) for a, v in zip(arguments, data))
-    if kind is str and (data is None or (isinstance(data, int | float) and not isinstance(data, bool))):
+    if kind is str and (data is None or isinstance(data, Path) or _is_number(data)):
         return "" if data is None else str(data)  # `--model.init_from=` and `--out=7` mean text
+    if isinstance(data, numbers.Number) and hasattr(data, "item"):
+        data = data.item()  # a number of numpy
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         try:
             return float(data)
@@ -249,8 +284,24 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             return data
     if isinstance(data, bool) != (kind is bool) or not isinstance(data, kind):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-        raise ValueError(f"{name}: needs {wanted}, got {shown(data)}")
+        raise ValueError(f"{name}: needs {wanted}, got {'nothing' if data is None else shown(data)}")
     return data
+
+
+def _is_number(data: Any) -> bool:
+    return isinstance(data, int | float) and not isinstance(data, bool)
+
+
+def _as_list(data: Any) -> str:
+    """The end of an error for a single value where a list is needed."""
+    return f"; write [{data}]" if isinstance(data, str) and data and data[0] not in "[{(" else ""
+
+
+def _check_colons(data: dict[Any, Any], where: str) -> None:
+    """Raises an error for `{translation:1}`, which YAML reads as the key `translation:1` without a value."""
+    for key, value in data.items():
+        if value is None and ":" in str(key):
+            raise ValueError(f"{where.rstrip('.') or 'recipe'}: put a space after the colon, got {{{key}}}")
 
 
 def _is_shaped(data: Any, kind: Any) -> bool:
@@ -267,18 +318,62 @@ def _unknown_key(kind: Any, key: Any, data: dict[str, Any], where: str) -> Value
     """The error for a key that a section does not have."""
     fields = {f.name for f in dataclasses.fields(kind)} - {"sections"}
     has = f"{where.rstrip('.') or 'a recipe'}{f' of {_system_named(data)}' if where == 'model.' else ''}"
-    hint = moved_key(where, key) or _of_others(where, str(key), data) or _in_section(where, str(key))
-    hint = hint or did_you_mean(str(key), fields, where)
-    return ValueError(f"unknown recipe key {where}{key}{hint}; {has} has {', '.join(sorted(fields))}")
+    hint = moved_key(where, key) or _of_others(where, str(key), data) or _near_keys(fields, where, str(key), data)
+    listed = f"{has} has {', '.join(sorted(fields))}"
+    return ValueError(f"unknown recipe key {where}{key}{hint}{f' ({listed})' if hint.endswith('?') else f'; {listed}'}")
 
 
-def _in_section(where: str, key: str) -> str:
-    """The end of an error for e.g. `epochs`, suggesting `train.epochs`."""
-    if where:
-        return ""
-    kinds = {name: kind for name, kind in hints_of(Recipe).items() if dataclasses.is_dataclass(kind)}
-    full = [f"{name}.{key}" for name, kind in kinds.items() if key in {f.name for f in dataclasses.fields(kind)}]
-    return f"; did you mean {' or '.join(full)}?" if full else ""
+def _near_keys(fields: set[str], where: str, key: str, data: dict[str, Any]) -> str:
+    """The end of an error that suggests the key that is meant: of this section, of another one, or similar.
+
+    So `train.batch-size`, `epochs`, `train_epochs`, `learning_rate` and `epoch` lead to the right key.
+    """
+    plain = key.lower().lstrip("-").replace("-", "_")
+    plain = OTHER_KEYS.get(plain, plain)
+    if where and plain in fields:
+        return f"; did you mean {where}{plain}?"
+    keys = _all_keys(Recipe, _system_named(data) if not where else "gfslt")
+    ends = {full: full.rpartition(".")[2] for full in keys}
+    same = [full for full in keys if plain in (ends[full], full.replace(".", "_"))]
+    if same:
+        return f"; did you mean {' or '.join(same[:3])}?"
+    if close := nearest_word(plain, fields):
+        return f"; did you mean {where}{close}?"
+    close = "" if where else nearest_word(plain, ends.values())
+    return f"; did you mean {' or '.join([full for full in keys if ends[full] == close][:3])}?" if close else ""
+
+
+def _all_keys(kind: type, system: str, where: str = "") -> list[str]:
+    """The names of all recipe keys that hold a value, those of the most general sections first."""
+    found: list[str] = []
+    sections: list[tuple[type, str]] = []
+    for name, hint in hints_of(kind).items():
+        if hint is SystemConfig:
+            hint = system_class(system).Config if system in SYSTEMS else SystemConfig
+        if dataclasses.is_dataclass(hint):
+            sections.append((typing.cast(type, hint), f"{where}{name}."))
+        elif name != "sections":
+            found.append(f"{where}{name}")
+    return found + [key for section, name in sections for key in _all_keys(section, system, name)]
+
+
+OTHER_KEYS = {
+    "learning_rate": "lr",
+    **dict.fromkeys(("num_epochs", "max_epochs", "num_train_epochs"), "epochs"),
+    **dict.fromkeys(("bs", "per_device_train_batch_size", "train_batch_size"), "batch_size"),
+    **dict.fromkeys(("grad_accum", "gradient_accumulation_steps", "accumulate_grad_batches"), "accumulate"),
+    **dict.fromkeys(("max_grad_norm", "gradient_clip_val", "clip_grad_norm"), "clip_norm"),
+    **dict.fromkeys(("num_beams", "beam_size", "beam"), "beams"),
+    **dict.fromkeys(("num_workers", "dataloader_num_workers"), "workers"),
+    **dict.fromkeys(("output_dir", "model_dir", "default_root_dir"), "out"),
+    **dict.fromkeys(("eval_every", "eval_steps", "validation_freq", "check_val_every_n_epoch"), "evaluate_every"),
+    "save_steps": "save_every",
+    **dict.fromkeys(("lr_scheduler", "lr_scheduler_type", "scheduling"), "schedule"),
+    "random_seed": "seed",
+    "data_path": "root",
+    "report_to": "logger",
+}
+"""Keys by the names that they have in transformers, Lightning and Joey NMT, for suggestions."""
 
 
 def _of_others(where: str, key: str, data: dict[str, Any]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from signcl.data.files import read_text
 from signcl.data.registry import did_you_mean
+from signcl.data.safe_yaml import parse_yaml
 
-__all__ = ["find_recipe", "is_recipe", "recipe_names", "recipe_path", "shipped_recipes"]
+__all__ = ["find_recipe", "is_recipe", "recipe_names", "recipe_path", "recipe_that_makes", "shipped_recipes"]
 
 ENDINGS = (".yaml", ".yml")
 
@@ -39,10 +41,14 @@ def recipe_path(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in recipe_names():
-        raise FileNotFoundError(
-            f"no recipe {name} comes with signcl; `signcl recipes` lists them{did_you_mean(stem, recipe_names())}"
-        )
+        raise FileNotFoundError(f"no recipe {name} comes with signcl; {_near_recipes(stem)}")
     return shipped_recipes() / f"{stem}.yaml"
+
+
+def recipe_that_makes(run: str | Path) -> str:
+    """The name of the shipped recipe whose run folder this is by default; "" if there is none."""
+    names = [name for name in recipe_names() if parse_yaml(read_text(recipe_path(name))).get("out") == str(run)]
+    return names[0] if names else ""
 
 
 def is_recipe(source: str | Path) -> bool:
@@ -72,10 +78,19 @@ def find_recipe(source: str | Path) -> Path:
     if name.removesuffix(".yaml") in recipe_names():
         return recipe_path(name)
     words = name.removeprefix("recipes/").removesuffix(".yaml")
-    raise FileNotFoundError(
-        f"no recipe at {source}, and none of that name comes with signcl; `signcl recipes` lists them"
-        f"{did_you_mean(words, recipe_names())}"
-    )
+    raise FileNotFoundError(f"no recipe at {source}, and none of that name comes with signcl; {_near_recipes(words)}")
+
+
+def _near_recipes(name: str) -> str:
+    """The end of an error for an unknown recipe: the recipes of that corpus, or a similar name."""
+    corpus = name.strip("/")
+    inside = [recipe.partition("/")[2] for recipe in recipe_names() if recipe.partition("/")[0] == corpus]
+    if inside:
+        return f"`signcl recipes list {corpus}` lists those of {corpus}: {_some(inside)}"
+    near = did_you_mean(corpus, recipe_names())
+    like_hub = name.count("/") == 1 and not name.startswith(("runs/", "recipes/"))
+    hub = f"; to start from a run of the hub, set --model.init_from={name}" if like_hub else ""
+    return f"`signcl recipes` lists them{near or hub}"
 
 
 def _some(names: list[str], most: int = 8) -> str:
