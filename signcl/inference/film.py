@@ -50,8 +50,8 @@ class Film:
         if self.features is not None:
             return self.features[start:stop]
         if self.in_parts:
-            part = Segment(start, stop, "frames", row=str(self.path))
-            return read_rows(Sample(self.path.stem, "", features=self.path, segment=part))
+            rows = Segment(start, stop, "frames", row=str(self.path))
+            return read_rows(Sample(self.path.stem, "", features=self.path, segment=rows))
         first, last, inside = start, stop, None
         if self.places is not None:
             wanted = self.places[start:stop]
