@@ -226,7 +226,7 @@ def test_a_corpus_that_is_not_accepted_is_not_trained_on(tmp_path, monkeypatch, 
     for change, said in (
         (
             {"rest_negatives": 0.74},
-            "is not what the design asks for: negative pairs with a rest frame, transitions shared",
+            "does not meet the design's criteria: negative pairs with a rest frame, transitions shared",
         ),
         ({"signs_with_sign_negative": None}, "has no spans, so its pairs cannot be judged"),
     ):

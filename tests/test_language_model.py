@@ -190,7 +190,7 @@ def foreign(folder):
 
 
 MISFITS = {
-    "no tokenizer": (lambda f: save_mbart(f, None), {}, r"has no tokenizer: .* to know the words of the embeddings"),
+    "no tokenizer": (lambda f: save_mbart(f, None), {}, r"has no tokenizer; .* to know the words of the embeddings"),
     "foreign": (foreign, {}, r"is a t5, but an mBART is needed, such as facebook/mbart-large-cc25"),
     "width": (lambda f: save_mbart(f, d_model=64), {}, r"does not fit model.width=32; it needs model.width=64$"),
     "heads": (save_mbart, {"decoder_heads": 4}, r"does not fit model.decoder_heads=4; it needs model.decoder_heads=8"),

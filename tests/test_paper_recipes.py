@@ -185,7 +185,7 @@ def test_table_8_runs_unchanged_on_the_official_layout(place, tmp_path, capsys):
     assert [row[5] for row in again.rows] == [row[5] for row in made.rows]
     words = ["--corpus", "phoenix14t", "--root", f"{place}/phoenix", "--out", str(tmp_path / "runs"), "--plan"]
     assert everything.main(words) == 2
-    assert "phoenix14t on a CPU would take months: --device cuda" in capsys.readouterr().err
+    assert "phoenix14t on a CPU would take months; give --device cuda" in capsys.readouterr().err
     assert everything.main([*words, "--device", "cuda", "--spans", options.spans]) == 0
     said = capsys.readouterr().err
     assert "table8 on phoenix14t: 33 runs to make, about 0 min and 33 runs of unknown length" in said

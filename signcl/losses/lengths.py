@@ -128,7 +128,7 @@ def refuse_swapped(lengths: Tensor, num_words: Tensor, frames: int) -> None:
         return
     longest, most = max(lengths.tolist(), default=0), max(num_words.tolist(), default=0)
     fills = longest < frames == most or 2 * longest < frames < 2 * most <= 2 * frames
-    if fills and bool((num_words >= lengths).all()):
+    if fills and all((num_words >= lengths).tolist()):
         raise ValueError(
             f"lengths (up to {longest}) and num_words (up to {most}) look swapped for features of {frames} frames; "
             f"the order is features, lengths, num_words."

@@ -51,7 +51,9 @@ def estimate_frame_margin(
             f"estimate_frame_margin needs one number of frames and of words per clip, got {list(frames.shape)} and "
             f"{list(words.shape)}; a mask has mask.sum(1) real frames."
         )
-    if frames.device.type == "cpu" and not torch.compiler.is_compiling() and bool((words > 5 * frames).all()):
+    wordy = words > 5 * frames
+    on_host = wordy.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_host and wordy.numel() and all(wordy.view(-1).tolist()):
         raise ValueError(
             f"num_frames (up to {float(frames.max()):g}) and num_words (up to {float(words.max()):g}) look swapped; "
             f"the order is frames, words."

@@ -8,7 +8,6 @@ and the nearest pairs of glosses. It loads nothing from elsewhere. Filmstrips of
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from signcl.data.annotation.span_table import attach_spans, is_choices
 from signcl.data.batch import Sample
 from signcl.data.files import write_text
 from signcl.data.installed import version_of
+from signcl.data.json_files import parse_json
 from signcl.data.progress import say, track
 from signcl.density import retrieval, sdr_interval, sign_density_ratio
 from signcl.density.by_signer import signer_ratios
@@ -419,7 +419,7 @@ def in_language(page: str, language: str) -> str:
         return page
     try:
         start = page.index(DATA) + len(DATA)
-        return _page(json.loads(page[start : page.index("</script>", start)]), Words(language))
+        return _page(parse_json(page[start : page.index("</script>", start)]), Words(language))
     except (ValueError, LookupError, TypeError):
         return page
 
