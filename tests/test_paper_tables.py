@@ -404,7 +404,7 @@ def test_a_surface_is_made_on_corpora_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(surface, "FRACTIONS", (0.3,))
     tiny = (*SIZES, "model.conv_width=16", "model.decoder_layers=1", "decode.max_new_tokens=4", "input.max_frames=16")
     options = options_of(tmp_path, "synthetic", "--seeds", "1", "--changes", *tiny)
-    with pytest.raises(SystemExit, match="makes its three corpora itself, and --root x is one"):
+    with pytest.raises(SystemExit, match="generates its three corpora and cannot use --root x"):
         surface.places(argparse.Namespace(**vars(options) | {"root": "x"}))
     places = surface.places(options)
     assert places[0.5].out == tmp_path / "runs" / "synthetic"  # the preset's own corpus, shared with the other scripts
